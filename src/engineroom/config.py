@@ -1,0 +1,150 @@
+"""Settings as frozen values, and where things are: profiles, connection files, sockets.
+
+Settings are read once, at the edge (command line, configuration file, keyword), and passed down as values;
+nothing below reads the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import stat
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from .errors import ConfigError, ConnectionFileError
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client, an engine or a nanny must know to reach a controller. Kept in a file with mode 0600."""
+
+    url: str
+    #: proves that we may talk to the controller; never on a command line
+    key: str
+    #: the controller's CurveZMQ public key (Z85) where the transport is tcp, else ""
+    curve_serverkey: str = ""
+    #: the host name of the controller's machine, and its process there
+    location: str = ""
+    pid: int = 0
+    cluster_id: str = ""
+    profile_dir: str = ""
+    #: engineroom's version at the controller
+    version: str = ""
+    #: the task database: "sqlite:///path/tasks.db", "memory", "none", …
+    database: str = ""
+
+
+class LivenessSettings(msgspec.Struct, frozen=True):
+    """When a silent peer is declared gone."""
+
+    ping_interval: float = 1.0  #: seconds between signs of life of a nanny or a client
+    allowed_silence: float = 15.0  #: seconds without any, and the peer is lost
+    recovery_grace: float = 5.0  #: after a restart: how long engines may take to come back before their tasks run elsewhere
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How engines behave."""
+
+    output_limit: int = MIB  #: characters of stdout (and of stderr) kept per task; what is beyond is cut, and marked
+    unstored_limit: int = 256 * MIB  #: bytes of results an engine keeps while the controller is away
+    restart: bool = True  #: a nanny starts another engine for one that died
+    connect_timeout: float = 60.0  #: seconds a nanny looks for its controller before it gives up
+
+
+class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How tasks are handed out."""
+
+    hwm: int | None = None  #: tasks outstanding per engine; None: adaptive, 0: no limit
+    death_limit: int = 3  #: a task that was running on this many engines when they died fails, whatever its retries
+
+
+def ipython_dir(given: str | os.PathLike[str] | None = None) -> Path:
+    """`$IPYTHONDIR`, or `~/.ipython`."""
+    return Path(given or os.environ.get("IPYTHONDIR") or Path.home() / ".ipython").expanduser()
+
+
+def profile_dir(profile: str | None = None, given: str | os.PathLike[str] | None = None,
+                ipython: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of a profile; it need not exist. `$IPP_PROFILE_DIR` names the default's."""
+    if given:
+        return Path(given).expanduser().absolute()
+    if profile is None and os.environ.get("IPP_PROFILE_DIR"):
+        return Path(os.environ["IPP_PROFILE_DIR"]).absolute()
+    name = profile or "default"
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ConfigError(f"a profile's name is made of letters, digits, '_', '-' and '.'; got {name!r}")
+    return (ipython_dir(ipython) / f"profile_{name}").absolute()
+
+
+def make_profile_dir(path: Path) -> Path:
+    """Create a profile's folders where they are missing; `security` is readable to its owner alone."""
+    for name in ("security", "log", "pid"):
+        (path / name).mkdir(parents=True, exist_ok=True)
+    (path / "security").chmod(0o700)
+    return path
+
+
+def connection_file(profile: Path, cluster_id: str = "", role: str = "client") -> Path:
+    """Where a controller of this profile writes its connection file."""
+    middle = f"-{cluster_id}" if cluster_id else ""
+    return profile / "security" / f"ipcontroller{middle}-{role}.json"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 0600
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_connection_file(path: Path, info: ConnectionInfo) -> None:
+    """Write a connection file (mode 0600, atomically)."""
+    write_private(path, json.dumps(msgspec.to_builtins(info), indent=1))
+
+
+def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
+    """Read a connection file.
+
+    Raises
+    ------
+    ConnectionFileError
+        It is missing or not a connection file. FileNotFoundError is its `__cause__` if it is missing.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ConnectionFileError(f"cannot read the connection file {os.fspath(path)}: {error.strerror}") from error
+    try:
+        return msgspec.json.decode(data, type=ConnectionInfo)
+    except msgspec.DecodeError as error:
+        raise ConnectionFileError(
+            f"{os.fspath(path)} is not a connection file of Engineroom ({error}). "
+            "Start a cluster (`ipcluster start -n 4`) to have one written."
+        ) from error
+
+
+def socket_dir() -> Path:
+    """The folder of ipc sockets: short (a socket's path has at most 107 bytes), ours alone."""
+    base = Path(tempfile.gettempdir()) / f"engineroom-{os.getuid()}"
+    base.mkdir(mode=0o700, exist_ok=True)
+    found = base.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise ConfigError(f"{base} must be a folder that belongs to you with mode 0700; remove it and start again")
+    return base
+
+
+def is_local(host: str) -> bool:
+    """Whether a host name in a connection file or a Hello is this machine's."""
+    return host == socket.gethostname()

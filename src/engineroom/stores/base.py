@@ -1,0 +1,79 @@
+"""The seam between the controller and a task database.
+
+The writer thread calls `write`, `update`, `drop` and `add_functions`; query threads call the rest, at the
+same time. A store raises `StoreError` when it cannot do what was asked, never half of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from ..ids import Digest, TaskId
+from ..messages import Function
+from ..records import Entry, TaskRecord
+
+#: A MongoDB-style query, as users write it.
+QueryDict = Mapping[str, Any]
+#: [(key, 1 or -1), …]
+Sort = Sequence[tuple[str, int]]
+
+
+class TaskStore(Protocol):
+    """What every backend does."""
+
+    #: whether anything written can be read back
+    keeps: bool
+    #: "sqlite:///…/tasks.db", "memory" or "none": what the connection file says
+    url: str
+
+    # the hot path
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Add or complete tasks, all in one transaction. Writing an entry twice changes nothing."""
+
+    def add_functions(self, functions: Sequence[Function]) -> None:
+        """Keep pickled functions; known digests are skipped."""
+
+    def get_function(self, digest: Digest) -> bytes:
+        """A pickled function; KeyError if it is not kept."""
+
+    def unfinished(self) -> Iterator[Entry]:
+        """Pending tasks by submission, to be taken up by a restarted controller."""
+
+    def entries(self, ids: Sequence[TaskId]) -> dict[TaskId, Entry]:
+        """What is known of these tasks, payloads included; unknown ones are left out."""
+
+    # records, as users know them
+
+    def add_record(self, msg_id: TaskId, record: Mapping[str, Any]) -> None:
+        """Add a record given as a dict; missing keys are None. StoreError if the id is taken."""
+
+    def get_record(self, msg_id: TaskId) -> TaskRecord:
+        """The whole record; KeyError if there is none."""
+
+    def update_record(self, msg_id: TaskId, changes: Mapping[str, Any]) -> None:
+        """Change some keys of a record; KeyError if there is none."""
+
+    def drop_record(self, msg_id: TaskId) -> None:
+        """Forget a record; KeyError if there is none."""
+
+    def drop_matching_records(self, query: QueryDict) -> int:
+        """Forget the records that match; returns how many."""
+
+    def find_records(self, query: QueryDict, keys: Iterable[str] | str | None = None, *, sort: Sort | None = None,
+                     limit: int | None = None, skip: int = 0) -> list[TaskRecord]:
+        """Records that match, by submission unless `sort` says otherwise.
+
+        `keys`: which to return (default: all but `buffers` and `result_buffers`); `msg_id` always is.
+        QueryError names what is wrong with a query.
+        """
+
+    def count(self, query: QueryDict) -> int:
+        """How many records match."""
+
+    def get_history(self) -> list[TaskId]:
+        """All ids by time of submission."""
+
+    def close(self) -> None:
+        """Release files and connections. May be called twice."""
