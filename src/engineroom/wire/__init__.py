@@ -1,0 +1,1 @@
+"""Messages ⇄ frames, objects ⇄ buffers. Pure: no sockets, files or threads."""

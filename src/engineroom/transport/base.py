@@ -1,0 +1,53 @@
+"""The seam between the parts and the network.
+
+A *listener* is the controller's end: it hears everybody. A *link* is everybody else's end: it knows only the
+controller. Both send and receive messages as lists of frames, the header first; order holds between two ends.
+Neither blocks: `fileno()` can be polled, and after it becomes readable `receive` is called until it gives nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+#: [header, *buffers]
+Frames = Sequence[Any]
+
+
+class Listener(Protocol):
+    """The controller's end."""
+
+    @property
+    def url(self) -> str:
+        """Where links connect to."""
+
+    def fileno(self) -> int:
+        """A file descriptor that becomes readable when something may have arrived."""
+
+    def receive(self, limit: int = 64) -> list[tuple[bytes, Frames]]:
+        """Up to `limit` messages that have arrived: (peer, frames)."""
+
+    def send(self, peer: bytes, frames: Frames) -> bool:
+        """Send to a peer. False: it is gone, or takes nothing at present; the message is dropped."""
+
+    def close(self) -> None:
+        """Say nothing more. May be called twice."""
+
+
+class Link(Protocol):
+    """The end of a client, an engine or a nanny."""
+
+    def fileno(self) -> int:
+        """A file descriptor that becomes readable when something may have arrived."""
+
+    def receive(self, limit: int = 64) -> list[Frames]:
+        """Up to `limit` messages that have arrived."""
+
+    def send(self, frames: Frames) -> None:
+        """Send to the controller, now or when it can be reached."""
+
+    def refused(self) -> bool:
+        """Whether the other end has turned down our encryption keys."""
+
+    def close(self, linger: float = 0.0) -> None:
+        """Close, after at most `linger` seconds for what has not left yet. May be called twice."""

@@ -1,0 +1,181 @@
+"""Listener and link over ZeroMQ: `ipc://` on one host, `tcp://` with CurveZMQ across hosts.
+
+On one host the socket lies in a folder with mode 0700. Over TCP the link knows the controller's public key,
+so everything is encrypted and the controller proven; that the peer may speak at all it proves with the key in
+its Hello, inside the encrypted channel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from .base import Frames
+
+#: Messages queued for one peer that reads nothing, before it counts as congested.
+SEND_QUEUE = 10_000
+
+
+def curve_keypair() -> tuple[str, str]:
+    """A fresh (public, secret) pair for CurveZMQ, in Z85."""
+    public, secret = zmq.curve_keypair()
+    return public.decode(), secret.decode()
+
+
+def _send(socket: zmq.Socket[bytes], frames: Frames, flags: int) -> None:
+    last = len(frames) - 1
+    if last == 0:
+        socket.send(frames[0], flags)
+        return
+    socket.send(frames[0], flags | zmq.SNDMORE)
+    for frame in frames[1:last]:
+        socket.send(frame, flags | zmq.SNDMORE, copy=False)
+    socket.send(frames[last], flags, copy=False)
+
+
+def _rest(socket: zmq.Socket[bytes]) -> list[Any]:
+    """The frames that follow the one just received, as memoryviews of what ZeroMQ received."""
+    frames = []
+    while socket.getsockopt(zmq.RCVMORE):
+        frames.append(socket.recv(zmq.NOBLOCK, copy=False).buffer)
+    return frames
+
+
+class ZmqListener:
+    """A ROUTER socket. `address` is `ipc://PATH` or `tcp://IP[:PORT]` (a free port is taken if none is given)."""
+
+    def __init__(self, address: str, *, curve: tuple[str, str] | None = None, max_message_size: int = -1) -> None:
+        self._context = zmq.Context()
+        self._path: Path | None = None
+        socket = self._context.socket(zmq.ROUTER)
+        try:
+            socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+            socket.setsockopt(zmq.SNDHWM, SEND_QUEUE)
+            socket.setsockopt(zmq.RCVHWM, 0)
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.MAXMSGSIZE, max_message_size)
+            if address.startswith("tcp://"):
+                if curve is None:
+                    raise ValueError("a tcp listener needs a key pair")
+                socket.setsockopt(zmq.IPV6, 1)
+                socket.curve_server = True
+                socket.curve_publickey, socket.curve_secretkey = (k.encode() for k in curve)
+                if address.count(":") == 1 or address.endswith("]"):
+                    address += ":*"
+            else:
+                self._path = Path(address.removeprefix("ipc://"))
+            socket.bind(address)
+        except BaseException:
+            socket.close()
+            self._context.term()
+            raise
+        self._socket = socket
+        self._url = socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def fileno(self) -> int:
+        return int(self._socket.getsockopt(zmq.FD))
+
+    def receive(self, limit: int = 64) -> list[tuple[bytes, Frames]]:
+        socket, received = self._socket, []
+        try:
+            while len(received) < limit:
+                peer = socket.recv(zmq.NOBLOCK)
+                if not socket.getsockopt(zmq.RCVMORE):
+                    continue
+                header = socket.recv(zmq.NOBLOCK)
+                received.append((peer, [header, *_rest(socket)] if socket.getsockopt(zmq.RCVMORE) else [header]))
+        except zmq.Again:
+            pass
+        return received
+
+    def send(self, peer: bytes, frames: Frames) -> bool:
+        socket = self._socket
+        try:
+            socket.send(peer, zmq.NOBLOCK | zmq.SNDMORE)
+            _send(socket, frames, zmq.NOBLOCK)
+        except zmq.Again:  # it reads nothing
+            return False
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:  # it is not connected
+                return False
+            raise
+        return True
+
+    def close(self) -> None:
+        if not self._socket.closed:
+            self._socket.close(linger=200)
+            self._context.term()
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
+
+
+class ZmqLink:
+    """A DEALER socket with a name of its own choosing, by which the listener knows it after a reconnection."""
+
+    def __init__(self, url: str, identity: bytes, *, curve_serverkey: str = "") -> None:
+        self._context = zmq.Context()
+        socket = self._context.socket(zmq.DEALER)
+        self._monitor: zmq.Socket[bytes] | None = None
+        self._failures = 0
+        try:
+            socket.setsockopt(zmq.IDENTITY, identity)
+            socket.setsockopt(zmq.SNDHWM, 0)
+            socket.setsockopt(zmq.RCVHWM, 0)
+            socket.setsockopt(zmq.RECONNECT_IVL, 10)
+            socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+            if url.startswith("tcp://"):
+                socket.setsockopt(zmq.IPV6, 1)
+                socket.curve_serverkey = curve_serverkey.encode()
+                socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()
+                self._monitor = socket.get_monitor_socket(
+                    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+                    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+            socket.connect(url)
+        except BaseException:
+            socket.close(linger=0)
+            self._context.term()
+            raise
+        self._socket = socket
+        self._pid = os.getpid()
+
+    def fileno(self) -> int:
+        return int(self._socket.getsockopt(zmq.FD))
+
+    def receive(self, limit: int = 64) -> list[Frames]:
+        socket, received = self._socket, []
+        try:
+            while len(received) < limit:
+                header = socket.recv(zmq.NOBLOCK)
+                received.append([header, *_rest(socket)] if socket.getsockopt(zmq.RCVMORE) else [header])
+        except zmq.Again:
+            pass
+        return received
+
+    def send(self, frames: Frames) -> None:
+        _send(self._socket, frames, 0)
+
+    def refused(self) -> bool:
+        monitor = self._monitor
+        while monitor is not None and monitor.poll(0):
+            event = recv_monitor_message(monitor)["event"]
+            self._failures = 0 if event == zmq.EVENT_HANDSHAKE_SUCCEEDED else self._failures + 1
+        return self._failures >= 2
+
+    def close(self, linger: float = 0.0) -> None:
+        if self._socket.closed or self._pid != os.getpid():  # a forked child has no business with it
+            return
+        with contextlib.suppress(zmq.ZMQError):
+            if self._monitor is not None:
+                self._socket.disable_monitor()
+        self._socket.close(linger=int(linger * 1000))
+        self._context.term()

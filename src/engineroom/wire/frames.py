@@ -1,0 +1,81 @@
+"""Message ⇄ frames: a header of msgpack, then the large buffers, uncopied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from ..errors import ProtocolError
+from ..messages import FromClient, FromEngine, FromNanny, Hello, Message, TaskDone, TaskSpec, ToClient, ToEngine, ToNanny
+
+#: Anything with the buffer protocol.
+Buffer = Any
+Frames = Sequence[Buffer]
+
+_encode_text = msgspec.msgpack.Encoder().encode
+
+
+def encode(message: Message) -> bytes:
+    """The header of a message."""
+    return _encode_text(message)
+
+
+def _decoder(union: Any) -> Callable[[bytes], Any]:
+    decode = msgspec.msgpack.Decoder(union).decode
+
+    def checked(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ProtocolError(f"not a message of this direction: {error}") from None
+
+    return checked
+
+
+decode_hello: Callable[[bytes], Hello] = _decoder(Hello)
+decode_from_client: Callable[[bytes], FromClient] = _decoder(FromClient)
+decode_to_client: Callable[[bytes], ToClient] = _decoder(ToClient)
+decode_from_engine: Callable[[bytes], FromEngine] = _decoder(FromEngine)
+decode_to_engine: Callable[[bytes], ToEngine] = _decoder(ToEngine)
+decode_from_nanny: Callable[[bytes], FromNanny] = _decoder(FromNanny)
+decode_to_nanny: Callable[[bytes], ToNanny] = _decoder(ToNanny)
+
+
+class FrameTable:
+    """The frames of one message under construction. A buffer that several tasks share travels once."""
+
+    def __init__(self) -> None:
+        self.frames: list[Buffer] = []
+        self._index: dict[int, int] = {}
+
+    def add(self, buffers: Iterable[Buffer]) -> tuple[int, ...]:
+        """Put buffers into the message; returns their indexes."""
+        indexes = []
+        for buffer in buffers:
+            index = self._index.get(id(buffer))
+            if index is None:
+                index = self._index[id(buffer)] = len(self.frames)
+                self.frames.append(buffer)
+            indexes.append(index)
+        return tuple(indexes)
+
+
+def pick(part: TaskSpec | TaskDone, frames: Frames) -> tuple[Buffer, ...]:
+    """The frames that belong to a task or a result.
+
+    Raises
+    ------
+    ProtocolError
+        The message came with fewer frames than it names.
+    """
+    try:
+        return tuple([frames[index] for index in part.frames])
+    except IndexError:
+        raise ProtocolError(f"task {part.id} names frame {max(part.frames)} of {len(frames)}") from None
+
+
+def size(payload: bytes, frames: Frames) -> int:
+    """Bytes of a payload with its frames."""
+    return len(payload) + sum(memoryview(f).nbytes for f in frames) if frames else len(payload)

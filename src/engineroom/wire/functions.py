@@ -1,0 +1,279 @@
+"""Functions as content: pickled once, named by a digest of the pickle.
+
+A function of an importable module travels by name. A function of `__main__` (a script, a notebook, a terminal)
+travels by value, with the globals it refers to, and is bound on arrival to the *namespace* of the receiving
+process: there a global name means what that namespace says, and only if it says nothing, what travelled along.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import pickle
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any
+
+import cloudpickle
+
+from ..errors import SerializationError
+from ..ids import Digest
+from ..messages import Function
+
+_ATOMS = (int, float, complex, str, bytes, bool, type(None), range, frozenset)
+_MISSING = object()
+
+
+def digest_of(payload: bytes) -> Digest:
+    """The content address of a pickled function: 16 bytes."""
+    return Digest(hashlib.blake2b(payload, digest_size=16).digest())
+
+
+# ------------------------------------------------------------------------------------------ arriving: namespaces
+
+#: Where functions that travelled from a `__main__` look names up; None: this process's own `__main__`.
+_namespace: dict[str, Any] | None = None
+#: Where the globals that travel along are put while unpickling; None: into the namespace, where it lacks them.
+_travelled: dict[str, Any] | None = None
+
+
+def bind_namespace(namespace: dict[str, Any] | None) -> None:
+    """Make functions that arrive from another `__main__` live in this namespace."""
+    global _namespace
+    _namespace = namespace
+
+
+def main_namespace() -> dict[str, Any]:
+    """The namespace that stands for `__main__` here."""
+    return sys.modules["__main__"].__dict__ if _namespace is None else _namespace
+
+
+@contextlib.contextmanager
+def collecting(travelled: dict[str, Any]) -> Iterator[None]:
+    """While unpickling inside, globals that travel with functions go into `travelled`, not into the namespace."""
+    global _travelled
+    before, _travelled = _travelled, travelled
+    try:
+        yield
+    finally:
+        _travelled = before
+
+
+class _MainNamespace:
+    """Stands in a pickle for the namespace of whoever unpickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return main_namespace, ()
+
+
+_MAIN = _MainNamespace()
+
+
+def restore_function(function: types.FunctionType, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Give a rebuilt function its attributes, its closure and the globals that travelled with it."""
+    attributes, slots = state
+    function.__dict__.update(attributes)
+    travelled = slots.pop("__globals__")
+    closure = slots.pop("__closure__")
+    slots.pop("_cloudpickle_submodules", None)  # unpickling them has imported them
+    if _travelled is not None:
+        _travelled.update(travelled)
+    else:
+        for name, value in travelled.items():
+            function.__globals__.setdefault(name, value)
+    for cell, sent in zip(function.__closure__ or (), closure or (), strict=True):
+        with contextlib.suppress(ValueError):  # an empty cell stays empty
+            cell.cell_contents = sent.cell_contents
+    for name, value in slots.items():
+        setattr(function, name, value)
+
+
+class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle, but functions of `__main__` are bound to the receiver's namespace."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        reduced = super().reducer_override(obj)
+        if (type(obj) is types.FunctionType and isinstance(reduced, tuple)
+                and obj.__globals__ is main_namespace()):
+            make, (code, _globals, *rest), state = reduced[:3]
+            return make, (code, _MAIN, *rest), state, None, None, restore_function
+        return reduced
+
+
+# ------------------------------------------------------------------------------------------ leaving: the digest of a call
+
+
+class FunctionCache:
+    """Pickles functions, at best once each.
+
+    A function is pickled again when anything it refers to has been bound anew (a global, a closure cell, its
+    defaults), and on every use when it refers to something that can change in place (a list, an array, an
+    object): what travels is always the present state.
+    """
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakKeyDictionary[Any, tuple[Function, Callable[[], bool] | None]] = \
+            weakref.WeakKeyDictionary()
+
+    def get(self, function: Any) -> Function:
+        """The function under its digest.
+
+        Raises
+        ------
+        SerializationError
+            It cannot be pickled.
+        """
+        try:
+            found = self._known.get(function)
+        except TypeError:  # not hashable, or has no weak references
+            return _pickle(function)[0]
+        if found is not None and (found[1] is None or found[1]()):
+            return found[0]
+        pickled, by_name = _pickle(function)
+        if by_name:
+            if type(function) in (types.FunctionType, types.BuiltinFunctionType) or isinstance(function, type):
+                if not isinstance(getattr(function, "__self__", None), (types.ModuleType, type(None))):
+                    return pickled  # a method of an object: its state is in the pickle
+                with contextlib.suppress(TypeError):
+                    self._known[function] = (pickled, None)
+        elif type(function) is types.FunctionType:
+            seen: list[tuple[Any, Any, Any]] = []
+            if _watch(function, seen, set()):
+                self._known[function] = (pickled, _unchanged(weakref.ref(function), function, seen))
+        return pickled
+
+
+def _pickle(function: Any) -> tuple[Function, bool]:
+    """The pickled function, and whether it travels by name."""
+    try:
+        try:
+            payload = pickle.dumps(function, 5)
+            by_name = b"__main__" not in payload and not _by_value_registered()
+        except Exception:  # lambdas, closures, locals: by value
+            by_name = False
+        if not by_name:
+            file = io.BytesIO()
+            ByValuePickler(file, protocol=5).dump(function)
+            payload = file.getvalue()
+    except Exception as error:
+        name = getattr(function, "__qualname__", repr(function))
+        raise SerializationError(
+            f"the function {name} cannot be pickled, so nothing was sent ({type(error).__name__}: {error}). "
+            f"{_suspects(function)}"
+        ) from error
+    return Function(digest_of(payload), payload), by_name
+
+
+def _by_value_registered() -> bool:
+    return bool(cloudpickle.list_registry_pickle_by_value())
+
+
+def _suspects(function: Any) -> str:
+    """Which of the names a function refers to cannot be pickled."""
+    bad = []
+    for name, value in _references(function):
+        try:
+            cloudpickle.dumps(value)
+        except Exception:
+            bad.append(f"{name} (a {type(value).__qualname__})")
+    return f"It refers to: {', '.join(bad)}." if bad else ""
+
+
+def _references(function: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(function, types.FunctionType):
+        return
+    for name in sorted(_global_names(function.__code__)):
+        if name in function.__globals__:
+            yield name, function.__globals__[name]
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):
+            yield name, cell.cell_contents
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    """Names the code might look up as globals (attribute names are among them: harmless)."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _global_names(constant)
+    return names
+
+
+def _watch(function: types.FunctionType, seen: list[tuple[Any, Any, Any]], visited: set[int]) -> bool:
+    """Note everything the pickle of a function depends on. False: something of it can change in place."""
+    if id(function) in visited:
+        return True
+    visited.add(id(function))
+    if function.__dict__ or not _steady(function.__defaults__, seen, visited) \
+            or not all(_steady(v, seen, visited) for v in (function.__kwdefaults__ or {}).values()):
+        return False
+    for name in _global_names(function.__code__):
+        value = function.__globals__.get(name, _MISSING)
+        seen.append((function.__globals__, name, value))
+        if value is not _MISSING and not _steady(value, seen, visited):
+            return False
+    for cell in function.__closure__ or ():
+        try:
+            value = cell.cell_contents
+        except ValueError:
+            return False
+        seen.append((cell, None, value))
+        if not _steady(value, seen, visited):
+            return False
+    return True
+
+
+def _steady(value: Any, seen: list[tuple[Any, Any, Any]], visited: set[int]) -> bool:
+    if isinstance(value, tuple):
+        return type(value) is tuple and all(_steady(part, seen, visited) for part in value)
+    if type(value) in _ATOMS or isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
+        return not isinstance(value, types.BuiltinFunctionType) or isinstance(
+            value.__self__, (types.ModuleType, type(None)))
+    if isinstance(value, type):
+        return value.__module__ != "__main__" and "<locals>" not in value.__qualname__
+    if type(value) is types.FunctionType:
+        module = sys.modules.get(value.__module__)
+        if value.__module__ != "__main__" and getattr(module, value.__qualname__, None) is value:
+            return True  # travels by name
+        return _watch(value, seen, visited)
+    return False
+
+
+def _unchanged(reference: weakref.ref[types.FunctionType], function: types.FunctionType,
+               seen: list[tuple[Any, Any, Any]]) -> Callable[[], bool]:
+    code, defaults, keywords = function.__code__, function.__defaults__, dict(function.__kwdefaults__ or {})
+    cells = [(cell, value) for cell, name, value in seen if name is None]
+    names: list[tuple[MutableMapping[str, Any], str, Any]] = [entry for entry in seen if entry[1] is not None]
+
+    def unchanged() -> bool:
+        now = reference()
+        return (now is not None and now.__code__ is code and now.__defaults__ is defaults
+                and (now.__kwdefaults__ or {}) == keywords and not now.__dict__
+                and all(space.get(name, _MISSING) is value for space, name, value in names)
+                and all(cell.cell_contents is value for cell, value in cells))
+
+    return unchanged
+
+
+# ------------------------------------------------------------------------------------------ arriving: loading
+
+
+class LoadedFunction:
+    """A function ready to be called, and the globals that travelled with it."""
+
+    __slots__ = ("call", "travelled")
+
+    def __init__(self, call: Callable[..., Any], travelled: dict[str, Any]) -> None:
+        self.call = call
+        self.travelled = travelled
+
+
+def load_function(payload: bytes) -> LoadedFunction:
+    """Unpickle a function; what it cannot import raises here."""
+    travelled: dict[str, Any] = {}
+    with collecting(travelled):
+        function = pickle.loads(payload)
+    return LoadedFunction(function, travelled)

@@ -1,0 +1,162 @@
+"""Objects ⇄ payloads: arguments and results as one pickle stream and, for large arrays, buffers beside it.
+
+The plain C pickler does what it can, in about a microsecond. Whatever it cannot do, or would do by reference
+to `__main__` (which is another module on the engine), goes through cloudpickle, by value.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import SerializationError
+from .functions import ByValuePickler
+from .frames import Buffer, Frames
+
+#: Streams up to this size travel inside the message, larger ones beside it.
+INLINE = 64 * 1024
+#: Arrays from this size on travel beside the stream, uncopied.
+OUT_OF_BAND = 16 * 1024
+
+Payload = tuple[bytes, tuple[Buffer, ...]]
+
+_NONE: Payload = (pickle.dumps(None, 5), ())
+_NO_ARGUMENTS: Payload = (pickle.dumps(((), {}), 5), ())
+_SMALL = (int, float, bool, type(None))
+
+
+def dumps(value: Any) -> Payload:
+    """Serialize a value: (stream, frames). The stream is empty if it is itself the first frame.
+
+    Raises
+    ------
+    Exception
+        Whatever the pickler says; `describe_failure` explains it.
+    """
+    if value is None:
+        return _NONE
+    kind = type(value)
+    if kind in _SMALL:
+        return pickle.dumps(value, 5), ()
+    if kind in (bytes, bytearray) and len(value) >= INLINE:
+        return _beside(pickle.dumps(_Blob(value), 5, buffer_callback=(blobs := []).append), blobs)
+    buffers: list[Buffer] = []
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if raw.nbytes < OUT_OF_BAND:
+            return True
+        buffers.append(raw)
+        return False
+
+    try:
+        stream = pickle.dumps(value, 5, buffer_callback=keep_inside)
+        by_reference_to_main = b"__main__" in stream
+    except Exception:  # it may be a lambda, or hold one: cloudpickle decides
+        by_reference_to_main = True
+    if by_reference_to_main:
+        buffers.clear()
+        file = io.BytesIO()
+        ByValuePickler(file, protocol=5, buffer_callback=keep_inside).dump(value)
+        stream = file.getvalue()
+    return _beside(stream, buffers)
+
+
+def dumps_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
+    """Serialize the arguments of a call.
+
+    Raises
+    ------
+    SerializationError
+        Naming the argument, and the path inside it.
+    """
+    if not args and not kwargs:
+        return _NO_ARGUMENTS
+    try:
+        if any(type(a) in (bytes, bytearray) and len(a) >= INLINE for a in args):
+            args = tuple(_Blob(a) if type(a) in (bytes, bytearray) and len(a) >= INLINE else a for a in args)
+        return dumps((args, kwargs))
+    except Exception as error:
+        named: list[tuple[str, Any]] = [(f"argument {i}", a) for i, a in enumerate(args)]
+        named += [(f"argument {name!r}", a) for name, a in kwargs.items()]
+        raise describe_failure(error, named) from error
+
+
+def loads(payload: bytes, frames: Frames) -> Any:
+    """The value of a payload."""
+    if not frames:
+        return pickle.loads(payload)
+    if payload:
+        return pickle.loads(payload, buffers=frames)
+    return pickle.loads(frames[0], buffers=frames[1:])
+
+
+def describe_failure(error: Exception, named: Sequence[tuple[str, Any]]) -> SerializationError:
+    """Find which of the named values cannot be pickled, and where inside it."""
+    for name, value in named:
+        cause = _failure(value)
+        if cause is not None:
+            path, value, cause = _narrow(name, value, cause)
+            return SerializationError(
+                f"{path} cannot be pickled, so nothing was sent: it is a {_type_name(value)} "
+                f"({type(cause).__name__}: {cause}). Send what it is made from, or create it on the engine."
+            )
+    return SerializationError(f"cannot be pickled, so nothing was sent ({type(error).__name__}: {error})")
+
+
+def _beside(stream: bytes, buffers: Sequence[Buffer]) -> Payload:
+    if len(stream) > INLINE:
+        return b"", (stream, *buffers)
+    return stream, tuple(buffers)
+
+
+class _Blob:
+    """Large bytes, pickled as a buffer of their own: copied once where they are unpickled, nowhere else."""
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self.value), (pickle.PickleBuffer(self.value),)
+
+
+def _failure(value: Any) -> Exception | None:
+    try:
+        dumps(value)
+    except Exception as error:
+        return error
+    return None
+
+
+def _narrow(path: str, value: Any, cause: Exception) -> tuple[str, Any, Exception]:
+    """Descend to the innermost part that fails by itself."""
+    for _ in range(20):
+        for step, part in _parts(value):
+            inner = _failure(part)
+            if inner is not None:
+                path, value, cause = path + step, part, inner
+                break
+        else:
+            break
+    return path, value, cause
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [(f"[{key!r}]", part) for key, part in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [(f"[{index}]", part) for index, part in enumerate(value)]
+    attributes = getattr(value, "__dict__", None)
+    if isinstance(attributes, dict) and not isinstance(value, type):
+        return [(f".{name}", part) for name, part in attributes.items()]
+    return []
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
