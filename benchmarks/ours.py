@@ -1,0 +1,33 @@
+"""What the subjects share: the tasks, and a cluster that leaves nothing behind."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import engineroom as er
+
+T = TypeVar("T")
+
+WORKERS = 2
+
+
+def noop() -> None:
+    """The least a task can do."""
+
+
+def same(value: T) -> T:
+    """What comes goes back."""
+    return value
+
+
+@contextmanager
+def cluster(database: str = "sqlite") -> Iterator[Any]:
+    """A client of a fresh cluster with two engines, in a profile of its own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="engineroom-bench-") as folder,
+        er.Cluster(n=WORKERS, profile_dir=folder, database=database) as rc,
+    ):
+        yield rc

@@ -1,0 +1,11 @@
+"""All benchmarks, in the order of the report."""
+
+from __future__ import annotations
+
+from . import data, latency, map, memory, noop, queries, startup
+from .harness import Benchmark
+
+BENCHMARKS: dict[str, Benchmark] = {
+    module.BENCHMARK.name: module.BENCHMARK
+    for module in (noop, map, latency, startup, memory, data, queries)
+}
