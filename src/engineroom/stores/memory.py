@@ -1,0 +1,327 @@
+"""DictDB: the task database in memory, with limits.
+
+Tasks are kept as the entries they were written as; a document is made when somebody asks. An entry is replaced,
+never changed, so a query works on a copy of the list of entries and takes the lock only to make that copy.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ..config import GIB
+from ..errors import ConfigError, StoreError
+from ..ids import Digest, TaskId
+from ..messages import Function
+from ..records import KEYS, TIMES, Entry, TaskRecord, document, state_of
+from . import query as queries
+from .base import QueryDict, Sort
+from .rows import COLUMN_TYPES, normal
+
+
+class _Kept(msgspec.Struct):
+    """What is kept of one record: the entry, or a document, or an entry and what was changed of it since."""
+
+    entry: Entry | None
+    changes: dict[str, Any] | None = None
+
+
+#: a plain task is kept as its entry alone
+_Item = Entry | _Kept
+
+
+class DictDB:
+    """Task records in memory.
+
+    Arguments
+    ---------
+    record_limit : int
+        How many records are kept.
+    size_limit : int
+        How many bytes their buffers may take.
+    cull_fraction : float
+        When a limit is exceeded, the records that finished first are dropped, until this part of it is free.
+        Records of unfinished tasks are never dropped.
+    """
+
+    keeps = True
+    url = "memory"
+
+    def __init__(self, *, record_limit: int = 100_000, size_limit: int = GIB, cull_fraction: float = 0.1) -> None:
+        if record_limit < 1 or size_limit < 1 or not 0 <= cull_fraction < 1:
+            raise ConfigError("record_limit and size_limit must be positive and cull_fraction at least 0 and below 1, "
+                              f"got {record_limit}, {size_limit} and {cull_fraction}")
+        self._record_limit, self._size_limit, self._cull_fraction = record_limit, size_limit, cull_fraction
+        self._lock = threading.Lock()
+        self._items: dict[TaskId, _Item] = {}
+        self._finished: dict[TaskId, None] = {}  # in the order in which they finished
+        self._size = 0
+        self._functions: dict[Digest, bytes] = {}
+
+    # the hot path
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        with self._lock:
+            items = self._items
+            for entry in entries:
+                old = items.get(entry.spec.id)
+                if old is None:
+                    self._put(entry.spec.id, _settled(entry))
+                elif isinstance(old, Entry):
+                    if old.done is None:
+                        self._put(entry.spec.id, _settled(_completed(old, entry)))
+                elif old.entry is not None and not _is_finished(old):
+                    kept = {k: v for k, v in (old.changes or {}).items() if k not in _OUTCOME_KEYS}
+                    self._put(entry.spec.id, _Kept(_settled(_completed(old.entry, entry)), kept))
+            self._cull()
+
+    def add_functions(self, functions: Sequence[Function]) -> None:
+        with self._lock:
+            for function in functions:
+                self._functions.setdefault(function.digest, function.payload)
+
+    def get_function(self, digest: Digest) -> bytes:
+        return self._functions[digest]
+
+    def unfinished(self) -> Iterator[Entry]:
+        items = self._ordered()
+        return iter([entry for item in items if not _is_finished(item) and (entry := _entry_of(item)) is not None])
+
+    def entries(self, ids: Sequence[TaskId]) -> dict[TaskId, Entry]:
+        with self._lock:
+            items = [self._items[id_] for id_ in ids if id_ in self._items]
+        found = [entry for item in items if (entry := _entry_of(item)) is not None]
+        return {entry.id: _renumbered(entry) for entry in found}
+
+    # records, as users know them
+
+    def add_record(self, msg_id: TaskId, record: Mapping[str, Any]) -> None:
+        whole = {**dict.fromkeys(KEYS), **normal(record, msg_id), "msg_id": msg_id}
+        with self._lock:
+            if msg_id in self._items:
+                raise StoreError(f"there is a record of task {msg_id} already")
+            self._put(msg_id, _Kept(None, whole))
+            self._cull()
+
+    def get_record(self, msg_id: TaskId) -> TaskRecord:
+        with self._lock:
+            item = self._items[msg_id]
+        return _document(item)
+
+    def update_record(self, msg_id: TaskId, changes: Mapping[str, Any]) -> None:
+        changed = normal(changes, msg_id)
+        with self._lock:
+            item = self._items[msg_id]
+            old = item if isinstance(item, _Kept) else _Kept(item)
+            self._put(msg_id, _Kept(old.entry, {**(old.changes or {}), **changed}))
+            self._cull()
+
+    def drop_record(self, msg_id: TaskId) -> None:
+        with self._lock:
+            self._remove(msg_id)
+
+    def drop_matching_records(self, query: QueryDict) -> int:
+        matches = queries.compile(queries.parse(query))
+        with self._lock:
+            doomed = [msg_id for msg_id, item in self._items.items() if matches(_View(item))]
+            for msg_id in doomed:
+                self._remove(msg_id)
+        return len(doomed)
+
+    def find_records(self, query: QueryDict, keys: Iterable[str] | str | None = None, *, sort: Sort | None = None,
+                     limit: int | None = None, skip: int = 0) -> list[TaskRecord]:
+        parsed, wanted, order = queries.parse(query), queries.parse_keys(keys), queries.parse_sort(sort)
+        limit, skip = queries.parse_window(limit, skip)
+        end = None if limit is None else skip + limit
+        found = self._matching(parsed, None if order else end)
+        exactly = all(path[0] in COLUMN_TYPES for path, _ in order)
+        for path, descending in reversed(order):
+            if exactly and path[0] in TIMES:  # columns of other backends hold more digits than a datetime
+                found.sort(key=lambda view, key=path[0]: view.seconds(key), reverse=descending)  # type: ignore[misc]
+            else:
+                found.sort(key=lambda view, p=path, d=descending: queries.sort_key(view, p, d),  # type: ignore[misc]
+                           reverse=descending)
+        return [TaskRecord({key: view[key] for key in wanted}) for view in found[skip:end]]
+
+    def count(self, query: QueryDict) -> int:
+        return len(self._matching(queries.parse(query), None))
+
+    def get_history(self) -> list[TaskId]:
+        return [_id_of(item) for item in self._ordered()]
+
+    def close(self) -> None: ...
+
+    # inside
+
+    def _put(self, msg_id: TaskId, item: _Item) -> None:
+        """Add or replace a record; the only place, with `_remove`, that changes the three tables."""
+        old = self._items.get(msg_id)
+        self._size += _size(item) - (0 if old is None else _size(old))
+        self._items[msg_id] = item
+        if not _is_finished(item):
+            self._finished.pop(msg_id, None)
+        else:
+            self._finished.setdefault(msg_id)
+
+    def _remove(self, msg_id: TaskId) -> None:
+        self._size -= _size(self._items.pop(msg_id))
+        self._finished.pop(msg_id, None)
+
+    def _cull(self) -> None:
+        if len(self._items) <= self._record_limit and self._size <= self._size_limit:
+            return
+        most, largest = (int(limit * (1 - self._cull_fraction)) for limit in (self._record_limit, self._size_limit))
+        while self._finished and (len(self._items) > most or self._size > largest):
+            self._remove(next(iter(self._finished)))
+
+    def _ordered(self) -> list[_Item]:
+        """All records as they are now, in the default order."""
+        with self._lock:
+            items = list(self._items.values())
+        items.sort(key=_order_of)
+        return items
+
+    def _matching(self, query: queries.Query, most: int | None) -> list[_View]:
+        matches, found = queries.compile(query), []
+        for item in self._ordered():
+            if most is not None and len(found) >= most:
+                break
+            view = _View(item)
+            if matches(view):
+                found.append(view)
+        return found
+
+
+# ---------------------------------------------------------------------------------------------- one record
+
+#: what an outcome overrides, when it arrives after a record was changed by hand
+_OUTCOME_KEYS = frozenset({
+    "state", "started", "completed", "received", "engine_uuid", "engine_id", "stdout", "stderr", "result_buffers",
+})  # fmt: skip
+
+_FIELDS: dict[str, Any] = {
+    "msg_id": lambda e: e.spec.id,
+    "state": lambda e: state_of(e.done),
+    "label": lambda e: e.spec.options.label if e.spec.options else None,
+    "client_uuid": lambda e: e.client,
+    "engine_uuid": lambda e: e.engine_uuid,
+    "engine_id": lambda e: e.done.engine if e.done and e.done.engine >= 0 else None,
+    "resubmitted": lambda e: None,
+}
+
+_SECONDS: dict[str, Any] = {
+    "submitted": lambda e: e.spec.submitted,
+    "started": lambda e: e.done.started if e.done else None,
+    "completed": lambda e: e.done.completed if e.done else None,
+    "received": lambda e: e.received,
+}
+
+
+class _View(dict[str, Any]):
+    """A record to be asked about: makes no more of the document than the question needs."""
+
+    __slots__ = ("_item",)
+
+    def __init__(self, item: _Item) -> None:
+        super().__init__()
+        self._item = item
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key]
+
+    def __missing__(self, key: str) -> Any:
+        item = self._item
+        if isinstance(item, Entry) and key in _FIELDS:
+            return _FIELDS[key](item)
+        if isinstance(item, Entry) and _SECONDS.get(key, _never)(item) is None and key in TIMES:
+            return None
+        self.update(_document(item))
+        return self[key]
+
+    def seconds(self, key: str) -> tuple[bool, float]:
+        """A time to sort by."""
+        return _seconds(self._item, key)
+
+
+def _never(entry: Entry) -> None:
+    return None
+
+
+def _seconds(item: _Item, key: str) -> tuple[bool, float]:
+    if isinstance(item, Entry):
+        value = _SECONDS[key](item)
+    elif item.changes is not None and key in item.changes:
+        moment = item.changes[key]
+        value = None if moment is None else moment.timestamp()
+    else:
+        value = None if item.entry is None else _SECONDS[key](item.entry)
+    return (value is not None, value or 0.0)
+
+
+def _document(item: _Item) -> TaskRecord:
+    if isinstance(item, Entry):
+        return document(item)
+    record = TaskRecord() if item.entry is None else document(item.entry)
+    record.update(item.changes or {})
+    return record
+
+
+def _order_of(item: _Item) -> tuple[tuple[bool, float], str]:
+    return (_seconds(item, "submitted"), _id_of(item))
+
+
+def _id_of(item: _Item) -> TaskId:
+    if isinstance(item, Entry):
+        return item.spec.id
+    if item.entry is not None:
+        return item.entry.spec.id
+    assert item.changes is not None
+    return TaskId(item.changes["msg_id"])
+
+
+def _is_finished(item: _Item) -> bool:
+    return (item.done is not None) if isinstance(item, Entry) else _seconds(item, "completed")[0]
+
+
+def _entry_of(item: _Item) -> Entry | None:
+    return item if isinstance(item, Entry) else item.entry
+
+
+def _settled(entry: Entry) -> Entry:
+    """An entry that owns its frames: views of a message would keep all of the message alive."""
+    if not entry.frames and not entry.result_frames:
+        return entry
+    return _with(entry, frames=tuple([bytes(f) for f in entry.frames]),
+                 result_frames=tuple([bytes(f) for f in entry.result_frames]))
+
+
+def _completed(old: Entry, new: Entry) -> Entry:
+    """The request as it was first written, with news of its outcome."""
+    return _with(new, spec=old.spec, client=old.client, frames=old.frames)
+
+
+def _renumbered(entry: Entry) -> Entry:
+    """An entry whose spec and outcome name its own frames, whatever message they came in."""
+    spec, done = entry.spec, entry.done
+    if spec.frames != (every := tuple(range(len(entry.frames)))):
+        spec = msgspec.structs.replace(spec, frames=every)
+    if done is not None and done.frames != (every := tuple(range(len(entry.result_frames)))):
+        done = msgspec.structs.replace(done, frames=every)
+    return _with(entry, spec=spec, done=done)
+
+
+_with = msgspec.structs.replace
+
+
+def _size(item: _Item) -> int:
+    """Bytes of a record's buffers."""
+    if isinstance(item, Entry):
+        size = len(item.spec.payload) + (0 if item.done is None else len(item.done.payload))
+        if item.frames or item.result_frames:
+            size += sum(map(len, item.frames)) + sum(map(len, item.result_frames))
+        return size
+    lists = [(item.changes or {}).get(key) or () for key in ("buffers", "result_buffers")]
+    return (0 if item.entry is None else _size(item.entry)) + sum(len(b) for some in lists for b in some)

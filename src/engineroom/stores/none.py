@@ -1,0 +1,64 @@
+"""NoDB: no database. Tasks run, nothing is kept of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+from ..ids import Digest, TaskId
+from ..messages import Function
+from ..records import Entry, TaskRecord
+from .base import QueryDict, Sort
+
+_ADVICE = ("this controller keeps no task records (NoDB); start it with --sqlitedb (a file), --dictdb (memory) or "
+           "--mongodb to have them")  # fmt: skip
+
+
+class NoDB:
+    """Keeps nothing: writing does nothing, and every access to a record raises KeyError."""
+
+    keeps = False
+    url = "none"
+
+    def write(self, entries: Sequence[Entry]) -> None: ...
+
+    def add_functions(self, functions: Sequence[Function]) -> None: ...
+
+    def get_function(self, digest: Digest) -> bytes:
+        _refuse()
+
+    def unfinished(self) -> Iterator[Entry]:
+        return iter(())
+
+    def entries(self, ids: Sequence[TaskId]) -> dict[TaskId, Entry]:
+        return {}
+
+    def add_record(self, msg_id: TaskId, record: Mapping[str, Any]) -> None: ...
+
+    def get_record(self, msg_id: TaskId) -> TaskRecord:
+        _refuse()
+
+    def update_record(self, msg_id: TaskId, changes: Mapping[str, Any]) -> None:
+        _refuse()
+
+    def drop_record(self, msg_id: TaskId) -> None:
+        _refuse()
+
+    def drop_matching_records(self, query: QueryDict) -> int:
+        _refuse()
+
+    def find_records(self, query: QueryDict, keys: Iterable[str] | str | None = None, *, sort: Sort | None = None,
+                     limit: int | None = None, skip: int = 0) -> list[TaskRecord]:
+        _refuse()
+
+    def count(self, query: QueryDict) -> int:
+        _refuse()
+
+    def get_history(self) -> list[TaskId]:
+        _refuse()
+
+    def close(self) -> None: ...
+
+
+def _refuse() -> NoReturn:
+    raise KeyError(_ADVICE)

@@ -1,0 +1,661 @@
+"""Queries: MongoDB's query dicts, parsed once into small typed nodes, and what they mean.
+
+    parse(dict) → Query            QueryError names what is wrong, and the nearest valid word
+    compile(Query) → predicate     exactly MongoDB's semantics, on records as dicts
+    parse_keys, parse_sort         the other arguments of `find_records`
+
+Nothing here knows a backend. One that can answer part of a query by itself (an index, a server) may do so, as
+long as the answer is what `compile` says.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ..errors import QueryError
+from ..records import ALIASES, BULKY, KEYS
+from .values import (
+    EMPTY_ARRAY_KEY, NULL_KEY, NUMBER, TYPE_CODES, Key, key_of, plain, rank, type_code,
+)  # fmt: skip
+
+Predicate = Callable[[Mapping[str, Any]], bool]
+#: A dotted key, split.
+Path = tuple[str, ...]
+
+MAX_PATTERN = 1000  #: characters of a regular expression
+MAX_DEPTH = 50  #: nesting of a query
+
+
+class Node(msgspec.Struct, frozen=True, tag=True):
+    """Base of all nodes. Nodes are values: equal queries are equal trees."""
+
+
+# what one value is asked
+
+
+class Eq(Node):
+    """Equal to `value`, or an array that has an element that is. None also matches what is absent."""
+
+    value: Any
+
+
+class Compare(Node):
+    """Before or after `value`, which must be of the same type: numbers with numbers, strings with strings."""
+
+    op: str  # "$lt", "$lte", "$gt" or "$gte"
+    value: Any
+
+
+class In(Node):
+    """Equal to one of `values`, or matching one of the patterns among them."""
+
+    values: tuple[Any, ...]
+    patterns: tuple[Regex, ...] = ()
+
+
+class Mod(Node):
+    """A number that leaves `remainder` (rounding toward zero, as C does)."""
+
+    divisor: int
+    remainder: int
+
+
+class Regex(Node):
+    """A string in which the pattern is found somewhere."""
+
+    pattern: str
+    flags: int = 0
+
+
+class Type(Node):
+    """Of one of these BSON types."""
+
+    codes: frozenset[int]
+
+
+class Size(Node):
+    """An array of this length."""
+
+    length: int
+
+
+class Exists(Node):
+    """Present, be it as None."""
+
+
+class ElemMatch(Node):
+    """An array with an element that passes all of `tests`, or (`query`) is a dict that matches."""
+
+    tests: tuple[Test, ...] = ()
+    query: Query | None = None
+
+
+class Not(Node):
+    """None of what the test would match, the absent included."""
+
+    test: Test
+
+
+class AllOf(Node):
+    """Several tests of one key; each may be passed by another element of an array."""
+
+    tests: tuple[Test, ...]
+
+
+class Never(Node):
+    """Matches nothing: `$all: []`."""
+
+
+Test = Eq | Compare | In | Mod | Regex | Type | Size | Exists | ElemMatch | Not | AllOf | Never
+
+
+# what a record is asked
+
+
+class Field(Node):
+    """The value at `path` passes the test."""
+
+    path: Path
+    test: Test
+
+
+class And(Node):
+    parts: tuple[Query, ...]
+
+
+class Or(Node):
+    parts: tuple[Query, ...]
+
+
+class Nor(Node):
+    parts: tuple[Query, ...]
+
+
+Query = Field | And | Or | Nor
+
+EVERYTHING = And(())
+
+
+# ---------------------------------------------------------------------------------------------- parsing
+
+
+def parse(query: Mapping[str, Any]) -> Query:
+    """Parse a query dict, or raise QueryError.
+
+    >>> parse({"engine_id": {"$in": [1, 2]}, "completed": None})
+    """
+    return _parse_query(query, top=True, depth=0)
+
+
+def keys_in(query: Query) -> frozenset[str]:
+    """The record's keys that a query looks at."""
+    if isinstance(query, Field):
+        return frozenset((query.path[0],))
+    return frozenset[str]().union(*(keys_in(part) for part in query.parts))
+
+
+def canonical_key(key: Any) -> str:
+    """A record's key by its proper name; QueryError names the nearest one if there is none."""
+    if isinstance(key, str):
+        if key in KEYS:
+            return key
+        if key in ALIASES:
+            return ALIASES[key]
+    raise QueryError(f"unknown key {key!r}{_nearest(key, [*KEYS, *ALIASES])}")
+
+
+def parse_keys(keys: Iterable[str] | str | None) -> list[str]:
+    """The keys to return, in a document's order; `msg_id` always is, and the default is all but the bulky ones."""
+    if keys is None:
+        return [key for key in KEYS if key not in BULKY]
+    if not isinstance(keys, Iterable):
+        raise QueryError(f"keys must be a key or a list of keys, got {keys!r}")
+    wanted = {canonical_key(key) for key in ([keys] if isinstance(keys, str) else keys)}
+    wanted.add("msg_id")
+    return [key for key in KEYS if key in wanted]
+
+
+def parse_sort(sort: Sequence[tuple[str, int]] | None) -> tuple[tuple[Path, bool], ...]:
+    """[(path, descending), …] of a sort given as [(key, 1 or -1), …]."""
+    if sort is None:
+        return ()
+    parsed = []
+    if isinstance(sort, str | bytes) or not isinstance(sort, Iterable):
+        raise QueryError(f"sort must be a list of (key, 1 or -1), got {sort!r}")
+    for item in sort:
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise QueryError(f"sort must be a list of (key, 1 or -1), got {item!r} in it")
+        key, direction = item
+        if direction not in (1, -1) or isinstance(direction, bool):
+            raise QueryError(f"the direction to sort {key!r} in must be 1 or -1, got {direction!r}")
+        parsed.append((_parse_path(key, top=True), direction == -1))
+    return tuple(parsed)
+
+
+def parse_window(limit: int | None, skip: int) -> tuple[int | None, int]:
+    """`limit` and `skip`, checked."""
+    for name, value in ("limit", limit), ("skip", skip):
+        if (value is None and name == "limit") or (isinstance(value, int) and value >= 0
+                                                   and not isinstance(value, bool)):
+            continue
+        raise QueryError(f"{name} must be a whole number, 0 or more, got {value!r}")
+    return limit, skip
+
+
+def _nearest(word: Any, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(str(word), names, 1, 0.5)
+    if not close:  # MongoDB's operators are in camel case; a slip there is no distance
+        close = [name for name in names if name.lower() == str(word).lower()]
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
+
+
+def _parse_path(key: Any, top: bool) -> Path:
+    if not isinstance(key, str):
+        raise QueryError(f"a key must be a str, got {key!r}")
+    path = tuple(key.split("."))
+    if "" in path:
+        raise QueryError(f"the key {key!r} has an empty part")
+    return (canonical_key(path[0]), *path[1:]) if top else path
+
+
+def _parse_query(query: Any, top: bool, depth: int) -> Query:
+    if not isinstance(query, Mapping):
+        raise QueryError(f"a query must be a dict, got {query!r}")
+    if depth > MAX_DEPTH:
+        raise QueryError(f"the query is nested more than {MAX_DEPTH} levels deep")
+    parts: list[Query] = []
+    for key, value in query.items():
+        if isinstance(key, str) and key.startswith("$"):
+            join = _JOINS.get(key)
+            if join is None:
+                hint = (f"; {key} belongs inside {{key: {{{key!r}: …}}}}" if key in _OPERATORS
+                        else _nearest(key, _JOINS))
+                raise QueryError(f"unknown operator {key!r} at the top of a query{hint}")
+            if not isinstance(value, list | tuple) or not value:
+                raise QueryError(f"{key} takes a list of one or more queries, got {value!r}")
+            parts.append(join(tuple(_parse_query(part, top, depth + 1) for part in value)))
+        else:
+            path = _parse_path(key, top)
+            tests = _parse_condition(".".join(path), value, depth)
+            parts += [Field(path, test) for test in tests]
+    return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+
+_JOINS: dict[str, Callable[[tuple[Query, ...]], Query]] = {"$and": And, "$or": Or, "$nor": Nor}
+
+
+def _is_operators(value: Any, key: str) -> bool:
+    if not isinstance(value, Mapping) or not value:
+        return False
+    marked = [isinstance(name, str) and name.startswith("$") for name in value]
+    if any(marked) and not all(marked):
+        raise QueryError(f"{key}: {value!r} mixes operators and plain keys")
+    return all(marked)
+
+
+def _parse_condition(key: str, value: Any, depth: int) -> list[Test]:
+    if not _is_operators(value, key):
+        if isinstance(value, re.Pattern):
+            return [_parse_regex(key, value, None)]
+        return [Eq(_literal(value, key))]
+    return _parse_operators(key, value, depth)
+
+
+def _parse_operators(key: str, operators: Mapping[str, Any], depth: int) -> list[Test]:
+    if depth > MAX_DEPTH:
+        raise QueryError(f"the query is nested more than {MAX_DEPTH} levels deep")
+    tests: list[Test] = []
+    for name, argument in operators.items():
+        if name == "$options":
+            if "$regex" not in operators:
+                raise QueryError(f"{key}: $options needs a $regex beside it")
+        elif name == "$regex":
+            tests.append(_parse_regex(key, argument, operators.get("$options")))
+        elif name in _OPERATORS:
+            tests.append(_OPERATORS[name](f"{key}: {name}", argument, depth))
+        else:
+            raise QueryError(f"{key}: unknown operator {name!r}{_nearest(name, [*_OPERATORS, '$regex', '$options'])}")
+    return tests
+
+
+def _literal(value: Any, where: str) -> Any:
+    return _no_operators(plain(value, where, QueryError), where)
+
+
+def _no_operators(value: Any, where: str) -> Any:
+    """Operators deep in a literal would be compared as they stand, and match nothing: surely a slip."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if name.startswith("$"):
+                raise QueryError(f"{where}: the operator {name!r} stands inside a literal value; to look inside a "
+                                 "dict, write a dotted key: {'header.label': {…}}")
+            _no_operators(item, where)
+    elif isinstance(value, list):
+        for item in value:
+            _no_operators(item, where)
+    return value
+
+
+def _list(where: str, argument: Any) -> Sequence[Any]:
+    if isinstance(argument, list | tuple):
+        return argument
+    raise QueryError(f"{where} takes a list, got {argument!r}")
+
+
+def _whole(value: Any) -> int | None:
+    """The whole number a value is, if it is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if math.isfinite(value) and int(value) == value else None
+
+
+def _eq(where: str, argument: Any, depth: int) -> Test:
+    if isinstance(argument, re.Pattern):
+        return _parse_regex(where, argument, None)
+    return Eq(_literal(argument, where))
+
+
+def _compare(op: str) -> Callable[[str, Any, int], Test]:
+    def parse_compare(where: str, argument: Any, depth: int) -> Test:
+        if isinstance(argument, re.Pattern):
+            raise QueryError(f"{where} cannot compare with a regular expression")
+        return Compare(op, _literal(argument, where))
+
+    return parse_compare
+
+
+def _in(where: str, argument: Any, depth: int) -> Test:
+    items = _list(where, argument)
+    patterns = tuple(_parse_regex(where, item, None) for item in items if isinstance(item, re.Pattern))
+    return In(tuple(_literal(item, where) for item in items if not isinstance(item, re.Pattern)), patterns)
+
+
+def _all(where: str, argument: Any, depth: int) -> Test:
+    tests: list[Test] = []
+    for item in _list(where, argument):
+        if isinstance(item, Mapping) and "$elemMatch" in item and len(item) == 1:
+            tests.append(_elem_match(where, item["$elemMatch"], depth + 1))
+        else:
+            tests.append(_eq(where, item, depth))
+    return AllOf(tuple(tests)) if tests else Never()
+
+
+def _mod(where: str, argument: Any, depth: int) -> Test:
+    numbers = _list(where, argument)
+    if len(numbers) != 2 or any(isinstance(n, bool) or not isinstance(n, int | float) or not math.isfinite(n)
+                                for n in numbers):
+        raise QueryError(f"{where} takes [divisor, remainder], got {argument!r}")
+    divisor, remainder = (int(n) for n in numbers)
+    if divisor == 0:
+        raise QueryError(f"{where}: the divisor cannot be 0")
+    return Mod(divisor, remainder)
+
+
+def _exists(where: str, argument: Any, depth: int) -> Test:
+    if not isinstance(argument, bool | int):
+        raise QueryError(f"{where} takes True or False, got {argument!r}")
+    return Exists() if argument else Not(Exists())
+
+
+def _size(where: str, argument: Any, depth: int) -> Test:
+    length = _whole(argument)
+    if length is None or length < 0:
+        raise QueryError(f"{where} takes a whole number, 0 or more, got {argument!r}")
+    return Size(length)
+
+
+def _type(where: str, argument: Any, depth: int) -> Test:
+    codes: set[int] = set()
+    wanted = argument if isinstance(argument, list | tuple) else [argument]
+    if not wanted:
+        raise QueryError(f"{where} takes one or more types, got none")
+    for item in wanted:
+        if item == "number":
+            codes |= {1, 16, 18, 19}
+        elif isinstance(item, str) and item in TYPE_CODES:
+            codes.add(TYPE_CODES[item])
+        elif _whole(item) in TYPE_CODES.values():
+            codes.add(int(item))
+        else:
+            raise QueryError(f"{where}: unknown type {item!r}{_nearest(item, [*TYPE_CODES, 'number'])}")
+    return Type(frozenset(codes))
+
+
+def _not(where: str, argument: Any, depth: int) -> Test:
+    if isinstance(argument, re.Pattern):
+        return Not(_parse_regex(where, argument, None))
+    if not _is_operators(argument, where):
+        raise QueryError(f"{where} takes a dict of operators or a regular expression, got {argument!r}; "
+                         "for a plain value use $ne")
+    tests = _parse_operators(where, argument, depth + 1)
+    return Not(tests[0] if len(tests) == 1 else AllOf(tuple(tests)))
+
+
+def _elem_match(where: str, argument: Any, depth: int) -> Test:
+    if not isinstance(argument, Mapping):
+        raise QueryError(f"{where} takes a dict, got {argument!r}")
+    if argument and next(iter(argument)) not in _JOINS and _is_operators(argument, where):
+        return ElemMatch(tests=tuple(_parse_operators(where, argument, depth + 1)))
+    return ElemMatch(query=_parse_query(argument, top=False, depth=depth + 1))
+
+
+def _glob(where: str, argument: Any, depth: int) -> Test:
+    if not isinstance(argument, str):
+        raise QueryError(f"{where} takes a str, got {argument!r}")
+    _check_length(where, argument)
+    return Regex(fnmatch.translate(argument))
+
+
+_OPERATORS: dict[str, Callable[[str, Any, int], Test]] = {
+    "$eq": _eq,
+    "$ne": lambda where, argument, depth: Not(_eq(where, argument, depth)),
+    "$lt": _compare("$lt"), "$lte": _compare("$lte"), "$gt": _compare("$gt"), "$gte": _compare("$gte"),
+    "$le": _compare("$lt"), "$ge": _compare("$gt"),  # as the first manual had them
+    "$in": _in,
+    "$nin": lambda where, argument, depth: Not(_in(where, argument, depth)),
+    "$all": _all, "$mod": _mod, "$exists": _exists, "$size": _size, "$type": _type, "$not": _not,
+    "$elemMatch": _elem_match, "$glob": _glob,
+}  # fmt: skip
+
+_REGEX_OPTIONS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE, "u": re.UNICODE}
+
+
+def _check_length(where: str, pattern: str) -> None:
+    if len(pattern) > MAX_PATTERN:
+        raise QueryError(f"{where}: the pattern has {len(pattern)} characters; at most {MAX_PATTERN} are allowed")
+
+
+def _parse_regex(where: str, pattern: Any, options: Any) -> Regex:
+    flags = 0
+    if isinstance(pattern, re.Pattern):
+        flags, pattern = pattern.flags & ~re.UNICODE, pattern.pattern
+    if not isinstance(pattern, str):
+        raise QueryError(f"{where}: $regex takes a str or a compiled pattern of str, got {pattern!r}")
+    if options is not None:
+        if not isinstance(options, str):
+            raise QueryError(f"{where}: $options takes a str of letters, got {options!r}")
+        for letter in options:
+            if letter not in _REGEX_OPTIONS:
+                raise QueryError(f"{where}: unknown letter {letter!r} in $options; known are "
+                                 f"{', '.join(_REGEX_OPTIONS)}")
+            flags |= _REGEX_OPTIONS[letter] & ~re.UNICODE
+    _check_length(where, pattern)
+    if _EXPLOSIVE.search(pattern):
+        raise QueryError(f"{where}: the pattern {pattern!r} repeats a repetition, which can take forever; "
+                         "write '(a+)+' as 'a+'")
+    try:
+        re.compile(pattern, flags)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise QueryError(f"{where}: {pattern!r} is not a regular expression: {error}") from None
+    return Regex(pattern, int(flags))
+
+
+#: "(a+)+", "(?:[ab]*)*", "(.+){2,}": a group that is one unbounded repetition, repeated without bound.
+#: It takes exponential time on a text that nearly matches. Not all such patterns look like this; those people
+#: write by accident do.
+_EXPLOSIVE = re.compile(r"\((?:\?:)?(?:\\?[^\\()\[\]]|\\.|\[[^\]]*\])(?:[+*]|\{\d*,\})\)(?:[+*]|\{\d*,\})")
+
+
+# ---------------------------------------------------------------------------------------------- meaning
+
+
+class _Missing:
+    """Stands for a value that is not there."""
+
+
+MISSING: Any = _Missing()
+
+
+def _leaf(value: Any) -> Iterator[Any]:
+    """The elements of an array, then the array; anything else as it is."""
+    if isinstance(value, list | tuple):
+        yield from value
+    yield value
+
+
+def _walk(value: Any, path: Path, spread: bool) -> Iterator[Any]:
+    """What stands at `path` below `value`, MISSING where a dict lacks it.
+
+    An array on the way stands for each dict in it, and for the element at an index if the path gives one.
+    At the end of the path an array stands for its elements and for itself (`spread`), unless an index led to it.
+    """
+    for position, name in enumerate(path):
+        if isinstance(value, dict):
+            if name not in value:
+                yield MISSING
+                return
+            value = value[name]
+        elif isinstance(value, list | tuple):
+            rest = path[position:]
+            index = int(name) if name.isascii() and name.isdecimal() and (name == "0" or name[0] != "0") else -1
+            for number, item in enumerate(value):
+                if isinstance(item, dict):
+                    yield from _walk(item, rest, spread)
+                if number == index:
+                    if len(rest) == 1:
+                        yield item
+                    elif isinstance(item, dict | list | tuple):
+                        yield from _walk(item, rest[1:], spread)
+            return
+        else:
+            yield MISSING
+            return
+    if spread:
+        yield from _leaf(value)
+    else:
+        yield value
+
+
+def compile(query: Query) -> Predicate:
+    """A function that tells whether a record matches."""
+    if isinstance(query, Field):
+        return _compile_field(query)
+    parts = [compile(part) for part in query.parts]
+    if isinstance(query, And):
+        return lambda record: all(part(record) for part in parts)
+    if isinstance(query, Or):
+        return lambda record: any(part(record) for part in parts)
+    return lambda record: not any(part(record) for part in parts)
+
+
+def _compile_field(field: Field) -> Predicate:
+    test = field.test
+    if isinstance(test, Not):
+        inner = _compile_field(Field(field.path, test.test))
+        return lambda record: not inner(record)
+    if isinstance(test, AllOf):
+        parts = [_compile_field(Field(field.path, part)) for part in test.tests]
+        return lambda record: all(part(record) for part in parts)
+    check, (first, *others) = _compile_test(test), field.path
+    rest, spread = tuple(others), not isinstance(test, Size | Exists | ElemMatch)
+    if not rest and not spread:
+        return lambda record: check(record.get(first, MISSING))
+    if not rest:
+        return lambda record: any(check(v) for v in _leaf(record.get(first, MISSING)))
+
+    def deep(record: Mapping[str, Any]) -> bool:
+        top = record.get(first, MISSING)
+        return any(check(v) for v in _walk(top, rest, spread))
+
+    return deep
+
+
+def _compile_test(test: Test) -> Callable[[Any], bool]:
+    """A function that tells whether one value passes, with no regard to what it may contain."""
+    if isinstance(test, Eq):
+        return _compile_eq(test.value)
+    if isinstance(test, Compare):
+        return _compile_compare(test.op, test.value)
+    if isinstance(test, In):
+        keys, patterns = {key_of(v) for v in test.values}, [_compile_test(p) for p in test.patterns]
+        null = NULL_KEY in keys
+        return lambda v: null if v is MISSING else (key_of(v) in keys or any(p(v) for p in patterns))
+    if isinstance(test, Mod):
+        divisor, remainder = test.divisor, test.remainder
+        return lambda v: rank(v) == NUMBER and math.isfinite(v) and _c_remainder(int(v), divisor) == remainder
+    if isinstance(test, Regex):
+        search = re.compile(test.pattern, test.flags).search
+        return lambda v: isinstance(v, str) and search(v) is not None
+    if isinstance(test, Type):
+        codes = test.codes
+        return lambda v: v is not MISSING and type_code(v) in codes
+    if isinstance(test, Size):
+        length = test.length
+        return lambda v: isinstance(v, list | tuple) and len(v) == length
+    if isinstance(test, Exists):
+        return lambda v: v is not MISSING
+    if isinstance(test, ElemMatch):
+        return _compile_elem_match(test)
+    if isinstance(test, Not):
+        inner = _compile_test(test.test)
+        return lambda v: not inner(v)
+    if isinstance(test, AllOf):
+        parts = [_compile_test(part) for part in test.tests]
+        return lambda v: all(part(v) for part in parts)
+    return lambda v: False
+
+
+def _compile_eq(value: Any) -> Callable[[Any], bool]:
+    if value is None:
+        return lambda v: v is None or v is MISSING
+    if isinstance(value, str):
+        return lambda v: v.__class__ is str and v == value
+    kind, key = rank(value), key_of(value)
+    return lambda v: rank(v) == kind and key_of(v) == key
+
+
+def _compile_compare(op: str, value: Any) -> Callable[[Any], bool]:
+    if value is None:
+        inclusive = op in ("$lte", "$gte")
+        return lambda v: inclusive and (v is None or v is MISSING)
+    kind, key = rank(value), key_of(value)
+    if kind == NUMBER and value != value:  # NaN is neither before nor after anything
+        return _compile_eq(value) if op in ("$lte", "$gte") else lambda v: False
+
+    def comparable(v: Any) -> bool:
+        return rank(v) == kind and (kind != NUMBER or v == v)
+
+    if op == "$lt":
+        return lambda v: comparable(v) and key_of(v) < key
+    if op == "$lte":
+        return lambda v: comparable(v) and key_of(v) <= key
+    if op == "$gt":
+        return lambda v: comparable(v) and key_of(v) > key
+    return lambda v: comparable(v) and key_of(v) >= key
+
+
+def _c_remainder(number: int, divisor: int) -> int:
+    remainder = abs(number) % abs(divisor)
+    return -remainder if number < 0 else remainder
+
+
+def _compile_elem_match(test: ElemMatch) -> Callable[[Any], bool]:
+    if test.query is not None:
+        matches = compile(test.query)
+
+        def element(v: Any) -> bool:
+            if isinstance(v, list | tuple):  # an array is a dict of its indexes here
+                v = {str(index): item for index, item in enumerate(v)}
+            return isinstance(v, dict) and matches(v)
+
+        return lambda v: isinstance(v, list | tuple) and any(element(item) for item in v)
+    checks = [_compile_test(part) for part in test.tests]
+    return lambda v: isinstance(v, list | tuple) and any(all(check(item) for check in checks) for item in v)
+
+
+# ---------------------------------------------------------------------------------------------- order
+
+
+def order_key(submitted: float | None, msg_id: str) -> tuple[bool, float, str]:
+    """The order of answers where nothing else decides: by submission (unknown first), then by id."""
+    return (submitted is not None, submitted or 0.0, msg_id)
+
+
+def sort_key(record: Mapping[str, Any], path: Path, descending: bool) -> Key:
+    """A record's place in a sort by `path`: an array counts by its least element, or greatest if descending."""
+    top = record.get(path[0], MISSING)
+    found = _walk(top, path[1:], spread=False) if len(path) > 1 else iter((top,))
+    keys: list[Key] = []
+    for value in found:
+        if isinstance(value, list | tuple):
+            keys += [key_of(item) for item in value] or [EMPTY_ARRAY_KEY]
+        else:
+            keys.append(NULL_KEY if value is MISSING else key_of(value))
+    if not keys:
+        return NULL_KEY
+    return max(keys) if descending else min(keys)
+
+
+__all__ = [
+    "EVERYTHING", "MISSING", "AllOf", "And", "Compare", "ElemMatch", "Eq", "Exists", "Field", "In", "Mod", "Never",
+    "Nor", "Not", "Or", "Predicate", "Query", "Regex", "Size", "Type", "canonical_key", "compile", "keys_in",
+    "order_key", "parse", "parse_keys", "parse_sort", "parse_window", "sort_key",
+]  # fmt: skip

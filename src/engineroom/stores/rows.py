@@ -1,0 +1,247 @@
+"""Rows of the tasks table: made of entries, and made into entries and records.
+
+The making of rows is the store's hottest Python: one flat list of parameters for many rows, no calls that an
+ordinary task does not need.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from ..errors import StoreError
+from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
+from ..messages import Attempt, ErrorInfo, TaskDone, TaskOptions, TaskSpec
+from ..records import (
+    ABORTED, ALIASES, COMPLETED, FAILED, KEYS, PENDING, TIMES, Entry, TaskRecord, document, instant, result_content,
+)  # fmt: skip
+from .values import in_utc, plain
+
+#: Columns in the order that `parameters` gives them.
+COLUMNS = (
+    "msg_id", "kind", "label", "submitted", "client_uuid", "queue", "target", "function", "options", "payload",
+    "frames", "state", "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "ename", "outcome",
+    "stdout", "stderr", "result_payload", "result_frames",
+)  # fmt: skip
+#: Those of them that tell the outcome.
+OUTCOME_COLUMNS = COLUMNS[COLUMNS.index("state"):]
+
+#: Keys whose values stand in a column of the same name, with what each may hold beside None.
+COLUMN_TYPES: dict[str, type] = {
+    "msg_id": str, "state": str, "label": str, "submitted": datetime, "started": datetime, "completed": datetime,
+    "received": datetime, "client_uuid": str, "engine_uuid": str, "engine_id": int, "queue": str, "function": str,
+    "resubmitted": str, "stdout": str, "stderr": str,
+}  # fmt: skip
+
+#: Keys that must be of a type, though they have no column.
+_OTHER_TYPES: dict[str, type] = {
+    "header": dict, "content": dict, "metadata": dict, "result_header": dict, "result_metadata": dict,
+    "result_content": dict, "attempts": list, "buffers": list, "result_buffers": list,
+}  # fmt: skip
+
+#: In `ename` where the reply's ename or status is not what the columns say.
+LOOK_INSIDE = b""
+
+_STATES = {"ok": COMPLETED, "error": FAILED, "aborted": ABORTED}
+_STATUSES = {state: status for status, state in _STATES.items()}
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+_decode_options = msgspec.msgpack.Decoder(TaskOptions).decode
+
+
+class Outcome(msgspec.Struct, array_like=True, omit_defaults=True):
+    """The rare parts of an outcome, kept together in one column."""
+
+    error: ErrorInfo | None = None
+    content: dict[str, Any] | None = None
+    attempts: list[Attempt] | None = None
+
+
+_decode_outcome = msgspec.msgpack.Decoder(Outcome).decode
+
+
+# ---------------------------------------------------------------------------------------------- buffers
+
+
+def pack(frames: Sequence[Any]) -> bytes:
+    """Buffers as one blob: their number, their lengths, their bytes."""
+    views = [memoryview(frame) for frame in frames]
+    head = struct.pack(f"<I{len(views)}Q", len(views), *[view.nbytes for view in views])
+    return b"".join([head, *[view if view.contiguous else view.tobytes() for view in views]])
+
+
+def unpack(blob: bytes | None) -> list[bytes]:
+    """The buffers in a blob."""
+    if not blob:
+        return []
+    (count,) = struct.unpack_from("<I", blob)
+    start, buffers = 4 + 8 * count, []
+    for length in struct.unpack_from(f"<{count}Q", blob, 4):
+        buffers.append(blob[start:start + length])
+        start += length
+    return buffers
+
+
+# ---------------------------------------------------------------------------------------------- entry → row
+
+
+def parameters(entries: Iterable[Entry]) -> list[Any]:
+    """The values of `COLUMNS` for each entry, in one flat list."""
+    flat: list[Any] = []
+    extend = flat.extend
+    states = _STATES
+    for entry in entries:
+        spec, done, frames = entry.spec, entry.done, entry.frames
+        options, target = spec.options, spec.engine
+        extend((
+            spec.id, spec.kind, options and options.label, spec.submitted, entry.client,
+            "task" if target < 0 else "mux", target, spec.function or None, options and _encode(options),
+            spec.payload, pack(frames) if frames else None,
+        ))  # fmt: skip
+        attempts = entry.attempts
+        if done is None:
+            outcome = None if attempts is None else _encode(Outcome(attempts=attempts))
+            extend((PENDING, None, None, entry.received, entry.engine_uuid, None, None, None, outcome,
+                    "", "", None, None))  # fmt: skip
+            continue
+        error, content, frames, engine = done.error, done.content, entry.result_frames, done.engine
+        if error is None and not content and attempts is None:
+            ename = outcome = None
+        else:
+            outcome = _encode(Outcome(error, content or None, attempts))
+            ename = error and error.ename
+            if content and ("ename" in content or "status" in content):
+                ename = LOOK_INSIDE
+        extend((
+            states[done.status], done.started, done.completed, entry.received, entry.engine_uuid,
+            engine if engine >= 0 else None, done.attempt, ename, outcome, done.stdout, done.stderr,
+            done.payload, pack(frames) if frames else None,
+        ))  # fmt: skip
+    return flat
+
+
+# ---------------------------------------------------------------------------------------------- row → entry, record
+
+#: What is read of a row, unless its buffers are wanted too. The source of a cell is part of its record.
+READ = (
+    "msg_id, kind, state, label, submitted, started, completed, received, client_uuid, engine_uuid, engine_id, queue,"
+    " target, function, resubmitted, attempt, options, outcome, document, stdout, stderr"
+)
+_NO_REQUEST = ", CASE kind WHEN 'execute' THEN payload ELSE x'' END, NULL"
+_REQUEST, _NO_RESULT, _RESULT = ", payload, frames", ", x'', NULL", ", result_payload, result_frames"
+
+
+def selection(request: bool, result: bool) -> str:
+    """The columns to select for `entry_of` and `record_of`, with or without the buffers."""
+    return READ + (_REQUEST if request else _NO_REQUEST) + (_RESULT if result else _NO_RESULT)
+
+
+def entry_of(row: Sequence[Any]) -> Entry:
+    """The entry a row was made of."""
+    (msg_id, kind, state, _label, submitted, started, completed, received, client, engine_uuid, engine_id, _queue,
+     target, function, _resubmitted, attempt, options, outcome, _document, stdout, stderr,
+     payload, frames, result_payload, result_frames) = row  # fmt: skip
+    buffers, result_buffers = unpack(frames), unpack(result_frames)
+    rare = Outcome() if outcome is None else _decode_outcome(outcome)
+    done = None
+    if state in _STATUSES:
+        done = TaskDone(
+            msg_id, attempt or 0, _STATUSES[state], started, completed or 0.0, result_payload or b"",
+            EngineId(-1 if engine_id is None else engine_id), tuple(range(len(result_buffers))), stdout or "",
+            stderr or "", rare.error, rare.content,
+        )  # fmt: skip
+    spec = TaskSpec(
+        msg_id, function if isinstance(function, bytes) else Digest(b""), payload or b"", submitted or 0.0,
+        EngineId(target), tuple(range(len(buffers))), None if options is None else _decode_options(options), kind,
+    )  # fmt: skip
+    return Entry(spec, ClientId(client), tuple(buffers), done, tuple(result_buffers), received, engine_uuid,
+                 rare.attempts)
+
+
+def record_of(row: Sequence[Any]) -> TaskRecord:
+    """The whole record of a row, whatever it was made of."""
+    (msg_id, kind, state, label, submitted, started, completed, received, client, engine_uuid, engine_id, queue,
+     _target, function, resubmitted, _attempt, _options, _outcome, inside, stdout, stderr,
+     payload, frames, result_payload, result_frames) = row  # fmt: skip
+    record = TaskRecord.fromkeys(KEYS) if kind is None else document(entry_of(row))
+    record.update(
+        msg_id=msg_id, state=state, label=label, submitted=instant(submitted), started=instant(started),
+        completed=instant(completed), received=instant(received), client_uuid=client, engine_uuid=engine_uuid,
+        engine_id=engine_id, queue=queue, function=function.hex() if isinstance(function, bytes) else function,
+        resubmitted=resubmitted, stdout=stdout, stderr=stderr,
+    )  # fmt: skip
+    if payload is None:
+        record["buffers"] = None if frames is None else unpack(frames)
+    if result_payload is None:
+        record["result_buffers"] = None if result_frames is None else unpack(result_frames)
+    if inside is not None:
+        record.update(_decode(inside))
+    return TaskRecord(record)
+
+
+# ---------------------------------------------------------------------------------------------- documents
+
+_HEX = re.compile("(?:[0-9a-f]{2})+")
+
+
+def normal(record: Mapping[str, Any], msg_id: TaskId) -> dict[str, Any]:
+    """A record (or some keys of one) given as a dict, checked and in canonical form; StoreError says what is wrong.
+
+    Times are rounded to what the column can hold: exactly a microsecond, until the year 2242.
+    """
+    found: dict[str, Any] = {}
+    for key, value in record.items():
+        name = ALIASES.get(key, key)
+        if name not in KEYS:
+            raise StoreError(f"record {msg_id}: unknown key {key!r}")
+        value = plain(value, f"record {msg_id}: {name}", StoreError)
+        wanted = COLUMN_TYPES.get(name) or _OTHER_TYPES.get(name)
+        if value is not None and wanted and (not isinstance(value, wanted) or isinstance(value, bool)):
+            raise StoreError(f"record {msg_id}: {name} must be {wanted.__name__} or None, got {value!r}")
+        if value is not None and name in TIMES:
+            value = instant(value.timestamp())
+        if value is not None and name in ("buffers", "result_buffers") and not all(
+            isinstance(item, bytes) for item in value
+        ):
+            raise StoreError(f"record {msg_id}: {name} must be a list of bytes")
+        found[name] = value
+    if found.get("msg_id", msg_id) != msg_id:
+        raise StoreError(f"record {msg_id}: its msg_id says {found['msg_id']!r}")
+    return found
+
+
+def columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A canonical document as columns, and what has none."""
+    columns: dict[str, Any] = {}
+    inside: dict[str, Any] = {}
+    for key, value in changes.items():
+        if key in TIMES:
+            columns[key] = None if value is None else in_utc(value).timestamp()
+        elif key == "function":
+            columns[key] = bytes.fromhex(value) if value and _HEX.fullmatch(value) else value
+        elif key in COLUMN_TYPES:
+            columns[key] = value
+        elif key == "buffers":
+            columns |= {"payload": None, "frames": None if value is None else pack(value)}
+        elif key == "result_buffers":
+            columns |= {"result_payload": None, "result_frames": None if value is None else pack(value)}
+        else:
+            inside[key] = value
+    return columns, inside
+
+
+def merged(inside: bytes | None, changes: Mapping[str, Any]) -> bytes:
+    """A `document` column with some keys changed."""
+    return _encode({**(_decode(inside) if inside else {}), **changes})
+
+
+__all__ = [
+    "COLUMNS", "COLUMN_TYPES", "LOOK_INSIDE", "OUTCOME_COLUMNS", "columns_of", "entry_of", "merged", "normal", "pack",
+    "parameters", "record_of", "result_content", "selection", "unpack",
+]  # fmt: skip

@@ -1,0 +1,205 @@
+"""From queries to SQL: which rows can match.
+
+`translate` answers with a condition that is true of every row that matches. Where it is true of no other row it
+says `exact`, and SQL may count, sort and cut by itself; otherwise each row is asked again by the predicate.
+
+Conditions are written so that NULL (SQL's "unknown") stands for false; `_negation` makes it crisp.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from ..records import ABORTED, COMPLETED, FAILED, TIMES
+from .query import And, Compare, Eq, Exists, Field, In, Never, Nor, Not, Or, Path, Query, Test
+from .query import AllOf as AllTests
+from .rows import COLUMN_TYPES
+from .values import DATE, NULL, NUMBER, STRING, rank
+
+_MOST_PARAMETERS = 500  #: of one condition; a longer list is filtered by the predicate
+
+
+class Where(NamedTuple):
+    """An SQL condition with its parameters."""
+
+    sql: str
+    parameters: tuple[Any, ...] = ()
+    exact: bool = True
+
+
+ALWAYS, NEVER, UNKNOWN = Where("1"), Where("0"), Where("1", exact=False)
+
+_SIGNS = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
+
+
+def translate(query: Query) -> Where:
+    """The condition on rows of `tasks` that a query stands for."""
+    if isinstance(query, Field):
+        return _field(query.path, query.test)
+    parts = [translate(part) for part in query.parts]
+    if isinstance(query, And):
+        return _join("AND", parts)
+    if isinstance(query, Or):
+        return _join("OR", parts)
+    return _negation(_join("OR", parts))
+
+
+def _join(word: str, parts: Sequence[Where]) -> Where:
+    exact = all(part.exact for part in parts)
+    if word == "AND":
+        parts = [part for part in parts if part.sql != "1"]
+        if not parts:
+            return Where("1", exact=exact)
+    elif not exact and any(part.sql == "1" for part in parts):
+        return UNKNOWN
+    if len(parts) == 1:
+        return parts[0]._replace(exact=exact)
+    sql = f" {word} ".join(f"({part.sql})" for part in parts)
+    return Where(sql, tuple(p for part in parts for p in part.parameters), exact)
+
+
+def _negation(part: Where) -> Where:
+    if not part.exact:  # the complement of too much would be too little
+        return UNKNOWN
+    return Where(f"NOT coalesce(({part.sql}), 0)", part.parameters)
+
+
+def _field(path: Path, test: Test) -> Where:
+    if isinstance(test, Not):
+        return _negation(_field(path, test.test))
+    if isinstance(test, AllTests):
+        return _join("AND", [_field(path, part) for part in test.tests])
+    if isinstance(test, Never):
+        return NEVER
+    if len(path) == 1 and isinstance(test, Exists):
+        return ALWAYS  # a record has every key
+    if len(path) == 1 and path[0] in COLUMN_TYPES:
+        return _column(path[0], test)
+    return _derived(path, test)
+
+
+# ---------------------------------------------------------------------------------------------- columns
+
+
+def _column(key: str, test: Test) -> Where:
+    if isinstance(test, Eq):
+        return _equal(key, (test.value,))
+    if isinstance(test, In) and not test.patterns:
+        return _equal(key, test.values)
+    if isinstance(test, Compare):
+        return _compare(key, test.op, test.value)
+    return UNKNOWN
+
+
+def _equal(key: str, values: Sequence[Any]) -> Where:
+    if len(values) > _MOST_PARAMETERS:
+        return UNKNOWN
+    if key in TIMES:
+        return _join_any([_moment(key, value) for value in values])
+    wanted: list[Any] = []
+    conditions: list[Where] = []
+    for value in values:
+        kind = rank(value)
+        if kind == NULL:
+            conditions.append(Where(f"{key} IS NULL"))
+        elif key == "function":
+            wanted += [bytes.fromhex(value)] if kind == STRING and _is_hex(value) else [value] if kind == STRING else []
+        elif (kind == NUMBER and value == value) if COLUMN_TYPES[key] is int else kind == STRING:
+            wanted.append(value)
+    if len(wanted) == 1:
+        conditions.append(Where(f"{key} = ?", (wanted[0],)))
+    elif wanted:
+        conditions.append(Where(f"{key} IN ({', '.join('?' * len(wanted))})", tuple(wanted)))
+    return _join_any(conditions)
+
+
+def _join_any(conditions: list[Where]) -> Where:
+    return _join("OR", conditions) if conditions else NEVER
+
+
+def _is_hex(text: str) -> bool:
+    return re.fullmatch("(?:[0-9a-f]{2})+", text) is not None
+
+
+def _moment(key: str, value: Any) -> Where:
+    if value is None:
+        return Where(f"{key} IS NULL")
+    if rank(value) != DATE:
+        return NEVER
+    first, last = seconds_of(value)
+    return Where(f"{key} BETWEEN ? AND ?", (first, last))
+
+
+def _compare(key: str, op: str, value: Any) -> Where:
+    kind = rank(value)
+    if kind == NULL:
+        return Where(f"{key} IS NULL") if op in ("$lte", "$gte") else NEVER
+    sign = _SIGNS[op]
+    if key in TIMES:
+        if kind != DATE:
+            return NEVER
+        first, last = seconds_of(value)
+        return Where(f"{key} {sign} ?", (last if op in ("$lte", "$gt") else first,))
+    if key == "function":
+        return NEVER if kind != STRING else UNKNOWN  # blobs and text in one column have another order
+    if kind != (NUMBER if COLUMN_TYPES[key] is int else STRING) or value != value:
+        return NEVER
+    return Where(f"{key} {sign} ?", (value,))
+
+
+def seconds_of(moment: datetime) -> tuple[float, float]:
+    """The least and the greatest number of seconds that read as this instant.
+
+    A datetime has microseconds, a float of this century about a quarter of one: several floats are one datetime.
+    """
+    return _edge(moment, -math.inf), _edge(moment, math.inf)
+
+
+def _edge(moment: datetime, toward: float) -> float:
+    edge = moment.timestamp()
+    while True:
+        further = math.nextafter(edge, toward)
+        try:
+            if datetime.fromtimestamp(further, UTC) != moment:
+                return edge
+        except (ValueError, OverflowError, OSError):  # the end of the calendar
+            return edge
+        edge = further
+
+
+# ---------------------------------------------------------------------------------------------- derived keys
+
+_STATE_OF = {"ok": COMPLETED, "error": FAILED, "aborted": ABORTED}
+
+
+def _derived(path: Path, test: Test) -> Where:
+    """Conditions on what is derived from columns: never exact, for a document may say otherwise."""
+    values = (test.value,) if isinstance(test, Eq) else test.values if isinstance(test, In) else ()
+    if not values or (isinstance(test, In) and test.patterns) or len(values) > _MOST_PARAMETERS:
+        return UNKNOWN
+    if not all(isinstance(value, str) for value in values):
+        return UNKNOWN
+    if path == ("result_content", "ename"):
+        column, wanted = "ename", list(values)
+    elif path == ("result_content", "status"):
+        column, wanted = "state", [_STATE_OF[value] for value in values if value in _STATE_OF]
+    elif path == ("header", "msg_type"):
+        column, wanted = "kind", [value.removesuffix("_request") for value in values if value.endswith("_request")]
+    elif path == ("header", "session"):
+        column, wanted = "client_uuid", list(values)
+    elif path == ("header", "label"):
+        column, wanted = "label", list(values)
+    elif path == ("header", "msg_id"):
+        column, wanted = "msg_id", list(values)
+    else:
+        return UNKNOWN
+    marks = ", ".join("?" * len(wanted))
+    inside = " OR ename = x''" if path[0] == "result_content" else ""
+    return Where(f"{column} IN ({marks}) OR document IS NOT NULL{inside}", tuple(wanted), exact=False)
+
+
+__all__ = ["ALWAYS", "NEVER", "And", "Nor", "Where", "seconds_of", "translate"]
