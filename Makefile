@@ -1,0 +1,43 @@
+# The project's few words. `make` alone lists them.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+help: ## list these words
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/ready ## the main job on real input: every Python file of this installation, one task each
+	@$(BIN)/python examples/demo.py
+
+test: lint ## everything that must hold: ruff, mypy, pytest
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/ready ## ruff and mypy
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+
+bench: $(VENV)/bench ## ours and the others, side by side; rewrites docs/performance.md
+	@$(BIN)/python -m benchmarks --save
+	@$(BIN)/python -m benchmarks.report
+
+clean: ## remove the virtual environment and the tools' caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Stamps: installed once, and again when pyproject.toml has changed.
+
+$(VENV)/ready: pyproject.toml | $(BIN)/python
+	@$(PIP) install --editable '.[test]'
+	@touch $@
+
+$(VENV)/bench: $(VENV)/ready
+	@$(PIP) install --editable '.[bench]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+.PHONY: help demo test lint bench clean
