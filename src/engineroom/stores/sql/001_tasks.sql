@@ -9,8 +9,7 @@
 
 CREATE TABLE tasks (
     seq            INTEGER PRIMARY KEY,
-    -- a NULL pads a batch to one of the few sizes that have a prepared statement
-    msg_id         TEXT NOT NULL ON CONFLICT IGNORE UNIQUE,
+    msg_id         TEXT NOT NULL UNIQUE,
     kind           TEXT,
     state          TEXT,
     label          TEXT,
