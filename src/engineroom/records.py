@@ -172,7 +172,7 @@ def document(entry: Entry) -> TaskRecord:
         result_content=reply,
         pyin=spec.payload.decode() if execute else None,
         pyout=reply.get("execute_result") if execute and reply else None,
-        pyerr={k: reply[k] for k in ("ename", "evalue", "traceback")} if execute and reply and "ename" in reply else None,
+        pyerr={k: reply.get(k) for k in ("ename", "evalue", "traceback")} if execute and reply and "ename" in reply else None,
         stdout=done.stdout if done else "",
         stderr=done.stderr if done else "",
         buffers=buffers(spec.payload, entry.frames),

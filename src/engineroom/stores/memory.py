@@ -137,7 +137,7 @@ class DictDB:
         limit, skip = queries.parse_window(limit, skip)
         end = None if limit is None else skip + limit
         found = self._matching(parsed, None if order else end)
-        exactly = all(path[0] in COLUMN_TYPES for path, _ in order)
+        exactly = all(len(path) == 1 and path[0] in COLUMN_TYPES.keys() - {"function"} for path, _ in order)
         for path, descending in reversed(order):
             if exactly and path[0] in TIMES:  # columns of other backends hold more digits than a datetime
                 found.sort(key=lambda view, key=path[0]: view.seconds(key), reverse=descending)  # type: ignore[misc]
@@ -185,7 +185,8 @@ class DictDB:
         return items
 
     def _matching(self, query: queries.Query, most: int | None) -> list[_View]:
-        matches, found = queries.compile(query), []
+        matches = queries.compile(query)
+        found: list[_View] = []
         for item in self._ordered():
             if most is not None and len(found) >= most:
                 break

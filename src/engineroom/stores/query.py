@@ -22,7 +22,15 @@ import msgspec
 from ..errors import QueryError
 from ..records import ALIASES, BULKY, KEYS
 from .values import (
-    EMPTY_ARRAY_KEY, NULL_KEY, NUMBER, TYPE_CODES, Key, key_of, plain, rank, type_code,
+    EMPTY_ARRAY_KEY,
+    NULL_KEY,
+    NUMBER,
+    TYPE_CODES,
+    Key,
+    key_of,
+    plain,
+    rank,
+    type_code,
 )  # fmt: skip
 
 Predicate = Callable[[Mapping[str, Any]], bool]
@@ -40,76 +48,76 @@ class Node(msgspec.Struct, frozen=True, tag=True):
 # what one value is asked
 
 
-class Eq(Node):
+class Eq(Node, frozen=True):
     """Equal to `value`, or an array that has an element that is. None also matches what is absent."""
 
     value: Any
 
 
-class Compare(Node):
+class Compare(Node, frozen=True):
     """Before or after `value`, which must be of the same type: numbers with numbers, strings with strings."""
 
     op: str  # "$lt", "$lte", "$gt" or "$gte"
     value: Any
 
 
-class In(Node):
+class In(Node, frozen=True):
     """Equal to one of `values`, or matching one of the patterns among them."""
 
     values: tuple[Any, ...]
     patterns: tuple[Regex, ...] = ()
 
 
-class Mod(Node):
+class Mod(Node, frozen=True):
     """A number that leaves `remainder` (rounding toward zero, as C does)."""
 
     divisor: int
     remainder: int
 
 
-class Regex(Node):
+class Regex(Node, frozen=True):
     """A string in which the pattern is found somewhere."""
 
     pattern: str
     flags: int = 0
 
 
-class Type(Node):
+class Type(Node, frozen=True):
     """Of one of these BSON types."""
 
     codes: frozenset[int]
 
 
-class Size(Node):
+class Size(Node, frozen=True):
     """An array of this length."""
 
     length: int
 
 
-class Exists(Node):
+class Exists(Node, frozen=True):
     """Present, be it as None."""
 
 
-class ElemMatch(Node):
+class ElemMatch(Node, frozen=True):
     """An array with an element that passes all of `tests`, or (`query`) is a dict that matches."""
 
     tests: tuple[Test, ...] = ()
     query: Query | None = None
 
 
-class Not(Node):
+class Not(Node, frozen=True):
     """None of what the test would match, the absent included."""
 
     test: Test
 
 
-class AllOf(Node):
+class AllOf(Node, frozen=True):
     """Several tests of one key; each may be passed by another element of an array."""
 
     tests: tuple[Test, ...]
 
 
-class Never(Node):
+class Never(Node, frozen=True):
     """Matches nothing: `$all: []`."""
 
 
@@ -119,22 +127,22 @@ Test = Eq | Compare | In | Mod | Regex | Type | Size | Exists | ElemMatch | Not 
 # what a record is asked
 
 
-class Field(Node):
+class Field(Node, frozen=True):
     """The value at `path` passes the test."""
 
     path: Path
     test: Test
 
 
-class And(Node):
+class And(Node, frozen=True):
     parts: tuple[Query, ...]
 
 
-class Or(Node):
+class Or(Node, frozen=True):
     parts: tuple[Query, ...]
 
 
-class Nor(Node):
+class Nor(Node, frozen=True):
     parts: tuple[Query, ...]
 
 
@@ -411,7 +419,7 @@ def _glob(where: str, argument: Any, depth: int) -> Test:
     if not isinstance(argument, str):
         raise QueryError(f"{where} takes a str, got {argument!r}")
     _check_length(where, argument)
-    return Regex(fnmatch.translate(argument))
+    return Regex(r"\A" + fnmatch.translate(argument))
 
 
 _OPERATORS: dict[str, Callable[[str, Any, int], Test]] = {

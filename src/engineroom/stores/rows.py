@@ -15,10 +15,20 @@ from typing import Any
 import msgspec
 
 from ..errors import StoreError
-from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
+from ..ids import ClientId, Digest, EngineId, TaskId
 from ..messages import Attempt, ErrorInfo, TaskDone, TaskOptions, TaskSpec
 from ..records import (
-    ABORTED, ALIASES, COMPLETED, FAILED, KEYS, PENDING, TIMES, Entry, TaskRecord, document, instant,
+    ABORTED,
+    ALIASES,
+    COMPLETED,
+    FAILED,
+    KEYS,
+    PENDING,
+    TIMES,
+    Entry,
+    TaskRecord,
+    document,
+    instant,
 )  # fmt: skip
 from .values import in_utc, plain
 
@@ -178,6 +188,8 @@ READ = (
     "msg_id, kind, state, label, submitted, started, completed, received, client_uuid, engine_uuid, engine_id, queue,"
     " target, function, resubmitted, attempt, options, outcome, document, stdout, stderr"
 )
+_NAMES = READ.split(", ")
+KIND, ATTEMPT, DOCUMENT = (_NAMES.index(name) for name in ("kind", "attempt", "document"))
 _NO_REQUEST = ", CASE kind WHEN 'execute' THEN payload ELSE x'' END, NULL"
 _REQUEST, _NO_RESULT, _RESULT = ", payload, frames", ", x'', NULL", ", result_payload, result_frames"
 
@@ -195,14 +207,14 @@ def entry_of(row: Sequence[Any]) -> Entry:
     buffers, result_buffers = unpack(frames), unpack(result_frames)
     rare = Outcome() if outcome is None else _decode_outcome(outcome)
     done = None
-    if state in _STATUSES:
+    if attempt is not None:
         done = TaskDone(
-            msg_id, attempt or 0, _STATUSES[state], started, completed or 0.0, result_payload or b"",
+            msg_id, attempt, _STATUSES.get(state, "ok"), started, completed or 0.0, result_payload or b"",
             EngineId(-1 if engine_id is None else engine_id), tuple(range(len(result_buffers))), stdout or "",
             stderr or "", rare.error, rare.content,
         )  # fmt: skip
     spec = TaskSpec(
-        msg_id, function if isinstance(function, bytes) else Digest(b""), payload or b"", submitted or 0.0,
+        msg_id, Digest(function if isinstance(function, bytes) else b""), payload or b"", submitted or 0.0,
         EngineId(target), tuple(range(len(buffers))), None if options is None else _decode_options(options), kind,
     )  # fmt: skip
     return Entry(spec, ClientId(client), tuple(buffers), done, tuple(result_buffers), received, engine_uuid,
@@ -281,12 +293,27 @@ def columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
     return columns, inside
 
 
+#: Columns from which other keys of a task's record are derived, and those keys.
+_SOURCES = frozenset({"state", "started", "completed", "client_uuid", "engine_uuid", "engine_id"})
+_DERIVED = ("header", "attempts", "result_header", "result_metadata", "result_content", "pyout", "pyerr")
+_DERIVED_WHEN_PENDING = ("header",)
+
+
+def to_freeze(columns: Iterable[str], row: Sequence[Any]) -> dict[str, Any]:
+    """What must be written out before these columns of a row are changed by hand, lest it change with them."""
+    kind, attempt = row[KIND], row[ATTEMPT]
+    if kind is None or not _SOURCES & set(columns):
+        return {}
+    record = record_of(row)
+    return {key: record[key] for key in (_DERIVED_WHEN_PENDING if attempt is None else _DERIVED)}
+
+
 def merged(inside: bytes | None, changes: Mapping[str, Any]) -> bytes:
     """A `document` column with some keys changed."""
     return _encode({**(_decode(inside) if inside else {}), **changes})
 
 
 __all__ = [
-    "COLUMN_TYPES", "LOOK_INSIDE", "OUTCOME_COLUMNS", "Shape", "columns_of", "entry_of", "merged", "normal", "pack",
-    "parameters", "record_of", "selection", "unpack",
+    "ANY", "COLUMN_TYPES", "DOCUMENT", "LOOK_INSIDE", "OUTCOME_COLUMNS", "Shape", "columns_of", "entry_of", "merged", "normal", "pack",
+    "parameters", "record_of", "selection", "to_freeze", "unpack",
 ]  # fmt: skip

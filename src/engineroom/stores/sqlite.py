@@ -31,7 +31,19 @@ from ..records import BULKY, Entry, TaskRecord
 from . import query as queries
 from .base import QueryDict, Sort
 from .rows import (
-    ANY, COLUMN_TYPES, OUTCOME_COLUMNS, Shape, columns_of, entry_of, merged, normal, parameters, record_of, selection,
+    ANY,
+    COLUMN_TYPES,
+    DOCUMENT,
+    OUTCOME_COLUMNS,
+    Shape,
+    columns_of,
+    entry_of,
+    merged,
+    normal,
+    parameters,
+    record_of,
+    selection,
+    to_freeze,
 )  # fmt: skip
 from .schema import check, migrate, migrations
 from .where import Where, translate
@@ -156,7 +168,8 @@ class SQLiteDB:
         raise KeyError(digest)
 
     def unfinished(self) -> Iterator[Entry]:
-        sql = f"SELECT {selection(True, True)} FROM tasks WHERE completed IS NULL AND kind IS NOT NULL ORDER BY {_ORDER}"
+        sql = (f"SELECT {selection(True, True)} FROM tasks"
+               f" WHERE completed IS NULL AND kind IS NOT NULL ORDER BY {_ORDER}")
         return map(entry_of, self._read(sql))
 
     def entries(self, ids: Sequence[TaskId]) -> dict[TaskId, Entry]:
@@ -188,11 +201,13 @@ class SQLiteDB:
     def update_record(self, msg_id: TaskId, changes: Mapping[str, Any]) -> None:
         columns, inside = columns_of(normal(changes, msg_id))
         with self._writing("change a record") as connection:
-            row = connection.execute("SELECT document FROM tasks WHERE msg_id = ?", (msg_id,)).fetchone()
+            row = connection.execute(f"SELECT {selection(False, False)} FROM tasks WHERE msg_id = ?",
+                                     (msg_id,)).fetchone()
             if row is None:
                 raise KeyError(msg_id)
+            inside = {**to_freeze(columns, row), **inside}
             if inside:
-                columns["document"] = merged(row[0], inside)
+                columns["document"] = merged(row[DOCUMENT], inside)
             if columns:
                 connection.execute(f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in columns)} WHERE msg_id = ?",
                                    [*columns.values(), msg_id])
@@ -223,9 +238,7 @@ class SQLiteDB:
         end = None if limit is None else skip + limit
         if clause is not None:
             found = self._matching(parsed, where, clause, wanted)
-            records = list(islice(found, skip, end))
-            found.close()
-            return [_only(record, wanted) for record in records]
+            return [_only(record, wanted) for record in islice(found, skip, end)]
         sorted_by = {path[0] for path, _ in order}
         records = list(self._matching(parsed, where, f" ORDER BY {_ORDER}", {*wanted, *sorted_by}))
         for path, descending in reversed(order):

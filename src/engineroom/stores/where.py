@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from ..records import ABORTED, COMPLETED, FAILED, TIMES
-from .query import And, Compare, Eq, Exists, Field, In, Never, Nor, Not, Or, Path, Query, Test
 from .query import AllOf as AllTests
+from .query import And, Compare, Eq, Exists, Field, In, Never, Not, Or, Path, Query, Test
 from .rows import COLUMN_TYPES
 from .values import DATE, NULL, NUMBER, STRING, rank
 
@@ -202,4 +202,4 @@ def _derived(path: Path, test: Test) -> Where:
     return Where(f"{column} IN ({marks}) OR document IS NOT NULL{inside}", tuple(wanted), exact=False)
 
 
-__all__ = ["ALWAYS", "NEVER", "And", "Nor", "Where", "seconds_of", "translate"]
+__all__ = ["Where", "seconds_of", "translate"]

@@ -1,0 +1,99 @@
+"""The SQLite file: who may open it, and in what state it must be."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from engineroom.errors import StoreBusy, StoreError
+from engineroom.ids import TaskId
+from engineroom.stores import SQLiteDB
+from engineroom.stores.schema import migrate, migrations
+
+
+def test_records_outlive_the_store(tmp_path: Path) -> None:
+    for name in "ab":
+        store = SQLiteDB(tmp_path / "tasks.db")
+        store.add_record(TaskId(name), {"label": name})
+        store.close()
+    store = SQLiteDB(tmp_path / "tasks.db")
+    assert store.get_history() == ["a", "b"]
+    store.close()
+
+
+def test_one_controller_owns_the_file(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    with pytest.raises(StoreBusy, match=f"process {os.getpid()} on "):
+        SQLiteDB(tmp_path / "tasks.db")
+    store.close()
+    SQLiteDB(tmp_path / "tasks.db").close()
+
+
+def test_looking_needs_no_ownership(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.add_record(TaskId("a"), {})
+    look = SQLiteDB.open_readonly(tmp_path / "tasks.db")
+    store.add_record(TaskId("b"), {})
+    assert look.get_history() == ["a", "b"]
+    with pytest.raises(StoreError, match="reading only"):
+        look.drop_record(TaskId("a"))
+    look.close()
+    store.close()
+    with pytest.raises(StoreError, match="there is no task database"):
+        SQLiteDB.open_readonly(tmp_path / "missing.db")
+
+
+def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    SQLiteDB(tmp_path / "tasks.db").close()
+    assert (tmp_path / "tasks.db").stat().st_mode & 0o077 == 0
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tasks.db").write_text("Dear diary, " * 100)
+    with pytest.raises(StoreError, match="cannot be read as a task database"):
+        SQLiteDB(tmp_path / "tasks.db")
+    assert (tmp_path / "tasks.db").read_text().startswith("Dear diary")
+
+
+def change(path: Path, sql: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.executescript(sql)
+    connection.close()
+
+
+def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    change(tmp_path / "tasks.db", "CREATE TABLE tasks (id)")
+    with pytest.raises(StoreError, match="not one of Engineroom's"):
+        SQLiteDB(tmp_path / "tasks.db")
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    SQLiteDB(tmp_path / "tasks.db").close()
+    change(tmp_path / "tasks.db", "PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="schema version 99"):
+        SQLiteDB(tmp_path / "tasks.db")
+
+
+def test_a_migration_backs_up_first_and_happens_whole_or_not(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    SQLiteDB(path).close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    with pytest.raises(StoreError, match="as it was before"):
+        migrate(connection, path, [*migrations(), (2, "CREATE TABLE extra (x); CREATE TABLE tasks (x);")])
+    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'extra'").fetchone() == (0,)
+    migrate(connection, path, [*migrations(), (2, "CREATE TABLE extra (x);")])
+    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    connection.close()
+    assert path.with_name("tasks.db.v1.backup").exists()
+
+
+def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.close()
+    for call in (store.get_history, lambda: store.add_record(TaskId("a"), {})):
+        with pytest.raises(StoreError, match="closed"):
+            call()
