@@ -111,7 +111,7 @@ added = st.dictionaries(st.sampled_from("mnopqr"), records, max_size=4)
 changed = st.dictionaries(st.sampled_from("abmn"), records, max_size=2)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(written=written, added=added, changed=changed, asked=st.lists(st.tuples(queries, sorts), min_size=4, max_size=8),
        limit=st.none() | st.integers(0, 5), skip=st.integers(0, 2))  # fmt: skip
 def test_memory_and_sqlite_agree(written: list[Entry], added: dict[str, Any], changed: dict[str, Any],

@@ -137,7 +137,10 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
     extend_returned, extend_waiting = returned.extend, waiting.extend
     for entry in entries:
         spec, done = entry.spec, entry.done
-        if spec.options is None and not entry.frames and entry.attempts is None and spec.function and spec.kind == "apply":
+        if (
+            spec.options is None and not entry.frames and entry.attempts is None and spec.function
+            and spec.kind == "apply"
+        ):  # fmt: skip
             if done is None:
                 if entry.engine_uuid is None and entry.received is None:
                     extend_waiting((spec.id, spec.submitted, entry.client, spec.engine, bytearray(spec.function),
@@ -294,9 +297,9 @@ def columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
 
 
 #: Columns from which other keys of a task's record are derived, and those keys.
-_SOURCES = frozenset({"state", "started", "completed", "client_uuid", "engine_uuid", "engine_id"})
-_DERIVED = ("header", "attempts", "result_header", "result_metadata", "result_content", "pyout", "pyerr")
-_DERIVED_WHEN_PENDING = ("header",)
+_SOURCES = frozenset({"state", "started", "completed", "client_uuid", "engine_uuid", "engine_id", "payload"})
+_DERIVED = ("header", "content", "pyin", "attempts", "result_header", "result_metadata", "result_content", "pyout", "pyerr")
+_DERIVED_WHEN_PENDING = ("header", "content", "pyin")
 
 
 def to_freeze(columns: Iterable[str], row: Sequence[Any]) -> dict[str, Any]:
@@ -311,9 +314,3 @@ def to_freeze(columns: Iterable[str], row: Sequence[Any]) -> dict[str, Any]:
 def merged(inside: bytes | None, changes: Mapping[str, Any]) -> bytes:
     """A `document` column with some keys changed."""
     return _encode({**(_decode(inside) if inside else {}), **changes})
-
-
-__all__ = [
-    "ANY", "COLUMN_TYPES", "DOCUMENT", "LOOK_INSIDE", "OUTCOME_COLUMNS", "Shape", "columns_of", "entry_of", "merged", "normal", "pack",
-    "parameters", "record_of", "selection", "to_freeze", "unpack",
-]  # fmt: skip
