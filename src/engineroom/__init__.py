@@ -1,0 +1,100 @@
+"""Engineroom: an interactive parallel-computing cluster for Python, with a memory.
+
+>>> import engineroom as er
+>>> with er.Cluster(n=2) as rc:                      # doctest: +SKIP
+...     rc.load_balanced_view().map_sync(abs, [-1, -2])
+[1, 2]
+"""
+
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+
+from ._version import __version__, version_info
+from .client import Client
+from .client.mapping import AsyncMapResult
+from .client.metadata import ExecuteReply, Metadata
+from .client.remote import ParallelFunction, RemoteFunction, parallel, remote
+from .client.result import AsyncHubResult, AsyncResult
+from .client.views import DirectView, LoadBalancedView, ViewExecutor
+from .cluster import Cluster
+from .errors import (
+    AlreadyDisplayedError,
+    AuthenticationError,
+    CompositeError,
+    ConfigError,
+    ConnectionFileError,
+    ControllerLost,
+    DependencyTimeout,
+    EngineError,
+    EngineroomError,
+    ImpossibleDependency,
+    InvalidDependency,
+    IPythonError,
+    KernelError,
+    MessageTooLarge,
+    NoEnginesRegistered,
+    PendingTask,
+    ProtocolError,
+    QueryError,
+    RemoteError,
+    SerializationError,
+    StoreBusy,
+    StoreError,
+    TaskAborted,
+    TaskTimeout,
+    TimeoutError,
+    UnknownTask,
+    UnmetDependency,
+)
+from .util import interactive
+from .wire.on_engine import Reference
+
+__all__ = [
+    "ALL_COMPLETED",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
+    "AlreadyDisplayedError",
+    "AsyncHubResult",
+    "AsyncMapResult",
+    "AsyncResult",
+    "AuthenticationError",
+    "Client",
+    "Cluster",
+    "CompositeError",
+    "ConfigError",
+    "ConnectionFileError",
+    "ControllerLost",
+    "DependencyTimeout",
+    "DirectView",
+    "EngineError",
+    "EngineroomError",
+    "ExecuteReply",
+    "IPythonError",
+    "ImpossibleDependency",
+    "InvalidDependency",
+    "KernelError",
+    "LoadBalancedView",
+    "MessageTooLarge",
+    "Metadata",
+    "NoEnginesRegistered",
+    "ParallelFunction",
+    "PendingTask",
+    "ProtocolError",
+    "QueryError",
+    "Reference",
+    "RemoteError",
+    "RemoteFunction",
+    "SerializationError",
+    "StoreBusy",
+    "StoreError",
+    "TaskAborted",
+    "TaskTimeout",
+    "TimeoutError",
+    "UnknownTask",
+    "UnmetDependency",
+    "ViewExecutor",
+    "__version__",
+    "interactive",
+    "parallel",
+    "remote",
+    "version_info",
+]

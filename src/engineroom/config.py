@@ -45,7 +45,9 @@ class LivenessSettings(msgspec.Struct, frozen=True):
 
     ping_interval: float = 1.0  #: seconds between signs of life of a nanny or a client
     allowed_silence: float = 15.0  #: seconds without any, and the peer is lost
-    recovery_grace: float = 5.0  #: after a restart: how long engines may take to come back before their tasks run elsewhere
+    recovery_grace: float = (
+        5.0  #: after a restart: how long engines may take to come back before their tasks run elsewhere
+    )
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,8 +71,11 @@ def ipython_dir(given: str | os.PathLike[str] | None = None) -> Path:
     return Path(given or os.environ.get("IPYTHONDIR") or Path.home() / ".ipython").expanduser()
 
 
-def profile_dir(profile: str | None = None, given: str | os.PathLike[str] | None = None,
-                ipython: str | os.PathLike[str] | None = None) -> Path:
+def profile_dir(
+    profile: str | None = None,
+    given: str | os.PathLike[str] | None = None,
+    ipython: str | os.PathLike[str] | None = None,
+) -> Path:
     """The folder of a profile; it need not exist. `$IPP_PROFILE_DIR` names the default's."""
     if given:
         return Path(given).expanduser().absolute()

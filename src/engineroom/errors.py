@@ -193,9 +193,7 @@ class RemoteError(KernelError):
 
     code = "remote"
 
-    def __init__(
-        self, ename: str, evalue: str, traceback: str = "", engine_info: EngineInfo | None = None
-    ) -> None:
+    def __init__(self, ename: str, evalue: str, traceback: str = "", engine_info: EngineInfo | None = None) -> None:
         super().__init__(ename, evalue)
         self.ename = ename
         self.evalue = evalue
@@ -257,8 +255,10 @@ class CompositeError(RemoteError):
 
     def __str__(self) -> str:
         lines = [self.message]
-        lines += [f"[{_number(info)}:{info.get('method', 'apply')}]: {name}: {value}"
-                  for name, value, _, info in self.elist[: self.tb_limit]]
+        lines += [
+            f"[{_number(info)}:{info.get('method', 'apply')}]: {name}: {value}"
+            for name, value, _, info in self.elist[: self.tb_limit]
+        ]
         if len(self.elist) > self.tb_limit:
             lines.append(f".... {len(self.elist) - self.tb_limit} more exceptions ...")
         return "\n".join(lines)
@@ -291,8 +291,7 @@ class CompositeError(RemoteError):
         try:
             return RemoteError(*self.elist[excid])
         except IndexError:
-            raise IndexError(f"an exception with index {excid} does not exist; there are {len(self.elist)}") \
-                from None
+            raise IndexError(f"an exception with index {excid} does not exist; there are {len(self.elist)}") from None
 
 
 class AlreadyDisplayedError(RemoteError):
@@ -336,9 +335,26 @@ def collect_exceptions(results: Iterable[Any], method: str = "unspecified") -> l
 #: they are raised as themselves instead of inside a RemoteError.
 OUTCOMES: dict[str, Callable[[str], EngineroomError]] = {
     cls.__name__: cls
-    for cls in (TaskAborted, EngineError, NoEnginesRegistered, TaskTimeout, ImpossibleDependency, InvalidDependency,
-                DependencyTimeout, UnmetDependency, UnknownTask, PendingTask, QueryError, StoreError,
-                StoreBusy, SerializationError, ProtocolError, AuthenticationError, ConfigError, MessageTooLarge)
+    for cls in (
+        TaskAborted,
+        EngineError,
+        NoEnginesRegistered,
+        TaskTimeout,
+        ImpossibleDependency,
+        InvalidDependency,
+        DependencyTimeout,
+        UnmetDependency,
+        UnknownTask,
+        PendingTask,
+        QueryError,
+        StoreError,
+        StoreBusy,
+        SerializationError,
+        ProtocolError,
+        AuthenticationError,
+        ConfigError,
+        MessageTooLarge,
+    )
 }
 
 

@@ -37,6 +37,8 @@ class TaskOptions(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     targets: tuple[EngineId, ...] | None = None
     label: str | None = None
     metadata: dict[str, Any] | None = None
+    #: `execute` only: show nothing, keep no history
+    silent: bool = True
 
 
 class TaskSpec(Part):
@@ -164,15 +166,20 @@ class Refused(Message):
 
 
 class Ping(Message):
-    """Are you there?"""
+    """A sign of life. `sent` counts the messages sent since Hello, this one included."""
 
-    number: int = 0
+    sent: int
 
 
 class Pong(Message):
-    """Yes. `known` is False when the controller has no Hello from this peer: say it again."""
+    """The answer to Ping.
 
-    number: int = 0
+    `sent` counts the messages sent to the peer since Welcome, this one included: a peer that counts fewer has
+    missed some. `known` is False when the controller has no Hello from the peer, or has missed messages of it.
+    Either way the peer says Hello again, and both ends reconcile.
+    """
+
+    sent: int
     known: bool = True
 
 
@@ -283,8 +290,19 @@ class Request(Message):
     """A question; answered by Reply(number)."""
 
     number: int
-    body: (FindRecords | CountRecords | History | ResultStatus | QueueStatus | Resubmit | Purge | Abort
-           | StopEngines | StopController | SignalEngines)
+    body: (
+        FindRecords
+        | CountRecords
+        | History
+        | ResultStatus
+        | QueueStatus
+        | Resubmit
+        | Purge
+        | Abort
+        | StopEngines
+        | StopController
+        | SignalEngines
+    )
 
 
 # ---------------------------------------------------------------------------------------------- controller → client
@@ -448,8 +466,21 @@ class StartEngines(Message):
 
 
 FromClient = Hello | Submit | Watch | Request | Ping | Goodbye
-ToClient = (Welcome | Refused | Accepted | Rejected | Results | Gone | Output | Started | Published | Engines | Reply
-            | Pong | Goodbye)
+ToClient = (
+    Welcome
+    | Refused
+    | Accepted
+    | Rejected
+    | Results
+    | Gone
+    | Output
+    | Started
+    | Published
+    | Engines
+    | Reply
+    | Pong
+    | Goodbye
+)
 FromEngine = Hello | Results | Output | Started | Published | Returned | NeedFunctions | Ping | Goodbye
 ToEngine = Welcome | Refused | Run | Recall | Functions | Stored | Stop | Pong
 FromNanny = Hello | Starting | EngineDied | Unresponsive | Ping | Goodbye

@@ -115,7 +115,9 @@ def result_content(done: TaskDone) -> dict[str, Any]:
     if done.error is not None:
         error = done.error
         content |= {
-            "ename": error.ename, "evalue": error.evalue, "traceback": error.traceback,
+            "ename": error.ename,
+            "evalue": error.evalue,
+            "traceback": error.traceback,
             "engine_info": {"engine_id": error.engine_id, "engine_uuid": error.engine_uuid, "method": error.method},
         }
     if done.content:
@@ -127,13 +129,31 @@ def attempts_of(entry: Entry) -> list[dict[str, Any]]:
     """Every attempt as a dict."""
     done = entry.done
     if entry.attempts is not None:
-        return [{"number": a.number, "engine_id": a.engine, "engine_uuid": a.engine_uuid, "host": a.host,
-                 "started": instant(a.started), "ended": instant(a.ended), "cause": a.cause} for a in entry.attempts]
+        return [
+            {
+                "number": a.number,
+                "engine_id": a.engine,
+                "engine_uuid": a.engine_uuid,
+                "host": a.host,
+                "started": instant(a.started),
+                "ended": instant(a.ended),
+                "cause": a.cause,
+            }
+            for a in entry.attempts
+        ]
     if done is None or done.started is None:
         return []
-    return [{"number": done.attempt, "engine_id": done.engine, "engine_uuid": entry.engine_uuid, "host": None,
-             "started": instant(done.started), "ended": instant(done.completed),
-             "cause": "ok" if done.error is None else done.error.ename}]
+    return [
+        {
+            "number": done.attempt,
+            "engine_id": done.engine,
+            "engine_uuid": entry.engine_uuid,
+            "host": None,
+            "started": instant(done.started),
+            "ended": instant(done.completed),
+            "cause": "ok" if done.error is None else done.error.ename,
+        }
+    ]
 
 
 def buffers(payload: bytes, frames: Sequence[Any]) -> list[bytes]:
@@ -166,13 +186,16 @@ def document(entry: Entry) -> TaskRecord:
         function=spec.function.hex() or None,
         resubmitted=None,
         attempts=attempts_of(entry),
-        result_header=None if done is None else {
-            "msg_type": f"{spec.kind}_reply", "status": done.status, "engine": entry.engine_uuid},
+        result_header=None
+        if done is None
+        else {"msg_type": f"{spec.kind}_reply", "status": done.status, "engine": entry.engine_uuid},
         result_metadata=None if done is None else {},
         result_content=reply,
         pyin=spec.payload.decode() if execute else None,
         pyout=reply.get("execute_result") if execute and reply else None,
-        pyerr={k: reply.get(k) for k in ("ename", "evalue", "traceback")} if execute and reply and "ename" in reply else None,
+        pyerr={k: reply.get(k) for k in ("ename", "evalue", "traceback")}
+        if execute and reply and "ename" in reply
+        else None,
         stdout=done.stdout if done else "",
         stderr=done.stderr if done else "",
         buffers=buffers(spec.payload, entry.frames),

@@ -1,0 +1,5 @@
+"""The scheduling core: events in, actions out. Pure: no sockets, clocks, files, threads or global chance."""
+
+from .scheduler import Scheduler
+
+__all__ = ["Scheduler"]

@@ -61,8 +61,15 @@ class TaskStore(Protocol):
     def drop_matching_records(self, query: QueryDict) -> int:
         """Forget the records that match; returns how many."""
 
-    def find_records(self, query: QueryDict, keys: Iterable[str] | str | None = None, *, sort: Sort | None = None,
-                     limit: int | None = None, skip: int = 0) -> list[TaskRecord]:
+    def find_records(
+        self,
+        query: QueryDict,
+        keys: Iterable[str] | str | None = None,
+        *,
+        sort: Sort | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> list[TaskRecord]:
         """Records that match, by submission unless `sort` says otherwise.
 
         `keys`: which to return (default: all but `buffers` and `result_buffers`); `msg_id` always is.

@@ -52,8 +52,10 @@ class DictDB:
 
     def __init__(self, *, record_limit: int = 100_000, size_limit: int = GIB, cull_fraction: float = 0.1) -> None:
         if record_limit < 1 or size_limit < 1 or not 0 <= cull_fraction < 1:
-            raise ConfigError("record_limit and size_limit must be positive and cull_fraction at least 0 and below 1, "
-                              f"got {record_limit}, {size_limit} and {cull_fraction}")
+            raise ConfigError(
+                "record_limit and size_limit must be positive and cull_fraction at least 0 and below 1, "
+                f"got {record_limit}, {size_limit} and {cull_fraction}"
+            )
         self._record_limit, self._size_limit, self._cull_fraction = record_limit, size_limit, cull_fraction
         self._lock = threading.Lock()
         self._items: dict[TaskId, _Item] = {}
@@ -131,8 +133,15 @@ class DictDB:
                 self._remove(msg_id)
         return len(doomed)
 
-    def find_records(self, query: QueryDict, keys: Iterable[str] | str | None = None, *, sort: Sort | None = None,
-                     limit: int | None = None, skip: int = 0) -> list[TaskRecord]:
+    def find_records(
+        self,
+        query: QueryDict,
+        keys: Iterable[str] | str | None = None,
+        *,
+        sort: Sort | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> list[TaskRecord]:
         parsed, wanted, order = queries.parse(query), queries.parse_keys(keys), queries.parse_sort(sort)
         limit, skip = queries.parse_window(limit, skip)
         end = None if limit is None else skip + limit
@@ -142,8 +151,10 @@ class DictDB:
             if exactly and path[0] in TIMES:  # columns of other backends hold more digits than a datetime
                 found.sort(key=lambda view, key=path[0]: view.seconds(key), reverse=descending)  # type: ignore[misc]
             else:
-                found.sort(key=lambda view, p=path, d=descending: queries.sort_key(view, p, d),  # type: ignore[misc]
-                           reverse=descending)
+                found.sort(
+                    key=lambda view, p=path, d=descending: queries.sort_key(view, p, d),  # type: ignore[misc]
+                    reverse=descending,
+                )
         return [TaskRecord({key: view[key] for key in wanted}) for view in found[skip:end]]
 
     def count(self, query: QueryDict) -> int:
@@ -295,8 +306,11 @@ def _settled(entry: Entry) -> Entry:
     """An entry that owns its frames: views of a message would keep all of the message alive."""
     if not entry.frames and not entry.result_frames:
         return entry
-    return _with(entry, frames=tuple([bytes(f) for f in entry.frames]),
-                 result_frames=tuple([bytes(f) for f in entry.result_frames]))
+    return _with(
+        entry,
+        frames=tuple([bytes(f) for f in entry.frames]),
+        result_frames=tuple([bytes(f) for f in entry.result_frames]),
+    )
 
 
 def _completed(old: Entry, new: Entry) -> Entry:

@@ -47,8 +47,15 @@ class NoDB:
     def drop_matching_records(self, query: QueryDict) -> int:
         _refuse()
 
-    def find_records(self, query: QueryDict, keys: Iterable[str] | str | None = None, *, sort: Sort | None = None,
-                     limit: int | None = None, skip: int = 0) -> list[TaskRecord]:
+    def find_records(
+        self,
+        query: QueryDict,
+        keys: Iterable[str] | str | None = None,
+        *,
+        sort: Sort | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> list[TaskRecord]:
         _refuse()
 
     def count(self, query: QueryDict) -> int:

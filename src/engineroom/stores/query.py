@@ -210,8 +210,9 @@ def parse_sort(sort: Sequence[tuple[str, int]] | None) -> tuple[tuple[Path, bool
 def parse_window(limit: int | None, skip: int) -> tuple[int | None, int]:
     """`limit` and `skip`, checked."""
     for name, value in ("limit", limit), ("skip", skip):
-        if (value is None and name == "limit") or (isinstance(value, int) and value >= 0
-                                                   and not isinstance(value, bool)):
+        if (value is None and name == "limit") or (
+            isinstance(value, int) and value >= 0 and not isinstance(value, bool)
+        ):
             continue
         raise QueryError(f"{name} must be a whole number, 0 or more, got {value!r}")
     return limit, skip
@@ -244,8 +245,7 @@ def _parse_query(query: Any, top: bool, depth: int) -> Query:
         if isinstance(key, str) and key.startswith("$"):
             join = _JOINS.get(key)
             if join is None:
-                hint = (f"; {key} belongs inside {{key: {{{key!r}: …}}}}" if key in _OPERATORS
-                        else _nearest(key, _JOINS))
+                hint = f"; {key} belongs inside {{key: {{{key!r}: …}}}}" if key in _OPERATORS else _nearest(key, _JOINS)
                 raise QueryError(f"unknown operator {key!r} at the top of a query{hint}")
             if not isinstance(value, list | tuple) or not value:
                 raise QueryError(f"{key} takes a list of one or more queries, got {value!r}")
@@ -303,8 +303,10 @@ def _no_operators(value: Any, where: str) -> Any:
     if isinstance(value, dict):
         for name, item in value.items():
             if name.startswith("$"):
-                raise QueryError(f"{where}: the operator {name!r} stands inside a literal value; to look inside a "
-                                 "dict, write a dotted key: {'header.label': {…}}")
+                raise QueryError(
+                    f"{where}: the operator {name!r} stands inside a literal value; to look inside a "
+                    "dict, write a dotted key: {'header.label': {…}}"
+                )
             _no_operators(item, where)
     elif isinstance(value, list):
         for item in value:
@@ -358,8 +360,9 @@ def _all(where: str, argument: Any, depth: int) -> Test:
 
 def _mod(where: str, argument: Any, depth: int) -> Test:
     numbers = _list(where, argument)
-    if len(numbers) != 2 or any(isinstance(n, bool) or not isinstance(n, int | float) or not math.isfinite(n)
-                                for n in numbers):
+    if len(numbers) != 2 or any(
+        isinstance(n, bool) or not isinstance(n, int | float) or not math.isfinite(n) for n in numbers
+    ):
         raise QueryError(f"{where} takes [divisor, remainder], got {argument!r}")
     divisor, remainder = (int(n) for n in numbers)
     if divisor == 0:
@@ -401,8 +404,9 @@ def _not(where: str, argument: Any, depth: int) -> Test:
     if isinstance(argument, re.Pattern):
         return Not(_parse_regex(where, argument, None))
     if not _is_operators(argument, where):
-        raise QueryError(f"{where} takes a dict of operators or a regular expression, got {argument!r}; "
-                         "for a plain value use $ne")
+        raise QueryError(
+            f"{where} takes a dict of operators or a regular expression, got {argument!r}; for a plain value use $ne"
+        )
     tests = _parse_operators(where, argument, depth + 1)
     return Not(tests[0] if len(tests) == 1 else AllOf(tuple(tests)))
 
@@ -452,13 +456,15 @@ def _parse_regex(where: str, pattern: Any, options: Any) -> Regex:
             raise QueryError(f"{where}: $options takes a str of letters, got {options!r}")
         for letter in options:
             if letter not in _REGEX_OPTIONS:
-                raise QueryError(f"{where}: unknown letter {letter!r} in $options; known are "
-                                 f"{', '.join(_REGEX_OPTIONS)}")
+                raise QueryError(
+                    f"{where}: unknown letter {letter!r} in $options; known are {', '.join(_REGEX_OPTIONS)}"
+                )
             flags |= _REGEX_OPTIONS[letter] & ~re.UNICODE
     _check_length(where, pattern)
     if _EXPLOSIVE.search(pattern):
-        raise QueryError(f"{where}: the pattern {pattern!r} repeats a repetition, which can take forever; "
-                         "write '(a+)+' as 'a+'")
+        raise QueryError(
+            f"{where}: the pattern {pattern!r} repeats a repetition, which can take forever; write '(a+)+' as 'a+'"
+        )
     try:
         re.compile(pattern, flags)
     except (re.error, RecursionError, OverflowError) as error:

@@ -90,7 +90,7 @@ def unpack(blob: bytes | None) -> list[bytes]:
     (count,) = struct.unpack_from("<I", blob)
     start, buffers = 4 + 8 * count, []
     for length in struct.unpack_from(f"<{count}Q", blob, 4):
-        buffers.append(blob[start:start + length])
+        buffers.append(blob[start : start + length])
         start += length
     return buffers
 
@@ -220,8 +220,9 @@ def entry_of(row: Sequence[Any]) -> Entry:
         msg_id, Digest(function if isinstance(function, bytes) else b""), payload or b"", submitted or 0.0,
         EngineId(target), tuple(range(len(buffers))), None if options is None else _decode_options(options), kind,
     )  # fmt: skip
-    return Entry(spec, ClientId(client), tuple(buffers), done, tuple(result_buffers), received, engine_uuid,
-                 rare.attempts)
+    return Entry(
+        spec, ClientId(client), tuple(buffers), done, tuple(result_buffers), received, engine_uuid, rare.attempts
+    )
 
 
 def record_of(row: Sequence[Any]) -> TaskRecord:
@@ -266,8 +267,10 @@ def normal(record: Mapping[str, Any], msg_id: TaskId) -> dict[str, Any]:
             raise StoreError(f"record {msg_id}: {name} must be {wanted.__name__} or None, got {value!r}")
         if value is not None and name in TIMES:
             value = instant(value.timestamp())
-        if value is not None and name in ("buffers", "result_buffers") and not all(
-            isinstance(item, bytes) for item in value
+        if (
+            value is not None
+            and name in ("buffers", "result_buffers")
+            and not all(isinstance(item, bytes) for item in value)
         ):
             raise StoreError(f"record {msg_id}: {name} must be a list of bytes")
         found[name] = value
@@ -298,7 +301,17 @@ def columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
 
 #: Columns from which other keys of a task's record are derived, and those keys.
 _SOURCES = frozenset({"state", "started", "completed", "client_uuid", "engine_uuid", "engine_id", "payload"})
-_DERIVED = ("header", "content", "pyin", "attempts", "result_header", "result_metadata", "result_content", "pyout", "pyerr")
+_DERIVED = (
+    "header",
+    "content",
+    "pyin",
+    "attempts",
+    "result_header",
+    "result_metadata",
+    "result_content",
+    "pyout",
+    "pyerr",
+)
 _DERIVED_WHEN_PENDING = ("header", "content", "pyin")
 
 

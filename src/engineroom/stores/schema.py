@@ -21,8 +21,9 @@ Migrations = Sequence[tuple[int, str]]
 def migrations() -> Migrations:
     """[(number, SQL), …] in order."""
     files = resources.files(__package__) / "sql"
-    return sorted((int(file.name.split("_")[0]), file.read_text()) for file in files.iterdir()
-                  if file.name.endswith(".sql"))
+    return sorted(
+        (int(file.name.split("_")[0]), file.read_text()) for file in files.iterdir() if file.name.endswith(".sql")
+    )
 
 
 def check(connection: sqlite3.Connection, path: Path, known: Migrations) -> int:
@@ -32,14 +33,17 @@ def check(connection: sqlite3.Connection, path: Path, known: Migrations) -> int:
         [version] = connection.execute("PRAGMA user_version").fetchone()
         [tables] = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:
-        raise StoreError(f"{path} cannot be read as a task database ({error}). Move it away, or name another "
-                         "file, and start again.") from error
+        raise StoreError(
+            f"{path} cannot be read as a task database ({error}). Move it away, or name another file, and start again."
+        ) from error
     if tables and owner != APPLICATION_ID:
         raise StoreError(f"{path} is an SQLite database, but not one of Engineroom's; name another file.")
     newest = known[-1][0]
     if version > newest:
-        raise StoreError(f"{path} has schema version {version}; this Engineroom knows versions up to {newest}. "
-                         "Use a newer Engineroom, or name another file.")
+        raise StoreError(
+            f"{path} has schema version {version}; this Engineroom knows versions up to {newest}. "
+            "Use a newer Engineroom, or name another file."
+        )
     return int(version)
 
 
@@ -54,13 +58,16 @@ def migrate(connection: sqlite3.Connection, path: Path, known: Migrations | None
         _back_up(connection, path.with_name(f"{path.name}.v{version}.backup"))
     for number, sql in missing:
         try:
-            connection.executescript(f"BEGIN EXCLUSIVE;\n{sql}\nPRAGMA application_id = {APPLICATION_ID};\n"
-                                     f"PRAGMA user_version = {number};\nCOMMIT;")
+            connection.executescript(
+                f"BEGIN EXCLUSIVE;\n{sql}\nPRAGMA application_id = {APPLICATION_ID};\n"
+                f"PRAGMA user_version = {number};\nCOMMIT;"
+            )
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.rollback()
-            raise StoreError(f"{path} could not be migrated to schema version {number} ({error}); "
-                             "it is as it was before.") from error
+            raise StoreError(
+                f"{path} could not be migrated to schema version {number} ({error}); it is as it was before."
+            ) from error
 
 
 def _back_up(connection: sqlite3.Connection, path: Path) -> None:

@@ -94,8 +94,13 @@ class SQLiteDB:
 
     keeps = True
 
-    def __init__(self, path: str | os.PathLike[str], *,
-                 synchronous: Literal["NORMAL", "FULL", "OFF"] = "NORMAL", readonly: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        synchronous: Literal["NORMAL", "FULL", "OFF"] = "NORMAL",
+        readonly: bool = False,
+    ) -> None:
         if synchronous not in ("NORMAL", "FULL", "OFF"):
             raise ConfigError(f"synchronous must be NORMAL, FULL or OFF, got {synchronous!r}")
         self.path = Path(path).absolute()
@@ -152,7 +157,7 @@ class SQLiteDB:
         """Rows cut, and padded, to sizes that have a statement."""
         largest = self._sizes[-1]
         for start in range(0, len(flat), largest * width):
-            values = flat[start:start + largest * width] if len(flat) > largest * width else flat
+            values = flat[start : start + largest * width] if len(flat) > largest * width else flat
             rows = len(values) // width
             size = next(size for size in self._sizes if rows <= size)
             yield size, values + [0] * ((size - rows) * width) if size > rows else values
@@ -168,16 +173,19 @@ class SQLiteDB:
         raise KeyError(digest)
 
     def unfinished(self) -> Iterator[Entry]:
-        sql = (f"SELECT {selection(True, True)} FROM tasks"
-               f" WHERE completed IS NULL AND kind IS NOT NULL ORDER BY {_ORDER}")
+        sql = (
+            f"SELECT {selection(True, True)} FROM tasks WHERE completed IS NULL AND kind IS NOT NULL ORDER BY {_ORDER}"
+        )
         return map(entry_of, self._read(sql))
 
     def entries(self, ids: Sequence[TaskId]) -> dict[TaskId, Entry]:
         found: dict[TaskId, Entry] = {}
         for start in range(0, len(ids), 500):
-            some = list(ids[start:start + 500])
-            sql = (f"SELECT {selection(True, True)} FROM tasks"
-                   f" WHERE msg_id IN ({', '.join('?' * len(some))}) AND kind IS NOT NULL")
+            some = list(ids[start : start + 500])
+            sql = (
+                f"SELECT {selection(True, True)} FROM tasks"
+                f" WHERE msg_id IN ({', '.join('?' * len(some))}) AND kind IS NOT NULL"
+            )
             found |= {entry.id: entry for entry in map(entry_of, self._read(sql, some))}
         return {id_: found[id_] for id_ in ids if id_ in found}
 
@@ -189,7 +197,9 @@ class SQLiteDB:
         with self._writing("add a record") as connection:
             done = connection.execute(
                 f"INSERT INTO tasks ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-                " ON CONFLICT (msg_id) DO NOTHING", list(columns.values()))
+                " ON CONFLICT (msg_id) DO NOTHING",
+                list(columns.values()),
+            )
             if not done.rowcount:
                 raise StoreError(f"there is a record of task {msg_id} already")
 
@@ -201,16 +211,19 @@ class SQLiteDB:
     def update_record(self, msg_id: TaskId, changes: Mapping[str, Any]) -> None:
         columns, inside = columns_of(normal(changes, msg_id))
         with self._writing("change a record") as connection:
-            row = connection.execute(f"SELECT {selection(False, False)} FROM tasks WHERE msg_id = ?",
-                                     (msg_id,)).fetchone()
+            row = connection.execute(
+                f"SELECT {selection(False, False)} FROM tasks WHERE msg_id = ?", (msg_id,)
+            ).fetchone()
             if row is None:
                 raise KeyError(msg_id)
             inside = {**to_freeze(columns, row), **inside}
             if inside:
                 columns["document"] = merged(row[DOCUMENT], inside)
             if columns:
-                connection.execute(f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in columns)} WHERE msg_id = ?",
-                                   [*columns.values(), msg_id])
+                connection.execute(
+                    f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in columns)} WHERE msg_id = ?",
+                    [*columns.values(), msg_id],
+                )
 
     def drop_record(self, msg_id: TaskId) -> None:
         with self._writing("drop a record") as connection:
@@ -227,8 +240,15 @@ class SQLiteDB:
             connection.executemany("DELETE FROM tasks WHERE msg_id = ?", ids)
             return len(ids)
 
-    def find_records(self, query: QueryDict, keys: Iterable[str] | str | None = None, *, sort: Sort | None = None,
-                     limit: int | None = None, skip: int = 0) -> list[TaskRecord]:
+    def find_records(
+        self,
+        query: QueryDict,
+        keys: Iterable[str] | str | None = None,
+        *,
+        sort: Sort | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> list[TaskRecord]:
         parsed, wanted, order = queries.parse(query), queries.parse_keys(keys), queries.parse_sort(sort)
         limit, skip = queries.parse_window(limit, skip)
         where, clause = translate(parsed), _order_clause(order)
@@ -272,8 +292,14 @@ class SQLiteDB:
 
     # inside
 
-    def _matching(self, query: queries.Query, where: Where, tail: str, keys: Iterable[str] = (),
-                  connection: sqlite3.Connection | None = None) -> Iterator[TaskRecord]:
+    def _matching(
+        self,
+        query: queries.Query,
+        where: Where,
+        tail: str,
+        keys: Iterable[str] = (),
+        connection: sqlite3.Connection | None = None,
+    ) -> Iterator[TaskRecord]:
         """The records that match, as they come; buffers are read only where the keys or the query need them."""
         needed = {*keys, *queries.keys_in(query)} & BULKY
         sql = f"SELECT {selection('buffers' in needed, 'result_buffers' in needed)} FROM tasks WHERE {where.sql}{tail}"
@@ -281,8 +307,12 @@ class SQLiteDB:
         records = map(record_of, rows)
         yield from records if where.exact else filter(queries.compile(query), records)
 
-    def _read(self, sql: str, values: Sequence[Any] = (), connection: sqlite3.Connection | None = None,
-              ) -> Iterator[tuple[Any, ...]]:
+    def _read(
+        self,
+        sql: str,
+        values: Sequence[Any] = (),
+        connection: sqlite3.Connection | None = None,
+    ) -> Iterator[tuple[Any, ...]]:
         with _reported("read"):
             cursor = (connection or self._reader()).execute(sql, values)
             try:
@@ -298,8 +328,9 @@ class SQLiteDB:
                 if self._closed:
                     raise StoreError(f"{self.path} is closed")
                 mode = "ro" if self._readonly else "rw"
-                connection = sqlite3.connect(f"{self.path.as_uri()}?mode={mode}", uri=True, isolation_level=None,
-                                             check_same_thread=False)
+                connection = sqlite3.connect(
+                    f"{self.path.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+                )
                 connection.execute("PRAGMA query_only = 1")
                 self._readers.append(connection)
             self._local.connection = connection
@@ -322,8 +353,10 @@ class SQLiteDB:
         with self._guard, _reported(what):
             connection = self._writer
             if connection is None:
-                raise StoreError(f"cannot {what}: {self.path} is "
-                                 + ("open for reading only" if self._readonly and not self._closed else "closed"))
+                raise StoreError(
+                    f"cannot {what}: {self.path} is "
+                    + ("open for reading only" if self._readonly and not self._closed else "closed")
+                )
             if not whole:  # a single statement is a transaction by itself
                 yield connection
                 return
@@ -358,8 +391,9 @@ def _own(path: Path) -> IO[str]:
         file.flush()
     except BlockingIOError:
         with file:
-            raise StoreBusy(f"{path} belongs to another controller: {_owner(file.read())}. Stop it first, "
-                            "or name another database.") from None
+            raise StoreBusy(
+                f"{path} belongs to another controller: {_owner(file.read())}. Stop it first, or name another database."
+            ) from None
     except BaseException:
         file.close()
         raise

@@ -138,8 +138,11 @@ class ZmqLink:
                 socket.curve_serverkey = curve_serverkey.encode()
                 socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()
                 self._monitor = socket.get_monitor_socket(
-                    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-                    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+                    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+                    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+                    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+                    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+                )
             socket.connect(url)
         except BaseException:
             socket.close(linger=0)

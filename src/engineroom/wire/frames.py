@@ -8,7 +8,18 @@ from typing import Any
 import msgspec
 
 from ..errors import ProtocolError
-from ..messages import FromClient, FromEngine, FromNanny, Hello, Message, TaskDone, TaskSpec, ToClient, ToEngine, ToNanny
+from ..messages import (
+    FromClient,
+    FromEngine,
+    FromNanny,
+    Hello,
+    Message,
+    TaskDone,
+    TaskSpec,
+    ToClient,
+    ToEngine,
+    ToNanny,
+)
 
 #: Anything with the buffer protocol.
 Buffer = Any

@@ -91,13 +91,16 @@ def restore_function(function: types.FunctionType, state: tuple[dict[str, Any], 
         setattr(function, name, value)
 
 
+#: Stands in every pickle that holds a function of a `__main__`.
+MARK = restore_function.__name__.encode()
+
+
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle, but functions of `__main__` are bound to the receiver's namespace."""
 
     def reducer_override(self, obj: Any) -> Any:
         reduced = super().reducer_override(obj)
-        if (type(obj) is types.FunctionType and isinstance(reduced, tuple)
-                and obj.__globals__ is main_namespace()):
+        if type(obj) is types.FunctionType and isinstance(reduced, tuple) and obj.__globals__ is main_namespace():
             make, (code, _globals, *rest), state = reduced[:3]
             return make, (code, _MAIN, *rest), state, None, None, restore_function
         return reduced
@@ -115,8 +118,9 @@ class FunctionCache:
     """
 
     def __init__(self) -> None:
-        self._known: weakref.WeakKeyDictionary[Any, tuple[Function, Callable[[], bool] | None]] = \
+        self._known: weakref.WeakKeyDictionary[Any, tuple[Function, Callable[[], bool] | None]] = (
             weakref.WeakKeyDictionary()
+        )
 
     def get(self, function: Any) -> Function:
         """The function under its digest.
@@ -207,8 +211,11 @@ def _watch(function: types.FunctionType, seen: list[tuple[Any, Any, Any]], visit
     if id(function) in visited:
         return True
     visited.add(id(function))
-    if function.__dict__ or not _steady(function.__defaults__, seen, visited) \
-            or not all(_steady(v, seen, visited) for v in (function.__kwdefaults__ or {}).values()):
+    if (
+        function.__dict__
+        or not _steady(function.__defaults__, seen, visited)
+        or not all(_steady(v, seen, visited) for v in (function.__kwdefaults__ or {}).values())
+    ):
         return False
     for name in _global_names(function.__code__):
         value = function.__globals__.get(name, _MISSING)
@@ -231,7 +238,8 @@ def _steady(value: Any, seen: list[tuple[Any, Any, Any]], visited: set[int]) -> 
         return type(value) is tuple and all(_steady(part, seen, visited) for part in value)
     if type(value) in _ATOMS or isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
         return not isinstance(value, types.BuiltinFunctionType) or isinstance(
-            value.__self__, (types.ModuleType, type(None)))
+            value.__self__, (types.ModuleType, type(None))
+        )
     if isinstance(value, type):
         return value.__module__ != "__main__" and "<locals>" not in value.__qualname__
     if type(value) is types.FunctionType:
@@ -242,18 +250,24 @@ def _steady(value: Any, seen: list[tuple[Any, Any, Any]], visited: set[int]) -> 
     return False
 
 
-def _unchanged(reference: weakref.ref[types.FunctionType], function: types.FunctionType,
-               seen: list[tuple[Any, Any, Any]]) -> Callable[[], bool]:
+def _unchanged(
+    reference: weakref.ref[types.FunctionType], function: types.FunctionType, seen: list[tuple[Any, Any, Any]]
+) -> Callable[[], bool]:
     code, defaults, keywords = function.__code__, function.__defaults__, dict(function.__kwdefaults__ or {})
     cells = [(cell, value) for cell, name, value in seen if name is None]
     names: list[tuple[MutableMapping[str, Any], str, Any]] = [entry for entry in seen if entry[1] is not None]
 
     def unchanged() -> bool:
         now = reference()
-        return (now is not None and now.__code__ is code and now.__defaults__ is defaults
-                and (now.__kwdefaults__ or {}) == keywords and not now.__dict__
-                and all(space.get(name, _MISSING) is value for space, name, value in names)
-                and all(cell.cell_contents is value for cell, value in cells))
+        return (
+            now is not None
+            and now.__code__ is code
+            and now.__defaults__ is defaults
+            and (now.__kwdefaults__ or {}) == keywords
+            and not now.__dict__
+            and all(space.get(name, _MISSING) is value for space, name, value in names)
+            and all(cell.cell_contents is value for cell, value in cells)
+        )
 
     return unchanged
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import SerializationError
-from .functions import ByValuePickler
 from .frames import Buffer, Frames
+from .functions import ByValuePickler
 
 #: Streams up to this size travel inside the message, larger ones beside it.
 INLINE = 64 * 1024

@@ -1,0 +1,246 @@
+"""`ipcontroller`: start a controller."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+from traitlets import Bool, Float, Integer, Unicode, Union
+from traitlets.config import Configurable
+
+from .._version import __version__
+from ..config import (
+    ConnectionInfo,
+    LivenessSettings,
+    SchedulerSettings,
+    connection_file,
+    read_connection_file,
+    socket_dir,
+    write_connection_file,
+    write_private,
+)
+from ..controller.main import Controller
+from ..errors import ConfigError, ConnectionFileError
+from ..stores import open_store
+from ..transport import ZmqListener, curve_keypair
+from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
+
+log = logging.getLogger("engineroom.controller")
+
+DB_CLASSES = {"sqlitedb": "sqlite", "dictdb": "memory", "nodb": "none", "mongodb": "mongodb"}
+
+
+class HubFactory(Configurable):
+    """Older configuration files choose the database here."""
+
+    db_class = Unicode("", help="Like IPController.db_class.").tag(config=True)
+
+
+class TaskScheduler(Configurable):
+    """How tasks are handed out."""
+
+    hwm = Integer(-1, help="Tasks outstanding per engine: -1 adaptive, 0 no limit.").tag(config=True)
+
+
+class SQLiteDB(Configurable):
+    """The SQLite task database."""
+
+    filename = Unicode("tasks.db", help="Its file.").tag(config=True)
+    location = Unicode("", help="Its folder; default: the profile's.").tag(config=True)
+
+
+class IPController(EngineroomApp):
+    """Start a controller: the process that clients and engines connect to.
+
+    It schedules tasks and records each in the task database of the profile. Usually started by `ipcluster`; by
+    hand where engines are started by other means (`ipengine`).
+    """
+
+    name = "ipcontroller"
+    description = __doc__
+    examples = """
+ipcontroller                          # for this host; tasks are recorded in <profile>/tasks.db
+ipcontroller --ip='*'                 # for other hosts too, encrypted; copy the connection file there
+ipcontroller --nodb                   # keep no records
+"""
+    classes: ClassVar[list[Any]] = [TaskScheduler, HubFactory, SQLiteDB]
+    config_names: ClassVar[tuple[str, ...]] = ("ipcontroller_config",)
+    aliases: ClassVar[dict[str, Any]] = {
+        **BASE_ALIASES,
+        "ip": "IPController.ip",
+        "port": "IPController.port",
+        "location": "IPController.location",
+        "hwm": "TaskScheduler.hwm",
+        "db-url": "IPController.db_url",
+    }
+    flags: ClassVar[dict[str, Any]] = {
+        **BASE_FLAGS,
+        "sqlitedb": ({"IPController": {"db_class": "SQLiteDB"}}, "record tasks in SQLite (default)"),
+        "dictdb": ({"IPController": {"db_class": "DictDB"}}, "record tasks in memory only"),
+        "nodb": ({"IPController": {"db_class": "NoDB"}}, "keep no records of tasks"),
+        "reuse": (
+            {"IPController": {"reuse_files": True}},
+            "take up the connection files of an earlier life: engines and clients reconnect",
+        ),
+        "lifeline": ({"IPController": {"lifeline": True}}, "stop when stdin closes"),
+    }
+
+    ip = Unicode(
+        "", help="Address to listen on for other hosts: '*', or an interface's. Default: this host only, no port."
+    ).tag(config=True)
+    port = Integer(0, help="Port for --ip; default: a free one.").tag(config=True)
+    location = Unicode("", help="Name or address by which other hosts reach this one.").tag(config=True)
+    db_class = Union([Unicode()], default_value="", help="SQLiteDB, DictDB or NoDB.").tag(config=True)
+    db_url = Unicode("", help="The database as a url: sqlite:///PATH, memory, none.").tag(config=True)
+    reuse_files = Bool(False, help="Take up existing connection files.").tag(config=True)
+    lifeline = Bool(False, help="Stop when stdin closes.").tag(config=True)
+    ping_interval = Float(1.0, help="Seconds between signs of life.").tag(config=True)
+    allowed_silence = Float(15.0, help="Seconds of silence after which a peer is lost.").tag(config=True)
+    recovery_grace = Float(5.0, help="Seconds engines have to come back after a restart.").tag(config=True)
+    death_limit = Integer(
+        3, help="A task that was running on this many engines when they died is not tried again."
+    ).tag(config=True)
+
+    def start(self) -> None:
+        log_to_stderr(self.log_level)
+        folder = self.make_folder()
+        client_file = connection_file(folder, self.cluster_id, "client")
+        info, curve = self._identity(client_file)
+        store = open_store(self._store_url(folder))
+        try:
+            listener = ZmqListener(info.url, curve=curve)
+        except Exception as error:
+            store.close()
+            raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None
+        info = msgspec.structs.replace(info, url=self._reachable(listener.url), database=store.url)
+        controller = Controller(
+            listener,
+            store,
+            info.key,
+            scheduler=SchedulerSettings(hwm=None if self._hwm < 0 else self._hwm, death_limit=self.death_limit),
+            liveness=LivenessSettings(self.ping_interval, self.allowed_silence, self.recovery_grace),
+        )
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: controller.stop())
+        if self.lifeline:
+            threading.Thread(target=_follow_stdin, args=(controller,), daemon=True).start()
+        files = [client_file, connection_file(folder, self.cluster_id, "engine")]
+        if curve is not None:
+            write_private(_secret_file(client_file), curve[1])
+        for path in files:
+            write_connection_file(path, info)
+        log.info("controller %s: %s, database %s, connection file %s", __version__, info.url, store.url, client_file)
+        sys.setswitchinterval(0.001)  # the store's thread must not keep the loop waiting for 5 ms
+        try:
+            controller.run()
+        finally:
+            for path in [*files, _secret_file(client_file)]:
+                path.unlink(missing_ok=True)
+        log.info("stopped")
+
+    @property
+    def _hwm(self) -> int:
+        return TaskScheduler(parent=self).hwm
+
+    def _identity(self, path: Path) -> tuple[ConnectionInfo, tuple[str, str] | None]:
+        """Url and keys: fresh ones, or with --reuse those of an earlier life."""
+        if self.reuse_files and path.exists():
+            info = read_connection_file(path)
+            with contextlib.suppress(FileNotFoundError):
+                secret = _secret_file(path).read_text()
+                listen = info.url if not self.ip else f"tcp://{self.ip}:{info.url.rpartition(':')[2]}"
+                return msgspec.structs.replace(info, pid=os.getpid(), url=listen), (info.curve_serverkey, secret)
+            return msgspec.structs.replace(info, pid=os.getpid()), None
+        _complain_if_running(path)
+        curve = None
+        if self.ip:
+            curve = curve_keypair()
+            url = f"tcp://{self.ip}:{self.port or '*'}"
+        else:
+            url = f"ipc://{socket_dir()}/{secrets.token_hex(8)}"
+        return ConnectionInfo(
+            url=url,
+            key=secrets.token_hex(32),
+            curve_serverkey=curve[0] if curve else "",
+            location=self.location or socket.gethostname(),
+            pid=os.getpid(),
+            cluster_id=self.cluster_id,
+            profile_dir=str(self.folder),
+            version=__version__,
+        ), curve
+
+    def _reachable(self, url: str) -> str:
+        """The url that peers connect to: a wildcard becomes this host's name."""
+        if not url.startswith("tcp://"):
+            return url
+        host, _, port = url.removeprefix("tcp://").rpartition(":")
+        if host in ("0.0.0.0", "[::]", "*"):
+            host = self.location or _own_address()
+        return f"tcp://{host}:{port}"
+
+    def _store_url(self, folder: Path) -> str:
+        if self.db_url:
+            return self.db_url
+        chosen = (self.db_class or HubFactory(parent=self).db_class or "SQLiteDB").rpartition(".")[2]
+        kind = DB_CLASSES.get(chosen.lower())
+        if kind is None:
+            raise ConfigError(f"db_class {chosen!r}: there are SQLiteDB, DictDB and NoDB")
+        if kind != "sqlite":
+            return kind
+        options = SQLiteDB(parent=self)
+        return f"sqlite:///{Path(options.location or folder, options.filename).absolute()}"
+
+
+def _secret_file(path: Path) -> Path:
+    """Where the controller keeps its CurveZMQ secret key, for `--reuse`."""
+    return path.with_name(path.name.replace("-client.json", "-secret.key"))
+
+
+def _complain_if_running(path: Path) -> None:
+    try:
+        info = read_connection_file(path)
+    except ConnectionFileError:
+        return
+    if info.location == socket.gethostname() and info.pid != os.getpid():
+        with contextlib.suppress(OSError):
+            os.kill(info.pid, 0)
+            command = Path(f"/proc/{info.pid}/cmdline")
+            if not command.exists() or b"controller" in command.read_bytes():
+                raise ConfigError(
+                    f"a controller is running already here (pid {info.pid}, {info.url}). Stop it with `ipcluster stop`, or "
+                    "start this one with another --cluster-id= or --profile=."
+                )
+
+
+def _own_address() -> str:
+    """The address other hosts most likely reach this one by."""
+    name = socket.gethostname()
+    try:
+        return socket.gethostbyname(name)
+    except OSError:
+        return "127.0.0.1"
+
+
+def _follow_stdin(controller: Controller) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(0, 1024):
+            pass
+    controller.stop("the process that started the cluster has ended")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `ipcontroller`."""
+    return run(IPController, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""`ipengine`: start engines, under a nanny."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+from traitlets import Bool, Float, Integer, Unicode
+
+from ..config import EngineSettings, connection_file, read_connection_file
+from ..errors import ConfigError, ConnectionFileError
+from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
+
+log = logging.getLogger("engineroom.engine")
+
+
+class IPEngine(EngineroomApp):
+    """Start one or more engines on this host, under a nanny that watches and restarts them."""
+
+    name = "ipengine"
+    description = __doc__
+    examples = """
+ipengine                              # one engine for the controller of the default profile
+ipengine --n=8 --file=ipcontroller-engine.json    # eight, for a controller elsewhere
+"""
+    config_names: ClassVar[tuple[str, ...]] = ("ipengine_config",)
+    aliases: ClassVar[dict[str, Any]] = {
+        **BASE_ALIASES,
+        "n": "IPEngine.n",
+        "file": "IPEngine.url_file",
+        "timeout": "IPEngine.timeout",
+    }
+    flags: ClassVar[dict[str, Any]] = {
+        **BASE_FLAGS,
+        "no-restart": ({"IPEngine": {"restart": False}}, "do not start another engine for one that died"),
+    }
+
+    n = Integer(1, help="How many engines.").tag(config=True)
+    url_file = Unicode("", help="The connection file; default: the profile's.").tag(config=True)
+    timeout = Float(
+        60.0, help="Seconds to look for the controller, or to wait for it to come back, before giving up."
+    ).tag(config=True)
+    restart = Bool(True, help="Start another engine for one that died.").tag(config=True)
+    output_limit = Integer(1 << 20, help="Characters of stdout and of stderr kept per task.").tag(config=True)
+
+    def start(self) -> None:
+        log_to_stderr(self.log_level)
+        if self.n < 1:
+            raise ConfigError(f"--n is a number of engines, 1 or more; got {self.n}")
+        # Imported while the controller starts.
+        from ..engine.nanny import Nanny
+
+        path = Path(self.url_file) if self.url_file else connection_file(self.folder, self.cluster_id, "engine")
+        deadline = time.monotonic() + self.timeout
+        while not path.exists():
+            if time.monotonic() >= deadline:
+                raise ConnectionFileError(
+                    f"there is no connection file {path}, after {self.timeout:g} s. Start a controller (`ipcluster start`), "
+                    "or name its file with --file="
+                )
+            time.sleep(0.005)
+        settings = EngineSettings(restart=self.restart, connect_timeout=self.timeout, output_limit=self.output_limit)
+        Nanny(read_connection_file(path), self.n, settings).run()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `ipengine`."""
+    return run(IPEngine, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""The load-balanced view: the scheduler picks an engine for each task."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...errors import NoEnginesRegistered
+from ...ids import EngineId, TaskId
+from ...messages import TaskOptions, TaskSpec
+from ...wire.payload import dumps_call
+from ..mapping import SINGLES, AsyncMapResult, GrowingMapResult, LazyMapIterator, parts
+from ..result import AsyncResult
+from .base import FUNCTIONS, View, callable_or_complain, referenced
+
+if TYPE_CHECKING:
+    from ..client import Client
+
+_ANY = EngineId(-1)
+
+
+class LoadBalancedView(View):
+    """Tasks go to whichever engine has least to do, among `targets` if given."""
+
+    def __init__(self, client: Client, targets: Any = None, **flags: Any) -> None:
+        self._restricted_to: tuple[EngineId, ...] | None = None
+        super().__init__(client, targets, **flags)
+
+    def _checked_flag(self, name: str, value: Any) -> Any:
+        if name == "targets":
+            if value is None or value == "all":
+                self._restricted_to = None
+                return None
+            resolved = self.client._resolve(value)
+            self._restricted_to = tuple(resolved)
+            return resolved
+        return super()._checked_flag(name, value)
+
+    def _task_options(self) -> TaskOptions | None:
+        if self.__dict__.get("_options_stale", True):
+            options = super()._task_options()
+            if self._restricted_to is not None:
+                o = options or TaskOptions()
+                self._options = TaskOptions(o.retries, self._restricted_to, o.label, o.metadata)
+        return self._options
+
+    def _apply(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool) -> Any:
+        channel = self.client._channel
+        if not channel.engines and not channel.starting:
+            raise self._no_engines()
+        if type(function).__name__ == "Reference":
+            function, args = referenced(function, args)
+        elif not callable(function):
+            callable_or_complain(function)
+        pickled = FUNCTIONS.get(function)
+        payload, frames = dumps_call(args, kwargs)
+        now = time.time()
+        if frames and not payload:
+            self.client._check_size(frames)
+        id = channel.new_id()
+        result = AsyncResult(
+            self.client, (id,), name=getattr(function, "__name__", "task"), submitted=now, label=self.label
+        )
+        self.history.append(id)
+        channel.submit_one(
+            (TaskSpec(id, pickled.digest, payload, now, _ANY, (), self._task_options()), pickled, frames), result
+        )
+        return result.get() if block else result
+
+    def _no_engines(self) -> NoEnginesRegistered:
+        return NoEnginesRegistered(
+            "there are no engines: start some with `ipcluster engines -n 4`, or wait for them with "
+            "client.wait_for_engines()"
+        )
+
+    def map(
+        self,
+        f: Callable[..., Any],
+        /,
+        *sequences: Any,
+        block: bool | None = None,
+        chunksize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: bool = False,
+        label: str | None = None,
+    ) -> Any:
+        """Call `f` on each item of the sequences (together, as the builtin `map` does).
+
+        Parameters
+        ----------
+        *sequences : iterables
+            Of equal length, or cut to the shortest.
+        block : bool, optional
+            Wait and give a list; default: the view's flag.
+        chunksize : int, optional
+            Items per task. Default: one, up to 1,000 items; beyond, as many as take about a tenth of a second.
+        ordered : bool
+            With False, iterating the result gives items as they come.
+        return_exceptions : bool
+            Put errors in the place of items.
+
+        Returns
+        -------
+        AsyncMapResult or list
+        """
+        callable_or_complain(f)
+        if not sequences:
+            raise TypeError("map needs at least one sequence")
+        if chunksize is not None and (not isinstance(chunksize, int) or chunksize < 1):
+            raise ValueError(f"chunksize is a number of items, 1 or more; got {chunksize!r}")
+        columns = [
+            s if hasattr(s, "__len__") and hasattr(s, "__getitem__") and not isinstance(s, Mapping) else list(s)
+            for s in sequences
+        ]
+        count = min(len(column) for column in columns)
+        columns = [column if len(column) == count else column[:count] for column in columns]
+        channel = self.client._channel
+        if not channel.engines and not channel.starting:
+            raise self._no_engines()
+        name = getattr(f, "__name__", "map")
+        common: dict[str, Any] = {
+            "name": name,
+            "submitted": time.time(),
+            "label": label or self.label,
+            "ordered": ordered,
+            "return_exceptions": return_exceptions,
+        }
+        result: AsyncMapResult
+        if chunksize is None and count > SINGLES and not return_exceptions:
+            result = GrowingMapResult(self, f, columns, len(channel.engines), **common)
+        else:
+            size = chunksize or 1
+            batch = [[column[start : start + size] for column in columns] for start in range(0, count, size)]
+            ids = [channel.new_id() for _ in batch]
+            result = AsyncMapResult(self.client, ids, **common)
+            self._submit_chunks(f, batch, result, ids, label)
+        return result.get() if (self.block if block is None else block) else result
+
+    def _submit_chunks(
+        self,
+        f: Any,
+        batch: Sequence[Sequence[Any]],
+        waiter: AsyncResult,
+        ids: Sequence[TaskId] | None = None,
+        label: str | None = None,
+    ) -> Sequence[TaskId]:
+        """Submit one task per chunk: each a list of columns of arguments."""
+        channel = self.client._channel
+        if ids is None:
+            ids = [channel.new_id() for _ in batch]
+        f, extra = referenced(f, ())
+        if extra:
+            batch = [[[extra[0]] * len(columns[0]), *columns] for columns in batch]
+        pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
+        if label is not None:
+            o = options or TaskOptions()
+            options = TaskOptions(o.retries, o.targets, label, o.metadata)
+        tasks = []
+        for id, columns in zip(ids, batch, strict=True):
+            payload, frames = dumps_call(tuple(columns), {})
+            self.client._check_size(frames)
+            tasks.append(
+                ((TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "map"), pickled, frames), waiter)
+            )
+        channel.submit(tasks)
+        self.history += ids
+        return ids
+
+    def imap(
+        self,
+        f: Callable[..., Any],
+        /,
+        *sequences: Iterable[Any],
+        ordered: bool = True,  # type: ignore[override]
+        max_outstanding: int | str = "auto",
+        return_exceptions: bool = False,
+    ) -> LazyMapIterator:
+        """Call `f` on each item lazily: the sequences may be endless, and are read as results are taken.
+
+        Parameters
+        ----------
+        ordered : bool
+            With False, results come as they are ready.
+        max_outstanding : int or "auto"
+            Tasks that are out at a time; "auto": 10 per engine; 0: no limit.
+
+        Returns
+        -------
+        LazyMapIterator
+        """
+        callable_or_complain(f)
+        if not sequences:
+            raise TypeError("imap needs at least one sequence")
+        return LazyMapIterator(
+            self._lazily(f, zip(*sequences, strict=False), ordered, max_outstanding, return_exceptions)
+        )
+
+    def _lazily(
+        self, f: Any, items: Iterator[tuple[Any, ...]], ordered: bool, limit: int | str, return_exceptions: bool
+    ) -> Iterator[Any]:
+        from concurrent.futures import FIRST_COMPLETED, wait
+
+        most = max(1, 10 * len(self.client)) if limit == "auto" else int(limit) or 1 << 60
+        out: deque[AsyncResult] = deque()
+        ready: list[AsyncResult] = []
+        while True:
+            for arguments in itertools.islice(items, most - len(out)):
+                out.append(self._apply(f, arguments, {}, False))
+            if not out:
+                return
+            if ordered:
+                ready.append(out.popleft())
+            else:
+                done, _ = wait(out, return_when=FIRST_COMPLETED)
+                ready = [result for result in out if result in done]
+                out = deque(result for result in out if result not in done)
+            while ready:
+                yield ready.pop(0).get(return_exceptions=return_exceptions)
+
+    def _parted_balanced(
+        self, f: Any, sequences: Sequence[Any], dist: str, ordered: bool, chunksize: int | None
+    ) -> Any:
+        """Call `f` on parts of the sequences, a task each: what a ParallelFunction's call does."""
+        columns = [s if hasattr(s, "__len__") and hasattr(s, "__getitem__") else list(s) for s in sequences]
+        length = len(columns[0])
+        count = -(-length // chunksize) if chunksize else len(self)
+        split = [parts(column, max(1, min(count, length)), dist) for column in columns]
+        pieces = list(zip(*split, strict=True))
+        pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
+        ids = [self.client._channel.new_id() for _ in pieces]
+        result = AsyncMapResult(
+            self.client,
+            ids,
+            name=getattr(f, "__name__", "parallel"),
+            submitted=now,
+            label=self.label,
+            dist=dist,
+            ordered=ordered,
+        )
+        tasks = []
+        for id, arguments in zip(ids, pieces, strict=True):
+            payload, frames = dumps_call(arguments, {})
+            self.client._check_size(frames)
+            tasks.append(((TaskSpec(id, pickled.digest, payload, now, _ANY, (), options), pickled, frames), result))
+        self.history += ids
+        self.client._channel.submit(tasks)
+        return result.get() if self.block else result

@@ -1,0 +1,233 @@
+"""What all views have in common: flags, calls, waiting."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from ...errors import ConfigError
+from ...ids import TaskId
+from ...messages import Function, TaskOptions
+from ...wire import functions, on_engine
+from ..result import AsyncResult
+
+if TYPE_CHECKING:
+    from ..client import Client
+
+#: Functions pickled by this process, shared by all clients and views.
+FUNCTIONS = functions.FunctionCache()
+
+
+class View:
+    """Base of the views. Not made by hand: use `Client.direct_view`, `Client.load_balanced_view` or `client[...]`.
+
+    Attributes
+    ----------
+    block : bool
+        Whether calls wait for their result (else they give an AsyncResult).
+    targets : int, list of int or "all"
+        The engines.
+    label : str or None
+        Put into the record of every task.
+    history : list of str
+        msg_ids of this view's tasks.
+    """
+
+    #: flag → what it does; each view adds its own
+    FLAGS: ClassVar[dict[str, str]] = {
+        "block": "whether calls wait for their result",
+        "track": "accepted for old code; sending never copies large buffers",
+        "targets": "the engines",
+        "label": "put into the record of every task",
+        "metadata": "a dict put into the record of every task",
+        "retries": "how often a task is run again after failing or losing its engine",
+    }
+
+    def __init__(self, client: Client, targets: Any, **flags: Any) -> None:
+        self.client = client
+        self.history: list[TaskId] = []
+        self.block = client.block
+        self.track = False
+        self.label: str | None = None
+        self.metadata: dict[str, Any] | None = None
+        self.retries = 0
+        self.targets = targets
+        self._options: TaskOptions | None = None
+        self.set_flags(**flags)
+
+    # ------------------------------------------------------------------------------------------ flags
+
+    def set_flags(self, **flags: Any) -> Self:
+        """Set flags of this view, as `view.flag = value` would; returns the view.
+
+        Raises
+        ------
+        ConfigError
+            No such flag, or a value that makes no sense.
+        """
+        for name, value in flags.items():
+            if name not in self.FLAGS:
+                raise ConfigError(f"{type(self).__name__} has no flag {name!r}; it has {', '.join(sorted(self.FLAGS))}")
+            setattr(self, name, value)
+        return self
+
+    @contextlib.contextmanager
+    def temp_flags(self, **flags: Any) -> Iterator[Self]:
+        """Set flags for the time of a `with` block."""
+        before = {name: getattr(self, name) for name in self.FLAGS}
+        try:
+            yield self.set_flags(**flags)
+        finally:
+            for name, value in before.items():
+                setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.FLAGS:
+            value = self._checked_flag(name, value)
+            super().__setattr__("_options_stale", True)
+        super().__setattr__(name, value)
+
+    def _checked_flag(self, name: str, value: Any) -> Any:
+        match name:
+            case "block" | "track":
+                return bool(value)
+            case "retries":
+                if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                    raise ConfigError(f"retries is a number of times, 0 or more; got {value!r}")
+            case "label":
+                if value is not None and not isinstance(value, str):
+                    raise ConfigError(f"a label is a str or None; got {value!r}")
+            case "metadata":
+                if value is not None and not isinstance(value, Mapping):
+                    raise ConfigError(f"metadata is a dict or None; got {value!r}")
+        return value
+
+    def _task_options(self) -> TaskOptions | None:
+        """The wishes that travel with a task; None if there are none."""
+        if self.__dict__.get("_options_stale", True):
+            metadata = dict(self.metadata) if self.metadata else None
+            wished = TaskOptions(self.retries, None, self.label, metadata)
+            self._options = None if wished == TaskOptions() else wished
+            self.__dict__["_options_stale"] = False
+        return self._options
+
+    # ------------------------------------------------------------------------------------------ calling
+
+    def _apply(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool) -> Any:
+        raise NotImplementedError
+
+    def apply(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call `f(*args, **kwargs)` remotely: its value if `block` is set, else an AsyncResult."""
+        return self._apply(f, args, kwargs, self.block)
+
+    def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
+        """Call `f(*args, **kwargs)` remotely; returns an AsyncResult at once.
+
+        Raises
+        ------
+        SerializationError
+            The function or an argument cannot be pickled; nothing was sent.
+        NoEnginesRegistered
+            There is no engine.
+        """
+        return self._apply(f, args, kwargs, False)  # type: ignore[no-any-return]
+
+    def apply_sync(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call `f(*args, **kwargs)` remotely and wait for its value."""
+        return self._apply(f, args, kwargs, True)
+
+    def map(self, f: Callable[..., Any], /, *sequences: Any, block: bool | None = None, **kwargs: Any) -> Any:
+        """Call `f` on each item of the sequences, remotely."""
+        raise NotImplementedError
+
+    def map_async(self, f: Callable[..., Any], /, *sequences: Any, **kwargs: Any) -> Any:
+        """`map` that gives an AsyncMapResult at once."""
+        return self.map(f, *sequences, block=False, **kwargs)
+
+    def map_sync(self, f: Callable[..., Any], /, *sequences: Any, **kwargs: Any) -> Any:
+        """`map` that waits, and gives a list."""
+        return self.map(f, *sequences, block=True, **kwargs)
+
+    def imap(self, f: Callable[..., Any], /, *sequences: Any, **kwargs: Any) -> Any:
+        """`map` that gives an iterator over the results as they come."""
+        return iter(self.map_async(f, *sequences, **kwargs))
+
+    def remote(self, block: bool | None = None, **flags: Any) -> Callable[[Callable[..., Any]], Any]:
+        """Decorator: calling the function calls it through this view."""
+        from ..remote import remote
+
+        return remote(self, block=block, **flags)
+
+    def parallel(self, dist: str = "b", block: bool | None = None, **flags: Any) -> Callable[[Callable[..., Any]], Any]:
+        """Decorator: calling the function on sequences calls it on parts of them, in parallel."""
+        from ..remote import parallel
+
+        return parallel(self, dist=dist, block=block, **flags)
+
+    def _function(self, f: Any) -> Function:
+        return FUNCTIONS.get(f)
+
+    # ------------------------------------------------------------------------------------------ tasks of this view
+
+    @property
+    def outstanding(self) -> set[TaskId]:
+        """Tasks of this view without an outcome."""
+        return self.client.outstanding & set(self.history)
+
+    def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
+        """Wait for tasks (default: all of this view's). Returns whether all are done."""
+        return self.client.wait(self.history if jobs is None else jobs, timeout)
+
+    def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = False) -> AsyncResult:
+        """The result of tasks, by msg_id or by index in this view's history (default: the last)."""
+        wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
+        if isinstance(wanted, int):
+            wanted = self.history[wanted]
+        elif isinstance(wanted, Sequence) and not isinstance(wanted, str):
+            wanted = [self.history[w] if isinstance(w, int) else w for w in wanted]
+        return self.client.get_result(wanted, block=block, owner=owner)
+
+    def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> None:
+        """End tasks that have not started: `jobs`, or those at `targets`, or all of this view's."""
+        if jobs is None and targets is None:
+            jobs = list(self.outstanding)
+        self.client.abort(jobs, targets, block)
+
+    def queue_status(self, targets: Any = None, verbose: bool = False) -> Any:
+        """What the engines of this view have done and have to do."""
+        return self.client.queue_status(self.targets if targets is None else targets, verbose)
+
+    def purge_results(self, jobs: Any = None, targets: Any = None) -> None:
+        """Forget finished tasks; see `Client.purge_results`."""
+        self.client.purge_results(jobs, targets)
+
+    def shutdown(
+        self, targets: Any = None, restart: bool = False, hub: bool = False, block: bool | None = None
+    ) -> None:
+        """Stop engines (default: this view's); see `Client.shutdown`."""
+        self.client.shutdown(self.targets if targets is None else targets, restart, hub, block)
+
+    def spin(self) -> None:
+        """Kept for old code: results come by themselves."""
+
+    @property
+    def results(self) -> Mapping[TaskId, Any]:
+        """Values of finished tasks by msg_id."""
+        return self.client.results
+
+    def __len__(self) -> int:
+        return len(self.client._resolve(self.targets))
+
+
+def referenced(f: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+    """A `Reference` given as the function is looked up on the engine, at each call."""
+    if isinstance(f, on_engine.Reference):
+        return on_engine.call_reference, (f.name, *args)
+    return f, args
+
+
+def callable_or_complain(f: Any) -> None:
+    """Raise TypeError if `f` cannot be called."""
+    if not callable(f) and not isinstance(f, on_engine.Reference):
+        raise TypeError(f"a function is needed, got {f!r} ({type(f).__name__})")

@@ -1,0 +1,312 @@
+"""The direct view: the same work on each of some engines."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import NoEnginesRegistered
+from ...ids import EngineId
+from ...messages import TaskOptions, TaskSpec
+from ...wire import on_engine
+from ...wire.payload import dumps_call
+from ..mapping import AsyncMapResult, join, parts
+from ..result import AsyncResult
+from .base import View, callable_or_complain, referenced
+
+if TYPE_CHECKING:
+    from ..client import Client
+
+_EXECUTE = b""
+
+
+class DirectView(View):
+    """Every call runs on each of `targets`; results come as a list in their order (or bare for a single int).
+
+    Also a dictionary over the engines' namespaces: `view["a"] = 1`, `view["a"]`.
+    """
+
+    def __init__(self, client: Client, targets: Any = "all", **flags: Any) -> None:
+        super().__init__(client, targets, **flags)
+
+    def _checked_flag(self, name: str, value: Any) -> Any:
+        if name == "targets" and value != "all":
+            resolved = self.client._resolve(value)
+            return resolved[0] if isinstance(value, int) else resolved
+        return super()._checked_flag(name, value)
+
+    def _engines(self, targets: Any = None) -> tuple[list[EngineId], bool]:
+        """The engines meant now, and whether a single one was named by its number."""
+        wanted = self.targets if targets is None else targets
+        engines = self.client._resolve(wanted)
+        if not engines:
+            raise NoEnginesRegistered(
+                "there are no engines to run this on: start some with `ipcluster engines -n 4`, or "
+                "wait for them with client.wait_for_engines()"
+            )
+        return engines, isinstance(wanted, int)
+
+    def _submit(
+        self,
+        function: Any,
+        calls: Sequence[tuple[EngineId, tuple[Any, ...], Mapping[str, Any]]],
+        result: AsyncResult,
+        kind: str = "apply",
+        options: TaskOptions | None = None,
+    ) -> None:
+        """One task per call. Calls that share their argument tuple share its pickle and its buffers."""
+        function, extra = referenced(function, ())
+        pickled = self._function(function)
+        options = options or self._task_options()
+        now = time.time()
+        packed: dict[int, Any] = {}
+        tasks = []
+        for id, (engine, args, kwargs) in zip(result.msg_ids, calls, strict=True):
+            found = packed.get(key := _identity(args))
+            if found is None:
+                found = packed[key] = dumps_call((*extra, *args), kwargs)
+                self.client._check_size(found[1])
+            payload, frames = found
+            tasks.append(
+                ((TaskSpec(id, pickled.digest, payload, now, engine, (), options, kind), pickled, frames), result)
+            )
+        self.history += result.msg_ids
+        self.client._channel.submit(tasks)
+
+    def _apply(
+        self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool, targets: Any = None
+    ) -> Any:
+        callable_or_complain(function)
+        engines, single = self._engines(targets)
+        result = self._result(len(engines), single, getattr(function, "__name__", "task"))
+        self._submit(function, [(engine, args, kwargs) for engine in engines], result)
+        return result.get() if block else result
+
+    def _result(self, count: int, single: bool, name: str) -> AsyncResult:
+        ids = [self.client._channel.new_id() for _ in range(count)]
+        return AsyncResult(self.client, ids, single=single, name=name, submitted=time.time(), label=self.label)
+
+    def _blocks(self, block: bool | None) -> bool:
+        return self.block if block is None else block
+
+    # ------------------------------------------------------------------------------------------ code
+
+    def execute(
+        self, code: str, silent: bool = True, targets: Any = None, block: bool | None = None, label: str | None = None
+    ) -> Any:
+        """Run code in the engines' namespaces, as a cell: IPython's magics work.
+
+        Parameters
+        ----------
+        silent : bool
+            Display nothing, keep no history.
+
+        Returns
+        -------
+        AsyncResult of ExecuteReply, or with `block` the ExecuteReply
+        """
+        if not isinstance(code, str):
+            raise TypeError(f"code is a str, got {type(code).__name__}")
+        engines, single = self._engines(targets)
+        result = self._result(len(engines), single, "execute")
+        result.label = label or self.label
+        options = None
+        if not silent or result.label or self.metadata:
+            options = TaskOptions(0, None, result.label, dict(self.metadata) if self.metadata else None, silent)
+        now, source = time.time(), code.encode()
+        tasks = [
+            ((TaskSpec(id, _EXECUTE, source, now, engine, (), options, "execute"), None, ()), result)  # type: ignore[arg-type]
+            for id, engine in zip(result.msg_ids, engines, strict=True)
+        ]
+        self.history += result.msg_ids
+        self.client._channel.submit(tasks)
+        if self._blocks(block):
+            result.get()
+        return result
+
+    def run(
+        self, filename: str | Path, targets: Any = None, block: bool | None = None, label: str | None = None
+    ) -> Any:
+        """Run a local file's code on the engines."""
+        return self.execute(Path(filename).read_text(), targets=targets, block=block, label=label)
+
+    # ------------------------------------------------------------------------------------------ namespaces
+
+    def push(
+        self, ns: Mapping[str, Any], targets: Any = None, block: bool | None = None, track: bool | None = None
+    ) -> Any:
+        """Bind names in the engines' namespaces."""
+        if not isinstance(ns, Mapping):
+            raise TypeError(f"push needs a dict of names and values, got {type(ns).__name__}")
+        return self._apply(on_engine.push, (dict(ns),), {}, self._blocks(block), targets)
+
+    def pull(self, names: str | Sequence[str], targets: Any = None, block: bool | None = None) -> Any:
+        """Values of names in the engines' namespaces; a list per engine where several names are given."""
+        wanted = names if isinstance(names, str) else list(names)
+        for name in [wanted] if isinstance(wanted, str) else wanted:
+            if not isinstance(name, str):
+                raise TypeError(f"names are strings, got {name!r}")
+        return self._apply(on_engine.pull, (wanted,), {}, self._blocks(block), targets)
+
+    def update(self, ns: Mapping[str, Any]) -> Any:
+        """`push(ns)`, as a dictionary's update."""
+        return self.push(ns, block=self.block)
+
+    def get(self, names: str | Sequence[str]) -> Any:
+        """`pull(names)` that waits."""
+        return self.pull(names, block=True)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.pull(name, block=True)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.push({name: value}, block=True)
+
+    def clear(self, targets: Any = None, block: bool | None = None) -> Any:
+        """Empty the engines' namespaces."""
+        return self._apply(on_engine.clear, (), {}, self._blocks(block), targets)
+
+    # ------------------------------------------------------------------------------------------ data
+
+    def scatter(
+        self,
+        key: str,
+        seq: Any,
+        dist: str = "b",
+        flatten: bool = False,
+        targets: Any = None,
+        block: bool | None = None,
+        track: bool | None = None,
+    ) -> Any:
+        """Bind to `key` a part of a sequence on each engine.
+
+        Parameters
+        ----------
+        dist : {"b", "r"}
+            Blocks or round robin.
+        flatten : bool
+            Where a part has one item, bind the item.
+        """
+        engines, single = self._engines(targets)
+        pieces = parts(seq, len(engines), dist)
+        result = self._result(len(engines), single, "scatter")
+        self._submit(
+            on_engine.push_part, [(e, (key, p, flatten), {}) for e, p in zip(engines, pieces, strict=True)], result
+        )
+        return result.get() if self._blocks(block) else result
+
+    def gather(self, key: str, dist: str = "b", targets: Any = None, block: bool | None = None) -> Any:
+        """Put the parts of a scattered sequence together again."""
+        engines, _ = self._engines(targets)
+        result = self._map_result(len(engines), "gather", dist)
+        self._submit(on_engine.pull, [(engine, (key,), {}) for engine in engines], result)
+        return result.get() if self._blocks(block) else result
+
+    def _map_result(self, count: int, name: str, dist: str, **kwargs: Any) -> AsyncMapResult:
+        if dist not in ("b", "r"):
+            raise ValueError(f"dist is 'b' (blocks) or 'r' (round robin), not {dist!r}")
+        ids = [self.client._channel.new_id() for _ in range(count)]
+        return AsyncMapResult(self.client, ids, name=name, submitted=time.time(), label=self.label, dist=dist, **kwargs)
+
+    def map(
+        self,
+        f: Callable[..., Any],
+        /,
+        *sequences: Any,
+        block: bool | None = None,
+        track: bool = False,
+        return_exceptions: bool = False,
+        label: str | None = None,
+        dist: str = "b",
+    ) -> Any:
+        """Call `f` on each item: the sequences are split evenly, one task per engine."""
+        callable_or_complain(f)
+        return self._parted(f, on_engine.map_parts, sequences, dist, block, return_exceptions=return_exceptions)
+
+    def _parted(self, f: Any, how: Any, sequences: Sequence[Any], dist: str, block: bool | None, **kwargs: Any) -> Any:
+        """Call `how(f, *parts)` on each engine with its parts of the sequences."""
+        if not sequences:
+            raise TypeError("map needs at least one sequence")
+        columns = [
+            s if hasattr(s, "__len__") and hasattr(s, "__getitem__") and not isinstance(s, Mapping) else list(s)
+            for s in sequences
+        ]
+        shortest = min(len(column) for column in columns)
+        columns = [column if len(column) == shortest else column[:shortest] for column in columns]
+        engines, _ = self._engines()
+        engines = engines[: max(1, shortest)]
+        split = [parts(column, len(engines), dist) for column in columns]
+        result = self._map_result(len(engines), getattr(f, "__name__", "map"), dist, **kwargs)
+        self._submit(
+            how, [(engine, (f, *(column[i] for column in split)), {}) for i, engine in enumerate(engines)], result
+        )
+        return result.get() if self._blocks(block) else result
+
+    # ------------------------------------------------------------------------------------------ imports
+
+    @contextlib.contextmanager
+    def sync_imports(self, local: bool = True, quiet: bool = False) -> Iterator[None]:
+        """`with view.sync_imports(): import numpy` imports here and on the engines.
+
+        Parameters
+        ----------
+        local : bool
+            Import here too.
+        quiet : bool
+            Do not tell which modules are imported on the engines.
+        """
+        import builtins
+
+        original = builtins.__import__
+        seen: list[tuple[str, str | None, list[tuple[str, str]]]] = []
+        depth = 0
+
+        def spy(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+            nonlocal depth
+            if depth == 0 and level == 0:
+                seen.append((name, None, [(member, member) for member in fromlist or ()]))
+                if not quiet:
+                    what = f"{', '.join(fromlist)} from {name}" if fromlist else name
+                    print(f"importing {what} on engine(s)")
+            if not local and depth == 0:
+                return _Anything(name)
+            depth += 1
+            try:
+                return original(name, globals, locals, fromlist, level)
+            finally:
+                depth -= 1
+
+        builtins.__import__ = spy
+        try:
+            yield
+        finally:
+            builtins.__import__ = original
+        if seen:
+            self._apply(on_engine.import_modules, (seen,), {}, True)
+
+    @property
+    def importer(self) -> Any:
+        """`sync_imports(local=True)`."""
+        return self.sync_imports(True)
+
+    def __repr__(self) -> str:
+        return f"<DirectView {self.targets if self.targets == 'all' else self.client._resolve(self.targets)}>"
+
+
+class _Anything:
+    """What an import that is not made here gives."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> _Anything:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Anything(f"{self._name}.{name}")
+
+
+def _identity(value: Any) -> int:
+    return id(value)

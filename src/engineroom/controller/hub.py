@@ -1,0 +1,346 @@
+"""Answers clients' questions: from the store in threads of their own, from the core in the controller's.
+
+A question about records is answered after everything that happened before it is committed, so that a client
+reads what it wrote.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..core import events
+from ..core.tasks import State
+from ..errors import EngineroomError, PendingTask, UnknownTask
+from ..ids import ClientId, EngineId, TaskId
+from ..messages import (
+    Abort,
+    CountRecords,
+    ErrorInfo,
+    FindRecords,
+    Gone,
+    History,
+    Purge,
+    QueueStatus,
+    Reply,
+    Request,
+    Resubmit,
+    ResultStatus,
+    SignalEngines,
+    StopController,
+    StopEngines,
+    Submit,
+    TaskSpec,
+)
+from ..records import PENDING, Entry
+from ..stores import TaskStore
+
+if TYPE_CHECKING:
+    from .main import Controller
+    from .peers import Peer
+
+log = logging.getLogger(__name__)
+
+#: Records fetched from the store in one go, where there may be many.
+PAGE = 500
+
+
+class Hub:
+    """The questions, each with its answer."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="query")
+        self._from_store: dict[type, Callable[[Any], Any]] = {
+            FindRecords: self._find_records,
+            CountRecords: lambda body: self._store.count(body.query),
+            History: lambda body: self._store.get_history(),
+            ResultStatus: self._result_status,
+        }
+        self._at_once: dict[type, Callable[[Peer, Any], Any]] = {
+            Abort: self._abort,
+            StopEngines: self._stop_engines,
+            StopController: self._stop_controller,
+            SignalEngines: self._signal_engines,
+        }
+
+    @property
+    def _store(self) -> TaskStore:
+        return self._controller.store
+
+    def close(self) -> None:
+        """Let the queries under way end."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def answer(self, peer: Peer, request: Request) -> None:
+        """Answer a question, now or later."""
+        body, number = request.body, request.number
+        kind = type(body)
+        if kind in self._from_store:
+            self._later(peer, number, lambda: self._from_store[kind](body))
+        elif isinstance(body, QueueStatus):
+            self._queue_status(peer, number, body)
+        elif isinstance(body, Resubmit):
+            self._resubmit(peer, number, body)
+        elif isinstance(body, Purge):
+            self._purge(peer, number, body)
+        else:
+            self._reply(peer, number, lambda: self._at_once[kind](peer, body))
+
+    # ------------------------------------------------------------------------------------------ ways to answer
+
+    def _reply(self, peer: Peer, number: int, work: Callable[[], Any]) -> None:
+        try:
+            reply = Reply(number, work())
+        except Exception as error:
+            reply = Reply(number, error=_described(error))
+        self._controller.peers.send(peer, reply)
+
+    def _later(self, peer: Peer, number: int, work: Callable[[], Any]) -> None:
+        """Answer from a thread, once all that has happened is committed."""
+
+        def run() -> Any:
+            if self._store.keeps:
+                self._controller.writer.flush()
+            return work()
+
+        self._when_done(peer, number, self._threads.submit(run))
+
+    def _when_done(self, peer: Peer, number: int, future: Future[Any]) -> None:
+        future.add_done_callback(
+            lambda done: (
+                self._controller.post(lambda: self._reply(peer, number, done.result)) if not done.cancelled() else None
+            )
+        )
+
+    def _in_thread(self, work: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                self._controller.writer.flush()
+                work()
+            except Exception:
+                log.exception("a bug, or the store failed, in a query thread")
+
+        self._threads.submit(run)
+
+    # ------------------------------------------------------------------------------------------ records
+
+    def _find_records(self, body: FindRecords) -> list[Any]:
+        return self._store.find_records(body.query, body.keys, sort=body.sort, limit=body.limit, skip=body.skip)
+
+    def _result_status(self, body: ResultStatus) -> dict[str, list[TaskId]]:
+        ids = list(dict.fromkeys(body.tasks))
+        found = self._store.find_records({"msg_id": {"$in": ids}}, ["msg_id", "completed"])
+        known = {record["msg_id"]: record["completed"] is not None for record in found}
+        for id in ids:
+            if id not in known:
+                raise UnknownTask(f"no such task: {id}")
+        return {"pending": [id for id in ids if not known[id]], "completed": [id for id in ids if known[id]]}
+
+    def send_stored(self, peer: Peer, ids: Sequence[TaskId]) -> None:
+        """Send results from the store; tell which cannot be had."""
+        if not self._store.keeps:
+            self._controller.peers.send(
+                peer, Gone(list(ids), "it has ended, and this controller keeps no records (NoDB)")
+            )
+            return
+
+        def fetch() -> None:
+            for start in range(0, len(ids), PAGE):
+                page = list(ids[start : start + PAGE])
+                self._controller.post(
+                    lambda page=page, found=self._store.entries(page): self._send_found(peer, page, found)
+                )
+
+        self._in_thread(fetch)
+
+    def _send_found(self, peer: Peer, ids: list[TaskId], found: dict[TaskId, Entry]) -> None:
+        gone, again = [], []
+        for id in ids:
+            entry = found.get(id)
+            if entry is None:
+                gone.append(id)
+            elif entry.done is not None:
+                self._controller.deliver(peer, entry.done, entry.result_frames)
+            else:
+                again.append(id)
+        if gone:
+            self._controller.peers.send(peer, Gone(gone, "no such task: never submitted here, or purged"))
+        known = self._controller.scheduler.tasks
+        for id in again:  # it is pending in the store: queued, or it has ended in this very moment
+            task = known.get(id)
+            if task is not None:
+                task.watchers = (
+                    (task.watchers or set()) | {ClientId(peer.uuid)} if task.client != peer.uuid else task.watchers
+                )
+            else:
+                self.send_stored(peer, [id])
+
+    def sort_out_resent(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
+        """A Submit that may have been received before: what has ended is answered from the store, the rest queued."""
+        known = self._controller.scheduler.tasks
+
+        def look() -> None:
+            found = self._store.entries([s.id for s in message.tasks if s.id not in known])
+            self._controller.post(lambda: take(found))
+
+        def take(found: dict[TaskId, Entry]) -> None:
+            ended = {id for id, entry in found.items() if entry.done is not None}
+            message.tasks = [spec for spec in message.tasks if spec.id not in ended]
+            self._controller.submit(peer, message, frames)
+            for id in ended:
+                done = found[id].done
+                assert done is not None
+                self._controller.deliver(peer, done, found[id].result_frames)
+
+        self._in_thread(look)
+
+    def _purge(self, peer: Peer, number: int, body: Purge) -> None:
+        def purge(store: TaskStore) -> int:
+            finished = {"completed": {"$ne": None}}
+            if body.everything:
+                return store.drop_matching_records(finished)
+            dropped = 0
+            if body.query is not None:
+                store.count(body.query)  # an error in it is named as the user wrote it
+                dropped += store.drop_matching_records({"$and": [body.query, finished]})
+            if body.tasks is not None:
+                found = {
+                    r["msg_id"]: r for r in store.find_records({"msg_id": {"$in": body.tasks}}, ["msg_id", "completed"])
+                }
+                for id in body.tasks:
+                    if id not in found:
+                        raise UnknownTask(f"no such task: {id}; nothing was purged")
+                    if found[id]["completed"] is None:
+                        raise PendingTask(f"task {id} has not finished, so it cannot be purged; nothing was purged")
+                dropped += store.drop_matching_records({"msg_id": {"$in": body.tasks}})
+            if body.engines is not None:
+                dropped += store.drop_matching_records({"engine_id": {"$in": list(body.engines)}, **finished})
+            return dropped
+
+        self._when_done(peer, number, self._controller.writer.call(purge))
+
+    def _resubmit(self, peer: Peer, number: int, body: Resubmit) -> None:
+        """Copy finished tasks under new ids, then queue them like any others."""
+
+        def look(store: TaskStore) -> dict[TaskId, Entry]:
+            found = store.entries(body.tasks)
+            for id in body.tasks:
+                entry = found.get(id)
+                if entry is None:
+                    raise UnknownTask(f"no such task: {id}; nothing was resubmitted")
+                if entry.done is None:
+                    raise PendingTask(
+                        f"task {id} has not finished, so it cannot be resubmitted; nothing was resubmitted"
+                    )
+            return found
+
+        def queue(future: Future[dict[TaskId, Entry]]) -> Any:
+            found = future.result()
+            now, specs, beside = time.time(), [], {}
+            for old, new in zip(body.tasks, body.new, strict=True):
+                entry = found[old]
+                options = body.options if body.options is not None else entry.spec.options
+                spec = entry.spec
+                specs.append(TaskSpec(new, spec.function, spec.payload, now, EngineId(-1), (), options, spec.kind))
+                if entry.frames:
+                    beside[new] = entry.frames
+                self._controller.library.get(spec.function)
+            self._controller.decide(events.TasksSubmitted(ClientId(peer.uuid), specs, beside))
+            self._controller.writer.call(mark)
+            return body.new
+
+        def mark(store: TaskStore) -> None:
+            for old, new in zip(body.tasks, body.new, strict=True):
+                store.update_record(old, {"resubmitted": new})
+
+        self._controller.writer.call(look).add_done_callback(
+            lambda future: self._controller.post(lambda: self._reply(peer, number, lambda: queue(future)))
+        )
+
+    # ------------------------------------------------------------------------------------------ engines and queues
+
+    def _queue_status(self, peer: Peer, number: int, body: QueueStatus) -> None:
+        engines = self._controller.scheduler.engines
+        targets = list(engines) if body.targets is None else body.targets
+        status: dict[str, Any] = {}
+        for id in targets:
+            engine = engines.get(id)
+            if engine is None:
+                self._reply(peer, number, lambda id=id: _no_engine(id))
+                return
+            direct = [t.id for t in (*engine.held.values(), *engine.backlog) if t.is_direct]
+            balanced = [t.id for t in engine.held.values() if not t.is_direct]
+            status[str(id)] = {"queue": direct, "tasks": balanced, "completed": engine.completed, "uuid": engine.uuid}
+        scheduler = self._controller.scheduler
+        queued = [scheduler.ready, *scheduler.restricted.values()]
+        unassigned = [t.id for queue in queued for t in queue if t.state is State.QUEUED]
+        if not body.verbose:
+            for inner in status.values():
+                inner |= {"queue": len(inner["queue"]), "tasks": len(inner["tasks"])}
+                del inner["uuid"]
+            self._reply(peer, number, lambda: {"engines": status, "unassigned": len(unassigned)})
+            return
+
+        def with_completed() -> dict[str, Any]:
+            for inner in status.values():
+                found = self._store.find_records(
+                    {"engine_uuid": inner.pop("uuid"), "state": {"$ne": PENDING}}, ["msg_id"]
+                )
+                inner["completed"] = [record["msg_id"] for record in found]
+            return {"engines": status, "unassigned": unassigned}
+
+        self._later(peer, number, with_completed)
+
+    def _abort(self, peer: Peer, body: Abort) -> int:
+        scheduler = self._controller.scheduler
+        if body.tasks is not None:
+            ids: Sequence[TaskId] = body.tasks
+        elif body.engines is not None:
+            ids = [
+                task.id
+                for id in body.engines
+                if (e := scheduler.engines.get(id)) is not None
+                for task in (*e.held.values(), *e.backlog)
+            ]
+        else:
+            ids = [task.id for task in scheduler.tasks.values() if task.client == peer.uuid]
+        self._controller.decide(events.AbortRequested(ids))
+        return len(ids)
+
+    def _stop_engines(self, peer: Peer, body: StopEngines) -> list[EngineId]:
+        engines = self._engines(body.targets)
+        self._controller.decide(events.EnginesStopped(engines))
+        return engines
+
+    def _stop_controller(self, peer: Peer, body: StopController) -> None:
+        self._controller.stop(f"the cluster was stopped by client {peer.uuid}")
+
+    def _signal_engines(self, peer: Peer, body: SignalEngines) -> list[EngineId]:
+        engines = self._engines(body.targets)
+        self._controller.signal_engines(body.signal, engines)
+        return engines
+
+    def _engines(self, targets: Sequence[EngineId] | None) -> list[EngineId]:
+        known = self._controller.scheduler.engines
+        if targets is None:
+            return list(known)
+        for id in targets:
+            if id not in known:
+                _no_engine(id)
+        return list(targets)
+
+
+def _no_engine(id: EngineId) -> None:
+    raise IndexError(f"there is no engine {id}")
+
+
+def _described(error: Exception) -> ErrorInfo:
+    if not isinstance(error, EngineroomError | IndexError | KeyError | msgspec.ValidationError):
+        log.error("a bug: a question could not be answered", exc_info=error)
+    return ErrorInfo(type(error).__name__, str(error))

@@ -1,0 +1,613 @@
+"""The controller: receives, lets the core decide, performs what it decided.
+
+    transport ──▶ messages ──▶ events ──▶ core ──▶ actions ──▶ outboxes ──▶ transport
+                                                        └────▶ store writer (a thread) ──▶ acknowledgements
+
+One thread owns the core, the peers and the listener: `run`. It takes whatever has arrived, handles it all, and
+then sends one message to each peer concerned. Queries run in threads of their own (`hub.py`). Nothing here
+unpickles anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import socket
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..config import LivenessSettings, SchedulerSettings
+from ..core import Scheduler, actions, events
+from ..core.tasks import Task
+from ..errors import ProtocolError
+from ..ids import ClientId, EngineId, EngineUuid, NannyId, new_uuid
+from ..messages import (
+    Accepted,
+    EngineDied,
+    EngineInfo,
+    Engines,
+    ErrorInfo,
+    Functions,
+    Goodbye,
+    Hello,
+    Message,
+    NeedFunctions,
+    Output,
+    Ping,
+    Published,
+    Recall,
+    Rejected,
+    Request,
+    Results,
+    Returned,
+    Run,
+    SignalProcesses,
+    Started,
+    Starting,
+    Stop,
+    Stored,
+    Submit,
+    TaskDone,
+    Unresponsive,
+    Watch,
+    Welcome,
+)
+from ..records import Entry
+from ..stores import TaskStore
+from ..transport import Listener
+from ..wire.frames import FrameTable, pick
+from .hub import Hub
+from .library import Library
+from .peers import Peer, Peers
+from .writer import StoreWriter
+
+log = logging.getLogger(__name__)
+
+#: How long nannies may take to stop their engines when the controller ends.
+STOP_SECONDS = 5.0
+
+
+class Outbox:
+    """What one loop has gathered for one client."""
+
+    __slots__ = ("results", "table")
+
+    def __init__(self) -> None:
+        self.results: list[TaskDone] = []
+        self.table = FrameTable()
+
+
+class Controller:
+    """The process in the middle. `run` returns when the cluster is stopped."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        store: TaskStore,
+        key: str,
+        *,
+        scheduler: SchedulerSettings | None = None,
+        liveness: LivenessSettings | None = None,
+    ) -> None:
+        self.incarnation = new_uuid()
+        self.scheduler = Scheduler(scheduler)
+        self.peers = Peers(listener, key)
+        self.store = store
+        self.library = Library(store)
+        self.hub = Hub(self)
+        self._liveness = liveness or LivenessSettings()
+        self._listener = listener
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._posted: deque[Callable[[], None]] = deque()
+        self._outboxes: dict[ClientId, Outbox] = defaultdict(Outbox)
+        self._pidfds: dict[str, int] = {}
+        self._next_engine = 0
+        self._stopping_until: float | None = None
+        self._next_sweep = 0.0
+        self._performers: dict[type[actions.Action], Callable[[Any], None]] = {
+            actions.RecordTasks: self._record,
+            actions.SendTasks: self._send_tasks,
+            actions.RecallTasks: self._recall,
+            actions.EndTasks: self._end_tasks,
+            actions.StopEngine: self._stop_engine,
+        }
+        self._receivers: dict[type[Message], Callable[[Peer, Any, Sequence[Any]], None]] = {
+            Submit: self._on_submit,
+            Watch: self._on_watch,
+            Request: self._on_request,
+            Results: self._on_results,
+            Returned: self._on_returned,
+            Output: self._on_live,
+            Started: self._on_live,
+            Published: self._on_live,
+            NeedFunctions: self._on_need_functions,
+            Starting: self._on_starting,
+            EngineDied: self._on_engine_died,
+            Unresponsive: self._on_unresponsive,
+            Ping: self._on_ping,
+            Goodbye: self._on_goodbye,
+        }
+        self.writer = StoreWriter(store, self._committed)
+        #: engine uuid → since when its process has been stopped
+        self.unresponsive: dict[str, float] = {}
+        self.engine_count = 0
+
+    # ------------------------------------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Serve until stopped."""
+        self._selector.register(self._listener.fileno(), selectors.EVENT_READ)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._recover()
+        try:
+            while not self._finished():
+                self._turn()
+        finally:
+            self._shut()
+
+    def stop(self, reason: str = "the cluster was stopped") -> None:
+        """Begin to end: abort what has not finished, stop the engines. Safe from a signal handler or a thread."""
+        self.post(lambda: self._begin_stop(reason))
+
+    def post(self, function: Callable[[], None]) -> None:
+        """Have the loop call a function. Safe from any thread."""
+        self._posted.append(function)
+        with contextlib.suppress(BlockingIOError):  # the pipe is full: the loop will wake anyway
+            os.write(self._wake_write, b"w")
+
+    def _turn(self) -> None:
+        received = self._listener.receive()
+        if not received and not self._posted:
+            for ready, _ in self._selector.select(self._timeout()):
+                if ready.fd == self._wake_read:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self._wake_read, 4096)
+                elif ready.data is not None:
+                    self._process_ended(ready.data)
+            received = self._listener.receive()
+        now = time.time()
+        for address, parts in received:
+            self._receive(address, parts, now)
+        while self._posted:
+            self._posted.popleft()()
+        if now >= self._next_sweep:
+            self._sweep(now)
+        deadline = self.scheduler.next_deadline()
+        if deadline is not None and now >= deadline:
+            self.decide(events.Ticked())
+        self._flush()
+
+    def _timeout(self) -> float:
+        deadlines = [self._next_sweep]
+        if (deadline := self.scheduler.next_deadline()) is not None:
+            deadlines.append(deadline)
+        if self._stopping_until is not None:
+            deadlines.append(self._stopping_until)
+        return max(0.0, min(deadlines) - time.time())
+
+    def _receive(self, address: bytes, parts: Sequence[Any], now: float) -> None:
+        arrived = self.peers.receive(address, parts[0], now)
+        if arrived is None:
+            return
+        if isinstance(arrived, Hello):
+            self._on_hello(address, arrived, now)
+            return
+        peer, message = arrived
+        try:
+            self._receivers[type(message)](peer, message, parts[1:])
+        except ProtocolError as error:
+            log.warning("%s %s broke the protocol: %s", peer.role, peer.uuid, error)
+        except Exception:
+            log.exception("a bug: while handling %.2000r from %s %s", message, peer.role, peer.uuid)
+
+    def decide(self, event: events.Event) -> None:
+        """Let the core take in an event, and perform what follows."""
+        for action in self.scheduler.handle(event, time.time()):
+            self._performers[type(action)](action)
+
+    # ------------------------------------------------------------------------------------------ peers come and go
+
+    def _on_hello(self, address: bytes, hello: Hello, now: float) -> None:
+        peer = self.peers.admit(address, hello, now)
+        if peer is None:
+            return
+        if hello.host == socket.gethostname() and peer.role != "engine":
+            self._watch_process(peer.uuid, hello.pid)
+        if peer.role == "engine":
+            self._engine_hello(peer, hello)
+        else:
+            self.peers.welcome(peer, Welcome(self.incarnation, self.engine_infos(), starting=self.starting()))
+
+    def _engine_hello(self, peer: Peer, hello: Hello) -> None:
+        if peer.engine < 0:  # not a repetition
+            taken = hello.wish in self.scheduler.engines
+            peer.engine = EngineId(self._next_engine) if hello.wish < 0 or taken else hello.wish
+            self._next_engine = max(self._next_engine, peer.engine + 1)
+            log.info("engine %d joined: %s pid %d", peer.engine, hello.host, hello.pid)
+        peer.functions = set()
+        self.peers.engines[peer.engine] = peer
+        self.peers.welcome(peer, Welcome(self.incarnation, engine=peer.engine))
+        self.decide(
+            events.EngineJoined(
+                peer.engine, EngineUuid(peer.uuid), hello.host, hello.pid, NannyId(hello.nanny), hello.held
+            )
+        )
+        self.tell_engines()
+
+    def _on_ping(self, peer: Peer, message: Ping, frames: Sequence[Any]) -> None:
+        self.peers.pong(peer, message.sent)
+
+    def _on_goodbye(self, peer: Peer, message: Goodbye, frames: Sequence[Any]) -> None:
+        self._peer_left(peer, message.reason or "it left", clean=True)
+
+    def _peer_left(self, peer: Peer, reason: str, *, clean: bool) -> None:
+        self.peers.forget(peer)
+        self._forget_process(peer.uuid)
+        match peer.role:
+            case "engine":
+                self.unresponsive.pop(peer.uuid, None)
+                self.decide(events.EngineLeft(peer.engine) if clean else events.EngineLost(peer.engine, reason))
+                self.tell_engines()
+            case "nanny":
+                for engine in self.peers.role("engine"):
+                    if engine.nanny == peer.uuid and not clean:
+                        self._peer_left(engine, f"its nanny is gone: {reason}", clean=False)
+                self.tell_engines()
+            case _:
+                self._outboxes.pop(ClientId(peer.uuid), None)
+
+    def _on_starting(self, peer: Peer, message: Starting, frames: Sequence[Any]) -> None:
+        peer.promised = message.count
+        self.tell_engines()
+
+    def _on_engine_died(self, peer: Peer, message: EngineDied, frames: Sequence[Any]) -> None:
+        cause = _cause_of_death(message)
+        engine = self.peers.by_uuid.get(message.engine)
+        if engine is None:  # it never came to say Hello, or has said goodbye
+            log.warning("an engine process ended: %s", cause)
+            return
+        log.warning("engine %d died: %s", engine.engine, cause)
+        self.peers.forget(engine)
+        self.unresponsive.pop(message.engine, None)
+        self.decide(events.EngineLost(engine.engine, cause, message.running, known=True))
+        self.tell_engines()
+
+    def _on_unresponsive(self, peer: Peer, message: Unresponsive, frames: Sequence[Any]) -> None:
+        now = time.time()
+        mine = {e.uuid for e in self.peers.role("engine") if e.nanny == peer.uuid}
+        for uuid in mine - set(message.engines):
+            self.unresponsive.pop(uuid, None)
+        for uuid in message.engines:
+            self.unresponsive.setdefault(uuid, now)
+
+    def _sweep(self, now: float) -> None:
+        """Declare peers lost that have been silent for too long."""
+        self._next_sweep = now + self._liveness.ping_interval
+        oldest = now - self._liveness.allowed_silence
+        for peer in self.peers:
+            if peer.role != "engine" and peer.last_heard < oldest:
+                log.warning("%s %s has been silent for %.0f s", peer.role, peer.uuid, now - peer.last_heard)
+                self._peer_left(peer, f"no sign of life for {self._liveness.allowed_silence:.0f} s", clean=False)
+        for peer in self.peers.role("engine"):
+            since = self.unresponsive.get(peer.uuid)
+            if since is not None and since < oldest:
+                self._peer_left(peer, f"its process was stopped for {now - since:.0f} s", clean=False)
+        if self.library.is_full:
+            self.library.trim(task.spec.function for task in self.scheduler.tasks.values())
+
+    def _watch_process(self, uuid: str, pid: int) -> None:
+        """Have the kernel tell at once when a process of this host ends."""
+        self._forget_process(uuid)
+        with contextlib.suppress(OSError, AttributeError):  # no such process (another pid namespace), or not Linux
+            descriptor = os.pidfd_open(pid)
+            self._pidfds[uuid] = descriptor
+            self._selector.register(descriptor, selectors.EVENT_READ, uuid)
+
+    def _forget_process(self, uuid: str) -> None:
+        descriptor = self._pidfds.pop(uuid, None)
+        if descriptor is not None:
+            self._selector.unregister(descriptor)
+            os.close(descriptor)
+
+    def _process_ended(self, uuid: str) -> None:
+        for address, parts in self._listener.receive(1 << 20):  # its last words come first
+            self._receive(address, parts, time.time())
+        peer = self.peers.by_uuid.get(uuid)
+        if peer is not None:
+            log.info("%s %s: its process ended", peer.role, uuid)
+            self._peer_left(peer, "its process ended", clean=False)
+        else:
+            self._forget_process(uuid)
+
+    def engine_infos(self) -> list[EngineInfo]:
+        """The engines there are."""
+        return [EngineInfo(e.id, e.uuid, e.host, e.pid) for e in self.scheduler.engines.values()]
+
+    def starting(self) -> int:
+        """How many engines nannies are about to bring."""
+        engines = self.peers.role("engine")
+        return sum(
+            max(0, nanny.promised - sum(e.nanny == nanny.uuid for e in engines)) for nanny in self.peers.role("nanny")
+        )
+
+    def tell_engines(self) -> None:
+        """Tell all clients which engines there are."""
+        message = Engines(self.engine_infos(), self.starting())
+        for client in self.peers.role("client"):
+            self.peers.send(client, message)
+
+    # ------------------------------------------------------------------------------------------ from clients
+
+    def _on_submit(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
+        if self._stopping_until is not None or self.writer.failure is not None:
+            error = self.writer.failure
+            text = (
+                ErrorInfo(type(error).__name__, str(error))
+                if error
+                else ErrorInfo("EngineError", "the cluster is stopping")
+            )
+            self.peers.send(peer, Rejected(message.number, text))
+            return
+        new = self.library.add(message.functions)
+        missing = {s.function for s in message.tasks if s.function and s.function not in self.library}
+        if missing and any(self.library.get(digest) is None for digest in missing):
+            self.peers.send(
+                peer, Rejected(message.number, ErrorInfo("ProtocolError", "functions are missing"), "functions")
+            )
+            return
+        if new:
+            self.writer.put((), functions=new)
+        if message.resent and self.store.keeps:
+            self.hub.sort_out_resent(peer, message, frames)
+            return
+        self.submit(peer, message, frames)
+
+    def submit(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
+        """Queue the tasks of a Submit; it is acknowledged once they are recorded."""
+        beside = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
+        self.decide(events.TasksSubmitted(ClientId(peer.uuid), message.tasks, beside))
+        self.writer.put((), ("accepted", peer.uuid, message.number))
+
+    def _on_watch(self, peer: Peer, message: Watch, frames: Sequence[Any]) -> None:
+        unknown = []
+        for id in message.tasks:
+            task = self.scheduler.tasks.get(id)
+            if task is None:
+                unknown.append(id)
+            elif task.client != peer.uuid:
+                task.watchers = (task.watchers or set()) | {ClientId(peer.uuid)}
+        if unknown:
+            self.hub.send_stored(peer, unknown)
+
+    def _on_request(self, peer: Peer, message: Request, frames: Sequence[Any]) -> None:
+        self.hub.answer(peer, message)
+
+    # ------------------------------------------------------------------------------------------ from engines
+
+    def _on_results(self, peer: Peer, message: Results, frames: Sequence[Any]) -> None:
+        for done in message.tasks:
+            done.engine = peer.engine
+        beside = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
+        self.decide(events.TasksFinished(peer.engine, message.tasks, beside))
+        self.writer.put((), ("stored", peer.uuid, message.number))
+
+    def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
+        self.decide(events.TasksReturned(peer.engine, message.tasks))
+
+    def _on_live(self, peer: Peer, message: Output | Started | Published, frames: Sequence[Any]) -> None:
+        task = self.scheduler.tasks.get(message.task)
+        if task is None:
+            return  # it has ended meanwhile
+        if isinstance(message, Started):
+            message.engine = peer.engine
+        for client in (task.client, *(task.watchers or ())):
+            listener = self.peers.by_uuid.get(client)
+            if listener is not None:
+                self.peers.send(listener, message)
+
+    def _on_need_functions(self, peer: Peer, message: NeedFunctions, frames: Sequence[Any]) -> None:
+        found = [f for digest in message.digests if (f := self.library.get(digest)) is not None]
+        self.peers.send(peer, Functions(found))
+
+    # ------------------------------------------------------------------------------------------ performing
+
+    def _record(self, action: actions.RecordTasks) -> None:
+        self.writer.put([Entry(task.spec, task.client, task.frames) for task in action.tasks])
+
+    def _send_tasks(self, action: actions.SendTasks) -> None:
+        peer = self.peers.engines.get(action.engine)
+        if peer is None:
+            return  # it left in this very moment; the core will hear of it
+        table, tasks, attempts, functions = FrameTable(), [], [], []
+        known = peer.functions
+        for task in action.tasks:
+            spec = task.spec
+            if spec.function not in known and spec.function:
+                function = self.library.get(spec.function)
+                if function is not None:
+                    known.add(spec.function)
+                    functions.append(function)
+            tasks.append(_with_frames(task, table) if task.frames else spec)
+            attempts.append(task.attempt)
+        self.peers.send(peer, Run(tasks, attempts, functions), table.frames)
+
+    def _recall(self, action: actions.RecallTasks) -> None:
+        peer = self.peers.engines.get(action.engine)
+        if peer is not None:
+            self.peers.send(peer, Recall(list(action.tasks)))
+
+    def _stop_engine(self, action: actions.StopEngine) -> None:
+        peer = self.peers.engines.get(action.engine)
+        if peer is not None:
+            self.peers.send(peer, Stop())
+
+    def _end_tasks(self, action: actions.EndTasks) -> None:
+        now, entries, uuids = time.time(), [], self.peers.engines
+        client, outbox = None, None
+        for ended in action.tasks:
+            task, done = ended.task, ended.done
+            engine = uuids.get(done.engine)
+            entries.append(
+                Entry(
+                    task.spec,
+                    task.client,
+                    task.frames,
+                    done,
+                    ended.frames,
+                    now,
+                    EngineUuid(engine.uuid) if engine is not None else _lost_uuid(done),
+                    task.attempts,
+                )
+            )
+            if task.client != client or outbox is None:
+                client = task.client
+                outbox = self._outboxes[client]
+            outbox.results.append(_done_with_frames(ended, outbox.table) if ended.frames else done)
+            for watcher in task.watchers or ():
+                other = self._outboxes[watcher]
+                other.results.append(_done_with_frames(ended, other.table) if ended.frames else done)
+        self.writer.put(entries)
+
+    def _flush(self) -> None:
+        """Send what this turn has gathered."""
+        if not self._outboxes:
+            return
+        for client, outbox in self._outboxes.items():
+            peer = self.peers.by_uuid.get(client)
+            if peer is not None:
+                self.peers.send(peer, Results(outbox.results), outbox.table.frames)
+        self._outboxes.clear()
+
+    def deliver(self, peer: Peer, done: TaskDone, frames: Sequence[Any]) -> None:
+        """Put an outcome from the store into a client's outbox."""
+        outbox = self._outboxes[ClientId(peer.uuid)]
+        if frames:
+            done.frames = outbox.table.add(frames)
+        outbox.results.append(done)
+
+    def _committed(self, tokens: list[Any]) -> None:
+        self.post(lambda: self._acknowledge(tokens))
+
+    def _acknowledge(self, tokens: list[tuple[str, str, int]]) -> None:
+        """Send the acknowledgements that a commit allows."""
+        stored: dict[str, int] = {}
+        for kind, uuid, number in tokens:
+            if kind == "stored":
+                stored[uuid] = number  # the latest says it for all before
+                continue
+            peer = self.peers.by_uuid.get(uuid)
+            if peer is not None:
+                self.peers.send(peer, Accepted(number))
+        for uuid, number in stored.items():
+            peer = self.peers.by_uuid.get(uuid)
+            if peer is not None:
+                self.peers.send(peer, Stored(number))
+
+    # ------------------------------------------------------------------------------------------ begin and end
+
+    def _recover(self) -> None:
+        """Take up what an earlier life of the controller left unfinished."""
+        found = [events.RecoveredTask(e.spec, e.client, e.frames, e.attempts or ()) for e in self.store.unfinished()]
+        if found:
+            log.warning("taking up %d unfinished tasks from the store", len(found))
+            self.decide(events.TasksRecovered(found, time.time() + self._liveness.recovery_grace))
+
+    def _begin_stop(self, reason: str) -> None:
+        if self._stopping_until is not None:
+            return
+        self._stopping_until = time.time() + STOP_SECONDS
+        self.decide(events.ControllerStopped(reason))
+        for nanny in self.peers.role("nanny"):
+            self.peers.send(nanny, Stop())
+
+    def _finished(self) -> bool:
+        if self._stopping_until is None:
+            return False
+        return not (self.peers.role("nanny") or self.peers.role("engine")) or time.time() >= self._stopping_until
+
+    def _shut(self) -> None:
+        self.writer.close()
+        while self._posted:
+            self._posted.popleft()()
+        self._flush()
+        for client in self.peers.role("client"):
+            self.peers.send(client, Goodbye("the controller has stopped"))
+        self.hub.close()
+        for uuid in list(self._pidfds):
+            self._forget_process(uuid)
+        self._selector.close()
+        self._listener.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+        self.store.close()
+
+    def signal_engines(self, number: int, engines: Sequence[EngineId]) -> None:
+        """Have nannies signal engine processes."""
+        by_nanny: dict[str, list[EngineUuid]] = defaultdict(list)
+        for id in engines:
+            peer = self.peers.engines.get(id)
+            if peer is not None:
+                by_nanny[peer.nanny].append(EngineUuid(peer.uuid))
+        for uuid, members in by_nanny.items():
+            nanny = self.peers.by_uuid.get(uuid)
+            if nanny is not None:
+                self.peers.send(nanny, SignalProcesses(number, members))
+
+
+def _with_frames(task: Task, table: FrameTable) -> Any:
+    spec = task.spec
+    return type(spec)(
+        spec.id,
+        spec.function,
+        spec.payload,
+        spec.submitted,
+        spec.engine,
+        table.add(task.frames),
+        spec.options,
+        spec.kind,
+    )
+
+
+def _done_with_frames(ended: actions.Ended, table: FrameTable) -> TaskDone:
+    d = ended.done
+    return TaskDone(
+        d.id,
+        d.attempt,
+        d.status,
+        d.started,
+        d.completed,
+        d.payload,
+        d.engine,
+        table.add(ended.frames),
+        d.stdout,
+        d.stderr,
+        d.error,
+        d.content,
+    )
+
+
+def _lost_uuid(done: TaskDone) -> EngineUuid | None:
+    """The uuid of an engine that is not there any more."""
+    return EngineUuid(done.error.engine_uuid) if done.error is not None and done.error.engine_uuid else None
+
+
+def _cause_of_death(message: EngineDied) -> str:
+    if message.reason:
+        return message.reason
+    peak = f"; peak memory {message.peak_memory / 2**20:.0f} MB" if message.peak_memory else ""
+    if message.exit_code < 0:
+        try:
+            name = signal.Signals(-message.exit_code).name
+        except ValueError:
+            name = "unknown signal"
+        hint = ""
+        if -message.exit_code == signal.SIGKILL:
+            hint = " (by somebody, or by the kernel for want of memory)"
+        return f"killed by signal {-message.exit_code} ({name}){hint}{peak}"
+    return f"exited with code {message.exit_code}{peak}"

@@ -1,0 +1,142 @@
+"""The one thread that writes to the store.
+
+It takes everything that has gathered and commits it at once; what was submitted and finished in between is
+written once. After the commit, and only then, the tokens that came with it are handed back: they are the
+acknowledgements the controller owes. While the store fails nothing is lost and nothing acknowledged: the
+writer keeps what it has and tries again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from ..errors import StoreError
+from ..ids import TaskId
+from ..messages import Function
+from ..records import Entry
+from ..stores import TaskStore
+
+log = logging.getLogger(__name__)
+
+#: Nobody waits for an acknowledgement in earnest, so the writer lets a little gather: fewer commits, and a
+#: short task is written once instead of twice.
+GATHER_SECONDS = 0.002
+#: Between attempts while the store fails.
+RETRY_SECONDS = 0.5
+
+
+class StoreWriter:
+    """Writes entries in groups; `on_commit(tokens)` is called from its thread."""
+
+    def __init__(self, store: TaskStore, on_commit: Callable[[list[Any]], None]) -> None:
+        self.store = store
+        #: why the store takes nothing at present; None: it does
+        self.failure: StoreError | None = None
+        self._on_commit = on_commit
+        self._condition = threading.Condition()
+        self._entries: dict[TaskId, Entry] = {}
+        self._functions: list[Function] = []
+        self._tokens: list[Any] = []
+        self._calls: list[tuple[Callable[[TaskStore], Any], Future[Any]]] = []
+        self._idle = True
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, entries: Sequence[Entry], token: Any = None, functions: Sequence[Function] = ()) -> None:
+        """Have these written; `token` comes back once they are. Never blocks."""
+        with self._condition:
+            pending = self._entries
+            for entry in entries:
+                pending[entry.spec.id] = entry  # a later entry of a task says all that an earlier one did
+            if functions:
+                self._functions += functions
+            if token is not None:
+                self._tokens.append(token)
+            if self._idle:
+                self._condition.notify()
+
+    def call(self, function: Callable[[TaskStore], Any]) -> Future[Any]:
+        """Run a function in the writer's thread, after everything put before it is committed."""
+        future: Future[Any] = Future()
+        with self._condition:
+            self._calls.append((function, future))
+            self._condition.notify()
+        return future
+
+    def flush(self) -> None:
+        """Wait until everything put so far is committed.
+
+        Raises
+        ------
+        StoreError
+            The store takes nothing at present.
+        """
+        self.call(lambda store: None).result()
+
+    def close(self) -> None:
+        """Write what is left (once) and stop."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while not (self._entries or self._functions or self._tokens or self._calls or self._closing):
+                    self._idle = True
+                    self._condition.wait()
+                self._idle = False
+                hurry = bool(self._calls) or self._closing
+            if not hurry:
+                time.sleep(GATHER_SECONDS)
+            with self._condition:
+                entries, self._entries = self._entries, {}
+                functions, self._functions = self._functions, []
+                tokens, self._tokens = self._tokens, []
+                calls, self._calls = self._calls, []
+                closing = self._closing
+            if not self._write(entries, functions, closing):
+                for _, future in calls:
+                    future.set_exception(self.failure or StoreError("the controller is stopping"))
+                with self._condition:  # keep all of it for the next attempt; newer entries win
+                    self._entries = entries | self._entries
+                    self._functions = functions + self._functions
+                    self._tokens = tokens + self._tokens
+                    if self._closing:
+                        return
+                    self._condition.wait(RETRY_SECONDS)
+                continue
+            if tokens:
+                self._on_commit(tokens)
+            for function, future in calls:
+                try:
+                    future.set_result(function(self.store))
+                except Exception as error:
+                    future.set_exception(error)
+            if closing and not self._entries and not self._calls:
+                return
+
+    def _write(self, entries: dict[TaskId, Entry], functions: list[Function], closing: bool) -> bool:
+        try:
+            if functions:
+                self.store.add_functions(functions)
+            if entries:
+                self.store.write(list(entries.values()))
+        except StoreError as error:
+            if self.failure is None:
+                log.error("the store takes nothing: %s; new tasks are refused until it does", error)
+            self.failure = error
+            if closing:
+                log.error("%d records could not be written before the end", len(entries))
+            return False
+        if self.failure is not None:
+            log.warning("the store works again")
+            self.failure = None
+        return True

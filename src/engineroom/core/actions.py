@@ -1,0 +1,56 @@
+"""What the core wants done. Imperative; each carries a batch. The shell performs them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ..ids import EngineId, TaskId
+from ..messages import TaskDone
+from .tasks import Task
+
+
+class Action(msgspec.Struct, frozen=True, gc=False):
+    """Base of all actions."""
+
+
+class RecordTasks(Action):
+    """Write these new tasks to the store."""
+
+    tasks: Sequence[Task]
+
+
+class SendTasks(Action):
+    """Give tasks to an engine, in this order."""
+
+    engine: EngineId
+    tasks: Sequence[Task]
+
+
+class RecallTasks(Action):
+    """Ask an engine for those of these that it has not started."""
+
+    engine: EngineId
+    tasks: Sequence[TaskId]
+
+
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """A task with its outcome."""
+
+    task: Task
+    done: TaskDone
+    frames: Sequence[Any] = ()
+
+
+class EndTasks(Action):
+    """Record these outcomes, and tell whoever waits."""
+
+    tasks: Sequence[Ended]
+
+
+class StopEngine(Action):
+    """Tell an engine to leave."""
+
+    engine: EngineId

@@ -1,0 +1,105 @@
+"""What can happen to the core. Past tense; each carries a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ..ids import ClientId, EngineId, EngineUuid, NannyId, TaskId
+from ..messages import Attempt, Held, TaskDone, TaskSpec
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """Base of all events."""
+
+
+class TasksSubmitted(Event):
+    """A client wants these run. Known ids are ignored: the batch may be a repetition."""
+
+    client: ClientId
+    tasks: Sequence[TaskSpec]
+    frames: Mapping[TaskId, Sequence[Any]] = {}
+
+
+class RecoveredTask(msgspec.Struct, frozen=True, gc=False):
+    """An unfinished task from the store."""
+
+    spec: TaskSpec
+    client: ClientId
+    frames: Sequence[Any] = ()
+    attempts: Sequence[Attempt] = ()
+
+
+class TasksRecovered(Event):
+    """The store holds these from the controller's earlier life; engines have until `deadline` to claim theirs."""
+
+    tasks: Sequence[RecoveredTask]
+    deadline: float
+
+
+class EngineJoined(Event):
+    """An engine said Hello: for the first time, or again after a reconnection. `held`: what it has in hand."""
+
+    engine: EngineId
+    uuid: EngineUuid
+    host: str
+    pid: int
+    nanny: NannyId
+    held: Sequence[Held] = ()
+
+
+class EngineLost(Event):
+    """An engine is gone without a goodbye.
+
+    `running` is the task it was running, if that is known (`known` True); otherwise the first it held is meant.
+    """
+
+    engine: EngineId
+    cause: str
+    running: TaskId | None = None
+    known: bool = False
+
+
+class EngineLeft(Event):
+    """An engine said goodbye, having finished what it was running."""
+
+    engine: EngineId
+
+
+class EnginesStopped(Event):
+    """These engines get no more work and leave."""
+
+    engines: Sequence[EngineId]
+
+
+class TasksFinished(Event):
+    """An engine sent outcomes; `frames` holds the large buffers of some."""
+
+    engine: EngineId
+    results: Sequence[TaskDone]
+    frames: Mapping[TaskId, Sequence[Any]] = {}
+
+
+class TasksReturned(Event):
+    """An engine gives back tasks it has not started."""
+
+    engine: EngineId
+    tasks: Sequence[Held]
+
+
+class AbortRequested(Event):
+    """End those of these that have not started."""
+
+    tasks: Sequence[TaskId]
+
+
+class ControllerStopped(Event):
+    """The cluster is shutting down: what has not finished is aborted."""
+
+    reason: str
+
+
+class Ticked(Event):
+    """Time passed; sent when `next_deadline` is reached."""

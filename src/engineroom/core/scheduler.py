@@ -1,0 +1,468 @@
+"""The task scheduler: events in, actions out.
+
+No sockets, clocks, files or threads here. Time arrives as `now`, so a test can replay any run. Only `handle`
+changes state. Everything comes and goes in batches, so that a task costs a few microseconds.
+
+Duplicates, late news and unknown ids are expected: each has its line below, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from ..config import SchedulerSettings
+from ..ids import EngineId, TaskId
+from ..messages import Attempt, ErrorInfo, TaskDone
+from .actions import Action, Ended, EndTasks, RecallTasks, RecordTasks, SendTasks, StopEngine
+from .engines import Engine, LoadIndex
+from .events import (
+    AbortRequested,
+    ControllerStopped,
+    EngineJoined,
+    EngineLeft,
+    EngineLost,
+    EnginesStopped,
+    Event,
+    TasksFinished,
+    TasksRecovered,
+    TasksReturned,
+    TasksSubmitted,
+    Ticked,
+)
+from .tasks import State, Task
+
+#: An engine that holds work and has been silent this long may have work taken back for an idle one.
+RECALL_AFTER = 0.01
+
+Targets = tuple[EngineId, ...]
+
+
+class Scheduler:
+    """Who runs what, when, and what becomes of it."""
+
+    def __init__(self, settings: SchedulerSettings | None = None) -> None:
+        self.settings = settings or SchedulerSettings()
+        self.tasks: dict[TaskId, Task] = {}
+        self.engines: dict[EngineId, Engine] = {}
+        #: load-balanced tasks that any engine may run; ended ones are skipped when they come up
+        self.ready: deque[Task] = deque()
+        #: load-balanced tasks restricted to some engines
+        self.restricted: dict[Targets, deque[Task]] = {}
+        self.index = LoadIndex()
+        #: until when engines may claim recovered tasks
+        self.recovery_deadline: float | None = None
+        self._now = 0.0
+        self._ended: list[Ended] = []
+        self._sends: dict[EngineId, list[Task]] = {}
+        self._handlers: dict[type[Event], Callable[[Any], Iterable[Action] | None]] = {
+            TasksSubmitted: self._submitted,
+            TasksRecovered: self._recovered,
+            TasksFinished: self._finished,
+            TasksReturned: self._returned,
+            EngineJoined: self._joined,
+            EngineLost: self._lost,
+            EngineLeft: self._left,
+            EnginesStopped: self._stopped,
+            AbortRequested: self._abort_requested,
+            ControllerStopped: self._controller_stopped,
+            Ticked: self._ticked,
+        }
+
+    # ------------------------------------------------------------------------------------------ the face
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Take in one event; returns what is to be done, in order."""
+        self._now = now
+        actions = list(self._handlers[type(event)](event) or ())
+        self._assign()
+        if self._sends:
+            actions += [SendTasks(engine, tasks) for engine, tasks in self._sends.items()]
+            self._sends = {}
+        if self._ended:
+            actions.append(EndTasks(self._ended))
+            self._ended = []
+        if not self.ready:
+            actions += self._balance()
+        return actions
+
+    def next_deadline(self) -> float | None:
+        """When to send Ticked, unless something happens before; None: not needed."""
+        deadlines = [] if self.recovery_deadline is None else [self.recovery_deadline]
+        if self._idle_engine() is not None:
+            deadlines += [
+                e.last_heard + RECALL_AFTER for e in self.engines.values() if len(e.held) > 1 and not e.recalled
+            ]
+        return min(deadlines, default=None)
+
+    def waiting(self) -> int:
+        """How many tasks are in the core's queues, not at an engine."""
+        return sum(task.state is State.QUEUED for task in self.ready) + sum(
+            task.state is State.QUEUED for queue in self.restricted.values() for task in queue
+        )
+
+    # ------------------------------------------------------------------------------------------ tasks come
+
+    def _submitted(self, event: TasksSubmitted) -> Iterable[Action]:
+        known, client, frames, new = self.tasks, event.client, event.frames, []
+        for spec in event.tasks:
+            if spec.id in known:
+                continue  # a repetition
+            task = Task(spec, client, frames.get(spec.id, ()) if frames else ())
+            known[spec.id] = task
+            new.append(task)
+        for task in new:
+            self._enqueue(task)
+        return [RecordTasks(new)] if new else ()
+
+    def _recovered(self, event: TasksRecovered) -> None:
+        self.recovery_deadline = event.deadline
+        for found in event.tasks:
+            task = Task(found.spec, found.client, found.frames)
+            if found.attempts:
+                task.attempts = list(found.attempts)
+                task.attempt += len(found.attempts)
+            task.state = State.RECOVERING
+            self.tasks[task.id] = task
+
+    def _enqueue(self, task: Task, *, first: bool = False) -> None:
+        """Put a QUEUED task where it belongs; end it if that place is gone."""
+        spec = task.spec
+        if spec.engine < 0 and (spec.options is None or spec.options.targets is None):
+            queue = self.ready
+        elif spec.engine >= 0:
+            engine = self.engines.get(spec.engine)
+            if engine is None or engine.stopping:
+                self._fail(
+                    task, "EngineError", f"there is no engine {spec.engine} (any more), which this direct task is for"
+                )
+                return
+            queue = engine.backlog
+        else:
+            assert spec.options is not None
+            targets = spec.options.targets
+            assert targets is not None
+            if not any(target in self.engines for target in targets):
+                self._fail(task, "ImpossibleDependency", _no_targets(targets))
+                return
+            queue = self.restricted.setdefault(targets, deque())
+        if first:
+            queue.appendleft(task)
+        else:
+            queue.append(task)
+        if spec.engine >= 0:
+            self._fill_direct(self.engines[spec.engine])
+
+    # ------------------------------------------------------------------------------------------ tasks go
+
+    def _assign(self) -> None:
+        """Give queued tasks to engines that have room."""
+        for targets in list(self.restricted):
+            self._assign_restricted(targets)
+        ready, index, sends = self.ready, self.index, self._sends
+        while ready:
+            engine = index.least()
+            if engine is None:
+                return
+            task = ready.popleft()
+            if task.state is not State.QUEUED:
+                continue  # aborted while it waited
+            self._give(task, engine, sends)
+
+    def _assign_restricted(self, targets: Targets) -> None:
+        queue = self.restricted[targets]
+        while queue:
+            if queue[0].state is not State.QUEUED:
+                queue.popleft()
+                continue
+            engines = [e for target in targets if (e := self.engines.get(target)) is not None and e.has_room]
+            if not engines:
+                return
+            self._give(queue.popleft(), min(engines, key=lambda e: e.load), self._sends)
+        del self.restricted[targets]
+
+    def _fill_direct(self, engine: Engine) -> None:
+        backlog = engine.backlog
+        while backlog and engine.has_room:
+            task = backlog.popleft()
+            if task.state is State.QUEUED:
+                self._give(task, engine, self._sends)
+        self.index.update(engine)
+
+    def _give(self, task: Task, engine: Engine, sends: dict[EngineId, list[Task]]) -> None:
+        task.state = State.HELD  # from QUEUED: checked by the callers, who skip all others
+        task.engine = engine
+        if not engine.held:
+            engine.last_heard = self._now
+        engine.held[task.spec.id] = task
+        self.index.update(engine)
+        if engine.id in sends:
+            sends[engine.id].append(task)
+        else:
+            sends[engine.id] = [task]
+
+    # ------------------------------------------------------------------------------------------ outcomes
+
+    def _finished(self, event: TasksFinished) -> None:
+        engine = self.engines.get(event.engine)
+        frames, ended, tasks = event.frames, self._ended, self.tasks
+        accepted = []
+        for done in event.results:
+            task = tasks.get(done.id)
+            if task is None:
+                continue  # it has its outcome already
+            if task.engine is not engine or done.attempt != task.attempt:
+                if task.state is not State.RECOVERING:
+                    continue  # late news of an attempt we gave up on
+                task.attempt = done.attempt
+            accepted.append(done)
+            if engine is not None:
+                engine.held.pop(done.id, None)
+            if done.status == "error" and task.retries_left > 0:
+                task.retries_left -= 1
+                self._again(task, _attempt(task, done, engine), first=False)
+                continue
+            if task.attempts is not None:
+                task.attempts.append(_attempt(task, done, engine))
+            task.state = State.ENDED  # from HELD or RECOVERING: all others were skipped above
+            task.engine = None
+            del tasks[done.id]
+            ended.append(Ended(task, done, frames.get(done.id, ()) if frames else ()))
+        if engine is not None:
+            engine.last_heard = self._now
+            engine.completed += len(accepted)
+            engine.learn(accepted)
+            if engine.recalled:
+                engine.recalled.difference_update(done.id for done in accepted)
+            self._fill_direct(engine)
+
+    def _returned(self, event: TasksReturned) -> None:
+        engine = self.engines.get(event.engine)
+        if engine is None:
+            return
+        engine.last_heard = self._now
+        back = []
+        for held in event.tasks:
+            task = engine.held.get(held.id)
+            if task is None or task.attempt != held.attempt:
+                continue  # it is no longer ours to take back
+            del engine.held[held.id]
+            task.engine = None
+            if task.aborting:
+                self._end(task, "aborted", "TaskAborted", "aborted before it started")
+            else:
+                back.append(task)
+        engine.recalled.clear()
+        self._requeue(back)
+        self._fill_direct(engine)
+
+    def _requeue(self, tasks: Sequence[Task]) -> None:
+        """Put tasks that an engine held back to the front, keeping their order."""
+        for task in reversed(tasks):
+            task.move(State.QUEUED)
+            self._enqueue(task, first=True)
+
+    def _again(self, task: Task, attempt: Attempt, *, first: bool) -> None:
+        """Queue a task for its next attempt."""
+        task.attempts = [*(task.attempts or ()), attempt]
+        task.attempt += 1
+        task.engine = None
+        task.move(State.QUEUED)
+        self._enqueue(task, first=first)
+
+    def _fail(self, task: Task, ename: str, evalue: str, engine: Engine | None = None) -> None:
+        self._end(task, "error", ename, evalue, engine)
+
+    def _end(self, task: Task, status: str, ename: str, evalue: str, engine: Engine | None = None) -> None:
+        """Give a task an outcome that no engine made."""
+        task.move(State.ENDED)
+        task.engine = None
+        del self.tasks[task.id]
+        error = ErrorInfo(
+            ename, evalue, "", engine.id if engine else None, engine.uuid if engine else None, task.spec.kind
+        )
+        done = TaskDone(task.id, task.attempt, status, None, self._now, error=error)
+        if engine is not None:
+            done.engine = engine.id
+        self._ended.append(Ended(task, done))
+
+    # ------------------------------------------------------------------------------------------ aborting
+
+    def _abort_requested(self, event: AbortRequested) -> Iterable[Action]:
+        recalls: dict[EngineId, list[TaskId]] = {}
+        for id in event.tasks:
+            task = self.tasks.get(id)
+            if task is None:
+                continue  # it has ended
+            if task.engine is None:
+                self._end(task, "aborted", "TaskAborted", "aborted before it started")
+            else:
+                task.aborting = True
+                recalls.setdefault(task.engine.id, []).append(id)
+        return [self._recall(self.engines[engine], ids) for engine, ids in recalls.items()]
+
+    def _controller_stopped(self, event: ControllerStopped) -> None:
+        for task in list(self.tasks.values()):
+            if task.engine is not None:
+                task.engine.held.pop(task.id)
+            self._end(task, "aborted", "TaskAborted", event.reason)
+
+    # ------------------------------------------------------------------------------------------ engines come and go
+
+    def _joined(self, event: EngineJoined) -> Iterable[Action]:
+        engine = self.engines.get(event.engine)
+        if engine is None or engine.uuid != event.uuid:
+            engine = Engine(event.engine, event.uuid, event.host, event.pid, event.nanny, self.settings.hwm, self._now)
+            self.engines[event.engine] = engine
+        claimed, stale = set(), []
+        for held in event.held:
+            task = self.tasks.get(held.id)
+            if task is not None and task.state is State.RECOVERING:
+                task.move(State.HELD)
+                task.engine, task.attempt = engine, held.attempt
+                engine.held[held.id] = task
+            if task is not None and task.engine is engine:
+                claimed.add(held.id)
+            else:
+                stale.append(held.id)  # ended, or given to another: spare the engine the work
+        missing = [task for id, task in engine.held.items() if id not in claimed]
+        for task in missing:  # they were lost on the way to the engine
+            del engine.held[task.id]
+            task.engine = None
+        engine.recalled.clear()
+        self._requeue(missing)
+        self.index.update(engine)
+        return [RecallTasks(engine.id, stale)] if stale else ()
+
+    def _left(self, event: EngineLeft) -> None:
+        self._remove(event.engine, "it left", burnt=lambda task: False)
+
+    def _lost(self, event: EngineLost) -> None:
+        engine = self.engines.get(event.engine)
+        first = next(iter(engine.held), None) if engine else None
+        running = event.running if event.known else first
+        self._remove(event.engine, event.cause, burnt=lambda task: task.id == running)
+
+    def _remove(self, id: EngineId, cause: str, burnt: Callable[[Task], bool]) -> None:
+        """Forget an engine; its tasks go to others, except where they went down with it."""
+        engine = self.engines.pop(id, None)
+        if engine is None:
+            return  # known already
+        self.index.remove(engine)
+        back = []
+        for task in engine.held.values():
+            task.engine = None
+            if task.aborting:
+                self._end(task, "aborted", "TaskAborted", f"aborted; engine {id} was lost meanwhile: {cause}")
+            elif task.is_direct:
+                self._fail(task, "EngineError", _died(engine, cause, task, burnt(task)), engine)
+            elif not burnt(task):
+                # It may have run, with its result lost on the way: another attempt, at no cost to its retries.
+                task.attempt += 1
+                back.append(task)
+            else:
+                self._burn(task, engine, cause)
+        for task in engine.backlog:
+            if task.state is State.QUEUED:
+                self._fail(task, "EngineError", _died(engine, cause, task, False), engine)
+        self._requeue(back)
+        self._drop_impossible()
+
+    def _burn(self, task: Task, engine: Engine, cause: str) -> None:
+        """An engine died running this task."""
+        task.deaths += 1
+        attempt = Attempt(task.attempt, engine.id, engine.uuid, engine.host, None, self._now, cause)
+        if task.retries_left > 0 and task.deaths < self.settings.death_limit:
+            task.retries_left -= 1
+            self._again(task, attempt, first=True)
+            return
+        task.attempts = [*(task.attempts or ()), attempt]
+        message = _died(engine, cause, task, True)
+        if task.deaths > 1:
+            message += f" It was running on {task.deaths} engines when they died, so it is not tried again."
+        self._fail(task, "EngineError", message, engine)
+
+    def _drop_impossible(self) -> None:
+        """End the tasks none of whose targets is left."""
+        for targets in [t for t in self.restricted if not any(target in self.engines for target in t)]:
+            for task in self.restricted.pop(targets):
+                if task.state is State.QUEUED:
+                    self._fail(task, "ImpossibleDependency", _no_targets(targets))
+
+    def _stopped(self, event: EnginesStopped) -> Iterable[Action]:
+        for id in event.engines:
+            engine = self.engines.get(id)
+            if engine is None or engine.stopping:
+                continue
+            engine.stopping = True
+            self.index.update(engine)
+            yield StopEngine(id)
+
+    # ------------------------------------------------------------------------------------------ time
+
+    def _ticked(self, event: Ticked) -> None:
+        if self.recovery_deadline is not None and self._now >= self.recovery_deadline:
+            self.recovery_deadline = None
+            for task in [t for t in self.tasks.values() if t.state is State.RECOVERING]:
+                if task.is_direct and task.spec.engine not in self.engines:
+                    self._fail(
+                        task,
+                        "EngineError",
+                        f"engine {task.spec.engine} did not come back after the controller's restart",
+                    )
+                else:
+                    # It may have been started in the controller's earlier life.
+                    task.attempt += 1
+                    task.move(State.QUEUED)
+                    self._enqueue(task)
+
+    # ------------------------------------------------------------------------------------------ balance
+
+    def _idle_engine(self) -> Engine | None:
+        engine = self.index.least()
+        return engine if engine is not None and not engine.load else None
+
+    def _balance(self) -> Iterable[Action]:
+        """While an engine is idle and nothing is queued, take unstarted tasks back from one that is behind."""
+        idle = self._idle_engine()
+        if idle is None:
+            return
+        victim, most = None, 0.0
+        for engine in self.engines.values():
+            if len(engine.held) < 2 or engine.recalled:
+                continue
+            wait = (len(engine.held) - 1) * (engine.mean or 0.0)
+            if self._now - engine.last_heard >= RECALL_AFTER:
+                wait = max(wait, self._now - engine.last_heard)
+            if wait >= RECALL_AFTER / 2 and wait > most:
+                victim, most = engine, wait
+        if victim is None:
+            return
+        unstarted = [t.id for t in list(victim.held.values())[1:] if not t.is_direct and _may_run_on(t, idle)]
+        if unstarted:
+            yield self._recall(victim, unstarted[len(unstarted) // 2 :])
+
+    def _recall(self, engine: Engine, ids: list[TaskId]) -> RecallTasks:
+        engine.recalled.update(ids)
+        return RecallTasks(engine.id, ids)
+
+
+def _may_run_on(task: Task, engine: Engine) -> bool:
+    options = task.spec.options
+    return options is None or options.targets is None or engine.id in options.targets
+
+
+def _attempt(task: Task, done: TaskDone, engine: Engine | None) -> Attempt:
+    cause = "ok" if done.error is None else f"{done.error.ename}: {done.error.evalue}"
+    uuid, host = (engine.uuid, engine.host) if engine else ("", "")
+    return Attempt(task.attempt, done.engine, uuid, host, done.started, done.completed, cause)  # type: ignore[arg-type]
+
+
+def _no_targets(targets: Targets) -> str:
+    return f"none of the engines this task may run on is there: {', '.join(map(str, targets))}"
+
+
+def _died(engine: Engine, cause: str, task: Task, running: bool) -> str:
+    doing = "while running" if running else "before it ran"
+    return f"engine {engine.id} ({engine.host}, pid {engine.pid}) was lost {doing} task {task.id}: {cause}."

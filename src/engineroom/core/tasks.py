@@ -1,0 +1,89 @@
+"""A task inside the core, its states, and the moves between them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..ids import ClientId, TaskId
+from ..messages import Attempt, TaskSpec
+
+if TYPE_CHECKING:
+    from .engines import Engine
+
+
+class State(enum.IntEnum):
+    """Where a task is."""
+
+    QUEUED = 0  #: in a queue of the core
+    HELD = 1  #: given to an engine: running, or waiting there
+    RECOVERING = 2  #: known from the store after a restart; an engine may still have it
+    ENDED = 3  #: it has its outcome
+
+
+#: Every legal move, and the events that cause it.
+TRANSITIONS: dict[tuple[State, State], str] = {
+    (State.QUEUED, State.HELD): "an engine has room",
+    (State.QUEUED, State.ENDED): "aborted; or its engine or targets are gone",
+    (State.HELD, State.QUEUED): "given back unstarted; retried; or its engine is lost",
+    (State.HELD, State.ENDED): "finished; aborted before it started; or lost with its engine",
+    (State.RECOVERING, State.HELD): "its engine came back",
+    (State.RECOVERING, State.QUEUED): "nobody came back with it in time",
+    (State.RECOVERING, State.ENDED): "its result came late; aborted; or its engine did not come back",
+}
+
+
+class Task:
+    """One task from its submission to its outcome.
+
+    `engine` is set exactly while the task is HELD. `attempt` counts the times it may have been started.
+    """
+
+    __slots__ = (
+        "aborting",
+        "attempt",
+        "attempts",
+        "client",
+        "deaths",
+        "engine",
+        "frames",
+        "retries_left",
+        "spec",
+        "state",
+        "watchers",
+    )
+
+    def __init__(self, spec: TaskSpec, client: ClientId, frames: Sequence[Any] = ()) -> None:
+        self.spec = spec
+        self.client = client
+        self.frames = frames
+        self.state = State.QUEUED
+        self.engine: Engine | None = None
+        self.attempt = 1
+        self.retries_left = spec.options.retries if spec.options is not None else 0
+        #: engines that died while running it
+        self.deaths = 0
+        #: past attempts; None as long as there are none
+        self.attempts: list[Attempt] | None = None
+        #: clients other than its own that wait for it
+        self.watchers: set[ClientId] | None = None
+        #: an abort was asked for while an engine held it
+        self.aborting = False
+
+    @property
+    def id(self) -> TaskId:
+        return self.spec.id
+
+    @property
+    def is_direct(self) -> bool:
+        return self.spec.engine >= 0
+
+    def move(self, state: State) -> None:
+        """Change state; a move that is not in `TRANSITIONS` is a bug."""
+        if (self.state, state) not in TRANSITIONS:
+            raise AssertionError(f"task {self.id} cannot go from {self.state.name} to {state.name}")
+        self.state = state
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id} {self.state.name} attempt {self.attempt}>"

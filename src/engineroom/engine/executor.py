@@ -1,0 +1,203 @@
+"""Runs one task: unpickle, call, pickle. Whatever happens in it becomes an outcome; the engine lives on."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import pickle
+import sys
+import time
+import traceback
+import types
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..ids import Digest, EngineId
+from ..messages import ErrorInfo, Function, TaskDone, TaskSpec
+from ..wire import functions, payload
+from .output import TaskStream
+
+if TYPE_CHECKING:
+    from .shell import Shell
+
+#: Functions kept unpickled; beyond it the one used longest ago is forgotten (and asked for again if needed).
+FUNCTIONS_KEPT = 1024
+
+
+class Terminated(BaseException):
+    """SIGTERM came while a task was running: the engine leaves."""
+
+
+class Executor:
+    """The namespace, the functions, and the running of tasks."""
+
+    def __init__(self, stdout: TaskStream, stderr: TaskStream) -> None:
+        self._stdout, self._stderr = stdout, stderr
+        self._loaded: OrderedDict[Digest, functions.LoadedFunction] = OrderedDict()
+        self._pickled: OrderedDict[Digest, bytes] = OrderedDict()
+        self._shell: Shell | None = None
+        self._cells = 0
+        self.engine = EngineId(-1)
+        self.uuid = ""
+        #: True while user code runs: the only time a signal may interrupt
+        self.is_running = False
+        # The user's `__main__`: functions that travelled from another `__main__` live here.
+        self.module = types.ModuleType("__main__", "The namespace of this engine.")
+        sys.modules["__main__"] = self.module
+        functions.bind_namespace(self.module.__dict__)
+
+    # ------------------------------------------------------------------------------------------ functions
+
+    def learn(self, new: Sequence[Function]) -> None:
+        """Take in pickled functions; they are unpickled when first called."""
+        for function in new:
+            self._pickled[function.digest] = function.payload
+            if len(self._pickled) > FUNCTIONS_KEPT:
+                self._pickled.popitem(last=False)
+
+    def knows(self, digest: Digest) -> bool:
+        """Whether a task with this function can be run at once."""
+        return not digest or digest in self._loaded or digest in self._pickled
+
+    def _function(self, digest: Digest) -> functions.LoadedFunction:
+        function = self._loaded.get(digest)
+        if function is None:
+            function = functions.load_function(self._pickled[digest])
+            self._loaded[digest] = function
+            del self._pickled[digest]
+            if len(self._loaded) > FUNCTIONS_KEPT:
+                self._loaded.popitem(last=False)
+        return function
+
+    # ------------------------------------------------------------------------------------------ running
+
+    def run(self, spec: TaskSpec, attempt: int, frames: Sequence[Any]) -> tuple[TaskDone, Sequence[Any]]:
+        """Run a task to its outcome: (outcome, frames of the result). Raises only Terminated."""
+        stdout, stderr = self._stdout, self._stderr
+        stdout.in_task = stderr.in_task = True
+        started = time.time()
+        begin = time.perf_counter()
+        error: ErrorInfo | None = None
+        content: dict[str, Any] | None = None
+        result: payload.Payload = b"", ()
+        try:
+            try:
+                self.is_running = True
+                if spec.kind == "execute":
+                    value, content, error = self._execute(spec, started)
+                else:
+                    value = self._call(spec, frames)
+            finally:
+                self.is_running = False
+            if error is None:
+                result = self._pickle(value)
+        except Terminated:
+            raise
+        except BaseException as caught:
+            error = self._describe(caught, spec)
+        finally:
+            stdout.in_task = stderr.in_task = False
+        completed = started + (time.perf_counter() - begin)
+        stream, beside = result
+        done = TaskDone(
+            spec.id,
+            attempt,
+            "ok" if error is None else "error",
+            started,
+            completed,
+            stream,
+            error=error,
+            content=content,
+        )
+        if not stdout.is_empty:
+            done.stdout = stdout.take()
+        if not stderr.is_empty:
+            done.stderr = stderr.take()
+        return done, beside
+
+    def _call(self, spec: TaskSpec, frames: Sequence[Any]) -> Any:
+        function = self._loaded.get(spec.function) or self._function(spec.function)
+        travelled = function.travelled
+        if frames or functions.MARK in spec.payload:
+            with_arguments: dict[str, Any] = {}
+            with functions.collecting(with_arguments):
+                args, kwargs = payload.loads(spec.payload, frames)
+            if with_arguments:
+                travelled = {**with_arguments, **travelled}
+        else:
+            args, kwargs = pickle.loads(spec.payload)
+        if not travelled:
+            return list(map(function.call, *args)) if spec.kind == "map" else function.call(*args, **kwargs)
+        # Names of the engine win; what travelled along fills the gaps, for the time of the call.
+        namespace = self.module.__dict__
+        lent = {name: value for name, value in travelled.items() if name not in namespace}
+        namespace.update(lent)
+        try:
+            return list(map(function.call, *args)) if spec.kind == "map" else function.call(*args, **kwargs)
+        finally:
+            for name, value in lent.items():
+                if namespace.get(name) is value:  # else the task has bound it anew: that stays
+                    del namespace[name]
+
+    def _execute(self, spec: TaskSpec, started: float) -> tuple[Any, dict[str, Any], ErrorInfo | None]:
+        """Run a cell. Plain Python that nobody wants displayed needs no IPython."""
+        source = spec.payload.decode()
+        silent = spec.options is None or spec.options.silent
+        if silent and "get_ipython" not in source:
+            try:
+                tree = ast.parse(source)
+            except SyntaxError:
+                tree = None  # magics, top-level await, or nonsense: IPython will tell
+            if tree is not None:
+                self._cells += 1
+                name = f"<cell {self._cells}>"
+                linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+                exec(compile(tree, name, "exec"), self.module.__dict__)
+                return (
+                    {"source": source, "execution_count": None, "data": {}, "metadata": {}},
+                    {"execute_input": source},
+                    None,
+                )
+        if self._shell is None:
+            from .shell import Shell
+
+            self._shell = Shell(self.module)
+        reply, caught = self._shell.run(source, silent=silent)
+        error = self._describe(caught, spec) if caught is not None else None
+        content = {"execute_input": source, "execution_count": reply["execution_count"], "outputs": reply["outputs"]}
+        if reply["data"]:
+            content["execute_result"] = {
+                "data": reply["data"],
+                "metadata": reply["metadata"],
+                "execution_count": reply["execution_count"],
+            }
+        return reply, content, error
+
+    def _pickle(self, value: Any) -> payload.Payload:
+        try:
+            return payload.dumps(value)
+        except Exception as error:
+            problem = payload.describe_failure(error, [("the result", value)])
+            message = (
+                str(problem).replace("so nothing was sent", "so it stays on the engine").partition(" Send what")[0]
+            )
+            raise type(problem)(message) from error
+
+    def _describe(self, error: BaseException, spec: TaskSpec) -> ErrorInfo:
+        """An exception as text. Nothing a hostile exception does may stop this."""
+        try:
+            text = str(error)
+        except BaseException as broken:
+            text = f"<its str() raised {type(broken).__name__}>"
+        try:
+            frame = error.__traceback__
+            while frame is not None and frame.tb_frame.f_code.co_filename in _OURS:
+                frame = frame.tb_next
+            lines = traceback.format_exception(type(error), error, frame)
+        except BaseException:
+            lines = [f"{type(error).__name__}: {text}"]
+        return ErrorInfo(type(error).__name__, text, "".join(lines), self.engine, self.uuid, spec.kind)
+
+
+_OURS = {__file__, functions.__file__, payload.__file__}

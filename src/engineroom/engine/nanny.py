@@ -1,0 +1,269 @@
+"""The nanny: one per host; starts engines, watches them, tells the controller at once how one died.
+
+Engines' liveness is the nanny's word, not their own: an engine whose task holds the GIL for minutes is alive.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .. import _version
+from ..config import ConnectionInfo, EngineSettings, LivenessSettings
+from ..errors import AuthenticationError, ControllerLost, EngineroomError, ProtocolError
+from ..ids import EngineId, EngineUuid, NannyId, new_uuid
+from ..messages import (
+    EngineDied,
+    Goodbye,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Refused,
+    SignalProcesses,
+    StartEngines,
+    Starting,
+    Stop,
+    Unresponsive,
+    Welcome,
+)
+from ..transport import ZmqLink
+from ..wire import frames as wire
+from . import zygote
+from .zygote import Died, Fork, Forked, Signal
+
+log = logging.getLogger(__name__)
+
+#: Engines that die this often in a row before they could be used are not started again.
+STILLBORN_LIMIT = 5
+#: A life shorter than this counts as such.
+STILLBORN_SECONDS = 2.0
+#: How long engines have to leave at the end, before they are killed.
+STOP_SECONDS = 2.0
+
+
+class Nanny:
+    """Keeps `count` engines alive. `run` returns when they have all left for good."""
+
+    def __init__(
+        self,
+        connection: ConnectionInfo,
+        count: int,
+        settings: EngineSettings | None = None,
+        liveness: LivenessSettings | None = None,
+    ) -> None:
+        self._connection = connection
+        self._settings = settings or EngineSettings()
+        self._liveness = liveness or LivenessSettings()
+        self._uuid = NannyId(new_uuid())
+        self._count = count
+        # The zygote first: it must be forked before this process has threads or sockets.
+        self._zygote, self._pipe = zygote.start(self._uuid, connection, self._settings)
+        self._link = ZmqLink(connection.url, self._uuid.encode(), curve_serverkey=connection.curve_serverkey)
+        #: the engines' processes (0: being forked) and when they were born
+        self._pids: dict[EngineUuid, int] = {}
+        self._born: dict[EngineUuid, float] = {}
+        self._stillborn = 0
+        self._stopped: list[EngineUuid] = []
+        self._welcomed = False
+        self._sent = self._heard = 0
+        self._last_heard = time.monotonic()
+        self._next_ping = 0.0
+        self._stop_deadline: float | None = None
+        self._signals = socket.socketpair()
+        for end in self._signals:
+            end.setblocking(False)
+        self._handlers: dict[type[Message], Callable[[Any], None]] = {
+            Welcome: self._on_welcome,
+            Refused: self._on_refused,
+            Pong: self._on_pong,
+            SignalProcesses: self._on_signal,
+            StartEngines: self._on_start_engines,
+            Stop: lambda _: self._begin_stop(),
+        }
+
+    def run(self) -> None:
+        """Serve until stopped, or until the controller has been away for too long.
+
+        Raises
+        ------
+        ControllerLost, AuthenticationError, ProtocolError
+            The controller does not answer, or refuses us.
+        """
+        signal.set_wakeup_fd(self._signals[1].fileno())
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)  # the byte in the wakeup socket says it all
+        try:
+            self._hello()
+            for _ in range(self._count):
+                self._fork(EngineId(-1))
+            while not self._finished():
+                self._turn()
+            self._send(Goodbye())
+        finally:
+            self._pipe.close()  # the zygote kills what is left, and ends
+            os.waitpid(self._zygote, 0)
+            self._link.close(linger=1.0)
+            signal.set_wakeup_fd(-1)
+            for end in self._signals:
+                end.close()
+
+    def _turn(self) -> None:
+        wait = max(0.0, min(self._next_ping - time.monotonic(), 1.0))
+        ready, _, _ = select.select([self._link.fileno(), self._pipe, self._signals[0]], [], [], wait)
+        if self._signals[0] in ready:
+            self._signals[0].recv(64)
+            self._begin_stop()
+        if self._pipe in ready:
+            self._hear_zygote()
+        while arrived := self._link.receive():
+            for parts in arrived:
+                self._heard += 1
+                self._last_heard = time.monotonic()
+                message = wire.decode_to_nanny(parts[0])
+                self._handlers[type(message)](message)
+        if time.monotonic() >= self._next_ping:
+            self._next_ping = time.monotonic() + self._liveness.ping_interval
+            self._look_for_stopped()
+            self._send(Ping(self._sent + 1))
+            self._check_controller()
+
+    def _finished(self) -> bool:
+        if not self._pids:
+            return self._count <= 0 or self._stop_deadline is not None
+        if self._stop_deadline is not None and time.monotonic() >= self._stop_deadline:
+            for uuid in self._pids:
+                self._pipe.send(Signal(uuid, signal.SIGKILL))
+            self._stop_deadline = float("inf")
+        return False
+
+    # ------------------------------------------------------------------------------------------ engines
+
+    def _fork(self, wish: EngineId) -> None:
+        uuid = EngineUuid(new_uuid())
+        self._pids[uuid] = 0
+        self._born[uuid] = time.monotonic()
+        self._pipe.send(Fork(uuid, wish))
+
+    def _hear_zygote(self) -> None:
+        message = self._pipe.receive()
+        if message is None:
+            raise EngineroomError("the process engines are forked from has died, and the engines with it")
+        if isinstance(message, Forked):
+            self._pids[message.uuid] = message.pid
+            return
+        self._on_died(message)
+
+    def _on_died(self, died: Died) -> None:
+        del self._pids[died.uuid]
+        age = time.monotonic() - self._born.pop(died.uuid)
+        stopping = self._stop_deadline is not None
+        if died.left or stopping:
+            self._count -= 1
+            if not stopping:
+                self._send(Starting(self._count))
+            return
+        self._stillborn = self._stillborn + 1 if age < STILLBORN_SECONDS and died.running is None else 0
+        restarting = self._settings.restart and self._stillborn < STILLBORN_LIMIT
+        if not restarting:
+            self._count -= 1
+        self._send(EngineDied(died.uuid, died.exit_code, died.peak_memory, died.running, restarting))
+        self._send(Starting(self._count))
+        if restarting:
+            self._fork(died.engine)
+        elif self._stillborn >= STILLBORN_LIMIT:
+            log.error(
+                "%d engines in a row died at once (exit code %d): no more are started", self._stillborn, died.exit_code
+            )
+
+    def _look_for_stopped(self) -> None:
+        """Tell the controller which engines are alive but stopped."""
+        stopped = [uuid for uuid, pid in self._pids.items() if pid and _is_stopped(pid)]
+        if stopped != self._stopped:
+            self._stopped = stopped
+            self._send(Unresponsive(stopped))
+
+    # ------------------------------------------------------------------------------------------ the controller
+
+    def _send(self, message: Message) -> None:
+        self._sent += 1
+        self._link.send([wire.encode(message)])
+
+    def _hello(self) -> None:
+        self._link.send(
+            [
+                wire.encode(
+                    Hello(
+                        _version.PROTOCOL_VERSION,
+                        "nanny",
+                        self._connection.key,
+                        self._uuid,
+                        os.getpid(),
+                        socket.gethostname(),
+                        platform.python_version(),
+                    )
+                )
+            ]
+        )
+        self._sent, self._heard = 1, 0
+        self._next_ping = time.monotonic() + self._liveness.ping_interval
+        self._send(Starting(self._count))
+
+    def _check_controller(self) -> None:
+        silence = time.monotonic() - self._last_heard
+        if self._link.refused():
+            raise AuthenticationError(
+                "the controller refused our encryption keys: the connection file is not its own (any more)"
+            )
+        if silence > self._settings.connect_timeout and self._stop_deadline is None:
+            said = "has been silent" if self._welcomed else "did not answer"
+            raise ControllerLost(
+                f"the controller at {self._connection.url} {said} for {silence:.0f} s; its engines stop"
+            )
+
+    def _on_welcome(self, message: Welcome) -> None:
+        self._welcomed = True
+        self._heard = 0
+
+    def _on_refused(self, message: Refused) -> None:
+        kind = AuthenticationError if message.code == AuthenticationError.code else ProtocolError
+        raise kind(f"the controller at {self._connection.url} refused us: {message.reason}")
+
+    def _on_pong(self, message: Pong) -> None:
+        if not message.known or message.sent != self._heard:
+            self._hello()
+
+    def _on_signal(self, message: SignalProcesses) -> None:
+        for uuid in message.engines:
+            if uuid in self._pids:
+                self._pipe.send(Signal(uuid, message.signal))
+
+    def _on_start_engines(self, message: StartEngines) -> None:
+        self._count += message.count
+        self._send(Starting(self._count))
+        for _ in range(message.count):
+            self._fork(EngineId(-1))
+
+    # ------------------------------------------------------------------------------------------ the end
+
+    def _begin_stop(self) -> None:
+        if self._stop_deadline is None:
+            self._stop_deadline = time.monotonic() + STOP_SECONDS
+            for uuid in self._pids:
+                self._pipe.send(Signal(uuid, signal.SIGTERM))
+                self._pipe.send(Signal(uuid, signal.SIGCONT))
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] == b"T"
+    except OSError:
+        return False

@@ -1,0 +1,54 @@
+"""A page of memory that an engine shares with its nanny: what it was doing is known even after kill -9."""
+
+from __future__ import annotations
+
+import mmap
+
+from ..ids import EngineId, TaskId
+
+_LEAVING, _ENGINE, _RUNNING = 0, 1, 8
+_LONGEST = 1024
+
+
+class Note:
+    """Made before the fork; written by the engine, read by the nanny's side."""
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+        self.engine = EngineId(-1)
+
+    def run(self, task: TaskId) -> None:
+        """A task is about to be run."""
+        data = task.encode()[:_LONGEST]
+        self._page[_RUNNING : _RUNNING + 2 + len(data)] = len(data).to_bytes(2, "little") + data
+
+    def rest(self) -> None:
+        """No task is running, and the last one's result has left."""
+        self._page[_RUNNING : _RUNNING + 2] = b"\0\0"
+
+    @property
+    def running(self) -> TaskId | None:
+        length = int.from_bytes(self._page[_RUNNING : _RUNNING + 2], "little")
+        return TaskId(self._page[_RUNNING + 2 : _RUNNING + 2 + length].decode("utf-8", "replace")) if length else None
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the engine means to exit."""
+        return self._page[_LEAVING] == 1
+
+    @leaving.setter
+    def leaving(self, value: bool) -> None:
+        self._page[_LEAVING] = int(value)
+
+    @property
+    def engine(self) -> EngineId:
+        """The number the controller gave it; -1 before."""
+        return EngineId(int.from_bytes(self._page[_ENGINE : _ENGINE + 4], "little", signed=True))
+
+    @engine.setter
+    def engine(self, value: EngineId) -> None:
+        self._page[_ENGINE : _ENGINE + 4] = value.to_bytes(4, "little", signed=True)
+
+    def close(self) -> None:
+        """Give the page back."""
+        self._page.close()

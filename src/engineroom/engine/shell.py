@@ -1,0 +1,92 @@
+"""Cells in IPython: magics, rich display, history. Imported only when a cell needs it."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+
+
+class _Publisher(DisplayPublisher):  # type: ignore[misc]
+    """Collects what `display` shows."""
+
+    outputs: list[dict[str, Any]]
+
+    def publish(self, data: Any, metadata: Any = None, **kwargs: Any) -> None:
+        self.outputs.append({"output_type": "display_data", "data": _plain(data), "metadata": metadata or {}})
+
+    def clear_output(self, wait: bool = False) -> None:
+        self.outputs.clear()
+
+
+class Shell:
+    """One IPython shell over the engine's namespace."""
+
+    def __init__(self, module: types.ModuleType) -> None:
+        from traitlets.config import Config
+
+        config = Config()
+        config.HistoryManager.enabled = False
+        config.InteractiveShell.colors = "nocolor"
+        config.InteractiveShell.xmode = "Context"
+        self._shell = InteractiveShell(config=config, user_module=module, user_ns=module.__dict__)
+        InteractiveShell._instance = self._shell
+        self._publisher = _Publisher(parent=self._shell, shell=self._shell)
+        self._shell.display_pub = self._publisher
+        self._shell._showtraceback = lambda *args: None  # the traceback travels with the error
+        self._shell.show_usage_error = lambda *args: None
+
+    def run(self, source: str, *, silent: bool) -> tuple[dict[str, Any], BaseException | None]:
+        """Run a cell: (reply, the exception it raised or None)."""
+        shell = self._shell
+        self._publisher.outputs = []
+        count = shell.execution_count
+        shown: list[Any] = []
+        original = shell.displayhook
+        shell.displayhook = _collector(shown, original)
+        import sys
+
+        hook, sys.displayhook = sys.displayhook, shell.displayhook
+        trap = shell.display_trap
+        trap.hook = shell.displayhook
+        try:
+            result = shell.run_cell(source, store_history=not silent, silent=silent)
+        finally:
+            shell.displayhook = original
+            trap.hook = original
+            sys.displayhook = hook
+        data, metadata = {}, {}
+        if shown and not silent:
+            data, metadata = shell.display_formatter.format(shown[-1])
+        reply = {
+            "source": source,
+            "execution_count": None if silent else count,
+            "data": _plain(data),
+            "metadata": metadata,
+            "outputs": self._publisher.outputs,
+        }
+        return reply, result.error_before_exec or result.error_in_exec
+
+
+def _collector(shown: list[Any], original: Any) -> Any:
+    class Collect:
+        def __call__(self, value: Any = None) -> None:
+            if value is not None:
+                shown.append(value)
+                original.update_user_ns(value)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(original, name)
+
+    return Collect()
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """A mime bundle as it can travel: bytes (pictures) in base64, as front ends expect."""
+    import base64
+
+    return {
+        mime: base64.b64encode(value).decode() if isinstance(value, bytes) else value for mime, value in data.items()
+    }
