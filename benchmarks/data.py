@@ -15,6 +15,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
+import engineroom as er
+
 from .harness import Benchmark, Figures, Goal
 from .ours import WORKERS, cluster, same
 
@@ -27,7 +29,7 @@ def engineroom(size: int) -> Figures:
         one, all_ = rc[0], rc[:]
         there_and_back = _rate(lambda array: one.apply_sync(same, array), _array, size)
         pushed = _rate(lambda blob: all_.push({"blob": blob}, block=True), os.urandom, size)
-        assert all_.apply_sync(lambda: len(blob)) == [size * MB] * WORKERS  # noqa: F821 - a name over there
+        assert all_.apply_sync(len, er.Reference("blob")) == [size * MB] * WORKERS
     return {"engineroom, there and back": there_and_back, "engineroom, to both": pushed}
 
 

@@ -1,0 +1,73 @@
+"""The examples run as a user runs them, each in a process of its own, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def run_example(tmp_path):
+    """Run an example in an empty IPython folder; what it printed."""
+
+    def run(name: str, *arguments: str) -> str:
+        environment = os.environ | {"IPYTHONDIR": str(tmp_path / "ipython"), "IPP_NONINTERACTIVE": "1"}
+        done = subprocess.run([sys.executable, str(EXAMPLES / name), *arguments], env=environment, cwd=tmp_path,
+                              capture_output=True, text=True, timeout=90)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.slow
+def test_the_demo_finds_failures_mends_what_can_be_mended_and_remembers(run_example, tmp_path):
+    files = tmp_path / "files"
+    files.mkdir()
+    for number in range(20):
+        (files / f"good{number}.py").write_text(f"def f{number}():\n    if True:\n        return {number}\n")
+    (files / "latin1.py").write_bytes(b"# coding: latin-1\nname = '\xe9t\xe9'\n")
+    (files / "python2.py").write_text("print 'hello'\n")
+
+    said = run_example("demo.py", str(files))
+
+    assert "22 Python files, one task each" in said
+    assert "2 tasks: db_query({'state': 'failed'})" in said
+    assert "UnicodeDecodeError" in said
+    assert "SyntaxError" in said
+    assert "1 task completed this time, 1 failed again" in said
+    assert "26 tasks remembered" in said  # two were run again, and two pushed
+
+
+@pytest.mark.slow
+def test_monte_carlo_pi(run_example):
+    assert "π ≈ 3.1" in run_example("monte_carlo_pi.py", "200000")
+
+
+@pytest.mark.slow
+def test_word_count(run_example, tmp_path):
+    (tmp_path / "one.py").write_text('"""apples and pears"""\n')
+    (tmp_path / "two.py").write_text('def f():\n    """Apples."""\n')
+    said = run_example("word_count.py", str(tmp_path))
+    assert "3 words in 2 files" in said
+    assert "2  apples" in said
+
+
+@pytest.mark.slow
+def test_parameter_sweep(run_example):
+    said = run_example("parameter_sweep.py")
+    assert "31 values of r" in said
+    assert "2 failed" in said
+    assert "r=4.10: ValueError: r must be in (0, 4]" in said
+
+
+def test_every_example_has_a_test():
+    text = Path(__file__).read_text(encoding="utf-8")
+    examples = {path.name for path in EXAMPLES.glob("*.py")} - {"show.py"}
+    assert {name for name in examples if f'"{name}"' not in text} == set()
