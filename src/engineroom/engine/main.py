@@ -121,11 +121,13 @@ class Engine:
         try:
             while not self._leaving:
                 with contextlib.suppress(KeyboardInterrupt):  # it came between two tasks: nothing to interrupt
+                    self._ping()
                     self._receive()
                     if self._queue:
                         self._work()
+                    elif self._outbox:
+                        self._flush()  # sending may swallow the news of an arrival: look again before sleeping
                     else:
-                        self._flush()
                         self._wait()
             self._leave()
         finally:
@@ -176,7 +178,6 @@ class Engine:
                 select.select([self._link.fileno()], [], [], min(wait, PING_SECONDS))
         finally:
             self._is_waiting = False
-        self._ping()
 
     def _leave(self) -> None:
         """Give back what has not started, hand in what has ended, say goodbye."""

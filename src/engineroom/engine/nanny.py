@@ -116,6 +116,12 @@ class Nanny:
                 end.close()
 
     def _turn(self) -> None:
+        if time.monotonic() >= self._next_ping:
+            self._next_ping = time.monotonic() + self._liveness.ping_interval
+            self._look_for_stopped()
+            self._send(Ping(self._sent + 1))
+            self._check_controller()
+        self._receive()  # sending may swallow the news of an arrival: look before sleeping
         wait = max(0.0, min(self._next_ping - time.monotonic(), 1.0))
         ready, _, _ = select.select([self._link.fileno(), self._pipe, self._signals[0]], [], [], wait)
         if self._signals[0] in ready:
@@ -123,17 +129,14 @@ class Nanny:
             self._begin_stop()
         if self._pipe in ready:
             self._hear_zygote()
+
+    def _receive(self) -> None:
         while arrived := self._link.receive():
             for parts in arrived:
                 self._heard += 1
                 self._last_heard = time.monotonic()
                 message = wire.decode_to_nanny(parts[0])
                 self._handlers[type(message)](message)
-        if time.monotonic() >= self._next_ping:
-            self._next_ping = time.monotonic() + self._liveness.ping_interval
-            self._look_for_stopped()
-            self._send(Ping(self._sent + 1))
-            self._check_controller()
 
     def _finished(self) -> bool:
         if not self._pids:
