@@ -144,11 +144,21 @@ def _ask(benchmark: Benchmark, subject: Subject, size: int) -> Figures:
 
 def _machine() -> dict[str, str]:
     return {
+        "commit": _commit(),
         "system": f"{platform.system()} {platform.machine()}",
         "processors": str(os.cpu_count()),
         "python": platform.python_version(),
         **{name: version(name) for name in ("pyzmq", "msgspec", "joblib", "loky", "numpy")},
     }
+
+
+def _commit() -> str:
+    """The commit measured, marked where files differ from it; "" outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty=+changes"]
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def save(result: Result) -> Path:

@@ -46,8 +46,8 @@ def section(benchmark: Benchmark, result: Result) -> Iterator[str]:
     yield from table(["", "found", "goal", "met"], verdicts)
     machine = result.machine
     rounds = max(len(values) for values in result.samples.values())
-    yield (f"<small>{result.date}, engineroom {result.version}, size {result.size:,}, {rounds} rounds; "
-           f"{machine['system']}, {machine['processors']} processors, Python {machine['python']}, "
+    yield (f"<small>{result.date}, engineroom {result.version} ({machine['commit']}), size {result.size:,}, "
+           f"{rounds} rounds; {machine['system']}, {machine['processors']} processors, Python {machine['python']}, "
            f"pyzmq {machine['pyzmq']}, loky {machine['loky']}, joblib {machine['joblib']}</small>\n")
 
 

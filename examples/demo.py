@@ -145,13 +145,16 @@ def show_failures(rc):
     """The tasks that failed, by exception: their msg_ids."""
     heading("What failed")
     records = rc.db_query({"state": "failed"}, keys=["label", "result_content"])
-    print(f"  {count(len(records), 'task')}: db_query({{'state': 'failed'}})\n")
+    print(f"  {count(len(records), 'task')}: db_query({{'state': 'failed'}})")
     show_errors(records)
     return [record["msg_id"] for record in records]
 
 
 def show_errors(records):
     """A table of errors, a line for each exception with its first case."""
+    if not records:
+        return
+    print()
     groups = defaultdict(list)
     for record in sorted(records, key=lambda record: record["label"]):
         groups[record["result_content"]["ename"]].append(record)
@@ -171,8 +174,8 @@ def mend(rc, failed):
     again.wait()
     records = rc.db_query({"msg_id": {"$in": again.msg_ids}}, keys=["label", "state", "result_content"])
     states = Counter(record["state"] for record in records)
-    print(f"  {count(states['completed'], 'task')} completed this time, {states['failed']:,} failed again\n")
-    show_errors(record for record in records if record["state"] == "failed")
+    print(f"  {count(states['completed'], 'task')} completed this time, {states['failed']:,} failed again")
+    show_errors([record for record in records if record["state"] == "failed"])
 
 
 def remember(profile):
