@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -140,6 +141,8 @@ ipcontroller --nodb                   # keep no records
             write_connection_file(path, info)
         log.info("controller %s: %s, database %s, connection file %s", __version__, info.url, store.url, client_file)
         sys.setswitchinterval(0.001)  # the store's thread must not keep the loop waiting for 5 ms
+        gc.freeze()
+        gc.set_threshold(100_000, 20, 100)  # tasks come and go without cycles: look for those rarely
         try:
             controller.run()
         finally:

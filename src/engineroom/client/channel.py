@@ -88,7 +88,7 @@ fulfilling = threading.Lock()
 class Waiter(Protocol):
     """Who waits for a task: an AsyncResult."""
 
-    def _arrived(self, done: TaskDone, frames: Sequence[Any]) -> bool:
+    def _arrived(self, done: TaskDone, frames: Sequence[Any], now: float) -> bool:
         """Take in an outcome, with `fulfilling` held. True: `_announce` must be called once it is released."""
 
     def _announce(self) -> None:
@@ -458,11 +458,13 @@ class Channel:
                 waiter._failed(spec.id, error_of(message.error))
 
     def _on_results(self, message: Results, frames: Sequence[Any]) -> None:
-        waiting, announce = self._waiting, []
+        waiting, announce, now = self._waiting, [], time.time()
         with fulfilling:
             for done in message.tasks:
                 waiter = waiting.pop(done.id, None)
-                if waiter is not None and waiter._arrived(done, wire.pick(done, frames) if done.frames else ()):
+                if waiter is not None and waiter._arrived(
+                    done, wire.pick(done, frames) if done.frames else (), now
+                ):
                     announce.append(waiter)
         for waiter in announce:
             waiter._announce()

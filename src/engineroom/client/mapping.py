@@ -86,7 +86,7 @@ class AsyncMapResult(AsyncResult):
             yield from self.get()
             return
         for id in self._ids_in_order() if self._ordered else self._ids_as_they_come():
-            index = self.msg_ids.index(id) if self._values is not None else -1
+            index = self._ids.index(id) if self._values is not None else -1
             value = self._values[index] if self._values is not None else self._value_of(id)
             if isinstance(value, Exception) and not self._return_exceptions:
                 raise value
@@ -99,10 +99,10 @@ class AsyncMapResult(AsyncResult):
         index = 0
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: index < len(self.msg_ids) or self._fed())
-                if index >= len(self.msg_ids):
+                self._condition.wait_for(lambda: index < len(self._ids) or self._fed())
+                if index >= len(self._ids):
                     return
-                id = self.msg_ids[index]
+                id = self._ids[index]
             self._wait_for(id)
             yield id
             index += 1
@@ -112,7 +112,7 @@ class AsyncMapResult(AsyncResult):
         while True:
             with self._condition:
                 self._condition.wait_for(
-                    lambda: len(self._outcomes) > given or (self._fed() and given >= len(self.msg_ids))
+                    lambda: len(self._outcomes) > given or (self._fed() and given >= len(self._ids))
                 )
                 fresh = list(self._outcomes)[given:]  # a dict keeps the order of arrival
             if not fresh:
@@ -135,6 +135,7 @@ class GrowingMapResult(AsyncMapResult):
     def __init__(
         self, view: LoadBalancedView, function: Any, columns: Sequence[Sequence[Any]], engines: int, **kwargs: Any
     ) -> None:
+        self._ids: list[TaskId]
         super().__init__(view.client, [], **kwargs)
         self._state = "PENDING"
         self._view, self._function, self._columns = view, function, columns
@@ -153,18 +154,18 @@ class GrowingMapResult(AsyncMapResult):
         return self._next >= self._total or self._stopped
 
     def _all_there(self) -> bool:
-        return self._fed() and len(self._outcomes) >= len(self.msg_ids)
+        return self._fed() and len(self._outcomes) >= len(self._ids)
 
-    def _arrived(self, done: TaskDone, frames: Sequence[Any]) -> bool:
+    def _arrived(self, done: TaskDone, frames: Sequence[Any], now: float) -> bool:
         size = self._sizes.get(done.id, 1)
         self._items_done += size
         if done.started is not None:
             took = (done.completed - done.started) / size
             self._per_item = took if self._per_item is None else 0.5 * self._per_item + 0.5 * took
-        return super()._arrived(done, frames)
+        return super()._arrived(done, frames, now)
 
     def _announce(self) -> None:
-        self._feed(AHEAD * self._engines - (len(self.msg_ids) - len(self._outcomes)))
+        self._feed(AHEAD * self._engines - (len(self._ids) - len(self._outcomes)))
         super()._announce()
 
     def _feed(self, count: int) -> None:
@@ -187,10 +188,10 @@ class GrowingMapResult(AsyncMapResult):
             except Exception as error:  # an item that cannot be pickled
                 self._stopped = True
                 id = TaskId("never-submitted")
-                self.msg_ids.append(id)
-                self._outcomes[id] = error
+                self._ids.append(id)
+                self._keep(id, error)
                 return
-            self.msg_ids += ids
+            self._ids += ids
             self._sizes |= {id: len(columns[0]) for id, columns in zip(ids, batch, strict=True)}
             self._condition.notify_all()
 

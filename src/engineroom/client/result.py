@@ -14,10 +14,11 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_futures
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
 
 PENDING, CANCELLED_AND_NOTIFIED, FINISHED = "PENDING", "CANCELLED_AND_NOTIFIED", "FINISHED"
 
-#: An outcome with its large buffers, or the error that stands for it.
-Outcome = tuple[TaskDone, Sequence[Any]] | Exception
+#: An outcome, or the error that stands for it.
+Outcome = TaskDone | Exception
+
+_NONE_YET: Mapping[TaskId, Outcome] = MappingProxyType({})
 
 #: Pickles up to this size are kept beside their value.
 SMALL = 4096
@@ -62,6 +65,10 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     _received: float | None = None
     _live: dict[TaskId, dict[str, Any]] | None = None
     _followers: dict[TaskId, list[AsyncResult]] | None = None
+    _frames: dict[TaskId, Sequence[Any]] | None = None
+    # Shared until the first outcome comes: a result that waits is as few objects as can be.
+    _outcomes: Mapping[TaskId, Outcome] = _NONE_YET
+    _return_exceptions = False
     owner = True
     label: str | None = None
 
@@ -79,18 +86,23 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     ) -> None:
         # Future.__init__ would make a lock: `_condition` below makes it when needed.
         self._client = client
-        self.msg_ids = list(ids)
+        self._ids: Sequence[TaskId] = ids
         self._single = single
         self._name = name
         self._submitted = submitted
-        self._outcomes: dict[TaskId, Outcome] = {}
         if label is not None:
             self.label = label
         if not owner:
             self.owner = False
-        self._return_exceptions = return_exceptions
+        if return_exceptions:
+            self._return_exceptions = True
         if not ids:
             self._state = FINISHED
+
+    @property
+    def msg_ids(self) -> list[TaskId]:
+        """The tasks' ids."""
+        return list(self._ids)
 
     # ------------------------------------------------------------------------------------------ becoming ready
 
@@ -107,12 +119,22 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         return condition
 
     def _all_there(self) -> bool:
-        return len(self._outcomes) >= len(self.msg_ids)
+        return len(self._outcomes) >= len(self._ids)
 
-    def _arrived(self, done: TaskDone, frames: Sequence[Any]) -> bool:
-        self._outcomes[done.id] = (done, frames)
-        if self._received is None or not self._single:
-            self._received = time.time()
+    def _keep(self, id: TaskId, outcome: Outcome, frames: Sequence[Any] = ()) -> None:
+        """Note an outcome, if there is none."""
+        if id in self._outcomes:
+            return
+        if frames:
+            self._frames = {**(self._frames or {}), id: frames}
+        if self._outcomes is _NONE_YET:
+            self._outcomes = {id: outcome}
+        else:
+            self._outcomes[id] = outcome  # type: ignore[index]
+
+    def _arrived(self, done: TaskDone, frames: Sequence[Any], now: float) -> bool:
+        self._keep(done.id, done, frames)
+        self._received = now
         if self._cond is not None:
             return True
         if self._all_there():
@@ -124,7 +146,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             finished = self._state == PENDING and self._all_there()
             if finished:
                 self._state = FINISHED
-                failed = any(isinstance(o, Exception) or o[0].status != "ok" for o in self._outcomes.values())
+                failed = any(isinstance(o, Exception) or o.status != "ok" for o in self._outcomes.values())
                 for waiter in self._waiters:
                     (waiter.add_exception if failed else waiter.add_result)(self)
             self._condition.notify_all()
@@ -153,16 +175,14 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     def _take(self, id: TaskId, whole: AsyncResult) -> None:
         with self._condition:
             if self._single and whole._values is not None:
-                self._values = [whole._values[whole.msg_ids.index(id)]]
-            self._outcomes.setdefault(id, whole._outcomes[id])
+                self._values = [whole._values[whole._ids.index(id)]]
+            self._keep(id, whole._outcomes[id], (whole._frames or {}).get(id, ()))
             self._received = whole._received
         self._announce()
 
     def _failed(self, id: TaskId, error: Exception) -> None:
         with self._condition:
-            if id in self._outcomes:
-                return
-            self._outcomes[id] = error
+            self._keep(id, error)
         self._announce()
 
     def _heard(self, id: TaskId, news: Output | Started | Published, frames: Sequence[Any]) -> None:
@@ -285,14 +305,14 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         """
         if not self.done():
             raise RuntimeError(f"{self!r} is not ready")
-        return all(not isinstance(o, Exception) and o[0].status == "ok" for o in self._outcomes.values())
+        return all(not isinstance(o, Exception) and o.status == "ok" for o in self._outcomes.values())
 
     def cancelled(self) -> bool:
         """Whether all tasks were aborted before they started."""
         return (
             self.done()
-            and bool(self.msg_ids)
-            and all(not isinstance(o, Exception) and o[0].status == "aborted" for o in self._outcomes.values())
+            and bool(self._ids)
+            and all(not isinstance(o, Exception) and o.status == "aborted" for o in self._outcomes.values())
         )
 
     def abort(self) -> None:
@@ -340,21 +360,22 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     def _all_values(self) -> list[Any]:
         """Values in order; errors stand for themselves. Unpickled once."""
         if self._values is None:
-            self._values = [self._value_of(id) for id in self.msg_ids]
-            for id, outcome in self._outcomes.items():  # large pickles are not needed any more
-                if not isinstance(outcome, Exception) and (outcome[1] or len(outcome[0].payload) > SMALL):
-                    self._outcomes[id] = (msgspec.structs.replace(outcome[0], payload=b""), ())
+            self._values = [self._value_of(id) for id in self._ids]
+            self._frames = None  # large pickles are not needed any more
+            for id, outcome in self._outcomes.items():
+                if isinstance(outcome, TaskDone) and len(outcome.payload) > SMALL:
+                    self._outcomes[id] = msgspec.structs.replace(outcome, payload=b"")  # type: ignore[index]
         return self._values
 
     def _value_of(self, id: TaskId) -> Any:
         outcome = self._outcomes[id]
         if isinstance(outcome, Exception):
             return outcome
-        done, frames = outcome
+        done = outcome
         if done.error is not None:
             return task_error(done.error, made_by_engine=done.started is not None)
         try:
-            value = payload.loads(done.payload, frames)
+            value = payload.loads(done.payload, (self._frames or {}).get(id, ()))
         except Exception as error:
             return RemoteError(
                 type(error).__name__,
@@ -369,7 +390,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     def _ready_value(self, index: int) -> Any:
         """The value of task `index`, which is there; raises its error."""
         values = self._values
-        value = values[index] if values is not None else self._value_of(self.msg_ids[index])
+        value = values[index] if values is not None else self._value_of(self._ids[index])
         if isinstance(value, Exception) and not self._return_exceptions:
             raise value
         return value
@@ -384,7 +405,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         """
         values = self.get(timeout)
         values = [values] if self._single else values
-        engines = [self._metadata_of(id)["engine_id"] for id in self.msg_ids]
+        engines = [self._metadata_of(id)["engine_id"] for id in self._ids]
         doubled = {e for e in engines if engines.count(e) > 1} if len(set(engines)) < len(engines) else set()
         if doubled:
             raise ValueError(f"several tasks ran on engine {min(doubled)}, so values cannot be named by engine")
@@ -404,7 +425,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         """Values in order, each as soon as it is there."""
         if self._single:
             raise TypeError("the result of a single task is not iterable: use get()")
-        for index, id in enumerate(self.msg_ids):
+        for index, id in enumerate(self._ids):
             self._wait_for(id)
             yield self._ready_value(index)
 
@@ -414,7 +435,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
                 self._condition.wait_for(lambda: id in self._outcomes)
 
     def __len__(self) -> int:
-        return len(self.msg_ids)
+        return len(self._ids)
 
     def __bool__(self) -> bool:
         return True
@@ -425,19 +446,19 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         if self._single:
             raise TypeError("the result of a single task has no items: use get()")
         if isinstance(key, slice):
-            ids = range(len(self.msg_ids))[key]
+            ids = range(len(self._ids))[key]
             for index in ids:
-                self._wait_for(self.msg_ids[index])
+                self._wait_for(self._ids[index])
             return collect_exceptions(
-                [self._value_of(self.msg_ids[i]) if self._values is None else self._values[i] for i in ids], self._name
+                [self._value_of(self._ids[i]) if self._values is None else self._values[i] for i in ids], self._name
             )
-        index = range(len(self.msg_ids))[key]
-        self._wait_for(self.msg_ids[index])
+        index = range(len(self._ids))[key]
+        self._wait_for(self._ids[index])
         return self._ready_value(index)
 
     def split(self) -> tuple[AsyncResult, ...]:
         """One AsyncResult for each task."""
-        return tuple([_Part(self, id) for id in self.msg_ids])
+        return tuple([_Part(self, id) for id in self._ids])
 
     @classmethod
     def join(cls, *results: AsyncResult) -> AsyncResult:
@@ -450,7 +471,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
 
     def _metadata_of(self, id: TaskId) -> Metadata:
         outcome = self._outcomes.get(id)
-        done = None if outcome is None or isinstance(outcome, Exception) else outcome[0]
+        done = outcome if isinstance(outcome, TaskDone) else None
         metadata = metadata_of(id, self._submitted, self.label, done, self._received)
         if metadata["engine_id"] is not None:
             metadata["engine_uuid"] = self._client._engine_uuid(metadata["engine_id"])
@@ -469,13 +490,13 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     @property
     def metadata(self) -> Any:
         """What is known about the task (a dict), or a list of those; live before the end."""
-        all_of_them = [self._metadata_of(id) for id in self.msg_ids]
+        all_of_them = [self._metadata_of(id) for id in self._ids]
         return all_of_them[0] if self._single else all_of_them
 
     def _metadata_list(self, key: str) -> Any:
         if key not in KEYS:
             raise KeyError(f"there is no metadata {key!r}; there is {', '.join(KEYS)}")
-        values = [self._metadata_of(id)[key] for id in self.msg_ids]
+        values = [self._metadata_of(id)[key] for id in self._ids]
         return values[0] if self._single else values
 
     def __getattr__(self, name: str) -> Any:
@@ -502,7 +523,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     def _finished_tasks(self) -> list[TaskDone]:
         if not self.done():
             raise TimeoutError(f"{self!r} is not ready: its times are known at the end")
-        return [o[0] for o in self._outcomes.values() if not isinstance(o, Exception)]
+        return [o for o in self._outcomes.values() if isinstance(o, TaskDone)]
 
     @property
     def serial_time(self) -> float:
@@ -541,7 +562,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         if groupby not in ("type", "engine", "order"):
             raise ValueError(f"groupby is 'type', 'engine' or 'order', not {groupby!r}")
         self.wait()
-        display_outputs([self._metadata_of(id) for id in self.msg_ids], groupby, result_only, single=self._single)
+        display_outputs([self._metadata_of(id) for id in self._ids], groupby, result_only, single=self._single)
 
     def __await__(self) -> Any:
         import asyncio
@@ -551,7 +572,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     def __repr__(self) -> str:
         if self.done():
             return f"<{type(self).__name__}({self._name}): finished>"
-        count = "" if self._single else f": {len(self._outcomes)}/{len(self.msg_ids)}"
+        count = "" if self._single else f": {len(self._outcomes)}/{len(self._ids)}"
         return f"<{type(self).__name__}({self._name}): pending{count}>"
 
 

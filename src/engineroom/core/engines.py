@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 
@@ -64,6 +65,11 @@ class Engine:
     def has_room(self) -> bool:
         return len(self.held) < self.hwm and not self.stopping
 
+    @property
+    def room(self) -> int:
+        """How many more tasks it takes."""
+        return sys.maxsize if self.hwm == float("inf") else max(0, int(self.hwm) - len(self.held))
+
     def learn(self, results: list[TaskDone]) -> None:
         """Follow the run times: hold many short tasks ahead, few long ones."""
         spent, count = 0.0, 0
@@ -120,6 +126,9 @@ class LoadIndex:
             self._lowest = min(levels)
             members = levels[self._lowest]
         return next(iter(members.values()))
+
+    def __len__(self) -> int:
+        return len(self._level_of)
 
     def __iter__(self) -> Iterator[Engine]:
         for level in sorted(self._levels):

@@ -105,21 +105,27 @@ class Scheduler:
     # ------------------------------------------------------------------------------------------ tasks come
 
     def _submitted(self, event: TasksSubmitted) -> Iterable[Action]:
-        known, client, frames, new = self.tasks, event.client, event.frames, []
+        known, client, frames, new, ready = self.tasks, event.client, event.frames, [], self.ready
         for spec in event.tasks:
             if spec.id in known:
                 continue  # a repetition
-            task = Task(spec, client, frames.get(spec.id, ()) if frames else ())
+            task = Task(spec, client)
             known[spec.id] = task
             new.append(task)
-        for task in new:
-            self._enqueue(task)
+            if frames:
+                task.frames = frames.get(spec.id, ())
+            if spec.engine < 0 and spec.options is None:
+                ready.append(task)  # what `_enqueue` would do
+            else:
+                task.retries_left = spec.options.retries if spec.options is not None else 0
+                self._enqueue(task)
         return [RecordTasks(new)] if new else ()
 
     def _recovered(self, event: TasksRecovered) -> None:
         self.recovery_deadline = event.deadline
         for found in event.tasks:
-            task = Task(found.spec, found.client, found.frames)
+            retries = found.spec.options.retries if found.spec.options is not None else 0
+            task = Task(found.spec, found.client, found.frames, retries)
             if found.attempts:
                 task.attempts = list(found.attempts)
                 task.attempt += len(found.attempts)
@@ -165,10 +171,24 @@ class Scheduler:
             engine = index.least()
             if engine is None:
                 return
-            task = ready.popleft()
-            if task.state is not State.QUEUED:
-                continue  # aborted while it waited
-            self._give(task, engine, sends)
+            # One task at a time keeps the load even, and costs an update of the index each. Where there are many
+            # tasks to an engine, give half of an even share at once: what is uneven, later and smaller shares mend.
+            share = min(max(1, len(ready) // (2 * len(index))), engine.room)
+            if not engine.held:
+                engine.last_heard = self._now
+            held, given = engine.held, sends.setdefault(engine.id, [])
+            while share and ready:
+                task = ready.popleft()
+                if task.state is not State.QUEUED:
+                    continue  # aborted while it waited
+                task.state = State.HELD
+                task.engine = engine
+                held[task.spec.id] = task
+                given.append(task)
+                share -= 1
+            index.update(engine)
+            if not given:
+                del sends[engine.id]
 
     def _assign_restricted(self, targets: Targets) -> None:
         queue = self.restricted[targets]

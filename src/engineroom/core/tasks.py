@@ -6,6 +6,8 @@ import enum
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ..ids import ClientId, TaskId
 from ..messages import Attempt, TaskSpec
 
@@ -34,42 +36,30 @@ TRANSITIONS: dict[tuple[State, State], str] = {
 }
 
 
-class Task:
+class Task(msgspec.Struct, gc=False, eq=False):
     """One task from its submission to its outcome.
 
     `engine` is set exactly while the task is HELD. `attempt` counts the times it may have been started.
     """
 
-    __slots__ = (
-        "aborting",
-        "attempt",
-        "attempts",
-        "client",
-        "deaths",
-        "engine",
-        "frames",
-        "retries_left",
-        "spec",
-        "state",
-        "watchers",
-    )
+    # A Struct is made four times faster than an object with __slots__, and the garbage collector need not look
+    # at it: its one cycle (engine, and back by `held`) is undone when the task leaves the engine.
 
-    def __init__(self, spec: TaskSpec, client: ClientId, frames: Sequence[Any] = ()) -> None:
-        self.spec = spec
-        self.client = client
-        self.frames = frames
-        self.state = State.QUEUED
-        self.engine: Engine | None = None
-        self.attempt = 1
-        self.retries_left = spec.options.retries if spec.options is not None else 0
-        #: engines that died while running it
-        self.deaths = 0
-        #: past attempts; None as long as there are none
-        self.attempts: list[Attempt] | None = None
-        #: clients other than its own that wait for it
-        self.watchers: set[ClientId] | None = None
-        #: an abort was asked for while an engine held it
-        self.aborting = False
+    spec: TaskSpec
+    client: ClientId
+    frames: Sequence[Any] = ()
+    retries_left: int = 0
+    state: State = State.QUEUED
+    engine: Engine | None = None
+    attempt: int = 1
+    #: engines that died while running it
+    deaths: int = 0
+    #: past attempts; None as long as there are none
+    attempts: list[Attempt] | None = None
+    #: clients other than its own that wait for it
+    watchers: set[ClientId] | None = None
+    #: an abort was asked for while an engine held it
+    aborting: bool = False
 
     @property
     def id(self) -> TaskId:

@@ -20,6 +20,10 @@ from .base import Frames
 #: Messages queued for one peer that reads nothing, before it counts as congested.
 SEND_QUEUE = 10_000
 
+# As plain ints: combining zmq's flags anew for every message costs more than sending it.
+_NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
+_NOBLOCK_SNDMORE = _NOBLOCK | _SNDMORE
+
 
 def curve_keypair() -> tuple[str, str]:
     """A fresh (public, secret) pair for CurveZMQ, in Z85."""
@@ -32,9 +36,9 @@ def _send(socket: zmq.Socket[bytes], frames: Frames, flags: int) -> None:
     if last == 0:
         socket.send(frames[0], flags)
         return
-    socket.send(frames[0], flags | zmq.SNDMORE)
+    socket.send(frames[0], flags | _SNDMORE)
     for frame in frames[1:last]:
-        socket.send(frame, flags | zmq.SNDMORE, copy=False)
+        socket.send(frame, flags | _SNDMORE, copy=False)
     socket.send(frames[last], flags, copy=False)
 
 
@@ -42,7 +46,7 @@ def _rest(socket: zmq.Socket[bytes]) -> list[Any]:
     """The frames that follow the one just received, as memoryviews of what ZeroMQ received."""
     frames = []
     while socket.getsockopt(zmq.RCVMORE):
-        frames.append(socket.recv(zmq.NOBLOCK, copy=False).buffer)
+        frames.append(socket.recv(_NOBLOCK, copy=False).buffer)
     return frames
 
 
@@ -89,10 +93,10 @@ class ZmqListener:
         socket, received = self._socket, []
         try:
             while len(received) < limit:
-                peer = socket.recv(zmq.NOBLOCK)
+                peer = socket.recv(_NOBLOCK)
                 if not socket.getsockopt(zmq.RCVMORE):
                     continue
-                header = socket.recv(zmq.NOBLOCK)
+                header = socket.recv(_NOBLOCK)
                 received.append((peer, [header, *_rest(socket)] if socket.getsockopt(zmq.RCVMORE) else [header]))
         except zmq.Again:
             pass
@@ -101,8 +105,8 @@ class ZmqListener:
     def send(self, peer: bytes, frames: Frames) -> bool:
         socket = self._socket
         try:
-            socket.send(peer, zmq.NOBLOCK | zmq.SNDMORE)
-            _send(socket, frames, zmq.NOBLOCK)
+            socket.send(peer, _NOBLOCK_SNDMORE)
+            _send(socket, frames, _NOBLOCK)
         except zmq.Again:  # it reads nothing
             return False
         except zmq.ZMQError as error:
@@ -158,7 +162,7 @@ class ZmqLink:
         socket, received = self._socket, []
         try:
             while len(received) < limit:
-                header = socket.recv(zmq.NOBLOCK)
+                header = socket.recv(_NOBLOCK)
                 received.append([header, *_rest(socket)] if socket.getsockopt(zmq.RCVMORE) else [header])
         except zmq.Again:
             pass

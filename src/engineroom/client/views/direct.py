@@ -64,7 +64,7 @@ class DirectView(View):
         now = time.time()
         packed: dict[int, Any] = {}
         tasks = []
-        for id, (engine, args, kwargs) in zip(result.msg_ids, calls, strict=True):
+        for id, (engine, args, kwargs) in zip(result._ids, calls, strict=True):
             found = packed.get(key := _identity(args))
             if found is None:
                 found = packed[key] = dumps_call((*extra, *args), kwargs)
