@@ -194,6 +194,8 @@ class LoadBalancedView(View):
         callable_or_complain(f)
         if not sequences:
             raise TypeError("imap needs at least one sequence")
+        if max_outstanding != "auto" and (not isinstance(max_outstanding, int) or max_outstanding < 0):
+            raise ValueError(f"max_outstanding is a number of tasks, 0 or more, or 'auto'; got {max_outstanding!r}")
         return LazyMapIterator(
             self._lazily(f, zip(*sequences, strict=False), ordered, max_outstanding, return_exceptions)
         )

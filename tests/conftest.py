@@ -1,0 +1,156 @@
+"""Clusters for tests, and the proof that they leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import engineroom as er
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Running processes of clusters whose profile is somewhere under a folder: all name it on their command line."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        command = process.info["cmdline"] or []
+        if process.info["status"] != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+            if any(str(folder) in argument for argument in command) and any("engineroom" in a for a in command):
+                found.append(process)
+    return found
+
+
+def wait_until(condition: Callable[[], Any], timeout: float = 15.0) -> Any:
+    """Wait for a condition; returns its value. Fails after the timeout."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not so after {timeout:g} s"
+        time.sleep(0.01)
+    return value
+
+
+def _threads() -> set[threading.Thread]:
+    return set(threading.enumerate())
+
+
+def _assert_nothing_left(folder: Path, sockets: list[Path], threads: set[threading.Thread]) -> None:
+    wait_until(lambda: not processes_of(folder))
+    assert [path for path in sockets if path.exists()] == []
+    for thread in _threads() - threads:
+        thread.join(5)
+    assert [repr(thread) for thread in _threads() - threads] == []
+    left = [p.name for p in folder.glob("**/security/*")]
+    assert left == [], "connection and cluster files are removed at the end"
+
+
+def _sockets_of(cluster: er.Cluster) -> list[Path]:
+    url = cluster.connection.url
+    return [Path(url.removeprefix("ipc://"))] if url.startswith("ipc://") else []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _surroundings() -> Iterator[None]:
+    """Engines can import the test modules; no progress bars."""
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "IPP_NONINTERACTIVE")}
+    here = Path(__file__).parent / "integration"
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(here), before["PYTHONPATH"]]))
+    os.environ["IPP_NONINTERACTIVE"] = "1"
+    yield
+    for name, value in before.items():
+        os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+def _session_cluster(folder: Path, **options: Any) -> Iterator[er.Cluster]:
+    threads = _threads()
+    cluster = er.Cluster(n=2, profile_dir=folder / "profile_default", **options)
+    cluster.start_cluster_sync()
+    sockets = _sockets_of(cluster)
+    try:
+        yield cluster
+    finally:
+        cluster.stop_cluster_sync()
+    _assert_nothing_left(folder, sockets, threads)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[er.Cluster]:
+    """Two engines and SQLite, shared by all tests that leave it as they found it."""
+    yield from _session_cluster(tmp_path_factory.mktemp("shared"), database="sqlite")
+
+
+@pytest.fixture(scope="session")
+def memory_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[er.Cluster]:
+    """The same, recording in memory."""
+    yield from _session_cluster(tmp_path_factory.mktemp("memory"), database="memory")
+
+
+def _client(cluster: er.Cluster) -> Iterator[er.Client]:
+    with cluster.connect_client_sync() as rc:
+        rc.wait_for_engines(2, timeout=30)
+        rc[:].clear(block=True)
+        yield rc
+        rc.abort()
+
+
+@pytest.fixture
+def rc(cluster: er.Cluster) -> Iterator[er.Client]:
+    """A client of the shared cluster; the engines' namespaces are empty."""
+    yield from _client(cluster)
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def any_rc(request: pytest.FixtureRequest) -> Iterator[er.Client]:
+    """A client of a shared cluster, on each database."""
+    yield from _client(request.getfixturevalue("cluster" if request.param == "sqlite" else "memory_cluster"))
+
+
+@pytest.fixture
+def fresh_cluster(tmp_path: Path) -> Iterator[Callable[..., er.Client]]:
+    """Start a cluster for this test alone: `fresh_cluster(n=2, database=…)` gives its client (`rc.cluster`)."""
+    started: list[er.Cluster] = []
+    sockets: list[Path] = []
+    threads = _threads()
+
+    def start(n: int = 2, **options: Any) -> er.Client:
+        folder = tmp_path / f"cluster{len(started)}" / "profile_default"
+        cluster = er.Cluster(n=n, profile_dir=folder, **options)
+        started.append(cluster)
+        rc = cluster.start_and_connect_sync()
+        sockets.extend(_sockets_of(cluster))
+        return rc
+
+    yield start
+    for cluster in started:
+        cluster.stop_cluster_sync()
+    _assert_nothing_left(tmp_path, sockets, threads)
+
+
+@pytest.fixture
+def lb(rc: er.Client) -> er.LoadBalancedView:
+    """A load-balanced view of the shared cluster."""
+    return rc.load_balanced_view()
+
+
+@pytest.fixture
+def typed() -> Iterator[Callable[[str], Any]]:
+    """Type source into `__main__`, as in a notebook; gives what the last name defined there is."""
+    main = sys.modules["__main__"].__dict__
+    before = dict(main)
+
+    def run(source: str) -> Any:
+        known = set(main)
+        exec(compile(source, "<typed>", "exec"), main)
+        new = [name for name in main if name not in known and name != "__builtins__"]
+        return main[new[-1]] if new else None
+
+    yield run
+    for name in [name for name in main if name not in before]:
+        del main[name]
+    main.update(before)
