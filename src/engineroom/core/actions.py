@@ -16,20 +16,20 @@ class Action(msgspec.Struct, frozen=True, gc=False):
     """Base of all actions."""
 
 
-class RecordTasks(Action):
+class RecordTasks(Action, frozen=True, gc=False):
     """Write these new tasks to the store."""
 
     tasks: Sequence[Task]
 
 
-class SendTasks(Action):
+class SendTasks(Action, frozen=True, gc=False):
     """Give tasks to an engine, in this order."""
 
     engine: EngineId
     tasks: Sequence[Task]
 
 
-class RecallTasks(Action):
+class RecallTasks(Action, frozen=True, gc=False):
     """Ask an engine for those of these that it has not started."""
 
     engine: EngineId
@@ -44,13 +44,13 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     frames: Sequence[Any] = ()
 
 
-class EndTasks(Action):
+class EndTasks(Action, frozen=True, gc=False):
     """Record these outcomes, and tell whoever waits."""
 
     tasks: Sequence[Ended]
 
 
-class StopEngine(Action):
+class StopEngine(Action, frozen=True, gc=False):
     """Tell an engine to leave."""
 
     engine: EngineId

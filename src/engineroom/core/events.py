@@ -15,7 +15,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """Base of all events."""
 
 
-class TasksSubmitted(Event):
+class TasksSubmitted(Event, frozen=True, gc=False):
     """A client wants these run. Known ids are ignored: the batch may be a repetition."""
 
     client: ClientId
@@ -32,14 +32,14 @@ class RecoveredTask(msgspec.Struct, frozen=True, gc=False):
     attempts: Sequence[Attempt] = ()
 
 
-class TasksRecovered(Event):
+class TasksRecovered(Event, frozen=True, gc=False):
     """The store holds these from the controller's earlier life; engines have until `deadline` to claim theirs."""
 
     tasks: Sequence[RecoveredTask]
     deadline: float
 
 
-class EngineJoined(Event):
+class EngineJoined(Event, frozen=True, gc=False):
     """An engine said Hello: for the first time, or again after a reconnection. `held`: what it has in hand."""
 
     engine: EngineId
@@ -50,7 +50,7 @@ class EngineJoined(Event):
     held: Sequence[Held] = ()
 
 
-class EngineLost(Event):
+class EngineLost(Event, frozen=True, gc=False):
     """An engine is gone without a goodbye.
 
     `running` is the task it was running, if that is known (`known` True); otherwise the first it held is meant.
@@ -62,19 +62,19 @@ class EngineLost(Event):
     known: bool = False
 
 
-class EngineLeft(Event):
+class EngineLeft(Event, frozen=True, gc=False):
     """An engine said goodbye, having finished what it was running."""
 
     engine: EngineId
 
 
-class EnginesStopped(Event):
+class EnginesStopped(Event, frozen=True, gc=False):
     """These engines get no more work and leave."""
 
     engines: Sequence[EngineId]
 
 
-class TasksFinished(Event):
+class TasksFinished(Event, frozen=True, gc=False):
     """An engine sent outcomes; `frames` holds the large buffers of some."""
 
     engine: EngineId
@@ -82,24 +82,24 @@ class TasksFinished(Event):
     frames: Mapping[TaskId, Sequence[Any]] = {}
 
 
-class TasksReturned(Event):
+class TasksReturned(Event, frozen=True, gc=False):
     """An engine gives back tasks it has not started."""
 
     engine: EngineId
     tasks: Sequence[Held]
 
 
-class AbortRequested(Event):
+class AbortRequested(Event, frozen=True, gc=False):
     """End those of these that have not started."""
 
     tasks: Sequence[TaskId]
 
 
-class ControllerStopped(Event):
+class ControllerStopped(Event, frozen=True, gc=False):
     """The cluster is shutting down: what has not finished is aborted."""
 
     reason: str
 
 
-class Ticked(Event):
+class Ticked(Event, frozen=True, gc=False):
     """Time passed; sent when `next_deadline` is reached."""

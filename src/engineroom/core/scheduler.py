@@ -91,8 +91,11 @@ class Scheduler:
         """When to send Ticked, unless something happens before; None: not needed."""
         deadlines = [] if self.recovery_deadline is None else [self.recovery_deadline]
         if self._idle_engine() is not None:
+            # Those already behind were looked at by the last `handle`; nothing would come of looking again.
             deadlines += [
-                e.last_heard + RECALL_AFTER for e in self.engines.values() if len(e.held) > 1 and not e.recalled
+                due
+                for e in self.engines.values()
+                if len(e.held) > 1 and not e.recalled and (due := e.last_heard + RECALL_AFTER) > self._now
             ]
         return min(deadlines, default=None)
 
@@ -124,6 +127,8 @@ class Scheduler:
     def _recovered(self, event: TasksRecovered) -> None:
         self.recovery_deadline = event.deadline
         for found in event.tasks:
+            if found.spec.id in self.tasks:
+                continue  # a repetition
             retries = found.spec.options.retries if found.spec.options is not None else 0
             task = Task(found.spec, found.client, found.frames, retries)
             if found.attempts:
@@ -157,7 +162,7 @@ class Scheduler:
             queue.appendleft(task)
         else:
             queue.append(task)
-        if spec.engine >= 0:
+        if spec.engine >= 0 and not first:
             self._fill_direct(self.engines[spec.engine])
 
     # ------------------------------------------------------------------------------------------ tasks go
@@ -232,14 +237,14 @@ class Scheduler:
             task = tasks.get(done.id)
             if task is None:
                 continue  # it has its outcome already
-            if task.engine is not engine or done.attempt != task.attempt:
-                if task.state is not State.RECOVERING:
-                    continue  # late news of an attempt we gave up on
+            if task.state is State.RECOVERING:
                 task.attempt = done.attempt
+            elif engine is None or task.engine is not engine or done.attempt != task.attempt:
+                continue  # late news of an attempt we gave up on
             accepted.append(done)
             if engine is not None:
                 engine.held.pop(done.id, None)
-            if done.status == "error" and task.retries_left > 0:
+            if done.status == "error" and task.retries_left > 0 and not task.aborting:
                 task.retries_left -= 1
                 self._again(task, _attempt(task, done, engine), first=False)
                 continue
@@ -268,20 +273,23 @@ class Scheduler:
             if task is None or task.attempt != held.attempt:
                 continue  # it is no longer ours to take back
             del engine.held[held.id]
-            task.engine = None
-            if task.aborting:
-                self._end(task, "aborted", "TaskAborted", "aborted before it started")
-            else:
-                back.append(task)
+            back.append(task)
         engine.recalled.clear()
         self._requeue(back)
         self._fill_direct(engine)
 
     def _requeue(self, tasks: Sequence[Task]) -> None:
-        """Put tasks that an engine held back to the front, keeping their order."""
+        """Put unstarted tasks that an engine held back to the front, keeping their order.
+
+        Direct ones go to their engine with the caller's `_fill_direct`.
+        """
         for task in reversed(tasks):
-            task.move(State.QUEUED)
-            self._enqueue(task, first=True)
+            task.engine = None
+            if task.aborting:
+                self._end(task, "aborted", "TaskAborted", "aborted before it started")
+            else:
+                task.move(State.QUEUED)
+                self._enqueue(task, first=True)
 
     def _again(self, task: Task, attempt: Attempt, *, first: bool) -> None:
         """Queue a task for its next attempt."""
@@ -324,36 +332,46 @@ class Scheduler:
 
     def _controller_stopped(self, event: ControllerStopped) -> None:
         for task in list(self.tasks.values()):
-            if task.engine is not None:
-                task.engine.held.pop(task.id)
             self._end(task, "aborted", "TaskAborted", event.reason)
+        for engine in self.engines.values():
+            engine.held.clear()
+            engine.backlog.clear()
+            engine.recalled.clear()
+            self.index.update(engine)
 
     # ------------------------------------------------------------------------------------------ engines come and go
 
     def _joined(self, event: EngineJoined) -> Iterable[Action]:
         engine = self.engines.get(event.engine)
-        if engine is None or engine.uuid != event.uuid:
+        if engine is not None and engine.uuid != event.uuid:
+            self._remove(event.engine, "another engine took its place", burnt=lambda task: False)
+            engine = None
+        if engine is None:
             engine = Engine(event.engine, event.uuid, event.host, event.pid, event.nanny, self.settings.hwm, self._now)
             self.engines[event.engine] = engine
-        claimed, stale = set(), []
-        for held in event.held:
-            task = self.tasks.get(held.id)
-            if task is not None and task.state is State.RECOVERING:
+        in_hand: dict[TaskId, int] = {}
+        for held in event.held:  # of a task that is being retried there may be an old result, too
+            in_hand[held.id] = max(held.attempt, in_hand.get(held.id, 0))
+        recalled = []
+        for id, attempt in in_hand.items():
+            task = self.tasks.get(id)
+            if task is not None and task.state is State.RECOVERING and _may_run_on(task, engine):
                 task.move(State.HELD)
-                task.engine, task.attempt = engine, held.attempt
-                engine.held[held.id] = task
-            if task is not None and task.engine is engine:
-                claimed.add(held.id)
-            else:
-                stale.append(held.id)  # ended, or given to another: spare the engine the work
-        missing = [task for id, task in engine.held.items() if id not in claimed]
-        for task in missing:  # they were lost on the way to the engine
+                task.engine, task.attempt = engine, attempt
+                engine.held[id] = task
+            elif task is None or task.engine is not engine or task.aborting:
+                recalled.append(id)  # ended, aborted, or given to another: spare the engine the work
+        # Of what we gave it, it has not got these: they were lost on the way.
+        missing = [task for id, task in engine.held.items() if in_hand.get(id) != task.attempt]
+        for task in missing:
             del engine.held[task.id]
-            task.engine = None
         engine.recalled.clear()
         self._requeue(missing)
-        self.index.update(engine)
-        return [RecallTasks(engine.id, stale)] if stale else ()
+        self._fill_direct(engine)
+        if recalled:
+            yield RecallTasks(engine.id, recalled)
+        if engine.stopping:
+            yield StopEngine(engine.id)  # it may not have heard
 
     def _left(self, event: EngineLeft) -> None:
         self._remove(event.engine, "it left", burnt=lambda task: False)
@@ -448,20 +466,21 @@ class Scheduler:
         idle = self._idle_engine()
         if idle is None:
             return
-        victim, most = None, 0.0
+        behind: list[tuple[float, Engine]] = []
         for engine in self.engines.values():
             if len(engine.held) < 2 or engine.recalled:
                 continue
             wait = (len(engine.held) - 1) * (engine.mean or 0.0)
-            if self._now - engine.last_heard >= RECALL_AFTER:
-                wait = max(wait, self._now - engine.last_heard)
-            if wait >= RECALL_AFTER / 2 and wait > most:
-                victim, most = engine, wait
-        if victim is None:
-            return
-        unstarted = [t.id for t in list(victim.held.values())[1:] if not t.is_direct and _may_run_on(t, idle)]
-        if unstarted:
-            yield self._recall(victim, unstarted[len(unstarted) // 2 :])
+            if self._now >= engine.last_heard + RECALL_AFTER:  # as `next_deadline` has it, to the last bit
+                wait = max(wait, RECALL_AFTER, self._now - engine.last_heard)
+            if wait >= RECALL_AFTER / 2:
+                behind.append((wait, engine))
+        behind.sort(key=lambda pair: pair[0], reverse=True)
+        for _, engine in behind:
+            unstarted = [t.id for t in list(engine.held.values())[1:] if _may_run_on(t, idle)]
+            if unstarted:
+                yield self._recall(engine, unstarted[len(unstarted) // 2 :])
+                return
 
     def _recall(self, engine: Engine, ids: list[TaskId]) -> RecallTasks:
         engine.recalled.update(ids)
@@ -470,6 +489,8 @@ class Scheduler:
 
 def _may_run_on(task: Task, engine: Engine) -> bool:
     options = task.spec.options
+    if task.is_direct:
+        return task.spec.engine == engine.id
     return options is None or options.targets is None or engine.id in options.targets
 
 
