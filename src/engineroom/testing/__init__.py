@@ -1,0 +1,24 @@
+"""Tools for tests: a clock that obeys, a network in memory, engines that only pretend, a simulation of it all.
+
+>>> from engineroom.testing import Chaos, simulate
+>>> report = simulate(seed=7, engines=20, tasks=200, chaos=Chaos.wild())
+>>> report.outcomes.total()
+200
+"""
+
+from .clock import VirtualClock
+from .engine import FakeEngine
+from .network import MemoryLink, MemoryListener, MemoryNetwork
+from .simulation import Chaos, Report, Workload, simulate
+
+__all__ = [
+    "Chaos",
+    "FakeEngine",
+    "MemoryLink",
+    "MemoryListener",
+    "MemoryNetwork",
+    "Report",
+    "VirtualClock",
+    "Workload",
+    "simulate",
+]
