@@ -1,21 +1,28 @@
-"""What the command-line tools share: profiles, configuration files, logging, errors in one line."""
+"""What the command-line tools share: profiles, configuration files, flags, help, errors in one line."""
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import logging
+import os
 import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from traitlets import Bool, Unicode
+from traitlets import Bool, TraitError, Unicode
 from traitlets.config import Application, ConfigFileNotFound
+from traitlets.config.loader import ArgumentError, ConfigError as ConfigLoaderError, ConfigLoaderError as LoaderError
 
 from .._version import __version__
 from ..config import make_profile_dir, profile_dir
-from ..errors import EngineroomError
+from ..errors import ConfigError, EngineroomError
+from .text import paint
 
 #: Exit codes.
-FAILED, ALREADY_RUNNING = 1, 10
+FAILED, BAD_USAGE, ALREADY_RUNNING, INTERRUPTED = 1, 2, 10, 130
 
 BASE_ALIASES = {
     "profile": "EngineroomApp.profile",
@@ -31,6 +38,15 @@ BASE_FLAGS: dict[str, Any] = {
     "no-config": ({"EngineroomApp": {"use_config": False}}, "do not read the profile's configuration files"),
 }
 
+#: Flags of every traitlets application, and those that print something and end.
+_BUILT_IN = frozenset({"h", "help", "help-all", "V", "version", "show-config", "show-config-json", "generate-config"})
+
+
+class UsageError(ConfigError):
+    """The command line makes no sense."""
+
+    code = "usage"
+
 
 class EngineroomApp(Application):
     """Base of the tools."""
@@ -38,6 +54,12 @@ class EngineroomApp(Application):
     version = __version__
     aliases: ClassVar[dict[str, Any]] = {**BASE_ALIASES}
     flags: ClassVar[dict[str, Any]] = {**BASE_FLAGS}
+    #: how it is called: "ipcluster start [options] [-- …]"
+    usage: ClassVar[str] = ""
+    #: how many arguments beside options it takes: (at least, at most), and their name in messages
+    positional: ClassVar[tuple[int, int, str]] = (0, 0, "argument")
+    #: whether `-- …` may follow
+    passes_on: ClassVar[bool] = False
 
     profile = Unicode("", help="The profile: a folder of configuration, connection files and the task database.").tag(
         config=True
@@ -49,6 +71,9 @@ class EngineroomApp(Application):
 
     config_names: ClassVar[tuple[str, ...]] = ()
 
+    #: what stood behind `--`
+    passed_on: list[str] = []
+
     @property
     def folder(self) -> Path:
         """The profile's folder."""
@@ -56,6 +81,8 @@ class EngineroomApp(Application):
 
     def initialize(self, argv: Any = None) -> None:
         self.parse_command_line(argv)
+        if self.subapp is not None:
+            return
         given = self.config.copy()
         if self.use_config:
             for name in self.config_names:
@@ -65,9 +92,177 @@ class EngineroomApp(Application):
                     continue
             self.update_config(given)  # the command line wins
 
+    def parse_command_line(self, argv: Any = None) -> None:
+        words = list(sys.argv[1:] if argv is None else argv)
+        if words[:1] == ["help"] and self.subcommands:
+            words = [*words[1:], "--help"]
+        if self.subcommands and words and words[0] in self.subcommands:
+            super().parse_command_line(words)
+            return
+        if "--" in words:
+            words, self.passed_on = words[: words.index("--")], words[words.index("--") + 1 :]
+            if self.passed_on and not self.passes_on:
+                raise UsageError(f"nothing can stand behind `--` here: {' '.join(self.passed_on)}")
+        if self.subcommands and words and not words[0].startswith("-"):
+            raise UsageError(_unknown("command", words[0], list(self.subcommands)))
+        if not self.subcommands or words:
+            # the decorated method would log trait errors and exit; ours become one line, in `run`
+            inspect.unwrap(Application.parse_command_line)(self, self._spelled_out(words))
+        few, many, what = self.positional
+        if len(self.extra_args) > many:
+            raise UsageError(f"unexpected {what}: {' '.join(self.extra_args[many:])!r}")
+        if len(self.extra_args) < few:
+            raise UsageError(f"an argument is missing: {what}. Usage: {self.usage}")
+
+    def _spelled_out(self, words: list[str]) -> list[str]:
+        """Options as `--name=value`, each known; `-n 4`, `-n4` and `--n 4` mean the same."""
+        result = []
+        left = iter(words)
+        for word in left:
+            if not word.startswith("-") or word == "-":
+                result.append(word)
+                continue
+            name, equals, value = word.lstrip("-").partition("=")
+            if not word.startswith("--") and len(name) > 1 and name[0] in self.aliases and name not in self.aliases:
+                name, equals, value = name[0], "=", name[1:] + equals + value  # -n4
+            if name in self.flags or name in _BUILT_IN:
+                if equals and name not in self.aliases:
+                    raise UsageError(f"--{name} takes no value, got {value!r}")
+                result.append(word)
+                continue
+            if name not in self.aliases and not self._is_trait(name):
+                options = [*self.aliases, *self.flags, *_BUILT_IN]
+                raise UsageError(_unknown("option", name, options, "-" if len(name) == 1 else "--"))
+            if not equals:
+                following = next(left, None)
+                if following is None:
+                    raise UsageError(f"{word} needs a value: {word}=…")
+                value = following
+            result.append(f"{'-' if len(name) == 1 else '--'}{name}={value}" if len(name) > 1 else f"--{name}={value}")
+        return result
+
+    def _is_trait(self, name: str) -> bool:
+        """Whether it is a `Class.trait` of ours."""
+        owner, dot, trait = name.partition(".")
+        classes = {cls.__name__: cls for known in [type(self), *self.classes] for cls in known.__mro__}
+        found = classes.get(owner)
+        return bool(dot) and found is not None and trait in found.class_trait_names(config=True)  # type: ignore[attr-defined]
+
+    # ------------------------------------------------------------------------------------------ help
+
+    def emit_help(self, classes: bool = False) -> Iterator[str]:  # type: ignore[override]
+        """The help text: what it does, how it is called, every option, examples."""
+        name = self.usage or f"{self.name} [options]"
+        yield f"{paint('Usage:', 'bold')} {name}"
+        yield ""
+        yield from inspect.cleandoc(self.description or "").splitlines()
+        yield ""
+        if self.subcommands:
+            yield paint("Commands", "bold")
+            width = max(map(len, self.subcommands)) + 2
+            for command, (_, about) in self.subcommands.items():
+                yield f"  {command:{width}}{about}"
+            yield ""
+        else:
+            yield from self._emit_options()
+        if self.examples:
+            yield paint("Examples", "bold")
+            yield from textwrap.indent(inspect.cleandoc(self.examples), "  ").splitlines()
+            yield ""
+        if self.subcommands:
+            yield f"`{self.name} COMMAND --help` tells about one of them."
+        elif classes:
+            yield paint("All settings", "bold")
+            yield f"  On the command line as --Class.name=value, in {self._config_file()} as c.Class.name = value."
+            yield ""
+            for cls in self._help_classes():
+                yield cls.class_get_help().replace("\x1b", "")
+                yield ""
+        else:
+            yield "`--help-all` shows every setting that a configuration file can hold."
+
+    def _help_classes(self) -> list[Any]:
+        ours = [cls for cls in type(self).__mro__ if issubclass(cls, EngineroomApp)]
+        return [*(cls for cls in ours if cls.class_own_traits(config=True)), *self.classes]
+
+    def _config_file(self) -> str:
+        return f"<profile>/{self.config_names[0]}.py" if self.config_names else "a configuration file"
+
+    def _emit_options(self) -> Iterator[str]:
+        traits = {
+            f"{cls.__name__}.{name}": trait
+            for known in [type(self), *self.classes]
+            for cls in known.__mro__
+            if hasattr(cls, "class_own_traits")
+            for name, trait in cls.class_own_traits(config=True).items()
+        }
+        own, general = [], []
+        for key, target in self.aliases.items():
+            trait = traits.get(target)
+            text = "" if trait is None else trait.help.strip()
+            metavar = "N" if trait is not None and type(trait).__name__ == "Integer" else _METAVARS.get(key, key.upper())
+            if trait is not None and trait.default_value not in ("", None, -1) and "efault" not in text:
+                text += f" Default: {trait.default_value}."
+            if key == "log-level":
+                text, metavar = "Which log lines are shown: DEBUG, INFO, WARN, ERROR.", "LEVEL"
+            shown = f"-{key} {metavar}" if len(key) == 1 else f"--{key}={metavar}"
+            (general if key in BASE_ALIASES else own).append((shown, text))
+        for key, (_, about) in self.flags.items():
+            text = about[:1].upper() + about[1:].rstrip(".") + "."
+            (general if key in BASE_FLAGS else own).append((f"--{key}", text))
+        general += [("--help, --help-all", "This text; with every setting."), ("--version", "The version alone.")]
+        for title, options in (("Options", own), ("Where, and how much is said", general)):
+            if options:
+                yield paint(title, "bold")
+                for shown, text in options:
+                    yield from _option_lines(shown, text)
+                yield ""
+
     def make_folder(self) -> Path:
         """The profile's folder, made if it is missing."""
-        return make_profile_dir(self.folder)
+        try:
+            return make_profile_dir(self.folder)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write in the profile's folder {self.folder}: {error.strerror}. Choose another with --profile-dir="
+            ) from None
+
+
+_METAVARS = {
+    "profile": "NAME",
+    "profile-dir": "FOLDER",
+    "ipython-dir": "FOLDER",
+    "cluster-id": "ID",
+    "ip": "ADDRESS",
+    "location": "HOST",
+    "file": "FILE",
+    "timeout": "SECONDS",
+    "interval": "SECONDS",
+    "o": "FORMAT",
+    "db-url": "URL",
+    "keys": "A,B",
+    "sort": "KEY",
+    "engines": "LAUNCHER",
+}
+
+
+def _option_lines(shown: str, text: str) -> Iterator[str]:
+    indent = 24
+    lines = textwrap.wrap(text, 100 - indent) or [""]
+    if len(shown) > indent - 4:
+        yield f"  {shown}"
+    else:
+        yield f"  {shown:{indent - 2}}{lines.pop(0)}"
+    for line in lines:
+        yield " " * indent + line
+
+
+def _unknown(what: str, name: str, known: list[str], dashes: str = "") -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f" Did you mean {dashes if len(close[0]) > 1 else '-'}{close[0]}?" if close else ""
+    if not hint and not dashes:
+        hint = f" There are {', '.join(known)}."
+    return f"there is no {what} {dashes}{name}.{hint}" + (" `--help` shows them all." if dashes and not close else "")
 
 
 def log_to_stderr(level: int | str) -> None:
@@ -77,11 +272,35 @@ def log_to_stderr(level: int | str) -> None:
 
 def run(app: type[Application], argv: list[str] | None = None) -> int:
     """Run a tool; errors we expect are one line and an exit code, not a traceback."""
+    name = app.name
     try:
-        app.launch_instance(argv)
+        app.clear_instance()
+        tool = app.instance()
+        tool.initialize(argv)
+        while tool.subapp is not None:
+            tool = tool.subapp
+        tool.start()
+        sys.stdout.flush()
+        return int(getattr(tool, "exit_code", 0))
+    except SystemExit as exit:  # --help, --version
+        return exit.code if isinstance(exit.code, int) else BAD_USAGE
+    except UsageError as error:
+        return _complain(name, error, BAD_USAGE)
+    except (TraitError, ArgumentError, LoaderError, ConfigLoaderError) as error:
+        return _complain(name, error, BAD_USAGE)
     except EngineroomError as error:
-        print(f"{app.name}: {error}", file=sys.stderr)
+        return _complain(name, error, FAILED)
+    except (RuntimeError, TimeoutError) as error:
+        if type(error) not in (RuntimeError, TimeoutError):
+            raise
+        return _complain(name, error, FAILED)
+    except BrokenPipeError:  # `engineroom tasks | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
     except KeyboardInterrupt:
-        return 130
-    return 0
+        return INTERRUPTED
+
+
+def _complain(name: str, error: BaseException, code: int) -> int:
+    print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
