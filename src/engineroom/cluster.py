@@ -426,6 +426,17 @@ class Cluster:
 
     update_cluster_file = write_cluster_file
 
+    def update_from_file(self) -> list[str]:
+        """Take up engine sets that another process has added to the cluster file; returns their ids."""
+        try:
+            found = Cluster.from_file(self.cluster_file)
+        except (FileNotFoundError, ConfigError):
+            return []
+        new = [set_id for set_id, nanny in found.engines.items() if set_id not in self.engines and nanny.running]
+        for set_id in new:
+            self.engines[set_id], self._sizes[set_id] = found.engines[set_id], found._sizes[set_id]
+        return new
+
     def remove_cluster_file(self) -> None:
         """Remove the cluster file, if it is there."""
         self.cluster_file.unlink(missing_ok=True)
