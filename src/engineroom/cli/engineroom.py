@@ -1,0 +1,43 @@
+"""`engineroom`: look at tasks and engines from a terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, ClassVar
+
+from .base import EngineroomApp, run
+from .tasks import Show, Tasks
+from .top import Top
+
+
+class Engineroom(EngineroomApp):
+    """Look at the tasks and engines of a cluster.
+
+    Clusters are started and stopped with `ipcluster`.
+    """
+
+    name = "engineroom"
+    description = __doc__
+    usage = "engineroom COMMAND [options]"
+    subcommands: ClassVar[dict[str, Any]] = {
+        "tasks": (Tasks, "a table of tasks, by query, state or label; also when no cluster is running"),
+        "show": (Show, "everything about one task"),
+        "top": (Top, "what the engines are doing, live"),
+    }
+    examples = """
+engineroom tasks --state=failed
+engineroom show 3f9ab2-17
+engineroom top
+"""
+
+    def start(self) -> None:
+        self.print_help()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of `engineroom`."""
+    return run(Engineroom, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
