@@ -46,7 +46,8 @@ def verdicts(result: Result) -> list[str]:
         goal = finding.goal
         what, unit = (f"{goal.figure} / {goal.over}", "×") if goal.over else (goal.figure, f" {result.unit}")
         said = {True: f"goal {goal} ✓", False: f"goal {goal} ✗", None: ""}[finding.met]
-        lines.append(f"  = {what:<58} {human(finding.value) + unit:>14}  {said}")
+        lines.append(f"  = {what:<58} {human(finding.value) + unit:>14}  "
+                     f"({human(finding.lowest)} – {human(finding.highest)})  {said}")
     return lines
 
 

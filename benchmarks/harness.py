@@ -2,7 +2,8 @@
 
 A `Benchmark` puts one question to several subjects: us, and whoever we are compared with. Each answer comes
 from a process of its own, so that nobody inherits another's threads, heap or warm caches. Subjects take
-turns, so that a noisy minute hurts all alike. Medians are compared, never single runs.
+turns, so that a noisy minute hurts all alike; a ratio is therefore taken within each round. The median round
+is the answer, and the lowest and the highest stand beside it: where they lie far apart, it is not settled.
 """
 
 from __future__ import annotations
@@ -71,8 +72,10 @@ class Finding(msgspec.Struct, frozen=True):
     """A goal, and what was found."""
 
     goal: Goal
-    value: float
-    met: bool | None
+    value: float  #: of the median round
+    lowest: float
+    highest: float
+    met: bool | None  #: by the median round
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,10 +118,11 @@ def run(benchmark: Benchmark, size: int, rounds: int, tell: Callable[[str], None
 
 def _findings(goals: tuple[Goal, ...], samples: dict[str, list[float]]) -> Iterator[Finding]:
     for goal in goals:
-        value = statistics.median(samples[goal.figure])
+        values = samples[goal.figure]
         if goal.over is not None:
-            value /= statistics.median(samples[goal.over])
-        yield Finding(goal, value, goal.is_met(value))
+            values = [ours / theirs for ours, theirs in zip(values, samples[goal.over], strict=True)]
+        value = statistics.median(values)
+        yield Finding(goal, value, min(values), max(values), goal.is_met(value))
 
 
 def _ask(benchmark: Benchmark, subject: Subject, size: int) -> Figures:

@@ -16,7 +16,8 @@ HEAD = """\
 <!-- Written by `python -m benchmarks.report` from `benchmarks/results/`; do not edit. -->
 
 Every figure stands beside a reference measured in the same run: subjects take turns, each in a fresh process,
-and medians are compared. Machines are noisy and differ, so read the ratios, and measure your own:
+and a ratio is taken within each round. Machines are noisy and differ: read the ratios and how far they
+scatter, and measure your own:
 
     make bench                                  # all of it, some minutes
     python -m benchmarks --only noop --quick    # a look at one
@@ -42,8 +43,9 @@ def section(benchmark: Benchmark, result: Result) -> Iterator[str]:
         goal = finding.goal
         what = f"{goal.figure} / {goal.over}" if goal.over else goal.figure
         value = f"{human(finding.value)}{'×' if goal.over else ' ' + benchmark.unit}"
-        verdicts.append([what, value, str(goal), {True: "yes", False: "no", None: ""}[finding.met]])
-    yield from table(["", "found", "goal", "met"], verdicts)
+        spread = f"{human(finding.lowest)} – {human(finding.highest)}"
+        verdicts.append([what, value, spread, str(goal), {True: "yes", False: "no", None: ""}[finding.met]])
+    yield from table(["", "median round", "lowest – highest", "goal", "met"], verdicts)
     machine = result.machine
     rounds = max(len(values) for values in result.samples.values())
     yield (f"<small>{result.date}, engineroom {result.version} ({machine['commit']}), size {result.size:,}, "
