@@ -37,7 +37,9 @@ def wait_until(condition: Callable[[], Any], timeout: float = 15.0) -> Any:
 
 
 def _threads() -> set[threading.Thread]:
-    return set(threading.enumerate())
+    """Threads but for those that pyzmq and tqdm keep, one per process."""
+    kept = ("GarbageCollectorThread", "TMonitor")
+    return {thread for thread in threading.enumerate() if type(thread).__name__ not in kept}
 
 
 def _assert_nothing_left(folder: Path, sockets: list[Path], threads: set[threading.Thread]) -> None:
@@ -59,8 +61,8 @@ def _sockets_of(cluster: er.Cluster) -> list[Path]:
 def _surroundings() -> Iterator[None]:
     """Engines can import the test modules; no progress bars."""
     before = {name: os.environ.get(name) for name in ("PYTHONPATH", "IPP_NONINTERACTIVE")}
-    here = Path(__file__).parent / "integration"
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(here), before["PYTHONPATH"]]))
+    here = Path(__file__).parent
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(here), str(here / "integration"), before["PYTHONPATH"]]))
     os.environ["IPP_NONINTERACTIVE"] = "1"
     yield
     for name, value in before.items():

@@ -224,9 +224,21 @@ class DirectView(View):
     ) -> Any:
         """Call `f` on each item: the sequences are split evenly, one task per engine."""
         callable_or_complain(f)
-        return self._parted(f, on_engine.map_parts, sequences, dist, block, return_exceptions=return_exceptions)
+        return self._parted(
+            f, on_engine.map_parts, sequences, dist, block, label=label, return_exceptions=return_exceptions
+        )
 
-    def _parted(self, f: Any, how: Any, sequences: Sequence[Any], dist: str, block: bool | None, **kwargs: Any) -> Any:
+    def _parted(
+        self,
+        f: Any,
+        how: Any,
+        sequences: Sequence[Any],
+        dist: str,
+        block: bool | None,
+        *,
+        label: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Call `how(f, *parts)` on each engine with its parts of the sequences."""
         if not sequences:
             raise TypeError("map needs at least one sequence")
@@ -240,9 +252,12 @@ class DirectView(View):
         engines = engines[: max(1, shortest)]
         split = [parts(column, len(engines), dist) for column in columns]
         result = self._map_result(len(engines), getattr(f, "__name__", "map"), dist, **kwargs)
-        self._submit(
-            how, [(engine, (f, *(column[i] for column in split)), {}) for i, engine in enumerate(engines)], result
-        )
+        options = self._task_options()
+        if label is not None:
+            result.label = label
+            options = TaskOptions(self.retries, None, label, options.metadata if options is not None else None)
+        calls = [(engine, (f, *(column[i] for column in split)), {}) for i, engine in enumerate(engines)]
+        self._submit(how, calls, result, options=options)
         return result.get() if self._blocks(block) else result
 
     # ------------------------------------------------------------------------------------------ imports
