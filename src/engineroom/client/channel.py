@@ -327,9 +327,8 @@ class Channel:
         """Send what has gathered, once we are welcome."""
         if not self._welcome.is_set() or self.failure is not None:
             return
-        while self._orders:
-            self._send(self._orders.popleft())
-        outgoing = self._outgoing
+        # Counted first, sent last: a question never overtakes the tasks that were submitted before it.
+        orders, outgoing = len(self._orders), self._outgoing
         while outgoing:
             batch = []
             size = 0
@@ -339,6 +338,8 @@ class Channel:
                     size += wire.size(b"", task[2])
                 batch.append(task)
             self._submit(batch)
+        for _ in range(orders):
+            self._send(self._orders.popleft())
 
     def _submit(self, batch: list[Outgoing], *, resent: bool = False) -> None:
         number = next(self._numbers)

@@ -301,8 +301,10 @@ class Client:
 
         Their results raise TaskAborted. What is running goes on.
         """
-        tasks = None if jobs is None else self._ids_of(jobs)
         engines = None if targets is None else self._resolve(targets)
+        tasks = None if jobs is None else self._ids_of(jobs)
+        if tasks is None and engines is None:  # by name: what is submitted after this call is not meant
+            tasks = [id for id in self.outstanding if id.startswith(self._channel.session)]
         future = self._channel.request(Abort(tasks, engines))
         if block or (block is None and self.block):
             future.result()

@@ -40,6 +40,8 @@ Outcome = TaskDone | Exception
 
 _NONE_YET: Mapping[TaskId, Outcome] = MappingProxyType({})
 
+#: `cancel` waits this long for engines to give tasks back.
+CANCEL_SECONDS = 1.0
 #: Pickles up to this size are kept beside their value.
 SMALL = 4096
 
@@ -323,6 +325,8 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         """Abort what has not started. True: everything was aborted."""
         if not self.done():
             self._client.abort(self, block=True)
+            if self._live is None:  # an engine may have to give it back first
+                self.wait(CANCEL_SECONDS)
         return self.cancelled()
 
     def wait_for_send(self, timeout: float | None = -1) -> None:
