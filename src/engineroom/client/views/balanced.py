@@ -66,7 +66,9 @@ class LoadBalancedView(View):
         )
         self.history.append(id)
         channel.submit_one(
-            (TaskSpec(id, pickled.digest, payload, now, _ANY, (), self._task_options()), pickled, frames), result
+            (TaskSpec(id, pickled.digest, payload, now, _ANY, (), self._task_options()), pickled, frames),
+            result,
+            not block,
         )
         return result.get() if block else result
 
