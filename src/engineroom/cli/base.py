@@ -6,6 +6,7 @@ import difflib
 import inspect
 import logging
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from traitlets import Bool, TraitError, Unicode
-from traitlets.config import Application, ConfigFileNotFound
-from traitlets.config.loader import ArgumentError, ConfigError as ConfigLoaderError, ConfigLoaderError as LoaderError
+from traitlets.config import Application, Config
+from traitlets.config.loader import ArgumentError, ConfigFileNotFound
+from traitlets.config.loader import ConfigError as ConfigLoaderError
+from traitlets.config.loader import ConfigLoaderError as LoaderError
 
 from .._version import __version__
 from ..config import make_profile_dir, profile_dir
@@ -52,8 +55,8 @@ class EngineroomApp(Application):
     """Base of the tools."""
 
     version = __version__
-    aliases: ClassVar[dict[str, Any]] = {**BASE_ALIASES}
-    flags: ClassVar[dict[str, Any]] = {**BASE_FLAGS}
+    aliases: Any = {**BASE_ALIASES}
+    flags: Any = {**BASE_FLAGS}
     #: how it is called: "ipcluster start [options] [-- …]"
     usage: ClassVar[str] = ""
     #: how many arguments beside options it takes: (at least, at most), and their name in messages
@@ -83,7 +86,7 @@ class EngineroomApp(Application):
         self.parse_command_line(argv)
         if self.subapp is not None:
             return
-        given = self.config.copy()
+        given = Config(self.config.copy())
         if self.use_config:
             for name in self.config_names:
                 try:
@@ -92,12 +95,15 @@ class EngineroomApp(Application):
                     continue
             self.update_config(given)  # the command line wins
 
+    def initialize_subcommand(self, subc: str, argv: Any = None) -> None:
+        _initialize_subcommand(self, subc, argv)
+
     def parse_command_line(self, argv: Any = None) -> None:
         words = list(sys.argv[1:] if argv is None else argv)
         if words[:1] == ["help"] and self.subcommands:
             words = [*words[1:], "--help"]
         if self.subcommands and words and words[0] in self.subcommands:
-            super().parse_command_line(words)
+            _parse(self, words)
             return
         if "--" in words:
             words, self.passed_on = words[: words.index("--")], words[words.index("--") + 1 :]
@@ -106,8 +112,7 @@ class EngineroomApp(Application):
         if self.subcommands and words and not words[0].startswith("-"):
             raise UsageError(_unknown("command", words[0], list(self.subcommands)))
         if not self.subcommands or words:
-            # the decorated method would log trait errors and exit; ours become one line, in `run`
-            inspect.unwrap(Application.parse_command_line)(self, self._spelled_out(words))
+            _parse(self, self._spelled_out(words))
         few, many, what = self.positional
         if len(self.extra_args) > many:
             raise UsageError(f"unexpected {what}: {' '.join(self.extra_args[many:])!r}")
@@ -196,11 +201,14 @@ class EngineroomApp(Application):
             if hasattr(cls, "class_own_traits")
             for name, trait in cls.class_own_traits(config=True).items()
         }
-        own, general = [], []
+        own: list[tuple[str, str]] = []
+        general: list[tuple[str, str]] = []
         for key, target in self.aliases.items():
             trait = traits.get(target)
             text = "" if trait is None else trait.help.strip()
-            metavar = "N" if trait is not None and type(trait).__name__ == "Integer" else _METAVARS.get(key, key.upper())
+            metavar = (
+                "N" if trait is not None and type(trait).__name__ == "Integer" else _METAVARS.get(key, key.upper())
+            )
             if trait is not None and trait.default_value not in ("", None, -1) and "efault" not in text:
                 text += f" Default: {trait.default_value}."
             if key == "log-level":
@@ -224,9 +232,14 @@ class EngineroomApp(Application):
             return make_profile_dir(self.folder)
         except OSError as error:
             raise ConfigError(
-                f"cannot write in the profile's folder {self.folder}: {error.strerror}. Choose another with --profile-dir="
+                f"cannot write in the profile's folder {self.folder}: {error.strerror}. "
+                "Choose another with --profile-dir="
             ) from None
 
+
+#: Application's own, without their decorator, which would log errors and exit: ours become one line, in `run`.
+_parse = inspect.unwrap(Application.parse_command_line)
+_initialize_subcommand = inspect.unwrap(Application.initialize_subcommand)
 
 _METAVARS = {
     "profile": "NAME",
@@ -265,17 +278,17 @@ def _unknown(what: str, name: str, known: list[str], dashes: str = "") -> str:
     return f"there is no {what} {dashes}{name}.{hint}" + (" `--help` shows them all." if dashes and not close else "")
 
 
-def log_to_stderr(level: int | str) -> None:
+def log_to_stderr(level: Any) -> None:
     """Log lines with a time, as daemons do."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr, force=True)
 
 
 def run(app: type[Application], argv: list[str] | None = None) -> int:
     """Run a tool; errors we expect are one line and an exit code, not a traceback."""
-    name = app.name
+    name = str(app.name)
     try:
         app.clear_instance()
-        tool = app.instance()
+        tool: Any = app.instance()
         tool.initialize(argv)
         while tool.subapp is not None:
             tool = tool.subapp
@@ -287,7 +300,7 @@ def run(app: type[Application], argv: list[str] | None = None) -> int:
     except UsageError as error:
         return _complain(name, error, BAD_USAGE)
     except (TraitError, ArgumentError, LoaderError, ConfigLoaderError) as error:
-        return _complain(name, error, BAD_USAGE)
+        return _complain(name, _named_as_option(str(error), tool), BAD_USAGE)
     except EngineroomError as error:
         return _complain(name, error, FAILED)
     except (RuntimeError, TimeoutError) as error:
@@ -301,6 +314,19 @@ def run(app: type[Application], argv: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _complain(name: str, error: BaseException, code: int) -> int:
+def _named_as_option(text: str, tool: Any) -> str:
+    """What traitlets says of a bad value, in terms of the option that was given."""
+    found = re.fullmatch(r"The '(\w+)' trait of an? (\w+) instance expected (.*), not the \w+ (.*)\.", text)
+    if found is None:
+        return text
+    trait, _, expected, got = found.groups()
+    while tool.subapp is not None:
+        tool = tool.subapp
+    names = [name for name, target in tool.aliases.items() if target.rpartition(".")[2] == trait]
+    option = f"{'-' if len(names[0]) == 1 else '--'}{names[0]}" if names else f"{found[2]}.{trait}"
+    return f"{option} expects {expected.replace(repr('') + ', ', '')}, not {got}"
+
+
+def _complain(name: str, error: object, code: int) -> int:
     print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
     return code

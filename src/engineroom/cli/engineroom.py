@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, ClassVar
+from typing import Any
 
 from .base import EngineroomApp, run
 from .tasks import Show, Tasks
@@ -19,7 +19,7 @@ class Engineroom(EngineroomApp):
     name = "engineroom"
     description = __doc__
     usage = "engineroom COMMAND [options]"
-    subcommands: ClassVar[dict[str, Any]] = {
+    subcommands: Any = {
         "tasks": (Tasks, "a table of tasks, by query, state or label; also when no cluster is running"),
         "show": (Show, "everything about one task"),
         "top": (Top, "what the engines are doing, live"),

@@ -52,7 +52,9 @@ class Cluster(Configurable):
     controller_ip = Unicode(
         "", help="Address to listen on for other hosts ('*': all), encrypted. Default: this host only."
     ).tag(config=True)
-    controller_location = Unicode("", help="Name or address by which other hosts reach the controller.").tag(config=True)
+    controller_location = Unicode("", help="Name or address by which other hosts reach the controller.").tag(
+        config=True
+    )
     controller_args = ListTrait(Unicode(), help="More arguments for ipcontroller.").tag(config=True)
     engine_args = ListTrait(Unicode(), help="More arguments for ipengine.").tag(config=True)
     engine_timeout = Float(60.0, help="Seconds to wait for the engines.").tag(config=True)
@@ -200,8 +202,8 @@ def _is_other_host(info: ConnectionInfo) -> bool:
 class ClusterApp(EngineroomApp):
     """Base of the commands."""
 
-    aliases: ClassVar[dict[str, Any]] = {**_WHICH}
-    flags: ClassVar[dict[str, Any]] = {**_COMMON_FLAGS}
+    aliases: Any = {**_WHICH}
+    flags: Any = {**_COMMON_FLAGS}
     config_names: ClassVar[tuple[str, ...]] = ("ipcluster_config",)
     exit_code = 0
 
@@ -240,8 +242,8 @@ ipcluster start -n 4 --profile=night      # with its own settings, connection fi
 ipcluster start -n 0 --ip='*'             # no engines here; other hosts may connect, encrypted
 ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
 """
-    classes: ClassVar[list[Any]] = [Cluster]
-    aliases: ClassVar[dict[str, Any]] = {
+    classes: Any = [Cluster]
+    aliases: Any = {
         "n": "Cluster.n",
         "engines": "Cluster.engines",
         "ip": "Cluster.controller_ip",
@@ -249,7 +251,7 @@ ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
         "timeout": "Cluster.engine_timeout",
         **_WHICH,
     }
-    flags: ClassVar[dict[str, Any]] = {
+    flags: Any = {
         "daemonize": (
             {"IPClusterStart": {"daemonize": True}},
             "return when the engines are ready; the cluster goes on without the terminal",
@@ -380,8 +382,8 @@ class Supervisor:
                     return self._ended(say)
                 new = cluster.controller
                 say(
-                    f"The controller (pid {controller.pid}) was killed, and is started again (pid {new.pid if new else '?'}): "
-                    "engines and clients reconnect."
+                    f"The controller (pid {controller.pid}) was killed, and is started again "
+                    f"(pid {new.pid if new else '?'}): engines and clients reconnect."
                 )
                 continue
             for set_id in cluster.update_from_file():
@@ -404,8 +406,11 @@ class Supervisor:
         if not self.known.connection_files[0].exists():
             say("The cluster was stopped.")
             return 0
-        words = [line for line in (self.cluster.controller.get_output() if self.cluster.controller else "").splitlines()]
-        say("The controller died again and again, and is not started any more. " + (f"Its log ends: {words[-1]}" if words else ""))
+        words = self.cluster.controller.get_output().splitlines() if self.cluster.controller else []
+        say(
+            "The controller died again and again, and is not started any more. "
+            + (f"Its log ends: {words[-1]}" if words else "")
+        )
         return FAILED
 
     def _look_after_engines(self, say: Say) -> None:
@@ -422,10 +427,6 @@ class Supervisor:
                 continue
             cluster.stop_engines_sync(set_id)
             say(f"The engines of set {set_id} have left (exit code {code}).")
-        if self._exit_codes:
-            self._exit_codes.clear()
-        if cluster.controller is not None and cluster.controller.running:
-            return
 
     # ------------------------------------------------------------------------------------------ the end
 
@@ -462,12 +463,11 @@ def _in_background(supervisor: Supervisor) -> int:
     if child == 0:
         os.close(receiving)
         try:
-            code = _daemon(supervisor, sending)
-        except BaseException:
-            code = FAILED
-        os._exit(code)
+            os._exit(_daemon(supervisor, sending))
+        finally:
+            os._exit(FAILED)
     os.close(sending)
-    code = None
+    code: int | None = None
     try:
         with os.fdopen(receiving) as lines:
             for line in lines:
@@ -535,7 +535,9 @@ def _database(info: ConnectionInfo) -> str:
 def _options(known: Known) -> str:
     """The options that name a cluster, for messages."""
     parts = known.client_arguments().replace("profile_dir=", "--profile-dir=").replace("cluster_id=", "--cluster-id=")
-    return "".join(f" {part}".replace("'", "").replace(" profile=", " --profile=") for part in parts.split(", ") if part)
+    return "".join(
+        f" {part}".replace("'", "").replace(" profile=", " --profile=") for part in parts.split(", ") if part
+    )
 
 
 def _left(known: Known) -> str:
@@ -544,7 +546,10 @@ def _left(known: Known) -> str:
     if not counts or not sum(counts):
         return ""
     held, waiting = counts
-    return f"{plural(held + waiting, 'task')} had not finished ({held:,} at engines, {waiting:,} waiting): recorded as aborted."
+    return (
+        f"{plural(held + waiting, 'task')} had not finished ({held:,} at engines, {waiting:,} waiting): "
+        "recorded as aborted."
+    )
 
 
 class IPClusterStop(ClusterApp):
@@ -562,7 +567,7 @@ ipcluster stop                        # the cluster of the default profile
 ipcluster stop --profile=night
 ipcluster stop --all                  # every cluster of every profile, on this host
 """
-    flags: ClassVar[dict[str, Any]] = {
+    flags: Any = {
         "all": ({"IPClusterStop": {"all": True}}, "stop every cluster of every profile (or of --profile=)"),
         **_COMMON_FLAGS,
     }
@@ -621,7 +626,7 @@ class IPClusterList(ClusterApp):
 ipcluster list
 ipcluster list -o json | jq '.[].controller.pid'
 """
-    aliases: ClassVar[dict[str, Any]] = {"o": "IPClusterList.output", **_WHICH}
+    aliases: Any = {"o": "IPClusterList.output", **_WHICH}
 
     output = Enum(["text", "json"], "text", help="text or json.").tag(config=True)
 
@@ -630,7 +635,8 @@ ipcluster list -o json | jq '.[].controller.pid'
         if self.output == "json":
             print(json.dumps([cluster.to_dict() for _, cluster in found if cluster is not None], indent=1))
             return
-        rows, styles = [], {}
+        rows: list[list[str]] = []
+        styles: dict[tuple[int, int], str] = {}
         for known, cluster in found:
             running = known.running
             engines = "?"
@@ -643,7 +649,9 @@ ipcluster list -o json | jq '.[].controller.pid'
             state = "yes" if running else "?" if known.is_elsewhere else "no (stale)"
             styles[len(rows), 2] = "green" if running else "yellow"
             rows.append([known.profile, known.cluster_id or "''", state, engines, launcher])
-        for line in table(["PROFILE", "CLUSTER ID", "RUNNING", "ENGINES", "LAUNCHER"], rows, right=["ENGINES"], styles=styles):
+        for line in table(
+            ["PROFILE", "CLUSTER ID", "RUNNING", "ENGINES", "LAUNCHER"], rows, right=["ENGINES"], styles=styles
+        ):
             print(line)
 
 
@@ -657,7 +665,7 @@ class IPClusterEngines(ClusterApp):
 ipcluster engines -n 2
 ipcluster engines -n 8 --profile=night
 """
-    aliases: ClassVar[dict[str, Any]] = {
+    aliases: Any = {
         "n": "IPClusterEngines.n",
         "engines": "IPClusterEngines.engines",
         "timeout": "IPClusterEngines.engine_timeout",
@@ -704,7 +712,7 @@ class IPClusterClean(ClusterApp):
 ipcluster clean                       # the default profile
 ipcluster clean --all                 # all profiles
 """
-    flags: ClassVar[dict[str, Any]] = {
+    flags: Any = {
         "all": ({"IPClusterClean": {"all": True}}, "clean every profile"),
         "force": (
             {"IPClusterClean": {"force": True}},
@@ -755,7 +763,7 @@ class IPCluster(EngineroomApp):
     name = "ipcluster"
     description = __doc__
     usage = "ipcluster COMMAND [options]"
-    subcommands: ClassVar[dict[str, Any]] = {
+    subcommands: Any = {
         "start": (IPClusterStart, "start a controller and engines"),
         "stop": (IPClusterStop, "stop a cluster"),
         "list": (IPClusterList, "list clusters"),

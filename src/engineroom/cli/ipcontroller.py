@@ -73,9 +73,9 @@ ipcontroller                          # for this host; tasks are recorded in <pr
 ipcontroller --ip='*'                 # for other hosts too, encrypted; copy the connection file there
 ipcontroller --nodb                   # keep no records
 """
-    classes: ClassVar[list[Any]] = [TaskScheduler, HubFactory, SQLiteDB]
+    classes: Any = [TaskScheduler, HubFactory, SQLiteDB]
     config_names: ClassVar[tuple[str, ...]] = ("ipcontroller_config",)
-    aliases: ClassVar[dict[str, Any]] = {
+    aliases: Any = {
         **BASE_ALIASES,
         "ip": "IPController.ip",
         "port": "IPController.port",
@@ -83,7 +83,7 @@ ipcontroller --nodb                   # keep no records
         "hwm": "TaskScheduler.hwm",
         "db-url": "IPController.db_url",
     }
-    flags: ClassVar[dict[str, Any]] = {
+    flags: Any = {
         **BASE_FLAGS,
         "sqlitedb": ({"IPController": {"db_class": "SQLiteDB"}}, "record tasks in SQLite (default)"),
         "dictdb": ({"IPController": {"db_class": "DictDB"}}, "record tasks in memory only"),
@@ -219,8 +219,8 @@ def _complain_if_running(path: Path) -> None:
             command = Path(f"/proc/{info.pid}/cmdline")
             if not command.exists() or b"controller" in command.read_bytes():
                 raise ConfigError(
-                    f"a controller is running already here (pid {info.pid}, {info.url}). Stop it with `ipcluster stop`, or "
-                    "start this one with another --cluster-id= or --profile=."
+                    f"a controller is running already here (pid {info.pid}, {info.url}). Stop it with "
+                    "`ipcluster stop`, or start this one with another --cluster-id= or --profile=."
                 )
 
 

@@ -24,16 +24,16 @@ class IPEngine(EngineroomApp):
     description = __doc__
     examples = """
 ipengine                              # one engine for the controller of the default profile
-ipengine --n=8 --file=ipcontroller-engine.json    # eight, for a controller elsewhere
+ipengine -n 8 --file=ipcontroller-engine.json    # eight, for a controller elsewhere
 """
     config_names: ClassVar[tuple[str, ...]] = ("ipengine_config",)
-    aliases: ClassVar[dict[str, Any]] = {
+    aliases: Any = {
         **BASE_ALIASES,
         "n": "IPEngine.n",
         "file": "IPEngine.url_file",
         "timeout": "IPEngine.timeout",
     }
-    flags: ClassVar[dict[str, Any]] = {
+    flags: Any = {
         **BASE_FLAGS,
         "no-restart": ({"IPEngine": {"restart": False}}, "do not start another engine for one that died"),
     }
@@ -49,7 +49,7 @@ ipengine --n=8 --file=ipcontroller-engine.json    # eight, for a controller else
     def start(self) -> None:
         log_to_stderr(self.log_level)
         if self.n < 1:
-            raise ConfigError(f"--n is a number of engines, 1 or more; got {self.n}")
+            raise ConfigError(f"-n is a number of engines, 1 or more; got {self.n}")
         # Imported while the controller starts.
         from ..engine.nanny import Nanny
 
@@ -58,8 +58,8 @@ ipengine --n=8 --file=ipcontroller-engine.json    # eight, for a controller else
         while not path.exists():
             if time.monotonic() >= deadline:
                 raise ConnectionFileError(
-                    f"there is no connection file {path}, after {self.timeout:g} s. Start a controller (`ipcluster start`), "
-                    "or name its file with --file="
+                    f"there is no connection file {path}, after {self.timeout:g} s. Start a controller "
+                    "(`ipcluster start`), or name its file with --file="
                 )
             time.sleep(0.005)
         settings = EngineSettings(restart=self.restart, connect_timeout=self.timeout, output_limit=self.output_limit)

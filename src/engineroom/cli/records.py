@@ -30,10 +30,8 @@ class RecordsApp(EngineroomApp):
     """Base of the commands that look at tasks."""
 
     name = "engineroom"
-    aliases: ClassVar[dict[str, Any]] = {
-        key: BASE_ALIASES[key] for key in ("profile", "profile-dir", "ipython-dir", "cluster-id")
-    }
-    flags: ClassVar[dict[str, Any]] = {
+    aliases: Any = {key: BASE_ALIASES[key] for key in ("profile", "profile-dir", "ipython-dir", "cluster-id")}
+    flags: Any = {
         "json": ({"RecordsApp": {"json": True}}, "print JSON, for programs"),
         "no-config": BASE_FLAGS["no-config"],
     }
@@ -68,7 +66,8 @@ class RecordsApp(EngineroomApp):
                 "/".join(url.split("/", 2)[:2]) + "/" + url.split("/", 2)[2].lstrip("/") if "://" in url else str(url)
             )
         options = self.config.SQLiteDB
-        return f"{_SQLITE}{Path(options.get('location', '') or self.folder, options.get('filename', 'tasks.db')).absolute()}"
+        path = Path(options.get("location", "") or self.folder, options.get("filename", "tasks.db"))
+        return f"{_SQLITE}{path.absolute()}"
 
 
 class Records:
@@ -219,7 +218,9 @@ def _with_times(value: Any, is_time: bool) -> Any:
     if isinstance(value, dict):
         if set(value) == {"$date"}:
             return _moment(str(value["$date"]))
-        return {key: _with_times(part, is_time and key.startswith("$") or key in TIMES) for key, part in value.items()}
+        return {
+            key: _with_times(part, (is_time and key.startswith("$")) or key in TIMES) for key, part in value.items()
+        }
     if isinstance(value, list):
         return [_with_times(part, is_time) for part in value]
     return _moment(value) if is_time and isinstance(value, str) else value

@@ -59,7 +59,7 @@ engineroom tasks "{'result_content.ename': {'\\$in': ['ValueError', 'KeyError']}
 engineroom tasks --keys=label,stdout,metadata.run --sort=-completed
 engineroom tasks --state=failed --json | jq -r '.[].msg_id'
 """
-    aliases: ClassVar[dict[str, Any]] = {
+    aliases: Any = {
         "state": "Tasks.state",
         "label": "Tasks.label",
         "limit": "Tasks.limit",
@@ -116,7 +116,8 @@ engineroom tasks --state=failed --json | jq -r '.[].msg_id'
 
 
 def _lines(found: list[TaskRecord], records: Records) -> Iterator[str]:
-    rows, styles = [], {}
+    rows: list[list[str]] = []
+    styles: dict[tuple[int, int], str] = {}
     shorten = _shortened([record["msg_id"] for record in found])
     for record in found:
         styles[len(rows), 1] = STYLES.get(record["state"], "dim")

@@ -112,7 +112,7 @@ def table(
 
 
 def duration(seconds: float | None) -> str:
-    """"85 µs", "3.2 ms", "1.50 s", "2 min 05 s", "3 h 20 min"."""
+    """ "85 µs", "3.2 ms", "1.50 s", "2 min 05 s", "3 h 20 min"."""
     if seconds is None:
         return ""
     if seconds < 0:
@@ -131,7 +131,7 @@ def duration(seconds: float | None) -> str:
 
 
 def when(moment: datetime | None, now: datetime | None = None) -> str:
-    """"12 s ago", "5 min ago", "14:03:07" (today), "Mon 14:03" (this week), "2026-01-31 14:03"; local time."""
+    """ "12 s ago", "5 min ago", "14:03:07" (today), "Mon 14:03" (this week), "2026-01-31 14:03"; local time."""
     if moment is None:
         return ""
     present = now or datetime.now(UTC)
@@ -155,7 +155,7 @@ def exact(moment: datetime | None) -> str:
 
 
 def plural(number: int, what: str) -> str:
-    """"1 engine", "3 engines"."""
+    """ "1 engine", "3 engines"."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 

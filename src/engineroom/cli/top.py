@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 from traitlets import Bool, Float
 
@@ -26,7 +26,7 @@ PATIENCE = 10.0
 
 
 class Top(RecordsApp):
-    """Watch a running cluster: per engine the tasks it holds, what it has completed and how fast; what waits; what failed.
+    """Watch a running cluster: what each engine holds, has completed and how fast; what waits; what failed.
 
     Held are the tasks an engine has been given: the one it runs, and those next in line. q or Ctrl-C ends it.
     Where the output is not a terminal, it is shown once.
@@ -41,8 +41,8 @@ engineroom top --once                                  # for scripts
 engineroom top --once --json | jq .unassigned
 engineroom top --json                                  # one line of JSON per interval
 """
-    aliases: ClassVar[dict[str, Any]] = {"interval": "Top.interval", **RecordsApp.aliases}
-    flags: ClassVar[dict[str, Any]] = {
+    aliases: Any = {"interval": "Top.interval", **RecordsApp.aliases}
+    flags: Any = {
         "once": ({"Top": {"once": True}}, "show it once, and end"),
         **RecordsApp.flags,
     }
