@@ -193,7 +193,7 @@ class Goodbye(Message):
 
 
 class Submit(Message):
-    """Run these. Answered by Accepted(number) once recorded."""
+    """Run these. Answered by Accepted once recorded."""
 
     number: int
     tasks: list[TaskSpec]
@@ -309,9 +309,9 @@ class Request(Message):
 
 
 class Accepted(Message):
-    """The tasks of Submit(number) are recorded: they will end with exactly one outcome."""
+    """The tasks of Submit(number), for each of these numbers, are recorded: each will end with exactly one outcome."""
 
-    number: int
+    numbers: list[int]
 
 
 class Rejected(Message):

@@ -436,7 +436,8 @@ class Channel:
             self._fail(ProtocolError(f"the controller at {self.info.url} refused us: {message.reason}"))
 
     def _on_accepted(self, message: Accepted, frames: Sequence[Any]) -> None:
-        self._unaccepted.pop(message.number, None)
+        for number in message.numbers:
+            self._unaccepted.pop(number, None)
 
     def _on_rejected(self, message: Rejected, frames: Sequence[Any]) -> None:
         batch = self._unaccepted.pop(message.number, [])

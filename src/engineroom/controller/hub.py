@@ -6,6 +6,7 @@ reads what it wrote.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -79,6 +80,7 @@ class Hub:
 
     def answer(self, peer: Peer, request: Request) -> None:
         """Answer a question, now or later."""
+        self._controller.record()  # what happened before the question is in the answer
         body, number = request.body, request.number
         kind = type(body)
         if kind in self._from_store:
@@ -119,6 +121,8 @@ class Hub:
         )
 
     def _in_thread(self, work: Callable[[], None]) -> None:
+        self._controller.record()
+
         def run() -> None:
             try:
                 self._controller.writer.flush()
@@ -153,9 +157,7 @@ class Hub:
         def fetch() -> None:
             for start in range(0, len(ids), PAGE):
                 page = list(ids[start : start + PAGE])
-                self._controller.post(
-                    lambda page=page, found=self._store.entries(page): self._send_found(peer, page, found)
-                )
+                self._controller.post(functools.partial(self._send_found, peer, page, self._store.entries(page)))
 
         self._in_thread(fetch)
 

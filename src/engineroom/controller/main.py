@@ -32,6 +32,7 @@ from ..messages import (
     EngineInfo,
     Engines,
     ErrorInfo,
+    Function,
     Functions,
     Goodbye,
     Hello,
@@ -106,10 +107,15 @@ class Controller:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._posted: deque[Callable[[], None]] = deque()
         self._outboxes: dict[ClientId, Outbox] = defaultdict(Outbox)
+        # for the writer: entries, the acknowledgements owed for them, functions
+        self._entries: list[Entry] = []
+        self._tokens: list[tuple[str, str, int]] = []
+        self._new_functions: list[Function] = []
         self._pidfds: dict[str, int] = {}
         self._next_engine = 0
         self._stopping_until: float | None = None
         self._next_sweep = 0.0
+        self._deadline: float | None = None
         self._performers: dict[type[actions.Action], Callable[[Any], None]] = {
             actions.RecordTasks: self._record,
             actions.SendTasks: self._send_tasks,
@@ -178,18 +184,16 @@ class Controller:
             self._posted.popleft()()
         if now >= self._next_sweep:
             self._sweep(now)
-        deadline = self.scheduler.next_deadline()
-        if deadline is not None and now >= deadline:
+        if self._deadline is not None and now >= self._deadline:
             self.decide(events.Ticked())
         self._flush()
+        self._deadline = self.scheduler.next_deadline()
 
     def _timeout(self) -> float:
-        deadlines = [self._next_sweep]
-        if (deadline := self.scheduler.next_deadline()) is not None:
-            deadlines.append(deadline)
+        until = self._next_sweep if self._deadline is None else min(self._next_sweep, self._deadline)
         if self._stopping_until is not None:
-            deadlines.append(self._stopping_until)
-        return max(0.0, min(deadlines) - time.time())
+            until = min(until, self._stopping_until)
+        return max(0.0, until - time.time())
 
     def _receive(self, address: bytes, parts: Sequence[Any], now: float) -> None:
         arrived = self.peers.receive(address, parts[0], now)
@@ -362,7 +366,7 @@ class Controller:
             )
             return
         if new:
-            self.writer.put((), functions=new)
+            self._new_functions += new
         if message.resent and self.store.keeps:
             self.hub.sort_out_resent(peer, message, frames)
             return
@@ -372,7 +376,7 @@ class Controller:
         """Queue the tasks of a Submit; it is acknowledged once they are recorded."""
         beside = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
         self.decide(events.TasksSubmitted(ClientId(peer.uuid), message.tasks, beside))
-        self.writer.put((), ("accepted", peer.uuid, message.number))
+        self._tokens.append(("accepted", peer.uuid, message.number))
 
     def _on_watch(self, peer: Peer, message: Watch, frames: Sequence[Any]) -> None:
         unknown = []
@@ -395,7 +399,7 @@ class Controller:
             done.engine = peer.engine
         beside = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
         self.decide(events.TasksFinished(peer.engine, message.tasks, beside))
-        self.writer.put((), ("stored", peer.uuid, message.number))
+        self._tokens.append(("stored", peer.uuid, message.number))
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
         self.decide(events.TasksReturned(peer.engine, message.tasks))
@@ -418,7 +422,7 @@ class Controller:
     # ------------------------------------------------------------------------------------------ performing
 
     def _record(self, action: actions.RecordTasks) -> None:
-        self.writer.put([Entry(task.spec, task.client, task.frames) for task in action.tasks])
+        self._entries += [Entry(task.spec, task.client, task.frames) for task in action.tasks]
 
     def _send_tasks(self, action: actions.SendTasks) -> None:
         peer = self.peers.engines.get(action.engine)
@@ -448,7 +452,7 @@ class Controller:
             self.peers.send(peer, Stop())
 
     def _end_tasks(self, action: actions.EndTasks) -> None:
-        now, entries, uuids = time.time(), [], self.peers.engines
+        now, entries, uuids = time.time(), self._entries, self.peers.engines
         client, outbox = None, None
         for ended in action.tasks:
             task, done = ended.task, ended.done
@@ -472,17 +476,22 @@ class Controller:
             for watcher in task.watchers or ():
                 other = self._outboxes[watcher]
                 other.results.append(_done_with_frames(ended, other.table) if ended.frames else done)
-        self.writer.put(entries)
 
     def _flush(self) -> None:
-        """Send what this turn has gathered."""
-        if not self._outboxes:
-            return
-        for client, outbox in self._outboxes.items():
-            peer = self.peers.by_uuid.get(client)
-            if peer is not None:
-                self.peers.send(peer, Results(outbox.results), outbox.table.frames)
-        self._outboxes.clear()
+        """Send what this turn has gathered, then have it recorded: who waits is served first."""
+        if self._outboxes:
+            for client, outbox in self._outboxes.items():
+                peer = self.peers.by_uuid.get(client)
+                if peer is not None:
+                    self.peers.send(peer, Results(outbox.results), outbox.table.frames)
+            self._outboxes.clear()
+        if self._tokens or self._entries or self._new_functions:
+            self.record()
+
+    def record(self) -> None:
+        """Hand what this turn has gathered to the writer."""
+        self.writer.put(self._entries, self._tokens, self._new_functions)
+        self._entries, self._tokens, self._new_functions = [], [], []
 
     def deliver(self, peer: Peer, done: TaskDone, frames: Sequence[Any]) -> None:
         """Put an outcome from the store into a client's outbox."""
@@ -497,17 +506,18 @@ class Controller:
     def _acknowledge(self, tokens: list[tuple[str, str, int]]) -> None:
         """Send the acknowledgements that a commit allows."""
         stored: dict[str, int] = {}
+        accepted: dict[str, list[int]] = defaultdict(list)
         for kind, uuid, number in tokens:
             if kind == "stored":
                 stored[uuid] = number  # the latest says it for all before
-                continue
+            else:
+                accepted[uuid].append(number)
+        messages: list[tuple[str, Message]] = [(uuid, Accepted(numbers)) for uuid, numbers in accepted.items()]
+        messages += [(uuid, Stored(number)) for uuid, number in stored.items()]
+        for uuid, message in messages:
             peer = self.peers.by_uuid.get(uuid)
             if peer is not None:
-                self.peers.send(peer, Accepted(number))
-        for uuid, number in stored.items():
-            peer = self.peers.by_uuid.get(uuid)
-            if peer is not None:
-                self.peers.send(peer, Stored(number))
+                self.peers.send(peer, message)
 
     # ------------------------------------------------------------------------------------------ begin and end
 
@@ -532,6 +542,7 @@ class Controller:
         return not (self.peers.role("nanny") or self.peers.role("engine")) or time.time() >= self._stopping_until
 
     def _shut(self) -> None:
+        self._flush()
         self.writer.close()
         while self._posted:
             self._posted.popleft()()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -23,9 +22,11 @@ from ..stores import TaskStore
 
 log = logging.getLogger(__name__)
 
-#: Nobody waits for an acknowledgement in earnest, so the writer lets a little gather: fewer commits, and a
-#: short task is written once instead of twice.
-GATHER_SECONDS = 0.002
+#: Nobody waits for an acknowledgement in earnest, so the writer lets a little gather: fewer commits, a short task
+#: is written once instead of twice, and the loop is disturbed less often.
+GATHER_SECONDS = 0.02
+#: … but not more than this: a batch is written while the next gathers.
+GATHER_MOST = 2000
 #: Between attempts while the store fails.
 RETRY_SECONDS = 0.5
 
@@ -43,22 +44,22 @@ class StoreWriter:
         self._functions: list[Function] = []
         self._tokens: list[Any] = []
         self._calls: list[tuple[Callable[[TaskStore], Any], Future[Any]]] = []
-        self._idle = True
+        self._idle = True  # waits for work …
+        self._gathering = False  # … or for more of it
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def put(self, entries: Sequence[Entry], token: Any = None, functions: Sequence[Function] = ()) -> None:
-        """Have these written; `token` comes back once they are. Never blocks."""
+    def put(self, entries: Sequence[Entry], tokens: Sequence[Any] = (), functions: Sequence[Function] = ()) -> None:
+        """Have these written; the tokens come back once they are. Never blocks."""
         with self._condition:
             pending = self._entries
             for entry in entries:
                 pending[entry.spec.id] = entry  # a later entry of a task says all that an earlier one did
-            if functions:
-                self._functions += functions
-            if token is not None:
-                self._tokens.append(token)
-            if self._idle:
+            self._functions += functions
+            self._tokens += tokens
+            if self._idle or (self._gathering and len(pending) > GATHER_MOST):
+                self._idle = self._gathering = False
                 self._condition.notify()
 
     def call(self, function: Callable[[TaskStore], Any]) -> Future[Any]:
@@ -93,10 +94,10 @@ class StoreWriter:
                     self._idle = True
                     self._condition.wait()
                 self._idle = False
-                hurry = bool(self._calls) or self._closing
-            if not hurry:
-                time.sleep(GATHER_SECONDS)
-            with self._condition:
+                if not (self._calls or self._closing or len(self._entries) > GATHER_MOST):
+                    self._gathering = True
+                    self._condition.wait(GATHER_SECONDS)
+                    self._gathering = False
                 entries, self._entries = self._entries, {}
                 functions, self._functions = self._functions, []
                 tokens, self._tokens = self._tokens, []
