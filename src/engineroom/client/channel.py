@@ -10,10 +10,12 @@ recognises what it has seen.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
 import platform
+import select
 import socket
 import sys
 import threading
@@ -64,7 +66,6 @@ from ..messages import (
 )
 from ..transport import ZmqLink
 from ..wire import frames as wire
-from .driver import Driver
 
 log = logging.getLogger(__name__)
 
@@ -127,10 +128,11 @@ class Channel:
         self._noticed = False
         self._last_heard = time.monotonic()
         self._next_ping = 0.0
+        self._closing = False
         self._welcome = threading.Event()
         self._pid = os.getpid()
-        self._linger = 0.0
-        self._driver = Driver(self._turn, self._is_idle, self._end, "engineroom-client")
+        self._asleep = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._link = ZmqLink(info.url, self.session.encode(), curve_serverkey=info.curve_serverkey)
         self._handlers: dict[type[Message], Callable[[Any, Sequence[Any]], None]] = {
             Welcome: self._on_welcome,
@@ -147,8 +149,8 @@ class Channel:
             Pong: self._on_pong,
             Goodbye: self._on_goodbye,
         }
-        self._hello()
-        self._driver.start()
+        self._thread = threading.Thread(target=self._run, name="engineroom-client", daemon=True)
+        self._thread.start()
         try:
             self._connect(timeout)
         except BaseException:
@@ -168,17 +170,17 @@ class Channel:
         for outgoing, waiter in tasks:
             self._waiting[outgoing[0].id] = waiter
             self._outgoing.append(outgoing)
-        if self._driver.needs_wake:
-            self._driver.wake()
+        if self._asleep:
+            self._wake()
 
-    def submit_one(self, outgoing: Outgoing, waiter: Waiter, wake: bool = True) -> None:
-        """The same for one task: the hot path. With `wake` False the caller waits at once, and drives."""
+    def submit_one(self, outgoing: Outgoing, waiter: Waiter) -> None:
+        """The same for one task: the hot path."""
         if self.failure is not None or self._pid != os.getpid():
             raise self._useless()
         self._waiting[outgoing[0].id] = waiter
         self._outgoing.append(outgoing)
-        if wake and self._driver.needs_wake:
-            self._driver.wake()
+        if self._asleep:
+            self._wake()
 
     def expect(self, ids: Sequence[TaskId], waiter: Waiter, *, watch: bool = True) -> None:
         """Have the outcomes of tasks that were submitted elsewhere given to a waiter."""
@@ -214,17 +216,19 @@ class Channel:
         """End the session. Tasks go on; their results stay in the database."""
         if self._pid != os.getpid():
             return
+        self._closing = True
         self._linger = linger
-        self._driver.stop()
-        self._driver.join()
-
-    def drive(self, done: Callable[[], bool], timeout: float | None) -> bool:
-        """Have the calling thread do the talking until `done()`; see Driver.drive."""
-        return self._pid == os.getpid() and self._driver.drive(done, timeout)
+        self._wake()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
 
     def _order(self, message: Message) -> None:
         self._orders.append(message)
-        self._driver.wake()
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.write(self._wake_write, b"w")
 
     def _useless(self) -> EngineroomError:
         if self._pid != os.getpid():
@@ -254,30 +258,35 @@ class Channel:
 
     # ------------------------------------------------------------------------------------------ the I/O thread
 
-    def _is_idle(self) -> bool:
-        return not (self._outgoing or self._orders)
-
-    def _end(self) -> None:
-        """The last words."""
+    def _run(self) -> None:
         try:
+            self._hello()
+            while not self._closing:
+                self._turn()
+            self._flush()
             if self.failure is None:
-                self._flush()
                 self._send(Goodbye())
+        except Exception as error:  # a bug here must not leave anybody waiting
+            log.exception("a bug in the client's I/O thread")
+            self._fail(ControllerLost(f"the client's I/O thread failed: {error!r}"))
         finally:
-            self._link.close(linger=self._linger if self.failure is None else 0.0)
-            self._fail(self.failure or ControllerLost("this client is closed"))
+            self._link.close(linger=getattr(self, "_linger", 0.0) if self.failure is None else 0.0)
+            if self.failure is None:
+                self._fail(ControllerLost("this client is closed"))
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            self._wake_write = -1
 
     def _turn(self) -> None:
-        try:
-            self._take_turn()
-        except Exception as error:  # a bug here must not leave anybody waiting
-            log.exception("a bug in the client's connection")
-            self._fail(ControllerLost(f"the client's connection failed: {error!r}"))
-
-    def _take_turn(self) -> None:
         arrived = self._link.receive()
-        if not arrived and self._is_idle():
-            self._driver.sleep(self._link.fileno(), self._next_ping)
+        if not arrived and not self._outgoing and not self._orders:
+            self._asleep = True
+            if not self._outgoing and not self._orders and not self._closing:
+                wait = max(0.0, self._next_ping - time.monotonic())
+                select.select([self._link.fileno(), self._wake_read], [], [], min(wait, PING_SECONDS))
+            self._asleep = False
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_read, 4096)
             arrived = self._link.receive()
         for parts in arrived:
             self._received += 1
@@ -391,7 +400,7 @@ class Channel:
         self._welcome.set()
         with self.changed:
             self.changed.notify_all()
-        self._driver.stop()
+        self._closing = True
 
     # ------------------------------------------------------------------------------------------ hearing
 
@@ -455,7 +464,9 @@ class Channel:
         with fulfilling:
             for done in message.tasks:
                 waiter = waiting.pop(done.id, None)
-                if waiter is not None and waiter._arrived(done, wire.pick(done, frames) if done.frames else (), now):
+                if waiter is not None and waiter._arrived(
+                    done, wire.pick(done, frames) if done.frames else (), now
+                ):
                     announce.append(waiter)
         for waiter in announce:
             waiter._announce()

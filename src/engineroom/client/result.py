@@ -232,7 +232,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             parts = self.split()
             done, pending = wait_futures(parts, timeout=limit, return_when=return_when)
             return done, pending
-        if self._state == PENDING and not self._client._channel.drive(self.done, limit):
+        if self._state == PENDING:
             with self._condition:
                 self._condition.wait_for(self.done, limit)
         if return_when is not None:

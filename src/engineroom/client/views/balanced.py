@@ -66,9 +66,7 @@ class LoadBalancedView(View):
         )
         self.history.append(id)
         channel.submit_one(
-            (TaskSpec(id, pickled.digest, payload, now, _ANY, (), self._task_options()), pickled, frames),
-            result,
-            not block,
+            (TaskSpec(id, pickled.digest, payload, now, _ANY, (), self._task_options()), pickled, frames), result
         )
         return result.get() if block else result
 
