@@ -22,6 +22,8 @@ from ..messages import Held, TaskDone, TaskOptions, TaskSpec
 from .clock import VirtualClock
 from .engine import FakeEngine
 
+#: By now the first engines have come, and submissions begin.
+SETTLED = 0.1
 #: An engine sends what it has done when it is idle, or this long after it last did.
 GATHER = 0.005
 #: How long a restarted controller waits for its engines.
@@ -177,12 +179,12 @@ class _Simulation:
 
     def run(self) -> Report:
         for _ in range(self.engines):
-            self._start_engine(EngineId(-1), self.rng.uniform(0, 0.1))
+            self._start_engine(EngineId(-1), self.rng.uniform(0, 0.9 * SETTLED))
         for index, first in enumerate(range(0, self.tasks, self.workload.burst)):
             count = min(self.workload.burst, self.tasks - first)
-            self.clock.later(index * self.workload.pause, lambda f=first, c=count: self._submit(f, c))  # type: ignore[misc]
+            self.clock.later(SETTLED + index * self.workload.pause, lambda f=first, c=count: self._submit(f, c))  # type: ignore[misc]
         for _ in range(self.chaos.restarts):
-            self.clock.later(self.rng.uniform(0.05, 3.0), self._restart)
+            self.clock.later(SETTLED + self.rng.uniform(0, 3.0), self._restart)
         while self.clock.step():
             assert self.clock() < FOR_EVER, f"{len(self.specs) - len(self.done)} tasks wait for ever"
         check(self.scheduler)
@@ -228,7 +230,7 @@ class _Simulation:
             report.errors[done.error.ename] += 1
         report.per_engine[done.engine] += 1
         report.attempts[done.attempt] += 1
-        report.makespan = self.clock()
+        report.makespan = self.clock() - SETTLED
 
     def _plan_tick(self) -> None:
         deadline = self.scheduler.next_deadline()

@@ -1,0 +1,105 @@
+"""The scheduler with thousands of pretended engines, in virtual time, in fair weather and foul."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from engineroom.config import SchedulerSettings
+from engineroom.testing import Chaos, Workload, simulate
+
+MIXED = Workload(duration=0.1, direct=0.15, targeted=0.15, failing=0.1, retries=3)
+
+
+def test_in_fair_weather_every_task_runs_once_and_the_work_is_shared():
+    report = simulate(1, engines=8, tasks=2000, workload=Workload(duration=0.05), check_every=10)
+    assert report.outcomes == {"ok": 2000}
+    assert report.begun == 2000
+    assert report.attempts == {1: 2000}
+    assert set(report.per_engine) == set(range(8))
+    ideal = 2000 * 0.05 / 8
+    assert report.makespan < 1.15 * ideal, "engines were idle while others had more than they could do"
+
+
+@pytest.mark.parametrize("hwm", [None, 1, 0], ids=["adaptive", "one", "unlimited"])
+def test_however_far_engines_prefetch_none_is_idle_for_long(hwm: int | None):
+    report = simulate(
+        2, engines=4, tasks=200, workload=Workload(duration=1.0, burst=200), settings=SchedulerSettings(hwm=hwm)
+    )
+    assert report.outcomes == {"ok": 200}
+    assert report.makespan < 1.25 * 200 * 1.0 / 4
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_in_foul_weather_every_task_ends_exactly_once(seed: int):
+    report = simulate(seed, engines=6, tasks=600, workload=MIXED, chaos=Chaos.wild(), check_every=5)
+    assert report.outcomes.total() == 600
+    assert report.faults["restarts"] == 2
+
+
+@pytest.mark.parametrize("hwm", [None, 1, 0])
+def test_every_kind_of_fault_fires_and_every_kind_of_outcome_is_seen(hwm: int | None):
+    report = simulate(
+        99,
+        engines=6,
+        tasks=1500,
+        workload=MIXED,
+        chaos=Chaos.wild(),
+        settings=SchedulerSettings(hwm=hwm),
+        check_every=10,
+    )
+    assert set(report.faults) == {"deaths", "cuts", "stops", "repeated", "aborts", "restarts"}
+    assert set(report.outcomes) == {"ok", "error", "aborted"}
+    assert {"EngineError", "TaskAborted", "ImpossibleDependency"} <= set(report.errors)
+    assert len(report.attempts) > 2
+
+
+def test_lost_messages_and_a_restart_cost_no_task():
+    report = simulate(
+        3,
+        engines=10,
+        tasks=1000,
+        workload=Workload(duration=0.05, burst=1000),
+        chaos=Chaos(cuts=1.0, repeated=0.5, restarts=1),
+        check_every=10,
+    )
+    assert report.faults["cuts"] > 20
+    assert report.outcomes == {"ok": 1000}, "nobody died, so nothing may fail"
+
+
+def test_the_same_seed_tells_the_same_story():
+    def story() -> object:
+        return simulate(5, engines=5, tasks=200, workload=MIXED, chaos=Chaos.wild(), check_every=100)
+
+    assert story() == story()
+
+
+def test_a_failure_says_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch):
+    def broken(scheduler: object) -> None:
+        raise AssertionError("something is wrong")
+
+    monkeypatch.setattr("engineroom.testing.simulation.check", broken)
+    with pytest.raises(AssertionError, match="something is wrong") as caught:
+        simulate(77, engines=2, tasks=10)
+    assert "simulate(77, engines=2, tasks=10" in caught.value.__notes__[0]
+
+
+@pytest.mark.slow
+def test_two_thousand_engines_of_which_hundreds_die():
+    started = time.perf_counter()
+    report = simulate(
+        11,
+        engines=2000,
+        tasks=20_000,
+        workload=Workload(duration=0.5, burst=2000, retries=3),
+        chaos=Chaos(deaths=0.05, cuts=0.02, repeated=0.02),
+        check_every=4000,
+    )
+    spent = time.perf_counter() - started
+    assert report.outcomes.total() == 20_000
+    assert report.faults["deaths"] > 200
+    print(
+        f"\n{report.faults['deaths']} of 2,000 engines died; {report.tasks} tasks in {report.makespan:.1f} virtual seconds;"
+        f" {spent:.1f} s of ours: {spent / report.tasks * 1e6:.0f} µs per task, simulation included"
+    )
