@@ -51,7 +51,7 @@ def test_every_kind_of_fault_fires_and_every_kind_of_outcome_is_seen(hwm: int | 
     )
     assert set(report.faults) == {"deaths", "cuts", "stops", "repeated", "aborts", "restarts"}
     assert set(report.outcomes) == {"ok", "error", "aborted"}
-    assert {"EngineError", "TaskAborted", "ImpossibleDependency"} <= set(report.errors)
+    assert {"EngineError", "TaskAborted"} <= set(report.errors)
     assert len(report.attempts) > 2
 
 
@@ -100,6 +100,6 @@ def test_two_thousand_engines_of_which_hundreds_die():
     assert report.outcomes.total() == 20_000
     assert report.faults["deaths"] > 200
     print(
-        f"\n{report.faults['deaths']} of 2,000 engines died; {report.tasks} tasks in {report.makespan:.1f} virtual seconds;"
+        f"\n{report.faults['deaths']} of 2,000 engines died; {report.tasks} tasks in {report.makespan:.1f} virtual s,"
         f" {spent:.1f} s of ours: {spent / report.tasks * 1e6:.0f} µs per task, simulation included"
     )

@@ -1,0 +1,42 @@
+"""The public face: what `import engineroom` gives, and what it does not drag in."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import engineroom
+import engineroom.testing
+
+#: public names that are plain values
+VALUES = {"ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "__version__", "version_info"}
+
+#: Nobody who talks to a cluster needs these at once.
+HEAVY = ("IPython", "numpy", "pandas", "traitlets", "tqdm", "sqlite3")
+
+
+@pytest.mark.parametrize("package", [engineroom, engineroom.testing], ids=["engineroom", "testing"])
+def test_all_names_what_there_is(package: object):
+    names = package.__all__
+    assert len(names) == len(set(names))
+    assert [name for name in names if not hasattr(package, name)] == []
+    public = {n for n, v in vars(package).items() if not n.startswith("_") and not inspect.ismodule(v)}
+    assert public <= set(names), "it can be imported from here, so say so in __all__, or import it elsewhere"
+
+
+@pytest.mark.parametrize("name", sorted(set(engineroom.__all__) - VALUES))
+def test_every_public_name_says_what_it_is(name: str):
+    thing = getattr(engineroom, name)
+    assert thing.__doc__, f"engineroom.{name} has no docstring"
+    for method, value in vars(thing).items() if inspect.isclass(thing) else ():
+        if not method.startswith("_") and inspect.isfunction(value) and value.__module__.startswith("engineroom"):
+            assert inspect.getdoc(getattr(thing, method)), f"engineroom.{name}.{method} has no docstring"
+
+
+def test_the_import_is_light():
+    code = f"import sys, engineroom; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert found == []
