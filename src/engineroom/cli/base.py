@@ -210,7 +210,8 @@ class EngineroomApp(Application):
                 "N" if trait is not None and type(trait).__name__ == "Integer" else _METAVARS.get(key, key.upper())
             )
             if trait is not None and trait.default_value not in ("", None, -1) and "efault" not in text:
-                text += f" Default: {trait.default_value}."
+                default = trait.default_value
+                text += f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."
             if key == "log-level":
                 text, metavar = "Which log lines are shown: DEBUG, INFO, WARN, ERROR.", "LEVEL"
             shown = f"-{key} {metavar}" if len(key) == 1 else f"--{key}={metavar}"
@@ -253,6 +254,7 @@ _METAVARS = {
     "interval": "SECONDS",
     "o": "FORMAT",
     "db-url": "URL",
+    "hwm": "N",
     "keys": "A,B",
     "sort": "KEY",
     "engines": "LAUNCHER",

@@ -329,7 +329,13 @@ class Supervisor:
         wanted = cluster._wanted()
         say(f"Starting a controller and {plural(wanted, 'engine')} for profile {self.known.profile} …")
         cluster.start_cluster_sync(wanted)
-        info = cluster.connection
+        try:
+            info = cluster.connection
+        except ConnectionFileError:
+            words = cluster.controller.get_output().splitlines() if cluster.controller is not None else []
+            raise EngineroomError(
+                f"the controller ended at once. It said: {words[-1] if words else 'nothing'}"
+            ) from None
         say(f"The controller is there (pid {info.pid}). Tasks are recorded in {_database(info)}.")
         if wanted:
             with cluster.connect_client_sync() as client:

@@ -71,7 +71,10 @@ class IPController(EngineroomApp):
     examples = """
 ipcontroller                          # for this host; tasks are recorded in <profile>/tasks.db
 ipcontroller --ip='*'                 # for other hosts too, encrypted; copy the connection file there
+ipcontroller --ip='*' --port=5000 --location=login1.example.org    # where a firewall lets that port pass
+ipcontroller --hwm=1                  # give an engine a task only when it is free
 ipcontroller --nodb                   # keep no records
+ipcontroller --reuse                  # after a crash: engines and clients that are still there reconnect
 """
     classes: Any = [TaskScheduler, HubFactory, SQLiteDB]
     config_names: ClassVar[tuple[str, ...]] = ("ipcontroller_config",)

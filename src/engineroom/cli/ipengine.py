@@ -25,6 +25,7 @@ class IPEngine(EngineroomApp):
     examples = """
 ipengine                              # one engine for the controller of the default profile
 ipengine -n 8 --file=ipcontroller-engine.json    # eight, for a controller elsewhere
+ipengine -n 4 --no-restart            # an engine that dies is not replaced
 """
     config_names: ClassVar[tuple[str, ...]] = ("ipengine_config",)
     aliases: Any = {

@@ -1,0 +1,54 @@
+"""docs/cli.md, made from the tools' own help: `python -m engineroom.cli.reference > docs/cli.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .engineroom import Engineroom
+from .ipcluster import IPCluster
+from .ipcontroller import IPController
+from .ipengine import IPEngine
+
+_ABOUT = {
+    IPCluster: "starts, stops and lists clusters.",
+    Engineroom: "looks at tasks and engines.",
+    IPController: "starts a controller by itself.",
+    IPEngine: "starts engines by themselves.",
+}
+
+
+def reference() -> str:
+    """The whole page."""
+    return "\n".join(_lines())
+
+
+def _lines() -> Iterator[str]:
+    yield "# The command line"
+    yield ""
+    yield "<!-- Made by `python -m engineroom.cli.reference > docs/cli.md`; a test compares. -->"
+    yield ""
+    yield "What `--help` says, of every command. All of them print their version alone with `--version`."
+    yield ""
+    for tool, about in _ABOUT.items():
+        yield f"- `{tool.name}` {about}"
+    yield ""
+    yield "Exit codes: 0 done, 1 it failed (one line says why), 2 the command line makes no sense, 10 it is running"
+    yield "already, 11 there is nothing to stop, 130 interrupted."
+    for tool in _ABOUT:
+        yield from _section(str(tool.name), tool, "##")
+        for name, (command, _) in tool().subcommands.items():
+            yield from _section(f"{tool.name} {name}", command, "###")
+
+
+def _section(title: str, app: Any, heading: str) -> Iterator[str]:
+    yield ""
+    yield f"{heading} {title}"
+    yield ""
+    yield "```text"
+    yield "\n".join(app().emit_help()).rstrip()
+    yield "```"
+
+
+if __name__ == "__main__":
+    print(reference())

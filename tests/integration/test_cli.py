@@ -1,0 +1,322 @@
+"""The commands, as a user runs them: real processes, a profile of their own, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import engineroom as er
+
+BIN = Path(sys.executable).parent
+SECONDS = 30.0
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Wait for a condition; returns its value."""
+    deadline = time.monotonic() + SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
+    return value
+
+
+class Shell:
+    """Runs commands with an IPYTHONDIR and a folder of sockets of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {**os.environ, "IPYTHONDIR": str(folder), "TMPDIR": str(folder)}
+        for name in ("COLUMNS", "IPP_PROFILE_DIR", "IPP_CLUSTER_ID"):
+            self.env.pop(name, None)
+
+    def __call__(self, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [BIN / command[0], *command[1:]], env=self.env, capture_output=True, text=True, timeout=SECONDS
+        )
+        assert done.returncode == code, (command, done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done
+
+    def json(self, *command: str) -> Any:
+        return json.loads(self(*command).stdout)
+
+    def client(self, profile: str = "default") -> er.Client:
+        return er.Client(profile_dir=self.folder / f"profile_{profile}")
+
+    def processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("IPYTHONDIR") == str(self.folder) and process.status() != "zombie":
+                    found.append(process)
+        return found
+
+    def left_files(self) -> list[Path]:
+        return [p for p in self.folder.rglob("*") if p.is_socket() or p.parent.name in ("security", "pid")]
+
+
+@pytest.fixture
+def shell() -> Iterator[Shell]:
+    """A shell; afterwards no process, socket, connection file or pid file may be there."""
+    folder = Path(tempfile.mkdtemp(prefix="er-cli-"))
+    shell = Shell(folder)
+    try:
+        yield shell
+        until(lambda: not shell.processes())
+        assert shell.left_files() == []
+    finally:
+        for process in shell.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        shutil.rmtree(folder)
+
+
+def fails(x: int) -> int:
+    raise ValueError(f"no good: {x}")
+
+
+def talks(x: int) -> int:
+    print("hello from", x)
+    return x
+
+
+def test_a_cluster_is_started_used_extended_and_stopped(shell: Shell) -> None:
+    started = shell("ipcluster", "start", "-n", "2", "--daemonize").stdout
+    assert "2 engines ready" in started
+    assert "engineroom.Client()" in started
+
+    header, row = shell("ipcluster", "list").stdout.splitlines()
+    assert header.split() == ["PROFILE", "CLUSTER", "ID", "RUNNING", "ENGINES", "LAUNCHER"]
+    assert row.split() == ["default", "''", "yes", "2", "local"]
+    (described,) = shell.json("ipcluster", "list", "-o", "json")
+    assert set(described) == {"cluster", "controller", "engines"}
+    assert er.Cluster.from_dict(described).controller.running  # type: ignore[union-attr]
+
+    again = shell("ipcluster", "start", "-n", "2", "--daemonize", code=10)
+    assert "running already" in again.stderr
+
+    with shell.client() as rc:
+        view = rc.load_balanced_view()
+        assert view.map_sync(talks, range(3)) == [0, 1, 2]
+        with view.temp_flags(label="fit-1"):
+            failed = view.apply(fails, 7)
+        failed.wait(SECONDS)
+
+    tasks = shell("engineroom", "tasks").stdout.splitlines()
+    assert tasks[0].split() == ["ID", "STATE", "TASK", "ENGINE", "SUBMITTED", "TOOK", "ERROR"]
+    assert len(tasks) == 5
+    assert "fit-1: " in tasks[1]
+    assert "ValueError: no good: 7" in tasks[1]
+    (record,) = shell.json("engineroom", "tasks", '{"state": "failed"}', "--json")
+    assert record["label"] == "fit-1"
+    assert record["result_content"]["ename"] == "ValueError"
+    assert shell.json("engineroom", "tasks", "{'label': 'fit-1', 'submitted': {'$gt': '-1h'}}", "--json") == [record]
+    assert shell.json("engineroom", "tasks", "--label=fit-*", "--state", "failed", "--json") == [record]
+    assert len(shell.json("engineroom", "tasks", "--limit", "2", "--sort", "-submitted", "--json")) == 2
+
+    short = tasks[1].split()[0]
+    shown = shell("engineroom", "show", short).stdout
+    assert record["msg_id"] in shown
+    assert "no good: 7" in shown
+    assert shell.json("engineroom", "show", record["msg_id"], "--json")["msg_id"] == record["msg_id"]
+
+    top = shell.json("engineroom", "top", "--once", "--json")
+    assert [engine["engine_id"] for engine in top["engines"]] == [0, 1]
+    assert top["completed"] == 4
+    assert top["unassigned"] == 0
+    assert [failure["label"] for failure in top["failures"]] == ["fit-1"]
+    assert "\x1b" not in shell("engineroom", "top").stdout
+
+    assert "the cluster has 3" in shell("ipcluster", "engines", "-n", "1").stdout
+    (described,) = shell.json("ipcluster", "list", "-o", "json")
+    assert sum(engines["n"] for engines in described["engines"].values()) == 3
+
+    assert "Stopped" in shell("ipcluster", "stop").stdout
+    assert shell.processes() == []
+    assert shell.json("ipcluster", "list", "-o", "json") == []
+    assert "not running" in shell("ipcluster", "stop", code=11).stderr
+    assert "No cluster is running" in shell("ipcluster", "stop", "--all").stdout
+
+    # the memory outlives the cluster
+    assert shell.json("engineroom", "tasks", "--state=failed", "--json") == [record]
+    assert "no cluster is running" in shell("engineroom", "tasks").stderr
+    assert "is not running" in shell("engineroom", "top", "--once", code=1).stderr
+
+
+def foreground(shell: Shell, *options: str) -> tuple[subprocess.Popen[str], list[str]]:
+    """`ipcluster start` in the foreground, ready; and what it said."""
+    process = subprocess.Popen(
+        [BIN / "ipcluster", "start", *options],
+        env={**shell.env, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said: list[str] = []
+    for line in process.stdout:
+        said.append(line)
+        if "Ctrl-C stops" in line:
+            return process, said
+    raise AssertionError(f"it ended: {said}")
+
+
+def nap() -> None:
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_a_cluster_in_the_foreground(shell: Shell, number: int) -> None:
+    process, _ = foreground(shell, "-n", "1", "--profile=night")
+    with shell.client("night") as rc:
+        rc.load_balanced_view().apply(nap)
+        until(lambda: rc.queue_status()[0]["tasks"] == 1)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0
+    assert "1 task had not finished" in said
+    assert "Stopped." in said
+    (record,) = shell.json("engineroom", "tasks", "--json", "--profile=night")
+    assert record["state"] == "aborted"
+
+
+def test_what_is_killed_is_started_again(shell: Shell) -> None:
+    shell("ipcluster", "start", "-n", "1", "--daemonize")
+
+    def pids() -> tuple[int, int]:
+        (described,) = shell.json("ipcluster", "list", "-o", "json")
+        return described["controller"]["pid"], *(nanny["pid"] for nanny in described["engines"].values())
+
+    controller, nanny = pids()
+    os.kill(controller, signal.SIGKILL)
+    until(lambda: pids()[0] != controller)
+    with shell.client() as rc:
+        rc.wait_for_engines(1, timeout=SECONDS)
+        assert rc.load_balanced_view().apply(talks, 1).get(SECONDS) == 1
+    os.kill(nanny, signal.SIGKILL)
+    until(lambda: pids()[1] != nanny)
+    with shell.client() as rc:
+        rc.wait_for_engines(1, timeout=SECONDS)
+        assert rc.load_balanced_view().apply(talks, 2).get(SECONDS) == 2
+    shell("ipcluster", "stop", "--all")
+
+
+def test_files_of_a_killed_cluster_are_told_and_cleaned(shell: Shell) -> None:
+    shell("ipcluster", "start", "-n", "1", "--daemonize")
+    assert "Nothing to clean. 1 cluster in use." in shell("ipcluster", "clean").stdout
+    until(lambda: [process.kill() for process in shell.processes()] == [])
+    assert "no (stale)" in shell("ipcluster", "list").stdout
+    assert shell.left_files() != []
+    assert "removed" in shell("ipcluster", "clean", "--all").stdout
+    assert shell.left_files() == []
+    assert shell("ipcluster", "list").stdout.splitlines()[1:] == []
+
+
+def test_a_killed_cluster_does_not_hinder_the_next(shell: Shell) -> None:
+    shell("ipcluster", "start", "-n", "1", "--daemonize")
+    until(lambda: [process.kill() for process in shell.processes()] == [])
+    shell("ipcluster", "start", "-n", "1", "--daemonize")
+    shell("ipcluster", "stop")
+    shell("ipcluster", "clean")  # the socket of the first
+
+
+def test_why_a_daemon_could_not_start(shell: Shell) -> None:
+    done = shell("ipcluster", "start", "-n", "1", "--daemonize", "--", "--hwm=x", code=1)
+    assert "--hwm expects an int, not 'x'" in done.stdout
+
+
+def test_two_controllers_cannot_share_a_database(shell: Shell) -> None:
+    shell("ipcluster", "start", "-n", "0", "--daemonize")
+    first = shell.client().connection.pid
+    assert f"pid {first}" in shell("ipcontroller", code=1).stderr
+    assert f"process {first}" in shell("ipcontroller", "--cluster-id=b", code=1).stderr
+    shell("ipcluster", "stop")
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        ("ipcontroller --hwm=x", 2, "--hwm expects an int, not 'x'"),
+        ("ipcontroller --port=x --ip=127.0.0.1", 2, "--port expects an int"),
+        ("ipcontroller --nodbb", 2, "Did you mean --nodb?"),
+        ("ipcontroller --ip=no.such.host.invalid", 1, "cannot listen on tcp://no.such.host.invalid"),
+        ("ipcontroller --profile-dir=/proc/none", 1, "cannot write in the profile's folder /proc/none"),
+        ("ipcontroller --profile=a/b", 1, "a profile's name"),
+        ("ipcontroller extra", 2, "unexpected argument"),
+        ("ipengine -n 0", 1, "1 or more"),
+        ("ipengine -n x", 2, "-n expects an int"),
+        ("ipengine --file=/none --timeout=0.1", 1, "there is no connection file /none"),
+        ("ipcluster strat", 2, "Did you mean start?"),
+        ("ipcluster start -n", 2, "-n needs a value"),
+        ("ipcluster start -n=-1", 1, "number of engines"),
+        ("ipcluster start --engines=teleport", 1, "the launchers there are"),
+        ("ipcluster list -o yaml", 2, "-o expects any of"),
+        ("ipcluster engines -n 1", 1, "is not running"),
+        ("engineroom tasks", 1, "no task database"),
+        ("engineroom tasks {", 1, "a query is JSON or a Python dict"),
+        ("engineroom tasks --state=lost", 2, "--state expects any of"),
+        ("engineroom show", 2, "MSG_ID"),
+        ("engineroom top", 1, "is not running"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(shell: Shell, command: str, code: int, words: str) -> None:
+    done = shell(*command.split(), code=code)
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("tool", ["ipcluster", "ipcontroller", "ipengine", "engineroom"])
+def test_version_is_the_version_alone(shell: Shell, tool: str) -> None:
+    assert shell(tool, "--version").stdout == f"{er.__version__}\n"
+    assert "Examples" in shell(tool, "--help").stdout
+    assert shell(tool, "--help-all").stdout.startswith("Usage: ")
+
+
+def test_without_a_command_there_is_help(shell: Shell) -> None:
+    for tool in ("ipcluster", "engineroom"):
+        assert shell(tool).stdout == shell(tool, "--help").stdout
+
+
+def test_top_in_a_terminal_redraws_and_ends_with_q(shell: Shell) -> None:
+    shell("ipcluster", "start", "-n", "1", "--daemonize")
+    ours, theirs = pty.openpty()
+    top = subprocess.Popen(
+        [BIN / "engineroom", "top", "--interval=0.05"],
+        env={**shell.env, "TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+
+    def frames() -> int:
+        nonlocal seen
+        while select.select([ours], [], [], 0)[0]:
+            seen += os.read(ours, 65536)
+        return seen.count(b"\x1b[H")
+
+    until(lambda: frames() >= 3)
+    assert b"\x1b[2J" not in seen, "clearing the screen flickers"
+    os.write(ours, b"q")
+    assert top.wait(SECONDS) == 0
+    until(lambda: frames() and b"\x1b[?1049l" in seen)
+    os.close(ours)
+    shell("ipcluster", "stop")
+
+
+def test_the_reference_is_what_the_commands_say(shell: Shell) -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "engineroom.cli.reference"], capture_output=True, text=True, env=shell.env, check=True
+    ).stdout
+    page = Path(__file__).parents[2] / "docs" / "cli.md"
+    assert page.read_text() == made, "run `python -m engineroom.cli.reference > docs/cli.md`"
