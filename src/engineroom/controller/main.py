@@ -10,10 +10,7 @@ unpickles anything.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import selectors
 import signal
 import socket
 import time
@@ -65,6 +62,7 @@ from ..wire.frames import FrameTable, pick
 from .hub import Hub
 from .library import Library
 from .peers import Peer, Peers
+from .processes import ProcessWatcher
 from .writer import StoreWriter
 
 log = logging.getLogger(__name__)
@@ -103,15 +101,13 @@ class Controller:
         self.hub = Hub(self)
         self._liveness = liveness or LivenessSettings()
         self._listener = listener
-        self._selector = selectors.DefaultSelector()
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._processes = ProcessWatcher(lambda uuid: self.post(lambda: self._process_ended(uuid)))
         self._posted: deque[Callable[[], None]] = deque()
         self._outboxes: dict[ClientId, Outbox] = defaultdict(Outbox)
         # for the writer: entries, the acknowledgements owed for them, functions
         self._entries: list[Entry] = []
         self._tokens: list[tuple[str, str, int]] = []
         self._new_functions: list[Function] = []
-        self._pidfds: dict[str, int] = {}
         self._next_engine = 0
         self._stopping_until: float | None = None
         self._next_sweep = 0.0
@@ -148,8 +144,6 @@ class Controller:
 
     def run(self) -> None:
         """Serve until stopped."""
-        self._selector.register(self._listener.fileno(), selectors.EVENT_READ)
-        self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._recover()
         try:
             while not self._finished():
@@ -164,19 +158,10 @@ class Controller:
     def post(self, function: Callable[[], None]) -> None:
         """Have the loop call a function. Safe from any thread."""
         self._posted.append(function)
-        with contextlib.suppress(BlockingIOError):  # the pipe is full: the loop will wake anyway
-            os.write(self._wake_write, b"w")
+        self._listener.wake()
 
     def _turn(self) -> None:
-        received = self._listener.receive()
-        if not received and not self._posted:
-            for ready, _ in self._selector.select(self._timeout()):
-                if ready.fd == self._wake_read:
-                    with contextlib.suppress(BlockingIOError):
-                        os.read(self._wake_read, 4096)
-                elif ready.data is not None:
-                    self._process_ended(ready.data)
-            received = self._listener.receive()
+        received = self._listener.receive(timeout=0.0 if self._posted else self._timeout())
         now = time.time()
         for address, parts in received:
             self._receive(address, parts, now)
@@ -222,7 +207,7 @@ class Controller:
         if peer is None:
             return
         if hello.host == socket.gethostname() and peer.role != "engine":
-            self._watch_process(peer.uuid, hello.pid)
+            self._processes.watch(peer.uuid, hello.pid)
         if peer.role == "engine":
             self._engine_hello(peer, hello)
         else:
@@ -252,7 +237,7 @@ class Controller:
 
     def _peer_left(self, peer: Peer, reason: str, *, clean: bool) -> None:
         self.peers.forget(peer)
-        self._forget_process(peer.uuid)
+        self._processes.forget(peer.uuid)
         match peer.role:
             case "engine":
                 self.unresponsive.pop(peer.uuid, None)
@@ -305,20 +290,6 @@ class Controller:
         if self.library.is_full:
             self.library.trim(task.spec.function for task in self.scheduler.tasks.values())
 
-    def _watch_process(self, uuid: str, pid: int) -> None:
-        """Have the kernel tell at once when a process of this host ends."""
-        self._forget_process(uuid)
-        with contextlib.suppress(OSError, AttributeError):  # no such process (another pid namespace), or not Linux
-            descriptor = os.pidfd_open(pid)
-            self._pidfds[uuid] = descriptor
-            self._selector.register(descriptor, selectors.EVENT_READ, uuid)
-
-    def _forget_process(self, uuid: str) -> None:
-        descriptor = self._pidfds.pop(uuid, None)
-        if descriptor is not None:
-            self._selector.unregister(descriptor)
-            os.close(descriptor)
-
     def _process_ended(self, uuid: str) -> None:
         for address, parts in self._listener.receive(1 << 20):  # its last words come first
             self._receive(address, parts, time.time())
@@ -326,8 +297,6 @@ class Controller:
         if peer is not None:
             log.info("%s %s: its process ended", peer.role, uuid)
             self._peer_left(peer, "its process ended", clean=False)
-        else:
-            self._forget_process(uuid)
 
     def engine_infos(self) -> list[EngineInfo]:
         """The engines there are."""
@@ -550,12 +519,8 @@ class Controller:
         for client in self.peers.role("client"):
             self.peers.send(client, Goodbye("the controller has stopped"))
         self.hub.close()
-        for uuid in list(self._pidfds):
-            self._forget_process(uuid)
-        self._selector.close()
+        self._processes.close()
         self._listener.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
         self.store.close()
 
     def signal_engines(self, number: int, engines: Sequence[EngineId]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import select
 import signal
 import socket
 import threading
@@ -28,6 +27,7 @@ from ..messages import (
     Goodbye,
     Held,
     Hello,
+    Message,
     NeedFunctions,
     Output,
     Ping,
@@ -45,7 +45,6 @@ from ..messages import (
     TaskSpec,
     Welcome,
 )
-from ..messages import Message
 from ..transport import ZmqLink
 from ..wire import frames as wire
 from ..wire import payload
@@ -121,14 +120,11 @@ class Engine:
         try:
             while not self._leaving:
                 with contextlib.suppress(KeyboardInterrupt):  # it came between two tasks: nothing to interrupt
+                    self._flush()
                     self._ping()
-                    self._receive()
+                    self._receive(wait=not self._queue)
                     if self._queue:
                         self._work()
-                    elif self._outbox:
-                        self._flush()  # sending may swallow the news of an arrival: look again before sleeping
-                    else:
-                        self._wait()
             self._leave()
         finally:
             self._link.close(linger=1.0)
@@ -169,16 +165,6 @@ class Engine:
                 self._receive()
                 pause = time.perf_counter() + GATHER_SECONDS
 
-    def _wait(self) -> None:
-        """Sleep until something arrives."""
-        wait = max(0.0, self._next_ping - time.monotonic())
-        self._is_waiting = True
-        try:
-            if not self._leaving:
-                select.select([self._link.fileno()], [], [], min(wait, PING_SECONDS))
-        finally:
-            self._is_waiting = False
-
     def _leave(self) -> None:
         """Give back what has not started, hand in what has ended, say goodbye."""
         self._flush()
@@ -189,8 +175,7 @@ class Engine:
             self._queue.clear()
         deadline = time.monotonic() + LEAVE_SECONDS
         while self._unstored and time.monotonic() < deadline:
-            select.select([self._link.fileno()], [], [], 0.05)
-            self._receive()
+            self._receive(wait=True)
         self._note.leaving = True
         self._send(Goodbye())
 
@@ -238,12 +223,18 @@ class Engine:
         self._sent += 1
         self._link.send([wire.encode(message), *buffers])
 
-    def _receive(self) -> None:
-        while arrived := self._link.receive():
-            for parts in arrived:
-                self._heard += 1
-                message = wire.decode_to_engine(parts[0])
-                self._handlers[type(message)](message, parts[1:])
+    def _receive(self, *, wait: bool = False) -> None:
+        """Handle what has arrived; with `wait`, something will have, unless it is time for a sign of life."""
+        until = 0.0
+        if wait:
+            until = max(0.001, min(self._next_ping - time.monotonic(), PING_SECONDS))
+        self._is_waiting = wait
+        arrived = self._link.receive(timeout=until)
+        self._is_waiting = False
+        for parts in arrived:
+            self._heard += 1
+            message = wire.decode_to_engine(parts[0])
+            self._handlers[type(message)](message, parts[1:])
 
     def _hello(self) -> None:
         running = [self._job] if self._job is not None else []
@@ -364,4 +355,5 @@ class Engine:
         if self._executor.is_running:
             raise Terminated
         if self._is_waiting:
+            self._is_waiting = False
             raise KeyboardInterrupt  # `run` goes on, and sees that we leave

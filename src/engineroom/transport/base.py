@@ -2,7 +2,8 @@
 
 A *listener* is the controller's end: it hears everybody. A *link* is everybody else's end: it knows only the
 controller. Both send and receive messages as lists of frames, the header first; order holds between two ends.
-Neither blocks: `fileno()` can be polled, and after it becomes readable `receive` is called until it gives nothing.
+Sending never blocks. Receiving blocks for as long as is asked; with timeout 0 not at all, for those who poll
+`fileno()`: after it becomes readable `receive` is called until it gives nothing, and again after every `send`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ class Listener(Protocol):
     def url(self) -> str:
         """Where links connect to."""
 
-    def fileno(self) -> int:
-        """A file descriptor that becomes readable when something may have arrived."""
+    def receive(self, limit: int = 64, timeout: float = 0.0) -> list[tuple[bytes, Frames]]:
+        """Up to `limit` messages that have arrived: (peer, frames). If there is none, waits for one, or for `wake`."""
 
-    def receive(self, limit: int = 64) -> list[tuple[bytes, Frames]]:
-        """Up to `limit` messages that have arrived: (peer, frames)."""
+    def wake(self) -> None:
+        """End a `receive` that waits. Safe from any thread and from a signal handler."""
 
     def send(self, peer: bytes, frames: Frames) -> bool:
         """Send to a peer. False: it is gone, or takes nothing at present; the message is dropped."""
@@ -40,8 +41,8 @@ class Link(Protocol):
     def fileno(self) -> int:
         """A file descriptor that becomes readable when something may have arrived."""
 
-    def receive(self, limit: int = 64) -> list[Frames]:
-        """Up to `limit` messages that have arrived."""
+    def receive(self, limit: int = 64, timeout: float = 0.0) -> list[Frames]:
+        """Up to `limit` messages that have arrived. If there is none, waits for one."""
 
     def send(self, frames: Frames) -> None:
         """Send to the controller, now or when it can be reached."""
