@@ -107,7 +107,7 @@ class Known:
     def controller(self) -> FoundProcess | None:
         """The controller, where it runs on this host."""
         info = self.connection
-        if info is None or info.location not in ("", socket.gethostname()):
+        if info is None or _is_other_host(info):
             return None
         found = FoundProcess(info.pid, "controller")
         return found if found.running else None

@@ -118,6 +118,9 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
         log_to_stderr(self.log_level)
         folder = self.make_folder()
         client_file = connection_file(folder, self.cluster_id, "client")
+        hwm = TaskScheduler(parent=self).hwm  # checked before anything is opened
+        scheduler = SchedulerSettings(hwm=None if hwm < 0 else hwm, death_limit=self.death_limit)
+        liveness = LivenessSettings(self.ping_interval, self.allowed_silence, self.recovery_grace)
         info, curve = self._identity(client_file)
         store = open_store(self._store_url(folder))
         try:
@@ -126,13 +129,7 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
             store.close()
             raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None
         info = msgspec.structs.replace(info, url=self._reachable(listener.url), database=store.url)
-        controller = Controller(
-            listener,
-            store,
-            info.key,
-            scheduler=SchedulerSettings(hwm=None if self._hwm < 0 else self._hwm, death_limit=self.death_limit),
-            liveness=LivenessSettings(self.ping_interval, self.allowed_silence, self.recovery_grace),
-        )
+        controller = Controller(listener, store, info.key, scheduler=scheduler, liveness=liveness)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: controller.stop())
         if self.lifeline:
@@ -152,10 +149,6 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
             for path in [*files, _secret_file(client_file)]:
                 path.unlink(missing_ok=True)
         log.info("stopped")
-
-    @property
-    def _hwm(self) -> int:
-        return TaskScheduler(parent=self).hwm
 
     def _identity(self, path: Path) -> tuple[ConnectionInfo, tuple[str, str] | None]:
         """Url and keys: fresh ones, or with --reuse those of an earlier life."""

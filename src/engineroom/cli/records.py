@@ -202,7 +202,7 @@ def parse_query(text: str) -> dict[str, Any]:
     """
     try:
         query = json.loads(text)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         try:
             query = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
