@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import threading
 from collections import deque
 from typing import Generic, TypeVar
@@ -21,7 +22,7 @@ class _Mailbox(Generic[T]):
     """A queue with a file descriptor that is readable while there may be something in it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may wake us while we hold it
         self._items: deque[T] = deque()
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
@@ -38,13 +39,20 @@ class _Mailbox(Generic[T]):
                 self._items.append(item)
                 os.eventfd_write(self._fd, 1)
 
-    def take(self, limit: int) -> list[T]:
+    def take(self, limit: int, timeout: float) -> list[T]:
+        if timeout > 0 and not self._items and self.is_open:
+            select.select([self._fd], [], [], timeout)
         with self._lock:
             taken = [self._items.popleft() for _ in range(min(limit, len(self._items)))]
             if not self._items and self.is_open:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._fd)
             return taken
+
+    def wake(self) -> None:
+        with self._lock:
+            if self.is_open:
+                os.eventfd_write(self._fd, 1)
 
     def close(self) -> None:
         with self._lock:
@@ -77,7 +85,7 @@ class MemoryNetwork:
         """Break the link of this name."""
         link = self.links[identity]
         link.is_cut = True
-        link.inbox.take(1 << 30)
+        link.receive(1 << 30)
 
     def mend(self, identity: bytes) -> None:
         """Make the link of this name whole; what it has sent meanwhile arrives."""
@@ -101,8 +109,11 @@ class MemoryListener:
     def fileno(self) -> int:
         return self.inbox.fileno()
 
-    def receive(self, limit: int = 64) -> list[tuple[bytes, Frames]]:
-        return self.inbox.take(limit)
+    def receive(self, limit: int = 64, timeout: float = 0.0) -> list[tuple[bytes, Frames]]:
+        return self.inbox.take(limit, timeout)
+
+    def wake(self) -> None:
+        self.inbox.wake()
 
     def send(self, peer: bytes, frames: Frames) -> bool:
         link = self._network.links.get(peer)
@@ -127,8 +138,8 @@ class MemoryLink:
     def fileno(self) -> int:
         return self.inbox.fileno()
 
-    def receive(self, limit: int = 64) -> list[Frames]:
-        return self.inbox.take(limit)
+    def receive(self, limit: int = 64, timeout: float = 0.0) -> list[Frames]:
+        return self.inbox.take(limit, timeout)
 
     def send(self, frames: Frames) -> None:
         if self.is_cut:
