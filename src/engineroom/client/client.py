@@ -16,6 +16,7 @@ from ..config import ConnectionInfo, connection_file, profile_dir, read_connecti
 from ..errors import (
     ConnectionFileError,
     EngineError,
+    EngineroomError,
     MessageTooLarge,
     PendingTask,
     QueryError,
@@ -106,7 +107,12 @@ class Client:
         self.profile = profile
         self.debug = debug
         self.block = False
-        self._channel = Channel(self.connection, timeout=timeout)
+        try:
+            self._channel = Channel(self.connection, timeout=timeout)
+        except (EngineroomError, TimeoutError):
+            raise
+        except Exception as error:  # the transport makes nothing of the url
+            raise ConnectionFileError(f"cannot connect to {self.connection.url!r}: {error}") from error
         self.session = Session(self._channel.session)
         self._views: list[DirectView | LoadBalancedView] = []
         self._foreign: list[TaskId] = []  # resubmitted or fetched tasks of this client

@@ -616,7 +616,7 @@ class _Joined(AsyncResult):
 def task_error(error: ErrorInfo, *, made_by_engine: bool) -> Exception:
     """The exception for a failed task."""
     info = {"engine_id": error.engine_id, "engine_uuid": error.engine_uuid, "method": error.method}
-    if error.ename == "TaskAborted":
+    if error.ename == "TaskAborted" and not made_by_engine:
         return TaskAborted(error.evalue)
     if error.ename == "EngineError" and not made_by_engine:
         return EngineError(error.evalue, error.traceback, info)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..ids import Digest, EngineId
 from ..messages import ErrorInfo, Function, TaskDone, TaskSpec
 from ..wire import functions, payload
-from .output import TaskStream
+from .output import TaskStream, sendable
 
 if TYPE_CHECKING:
     from .shell import Shell
@@ -197,7 +197,7 @@ class Executor:
             lines = traceback.format_exception(type(error), error, frame)
         except BaseException:
             lines = [f"{type(error).__name__}: {text}"]
-        return ErrorInfo(type(error).__name__, text, "".join(lines), self.engine, self.uuid, spec.kind)
+        return ErrorInfo(type(error).__name__, sendable(text), sendable("".join(lines)), self.engine, self.uuid, spec.kind)
 
 
 _OURS = {__file__, functions.__file__, payload.__file__}

@@ -7,6 +7,11 @@ import sys
 from typing import Any
 
 
+def sendable(text: str) -> str:
+    """Text that can be encoded: lone surrogates become "?"."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 class TaskStream(io.TextIOBase):
     """Takes the place of sys.stdout (or stderr) on an engine."""
 
@@ -59,7 +64,7 @@ class TaskStream(io.TextIOBase):
 
     def take(self) -> str:
         """All that the task printed; starts anew."""
-        text = "".join(self._parts)
+        text = sendable("".join(self._parts))
         if self._dropped:
             text += f"\n[... {_human(self._dropped)} more dropped: the limit is {_human(self._limit)} per task ...]\n"
         self._parts, self._kept, self._dropped, self._told = [], 0, 0, 0
@@ -68,7 +73,7 @@ class TaskStream(io.TextIOBase):
     def news(self) -> str:
         """What has been printed since this was last asked."""
         count = len(self._parts)
-        text = "".join(self._parts[self._told : count])
+        text = sendable("".join(self._parts[self._told : count]))
         self._told = count
         return text
 
