@@ -446,6 +446,28 @@ def test_an_engine_that_is_known_to_be_behind_is_relieved_at_once():
     assert run(core, joined(1)) == [("recall", 0, "d")]
 
 
+def test_as_many_engines_are_relieved_as_are_idle():
+    core = scheduler(hwm=3)
+    run(core, joined(0), joined(1), joined(2), submitted(*"abcdefghi"), (0.001, joined(3)), (0.001, joined(4)))
+    recalls = run(core, (0.01, Ticked()))
+    assert [(word, engine) for word, engine, *_ in recalls] == [("recall", 0), ("recall", 1)]
+
+
+def test_where_engines_are_many_nobody_looks_without_a_rest():
+    core = scheduler(hwm=1)
+    run(core, *(joined(n) for n in range(200)), (1.0, submitted("a", "b", engine=0)))
+    assert core.next_deadline() is None, "the second waits in the backlog: nobody is behind"
+    core = scheduler(hwm=2)
+    run(core, *(joined(n) for n in range(200)), (1.0, submitted("a", "b", engine=0)))
+    due = core.next_deadline()
+    assert due is not None
+    run(core, (due, Ticked()))
+    assert run(core, (due, submitted("c"))) == [("send", 1, "c")]
+    rest = core.next_deadline()
+    assert rest is not None
+    assert due < rest < due + 0.001
+
+
 def test_a_balanced_cluster_is_left_alone_however_long_its_tasks_take():
     core = scheduler(hwm=1)
     run(core, joined(0), joined(1), submitted("a"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from ..ids import EngineId, EngineUuid, NannyId, TaskId
 from ..messages import TaskDone
@@ -126,6 +126,10 @@ class LoadIndex:
             self._lowest = min(levels)
             members = levels[self._lowest]
         return next(iter(members.values()))
+
+    def idle(self) -> Collection[Engine]:
+        """The engines with nothing to do."""
+        return self._levels.get(0, {}).values()
 
     def __len__(self) -> int:
         return len(self._level_of)

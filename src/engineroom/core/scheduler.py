@@ -35,6 +35,8 @@ from .tasks import State, Task
 
 #: An engine that holds work and has been silent this long may have work taken back for an idle one.
 RECALL_AFTER = 0.01
+#: Seconds between two looks for such engines, for each engine beyond a hundred.
+LOOK_REST = 2e-6
 
 Targets = tuple[EngineId, ...]
 
@@ -54,6 +56,9 @@ class Scheduler:
         #: until when engines may claim recovered tasks
         self.recovery_deadline: float | None = None
         self._now = 0.0
+        #: when to look again whether an idle engine can relieve another; and not before
+        self._look_at: float | None = None
+        self._rest_until = 0.0
         self._ended: list[Ended] = []
         self._sends: dict[EngineId, list[Task]] = {}
         self._handlers: dict[type[Event], Callable[[Any], Iterable[Action] | None]] = {
@@ -83,20 +88,15 @@ class Scheduler:
         if self._ended:
             actions.append(EndTasks(self._ended))
             self._ended = []
-        if not self.ready:
+        if self.ready:
+            self._look_at = None
+        else:
             actions += self._balance()
         return actions
 
     def next_deadline(self) -> float | None:
         """When to send Ticked, unless something happens before; None: not needed."""
-        deadlines = [] if self.recovery_deadline is None else [self.recovery_deadline]
-        if self._idle_engine() is not None:
-            # Those already behind were looked at by the last `handle`; nothing would come of looking again.
-            deadlines += [
-                due
-                for e in self.engines.values()
-                if len(e.held) > 1 and not e.recalled and (due := e.last_heard + RECALL_AFTER) > self._now
-            ]
+        deadlines = [at for at in (self.recovery_deadline, self._look_at) if at is not None]
         return min(deadlines, default=None)
 
     def waiting(self) -> int:
@@ -457,30 +457,38 @@ class Scheduler:
 
     # ------------------------------------------------------------------------------------------ balance
 
-    def _idle_engine(self) -> Engine | None:
-        engine = self.index.least()
-        return engine if engine is not None and not engine.load else None
-
     def _balance(self) -> Iterable[Action]:
-        """While an engine is idle and nothing is queued, take unstarted tasks back from one that is behind."""
-        idle = self._idle_engine()
-        if idle is None:
+        """While engines are idle and nothing is queued, take unstarted tasks back from those that are behind."""
+        self._look_at = None
+        idle = {engine.id for engine in self.index.idle()}
+        if not idle:
             return
+        if self._now < self._rest_until:
+            self._look_at = self._rest_until
+            return
+        # A look takes a while where engines are many: spend a few percent of the time on it, no more.
+        self._rest_until = self._now + max(0, len(self.engines) - 100) * LOOK_REST
         behind: list[tuple[float, Engine]] = []
         for engine in self.engines.values():
             if len(engine.held) < 2 or engine.recalled:
                 continue
+            due = engine.last_heard + RECALL_AFTER
             wait = (len(engine.held) - 1) * (engine.mean or 0.0)
-            if self._now >= engine.last_heard + RECALL_AFTER:  # as `next_deadline` has it, to the last bit
+            if self._now >= due:
                 wait = max(wait, RECALL_AFTER, self._now - engine.last_heard)
+            elif self._look_at is None or due < self._look_at:
+                self._look_at = due
             if wait >= RECALL_AFTER / 2:
                 behind.append((wait, engine))
         behind.sort(key=lambda pair: pair[0], reverse=True)
+        helpers = len(idle)
         for _, engine in behind:
-            unstarted = [t.id for t in list(engine.held.values())[1:] if _may_run_on(t, idle)]
+            unstarted = [t.id for t in list(engine.held.values())[1:] if _may_run_on_one_of(t, idle)]
             if unstarted:
                 yield self._recall(engine, unstarted[len(unstarted) // 2 :])
-                return
+                helpers -= 1
+                if not helpers:
+                    return
 
     def _recall(self, engine: Engine, ids: list[TaskId]) -> RecallTasks:
         engine.recalled.update(ids)
@@ -492,6 +500,13 @@ def _may_run_on(task: Task, engine: Engine) -> bool:
     if task.is_direct:
         return task.spec.engine == engine.id
     return options is None or options.targets is None or engine.id in options.targets
+
+
+def _may_run_on_one_of(task: Task, engines: set[EngineId]) -> bool:
+    options = task.spec.options
+    if task.is_direct:
+        return False
+    return options is None or options.targets is None or not engines.isdisjoint(options.targets)
 
 
 def _attempt(task: Task, done: TaskDone, engine: Engine | None) -> Attempt:
