@@ -1,0 +1,143 @@
+"""Engines die, freeze, are interrupted and shut down; the cluster goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from conftest import wait_until
+
+import engineroom as er
+
+
+def kill_self(number):
+    os.kill(os.getpid(), number)
+    time.sleep(30)
+
+
+def segfault():
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def leave(code):
+    os._exit(code)
+
+
+def quit_politely():
+    import sys
+
+    sys.exit(3)
+
+
+@pytest.mark.parametrize(
+    ("death", "argument", "cause"),
+    [
+        (kill_self, signal.SIGKILL, "SIGKILL"),
+        (segfault, None, "SIGSEGV"),
+        (leave, 7, "code 7"),
+        (leave, 0, "code 0"),
+    ],
+    ids=["killed", "segfault", "exit7", "exit0"],
+)
+def test_an_engine_that_dies_fails_its_task_and_is_replaced(rc, death, argument, cause):
+    pid = rc[0].apply_sync(os.getpid)
+    result = rc[0].apply_async(death, *([] if argument is None else [argument]))
+    waiting = rc.load_balanced_view().map_async(abs, range(-20, 0))
+    with pytest.raises(er.EngineError, match=f"engine 0 .*{cause}"):
+        result.get(10)
+    assert waiting.get(10) == list(range(20, 0, -1))
+    rc.wait_for_engines(2, timeout=15)
+    assert rc.ids == [0, 1]
+    assert rc[0].apply_sync(os.getpid) != pid
+
+
+def test_sys_exit_in_a_task_is_an_error_of_the_task(rc):
+    pid = rc[0].apply_sync(os.getpid)
+    with pytest.raises(er.RemoteError) as caught:
+        rc[0].apply_sync(quit_politely)
+    assert caught.value.ename == "SystemExit"
+    assert rc[0].apply_sync(os.getpid) == pid
+
+
+def test_a_task_whose_engine_died_succeeds_when_retried(rc, tmp_path):
+    def once(ledger):
+        import os
+
+        with open(ledger, "a") as file:
+            file.write("x")
+        if os.path.getsize(ledger) == 1:
+            os._exit(1)
+        return "survived"
+
+    result = rc.load_balanced_view(retries=1).apply_async(once, str(tmp_path / "ledger"))
+    assert result.get(15) == "survived"
+    [record] = rc.db_query({"msg_id": result.msg_ids[0]}, keys=["attempts"])
+    assert len(record["attempts"]) == 2
+    assert "code 1" in record["attempts"][0]["cause"]
+    rc.wait_for_engines(2, timeout=15)
+
+
+def test_a_task_that_kills_every_engine_is_given_up(rc):
+    with pytest.raises(er.EngineError, match="on 3 engines"):
+        rc.load_balanced_view(retries=50).apply_async(leave, 1).get(30)
+    rc.wait_for_engines(2, timeout=15)
+
+
+def test_holding_the_gil_is_not_death(rc):
+    def hold_the_gil():
+        import ctypes
+
+        ctypes.PyDLL(None).usleep(900_000)
+        ctypes.PyDLL(None).usleep(900_000)
+        return "alive"
+
+    assert rc[0].apply_async(hold_the_gil).get(20) == "alive"
+    assert rc.ids == [0, 1]
+
+
+def test_an_interrupt_ends_a_running_task_and_nothing_else(rc):
+    pids = rc[:].apply_sync(os.getpid)
+    result = rc[:].apply_async(time.sleep, 30)
+    wait_until(lambda: all(result.started))
+    rc.send_signal("SIGINT", targets=0)
+    rc.send_signal(signal.SIGINT, targets=[1])
+    with pytest.raises(er.CompositeError, match="KeyboardInterrupt"):
+        result.get(10)
+    rc.send_signal("INT")  # idle engines have nothing to interrupt
+    assert rc[:].apply_sync(os.getpid) == pids
+    with pytest.raises(ValueError, match="NOSUCH"):
+        rc.send_signal("NOSUCH")
+
+
+def test_engines_shut_down_when_asked(fresh_cluster):
+    rc = fresh_cluster(n=3)
+    running = rc[0].apply_async(time.sleep, 0.2)
+    wait_until(lambda: running.started)
+    rc.shutdown(targets=[0, 2], block=True)
+    assert running.get(5) is None
+    assert rc.ids == [1]
+    assert rc.load_balanced_view().map_sync(abs, [-1, -2]) == [1, 2]
+    with pytest.raises(NotImplementedError):
+        rc.shutdown(restart=True)
+    rc.shutdown(hub=True)
+    wait_until(lambda: not rc.cluster.controller.running)
+
+
+@pytest.mark.slow
+def test_a_stopped_engine_is_lost_and_welcome_again(fresh_cluster):
+    arguments = ["--IPController.allowed_silence=2", "--IPController.ping_interval=0.3"]
+    rc = fresh_cluster(n=2, controller_args=arguments)
+    pid = rc[0].apply_sync(os.getpid)
+    result = rc[0].apply_async(time.sleep, 1)
+    wait_until(lambda: result.started)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(er.EngineError, match="stopped"):
+            result.get(15)
+        assert rc.load_balanced_view().map_sync(abs, [-1, -2]) == [1, 2]
+    finally:
+        os.kill(pid, signal.SIGCONT)

@@ -1,0 +1,145 @@
+"""The memory: results of others, records, running again, forgetting."""
+
+from __future__ import annotations
+
+import datetime
+import time
+
+import pytest
+from conftest import wait_until
+
+import engineroom as er
+
+
+@pytest.fixture
+def other(any_rc):
+    """A second client of the same cluster."""
+    with er.Client(any_rc.connection) as client:
+        yield client
+
+
+def test_another_client_gets_results_finished_or_pending(any_rc, other, tmp_path):
+    done = any_rc[0].apply_async(abs, -7)
+    done.get(10)
+    pending = any_rc[0].apply_async(time.sleep, 0.3)
+    found = other.get_result(done.msg_ids[0])
+    assert isinstance(found, er.AsyncHubResult)
+    assert found.get(10) == 7
+    assert found.engine_id == 0
+    assert other.get_result(pending.msg_ids).get(10) == [None]
+    assert other.get_result([*done.msg_ids, *pending.msg_ids]).get(10) == [7, None]
+    with pytest.raises(er.UnknownTask, match="no such task"):
+        other.get_result("nothing").get(10)
+    with pytest.raises(KeyError):
+        other.get_result("nothing").get(10)
+
+
+def test_results_by_index(any_rc):
+    view = any_rc[0]
+    results = [view.apply_async(abs, -x) for x in range(3)]
+    assert any_rc.get_result(-1).get(10) == 2
+    assert any_rc.get_result([-3, -2]).get(10) == [0, 1]
+    assert any_rc.get_result(results[1]).get(10) == 1
+    assert any_rc.results[results[2].msg_ids[0]] == 2
+    with pytest.raises(IndexError):
+        any_rc.get_result(9999)
+
+
+def test_result_status(any_rc):
+    done = any_rc[0].apply_async(abs, -7)
+    done.get(10)
+    pending = any_rc[0].apply_async(time.sleep, 0.3)
+    ids = [*done.msg_ids, *pending.msg_ids]
+    assert any_rc.result_status(ids) == {"completed": done.msg_ids, "pending": pending.msg_ids}
+    assert any_rc.result_status(done, status_only=False)[done.msg_ids[0]] == 7
+    with pytest.raises(er.UnknownTask):
+        any_rc.result_status(["nothing"])
+
+
+def test_queue_status(any_rc, tmp_path):
+    running = any_rc[:].apply_async(time.sleep, 0.4)
+    queued = any_rc[0].apply_async(abs, -1)
+    status = any_rc.queue_status()
+    assert status[0]["queue"] == 2
+    assert status[1]["queue"] == 1
+    assert status["unassigned"] == 0
+    verbose = any_rc.queue_status(verbose=True)
+    assert verbose[0]["queue"] == [running.msg_ids[0], queued.msg_ids[0]]
+    assert any_rc.queue_status(0)["queue"] == 2
+    any_rc.wait(timeout=10)
+    assert queued.msg_ids[0] in any_rc.queue_status(verbose=True)[0]["completed"]
+    with pytest.raises(IndexError):
+        any_rc.queue_status(9)
+
+
+def test_resubmitting(any_rc):
+    old = any_rc[0].apply_async(lambda: __import__("os").urandom(8))
+    value = old.get(10)
+    new = any_rc.resubmit(old)
+    assert new.get(10) != value if isinstance(new.get(10), bytes) else new.get(10) != [value]
+    assert new.msg_ids != old.msg_ids
+    record = wait_until(lambda: any_rc.db_query({"msg_id": old.msg_ids[0], "resubmitted": {"$ne": None}}))[0]
+    assert record["resubmitted"] == new.msg_ids[0]
+    pending = any_rc[0].apply_async(time.sleep, 0.3)
+    with pytest.raises(er.PendingTask):
+        any_rc.resubmit(pending)
+    with pytest.raises(er.UnknownTask):
+        any_rc.resubmit("nothing")
+    assert any_rc.wait(timeout=10)
+
+
+def test_history_and_queries(any_rc):
+    mine = {"client_uuid": any_rc.session.session}
+    view = any_rc.load_balanced_view(label="question")
+    good, bad = view.apply_async(abs, -1), view.apply_async(lambda: 1 / 0)
+    any_rc.wait(timeout=10)
+    assert any_rc.hub_history()[-2:] == [*good.msg_ids, *bad.msg_ids]
+    query = any_rc.db_query
+    assert [r["msg_id"] for r in query({**mine, "state": "failed"})] == bad.msg_ids
+    assert [r["msg_id"] for r in query({**mine, "result_content.ename": "ZeroDivisionError"})] == bad.msg_ids
+    hour_ago = datetime.datetime.now() - datetime.timedelta(hours=1)
+    assert len(query({**mine, "label": "question", "submitted": {"$gt": hour_ago}})) == 2
+    assert query({**mine, "submitted": {"$lt": hour_ago}}) == []
+    assert [set(r) for r in query({**mine, "label": "question"}, keys="label")] == [{"msg_id", "label"}] * 2
+    [last] = query({**mine, "label": "question"}, sort="-submitted", limit=1)
+    assert last["msg_id"] == bad.msg_ids[0]
+    assert "buffers" not in last
+    assert last["completed"].tzinfo is not None
+    assert any_rc.db_count({**mine, "label": {"$in": ["question"]}}) == 2
+    for wrong in ({"nonsense": 1}, {"state": {"$nope": 1}}, {"$or": 5}, {"state": object()}, "state", {5: 1}):
+        with pytest.raises(er.QueryError):
+            query(wrong)
+    with pytest.raises(er.QueryError, match="nonsense"):
+        query({}, keys=["nonsense"])
+
+
+def test_purging(any_rc):
+    def known(ids):
+        return {r["msg_id"] for r in any_rc.db_query({"msg_id": {"$in": list(ids)}}, keys=["msg_id"])}
+
+    view = any_rc[0].set_flags(label="purge")
+    results = [view.apply_async(abs, -x) for x in range(4)]
+    any_rc.wait(timeout=10)
+    ids = [r.msg_ids[0] for r in results]
+    any_rc.purge_results(results[0])
+    assert known(ids) == set(ids[1:])
+    with pytest.raises(er.UnknownTask):
+        any_rc.get_result(ids[0], owner=False).get(10)
+    with pytest.raises(er.UnknownTask):
+        any_rc.purge_results([ids[1], "nothing"])
+    assert known(ids) == set(ids[1:]), "nothing was purged"
+    any_rc.purge_results(query={"label": "purge", "msg_id": ids[1]})
+    assert known(ids) == set(ids[2:])
+    with pytest.raises(ValueError, match="name what"):
+        any_rc.purge_results()
+    pending = any_rc[0].apply_async(time.sleep, 0.3)
+    with pytest.raises(er.PendingTask):
+        any_rc.purge_results(pending)
+    with pytest.raises(er.PendingTask):
+        any_rc.purge_local_results(pending)
+    any_rc.purge_results(targets=[0])
+    assert known([*ids, *pending.msg_ids]) == set(pending.msg_ids)
+    assert pending.get(10) is None
+    any_rc.purge_everything()
+    assert any_rc.hub_history() == []
+    assert any_rc.history == []

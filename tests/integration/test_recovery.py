@@ -1,0 +1,73 @@
+"""Processes are killed at the worst moments; nothing is lost, and nothing is told twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import wait_until
+
+import engineroom as er
+
+
+def entry(ledger, number):
+    """One line in the ledger, and a moment of work."""
+    import os
+    import time
+
+    handle = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(handle, f"{number}\n".encode())
+    os.close(handle)
+    time.sleep(0.005)
+    return number
+
+
+@pytest.mark.slow
+def test_a_killed_controller_is_restarted_and_nothing_is_lost(fresh_cluster, tmp_path):
+    rc = fresh_cluster(n=2)
+    ledger = str(tmp_path / "ledger")
+    with er.Client(rc.connection) as other:
+        finished = rc.load_balanced_view().apply_async(entry, ledger, -1)
+        assert finished.wait(10)
+        told = []
+        mine = [rc.load_balanced_view().apply_async(entry, ledger, x) for x in range(300)]
+        for result in mine:
+            result.add_done_callback(told.append)
+        theirs = other.load_balanced_view().map_async(entry, [ledger] * 200, range(1000, 1200))
+        wait_until(lambda: sum(r.done() for r in mine) > 20)
+        pid = rc.cluster.controller.pid
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: rc.cluster.controller.pid != pid)
+        assert [r.get(60) for r in mine] == list(range(300))
+        assert theirs.get(60) == list(range(1000, 1200))
+        assert len(told) == 300
+        assert finished.get() == -1
+        with open(ledger) as file:
+            lines = [int(line) for line in file]
+        assert set(lines) == {-1, *range(300), *range(1000, 1200)}
+        assert rc.db_count({"state": "completed"}) == 501
+        assert rc.db_count({"state": "pending"}) == 0
+        assert rc.ids == [0, 1]
+        assert rc[:].apply_sync(abs, -1) == [1, 1]
+
+
+def test_the_tasks_of_a_killed_client_are_found_by_another(rc, cluster, tmp_path):
+    script = """
+import sys, time, engineroom as er
+rc = er.Client(sys.argv[1])
+view = rc.load_balanced_view(label="orphans")
+results = [view.apply_async(lambda x: __import__("time").sleep(0.02) or x, x) for x in range(20)]
+rc.result_status(sum([r.msg_ids for r in results], []))
+print("submitted", flush=True)
+time.sleep(60)
+"""
+    path = cluster._connection_file()
+    with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "submitted\n"
+        process.kill()
+        process.wait()
+    ids = [r["msg_id"] for r in rc.db_query({"label": "orphans"}, keys=["msg_id"])]
+    assert rc.get_result(ids).get(20) == list(range(20))
