@@ -71,8 +71,11 @@ log = logging.getLogger(__name__)
 
 #: Tasks in one message.
 BATCH = 512
-#: Bytes of large buffers in one message, beyond which the next begins.
+#: Bytes of arguments in one message, beyond which the next begins.
 BATCH_BYTES = 8 << 20
+#: Bytes of arguments on their way and not yet acknowledged. What is beyond waits here, so that the controller's
+#: memory is bounded however fast tasks are submitted.
+WINDOW_BYTES = 64 << 20
 PING_SECONDS = 1.0
 #: After this silence the user is told that we are trying to reconnect; after the other, waits end.
 NOTICE_SECONDS = 3.0
@@ -120,7 +123,8 @@ class Channel:
         self._orders: deque[Message] = deque()
         self._waiting: dict[TaskId, Waiter] = {}
         self._requests: dict[int, tuple[Request, Future[Any]]] = {}
-        self._unaccepted: dict[int, list[Outgoing]] = {}
+        self._unaccepted: dict[int, tuple[list[Outgoing], int]] = {}  # batches and their bytes …
+        self._window = 0  # … and all of those
         self._known: set[Digest] = set()
         self._numbers = itertools.count(1)
         self._sent = self._received = 0
@@ -279,9 +283,9 @@ class Channel:
 
     def _turn(self) -> None:
         arrived = self._link.receive()
-        if not arrived and not self._outgoing and not self._orders:
+        if not arrived and not self._has_work():
             self._asleep = True
-            if not self._outgoing and not self._orders and not self._closing:
+            if not self._has_work() and not self._closing:
                 wait = max(0.0, self._next_ping - time.monotonic())
                 select.select([self._link.fileno(), self._wake_read], [], [], min(wait, PING_SECONDS))
             self._asleep = False
@@ -329,21 +333,26 @@ class Channel:
             return
         # Counted first, sent last: a question never overtakes the tasks that were submitted before it.
         orders, outgoing = len(self._orders), self._outgoing
-        while outgoing:
-            batch = []
+        while outgoing and self._window < WINDOW_BYTES:
+            batch: list[Outgoing] = []
             size = 0
             while outgoing and len(batch) < BATCH and size < BATCH_BYTES:
                 task = outgoing.popleft()
-                if task[2]:
-                    size += wire.size(b"", task[2])
                 batch.append(task)
-            self._submit(batch)
-        for _ in range(orders):
-            self._send(self._orders.popleft())
+                size += len(task[0].payload) + (wire.size(b"", task[2]) if task[2] else 0)
+            self._submit(batch, size)
+        if not outgoing:
+            for _ in range(orders):
+                self._send(self._orders.popleft())
 
-    def _submit(self, batch: list[Outgoing], *, resent: bool = False) -> None:
+    def _has_work(self) -> bool:
+        """Whether `_flush` would send something."""
+        return self._window < WINDOW_BYTES if self._outgoing else bool(self._orders)
+
+    def _submit(self, batch: list[Outgoing], size: int, *, resent: bool = False) -> None:
         number = next(self._numbers)
-        self._unaccepted[number] = batch
+        self._unaccepted[number] = (batch, size)
+        self._window += size
         known, functions, specs = self._known, [], []
         table = wire.FrameTable()
         for spec, function, buffers in batch:
@@ -354,6 +363,12 @@ class Channel:
                 spec.frames = table.add(buffers)
             specs.append(spec)
         self._send(Submit(number, specs, functions, resent), table.frames)
+
+    def _answered(self, number: int) -> list[Outgoing]:
+        """A Submit has its answer; returns its tasks."""
+        batch, size = self._unaccepted.pop(number, ([], 0))
+        self._window -= size
+        return batch
 
     def _keep_alive(self) -> None:
         now = time.monotonic()
@@ -420,11 +435,11 @@ class Channel:
 
     def _reconcile(self) -> None:
         """After a reconnection: say again what may have been lost, ask for what may have been missed."""
-        unaccepted, self._unaccepted = self._unaccepted, {}
+        unaccepted, self._unaccepted, self._window = self._unaccepted, {}, 0
         resent = set()
-        for batch in unaccepted.values():
+        for batch, size in unaccepted.values():
             resent |= {spec.id for spec, _, _ in batch}
-            self._submit(batch, resent=True)
+            self._submit(batch, size, resent=True)
         unsent = {spec.id for spec, _, _ in list(self._outgoing)}
         missing = [id for id in self._waiting.copy() if id not in resent and id not in unsent]
         if missing:
@@ -446,13 +461,13 @@ class Channel:
 
     def _on_accepted(self, message: Accepted, frames: Sequence[Any]) -> None:
         for number in message.numbers:
-            self._unaccepted.pop(number, None)
+            self._answered(number)
 
     def _on_rejected(self, message: Rejected, frames: Sequence[Any]) -> None:
-        batch = self._unaccepted.pop(message.number, [])
+        batch = self._answered(message.number)
         if message.code == "functions":
             self._known -= {spec.function for spec, _, _ in batch}
-            self._submit(batch)
+            self._outgoing.extendleft(reversed(batch))
             return
         for spec, _, _ in batch:
             waiter = self._waiting.pop(spec.id, None)
@@ -464,9 +479,7 @@ class Channel:
         with fulfilling:
             for done in message.tasks:
                 waiter = waiting.pop(done.id, None)
-                if waiter is not None and waiter._arrived(
-                    done, wire.pick(done, frames) if done.frames else (), now
-                ):
+                if waiter is not None and waiter._arrived(done, wire.pick(done, frames) if done.frames else (), now):
                     announce.append(waiter)
         for waiter in announce:
             waiter._announce()

@@ -192,8 +192,15 @@ class Controller:
             self._receivers[type(message)](peer, message, parts[1:])
         except ProtocolError as error:
             log.warning("%s %s broke the protocol: %s", peer.role, peer.uuid, error)
-        except Exception:
+            self._reject(peer, message, error)
+        except Exception as error:
             log.exception("a bug: while handling %.2000r from %s %s", message, peer.role, peer.uuid)
+            self._reject(peer, message, error)
+
+    def _reject(self, peer: Peer, message: Message, error: Exception) -> None:
+        """Tell a client that its tasks were not taken: nobody waits for ever."""
+        if isinstance(message, Submit):
+            self.peers.send(peer, Rejected(message.number, ErrorInfo(type(error).__name__, str(error))))
 
     def decide(self, event: events.Event) -> None:
         """Let the core take in an event, and perform what follows."""

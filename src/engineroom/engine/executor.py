@@ -197,7 +197,9 @@ class Executor:
             lines = traceback.format_exception(type(error), error, frame)
         except BaseException:
             lines = [f"{type(error).__name__}: {text}"]
-        return ErrorInfo(type(error).__name__, sendable(text), sendable("".join(lines)), self.engine, self.uuid, spec.kind)
+        return ErrorInfo(
+            type(error).__name__, sendable(text), sendable("".join(lines)), self.engine, self.uuid, spec.kind
+        )
 
 
 _OURS = {__file__, functions.__file__, payload.__file__}

@@ -85,8 +85,9 @@ class Engine:
         self._parked: dict[Digest, list[Job]] = {}  # tasks whose function has been asked for
         self._outbox: list[TaskDone] = []
         self._table = wire.FrameTable()
-        # Results that may not be stored yet: (number, frames as sent, their tasks)
+        # Results that may not be stored yet: (number, frames as sent, their tasks); and their bytes
         self._unstored: deque[tuple[int, list[Any], list[Held]]] = deque()
+        self._unstored_bytes = 0
         self._number = 0
         self._sent = self._heard = 0
         self._next_ping = 0.0
@@ -135,6 +136,11 @@ class Engine:
         queue, executor, note, lock = self._queue, self._executor, self._note, self._link_lock
         pause = time.perf_counter() + GATHER_SECONDS
         while queue and not self._leaving:
+            if self._unstored_bytes > self._settings.unstored_limit:
+                self._flush()
+                self._ping()
+                self._receive(wait=True)  # until the store has caught up
+                continue
             job = queue.popleft()
             spec = job[0]
             if not executor.knows(spec.function):
@@ -280,6 +286,7 @@ class Engine:
         self._number += 1
         parts = [wire.encode(Results(self._outbox, self._number)), *self._table.frames]
         self._unstored.append((self._number, parts, [Held(d.id, d.attempt) for d in self._outbox]))
+        self._unstored_bytes += _bytes(parts)
         self._outbox, self._table = [], wire.FrameTable()
         self._sent += 1
         self._link.send(parts)
@@ -331,7 +338,7 @@ class Engine:
     def _on_stored(self, message: Stored, frames: Sequence[Any]) -> None:
         unstored = self._unstored
         while unstored and unstored[0][0] <= message.number:
-            unstored.popleft()
+            self._unstored_bytes -= _bytes(unstored.popleft()[1])
 
     def _on_stop(self, message: Stop, frames: Sequence[Any]) -> None:
         self._leaving = True
@@ -357,3 +364,7 @@ class Engine:
         if self._is_waiting:
             self._is_waiting = False
             raise KeyboardInterrupt  # `run` goes on, and sees that we leave
+
+
+def _bytes(parts: list[Any]) -> int:
+    return len(parts[0]) + (wire.size(b"", parts[1:]) if len(parts) > 1 else 0)

@@ -81,10 +81,9 @@ def pick(part: TaskSpec | TaskDone, frames: Frames) -> tuple[Buffer, ...]:
     ProtocolError
         The message came with fewer frames than it names.
     """
-    try:
-        return tuple([frames[index] for index in part.frames])
-    except IndexError:
-        raise ProtocolError(f"task {part.id} names frame {max(part.frames)} of {len(frames)}") from None
+    if not all(0 <= index < len(frames) for index in part.frames):
+        raise ProtocolError(f"task {part.id} names frames {part.frames} of {len(frames)}")
+    return tuple([frames[index] for index in part.frames])
 
 
 def size(payload: bytes, frames: Frames) -> int:
