@@ -62,7 +62,9 @@ def _surroundings() -> Iterator[None]:
     """Engines can import the test modules; no progress bars."""
     before = {name: os.environ.get(name) for name in ("PYTHONPATH", "IPP_NONINTERACTIVE")}
     here = Path(__file__).parent
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(here), str(here / "integration"), before["PYTHONPATH"]]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(here), str(here / "integration"), before["PYTHONPATH"]])
+    )
     os.environ["IPP_NONINTERACTIVE"] = "1"
     yield
     for name, value in before.items():

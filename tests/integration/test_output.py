@@ -111,8 +111,9 @@ def test_executing_cells(rc, tmp_path):
 
 
 def test_display_is_collected_with_silent_false(rc):
-    shown = rc[0].execute("get_ipython(); from IPython.display import display, HTML; display(HTML('<b>x</b>'))",
-                          silent=False)
+    shown = rc[0].execute(
+        "get_ipython(); from IPython.display import display, HTML; display(HTML('<b>x</b>'))", silent=False
+    )
     shown.get(10)
     assert [o["data"]["text/html"] for o in shown.outputs] == ["<b>x</b>"]
 
