@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import io
+import os
 import socket
 import threading
 
@@ -15,18 +16,15 @@ import engineroom as er
 
 
 class Bomb:
-    """Pickles well, and does not unpickle here."""
+    """Can be unpickled only where it was pickled."""
 
     def __reduce__(self):
-        return explode, ()
+        return explode, (os.getpid(),)
 
 
-def explode():
-    import os
-
-    if os.environ.get("IPP_NONINTERACTIVE") == "1" and "engine" not in " ".join(__import__("sys").argv):
+def explode(pid):
+    if os.getpid() != pid:
         raise ValueError("not here")
-    return "fine"
 
 
 class Pair:
