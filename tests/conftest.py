@@ -21,9 +21,10 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         command = process.info["cmdline"] or []
-        if process.info["status"] != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
-            if any(str(folder) in argument for argument in command) and any("engineroom" in a for a in command):
-                found.append(process)
+        if process.info["status"] == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
+            continue
+        if any(str(folder) in argument for argument in command) and any("engineroom" in a for a in command):
+            found.append(process)
     return found
 
 

@@ -178,7 +178,7 @@ def test_a_missing_module_names_itself(rc):
 
         return a_module_nobody_has
 
-    with pytest.raises(er.RemoteError, match="ModuleNotFoundError.*a_module_nobody_has"):
+    with pytest.raises(er.RemoteError, match=r"ModuleNotFoundError.*a_module_nobody_has"):
         rc[0].apply_sync(needs)
 
 
@@ -242,7 +242,7 @@ def test_retries_run_out(rc, tmp_path):
 
 
 def test_without_a_cluster_the_client_says_so(tmp_path):
-    with pytest.raises(er.ConnectionFileError, match="no cluster is running here.*ipcluster start"):
+    with pytest.raises(er.ConnectionFileError, match=r"no cluster is running here.*ipcluster start"):
         er.Client(profile_dir=tmp_path, timeout=0.2)
     with pytest.raises(OSError):
         er.Client(tmp_path / "nothing.json", timeout=0.2)

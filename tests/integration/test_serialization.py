@@ -280,7 +280,7 @@ def test_an_argument_that_cannot_be_unpickled_there(rc):
         def __reduce__(self):
             return int, ("not a number",)
 
-    with pytest.raises(er.RemoteError, match="ValueError.*not a number"):
+    with pytest.raises(er.RemoteError, match=r"ValueError.*not a number"):
         rc[0].apply_sync(str, There())
     assert rc[0].apply_sync(abs, -1) == 1
 

@@ -13,7 +13,7 @@ from conftest import wait_until
 
 import engineroom as er
 
-# ---------------------------------------------------------------------------------------------- the client as a container
+# ------------------------------------------------------------------------------------------ the client as a container
 
 
 def test_a_client_knows_its_engines(rc):
@@ -301,7 +301,7 @@ def test_dotted_names_reach_into_attributes(rc):
 
 
 def test_an_unknown_name_is_a_name_error(rc):
-    with pytest.raises(er.RemoteError, match="NameError.*'nowhere'") as caught:
+    with pytest.raises(er.RemoteError, match=r"NameError.*'nowhere'") as caught:
         rc[0]["nowhere"]
     assert caught.value.ename == "NameError"
 
@@ -416,7 +416,7 @@ def test_parallel_functions_on_arrays(rc):
     assert (squared(np.arange(10)) == np.arange(10) ** 2).all()
 
 
-# ---------------------------------------------------------------------------------------------- references, imports, names
+# ------------------------------------------------------------------------------------------ references, imports, names
 
 
 def test_references_are_evaluated_on_each_engine(rc):
@@ -460,7 +460,7 @@ def test_sync_imports_quietly_and_only_there(rc, capsys):
         import only_there  # noqa: F401
     assert capsys.readouterr().out == ""
     assert rc[:]["only_there.__name__"] == ["only_there"] * 2
-    with pytest.raises(er.RemoteError, match="ModuleNotFoundError.*'nowhere_at_all'"):
+    with pytest.raises(er.RemoteError, match=r"ModuleNotFoundError.*'nowhere_at_all'"):
         with rc[0].sync_imports(local=False, quiet=True):
             import nowhere_at_all  # noqa: F401
 
