@@ -31,8 +31,8 @@ from .launchers import FoundProcess, Launcher, LocalProcess
 #: Short names of databases, and the flag of `ipcontroller` that chooses each.
 DATABASES = {"sqlite": "--sqlitedb", "memory": "--dictdb", "none": "--nodb"}
 
-#: A controller that dies this often within a minute is not started again.
-RESTART_LIMIT = 3
+#: A controller whose lives are this short (seconds), so often in a row, is not started again.
+SHORT_LIFE, SHORT_LIVES = 2.0, 5
 
 
 class Cluster:
@@ -107,7 +107,8 @@ class Cluster:
         self._sizes: dict[str, int] = {}
         self._client: Client | None = None
         self._stopping = False
-        self._restarts: list[float] = []
+        self._born = 0.0  # when the controller was started
+        self._short_lives = 0
         self._lock = threading.Lock()
 
     # ------------------------------------------------------------------------------------------ starting
@@ -196,6 +197,7 @@ class Cluster:
         )
         launcher.on_stop(lambda code: self._controller_ended(launcher, code))
         launcher.start()
+        self._born = time.monotonic()
         self.controller = launcher
         self._stopping = False
         if self.shutdown_atexit:
@@ -224,13 +226,11 @@ class Cluster:
     def _controller_ended(self, launcher: Launcher, code: int) -> None:
         """Start a controller that was killed again: engines and clients reconnect, and go on."""
         with self._lock:
-            now = time.monotonic()
-            self._restarts = [t for t in self._restarts if t > now - 60]
             if self._stopping or self.controller is not launcher or code == 0 or not self._connection_file().exists():
                 return
-            if len(self._restarts) >= RESTART_LIMIT:
+            self._short_lives = self._short_lives + 1 if time.monotonic() - self._born < SHORT_LIFE else 0
+            if self._short_lives >= SHORT_LIVES:
                 return
-            self._restarts.append(now)
             with contextlib.suppress(Exception):
                 self._launch_controller(reuse=True)
                 self.write_cluster_file()

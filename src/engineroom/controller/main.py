@@ -502,6 +502,8 @@ class Controller:
         found = [events.RecoveredTask(e.spec, e.client, e.frames, e.attempts or ()) for e in self.store.unfinished()]
         if found:
             log.warning("taking up %d unfinished tasks from the store", len(found))
+            # Numbers that direct tasks wait for are for the engines that had them, not for new ones.
+            self._next_engine = max(task.spec.engine for task in found) + 1
             self.decide(events.TasksRecovered(found, time.time() + self._liveness.recovery_grace))
 
     def _begin_stop(self, reason: str) -> None:
