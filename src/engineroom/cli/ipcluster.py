@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -184,11 +185,20 @@ class Known:
         info = self.connection
         if info is None:
             return None
-        with contextlib.suppress(EngineroomError, TimeoutError), Client(info, timeout=3) as client:
-            status = client.queue_status()
-            waiting = int(status.pop("unassigned"))
-            return sum(engine["queue"] + engine["tasks"] for engine in status.values()), waiting
-        return None
+        counts: list[tuple[int, int]] = []
+
+        def ask() -> None:
+            with contextlib.suppress(EngineroomError, TimeoutError), Client(info, timeout=3) as client:
+                status = client.queue_status()
+                waiting = int(status.pop("unassigned"))
+                counts.append((sum(engine["queue"] + engine["tasks"] for engine in status.values()), waiting))
+
+        asking = threading.Thread(
+            target=ask, daemon=True
+        )  # a controller that is stuck must not keep us from stopping it
+        asking.start()
+        asking.join(4.0)
+        return counts[0] if counts else None
 
 
 def _is_other_host(info: ConnectionInfo) -> bool:
