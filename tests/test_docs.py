@@ -102,7 +102,7 @@ def test_the_tutorial_and_the_readme_have_examples():
 
 
 def test_a_shown_value_that_is_wrong_is_noticed():
-    script = f"{PRELUDE}\n{examples_of('title\n```python\n1 + 1  # → 3\n```\n')}"
+    script = PRELUDE + "\n" + examples_of("title\n```python\n1 + 1  # → 3\n```\n")
     with pytest.raises(AssertionError, match="line 3: 2, the page says 3"):
         exec(script, {})
 
