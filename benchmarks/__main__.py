@@ -46,17 +46,23 @@ def verdicts(result: Result) -> list[str]:
         goal = finding.goal
         what, unit = (f"{goal.figure} / {goal.over}", "×") if goal.over else (goal.figure, f" {result.unit}")
         said = {True: f"goal {goal} ✓", False: f"goal {goal} ✗", None: ""}[finding.met]
-        lines.append(f"  = {what:<58} {human(finding.value) + unit:>14}  "
-                     f"({human(finding.lowest)} – {human(finding.highest)})  {said}")
+        lines.append(
+            f"  = {what:<58} {human(finding.value) + unit:>14}  "
+            f"({human(finding.lowest)} – {human(finding.highest)})  {said}"
+        )
     return lines
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ours beside the others'.")
-    parser.add_argument("--only", action="append", choices=list(BENCHMARKS), metavar="NAME",
-                        help=f"run this one (may be repeated): {', '.join(BENCHMARKS)}")
-    parser.add_argument("--repeat", type=int, metavar="N",
-                        help="rounds, instead of each benchmark's own number")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=list(BENCHMARKS),
+        metavar="NAME",
+        help=f"run this one (may be repeated): {', '.join(BENCHMARKS)}",
+    )
+    parser.add_argument("--repeat", type=int, metavar="N", help="rounds, instead of each benchmark's own number")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round: does it run?")
     parser.add_argument("--save", action="store_true", help="keep the results in benchmarks/results/")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results of this run to FILE")

@@ -63,7 +63,11 @@ def _rate(move: Callable[[object], object], make: Callable[[int], object], size:
 
 
 BENCHMARK = Benchmark(
-    name="data", text=__doc__, unit="MB/s", size=100, quick_size=10,
+    name="data",
+    text=__doc__,
+    unit="MB/s",
+    size=100,
+    quick_size=10,
     subjects=(engineroom, executor),
     goals=(
         Goal("engineroom, there and back", "ProcessPoolExecutor, there and back", at_least=1),

@@ -110,8 +110,13 @@ def run(benchmark: Benchmark, size: int, rounds: int, tell: Callable[[str], None
                 samples.setdefault(figure, []).append(value)
                 tell(f"  {number}/{rounds}  {figure:<44}{human(value):>12} {benchmark.unit}")
     return Result(
-        name=benchmark.name, unit=benchmark.unit, size=size, date=datetime.now(UTC).date().isoformat(),
-        version=version("engineroom"), machine=_machine(), samples=samples,
+        name=benchmark.name,
+        unit=benchmark.unit,
+        size=size,
+        date=datetime.now(UTC).date().isoformat(),
+        version=version("engineroom"),
+        machine=_machine(),
+        samples=samples,
         findings=list(_findings(benchmark.goals, samples)),
     )
 
@@ -131,8 +136,7 @@ def _ask(benchmark: Benchmark, subject: Subject, size: int) -> Figures:
     # Workers of every kind must be able to import this package.
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": path, "IPP_NONINTERACTIVE": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE,
-                               start_new_session=True)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, start_new_session=True)
     try:
         output, _ = process.communicate(timeout=benchmark.timeout)
     except subprocess.TimeoutExpired:

@@ -32,8 +32,10 @@ def relay(size: int) -> Figures:
     fork = get_context("fork")  # before any ZeroMQ context exists here
     with tempfile.TemporaryDirectory() as folder:
         front, back = (f"ipc://{Path(folder) / name}" for name in ("front", "back"))
-        processes = [fork.Process(target=_relay, args=(front, back), daemon=True),
-                     fork.Process(target=_worker, args=(back,), daemon=True)]
+        processes = [
+            fork.Process(target=_relay, args=(front, back), daemon=True),
+            fork.Process(target=_worker, args=(back,), daemon=True),
+        ]
         for process in processes:
             process.start()
         with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
@@ -83,7 +85,12 @@ def _summary(who: str, ask: Callable[[], object], size: int) -> Figures:
 
 
 BENCHMARK = Benchmark(
-    name="latency", text=__doc__, unit="µs", size=1_000, quick_size=200, repeat=5,
+    name="latency",
+    text=__doc__,
+    unit="µs",
+    size=1_000,
+    quick_size=200,
+    repeat=5,
     subjects=(engineroom, relay),
     goals=(
         Goal("engineroom, median", "ZeroMQ relay, median", at_most=1.6),

@@ -53,7 +53,11 @@ def _rate(run: Callable[[Sequence[object]], list[object]], items: Sequence[objec
 
 
 BENCHMARK = Benchmark(
-    name="map", text=__doc__, unit="items/s", size=1_000_000, quick_size=100_000,
+    name="map",
+    text=__doc__,
+    unit="items/s",
+    size=1_000_000,
+    quick_size=100_000,
     subjects=(engineroom, joblib),
     goals=(Goal(OURS, JOBLIB, at_least=1), Goal(OURS_TEXTS, JOBLIB_TEXTS, at_least=1)),
 )

@@ -32,8 +32,7 @@ def engineroom(size: int) -> Figures:
             time.sleep(0.05)
         after = [_settled(controller), _settled(client)]
         assert not any(result.done() for result in results)
-        return {who: (b - a) / size / 1024
-                for who, a, b in zip(("controller", "client"), before, after, strict=True)}
+        return {who: (b - a) / size / 1024 for who, a, b in zip(("controller", "client"), before, after, strict=True)}
 
 
 def _queued(rc) -> int:
@@ -81,7 +80,11 @@ def executor(size: int) -> Figures:
 
 
 BENCHMARK = Benchmark(
-    name="memory", text=__doc__, unit="KiB", size=100_000, quick_size=20_000,
+    name="memory",
+    text=__doc__,
+    unit="KiB",
+    size=100_000,
+    quick_size=20_000,
     subjects=(engineroom, executor),
     goals=(
         Goal("controller", at_most=1),

@@ -80,7 +80,12 @@ def pool(size: int) -> Figures:
 
 
 BENCHMARK = Benchmark(
-    name="noop", text=__doc__, unit="tasks/s", size=50_000, quick_size=5_000, repeat=5,
+    name="noop",
+    text=__doc__,
+    unit="tasks/s",
+    size=50_000,
+    quick_size=5_000,
+    repeat=5,
     subjects=(sqlite, executor, pool, none, memory),
     goals=(
         Goal(SQLITE, EXECUTOR, at_least=3),

@@ -39,7 +39,8 @@ def _engineroom(database: str, who: str, size: int) -> Figures:
         middle = sorted(record["submitted"] for record in records)[size // 2]
         one = results[size // 3].msg_ids[0]
         return _summary(
-            who, size,
+            who,
+            size,
             by_id=lambda: rc.db_query({"msg_id": one}),
             half=lambda: rc.db_query({"submitted": {"$lt": middle}}, keys=["msg_id"]),
             all_=lambda: rc.db_query({}, keys=THREE_KEYS),
@@ -64,7 +65,8 @@ def bare(size: int) -> Figures:
         return found
 
     return _summary(
-        "bare sqlite3", size,
+        "bare sqlite3",
+        size,
         by_id=lambda: table.execute("select * from tasks where msg_id = ?", rows[size // 3][:1]).fetchall(),
         half=lambda: table.execute("select msg_id from tasks where submitted < ?", (size // 2,)).fetchall(),
         all_=everything,
@@ -92,10 +94,15 @@ def _milliseconds(ask: Callable[[], object], times: int) -> float:
 
 
 BENCHMARK = Benchmark(
-    name="queries", text=__doc__, unit="ms", size=10_000, quick_size=2_000,
+    name="queries",
+    text=__doc__,
+    unit="ms",
+    size=10_000,
+    quick_size=2_000,
     subjects=(sqlite, bare, memory),
     goals=tuple(
         Goal(f"engineroom, {where}, {question}", f"bare sqlite3, {question}")
-        for where in ("SQLite", "memory") for question in ("by id", "ids of half", "all, three keys")
+        for where in ("SQLite", "memory")
+        for question in ("by id", "ids of half", "all, three keys")
     ),
 )

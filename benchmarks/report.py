@@ -35,8 +35,10 @@ def section(benchmark: Benchmark, result: Result) -> Iterator[str]:
     yield f"## {benchmark.title}\n\n{rest.strip()}\n"
     yield from table(
         ["", benchmark.unit, "lowest – highest"],
-        [[figure, human(statistics.median(values)), f"{human(min(values))} – {human(max(values))}"]
-         for figure, values in result.samples.items()],
+        [
+            [figure, human(statistics.median(values)), f"{human(min(values))} – {human(max(values))}"]
+            for figure, values in result.samples.items()
+        ],
     )
     verdicts = []
     for finding in result.findings:
@@ -48,9 +50,11 @@ def section(benchmark: Benchmark, result: Result) -> Iterator[str]:
     yield from table(["", "median round", "lowest – highest", "goal", "met"], verdicts)
     machine = result.machine
     rounds = max(len(values) for values in result.samples.values())
-    yield (f"<small>{result.date}, engineroom {result.version} ({machine['commit']}), size {result.size:,}, "
-           f"{rounds} rounds; {machine['system']}, {machine['processors']} processors, Python {machine['python']}, "
-           f"pyzmq {machine['pyzmq']}, loky {machine['loky']}, joblib {machine['joblib']}</small>\n")
+    yield (
+        f"<small>{result.date}, engineroom {result.version} ({machine['commit']}), size {result.size:,}, "
+        f"{rounds} rounds; {machine['system']}, {machine['processors']} processors, Python {machine['python']}, "
+        f"pyzmq {machine['pyzmq']}, loky {machine['loky']}, joblib {machine['joblib']}</small>\n"
+    )
 
 
 def table(head: list[str], rows: list[list[str]]) -> Iterator[str]:

@@ -62,7 +62,12 @@ def _import(package: str) -> float:
 
 
 BENCHMARK = Benchmark(
-    name="startup", text=__doc__, unit="s", size=1, quick_size=1, repeat=7,
+    name="startup",
+    text=__doc__,
+    unit="s",
+    size=1,
+    quick_size=1,
+    repeat=7,
     subjects=(engineroom, loky, joblib),
     goals=(
         Goal("engineroom", at_most=0.6),

@@ -30,7 +30,8 @@ def entries(count: int) -> list[Entry]:
     for number in range(count):
         time_, task = NOW + number * 1e-5, TaskId(f"{client}-{number}")
         done = TaskDone(task, 1, "ok", time_ + 1e-3, time_ + 1.1e-3, result, EngineId(number % 4))
-        made.append(Entry(TaskSpec(task, function, call, time_), client, (), done, (), time_ + 2e-3, engines[number % 4]))
+        spec = TaskSpec(task, function, call, time_)
+        made.append(Entry(spec, client, (), done, (), time_ + 2e-3, engines[number % 4]))
     return made
 
 
@@ -60,10 +61,12 @@ def measure(store: TaskStore, batch: int, rows: list[Entry], busy: bool) -> None
     with spinning(busy):
         began, used = time.perf_counter(), time.thread_time()
         for start in range(0, len(rows), batch):
-            store.write(rows[start:start + batch])
+            store.write(rows[start : start + batch])
         took, used = time.perf_counter() - began, time.thread_time() - used
-    print(f"{type(store).__name__:9} batch {batch:5}  {'busy' if busy else 'idle'}  {len(rows) / took:10,.0f} rows/s"
-          f"  {took / len(rows) * 1e6:6.2f} µs/row  {used / len(rows) * 1e6:6.2f} µs cpu/row")
+    print(
+        f"{type(store).__name__:9} batch {batch:5}  {'busy' if busy else 'idle'}  {len(rows) / took:10,.0f} rows/s"
+        f"  {took / len(rows) * 1e6:6.2f} µs/row  {used / len(rows) * 1e6:6.2f} µs cpu/row"
+    )
     store.close()
 
 
@@ -74,7 +77,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for busy in False, True:
             for batch in 1, 100, 1000, 5000:
-                some = rows[:max(1000, min(count, batch * (20 if busy else 500)))]
+                some = rows[: max(1000, min(count, batch * (20 if busy else 500)))]
                 measure(SQLiteDB(Path(folder) / f"{batch}{busy}.db"), batch, some, busy)
             measure(DictDB(record_limit=2 * count), 1000, rows, busy)
 

@@ -23,8 +23,19 @@ from show import clip, count, heading, path, seconds, table
 
 import engineroom as er
 
-BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.Match,
-          ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+BLOCKS = (
+    ast.If,
+    ast.For,
+    ast.AsyncFor,
+    ast.While,
+    ast.With,
+    ast.AsyncWith,
+    ast.Try,
+    ast.Match,
+    ast.ClassDef,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+)
 PARTS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
@@ -46,8 +57,12 @@ def measure(file):
         for child in (child for part in PARTS for child in getattr(node, part, ())):
             is_elif = isinstance(node, ast.If) and isinstance(child, ast.If) and child.col_offset == node.col_offset
             todo.append((child, depth + isinstance(child, BLOCKS) - is_elif))
-    return {"lines": len(source.splitlines()), "functions": len(functions), "deepest": deepest,
-            "longest": max(functions, default=(0, "–"))}
+    return {
+        "lines": len(source.splitlines()),
+        "functions": len(functions),
+        "deepest": deepest,
+        "longest": max(functions, default=(0, "–")),
+    }
 
 
 def read(file):
@@ -92,8 +107,10 @@ def work(profile, files):
         results = submit(rc.load_balanced_view(), files)
         results.wait_interactive()
         speed = results.serial_time / results.wall_time
-        print(f"  {seconds(results.serial_time)} of work in {seconds(results.wall_time)}: {speed:.1f} at a time, "
-              f"{len(files) / results.wall_time:,.0f} tasks/s")
+        print(
+            f"  {seconds(results.serial_time)} of work in {seconds(results.wall_time)}: {speed:.1f} at a time, "
+            f"{len(files) / results.wall_time:,.0f} tasks/s"
+        )
 
         show_findings(files, results.get(return_exceptions=True))
         show_engines(rc)
@@ -115,8 +132,10 @@ def show_findings(files, outcomes):
     """What the tasks returned."""
     found = {label: outcome for label, outcome in zip(files, outcomes, strict=True) if isinstance(outcome, dict)}
     heading("What is in them")
-    print(f"  {count(sum(f['lines'] for f in found.values()), 'line')}, "
-          f"{count(sum(f['functions'] for f in found.values()), 'function')}\n")
+    print(
+        f"  {count(sum(f['lines'] for f in found.values()), 'line')}, "
+        f"{count(sum(f['functions'] for f in found.values()), 'function')}\n"
+    )
     deepest = sorted(found, key=lambda label: -found[label]["deepest"])[:5]
     table(["levels", "deepest nesting"], [[found[label]["deepest"], path(label, 60)] for label in deepest])
     print()
@@ -132,13 +151,19 @@ def show_engines(rc):
     for record in records:
         record["took"] = (record["completed"] - record["started"]).total_seconds()
         busy[record["engine_id"]].append(record["took"])
-    table(["engine", "tasks", "busy", "median"],
-          [[engine, len(times), seconds(sum(times)), seconds(sorted(times)[len(times) // 2])]
-           for engine, times in sorted(busy.items())])
+    table(
+        ["engine", "tasks", "busy", "median"],
+        [
+            [engine, len(times), seconds(sum(times)), seconds(sorted(times)[len(times) // 2])]
+            for engine, times in sorted(busy.items())
+        ],
+    )
     print()
     slowest = sorted(records, key=lambda record: -record["took"])[:5]
-    table(["engine", "took", "slowest tasks"],
-          [[record["engine_id"], seconds(record["took"]), path(record["label"], 56)] for record in slowest])
+    table(
+        ["engine", "took", "slowest tasks"],
+        [[record["engine_id"], seconds(record["took"]), path(record["label"], 56)] for record in slowest],
+    )
 
 
 def show_failures(rc):
@@ -158,17 +183,23 @@ def show_errors(records):
     groups = defaultdict(list)
     for record in sorted(records, key=lambda record: record["label"]):
         groups[record["result_content"]["ename"]].append(record)
-    table(["exception", "tasks", "for example", "which says"],
-          [[name, len(group), group[0]["label"].rpartition("/")[2], clip(group[0]["result_content"]["evalue"], 60)]
-           for name, group in sorted(groups.items(), key=lambda item: -len(item[1]))])
+    table(
+        ["exception", "tasks", "for example", "which says"],
+        [
+            [name, len(group), group[0]["label"].rpartition("/")[2], clip(group[0]["result_content"]["evalue"], 60)]
+            for name, group in sorted(groups.items(), key=lambda item: -len(item[1]))
+        ],
+    )
 
 
 def mend(rc, failed):
     """Teach the engines to read better, and run the same tasks again."""
     heading("Mended")
-    print("  A name in the engine's namespace goes before the one that came with a function, so:\n"
-          "      rc[:].push({'read': read_as_declared})\n"
-          "      rc.resubmit(failed)\n")
+    print(
+        "  A name in the engine's namespace goes before the one that came with a function, so:\n"
+        "      rc[:].push({'read': read_as_declared})\n"
+        "      rc.resubmit(failed)\n"
+    )
     rc[:].push({"read": read_as_declared}, block=True)
     again = rc.resubmit(failed)
     again.wait()
@@ -184,8 +215,10 @@ def remember(profile):
     with er.Cluster(n=1, profile_dir=profile) as rc:
         heading("Another cluster, the same profile")
         history = rc.hub_history()
-        print(f"  Stopped and started in {seconds(time.perf_counter() - began)}; "
-              f"{count(len(history), 'task')} remembered\n")
+        print(
+            f"  Stopped and started in {seconds(time.perf_counter() - began)}; "
+            f"{count(len(history), 'task')} remembered\n"
+        )
         questions = {
             "completed": {"state": "completed"},
             "failed": {"state": "failed"},
@@ -193,11 +226,14 @@ def remember(profile):
             "… and gave up for good": {"state": "failed", "resubmitted": None},
             "about tests": {"label": {"$glob": "*/test*"}},
         }
-        table(["tasks that", "number", "db_query"],
-              [[what, len(rc.db_query(query, keys=["msg_id"])), str(query)] for what, query in questions.items()])
+        table(
+            ["tasks that", "number", "db_query"],
+            [[what, len(rc.db_query(query, keys=["msg_id"])), str(query)] for what, query in questions.items()],
+        )
         first = rc.db_query({"state": "completed"}, keys=["label"])[0]
-        print(f"\n  get_result({first['msg_id'][:8]}…), {first['label']}:\n"
-              f"      {rc.get_result(first['msg_id']).get()}")
+        print(
+            f"\n  get_result({first['msg_id'][:8]}…), {first['label']}:\n      {rc.get_result(first['msg_id']).get()}"
+        )
 
 
 if __name__ == "__main__":

@@ -22,8 +22,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     right = [any(isinstance(row[column], int | float) for row in rows) for column in range(len(head))]
     edge = shutil.get_terminal_size().columns
     for index, text in enumerate(texts):
-        cells = [cell.rjust(width) if to_right else cell.ljust(width)
-                 for cell, width, to_right in zip(text, widths, right, strict=True)]
+        cells = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(text, widths, right, strict=True)
+        ]
         print(clip("  " + "   ".join(cells).rstrip(), edge))
         if index == 0:
             print(clip("  " + "   ".join("╌" * width for width in widths), edge))

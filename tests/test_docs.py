@@ -143,8 +143,9 @@ def commands() -> list[str]:
     for name, target in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"].items():
         names.append(name)
         for value in vars(import_module(target.partition(":")[0])).values():
-            if inspect.isclass(value) and getattr(value, "name", None) == name:
-                names += [f"{name} {command}" for command in getattr(value, "subcommands", {})]
+            below = getattr(value, "subcommands", None)
+            if inspect.isclass(value) and getattr(value, "name", None) == name and isinstance(below, dict):
+                names += [f"{name} {command}" for command in below]
     return list(dict.fromkeys(names))
 
 

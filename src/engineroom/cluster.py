@@ -208,8 +208,9 @@ class Cluster:
             info = read_connection_file(path)
             if FoundProcess(info.pid, "controller").running:
                 raise RuntimeError(
-                    f"cluster {self.cluster_id!r} of profile {self.profile_dir.name} is running already (controller pid "
-                    f"{info.pid}): connect with Client(profile=…, cluster_id={self.cluster_id!r}), or stop it with `ipcluster stop`"
+                    f"cluster {self.cluster_id!r} of {self.profile_dir.name} is running already (controller "
+                    f"pid {info.pid}): connect with Client(profile=…, cluster_id={self.cluster_id!r}), or stop it with "
+                    "`ipcluster stop`"
                 )
 
     def _wait_for_connection_file(self) -> None:
@@ -466,10 +467,11 @@ def _profile_dir(profile: str, directory: str | os.PathLike[str]) -> Path:
 
 
 def _import_path() -> dict[str, str]:
-    """Let engines import what this process can: the script's folder first of all."""
-    ours = [os.path.abspath(p) if p else os.getcwd() for p in sys.path[:1]]
-    given = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": os.pathsep.join([*ours, *([given] if given else [])])}
+    """Let engines import what this process can: the script's folder, and what was added to `sys.path`."""
+    own = (sys.prefix, sys.base_prefix)
+    folders = [os.path.abspath(entry) if entry else os.getcwd() for entry in sys.path]
+    ours = [folder for folder in folders if not folder.startswith(own)]
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(ours))}
 
 
 def _last_words(output: str) -> str:

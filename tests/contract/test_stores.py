@@ -123,8 +123,10 @@ def test_entries_come_back_as_they_were(store: TaskStore) -> None:
     entry.frames = (b"one", b"two" * 1000)
     assert entry.done is not None
     entry.done.frames, entry.done.content, entry.result_frames = (4,), {"data": b"\x00"}, (b"out",)
-    entry.attempts = [Attempt(0, EngineId(1), EngineUuid("e1"), "host", None, NOW, "lost"),
-                      Attempt(1, EngineId(3), EngineUuid("e3"), "host", NOW, NOW + 1, "ValueError")]
+    entry.attempts = [
+        Attempt(0, EngineId(1), EngineUuid("e1"), "host", None, NOW, "lost"),
+        Attempt(1, EngineId(3), EngineUuid("e3"), "host", NOW, NOW + 1, "ValueError"),
+    ]
     store.write([entry, finished("plain")])
     entry.spec.frames, entry.done.frames = (0, 1), (0,)
     found = store.entries([TaskId("plain"), TaskId("unknown"), TaskId("full")])

@@ -49,8 +49,16 @@ seconds = st.integers(0, 20).map(lambda n: NOW + n * 3e-7)
 def entries(draw: st.DrawFn, names: st.SearchStrategy[str]) -> Entry:
     options = draw(st.none() | st.builds(TaskOptions, label=st.none() | texts, retries=st.integers(0, 1),
                                          metadata=st.none() | st.dictionaries(st.just("x"), texts)))  # fmt: skip
-    spec = TaskSpec(TaskId(draw(names)), Digest(draw(st.sampled_from([b"\x0f", b""]))), b"a", draw(seconds),
-                    EngineId(draw(st.integers(-1, 1))), (), options, draw(st.sampled_from(["apply", "execute"])))
+    spec = TaskSpec(
+        TaskId(draw(names)),
+        Digest(draw(st.sampled_from([b"\x0f", b""]))),
+        b"a",
+        draw(seconds),
+        EngineId(draw(st.integers(-1, 1))),
+        (),
+        options,
+        draw(st.sampled_from(["apply", "execute"])),
+    )
     entry = Entry(spec, ClientId(draw(texts)), draw(st.sampled_from([(), (b"1", b"22")])))
     engine = EngineUuid(draw(texts))
     if draw(st.booleans()):
@@ -77,8 +85,9 @@ keys = st.sampled_from([
 
 patterns = st.sampled_from(["a", "^a", "Err", "b$", "^$", "Ü"])
 simple = st.one_of(
-    st.builds(lambda op, v: {op: v},
-              st.sampled_from(["$eq", "$ne", "$lt", "$lte", "$gt", "$gte", "$ge", "$le"]), values),
+    st.builds(
+        lambda op, v: {op: v}, st.sampled_from(["$eq", "$ne", "$lt", "$lte", "$gt", "$gte", "$ge", "$le"]), values
+    ),
     st.builds(lambda op, v: {op: v}, st.sampled_from(["$in", "$nin", "$all"]), st.lists(values, max_size=3)),
     st.builds(lambda d, r: {"$mod": [d, r]}, st.sampled_from([1, 2, -2]), st.integers(-1, 1)),
     st.builds(lambda v: {"$exists": v}, st.booleans()),
@@ -114,8 +123,14 @@ changed = st.dictionaries(st.sampled_from("abmn"), records, max_size=2)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(written=written, added=added, changed=changed, asked=st.lists(st.tuples(queries, sorts), min_size=4, max_size=8),
        limit=st.none() | st.integers(0, 5), skip=st.integers(0, 2))  # fmt: skip
-def test_memory_and_sqlite_agree(written: list[Entry], added: dict[str, Any], changed: dict[str, Any],
-                                 asked: list[tuple[Any, Any]], limit: int | None, skip: int) -> None:
+def test_memory_and_sqlite_agree(
+    written: list[Entry],
+    added: dict[str, Any],
+    changed: dict[str, Any],
+    asked: list[tuple[Any, Any]],
+    limit: int | None,
+    skip: int,
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         memory, sqlite = DictDB(), SQLiteDB(Path(folder) / "tasks.db", synchronous="OFF")
         try:
@@ -130,8 +145,10 @@ def test_memory_and_sqlite_agree(written: list[Entry], added: dict[str, Any], ch
             assert memory.get_history() == sqlite.get_history()
             assert repr(memory.find_records({}, list(KEYS))) == repr(sqlite.find_records({}, list(KEYS)))
             for query, sort in asked:
-                answers = [[r["msg_id"] for r in store.find_records(query, "msg_id", sort=sort, limit=limit, skip=skip)]
-                           for store in (memory, sqlite)]
+                answers = [
+                    [r["msg_id"] for r in store.find_records(query, "msg_id", sort=sort, limit=limit, skip=skip)]
+                    for store in (memory, sqlite)
+                ]
                 assert answers[0] == answers[1], (query, sort)
                 assert memory.count(query) == sqlite.count(query)
             assert [e.id for e in memory.unfinished()] == [e.id for e in sqlite.unfinished()]

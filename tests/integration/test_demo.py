@@ -18,8 +18,14 @@ def run_example(tmp_path):
 
     def run(name: str, *arguments: str) -> str:
         environment = os.environ | {"IPYTHONDIR": str(tmp_path / "ipython"), "IPP_NONINTERACTIVE": "1"}
-        done = subprocess.run([sys.executable, str(EXAMPLES / name), *arguments], env=environment, cwd=tmp_path,
-                              capture_output=True, text=True, timeout=90)
+        done = subprocess.run(
+            [sys.executable, str(EXAMPLES / name), *arguments],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -79,7 +79,6 @@ def test_values_come_back_as_they_went(rc, value):
         assert there == value
 
 
-@pytest.mark.xfail(reason="a returned exception is taken for a raised one", strict=True)
 def test_an_exception_may_be_a_value(rc):
     there = rc[0].apply_sync(lambda: ValueError("as a value"))
     assert repr(there) == "ValueError('as a value')"

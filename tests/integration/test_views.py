@@ -443,7 +443,10 @@ def test_sync_imports_imports_here_and_there(rc, capsys):
         from fractions import Fraction
         from os.path import join as put_together
 
-    assert colorsys and xml and Fraction and put_together
+    assert colorsys
+    assert xml
+    assert Fraction
+    assert put_together
     assert "importing colorsys on engine(s)" in capsys.readouterr().out
     assert rc[:]["colorsys.__name__"] == ["colorsys"] * 2
     assert rc[0]["xml.dom.__name__"] == "xml.dom"
@@ -460,9 +463,9 @@ def test_sync_imports_quietly_and_only_there(rc, capsys):
         import only_there  # noqa: F401
     assert capsys.readouterr().out == ""
     assert rc[:]["only_there.__name__"] == ["only_there"] * 2
-    with pytest.raises(er.RemoteError, match=r"ModuleNotFoundError.*'nowhere_at_all'"):
-        with rc[0].sync_imports(local=False, quiet=True):
-            import nowhere_at_all  # noqa: F401
+    nowhere = pytest.raises(er.RemoteError, match=r"ModuleNotFoundError.*'nowhere_at_all'")
+    with nowhere, rc[0].sync_imports(local=False, quiet=True):
+        import nowhere_at_all  # noqa: F401
 
 
 def test_names_of_the_engine_win(rc, typed):

@@ -129,7 +129,9 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
             store.close()
             raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None
         info = msgspec.structs.replace(info, url=self._reachable(listener.url), database=store.url)
-        controller = Controller(listener, store, info.key, scheduler=scheduler, liveness=liveness)
+        controller = Controller(
+            listener, store, info.key, scheduler=scheduler, liveness=liveness, restarted=self.reuse_files
+        )
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: controller.stop())
         if self.lifeline:

@@ -379,8 +379,8 @@ class Channel:
         if self._link.refused():
             self._fail(
                 AuthenticationError(
-                    f"the controller at {self.info.url} refused our encryption keys: this connection file is not its own "
-                    "(any more)."
+                    f"the controller at {self.info.url} refused our encryption keys: this connection file is not "
+                    "its own (any more)."
                 )
             )
         silence = now - self._last_heard
@@ -389,8 +389,8 @@ class Channel:
         if silence > LOST_SECONDS:
             self._fail(
                 ControllerLost(
-                    f"the controller at {self.info.url} (pid {self.info.pid} on {self.info.location}) has been silent for "
-                    f"{silence:.0f} s. What it acknowledged is in its database: when it runs again, Client() and "
+                    f"the controller at {self.info.url} (pid {self.info.pid} on {self.info.location}) has been silent "
+                    f"for {silence:.0f} s. What it acknowledged is in its database: when it runs again, Client() and "
                     "get_result(msg_id) find it."
                 )
             )

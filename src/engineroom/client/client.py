@@ -30,8 +30,8 @@ from ..messages import (
     History,
     Purge,
     QueueStatus,
-    ResultStatus,
     Resubmit,
+    ResultStatus,
     SignalEngines,
     StopController,
     StopEngines,
@@ -39,7 +39,6 @@ from ..messages import (
 )
 from ..records import TaskRecord
 from ..wire import frames as wire
-
 from .channel import Channel
 from .result import AsyncHubResult, AsyncResult
 from .views import DirectView, LoadBalancedView, ViewExecutor
@@ -299,7 +298,7 @@ class Client:
         """Wait for tasks, with a progress bar."""
         from .progress import show_progress
 
-        futures = self._waiters() if jobs is None else self._futures_of(jobs)
+        futures: Any = self._waiters() if jobs is None else self._futures_of(jobs)
         show_progress(list(futures), interval=interval, timeout=None if timeout < 0 else timeout)
 
     def abort(self, jobs: Jobs = None, targets: Any = None, block: bool | None = None) -> None:
@@ -596,8 +595,9 @@ class Client:
         size = wire.size(b"", frames)
         if size > MAX_MESSAGE:
             raise MessageTooLarge(
-                f"the arguments have {size / 2**30:.1f} GB, more than the limit of {MAX_MESSAGE / 2**30:.0f} GB per task; nothing "
-                "was sent. Write large data to a file that the engines can read, or send it in parts (scatter)."
+                f"the arguments have {size / 2**30:.1f} GB, more than the limit of {MAX_MESSAGE / 2**30:.0f} GB per "
+                "task; nothing was sent. Write large data to a file that the engines can read, or send it in parts "
+                "(scatter)."
             )
 
     def __repr__(self) -> str:
@@ -653,9 +653,10 @@ def _connection(
         deadline = time.monotonic() + min(timeout, 1.0 if given is None else timeout)
         while not path.exists():
             if time.monotonic() >= deadline:
+                option = f" --profile={profile}" if profile else ""
                 raise ConnectionFileError(
                     f"no cluster is running here: there is no connection file {path}.{hint} Start one with "
-                    f"`ipcluster start -n 4{f' --profile={profile}' if profile else ''}`, or with engineroom.Cluster(n=4)."
+                    f"`ipcluster start -n 4{option}`, or with engineroom.Cluster(n=4)."
                 )
             time.sleep(0.02)
     return read_connection_file(path)

@@ -51,6 +51,6 @@ def _rich(label: str, data: dict[str, Any]) -> None:
         from IPython.display import display
 
         print(label)
-        display(data, raw=True)
+        display(data, raw=True)  # type: ignore[no-untyped-call]
     else:
         print(label, data.get("text/plain", ""))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..ids import TaskId
 from ..messages import TaskDone
-from .result import AsyncResult
+from .result import AsyncResult, Failed, unwrapped
 
 if TYPE_CHECKING:
     from .views.balanced import LoadBalancedView
@@ -76,9 +76,8 @@ class AsyncMapResult(AsyncResult):
 
     def _reconstruct(self, values: list[Any]) -> Any:
         if not self._chunked:
-            return list(values)
-        if self._return_exceptions:
-            values = [[v] if isinstance(v, Exception) else v for v in values]
+            return [unwrapped(value) for value in values]
+        values = [[value.error] if isinstance(value, Failed) else value for value in values]
         return join(values, self._dist) if values else []
 
     def __iter__(self) -> Iterator[Any]:
@@ -88,9 +87,11 @@ class AsyncMapResult(AsyncResult):
         for id in self._ids_in_order() if self._ordered else self._ids_as_they_come():
             index = self._ids.index(id) if self._values is not None else -1
             value = self._values[index] if self._values is not None else self._value_of(id)
-            if isinstance(value, Exception) and not self._return_exceptions:
-                raise value
-            if self._chunked and not isinstance(value, Exception):
+            if isinstance(value, Failed):
+                if not self._return_exceptions:
+                    raise value.error
+                yield value.error
+            elif self._chunked:
                 yield from value
             else:
                 yield value
@@ -99,7 +100,8 @@ class AsyncMapResult(AsyncResult):
         index = 0
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: index < len(self._ids) or self._fed())
+                while index >= len(self._ids) and not self._fed():
+                    self._condition.wait()
                 if index >= len(self._ids):
                     return
                 id = self._ids[index]
@@ -111,9 +113,8 @@ class AsyncMapResult(AsyncResult):
         given = 0
         while True:
             with self._condition:
-                self._condition.wait_for(
-                    lambda: len(self._outcomes) > given or (self._fed() and given >= len(self._ids))
-                )
+                while len(self._outcomes) <= given and not (self._fed() and given >= len(self._ids)):
+                    self._condition.wait()
                 fresh = list(self._outcomes)[given:]  # a dict keeps the order of arrival
             if not fresh:
                 return

@@ -124,4 +124,4 @@ class ExecuteReply:
         """Show the value in IPython."""
         from IPython.display import display
 
-        display(self.data, raw=True)
+        display(self.data, raw=True)  # type: ignore[no-untyped-call]

@@ -66,7 +66,7 @@ class ParallelFunction(RemoteFunction):
         super().__init__(view, f, block, **flags)
         self.dist, self.ordered, self.chunksize = dist, ordered, chunksize
 
-    def __call__(self, *sequences: Any) -> Any:  # type: ignore[override]
+    def __call__(self, *sequences: Any) -> Any:
         """Call the function on parts of the sequences; the results are put together."""
         from .views import DirectView
 

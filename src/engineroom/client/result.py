@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future
+from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_futures
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -270,13 +270,9 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         if return_exceptions is None:
             return_exceptions = self._return_exceptions
         values = self._all_values()
-        if self._single:
-            if isinstance(values[0], Exception) and not return_exceptions:
-                raise values[0]
-            return values[0]
         if not return_exceptions:
-            collect_exceptions(values, self._name)
-        return self._reconstruct(values)
+            collect_exceptions([value.error for value in values if isinstance(value, Failed)], self._name)
+        return unwrapped(values[0]) if self._single else self._reconstruct(values)
 
     def result(self, timeout: float | None = None) -> Any:
         """Future's spelling of `get`."""
@@ -295,7 +291,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         return None
 
     def _reconstruct(self, values: list[Any]) -> Any:
-        return list(values)
+        return [unwrapped(value) for value in values]
 
     def successful(self) -> bool:
         """Whether no task failed.
@@ -374,18 +370,20 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     def _value_of(self, id: TaskId) -> Any:
         outcome = self._outcomes[id]
         if isinstance(outcome, Exception):
-            return outcome
+            return Failed(outcome)
         done = outcome
         if done.error is not None:
-            return task_error(done.error, made_by_engine=done.started is not None)
+            return Failed(task_error(done.error, made_by_engine=done.started is not None))
         try:
             value = payload.loads(done.payload, (self._frames or {}).get(id, ()))
         except Exception as error:
-            return RemoteError(
-                type(error).__name__,
-                f"the result cannot be unpickled here: {error}",
-                "",
-                {"engine_id": done.engine, "method": "result"},
+            return Failed(
+                RemoteError(
+                    type(error).__name__,
+                    f"the result cannot be unpickled here: {error}",
+                    "",
+                    {"engine_id": done.engine, "method": "result"},
+                )
             )
         if done.content is not None and "execute_input" in done.content:
             return ExecuteReply(value, self._metadata_of(id))
@@ -395,9 +393,9 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         """The value of task `index`, which is there; raises its error."""
         values = self._values
         value = values[index] if values is not None else self._value_of(self._ids[index])
-        if isinstance(value, Exception) and not self._return_exceptions:
-            raise value
-        return value
+        if isinstance(value, Failed) and not self._return_exceptions:
+            raise value.error
+        return unwrapped(value)
 
     def get_dict(self, timeout: float | None = -1) -> dict[int, Any]:
         """Values by engine number.
@@ -453,9 +451,9 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             ids = range(len(self._ids))[key]
             for index in ids:
                 self._wait_for(self._ids[index])
-            return collect_exceptions(
-                [self._value_of(self._ids[i]) if self._values is None else self._values[i] for i in ids], self._name
-            )
+            values = [self._value_of(self._ids[i]) if self._values is None else self._values[i] for i in ids]
+            collect_exceptions([value.error for value in values if isinstance(value, Failed)], self._name)
+            return values
         index = range(len(self._ids))[key]
         self._wait_for(self._ids[index])
         return self._ready_value(index)
@@ -578,6 +576,20 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             return f"<{type(self).__name__}({self._name}): finished>"
         count = "" if self._single else f": {len(self._outcomes)}/{len(self._ids)}"
         return f"<{type(self).__name__}({self._name}): pending{count}>"
+
+
+class Failed:
+    """Stands among values for a task that has none. (An exception may itself be a value: a task can return one.)"""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def unwrapped(value: Any) -> Any:
+    """The value, or the error that stands in its place."""
+    return value.error if isinstance(value, Failed) else value
 
 
 class AsyncHubResult(AsyncResult):

@@ -274,7 +274,7 @@ class Hub:
         for id in targets:
             engine = engines.get(id)
             if engine is None:
-                self._reply(peer, number, lambda id=id: _no_engine(id))
+                self._reply(peer, number, functools.partial(_no_engine, id))
                 return
             direct = [t.id for t in (*engine.held.values(), *engine.backlog) if t.is_direct]
             balanced = [t.id for t in engine.held.values() if not t.is_direct]

@@ -92,6 +92,7 @@ class Controller:
         *,
         scheduler: SchedulerSettings | None = None,
         liveness: LivenessSettings | None = None,
+        restarted: bool = False,
     ) -> None:
         self.incarnation = new_uuid()
         self.scheduler = Scheduler(scheduler)
@@ -109,6 +110,8 @@ class Controller:
         self._tokens: list[tuple[str, str, int]] = []
         self._new_functions: list[Function] = []
         self._next_engine = 0
+        # After a restart engines are on their way back, though none has said so yet.
+        self._expecting_until = time.time() + self._liveness.recovery_grace if restarted else 0.0
         self._stopping_until: float | None = None
         self._next_sweep = 0.0
         self._deadline: float | None = None
@@ -311,10 +314,9 @@ class Controller:
 
     def starting(self) -> int:
         """How many engines nannies are about to bring."""
-        engines = self.peers.role("engine")
-        return sum(
-            max(0, nanny.promised - sum(e.nanny == nanny.uuid for e in engines)) for nanny in self.peers.role("nanny")
-        )
+        engines, nannies = self.peers.role("engine"), self.peers.role("nanny")
+        coming = sum(max(0, nanny.promised - sum(e.nanny == nanny.uuid for e in engines)) for nanny in nannies)
+        return coming or int(not engines and time.time() < self._expecting_until)
 
     def tell_engines(self) -> None:
         """Tell all clients which engines there are."""

@@ -88,12 +88,13 @@ class Peers:
                 return message if type(message) is Hello else (peer, message)
             return frames.decode_hello(header)
         except ProtocolError as error:
+            if peer is None and _is_ping(header):  # known to an earlier life of the controller: it will say Hello
+                self._listener.send(address, [frames.encode(Pong(0, known=False))])
+                return None
             self.dropped += 1
             if peer is not None:
                 self.forget(peer)
                 self._refuse(address, error)
-            elif _is_ping(header):
-                self._listener.send(address, [frames.encode(Pong(0, known=False))])
             if self.dropped & (self.dropped - 1) == 0:  # 1st, 2nd, 4th, 8th …: a flood does not fill the log
                 log.warning("dropped a message that makes no sense (%d so far): %s", self.dropped, error)
             return None

@@ -123,11 +123,11 @@ class Nanny:
             self._check_controller()
         self._receive()  # sending may swallow the news of an arrival: look before sleeping
         wait = max(0.0, min(self._next_ping - time.monotonic(), 1.0))
-        ready, _, _ = select.select([self._link.fileno(), self._pipe, self._signals[0]], [], [], wait)
-        if self._signals[0] in ready:
+        ready, _, _ = select.select([self._link.fileno(), self._pipe.fileno(), self._signals[0].fileno()], [], [], wait)
+        if self._signals[0].fileno() in ready:
             self._signals[0].recv(64)
             self._begin_stop()
-        if self._pipe in ready:
+        if self._pipe.fileno() in ready:
             self._hear_zygote()
 
     def _receive(self) -> None:

@@ -101,9 +101,7 @@ def install(limit: int) -> tuple[TaskStream, TaskStream]:
 
 
 def _human(count: int) -> str:
-    size = float(count)
-    for unit in ("", "k", "M", "G"):
-        if size < 1000:
-            break
-        size /= 1000
-    return f"{size:.3g} {unit}characters" if unit else f"{count} characters"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}characters"
+    return f"{count} characters"

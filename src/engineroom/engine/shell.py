@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import sys
 import types
-from typing import Any
+from typing import Any, cast
 
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 
 
-class _Publisher(DisplayPublisher):  # type: ignore[misc]
+class _Publisher(DisplayPublisher):
     """Collects what `display` shows."""
 
     outputs: list[dict[str, Any]]
 
-    def publish(self, data: Any, metadata: Any = None, **kwargs: Any) -> None:
+    def publish(self, data: Any, metadata: Any = None, *args: Any, **kwargs: Any) -> None:
         self.outputs.append({"output_type": "display_data", "data": _plain(data), "metadata": metadata or {}})
 
     def clear_output(self, wait: bool = False) -> None:
@@ -31,9 +33,9 @@ class Shell:
         config.HistoryManager.enabled = False
         config.InteractiveShell.colors = "nocolor"
         config.InteractiveShell.xmode = "Context"
-        self._shell = InteractiveShell(config=config, user_module=module, user_ns=module.__dict__)
-        InteractiveShell._instance = self._shell
-        self._publisher = _Publisher(parent=self._shell, shell=self._shell)
+        self._shell: Any = _make(InteractiveShell, config=config, user_module=module, user_ns=module.__dict__)
+        cast(Any, InteractiveShell)._instance = self._shell
+        self._publisher = _make(_Publisher, parent=self._shell, shell=self._shell)
         self._shell.display_pub = self._publisher
         self._shell._showtraceback = lambda *args: None  # the traceback travels with the error
         self._shell.show_usage_error = lambda *args: None
@@ -46,8 +48,6 @@ class Shell:
         shown: list[Any] = []
         original = shell.displayhook
         shell.displayhook = _collector(shown, original)
-        import sys
-
         hook, sys.displayhook = sys.displayhook, shell.displayhook
         trap = shell.display_trap
         trap.hook = shell.displayhook
@@ -83,10 +83,13 @@ def _collector(shown: list[Any], original: Any) -> Any:
     return Collect()
 
 
+def _make(kind: Any, **kwargs: Any) -> Any:
+    """Call a constructor that has no types."""
+    return kind(**kwargs)
+
+
 def _plain(data: dict[str, Any]) -> dict[str, Any]:
     """A mime bundle as it can travel: bytes (pictures) in base64, as front ends expect."""
-    import base64
-
     return {
         mime: base64.b64encode(value).decode() if isinstance(value, bytes) else value for mime, value in data.items()
     }

@@ -110,12 +110,12 @@ class Zygote:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the nanny decides
         while True:
-            ready, _, _ = select.select([self._pipe, wake_read], [], [])
+            ready, _, _ = select.select([self._pipe.fileno(), wake_read], [], [])
             if wake_read in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_read, 4096)
             self._reap()
-            if self._pipe in ready:
+            if self._pipe.fileno() in ready:
                 message = self._pipe.receive()
                 if message is None:
                     break

@@ -200,7 +200,11 @@ class FoundProcess:
         return True
 
     def on_stop(self, callback: Callable[[int], None]) -> None:
-        threading.Thread(target=lambda: (self.join(), callback(0)), daemon=True).start()
+        def wait() -> None:
+            self.join()
+            callback(0)
+
+        threading.Thread(target=wait, daemon=True).start()
 
     def get_output(self) -> str:
         return self.log_file.read_text(errors="replace")[-4096:] if self.log_file and self.log_file.exists() else ""

@@ -89,7 +89,7 @@ class ZmqListener:
             if address.startswith("tcp://"):
                 if curve is None:
                     raise ValueError("a tcp listener needs a key pair")
-                socket.setsockopt(zmq.IPV6, 1)
+                socket.setsockopt(zmq.IPV6, int("[" in address))
                 socket.curve_server = True
                 socket.curve_publickey, socket.curve_secretkey = (k.encode() for k in curve)
                 if address.count(":") == 1 or address.endswith("]"):
@@ -231,8 +231,9 @@ class ZmqLink:
     def close(self, linger: float = 0.0) -> None:
         if self._socket.closed or self._pid != os.getpid():  # a forked child has no business with it
             return
-        with contextlib.suppress(zmq.ZMQError):
-            if self._monitor is not None:
+        if self._monitor is not None:
+            with contextlib.suppress(zmq.ZMQError):
                 self._socket.disable_monitor()
+            self._monitor.close(linger=0)
         self._socket.close(linger=int(linger * 1000))
         self._context.term()

@@ -106,7 +106,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         return reduced
 
 
-# ------------------------------------------------------------------------------------------ leaving: the digest of a call
+# ------------------------------------------------------------------------------------------ leaving: digests
 
 
 class FunctionCache:

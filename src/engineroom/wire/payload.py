@@ -41,7 +41,8 @@ def dumps(value: Any) -> Payload:
     if kind in _SMALL:
         return pickle.dumps(value, 5), ()
     if kind in (bytes, bytearray) and len(value) >= INLINE:
-        return _beside(pickle.dumps(_Blob(value), 5, buffer_callback=(blobs := []).append), blobs)
+        blobs: list[Buffer] = []
+        return _beside(pickle.dumps(_Blob(value), 5, buffer_callback=blobs.append), blobs)
     buffers: list[Buffer] = []
 
     def keep_inside(buffer: pickle.PickleBuffer) -> bool:

@@ -76,7 +76,7 @@ class LoadBalancedView(View):
             "client.wait_for_engines()"
         )
 
-    def map(
+    def map(  # type: ignore[override]
         self,
         f: Callable[..., Any],
         /,
@@ -174,7 +174,7 @@ class LoadBalancedView(View):
         f: Callable[..., Any],
         /,
         *sequences: Iterable[Any],
-        ordered: bool = True,  # type: ignore[override]
+        ordered: bool = True,
         max_outstanding: int | str = "auto",
         return_exceptions: bool = False,
     ) -> LazyMapIterator:

@@ -13,7 +13,7 @@ from ...ids import EngineId
 from ...messages import TaskOptions, TaskSpec
 from ...wire import on_engine
 from ...wire.payload import dumps_call
-from ..mapping import AsyncMapResult, join, parts
+from ..mapping import AsyncMapResult, parts
 from ..result import AsyncResult
 from .base import View, callable_or_complain, referenced
 
@@ -211,7 +211,7 @@ class DirectView(View):
         ids = [self.client._channel.new_id() for _ in range(count)]
         return AsyncMapResult(self.client, ids, name=name, submitted=time.time(), label=self.label, dist=dist, **kwargs)
 
-    def map(
+    def map(  # type: ignore[override]
         self,
         f: Callable[..., Any],
         /,
@@ -256,7 +256,7 @@ class DirectView(View):
         if label is not None:
             result.label = label
             options = TaskOptions(self.retries, None, label, options.metadata if options is not None else None)
-        calls = [(engine, (f, *(column[i] for column in split)), {}) for i, engine in enumerate(engines)]
+        calls: Any = [(engine, (f, *(column[i] for column in split)), {}) for i, engine in enumerate(engines)]
         self._submit(how, calls, result, options=options)
         return result.get() if self._blocks(block) else result
 

@@ -17,7 +17,7 @@ class ViewExecutor(Executor):
         self.view = view
         self._closed = False
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:  # type: ignore[override]
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
         """Call `fn(*args, **kwargs)` through the view."""
         if self._closed:
             raise RuntimeError("cannot submit after shutdown")
@@ -27,7 +27,7 @@ class ViewExecutor(Executor):
         self,
         fn: Callable[..., Any],
         *iterables: Iterable[Any],
-        timeout: float | None = None,  # type: ignore[override]
+        timeout: float | None = None,
         chunksize: int = 1,
         **kwargs: Any,
     ) -> Iterator[Any]:
