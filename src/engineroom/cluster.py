@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
 import json
@@ -10,9 +9,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ._version import __version__
 from .client import Client
@@ -27,6 +26,8 @@ from .config import (
 from .errors import ConfigError, ConnectionFileError, EngineroomError, TimeoutError
 from .ids import new_uuid
 from .launchers import FoundProcess, Launcher, LocalProcess
+
+T = TypeVar("T")
 
 #: Short names of databases, and the flag of `ipcontroller` that chooses each.
 DATABASES = {"sqlite": "--sqlitedb", "memory": "--dictdb", "none": "--nodb"}
@@ -309,43 +310,43 @@ class Cluster:
 
     async def start_cluster(self, n: int | None = None) -> Self:
         """See `start_cluster_sync`."""
-        return await asyncio.to_thread(self.start_cluster_sync, n)
+        return await _in_thread(self.start_cluster_sync, n)
 
     async def start_controller(self) -> None:
         """See `start_controller_sync`."""
-        await asyncio.to_thread(self.start_controller_sync)
+        await _in_thread(self.start_controller_sync)
 
     async def start_engines(self, n: int | None = None, engine_set_id: str | None = None) -> str:
         """See `start_engines_sync`."""
-        return await asyncio.to_thread(self.start_engines_sync, n, engine_set_id)
+        return await _in_thread(self.start_engines_sync, n, engine_set_id)
 
     async def start_and_connect(self, n: int | None = None) -> Client:
         """See `start_and_connect_sync`."""
-        return await asyncio.to_thread(self.start_and_connect_sync, n)
+        return await _in_thread(self.start_and_connect_sync, n)
 
     async def connect_client(self, **kwargs: Any) -> Client:
         """See `connect_client_sync`."""
-        return await asyncio.to_thread(lambda: self.connect_client_sync(**kwargs))
+        return await _in_thread(lambda: self.connect_client_sync(**kwargs))
 
     async def stop_cluster(self) -> None:
         """See `stop_cluster_sync`."""
-        await asyncio.to_thread(self.stop_cluster_sync)
+        await _in_thread(self.stop_cluster_sync)
 
     async def stop_controller(self) -> None:
         """See `stop_controller_sync`."""
-        await asyncio.to_thread(self.stop_controller_sync)
+        await _in_thread(self.stop_controller_sync)
 
     async def stop_engines(self, engine_set_id: str | None = None) -> None:
         """See `stop_engines_sync`."""
-        await asyncio.to_thread(self.stop_engines_sync, engine_set_id)
+        await _in_thread(self.stop_engines_sync, engine_set_id)
 
     async def restart_engines(self, engine_set_id: str | None = None) -> None:
         """See `restart_engines_sync`."""
-        await asyncio.to_thread(self.restart_engines_sync, engine_set_id)
+        await _in_thread(self.restart_engines_sync, engine_set_id)
 
     async def signal_engines(self, signum: int, engine_set_id: str | None = None) -> None:
         """See `signal_engines_sync`."""
-        await asyncio.to_thread(self.signal_engines_sync, signum, engine_set_id)
+        await _in_thread(self.signal_engines_sync, signum, engine_set_id)
 
     def __enter__(self) -> Client:
         return self.start_and_connect_sync()
@@ -460,6 +461,13 @@ class Cluster:
             f"<Cluster(cluster_id={self.cluster_id!r}, profile_dir={str(self.profile_dir)!r}, controller={running}, "
             f"engine_sets={list(self.engines)})>"
         )
+
+
+async def _in_thread(function: Callable[..., T], *args: Any) -> T:
+    """The async spelling of a call that blocks."""
+    import asyncio  # slow to import, and only those who await need it
+
+    return await asyncio.to_thread(function, *args)
 
 
 def _profile_dir(profile: str, directory: str | os.PathLike[str]) -> Path:

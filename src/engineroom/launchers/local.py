@@ -124,6 +124,8 @@ class LocalProcess:
 
         def wait() -> None:
             code = process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
             for callback in self._callbacks:
                 callback(code)
 
