@@ -22,6 +22,9 @@ bench: $(VENV)/bench ## ours and the others, side by side; rewrites docs/perform
 	@$(BIN)/python -m benchmarks --save
 	@$(BIN)/python -m benchmarks.report
 
+chaos: $(VENV)/ready ## the long kill campaign: engines and controllers killed at random, nothing lost
+	@$(BIN)/python -m tests.chaos.campaign --rounds 40
+
 clean: ## remove the virtual environment and the tools' caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -40,4 +43,4 @@ $(BIN)/python:
 	    { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench chaos clean
