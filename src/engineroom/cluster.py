@@ -23,11 +23,14 @@ from .config import (
     read_connection_file,
     write_private,
 )
-from .errors import ConfigError, ConnectionFileError, EngineroomError, TimeoutError
+from .errors import ConfigError, ConnectionFileError, EngineroomError, StoreBusy, TimeoutError
 from .ids import new_uuid
 from .launchers import FoundProcess, Launcher, LocalProcess
 
 T = TypeVar("T")
+
+#: Exit code of a controller whose task database belongs to another one.
+STORE_BUSY = 12
 
 #: Short names of databases, and the flag of `ipcontroller` that chooses each.
 DATABASES = {"sqlite": "--sqlitedb", "memory": "--dictdb", "none": "--nodb"}
@@ -147,21 +150,37 @@ class Cluster:
         set_id = engine_set_id or f"{int(time.time())}-{new_uuid()[:4]}"
         if set_id in self.engines:
             raise KeyError(f"there is an engine set {set_id!r} already")
+        self._stopping = False
+        self._launch_engines(set_id, count)
+        if self.controller is not None and self._connection_file().exists():
+            self.write_cluster_file()
+        return set_id
+
+    def _launch_engines(self, set_id: str, count: int) -> None:
         args = [
             sys.executable,
             "-m",
             "engineroom.engine",
             f"--n={count}",
             f"--file={self._connection_file('engine')}",
+            f"--profile-dir={self.profile_dir}",
             *self.engine_args,
         ]
         launcher = LocalProcess(args, self._log_file(f"ipengine-{set_id}"), environment=_import_path())
-        launcher.start()
+        born = time.monotonic()
+        launcher.on_stop(lambda code: self._engines_ended(set_id, launcher, code, born))
         self.engines[set_id] = launcher
         self._sizes[set_id] = count
-        if self.controller is not None and self._connection_file().exists():
-            self.write_cluster_file()
-        return set_id
+        launcher.start()
+
+    def _engines_ended(self, set_id: str, launcher: Launcher, code: int, born: float) -> None:
+        """Start a set of engines again whose nanny was killed, and the engines with it."""
+        with self._lock:
+            killed = code < 0 and time.monotonic() - born > SHORT_LIFE
+            if killed and not self._stopping and self.engines.get(set_id) is launcher:
+                with contextlib.suppress(Exception):
+                    self._launch_engines(set_id, self._sizes[set_id])
+                    self.write_cluster_file()
 
     def _wanted(self) -> int:
         return (os.cpu_count() or 1) if self.n is None else self.n
@@ -220,7 +239,9 @@ class Cluster:
         while not path.exists():
             if self.controller is None or not self.controller.running:
                 output = self.controller.get_output().strip() if self.controller is not None else ""
-                raise EngineroomError(f"the controller did not start. {_last_words(output)}")
+                busy = isinstance(self.controller, LocalProcess) and self.controller.exit_code == STORE_BUSY
+                kind = StoreBusy if busy else EngineroomError
+                raise kind(f"the controller did not start. {_last_words(output)}")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the controller wrote no connection file within {self.engine_timeout:g} s: {path}")
             time.sleep(0.005)
@@ -291,8 +312,8 @@ class Cluster:
         for set_id in [engine_set_id] if engine_set_id is not None else list(self.engines):
             if set_id not in self.engines:
                 raise KeyError(f"there is no engine set {set_id!r}; there are {', '.join(self.engines) or 'none'}")
-            self.engines[set_id].stop()
-            del self.engines[set_id], self._sizes[set_id]
+            del self._sizes[set_id]
+            self.engines.pop(set_id).stop()  # forgotten first: it is not to be started again
 
     def restart_engines_sync(self, engine_set_id: str | None = None) -> None:
         """Stop sets of engines (default: all) and start as many anew."""

@@ -21,6 +21,10 @@ from .errors import ConfigError, ConnectionFileError
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
+#: The largest task: its arguments, or its result, with all their arrays.
+MAX_TASK_BYTES = 4 * GIB
+
+
 class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a client, an engine or a nanny must know to reach a controller. Kept in a file with mode 0600."""
 

@@ -155,7 +155,6 @@ class Welcome(Message):
     engine: EngineId = EngineId(-1)  # engines: your id
     #: engines that a nanny is about to start
     starting: int = 0
-    max_message_size: int = 0
 
 
 class Refused(Message):
@@ -263,7 +262,7 @@ class Purge(Body):
 
 
 class Abort(Body):
-    """End tasks that have not started: by id, by engine, or (both None) all of this client's. Answers their ids."""
+    """End tasks that have not started: by id, by engine, or (both None) all of this client's. Answers how many."""
 
     tasks: list[TaskId] | None = None
     engines: list[EngineId] | None = None

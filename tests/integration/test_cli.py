@@ -241,7 +241,7 @@ def test_two_controllers_cannot_share_a_database(shell: Shell) -> None:
     shell("ipcluster", "start", "-n", "0", "--daemonize")
     first = shell.client().connection.pid
     assert f"pid {first}" in shell("ipcontroller", code=1).stderr
-    assert f"process {first}" in shell("ipcontroller", "--cluster-id=b", code=1).stderr
+    assert f"process {first}" in shell("ipcontroller", "--cluster-id=b", code=12).stderr
     shell("ipcluster", "stop")
 
 

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 from conftest import wait_until
 
@@ -71,3 +73,20 @@ time.sleep(60)
         process.wait()
     ids = [r["msg_id"] for r in rc.db_query({"label": "orphans"}, keys=["msg_id"])]
     assert rc.get_result(ids).get(20) == list(range(20))
+
+
+def test_a_killed_nanny_is_replaced_with_its_engines_under_their_numbers(fresh_cluster):
+    rc = fresh_cluster(n=2)
+    before = rc.ids
+    nanny = rc.cluster.engine_set.pid
+    uuids = {engine.uuid for engine in rc._channel.engines}
+    wait_until(lambda: time.time() - psutil.Process(nanny).create_time() > 2.1)  # younger, it would not be replaced
+    os.kill(nanny, signal.SIGKILL)
+    wait_until(lambda: rc.ids == before and not uuids & {engine.uuid for engine in rc._channel.engines})
+    assert rc[:].apply_sync(abs, -1) == [1, 1]
+
+
+def test_a_second_cluster_on_one_database_is_refused(fresh_cluster, tmp_path):
+    rc = fresh_cluster(n=0)
+    with pytest.raises(er.StoreBusy, match=f"process {rc.connection.pid}"):
+        er.Cluster(n=0, profile_dir=rc.connection.profile_dir).start_cluster_sync()

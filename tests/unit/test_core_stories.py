@@ -53,7 +53,7 @@ def in_short(action: actions.Action) -> Iterable[tuple[Any, ...]]:
                 yield ("end", one.done.id, one.done.error.ename if one.done.error else one.done.status)
         case actions.StopEngine(engine):
             yield ("stop", engine)
-        case actions.RecordTasks():
+        case actions.RecordTasks() | actions.RecordAttempts():
             pass
 
 
@@ -676,3 +676,17 @@ def test_every_move_but_the_legal_ones_is_a_bug():
             else:
                 with pytest.raises(AssertionError, match="cannot go"):
                     task.move(after)
+
+
+def test_attempts_are_recorded_as_they_are_spent_and_taken_up_after_a_restart():
+    core = scheduler()
+    core.handle(joined(0), 0.0)
+    core.handle(submitted("a", retries=3), 0.0)
+    after = core.handle(finished(0, raised("a")), 1.0)
+    [spent] = [action.tasks for action in after if isinstance(action, actions.RecordAttempts)]
+    assert [(task.id, [attempt.number for attempt in task.attempts]) for task in spent] == [("a", [1])]
+    again = scheduler()
+    task = spent[0]
+    kept = RecoveredTask(task.spec, task.client, (), tuple(task.attempts))
+    again.handle(TasksRecovered([kept], deadline=10.0), 2.0)
+    assert (again.tasks["a"].attempt, again.tasks["a"].retries_left) == (2, 2)

@@ -20,8 +20,9 @@ from traitlets.config.loader import ConfigError as ConfigLoaderError
 from traitlets.config.loader import ConfigLoaderError as LoaderError
 
 from .._version import __version__
+from ..cluster import STORE_BUSY
 from ..config import make_profile_dir, profile_dir
-from ..errors import ConfigError, EngineroomError
+from ..errors import ConfigError, EngineroomError, StoreBusy
 from .text import paint
 
 #: Exit codes.
@@ -303,6 +304,8 @@ def run(app: type[Application], argv: list[str] | None = None) -> int:
         return _complain(name, error, BAD_USAGE)
     except (TraitError, ArgumentError, LoaderError, ConfigLoaderError) as error:
         return _complain(name, _named_as_option(str(error), tool), BAD_USAGE)
+    except StoreBusy as error:
+        return _complain(name, error, STORE_BUSY)
     except EngineroomError as error:
         return _complain(name, error, FAILED)
     except (RuntimeError, TimeoutError) as error:

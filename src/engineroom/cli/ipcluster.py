@@ -33,8 +33,6 @@ from .text import is_terminal, paint, plural, table
 
 #: Exit code of `ipcluster stop` where there is nothing to stop.
 NOT_RUNNING = 11
-#: An engine set whose nanny dies this often within a minute is not started again.
-RESTART_LIMIT = 3
 #: Seconds `stop` waits for a supervisor to end.
 STOP_SECONDS = 30.0
 
@@ -316,7 +314,6 @@ class Supervisor:
             load_profile=app.use_config,
         )
         self._exit_codes: dict[str, int] = {}
-        self._restarts: list[float] = []
 
     def run(self, say: Say = print, ready: Callable[[], None] = lambda: None) -> int:
         """Start, look after, stop. `ready` is called when the engines are there. Returns the exit code."""
@@ -433,12 +430,8 @@ class Supervisor:
         cluster = self.cluster
         for set_id in [set_id for set_id in cluster.engines if set_id in self._exit_codes]:
             code = self._exit_codes.pop(set_id)
-            now = time.monotonic()
-            self._restarts = [moment for moment in self._restarts if moment > now - 60]
-            if code != 0 and len(self._restarts) < RESTART_LIMIT:
-                self._restarts.append(now)
+            if cluster.engines[set_id].running:  # the cluster has seen to it
                 say(f"The nanny of engine set {set_id} ended (exit code {code}): its engines are started again.")
-                cluster.restart_engines_sync(set_id)
                 self._watch(set_id)
                 continue
             cluster.stop_engines_sync(set_id)

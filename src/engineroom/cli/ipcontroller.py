@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
-from traitlets import Bool, Float, Integer, Unicode, Union
+from traitlets import Bool, Enum, Float, Integer, Unicode, Union
 from traitlets.config import Configurable
 
 from .._version import __version__
 from ..config import (
+    MAX_TASK_BYTES,
     ConnectionInfo,
     LivenessSettings,
     SchedulerSettings,
@@ -37,7 +38,7 @@ from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
 
 log = logging.getLogger("engineroom.controller")
 
-DB_CLASSES = {"sqlitedb": "sqlite", "dictdb": "memory", "nodb": "none", "mongodb": "mongodb"}
+DB_CLASSES = {"sqlitedb": "sqlite", "dictdb": "memory", "nodb": "none"}
 
 
 class HubFactory(Configurable):
@@ -57,6 +58,21 @@ class SQLiteDB(Configurable):
 
     filename = Unicode("tasks.db", help="Its file.").tag(config=True)
     location = Unicode("", help="Its folder; default: the profile's.").tag(config=True)
+    synchronous = Enum(
+        ["NORMAL", "FULL", "OFF"],
+        "NORMAL",
+        help="What an acknowledged task survives: NORMAL the death of any process, FULL a power cut too (slower).",
+    ).tag(config=True)
+
+
+class DictDB(Configurable):
+    """The task database in memory."""
+
+    record_limit = Integer(100_000, help="Records kept; finished ones are dropped beyond, oldest first.").tag(
+        config=True
+    )
+    size_limit = Integer(1 << 30, help="Bytes of arguments and results kept.").tag(config=True)
+    cull_fraction = Float(0.1, help="How much is dropped at a time.").tag(config=True)
 
 
 class IPController(EngineroomApp):
@@ -76,7 +92,7 @@ ipcontroller --hwm=1                  # give an engine a task only when it is fr
 ipcontroller --nodb                   # keep no records
 ipcontroller --reuse                  # after a crash: engines and clients that are still there reconnect
 """
-    classes: Any = [TaskScheduler, HubFactory, SQLiteDB]
+    classes: Any = [TaskScheduler, HubFactory, SQLiteDB, DictDB]
     config_names: ClassVar[tuple[str, ...]] = ("ipcontroller_config",)
     aliases: Any = {
         **BASE_ALIASES,
@@ -122,9 +138,9 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
         scheduler = SchedulerSettings(hwm=None if hwm < 0 else hwm, death_limit=self.death_limit)
         liveness = LivenessSettings(self.ping_interval, self.allowed_silence, self.recovery_grace)
         info, curve = self._identity(client_file)
-        store = open_store(self._store_url(folder))
+        store = open_store(self._store_url(folder), **self._store_options())
         try:
-            listener = ZmqListener(info.url, curve=curve)
+            listener = ZmqListener(info.url, curve=curve, max_message_size=2 * MAX_TASK_BYTES)
         except Exception as error:
             store.close()
             raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None
@@ -187,6 +203,15 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
         if host in ("0.0.0.0", "[::]", "*"):
             host = self.location or _own_address()
         return f"tcp://{host}:{port}"
+
+    def _store_options(self) -> dict[str, Any]:
+        sqlite, memory = SQLiteDB(parent=self), DictDB(parent=self)
+        return {
+            "synchronous": sqlite.synchronous,
+            "record_limit": memory.record_limit,
+            "size_limit": memory.size_limit,
+            "cull_fraction": memory.cull_fraction,
+        }
 
     def _store_url(self, folder: Path) -> str:
         if self.db_url:

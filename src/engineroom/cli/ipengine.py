@@ -45,6 +45,9 @@ ipengine -n 4 --no-restart            # an engine that dies is not replaced
         60.0, help="Seconds to look for the controller, or to wait for it to come back, before giving up."
     ).tag(config=True)
     restart = Bool(True, help="Start another engine for one that died.").tag(config=True)
+    unstored_limit = Integer(
+        256 << 20, help="Bytes of results an engine keeps while they cannot be stored; then it runs nothing more."
+    ).tag(config=True)
     output_limit = Integer(1 << 20, help="Characters of stdout and of stderr kept per task.").tag(config=True)
 
     def start(self) -> None:
@@ -63,7 +66,12 @@ ipengine -n 4 --no-restart            # an engine that dies is not replaced
                     "(`ipcluster start`), or name its file with --file="
                 )
             time.sleep(0.005)
-        settings = EngineSettings(restart=self.restart, connect_timeout=self.timeout, output_limit=self.output_limit)
+        settings = EngineSettings(
+            restart=self.restart,
+            connect_timeout=self.timeout,
+            output_limit=self.output_limit,
+            unstored_limit=self.unstored_limit,
+        )
         Nanny(read_connection_file(path), self.n, settings).run()
 
 

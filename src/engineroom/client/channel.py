@@ -522,8 +522,8 @@ def error_of(info: ErrorInfo) -> Exception:
     """The exception that an answer of the controller names."""
     if info.ename in OUTCOMES:
         return OUTCOMES[info.ename](info.evalue)
-    if info.ename == "IndexError":
-        return IndexError(info.evalue)
+    if info.ename in ("IndexError", "KeyError"):
+        return IndexError(info.evalue) if info.ename == "IndexError" else UnknownTask(info.evalue)
     return RemoteError(info.ename, info.evalue, info.traceback, {"method": "controller"})
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import ConnectionInfo, connection_file, profile_dir, read_connection_file
+from ..config import MAX_TASK_BYTES, ConnectionInfo, connection_file, profile_dir, read_connection_file
 from ..errors import (
     ConnectionFileError,
     EngineError,
@@ -45,9 +45,6 @@ from .views import DirectView, LoadBalancedView, ViewExecutor
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
-
-#: The largest message, arguments of one task with all their arrays.
-MAX_MESSAGE = 4 << 30
 
 Jobs = Any  # msg_id, index into the history, AsyncResult, Future, or a collection of those
 
@@ -593,9 +590,9 @@ class Client:
 
     def _check_size(self, frames: Sequence[Any]) -> None:
         size = wire.size(b"", frames)
-        if size > MAX_MESSAGE:
+        if size > MAX_TASK_BYTES:
             raise MessageTooLarge(
-                f"the arguments have {size / 2**30:.1f} GB, more than the limit of {MAX_MESSAGE / 2**30:.0f} GB per "
+                f"the arguments have {size / 2**30:.1f} GB, more than the limit of {MAX_TASK_BYTES / 2**30:.0f} GB per "
                 "task; nothing was sent. Write large data to a file that the engines can read, or send it in parts "
                 "(scatter)."
             )

@@ -10,6 +10,7 @@ unpickles anything.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import signal
 import socket
@@ -109,7 +110,7 @@ class Controller:
         self._entries: list[Entry] = []
         self._tokens: list[tuple[str, str, int]] = []
         self._new_functions: list[Function] = []
-        self._next_engine = 0
+        self._reserved: set[EngineId] = set()
         # After a restart engines are on their way back, though none has said so yet.
         self._expecting_until = time.time() + self._liveness.recovery_grace if restarted else 0.0
         self._stopping_until: float | None = None
@@ -117,6 +118,7 @@ class Controller:
         self._deadline: float | None = None
         self._performers: dict[type[actions.Action], Callable[[Any], None]] = {
             actions.RecordTasks: self._record,
+            actions.RecordAttempts: self._record,
             actions.SendTasks: self._send_tasks,
             actions.RecallTasks: self._recall,
             actions.EndTasks: self._end_tasks,
@@ -226,8 +228,7 @@ class Controller:
     def _engine_hello(self, peer: Peer, hello: Hello) -> None:
         if peer.engine < 0:  # not a repetition
             taken = hello.wish in self.scheduler.engines
-            peer.engine = EngineId(self._next_engine) if hello.wish < 0 or taken else hello.wish
-            self._next_engine = max(self._next_engine, peer.engine + 1)
+            peer.engine = self._free_number() if hello.wish < 0 or taken else hello.wish
             log.info("engine %d joined: %s pid %d", peer.engine, hello.host, hello.pid)
         peer.functions = set()
         self.peers.engines[peer.engine] = peer
@@ -238,6 +239,11 @@ class Controller:
             )
         )
         self.tell_engines()
+
+    def _free_number(self) -> EngineId:
+        """The lowest number no engine has: engines started in the place of lost ones take up their numbers."""
+        taken = self.scheduler.engines.keys() | self._reserved
+        return next(EngineId(number) for number in itertools.count() if number not in taken)
 
     def _on_ping(self, peer: Peer, message: Ping, frames: Sequence[Any]) -> None:
         self.peers.pong(peer, message.sent)
@@ -297,6 +303,8 @@ class Controller:
             since = self.unresponsive.get(peer.uuid)
             if since is not None and since < oldest:
                 self._peer_left(peer, f"its process was stopped for {now - since:.0f} s", clean=False)
+        if self._reserved and self.scheduler.recovery_deadline is None:
+            self._reserved = set()
         if self.library.is_full:
             self.library.trim(task.spec.function for task in self.scheduler.tasks.values())
 
@@ -399,8 +407,8 @@ class Controller:
 
     # ------------------------------------------------------------------------------------------ performing
 
-    def _record(self, action: actions.RecordTasks) -> None:
-        self._entries += [Entry(task.spec, task.client, task.frames) for task in action.tasks]
+    def _record(self, action: actions.RecordTasks | actions.RecordAttempts) -> None:
+        self._entries += [Entry(task.spec, task.client, task.frames, attempts=task.attempts) for task in action.tasks]
 
     def _send_tasks(self, action: actions.SendTasks) -> None:
         peer = self.peers.engines.get(action.engine)
@@ -505,7 +513,7 @@ class Controller:
         if found:
             log.warning("taking up %d unfinished tasks from the store", len(found))
             # Numbers that direct tasks wait for are for the engines that had them, not for new ones.
-            self._next_engine = max(task.spec.engine for task in found) + 1
+            self._reserved = {task.spec.engine for task in found}
             self.decide(events.TasksRecovered(found, time.time() + self._liveness.recovery_grace))
 
     def _begin_stop(self, reason: str) -> None:

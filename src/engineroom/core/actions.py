@@ -22,6 +22,12 @@ class RecordTasks(Action, frozen=True, gc=False):
     tasks: Sequence[Task]
 
 
+class RecordAttempts(Action, frozen=True, gc=False):
+    """Write the attempts so far of these tasks, which go into another one."""
+
+    tasks: Sequence[Task]
+
+
 class SendTasks(Action, frozen=True, gc=False):
     """Give tasks to an engine, in this order."""
 

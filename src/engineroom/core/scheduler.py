@@ -15,7 +15,7 @@ from typing import Any
 from ..config import SchedulerSettings
 from ..ids import EngineId, TaskId
 from ..messages import Attempt, ErrorInfo, TaskDone
-from .actions import Action, Ended, EndTasks, RecallTasks, RecordTasks, SendTasks, StopEngine
+from .actions import Action, Ended, EndTasks, RecallTasks, RecordAttempts, RecordTasks, SendTasks, StopEngine
 from .engines import Engine, LoadIndex
 from .events import (
     AbortRequested,
@@ -60,6 +60,7 @@ class Scheduler:
         self._look_at: float | None = None
         self._rest_until = 0.0
         self._ended: list[Ended] = []
+        self._retried: list[Task] = []
         self._sends: dict[EngineId, list[Task]] = {}
         self._handlers: dict[type[Event], Callable[[Any], Iterable[Action] | None]] = {
             TasksSubmitted: self._submitted,
@@ -85,6 +86,9 @@ class Scheduler:
         if self._sends:
             actions += [SendTasks(engine, tasks) for engine, tasks in self._sends.items()]
             self._sends = {}
+        if self._retried:
+            actions.append(RecordAttempts(self._retried))
+            self._retried = []
         if self._ended:
             actions.append(EndTasks(self._ended))
             self._ended = []
@@ -133,7 +137,9 @@ class Scheduler:
             task = Task(found.spec, found.client, found.frames, retries)
             if found.attempts:
                 task.attempts = list(found.attempts)
-                task.attempt += len(found.attempts)
+                task.attempt = found.attempts[-1].number + 1
+                task.retries_left = max(0, retries - len(found.attempts))
+                task.deaths = sum(attempt.started is None for attempt in found.attempts)  # only a death leaves that
             task.state = State.RECOVERING
             self.tasks[task.id] = task
 
@@ -297,6 +303,7 @@ class Scheduler:
         task.attempt += 1
         task.engine = None
         task.move(State.QUEUED)
+        self._retried.append(task)
         self._enqueue(task, first=first)
 
     def _fail(self, task: Task, ename: str, evalue: str, engine: Engine | None = None) -> None:

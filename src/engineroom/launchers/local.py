@@ -59,6 +59,11 @@ class LocalProcess:
         return self._process.pid if self._process is not None else None
 
     @property
+    def exit_code(self) -> int | None:
+        """Its exit code (negative: the signal that killed it), once it has ended."""
+        return self._process.poll() if self._process is not None else None
+
+    @property
     def state(self) -> str:
         """before, running or after."""
         if self._process is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import ConfigError
 from .base import QueryDict, Sort, TaskStore
 from .memory import DictDB
@@ -13,8 +15,11 @@ __all__ = ["DictDB", "NoDB", "QueryDict", "SQLiteDB", "Sort", "TaskStore", "open
 _SQLITE = "sqlite://"
 
 
-def open_store(url: str) -> TaskStore:
+def open_store(url: str, **options: Any) -> TaskStore:
     """The store that a URL names: "sqlite:///home/me/tasks.db" (an absolute path), "memory" or "none".
+
+    Options that the chosen store does not have are passed over: `synchronous` is SQLiteDB's; `record_limit`,
+    `size_limit` and `cull_fraction` are DictDB's.
 
     Raises
     ------
@@ -24,9 +29,13 @@ def open_store(url: str) -> TaskStore:
         The store cannot be opened; StoreBusy if another controller owns it.
     """
     if url.startswith(f"{_SQLITE}/"):
-        return SQLiteDB("/" + url.removeprefix(_SQLITE).lstrip("/"))
+        return SQLiteDB("/" + url.removeprefix(_SQLITE).lstrip("/"), **_only(options, "synchronous"))
     if url == "memory":
-        return DictDB()
+        return DictDB(**_only(options, "record_limit", "size_limit", "cull_fraction"))
     if url == "none":
         return NoDB()
     raise ConfigError(f"unknown task database {url!r}; available are {_SQLITE}/path/to/tasks.db, memory and none")
+
+
+def _only(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: options[name] for name in names if name in options}

@@ -10,8 +10,8 @@ from ..messages import Function
 from ..records import Entry, TaskRecord
 from .base import QueryDict, Sort
 
-_ADVICE = ("this controller keeps no task records (NoDB); start it with --sqlitedb (a file), --dictdb (memory) or "
-           "--mongodb to have them")  # fmt: skip
+_ADVICE = ("this controller keeps no task records (NoDB); start it with --sqlitedb (a file) or --dictdb "
+           "(memory) to have them")  # fmt: skip
 
 
 class NoDB:
