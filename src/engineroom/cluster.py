@@ -35,7 +35,7 @@ STORE_BUSY = 12
 #: Short names of databases, and the flag of `ipcontroller` that chooses each.
 DATABASES = {"sqlite": "--sqlitedb", "memory": "--dictdb", "none": "--nodb"}
 
-#: A controller whose lives are this short (seconds), so often in a row, is not started again.
+#: A controller or a nanny whose lives are this short (seconds), so often in a row, is not started again.
 SHORT_LIFE, SHORT_LIVES = 2.0, 5
 
 
@@ -113,6 +113,7 @@ class Cluster:
         self._stopping = False
         self._born = 0.0  # when the controller was started
         self._short_lives = 0
+        self._short_sets: dict[str, int] = {}  # … and for engine sets
         self._lock = threading.Lock()
 
     # ------------------------------------------------------------------------------------------ starting
@@ -176,8 +177,10 @@ class Cluster:
     def _engines_ended(self, set_id: str, launcher: Launcher, code: int, born: float) -> None:
         """Start a set of engines again whose nanny was killed, and the engines with it."""
         with self._lock:
-            killed = code < 0 and time.monotonic() - born > SHORT_LIFE
-            if killed and not self._stopping and self.engines.get(set_id) is launcher:
+            short = time.monotonic() - born < SHORT_LIFE
+            self._short_sets[set_id] = self._short_sets.get(set_id, 0) + 1 if short else 0
+            again = code < 0 and self._short_sets[set_id] < SHORT_LIVES
+            if again and not self._stopping and self.engines.get(set_id) is launcher:
                 with contextlib.suppress(Exception):
                     self._launch_engines(set_id, self._sizes[set_id])
                     self.write_cluster_file()
