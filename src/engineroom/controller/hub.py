@@ -231,6 +231,8 @@ class Hub:
         """Copy finished tasks under new ids, then queue them like any others."""
 
         def look(store: TaskStore) -> dict[TaskId, Entry]:
+            if store.entries(body.new):
+                return {}  # the question was asked before, and its answer lost on the way
             found = store.entries(body.tasks)
             for id in body.tasks:
                 entry = found.get(id)
@@ -244,6 +246,8 @@ class Hub:
 
         def queue(future: Future[dict[TaskId, Entry]]) -> Any:
             found = future.result()
+            if not found:
+                return body.new
             now, specs, beside = time.time(), [], {}
             for old, new in zip(body.tasks, body.new, strict=True):
                 entry = found[old]
