@@ -179,7 +179,7 @@ class Cluster:
         with self._lock:
             short = time.monotonic() - born < SHORT_LIFE
             self._short_sets[set_id] = self._short_sets.get(set_id, 0) + 1 if short else 0
-            again = code < 0 and self._short_sets[set_id] < SHORT_LIVES
+            again = code != 0 and self._short_sets[set_id] < SHORT_LIVES
             if again and not self._stopping and self.engines.get(set_id) is launcher:
                 with contextlib.suppress(Exception):
                     self._launch_engines(set_id, self._sizes[set_id])
@@ -244,7 +244,8 @@ class Cluster:
                 output = self.controller.get_output().strip() if self.controller is not None else ""
                 busy = isinstance(self.controller, LocalProcess) and self.controller.exit_code == STORE_BUSY
                 kind = StoreBusy if busy else EngineroomError
-                raise kind(f"the controller did not start. {_last_words(output)}")
+                hint = " From Python: Cluster(profile=…), or Cluster(database='memory')." if busy else ""
+                raise kind(f"the controller did not start. {_last_words(output)}{hint}")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the controller wrote no connection file within {self.engine_timeout:g} s: {path}")
             time.sleep(0.005)

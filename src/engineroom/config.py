@@ -93,14 +93,19 @@ def profile_dir(
 
 def make_profile_dir(path: Path) -> Path:
     """Create a profile's folders where they are missing; `security` is readable to its owner alone."""
-    for name in ("security", "log", "pid"):
-        (path / name).mkdir(parents=True, exist_ok=True)
-    (path / "security").chmod(0o700)
+    try:
+        for name in ("security", "log", "pid"):
+            (path / name).mkdir(parents=True, exist_ok=True)
+        (path / "security").chmod(0o700)
+    except OSError as error:
+        raise ConfigError(f"cannot write in the profile's folder {path}: {error.strerror}") from None
     return path
 
 
 def connection_file(profile: Path, cluster_id: str = "", role: str = "client") -> Path:
     """Where a controller of this profile writes its connection file."""
+    if not re.fullmatch(r"[\w.-]*", cluster_id):
+        raise ConfigError(f"a cluster's id is made of letters, digits, '_', '-' and '.'; got {cluster_id!r}")
     middle = f"-{cluster_id}" if cluster_id else ""
     return profile / "security" / f"ipcontroller{middle}-{role}.json"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import io
 import logging
 import os
 import re
@@ -232,11 +233,8 @@ class EngineroomApp(Application):
         """The profile's folder, made if it is missing."""
         try:
             return make_profile_dir(self.folder)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot write in the profile's folder {self.folder}: {error.strerror}. "
-                "Choose another with --profile-dir="
-            ) from None
+        except ConfigError as error:
+            raise ConfigError(f"{error}. Choose another with --profile-dir=") from None
 
 
 #: Application's own, without their decorator, which would log errors and exit: ours become one line, in `run`.
@@ -289,6 +287,9 @@ def log_to_stderr(level: Any) -> None:
 def run(app: type[Application], argv: list[str] | None = None) -> int:
     """Run a tool; errors we expect are one line and an exit code, not a traceback."""
     name = str(app.name)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without "…" is no reason to fail
     try:
         app.clear_instance()
         tool: Any = app.instance()

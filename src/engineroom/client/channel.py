@@ -34,6 +34,7 @@ from ..errors import (
     EngineroomError,
     ProtocolError,
     RemoteError,
+    SerializationError,
     UnknownTask,
 )
 from ..ids import ClientId, Digest, TaskId, new_uuid
@@ -193,7 +194,12 @@ class Channel:
         for id in ids:
             self._waiting[id] = waiter
         if watch:
-            self._order(Watch(list(ids)))
+            try:
+                self._order(Watch(list(ids)))
+            except SerializationError:
+                for id in ids:
+                    self._waiting.pop(id, None)
+                raise
 
     def request(self, body: Body) -> Future[Any]:
         """Ask a question; the Future's result is the answer.
@@ -205,7 +211,11 @@ class Channel:
         future: Future[Any] = Future()
         request = Request(next(self._numbers), body)  # type: ignore[arg-type]
         self._requests[request.number] = (request, future)
-        self._order(request)
+        try:
+            self._order(request)
+        except SerializationError:
+            del self._requests[request.number]
+            raise
         return future
 
     def ask(self, body: Body, timeout: float | None = None) -> Any:
@@ -227,6 +237,10 @@ class Channel:
             self._thread.join()
 
     def _order(self, message: Message) -> None:
+        try:
+            wire.encode(message)
+        except Exception as error:  # in the caller's thread, and of no harm to anybody else
+            raise SerializationError(f"this cannot be sent: {error}") from None
         self._orders.append(message)
         self._wake()
 
@@ -362,7 +376,12 @@ class Channel:
             if buffers:
                 spec.frames = table.add(buffers)
             specs.append(spec)
-        self._send(Submit(number, specs, functions, resent), table.frames)
+        try:
+            self._send(Submit(number, specs, functions, resent), table.frames)
+        except TypeError as error:  # options that cannot be encoded harm nobody but their tasks
+            self._sent -= 1
+            known.difference_update(function.digest for function in functions)
+            self._on_rejected(Rejected(number, ErrorInfo("SerializationError", f"cannot be sent: {error}")), ())
 
     def _answered(self, number: int) -> list[Outgoing]:
         """A Submit has its answer; returns its tasks."""
@@ -414,6 +433,7 @@ class Channel:
             waiter._failed(id, self._useless())
         self._welcome.set()
         with self.changed:
+            self.engines, self.starting = [], 0
             self.changed.notify_all()
         self._closing = True
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import signal as signals
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_futures
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ from ..messages import (
 from ..records import TaskRecord
 from ..wire import frames as wire
 from .channel import Channel
+from .plain import plain_metadata, plain_query
 from .result import AsyncHubResult, AsyncResult
 from .views import DirectView, LoadBalancedView, ViewExecutor
 
@@ -131,6 +132,8 @@ class Client:
         return iter([self.direct_view(id) for id in self.ids])
 
     def __getitem__(self, key: int | slice | Sequence[int]) -> DirectView:
+        if hasattr(key, "__index__") and not isinstance(key, bool):
+            key = operator.index(key)
         if not isinstance(key, int | slice | list | tuple | range):
             raise TypeError(f"engines are indexed by int, slice or list of ints, not {type(key).__name__}")
         return self.direct_view(key)
@@ -140,6 +143,10 @@ class Client:
         ids = self.ids
         if targets is None or (isinstance(targets, str) and targets == "all"):
             return ids
+        if not isinstance(targets, bool) and hasattr(targets, "__index__"):  # numpy's integers are integers too
+            targets = operator.index(targets)
+        elif hasattr(targets, "tolist"):
+            targets = targets.tolist()
         if isinstance(targets, bool) or not isinstance(targets, int | slice | list | tuple | range | set):
             raise TypeError(f"targets are an int, a slice, a list of ints or 'all'; got {targets!r}")
         if isinstance(targets, slice):
@@ -191,6 +198,8 @@ class Client:
         EngineError
             Fewer are there than asked for, and no more are starting.
         """
+        if n is not None and (not isinstance(n, int) or isinstance(n, bool)):
+            raise TypeError(f"n is a number of engines, got {n!r}")
         wanted = n if n is not None else (self.cluster.n if self.cluster is not None and self.cluster.n else 1)
         if not block:
             return self._wait_in_background(wanted, timeout)
@@ -403,6 +412,8 @@ class Client:
             ids = self._ids_of(wanted)
             single = isinstance(wanted, str | int)
         options = None
+        if metadata is not None:
+            metadata = plain_metadata(metadata)
         if metadata is not None or retries is not None or label is not None:
             options = TaskOptions(retries or 0, None, label, dict(metadata) if metadata else None)
         channel = self._channel
@@ -456,12 +467,14 @@ class Client:
         wanted = [keys] if isinstance(keys, str) else None if keys is None else list(keys)
         if isinstance(sort, str):
             sort = [(sort.lstrip("-"), -1 if sort.startswith("-") else 1)]
-        body = FindRecords(_sendable(query), wanted, list(sort) if sort else None, limit, skip)
+        body = FindRecords(
+            plain_query(query), wanted, list(sort) if sort else None, _whole("limit", limit), _whole("skip", skip) or 0
+        )
         return [TaskRecord(record) for record in self._channel.ask(body)]
 
     def db_count(self, query: Mapping[str, Any]) -> int:
         """How many task records match a query."""
-        return int(self._channel.ask(CountRecords(_sendable(query))))
+        return int(self._channel.ask(CountRecords(plain_query(query))))
 
     def hub_history(self) -> list[TaskId]:
         """msg_ids of all tasks in the database, of all clients and earlier sessions, by submission."""
@@ -493,7 +506,7 @@ class Client:
         if not body.everything:
             body.tasks = None if nothing(jobs) else self._ids_of(jobs)
             body.engines = None if nothing(targets) else self._resolve(targets)
-            body.query = None if query is None else _sendable(query)
+            body.query = None if query is None else plain_query(query)
         return int(self._channel.ask(body))
 
     def purge_local_results(self, jobs: Jobs = None, targets: Any = None) -> None:
@@ -550,7 +563,9 @@ class Client:
             except KeyError:
                 raise ValueError(f"there is no signal {sig!r}") from None
         else:
-            number = int(sig)
+            number = operator.index(sig)
+            if not 0 < number < signals.NSIG:
+                raise ValueError(f"there is no signal {number}")
         self._channel.ask(SignalEngines(number, None if targets is None else self._resolve(targets)))
 
     def shutdown(
@@ -659,36 +674,17 @@ def _connection(
     return read_connection_file(path)
 
 
-def _sendable(query: Mapping[str, Any]) -> dict[str, Any]:
-    """A query in types that travel: naive datetimes become local instants, patterns their text."""
-    if not isinstance(query, Mapping):
-        raise QueryError(f"a query is a dict, got {type(query).__name__}")
-    return _plain(query)  # type: ignore[no-any-return]
-
-
-def _plain(value: Any) -> Any:
-    import re
-
-    if isinstance(value, datetime):
-        return value.astimezone() if value.tzinfo is None else value
-    if isinstance(value, Mapping):
-        return {_key(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(part) for part in value]
-    if isinstance(value, re.Pattern):
-        flags = "".join(
-            letter for letter, flag in (("i", re.I), ("m", re.M), ("s", re.S), ("x", re.X)) if value.flags & flag
-        )
-        return {"$regex": value.pattern, "$options": flags}
-    if value is None or isinstance(value, str | bool | int | float | bytes):
-        return value
-    raise QueryError(f"a query cannot hold {value!r} (a {type(value).__name__})")
-
-
-def _key(key: Any) -> str:
-    if not isinstance(key, str):
-        raise QueryError(f"the keys of a query are strings, got {key!r}")
-    return key
+def _whole(name: str, value: Any) -> int | None:
+    """A count that the databases can count to."""
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise QueryError(f"{name} is a whole number, got {value!r}") from None
+    if isinstance(value, bool) or not 0 <= number < 1 << 62:
+        raise QueryError(f"{name} is a whole number, 0 or more, got {value!r}")
+    return number
 
 
 def _listed(ids: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import linecache
 import pickle
 import sys
@@ -10,7 +11,7 @@ import time
 import traceback
 import types
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..ids import Digest, EngineId
@@ -128,13 +129,13 @@ class Executor:
         else:
             args, kwargs = pickle.loads(spec.payload)
         if not travelled:
-            return list(map(function.call, *args)) if spec.kind == "map" else function.call(*args, **kwargs)
+            return _map(function.call, args) if spec.kind == "map" else function.call(*args, **kwargs)
         # Names of the engine win; what travelled along fills the gaps, for the time of the call.
         namespace = self.module.__dict__
         lent = {name: value for name, value in travelled.items() if name not in namespace}
         namespace.update(lent)
         try:
-            return list(map(function.call, *args)) if spec.kind == "map" else function.call(*args, **kwargs)
+            return _map(function.call, args) if spec.kind == "map" else function.call(*args, **kwargs)
         finally:
             for name, value in lent.items():
                 if namespace.get(name) is value:  # else the task has bound it anew: that stays
@@ -175,6 +176,9 @@ class Executor:
         return reply, content, error
 
     def _pickle(self, value: Any) -> payload.Payload:
+        if inspect.iscoroutine(value):
+            value.close()
+            raise TypeError("the function is async: send one that runs it, as lambda: asyncio.run(function())")
         try:
             return payload.dumps(value)
         except Exception as error:
@@ -200,6 +204,13 @@ class Executor:
         return ErrorInfo(
             type(error).__name__, sendable(text), sendable("".join(lines)), self.engine, self.uuid, spec.kind
         )
+
+
+def _map(function: Callable[..., Any], columns: Sequence[Any]) -> list[Any]:
+    """Call a function on each item. (Not by `map`: it would take a StopIteration of the function for its own end.)"""
+    if len(columns) == 1:
+        return [function(item) for item in columns[0]]
+    return [function(*items) for items in zip(*columns, strict=True)]
 
 
 _OURS = {__file__, functions.__file__, payload.__file__}

@@ -8,6 +8,7 @@ task, streams its output, gives back unstarted tasks that are recalled, answers 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
 import signal
@@ -114,6 +115,9 @@ class Engine:
         """Serve until told to stop."""
         signal.signal(signal.SIGINT, self._on_sigint)
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        os.register_at_fork(after_in_child=_forget_handlers)
+        logging.root.handlers.clear()  # the nanny's: what tasks log is their output
+        logging.root.setLevel(logging.WARNING)
         datapub.bind(self._publish)
         threading.Thread(target=self._attend, name="attendant", daemon=True).start()
         self._link_lock.acquire()
@@ -364,6 +368,12 @@ class Engine:
         if self._is_waiting:
             self._is_waiting = False
             raise KeyboardInterrupt  # `run` goes on, and sees that we leave
+
+
+def _forget_handlers() -> None:
+    """Processes that tasks fork are not engines: signals mean to them what they mean to anybody."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _bytes(parts: list[Any]) -> int:

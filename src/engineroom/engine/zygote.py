@@ -122,7 +122,7 @@ class Zygote:
                 if isinstance(message, Fork):
                     self._fork(message)
                 elif (pid := self._pids.get(message.uuid)) is not None:
-                    with contextlib.suppress(ProcessLookupError):
+                    with contextlib.suppress(OSError):  # gone, or no such signal
                         os.kill(pid, message.number)
         for pid in list(self._children):
             with contextlib.suppress(ProcessLookupError):

@@ -128,6 +128,7 @@ class SQLiteDB:
                 migrate(self._writer, self.path)
                 self._writer.execute("PRAGMA journal_mode = WAL").fetchone()
                 self._writer.execute(f"PRAGMA synchronous = {synchronous}")
+                self._inode = os.stat(self.path).st_ino
         except BaseException:
             self.close()
             raise
@@ -347,6 +348,15 @@ class SQLiteDB:
             self.close()
             raise
 
+    def _check_file(self) -> None:
+        """Refuse to write into a file that has been deleted, or replaced, under our hands."""
+        try:
+            inode = os.stat(self.path).st_ino
+        except OSError:
+            inode = -1
+        if inode != self._inode:
+            raise StoreError(f"{self.path} is not there any more, or is another file now: put it back, or start anew")
+
     @contextlib.contextmanager
     def _writing(self, what: str, whole: bool = True) -> Iterator[sqlite3.Connection]:
         """The connection to write with, in a transaction (`whole`): all of it happens, or nothing."""
@@ -357,6 +367,7 @@ class SQLiteDB:
                     f"cannot {what}: {self.path} is "
                     + ("open for reading only" if self._readonly and not self._closed else "closed")
                 )
+            self._check_file()
             if not whole:  # a single statement is a transaction by itself
                 yield connection
                 return

@@ -40,6 +40,8 @@ def translate(query: Query) -> Where:
     """The condition on rows of `tasks` that a query stands for."""
     if isinstance(query, Field):
         return _field(query.path, query.test)
+    if len(query.parts) > _MOST_PARAMETERS:  # SQLite's own limit is 1,000; the predicate decides
+        return UNKNOWN
     parts = [translate(part) for part in query.parts]
     if isinstance(query, And):
         return _join("AND", parts)

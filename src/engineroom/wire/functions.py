@@ -8,6 +8,7 @@ process: there a global name means what that namespace says, and only if it says
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import pickle
@@ -95,10 +96,18 @@ def restore_function(function: types.FunctionType, state: tuple[dict[str, Any], 
 MARK = restore_function.__name__.encode()
 
 
+def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Callable[..., Any]:
+    """A function with `functools.lru_cache` around it, its cache empty."""
+    decorate: Callable[..., Callable[..., Any]] = functools.lru_cache(**parameters)
+    return decorate(function)
+
+
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle, but functions of `__main__` are bound to the receiver's namespace."""
 
     def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is functools._lru_cache_wrapper and getattr(obj, "__module__", None) == "__main__":
+            return _cached, (obj.__wrapped__, obj.cache_parameters())
         reduced = super().reducer_override(obj)
         if type(obj) is types.FunctionType and isinstance(reduced, tuple) and obj.__globals__ is main_namespace():
             make, (code, _globals, *rest), state = reduced[:3]

@@ -78,7 +78,7 @@ def apply_to_part(function: Callable[..., Any], *parts: Any) -> Any:
 
 def map_parts(function: Callable[..., Any], *parts: Any) -> list[Any]:
     """Call a function on each element of the parts."""
-    return list(map(function, *parts))
+    return [function(*items) for items in zip(*parts, strict=True)]
 
 
 def clear() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...errors import NoEnginesRegistered
+from ...errors import ConfigError, NoEnginesRegistered
 from ...ids import EngineId, TaskId
 from ...messages import TaskOptions, TaskSpec
 from ...wire.payload import dumps_call
@@ -35,6 +36,8 @@ class LoadBalancedView(View):
                 self._restricted_to = None
                 return None
             resolved = self.client._resolve(value)
+            if not resolved:
+                raise ConfigError("targets name no engine: such a task could run nowhere")
             self._restricted_to = tuple(resolved)
             return resolved
         return super()._checked_flag(name, value)
@@ -109,8 +112,10 @@ class LoadBalancedView(View):
         callable_or_complain(f)
         if not sequences:
             raise TypeError("map needs at least one sequence")
-        if chunksize is not None and (not isinstance(chunksize, int) or chunksize < 1):
-            raise ValueError(f"chunksize is a number of items, 1 or more; got {chunksize!r}")
+        if chunksize is not None:
+            if not hasattr(chunksize, "__index__") or operator.index(chunksize) < 1:
+                raise ValueError(f"chunksize is a number of items, 1 or more; got {chunksize!r}")
+            chunksize = operator.index(chunksize)
         columns = [
             s if hasattr(s, "__len__") and hasattr(s, "__getitem__") and not isinstance(s, Mapping) else list(s)
             for s in sequences
@@ -250,3 +255,6 @@ class LoadBalancedView(View):
         self.history += ids
         self.client._channel.submit(tasks)
         return result.get() if self.block else result
+
+    def __repr__(self) -> str:
+        return f"<LoadBalancedView {'all' if self.targets is None else self.targets}>"

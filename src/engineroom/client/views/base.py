@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -10,6 +11,7 @@ from ...errors import ConfigError
 from ...ids import TaskId
 from ...messages import Function, TaskOptions
 from ...wire import functions, on_engine
+from ..plain import plain_metadata, text
 from ..result import AsyncResult
 
 if TYPE_CHECKING:
@@ -93,11 +95,17 @@ class View:
             case "block" | "track":
                 return bool(value)
             case "retries":
-                if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                if (
+                    isinstance(value, bool)
+                    or not hasattr(value, "__index__")
+                    or not 0 <= operator.index(value) < 1 << 31
+                ):
                     raise ConfigError(f"retries is a number of times, 0 or more; got {value!r}")
+                return operator.index(value)
             case "label":
                 if value is not None and not isinstance(value, str):
                     raise ConfigError(f"a label is a str or None; got {value!r}")
+                return value if value is None else text(value, "the label", ConfigError)
             case "metadata":
                 if value is not None and not isinstance(value, Mapping):
                     raise ConfigError(f"metadata is a dict or None; got {value!r}")
@@ -106,7 +114,7 @@ class View:
     def _task_options(self) -> TaskOptions | None:
         """The wishes that travel with a task; None if there are none."""
         if self.__dict__.get("_options_stale", True):
-            metadata = dict(self.metadata) if self.metadata else None
+            metadata = plain_metadata(self.metadata) if self.metadata else None
             wished = TaskOptions(self.retries, None, self.label, metadata)
             self._options = None if wished == TaskOptions() else wished
             self.__dict__["_options_stale"] = False

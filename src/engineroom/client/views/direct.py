@@ -14,6 +14,7 @@ from ...messages import TaskOptions, TaskSpec
 from ...wire import on_engine
 from ...wire.payload import dumps_call
 from ..mapping import AsyncMapResult, parts
+from ..plain import plain_metadata
 from ..result import AsyncResult
 from .base import View, callable_or_complain, referenced
 
@@ -115,7 +116,9 @@ class DirectView(View):
         result.label = label or self.label
         options = None
         if not silent or result.label or self.metadata:
-            options = TaskOptions(0, None, result.label, dict(self.metadata) if self.metadata else None, silent)
+            options = TaskOptions(
+                0, None, result.label, plain_metadata(self.metadata) if self.metadata else None, silent
+            )
         now, source = time.time(), code.encode()
         tasks = [
             ((TaskSpec(id, _EXECUTE, source, now, engine, (), options, "execute"), None, ()), result)  # type: ignore[arg-type]

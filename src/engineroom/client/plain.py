@@ -1,0 +1,126 @@
+"""What users put into queries and metadata, as values that travel and can be queried."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from ..errors import ConfigError, QueryError
+from ..records import ABORTED, ALIASES, COMPLETED, FAILED, PENDING, TIMES
+
+#: Values nested deeper than this are refused.
+DEPTH = 100
+
+_STATES = (PENDING, COMPLETED, FAILED, ABORTED)
+
+
+def plain_query(query: Any) -> dict[str, Any]:
+    """A query in types that travel: naive datetimes become local instants, patterns their text.
+
+    Raises
+    ------
+    QueryError
+        It cannot travel, or compares a time with a text, or names a state that does not exist.
+    """
+    if not isinstance(query, Mapping):
+        raise QueryError(f"a query is a dict, got {type(query).__name__}")
+    sent: dict[str, Any] = _plain(query, "the query", QueryError, 0)
+    _check(sent)
+    return sent
+
+
+def plain_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata in types that travel; numpy's scalars become Python's.
+
+    Raises
+    ------
+    ConfigError
+        Naming what cannot be kept in a record.
+    """
+    sent: dict[str, Any] = _plain(metadata, "metadata", ConfigError, 0)
+    return sent
+
+
+def _plain(value: Any, where: str, error: type[Exception], depth: int) -> Any:
+    if depth > DEPTH:
+        raise error(f"{where} is nested more than {DEPTH} levels deep")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, float | bytes):  # numpy's are subclasses, and do not travel
+        return float(value) if isinstance(value, float) else bytes(value)
+    if isinstance(value, str):
+        return text(str(value), where, error)
+    if isinstance(value, int):
+        if not -(1 << 63) <= value < 1 << 63:
+            raise error(f"{where} has a whole number of more than 64 bits: {value}")
+        return int(value)
+    if isinstance(value, datetime):
+        try:
+            return value.astimezone() if value.tzinfo is None else value
+        except (ValueError, OverflowError):
+            raise error(f"{where} has a time that no clock shows: {value}") from None
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise error(f"{where}: keys are strings, got {key!r}")
+        return {
+            text(key, where, error): _plain(part, f"{where}[{key!r}]", error, depth + 1) for key, part in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(part, where, error, depth + 1) for part in value]
+    if isinstance(value, re.Pattern):
+        flags = "".join(
+            letter for letter, flag in (("i", re.I), ("m", re.M), ("s", re.S), ("x", re.X)) if value.flags & flag
+        )
+        return {"$regex": value.pattern, "$options": flags}
+    if hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0:  # a numpy scalar
+        return _plain(value.item(), where, error, depth + 1)
+    raise error(
+        f"{where} cannot hold {value!r} (a {type(value).__name__}); what can be kept are numbers, text, bytes, "
+        "datetimes, lists and dicts"
+    )
+
+
+def text(value: str, where: str, error: type[Exception]) -> str:
+    """Text that can be encoded."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise error(f"{where} has text that is not valid Unicode: {value!r}") from None
+    return value
+
+
+def _check(query: Mapping[str, Any]) -> None:
+    """Refuse what would match nothing by a slip."""
+    for key, condition in query.items():
+        if key in ("$and", "$or", "$nor") and isinstance(condition, list):
+            for part in condition:
+                if isinstance(part, Mapping):
+                    _check(part)
+            continue
+        key = ALIASES.get(key, key)
+        if key not in TIMES and key != "state":
+            continue
+        for argument in _arguments(condition):
+            if key == "state" and argument not in _STATES and argument is not None:
+                raise QueryError(f"there is no state {argument!r}; there are {', '.join(_STATES)}")
+            if key in TIMES and isinstance(argument, str | int | float) and not isinstance(argument, bool):
+                raise QueryError(
+                    f"{key} is a time and compares with a datetime, not with {argument!r}: "
+                    "datetime.now() - timedelta(hours=2), say"
+                )
+
+
+def _arguments(condition: Any) -> list[Any]:
+    """What the plain comparisons of a condition compare with."""
+    if not isinstance(condition, Mapping):
+        return [condition]
+    found = []
+    for operator, argument in condition.items():
+        if operator in ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$ge", "$le"):
+            found.append(argument)
+        elif operator in ("$in", "$nin", "$all") and isinstance(argument, list):
+            found += argument
+    return found
