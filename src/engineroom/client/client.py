@@ -140,6 +140,8 @@ class Client:
 
     def _resolve(self, targets: Any) -> list[EngineId]:
         """Engine numbers for an int (negative: from the end), a slice, a list or "all"."""
+        if self._channel.failure is not None:
+            raise self._channel._useless()
         ids = self.ids
         if targets is None or (isinstance(targets, str) and targets == "all"):
             return ids

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ConfigError, NoEnginesRegistered
+from ...errors import ConfigError, EngineroomError, NoEnginesRegistered
 from ...ids import EngineId, TaskId
 from ...messages import TaskOptions, TaskSpec
 from ...wire.payload import dumps_call
@@ -73,7 +73,9 @@ class LoadBalancedView(View):
         )
         return result.get() if block else result
 
-    def _no_engines(self) -> NoEnginesRegistered:
+    def _no_engines(self) -> EngineroomError:
+        if self.client._channel.failure is not None:
+            return self.client._channel._useless()
         return NoEnginesRegistered(
             "there are no engines: start some with `ipcluster engines -n 4`, or wait for them with "
             "client.wait_for_engines()"
