@@ -516,6 +516,12 @@ class Channel:
             waiter._heard(message.task, message, frames)
 
     def _on_engines(self, message: Engines, frames: Sequence[Any]) -> None:
+        if self.engines and not message.engines and not message.starting and self._waiting:
+            print(
+                f"engineroom: there are no engines left and none are starting; {len(self._waiting)} tasks wait until some "
+                "join (`ipcluster engines -n 2`), or are aborted",
+                file=sys.stderr,
+            )
         with self.changed:
             self.engines = sorted(message.engines, key=lambda engine: engine.id)
             self.starting = message.starting
