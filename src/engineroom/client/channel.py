@@ -76,7 +76,7 @@ BATCH = 512
 BATCH_BYTES = 8 << 20
 #: Bytes of arguments on their way and not yet acknowledged. What is beyond waits here, so that the controller's
 #: memory is bounded however fast tasks are submitted.
-WINDOW_BYTES = 64 << 20
+WINDOW_BYTES = 256 << 20
 PING_SECONDS = 1.0
 #: After this silence the user is told that we are trying to reconnect; after the other, waits end.
 NOTICE_SECONDS = 3.0
@@ -516,10 +516,11 @@ class Channel:
             waiter._heard(message.task, message, frames)
 
     def _on_engines(self, message: Engines, frames: Sequence[Any]) -> None:
-        if self.engines and not message.engines and not message.starting and self._waiting:
+        had_some, has_some = self.engines or self.starting, message.engines or message.starting
+        if had_some and not has_some and self._waiting:
             print(
-                f"engineroom: there are no engines left and none are starting; {len(self._waiting)} tasks wait until some "
-                "join (`ipcluster engines -n 2`), or are aborted",
+                f"engineroom: there are no engines left and none are starting; {len(self._waiting)} tasks wait until "
+                "some join (`ipcluster engines -n 2`), or are aborted",
                 file=sys.stderr,
             )
         with self.changed:
