@@ -31,6 +31,7 @@ clean: ## remove the virtual environment and the tools' caches
 # Stamps: installed once, and again when pyproject.toml has changed.
 
 $(VENV)/ready: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV) …"
 	@$(PIP) install --editable '.[test]'
 	@touch $@
 

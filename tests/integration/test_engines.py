@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -141,3 +142,12 @@ def test_a_stopped_engine_is_lost_and_welcome_again(fresh_cluster):
         assert rc.load_balanced_view().map_sync(abs, [-1, -2]) == [1, 2]
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def test_a_cluster_is_awaited(tmp_path):
+    async def main() -> list[int]:
+        async with er.Cluster(n=1, profile_dir=str(tmp_path / "profile")) as rc:
+            result = rc.load_balanced_view().map_async(abs, [-1, -2])
+            return await result
+
+    assert asyncio.run(main()) == [1, 2]
