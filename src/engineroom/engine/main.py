@@ -115,7 +115,7 @@ class Engine:
         """Serve until told to stop."""
         signal.signal(signal.SIGINT, self._on_sigint)
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        os.register_at_fork(after_in_child=_forget_handlers)
+        _spare_forked_processes()
         logging.root.handlers.clear()  # the nanny's: what tasks log is their output
         logging.root.setLevel(logging.WARNING)
         datapub.bind(self._publish)
@@ -370,10 +370,27 @@ class Engine:
             raise KeyboardInterrupt  # `run` goes on, and sees that we leave
 
 
-def _forget_handlers() -> None:
-    """Processes that tasks fork are not engines: signals mean to them what they mean to anybody."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _spare_forked_processes() -> None:
+    """Processes that tasks fork are not engines: signals mean to them what they mean to anybody.
+
+    The signals are blocked around the fork: one that comes before the child has forgotten the engine's handlers
+    would be taken by those, and lost.
+    """
+    ours = {signal.SIGINT, signal.SIGTERM}
+    before: list[set[Any]] = []
+
+    def block() -> None:
+        before.append(signal.pthread_sigmask(signal.SIG_BLOCK, ours))
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.pop())
+
+    def forget() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        unblock()
+
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=forget)
 
 
 def _bytes(parts: list[Any]) -> int:
