@@ -59,14 +59,15 @@ def _sockets_of(cluster: er.Cluster) -> list[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _surroundings() -> Iterator[None]:
-    """Engines can import the test modules; no progress bars."""
-    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "IPP_NONINTERACTIVE")}
+def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Engines can import the test modules; no progress bars; IPython keeps its files among the tests' own."""
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "IPP_NONINTERACTIVE", "IPYTHONDIR")}
     here = Path(__file__).parent
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(here), str(here / "integration"), before["PYTHONPATH"]])
     )
     os.environ["IPP_NONINTERACTIVE"] = "1"
+    os.environ["IPYTHONDIR"] = str(tmp_path_factory.mktemp("ipython"))
     yield
     for name, value in before.items():
         os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
