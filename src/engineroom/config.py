@@ -18,7 +18,7 @@ import msgspec
 
 from .errors import ConfigError, ConnectionFileError
 
-KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 
 
 #: The largest task: its arguments, or its result, with all their arrays.

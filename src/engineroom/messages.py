@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from .ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
+from .ids import Digest, EngineId, EngineUuid, TaskId
 
 
 class Message(msgspec.Struct, array_like=True, gc=False, tag=str.lower):
@@ -458,12 +458,6 @@ class SignalProcesses(Message):
     engines: list[EngineUuid]
 
 
-class StartEngines(Message):
-    """To a nanny: start this many more."""
-
-    count: int
-
-
 FromClient = Hello | Submit | Watch | Request | Ping | Goodbye
 ToClient = (
     Welcome
@@ -483,7 +477,4 @@ ToClient = (
 FromEngine = Hello | Results | Output | Started | Published | Returned | NeedFunctions | Ping | Goodbye
 ToEngine = Welcome | Refused | Run | Recall | Functions | Stored | Stop | Pong
 FromNanny = Hello | Starting | EngineDied | Unresponsive | Ping | Goodbye
-ToNanny = Welcome | Refused | SignalProcesses | StartEngines | Stop | Pong
-
-#: for signatures that name peers by what they are
-PeerId = ClientId | EngineUuid | NannyId
+ToNanny = Welcome | Refused | SignalProcesses | Stop | Pong

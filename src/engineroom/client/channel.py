@@ -112,7 +112,7 @@ class Channel:
         self.info = info
         self.session = ClientId(new_uuid())
         self.engines: list[EngineInfo] = []
-        #: every engine met so far, gone ones too: number → its latest uuid
+        #: how many more engines are on their way
         self.starting = 0
         self.incarnation = ""
         #: why this channel is of no use any more; None: it is

@@ -33,7 +33,7 @@ from .metadata import KEYS, ExecuteReply, Metadata, instant, metadata_of
 if TYPE_CHECKING:
     from .client import Client
 
-PENDING, CANCELLED_AND_NOTIFIED, FINISHED = "PENDING", "CANCELLED_AND_NOTIFIED", "FINISHED"
+PENDING, FINISHED = "PENDING", "FINISHED"
 
 #: An outcome, or the error that stands for it.
 Outcome = TaskDone | Exception

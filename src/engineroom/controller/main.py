@@ -143,7 +143,6 @@ class Controller:
         self.writer = StoreWriter(store, self._committed)
         #: engine uuid → since when its process has been stopped
         self.unresponsive: dict[str, float] = {}
-        self.engine_count = 0
 
     # ------------------------------------------------------------------------------------------ the loop
 

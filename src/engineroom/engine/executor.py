@@ -11,12 +11,12 @@ import time
 import traceback
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..ids import Digest, EngineId
 from ..messages import ErrorInfo, Function, TaskDone, TaskSpec
-from ..wire import functions, payload
+from ..wire import functions, on_engine, payload
 from .output import TaskStream, sendable
 
 if TYPE_CHECKING:
@@ -129,13 +129,13 @@ class Executor:
         else:
             args, kwargs = pickle.loads(spec.payload)
         if not travelled:
-            return _map(function.call, args) if spec.kind == "map" else function.call(*args, **kwargs)
+            return on_engine.map_parts(function.call, *args) if spec.kind == "map" else function.call(*args, **kwargs)
         # Names of the engine win; what travelled along fills the gaps, for the time of the call.
         namespace = self.module.__dict__
         lent = {name: value for name, value in travelled.items() if name not in namespace}
         namespace.update(lent)
         try:
-            return _map(function.call, args) if spec.kind == "map" else function.call(*args, **kwargs)
+            return on_engine.map_parts(function.call, *args) if spec.kind == "map" else function.call(*args, **kwargs)
         finally:
             for name, value in lent.items():
                 if namespace.get(name) is value:  # else the task has bound it anew: that stays
@@ -206,11 +206,4 @@ class Executor:
         )
 
 
-def _map(function: Callable[..., Any], columns: Sequence[Any]) -> list[Any]:
-    """Call a function on each item. (Not by `map`: it would take a StopIteration of the function for its own end.)"""
-    if len(columns) == 1:
-        return [function(item) for item in columns[0]]
-    return [function(*items) for items in zip(*columns, strict=True)]
-
-
-_OURS = {__file__, functions.__file__, payload.__file__}
+_OURS = {__file__, functions.__file__, on_engine.__file__, payload.__file__}

@@ -28,7 +28,6 @@ from ..messages import (
     Pong,
     Refused,
     SignalProcesses,
-    StartEngines,
     Starting,
     Stop,
     Unresponsive,
@@ -85,7 +84,6 @@ class Nanny:
             Refused: self._on_refused,
             Pong: self._on_pong,
             SignalProcesses: self._on_signal,
-            StartEngines: self._on_start_engines,
             Stop: lambda _: self._begin_stop(),
         }
 
@@ -247,12 +245,6 @@ class Nanny:
         for uuid in message.engines:
             if uuid in self._pids:
                 self._pipe.send(Signal(uuid, message.signal))
-
-    def _on_start_engines(self, message: StartEngines) -> None:
-        self._count += message.count
-        self._send(Starting(self._count))
-        for _ in range(message.count):
-            self._fork(EngineId(-1))
 
     # ------------------------------------------------------------------------------------------ the end
 

@@ -77,7 +77,12 @@ def apply_to_part(function: Callable[..., Any], *parts: Any) -> Any:
 
 
 def map_parts(function: Callable[..., Any], *parts: Any) -> list[Any]:
-    """Call a function on each element of the parts."""
+    """Call a function on each element of the parts.
+
+    Not by `map`, which would take a StopIteration of the function for its own end.
+    """
+    if len(parts) == 1:
+        return [function(item) for item in parts[0]]
     return [function(*items) for items in zip(*parts, strict=True)]
 
 
