@@ -61,13 +61,20 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     unstored_limit: int = 256 * MIB  #: bytes of results an engine keeps while the controller is away
     restart: bool = True  #: a nanny starts another engine for one that died
     connect_timeout: float = 60.0  #: seconds a nanny looks for its controller before it gives up
+    cancel_grace: float = 2.0  #: seconds a task past its run_timeout has to heed its interruption; then it is killed
+    #: how much of each named resource this host has, dealt out to its engines by index
+    resources: dict[str, int] = {}
 
 
 class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How tasks are handed out."""
 
+    scheme: str = "leastload"  #: who chooses the engine for a task: a name in `core.schemes`, or "module:function"
     hwm: int | None = None  #: tasks outstanding per engine; None: adaptive, 0: no limit
     death_limit: int = 3  #: a task that was running on this many engines when they died fails, whatever its retries
+    cancel_grace: float = 2.0  #: seconds a cancelled task has to heed its interruption before its engine is killed
+    engine_grace: float = 30.0  #: seconds a task waits for an engine that has the resources it needs
+    outcomes_kept: int = 65536  #: ended tasks whose outcome the core remembers, for tasks that depend on them
 
 
 def ipython_dir(given: str | os.PathLike[str] | None = None) -> Path:

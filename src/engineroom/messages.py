@@ -29,6 +29,15 @@ class Part(msgspec.Struct, array_like=True, gc=False):
 # ---------------------------------------------------------------------------------------------- parts
 
 
+class GraphDependency(Part, frozen=True):
+    """Met when all (or any) of these tasks have ended in a way that counts."""
+
+    tasks: tuple[TaskId, ...]
+    all: bool = True
+    success: bool = True
+    failure: bool = False
+
+
 class TaskOptions(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     """What a task asks for beyond being run once, somewhere. Tasks with no wishes carry None instead."""
 
@@ -39,6 +48,22 @@ class TaskOptions(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     metadata: dict[str, Any] | None = None
     #: `execute` only: show nothing, keep no history
     silent: bool = True
+    #: when it may run: once these tasks have ended
+    after: GraphDependency | None = None
+    #: where it may run: on an engine on which these tasks ran
+    follow: GraphDependency | None = None
+    #: seconds its dependencies have to be met; None: for ever
+    timeout: float | None = None
+    #: higher ones go first
+    priority: int = 0
+    #: how much of each named resource its engine must have
+    resources: dict[str, int] | None = None
+    #: seconds an attempt may run; None: for ever
+    run_timeout: float | None = None
+    #: who chooses its engine; None: the controller's scheme
+    scheme: str | None = None
+    #: tasks whose results are arguments of this one: it waits for their success
+    inputs: tuple[TaskId, ...] = ()
 
 
 class TaskSpec(Part):
@@ -75,7 +100,7 @@ class TaskDone(Part):
 
     id: TaskId
     attempt: int
-    #: "ok", "error" or "aborted"
+    #: "ok", "error" or "aborted"; from engines also "unmet": another engine may be able to run it
     status: str
     started: float | None
     completed: float
@@ -110,6 +135,14 @@ class Function(Part):
     payload: bytes
 
 
+class Value(Part):
+    """The result of a finished task, on its way into the arguments of others."""
+
+    id: TaskId
+    payload: bytes
+    frames: tuple[int, ...] = ()
+
+
 class EngineInfo(Part):
     """An engine as clients see it."""
 
@@ -117,6 +150,8 @@ class EngineInfo(Part):
     uuid: EngineUuid
     host: str
     pid: int
+    #: the indices it has of each named resource
+    resources: dict[str, list[int]] = {}
 
 
 class Held(Part):
@@ -144,6 +179,8 @@ class Hello(Message):
     nanny: str = ""
     wish: EngineId = EngineId(-1)
     held: list[Held] = []
+    #: engines: the indices it has of each named resource
+    resources: dict[str, list[int]] = {}
 
 
 class Welcome(Message):
@@ -155,6 +192,10 @@ class Welcome(Message):
     engine: EngineId = EngineId(-1)  # engines: your id
     #: engines that a nanny is about to start
     starting: int = 0
+    #: who chooses engines, unless a task says otherwise
+    scheme: str = "leastload"
+    #: whether results are recorded, and can be had again
+    keeps: bool = True
 
 
 class Refused(Message):
@@ -266,6 +307,14 @@ class Abort(Body):
 
     tasks: list[TaskId] | None = None
     engines: list[EngineId] | None = None
+    #: those that have started, too: they are interrupted, and killed if that does not stop them
+    running: bool = False
+
+
+class Explain(Body):
+    """What each of these waits for; answers a list of dicts."""
+
+    tasks: list[TaskId]
 
 
 class StopEngines(Body):
@@ -298,6 +347,7 @@ class Request(Message):
         | Resubmit
         | Purge
         | Abort
+        | Explain
         | StopEngines
         | StopController
         | SignalEngines
@@ -385,10 +435,18 @@ class Run(Message):
     tasks: list[TaskSpec]
     attempts: list[int]
     functions: list[Function] = []
+    #: results that these tasks take as arguments, except those the engine has in its `ValueCache`
+    values: list[Value] = []
 
 
 class Recall(Message):
     """Give back those of these that have not started; answered by Returned."""
+
+    tasks: list[TaskId]
+
+
+class Cancel(Message):
+    """Give back those of these that have not started, as for Recall, and interrupt the one that runs."""
 
     tasks: list[TaskId]
 
@@ -443,6 +501,8 @@ class EngineDied(Message):
     #: the nanny starts another in its place
     restarting: bool
     reason: str = ""
+    #: its nanny killed it, because `running` had used up its run_timeout and did not stop
+    overran: bool = False
 
 
 class Unresponsive(Message):
@@ -456,6 +516,13 @@ class SignalProcesses(Message):
 
     signal: int
     engines: list[EngineUuid]
+
+
+class KillTask(Message):
+    """To a nanny: kill this engine, if this is the task it is running."""
+
+    engine: EngineUuid
+    task: TaskId
 
 
 FromClient = Hello | Submit | Watch | Request | Ping | Goodbye
@@ -475,6 +542,6 @@ ToClient = (
     | Goodbye
 )
 FromEngine = Hello | Results | Output | Started | Published | Returned | NeedFunctions | Ping | Goodbye
-ToEngine = Welcome | Refused | Run | Recall | Functions | Stored | Stop | Pong
+ToEngine = Welcome | Refused | Run | Recall | Cancel | Functions | Stored | Stop | Pong
 FromNanny = Hello | Starting | EngineDied | Unresponsive | Ping | Goodbye
-ToNanny = Welcome | Refused | SignalProcesses | Stop | Pong
+ToNanny = Welcome | Refused | SignalProcesses | KillTask | Stop | Pong
