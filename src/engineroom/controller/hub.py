@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..core import events
-from ..core.tasks import State
 from ..errors import EngineroomError, PendingTask, UnknownTask
 from ..ids import ClientId, EngineId, TaskId
 from ..messages import (
@@ -283,9 +282,7 @@ class Hub:
             direct = [t.id for t in (*engine.held.values(), *engine.backlog) if t.is_direct]
             balanced = [t.id for t in engine.held.values() if not t.is_direct]
             status[str(id)] = {"queue": direct, "tasks": balanced, "completed": engine.completed, "uuid": engine.uuid}
-        scheduler = self._controller.scheduler
-        queued = [scheduler.ready, *scheduler.restricted.values()]
-        unassigned = [t.id for queue in queued for t in queue if t.state is State.QUEUED]
+        unassigned = [task.id for task in self._controller.scheduler.queued()]
         if not body.verbose:
             for inner in status.values():
                 inner |= {"queue": len(inner["queue"]), "tasks": len(inner["tasks"])}
