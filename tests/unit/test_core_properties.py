@@ -87,13 +87,14 @@ class AnyStory(RuleBasedStateMachine):
                     for task in tasks:
                         if task.engine is not None:  # nonsense may end it in the same breath
                             assert task.engine.id == engine
-                            assert (task.id, task.attempt, task.engine.uuid) not in self.refused, "asked twice"
+                            assert (task.id, task.engine.uuid) not in self.refused, "asked twice"
                 case actions.FindOutcomes(ids):
                     self.asked |= set(ids)
                 case actions.EndTasks(ended):
                     for one in ended:
                         assert one.done.id == one.task.id
                         self.ended[one.task.id] += 1
+                        self.refused = {pair for pair in self.refused if pair[0] != one.task.id}
         for id, count in self.ended.items():
             assert count <= self.accepted[id], f"{id} ended more often than it was accepted"
 
@@ -169,7 +170,7 @@ class AnyStory(RuleBasedStateMachine):
         if known is not None:
             error = ErrorInfo("UnmetDependency", "no")
             tasks = list(known.held.values())[:count]
-            self.refused |= {(t.id, t.attempt + 1, known.uuid) for t in tasks if not t.is_direct}
+            self.refused |= {(t.id, known.uuid) for t in tasks if not t.is_direct}
             done = [TaskDone(t.id, t.attempt, "unmet", self.now, self.now, error=error) for t in tasks]
             self.happen(events.TasksFinished(engine, done))
 
