@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -259,10 +260,13 @@ class AnyStoryInPureTurns(AnyStory):
         self.core = Scheduler(SchedulerSettings(scheme="pure"))
 
 
+pytestmark = pytest.mark.timeout(4 * 3600 if NIGHTLY else 90)
+
 profile = settings(
     max_examples=5_000 if NIGHTLY else 40,
     stateful_step_count=50,
     deadline=None,
+    phases=[phase for phase in Phase if phase is not Phase.explain],  # it traces every line, and takes ten times longer
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
@@ -279,3 +283,4 @@ for case in (
     TestAnyStoryInPureTurns,
 ):
     case.settings = profile
+del case
