@@ -113,6 +113,10 @@ class Hand:
         assert isinstance(peer, Peer)
         return peer
 
+    def greet(self, number: int = 0) -> None:
+        """Welcome an engine again."""
+        self.peers.welcome(self.engine(number), Welcome("hand", engine=EngineId(number)))
+
     def has_begun(self, id: TaskId) -> bool:
         """Whether a task has been announced, or has ended."""
         return id in self.outcomes or any(isinstance(m, Started) and m.task == id for _, m in self.heard)
