@@ -227,7 +227,7 @@ class Graph:
         other = known.get(id)
         if other is None:
             outcome = self.memory.get(id)
-            if outcome is not None:
+            if outcome is not None and (condition.word != "inputs" or not outcome.ok):  # a result must be fetched
                 self._take(condition, id, outcome)
                 return
             if id not in self.dependents:
@@ -250,7 +250,9 @@ class Graph:
                 continue  # it has ended meanwhile
             try:
                 if outcome is None:
-                    raise Impossible(f"it depends on {id}, and there is no such task: never submitted here, or purged")
+                    raise Impossible(
+                        f"it depends on {id}, and there is no such task: never submitted here, or not kept"
+                    )
                 self._take(condition, id, outcome)
                 condition.pending -= 1
                 if not condition.pending:
