@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from ..ids import TaskId
@@ -93,15 +92,13 @@ class ResultOf:
         The tasks; they must be in the `inputs` of the task that takes this argument.
     single : bool
         Whether the argument is the one task's result, rather than the list of the results.
-    joined : bool
-        The results are lists (chunks of a map): the argument is one list of all their items.
     """
 
-    def __init__(self, ids: tuple[TaskId, ...], single: bool, joined: bool = False) -> None:
-        self.ids, self.single, self.joined = ids, single, joined
+    def __init__(self, ids: tuple[TaskId, ...], single: bool) -> None:
+        self.ids, self.single = ids, single
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return value_of, (self.ids, self.single, self.joined)
+        return value_of, (self.ids, self.single)
 
 
 #: Of the task whose call is being unpickled; None: of no task.
@@ -119,7 +116,7 @@ def providing(inputs: Inputs | None) -> Iterator[None]:
         _inputs = before
 
 
-def value_of(ids: tuple[TaskId, ...], single: bool, joined: bool = False) -> Any:
+def value_of(ids: tuple[TaskId, ...], single: bool) -> Any:
     """The values that a `ResultOf` stands for, unpickled anew: what a task does to them, no other task sees.
 
     Raises
@@ -128,8 +125,6 @@ def value_of(ids: tuple[TaskId, ...], single: bool, joined: bool = False) -> Any
         A value has not come, or this is not an engine.
     """
     values = [_load(id) for id in ids]
-    if joined:
-        return list(chain.from_iterable(values))
     return values[0] if single else values
 
 
