@@ -22,7 +22,7 @@ def begun(result: er.AsyncResult) -> er.AsyncResult:
 @pytest.mark.parametrize("function", [sleep_for, spin_for])
 def test_a_running_task_is_cancelled_and_its_engine_lives(rc: er.Client, function: Any):
     pids = rc[:].apply_sync(os.getpid)
-    lb = rc.load_balanced_view()
+    lb = rc.load_balanced_view(targets=[0])
     results = [begun(lb.apply_async(function, 60)), begun(rc[1].apply_async(function, 60))]
     for result in results:
         result.cancel()
@@ -119,16 +119,16 @@ def test_what_no_engine_has_is_impossible(rc: er.Client):
         raise AssertionError
 
     missing = er.require("no_such_module_anywhere")(never)
-    with pytest.raises(er.ImpossibleDependency, match="no_such_module_anywhere"):
+    with pytest.raises(er.ImpossibleDependency, match="UnmetDependency"):
         rc.load_balanced_view().apply_async(missing).get(10)
-    with pytest.raises(er.UnmetDependency, match="no_such_module_anywhere"):
+    with pytest.raises(er.KernelError, match="UnmetDependency.*no_such_module_anywhere"):
         rc[0].apply_async(missing).get(10)
 
 
 def test_a_dependency_function_that_hangs_or_raises_ends_its_task(rc: er.Client):
     hanging = er.dependent(abs, sleep_for, 60)
     hanging.timeout = 0.1
-    with pytest.raises(er.DependencyTimeout, match=r"sleep_for of abs took longer than 0\.1 s"):
+    with pytest.raises(er.KernelError, match=r"DependencyTimeout.*sleep_for of abs took longer than 0\.1 s"):
         rc.load_balanced_view().apply_async(hanging, -1).get(10)
     with pytest.raises(er.RemoteError, match="TypeError"):
         rc.load_balanced_view().apply_async(er.dependent(abs, sleep_for, "no number"), -1).get(10)
