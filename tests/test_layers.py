@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "client": VOCABULARY | {"wire", "transport", "util"},
     "cluster": VOCABULARY | {"launchers", "client"},
     "testing": VOCABULARY | {"core", "wire", "transport", "stores", "client"},
-    "cli": CLUSTER | {"controller", "engine", "transport", "stores"},
+    "cli": CLUSTER | {"controller", "core", "engine", "transport", "stores"},
     "__init__": CLUSTER,
 }
 

@@ -29,7 +29,7 @@ class Part(msgspec.Struct, array_like=True, gc=False):
 # ---------------------------------------------------------------------------------------------- parts
 
 
-class GraphDependency(Part, frozen=True):
+class GraphDependency(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """Met when all (or any) of these tasks have ended in a way that counts."""
 
     tasks: tuple[TaskId, ...]
