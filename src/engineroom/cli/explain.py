@@ -84,15 +84,8 @@ def _ended(record: TaskRecord) -> Explanation:
     attempts = record["attempts"] or []
     host = next((attempt["host"] for attempt in reversed(attempts) if attempt.get("host")), None)
     error = record["result_content"] or {}
-    details: dict[str, Any] = {
-        "how": record["state"],
-        "completed": record["completed"],
-        "engine_id": record["engine_id"],
-        "host": host,
-        "attempts": len(attempts),
-    }
-    if error.get("ename"):
-        details["error"] = f"{error['ename']}: {error.get('evalue', '')}"
+    details = {key: record[key] for key in ("submitted", "started", "completed", "engine_id", "attempts")}
+    details["outcome"] = record["state"]
     reason = record["state"]
     if record["completed"] is not None:
         reason += f" {when(record['completed'])}"
@@ -100,15 +93,17 @@ def _ended(record: TaskRecord) -> Explanation:
         reason += f" on engine {record['engine_id']}" + (f" ({host})" if host else "")
     if record["started"] is not None and record["completed"] is not None:
         reason += f", after {duration((record['completed'] - record['started']).total_seconds())} of running"
-    if "error" in details:
-        reason += f"; {one_line(details['error'])}"
+    if error.get("ename"):
+        reason += f"; {one_line(error['ename'])}: {one_line(error.get('evalue', ''))}"
     return Explanation(msg_id=record["msg_id"], state="ended", reason=reason, details=details)
 
 
 def _described(explanation: Explanation) -> Iterator[str]:
     details = dict(explanation.get("details") or {})
     state = explanation["state"]
-    style = STYLES.get(details.get("how", ""), "yellow")
+    style = STYLES.get(details.get("outcome", ""), "yellow")
+    if state == "ended":
+        details = {key: details.get(key) for key in ("submitted", "started", "completed")}
     yield f"{paint('Task ' + explanation['msg_id'], 'bold')}  {paint(state, style)}"
     yield f"  {one_line(explanation['reason'])}"
     shown = [(name, _shown(value)) for name, value in details.items() if value not in (None, [], {})]

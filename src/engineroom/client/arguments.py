@@ -15,7 +15,6 @@ from ..errors import InvalidDependency, SerializationError
 from ..ids import TaskId
 from ..wire.frames import Buffer
 from ..wire.payload import dumps_call
-from ..wire.values import ResultOf
 
 if TYPE_CHECKING:
     from .client import Client
@@ -73,7 +72,7 @@ def as_argument(result: AsyncResult) -> tuple[Any, ...]:
     if result.done() and not result._client._channel.keeps:
         return operator.getitem, ((_value_of(result),), 0)  # unpickles as the value
     met.append(result)
-    return ResultOf(tuple(result._all_ids()), result._kind).__reduce__()
+    return result._value_from(tuple(result._all_ids()))
 
 
 def inputs_of(results: Iterable[AsyncResult], client: Client) -> tuple[TaskId, ...]:

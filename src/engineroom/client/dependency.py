@@ -81,6 +81,9 @@ class Dependency(set[TaskId]):
             return set.__eq__(self, other) and self._kind == other._kind
         return set.__eq__(self, other)
 
+    def __ne__(self, other: object) -> bool:  # set has one of its own
+        return not self == other
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (list(self), *self._kind)
 

@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SerializationError, TaskAborted
+from ..errors import TaskAborted
 from ..ids import TaskId
 from ..messages import TaskDone, TaskOptions
+from ..wire.values import ResultOf
 from .outcome import Failed, unwrapped
 from .result import AsyncResult
 
@@ -84,17 +85,8 @@ class AsyncMapResult(AsyncResult):
         values = [[value.error] if isinstance(value, Failed) else value for value in values]
         return join(values, self._dist) if values else []
 
-    @property
-    def _kind(self) -> str:
-        return "joined" if self._chunked else "list"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._dist == "r" and self._chunked:
-            raise SerializationError(
-                "parts that were dealt in turn (dist='r') cannot be put together on an engine: give ar.get(), or use "
-                "dist='b'"
-            )
-        return super().__reduce__()
+    def _value_from(self, ids: tuple[TaskId, ...]) -> tuple[Any, ...]:
+        return join, (ResultOf(ids, "list"), self._dist)
 
     def __iter__(self) -> Iterator[Any]:
         if self._dist == "r" and self._chunked:

@@ -25,6 +25,7 @@ from ..errors import RemoteError, TaskAborted, collect_exceptions
 from ..ids import TaskId
 from ..messages import Output, Published, Started, TaskDone, TaskOptions
 from ..wire import payload
+from ..wire.values import ResultOf
 from .arguments import as_argument
 from .channel import fulfilling
 from .metadata import KEYS, ExecuteReply, Metadata, instant, metadata_of
@@ -493,10 +494,9 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
         """The ids of all tasks there will be."""
         return self._ids
 
-    @property
-    def _kind(self) -> str:
-        """How its value is made of those of its tasks: see `wire.values.ResultOf`."""
-        return "single" if self._single else "list"
+    def _value_from(self, ids: tuple[TaskId, ...]) -> tuple[Any, ...]:
+        """What makes the value of its tasks' results where it is unpickled, as `__reduce__` would say it."""
+        return ResultOf(ids, "single" if self._single else "list").__reduce__()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return as_argument(self)

@@ -8,11 +8,7 @@ from ..ids import TaskId
 
 
 class ResultOf:
-    """Stands in a call's pickle for the value of tasks.
-
-    `kind` says how the value is made of those of the tasks: "single" (there is one), "list", or "joined" (they are
-    parts of one sequence).
-    """
+    """Stands in a call's pickle for the value of one task ("single"), or for the list of those of several ("list")."""
 
     __slots__ = ("ids", "kind")
 
