@@ -69,7 +69,8 @@ def _check_queues(scheduler: Scheduler) -> None:
         if any(pool.queue):
             assert pool.is_stuck, f"nobody will look at {requirement}"
             assert not any(engine.has_room for engine in fitting), f"an engine has room and tasks wait: {requirement}"
-            assert fitting or requirement.resources, f"no engine will ever run what waits: {requirement}"
+            possible = fitting or requirement.resources or not (requirement.targets is not None or requirement.refused)
+            assert possible, f"no engine will ever run what waits: {requirement}"
         if pool.engines is not None:
             assert pool.engines == {engine.id: engine for engine in fitting}, f"{requirement} counts on others"
 

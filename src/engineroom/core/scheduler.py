@@ -150,20 +150,27 @@ class Scheduler:
             task.state = State.RECOVERING
             self.tasks[task.id] = task
             self.graph.want(task)
+            if found.spec.options is not None and not task.is_direct:
+                self._check_scheme(task, found.spec.options)
 
     def _arrive(self, task: Task) -> None:
         """A task begins its way: it is queued, or waits for others, or ends here and now."""
         options = task.spec.options
-        if task.is_direct or options is None:
+        if options is None:
             self._enqueue(task)
             return
         recovering = task.state is State.RECOVERING
         if not recovering:
             self.graph.want(task)
-        try:
-            self._check_scheme(options)
-        except ConfigError as error:
-            self._fail(task, "ConfigError", str(error))
+        if task.is_direct:
+            if depends(options):
+                self._fail(
+                    task, "InvalidDependency", "a direct task cannot depend on others: only its view's order holds"
+                )
+            else:
+                self._enqueue(task)
+            return
+        if not self._check_scheme(task, options):
             return
         if options.timeout is not None:
             task.needs = Needs(deadline=self._now + options.timeout)
@@ -183,17 +190,24 @@ class Scheduler:
         else:
             task.state = State.WAITING
 
-    def _check_scheme(self, options: TaskOptions) -> None:
-        scheme = options.scheme or self.settings.scheme
-        if scheme == "pure":
+    def _check_scheme(self, task: Task, options: TaskOptions) -> bool:
+        """Whether there is the scheme that a task asks for, and it can honour the rest; else the task ends."""
+        if (options.scheme or self.settings.scheme) == "pure":
             wished = [name for name in NOT_WITH_PURE if getattr(options, name) != getattr(_NO_OPTIONS, name)]
             if wished:
-                raise ConfigError(
+                self._fail(
+                    task,
+                    "ConfigError",
                     f"the scheme 'pure' decides nothing for single tasks, so it cannot honour {', '.join(wished)}: "
-                    "leave that out, or use another scheme"
+                    "leave that out, or use another scheme",
                 )
-        elif options.scheme is not None:
-            self.pools.index_of(options.scheme)
+                return False
+        try:
+            self.pools.index_of(options.scheme or "")
+        except ConfigError as error:
+            self._fail(task, "ConfigError", str(error))
+            return False
+        return True
 
     def _released(self, task: Task, waits: Waits) -> None:
         """All that a task depends on has ended well."""

@@ -170,20 +170,21 @@ class LruIndex(Index):
 
     def __init__(self, scheme: Scheme, rng: Random) -> None:
         super().__init__(scheme, rng)
-        self._heap: list[tuple[int, EngineId, Engine]] = []
+        self._heap: list[tuple[int, EngineId]] = []
 
     def update(self, engine: Engine) -> None:
         super().update(engine)
         if engine.id in self._engines:
-            heapq.heappush(self._heap, (engine.used, engine.id, engine))
+            heapq.heappush(self._heap, (engine.used, engine.id))
             if len(self._heap) > 4 * len(self._engines) + 64:  # mostly what is out of date
-                self._heap = [(e.used, e.id, e) for e in self._engines.values()]
+                self._heap = [(e.used, e.id) for e in self._engines.values()]
                 heapq.heapify(self._heap)
 
     def pick(self) -> Engine | None:
         while self._heap:
-            used, id, engine = self._heap[0]
-            if self._engines.get(id) is engine and engine.used == used:
+            used, id = self._heap[0]
+            engine = self._engines.get(id)
+            if engine is not None and engine.used == used:
                 return engine
             heapq.heappop(self._heap)
         return None
