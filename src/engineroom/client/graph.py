@@ -59,7 +59,7 @@ def _outgoing(
     function, args, kwargs = work
     first = tuple([ids[node] for node in before])
     if pass_results:
-        args = (*[ResultOf((predecessor,), "single") for predecessor in first], *args)
+        args = (*[ResultOf((predecessor,), single=True) for predecessor in first], *args)
     pickled = view._function(function)
     payload, frames, results = pickled_call(args, kwargs)
     if frames:

@@ -86,7 +86,7 @@ class AsyncMapResult(AsyncResult):
         return join(values, self._dist) if values else []
 
     def _value_from(self, ids: tuple[TaskId, ...]) -> tuple[Any, ...]:
-        return join, (ResultOf(ids, "list"), self._dist)
+        return join, (ResultOf(ids, single=False), self._dist)
 
     def __iter__(self) -> Iterator[Any]:
         if self._dist == "r" and self._chunked:

@@ -496,7 +496,7 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
 
     def _value_from(self, ids: tuple[TaskId, ...]) -> tuple[Any, ...]:
         """What makes the value of its tasks' results where it is unpickled, as `__reduce__` would say it."""
-        return ResultOf(ids, "single" if self._single else "list").__reduce__()
+        return ResultOf(ids, self._single).__reduce__()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return as_argument(self)

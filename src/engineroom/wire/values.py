@@ -8,17 +8,15 @@ from ..ids import TaskId
 
 
 class ResultOf:
-    """Stands in a call's pickle for the value of one task ("single"), or for the list of those of several ("list")."""
+    """Stands in the arguments of a call for the results of other tasks: of the single one, or a list of them."""
 
-    __slots__ = ("ids", "kind")
-
-    def __init__(self, ids: tuple[TaskId, ...], kind: str) -> None:
-        self.ids, self.kind = ids, kind
+    def __init__(self, ids: tuple[TaskId, ...], single: bool) -> None:
+        self.ids, self.single = ids, single
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return value_of, (self.ids, self.kind)
+        return value_of, (self.ids, self.single)
 
 
-def value_of(ids: tuple[TaskId, ...], kind: str) -> Any:
-    """The value of tasks, where their results are at hand."""
+def value_of(ids: tuple[TaskId, ...], single: bool) -> Any:
+    """The values that a `ResultOf` stands for."""
     raise LookupError(f"the results of {', '.join(ids)} are not here")
