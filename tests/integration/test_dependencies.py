@@ -275,7 +275,7 @@ def test_a_client_cancels_many_at_once(rc, lb):
     running = [lb.apply_async(time.sleep, 60) for _ in rc.ids]
     waiting = lb.map_async(time.sleep, [60] * 20)
     after = lb.apply_with_flags(abs, (-1,), after=running[0])
-    wait_until(lambda: all(task.running() for task in running))
+    wait_until(lambda: any(task.running() for task in running))
     rc.cancel(block=True)
     for result in (*running, waiting):
         assert result.wait(20)
@@ -293,9 +293,9 @@ def test_a_map_that_is_cancelled_submits_no_more(lb):
 
 
 def test_an_executor_that_is_shut_down_cancels_what_is_pending_only(rc, gate):
+    wait_until(gate.task.running)
     with rc.executor(targets=gate.task.engine_id) as executor:
         pending = executor.submit(abs, -1)
-        wait_until(gate.task.running)
         executor.shutdown(wait=False, cancel_futures=True)
         assert isinstance(pending.exception(10), er.TaskAborted)
     assert not gate.task.done()

@@ -94,8 +94,7 @@ class HubClient:
             AsyncHubResult for tasks that are not this client's. For an unknown msg_id, `get` raises UnknownTask.
         """
         wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
-        single = _names_one(wanted)
-        ids = self._ids_of(wanted)
+        ids, single = self._ids_of(wanted), _names_one(wanted)
         mine = owner and all(id.startswith(self._channel.session) for id in ids)
         kind = AsyncResult if mine else AsyncHubResult
         result = kind(cast("Client", self), ids, single=single, name="get_result", owner=mine)
@@ -184,7 +183,7 @@ class HubClient:
         else:
             wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
             ids = self._ids_of(wanted)
-            single = isinstance(wanted, str | int)
+            single = _names_one(wanted)
         options = None
         if metadata is not None:
             metadata = plain_metadata(metadata)
