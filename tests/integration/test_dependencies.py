@@ -351,3 +351,15 @@ def test_explain_of_an_unknown_task_is_an_error(cluster, rc):
     said = explain_in_a_terminal(cluster, "nobody-1")
     assert said.returncode == 1
     assert "no task is known whose msg_id begins with 'nobody-1'" in said.stderr
+
+
+def test_explain_without_a_cluster_reads_the_database(fresh_cluster):
+    rc = fresh_cluster(n=1, database="sqlite")
+    id = rc.load_balanced_view().apply_async(abs, -1).msg_ids[0]
+    rc.get_result(id).get(10)
+    cluster = rc.cluster
+    rc.close()
+    cluster.stop_cluster_sync()
+    said = explain_in_a_terminal(cluster, id)
+    assert f"Task {id}  ended" in said.stdout, said.stderr
+    assert "completed" in said.stdout
