@@ -10,8 +10,6 @@ from ..messages import ErrorInfo, TaskDone
 #: An outcome, or the error that stands for it.
 Outcome = TaskDone | Exception
 
-#: Ends that an engine gives to a task that it has stopped: raised as themselves, wherever the task was stopped.
-_STOPPED = (TaskAborted.__name__, TaskTimeout.__name__)
 
 
 class Failed:
@@ -33,7 +31,7 @@ def task_error(error: ErrorInfo, *, made_by_engine: bool) -> Exception:
     info = {"engine_id": error.engine_id, "engine_uuid": error.engine_uuid, "method": error.method}
     if error.ename == "EngineError" and not made_by_engine:
         return EngineError(error.evalue, error.traceback, info)  # type: ignore[arg-type]
-    if error.ename in OUTCOMES and (error.ename in _STOPPED or not made_by_engine):
+    if error.ename in OUTCOMES and (error.stopped or not made_by_engine):
         outcome = OUTCOMES[error.ename](error.evalue)
         if error.traceback:
             outcome.add_note(f"It was stopped here, on engine {error.engine_id}:\n{error.traceback}")

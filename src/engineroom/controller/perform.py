@@ -68,6 +68,7 @@ class Performer:
             actions.EndTasks: self._end_tasks,
             actions.StopEngine: lambda a: self._tell(a.engine, Stop()),
             actions.FindOutcomes: lambda a: controller.hub.find_outcomes(a.tasks),
+            actions.KeepValues: self._keep_values,
             actions.ReleaseValues: self._release_values,
         }
 
@@ -140,8 +141,7 @@ class Performer:
 
     def _end_tasks(self, action: actions.EndTasks) -> None:
         now, entries, engines = time.time(), self._entries, self._peers.engines
-        wanted, keeps = self._controller.scheduler.graph.wanted, self._controller.store.keeps
-        client, outbox = None, None
+        client, outbox, keeps = None, None, self._controller.store.keeps
         for ended in action.tasks:
             task, done = ended.task, ended.done
             engine = engines.get(done.engine)
@@ -157,9 +157,6 @@ class Performer:
                     task.attempts,
                 )
             )
-            if wanted and done.id in wanted:
-                self._controller.values.keep(done.id, done.payload, ended.frames)
-                self._tokens.append(("value", done.id, 0))
             if not keeps:
                 self._controller.values.note(done.id, done.payload, ended.frames)
             if task.client != client or outbox is None:
@@ -169,6 +166,11 @@ class Performer:
             for watcher in task.watchers or ():
                 other = self._outboxes[watcher]
                 other.results.append(_done_with_frames(ended, other.table) if ended.frames else done)
+
+    def _keep_values(self, action: actions.KeepValues) -> None:
+        for ended in action.tasks:
+            self._controller.values.keep(ended.done.id, ended.done.payload, ended.frames)
+            self._tokens.append(("value", ended.done.id, 0))
 
     def _release_values(self, action: actions.ReleaseValues) -> None:
         for id in action.tasks:

@@ -223,7 +223,9 @@ class Executor:
     def _outcome(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
         """How a task ends that raised this."""
         if isinstance(error, Interrupted):
-            return error.status, self._describe(error, spec, error.ename)
+            stopped = self._describe(error, spec, error.ename)
+            stopped.stopped = True
+            return error.status, stopped
         # A task that was sent to this engine cannot be tried on another.
         unmet = isinstance(error, UnmetDependency) and not isinstance(error, ImpossibleDependency)
         status = "unmet" if unmet and spec.engine < 0 else "error"
