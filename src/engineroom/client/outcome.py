@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import OUTCOMES, EngineError, RemoteError, TaskAborted, TaskTimeout
+from ..errors import OUTCOMES, EngineError, RemoteError
 from ..messages import ErrorInfo, TaskDone
 
 #: An outcome, or the error that stands for it.
