@@ -121,7 +121,7 @@ def test_what_no_engine_has_is_impossible(rc: er.Client):
     missing = er.require("no_such_module_anywhere")(never)
     with pytest.raises(er.ImpossibleDependency, match="UnmetDependency"):
         rc.load_balanced_view().apply_async(missing).get(10)
-    with pytest.raises(er.KernelError, match="UnmetDependency.*no_such_module_anywhere"):
+    with pytest.raises(er.KernelError, match=r"UnmetDependency.*no_such_module_anywhere"):
         rc[0].apply_async(missing).get(10)
 
 
