@@ -10,6 +10,9 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 
 from ._version import __version__, version_info
 from .client import Client
+from .client.dependency import Dependency
+from .client.explanation import Explanation
+from .client.graph import GraphResult
 from .client.mapping import AsyncMapResult
 from .client.metadata import ExecuteReply, Metadata
 from .client.remote import ParallelFunction, RemoteFunction, parallel, remote
@@ -65,11 +68,14 @@ __all__ = [
     "ConfigError",
     "ConnectionFileError",
     "ControllerLost",
+    "Dependency",
     "DependencyTimeout",
     "DirectView",
     "EngineError",
     "EngineroomError",
     "ExecuteReply",
+    "Explanation",
+    "GraphResult",
     "IPythonError",
     "ImpossibleDependency",
     "InvalidDependency",

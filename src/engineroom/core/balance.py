@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from ..ids import EngineId, TaskId
 from .actions import RecallTasks
@@ -27,15 +28,18 @@ class Balancer:
         self._rest_until = 0.0
 
     def recalls(
-        self, engines: Mapping[EngineId, Engine], may_run: Callable[[Task, Engine], bool], now: float
+        self,
+        engines: Mapping[EngineId, Engine],
+        idle: Collection[Engine],
+        may_run: Callable[[Task, Engine], bool],
+        now: float,
     ) -> Iterator[RecallTasks]:
-        """What to ask back; nothing is queued."""
+        """What to ask back for the idle ones; nothing is queued."""
         self.look_at = None
+        if not idle:
+            return
         if now < self._rest_until:
             self.look_at = self._rest_until
-            return
-        idle = [engine for engine in engines.values() if not engine.held and engine.has_room and not engine.backlog]
-        if not idle:
             return
         # A look takes a while where engines are many: spend a few percent of the time on it, no more.
         self._rest_until = now + max(0, len(engines) - 100) * LOOK_REST
@@ -52,12 +56,12 @@ class Balancer:
             if wait >= RECALL_AFTER / 2:
                 behind.append((wait, engine))
         behind.sort(key=lambda pair: pair[0], reverse=True)
-        helpers = len(idle)
+        helpers, asked = len(idle), list(itertools.islice(idle, IDLE_ASKED))
         for _, engine in behind:
             unstarted = [
                 task.id
                 for task in list(engine.held.values())[1:]
-                if not task.is_direct and any(may_run(task, other) for other in idle[:IDLE_ASKED])
+                if not task.is_direct and any(may_run(task, other) for other in asked)
             ]
             if unstarted:
                 yield recall(engine, unstarted[len(unstarted) // 2 :])

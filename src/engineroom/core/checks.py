@@ -51,6 +51,8 @@ def _check_engines(scheduler: Scheduler) -> dict[str, int]:
                     assert requirement.fits(engine), f"{task} needs {requirement}, but is on {engine}"
         assert engine.recalled <= set(engine.held), f"{engine} is asked for what it does not hold"
         assert (engine in index) == engine.has_room, f"{engine} is in the index without room, or not in it with room"
+        is_idle = engine.has_room and not engine.held
+        assert (engine.id in scheduler.pools.idle) == is_idle, f"{engine} is idle, and nobody knows, or the reverse"
         assert not (any(engine.backlog) and engine.has_room), f"{engine} has room and direct tasks wait"
     return held_by
 

@@ -59,6 +59,8 @@ class Pools:
         #: pools with new tasks; engines with new room
         self._fresh: dict[Requirement, Pool] = {}
         self._freed: dict[EngineId, Engine] = {}
+        #: engines with nothing to do
+        self.idle: dict[EngineId, Engine] = {}
         self._uses = 0
 
     def index_of(self, scheme: str) -> Index:
@@ -140,7 +142,12 @@ class Pools:
         """An engine may have more room than before, or less."""
         for index in self._all_indexes:
             index.update(engine)
-        if self.pools and engine.has_room:
+        has_room = engine.has_room
+        if has_room and not engine.held:
+            self.idle[engine.id] = engine
+        else:
+            self.idle.pop(engine.id, None)
+        if has_room and self.pools:
             self._freed[engine.id] = engine
 
     def removed(self, engine: Engine) -> list[Pool]:
@@ -148,6 +155,7 @@ class Pools:
         for index in self._all_indexes:
             index.remove(engine)
         self._freed.pop(engine.id, None)
+        self.idle.pop(engine.id, None)
         named = self._named.pop(engine.id, {})
         for pool in named.values():
             assert pool.engines is not None
@@ -229,6 +237,7 @@ class Pools:
         """A gift has been taken: the engine holds more."""
         self._uses += 1
         engine.used = self._uses
+        self.idle.pop(engine.id, None)
         for index in self._all_indexes:
             index.update(engine)
 

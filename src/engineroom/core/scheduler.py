@@ -102,7 +102,7 @@ class Scheduler:
         if self.pools.ready or self.settings.scheme == "pure":
             self.balancer.look_at = None
         else:
-            actions += self.balancer.recalls(self.engines, self._may_run_on, now)
+            actions += self.balancer.recalls(self.engines, self.pools.idle.values(), self._may_run_on, now)
         return actions
 
     def next_deadline(self) -> float | None:
