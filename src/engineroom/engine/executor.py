@@ -166,10 +166,11 @@ class Executor:
         # Names of the engine win; what travelled along fills the gaps, for the time of the call.
         namespace = self.module.__dict__
         lent = {name: value for name, value in travelled.items() if name not in namespace}
-        namespace.update(lent)
         try:
+            namespace.update(lent)
             return on_engine.map_parts(function.call, *args) if spec.kind == "map" else function.call(*args, **kwargs)
         finally:
+            self.is_running = False  # an interrupt would leave what was lent behind
             for name, value in lent.items():
                 if namespace.get(name) is value:  # else the task has bound it anew: that stays
                     del namespace[name]
