@@ -19,6 +19,7 @@ from .client.remote import ParallelFunction, RemoteFunction, parallel, remote
 from .client.result import AsyncHubResult, AsyncResult
 from .client.views import DirectView, LoadBalancedView, ViewExecutor
 from .cluster import Cluster
+from .dependency import depend, dependent, require
 from .errors import (
     AlreadyDisplayedError,
     AuthenticationError,
@@ -48,6 +49,7 @@ from .errors import (
     UnknownTask,
     UnmetDependency,
 )
+from .task_context import current_task
 from .util import interactive
 from .wire.on_engine import Reference
 
@@ -99,8 +101,12 @@ __all__ = [
     "UnmetDependency",
     "ViewExecutor",
     "__version__",
+    "current_task",
+    "depend",
+    "dependent",
     "interactive",
     "parallel",
     "remote",
+    "require",
     "version_info",
 ]

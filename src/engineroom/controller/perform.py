@@ -27,11 +27,10 @@ from ..messages import (
     Stop,
     Stored,
     TaskDone,
-    TaskSpec,
     Value,
 )
 from ..records import Entry
-from ..wire.frames import FrameTable
+from ..wire.frames import FrameTable, size
 from .peers import Peer
 
 if TYPE_CHECKING:
@@ -88,7 +87,8 @@ class Performer:
         if peer is None:
             return  # it left in this very moment; the core will hear of it
         library = self._controller.library
-        table, tasks, attempts, functions, values = FrameTable(), [], [], [], []
+        table, tasks, attempts, functions = FrameTable(), [], [], []
+        inputs: list[TaskId] = []
         known = peer.functions
         for task in action.tasks:
             spec = task.spec
@@ -97,21 +97,23 @@ class Performer:
                 if function is not None:
                     known.add(spec.function)
                     functions.append(function)
-            if spec.options is not None and spec.options.inputs:
-                values += self._inputs(spec, table)
+            if spec.options is not None:
+                inputs += spec.options.inputs
             tasks.append(_with_frames(task, table) if task.frames else spec)
             attempts.append(task.attempt)
+        values = self._values(peer, inputs, table) if inputs else []
         self._peers.send(peer, Run(tasks, attempts, functions, values), table.frames)
 
-    def _inputs(self, spec: TaskSpec, table: FrameTable) -> list[Value]:
-        """The results that a task takes as arguments."""
-        assert spec.options is not None
-        found = []
-        for id in spec.options.inputs:
+    def _values(self, peer: Peer, inputs: Sequence[TaskId], table: FrameTable) -> list[Value]:
+        """The results that tasks take as arguments, but for those the engine has."""
+        values, sizes = [], {}
+        for id in peer.values.missing(inputs):
             raw = self._controller.values.get(id)
             if raw is not None:  # else the engine names what is missing
-                found.append(Value(id, raw[0], table.add(raw[1])))
-        return found
+                values.append(Value(id, raw[0], table.add(raw[1])))
+                sizes[id] = size(*raw), None
+        peer.values.use(inputs, sizes)
+        return values
 
     def _kill_task(self, action: actions.KillTask) -> None:
         peer = self._peers.engines.get(action.engine)
