@@ -339,7 +339,7 @@ def test_a_result_taken_as_an_argument_is_wanted_until_its_taker_has_ended():
     core = scheduler()
     assert run(core, joined(0), submitted("a"), submitted("b", inputs=("a",))) == [("send", 0, "a")]
     assert core.graph.wanted == {"a": 1}
-    assert run(core, finished(0, "a")) == [("send", 0, "b"), ("end", "a", "ok")]
+    assert run(core, finished(0, "a")) == [("end", "a", "ok"), ("send", 0, "b")], "first the result, then who takes it"
     assert run(core, finished(0, "b")) == [("end", "b", "ok"), ("release", "a")]
 
 

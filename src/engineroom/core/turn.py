@@ -37,11 +37,13 @@ class Turn:
         if graph.to_ask:
             yield FindOutcomes(graph.to_ask)
             graph.to_ask = []
+        if self.ended and graph.wanted:  # a result is kept before it is sent to who takes it
+            yield EndTasks(self.ended)
         for engine, tasks in self.sends.items():
             yield SendTasks(engine, tasks)
         if self.retried:
             yield RecordAttempts(self.retried)
-        if self.ended:
+        if self.ended and not graph.wanted:
             yield EndTasks(self.ended)
         if graph.released:
             yield ReleaseValues(graph.released)
