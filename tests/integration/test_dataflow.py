@@ -22,12 +22,13 @@ def fail():
     raise ValueError("no")
 
 
-@pytest.fixture(params=["sqlite", "none"])
-def view(request, fresh_cluster):
+@pytest.fixture(params=["cluster", "unrecorded_cluster"])
+def view(request):
     """A load-balanced view, with and without records."""
-    if request.param == "none":
-        return fresh_cluster(n=2, database="none").load_balanced_view()
-    return request.getfixturevalue("rc").load_balanced_view()
+    with request.getfixturevalue(request.param).connect_client_sync() as rc:
+        rc.wait_for_engines(2, timeout=30)
+        yield rc.load_balanced_view()
+        rc.abort()
 
 
 def test_a_result_may_stand_anywhere_in_the_arguments(view):
@@ -161,10 +162,12 @@ def test_direct_views_take_no_results(rc, lb):
         pickle.dumps(one)
 
 
-def test_results_of_another_cluster_are_refused(fresh_cluster, lb):
-    elsewhere = fresh_cluster(n=1, database="none").load_balanced_view()
-    with pytest.raises(er.InvalidDependency, match="another cluster"):
-        lb.apply_async(abs, elsewhere.apply_async(abs, -1))
+def test_results_of_another_cluster_are_refused(unrecorded_cluster, lb):
+    with unrecorded_cluster.connect_client_sync() as other:
+        other.wait_for_engines(1, timeout=30)
+        slow = other.load_balanced_view().apply_async(time.sleep, 0.2)
+        with pytest.raises(er.InvalidDependency, match="another cluster"):
+            lb.apply_async(abs, slow)
 
 
 def test_an_argument_that_cannot_travel_is_still_named(lb):

@@ -96,6 +96,14 @@ def test_a_whole_map_waits_also_what_is_cut_from_it_later(lb, gate):
     assert {record["label"] for record in records} == {"waits"}
 
 
+def test_flags_for_a_while_hold_for_all_that_an_imap_submits(rc):
+    view = rc.load_balanced_view()
+    with view.temp_flags(label="lazy"):
+        items = view.imap(abs, range(-100, 0), max_outstanding=4)
+    assert list(items) == list(range(100, 0, -1))
+    assert rc.db_count({"label": "lazy", "msg_id": {"$in": view.history}}) == 100
+
+
 def test_tasks_of_other_clients_and_of_earlier_sessions_count(rc, cluster, gate):
     with cluster.connect_client_sync() as other:
         view = other.load_balanced_view()

@@ -95,7 +95,7 @@ def draw(rows: Sequence[Ran], before: Mapping[Any, Sequence[Any]], ax: Any = Non
                 a, b = height[predecessor], height[node]
                 curves.append(np.column_stack([scale * (end + (start - end) * t), a + (b - a) * rise]))
                 tints.append(colour[ran[predecessor].engine])
-    fade = max(0.08, min(0.45, 40 / (1 + len(curves))))
+    fade = max(0.12, min(0.45, 100 / (1 + len(curves))))
     ax.add_collection(LineCollection(curves, colors=tints, alpha=fade, linewidths=1.0, zorder=1))
 
     bars = [

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_futures
@@ -114,7 +115,7 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
                 if condition is None:
                     self._waiters: list[Any] = []
                     self._done_callbacks: list[Callable[[Any], Any]] = []
-                    self._news: list[TaskId] = []
+                    self._news: deque[TaskId] = deque()
                     condition = self._cond = threading.Condition()
         return condition
 
@@ -160,10 +161,12 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
 
     def _followers_served(self) -> list[tuple[AsyncResult, TaskId]]:
         """Followers of the tasks that have ended since the last time; they are not told again."""
-        news, self._news = self._news, []
-        if not self._followers:
-            return []
-        return [(follower, id) for id in news for follower in self._followers.pop(id, ())]
+        served = []
+        while self._news:  # never exchanged for another: outcomes arrive meanwhile
+            id = self._news.popleft()
+            if self._followers:
+                served += [(follower, id) for follower in self._followers.pop(id, ())]
+        return served
 
     def _follow(self, id: TaskId, follower: AsyncResult) -> None:
         """Pass the outcome of one of our tasks on to another AsyncResult, now or when it is there."""

@@ -157,6 +157,12 @@ class LoadBalancedView(View):
         return run_graph(self, graph, tasks, pass_results)
 
     def _apply(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool) -> Any:
+        result = self._submit(function, args, kwargs, self._task_options())
+        return result.get() if block else result
+
+    def _submit(
+        self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions | None
+    ) -> AsyncResult:
         channel = self.client._channel
         if not channel.engines and not channel.starting:
             raise self._no_engines()
@@ -166,21 +172,18 @@ class LoadBalancedView(View):
             callable_or_complain(function)
         pickled = FUNCTIONS.get(function)
         payload, frames, results = pickled_call(args, kwargs)
-        options = self._task_options()
         if results:
             options = self._waiting_for(options, results)
         now = time.time()
         if frames and not payload:
             self.client._check_size(frames)
         id = channel.new_id()
-        result = AsyncResult(
-            self.client, (id,), name=getattr(function, "__name__", "task"), submitted=now, label=self.label
-        )
+        result = AsyncResult(self.client, (id,), name=getattr(function, "__name__", "task"), submitted=now)
         if options is not None:
-            result._options = options
+            result._options, result.label = options, options.label
         self.history.append(id)
         channel.submit_one((TaskSpec(id, pickled.digest, payload, now, _ANY, (), options), pickled, frames), result)
-        return result.get() if block else result
+        return result
 
     def _no_engines(self) -> EngineroomError:
         if self.client._channel.failure is not None:
@@ -315,11 +318,19 @@ class LoadBalancedView(View):
         if max_outstanding != "auto" and (not isinstance(max_outstanding, int) or max_outstanding < 0):
             raise ValueError(f"max_outstanding is a number of tasks, 0 or more, or 'auto'; got {max_outstanding!r}")
         return LazyMapIterator(
-            self._lazily(f, zip(*sequences, strict=False), ordered, max_outstanding, return_exceptions)
+            self._lazily(
+                f, zip(*sequences, strict=False), self._task_options(), ordered, max_outstanding, return_exceptions
+            )
         )
 
     def _lazily(
-        self, f: Any, items: Iterator[tuple[Any, ...]], ordered: bool, limit: int | str, return_exceptions: bool
+        self,
+        f: Any,
+        items: Iterator[tuple[Any, ...]],
+        options: TaskOptions | None,
+        ordered: bool,
+        limit: int | str,
+        return_exceptions: bool,
     ) -> Iterator[Any]:
         from concurrent.futures import FIRST_COMPLETED, wait
 
@@ -328,7 +339,7 @@ class LoadBalancedView(View):
         ready: list[AsyncResult] = []
         while True:
             for arguments in itertools.islice(items, most - len(out)):
-                out.append(self._apply(f, arguments, {}, False))
+                out.append(self._submit(f, arguments, {}, options))
             if not out:
                 return
             if ordered:
