@@ -79,7 +79,7 @@ def test_a_failure_says_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch):
     def broken(scheduler: object) -> None:
         raise AssertionError("something is wrong")
 
-    monkeypatch.setattr("engineroom.testing.simulation.check", broken)
+    monkeypatch.setattr("engineroom.testing.virtual.check", broken)
     with pytest.raises(AssertionError, match="something is wrong") as caught:
         simulate(77, engines=2, tasks=10)
     assert "simulate(77, engines=2, tasks=10" in caught.value.__notes__[0]

@@ -37,13 +37,19 @@ class Turn:
         if graph.to_ask:
             yield FindOutcomes(graph.to_ask)
             graph.to_ask = []
+        if self.news:  # others waited for what has ended: it comes first, with the results they take as arguments
+            yield from self._ends()
         for engine, tasks in self.sends.items():
             yield SendTasks(engine, tasks)
-        if self.retried:
-            yield RecordAttempts(self.retried)
-        if self.ended:
-            yield EndTasks(self.ended)
+        if not self.news:
+            yield from self._ends()
         if graph.released:
             yield ReleaseValues(graph.released)
             graph.released = []
         yield from self.kills
+
+    def _ends(self) -> Iterator[Action]:
+        if self.retried:
+            yield RecordAttempts(self.retried)
+        if self.ended:
+            yield EndTasks(self.ended)

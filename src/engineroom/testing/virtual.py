@@ -33,6 +33,8 @@ GATHER = 0.005
 GRACE = 1.0
 #: Seconds in which the store answers.
 LOOK_UP = 0.02
+#: Until a result is recorded, it is to be had only if the controller keeps it.
+COMMIT = 0.02
 #: Nothing takes this many virtual seconds unless it takes for ever.
 FOR_EVER = 1e7
 
@@ -133,7 +135,9 @@ class VirtualCluster:
         self.done: dict[TaskId, TaskDone] = {}
         self._attempts: dict[TaskId, list[Attempt]] = {}
         self._ran_on: dict[TaskId, EngineUuid] = {}
+        self._recorded: dict[TaskId, float] = {}  # when its outcome is in the store
         self._values: set[TaskId] = set()
+        self._ending: dict[TaskId, TaskDone] = {}  # decided, about to be performed
         # what came of it
         self.events = self.begun = 0
         self.busy: defaultdict[int, float] = defaultdict(float)
@@ -185,7 +189,9 @@ class VirtualCluster:
     def handle(self, event: events.Event) -> None:
         """What the controller does: let the scheduler decide, and perform it."""
         self.events += 1
-        for action in self.scheduler.handle(event, self.clock()):
+        todo = self.scheduler.handle(event, self.clock())
+        self._ending = {one.done.id: one.done for a in todo if isinstance(a, actions.EndTasks) for one in a.tasks}
+        for action in todo:
             if self._watch is not None:
                 self._watch(action)
             self._perform(action)
@@ -234,6 +240,7 @@ class VirtualCluster:
         if done.id in self.scheduler.graph.wanted:
             self._values.add(done.id)
         self.ended = self.clock()
+        self._recorded[done.id] = self.clock() + COMMIT
 
     def _find_outcomes(self, ids: Sequence[TaskId]) -> None:
         """Ask the store; the answer takes a while, and what it says may be older than the answer."""
@@ -329,10 +336,11 @@ class VirtualCluster:
                 assert uuid in where, f"{task} follows tasks that ran on {where}, and is sent to {uuid}"
             for id in options.inputs:
                 assert id in self.done, f"{task} is sent before its argument {id} is there"
-                assert id in self._values, f"{task} is sent without the value of its argument {id}"
+                is_there = id in self._values or self._recorded[id] <= self.clock()
+                assert is_there, f"{task} is sent without the value of its argument {id}"
 
     def _counts(self, dependency: GraphDependency, id: TaskId) -> bool:
-        done = self.done.get(id)
+        done = self.done.get(id) or self._ending.get(id)
         return done is not None and (dependency.success if done.status == "ok" else dependency.failure)
 
     def _is_met(self, dependency: GraphDependency) -> bool:
