@@ -14,7 +14,7 @@ import msgspec
 
 from ..config import SchedulerSettings
 from ..core import events
-from ..ids import ClientId, TaskId
+from ..ids import ClientId
 from ..messages import TaskSpec
 from .virtual import SETTLED, Link, VirtualCluster
 from .workload import Source, Workload
@@ -160,15 +160,18 @@ class _Weather:
         cluster.plan(moment, client, specs)
         if rng.random() < chaos.repeated:
             self.faults["repeated"] += 1
-            cluster.clock.later(
-                SETTLED + moment + rng.uniform(0, 0.1), lambda: cluster.submit(ClientId(client), specs)
-            )
+            cluster.clock.later(SETTLED + moment + rng.uniform(0, 0.1), lambda: cluster.submit(ClientId(client), specs))
         for chance, fault, running in ((chaos.aborts, "aborts", False), (chaos.cancels, "cancels", True)):
             if rng.random() < chance:
                 self.faults[fault] += 1
-                ids = [TaskId(f"t{rng.randrange(len(cluster.specs))}") for _ in range(5)]
-                abort = events.AbortRequested(ids, running)
-                cluster.clock.later(SETTLED + moment + rng.uniform(0, 0.5), lambda a=abort: cluster.handle(a))  # type: ignore[misc]
+                cluster.clock.later(SETTLED + moment + rng.uniform(0, 0.5), lambda r=running: self._abort(r))  # type: ignore[misc]
+
+    def _abort(self, running: bool) -> None:
+        """Some tasks are aborted: any that have come, and some of those that run at this moment."""
+        rng, cluster = self._rng, self._cluster
+        ids = rng.choices(list(cluster.clients), k=4) if cluster.clients else []
+        at_work = [link.engine.running.id for link in cluster.links if link.engine.running is not None]
+        cluster.handle(events.AbortRequested([*ids, *rng.sample(at_work, min(2, len(at_work)))], running))
 
     def _restart(self) -> None:
         self.faults["restarts"] += 1

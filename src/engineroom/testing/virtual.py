@@ -303,7 +303,11 @@ class VirtualCluster:
     def _results(self, link: Link, number: int, results: list[TaskDone]) -> None:
         if self.at.get(link.engine.id) is not link:
             return  # of an engine that is not known (any more): the controller would not listen
-        self.handle(events.TasksFinished(link.engine.id, [msgspec.structs.replace(done) for done in results]))
+        self.handle(
+            events.TasksFinished(
+                link.engine.id, [msgspec.structs.replace(done, engine=link.engine.id) for done in results]
+            )
+        )
         self._to_engine(link.engine.id, lambda link: link.engine.stored(number))
 
     def _left(self, link: Link) -> None:
