@@ -170,7 +170,7 @@ def test_under_leastload_the_least_loaded_engine_is_chosen_and_of_several_the_le
     for moment in range(3000):
         before = core.loads
         busy = [id for id in range(8) if before[id]]
-        if busy and rng.random() < 0.5 or min(before) == 5:
+        if (busy and rng.random() < 0.5) or min(before) == 5:
             core.finish(rng.choice(busy))
             continue
         [chosen] = core.submit()
@@ -180,7 +180,12 @@ def test_under_leastload_the_least_loaded_engine_is_chosen_and_of_several_the_le
 
 def test_pure_ends_everything_in_even_shares():
     report = simulate(
-        4, engines=8, tasks=4000, workload=Workload(duration=0.01), settings=SchedulerSettings(scheme="pure")
+        4,
+        engines=8,
+        tasks=4000,
+        workload=Workload(duration=0.01),
+        settings=SchedulerSettings(scheme="pure"),
+        check_every=50,
     )
     assert report.outcomes == {"ok": 4000}
     assert report.begun == 4000
