@@ -336,12 +336,18 @@ class VirtualCluster:
                 assert self._is_met(options.after), f"{task} is sent before its time"
             if options.follow is not None and options.follow.tasks:
                 assert self._is_met(options.follow), f"{task} is sent before its time"
-                where = {self._ran_on.get(id) for id in options.follow.tasks if self._counts(options.follow, id)}
+                where = {self._where(id) for id in options.follow.tasks if self._counts(options.follow, id)}
                 assert uuid in where, f"{task} follows tasks that ran on {where}, and is sent to {uuid}"
             for id in options.inputs:
-                assert id in self.done, f"{task} is sent before its argument {id} is there"
-                is_there = id in self._values or self._recorded[id] <= self.clock()
+                assert id in self.done or id in self._ending, f"{task} is sent before its argument {id} is there"
+                is_there = id in self._values or self._recorded.get(id, FOR_EVER) <= self.clock()
                 assert is_there, f"{task} is sent without the value of its argument {id}"
+
+    def _where(self, id: TaskId) -> EngineUuid | None:
+        if id in self._ending:
+            link = self.at.get(self._ending[id].engine)
+            return None if link is None else link.engine.uuid
+        return self._ran_on.get(id)
 
     def _counts(self, dependency: GraphDependency, id: TaskId) -> bool:
         done = self.done.get(id) or self._ending.get(id)
