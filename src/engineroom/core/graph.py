@@ -1,7 +1,8 @@
 """Who waits for whom: the graph dependencies of tasks.
 
-An edge leads from a task to one that was known before it, so there are no cycles. What is not known here (ended
-long ago, or before the controller's last start) is asked of the store; until the answer comes, the task waits.
+An edge leads from a task to one that was known before it, so there are no cycles; where a task was named before it
+was known, they are looked for. What is not known here (ended long ago, or before the controller's last start) is
+asked of the store; until the answer comes, the task waits.
 As soon as a dependency can no longer be met, the task is impossible, and so is what depends on it: the reason
 names the path.
 """
@@ -207,6 +208,8 @@ class Graph:
                 self._close(condition)
         if waits.is_over:
             return waits
+        if task.id in self.dependents and self._comes_back(task.id, {id for id, _ in edges}):
+            raise Impossible("it depends on tasks that depend on it", error="InvalidDependency")
         for id, condition in edges:
             self.dependents.setdefault(id, []).append((waits, condition))
         self.to_ask += unknown
@@ -236,6 +239,17 @@ class Graph:
             raise _on_direct(id)
         edges.append((id, condition))
         condition.pending += 1
+
+    def _comes_back(self, id: TaskId, others: set[TaskId]) -> bool:
+        """Whether one of these waits, by whatever detour, for a task that was named before it was known."""
+        seen, pending = {id}, [id]
+        while pending:
+            for waits, _ in self.dependents.get(pending.pop(), ()):
+                behind = waits.task.id
+                if self.waiting.get(behind) is waits and behind not in seen:
+                    seen.add(behind)
+                    pending.append(behind)
+        return not seen.isdisjoint(others)
 
     def remove(self, task: Task) -> None:
         """A task waits no more: it is queued, or has ended."""

@@ -54,6 +54,9 @@ from .turn import Turn
 
 _NO_OPTIONS = TaskOptions()
 
+#: Seconds between two orders to kill the same task, at least.
+KILL_REST = 0.1
+
 
 class Scheduler:
     """Who runs what, when, and what becomes of it."""
@@ -294,6 +297,7 @@ class Scheduler:
                 continue  # it has its outcome already
             if task.state is State.RECOVERING:
                 task.attempt = done.attempt
+                _ran_before(task, engine)
             elif engine is None or task.engine is not engine or done.attempt != task.attempt:
                 continue  # late news of an attempt we gave up on
             accepted.append(done)
@@ -489,7 +493,7 @@ class Scheduler:
         """A cancelled task has had its grace, and gets another: its engine may not even have begun it."""
         if task.engine is not None:
             self._turn.kills.append(KillTask(task.engine.id, task.id))
-            self._deadlines.add(self._now + self.settings.cancel_grace, self._kill, task)
+            self._deadlines.add(self._now + max(self.settings.cancel_grace, KILL_REST), self._kill, task)
 
     def _controller_stopped(self, event: ControllerStopped) -> None:
         for task in list(self.tasks.values()):
@@ -533,6 +537,7 @@ class Scheduler:
                 task.move(State.HELD)
                 task.engine, task.attempt = engine, attempt
                 engine.held[id] = task
+                _ran_before(task, engine)
             elif task is None or task.engine is not engine or task.aborting:
                 recalled.append(id)  # ended, aborted, or given to another: spare the engine the work
         # Of what we gave it, it has not got these: they were lost on the way.
@@ -660,6 +665,13 @@ class Scheduler:
                 # It may have been started in the controller's earlier life.
                 task.attempt += 1
                 self._arrive(task)
+
+
+def _ran_before(task: Task, engine: Engine | None) -> None:
+    """In the controller's earlier life a task was given to this engine: if it follows others, they ran there."""
+    options = task.spec.options
+    if engine is not None and options is not None and options.follow is not None and options.follow.tasks:
+        task.needs = Needs(followed=frozenset({engine.uuid}))
 
 
 def outcome_in_words(status: str, error: ErrorInfo | None) -> str:
