@@ -11,16 +11,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
+
+import msgspec
 
 from ..records import ABORTED, COMPLETED, FAILED, TIMES
 from .query import AllOf as AllTests
 from .query import And, Compare, Eq, Exists, Field, In, Never, Not, Or, Path, Query, Test
 from .rows import COLUMN_TYPES
-from .values import DATE, NULL, NUMBER, STRING, rank
+from .values import DATE, NULL, NUMBER, STRING, rank, seconds_of
 
-_MOST_PARAMETERS = 500  #: of one condition; a longer list is filtered by the predicate
+_MOST_PARAMETERS = 500  #: of one condition
 
 
 class Where(NamedTuple):
@@ -98,9 +99,9 @@ def _column(key: str, test: Test) -> Where:
 
 
 def _equal(key: str, values: Sequence[Any]) -> Where:
-    if len(values) > _MOST_PARAMETERS:
-        return UNKNOWN
     if key in TIMES:
+        if len(values) > _MOST_PARAMETERS:
+            return UNKNOWN
         return _join_any([_moment(key, value) for value in values])
     wanted: list[Any] = []
     conditions: list[Where] = []
@@ -110,13 +111,22 @@ def _equal(key: str, values: Sequence[Any]) -> Where:
             conditions.append(Where(f"{key} IS NULL"))
         elif key == "function":
             wanted += [bytes.fromhex(value)] if kind == STRING and _is_hex(value) else [value] if kind == STRING else []
-        elif (kind == NUMBER and value == value) if COLUMN_TYPES[key] is int else kind == STRING:
+        elif (kind == NUMBER and value == value) if COLUMN_TYPES[key] in (int, float) else kind == STRING:
             wanted.append(value)
     if len(wanted) == 1:
         conditions.append(Where(f"{key} = ?", (wanted[0],)))
     elif wanted:
-        conditions.append(Where(f"{key} IN ({', '.join('?' * len(wanted))})", tuple(wanted)))
+        conditions.append(_one_of(key, wanted))
     return _join_any(conditions)
+
+
+def _one_of(column: str, wanted: Sequence[Any]) -> Where:
+    """One of many values; a long list is a single parameter, and the index is used all the same."""
+    if len(wanted) <= _MOST_PARAMETERS:
+        return Where(f"{column} IN ({', '.join('?' * len(wanted))})", tuple(wanted))
+    if column == "function" or any((isinstance(v, str) and "\0" in v) or v in (math.inf, -math.inf) for v in wanted):
+        return UNKNOWN
+    return Where(f"{column} IN (SELECT value FROM json_each(?))", (msgspec.json.encode(wanted).decode(),))
 
 
 def _join_any(conditions: list[Where]) -> Where:
@@ -148,29 +158,9 @@ def _compare(key: str, op: str, value: Any) -> Where:
         return Where(f"{key} {sign} ?", (last if op in ("$lte", "$gt") else first,))
     if key == "function":
         return NEVER if kind != STRING else UNKNOWN  # blobs and text in one column have another order
-    if kind != (NUMBER if COLUMN_TYPES[key] is int else STRING) or value != value:
+    if kind != (NUMBER if COLUMN_TYPES[key] in (int, float) else STRING) or value != value:
         return NEVER
     return Where(f"{key} {sign} ?", (value,))
-
-
-def seconds_of(moment: datetime) -> tuple[float, float]:
-    """The least and the greatest number of seconds that read as this instant.
-
-    A datetime has microseconds, a float of this century about a quarter of one: several floats are one datetime.
-    """
-    return _edge(moment, -math.inf), _edge(moment, math.inf)
-
-
-def _edge(moment: datetime, toward: float) -> float:
-    edge = moment.timestamp()
-    while True:
-        further = math.nextafter(edge, toward)
-        try:
-            if datetime.fromtimestamp(further, UTC) != moment:
-                return edge
-        except (ValueError, OverflowError, OSError):  # the end of the calendar
-            return edge
-        edge = further
 
 
 # ---------------------------------------------------------------------------------------------- derived keys
@@ -204,4 +194,4 @@ def _derived(path: Path, test: Test) -> Where:
     return Where(f"{column} IN ({marks}) OR document IS NOT NULL{inside}", tuple(wanted), exact=False)
 
 
-__all__ = ["Where", "seconds_of", "translate"]
+__all__ = ["Where", "translate"]
