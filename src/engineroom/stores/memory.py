@@ -34,7 +34,7 @@ from .grouping import distinct, elements_at, group, parse_percentiles, value_at
 from .matching import Deadline, compile
 from .ordering import order_key, sort_key
 from .query import And, Compare, Eq, Field, In, Query, parse, parse_keys, parse_path, parse_sort, parse_window
-from .rows import COLUMN_TYPES, normal
+from .rows import normal
 from .values import DATE, rank
 
 
@@ -179,9 +179,8 @@ class DictDB:
         limit, skip = parse_window(limit, skip)
         end = None if limit is None else skip + limit
         found = self._matching(parsed, None if order else end)
-        exactly = all(len(path) == 1 and path[0] in COLUMN_TYPES.keys() - {"function"} for path, _ in order)
         for path, descending in reversed(order):
-            if exactly and path[0] in TIMES:  # columns of other backends hold more digits than a datetime
+            if len(path) == 1 and path[0] in TIMES:  # seconds hold more digits than a datetime
                 found.sort(key=lambda view, key=path[0]: view.seconds(key), reverse=descending)  # type: ignore[misc]
             else:
                 found.sort(
@@ -228,14 +227,14 @@ class DictDB:
     def _put(self, msg_id: TaskId, item: _Item) -> None:
         """Add or replace a record; the only place, with `_remove`, that changes the tables."""
         old = self._items.get(msg_id)
+        if msg_id in self._gone:
+            self._tidy()
         self._size += _size(item) - (0 if old is None else _size(old))
         self._items[msg_id] = item
         place = _order_of(item)
         if old is None or _order_of(old) != place:
             if old is not None:
                 del self._order[bisect.bisect_left(self._order, _order_of(old))]
-            elif msg_id in self._gone:
-                self._tidy()
             if self._order and place < self._order[-1]:
                 bisect.insort(self._order, place)
             else:

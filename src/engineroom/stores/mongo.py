@@ -339,8 +339,8 @@ class MongoDB:
                     lambda id=id: self._tasks.update_one({"_id": id, "_apart": None}, {"$set": {"_apart": []}})  # type: ignore[misc]
                 )
             updates.append(UpdateOne({"_id": id}, change))
-        if updates:
-            self._again(lambda: self._tasks.bulk_write(updates, ordered=False))
+        if updates and self._again(lambda: self._tasks.bulk_write(updates, ordered=False)).matched_count < len(updates):
+            self._insert(documents)  # somebody has removed them by hand: an outcome is not lost
 
     def _drop(self, query: Document) -> int:
         large = [

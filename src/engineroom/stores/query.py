@@ -467,9 +467,25 @@ def is_tame(pattern: str) -> bool:
     return "(" not in pattern and sum(map(pattern.count, "*+{")) <= 1
 
 
+#: an escape, or a class in brackets
+_TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_ASCII = {"w": "A-Za-z0-9_", "d": "0-9"}
+
+
+def _in_ascii(token: re.Match[str]) -> str:
+    r"""`\w` and `\d` as MongoDB has them: ASCII only, though letters fold their case in all scripts."""
+    text = token[0]
+    if text[0] == "[":
+        return re.sub(r"\\([wd])|\\.", lambda m: _ASCII[m[1]] if m[1] else m[0], text, flags=re.DOTALL)
+    if text[1].lower() not in _ASCII:
+        return text
+    return f"[{'^' if text[1].isupper() else ''}{_ASCII[text[1].lower()]}]"
+
+
 @functools.lru_cache(256)
 def compiled(pattern: str, flags: int) -> Any:
     """A compiled regular expression, of the module `regex`: its searches can be given a timeout."""
+    pattern = _TOKENS.sub(_in_ascii, pattern)
     return regex.compile(pattern, sum(ours for theirs, ours in _FLAGS.items() if flags & theirs))
 
 

@@ -262,21 +262,21 @@ def record_of(row: Sequence[Any]) -> TaskRecord:
 
 
 class Reader:
-    """Reads some keys of rows: `columns` is what to select (it begins with `seq`), calling it makes a dict of a row.
+    """Reads some keys of rows: `columns` is what to select (`first`, then more), calling it makes a dict of a row.
 
     Keys that have a column, and the commonest of the others, are made of few columns; any other takes whole rows.
     """
 
-    def __init__(self, keys: Iterable[str]) -> None:
-        wanted = list(keys)
+    def __init__(self, keys: Iterable[str], first: Sequence[str] = ("seq",)) -> None:
+        wanted, self._start = list(keys), len(first)
         self._whole = any(key not in COLUMN_TYPES and key not in _COMPOSED for key in wanted)
         if self._whole:
-            self.columns = "seq, " + selection("buffers" in wanted, "result_buffers" in wanted)
+            self.columns = ", ".join([*first, selection("buffers" in wanted, "result_buffers" in wanted)])
             self._keys = wanted
             return
         names = list(dict.fromkeys(name for key in wanted for name in _COMPOSED.get(key, (None, (key,)))[1]))
-        self.columns = ", ".join(["seq", *names])
-        place = {name: number for number, name in enumerate(names, 1)}
+        self.columns = ", ".join([*first, *names])
+        place = {name: number for number, name in enumerate(names, self._start)}
         self._plain = [(k, place[k]) for k in wanted if k in COLUMN_TYPES and k not in TIMES and k != "function"]
         self._made = [(k, instant if k in TIMES else _function, place[k]) for k in wanted if k in {*TIMES, "function"}]
         self._composed = [
@@ -286,7 +286,7 @@ class Reader:
 
     def __call__(self, row: Sequence[Any]) -> TaskRecord:
         if self._whole:
-            record = record_of(row[1:])
+            record = record_of(row[self._start :])
             return TaskRecord({key: record[key] for key in self._keys})
         found = TaskRecord([(key, row[n]) for key, n in self._plain])
         for key, make, n in self._made:

@@ -279,10 +279,16 @@ class SQLiteDB:
             if clause is not None:
                 found = self._scan(parsed, where, clause, (), deadline)
                 return self._fetch([seq for seq, _ in islice(found, skip, end)], wanted, deadline)
-            rows = list(self._scan(parsed, where, f" ORDER BY {_ORDER}", {path[0] for path, _ in order}, deadline))
+            times = [path[0] for path, _ in order if path[0] in TIMES and len(path) == 1]
+            keys_ = {path[0] for path, _ in order}
+            rows = list(self._scan(parsed, where, f" ORDER BY {_ORDER}", keys_, deadline, first=("seq", *times)))
             for path, descending in reversed(order):
-                rows.sort(key=lambda row, p=path, d=descending: sort_key(row[1], p, d), reverse=descending)  # type: ignore[misc]
-            return self._fetch([seq for seq, _ in rows[skip:end]], wanted, deadline)
+                if len(path) == 1 and path[0] in times:  # a column holds more digits than a datetime
+                    place = 1 + times.index(path[0])
+                    rows.sort(key=lambda row, n=place: (row[n] is not None, row[n] or 0.0), reverse=descending)  # type: ignore[misc]
+                else:
+                    rows.sort(key=lambda row, p=path, d=descending: sort_key(row[-1], p, d), reverse=descending)  # type: ignore[misc]
+            return self._fetch([row[0] for row in rows[skip:end]], wanted, deadline)
 
     def count(self, query: QueryDict) -> int:
         parsed = parse(query)
@@ -359,18 +365,19 @@ class SQLiteDB:
         keys: Iterable[str],
         deadline: Deadline,
         connection: sqlite3.Connection | None = None,
-    ) -> Iterator[tuple[int, TaskRecord]]:
-        """(seq, some keys) of the records that match; no more is read of a row than the question needs."""
+        first: Sequence[str] = ("seq",),
+    ) -> Iterator[tuple[Any, ...]]:
+        """(seq, …, some keys) of the records that match; no more is read of a row than the question needs."""
         needed = {*keys} if where.exact else {*keys, *keys_in(query)}
-        read = Reader(sorted(needed))
+        read, start = Reader(sorted(needed), first), len(first)
         rows = self._read(
             f"SELECT {read.columns} FROM tasks WHERE {where.sql}{tail}", where.parameters, deadline, connection
         )
-        found = ((row[0], read(row)) for row in deadline.watch(rows))
+        found = ((*row[:start], read(row)) for row in deadline.watch(rows))
         if where.exact:
             return found
         matches = compile(query, deadline)
-        return (item for item in found if matches(item[1]))
+        return (item for item in found if matches(item[-1]))
 
     def _select(self, where: Where, tail: str, keys: Sequence[str], deadline: Deadline) -> Iterator[TaskRecord]:
         """Some keys of the rows that meet a condition."""
