@@ -6,6 +6,7 @@ MongoDB's own test suite and manual say what is right; docs/records.md has the l
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -93,9 +94,10 @@ def type_of_arrays(query: Any, sort: Sort, records: Sequence[Record]) -> bool:
 
 
 def documents_and_null_in_lists(query: Any, sort: Sort, records: Sequence[Record]) -> bool:
-    """$all never matches a dict; $in and $all do not find an empty dict, or null among absent keys."""
+    """$all never matches a dict or a pattern; $in and $all do not find an empty dict, or null among absent keys."""
     return any(
-        name in ("$in", "$nin", "$all") and _nested(argument, lambda v: isinstance(v, dict) or v is None)
+        (name in ("$in", "$nin", "$all") and _nested(argument, lambda v: isinstance(v, dict) or v is None))
+        or (name == "$all" and _nested(argument, lambda v: isinstance(v, re.Pattern)))
         for _, c in conditions(query)
         for name, argument in operators(c)
     )
@@ -119,7 +121,8 @@ def _may_be_absent(condition: Any) -> bool:
 def arithmetic_in_arrays(query: Any, sort: Sort, records: Sequence[Record]) -> bool:
     """$mod does not look into arrays; a dict is not found as an element of one."""
     return any(
-        _has_array(key, records) and any(name == "$mod" or isinstance(arg, dict) for name, arg in operators(c))
+        (_has_array(key, records) or _through_array(key, records))
+        and any(name == "$mod" or isinstance(argument, dict) for name, argument in operators(c))
         for key, c in conditions(query)
     )
 

@@ -262,8 +262,13 @@ def relayed(query: Mapping[str, Any]) -> Document:
         path = parse_path(key)
         if len(path) == 1 and path[0] in TIMES:
             parts += [_on_time(path[0], test) for test in parse_condition(key, value)]
-        else:
-            parts += [{".".join(path): condition} for condition in _conditions(value)]
+            continue
+        if _is_operators(value) and isinstance(value.get("$not"), Mapping):  # $not takes one of each operator, $nor all
+            parts.append({"$nor": [relayed({key: value["$not"]})]})
+            value = {name: argument for name, argument in value.items() if name != "$not"}
+            if not value:
+                continue
+        parts += [{".".join(path): condition} for condition in _conditions(value)]
     names = [name for part in parts for name in part]
     if len(set(names)) < len(names):
         return {"$and": parts}
@@ -307,7 +312,7 @@ def _inner(value: Any) -> Any:
     for condition in _conditions(value):
         if merged.keys() & condition.keys():
             raise QueryError(
-                f"{value!r}: two patterns, or the same operator twice, inside $not or $elemMatch: the server takes one"
+                f"{value!r}: two patterns, or the same operator twice, inside $elemMatch: the server takes one"
             )
         merged |= condition
     return merged

@@ -157,7 +157,7 @@ def _compile_test(test: Test, deadline: Deadline) -> Callable[[Any], bool]:
         divisor, remainder = test.divisor, test.remainder
         return lambda v: rank(v) == NUMBER and math.isfinite(v) and _c_remainder(int(v), divisor) == remainder
     if isinstance(test, Regex):
-        return _compile_regex(test, deadline)
+        return compile_regex(test, deadline)
     if isinstance(test, Type):
         codes = test.codes
         return lambda v: v is not MISSING and type_code(v) in codes
@@ -183,7 +183,8 @@ _GLANCE = 0.005
 _SHORT = 2000
 
 
-def _compile_regex(test: Regex, deadline: Deadline) -> Callable[[Any], bool]:
+def compile_regex(test: Regex, deadline: Deadline) -> Callable[[Any], bool]:
+    """A function that tells whether a pattern is found in a value; a QueryError when that takes too long."""
     search = compiled(test.pattern, test.flags).search
     short = _SHORT if is_tame(test.pattern) else 0
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from ..errors import StoreError
-from ..ids import ClientId, Digest, EngineId, TaskId
+from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ..messages import Attempt, ErrorInfo, TaskDone, TaskOptions, TaskSpec
 from ..records import (
     ABORTED,
@@ -27,6 +27,7 @@ from ..records import (
     TIMES,
     Entry,
     TaskRecord,
+    attempts_of,
     document,
     instant,
     request_header,
@@ -323,12 +324,29 @@ def _reply(kind: str, state: str, attempt: int | None, outcome: bytes | None) ->
     return result_content(TaskDone(TaskId(""), attempt, status, None, 0.0, b"", error=rare.error, content=rare.content))
 
 
+def _attempts(
+    kind: str, attempt: int | None, started: float | None, completed: float | None, engine_id: int | None,
+    engine_uuid: EngineUuid | None, state: str, outcome: bytes | None, host: str | None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    rare = Outcome() if outcome is None else _decode_outcome(outcome)
+    done = None
+    if attempt is not None:
+        engine = EngineId(-1 if engine_id is None else engine_id)
+        status = _STATUSES.get(state, "ok")
+        done = TaskDone(TaskId(""), attempt, status, started, completed or 0.0, b"", engine, error=rare.error)
+    return attempts_of(Entry(_NO_SPEC, ClientId(""), (), done, (), None, engine_uuid, rare.attempts, host))
+
+
+_NO_SPEC = TaskSpec(TaskId(""), Digest(b""), b"", 0.0)
+
 #: key → how it is made, and of which columns: the document, which takes precedence, the kind, and what follows
 _COMPOSED: dict[str, tuple[Any, tuple[str, ...]]] = {
     "header": (_header, ("document", "kind", "msg_id", "client_uuid", "options")),
     "metadata": (_metadata, ("document", "kind", "options")),
+    "attempts": (_attempts, ("document", "kind", "attempt", "started", "completed", "engine_id", "engine_uuid", "state",
+                             "outcome", _HOST)),
     "result_content": (_reply, ("document", "kind", "state", "attempt", "outcome")),
-}
+}  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------- documents

@@ -24,16 +24,16 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from ..errors import ConfigError, StoreBusy, StoreError
+from ..errors import ConfigError, QueryError, StoreBusy, StoreError
 from ..ids import Digest, EngineUuid, TaskId
 from ..messages import Function
 from ..records import TIMES, Entry, TaskRecord
 from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort
 from .grouping import distinct, elements_at, group, parse_percentiles, value_at
-from .matching import Deadline, compile
+from .matching import Deadline, compile, compile_regex
 from .ordering import sort_key
 from .query import Path as KeyPath
-from .query import Query, keys_in, parse, parse_keys, parse_path, parse_sort, parse_window
+from .query import Query, Regex, keys_in, parse, parse_keys, parse_path, parse_sort, parse_window
 from .rows import (
     ANY,
     COLUMN_TYPES,
@@ -140,6 +140,7 @@ class SQLiteDB:
                 migrate(self._writer, self.path)
                 self._writer.execute("PRAGMA journal_mode = WAL").fetchone()
                 self._writer.execute(f"PRAGMA synchronous = {synchronous}")
+                self._prepare(self._writer)
                 self._inode = os.stat(self.path).st_ino
         except BaseException:
             self.close()
@@ -249,11 +250,11 @@ class SQLiteDB:
 
     def drop_matching_records(self, query: QueryDict) -> int:
         parsed = parse(query)
-        where = translate(parsed)
-        with self._writing("drop records") as connection:
+        where, deadline = translate(parsed), Deadline(self._query_seconds)
+        with self._writing("drop records") as connection, self._in_time(deadline):
+            self._local.deadline = deadline
             if where.exact:
                 return connection.execute(f"DELETE FROM tasks WHERE {where.sql}", where.parameters).rowcount
-            deadline = Deadline(self._query_seconds)
             doomed = [(seq,) for seq, _ in self._scan(parsed, where, "", (), deadline, connection)]
             connection.executemany("DELETE FROM tasks WHERE seq = ?", doomed)
             return len(doomed)
@@ -373,17 +374,17 @@ class SQLiteDB:
         rows = self._read(
             f"SELECT {read.columns} FROM tasks WHERE {where.sql}{tail}", where.parameters, deadline, connection
         )
-        found = ((*row[:start], read(row)) for row in deadline.watch(rows))
-        if where.exact:
-            return found
-        matches = compile(query, deadline)
-        return (item for item in found if matches(item[-1]))
+        matches = None if where.exact else compile(query, deadline)
+        for row in rows:
+            record = read(row)
+            if matches is None or matches(record):
+                yield (*row[:start], record)
 
     def _select(self, where: Where, tail: str, keys: Sequence[str], deadline: Deadline) -> Iterator[TaskRecord]:
         """Some keys of the rows that meet a condition."""
         read = Reader(keys)
         sql = f"SELECT {read.columns} FROM tasks WHERE {where.sql}{tail}"
-        return map(read, deadline.watch(self._read(sql, where.parameters, deadline)))
+        return map(read, self._read(sql, where.parameters, deadline))
 
     def _fetch(self, places: Sequence[int], keys: Sequence[str], deadline: Deadline) -> list[TaskRecord]:
         """Some keys of the rows at these places, in this order."""
@@ -421,17 +422,52 @@ class SQLiteDB:
     ) -> Iterator[tuple[Any, ...]]:
         connection = connection or self._reader()
         self._local.deadline = deadline
-        with _reported("read", deadline):
+        with self._in_time(deadline):
             cursor = connection.execute(sql, values)
             try:
-                yield from cursor
+                while rows := cursor.fetchmany(500):
+                    yield from rows
+                    if deadline is not None and deadline.left() < 0:
+                        raise deadline.passed()
             finally:
                 cursor.close()
+
+    @contextlib.contextmanager
+    def _in_time(self, deadline: Deadline | None) -> Iterator[None]:
+        """Errors of SQLite as ours; what stopped a statement from within is the better one."""
+        self._local.stopped = None
+        try:
+            with _reported("read"):
+                yield
+        except StoreError:
+            if self._local.stopped is not None:
+                raise self._local.stopped from None
+            raise
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.set_progress_handler(self._is_late, 50_000)
+        connection.create_function("text_matches", 3, self._text_matches, deterministic=True)
 
     def _is_late(self) -> bool:
         """Whether the statement that runs in this thread has used up its time; SQLite asks now and then."""
         deadline: Deadline | None = getattr(self._local, "deadline", None)
-        return deadline is not None and deadline.left() < 0
+        if deadline is None or deadline.left() >= 0:
+            return False
+        self._local.stopped = deadline.passed()
+        return True
+
+    def _text_matches(self, pattern: str, flags: int, value: Any) -> bool:
+        """$regex, for SQL."""
+        known: tuple[str, int, Any, Any] | None = getattr(self._local, "pattern", None)
+        deadline = self._local.deadline
+        if known is None or known[0] != pattern or known[1] != flags or known[2] is not deadline:
+            known = pattern, flags, deadline, compile_regex(Regex(pattern, flags), deadline)
+            self._local.pattern = known
+        try:
+            return bool(known[3](value))
+        except QueryError as error:
+            self._local.stopped = error
+            raise
 
     def _reader(self) -> sqlite3.Connection:
         """This thread's connection to read with."""
@@ -446,7 +482,7 @@ class SQLiteDB:
                     f"{self.path.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
                 )
                 connection.execute("PRAGMA query_only = 1")
-                connection.set_progress_handler(self._is_late, 50_000)
+                self._prepare(connection)
                 self._readers.append(connection)
             self._local.connection = connection
         return connection
@@ -489,6 +525,7 @@ class SQLiteDB:
                     + ("open for reading only" if self._readonly and not self._closed else "closed")
                 )
             self._check_file()
+            self._local.deadline = None
             if not whole:  # a single statement is a transaction by itself
                 yield connection
                 return
@@ -503,14 +540,10 @@ class SQLiteDB:
 
 
 @contextlib.contextmanager
-def _reported(what: str, deadline: Deadline | None = None) -> Iterator[None]:
+def _reported(what: str) -> Iterator[None]:
     """Errors of SQLite, as ours."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        if deadline is not None and error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-            raise deadline.passed() from None
-        raise StoreError(f"the task database could not {what}: {error}") from error
     except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
         raise StoreError(f"the task database could not {what}: {error}") from error
 

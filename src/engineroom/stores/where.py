@@ -17,7 +17,24 @@ import msgspec
 
 from ..records import ABORTED, COMPLETED, FAILED, TIMES
 from .query import AllOf as AllTests
-from .query import And, Compare, Eq, Exists, Field, In, Never, Not, Or, Path, Query, Test
+from .query import (
+    And,
+    Compare,
+    Eq,
+    Exists,
+    Field,
+    In,
+    Mod,
+    Never,
+    Not,
+    Or,
+    Path,
+    Query,
+    Regex,
+    Size,
+    Test,
+    Type,
+)  # fmt: skip
 from .rows import COLUMN_TYPES
 from .values import DATE, NULL, NUMBER, STRING, rank, seconds_of
 
@@ -95,6 +112,8 @@ def _column(key: str, test: Test) -> Where:
         return _equal(key, test.values)
     if isinstance(test, Compare):
         return _compare(key, test.op, test.value)
+    if isinstance(test, Regex) and COLUMN_TYPES[key] is str and key != "function":
+        return Where(f"text_matches(?, ?, {key})", (test.pattern, test.flags))
     return UNKNOWN
 
 
@@ -170,6 +189,8 @@ _STATE_OF = {"ok": COMPLETED, "error": FAILED, "aborted": ABORTED}
 
 def _derived(path: Path, test: Test) -> Where:
     """Conditions on what is derived from columns: never exact, for a document may say otherwise."""
+    if path[0] == "metadata" and len(path) > 1 and _needs_a_value(test):
+        return Where("options IS NOT NULL OR document IS NOT NULL", exact=False)
     values = (test.value,) if isinstance(test, Eq) else test.values if isinstance(test, In) else ()
     if not values or (isinstance(test, In) and test.patterns) or len(values) > _MOST_PARAMETERS:
         return UNKNOWN
@@ -187,11 +208,24 @@ def _derived(path: Path, test: Test) -> Where:
         column, wanted = "label", list(values)
     elif path == ("header", "msg_id"):
         column, wanted = "msg_id", list(values)
+    elif path == ("attempts", "host"):
+        hosts = _one_of("host", values)
+        sql = f"engine_uuid IN (SELECT engine_uuid FROM engines WHERE {hosts.sql})"
+        return Where(f"{sql} OR outcome IS NOT NULL OR document IS NOT NULL", hosts.parameters, exact=False)
     else:
         return UNKNOWN
     marks = ", ".join("?" * len(wanted))
     inside = " OR ename = x''" if path[0] == "result_content" else ""
     return Where(f"{column} IN ({marks}) OR document IS NOT NULL{inside}", tuple(wanted), exact=False)
+
+
+def _needs_a_value(test: Test) -> bool:
+    """Whether nothing absent passes."""
+    if isinstance(test, Eq | Compare):
+        return test.value is not None
+    if isinstance(test, In):
+        return None not in test.values
+    return isinstance(test, Regex | Mod | Type | Size)
 
 
 __all__ = ["Where", "translate"]
