@@ -28,6 +28,9 @@ bench: $(VENV)/bench ## ours and the others, side by side; rewrites docs/perform
 chaos: $(VENV)/ready ## the long kill campaign: engines and controllers killed at random, nothing lost
 	@$(BIN)/python -m tests.chaos.campaign --rounds 40
 
+nightly: $(VENV)/ready mongodb ## what takes hours: 25,000 random histories of the scheduler, and other long searches
+	@ENGINEROOM_NIGHTLY=1 $(BIN)/python -m pytest tests/unit/test_core_properties.py tests/unit/test_wire.py tests/contract
+
 clean: ## remove the virtual environment and the tools' caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
 
@@ -47,4 +50,4 @@ $(BIN)/python:
 	    { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint mongodb bench chaos clean
+.PHONY: help demo test lint mongodb bench chaos nightly clean

@@ -29,7 +29,7 @@ class Part(msgspec.Struct, array_like=True, gc=False):
 # ---------------------------------------------------------------------------------------------- parts
 
 
-class GraphDependency(Part, frozen=True):
+class GraphDependency(msgspec.Struct, array_like=True, gc=False, frozen=True):
     """Met when all (or any) of these tasks have ended in a way that counts."""
 
     tasks: tuple[TaskId, ...]
@@ -93,6 +93,8 @@ class ErrorInfo(Part):
     engine_id: int | None = None
     engine_uuid: str | None = None
     method: str = "apply"
+    #: it was stopped from outside (cancelled, or out of time), whatever its code raised
+    stopped: bool = False
 
 
 class TaskDone(Part):

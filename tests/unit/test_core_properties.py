@@ -1,7 +1,7 @@
 """The scheduler under any sequence of events, nonsense included.
 
 After each event the invariants hold and no task has ended twice; at the end well-behaved engines run what is
-left, and every task that was ever submitted has exactly one outcome. `ENGINEROOM_NIGHTLY=1` tries 20,000 sequences.
+left, and every task that was ever submitted has exactly one outcome. `ENGINEROOM_NIGHTLY=1` tries 25,000 sequences.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from engineroom.config import SchedulerSettings
 from engineroom.core import Scheduler, actions, events
 from engineroom.core.checks import check
-from engineroom.messages import ErrorInfo, Held, TaskDone, TaskOptions, TaskSpec
+from engineroom.core.explain import explain
+from engineroom.core.graph import Outcome
+from engineroom.messages import ErrorInfo, GraphDependency, Held, TaskDone, TaskOptions, TaskSpec
 
 NIGHTLY = bool(os.environ.get("ENGINEROOM_NIGHTLY"))
 
@@ -26,13 +29,38 @@ engine_ids = st.integers(0, 4)
 uuids = st.sampled_from(["u", "v"])
 attempts = st.one_of(st.just(0), st.integers(1, 4))  # 0 stands for the right one
 batches = st.lists(st.tuples(task_ids, attempts), max_size=6)
+few_tasks = st.lists(task_ids, max_size=3, unique=True).map(tuple)
+ends = st.sampled_from([(True, False), (True, False), (False, True), (True, True)])
+dependencies = st.one_of(
+    st.none(),
+    st.none(),
+    st.builds(lambda tasks, all, counts: GraphDependency(tasks, all, *counts), few_tasks, st.booleans(), ends),
+)
 wishes = st.one_of(
     st.none(),
     st.builds(
         TaskOptions,
         retries=st.integers(0, 3),
         targets=st.one_of(st.none(), st.lists(engine_ids, min_size=1, max_size=3, unique=True).map(tuple)),
+        after=dependencies,
+        follow=dependencies,
+        inputs=st.one_of(st.just(()), few_tasks),
+        timeout=st.one_of(st.none(), st.sampled_from([0.001, 1.0])),
+        priority=st.sampled_from([0, 0, 1, -1]),
+        resources=st.sampled_from([None, None, {"gpu": 1}, {"gpu": 2}]),
+        scheme=st.sampled_from([None, None, "lru", "twobin", "weighted", "pure", "nonsense"]),
     ),
+)
+clients = st.sampled_from(["c", "d"])
+outcomes = st.sampled_from(
+    [
+        None,
+        Outcome(True, "u0"),
+        Outcome(True, "v1"),
+        Outcome(True, None),
+        Outcome(True, "u0", True),
+        Outcome(False, "u0", False, "failed", ("x",), 1),
+    ]
 )
 direct = st.one_of(st.just(-1), st.just(-1), engine_ids)
 
@@ -44,6 +72,9 @@ class AnyStory(RuleBasedStateMachine):
         self.now = 1.7e9
         self.accepted: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
+        #: what the store was asked for, and has not answered
+        self.asked: set[str] = set()
+        self.refused: set[tuple[str, str]] = set()
 
     def happen(self, event: events.Event) -> None:
         before = set(self.core.tasks)
@@ -57,10 +88,14 @@ class AnyStory(RuleBasedStateMachine):
                     for task in tasks:
                         if task.engine is not None:  # nonsense may end it in the same breath
                             assert task.engine.id == engine
+                            assert (task.id, task.engine.uuid) not in self.refused, "asked twice"
+                case actions.FindOutcomes(ids):
+                    self.asked |= set(ids)
                 case actions.EndTasks(ended):
                     for one in ended:
                         assert one.done.id == one.task.id
                         self.ended[one.task.id] += 1
+                        self.refused = {pair for pair in self.refused if pair[0] != one.task.id}
         for id, count in self.ended.items():
             assert count <= self.accepted[id], f"{id} ended more often than it was accepted"
 
@@ -90,9 +125,16 @@ class AnyStory(RuleBasedStateMachine):
             after = self.core.next_deadline()
             assert after is None or after > self.now, "the loop would spin"
 
-    @rule(ids=st.lists(task_ids, min_size=1, max_size=8), engine=direct, options=wishes)
-    def tasks_are_submitted(self, ids: list[str], engine: int, options: TaskOptions | None) -> None:
-        self.happen(events.TasksSubmitted("c", [TaskSpec(id, b"f", b"", self.now, engine, (), options) for id in ids]))
+    @rule(ids=st.lists(task_ids, min_size=1, max_size=8), engine=direct, options=wishes, client=clients)
+    def tasks_are_submitted(self, ids: list[str], engine: int, options: TaskOptions | None, client: str) -> None:
+        specs = [TaskSpec(id, b"f", b"", self.now, engine, (), options) for id in ids]
+        self.happen(events.TasksSubmitted(client, specs))
+
+    @rule(outcome=outcomes, all=st.booleans(), others=few_tasks)
+    def the_store_answers(self, outcome: Outcome | None, all: bool, others: tuple[str, ...]) -> None:
+        ids = [*(sorted(self.asked) if all else ()), *others]
+        self.asked -= set(ids)
+        self.happen(events.OutcomesFound(dict.fromkeys(ids, outcome)))
 
     @rule(ids=st.lists(task_ids, max_size=6, unique=True), engine=direct, options=wishes, grace=st.floats(0, 5))
     def tasks_are_recovered(self, ids: list[str], engine: int, options: TaskOptions | None, grace: float) -> None:
@@ -100,22 +142,21 @@ class AnyStory(RuleBasedStateMachine):
         found = [events.RecoveredTask(TaskSpec(id, b"f", b"", self.now, engine, (), options), "c") for id in ids]
         self.happen(events.TasksRecovered(found, self.now + grace))
 
-    @rule(engine=engine_ids, uuid=uuids, batch=batches)
-    def an_engine_joins(self, engine: int, uuid: str, batch: list[tuple[str, int]]) -> None:
-        self.happen(events.EngineJoined(engine, f"{uuid}{engine}", "h", 1, "n", self.held(batch)))
+    @rule(engine=engine_ids, uuid=uuids, batch=batches, gpus=st.integers(0, 2))
+    def an_engine_joins(self, engine: int, uuid: str, batch: list[tuple[str, int]], gpus: int) -> None:
+        has = {"gpu": list(range(gpus))} if gpus else {}
+        self.happen(events.EngineJoined(engine, f"{uuid}{engine}", "h", 1, "n", self.held(batch), has))
 
-    @rule(engine=engine_ids, batch=batches, fail=st.booleans(), took=st.sampled_from([0.0, 1e-5, 0.1, -1.0]))
-    def results_come(self, engine: int, batch: list[tuple[str, int]], fail: bool, took: float) -> None:
-        error = ErrorInfo("ValueError", "no") if fail else None
-        self.happen(
-            events.TasksFinished(
-                engine,
-                [
-                    TaskDone(h.id, h.attempt, "error" if fail else "ok", self.now - took, self.now, error=error)
-                    for h in self.held(batch)
-                ],
-            )
-        )
+    @rule(
+        engine=engine_ids,
+        batch=batches,
+        status=st.sampled_from(["ok", "ok", "error", "unmet", "aborted"]),
+        took=st.sampled_from([0.0, 1e-5, 0.1, -1.0]),
+    )
+    def results_come(self, engine: int, batch: list[tuple[str, int]], status: str, took: float) -> None:
+        error = ErrorInfo("ValueError", "no") if status != "ok" else None
+        results = [TaskDone(h.id, h.attempt, status, self.now - took, self.now, error=error) for h in self.held(batch)]
+        self.happen(events.TasksFinished(engine, results))
 
     @rule(engine=engine_ids, count=st.integers(1, 5))
     def an_engine_works(self, engine: int, count: int) -> None:
@@ -123,6 +164,16 @@ class AnyStory(RuleBasedStateMachine):
         if known is not None:
             done = [TaskDone(t.id, t.attempt, "ok", self.now, self.now + 0.001) for t in list(known.held.values())]
             self.happen(events.TasksFinished(engine, done[:count]))
+
+    @rule(engine=engine_ids, count=st.integers(1, 5))
+    def an_engine_refuses_tasks(self, engine: int, count: int) -> None:
+        known = self.core.engines.get(engine)
+        if known is not None:
+            error = ErrorInfo("UnmetDependency", "no")
+            tasks = list(known.held.values())[:count]
+            self.refused |= {(t.id, known.uuid) for t in tasks if not t.is_direct}
+            done = [TaskDone(t.id, t.attempt, "unmet", self.now, self.now, error=error) for t in tasks]
+            self.happen(events.TasksFinished(engine, done))
 
     @rule(engine=engine_ids, batch=batches)
     def tasks_are_returned(self, engine: int, batch: list[tuple[str, int]]) -> None:
@@ -135,9 +186,16 @@ class AnyStory(RuleBasedStateMachine):
             ids = [id for id in known.held if id in known.recalled]
             self.happen(events.TasksReturned(engine, self.held([(id, 0) for id in ids])))
 
-    @rule(engine=engine_ids, running=st.one_of(st.none(), task_ids), known=st.booleans())
-    def an_engine_is_lost(self, engine: int, running: str | None, known: bool) -> None:
-        self.happen(events.EngineLost(engine, "killed", running, known))
+    @rule(engine=engine_ids, running=st.one_of(st.none(), task_ids), known=st.booleans(), overran=st.booleans())
+    def an_engine_is_lost(self, engine: int, running: str | None, known: bool, overran: bool) -> None:
+        self.happen(events.EngineLost(engine, "killed", running, known, overran))
+
+    @rule(ids=st.lists(task_ids, max_size=4))
+    def somebody_asks_why(self, ids: list[str]) -> None:
+        for id in ids:
+            told = explain(self.core, id, self.now)
+            assert (told is None) == (id not in self.core.tasks)
+            assert told is None or told["reason"]
 
     @rule(engine=engine_ids)
     def an_engine_leaves(self, engine: int) -> None:
@@ -147,9 +205,9 @@ class AnyStory(RuleBasedStateMachine):
     def engines_are_stopped(self, engines: list[int]) -> None:
         self.happen(events.EnginesStopped(engines))
 
-    @rule(ids=st.lists(task_ids, max_size=8))
-    def tasks_are_aborted(self, ids: list[str]) -> None:
-        self.happen(events.AbortRequested(ids))
+    @rule(ids=st.lists(task_ids, max_size=8), running=st.booleans())
+    def tasks_are_aborted(self, ids: list[str], running: bool) -> None:
+        self.happen(events.AbortRequested(ids, running))
 
     @rule(really=st.integers(0, 9))
     def the_controller_stops(self, really: int) -> None:
@@ -164,7 +222,8 @@ class AnyStory(RuleBasedStateMachine):
         self.now += 10.0
         self.happen(events.Ticked())
         for id in range(5):
-            self.happen(events.EngineJoined(id, f"w{id}", "h", 1, "n"))
+            self.happen(events.EngineJoined(id, f"w{id}", "h", 1, "n", (), {"gpu": [0, 1]}))
+        self.happen(events.OutcomesFound(dict.fromkeys(self.asked)))
         turns = 0
         while core.tasks:
             turns += 1
@@ -186,17 +245,42 @@ class AnyStoryWithOneAtATime(AnyStory):
 class AnyStoryWithoutLimit(AnyStory):
     def __init__(self) -> None:
         super().__init__()
-        self.core = Scheduler(SchedulerSettings(hwm=0, death_limit=1))
+        self.core = Scheduler(SchedulerSettings(hwm=0, death_limit=1, outcomes_kept=4))
 
+
+class AnyStoryByLru(AnyStory):
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = Scheduler(SchedulerSettings(hwm=2, scheme="lru"))
+
+
+class AnyStoryInPureTurns(AnyStory):
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = Scheduler(SchedulerSettings(scheme="pure"))
+
+
+pytestmark = pytest.mark.timeout(4 * 3600 if NIGHTLY else 90)
 
 profile = settings(
-    max_examples=20_000 if NIGHTLY else 60,
+    max_examples=5_000 if NIGHTLY else 40,
     stateful_step_count=50,
     deadline=None,
+    phases=[phase for phase in Phase if phase is not Phase.explain],  # it traces every line, and takes ten times longer
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 TestAnyStory = AnyStory.TestCase
 TestAnyStoryWithOneAtATime = AnyStoryWithOneAtATime.TestCase
 TestAnyStoryWithoutLimit = AnyStoryWithoutLimit.TestCase
-TestAnyStory.settings = TestAnyStoryWithOneAtATime.settings = TestAnyStoryWithoutLimit.settings = profile
+TestAnyStoryByLru = AnyStoryByLru.TestCase
+TestAnyStoryInPureTurns = AnyStoryInPureTurns.TestCase
+for case in (
+    TestAnyStory,
+    TestAnyStoryWithOneAtATime,
+    TestAnyStoryWithoutLimit,
+    TestAnyStoryByLru,
+    TestAnyStoryInPureTurns,
+):
+    case.settings = profile
+del case

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from random import Random
 from typing import Any, ClassVar
 
 import msgspec
@@ -31,6 +32,7 @@ from ..config import (
     write_private,
 )
 from ..controller.main import Controller
+from ..core.schemes import SCHEMES, make_index
 from ..errors import ConfigError, ConnectionFileError
 from ..stores import open_store
 from ..transport import ZmqListener, curve_keypair
@@ -45,12 +47,24 @@ class HubFactory(Configurable):
     """Older configuration files choose the database here."""
 
     db_class = Unicode("", help="Like IPController.db_class.").tag(config=True)
+    scheme = Unicode("", help="Like TaskScheduler.scheme_name.").tag(config=True)
 
 
 class TaskScheduler(Configurable):
     """How tasks are handed out."""
 
     hwm = Integer(-1, help="Tasks outstanding per engine: -1 adaptive, 0 no limit.").tag(config=True)
+    scheme_name = Unicode(
+        "",
+        help=f"Who chooses the engine for a task: {', '.join(SCHEMES)}, a scheme of an installed package, or "
+        "'module:function'. Default: leastload.",
+    ).tag(config=True)
+    cancel_grace = Float(
+        2.0, help="Seconds a cancelled task has to heed its interruption before its engine is killed."
+    ).tag(config=True)
+    engine_grace = Float(30.0, help="Seconds a task waits for an engine that has the resources it needs.").tag(
+        config=True
+    )
 
 
 class SQLiteDB(Configurable):
@@ -89,6 +103,7 @@ ipcontroller                          # for this host; tasks are recorded in <pr
 ipcontroller --ip='*'                 # for other hosts too, encrypted; copy the connection file there
 ipcontroller --ip='*' --port=5000 --location=login1.example.org    # where a firewall lets that port pass
 ipcontroller --hwm=1                  # give an engine a task only when it is free
+ipcontroller --scheme=lru             # who gets the next task: the engine used longest ago
 ipcontroller --nodb                   # keep no records
 ipcontroller --reuse                  # after a crash: engines and clients that are still there reconnect
 """
@@ -100,6 +115,7 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
         "port": "IPController.port",
         "location": "IPController.location",
         "hwm": "TaskScheduler.hwm",
+        "scheme": "TaskScheduler.scheme_name",
         "db-url": "IPController.db_url",
     }
     flags: Any = {
@@ -134,8 +150,7 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
         log_to_stderr(self.log_level)
         folder = self.make_folder()
         client_file = connection_file(folder, self.cluster_id, "client")
-        hwm = TaskScheduler(parent=self).hwm  # checked before anything is opened
-        scheduler = SchedulerSettings(hwm=None if hwm < 0 else hwm, death_limit=self.death_limit)
+        scheduler = self._scheduler_settings()  # checked before anything is opened
         liveness = LivenessSettings(self.ping_interval, self.allowed_silence, self.recovery_grace)
         info, curve = self._identity(client_file)
         store = open_store(self._store_url(folder), **self._store_options())
@@ -167,6 +182,18 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
             for path in [*files, _secret_file(client_file)]:
                 path.unlink(missing_ok=True)
         log.info("stopped")
+
+    def _scheduler_settings(self) -> SchedulerSettings:
+        chosen = TaskScheduler(parent=self)
+        scheme = chosen.scheme_name or HubFactory(parent=self).scheme or SchedulerSettings().scheme
+        make_index(scheme, Random(0), trusted=True)
+        return SchedulerSettings(
+            scheme=scheme,
+            hwm=None if chosen.hwm < 0 else chosen.hwm,
+            death_limit=self.death_limit,
+            cancel_grace=chosen.cancel_grace,
+            engine_grace=chosen.engine_grace,
+        )
 
     def _identity(self, path: Path) -> tuple[ConnectionInfo, tuple[str, str] | None]:
         """Url and keys: fresh ones, or with --reuse those of an earlier life."""

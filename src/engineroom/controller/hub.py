@@ -9,20 +9,24 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..core import events
-from ..core.tasks import State
+from ..core.explain import explain
+from ..core.graph import Outcome
 from ..errors import EngineroomError, PendingTask, UnknownTask
-from ..ids import ClientId, EngineId, TaskId
+from ..ids import ClientId, EngineId, EngineUuid, TaskId
 from ..messages import (
     Abort,
     CountRecords,
     ErrorInfo,
+    Explain,
     FindRecords,
     Gone,
     History,
@@ -49,6 +53,8 @@ log = logging.getLogger(__name__)
 
 #: Records fetched from the store in one go, where there may be many.
 PAGE = 500
+#: How long a task that a client has named as a dependency may be on its way.
+LATE_SECONDS = 2.0
 
 
 class Hub:
@@ -57,6 +63,8 @@ class Hub:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="query")
+        #: tasks that may still come, and until when
+        self._late: deque[tuple[float, list[TaskId]]] = deque()
         self._from_store: dict[type, Callable[[Any], Any]] = {
             FindRecords: self._find_records,
             CountRecords: lambda body: self._store.count(body.query),
@@ -80,7 +88,7 @@ class Hub:
 
     def answer(self, peer: Peer, request: Request) -> None:
         """Answer a question, now or later."""
-        self._controller.record()  # what happened before the question is in the answer
+        self._controller.performer.record()  # what happened before the question is in the answer
         body, number = request.body, request.number
         kind = type(body)
         if kind in self._from_store:
@@ -91,6 +99,8 @@ class Hub:
             self._resubmit(peer, number, body)
         elif isinstance(body, Purge):
             self._purge(peer, number, body)
+        elif isinstance(body, Explain):
+            self._explain(peer, number, body)
         else:
             self._reply(peer, number, lambda: self._at_once[kind](peer, body))
 
@@ -121,7 +131,7 @@ class Hub:
         )
 
     def _in_thread(self, work: Callable[[], None]) -> None:
-        self._controller.record()
+        self._controller.performer.record()
 
         def run() -> None:
             try:
@@ -168,7 +178,7 @@ class Hub:
             if entry is None:
                 gone.append(id)
             elif entry.done is not None:
-                self._controller.deliver(peer, entry.done, entry.result_frames)
+                self._controller.performer.deliver(peer, entry.done, entry.result_frames)
             else:
                 again.append(id)
         if gone:
@@ -198,7 +208,7 @@ class Hub:
             for id in ended:
                 done = found[id].done
                 assert done is not None
-                self._controller.deliver(peer, done, found[id].result_frames)
+                self._controller.performer.deliver(peer, done, found[id].result_frames)
 
         self._in_thread(look)
 
@@ -269,6 +279,71 @@ class Hub:
             lambda future: self._controller.post(lambda: self._reply(peer, number, lambda: queue(future)))
         )
 
+    # ------------------------------------------------------------------------------------------ dependencies
+
+    def find_outcomes(self, ids: Sequence[TaskId]) -> None:
+        """Tell the core how tasks ended that it does not know, and fetch the results that others wait for."""
+        if not self._store.keeps:
+            self._controller.post(lambda: self._found({id: self._recent(id) for id in ids}))
+            return
+        wanted = {id for id in ids if id in self._controller.scheduler.graph.wanted}
+
+        def look() -> None:
+            found: dict[TaskId, Outcome | None] = dict.fromkeys(ids)
+            values: dict[TaskId, Entry] = {}
+            for start in range(0, len(ids), PAGE):
+                page = list(ids[start : start + PAGE])
+                values |= self._store.entries([id for id in page if id in wanted])
+                for record in self._store.find_records({"msg_id": {"$in": page}}, _OUTCOME_KEYS):
+                    found[record["msg_id"]] = _outcome(record)
+            self._controller.post(lambda: self._found(found, values))
+
+        self._in_thread(look)
+
+    def _found(
+        self, outcomes: dict[TaskId, Outcome | None], values: Mapping[TaskId, Entry] = MappingProxyType({})
+    ) -> None:
+        controller = self._controller
+        for id, entry in values.items():
+            if entry.done is not None and id in controller.scheduler.graph.wanted:
+                controller.values.keep(id, entry.done.payload, entry.result_frames, stored=True)
+        # What a client that is here has made but we do not know may still be on its way: a message got lost.
+        late = [id for id, outcome in outcomes.items() if outcome is None and self._may_come(id)]
+        for id in late:
+            del outcomes[id]
+        if late:
+            self._late.append((time.monotonic() + LATE_SECONDS, late))
+        controller.decide(events.OutcomesFound(outcomes))
+
+    def _may_come(self, id: TaskId) -> bool:
+        return id in self._controller.scheduler.tasks or id[:16] in self._controller.peers.by_uuid
+
+    def sweep(self, now: float) -> None:
+        """Tell the core of tasks that have not come."""
+        while self._late and self._late[0][0] <= time.monotonic():
+            known = self._controller.scheduler.tasks
+            missing = [id for id in self._late.popleft()[1] if id not in known]
+            self._controller.decide(events.OutcomesFound(dict.fromkeys(missing)))
+
+    def _recent(self, id: TaskId) -> Outcome | None:
+        """Without a store: what is remembered of a task."""
+        controller = self._controller
+        outcome, raw = controller.scheduler.graph.memory.get(id), controller.values.recent(id)
+        if raw is not None and id in controller.scheduler.graph.wanted:
+            controller.values.keep(id, *raw)
+        return outcome if outcome is None or not outcome.ok or raw is not None else None
+
+    def _explain(self, peer: Peer, number: int, body: Explain) -> None:
+        now = time.time()
+        known = {id: explain(self._controller.scheduler, id, now) for id in body.tasks}
+
+        def look() -> list[dict[str, Any]]:
+            rest = [id for id, found in known.items() if found is None]
+            records = {r["msg_id"]: r for r in self._store.find_records({"msg_id": {"$in": rest}})} if rest else {}
+            return [known[id] or _explain_record(id, records.get(id)) for id in body.tasks]
+
+        self._later(peer, number, look)
+
     # ------------------------------------------------------------------------------------------ engines and queues
 
     def _queue_status(self, peer: Peer, number: int, body: QueueStatus) -> None:
@@ -283,9 +358,7 @@ class Hub:
             direct = [t.id for t in (*engine.held.values(), *engine.backlog) if t.is_direct]
             balanced = [t.id for t in engine.held.values() if not t.is_direct]
             status[str(id)] = {"queue": direct, "tasks": balanced, "completed": engine.completed, "uuid": engine.uuid}
-        scheduler = self._controller.scheduler
-        queued = [scheduler.ready, *scheduler.restricted.values()]
-        unassigned = [t.id for queue in queued for t in queue if t.state is State.QUEUED]
+        unassigned = [task.id for task in self._controller.scheduler.queued()]
         if not body.verbose:
             for inner in status.values():
                 inner |= {"queue": len(inner["queue"]), "tasks": len(inner["tasks"])}
@@ -316,7 +389,7 @@ class Hub:
             ]
         else:
             ids = [task.id for task in scheduler.tasks.values() if task.client == peer.uuid]
-        self._controller.decide(events.AbortRequested(ids))
+        self._controller.decide(events.AbortRequested(ids, body.running))
         return len(ids)
 
     def _stop_engines(self, peer: Peer, body: StopEngines) -> list[EngineId]:
@@ -329,7 +402,7 @@ class Hub:
 
     def _signal_engines(self, peer: Peer, body: SignalEngines) -> list[EngineId]:
         engines = self._engines(body.targets)
-        self._controller.signal_engines(body.signal, engines)
+        self._controller.performer.signal_engines(body.signal, engines)
         return engines
 
     def _engines(self, targets: Sequence[EngineId] | None) -> list[EngineId]:
@@ -340,6 +413,54 @@ class Hub:
             if id not in known:
                 _no_engine(id)
         return list(targets)
+
+
+#: What a record must tell for others to depend on its task.
+_OUTCOME_KEYS = ["state", "engine_uuid", "queue", "result_content"]
+
+
+def _outcome(record: Mapping[str, Any]) -> Outcome | None:
+    """How a recorded task ended; None if it has not."""
+    id, direct, uuid = record["msg_id"], record["queue"] == "mux", record["engine_uuid"]
+    engine = None if uuid is None else EngineUuid(uuid)
+    match record["state"]:
+        case "completed":
+            return Outcome(True, engine, direct)
+        case "failed":
+            content = record["result_content"] or {}
+            cause = f"failed: {content.get('ename')}: {str(content.get('evalue'))[:200]}"
+        case "aborted":
+            cause = "was aborted"
+        case _:
+            return None
+    return Outcome(False, engine, direct, cause, (id,), 1)
+
+
+_ENDED = {"completed": "ended well", "failed": "failed", "aborted": "was aborted"}
+
+
+def _explain_record(id: TaskId, record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The answer for a task that is not in the core."""
+    if record is None:
+        return {
+            "msg_id": id,
+            "state": "unknown",
+            "reason": "there is no such task: never submitted here, purged, or not kept",
+            "details": {},
+        }
+    where = f" on engine {record['engine_id']}" if record["engine_id"] is not None else ""
+    content = record["result_content"] or {}
+    why = f": {content['ename']}: {content['evalue']}" if "ename" in content else ""
+    details = {key: record[key] for key in ("submitted", "started", "completed", "engine_id", "attempts")}
+    if record["completed"] is None:  # it ended in this very moment
+        return {"msg_id": id, "state": record["state"], "reason": "it is about to be recorded", "details": details}
+    when = f"{record['completed'].astimezone():%Y-%m-%d %H:%M:%S}"
+    return {
+        "msg_id": id,
+        "state": "ended",
+        "reason": f"it {_ENDED[record['state']]}{where} at {when}{why}",
+        "details": {**details, "outcome": record["state"]},
+    }
 
 
 def _no_engine(id: EngineId) -> None:

@@ -15,22 +15,19 @@ import logging
 import signal
 import socket
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..config import LivenessSettings, SchedulerSettings
-from ..core import Scheduler, actions, events
-from ..core.tasks import Task
+from ..core import Scheduler, events
 from ..errors import ProtocolError
 from ..ids import ClientId, EngineId, EngineUuid, NannyId, new_uuid
 from ..messages import (
-    Accepted,
     EngineDied,
     EngineInfo,
     Engines,
     ErrorInfo,
-    Function,
     Functions,
     Goodbye,
     Hello,
@@ -39,47 +36,33 @@ from ..messages import (
     Output,
     Ping,
     Published,
-    Recall,
     Rejected,
     Request,
     Results,
     Returned,
-    Run,
-    SignalProcesses,
     Started,
     Starting,
     Stop,
-    Stored,
     Submit,
-    TaskDone,
     Unresponsive,
     Watch,
     Welcome,
 )
-from ..records import Entry
 from ..stores import TaskStore
 from ..transport import Listener
-from ..wire.frames import FrameTable, pick
+from ..wire.frames import pick
 from .hub import Hub
 from .library import Library
 from .peers import Peer, Peers
+from .perform import Performer
 from .processes import ProcessWatcher
+from .values import Values
 from .writer import StoreWriter
 
 log = logging.getLogger(__name__)
 
 #: How long nannies may take to stop their engines when the controller ends.
 STOP_SECONDS = 5.0
-
-
-class Outbox:
-    """What one loop has gathered for one client."""
-
-    __slots__ = ("results", "table")
-
-    def __init__(self) -> None:
-        self.results: list[TaskDone] = []
-        self.table = FrameTable()
 
 
 class Controller:
@@ -100,30 +83,19 @@ class Controller:
         self.peers = Peers(listener, key)
         self.store = store
         self.library = Library(store)
+        self.values = Values(store)
         self.hub = Hub(self)
+        self.performer = Performer(self)
         self._liveness = liveness or LivenessSettings()
         self._listener = listener
         self._processes = ProcessWatcher(lambda uuid: self.post(lambda: self._process_ended(uuid)))
         self._posted: deque[Callable[[], None]] = deque()
-        self._outboxes: dict[ClientId, Outbox] = defaultdict(Outbox)
-        # for the writer: entries, the acknowledgements owed for them, functions
-        self._entries: list[Entry] = []
-        self._tokens: list[tuple[str, str, int]] = []
-        self._new_functions: list[Function] = []
         self._reserved: set[EngineId] = set()
         # After a restart engines are on their way back, though none has said so yet.
         self._expecting_until = time.time() + self._liveness.recovery_grace if restarted else 0.0
         self._stopping_until: float | None = None
         self._next_sweep = 0.0
         self._deadline: float | None = None
-        self._performers: dict[type[actions.Action], Callable[[Any], None]] = {
-            actions.RecordTasks: self._record,
-            actions.RecordAttempts: self._record,
-            actions.SendTasks: self._send_tasks,
-            actions.RecallTasks: self._recall,
-            actions.EndTasks: self._end_tasks,
-            actions.StopEngine: self._stop_engine,
-        }
         self._receivers: dict[type[Message], Callable[[Peer, Any, Sequence[Any]], None]] = {
             Submit: self._on_submit,
             Watch: self._on_watch,
@@ -175,7 +147,7 @@ class Controller:
             self._sweep(now)
         if self._deadline is not None and now >= self._deadline:
             self.decide(events.Ticked())
-        self._flush()
+        self.performer.flush()
         self._deadline = self.scheduler.next_deadline()
 
     def _timeout(self) -> float:
@@ -209,7 +181,7 @@ class Controller:
     def decide(self, event: events.Event) -> None:
         """Let the core take in an event, and perform what follows."""
         for action in self.scheduler.handle(event, time.time()):
-            self._performers[type(action)](action)
+            self.performer.perform(action)
 
     # ------------------------------------------------------------------------------------------ peers come and go
 
@@ -222,7 +194,14 @@ class Controller:
         if peer.role == "engine":
             self._engine_hello(peer, hello)
         else:
-            self.peers.welcome(peer, Welcome(self.incarnation, self.engine_infos(), starting=self.starting()))
+            welcome = Welcome(
+                self.incarnation,
+                self.engine_infos(),
+                starting=self.starting(),
+                scheme=self.scheduler.settings.scheme,
+                keeps=self.store.keeps,
+            )
+            self.peers.welcome(peer, welcome)
 
     def _engine_hello(self, peer: Peer, hello: Hello) -> None:
         if peer.engine < 0:  # not a repetition
@@ -234,7 +213,13 @@ class Controller:
         self.peers.welcome(peer, Welcome(self.incarnation, engine=peer.engine))
         self.decide(
             events.EngineJoined(
-                peer.engine, EngineUuid(peer.uuid), hello.host, hello.pid, NannyId(hello.nanny), hello.held
+                peer.engine,
+                EngineUuid(peer.uuid),
+                hello.host,
+                hello.pid,
+                NannyId(hello.nanny),
+                hello.held,
+                hello.resources,
             )
         )
         self.tell_engines()
@@ -264,7 +249,7 @@ class Controller:
                         self._peer_left(engine, f"its nanny is gone: {reason}", clean=False)
                 self.tell_engines()
             case _:
-                self._outboxes.pop(ClientId(peer.uuid), None)
+                self.performer.forget_client(peer.uuid)
 
     def _on_starting(self, peer: Peer, message: Starting, frames: Sequence[Any]) -> None:
         peer.promised = message.count
@@ -279,7 +264,7 @@ class Controller:
         log.warning("engine %d died: %s", engine.engine, cause)
         self.peers.forget(engine)
         self.unresponsive.pop(message.engine, None)
-        self.decide(events.EngineLost(engine.engine, cause, message.running, known=True))
+        self.decide(events.EngineLost(engine.engine, cause, message.running, known=True, overran=message.overran))
         self.tell_engines()
 
     def _on_unresponsive(self, peer: Peer, message: Unresponsive, frames: Sequence[Any]) -> None:
@@ -302,6 +287,7 @@ class Controller:
             since = self.unresponsive.get(peer.uuid)
             if since is not None and since < oldest:
                 self._peer_left(peer, f"its process was stopped for {now - since:.0f} s", clean=False)
+        self.hub.sweep(now)
         if self._reserved and self.scheduler.recovery_deadline is None:
             self._reserved = set()
         if self.library.is_full:
@@ -317,7 +303,10 @@ class Controller:
 
     def engine_infos(self) -> list[EngineInfo]:
         """The engines there are."""
-        return [EngineInfo(e.id, e.uuid, e.host, e.pid) for e in self.scheduler.engines.values()]
+        return [
+            EngineInfo(e.id, e.uuid, e.host, e.pid, {name: list(indices) for name, indices in e.resources.items()})
+            for e in self.scheduler.engines.values()
+        ]
 
     def starting(self) -> int:
         """How many engines nannies are about to bring."""
@@ -350,8 +339,7 @@ class Controller:
                 peer, Rejected(message.number, ErrorInfo("ProtocolError", "functions are missing"), "functions")
             )
             return
-        if new:
-            self._new_functions += new
+        self.performer.add_functions(new)
         if message.resent and self.store.keeps:
             self.hub.sort_out_resent(peer, message, frames)
             return
@@ -361,7 +349,7 @@ class Controller:
         """Queue the tasks of a Submit; it is acknowledged once they are recorded."""
         beside = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
         self.decide(events.TasksSubmitted(ClientId(peer.uuid), message.tasks, beside))
-        self._tokens.append(("accepted", peer.uuid, message.number))
+        self.performer.owe("accepted", peer.uuid, message.number)
 
     def _on_watch(self, peer: Peer, message: Watch, frames: Sequence[Any]) -> None:
         unknown = []
@@ -384,7 +372,7 @@ class Controller:
             done.engine = peer.engine
         beside = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
         self.decide(events.TasksFinished(peer.engine, message.tasks, beside))
-        self._tokens.append(("stored", peer.uuid, message.number))
+        self.performer.owe("stored", peer.uuid, message.number)
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
         self.decide(events.TasksReturned(peer.engine, message.tasks))
@@ -404,105 +392,10 @@ class Controller:
         found = [f for digest in message.digests if (f := self.library.get(digest)) is not None]
         self.peers.send(peer, Functions(found))
 
-    # ------------------------------------------------------------------------------------------ performing
-
-    def _record(self, action: actions.RecordTasks | actions.RecordAttempts) -> None:
-        self._entries += [Entry(task.spec, task.client, task.frames, attempts=task.attempts) for task in action.tasks]
-
-    def _send_tasks(self, action: actions.SendTasks) -> None:
-        peer = self.peers.engines.get(action.engine)
-        if peer is None:
-            return  # it left in this very moment; the core will hear of it
-        table, tasks, attempts, functions = FrameTable(), [], [], []
-        known = peer.functions
-        for task in action.tasks:
-            spec = task.spec
-            if spec.function not in known and spec.function:
-                function = self.library.get(spec.function)
-                if function is not None:
-                    known.add(spec.function)
-                    functions.append(function)
-            tasks.append(_with_frames(task, table) if task.frames else spec)
-            attempts.append(task.attempt)
-        self.peers.send(peer, Run(tasks, attempts, functions), table.frames)
-
-    def _recall(self, action: actions.RecallTasks) -> None:
-        peer = self.peers.engines.get(action.engine)
-        if peer is not None:
-            self.peers.send(peer, Recall(list(action.tasks)))
-
-    def _stop_engine(self, action: actions.StopEngine) -> None:
-        peer = self.peers.engines.get(action.engine)
-        if peer is not None:
-            self.peers.send(peer, Stop())
-
-    def _end_tasks(self, action: actions.EndTasks) -> None:
-        now, entries, uuids = time.time(), self._entries, self.peers.engines
-        client, outbox = None, None
-        for ended in action.tasks:
-            task, done = ended.task, ended.done
-            engine = uuids.get(done.engine)
-            entries.append(
-                Entry(
-                    task.spec,
-                    task.client,
-                    task.frames,
-                    done,
-                    ended.frames,
-                    now,
-                    EngineUuid(engine.uuid) if engine is not None else _lost_uuid(done),
-                    task.attempts,
-                )
-            )
-            if task.client != client or outbox is None:
-                client = task.client
-                outbox = self._outboxes[client]
-            outbox.results.append(_done_with_frames(ended, outbox.table) if ended.frames else done)
-            for watcher in task.watchers or ():
-                other = self._outboxes[watcher]
-                other.results.append(_done_with_frames(ended, other.table) if ended.frames else done)
-
-    def _flush(self) -> None:
-        """Send what this turn has gathered, then have it recorded: who waits is served first."""
-        if self._outboxes:
-            for client, outbox in self._outboxes.items():
-                peer = self.peers.by_uuid.get(client)
-                if peer is not None:
-                    self.peers.send(peer, Results(outbox.results), outbox.table.frames)
-            self._outboxes.clear()
-        if self._tokens or self._entries or self._new_functions:
-            self.record()
-
-    def record(self) -> None:
-        """Hand what this turn has gathered to the writer."""
-        self.writer.put(self._entries, self._tokens, self._new_functions)
-        self._entries, self._tokens, self._new_functions = [], [], []
-
-    def deliver(self, peer: Peer, done: TaskDone, frames: Sequence[Any]) -> None:
-        """Put an outcome from the store into a client's outbox."""
-        outbox = self._outboxes[ClientId(peer.uuid)]
-        if frames:
-            done.frames = outbox.table.add(frames)
-        outbox.results.append(done)
+    # ------------------------------------------------------------------------------------------ the store
 
     def _committed(self, tokens: list[Any]) -> None:
-        self.post(lambda: self._acknowledge(tokens))
-
-    def _acknowledge(self, tokens: list[tuple[str, str, int]]) -> None:
-        """Send the acknowledgements that a commit allows."""
-        stored: dict[str, int] = {}
-        accepted: dict[str, list[int]] = defaultdict(list)
-        for kind, uuid, number in tokens:
-            if kind == "stored":
-                stored[uuid] = number  # the latest says it for all before
-            else:
-                accepted[uuid].append(number)
-        messages: list[tuple[str, Message]] = [(uuid, Accepted(numbers)) for uuid, numbers in accepted.items()]
-        messages += [(uuid, Stored(number)) for uuid, number in stored.items()]
-        for uuid, message in messages:
-            peer = self.peers.by_uuid.get(uuid)
-            if peer is not None:
-                self.peers.send(peer, message)
+        self.post(lambda: self.performer.acknowledge(tokens))
 
     # ------------------------------------------------------------------------------------------ begin and end
 
@@ -529,66 +422,17 @@ class Controller:
         return not (self.peers.role("nanny") or self.peers.role("engine")) or time.time() >= self._stopping_until
 
     def _shut(self) -> None:
-        self._flush()
+        self.performer.flush()
         self.writer.close()
         while self._posted:
             self._posted.popleft()()
-        self._flush()
+        self.performer.flush()
         for client in self.peers.role("client"):
             self.peers.send(client, Goodbye("the controller has stopped"))
         self.hub.close()
         self._processes.close()
         self._listener.close()
         self.store.close()
-
-    def signal_engines(self, number: int, engines: Sequence[EngineId]) -> None:
-        """Have nannies signal engine processes."""
-        by_nanny: dict[str, list[EngineUuid]] = defaultdict(list)
-        for id in engines:
-            peer = self.peers.engines.get(id)
-            if peer is not None:
-                by_nanny[peer.nanny].append(EngineUuid(peer.uuid))
-        for uuid, members in by_nanny.items():
-            nanny = self.peers.by_uuid.get(uuid)
-            if nanny is not None:
-                self.peers.send(nanny, SignalProcesses(number, members))
-
-
-def _with_frames(task: Task, table: FrameTable) -> Any:
-    spec = task.spec
-    return type(spec)(
-        spec.id,
-        spec.function,
-        spec.payload,
-        spec.submitted,
-        spec.engine,
-        table.add(task.frames),
-        spec.options,
-        spec.kind,
-    )
-
-
-def _done_with_frames(ended: actions.Ended, table: FrameTable) -> TaskDone:
-    d = ended.done
-    return TaskDone(
-        d.id,
-        d.attempt,
-        d.status,
-        d.started,
-        d.completed,
-        d.payload,
-        d.engine,
-        table.add(ended.frames),
-        d.stdout,
-        d.stderr,
-        d.error,
-        d.content,
-    )
-
-
-def _lost_uuid(done: TaskDone) -> EngineUuid | None:
-    """The uuid of an engine that is not there any more."""
-    return EngineUuid(done.error.engine_uuid) if done.error is not None and done.error.engine_uuid else None
 
 
 def _cause_of_death(message: EngineDied) -> str:

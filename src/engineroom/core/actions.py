@@ -42,12 +42,44 @@ class RecallTasks(Action, frozen=True, gc=False):
     tasks: Sequence[TaskId]
 
 
+class CancelTasks(Action, frozen=True, gc=False):
+    """Ask an engine for those of these that it has not started, and to interrupt the one it is running."""
+
+    engine: EngineId
+    tasks: Sequence[TaskId]
+
+
+class KillTask(Action, frozen=True, gc=False):
+    """Kill this engine, if this is what it is running: it did not heed its interruption."""
+
+    engine: EngineId
+    task: TaskId
+
+
+class FindOutcomes(Action, frozen=True, gc=False):
+    """Look up in the store how these ended; answered by OutcomesFound."""
+
+    tasks: Sequence[TaskId]
+
+
+class ReleaseValues(Action, frozen=True, gc=False):
+    """Nobody will take the results of these as arguments any more."""
+
+    tasks: Sequence[TaskId]
+
+
 class Ended(msgspec.Struct, frozen=True, gc=False):
     """A task with its outcome."""
 
     task: Task
     done: TaskDone
     frames: Sequence[Any] = ()
+
+
+class KeepValues(Action, frozen=True, gc=False):
+    """Others will take the results of these as arguments: keep them until ReleaseValues."""
+
+    tasks: Sequence[Ended]
 
 
 class EndTasks(Action, frozen=True, gc=False):

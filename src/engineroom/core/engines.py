@@ -1,20 +1,22 @@
-"""Engines inside the core: what each holds, and an index of who has least to do."""
+"""Engines inside the core: what each holds, and how much more it should."""
 
 from __future__ import annotations
 
 import sys
-from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Mapping, Sequence
 
 from ..ids import EngineId, EngineUuid, NannyId, TaskId
 from ..messages import TaskDone
+from .queues import TaskQueue
 from .tasks import Task
 
 #: With an adaptive hwm an engine holds about this many seconds of work ahead.
 PREFETCH_SECONDS = 0.02
-#: … but never more tasks than this, nor fewer than the one it runs and one more.
+#: … but never more tasks than this, nor fewer than the one it runs and one more,
 PREFETCH_MOST = 2048
 PREFETCH_LEAST = 2
+#: unless tasks take this many seconds: then the time it takes to send the next one does not matter.
+LONG_SECONDS = 0.1
 
 
 class Engine:
@@ -36,17 +38,32 @@ class Engine:
         "nanny",
         "pid",
         "recalled",
+        "resources",
         "stopping",
+        "used",
         "uuid",
     )
 
     def __init__(
-        self, id: EngineId, uuid: EngineUuid, host: str, pid: int, nanny: NannyId, hwm: int | None, now: float
+        self,
+        id: EngineId,
+        uuid: EngineUuid,
+        host: str,
+        pid: int,
+        nanny: NannyId,
+        resources: Mapping[str, Sequence[int]],
+        backlog: TaskQueue,
+        hwm: int | None,
+        now: float,
     ) -> None:
         self.id, self.uuid, self.host, self.pid, self.nanny = id, uuid, host, pid, nanny
         self.held: dict[TaskId, Task] = {}
         #: direct tasks it has no room for yet
-        self.backlog: deque[Task] = deque()
+        self.backlog = backlog
+        #: the indices it has of each named resource
+        self.resources = resources
+        #: when it was last given a task, counted in tasks
+        self.used = 0
         self.fixed_hwm = hwm
         self.hwm: float = PREFETCH_LEAST if hwm is None else hwm or float("inf")
         #: smoothed run time in seconds; None: not yet known
@@ -83,60 +100,8 @@ class Engine:
         weight = min(0.5, count / 16) if self.mean is not None else 1.0
         self.mean = mean * weight + (self.mean or 0.0) * (1 - weight)
         if self.fixed_hwm is None:
-            self.hwm = max(PREFETCH_LEAST, min(PREFETCH_MOST, int(PREFETCH_SECONDS / max(self.mean, 1e-7))))
+            ahead = int(PREFETCH_SECONDS / max(self.mean, 1e-7))
+            self.hwm = 1 if self.mean >= LONG_SECONDS else max(PREFETCH_LEAST, min(PREFETCH_MOST, ahead))
 
     def __repr__(self) -> str:
         return f"<Engine {self.id} holds {len(self.held)}>"
-
-
-class LoadIndex:
-    """Engines with room, by load; among equals the one used longest ago comes first. All in O(1)."""
-
-    def __init__(self) -> None:
-        # Dicts keep insertion order, so equal engines are served in turn.
-        self._levels: dict[int, dict[EngineId, Engine]] = {}
-        self._level_of: dict[EngineId, int] = {}
-        self._lowest = 0
-
-    def update(self, engine: Engine) -> None:
-        """Put the engine where its load says, behind its equals; or out, if it has no room."""
-        self.remove(engine)
-        if engine.has_room:
-            level = engine.load
-            self._levels.setdefault(level, {})[engine.id] = engine
-            self._level_of[engine.id] = level
-            self._lowest = min(self._lowest, level)
-
-    def remove(self, engine: Engine) -> None:
-        """Take the engine out, if it is in."""
-        level = self._level_of.pop(engine.id, None)
-        if level is not None:
-            members = self._levels[level]
-            del members[engine.id]
-            if not members:
-                del self._levels[level]
-
-    def least(self) -> Engine | None:
-        """The engine with least to do; None if none has room."""
-        levels = self._levels
-        if not levels:
-            return None
-        members = levels.get(self._lowest)
-        if members is None:  # the lowest level has emptied: find the next
-            self._lowest = min(levels)
-            members = levels[self._lowest]
-        return next(iter(members.values()))
-
-    def idle(self) -> Collection[Engine]:
-        """The engines with nothing to do."""
-        return self._levels.get(0, {}).values()
-
-    def __len__(self) -> int:
-        return len(self._level_of)
-
-    def __iter__(self) -> Iterator[Engine]:
-        for level in sorted(self._levels):
-            yield from self._levels[level].values()
-
-    def __contains__(self, engine: Engine) -> bool:
-        return engine.id in self._level_of

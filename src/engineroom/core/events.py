@@ -9,6 +9,7 @@ import msgspec
 
 from ..ids import ClientId, EngineId, EngineUuid, NannyId, TaskId
 from ..messages import Attempt, Held, TaskDone, TaskSpec
+from .graph import Outcome
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -48,6 +49,8 @@ class EngineJoined(Event, frozen=True, gc=False):
     pid: int
     nanny: NannyId
     held: Sequence[Held] = ()
+    #: the indices it has of each named resource
+    resources: Mapping[str, Sequence[int]] = {}
 
 
 class EngineLost(Event, frozen=True, gc=False):
@@ -60,6 +63,8 @@ class EngineLost(Event, frozen=True, gc=False):
     cause: str
     running: TaskId | None = None
     known: bool = False
+    #: it was killed because `running` had used up its run_timeout
+    overran: bool = False
 
 
 class EngineLeft(Event, frozen=True, gc=False):
@@ -90,9 +95,16 @@ class TasksReturned(Event, frozen=True, gc=False):
 
 
 class AbortRequested(Event, frozen=True, gc=False):
-    """End those of these that have not started."""
+    """End those of these that have not started; with `running`, those that have, too."""
 
     tasks: Sequence[TaskId]
+    running: bool = False
+
+
+class OutcomesFound(Event, frozen=True, gc=False):
+    """What the store says of tasks that it was asked about; None: there is no such task."""
+
+    outcomes: Mapping[TaskId, Outcome | None]
 
 
 class ControllerStopped(Event, frozen=True, gc=False):

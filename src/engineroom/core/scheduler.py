@@ -1,22 +1,34 @@
 """The task scheduler: events in, actions out.
 
-No sockets, clocks, files or threads here. Time arrives as `now`, so a test can replay any run. Only `handle`
-changes state. Everything comes and goes in batches, so that a task costs a few microseconds.
+No sockets, clocks, files or threads here. Time arrives as `now`, chance follows from a seed, so a test can replay
+any run. Only `handle` changes state. Everything comes and goes in batches, so that a task costs a few
+microseconds.
 
 Duplicates, late news and unknown ids are expected: each has its line below, and changes nothing.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from random import Random
 from typing import Any
 
 from ..config import SchedulerSettings
-from ..ids import EngineId, TaskId
-from ..messages import Attempt, ErrorInfo, TaskDone
-from .actions import Action, Ended, EndTasks, RecallTasks, RecordAttempts, RecordTasks, SendTasks, StopEngine
-from .engines import Engine, LoadIndex
+from ..errors import ConfigError
+from ..ids import EngineId, EngineUuid, TaskId
+from ..messages import Attempt, ErrorInfo, TaskDone, TaskOptions
+from .actions import (
+    Action,
+    CancelTasks,
+    Ended,
+    KillTask,
+    RecallTasks,
+    RecordTasks,
+    StopEngine,
+)
+from .balance import Balancer, recall
+from .deadlines import Deadlines
+from .engines import Engine
 from .events import (
     AbortRequested,
     ControllerStopped,
@@ -25,43 +37,41 @@ from .events import (
     EngineLost,
     EnginesStopped,
     Event,
+    OutcomesFound,
     TasksFinished,
     TasksRecovered,
     TasksReturned,
     TasksSubmitted,
     Ticked,
 )
-from .tasks import State, Task
+from .graph import Graph, Impossible, Outcome, Waits, depends
+from .pools import Pool, Pools
+from .queues import TaskQueue
+from .requirements import Requirement, in_words, requirement_of
+from .schemes import NOT_WITH_PURE
+from .tasks import Needs, State, Task
+from .turn import Turn
 
-#: An engine that holds work and has been silent this long may have work taken back for an idle one.
-RECALL_AFTER = 0.01
-#: Seconds between two looks for such engines, for each engine beyond a hundred.
-LOOK_REST = 2e-6
-
-Targets = tuple[EngineId, ...]
+_NO_OPTIONS = TaskOptions()
 
 
 class Scheduler:
     """Who runs what, when, and what becomes of it."""
 
-    def __init__(self, settings: SchedulerSettings | None = None) -> None:
+    def __init__(self, settings: SchedulerSettings | None = None, seed: int = 0) -> None:
         self.settings = settings or SchedulerSettings()
         self.tasks: dict[TaskId, Task] = {}
         self.engines: dict[EngineId, Engine] = {}
-        #: load-balanced tasks that any engine may run; ended ones are skipped when they come up
-        self.ready: deque[Task] = deque()
-        #: load-balanced tasks restricted to some engines
-        self.restricted: dict[Targets, deque[Task]] = {}
-        self.index = LoadIndex()
+        self.pools = Pools(self.engines, self.settings.scheme, Random(seed))
+        self.graph = Graph(self.settings.outcomes_kept)
+        self.balancer = Balancer()
         #: until when engines may claim recovered tasks
         self.recovery_deadline: float | None = None
+        self._numbers: dict[EngineUuid, EngineId] = {}
+        #: dependencies that must be met, cancelled tasks that must have stopped, pools that must have found an engine
+        self._deadlines = Deadlines(lambda subject: isinstance(subject, Task) and subject.state is State.ENDED)
         self._now = 0.0
-        #: when to look again whether an idle engine can relieve another; and not before
-        self._look_at: float | None = None
-        self._rest_until = 0.0
-        self._ended: list[Ended] = []
-        self._retried: list[Task] = []
-        self._sends: dict[EngineId, list[Task]] = {}
+        self._turn = Turn()
         self._handlers: dict[type[Event], Callable[[Any], Iterable[Action] | None]] = {
             TasksSubmitted: self._submitted,
             TasksRecovered: self._recovered,
@@ -72,6 +82,7 @@ class Scheduler:
             EngineLeft: self._left,
             EnginesStopped: self._stopped,
             AbortRequested: self._abort_requested,
+            OutcomesFound: self._outcomes_found,
             ControllerStopped: self._controller_stopped,
             Ticked: self._ticked,
         }
@@ -81,38 +92,32 @@ class Scheduler:
     def handle(self, event: Event, now: float) -> list[Action]:
         """Take in one event; returns what is to be done, in order."""
         self._now = now
+        turn = self._turn = Turn()
         actions = list(self._handlers[type(event)](event) or ())
-        self._assign()
-        if self._sends:
-            actions += [SendTasks(engine, tasks) for engine, tasks in self._sends.items()]
-            self._sends = {}
-        if self._retried:
-            actions.append(RecordAttempts(self._retried))
-            self._retried = []
-        if self._ended:
-            actions.append(EndTasks(self._ended))
-            self._ended = []
-        if self.ready:
-            self._look_at = None
+        if turn.news:
+            self._settle()
+        for engine, tasks in self.pools.deal():
+            self._give(engine, tasks)
+        actions += turn.actions(self.graph)
+        if self.pools.ready or self.settings.scheme == "pure":
+            self.balancer.look_at = None
         else:
-            actions += self._balance()
+            actions += self.balancer.recalls(self.engines, self.pools.idle.values(), self._may_run_on, now)
         return actions
 
     def next_deadline(self) -> float | None:
         """When to send Ticked, unless something happens before; None: not needed."""
-        deadlines = [at for at in (self.recovery_deadline, self._look_at) if at is not None]
-        return min(deadlines, default=None)
+        deadlines = (self.recovery_deadline, self.balancer.look_at, self._deadlines.next)
+        return min((at for at in deadlines if at is not None), default=None)
 
-    def waiting(self) -> int:
-        """How many tasks are in the core's queues, not at an engine."""
-        return sum(task.state is State.QUEUED for task in self.ready) + sum(
-            task.state is State.QUEUED for queue in self.restricted.values() for task in queue
-        )
+    def queued(self) -> Iterator[Task]:
+        """The load-balanced tasks that wait for an engine."""
+        return iter(self.pools)
 
     # ------------------------------------------------------------------------------------------ tasks come
 
     def _submitted(self, event: TasksSubmitted) -> Iterable[Action]:
-        known, client, frames, new, ready = self.tasks, event.client, event.frames, [], self.ready
+        known, client, frames, new, plain = self.tasks, event.client, event.frames, [], []
         for spec in event.tasks:
             if spec.id in known:
                 continue  # a repetition
@@ -122,10 +127,12 @@ class Scheduler:
             if frames:
                 task.frames = frames.get(spec.id, ())
             if spec.engine < 0 and spec.options is None:
-                ready.append(task)  # what `_enqueue` would do
+                plain.append(task)  # what `_arrive` would do
             else:
                 task.retries_left = spec.options.retries if spec.options is not None else 0
-                self._enqueue(task)
+                self._arrive(task)
+        if plain:
+            self.pools.ready.push(plain, client)
         return [RecordTasks(new)] if new else ()
 
     def _recovered(self, event: TasksRecovered) -> None:
@@ -142,102 +149,144 @@ class Scheduler:
                 task.deaths = sum(attempt.started is None for attempt in found.attempts)  # only a death leaves that
             task.state = State.RECOVERING
             self.tasks[task.id] = task
+            self.graph.want(task)
+            if found.spec.options is not None and not task.is_direct:
+                self._check_scheme(task, found.spec.options)
+
+    def _arrive(self, task: Task) -> None:
+        """A task begins its way: it is queued, or waits for others, or ends here and now."""
+        options = task.spec.options
+        if options is None:
+            self._enqueue(task)
+            return
+        recovering = task.state is State.RECOVERING
+        if not recovering:
+            self.graph.want(task)
+        if task.is_direct:
+            if depends(options):
+                self._fail(
+                    task, "InvalidDependency", "a direct task cannot depend on others: only its view's order holds"
+                )
+            else:
+                self._enqueue(task)
+            return
+        if not self._check_scheme(task, options):
+            return
+        if options.timeout is not None:
+            task.needs = Needs(deadline=self._now + options.timeout)
+            self._deadlines.add(self._now + options.timeout, self._out_of_time, task)
+        if not depends(options):
+            self._enqueue(task)
+            return
+        try:
+            waits = self.graph.add(task, self.tasks)
+        except Impossible as impossible:
+            self._impossible(task, impossible)
+            return
+        if waits.is_over:
+            self._released(task, waits)
+        elif recovering:
+            task.move(State.WAITING)
+        else:
+            task.state = State.WAITING
+
+    def _check_scheme(self, task: Task, options: TaskOptions) -> bool:
+        """Whether there is the scheme that a task asks for, and it can honour the rest; else the task ends."""
+        if (options.scheme or self.settings.scheme) == "pure":
+            wished = [name for name in NOT_WITH_PURE if getattr(options, name) != getattr(_NO_OPTIONS, name)]
+            if wished:
+                self._fail(
+                    task,
+                    "ConfigError",
+                    f"the scheme 'pure' decides nothing for single tasks, so it cannot honour {', '.join(wished)}: "
+                    "leave that out, or use another scheme",
+                )
+                return False
+        try:
+            self.pools.index_of(options.scheme or "")
+        except ConfigError as error:
+            self._fail(task, "ConfigError", str(error))
+            return False
+        return True
+
+    def _released(self, task: Task, waits: Waits) -> None:
+        """All that a task depends on has ended well."""
+        if waits.followed is not None:
+            task.needs = task.needs or Needs()
+            task.needs.followed = waits.followed
+        if task.state is not State.QUEUED:
+            task.move(State.QUEUED)
+        self._enqueue(task)
 
     def _enqueue(self, task: Task, *, first: bool = False) -> None:
-        """Put a QUEUED task where it belongs; end it if that place is gone."""
-        spec = task.spec
-        if spec.engine < 0 and (spec.options is None or spec.options.targets is None):
-            queue = self.ready
-        elif spec.engine >= 0:
-            engine = self.engines.get(spec.engine)
+        """Put a QUEUED task where it belongs; end it if there is no such place."""
+        if task.state is State.RECOVERING:
+            task.move(State.QUEUED)
+        if task.is_direct:
+            engine = self.engines.get(task.spec.engine)
             if engine is None or engine.stopping:
                 self._fail(
-                    task, "EngineError", f"there is no engine {spec.engine} (any more), which this direct task is for"
+                    task,
+                    "EngineError",
+                    f"there is no engine {task.spec.engine} (any more), which this direct task is for",
                 )
                 return
-            queue = engine.backlog
-        else:
-            assert spec.options is not None
-            targets = spec.options.targets
-            assert targets is not None
-            if not any(target in self.engines for target in targets):
-                self._fail(task, "ImpossibleDependency", _no_targets(targets))
+            engine.backlog.push((task,), task.client, first=first)
+            if not first:
+                self._fill_direct(engine)
+            return
+        requirement = requirement_of(task, self._numbers)
+        if requirement not in self.pools.pools:
+            reason = self._hopeless(requirement)
+            if reason is not None:
+                self._fail(task, "ImpossibleDependency", reason)
                 return
-            queue = self.restricted.setdefault(targets, deque())
-        if first:
-            queue.appendleft(task)
-        else:
-            queue.append(task)
-        if spec.engine >= 0 and not first:
-            self._fill_direct(self.engines[spec.engine])
+        pool = self.pools.put(task, requirement, first=first)
+        if pool is not None and pool.is_orphan and len(pool.queue) == 1:
+            self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
+
+    def _hopeless(self, requirement: Requirement) -> str | None:
+        """Why no engine that is there will ever run such tasks."""
+        if requirement.targets is not None and not any(target in self.engines for target in requirement.targets):
+            return f"none of the engines it may run on is there (any more): it needs one {in_words(requirement)}"
+        if requirement.refused and not any(requirement.fits(engine) for engine in self.engines.values()):
+            return f"every engine that it may run on has raised UnmetDependency: it needs one {in_words(requirement)}"
+        return None
 
     # ------------------------------------------------------------------------------------------ tasks go
 
-    def _assign(self) -> None:
-        """Give queued tasks to engines that have room."""
-        for targets in list(self.restricted):
-            self._assign_restricted(targets)
-        ready, index, sends = self.ready, self.index, self._sends
-        while ready:
-            engine = index.least()
-            if engine is None:
-                return
-            # One task at a time keeps the load even, and costs an update of the index each. Where there are many
-            # tasks to an engine, give half of an even share at once: what is uneven, later and smaller shares mend.
-            share = min(max(1, len(ready) // (2 * len(index))), engine.room)
-            if not engine.held:
-                engine.last_heard = self._now
-            held, given = engine.held, sends.setdefault(engine.id, [])
-            while share and ready:
-                task = ready.popleft()
-                if task.state is not State.QUEUED:
-                    continue  # aborted while it waited
-                task.state = State.HELD
-                task.engine = engine
-                held[task.spec.id] = task
-                given.append(task)
-                share -= 1
-            index.update(engine)
-            if not given:
-                del sends[engine.id]
-
-    def _assign_restricted(self, targets: Targets) -> None:
-        queue = self.restricted[targets]
-        while queue:
-            if queue[0].state is not State.QUEUED:
-                queue.popleft()
-                continue
-            engines = [e for target in targets if (e := self.engines.get(target)) is not None and e.has_room]
-            if not engines:
-                return
-            self._give(queue.popleft(), min(engines, key=lambda e: e.load), self._sends)
-        del self.restricted[targets]
+    def _give(self, engine: Engine, tasks: list[Task]) -> None:
+        if not engine.held:
+            engine.last_heard = self._now
+        held, state = engine.held, State.HELD
+        for task in tasks:
+            task.state = state  # from QUEUED: queues give no others
+            task.engine = engine
+            held[task.spec.id] = task
+        self.pools.given(engine)
+        self._turn.send(engine, tasks)
 
     def _fill_direct(self, engine: Engine) -> None:
         backlog = engine.backlog
         while backlog and engine.has_room:
-            task = backlog.popleft()
-            if task.state is State.QUEUED:
-                self._give(task, engine, self._sends)
-        self.index.update(engine)
+            tasks = backlog.take(engine.room)
+            if tasks:
+                self._give(engine, tasks)
+        self.pools.changed(engine)
 
-    def _give(self, task: Task, engine: Engine, sends: dict[EngineId, list[Task]]) -> None:
-        task.state = State.HELD  # from QUEUED: checked by the callers, who skip all others
-        task.engine = engine
-        if not engine.held:
-            engine.last_heard = self._now
-        engine.held[task.spec.id] = task
-        self.index.update(engine)
-        if engine.id in sends:
-            sends[engine.id].append(task)
-        else:
-            sends[engine.id] = [task]
+    def _may_run_on(self, task: Task, engine: Engine) -> bool:
+        if task.is_direct:
+            return task.spec.engine == engine.id
+        return requirement_of(task, self._numbers).fits(engine)
 
     # ------------------------------------------------------------------------------------------ outcomes
 
     def _finished(self, event: TasksFinished) -> None:
         engine = self.engines.get(event.engine)
-        frames, ended, tasks = event.frames, self._ended, self.tasks
+        frames, ended, tasks, shares = event.frames, self._turn.ended, self.tasks, self.pools.shares
+        graph, several = self.graph, len(shares) > 1
+        dependents, wanted, memory = graph.dependents, graph.wanted, graph.memory.young
+        well = Outcome(True, engine.uuid if engine is not None else None)
         accepted = []
         for done in event.results:
             task = tasks.get(done.id)
@@ -250,9 +299,9 @@ class Scheduler:
             accepted.append(done)
             if engine is not None:
                 engine.held.pop(done.id, None)
-            if done.status == "error" and task.retries_left > 0 and not task.aborting:
-                task.retries_left -= 1
-                self._again(task, _attempt(task, done, engine), first=False)
+            if several:
+                shares.learn(task.client, done)
+            if done.status != "ok" and self._goes_on(task, done, engine):
                 continue
             if task.attempts is not None:
                 task.attempts.append(_attempt(task, done, engine))
@@ -260,6 +309,17 @@ class Scheduler:
             task.engine = None
             del tasks[done.id]
             ended.append(Ended(task, done, frames.get(done.id, ()) if frames else ()))
+            if done.status != "ok" or task.spec.engine >= 0:
+                self._remember(task, done, well.engine)
+            else:
+                memory[done.id] = well
+                if done.id in dependents:
+                    self._turn.news.append((done.id, well))
+                if done.id in wanted:
+                    self._turn.kept.append(ended[-1])
+            if task.spec.options is not None:
+                self.graph.unwant(task)
+        self.graph.memory.trim()
         if engine is not None:
             engine.last_heard = self._now
             engine.completed += len(accepted)
@@ -267,6 +327,36 @@ class Scheduler:
             if engine.recalled:
                 engine.recalled.difference_update(done.id for done in accepted)
             self._fill_direct(engine)
+
+    def _goes_on(self, task: Task, done: TaskDone, engine: Engine | None) -> bool:
+        """Whether a task that did not end well gets another attempt."""
+        if done.status == "unmet":
+            done.status = "error"
+            if engine is None or task.is_direct or task.aborting:
+                return False
+            task.needs = task.needs or Needs()
+            task.needs.refused |= {engine.uuid}
+            if task.needs.deadline is not None and self._now >= task.needs.deadline:
+                self._again(task, _attempt(task, done, engine), first=True, queue=False)
+                self._out_of_time(task)
+            else:
+                self._again(task, _attempt(task, done, engine), first=True)
+            return True
+        if done.status == "error" and task.retries_left > 0 and not task.aborting:
+            task.retries_left -= 1
+            self._again(task, _attempt(task, done, engine), first=False)
+            return True
+        return False
+
+    def _again(self, task: Task, attempt: Attempt, *, first: bool, queue: bool = True) -> None:
+        """Queue a task for its next attempt."""
+        task.attempts = [*(task.attempts or ()), attempt]
+        task.attempt += 1
+        task.engine = None
+        task.move(State.QUEUED)
+        self._turn.retried.append(task)
+        if queue:
+            self._enqueue(task, first=first)
 
     def _returned(self, event: TasksReturned) -> None:
         engine = self.engines.get(event.engine)
@@ -297,19 +387,23 @@ class Scheduler:
                 task.move(State.QUEUED)
                 self._enqueue(task, first=True)
 
-    def _again(self, task: Task, attempt: Attempt, *, first: bool) -> None:
-        """Queue a task for its next attempt."""
-        task.attempts = [*(task.attempts or ()), attempt]
-        task.attempt += 1
-        task.engine = None
-        task.move(State.QUEUED)
-        self._retried.append(task)
-        self._enqueue(task, first=first)
-
     def _fail(self, task: Task, ename: str, evalue: str, engine: Engine | None = None) -> None:
         self._end(task, "error", ename, evalue, engine)
 
-    def _end(self, task: Task, status: str, ename: str, evalue: str, engine: Engine | None = None) -> None:
+    def _impossible(self, task: Task, impossible: Impossible) -> None:
+        blame = impossible.blame.behind(task.id) if impossible.blame is not None else None
+        self._end(task, "error", impossible.error, f"task {task.id} can never run: {impossible.reason}", blame=blame)
+
+    def _end(
+        self,
+        task: Task,
+        status: str,
+        ename: str,
+        evalue: str,
+        engine: Engine | None = None,
+        *,
+        blame: Outcome | None = None,
+    ) -> None:
         """Give a task an outcome that no engine made."""
         task.move(State.ENDED)
         task.engine = None
@@ -320,49 +414,122 @@ class Scheduler:
         done = TaskDone(task.id, task.attempt, status, None, self._now, error=error)
         if engine is not None:
             done.engine = engine.id
-        self._ended.append(Ended(task, done))
+        self._turn.ended.append(Ended(task, done))
+        if task.spec.options is not None:
+            self.graph.remove(task)
+            self.graph.unwant(task)
+        self._remember(task, done, None, blame)
+
+    # ------------------------------------------------------------------------------------------ dependencies
+
+    def _remember(self, task: Task, done: TaskDone, engine: EngineUuid | None, blame: Outcome | None = None) -> None:
+        """Keep how a task ended for those that depend on it, and tell those that wait."""
+        outcome = blame
+        if outcome is None:
+            cause = outcome_in_words(done.status, done.error)
+            path = (task.id,) if done.status != "ok" else ()
+            outcome = Outcome(done.status == "ok", engine, task.is_direct, cause, path, len(path))
+        self.graph.memory.young[task.id] = outcome
+        if task.id in self.graph.dependents:
+            self._turn.news.append((task.id, outcome))
+
+    def _settle(self) -> None:
+        """Tasks have ended: let those that waited for them go on, or end. One after another, however long the chain."""
+        for id, outcome in self._turn.news:  # it grows meanwhile
+            for task, verdict in self.graph.ended(id, outcome):
+                if isinstance(verdict, Impossible):
+                    self._impossible(task, verdict)
+                else:
+                    self._released(task, verdict)
+
+    def _outcomes_found(self, event: OutcomesFound) -> None:
+        self._turn.news += event.outcomes.items()
+
+    def _out_of_time(self, task: Task) -> None:
+        """The dependencies of a task had to be met by now."""
+        options = task.spec.options
+        assert options is not None
+        waits = self.graph.waiting.get(task.id)
+        if waits is not None and waits.task is task:
+            pending = sum(condition.pending for condition in waits.conditions if not condition.met)
+            self._fail(
+                task,
+                "DependencyTimeout",
+                f"task {task.id} waited {options.timeout:g} s for the tasks it depends on: {pending} had not ended",
+            )
+        elif task.state is State.QUEUED and task.needs is not None and task.needs.refused:
+            count = len(task.needs.refused)
+            self._fail(
+                task,
+                "DependencyTimeout",
+                f"task {task.id} found no engine within {options.timeout:g} s: {count} raised UnmetDependency",
+            )
 
     # ------------------------------------------------------------------------------------------ aborting
 
     def _abort_requested(self, event: AbortRequested) -> Iterable[Action]:
-        recalls: dict[EngineId, list[TaskId]] = {}
+        asked: dict[EngineId, list[TaskId]] = {}
         for id in event.tasks:
             task = self.tasks.get(id)
             if task is None:
                 continue  # it has ended
             if task.engine is None:
                 self._end(task, "aborted", "TaskAborted", "aborted before it started")
-            else:
-                task.aborting = True
-                recalls.setdefault(task.engine.id, []).append(id)
-        return [self._recall(self.engines[engine], ids) for engine, ids in recalls.items()]
+                continue
+            task.aborting = True
+            asked.setdefault(task.engine.id, []).append(id)
+            if event.running:
+                self._deadlines.add(self._now + self.settings.cancel_grace, self._kill, task)
+        for number, ids in asked.items():
+            engine = self.engines[number]
+            recall_tasks = recall(engine, ids)
+            yield CancelTasks(number, ids) if event.running else recall_tasks
+
+    def _kill(self, task: Task) -> None:
+        """A cancelled task has had its grace, and gets another: its engine may not even have begun it."""
+        if task.engine is not None:
+            self._turn.kills.append(KillTask(task.engine.id, task.id))
+            self._deadlines.add(self._now + self.settings.cancel_grace, self._kill, task)
 
     def _controller_stopped(self, event: ControllerStopped) -> None:
         for task in list(self.tasks.values()):
             self._end(task, "aborted", "TaskAborted", event.reason)
+        self._turn.news.clear()
         for engine in self.engines.values():
             engine.held.clear()
             engine.backlog.clear()
             engine.recalled.clear()
-            self.index.update(engine)
+            self.pools.changed(engine)
 
     # ------------------------------------------------------------------------------------------ engines come and go
 
     def _joined(self, event: EngineJoined) -> Iterable[Action]:
         engine = self.engines.get(event.engine)
         if engine is not None and engine.uuid != event.uuid:
-            self._remove(event.engine, "another engine took its place", burnt=lambda task: False)
+            self._remove(event.engine, "another engine took its place", running=None)
             engine = None
         if engine is None:
-            engine = Engine(event.engine, event.uuid, event.host, event.pid, event.nanny, self.settings.hwm, self._now)
+            engine = Engine(
+                event.engine,
+                event.uuid,
+                event.host,
+                event.pid,
+                event.nanny,
+                event.resources,
+                TaskQueue(self.pools.shares),
+                self.settings.hwm,
+                self._now,
+            )
             self.engines[event.engine] = engine
+            self._numbers[event.uuid] = event.engine
+            self.pools.joined(engine)
         in_hand: dict[TaskId, int] = {}
         for held in event.held:  # of a task that is being retried there may be an old result, too
             in_hand[held.id] = max(held.attempt, in_hand.get(held.id, 0))
         recalled = []
         for id, attempt in in_hand.items():
             task = self.tasks.get(id)
-            if task is not None and task.state is State.RECOVERING and _may_run_on(task, engine):
+            if task is not None and task.state is State.RECOVERING and self._may_run_on(task, engine):
                 task.move(State.HELD)
                 task.engine, task.attempt = engine, attempt
                 engine.held[id] = task
@@ -381,38 +548,41 @@ class Scheduler:
             yield StopEngine(engine.id)  # it may not have heard
 
     def _left(self, event: EngineLeft) -> None:
-        self._remove(event.engine, "it left", burnt=lambda task: False)
+        self._remove(event.engine, "it left", running=None)
 
     def _lost(self, event: EngineLost) -> None:
         engine = self.engines.get(event.engine)
         first = next(iter(engine.held), None) if engine else None
         running = event.running if event.known else first
-        self._remove(event.engine, event.cause, burnt=lambda task: task.id == running)
+        self._remove(event.engine, event.cause, running, overran=event.overran)
 
-    def _remove(self, id: EngineId, cause: str, burnt: Callable[[Task], bool]) -> None:
-        """Forget an engine; its tasks go to others, except where they went down with it."""
+    def _remove(self, id: EngineId, cause: str, running: TaskId | None, *, overran: bool = False) -> None:
+        """Forget an engine; its tasks go to others, except the one that was running when it went down."""
         engine = self.engines.pop(id, None)
         if engine is None:
             return  # known already
-        self.index.remove(engine)
+        self._numbers.pop(engine.uuid, None)
+        pools = self.pools.removed(engine)
         back = []
         for task in engine.held.values():
             task.engine = None
             if task.aborting:
                 self._end(task, "aborted", "TaskAborted", f"aborted; engine {id} was lost meanwhile: {cause}")
+            elif task.id == running and overran:
+                self._overran(task, engine, cause)
             elif task.is_direct:
-                self._fail(task, "EngineError", _died(engine, cause, task, burnt(task)), engine)
-            elif not burnt(task):
+                self._fail(task, "EngineError", _died(engine, cause, task, task.id == running), engine)
+            elif task.id != running:
                 # It may have run, with its result lost on the way: another attempt, at no cost to its retries.
                 task.attempt += 1
                 back.append(task)
             else:
                 self._burn(task, engine, cause)
-        for task in engine.backlog:
-            if task.state is State.QUEUED:
-                self._fail(task, "EngineError", _died(engine, cause, task, False), engine)
+        for task in list(engine.backlog):
+            self._fail(task, "EngineError", _died(engine, cause, task, False), engine)
         self._requeue(back)
-        self._drop_impossible()
+        for pool in pools:
+            self._look_again(pool)
 
     def _burn(self, task: Task, engine: Engine, cause: str) -> None:
         """An engine died running this task."""
@@ -428,12 +598,37 @@ class Scheduler:
             message += f" It was running on {task.deaths} engines when they died, so it is not tried again."
         self._fail(task, "EngineError", message, engine)
 
-    def _drop_impossible(self) -> None:
-        """End the tasks none of whose targets is left."""
-        for targets in [t for t in self.restricted if not any(target in self.engines for target in t)]:
-            for task in self.restricted.pop(targets):
-                if task.state is State.QUEUED:
-                    self._fail(task, "ImpossibleDependency", _no_targets(targets))
+    def _overran(self, task: Task, engine: Engine, cause: str) -> None:
+        """An engine was killed because this task ran for too long."""
+        attempt = Attempt(task.attempt, engine.id, engine.uuid, engine.host, None, self._now, cause)
+        if task.retries_left > 0 and not task.is_direct:
+            task.retries_left -= 1
+            self._again(task, attempt, first=True)
+            return
+        task.attempts = [*(task.attempts or ()), attempt]
+        self._fail(task, "TaskTimeout", cause, engine)
+
+    def _look_again(self, pool: Pool) -> None:
+        """An engine that a pool counted on is gone: what waits there may wait for others, or have to end."""
+        requirement = pool.requirement
+        if self.pools.pools.get(requirement) is not pool:
+            return
+        if requirement.follows:
+            for task in self.pools.take_out(pool):
+                self._enqueue(task)
+        elif (reason := self._hopeless(requirement)) is not None:
+            for task in self.pools.take_out(pool):
+                self._fail(task, "ImpossibleDependency", reason)
+        elif pool.is_orphan:
+            self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
+
+    def _orphaned(self, pool: Pool) -> None:
+        """For some time there has been no engine with the resources these tasks need, unless one has come."""
+        if self.pools.pools.get(pool.requirement) is not pool or not pool.is_orphan:
+            return
+        reason = f"for {self.settings.engine_grace:g} s there has been no engine {in_words(pool.requirement)}"
+        for task in self.pools.take_out(pool):
+            self._fail(task, "ImpossibleDependency", reason)
 
     def _stopped(self, event: EnginesStopped) -> Iterable[Action]:
         for id in event.engines:
@@ -441,89 +636,43 @@ class Scheduler:
             if engine is None or engine.stopping:
                 continue
             engine.stopping = True
-            self.index.update(engine)
+            self.pools.changed(engine)
             yield StopEngine(id)
 
     # ------------------------------------------------------------------------------------------ time
 
     def _ticked(self, event: Ticked) -> None:
-        if self.recovery_deadline is not None and self._now >= self.recovery_deadline:
-            self.recovery_deadline = None
-            for task in [t for t in self.tasks.values() if t.state is State.RECOVERING]:
-                if task.is_direct and task.spec.engine not in self.engines:
-                    self._fail(
-                        task,
-                        "EngineError",
-                        f"engine {task.spec.engine} did not come back after the controller's restart",
-                    )
-                else:
-                    # It may have been started in the controller's earlier life.
-                    task.attempt += 1
-                    task.move(State.QUEUED)
-                    self._enqueue(task)
-
-    # ------------------------------------------------------------------------------------------ balance
-
-    def _balance(self) -> Iterable[Action]:
-        """While engines are idle and nothing is queued, take unstarted tasks back from those that are behind."""
-        self._look_at = None
-        idle = {engine.id for engine in self.index.idle()}
-        if not idle:
+        for due, subject in self._deadlines.due(self._now):
+            due(subject)
+        if self.recovery_deadline is None or self._now < self.recovery_deadline:
             return
-        if self._now < self._rest_until:
-            self._look_at = self._rest_until
-            return
-        # A look takes a while where engines are many: spend a few percent of the time on it, no more.
-        self._rest_until = self._now + max(0, len(self.engines) - 100) * LOOK_REST
-        behind: list[tuple[float, Engine]] = []
-        for engine in self.engines.values():
-            if len(engine.held) < 2 or engine.recalled:
-                continue
-            due = engine.last_heard + RECALL_AFTER
-            wait = (len(engine.held) - 1) * (engine.mean or 0.0)
-            if self._now >= due:
-                wait = max(wait, RECALL_AFTER, self._now - engine.last_heard)
-            elif self._look_at is None or due < self._look_at:
-                self._look_at = due
-            if wait >= RECALL_AFTER / 2:
-                behind.append((wait, engine))
-        behind.sort(key=lambda pair: pair[0], reverse=True)
-        helpers = len(idle)
-        for _, engine in behind:
-            unstarted = [t.id for t in list(engine.held.values())[1:] if _may_run_on_one_of(t, idle)]
-            if unstarted:
-                yield self._recall(engine, unstarted[len(unstarted) // 2 :])
-                helpers -= 1
-                if not helpers:
-                    return
-
-    def _recall(self, engine: Engine, ids: list[TaskId]) -> RecallTasks:
-        engine.recalled.update(ids)
-        return RecallTasks(engine.id, ids)
+        self.recovery_deadline = None
+        for task in [t for t in self.tasks.values() if t.state is State.RECOVERING]:
+            if task.state is not State.RECOVERING:
+                continue  # it has ended with another
+            if task.is_direct and task.spec.engine not in self.engines:
+                self._fail(
+                    task,
+                    "EngineError",
+                    f"engine {task.spec.engine} did not come back after the controller's restart",
+                )
+            else:
+                # It may have been started in the controller's earlier life.
+                task.attempt += 1
+                self._arrive(task)
 
 
-def _may_run_on(task: Task, engine: Engine) -> bool:
-    options = task.spec.options
-    if task.is_direct:
-        return task.spec.engine == engine.id
-    return options is None or options.targets is None or engine.id in options.targets
-
-
-def _may_run_on_one_of(task: Task, engines: set[EngineId]) -> bool:
-    options = task.spec.options
-    if task.is_direct:
-        return False
-    return options is None or options.targets is None or not engines.isdisjoint(options.targets)
+def outcome_in_words(status: str, error: ErrorInfo | None) -> str:
+    """What became of a task, as the end of a sentence that begins with "which"."""
+    if status == "aborted":
+        return "was aborted"
+    return f"failed: {error.ename}: {error.evalue[:200]}" if error is not None else "succeeded"
 
 
 def _attempt(task: Task, done: TaskDone, engine: Engine | None) -> Attempt:
     cause = "ok" if done.error is None else f"{done.error.ename}: {done.error.evalue}"
     uuid, host = (engine.uuid, engine.host) if engine else ("", "")
     return Attempt(task.attempt, done.engine, uuid, host, done.started, done.completed, cause)  # type: ignore[arg-type]
-
-
-def _no_targets(targets: Targets) -> str:
-    return f"none of the engines this task may run on is there: {', '.join(map(str, targets))}"
 
 
 def _died(engine: Engine, cause: str, task: Task, running: bool) -> str:

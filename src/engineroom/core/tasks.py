@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..ids import ClientId, TaskId
+from ..ids import ClientId, EngineUuid, TaskId
 from ..messages import Attempt, TaskSpec
 
 if TYPE_CHECKING:
@@ -22,18 +22,33 @@ class State(enum.IntEnum):
     HELD = 1  #: given to an engine: running, or waiting there
     RECOVERING = 2  #: known from the store after a restart; an engine may still have it
     ENDED = 3  #: it has its outcome
+    WAITING = 4  #: until the tasks it depends on have ended
 
 
 #: Every legal move, and the events that cause it.
 TRANSITIONS: dict[tuple[State, State], str] = {
+    (State.WAITING, State.QUEUED): "its dependencies are met",
+    (State.WAITING, State.ENDED): "aborted; or its dependencies cannot be met, or were not in time",
     (State.QUEUED, State.HELD): "an engine has room",
-    (State.QUEUED, State.ENDED): "aborted; or its engine or targets are gone",
-    (State.HELD, State.QUEUED): "given back unstarted; retried; or its engine is lost",
-    (State.HELD, State.ENDED): "finished; aborted before it started; or lost with its engine",
+    (State.QUEUED, State.ENDED): "aborted; or no engine that may run it is left",
+    (State.HELD, State.QUEUED): "given back unstarted; retried; refused by the engine; or its engine is lost",
+    (State.HELD, State.ENDED): "finished; aborted; refused by the last engine; or lost with its engine",
     (State.RECOVERING, State.HELD): "its engine came back",
     (State.RECOVERING, State.QUEUED): "nobody came back with it in time",
+    (State.RECOVERING, State.WAITING): "nobody came back with it in time, and it depends on others",
     (State.RECOVERING, State.ENDED): "its result came late; aborted; or its engine did not come back",
 }
+
+
+class Needs(msgspec.Struct, gc=False, eq=False):
+    """What the scheduler has learnt about where a task may run, and by when."""
+
+    #: engines that have said UnmetDependency
+    refused: frozenset[EngineUuid] = frozenset()
+    #: engines on which the tasks it follows ran; None: it follows none
+    followed: frozenset[EngineUuid] | None = None
+    #: when its dependencies must be met
+    deadline: float | None = None
 
 
 class Task(msgspec.Struct, gc=False, eq=False):
@@ -60,6 +75,8 @@ class Task(msgspec.Struct, gc=False, eq=False):
     watchers: set[ClientId] | None = None
     #: an abort was asked for while an engine held it
     aborting: bool = False
+    #: None as long as nothing has been learnt
+    needs: Needs | None = None
 
     @property
     def id(self) -> TaskId:
