@@ -11,7 +11,6 @@ from ..messages import ErrorInfo, TaskDone
 Outcome = TaskDone | Exception
 
 
-
 class Failed:
     """Stands among values for a task that has none. (An exception may itself be a value: a task can return one.)"""
 

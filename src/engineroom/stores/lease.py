@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import uuid
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Lease:
 
     def _now(self) -> datetime:
         now: datetime = self._database.client.admin.command("hello")["localTime"]
-        return now
+        return now.replace(tzinfo=UTC)
 
     def _claim(self) -> dict[str, Any]:
         until = self._now() + timedelta(seconds=self._seconds)
