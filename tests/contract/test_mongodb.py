@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import require_binary
 from support import mongodb
+from support.database import require_binary
 from test_stores import NOW, failed, finished, pending
 
 from engineroom.errors import ConfigError, QueryError, StoreBusy, StoreError

@@ -1,4 +1,4 @@
-"""A MongoDB-protocol server for the tests of the stores."""
+"""Fixtures: a MongoDB-protocol server for the tests of the stores, and a loud line where there is none."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support import mongodb
 
 from engineroom.stores import MongoDB
+
+from . import mongodb
 
 _skipped: list[str] = []
 
