@@ -54,18 +54,17 @@ def group(pairs: Iterable[tuple[Any, Any]], percentiles: Sequence[float], measur
     names: dict[Key, Any] = {}
     counts: dict[Key, int] = {}
     numbers: dict[Key, list[float]] = {}
-    plain: dict[Any, Key] = {}  # keys of strings and None, made once
+    made: dict[type, dict[Any, Key]] = {str: {}, int: {}, type(None): {}}  # keys of the commonest, made once
     for name, value in pairs:
-        if name is None or name.__class__ is str:
-            key = plain.get(name)
-            if key is None:
-                key = plain[name] = key_of(name)
-                names[key], counts[key], numbers[key] = name, 0, []
-        else:
+        known = made.get(name.__class__)
+        key = None if known is None else known.get(name)
+        if key is None:
             key = key_of(name)
             _keep(names, key, name)
             if key not in counts:
                 counts[key], numbers[key] = 0, []
+            if known is not None:
+                known[name] = key
         counts[key] += 1
         if measured and (value.__class__ is float or rank(value) == NUMBER) and math.isfinite(value):
             numbers[key].append(value)

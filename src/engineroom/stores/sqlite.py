@@ -335,6 +335,12 @@ class SQLiteDB:
     ) -> list[dict[str, Any]]:
         path, wanted = parse_path(key), parse_percentiles(percentiles)
         measured = None if values is None else parse_path(values)
+        parsed = parse(query)
+        where = translate(parsed)
+        if where.exact and all(len(p) == 1 and p[0] in _GROUPED_BY_SQL for p in (path, measured or path)):
+            sql = f"SELECT {path[0]}, {measured[0] if measured else 'NULL'} FROM tasks WHERE {where.sql}"
+            rows = self._read(sql, where.parameters, Deadline(self._query_seconds))
+            return group(((name, value) for name, value in rows), wanted, measured is not None)
         records = self._values(query, {path[0], *(measured or ())[:1]})
         pairs = ((value_at(r, path), value_at(r, measured) if measured else None) for r in records)
         return group(pairs, wanted, measured is not None)
