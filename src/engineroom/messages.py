@@ -278,6 +278,32 @@ class CountRecords(Body):
     query: dict[str, Any]
 
 
+class PageRecords(Body):
+    """A part of the records that match, by submission; answers {"records": …, "next": the next page's `after`}."""
+
+    query: dict[str, Any]
+    keys: list[str] | None
+    limit: int
+    #: where the page before ended: (seconds of submission, msg_id)
+    after: tuple[float | None, str] | None = None
+
+
+class DistinctValues(Body):
+    """Each value of a key in the records that match, once."""
+
+    key: str
+    query: dict[str, Any]
+
+
+class GroupRecords(Body):
+    """The records that match, grouped by a key; answers a list of dicts."""
+
+    key: str
+    query: dict[str, Any]
+    values: str | None = None
+    percentiles: list[float] = []
+
+
 class History(Body):
     """All msg_ids by time of submission."""
 
@@ -351,6 +377,9 @@ class Request(Message):
     body: (
         FindRecords
         | CountRecords
+        | PageRecords
+        | DistinctValues
+        | GroupRecords
         | History
         | ResultStatus
         | QueueStatus

@@ -33,6 +33,7 @@ KEYS: dict[str, str] = {
     "started": "when the last attempt began on its engine, or None",
     "completed": "when it ended, or None",
     "received": "when the controller had the result, or None",
+    "duration": "seconds from started to completed, or None",
     "client_uuid": "the submitting client",
     "engine_uuid": "the engine that ran it, or None",
     "engine_id": "that engine's number, or None",
@@ -84,6 +85,8 @@ class Entry(msgspec.Struct, gc=False):
     engine_uuid: EngineUuid | None = None
     #: None: a single attempt, told by `done` itself
     attempts: list[Attempt] | None = None
+    #: where the engine of a single attempt runs; None: unknown
+    host: str | None = None
 
     @property
     def id(self) -> TaskId:
@@ -98,6 +101,11 @@ def state_of(done: TaskDone | None) -> str:
 def instant(seconds: float | None) -> datetime | None:
     """Seconds since the epoch as an aware datetime."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def duration_of(started: float | None, completed: float | None) -> float | None:
+    """Seconds between two times, if both are known."""
+    return None if started is None or completed is None else completed - started
 
 
 def request_header(spec: TaskSpec, client: ClientId) -> dict[str, Any]:
@@ -125,6 +133,11 @@ def result_content(done: TaskDone) -> dict[str, Any]:
     return content
 
 
+def cause_of(done: TaskDone) -> str:
+    """How an attempt ended: "ok", or the error's name and text."""
+    return "ok" if done.error is None else f"{done.error.ename}: {done.error.evalue}"
+
+
 def attempts_of(entry: Entry) -> list[dict[str, Any]]:
     """Every attempt as a dict."""
     done = entry.done
@@ -148,10 +161,10 @@ def attempts_of(entry: Entry) -> list[dict[str, Any]]:
             "number": done.attempt,
             "engine_id": done.engine,
             "engine_uuid": entry.engine_uuid,
-            "host": None,
+            "host": entry.host,
             "started": instant(done.started),
             "ended": instant(done.completed),
-            "cause": "ok" if done.error is None else done.error.ename,
+            "cause": cause_of(done),
         }
     ]
 
@@ -179,6 +192,7 @@ def document(entry: Entry) -> TaskRecord:
         started=instant(done.started) if done else None,
         completed=instant(done.completed) if done else None,
         received=instant(entry.received),
+        duration=duration_of(done.started, done.completed) if done else None,
         client_uuid=entry.client,
         engine_uuid=entry.engine_uuid,
         engine_id=done.engine if done and done.engine >= 0 else None,

@@ -25,11 +25,14 @@ from ..ids import ClientId, EngineId, EngineUuid, TaskId
 from ..messages import (
     Abort,
     CountRecords,
+    DistinctValues,
     ErrorInfo,
     Explain,
     FindRecords,
     Gone,
+    GroupRecords,
     History,
+    PageRecords,
     Purge,
     QueueStatus,
     Reply,
@@ -69,6 +72,11 @@ class Hub:
         self._from_store: dict[type, Callable[[Any], Any]] = {
             FindRecords: self._find_records,
             CountRecords: lambda body: self._store.count(body.query),
+            PageRecords: lambda body: self._store.page(body.query, body.keys, after=body.after, limit=body.limit),
+            DistinctValues: lambda body: self._store.distinct(body.key, body.query),
+            GroupRecords: lambda body: self._store.group_by(
+                body.key, body.query, values=body.values, percentiles=body.percentiles
+            ),
             History: lambda body: self._store.get_history(),
             ResultStatus: self._result_status,
         }
