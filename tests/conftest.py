@@ -97,6 +97,12 @@ def memory_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[er.Clus
     yield from _session_cluster(tmp_path_factory.mktemp("memory"), database="memory")
 
 
+@pytest.fixture(scope="session")
+def unrecorded_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[er.Cluster]:
+    """The same, keeping no records."""
+    yield from _session_cluster(tmp_path_factory.mktemp("unrecorded"), database="none")
+
+
 def _client(cluster: er.Cluster) -> Iterator[er.Client]:
     with cluster.connect_client_sync() as rc:
         rc.wait_for_engines(2, timeout=30)

@@ -15,7 +15,7 @@ import engineroom.testing
 VALUES = {"ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION", "__version__", "version_info"}
 
 #: Nobody who talks to a cluster needs these at once.
-HEAVY = ("IPython", "numpy", "pandas", "traitlets", "tqdm", "sqlite3")
+HEAVY = ("IPython", "numpy", "pandas", "traitlets", "tqdm", "sqlite3", "networkx", "matplotlib")
 
 
 @pytest.mark.parametrize("package", [engineroom, engineroom.testing], ids=["engineroom", "testing"])

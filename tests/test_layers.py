@@ -11,21 +11,22 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "engineroom"
 
-VOCABULARY = {"_version", "errors", "ids", "messages", "records", "config"}
-CLUSTER = VOCABULARY | {"cluster", "client", "launchers", "wire", "util"}
+VOCABULARY = {"_version", "errors", "ids", "messages", "records", "config", "resources", "task_context"}
+CLUSTER = VOCABULARY | {"cluster", "client", "launchers", "wire", "util", "dependency"}
 
 #: part → the parts it may import besides itself
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(VOCABULARY, VOCABULARY),
     "util": set(),
     "datapub": set(),
+    "dependency": VOCABULARY | {"wire"},
     "core": VOCABULARY,
     "wire": VOCABULARY,
     "transport": VOCABULARY,
     "stores": VOCABULARY,
     "launchers": VOCABULARY,
     "controller": VOCABULARY | {"core", "wire", "transport", "stores"},
-    "engine": VOCABULARY | {"wire", "transport", "datapub"},
+    "engine": VOCABULARY | {"wire", "transport", "datapub", "dependency"},
     "client": VOCABULARY | {"wire", "transport", "util"},
     "cluster": VOCABULARY | {"launchers", "client"},
     "testing": VOCABULARY | {"core", "wire", "transport", "stores", "client"},

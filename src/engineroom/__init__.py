@@ -10,12 +10,16 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 
 from ._version import __version__, version_info
 from .client import Client
+from .client.dependency import Dependency
+from .client.explanation import Explanation
+from .client.graph import GraphResult
 from .client.mapping import AsyncMapResult
 from .client.metadata import ExecuteReply, Metadata
 from .client.remote import ParallelFunction, RemoteFunction, parallel, remote
 from .client.result import AsyncHubResult, AsyncResult
 from .client.views import DirectView, LoadBalancedView, ViewExecutor
 from .cluster import Cluster
+from .dependency import depend, dependent, require
 from .errors import (
     AlreadyDisplayedError,
     AuthenticationError,
@@ -45,6 +49,7 @@ from .errors import (
     UnknownTask,
     UnmetDependency,
 )
+from .task_context import current_task
 from .util import interactive
 from .wire.on_engine import Reference
 
@@ -63,11 +68,14 @@ __all__ = [
     "ConfigError",
     "ConnectionFileError",
     "ControllerLost",
+    "Dependency",
     "DependencyTimeout",
     "DirectView",
     "EngineError",
     "EngineroomError",
     "ExecuteReply",
+    "Explanation",
+    "GraphResult",
     "IPythonError",
     "ImpossibleDependency",
     "InvalidDependency",
@@ -93,8 +101,12 @@ __all__ = [
     "UnmetDependency",
     "ViewExecutor",
     "__version__",
+    "current_task",
+    "depend",
+    "dependent",
     "interactive",
     "parallel",
     "remote",
+    "require",
     "version_info",
 ]

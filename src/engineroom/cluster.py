@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from . import resources as named_resources
 from ._version import __version__
 from .client import Client
 from .config import (
@@ -56,6 +57,9 @@ class Cluster:
         Address to listen on for other hosts ("*": all), encrypted; default: this host only.
     controller_args, engine_args : list of str
         More arguments for `ipcontroller` and `ipengine`.
+    resources : dict, optional
+        What this host has for tasks to ask for: `{"gpu": 4, "license": 1}`. The first set of engines shares it; for
+        others say so in `start_engines_sync`.
     engine_timeout : float
         Seconds to wait for the engines.
     shutdown_atexit : bool
@@ -81,6 +85,7 @@ class Cluster:
         controller_location: str = "",
         controller_args: Sequence[str] = (),
         engine_args: Sequence[str] = (),
+        resources: Mapping[str, int] | None = None,
         engines: str = "local",
         controller: str = "local",
         engine_timeout: float = 60.0,
@@ -101,6 +106,7 @@ class Cluster:
         self.database = database
         self.controller_ip, self.controller_location = controller_ip, controller_location
         self.controller_args, self.engine_args = list(controller_args), list(engine_args)
+        self.resources = named_resources.check(resources or {})
         self.engine_timeout = engine_timeout
         self.shutdown_atexit = shutdown_atexit
         self.load_profile = load_profile
@@ -109,6 +115,7 @@ class Cluster:
         #: engine_set_id → launcher of its nanny
         self.engines: dict[str, Launcher] = {}
         self._sizes: dict[str, int] = {}
+        self._shares: dict[str, dict[str, int]] = {}  # what of the host's resources each set has
         self._client: Client | None = None
         self._stopping = False
         self._born = 0.0  # when the controller was started
@@ -145,13 +152,29 @@ class Cluster:
         self._wait_for_connection_file()
         self.write_cluster_file()
 
-    def start_engines_sync(self, n: int | None = None, engine_set_id: str | None = None) -> str:
-        """Start a set of `n` engines (default: `self.n`, else one per core); returns the set's id."""
+    def start_engines_sync(
+        self, n: int | None = None, engine_set_id: str | None = None, resources: Mapping[str, int] | None = None
+    ) -> str:
+        """Start a set of engines; returns the set's id.
+
+        Parameters
+        ----------
+        n : int, optional
+            How many; default: `self.n`, else one per core.
+        engine_set_id : str, optional
+            What to call the set.
+        resources : dict, optional
+            What they share: `{"gpu": 2}`. Default: `self.resources` for the first set, nothing for others.
+        """
         count = self._wanted() if n is None else n
         set_id = engine_set_id or f"{int(time.time())}-{new_uuid()[:4]}"
         if set_id in self.engines:
             raise KeyError(f"there is an engine set {set_id!r} already")
+        if resources is None:
+            resources = {} if any(self._shares.values()) else self.resources
+        shares = named_resources.check(resources)
         self._stopping = False
+        self._shares[set_id] = shares
         self._launch_engines(set_id, count)
         if self.controller is not None and self._connection_file().exists():
             self.write_cluster_file()
@@ -167,6 +190,8 @@ class Cluster:
             f"--profile-dir={self.profile_dir}",
             *self.engine_args,
         ]
+        if self._shares.get(set_id):
+            args.append(f"--resources={named_resources.spell(self._shares[set_id])}")
         launcher = LocalProcess(args, self._log_file(f"ipengine-{set_id}"), environment=_import_path())
         born = time.monotonic()
         launcher.on_stop(lambda code: self._engines_ended(set_id, launcher, code, born))
@@ -317,14 +342,15 @@ class Cluster:
             if set_id not in self.engines:
                 raise KeyError(f"there is no engine set {set_id!r}; there are {', '.join(self.engines) or 'none'}")
             del self._sizes[set_id]
+            self._shares.pop(set_id, None)
             self.engines.pop(set_id).stop()  # forgotten first: it is not to be started again
 
     def restart_engines_sync(self, engine_set_id: str | None = None) -> None:
         """Stop sets of engines (default: all) and start as many anew."""
         for set_id in [engine_set_id] if engine_set_id is not None else list(self.engines):
-            size = self._sizes.get(set_id, self._wanted())
+            size, shares = self._sizes.get(set_id, self._wanted()), self._shares.get(set_id, {})
             self.stop_engines_sync(set_id)
-            self.start_engines_sync(size, set_id)
+            self.start_engines_sync(size, set_id, shares)
 
     def signal_engines_sync(self, signum: int, engine_set_id: str | None = None) -> None:
         """Send a signal to the engines (not their nannies); of one set, or all."""
@@ -341,9 +367,11 @@ class Cluster:
         """See `start_controller_sync`."""
         await _in_thread(self.start_controller_sync)
 
-    async def start_engines(self, n: int | None = None, engine_set_id: str | None = None) -> str:
+    async def start_engines(
+        self, n: int | None = None, engine_set_id: str | None = None, resources: Mapping[str, int] | None = None
+    ) -> str:
         """See `start_engines_sync`."""
-        return await _in_thread(self.start_engines_sync, n, engine_set_id)
+        return await _in_thread(self.start_engines_sync, n, engine_set_id, resources)
 
     async def start_and_connect(self, n: int | None = None) -> Client:
         """See `start_and_connect_sync`."""
@@ -393,7 +421,11 @@ class Cluster:
             "cluster": {"cluster_id": self.cluster_id, "profile_dir": str(self.profile_dir), "version": __version__},
             "controller": dict(self.controller.to_dict()) if self.controller is not None else None,
             "engines": {
-                set_id: {**launcher.to_dict(), "n": self._sizes.get(set_id, 0)}
+                set_id: {
+                    **launcher.to_dict(),
+                    "n": self._sizes.get(set_id, 0),
+                    "resources": self._shares.get(set_id, {}),
+                }
                 for set_id, launcher in self.engines.items()
             },
         }
@@ -413,6 +445,7 @@ class Cluster:
             for set_id, found in data["engines"].items():
                 cluster.engines[set_id] = FoundProcess(found["pid"], "engineroom.engine", Path(found["log_file"]))
                 cluster._sizes[set_id] = found["n"]
+                cluster._shares[set_id] = found.get("resources", {})
         except (KeyError, TypeError) as error:
             raise ConfigError(f"not a description of a cluster: {error!r}") from None
         cluster.n = sum(cluster._sizes.values())
@@ -462,6 +495,7 @@ class Cluster:
         new = [set_id for set_id, nanny in found.engines.items() if set_id not in self.engines and nanny.running]
         for set_id in new:
             self.engines[set_id], self._sizes[set_id] = found.engines[set_id], found._sizes[set_id]
+            self._shares[set_id] = found._shares[set_id]
         return new
 
     def remove_cluster_file(self) -> None:

@@ -93,6 +93,8 @@ class ErrorInfo(Part):
     engine_id: int | None = None
     engine_uuid: str | None = None
     method: str = "apply"
+    #: it was stopped from outside (cancelled, or out of time), whatever its code raised
+    stopped: bool = False
 
 
 class TaskDone(Part):

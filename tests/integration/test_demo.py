@@ -73,6 +73,13 @@ def test_parameter_sweep(run_example):
     assert "r=4.10: ValueError: r must be in (0, 4]" in said
 
 
+@pytest.mark.slow
+def test_dag(run_example):
+    said = run_example("dag.py", "tomllib")
+    assert "tomllib" in said
+    assert "14 tasks; 17 edges, and nothing began before what it comes after had ended" in said
+
+
 def test_every_example_has_a_test():
     text = Path(__file__).read_text(encoding="utf-8")
     examples = {path.name for path in EXAMPLES.glob("*.py")} - {"show.py"}

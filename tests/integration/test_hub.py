@@ -57,7 +57,7 @@ def test_result_status(any_rc):
 
 
 def test_queue_status(any_rc, tmp_path):
-    running = any_rc[:].apply_async(time.sleep, 0.4)
+    running = any_rc[:].apply_async(time.sleep, 2.0)
     queued = any_rc[0].apply_async(abs, -1)
     status = any_rc.queue_status()
     assert status[0]["queue"] == 2

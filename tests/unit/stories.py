@@ -50,6 +50,8 @@ def in_short(action: actions.Action) -> Iterable[tuple[Any, ...]]:
             yield ("find", *ids)
         case actions.ReleaseValues(ids):
             yield ("release", *ids)
+        case actions.KeepValues(ended):
+            yield ("keep", *(one.done.id for one in ended))
         case actions.RecordTasks() | actions.RecordAttempts():
             pass
 

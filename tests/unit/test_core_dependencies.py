@@ -63,7 +63,7 @@ def test_a_task_waits_until_all_it_depends_on_have_ended():
         submitted("c", after=on("a", "b")),
         finished(0, "b"),
         finished(0, "a"),
-    ) == [("send", 0, "a", "b"), ("end", "b", "ok"), ("end", "a", "ok"), ("send", 0, "c")]
+    ) == [("send", 0, "a", "b"), ("end", "b", "ok"), ("send", 0, "c"), ("end", "a", "ok")]
 
 
 def test_any_of_several_is_enough_if_any_is_asked_for():
@@ -73,7 +73,7 @@ def test_any_of_several_is_enough_if_any_is_asked_for():
         submitted("a", "b"),
         submitted("c", after=on("a", "b", all=False)),
         finished(0, "b"),
-    ) == [("send", 0, "a", "b"), ("end", "b", "ok"), ("send", 0, "c")]
+    ) == [("send", 0, "a", "b"), ("send", 0, "c"), ("end", "b", "ok")]
 
 
 def test_what_has_ended_before_is_remembered():
@@ -211,7 +211,7 @@ def test_after_a_restart_dependents_take_up_their_waiting():
     assert run(core, (5.0, Ticked())) == [("find", "old")]
     assert run(core, OutcomesFound({"old": OK})) == []
     assert core.tasks["c"].state is State.WAITING
-    assert run(core, finished(0, "a")) == [("end", "a", "ok"), ("send", 0, "b#2")]
+    assert run(core, finished(0, "a")) == [("send", 0, "b#2"), ("end", "a", "ok")]
     assert core.tasks["c"].state is State.QUEUED
 
 
@@ -237,7 +237,7 @@ def test_all_that_it_follows_must_have_run_on_one_engine():
 def test_it_may_follow_any_of_them():
     core = scheduler()
     run(core, joined(0), joined(1), submitted("a", "b"), submitted("c", follow=on("a", "b", all=False)))
-    assert run(core, finished(1, "b")) == [("end", "b", "ok"), ("send", 1, "c")]
+    assert run(core, finished(1, "b")) == [("send", 1, "c"), ("end", "b", "ok")]
 
 
 def test_when_the_engine_it_follows_is_lost_it_is_impossible_even_if_another_takes_the_number():
@@ -339,7 +339,7 @@ def test_a_result_taken_as_an_argument_is_wanted_until_its_taker_has_ended():
     core = scheduler()
     assert run(core, joined(0), submitted("a"), submitted("b", inputs=("a",))) == [("send", 0, "a")]
     assert core.graph.wanted == {"a": 1}
-    assert run(core, finished(0, "a")) == [("end", "a", "ok"), ("send", 0, "b")]
+    assert run(core, finished(0, "a")) == [("keep", "a"), ("send", 0, "b"), ("end", "a", "ok")]
     assert run(core, finished(0, "b")) == [("end", "b", "ok"), ("release", "a")]
 
 

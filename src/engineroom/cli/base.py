@@ -257,6 +257,7 @@ _METAVARS = {
     "keys": "A,B",
     "sort": "KEY",
     "engines": "LAUNCHER",
+    "resources": "NAME=N,…",
 }
 
 

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from .base import EngineroomApp, run
+from .explain import Explain
 from .tasks import Show, Tasks
 from .top import Top
 
@@ -22,11 +23,13 @@ class Engineroom(EngineroomApp):
     subcommands: Any = {
         "tasks": (Tasks, "a table of tasks, by query, state or label; also when no cluster is running"),
         "show": (Show, "everything about one task"),
+        "explain": (Explain, "why a task is not running, or what has become of it"),
         "top": (Top, "what the engines are doing, live"),
     }
     examples = """
 engineroom tasks --state=failed
 engineroom show 3f9ab2-17
+engineroom explain 3f9ab2-17
 engineroom top
 """
 

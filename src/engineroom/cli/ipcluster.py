@@ -19,11 +19,12 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, ClassVar
 
-from traitlets import Bool, Enum, Float, Integer, Unicode
+from traitlets import Bool, Dict, Enum, Float, Integer, Unicode, Union
 from traitlets import List as ListTrait
 from traitlets.config import Configurable
 
 from .. import cluster as clusters
+from .. import resources as named_resources
 from ..client import Client
 from ..config import ConnectionInfo, connection_file, ipython_dir, read_connection_file, socket_dir
 from ..errors import ConfigError, ConnectionFileError, EngineroomError
@@ -56,6 +57,11 @@ class Cluster(Configurable):
     )
     controller_args = ListTrait(Unicode(), help="More arguments for ipcontroller.").tag(config=True)
     engine_args = ListTrait(Unicode(), help="More arguments for ipengine.").tag(config=True)
+    resources = Union(
+        [Unicode(), Dict()],
+        default_value="",
+        help="What this host has for tasks to ask for, dealt out to the engines: gpu=4,license=1.",
+    ).tag(config=True)
     engine_timeout = Float(60.0, help="Seconds to wait for the engines.").tag(config=True)
 
 
@@ -248,6 +254,7 @@ ipcluster start                           # one engine per core; Ctrl-C stops
 ipcluster start -n 4 --daemonize          # in the background; `ipcluster stop` stops
 ipcluster start -n 4 --profile=night      # with its own settings, connection file and task database
 ipcluster start -n 0 --ip='*'             # no engines here; other hosts may connect, encrypted
+ipcluster start -n 2 --resources gpu=4    # tasks can ask for gpus; each engine has two
 ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
 """
     classes: Any = [Cluster]
@@ -257,6 +264,7 @@ ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
         "ip": "Cluster.controller_ip",
         "location": "Cluster.controller_location",
         "timeout": "Cluster.engine_timeout",
+        "resources": "Cluster.resources",
         **_WHICH,
     }
     flags: Any = {
@@ -308,6 +316,7 @@ class Supervisor:
             controller_location=settings.controller_location,
             controller_args=[*debug, *settings.controller_args, *app.passed_on],
             engine_args=[*debug, *settings.engine_args],
+            resources=named_resources.read(settings.resources),
             engines=settings.engines,
             engine_timeout=settings.engine_timeout,
             shutdown_atexit=not app.daemonize,
@@ -673,15 +682,18 @@ class IPClusterEngines(ClusterApp):
     examples = """
 ipcluster engines -n 2
 ipcluster engines -n 8 --profile=night
+ipcluster engines -n 2 --resources license=2
 """
     aliases: Any = {
         "n": "IPClusterEngines.n",
         "engines": "IPClusterEngines.engines",
         "timeout": "IPClusterEngines.engine_timeout",
+        "resources": "IPClusterEngines.resources",
         **_WHICH,
     }
 
     n = Integer(1, help="How many more engines.").tag(config=True)
+    resources = Unicode("", help="What they share for tasks to ask for: gpu=2,license=1.").tag(config=True)
     engines = Unicode("local", help="What starts the engines; there is: local.").tag(config=True)
     engine_timeout = Float(60.0, help="Seconds to wait for the engines.").tag(config=True)
 
@@ -692,11 +704,12 @@ ipcluster engines -n 8 --profile=night
         cluster = known.open()
         if cluster is None or not known.running:
             raise ConfigError(f"{known} is not running; start it with `ipcluster start -n {self.n}{_options(known)}`")
+        shared = named_resources.read(self.resources)
         if self.engines.lower() != "local":
             raise ConfigError(f"--engines={self.engines}: the launchers there are: local")
         with cluster.connect_client_sync() as client:
             before = set(client.ids)
-            set_id = cluster.start_engines_sync(self.n)
+            set_id = cluster.start_engines_sync(self.n, resources=shared)
             try:
                 client.wait_for_engines(len(before) + self.n, timeout=self.engine_timeout)
             except BaseException:

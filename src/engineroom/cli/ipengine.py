@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from traitlets import Bool, Float, Integer, Unicode
+from traitlets import Bool, Dict, Float, Integer, Unicode, Union
 
+from .. import resources as named_resources
 from ..config import EngineSettings, connection_file, read_connection_file
 from ..errors import ConfigError, ConnectionFileError
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
@@ -26,6 +27,7 @@ class IPEngine(EngineroomApp):
 ipengine                              # one engine for the controller of the default profile
 ipengine -n 8 --file=ipcontroller-engine.json    # eight, for a controller elsewhere
 ipengine -n 4 --no-restart            # an engine that dies is not replaced
+ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has two
 """
     config_names: ClassVar[tuple[str, ...]] = ("ipengine_config",)
     aliases: Any = {
@@ -33,6 +35,7 @@ ipengine -n 4 --no-restart            # an engine that dies is not replaced
         "n": "IPEngine.n",
         "file": "IPEngine.url_file",
         "timeout": "IPEngine.timeout",
+        "resources": "IPEngine.resources",
     }
     flags: Any = {
         **BASE_FLAGS,
@@ -50,10 +53,22 @@ ipengine -n 4 --no-restart            # an engine that dies is not replaced
     ).tag(config=True)
     output_limit = Integer(1 << 20, help="Characters of stdout and of stderr kept per task.").tag(config=True)
 
+    resources = Union(
+        [Unicode(), Dict()],
+        default_value="",
+        help="What this host has for tasks to ask for, dealt out to its engines: gpu=4,license=1.",
+    ).tag(config=True)
+    cancel_grace = Float(
+        2.0, help="Seconds a task past its run_timeout has to heed its interruption; then its engine is killed."
+    ).tag(config=True)
+
     def start(self) -> None:
         log_to_stderr(self.log_level)
         if self.n < 1:
             raise ConfigError(f"-n is a number of engines, 1 or more; got {self.n}")
+        if not self.cancel_grace >= 0:
+            raise ConfigError(f"IPEngine.cancel_grace is a number of seconds, 0 or more; got {self.cancel_grace}")
+        shared = named_resources.read(self.resources)
         # Imported while the controller starts.
         from ..engine.nanny import Nanny
 
@@ -71,6 +86,8 @@ ipengine -n 4 --no-restart            # an engine that dies is not replaced
             connect_timeout=self.timeout,
             output_limit=self.output_limit,
             unstored_limit=self.unstored_limit,
+            cancel_grace=self.cancel_grace,
+            resources=shared,
         )
         Nanny(read_connection_file(path), self.n, settings).run()
 

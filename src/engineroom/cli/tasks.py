@@ -31,6 +31,11 @@ from .text import (
 STATES = ("pending", "completed", "failed", "aborted")
 STYLES = {"pending": "yellow", "completed": "green", "failed": "red", "aborted": "dim"}
 
+#: Options that `show` tells.
+_WISHES = (
+    "retries", "targets", "after", "follow", "timeout", "inputs", "priority", "resources", "run_timeout", "scheme",
+)  # fmt: skip
+
 #: What the table without --keys is made from.
 _TABLE_KEYS = (
     "msg_id", "state", "label", "content", "function", "engine_id", "submitted", "started", "completed",
@@ -269,12 +274,22 @@ def _facts(record: TaskRecord, records: Records) -> Iterator[tuple[str, str]]:
     if record["received"] is not None and completed is not None:
         yield "received", f"{exact(record['received'])}  {duration(_seconds(completed, record['received']))} later"
     header = record["header"] or {}
-    for option in ("retries", "targets", "after", "follow", "timeout"):
+    for option in _WISHES:
         if header.get(option):
-            yield option, one_line(header[option])
+            yield option, one_line(_wish(header[option]))
     if record["metadata"]:
         yield "metadata", one_line(json.dumps(record["metadata"], default=jsonable, ensure_ascii=False))
     yield "resubmitted", f"as {record['resubmitted']}" if record["resubmitted"] else ""
+
+
+def _wish(value: Any) -> Any:
+    """An option in words: of a dependency (tasks, all, success, failure) its tasks, and what is unusual about it."""
+    if not isinstance(value, list) or not value or not isinstance(value[0], list):
+        return ", ".join(map(str, value)) if isinstance(value, list) else value
+    tasks, together, success, failure = value
+    words = "" if together else "any of "
+    ends = "" if success and not failure else " (however they end)" if success else " (if they fail)"
+    return f"{words}{', '.join(tasks)}{ends}"
 
 
 def _attempts(attempts: list[dict[str, Any]]) -> list[str]:

@@ -104,6 +104,9 @@ class Waiter(Protocol):
     def _heard(self, id: TaskId, news: Output | Started | Published, frames: Sequence[Any]) -> None:
         """Something of a running task."""
 
+    def _no_more(self) -> None:
+        """Its tasks are to be aborted: submit no others."""
+
 
 class Channel:
     """A session with a controller."""
@@ -115,6 +118,10 @@ class Channel:
         #: how many more engines are on their way
         self.starting = 0
         self.incarnation = ""
+        #: who chooses engines, unless a task says otherwise
+        self.scheme = ""
+        #: whether results are recorded, and can be had again
+        self.keeps = True
         #: why this channel is of no use any more; None: it is
         self.failure: EngineroomError | None = None
         self.changed = threading.Condition()  # notified when `engines` or `failure` change
@@ -445,6 +452,7 @@ class Channel:
         if message.incarnation != self.incarnation:
             self._known = set()
         self.incarnation = message.incarnation
+        self.scheme, self.keeps = message.scheme, message.keeps
         self._on_engines(Engines(message.engines, message.starting), ())
         self._welcome.set()
         if self._noticed:

@@ -6,48 +6,23 @@ import operator
 import os
 import signal as signals
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_futures
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import MAX_TASK_BYTES, ConnectionInfo, connection_file, profile_dir, read_connection_file
-from ..errors import (
-    ConnectionFileError,
-    EngineError,
-    EngineroomError,
-    MessageTooLarge,
-    PendingTask,
-    QueryError,
-    TimeoutError,
-)
+from ..config import MAX_TASK_BYTES, ConnectionInfo
+from ..errors import ConnectionFileError, EngineError, EngineroomError, MessageTooLarge, TimeoutError
 from ..ids import EngineId, TaskId
-from ..messages import (
-    Abort,
-    CountRecords,
-    FindRecords,
-    History,
-    Purge,
-    QueueStatus,
-    Resubmit,
-    ResultStatus,
-    SignalEngines,
-    StopController,
-    StopEngines,
-    TaskOptions,
-)
-from ..records import TaskRecord
+from ..messages import Abort, SignalEngines, StopController, StopEngines
 from ..wire import frames as wire
 from .channel import Channel
-from .plain import plain_metadata, plain_query
-from .result import AsyncHubResult, AsyncResult
+from .connecting import find_connection
+from .hub import HubClient, Jobs, TaskResults
 from .views import DirectView, LoadBalancedView, ViewExecutor
 
 if TYPE_CHECKING:
     from ..cluster import Cluster
-
-Jobs = Any  # msg_id, index into the history, AsyncResult, Future, or a collection of those
 
 
 class Session:
@@ -57,7 +32,7 @@ class Session:
         self.session = uuid
 
 
-class Client:
+class Client(HubClient):
     """A connection to a cluster.
 
     Parameters
@@ -99,7 +74,7 @@ class Client:
         cluster: Cluster | None = None,
         debug: bool = False,
     ) -> None:
-        self.connection = _connection(connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout)
+        self.connection = find_connection(connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout)
         self.cluster = cluster
         self.profile = profile
         self.debug = debug
@@ -112,7 +87,8 @@ class Client:
             raise ConnectionFileError(f"cannot connect to {self.connection.url!r}: {error}") from error
         self.session = Session(self._channel.session)
         self._views: list[DirectView | LoadBalancedView] = []
-        self._foreign: list[TaskId] = []  # resubmitted or fetched tasks of this client
+        self._foreign: list[TaskId] = []
+        self._direct: set[TaskId] = set()
         self._uuids: dict[int, str] = {}
 
     # ------------------------------------------------------------------------------------------ engines and views
@@ -243,44 +219,14 @@ class Client:
     # ------------------------------------------------------------------------------------------ this client's tasks
 
     @property
-    def history(self) -> list[TaskId]:
-        """msg_ids of this client's tasks, by submission."""
-        ids = [id for view in self._views for id in view.history]
-        return sorted(
-            {*ids, *self._foreign},
-            key=lambda id: int(id.rpartition("-")[2]) if id.startswith(self._channel.session) else -1,
-        )
-
-    @property
-    def outstanding(self) -> set[TaskId]:
-        """msg_ids without an outcome."""
-        return self._channel.outstanding()
-
-    @property
     def results(self) -> Mapping[TaskId, Any]:
         """Values of finished tasks, by msg_id: fetched from the controller when asked for."""
-        return _Results(self)
+        return TaskResults(self)
 
     @property
     def metadata(self) -> Mapping[TaskId, Any]:
         """Metadata of tasks, by msg_id: fetched from the controller when asked for."""
-        return _Results(self, metadata=True)
-
-    def _ids_of(self, jobs: Jobs) -> list[TaskId]:
-        """msg_ids of whatever names tasks."""
-        if isinstance(jobs, AsyncResult):
-            return list(jobs.msg_ids)
-        if isinstance(jobs, str):
-            return [TaskId(jobs)]
-        if isinstance(jobs, int) and not isinstance(jobs, bool):
-            history = self.history
-            try:
-                return [history[jobs]]
-            except IndexError:
-                raise IndexError(f"this client has submitted {len(history)} tasks; there is no number {jobs}") from None
-        if isinstance(jobs, Iterable) and not isinstance(jobs, Mapping):
-            return [id for job in jobs for id in self._ids_of(job)]
-        raise TypeError(f"tasks are named by msg_id, index, AsyncResult, or a list of those; got {jobs!r}")
+        return TaskResults(self, metadata=True)
 
     def wait(self, jobs: Jobs = None, timeout: float | None = -1) -> bool:
         """Wait for tasks (default: all of this client's that are outstanding). Returns whether all are done."""
@@ -312,242 +258,36 @@ class Client:
     def abort(self, jobs: Jobs = None, targets: Any = None, block: bool | None = None) -> None:
         """End tasks that have not started: `jobs`, or those at engines `targets`, or all of this client's.
 
-        Their results raise TaskAborted. What is running goes on.
+        Their results raise TaskAborted. What is running goes on: `cancel` ends that too.
         """
+        self._end(jobs, targets, block, running=False)
+
+    def cancel(self, jobs: Jobs = None, targets: Any = None, block: bool | None = None) -> None:
+        """End tasks, also those that are running: `jobs`, or those at engines `targets`, or all of this client's.
+
+        A running task is interrupted (KeyboardInterrupt), and its engine is killed and replaced if that does not stop
+        it. Each task has one outcome: its own if it ended first, else its result raises TaskAborted.
+
+        Parameters
+        ----------
+        block : bool, optional
+            Wait until the controller has begun to end them. (`wait(jobs)` waits until they have ended.)
+        """
+        self._end(jobs, targets, block, running=True)
+
+    def _end(self, jobs: Jobs, targets: Any, block: bool | None, *, running: bool) -> None:
         engines = None if targets is None else self._resolve(targets)
+        waiting = self._channel._waiting.copy()
         tasks = None if jobs is None else self._ids_of(jobs)
         if tasks is None and engines is None:  # by name: what is submitted after this call is not meant
-            tasks = [id for id in self.outstanding if id.startswith(self._channel.session)]
-        future = self._channel.request(Abort(tasks, engines))
+            tasks = [id for id in waiting if id.startswith(self._channel.session)]
+        for waiter in {waiting[id] for id in tasks or () if id in waiting}:
+            waiter._no_more()
+        if tasks is not None:  # a map may have submitted some meanwhile
+            tasks = list(dict.fromkeys([*tasks, *(self._ids_of(jobs) if jobs is not None else ())]))
+        future = self._channel.request(Abort(tasks, engines, running))
         if block or (block is None and self.block):
             future.result()
-
-    # ------------------------------------------------------------------------------------------ the hub: results
-
-    def get_result(self, indices_or_msg_ids: Jobs = None, block: bool | None = None, owner: bool = True) -> AsyncResult:
-        """The result of any task: of this client, of another, or of an earlier session.
-
-        Parameters
-        ----------
-        indices_or_msg_ids : msg_id, int, AsyncResult, or a list of those
-            An int is an index into this client's history; default: the last.
-        block : bool, optional
-            Wait for it.
-
-        Returns
-        -------
-        AsyncResult
-            AsyncHubResult for tasks that are not this client's. For an unknown msg_id, `get` raises UnknownTask.
-        """
-        wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
-        single = not isinstance(wanted, list | tuple | set | AsyncResult) or (
-            isinstance(wanted, AsyncResult) and wanted._single
-        )
-        ids = self._ids_of(wanted)
-        mine = owner and all(id.startswith(self._channel.session) for id in ids)
-        kind = AsyncResult if mine else AsyncHubResult
-        result = kind(self, ids, single=single, name="get_result", owner=mine)
-        waiting = self._channel._waiting.copy()
-        watched = []
-        for id in dict.fromkeys(ids):
-            waiter = waiting.get(id)
-            if isinstance(waiter, AsyncResult):
-                waiter._follow(id, result)
-            else:
-                watched.append(id)
-        if watched:
-            self._channel.expect(watched, result)
-        if block or (block is None and self.block):
-            result.wait()
-        return result
-
-    def result_status(self, msg_ids: Jobs, status_only: bool = True) -> dict[str, Any]:
-        """Which tasks are pending and which completed; with `status_only=False` results by msg_id as well.
-
-        Raises
-        ------
-        UnknownTask
-            One of them is not known.
-        """
-        ids = self._ids_of(msg_ids)
-        status: dict[str, Any] = self._channel.ask(ResultStatus(ids))
-        if not status_only and status["completed"]:
-            values = self.get_result(status["completed"]).get(return_exceptions=True)
-            status |= dict(zip(status["completed"], values, strict=True))
-        return status
-
-    def resubmit(
-        self,
-        indices_or_msg_ids: Jobs = None,
-        metadata: Mapping[str, Any] | None = None,
-        block: bool | None = None,
-        *,
-        query: Mapping[str, Any] | None = None,
-        retries: int | None = None,
-        label: str | None = None,
-    ) -> AsyncResult:
-        """Run finished tasks again, as new tasks with new msg_ids; the old records name them in `resubmitted`.
-
-        Parameters
-        ----------
-        indices_or_msg_ids : msg_id, int, AsyncResult, or a list of those
-        query : dict, optional
-            Instead: all tasks whose records match.
-        metadata, retries, label
-            Options of the new tasks; default: those of the old.
-
-        Raises
-        ------
-        UnknownTask, PendingTask
-            Nothing is resubmitted then.
-        """
-        if query is not None:
-            if indices_or_msg_ids is not None:
-                raise ValueError("give tasks or a query, not both")
-            ids = [
-                TaskId(record["msg_id"])
-                for record in self.db_query({"$and": [query, {"completed": {"$ne": None}}]}, "msg_id")
-            ]
-            single = False
-        else:
-            wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
-            ids = self._ids_of(wanted)
-            single = isinstance(wanted, str | int)
-        options = None
-        if metadata is not None:
-            metadata = plain_metadata(metadata)
-        if metadata is not None or retries is not None or label is not None:
-            options = TaskOptions(retries or 0, None, label, dict(metadata) if metadata else None)
-        channel = self._channel
-        new = [channel.new_id() for _ in ids]
-        result = AsyncHubResult(self, new, single=single, name="resubmit", submitted=time.time(), owner=False)
-        channel.expect(new, result, watch=False)
-        try:
-            channel.ask(Resubmit(ids, new, options))
-        except BaseException:
-            for id in new:
-                channel._waiting.pop(id, None)
-            raise
-        self._foreign += new
-        if block or (block is None and self.block):
-            result.wait()
-        return result
-
-    # ------------------------------------------------------------------------------------------ the hub: records
-
-    def db_query(
-        self,
-        query: Mapping[str, Any],
-        keys: str | Iterable[str] | None = None,
-        *,
-        sort: str | Sequence[tuple[str, int]] | None = None,
-        limit: int | None = None,
-        skip: int = 0,
-    ) -> list[TaskRecord]:
-        """Task records that match a MongoDB-style query.
-
-        Parameters
-        ----------
-        query : dict
-            `{"completed": None}`, `{"result_content.ename": "ValueError", "submitted": {"$gt": yesterday}}` …
-        keys : str or list of str, optional
-            Which keys to return; `msg_id` always is. Default: all but `buffers` and `result_buffers`.
-        sort : str or list of (key, 1 or -1), optional
-            Default: by submission. A str is a key, with "-" in front for descending order.
-        limit, skip : int, optional
-
-        Returns
-        -------
-        list of dict
-            Times are aware datetimes.
-
-        Raises
-        ------
-        QueryError
-            An unknown key or operator, or an argument of the wrong type: the message names it.
-        """
-        wanted = [keys] if isinstance(keys, str) else None if keys is None else list(keys)
-        if isinstance(sort, str):
-            sort = [(sort.lstrip("-"), -1 if sort.startswith("-") else 1)]
-        body = FindRecords(
-            plain_query(query), wanted, list(sort) if sort else None, _whole("limit", limit), _whole("skip", skip) or 0
-        )
-        return [TaskRecord(record) for record in self._channel.ask(body)]
-
-    def db_count(self, query: Mapping[str, Any]) -> int:
-        """How many task records match a query."""
-        return int(self._channel.ask(CountRecords(plain_query(query))))
-
-    def hub_history(self) -> list[TaskId]:
-        """msg_ids of all tasks in the database, of all clients and earlier sessions, by submission."""
-        return list(self._channel.ask(History()))
-
-    def purge_results(self, jobs: Jobs = None, targets: Any = None, *, query: Mapping[str, Any] | None = None) -> None:
-        """Forget finished tasks: by msg_id, by engine, by query, or "all".
-
-        Raises
-        ------
-        ValueError
-            Nothing was named.
-        PendingTask
-            One of the tasks has not finished; nothing is purged.
-        """
-        self.purge_hub_results(jobs, targets, query=query)
-
-    def purge_hub_results(
-        self, jobs: Jobs = None, targets: Any = None, *, query: Mapping[str, Any] | None = None
-    ) -> int:
-        """`purge_results` that tells how many records were forgotten."""
-
-        def nothing(value: Any) -> bool:
-            return value is None or (isinstance(value, list | tuple) and not value)
-
-        if nothing(jobs) and nothing(targets) and query is None:
-            raise ValueError("name what to purge: jobs=, targets=, query=, or jobs='all'")
-        body = Purge(everything=isinstance(jobs, str) and jobs == "all")
-        if not body.everything:
-            body.tasks = None if nothing(jobs) else self._ids_of(jobs)
-            body.engines = None if nothing(targets) else self._resolve(targets)
-            body.query = None if query is None else plain_query(query)
-        return int(self._channel.ask(body))
-
-    def purge_local_results(self, jobs: Jobs = None, targets: Any = None) -> None:
-        """Forget this client's own history of tasks; records in the database stay.
-
-        Raises
-        ------
-        PendingTask
-            One of the tasks is outstanding.
-        """
-        everything = isinstance(jobs, str) and jobs == "all"
-        ids = set(self.history if everything or jobs is None else self._ids_of(jobs))
-        pending = ids & self.outstanding
-        if pending:
-            raise PendingTask(f"{len(pending)} of these tasks are outstanding: wait for them, or abort them, first")
-        for view in self._views:
-            view.history = [id for id in view.history if id not in ids]
-        self._foreign = [id for id in self._foreign if id not in ids]
-
-    def purge_everything(self) -> None:
-        """Forget all finished tasks, here and in the database."""
-        self.purge_results("all")
-        self.purge_local_results("all")
-
-    def queue_status(self, targets: Any = "all", verbose: bool = False) -> dict[Any, Any]:
-        """What each engine has done and has to do.
-
-        Returns
-        -------
-        dict
-            `{engine: {"queue": direct tasks, "tasks": load-balanced tasks, "completed": …}, "unassigned": …}`:
-            counts, or with `verbose` lists of msg_ids. A single int as target gives the inner dict.
-        """
-        engines = self._resolve(targets)
-        status = self._channel.ask(QueueStatus(engines, verbose))
-        by_engine: dict[Any, Any] = {int(id): inner for id, inner in status["engines"].items()}
-        if isinstance(targets, int):
-            return dict(by_engine[engines[0]])
-        return {**by_engine, "unassigned": status["unassigned"]}
 
     # ------------------------------------------------------------------------------------------ control
 
@@ -616,77 +356,6 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<Client of {self.connection.url}: {len(self)} engines>"
-
-
-class _Results(Mapping[TaskId, Any]):
-    """Values (or metadata) of tasks, fetched from the controller when asked for."""
-
-    def __init__(self, client: Client, metadata: bool = False) -> None:
-        self._client, self._metadata = client, metadata
-
-    def __getitem__(self, id: TaskId) -> Any:
-        result = self._client.get_result(id)
-        if self._metadata:
-            result.wait()
-            return result.metadata
-        return result.get()
-
-    def __iter__(self) -> Iterator[TaskId]:
-        outstanding = self._client.outstanding
-        return iter([id for id in self._client.history if id not in outstanding])
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
-
-
-def _connection(
-    given: Any, profile: str | None, directory: Any, ipython: Any, cluster_id: str | None, timeout: float
-) -> ConnectionInfo:
-    """What to connect to."""
-    if isinstance(given, ConnectionInfo):
-        return given
-    if isinstance(given, Mapping):
-        import msgspec
-
-        try:
-            return msgspec.convert(dict(given), ConnectionInfo)
-        except msgspec.ValidationError as error:
-            raise ConnectionFileError(f"not the content of a connection file: {error}") from None
-    if given is not None:
-        path = Path(given).expanduser()
-        if "://" in str(given):
-            raise ValueError(
-                f"{given}: a url is not enough to connect: give the connection file, which holds the key too"
-            )
-    else:
-        wanted = os.environ.get("IPP_CLUSTER_ID", "") if cluster_id is None else cluster_id
-        path = connection_file(profile_dir(profile, directory, ipython), wanted)
-    if not path.exists():
-        others = sorted(path.parent.glob("ipcontroller-*-client.json")) if given is None else []
-        hint = f" Clusters with an id are here: {', '.join(p.name for p in others[:5])}." if others else ""
-        deadline = time.monotonic() + min(timeout, 1.0 if given is None else timeout)
-        while not path.exists():
-            if time.monotonic() >= deadline:
-                option = f" --profile={profile}" if profile else ""
-                raise ConnectionFileError(
-                    f"no cluster is running here: there is no connection file {path}.{hint} Start one with "
-                    f"`ipcluster start -n 4{option}`, or with engineroom.Cluster(n=4)."
-                )
-            time.sleep(0.02)
-    return read_connection_file(path)
-
-
-def _whole(name: str, value: Any) -> int | None:
-    """A count that the databases can count to."""
-    if value is None:
-        return None
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise QueryError(f"{name} is a whole number, got {value!r}") from None
-    if isinstance(value, bool) or not 0 <= number < 1 << 62:
-        raise QueryError(f"{name} is a whole number, 0 or more, got {value!r}")
-    return number
 
 
 def _listed(ids: Sequence[int]) -> str:

@@ -6,9 +6,12 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..errors import TaskAborted
 from ..ids import TaskId
-from ..messages import TaskDone
-from .result import AsyncResult, Failed, unwrapped
+from ..messages import TaskDone, TaskOptions
+from ..wire.values import ResultOf
+from .outcome import Failed, unwrapped
+from .result import AsyncResult
 
 if TYPE_CHECKING:
     from .views.balanced import LoadBalancedView
@@ -23,6 +26,8 @@ CHUNK_SECONDS = 0.1
 GROWTH = 8
 #: Tasks that are out at a time, per engine.
 AHEAD = 4
+#: Stands for what is not going to be submitted.
+NEVER = TaskId("never-submitted")
 
 
 def parts(sequence: Sequence[Any], count: int, dist: str) -> list[Sequence[Any]]:
@@ -80,6 +85,9 @@ class AsyncMapResult(AsyncResult):
         values = [[value.error] if isinstance(value, Failed) else value for value in values]
         return join(values, self._dist) if values else []
 
+    def _value_from(self, ids: tuple[TaskId, ...]) -> tuple[Any, ...]:
+        return join, (ResultOf(ids, single=False), self._dist)
+
     def __iter__(self) -> Iterator[Any]:
         if self._dist == "r" and self._chunked:
             yield from self.get()
@@ -134,12 +142,19 @@ class GrowingMapResult(AsyncMapResult):
     """
 
     def __init__(
-        self, view: LoadBalancedView, function: Any, columns: Sequence[Sequence[Any]], engines: int, **kwargs: Any
+        self,
+        view: LoadBalancedView,
+        function: Any,
+        columns: Sequence[Sequence[Any]],
+        options: TaskOptions | None,
+        engines: int,
+        **kwargs: Any,
     ) -> None:
         self._ids: list[TaskId]
         super().__init__(view.client, [], **kwargs)
         self._state = "PENDING"
         self._view, self._function, self._columns = view, function, columns
+        self._options = options
         self._engines = max(1, engines)
         self._total = len(columns[0])
         self._next = 0
@@ -185,16 +200,42 @@ class GrowingMapResult(AsyncMapResult):
             if not batch:
                 return
             try:
-                ids = self._view._submit_chunks(self._function, batch, self)
+                ids = self._view._submit_chunks(self._function, batch, self, self._options)
             except Exception as error:  # an item that cannot be pickled
-                self._stopped = True
-                id = TaskId("never-submitted")
-                self._ids.append(id)
-                self._keep(id, error)
+                problem = error
+                self._end_with(NEVER)
+            else:
+                self._ids += ids
+                self._sizes |= {id: len(columns[0]) for id, columns in zip(ids, batch, strict=True)}
+                self._condition.notify_all()
                 return
-            self._ids += ids
-            self._sizes |= {id: len(columns[0]) for id, columns in zip(ids, batch, strict=True)}
-            self._condition.notify_all()
+        self._failed(NEVER, problem)
+
+    def _end_with(self, id: TaskId) -> None:
+        """The task of this id stands for all that is not going to be submitted."""
+        self._stopped = True
+        self._ids.append(id)
+
+    def _no_more(self) -> None:
+        with self._condition:
+            if self._fed():
+                return
+            self._end_with(NEVER)
+        self._failed(NEVER, TaskAborted("aborted before it was submitted: the rest of a map"))
+
+    def _all_ids(self) -> Sequence[TaskId]:
+        """All of it becomes tasks now: what depends on it has to know them."""
+        with self._condition:
+            left = self._total - self._next
+            if self._per_item is None:
+                self._chunk = max(self._chunk, -(-left // (2 * AHEAD * self._engines)))
+        self._feed(left)
+        if self._stopped:
+            self._wait_for(NEVER)
+            problem = self._outcomes[NEVER]
+            assert isinstance(problem, Exception)
+            raise problem
+        return self._ids
 
     def __len__(self) -> int:
         return self._total

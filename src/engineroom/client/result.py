@@ -13,40 +13,38 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_futures
-from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..errors import OUTCOMES, EngineError, RemoteError, TaskAborted, collect_exceptions
+from ..errors import RemoteError, TaskAborted, collect_exceptions
 from ..ids import TaskId
-from ..messages import ErrorInfo, Output, Published, Started, TaskDone
+from ..messages import Output, Published, Started, TaskDone, TaskOptions
 from ..wire import payload
+from ..wire.values import ResultOf
+from .arguments import as_argument
 from .channel import fulfilling
 from .metadata import KEYS, ExecuteReply, Metadata, instant, metadata_of
+from .outcome import Failed, Outcome, task_error, unwrapped
+from .times import Times
 
 if TYPE_CHECKING:
     from .client import Client
 
 PENDING, FINISHED = "PENDING", "FINISHED"
 
-#: An outcome, or the error that stands for it.
-Outcome = TaskDone | Exception
-
 _NONE_YET: Mapping[TaskId, Outcome] = MappingProxyType({})
 
-#: `cancel` waits this long for engines to give tasks back.
-CANCEL_SECONDS = 1.0
 #: Pickles up to this size are kept beside their value.
 SMALL = 4096
 
 
-class AsyncResult(Future):  # type: ignore[type-arg]
+class AsyncResult(Times, Future):  # type: ignore[type-arg]
     """The result of one task, or of several.
 
     Parameters
@@ -64,13 +62,13 @@ class AsyncResult(Future):  # type: ignore[type-arg]
     _state = PENDING
     _cond: threading.Condition | None = None
     _values: list[Any] | None = None
-    _received: float | None = None
     _live: dict[TaskId, dict[str, Any]] | None = None
     _followers: dict[TaskId, list[AsyncResult]] | None = None
     _frames: dict[TaskId, Sequence[Any]] | None = None
     # Shared until the first outcome comes: a result that waits is as few objects as can be.
     _outcomes: Mapping[TaskId, Outcome] = _NONE_YET
     _return_exceptions = False
+    _options: TaskOptions | None = None
     owner = True
     label: str | None = None
 
@@ -117,6 +115,7 @@ class AsyncResult(Future):  # type: ignore[type-arg]
                 if condition is None:
                     self._waiters: list[Any] = []
                     self._done_callbacks: list[Callable[[Any], Any]] = []
+                    self._news: deque[TaskId] = deque()
                     condition = self._cond = threading.Condition()
         return condition
 
@@ -133,6 +132,8 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             self._outcomes = {id: outcome}
         else:
             self._outcomes[id] = outcome  # type: ignore[index]
+        if self._cond is not None:
+            self._news.append(id)
 
     def _arrived(self, done: TaskDone, frames: Sequence[Any], now: float) -> bool:
         self._keep(done.id, done, frames)
@@ -159,10 +160,13 @@ class AsyncResult(Future):  # type: ignore[type-arg]
             self._invoke_callbacks()
 
     def _followers_served(self) -> list[tuple[AsyncResult, TaskId]]:
-        """Followers whose task has ended; they are not told again."""
-        if not self._followers:
-            return []
-        return [(f, id) for id in list(self._followers) if id in self._outcomes for f in self._followers.pop(id)]
+        """Followers of the tasks that have ended since the last time; they are not told again."""
+        served = []
+        while self._news:  # never exchanged for another: outcomes arrive meanwhile
+            id = self._news.popleft()
+            if self._followers:
+                served += [(follower, id) for follower in self._followers.pop(id, ())]
+        return served
 
     def _follow(self, id: TaskId, follower: AsyncResult) -> None:
         """Pass the outcome of one of our tasks on to another AsyncResult, now or when it is there."""
@@ -306,24 +310,38 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         return all(not isinstance(o, Exception) and o.status == "ok" for o in self._outcomes.values())
 
     def cancelled(self) -> bool:
-        """Whether all tasks were aborted before they started."""
+        """Whether all tasks were aborted or cancelled."""
         return (
             self.done()
             and bool(self._ids)
-            and all(not isinstance(o, Exception) and o.status == "aborted" for o in self._outcomes.values())
+            and all(
+                isinstance(o, TaskAborted) if isinstance(o, Exception) else o.status == "aborted"
+                for o in self._outcomes.values()
+            )
         )
 
     def abort(self) -> None:
-        """End the tasks that have not started."""
+        """End the tasks that have not started. What is running goes on."""
         self._client.abort(self)
 
     def cancel(self) -> bool:
-        """Abort what has not started. True: everything was aborted."""
-        if not self.done():
-            self._client.abort(self, block=True)
-            if self._live is None:  # an engine may have to give it back first
-                self.wait(CANCEL_SECONDS)
-        return self.cancelled()
+        """Have the tasks ended, also those that are running: they are interrupted, and killed if they do not stop.
+
+        Waits for nothing. A task may still end by itself before it is reached; it has one outcome, and `cancelled()`
+        tells which.
+
+        Returns
+        -------
+        bool
+            False: they had all ended already, and nothing was asked for.
+        """
+        if self.done():
+            return False
+        self._client.cancel(self, block=False)
+        return True
+
+    def _no_more(self) -> None:
+        """Its tasks are to be aborted: submit no others. (What has all its tasks has nothing to do.)"""
 
     def wait_for_send(self, timeout: float | None = -1) -> None:
         """Kept for old code: tasks are sent in the background, and large arrays are not copied before."""
@@ -460,14 +478,31 @@ class AsyncResult(Future):  # type: ignore[type-arg]
 
     def split(self) -> tuple[AsyncResult, ...]:
         """One AsyncResult for each task."""
-        return tuple([_Part(self, id) for id in self._ids])
+        from .parts import Part
+
+        return tuple([Part(self, id) for id in self._ids])
 
     @classmethod
     def join(cls, *results: AsyncResult) -> AsyncResult:
         """One AsyncResult for the tasks of several."""
+        from .parts import Joined
+
         if not results:
             raise ValueError("nothing to join")
-        return _Joined(results)
+        return Joined(results)
+
+    # ------------------------------------------------------------------------------------------ as an argument
+
+    def _all_ids(self) -> Sequence[TaskId]:
+        """The ids of all tasks there will be."""
+        return self._ids
+
+    def _value_from(self, ids: tuple[TaskId, ...]) -> tuple[Any, ...]:
+        """What makes the value of its tasks' results where it is unpickled, as `__reduce__` would say it."""
+        return ResultOf(ids, self._single).__reduce__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return as_argument(self)
 
     # ------------------------------------------------------------------------------------------ metadata
 
@@ -475,6 +510,10 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         outcome = self._outcomes.get(id)
         done = outcome if isinstance(outcome, TaskDone) else None
         metadata = metadata_of(id, self._submitted, self.label, done, self._received)
+        if self._options is not None:
+            for name in ("after", "follow"):
+                wish = getattr(self._options, name)
+                metadata[name] = None if wish is None else list(wish.tasks)
         if metadata["engine_id"] is not None:
             metadata["engine_uuid"] = self._client._engine_uuid(metadata["engine_id"])
         live = self._live.get(id) if self._live is not None else None
@@ -514,39 +553,6 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         """How many tasks have ended."""
         return len(self._outcomes)
 
-    @property
-    def elapsed(self) -> float:
-        """Seconds since submission; until the end, once there is one."""
-        if self._submitted is None:
-            return 0.0
-        end = self._received if self.done() and self._received is not None else time.time()
-        return end - self._submitted
-
-    def _finished_tasks(self) -> list[TaskDone]:
-        if not self.done():
-            raise TimeoutError(f"{self!r} is not ready: its times are known at the end")
-        return [o for o in self._outcomes.values() if isinstance(o, TaskDone)]
-
-    @property
-    def serial_time(self) -> float:
-        """Seconds of computing, added up over the tasks."""
-        return sum(done.completed - done.started for done in self._finished_tasks() if done.started is not None)
-
-    @property
-    def wall_time(self) -> float:
-        """Seconds from submission to the last result."""
-        self._finished_tasks()
-        return self.elapsed
-
-    def timedelta(
-        self, start: Any, end: Any, start_key: Callable[..., Any] = min, end_key: Callable[..., Any] = max
-    ) -> float:
-        """Seconds between two sets of datetimes: from `start_key(start)` to `end_key(end)`."""
-        begin = start if isinstance(start, datetime) else start_key(start)
-        finish = end if isinstance(end, datetime) else end_key(end)
-        delta: timedelta = finish - begin
-        return delta.total_seconds()
-
     # ------------------------------------------------------------------------------------------ output
 
     def display_outputs(self, groupby: str = "type", result_only: bool = False) -> None:
@@ -578,63 +584,8 @@ class AsyncResult(Future):  # type: ignore[type-arg]
         return f"<{type(self).__name__}({self._name}): pending{count}>"
 
 
-class Failed:
-    """Stands among values for a task that has none. (An exception may itself be a value: a task can return one.)"""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
-def unwrapped(value: Any) -> Any:
-    """The value, or the error that stands in its place."""
-    return value.error if isinstance(value, Failed) else value
-
-
 class AsyncHubResult(AsyncResult):
     """The result of tasks that another client, or an earlier session, submitted."""
-
-
-class _Part(AsyncResult):
-    """One task of a larger AsyncResult."""
-
-    def __init__(self, whole: AsyncResult, id: TaskId) -> None:
-        super().__init__(
-            whole._client,
-            [id],
-            single=True,
-            name=whole._name,
-            submitted=whole._submitted,
-            label=whole.label,
-            owner=whole.owner,
-            return_exceptions=whole._return_exceptions,
-        )
-        whole._follow(id, self)
-
-
-class _Joined(AsyncResult):
-    """The tasks of several AsyncResults, in order."""
-
-    def __init__(self, results: Sequence[AsyncResult]) -> None:
-        first = results[0]
-        ids = [id for result in results for id in result.msg_ids]
-        super().__init__(first._client, ids, single=False, name=first._name, submitted=first._submitted)
-        for result in results:
-            for id in result.msg_ids:
-                result._follow(id, self)
-
-
-def task_error(error: ErrorInfo, *, made_by_engine: bool) -> Exception:
-    """The exception for a failed task."""
-    info = {"engine_id": error.engine_id, "engine_uuid": error.engine_uuid, "method": error.method}
-    if error.ename == "TaskAborted" and not made_by_engine:
-        return TaskAborted(error.evalue)
-    if error.ename == "EngineError" and not made_by_engine:
-        return EngineError(error.evalue, error.traceback, info)  # type: ignore[arg-type]
-    if error.ename in OUTCOMES and not made_by_engine:
-        return OUTCOMES[error.ename](error.evalue)
-    return RemoteError(error.ename, error.evalue, error.traceback, info)  # type: ignore[arg-type]
 
 
 def _limit(timeout: float | None) -> float | None:

@@ -13,6 +13,7 @@ from ..ids import EngineId
 from ..messages import Hello, Message, Pong, Refused, Welcome
 from ..transport import Listener
 from ..wire import frames
+from ..wire.values import ValueCache
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Peer:
         "role",
         "sent",
         "uuid",
+        "values",
     )
 
     def __init__(self, address: bytes, hello: Hello, now: float) -> None:
@@ -53,6 +55,8 @@ class Peer:
         self.engine = EngineId(-1)
         self.nanny = hello.nanny
         self.functions: set[bytes] = set()
+        #: … and the results it has since its Hello
+        self.values: ValueCache[None] = ValueCache()
         #: nannies: how many engines they mean to have
         self.promised = 0
 

@@ -27,11 +27,10 @@ from ..messages import (
     Stop,
     Stored,
     TaskDone,
-    TaskSpec,
     Value,
 )
 from ..records import Entry
-from ..wire.frames import FrameTable
+from ..wire.frames import FrameTable, size
 from .peers import Peer
 
 if TYPE_CHECKING:
@@ -69,6 +68,7 @@ class Performer:
             actions.EndTasks: self._end_tasks,
             actions.StopEngine: lambda a: self._tell(a.engine, Stop()),
             actions.FindOutcomes: lambda a: controller.hub.find_outcomes(a.tasks),
+            actions.KeepValues: self._keep_values,
             actions.ReleaseValues: self._release_values,
         }
 
@@ -88,7 +88,8 @@ class Performer:
         if peer is None:
             return  # it left in this very moment; the core will hear of it
         library = self._controller.library
-        table, tasks, attempts, functions, values = FrameTable(), [], [], [], []
+        table, tasks, attempts, functions = FrameTable(), [], [], []
+        inputs: list[TaskId] = []
         known = peer.functions
         for task in action.tasks:
             spec = task.spec
@@ -97,21 +98,23 @@ class Performer:
                 if function is not None:
                     known.add(spec.function)
                     functions.append(function)
-            if spec.options is not None and spec.options.inputs:
-                values += self._inputs(spec, table)
+            if spec.options is not None:
+                inputs += spec.options.inputs
             tasks.append(_with_frames(task, table) if task.frames else spec)
             attempts.append(task.attempt)
+        values = self._values(peer, inputs, table) if inputs else []
         self._peers.send(peer, Run(tasks, attempts, functions, values), table.frames)
 
-    def _inputs(self, spec: TaskSpec, table: FrameTable) -> list[Value]:
-        """The results that a task takes as arguments."""
-        assert spec.options is not None
-        found = []
-        for id in spec.options.inputs:
+    def _values(self, peer: Peer, inputs: Sequence[TaskId], table: FrameTable) -> list[Value]:
+        """The results that tasks take as arguments, but for those the engine has."""
+        values, sizes = [], {}
+        for id in peer.values.missing(inputs):
             raw = self._controller.values.get(id)
             if raw is not None:  # else the engine names what is missing
-                found.append(Value(id, raw[0], table.add(raw[1])))
-        return found
+                values.append(Value(id, raw[0], table.add(raw[1])))
+                sizes[id] = size(*raw), None
+        peer.values.use(inputs, sizes)
+        return values
 
     def _kill_task(self, action: actions.KillTask) -> None:
         peer = self._peers.engines.get(action.engine)
@@ -138,8 +141,7 @@ class Performer:
 
     def _end_tasks(self, action: actions.EndTasks) -> None:
         now, entries, engines = time.time(), self._entries, self._peers.engines
-        wanted, keeps = self._controller.scheduler.graph.wanted, self._controller.store.keeps
-        client, outbox = None, None
+        client, outbox, keeps = None, None, self._controller.store.keeps
         for ended in action.tasks:
             task, done = ended.task, ended.done
             engine = engines.get(done.engine)
@@ -155,9 +157,6 @@ class Performer:
                     task.attempts,
                 )
             )
-            if wanted and done.id in wanted:
-                self._controller.values.keep(done.id, done.payload, ended.frames)
-                self._tokens.append(("value", done.id, 0))
             if not keeps:
                 self._controller.values.note(done.id, done.payload, ended.frames)
             if task.client != client or outbox is None:
@@ -167,6 +166,11 @@ class Performer:
             for watcher in task.watchers or ():
                 other = self._outboxes[watcher]
                 other.results.append(_done_with_frames(ended, other.table) if ended.frames else done)
+
+    def _keep_values(self, action: actions.KeepValues) -> None:
+        for ended in action.tasks:
+            self._controller.values.keep(ended.done.id, ended.done.payload, ended.frames)
+            self._tokens.append(("value", ended.done.id, 0))
 
     def _release_values(self, action: actions.ReleaseValues) -> None:
         for id in action.tasks:

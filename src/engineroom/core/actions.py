@@ -76,6 +76,12 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     frames: Sequence[Any] = ()
 
 
+class KeepValues(Action, frozen=True, gc=False):
+    """Others will take the results of these as arguments: keep them until ReleaseValues."""
+
+    tasks: Sequence[Ended]
+
+
 class EndTasks(Action, frozen=True, gc=False):
     """Record these outcomes, and tell whoever waits."""
 

@@ -287,7 +287,8 @@ class Scheduler:
     def _finished(self, event: TasksFinished) -> None:
         engine = self.engines.get(event.engine)
         frames, ended, tasks, shares = event.frames, self._turn.ended, self.tasks, self.pools.shares
-        several, dependents, memory = len(shares) > 1, self.graph.dependents, self.graph.memory.young
+        graph, several = self.graph, len(shares) > 1
+        dependents, wanted, memory = graph.dependents, graph.wanted, graph.memory.young
         well = Outcome(True, engine.uuid if engine is not None else None)
         accepted = []
         for done in event.results:
@@ -318,6 +319,8 @@ class Scheduler:
                 memory[done.id] = well
                 if done.id in dependents:
                     self._turn.news.append((done.id, well))
+                if done.id in wanted:
+                    self._turn.kept.append(ended[-1])
             if task.spec.options is not None:
                 self.graph.unwant(task)
         self.graph.memory.trim()

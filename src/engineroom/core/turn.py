@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..ids import EngineId, TaskId
-from .actions import Action, Ended, EndTasks, FindOutcomes, KillTask, RecordAttempts, ReleaseValues, SendTasks
+from .actions import (
+    Action,
+    Ended,
+    EndTasks,
+    FindOutcomes,
+    KeepValues,
+    KillTask,
+    RecordAttempts,
+    ReleaseValues,
+    SendTasks,
+)
 from .engines import Engine
 from .graph import Graph, Outcome
 from .tasks import Task
@@ -14,10 +24,12 @@ from .tasks import Task
 class Turn:
     """The batches of one event."""
 
-    __slots__ = ("ended", "kills", "news", "retried", "sends")
+    __slots__ = ("ended", "kept", "kills", "news", "retried", "sends")
 
     def __init__(self) -> None:
         self.ended: list[Ended] = []
+        #: those of them whose results are arguments of others
+        self.kept: list[Ended] = []
         #: tasks that go into another attempt
         self.retried: list[Task] = []
         self.sends: dict[EngineId, list[Task]] = {}
@@ -37,19 +49,15 @@ class Turn:
         if graph.to_ask:
             yield FindOutcomes(graph.to_ask)
             graph.to_ask = []
-        if self.news:  # others waited for what has ended: it comes first, with the results they take as arguments
-            yield from self._ends()
+        if self.kept:
+            yield KeepValues(self.kept)
         for engine, tasks in self.sends.items():
             yield SendTasks(engine, tasks)
-        if not self.news:
-            yield from self._ends()
-        if graph.released:
-            yield ReleaseValues(graph.released)
-            graph.released = []
-        yield from self.kills
-
-    def _ends(self) -> Iterator[Action]:
         if self.retried:
             yield RecordAttempts(self.retried)
         if self.ended:
             yield EndTasks(self.ended)
+        if graph.released:
+            yield ReleaseValues(graph.released)
+            graph.released = []
+        yield from self.kills

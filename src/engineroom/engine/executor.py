@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import linecache
 import pickle
 import sys
+import threading
 import time
 import traceback
 import types
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .. import dependency
+from ..errors import ImpossibleDependency, UnmetDependency
 from ..ids import Digest, EngineId
 from ..messages import ErrorInfo, Function, TaskDone, TaskSpec
-from ..wire import functions, on_engine, payload
+from ..wire import functions, on_engine, payload, values
 from .output import TaskStream, sendable
 
 if TYPE_CHECKING:
@@ -28,6 +32,14 @@ FUNCTIONS_KEPT = 1024
 
 class Terminated(BaseException):
     """SIGTERM came while a task was running: the engine leaves."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Raised in user code whose task was cancelled or has had its time: how it ends, if nothing catches this."""
+
+    def __init__(self, status: str, ename: str, text: str) -> None:
+        super().__init__(text)
+        self.status, self.ename = status, ename
 
 
 class Executor:
@@ -73,30 +85,39 @@ class Executor:
 
     # ------------------------------------------------------------------------------------------ running
 
-    def run(self, spec: TaskSpec, attempt: int, frames: Sequence[Any]) -> tuple[TaskDone, Sequence[Any]]:
-        """Run a task to its outcome: (outcome, frames of the result). Raises only Terminated."""
+    def run(
+        self, spec: TaskSpec, attempt: int, frames: Sequence[Any], inputs: values.Inputs | None = None
+    ) -> tuple[TaskDone, Sequence[Any]]:
+        """Run a task to its outcome: (outcome, frames of the result). Raises only Terminated.
+
+        `inputs` are the results of other tasks that it takes as arguments.
+        """
         stdout, stderr = self._stdout, self._stderr
         stdout.in_task = stderr.in_task = True
         started = time.time()
         begin = time.perf_counter()
-        error: ErrorInfo | None = None
+        status, error = "ok", None
         content: dict[str, Any] | None = None
+        raised: BaseException | None = None
         result: payload.Payload = b"", ()
         try:
             try:
                 self.is_running = True
                 if spec.kind == "execute":
-                    value, content, error = self._execute(spec, started)
+                    value, content, raised = self._execute(spec, started)
                 else:
-                    value = self._call(spec, frames)
+                    value = self._call(spec, frames, inputs)
             finally:
                 self.is_running = False
-            if error is None:
+            if raised is None:
                 result = self._pickle(value)
+            else:
+                status, error = self._outcome(raised, spec)
         except Terminated:
             raise
         except BaseException as caught:
-            error = self._describe(caught, spec)
+            self.is_running = False  # again: it may have been the `finally` that was interrupted
+            status, error = self._outcome(caught, spec)
         finally:
             stdout.in_task = stderr.in_task = False
         completed = started + (time.perf_counter() - begin)
@@ -104,7 +125,7 @@ class Executor:
         done = TaskDone(
             spec.id,
             attempt,
-            "ok" if error is None else "error",
+            status,
             started,
             completed,
             stream,
@@ -117,12 +138,24 @@ class Executor:
             done.stderr = stderr.take()
         return done, beside
 
-    def _call(self, spec: TaskSpec, frames: Sequence[Any]) -> Any:
+    @contextlib.contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """Let no signal interrupt what a task does inside."""
+        if threading.current_thread() is not threading.main_thread():  # signals interrupt the main thread alone
+            yield
+            return
+        before, self.is_running = self.is_running, False
+        try:
+            yield
+        finally:
+            self.is_running = before
+
+    def _call(self, spec: TaskSpec, frames: Sequence[Any], inputs: values.Inputs | None) -> Any:
         function = self._loaded.get(spec.function) or self._function(spec.function)
         travelled = function.travelled
-        if frames or functions.MARK in spec.payload:
+        if frames or inputs is not None or functions.MARK in spec.payload:
             with_arguments: dict[str, Any] = {}
-            with functions.collecting(with_arguments):
+            with functions.collecting(with_arguments), values.providing(inputs):
                 args, kwargs = payload.loads(spec.payload, frames)
             if with_arguments:
                 travelled = {**with_arguments, **travelled}
@@ -133,16 +166,17 @@ class Executor:
         # Names of the engine win; what travelled along fills the gaps, for the time of the call.
         namespace = self.module.__dict__
         lent = {name: value for name, value in travelled.items() if name not in namespace}
-        namespace.update(lent)
         try:
+            namespace.update(lent)
             return on_engine.map_parts(function.call, *args) if spec.kind == "map" else function.call(*args, **kwargs)
         finally:
+            self.is_running = False  # an interrupt would leave what was lent behind
             for name, value in lent.items():
                 if namespace.get(name) is value:  # else the task has bound it anew: that stays
                     del namespace[name]
 
-    def _execute(self, spec: TaskSpec, started: float) -> tuple[Any, dict[str, Any], ErrorInfo | None]:
-        """Run a cell. Plain Python that nobody wants displayed needs no IPython."""
+    def _execute(self, spec: TaskSpec, started: float) -> tuple[Any, dict[str, Any], BaseException | None]:
+        """Run a cell: (reply, content, what it raised in IPython). Plain Python that shows nothing needs no IPython."""
         source = spec.payload.decode()
         silent = spec.options is None or spec.options.silent
         if silent and "get_ipython" not in source:
@@ -165,7 +199,6 @@ class Executor:
 
             self._shell = Shell(self.module)
         reply, caught = self._shell.run(source, silent=silent)
-        error = self._describe(caught, spec) if caught is not None else None
         content = {"execute_input": source, "execution_count": reply["execution_count"], "outputs": reply["outputs"]}
         if reply["data"]:
             content["execute_result"] = {
@@ -173,7 +206,7 @@ class Executor:
                 "metadata": reply["metadata"],
                 "execution_count": reply["execution_count"],
             }
-        return reply, content, error
+        return reply, content, caught
 
     def _pickle(self, value: Any) -> payload.Payload:
         if inspect.iscoroutine(value):
@@ -188,7 +221,18 @@ class Executor:
             )
             raise type(problem)(message) from error
 
-    def _describe(self, error: BaseException, spec: TaskSpec) -> ErrorInfo:
+    def _outcome(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
+        """How a task ends that raised this."""
+        if isinstance(error, Interrupted):
+            stopped = self._describe(error, spec, error.ename)
+            stopped.stopped = True
+            return error.status, stopped
+        # A task that was sent to this engine cannot be tried on another.
+        unmet = isinstance(error, UnmetDependency) and not isinstance(error, ImpossibleDependency)
+        status = "unmet" if unmet and spec.engine < 0 else "error"
+        return status, self._describe(error, spec, type(error).__name__)
+
+    def _describe(self, error: BaseException, spec: TaskSpec, name: str) -> ErrorInfo:
         """An exception as text. Nothing a hostile exception does may stop this."""
         try:
             text = str(error)
@@ -199,11 +243,11 @@ class Executor:
             while frame is not None and frame.tb_frame.f_code.co_filename in _OURS:
                 frame = frame.tb_next
             lines = traceback.format_exception(type(error), error, frame)
+            if name != type(error).__name__:
+                lines[-1] = f"{name}: {text}\n"
         except BaseException:
             lines = [f"{type(error).__name__}: {text}"]
-        return ErrorInfo(
-            type(error).__name__, sendable(text), sendable("".join(lines)), self.engine, self.uuid, spec.kind
-        )
+        return ErrorInfo(name, sendable(text), sendable("".join(lines)), self.engine, self.uuid, spec.kind)
 
 
-_OURS = {__file__, functions.__file__, on_engine.__file__, payload.__file__}
+_OURS = {module.__file__ for module in (dependency, functions, on_engine, payload, values)} | {__file__}

@@ -2,7 +2,8 @@
 
 The main thread owns the link, so that a short task costs no thread switch. While a task runs, the main thread
 lets go of the link, and if the task takes longer than a moment the *attendant* thread tends it: announces the
-task, streams its output, gives back unstarted tasks that are recalled, answers the controller.
+task, streams its output, gives back unstarted tasks that are recalled, interrupts the task when it is cancelled or
+has had its time, answers the controller.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from types import FrameType
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import FrameType, MappingProxyType
 from typing import Any
 
-from .. import _version, datapub
+from .. import _version, datapub, resources, task_context
 from ..config import ConnectionInfo, EngineSettings
-from ..ids import Digest, EngineUuid, NannyId
+from ..ids import Digest, EngineUuid, NannyId, TaskId
 from ..messages import (
+    Cancel,
     Functions,
     Goodbye,
     Held,
@@ -43,13 +45,17 @@ from ..messages import (
     Stop,
     Stored,
     TaskDone,
+    TaskOptions,
     TaskSpec,
     Welcome,
 )
 from ..transport import ZmqLink
 from ..wire import frames as wire
 from ..wire import payload
+from ..wire.values import Inputs, ValueCache
+from . import devices
 from .executor import Executor, Terminated
+from .interrupts import SIGNAL, Interrupter
 from .note import Note
 from .output import install
 
@@ -64,26 +70,36 @@ PING_SECONDS = 2.0
 #: How long a leaving engine waits for its last results to be stored.
 LEAVE_SECONDS = 5.0
 
-#: A task in hand: (spec, attempt, its frames)
-Job = tuple[TaskSpec, int, Sequence[Any]]
+#: A task in hand: (spec, attempt, its frames, the results of others that it takes as arguments)
+Job = tuple[TaskSpec, int, Sequence[Any], Inputs | None]
 
 
 class Engine:
     """One engine process. `run` returns when it has left."""
 
     def __init__(
-        self, connection: ConnectionInfo, uuid: EngineUuid, nanny: NannyId, note: Note, settings: EngineSettings
+        self,
+        connection: ConnectionInfo,
+        uuid: EngineUuid,
+        nanny: NannyId,
+        note: Note,
+        settings: EngineSettings,
+        shares: Mapping[str, list[int]] = MappingProxyType({}),
     ) -> None:
         self._connection = connection
         self._uuid, self._nanny = uuid, nanny
         self._note = note
         self._settings = settings
+        self._shares = dict(shares)  # its indices of each named resource
         self._link = ZmqLink(connection.url, uuid.encode(), curve_serverkey=connection.curve_serverkey)
         self._stdout, self._stderr = install(settings.output_limit)
         self._executor = Executor(self._stdout, self._stderr)
         self._executor.uuid = uuid
+        self._interrupter = Interrupter(self._executor, note)
         self._queue: deque[Job] = deque()
         self._parked: dict[Digest, list[Job]] = {}  # tasks whose function has been asked for
+        self._cache: ValueCache[tuple[bytes, Sequence[Any]]] = ValueCache()
+        self._reconciling = self._reconciled = False  # because values were missing
         self._outbox: list[TaskDone] = []
         self._table = wire.FrameTable()
         # Results that may not be stored yet: (number, frames as sent, their tasks); and their bytes
@@ -102,6 +118,7 @@ class Engine:
             Welcome: self._on_welcome,
             Run: self._on_run,
             Recall: self._on_recall,
+            Cancel: self._on_cancel,
             Functions: self._on_functions,
             Stored: self._on_stored,
             Stop: self._on_stop,
@@ -119,6 +136,7 @@ class Engine:
         logging.root.handlers.clear()  # the nanny's: what tasks log is their output
         logging.root.setLevel(logging.WARNING)
         datapub.bind(self._publish)
+        task_context.bind(self._current_task, self._interrupter.limit)
         threading.Thread(target=self._attend, name="attendant", daemon=True).start()
         self._link_lock.acquire()
         self._hello()
@@ -138,6 +156,7 @@ class Engine:
         """Run what is in the queue, looking at the link every few milliseconds."""
         self._busy.set()
         queue, executor, note, lock = self._queue, self._executor, self._note, self._link_lock
+        wishes = self._interrupter.wishes
         pause = time.perf_counter() + GATHER_SECONDS
         while queue and not self._leaving:
             if self._unstored_bytes > self._settings.unstored_limit:
@@ -155,7 +174,10 @@ class Engine:
             self._serial += 1
             lock.release()
             try:
-                done, beside = executor.run(spec, job[1], job[2])
+                if spec.options is None:
+                    done, beside = executor.run(spec, job[1], job[2])
+                else:
+                    done, beside = self._run_as_wished(job)
             except Terminated:
                 self._leaving = True
                 lock.acquire()
@@ -167,6 +189,8 @@ class Engine:
                 except KeyboardInterrupt:
                     continue
             self._job = None
+            if wishes:
+                self._interrupter.forget()
             if beside:
                 done.frames = self._table.add(beside)
             self._outbox.append(done)
@@ -175,14 +199,49 @@ class Engine:
                 self._receive()
                 pause = time.perf_counter() + GATHER_SECONDS
 
+    def _run_as_wished(self, job: Job) -> tuple[TaskDone, Sequence[Any]]:
+        """Run a task that has options: within its time, and with its GPUs alone."""
+        spec, attempt, frames, inputs = job
+        options = spec.options
+        assert options is not None
+        if options.run_timeout is None and options.resources is None:
+            return self._executor.run(spec, attempt, frames, inputs)
+        with contextlib.ExitStack() as wishes:
+            gpus = self._own(options.resources).get(resources.GPU)
+            if gpus is not None:
+                wishes.enter_context(devices.showing(gpus))
+            if options.run_timeout is not None:
+                late = f"it ran for longer than its run_timeout of {options.run_timeout:g} s"
+                wishes.enter_context(self._interrupter.limit(options.run_timeout, "TaskTimeout", late))
+            return self._executor.run(spec, attempt, frames, inputs)
+
+    def _own(self, wanted: Mapping[str, int] | None) -> dict[str, list[int]]:
+        """The indices of each resource that a task gets: it is the only one that runs here, so the first."""
+        return {name: self._shares.get(name, [])[:count] for name, count in (wanted or {}).items()}
+
+    def _current_task(self) -> task_context.CurrentTask | None:
+        """What the running task may know about itself: called from user code."""
+        job = self._job
+        if job is None:
+            return None
+        spec, options = job[0], job[0].options or _NO_WISHES
+        return task_context.CurrentTask(
+            msg_id=spec.id,
+            attempt=job[1],
+            engine_id=self._executor.engine,
+            label=options.label,
+            metadata=options.metadata,
+            resources=self._own(options.resources),
+            run_timeout=options.run_timeout,
+        )
+
     def _leave(self) -> None:
         """Give back what has not started, hand in what has ended, say goodbye."""
         self._flush()
         # A task cut short by SIGTERM is still `held` by the controller: at our goodbye it goes to another engine.
-        jobs = [*self._queue, *(job for jobs in self._parked.values() for job in jobs)]
-        if jobs:
-            self._send(Returned([Held(spec.id, attempt) for spec, attempt, _ in jobs]))
-            self._queue.clear()
+        back = self._give_back(None)
+        if back:
+            self._send(Returned(back))
         deadline = time.monotonic() + LEAVE_SECONDS
         while self._unstored and time.monotonic() < deadline:
             self._receive(wait=True)
@@ -225,6 +284,7 @@ class Engine:
             if text:
                 self._send(Output(job[0].id, name, text))
         self._receive()
+        self._interrupter.look()
         self._ping()
 
     # ------------------------------------------------------------------------------------------ talking (with the lock)
@@ -249,7 +309,7 @@ class Engine:
     def _hello(self) -> None:
         running = [self._job] if self._job is not None else []
         jobs = [*running, *self._queue, *(job for jobs in self._parked.values() for job in jobs)]
-        held = [Held(spec.id, attempt) for spec, attempt, _ in jobs]
+        held = [_held(job) for job in jobs]
         held += [Held(done.id, done.attempt) for done in self._outbox]
         held += [task for _, _, tasks in self._unstored for task in tasks]
         self._link.send(
@@ -266,6 +326,7 @@ class Engine:
                         self._nanny,
                         self._note.engine,
                         held,
+                        self._shares,
                     )
                 )
             ]
@@ -309,7 +370,7 @@ class Engine:
         if job is None:
             raise RuntimeError("publish_data works inside a task")
         stream, beside = payload.dumps(dict(data))
-        with self._link_lock:
+        with self._executor.uninterrupted(), self._link_lock:
             self._send(Published(job[0].id, stream), beside)
 
     # ------------------------------------------------------------------------------------------ hearing (with the lock)
@@ -317,22 +378,66 @@ class Engine:
     def _on_welcome(self, message: Welcome, frames: Sequence[Any]) -> None:
         self._heard = 0
         self._executor.engine = self._note.engine = message.engine
+        self._cache.clear()
+        self._reconciling, self._reconciled = False, self._reconciling
 
     def _on_run(self, message: Run, frames: Sequence[Any]) -> None:
         if message.functions:
             self._executor.learn(message.functions)
-        attempts = message.attempts
-        if frames:
-            self._queue.extend([(s, a, wire.pick(s, frames)) for s, a in zip(message.tasks, attempts, strict=True)])
+        tasks, attempts = message.tasks, message.attempts
+        inputs = [s.options.inputs if s.options is not None else () for s in tasks]
+        if message.values or any(inputs):
+            self._queue.extend(self._with_values(message, inputs, frames))
+        elif frames:
+            self._queue.extend([(s, a, wire.pick(s, frames), None) for s, a in zip(tasks, attempts, strict=True)])
         else:
-            self._queue.extend([(s, a, ()) for s, a in zip(message.tasks, attempts, strict=True)])
+            self._queue.extend([(s, a, (), None) for s, a in zip(tasks, attempts, strict=True)])
+
+    def _with_values(self, message: Run, inputs: Sequence[tuple[TaskId, ...]], frames: Sequence[Any]) -> list[Job]:
+        """Jobs that hold their values, whatever the cache forgets. Those whose values are missing are left out, once.
+
+        The cache agrees with the controller's unless messages were lost. So begin anew, and reconcile. What then is
+        still missing nobody has: the job runs, and says so.
+        """
+        new = {v.id: (v.payload, wire.pick(v, frames)) for v in message.values}
+        sizes = {id: (wire.size(*value), value) for id, value in new.items()}
+        found = self._cache.use([id for ids in inputs for id in ids], sizes)
+        jobs: list[Job] = []
+        is_short = False
+        for spec, attempt, ids in zip(message.tasks, message.attempts, inputs, strict=True):
+            if not self._reconciled and any(id not in found for id in ids):
+                is_short = True
+                continue
+            own = {id: found[id] for id in ids if id in found} if ids else None
+            jobs.append((spec, attempt, wire.pick(spec, frames), own))
+        if not is_short:
+            self._reconciled = False
+        elif not self._reconciling:
+            self._queue.extend(jobs)  # these are held
+            self._reconciling = True
+            self._hello()
+            return []
+        return jobs
+
+    def _give_back(self, wanted: Collection[TaskId] | None) -> list[Held]:
+        """Let go of those of these (None: of all) that have not started."""
+        back: list[Held] = []
+        for jobs in (self._queue, *self._parked.values()):
+            kept = [job for job in jobs if wanted is not None and job[0].id not in wanted]
+            if len(kept) < len(jobs):
+                back += [_held(job) for job in jobs if wanted is None or job[0].id in wanted]
+                jobs.clear()  # in place: the main thread is working on it
+                jobs.extend(kept)
+        return back
 
     def _on_recall(self, message: Recall, frames: Sequence[Any]) -> None:
+        self._send(Returned(self._give_back(set(message.tasks))))
+
+    def _on_cancel(self, message: Cancel, frames: Sequence[Any]) -> None:
         wanted = set(message.tasks)
-        back = [Held(spec.id, attempt) for spec, attempt, _ in self._queue if spec.id in wanted]
-        if back:
-            self._queue = deque(job for job in self._queue if job[0].id not in wanted)
-        self._send(Returned(back))
+        self._send(Returned(self._give_back(wanted)))
+        if self._job is not None and self._job[0].id in wanted:
+            self._interrupter.cancel()
 
     def _on_functions(self, message: Functions, frames: Sequence[Any]) -> None:
         self._executor.learn(message.functions)
@@ -370,6 +475,14 @@ class Engine:
             raise KeyboardInterrupt  # `run` goes on, and sees that we leave
 
 
+#: of a task that carries no options
+_NO_WISHES = TaskOptions()
+
+
+def _held(job: Job) -> Held:
+    return Held(job[0].id, job[1])
+
+
 def _spare_forked_processes() -> None:
     """Processes that tasks fork are not engines: signals mean to them what they mean to anybody.
 
@@ -388,6 +501,7 @@ def _spare_forked_processes() -> None:
     def forget() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(SIGNAL, signal.SIG_DFL)
         unblock()
 
     os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=forget)

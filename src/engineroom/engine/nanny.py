@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .. import _version
+from .. import _version, resources
 from ..config import ConnectionInfo, EngineSettings, LivenessSettings
 from ..errors import AuthenticationError, ControllerLost, EngineroomError, ProtocolError
 from ..ids import EngineId, EngineUuid, NannyId, new_uuid
@@ -23,6 +23,7 @@ from ..messages import (
     EngineDied,
     Goodbye,
     Hello,
+    KillTask,
     Message,
     Ping,
     Pong,
@@ -36,7 +37,7 @@ from ..messages import (
 from ..transport import ZmqLink
 from ..wire import frames as wire
 from . import zygote
-from .zygote import Died, Fork, Forked, Signal
+from .zygote import Died, Fork, Forked, Kill, Signal
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,13 @@ STOP_SECONDS = 2.0
 
 
 class Nanny:
-    """Keeps `count` engines alive. `run` returns when they have all left for good."""
+    """Keeps `count` engines alive. `run` returns when they have all left for good.
+
+    Raises
+    ------
+    ConfigError
+        The resources in the settings cannot be dealt out.
+    """
 
     def __init__(
         self,
@@ -63,6 +70,10 @@ class Nanny:
         self._liveness = liveness or LivenessSettings()
         self._uuid = NannyId(new_uuid())
         self._count = count
+        # What each engine has of the host's resources; who replaces one that died takes over its share.
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        self._dealt = resources.deal(self._settings.resources, count, visible)
+        self._shares: dict[EngineUuid, dict[str, list[int]]] = {}
         # The zygote first: it must be forked before this process has threads or sockets.
         self._zygote, self._pipe = zygote.start(self._uuid, connection, self._settings)
         self._link = ZmqLink(connection.url, self._uuid.encode(), curve_serverkey=connection.curve_serverkey)
@@ -84,6 +95,7 @@ class Nanny:
             Refused: self._on_refused,
             Pong: self._on_pong,
             SignalProcesses: self._on_signal,
+            KillTask: self._on_kill_task,
             Stop: lambda _: self._begin_stop(),
         }
 
@@ -100,8 +112,8 @@ class Nanny:
             signal.signal(number, lambda *_: None)  # the byte in the wakeup socket says it all
         try:
             self._hello()
-            for _ in range(self._count):
-                self._fork(EngineId(-1))
+            for shares in self._dealt:
+                self._fork(EngineId(-1), shares)
             while not self._finished():
                 self._turn()
             self._send(Goodbye())
@@ -147,11 +159,12 @@ class Nanny:
 
     # ------------------------------------------------------------------------------------------ engines
 
-    def _fork(self, wish: EngineId) -> None:
+    def _fork(self, wish: EngineId, shares: dict[str, list[int]]) -> None:
         uuid = EngineUuid(new_uuid())
+        self._shares[uuid] = shares
         self._pids[uuid] = 0
         self._born[uuid] = time.monotonic()
-        self._pipe.send(Fork(uuid, wish))
+        self._pipe.send(Fork(uuid, wish, shares))
 
     def _hear_zygote(self) -> None:
         message = self._pipe.receive()
@@ -165,6 +178,7 @@ class Nanny:
     def _on_died(self, died: Died) -> None:
         del self._pids[died.uuid]
         age = time.monotonic() - self._born.pop(died.uuid)
+        shares = self._shares.pop(died.uuid)
         stopping = self._stop_deadline is not None
         if died.left or stopping:
             self._count -= 1
@@ -175,10 +189,12 @@ class Nanny:
         restarting = self._settings.restart and self._stillborn < STILLBORN_LIMIT
         if not restarting:
             self._count -= 1
-        self._send(EngineDied(died.uuid, died.exit_code, died.peak_memory, died.running, restarting))
+        self._send(
+            EngineDied(died.uuid, died.exit_code, died.peak_memory, died.running, restarting, died.reason, died.overran)
+        )
         self._send(Starting(self._count))
         if restarting:
-            self._fork(died.engine)
+            self._fork(died.engine, shares)
         elif self._stillborn >= STILLBORN_LIMIT:
             log.error(
                 "%d engines in a row died at once (exit code %d): no more are started", self._stillborn, died.exit_code
@@ -245,6 +261,10 @@ class Nanny:
         for uuid in message.engines:
             if uuid in self._pids:
                 self._pipe.send(Signal(uuid, message.signal))
+
+    def _on_kill_task(self, message: KillTask) -> None:
+        if message.engine in self._pids:
+            self._pipe.send(Kill(message.engine, message.task))
 
     # ------------------------------------------------------------------------------------------ the end
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import mmap
+import struct
 
 from ..ids import EngineId, TaskId
 
-_LEAVING, _ENGINE, _RUNNING = 0, 1, 8
+_LEAVING, _ENGINE, _RUNNING, _LIMIT = 0, 1, 8, 1040
 _LONGEST = 1024
+_limit = struct.Struct("dd?")
 
 
 class Note:
@@ -30,6 +32,25 @@ class Note:
     def running(self) -> TaskId | None:
         length = int.from_bytes(self._page[_RUNNING : _RUNNING + 2], "little")
         return TaskId(self._page[_RUNNING + 2 : _RUNNING + 2 + length].decode("utf-8", "replace")) if length else None
+
+    def limit(self, deadline: float, seconds: float = 0.0, *, is_run_timeout: bool = False) -> None:
+        """Until when (monotonic seconds; 0: for ever) what is running may run, and how long that is."""
+        _limit.pack_into(self._page, _LIMIT, deadline, seconds, is_run_timeout)
+
+    @property
+    def deadline(self) -> float:
+        """Until when what is running may run; 0: for ever."""
+        return float(_limit.unpack_from(self._page, _LIMIT)[0])
+
+    @property
+    def seconds(self) -> float:
+        """The limit behind the deadline."""
+        return float(_limit.unpack_from(self._page, _LIMIT)[1])
+
+    @property
+    def is_run_timeout(self) -> bool:
+        """Whether it is a task's run_timeout, rather than the time of a dependency function."""
+        return bool(_limit.unpack_from(self._page, _LIMIT)[2])
 
     @property
     def leaving(self) -> bool:

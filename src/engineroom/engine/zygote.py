@@ -3,8 +3,9 @@
     nanny ──(a pipe: fork, signal)──▶ zygote ──fork──▶ engine, engine, …
           ◀─(forked, died)──────────         ◀─wait───
 
-It reaps engines, and reads from the page it shares with each what the engine was doing. When the nanny's end of
-the pipe closes, it kills them and ends; when the zygote ends, the kernel kills the engines.
+It reaps engines, and reads from the page it shares with each what the engine was doing; it kills those whose task
+does not end when its time is up. When the nanny's end of the pipe closes, it kills them all and ends; when the zygote
+ends, the kernel kills the engines.
 """
 
 from __future__ import annotations
@@ -16,17 +17,26 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from ..config import ConnectionInfo, EngineSettings
 from ..ids import EngineId, EngineUuid, NannyId, TaskId
+from ..resources import GPU
+from . import devices
 from .main import Engine
 from .note import Note
 
 _PR_SET_PDEATHSIG = 1
+
+#: How often the zygote looks whether a task has overrun.
+LOOK_SECONDS = 0.5
+#: How long an engine may take to stop (it does at once, unless it is deep in the kernel, and then it changes nothing).
+STOP_SECONDS = 0.1
 
 
 class Fork(msgspec.Struct, tag=True):
@@ -35,6 +45,8 @@ class Fork(msgspec.Struct, tag=True):
     uuid: EngineUuid
     #: the engine number to ask for; -1: any
     wish: EngineId
+    #: its indices of each named resource
+    shares: dict[str, list[int]]
 
 
 class Signal(msgspec.Struct, tag=True):
@@ -42,6 +54,13 @@ class Signal(msgspec.Struct, tag=True):
 
     uuid: EngineUuid
     number: int
+
+
+class Kill(msgspec.Struct, tag=True):
+    """To the zygote: kill an engine, if this is the task it is running."""
+
+    uuid: EngineUuid
+    task: TaskId
 
 
 class Forked(msgspec.Struct, tag=True):
@@ -62,9 +81,13 @@ class Died(msgspec.Struct, tag=True):
     running: TaskId | None
     #: it said goodbye first
     left: bool
+    #: why the zygote killed it
+    reason: str
+    #: because its task had used up its run_timeout, and did not stop
+    overran: bool
 
 
-ToZygote = Fork | Signal
+ToZygote = Fork | Signal | Kill
 FromZygote = Forked | Died
 
 
@@ -93,14 +116,43 @@ class Pipe:
         self._end.close()
 
 
+class Child:
+    """An engine process."""
+
+    __slots__ = ("note", "overran", "pid", "reason", "uuid")
+
+    def __init__(self, uuid: EngineUuid, pid: int, note: Note) -> None:
+        self.uuid, self.pid, self.note = uuid, pid, note
+        self.reason, self.overran = "", False
+
+    def kill_if(self, condition: Callable[[], bool], reason: str, *, overran: bool = False) -> None:
+        """Kill it if this holds. It is stopped while we look, so that it is not killed for what it has just ended."""
+        if not condition():
+            return
+        os.kill(self.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline and not self._has_stopped():
+            time.sleep(0.0005)
+        if condition():
+            self.reason, self.overran = reason, overran
+            os.kill(self.pid, signal.SIGKILL)
+        else:
+            os.kill(self.pid, signal.SIGCONT)
+
+    def _has_stopped(self) -> bool:
+        """Whether it has stopped, or ended (who ends stays to be reaped)."""
+        options = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, options) is not None
+
+
 class Zygote:
     """Forks engines and reaps them."""
 
     def __init__(self, pipe: Pipe, nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings) -> None:
         self._pipe = pipe
         self._nanny, self._connection, self._settings = nanny, connection, settings
-        self._pids: dict[EngineUuid, int] = {}
-        self._children: dict[int, tuple[EngineUuid, Note]] = {}
+        self._children: dict[int, Child] = {}
+        self._by_uuid: dict[EngineUuid, Child] = {}
 
     def run(self) -> None:
         """Serve until the nanny's end of the pipe closes."""
@@ -110,23 +162,54 @@ class Zygote:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the nanny decides
         while True:
-            ready, _, _ = select.select([self._pipe.fileno(), wake_read], [], [])
+            ready, _, _ = select.select([self._pipe.fileno(), wake_read], [], [], LOOK_SECONDS)
             if wake_read in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_read, 4096)
             self._reap()
+            self._kill_overdue()
             if self._pipe.fileno() in ready:
                 message = self._pipe.receive()
                 if message is None:
                     break
-                if isinstance(message, Fork):
-                    self._fork(message)
-                elif (pid := self._pids.get(message.uuid)) is not None:
-                    with contextlib.suppress(OSError):  # gone, or no such signal
-                        os.kill(pid, message.number)
+                self._obey(message)
         for pid in list(self._children):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
+
+    def _obey(self, order: ToZygote) -> None:
+        if isinstance(order, Fork):
+            self._fork(order)
+            return
+        child = self._by_uuid.get(order.uuid)
+        if child is None:
+            return  # it has ended
+        if isinstance(order, Signal):
+            with contextlib.suppress(OSError):  # no such signal
+                os.kill(child.pid, order.number)
+            return
+        note, task = child.note, order.task
+        reason = f"task {task} was cancelled and did not stop when it was interrupted, so its engine was killed"
+        child.kill_if(lambda: note.running == task, reason)
+
+    def _kill_overdue(self) -> None:
+        """Kill engines whose task was interrupted because its time was up, and goes on."""
+        grace, now = self._settings.cancel_grace, time.monotonic()
+        for child in self._children.values():
+            deadline = child.note.deadline
+            if deadline and now >= deadline + grace and not child.reason:
+                self._kill_overrun(child, deadline, grace)
+
+    def _kill_overrun(self, child: Child, deadline: float, grace: float) -> None:
+        note = child.note
+        overran = note.is_run_timeout
+        what = "it ran" if overran else f"a dependency function of task {note.running} ran"
+        which = "its run_timeout of " if overran else ""
+        reason = (
+            f"{what} for longer than {which}{note.seconds:g} s, and did not stop within {grace:g} s of being "
+            "interrupted, so its engine was killed"
+        )
+        child.kill_if(lambda: note.deadline == deadline, reason, overran=overran)
 
     def _fork(self, order: Fork) -> None:
         note = Note()
@@ -136,12 +219,11 @@ class Zygote:
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            self._become_engine(order.uuid, note, zygote)
-        self._pids[order.uuid] = pid
-        self._children[pid] = (order.uuid, note)
+            self._become_engine(order, note, zygote)
+        self._children[pid] = self._by_uuid[order.uuid] = Child(order.uuid, pid, note)
         self._pipe.send(Forked(order.uuid, pid))
 
-    def _become_engine(self, uuid: EngineUuid, note: Note, zygote: int) -> None:
+    def _become_engine(self, order: Fork, note: Note, zygote: int) -> None:
         """The life of a forked child; never returns."""
         code = 1
         try:
@@ -150,9 +232,11 @@ class Zygote:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._pipe.close()
-            for _, other in self._children.values():
-                other.close()
-            Engine(self._connection, uuid, self._nanny, note, self._settings).run()
+            for other in self._children.values():
+                other.note.close()
+            if GPU in self._settings.resources:
+                devices.show(order.shares.get(GPU, []))
+            Engine(self._connection, order.uuid, self._nanny, note, self._settings, order.shares).run()
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -172,18 +256,21 @@ class Zygote:
                 return
             if pid not in self._children:
                 continue
-            uuid, note = self._children.pop(pid)
-            del self._pids[uuid]
+            child = self._children.pop(pid)
+            del self._by_uuid[child.uuid]
+            note = child.note
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # what its tasks left behind
             self._pipe.send(
                 Died(
-                    uuid,
+                    child.uuid,
                     os.waitstatus_to_exitcode(status),
                     usage.ru_maxrss * 1024,
                     note.engine,
                     note.running,
                     note.leaving,
+                    child.reason,
+                    child.overran,
                 )
             )
             note.close()

@@ -225,6 +225,8 @@ class VirtualCluster:
                 self._attempts.update((task.id, list(task.attempts or ())) for task in tasks)
             case actions.FindOutcomes(ids):
                 self._find_outcomes(ids)
+            case actions.KeepValues(kept):
+                self._values.update(one.done.id for one in kept)
             case actions.ReleaseValues(ids):
                 self._values.difference_update(ids)
             case _:
@@ -237,8 +239,6 @@ class VirtualCluster:
         link = self.at.get(done.engine)
         if link is not None:
             self._ran_on[done.id] = link.engine.uuid
-        if done.id in self.scheduler.graph.wanted:
-            self._values.add(done.id)
         self.ended = self.clock()
         self._recorded[done.id] = self.clock() + COMMIT
 

@@ -19,6 +19,7 @@ from ..messages import (
     ToClient,
     ToEngine,
     ToNanny,
+    Value,
 )
 
 #: Anything with the buffer protocol.
@@ -73,8 +74,8 @@ class FrameTable:
         return tuple(indexes)
 
 
-def pick(part: TaskSpec | TaskDone, frames: Frames) -> tuple[Buffer, ...]:
-    """The frames that belong to a task or a result.
+def pick(part: TaskSpec | TaskDone | Value, frames: Frames) -> tuple[Buffer, ...]:
+    """The frames that belong to a task, a result or a value.
 
     Raises
     ------

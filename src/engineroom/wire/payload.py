@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import SerializationError
+from ..errors import EngineroomError, SerializationError
 from .frames import Buffer, Frames
 from .functions import ByValuePickler
 
@@ -82,6 +82,8 @@ def dumps_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
         if any(type(a) in (bytes, bytearray) and len(a) >= INLINE for a in args):
             args = tuple(_Blob(a) if type(a) in (bytes, bytearray) and len(a) >= INLINE else a for a in args)
         return dumps((args, kwargs))
+    except EngineroomError:  # from an object of ours, which says why
+        raise
     except Exception as error:
         named: list[tuple[str, Any]] = [(f"argument {i}", a) for i, a in enumerate(args)]
         named += [(f"argument {name!r}", a) for name, a in kwargs.items()]

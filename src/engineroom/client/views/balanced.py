@@ -7,28 +7,64 @@ import operator
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import ConfigError, EngineroomError, NoEnginesRegistered
 from ...ids import EngineId, TaskId
 from ...messages import TaskOptions, TaskSpec
-from ...wire.payload import dumps_call
+from ..arguments import inputs_of, pickled_call
+from ..dependency import Dependency, dependency_flag, graph_dependency
 from ..mapping import SINGLES, AsyncMapResult, GrowingMapResult, LazyMapIterator, parts
 from ..result import AsyncResult
-from .base import FUNCTIONS, View, callable_or_complain, referenced
+from . import flags
+from .base import FUNCTIONS, View, callable_or_complain, referenced, replaced
 
 if TYPE_CHECKING:
     from ..client import Client
+    from ..graph import GraphResult
 
 _ANY = EngineId(-1)
 
 
 class LoadBalancedView(View):
-    """Tasks go to whichever engine has least to do, among `targets` if given."""
+    """The scheduler gives each task to an engine: to whichever has least to do, unless flags say otherwise.
 
-    def __init__(self, client: Client, targets: Any = None, **flags: Any) -> None:
+    Attributes
+    ----------
+    after, follow : Dependency or None
+        When a task may run: once these tasks have ended. Where: on an engine on which those ran. An AsyncResult, a
+        msg_id, or a list of those will do.
+    timeout : float or None
+        Seconds for both to be met, from the submission on; None: for ever.
+    priority : int
+        Higher ones go first.
+    resources : dict or None
+        How much of each named resource the engine must have: `{"gpu": 1}`.
+    run_timeout : float or None
+        Seconds an attempt may run before it is stopped; None: for ever.
+    scheme : str or None
+        Who chooses engines; None: the controller's scheme.
+    """
+
+    FLAGS: ClassVar[dict[str, str]] = {
+        **View.FLAGS,
+        "after": "tasks that must have ended before",
+        "follow": "tasks on whose engines to run",
+        "timeout": "seconds for dependencies to be met",
+        "priority": "higher ones go first",
+        "resources": "how much of each named resource the engine must have",
+        "scheme": "who chooses engines",
+    }
+
+    def __init__(self, client: Client, targets: Any = None, **given: Any) -> None:
         self._restricted_to: tuple[EngineId, ...] | None = None
-        super().__init__(client, targets, **flags)
+        self.after: Dependency | None = None
+        self.follow: Dependency | None = None
+        self.timeout: float | None = None
+        self.priority = 0
+        self.resources: dict[str, int] | None = None
+        self.scheme: str | None = None
+        super().__init__(client, targets, **given)
 
     def _checked_flag(self, name: str, value: Any) -> Any:
         if name == "targets":
@@ -40,17 +76,93 @@ class LoadBalancedView(View):
                 raise ConfigError("targets name no engine: such a task could run nowhere")
             self._restricted_to = tuple(resolved)
             return resolved
+        match name:
+            case "after" | "follow":
+                return dependency_flag(name, value)
+            case "timeout":
+                return flags.timeout(value)
+            case "priority":
+                return flags.whole("priority", value, "a whole number of at most 31 bits", 1 - (1 << 31))
+            case "resources":
+                return flags.resources(value)
+            case "scheme":
+                return flags.scheme(value)
         return super()._checked_flag(name, value)
 
-    def _task_options(self) -> TaskOptions | None:
-        if self.__dict__.get("_options_stale", True):
-            options = super()._task_options()
-            if self._restricted_to is not None:
-                o = options or TaskOptions()
-                self._options = TaskOptions(o.retries, self._restricted_to, o.label, o.metadata)
-        return self._options
+    def _wished(self) -> TaskOptions:
+        return self._changed(
+            super()._wished(),
+            targets=self._restricted_to,
+            after=graph_dependency(self.after, self.client),
+            follow=graph_dependency(self.follow, self.client),
+            timeout=self.timeout,
+            priority=self.priority,
+            resources=self.resources,
+            scheme=self.scheme,
+        )
+
+    def _waiting_for(self, options: TaskOptions | None, results: Sequence[AsyncResult]) -> TaskOptions | None:
+        """The options of a call with these results among its arguments."""
+        return self._changed(options, inputs=inputs_of(results, self.client)) if results else options
+
+    def _changed(self, options: TaskOptions | None, **changes: Any) -> TaskOptions:
+        """Other options for one task, if its scheme can honour them."""
+        changed = replaced(options, **changes)
+        flags.check_pure(changed, self.client._channel.scheme)
+        return changed
+
+    def apply_with_flags(
+        self, f: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **given: Any
+    ) -> Any:
+        """Call `f(*args, **kwargs)` with flags for this call alone; else as `apply`."""
+        with self.temp_flags(**given):
+            return self._apply(f, tuple(args), kwargs or {}, self.block)
+
+    def run_graph(
+        self, graph: Any, tasks: Mapping[Any, Any] | None = None, *, pass_results: bool = False
+    ) -> GraphResult:
+        """Run a graph of tasks: each node once its predecessors have succeeded. All is submitted in one go.
+
+        Parameters
+        ----------
+        graph : networkx.DiGraph or mapping
+            An edge u → v means: v after u. A mapping names the predecessors of each node, as for `graphlib`.
+        tasks : mapping, optional
+            What each node does: `f`, `(f, args)` or `(f, args, kwargs)`. Default: the node's attribute `task`, or the
+            node itself, if it can be called.
+        pass_results : bool
+            Call a node's function with the results of its predecessors, in the graph's order, before its own
+            arguments. They do not pass through the client.
+
+        Returns
+        -------
+        GraphResult
+            Node → AsyncResult.
+
+        Raises
+        ------
+        ValueError
+            There is a cycle, or a node without a task; the message names it.
+
+        Examples
+        --------
+        >>> def total(*parts): return sum(parts)                                      # doctest: +SKIP
+        >>> done = view.run_graph({"sum": ["a", "b"]}, {"a": (abs, [-1]), "b": (abs, [-2]), "sum": total},
+        ...                       pass_results=True)                                  # doctest: +SKIP
+        >>> done["sum"].get()                                                         # doctest: +SKIP
+        3
+        """
+        from ..graph import run_graph
+
+        return run_graph(self, graph, tasks, pass_results)
 
     def _apply(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool) -> Any:
+        result = self._submit(function, args, kwargs, self._task_options())
+        return result.get() if block else result
+
+    def _submit(
+        self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions | None
+    ) -> AsyncResult:
         channel = self.client._channel
         if not channel.engines and not channel.starting:
             raise self._no_engines()
@@ -59,19 +171,19 @@ class LoadBalancedView(View):
         elif not callable(function):
             callable_or_complain(function)
         pickled = FUNCTIONS.get(function)
-        payload, frames = dumps_call(args, kwargs)
+        payload, frames, results = pickled_call(args, kwargs)
+        if results:
+            options = self._waiting_for(options, results)
         now = time.time()
         if frames and not payload:
             self.client._check_size(frames)
         id = channel.new_id()
-        result = AsyncResult(
-            self.client, (id,), name=getattr(function, "__name__", "task"), submitted=now, label=self.label
-        )
+        result = AsyncResult(self.client, (id,), name=getattr(function, "__name__", "task"), submitted=now)
+        if options is not None:
+            result._options, result.label = options, options.label
         self.history.append(id)
-        channel.submit_one(
-            (TaskSpec(id, pickled.digest, payload, now, _ANY, (), self._task_options()), pickled, frames), result
-        )
-        return result.get() if block else result
+        channel.submit_one((TaskSpec(id, pickled.digest, payload, now, _ANY, (), options), pickled, frames), result)
+        return result
 
     def _no_engines(self) -> EngineroomError:
         if self.client._channel.failure is not None:
@@ -127,6 +239,9 @@ class LoadBalancedView(View):
         channel = self.client._channel
         if not channel.engines and not channel.starting:
             raise self._no_engines()
+        options = self._task_options()
+        if label is not None:
+            options = replaced(options, label=label)
         name = getattr(f, "__name__", "map")
         common: dict[str, Any] = {
             "name": name,
@@ -137,13 +252,14 @@ class LoadBalancedView(View):
         }
         result: AsyncMapResult
         if chunksize is None and count > SINGLES and not return_exceptions:
-            result = GrowingMapResult(self, f, columns, len(channel.engines), **common)
+            result = GrowingMapResult(self, f, columns, options, len(channel.engines), **common)
         else:
             size = chunksize or 1
             batch = [[column[start : start + size] for column in columns] for start in range(0, count, size)]
             ids = [channel.new_id() for _ in batch]
             result = AsyncMapResult(self.client, ids, **common)
-            self._submit_chunks(f, batch, result, ids, label)
+            result._options = options
+            self._submit_chunks(f, batch, result, options, ids)
         return result.get() if (self.block if block is None else block) else result
 
     def _submit_chunks(
@@ -151,8 +267,8 @@ class LoadBalancedView(View):
         f: Any,
         batch: Sequence[Sequence[Any]],
         waiter: AsyncResult,
+        options: TaskOptions | None,
         ids: Sequence[TaskId] | None = None,
-        label: str | None = None,
     ) -> Sequence[TaskId]:
         """Submit one task per chunk: each a list of columns of arguments."""
         channel = self.client._channel
@@ -161,16 +277,14 @@ class LoadBalancedView(View):
         f, extra = referenced(f, ())
         if extra:
             batch = [[[extra[0]] * len(columns[0]), *columns] for columns in batch]
-        pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
-        if label is not None:
-            o = options or TaskOptions()
-            options = TaskOptions(o.retries, o.targets, label, o.metadata)
+        pickled, now = FUNCTIONS.get(f), time.time()
         tasks = []
         for id, columns in zip(ids, batch, strict=True):
-            payload, frames = dumps_call(tuple(columns), {})
+            payload, frames, results = pickled_call(tuple(columns), {})
             self.client._check_size(frames)
+            wished = self._waiting_for(options, results)
             tasks.append(
-                ((TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "map"), pickled, frames), waiter)
+                ((TaskSpec(id, pickled.digest, payload, now, _ANY, (), wished, "map"), pickled, frames), waiter)
             )
         channel.submit(tasks)
         self.history += ids
@@ -204,11 +318,19 @@ class LoadBalancedView(View):
         if max_outstanding != "auto" and (not isinstance(max_outstanding, int) or max_outstanding < 0):
             raise ValueError(f"max_outstanding is a number of tasks, 0 or more, or 'auto'; got {max_outstanding!r}")
         return LazyMapIterator(
-            self._lazily(f, zip(*sequences, strict=False), ordered, max_outstanding, return_exceptions)
+            self._lazily(
+                f, zip(*sequences, strict=False), self._task_options(), ordered, max_outstanding, return_exceptions
+            )
         )
 
     def _lazily(
-        self, f: Any, items: Iterator[tuple[Any, ...]], ordered: bool, limit: int | str, return_exceptions: bool
+        self,
+        f: Any,
+        items: Iterator[tuple[Any, ...]],
+        options: TaskOptions | None,
+        ordered: bool,
+        limit: int | str,
+        return_exceptions: bool,
     ) -> Iterator[Any]:
         from concurrent.futures import FIRST_COMPLETED, wait
 
@@ -217,7 +339,7 @@ class LoadBalancedView(View):
         ready: list[AsyncResult] = []
         while True:
             for arguments in itertools.islice(items, most - len(out)):
-                out.append(self._apply(f, arguments, {}, False))
+                out.append(self._submit(f, arguments, {}, options))
             if not out:
                 return
             if ordered:
@@ -251,9 +373,10 @@ class LoadBalancedView(View):
         )
         tasks = []
         for id, arguments in zip(ids, pieces, strict=True):
-            payload, frames = dumps_call(arguments, {})
+            payload, frames, results = pickled_call(arguments, {})
             self.client._check_size(frames)
-            tasks.append(((TaskSpec(id, pickled.digest, payload, now, _ANY, (), options), pickled, frames), result))
+            wished = self._waiting_for(options, results)
+            tasks.append(((TaskSpec(id, pickled.digest, payload, now, _ANY, (), wished), pickled, frames), result))
         self.history += ids
         self.client._channel.submit(tasks)
         return result.get() if self.block else result

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import msgspec
 
 from ...errors import ConfigError
 from ...ids import TaskId
@@ -13,6 +14,7 @@ from ...messages import Function, TaskOptions
 from ...wire import functions, on_engine
 from ..plain import plain_metadata, text
 from ..result import AsyncResult
+from . import flags
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -44,9 +46,10 @@ class View:
         "label": "put into the record of every task",
         "metadata": "a dict put into the record of every task",
         "retries": "how often a task is run again after failing or losing its engine",
+        "run_timeout": "seconds an attempt may run before it is stopped",
     }
 
-    def __init__(self, client: Client, targets: Any, **flags: Any) -> None:
+    def __init__(self, client: Client, targets: Any, **given: Any) -> None:
         self.client = client
         self.history: list[TaskId] = []
         self.block = client.block
@@ -54,9 +57,10 @@ class View:
         self.label: str | None = None
         self.metadata: dict[str, Any] | None = None
         self.retries = 0
+        self.run_timeout: float | None = None
         self.targets = targets
         self._options: TaskOptions | None = None
-        self.set_flags(**flags)
+        self.set_flags(**given)
 
     # ------------------------------------------------------------------------------------------ flags
 
@@ -82,7 +86,8 @@ class View:
             yield self.set_flags(**flags)
         finally:
             for name, value in before.items():
-                setattr(self, name, value)
+                if getattr(self, name) is not value:
+                    setattr(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.FLAGS:
@@ -95,13 +100,9 @@ class View:
             case "block" | "track":
                 return bool(value)
             case "retries":
-                if (
-                    isinstance(value, bool)
-                    or not hasattr(value, "__index__")
-                    or not 0 <= operator.index(value) < 1 << 31
-                ):
-                    raise ConfigError(f"retries is a number of times, 0 or more; got {value!r}")
-                return operator.index(value)
+                return flags.whole("retries", value, "a number of times, 0 or more", 0)
+            case "run_timeout":
+                return flags.run_timeout(value)
             case "label":
                 if value is not None and not isinstance(value, str):
                     raise ConfigError(f"a label is a str or None; got {value!r}")
@@ -114,11 +115,19 @@ class View:
     def _task_options(self) -> TaskOptions | None:
         """The wishes that travel with a task; None if there are none."""
         if self.__dict__.get("_options_stale", True):
-            metadata = plain_metadata(self.metadata) if self.metadata else None
-            wished = TaskOptions(self.retries, None, self.label, metadata)
+            wished = self._wished()
             self._options = None if wished == TaskOptions() else wished
             self.__dict__["_options_stale"] = False
         return self._options
+
+    def _wished(self) -> TaskOptions:
+        """The options that the flags make."""
+        return TaskOptions(
+            retries=self.retries,
+            label=self.label,
+            metadata=plain_metadata(self.metadata) if self.metadata else None,
+            run_timeout=self.run_timeout,
+        )
 
     # ------------------------------------------------------------------------------------------ calling
 
@@ -226,6 +235,11 @@ class View:
 
     def __len__(self) -> int:
         return len(self.client._resolve(self.targets))
+
+
+def replaced(options: TaskOptions | None, **changes: Any) -> TaskOptions:
+    """Other options: these with some of them changed."""
+    return msgspec.structs.replace(options or TaskOptions(), **changes)
 
 
 def referenced(f: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:

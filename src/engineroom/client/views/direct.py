@@ -14,9 +14,8 @@ from ...messages import TaskOptions, TaskSpec
 from ...wire import on_engine
 from ...wire.payload import dumps_call
 from ..mapping import AsyncMapResult, parts
-from ..plain import plain_metadata
 from ..result import AsyncResult
-from .base import View, callable_or_complain, referenced
+from .base import View, callable_or_complain, referenced, replaced
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -74,8 +73,13 @@ class DirectView(View):
             tasks.append(
                 ((TaskSpec(id, pickled.digest, payload, now, engine, (), options, kind), pickled, frames), result)
             )
-        self.history += result.msg_ids
+        self._note(result)
         self.client._channel.submit(tasks)
+
+    def _note(self, result: AsyncResult) -> None:
+        """These tasks are about to be submitted."""
+        self.history += result._ids
+        self.client._direct.update(result._ids)
 
     def _apply(
         self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool, targets: Any = None
@@ -114,17 +118,14 @@ class DirectView(View):
         engines, single = self._engines(targets)
         result = self._result(len(engines), single, "execute")
         result.label = label or self.label
-        options = None
-        if not silent or result.label or self.metadata:
-            options = TaskOptions(
-                0, None, result.label, plain_metadata(self.metadata) if self.metadata else None, silent
-            )
+        wished = replaced(self._task_options(), retries=0, label=result.label, silent=silent)
+        options = None if wished == TaskOptions() else wished
         now, source = time.time(), code.encode()
         tasks = [
             ((TaskSpec(id, _EXECUTE, source, now, engine, (), options, "execute"), None, ()), result)  # type: ignore[arg-type]
             for id, engine in zip(result.msg_ids, engines, strict=True)
         ]
-        self.history += result.msg_ids
+        self._note(result)
         self.client._channel.submit(tasks)
         if self._blocks(block):
             result.get()
@@ -258,7 +259,7 @@ class DirectView(View):
         options = self._task_options()
         if label is not None:
             result.label = label
-            options = TaskOptions(self.retries, None, label, options.metadata if options is not None else None)
+            options = replaced(options, label=label)
         calls: Any = [(engine, (f, *(column[i] for column in split)), {}) for i, engine in enumerate(engines)]
         self._submit(how, calls, result, options=options)
         return result.get() if self._blocks(block) else result

@@ -1,0 +1,49 @@
+"""Where a client finds its cluster."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..config import ConnectionInfo, connection_file, profile_dir, read_connection_file
+from ..errors import ConnectionFileError
+
+
+def find_connection(
+    given: Any, profile: str | None, directory: Any, ipython: Any, cluster_id: str | None, timeout: float
+) -> ConnectionInfo:
+    """What to connect to."""
+    if isinstance(given, ConnectionInfo):
+        return given
+    if isinstance(given, Mapping):
+        try:
+            return msgspec.convert(dict(given), ConnectionInfo)
+        except msgspec.ValidationError as error:
+            raise ConnectionFileError(f"not the content of a connection file: {error}") from None
+    if given is not None:
+        path = Path(given).expanduser()
+        if "://" in str(given):
+            raise ValueError(
+                f"{given}: a url is not enough to connect: give the connection file, which holds the key too"
+            )
+    else:
+        wanted = os.environ.get("IPP_CLUSTER_ID", "") if cluster_id is None else cluster_id
+        path = connection_file(profile_dir(profile, directory, ipython), wanted)
+    if not path.exists():
+        others = sorted(path.parent.glob("ipcontroller-*-client.json")) if given is None else []
+        hint = f" Clusters with an id are here: {', '.join(p.name for p in others[:5])}." if others else ""
+        deadline = time.monotonic() + min(timeout, 1.0 if given is None else timeout)
+        while not path.exists():
+            if time.monotonic() >= deadline:
+                option = f" --profile={profile}" if profile else ""
+                raise ConnectionFileError(
+                    f"no cluster is running here: there is no connection file {path}.{hint} Start one with "
+                    f"`ipcluster start -n 4{option}`, or with engineroom.Cluster(n=4)."
+                )
+            time.sleep(0.02)
+    return read_connection_file(path)

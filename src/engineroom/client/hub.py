@@ -1,0 +1,365 @@
+"""What a client can ask about tasks: their results, their records, what they wait for."""
+
+from __future__ import annotations
+
+import operator
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from ..errors import PendingTask, QueryError
+from ..ids import EngineId, TaskId
+from ..messages import (
+    CountRecords,
+    Explain,
+    FindRecords,
+    History,
+    Purge,
+    QueueStatus,
+    Resubmit,
+    ResultStatus,
+    TaskOptions,
+)
+from ..records import TaskRecord
+from .channel import Channel
+from .explanation import Explanation
+from .graph import GraphResult
+from .plain import plain_metadata, plain_query
+from .result import AsyncHubResult, AsyncResult
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .views import View
+
+Jobs = Any  # msg_id, index into the history, AsyncResult, GraphResult, Future, or a collection of those
+
+
+class HubClient:
+    """The part of a client that asks the hub."""
+
+    block: bool
+    _channel: Channel
+    _views: Sequence[View]
+    _foreign: list[TaskId]  # resubmitted or fetched tasks of this client
+    _direct: set[TaskId]  # tasks of this client's direct views
+
+    def _resolve(self, targets: Any) -> list[EngineId]:
+        raise NotImplementedError
+
+    @property
+    def history(self) -> list[TaskId]:
+        """msg_ids of this client's tasks, by submission."""
+        ids = [id for view in self._views for id in view.history]
+        return sorted(
+            {*ids, *self._foreign},
+            key=lambda id: int(id.rpartition("-")[2]) if id.startswith(self._channel.session) else -1,
+        )
+
+    @property
+    def outstanding(self) -> set[TaskId]:
+        """msg_ids without an outcome."""
+        return self._channel.outstanding()
+
+    def _ids_of(self, jobs: Jobs) -> list[TaskId]:
+        """msg_ids of whatever names tasks."""
+        if isinstance(jobs, AsyncResult | GraphResult):
+            return list(jobs.msg_ids)
+        if isinstance(jobs, str):
+            return [TaskId(jobs)]
+        if isinstance(jobs, int) and not isinstance(jobs, bool):
+            history = self.history
+            try:
+                return [history[jobs]]
+            except IndexError:
+                raise IndexError(f"this client has submitted {len(history)} tasks; there is no number {jobs}") from None
+        if isinstance(jobs, Iterable) and not isinstance(jobs, Mapping):
+            return [id for job in jobs for id in self._ids_of(job)]
+        raise TypeError(f"tasks are named by msg_id, index, AsyncResult, or a list of those; got {jobs!r}")
+
+    # ------------------------------------------------------------------------------------------ results
+
+    def get_result(self, indices_or_msg_ids: Jobs = None, block: bool | None = None, owner: bool = True) -> AsyncResult:
+        """The result of any task: of this client, of another, or of an earlier session.
+
+        Parameters
+        ----------
+        indices_or_msg_ids : msg_id, int, AsyncResult, or a list of those
+            An int is an index into this client's history; default: the last.
+        block : bool, optional
+            Wait for it.
+
+        Returns
+        -------
+        AsyncResult
+            AsyncHubResult for tasks that are not this client's. For an unknown msg_id, `get` raises UnknownTask.
+        """
+        wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
+        ids, single = self._ids_of(wanted), _names_one(wanted)
+        mine = owner and all(id.startswith(self._channel.session) for id in ids)
+        kind = AsyncResult if mine else AsyncHubResult
+        result = kind(cast("Client", self), ids, single=single, name="get_result", owner=mine)
+        waiting = self._channel._waiting.copy()
+        watched = []
+        for id in dict.fromkeys(ids):
+            waiter = waiting.get(id)
+            if isinstance(waiter, AsyncResult):
+                waiter._follow(id, result)
+            else:
+                watched.append(id)
+        if watched:
+            self._channel.expect(watched, result)
+        if block or (block is None and self.block):
+            result.wait()
+        return result
+
+    def result_status(self, msg_ids: Jobs, status_only: bool = True) -> dict[str, Any]:
+        """Which tasks are pending and which completed; with `status_only=False` results by msg_id as well.
+
+        Raises
+        ------
+        UnknownTask
+            One of them is not known.
+        """
+        ids = self._ids_of(msg_ids)
+        status: dict[str, Any] = self._channel.ask(ResultStatus(ids))
+        if not status_only and status["completed"]:
+            values = self.get_result(status["completed"]).get(return_exceptions=True)
+            status |= dict(zip(status["completed"], values, strict=True))
+        return status
+
+    def explain(self, jobs: Jobs) -> Any:
+        """Why tasks are not running, or what has become of them.
+
+        Parameters
+        ----------
+        jobs : msg_id, int, AsyncResult, or a list of those
+
+        Returns
+        -------
+        Explanation, or a list of those
+            Printed, it is a sentence. Its `state` is one of waiting, queued, held, recovering, ended, unknown.
+
+        Examples
+        --------
+        >>> rc.explain(result)                                                        # doctest: +SKIP
+        3f9ab2-17 is waiting: …
+        """
+        found = [Explanation(answer) for answer in self._channel.ask(Explain(self._ids_of(jobs)))]
+        return found[0] if _names_one(jobs) and found else found
+
+    def resubmit(
+        self,
+        indices_or_msg_ids: Jobs = None,
+        metadata: Mapping[str, Any] | None = None,
+        block: bool | None = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        retries: int | None = None,
+        label: str | None = None,
+    ) -> AsyncResult:
+        """Run finished tasks again, as new tasks with new msg_ids; the old records name them in `resubmitted`.
+
+        Parameters
+        ----------
+        indices_or_msg_ids : msg_id, int, AsyncResult, or a list of those
+        query : dict, optional
+            Instead: all tasks whose records match.
+        metadata, retries, label
+            Options of the new tasks; default: those of the old.
+
+        Raises
+        ------
+        UnknownTask, PendingTask
+            Nothing is resubmitted then.
+        """
+        if query is not None:
+            if indices_or_msg_ids is not None:
+                raise ValueError("give tasks or a query, not both")
+            ids = [
+                TaskId(record["msg_id"])
+                for record in self.db_query({"$and": [query, {"completed": {"$ne": None}}]}, "msg_id")
+            ]
+            single = False
+        else:
+            wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
+            ids = self._ids_of(wanted)
+            single = _names_one(wanted)
+        options = None
+        if metadata is not None:
+            metadata = plain_metadata(metadata)
+        if metadata is not None or retries is not None or label is not None:
+            options = TaskOptions(retries=retries or 0, label=label, metadata=dict(metadata) if metadata else None)
+        channel = self._channel
+        new = [channel.new_id() for _ in ids]
+        result = AsyncHubResult(
+            cast("Client", self), new, single=single, name="resubmit", submitted=time.time(), owner=False
+        )
+        channel.expect(new, result, watch=False)
+        try:
+            channel.ask(Resubmit(ids, new, options))
+        except BaseException:
+            for id in new:
+                channel._waiting.pop(id, None)
+            raise
+        self._foreign += new
+        if block or (block is None and self.block):
+            result.wait()
+        return result
+
+    # ------------------------------------------------------------------------------------------ records
+
+    def db_query(
+        self,
+        query: Mapping[str, Any],
+        keys: str | Iterable[str] | None = None,
+        *,
+        sort: str | Sequence[tuple[str, int]] | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> list[TaskRecord]:
+        """Task records that match a MongoDB-style query.
+
+        Parameters
+        ----------
+        query : dict
+            `{"completed": None}`, `{"result_content.ename": "ValueError", "submitted": {"$gt": yesterday}}` …
+        keys : str or list of str, optional
+            Which keys to return; `msg_id` always is. Default: all but `buffers` and `result_buffers`.
+        sort : str or list of (key, 1 or -1), optional
+            Default: by submission. A str is a key, with "-" in front for descending order.
+        limit, skip : int, optional
+
+        Returns
+        -------
+        list of dict
+            Times are aware datetimes.
+
+        Raises
+        ------
+        QueryError
+            An unknown key or operator, or an argument of the wrong type: the message names it.
+        """
+        wanted = [keys] if isinstance(keys, str) else None if keys is None else list(keys)
+        if isinstance(sort, str):
+            sort = [(sort.lstrip("-"), -1 if sort.startswith("-") else 1)]
+        body = FindRecords(
+            plain_query(query), wanted, list(sort) if sort else None, _whole("limit", limit), _whole("skip", skip) or 0
+        )
+        return [TaskRecord(record) for record in self._channel.ask(body)]
+
+    def db_count(self, query: Mapping[str, Any]) -> int:
+        """How many task records match a query."""
+        return int(self._channel.ask(CountRecords(plain_query(query))))
+
+    def hub_history(self) -> list[TaskId]:
+        """msg_ids of all tasks in the database, of all clients and earlier sessions, by submission."""
+        return list(self._channel.ask(History()))
+
+    def purge_results(self, jobs: Jobs = None, targets: Any = None, *, query: Mapping[str, Any] | None = None) -> None:
+        """Forget finished tasks: by msg_id, by engine, by query, or "all".
+
+        Raises
+        ------
+        ValueError
+            Nothing was named.
+        PendingTask
+            One of the tasks has not finished; nothing is purged.
+        """
+        self.purge_hub_results(jobs, targets, query=query)
+
+    def purge_hub_results(
+        self, jobs: Jobs = None, targets: Any = None, *, query: Mapping[str, Any] | None = None
+    ) -> int:
+        """`purge_results` that tells how many records were forgotten."""
+
+        def nothing(value: Any) -> bool:
+            return value is None or (isinstance(value, list | tuple) and not value)
+
+        if nothing(jobs) and nothing(targets) and query is None:
+            raise ValueError("name what to purge: jobs=, targets=, query=, or jobs='all'")
+        body = Purge(everything=isinstance(jobs, str) and jobs == "all")
+        if not body.everything:
+            body.tasks = None if nothing(jobs) else self._ids_of(jobs)
+            body.engines = None if nothing(targets) else self._resolve(targets)
+            body.query = None if query is None else plain_query(query)
+        return int(self._channel.ask(body))
+
+    def purge_local_results(self, jobs: Jobs = None, targets: Any = None) -> None:
+        """Forget this client's own history of tasks; records in the database stay.
+
+        Raises
+        ------
+        PendingTask
+            One of the tasks is outstanding.
+        """
+        everything = isinstance(jobs, str) and jobs == "all"
+        ids = set(self.history if everything or jobs is None else self._ids_of(jobs))
+        pending = ids & self.outstanding
+        if pending:
+            raise PendingTask(f"{len(pending)} of these tasks are outstanding: wait for them, or abort them, first")
+        for view in self._views:
+            view.history = [id for id in view.history if id not in ids]
+        self._foreign = [id for id in self._foreign if id not in ids]
+        self._direct -= ids
+
+    def purge_everything(self) -> None:
+        """Forget all finished tasks, here and in the database."""
+        self.purge_results("all")
+        self.purge_local_results("all")
+
+    def queue_status(self, targets: Any = "all", verbose: bool = False) -> dict[Any, Any]:
+        """What each engine has done and has to do.
+
+        Returns
+        -------
+        dict
+            `{engine: {"queue": direct tasks, "tasks": load-balanced tasks, "completed": …}, "unassigned": …}`:
+            counts, or with `verbose` lists of msg_ids. A single int as target gives the inner dict.
+        """
+        engines = self._resolve(targets)
+        status = self._channel.ask(QueueStatus(engines, verbose))
+        by_engine: dict[Any, Any] = {int(id): inner for id, inner in status["engines"].items()}
+        if isinstance(targets, int):
+            return dict(by_engine[engines[0]])
+        return {**by_engine, "unassigned": status["unassigned"]}
+
+
+class TaskResults(Mapping[TaskId, Any]):
+    """Values (or metadata) of tasks, fetched from the controller when asked for."""
+
+    def __init__(self, client: HubClient, metadata: bool = False) -> None:
+        self._client, self._metadata = client, metadata
+
+    def __getitem__(self, id: TaskId) -> Any:
+        result = self._client.get_result(id)
+        if self._metadata:
+            result.wait()
+            return result.metadata
+        return result.get()
+
+    def __iter__(self) -> Iterator[TaskId]:
+        outstanding = self._client.outstanding
+        return iter([id for id in self._client.history if id not in outstanding])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def _names_one(jobs: Jobs) -> bool:
+    """Whether one task is named, by itself."""
+    if isinstance(jobs, AsyncResult):
+        return jobs._single
+    return not isinstance(jobs, list | tuple | set | GraphResult)
+
+
+def _whole(name: str, value: Any) -> int | None:
+    """A count that the databases can count to."""
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise QueryError(f"{name} is a whole number, got {value!r}") from None
+    if isinstance(value, bool) or not 0 <= number < 1 << 62:
+        raise QueryError(f"{name} is a whole number, 0 or more, got {value!r}")
+    return number

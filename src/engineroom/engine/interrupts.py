@@ -1,0 +1,96 @@
+"""Interrupting user code: because its task was cancelled, or something in it has had its time.
+
+The attendant thread notices, and signals the main thread; whether to raise is decided there, by the handler. What is
+wished for belongs to the task that is running: with it, it is forgotten, so that no other task is ever interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+from .executor import Executor, Interrupted
+from .note import Note
+
+#: Whoever has no handler for it ignores it: no process that a task starts can be hurt by it.
+SIGNAL = signal.SIGURG
+
+
+class _Wish:
+    """To interrupt what is running, from a moment on (monotonic seconds; 0: now). Granted once."""
+
+    __slots__ = ("deadline", "ename", "granted", "seconds", "status", "text")
+
+    def __init__(self, status: str, ename: str, text: str, seconds: float = 0.0) -> None:
+        self.status, self.ename, self.text = status, ename, text
+        self.seconds = seconds
+        self.deadline = time.monotonic() + seconds if seconds else 0.0
+        self.granted = False
+
+
+class Interrupter:
+    """Made in the main thread. All but `look` and `cancel` is called there."""
+
+    def __init__(self, executor: Executor, note: Note) -> None:
+        self._executor = executor
+        self._note = note
+        self._main, self._pid = threading.get_ident(), os.getpid()
+        #: what the running task is to be interrupted for; empty for nearly all
+        self.wishes: list[_Wish] = []
+        signal.signal(SIGNAL, self._on_signal)
+
+    def cancel(self) -> None:
+        """Interrupt the running task. Called with the link's lock held, so that it cannot end meanwhile."""
+        self.wishes.append(_Wish("aborted", "TaskAborted", "cancelled while it was running"))
+        self.look()
+
+    def look(self) -> None:
+        """Signal the main thread if it is time. Again and again: it may have been about to enter a system call."""
+        now = time.monotonic()
+        if any(now >= wish.deadline and not wish.granted for wish in tuple(self.wishes)):
+            signal.pthread_kill(self._main, SIGNAL)
+
+    @contextlib.contextmanager
+    def limit(self, seconds: float, ename: str, text: str) -> Iterator[None]:
+        """Interrupt what runs inside after some seconds: its task ends with this error.
+
+        Other threads of a task, and processes that it forked, are not limited.
+        """
+        if threading.get_ident() != self._main or os.getpid() != self._pid:
+            yield
+            return
+        wish = _Wish("error", ename, text, seconds)
+        self.wishes.append(wish)
+        self._tell_nanny()
+        try:
+            yield
+        finally:
+            self.wishes.remove(wish)
+            self._tell_nanny()
+
+    def forget(self) -> None:
+        """The task has ended. Called with the link's lock held."""
+        self.wishes.clear()
+        self._note.limit(0.0)
+
+    def _tell_nanny(self) -> None:
+        """Who does not heed an interruption is killed."""
+        first = min((wish for wish in self.wishes if wish.deadline), key=lambda wish: wish.deadline, default=None)
+        if first is None:
+            self._note.limit(0.0)
+        else:
+            self._note.limit(first.deadline, first.seconds, is_run_timeout=first.ename == "TaskTimeout")
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if not self._executor.is_running:
+            return  # between two tasks; or in our own code, and `look` will signal again
+        now = time.monotonic()
+        for wish in self.wishes:
+            if now >= wish.deadline and not wish.granted:
+                wish.granted = True
+                raise Interrupted(wish.status, wish.ename, wish.text)
