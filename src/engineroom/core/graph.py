@@ -123,7 +123,7 @@ class Waits(msgspec.Struct, gc=False, eq=False):
     @property
     def is_over(self) -> bool:
         """Every condition is met."""
-        return all([condition.met for condition in self.conditions])  # a list: this is asked often
+        return all(condition.met for condition in self.conditions)
 
     @property
     def followed(self) -> frozenset[EngineUuid] | None:
