@@ -68,26 +68,26 @@ class Memory:
             self._old, self.young = self.young, {}
 
 
-class Condition:
+class Condition(msgspec.Struct, gc=False, eq=False):
     """One dependency of one task, and how far it is from being met."""
 
-    __slots__ = ("dependency", "engines", "met", "pending", "word")
+    # A Struct, here and below, for the same reasons as Task: a hundred thousand of them may wait.
 
-    def __init__(self, word: str, dependency: GraphDependency) -> None:
-        self.word = word  # "after", "follow" or "inputs"
-        self.dependency = dependency
-        #: tasks that have not ended
-        self.pending = 0
-        self.met = False
-        #: follow: where those ran that count
-        self.engines: set[EngineUuid] = set()
+    #: "after", "follow" or "inputs"
+    word: str
+    dependency: GraphDependency
+    #: tasks that have not ended
+    pending: int = 0
+    met: bool = False
+    #: follow: where those ran that count
+    engines: frozenset[EngineUuid] = frozenset()
 
     def take(self, id: TaskId, outcome: Outcome) -> str | None:
         """One of the tasks has ended; returns why this can no longer be met, if so."""
         wish = self.dependency
         counts = wish.success if outcome.ok else wish.failure
-        if counts and outcome.engine is not None:
-            self.engines.add(outcome.engine)
+        if counts and outcome.engine is not None and self.word == "follow":
+            self.engines |= {outcome.engine}
         if wish.all:
             if not counts:
                 return self._wrong(id, outcome)
@@ -114,16 +114,11 @@ class Condition:
         return f"it depends on {outcome.in_words()}" if outcome.path else f"it depends on {id}, which failed"
 
 
-class Waits:
+class Waits(msgspec.Struct, gc=False, eq=False):
     """All that one task waits for."""
 
-    __slots__ = ("blame", "conditions", "task")
-
-    def __init__(self, task: Task, conditions: list[Condition]) -> None:
-        self.task = task
-        self.conditions = conditions
-        #: the outcome that made it impossible
-        self.blame: Outcome | None = None
+    task: Task
+    conditions: list[Condition]
 
     @property
     def is_over(self) -> bool:
@@ -135,7 +130,7 @@ class Waits:
         """The engines it may run on because it follows others; None: any."""
         for condition in self.conditions:
             if condition.word == "follow" and condition.dependency.tasks:
-                return frozenset(condition.engines)
+                return condition.engines
         return None
 
 

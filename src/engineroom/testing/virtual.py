@@ -191,6 +191,9 @@ class VirtualCluster:
         self.events += 1
         todo = self.scheduler.handle(event, self.clock())
         self._ending = {one.done.id: one.done for a in todo if isinstance(a, actions.EndTasks) for one in a.tasks}
+        for done in self._ending.values():
+            if done.engine in self.at:
+                self._ran_on[done.id] = self.at[done.engine].engine.uuid
         for action in todo:
             if self._watch is not None:
                 self._watch(action)
@@ -218,6 +221,8 @@ class VirtualCluster:
             case actions.EndTasks(ended):
                 for one in ended:
                     self._ended(one)
+            case actions.KeepValues(ended):
+                self._values.update(one.done.id for one in ended)
             case actions.RecordTasks(tasks):
                 for task in tasks:
                     assert task.id in self.clients
@@ -236,9 +241,6 @@ class VirtualCluster:
         done = ended.done
         assert done.id not in self.done, f"{ended.task} ends a second time: {done}, before: {self.done[done.id]}"
         self.done[done.id] = done
-        link = self.at.get(done.engine)
-        if link is not None:
-            self._ran_on[done.id] = link.engine.uuid
         self.ended = self.clock()
         self._recorded[done.id] = self.clock() + COMMIT
 
