@@ -227,7 +227,7 @@ class Pools:
                 del self._named[engine.id]
 
     def drop_empty(self) -> None:
-        """Forget the pools that depend on properties and whose tasks have ended: such a pool may never be dealt from."""
+        """Forget pools that depend on properties and whose tasks have ended: nobody may ever deal from them."""
         for pool in [pool for pools in self._depending.values() for pool in pools.values()]:
             if next(iter(pool.queue), None) is None:
                 self.take_out(pool)
