@@ -12,7 +12,8 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .functions import main_namespace
+from ..messages import Function
+from .functions import digest_of, main_namespace
 from .on_engine import clear
 
 _numbers = itertools.count(1)
@@ -30,13 +31,9 @@ class Work:
     """
 
     def __init__(self, function: bytes = b"", depend: bytes = b"") -> None:
-        self._pickled = function, depend
         # Here, so that the globals that travel along are collected. What cannot be unpickled is told when it is called.
         self._function = _load(function)
         self._depend = _load(depend)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Work, self._pickled
 
     def depend(self, properties: dict[str, Any]) -> Any:
         """Whether such tasks may run on an engine with these properties."""
@@ -72,6 +69,22 @@ class Work:
         finally:
             if clear_after:
                 clear()
+
+
+class _Travelling:
+    """What is pickled in the place of a Work: nothing needs to be unpickled here."""
+
+    def __init__(self, function: bytes, depend: bytes) -> None:
+        self._parts = function, depend
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Work, self._parts
+
+
+def pickled_work(function: bytes = b"", depend: bytes = b"") -> Function:
+    """The `Work` of these pickled functions, pickled."""
+    payload = pickle.dumps(_Travelling(function, depend), 5)
+    return Function(digest_of(payload), payload)
 
 
 def _load(pickled: bytes) -> Callable[..., Any] | None:

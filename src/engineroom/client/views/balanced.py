@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import ConfigError, EngineroomError, NoEnginesRegistered
 from ...ids import EngineId, TaskId
-from ...messages import Function, TaskOptions, TaskSpec
+from ...messages import TaskOptions, TaskSpec
 from ..arguments import inputs_of, pickled_call
 from ..dependency import Dependency, dependency_flag, graph_dependency
 from ..mapping import SINGLES, AsyncMapResult, GrowingMapResult, LazyMapIterator, parts
@@ -170,18 +170,7 @@ class LoadBalancedView(View):
             function, args = referenced(function, args)
         elif not callable(function):
             callable_or_complain(function)
-        return self._send(FUNCTIONS.get(function), getattr(function, "__name__", "task"), args, kwargs, options)
-
-    def _send(
-        self,
-        pickled: Function,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        options: TaskOptions | None,
-    ) -> AsyncResult:
-        """Submit a call of a function that is pickled already."""
-        channel = self.client._channel
+        pickled = FUNCTIONS.get(function)
         payload, frames, results = pickled_call(args, kwargs)
         if results:
             options = self._waiting_for(options, results)
@@ -189,7 +178,7 @@ class LoadBalancedView(View):
         if frames and not payload:
             self.client._check_size(frames)
         id = channel.new_id()
-        result = AsyncResult(self.client, (id,), name=name, submitted=now)
+        result = AsyncResult(self.client, (id,), name=getattr(function, "__name__", "task"), submitted=now)
         if options is not None:
             result._options, result.label = options, options.label
         self.history.append(id)
