@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,10 +38,6 @@ class TaskResult:
         Its record's id; of a recovery task, if that made the result.
     engineid : int or None
         The engine that ran it.
-    submitted, completed : datetime
-        When, in UTC.
-    duration : float
-        Seconds from one to the other.
     failure : Exception or None
         Why it failed: RemoteError, EngineError, TaskAborted …
     """
@@ -53,11 +49,11 @@ class TaskResult:
         values: Any,
         failure: Exception | None,
         engineid: int | None,
-        submitted: datetime,
-        completed: datetime,
+        submitted: float,
+        completed: float,
     ) -> None:
         self.taskid, self.msg_id, self.engineid = taskid, msg_id, engineid
-        self.submitted, self.completed = submitted, completed
+        self._submitted, self._completed = submitted, completed
         self.failure = failure
         # Of any function, a record may say what it returned; classic tasks return what they pull.
         self._values: dict[str, Any] = values if taskid is not None and failure is None else {"result": values}
@@ -98,8 +94,8 @@ class TaskResult:
             values,
             failure,
             record["engine_id"],
-            record["submitted"],
-            record["completed"],
+            record["submitted"].timestamp(),
+            record["completed"].timestamp(),
         )
 
     @classmethod
@@ -107,14 +103,27 @@ class TaskResult:
         """What an AsyncResult that is ready tells."""
         failure = result.exception()
         values = result.get() if failure is None else None
-        told = result.metadata
-        completed = told["completed"] or told["received"] or told["submitted"]
-        return cls(taskid, result._ids[0], values, failure, told["engine_id"], told["submitted"], completed)
+        id, submitted = result._ids[0], result._submitted or 0.0
+        done = result._outcomes[id]
+        if isinstance(done, Exception):  # nobody ran it
+            return cls(taskid, id, values, failure, None, submitted, submitted)
+        engineid = int(done.engine) if done.engine >= 0 else None
+        return cls(taskid, id, values, failure, engineid, submitted, done.completed)
+
+    @property
+    def submitted(self) -> datetime:
+        """When it was submitted, in UTC."""
+        return datetime.fromtimestamp(self._submitted, UTC)
+
+    @property
+    def completed(self) -> datetime:
+        """When it ended, in UTC."""
+        return datetime.fromtimestamp(self._completed, UTC)
 
     @property
     def duration(self) -> float:
         """Seconds from its submission to its end."""
-        return (self.completed - self.submitted).total_seconds()
+        return self._completed - self._submitted
 
     @property
     def results(self) -> dict[str, Any]:
