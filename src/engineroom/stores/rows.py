@@ -146,8 +146,8 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
     for entry in entries:
         spec, done, options = entry.spec, entry.done, entry.spec.options
         if (
-            (options is None or options.label is not None) and not entry.frames and entry.attempts is None and spec.function
-            and spec.kind == "apply"
+            (options is None or options.label is not None) and not entry.frames and entry.attempts is None
+            and spec.function and spec.kind == "apply"
         ):  # fmt: skip
             if done is None:
                 if entry.engine_uuid is None and entry.received is None:

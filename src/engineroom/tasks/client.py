@@ -10,6 +10,7 @@ from typing import Any
 
 from ..client import Client
 from ..client.arguments import pickled_call
+from ..client.channel import Outgoing
 from ..client.connecting import find_address
 from ..client.result import AsyncResult
 from ..client.views import flags
@@ -89,30 +90,47 @@ class TaskClient:
         channel = self.client._channel
         if not channel.engines and not channel.starting:
             raise self._view._no_engines()
-        chain = (task,) if task.recovery_task is None else task.chain()
-        prepared = [self._prepare(member) for member in chain]
-        now, before, tasks, results = time.time(), None, [], []
+        if task.recovery_task is None:
+            prepared = self._prepare(task)
+            with self._lock:
+                number = len(self._runs)
+                outgoing, result = self._made(prepared, "task", {"task": number}, None)
+                channel.submit_one(outgoing, result)
+                self._runs.append((result,))
+            return number
+        chain = [self._prepare(member) for member in task.chain()]
         with self._lock:
-            number = len(self._runs)
-            for place, (work, payload, frames, wishes) in enumerate(prepared):
-                id = channel.new_id()
+            number, before, tasks = len(self._runs), None, []
+            for place, prepared in enumerate(chain):
                 if before is None:
-                    options = TaskOptions(label="task", metadata={"task": number}, **wishes)
+                    made = self._made(prepared, "task", {"task": number}, None)
                 else:
-                    after = GraphDependency((before,), True, False, True)
                     about = {"task": number, "recovery": place, "of": before}
-                    options = TaskOptions(label="recovery task", metadata=about, after=after, **wishes)
-                flags.check_pure(options, channel.scheme)
-                result = AsyncResult(self.client, (id,), name="task", submitted=now)
-                result._options, result.label = options, options.label
-                spec = TaskSpec(id, work.digest, payload, now, _ANY, (), options)
-                tasks.append(((spec, work, frames), result))
-                results.append(result)
-                before = id
+                    made = self._made(prepared, "recovery task", about, GraphDependency((before,), True, False, True))
+                tasks.append(made)
+                before = made[1]._ids[0]
             channel.submit(tasks)
-            self._runs.append(tuple(results))
-            self._view.history += [result._ids[0] for result in results]
+            self._runs.append(tuple(result for _, result in tasks))
         return number
+
+    def _made(
+        self, prepared: _Prepared, label: str, about: dict[str, Any], after: GraphDependency | None
+    ) -> tuple[Outgoing, AsyncResult]:
+        """A task as it is submitted, and its result to be."""
+        work, payload, frames, wishes = prepared
+        channel, now = self.client._channel, time.time()
+        if after is None:
+            options = TaskOptions(label=label, metadata=about, **wishes)
+        else:
+            options = TaskOptions(label=label, metadata=about, after=after, **wishes)
+        if channel.scheme == "pure":
+            flags.check_pure(options, channel.scheme)
+        id = channel.new_id()
+        result = AsyncResult(self.client, (id,), name=label, submitted=now, label=label)
+        if after is not None:
+            result._options = options
+        self._view.history.append(id)
+        return (TaskSpec(id, work.digest, payload, now, _ANY, (), options), work, frames), result
 
     def priority(self, task: BaseTask) -> int:
         """The priority of a task that is run: higher ones go first, equal ones in order. Meant to be overridden."""
@@ -215,7 +233,7 @@ class TaskClient:
             for result in self._runs[number]:
                 if not result.done() and not result.wait(_left(deadline)):
                     return False
-                if _is_final(result):
+                if _status(result) != "error":
                     break
         return True
 
@@ -238,7 +256,7 @@ class TaskClient:
             if final is None:
                 status["scheduled" if held.isdisjoint(result._ids[0] for result in run) else "pending"].append(number)
             else:
-                status["succeeded" if final.successful() else "failed"].append(number)
+                status["succeeded" if _status(final) == "ok" else "failed"].append(number)
         return dict(status) if verbose else {name: len(numbers) for name, numbers in status.items()}
 
     def msg_id(self, taskid: int) -> TaskId:
@@ -294,18 +312,20 @@ class TaskClient:
 _NOTHING = Function(Digest(b""), b"")
 
 
-def _is_final(result: AsyncResult) -> bool:
-    """Whether nothing comes after this result, which is ready: it is good, or the task was aborted."""
-    return bool(result.successful() or result.cancelled())
+def _status(result: AsyncResult) -> str | None:
+    """How a task ended: "ok", "error", "aborted", or "unknown": that it will not be known. None: it has not."""
+    outcome = result._outcomes.get(result._ids[0])
+    if outcome is None:
+        return None
+    return "unknown" if isinstance(outcome, Exception) else outcome.status
 
 
 def _final(run: tuple[AsyncResult, ...]) -> AsyncResult | None:
     """The result of a task: its own, or that of the recovery task that had the last word; None: not finished."""
     for result in run:
-        if not result.done():
-            return None
-        if _is_final(result):
-            return result
+        status = _status(result)
+        if status != "error":  # a recovery task comes after errors alone
+            return None if status is None else result
     return run[-1]
 
 

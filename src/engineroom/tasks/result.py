@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from ..client.outcome import task_error
+from ..client.outcome import Failed, task_error
 from ..client.result import AsyncResult
 from ..errors import PendingTask
 from ..messages import ErrorInfo
@@ -101,8 +101,8 @@ class TaskResult:
     @classmethod
     def _of(cls, taskid: int, result: AsyncResult) -> TaskResult:
         """What an AsyncResult that is ready tells."""
-        failure = result.exception()
-        values = result.get() if failure is None else None
+        [values] = result._all_values()
+        failure = values.error if isinstance(values, Failed) else None
         id, submitted = result._ids[0], result._submitted or 0.0
         done = result._outcomes[id]
         if isinstance(done, Exception):  # nobody ran it

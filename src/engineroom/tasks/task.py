@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import keyword
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -45,7 +46,7 @@ class BaseTask:
 
     #: attribute → what makes it right, or refuses it
     _CHECKS: ClassVar[dict[str, Callable[[Any], Any]]] = {
-        "pull": lambda value: _checked_pull(value),  # (these are defined below)
+        "pull": lambda value: _checked_pull(value),
         "push": lambda value: _checked_push(value),
         "clear_before": bool,
         "clear_after": bool,
@@ -88,7 +89,7 @@ class BaseTask:
             value = check(value)
         elif name == "recovery_task":
             self._check_recovery(value)
-        super().__setattr__(name, value)
+        object.__setattr__(self, name, value)
 
     def _check_recovery(self, value: Any) -> None:
         if value is not None and not isinstance(value, BaseTask):
@@ -147,6 +148,11 @@ class Task(BaseTask):
     Task('b = 2 * a')
     """
 
+    _CHECKS: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        **BaseTask._CHECKS,
+        "expression": lambda value: _checked_expression(value),
+    }
+
     def __init__(
         self,
         expression: str,
@@ -161,11 +167,6 @@ class Task(BaseTask):
     ) -> None:
         self.expression = expression
         super().__init__(pull, push, clear_before, clear_after, retries, recovery_task, depend, priority)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "expression" and not isinstance(value, str):
-            raise TypeError(f"a Task is made from code, a str, not {type(value).__name__}: for functions, use MapTask")
-        super().__setattr__(name, value)
 
     def _what(self) -> Any:
         return self.expression
@@ -192,6 +193,14 @@ class MapTask(BaseTask):
     MapTask(pow)
     """
 
+    _CHECKS: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        **BaseTask._CHECKS,
+        "function": lambda value: _checked_function(value),
+        "args": lambda value: _checked_args(value),
+        "kwargs": lambda value: _checked_kwargs(value),
+        "pull": lambda value: _checked_pull(value, "result"),
+    }
+
     def __init__(
         self,
         function: Callable[..., Any],
@@ -204,21 +213,8 @@ class MapTask(BaseTask):
         self.kwargs = kwargs or {}
         super().__init__(**options)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "function" and not callable(value):
-            raise TypeError(f"a MapTask is made from a function, not {value!r}")
-        if name == "args":
-            if isinstance(value, str) or not isinstance(value, Iterable):
-                raise TypeError(f"the arguments of a MapTask are a tuple or a list; got {value!r}")
-            value = tuple(value)
-        if name == "kwargs" and not isinstance(value, Mapping):
-            raise TypeError(f"the named arguments of a MapTask are a dict; got {value!r}")
-        super().__setattr__(name, value)
-        if name == "pull" and "result" in self.pull:
-            raise ValueError("a MapTask cannot pull 'result': that is the name of what its function returns")
-
     def _what(self) -> Any:
-        return self.args, dict(self.kwargs)
+        return self.args, self.kwargs
 
     def _function(self) -> Callable[..., Any] | None:
         return self.function
@@ -231,14 +227,41 @@ class MapTask(BaseTask):
         return f"{type(self).__name__}({getattr(self.function, '__name__', self.function)})"
 
 
-def _checked_pull(value: Any) -> tuple[str, ...]:
+def _checked_expression(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a Task is made from code, a str, not {type(value).__name__}: for functions, use MapTask")
+    return value
+
+
+def _checked_function(value: Any) -> Any:
+    if not callable(value):
+        raise TypeError(f"a MapTask is made from a function, not {value!r}")
+    return value
+
+
+def _checked_args(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"the arguments of a MapTask are a tuple or a list; got {value!r}")
+    return tuple(value)
+
+
+def _checked_kwargs(value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"the named arguments of a MapTask are a dict; got {value!r}")
+    return dict(value or {})
+
+
+def _checked_pull(value: Any, taken: str = "") -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
         value = (value,)
     if not isinstance(value, Iterable) or isinstance(value, Mapping | bytes):
         raise TypeError(f"pull is a name, or a list of names; got {value!r}")
-    return tuple(_checked_name("pull", name) for name in value)
+    names = tuple([_checked_name("pull", name) for name in value])
+    if taken in names:
+        raise ValueError(f"a MapTask cannot pull {taken!r}: that is the name of what its function returns")
+    return names
 
 
 def _checked_push(value: Any) -> dict[str, Any] | None:
@@ -252,9 +275,14 @@ def _checked_push(value: Any) -> dict[str, Any] | None:
 def _checked_name(what: str, name: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"{what}: names are strings, not {name!r}")
-    if not name.isidentifier() or keyword.iskeyword(name):
+    if not _is_name(name):
         raise ValueError(f"{what}: {name!r} is not an identifier, so no value can have that name")
     return name
+
+
+@functools.lru_cache(1024)
+def _is_name(name: str) -> bool:
+    return name.isidentifier() and not keyword.iskeyword(name)
 
 
 def _checked_depend(value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import linecache
 import pickle
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -105,6 +106,9 @@ def _raiser(error: Exception) -> Callable[..., Any]:
 
 
 def _execute(source: str, namespace: dict[str, Any]) -> None:
-    name = f"<task {next(_numbers) % 1000}>"  # tracebacks find the source of the latest
-    linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-    exec(compile(source, name, "exec"), namespace)
+    name = f"<task {next(_numbers) % 1000}>"
+    try:
+        exec(compile(source, name, "exec"), namespace)
+    finally:
+        if "\n" in source or sys.exc_info()[0] is not None:  # for tracebacks, now and of functions it has defined
+            linecache.cache[name] = (len(source), None, source.splitlines(True), name)
