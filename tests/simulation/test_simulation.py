@@ -28,6 +28,7 @@ RICH: dict[str, Any] = {
     "strange": 0.01,
     "timeouts": 0.05,
     "gpus": 0.1,
+    "choosy": 0.1,
     "priorities": 3,
     "clients": 3,
     "schemes": ("lru", "twobin", "weighted", "plainrandom"),

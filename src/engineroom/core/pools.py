@@ -39,11 +39,6 @@ class Pool:
         #: no engine that fits has room
         self.is_stuck = False
 
-    @property
-    def is_orphan(self) -> bool:
-        """There is no engine with the resources these tasks need."""
-        return bool(self.requirement.resources) and not self.engines and not self.requirement.depend
-
 
 class Pools:
     """Tasks that wait, engines that have room, and how they meet."""
@@ -123,6 +118,12 @@ class Pools:
             for engine in self._engines.values():
                 self._ask(engine, requirement.depend)
         return pool
+
+    def is_orphan(self, pool: Pool) -> bool:
+        """Whether there is no engine with the resources these tasks need."""
+        if not pool.requirement.resources or pool.engines:
+            return False
+        return not pool.requirement.depend or not any(map(pool.requirement.allows, self._engines.values()))
 
     def take_out(self, pool: Pool) -> list[Task]:
         """Dissolve a pool; returns the tasks that waited in it, in order."""

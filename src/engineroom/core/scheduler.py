@@ -253,7 +253,7 @@ class Scheduler:
                 self._fail(task, "ImpossibleDependency", reason + _last_refusal(task))
                 return
         pool = self.pools.put(task, requirement, first=first)
-        if pool is not None and pool.is_orphan and len(pool.queue) == 1:
+        if pool is not None and self.pools.is_orphan(pool) and len(pool.queue) == 1:
             self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
 
     def _hopeless(self, requirement: Requirement) -> str | None:
@@ -640,12 +640,12 @@ class Scheduler:
         elif (reason := self._hopeless(requirement)) is not None:
             for task in self.pools.take_out(pool):
                 self._fail(task, "ImpossibleDependency", reason + _last_refusal(task))
-        elif pool.is_orphan:
+        elif self.pools.is_orphan(pool):
             self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
 
     def _orphaned(self, pool: Pool) -> None:
         """For some time there has been no engine with the resources these tasks need, unless one has come."""
-        if self.pools.pools.get(pool.requirement) is not pool or not pool.is_orphan:
+        if self.pools.pools.get(pool.requirement) is not pool or not self.pools.is_orphan(pool):
             return
         reason = f"for {self.settings.engine_grace:g} s there has been no engine {in_words(pool.requirement)}"
         for task in self.pools.take_out(pool):
