@@ -137,6 +137,14 @@ class Function(Part):
     payload: bytes
 
 
+class OptionChanges(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
+    """Options that a task gets anew when it is run again; None: it keeps what it had."""
+
+    retries: int | None = None
+    label: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
 class Value(Part):
     """The result of a finished task, on its way into the arguments of others."""
 
@@ -314,11 +322,11 @@ class QueueStatus(Body):
 
 
 class Resubmit(Body):
-    """Run finished tasks again: `tasks[i]` under the new id `new[i]`."""
+    """Run finished tasks again: `tasks[i]` under the new id `new[i]`, with the options they had but for `changes`."""
 
     tasks: list[TaskId]
     new: list[TaskId]
-    options: TaskOptions | None = None
+    changes: OptionChanges | None = None
 
 
 class Purge(Body):

@@ -7,7 +7,7 @@ and the outcome as the engine sent it. `document` turns it into the record users
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -215,3 +215,24 @@ def document(entry: Entry) -> TaskRecord:
         buffers=buffers(spec.payload, entry.frames),
         result_buffers=None if done is None else buffers(done.payload, entry.result_frames),
     )
+
+
+def explain_ended(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How, when and where a recorded task ended: `msg_id`, `state` "ended", `reason` in words, `details`."""
+    words = {COMPLETED: "it ended well", FAILED: "it failed", ABORTED: "it was aborted"}
+    attempts, error = record["attempts"] or [], record["result_content"] or {}
+    host = next((attempt["host"] for attempt in reversed(attempts) if attempt.get("host")), None)
+    reason = words.get(record["state"], record["state"])
+    if record["engine_id"] is not None:
+        reason += f" on engine {record['engine_id']}" + (f" ({host})" if host else "")
+    if record["completed"] is not None:
+        reason += f" at {record['completed'].astimezone():%Y-%m-%d %H:%M:%S}"
+        if record["started"] is not None:
+            reason += f", after {(record['completed'] - record['started']).total_seconds():.3g} s of running"
+    if len(attempts) > 1:
+        reason += f", at attempt {len(attempts)}"
+    if error.get("ename"):
+        reason += f": {error['ename']}: {error.get('evalue', '')}"
+    details = {key: record[key] for key in ("submitted", "started", "completed", "engine_id", "attempts")}
+    details["outcome"] = record["state"]
+    return {"msg_id": record["msg_id"], "state": "ended", "reason": reason, "details": details}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,30 @@ from engineroom.config import SchedulerSettings
 from engineroom.testing import Chaos, Workload, simulate
 
 MIXED = Workload(duration=0.1, direct=0.15, targeted=0.15, failing=0.1, retries=3)
+
+#: Some of everything a task can wish for.
+RICH: dict[str, Any] = {
+    "duration": 0.05,
+    "spread": "mixed",
+    "long_share": 0.05,
+    "direct": 0.05,
+    "targeted": 0.1,
+    "failing": 0.05,
+    "unmet": 0.05,
+    "retries": 2,
+    "after": 0.2,
+    "follow": 0.1,
+    "inputs": 0.2,
+    "strange": 0.01,
+    "timeouts": 0.05,
+    "gpus": 0.1,
+    "priorities": 3,
+    "clients": 3,
+    "schemes": ("lru", "twobin", "weighted", "plainrandom"),
+    "run_timeouts": 0.2,
+    "deaf": 0.3,
+}
+SCHEMES = ("leastload", "lru", "plainrandom", "twobin", "weighted")
 
 
 def test_in_fair_weather_every_task_runs_once_and_the_work_is_shared():
@@ -33,8 +58,23 @@ def test_however_far_engines_prefetch_none_is_idle_for_long(hwm: int | None):
 
 @pytest.mark.parametrize("seed", range(25))
 def test_in_foul_weather_every_task_ends_exactly_once(seed: int):
-    report = simulate(seed, engines=6, tasks=600, workload=MIXED, chaos=Chaos.wild(), check_every=5)
-    assert report.outcomes.total() == 600
+    settings = SchedulerSettings(
+        scheme=SCHEMES[seed % 5],
+        hwm=(None, 1, 0)[seed % 3],
+        cancel_grace=0.2,
+        engine_grace=(0.1, 5.0)[seed % 2],
+        outcomes_kept=(20, 65536)[seed % 2],  # few: the store is asked often
+    )
+    report = simulate(
+        seed,
+        engines=6,
+        tasks=400,
+        workload=Workload(burst=(10, 50)[seed % 2], **RICH),
+        chaos=Chaos.wild(),
+        settings=settings,
+        check_every=5,
+    )
+    assert report.outcomes.total() == 400
     assert report.faults["restarts"] == 2
 
 
@@ -44,14 +84,22 @@ def test_every_kind_of_fault_fires_and_every_kind_of_outcome_is_seen(hwm: int | 
         99,
         engines=6,
         tasks=1500,
-        workload=MIXED,
+        workload=Workload(**RICH),
         chaos=Chaos.wild(),
-        settings=SchedulerSettings(hwm=hwm),
-        check_every=10,
+        settings=SchedulerSettings(hwm=hwm, cancel_grace=0.2, engine_grace=0.1, outcomes_kept=20),
+        check_every=20,
     )
-    assert set(report.faults) == {"deaths", "cuts", "stops", "repeated", "aborts", "restarts"}
+    assert set(report.faults) == {"deaths", "cuts", "stops", "repeated", "late", "aborts", "cancels", "restarts"}
     assert set(report.outcomes) == {"ok", "error", "aborted"}
-    assert {"EngineError", "TaskAborted"} <= set(report.errors)
+    assert set(report.asked) == {"outcomes", "interruptions", "kills"}
+    assert set(report.errors) >= {
+        "EngineError",
+        "TaskAborted",
+        "TaskTimeout",
+        "ImpossibleDependency",
+        "InvalidDependency",
+        "DependencyTimeout",
+    }
     assert len(report.attempts) > 2
 
 
@@ -79,7 +127,7 @@ def test_a_failure_says_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch):
     def broken(scheduler: object) -> None:
         raise AssertionError("something is wrong")
 
-    monkeypatch.setattr("engineroom.testing.simulation.check", broken)
+    monkeypatch.setattr("engineroom.testing.virtual.check", broken)
     with pytest.raises(AssertionError, match="something is wrong") as caught:
         simulate(77, engines=2, tasks=10)
     assert "simulate(77, engines=2, tasks=10" in caught.value.__notes__[0]

@@ -16,12 +16,12 @@ from ..messages import (
     FindRecords,
     GroupRecords,
     History,
+    OptionChanges,
     PageRecords,
     Purge,
     QueueStatus,
     Resubmit,
     ResultStatus,
-    TaskOptions,
 )
 from ..records import ALIASES, BULKY, KEYS, TaskRecord
 from .channel import Channel
@@ -188,11 +188,7 @@ class HubClient:
             wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
             ids = self._ids_of(wanted)
             single = _names_one(wanted)
-        options = None
-        if metadata is not None:
-            metadata = plain_metadata(metadata)
-        if metadata is not None or retries is not None or label is not None:
-            options = TaskOptions(retries=retries or 0, label=label, metadata=dict(metadata) if metadata else None)
+        changes = OptionChanges(retries, label, None if metadata is None else plain_metadata(metadata))
         channel = self._channel
         new = [channel.new_id() for _ in ids]
         result = AsyncHubResult(
@@ -200,7 +196,7 @@ class HubClient:
         )
         channel.expect(new, result, watch=False)
         try:
-            channel.ask(Resubmit(ids, new, options))
+            channel.ask(Resubmit(ids, new, changes))
         except BaseException:
             for id in new:
                 channel._waiting.pop(id, None)

@@ -1,7 +1,8 @@
 """Who waits for whom: the graph dependencies of tasks.
 
-An edge leads from a task to one that was known before it, so there are no cycles. What is not known here (ended
-long ago, or before the controller's last start) is asked of the store; until the answer comes, the task waits.
+An edge leads from a task to one that was known before it, so there are no cycles; where a task was named before it
+was known, they are looked for. What is not known here (ended long ago, or before the controller's last start) is
+asked of the store; until the answer comes, the task waits.
 As soon as a dependency can no longer be met, the task is impossible, and so is what depends on it: the reason
 names the path.
 """
@@ -67,26 +68,26 @@ class Memory:
             self._old, self.young = self.young, {}
 
 
-class Condition:
+class Condition(msgspec.Struct, gc=False, eq=False):
     """One dependency of one task, and how far it is from being met."""
 
-    __slots__ = ("dependency", "engines", "met", "pending", "word")
+    # A Struct, here and below, for the same reasons as Task: a hundred thousand of them may wait.
 
-    def __init__(self, word: str, dependency: GraphDependency) -> None:
-        self.word = word  # "after", "follow" or "inputs"
-        self.dependency = dependency
-        #: tasks that have not ended
-        self.pending = 0
-        self.met = False
-        #: follow: where those ran that count
-        self.engines: set[EngineUuid] = set()
+    #: "after", "follow" or "inputs"
+    word: str
+    dependency: GraphDependency
+    #: tasks that have not ended
+    pending: int = 0
+    met: bool = False
+    #: follow: where those ran that count
+    engines: frozenset[EngineUuid] = frozenset()
 
     def take(self, id: TaskId, outcome: Outcome) -> str | None:
         """One of the tasks has ended; returns why this can no longer be met, if so."""
         wish = self.dependency
         counts = wish.success if outcome.ok else wish.failure
-        if counts and outcome.engine is not None:
-            self.engines.add(outcome.engine)
+        if counts and outcome.engine is not None and self.word == "follow":
+            self.engines |= {outcome.engine}
         if wish.all:
             if not counts:
                 return self._wrong(id, outcome)
@@ -113,16 +114,11 @@ class Condition:
         return f"it depends on {outcome.in_words()}" if outcome.path else f"it depends on {id}, which failed"
 
 
-class Waits:
+class Waits(msgspec.Struct, gc=False, eq=False):
     """All that one task waits for."""
 
-    __slots__ = ("blame", "conditions", "task")
-
-    def __init__(self, task: Task, conditions: list[Condition]) -> None:
-        self.task = task
-        self.conditions = conditions
-        #: the outcome that made it impossible
-        self.blame: Outcome | None = None
+    task: Task
+    conditions: list[Condition]
 
     @property
     def is_over(self) -> bool:
@@ -134,7 +130,7 @@ class Waits:
         """The engines it may run on because it follows others; None: any."""
         for condition in self.conditions:
             if condition.word == "follow" and condition.dependency.tasks:
-                return frozenset(condition.engines)
+                return condition.engines
         return None
 
 
@@ -207,6 +203,8 @@ class Graph:
                 self._close(condition)
         if waits.is_over:
             return waits
+        if task.id in self.dependents and self._comes_back(task.id, {id for id, _ in edges}):
+            raise Impossible("it depends on tasks that depend on it", error="InvalidDependency")
         for id, condition in edges:
             self.dependents.setdefault(id, []).append((waits, condition))
         self.to_ask += unknown
@@ -236,6 +234,17 @@ class Graph:
             raise _on_direct(id)
         edges.append((id, condition))
         condition.pending += 1
+
+    def _comes_back(self, id: TaskId, others: set[TaskId]) -> bool:
+        """Whether one of these waits, by whatever detour, for a task that was named before it was known."""
+        seen, pending = {id}, [id]
+        while pending:
+            for waits, _ in self.dependents.get(pending.pop(), ()):
+                behind = waits.task.id
+                if self.waiting.get(behind) is waits and behind not in seen:
+                    seen.add(behind)
+                    pending.append(behind)
+        return not seen.isdisjoint(others)
 
     def remove(self, task: Task) -> None:
         """A task waits no more: it is queued, or has ended."""

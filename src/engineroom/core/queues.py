@@ -75,13 +75,50 @@ class Shares:
         return len(self._shares)
 
 
+class Lane:
+    """Tasks of one priority, by client."""
+
+    __slots__ = ("_heap", "_number", "_shares", "queues")
+
+    def __init__(self, shares: Shares) -> None:
+        self._shares = shares
+        #: none is empty
+        self.queues: dict[ClientId, deque[Task]] = {}
+        # (charged, number, client): by what the client had been charged when this was noted. It may have been charged
+        # more since, elsewhere, never less: so it is no worse than what it says, and is looked at when it comes up.
+        self._heap: list[tuple[float, int, ClientId]] = []
+        self._number = 0
+
+    def of(self, client: ClientId, share: Share) -> deque[Task]:
+        """A client's queue; what is put into it must not be nothing."""
+        queue = self.queues.get(client)
+        if queue is None:
+            queue = self.queues[client] = deque()
+            self._number += 1
+            heapq.heappush(self._heap, (share.used, self._number, client))
+        return queue
+
+    def next(self) -> tuple[deque[Task], Share]:
+        """The queue and the account of the client charged least."""
+        while True:
+            noted, number, client = self._heap[0]
+            share = self._shares.of(client)
+            if share.used <= noted:
+                return self.queues[client], share
+            heapq.heapreplace(self._heap, (share.used, number, client))
+
+    def drop_next(self) -> None:
+        """The queue that `next` gave is empty now."""
+        del self.queues[heapq.heappop(self._heap)[2]]
+
+
 class TaskQueue:
     """Tasks that wait. Those that have ended meanwhile are left in it, and skipped when they come up."""
 
     def __init__(self, shares: Shares) -> None:
         self._shares = shares
-        #: priority → client → tasks; nothing in it is empty
-        self._lanes: dict[int, dict[ClientId, deque[Task]]] = {}
+        #: by priority; none is empty
+        self._lanes: dict[int, Lane] = {}
         #: the priorities, lowest first
         self._order: list[int] = []
         self._length = 0
@@ -90,33 +127,32 @@ class TaskQueue:
         """Put tasks of one client and one priority behind their like; `first`: before them."""
         lane = self._lanes.get(priority)
         if lane is None:
-            lane = self._lanes[priority] = {}
+            lane = self._lanes[priority] = Lane(self._shares)
             insort(self._order, priority)
-        queue = lane.get(client)
-        if queue is None:
-            queue = lane[client] = deque()
+        share = self._shares.of(client)
+        self._shares.joins(share, len(tasks))
+        queue = lane.of(client, share)
         if first:
             queue.extendleft(reversed(tasks))
         else:
             queue.extend(tasks)
         self._length += len(tasks)
-        self._shares.joins(self._shares.of(client), len(tasks))
 
     def take(self, most: int, floor: int | None = None) -> list[Task]:
         """The next tasks, at most so many, of this priority or higher; all of them are QUEUED."""
         taken: list[Task] = []
         while self._order and len(taken) < most and (floor is None or self._order[-1] >= floor):
             lane = self._lanes[self._order[-1]]
-            if len(lane) == 1:
+            if len(lane.queues) == 1:
                 self._take_from_one(lane, taken, most)
             else:
                 self._take_fairly(lane, taken, most)
-            if not lane:
+            if not lane.queues:
                 del self._lanes[self._order.pop()]
         return taken
 
-    def _take_from_one(self, lane: dict[ClientId, deque[Task]], taken: list[Task], most: int) -> None:
-        [(client, queue)] = lane.items()
+    def _take_from_one(self, lane: Lane, taken: list[Task], most: int) -> None:
+        [(client, queue)] = lane.queues.items()
         before, length, queued = len(taken), len(queue), State.QUEUED
         while queue and len(taken) < most:
             task = queue.popleft()
@@ -126,25 +162,18 @@ class TaskQueue:
         self._left(share, length - len(queue))
         self._shares.serves(share, len(taken) - before)
         if not queue:
-            del lane[client]
+            lane.drop_next()
 
-    def _take_fairly(self, lane: dict[ClientId, deque[Task]], taken: list[Task], most: int) -> None:
-        shares = self._shares
-        heap = [(shares.of(client).used, number, client) for number, client in enumerate(lane)]
-        heapq.heapify(heap)
-        while heap and len(taken) < most:
-            _, number, client = heap[0]
-            queue, share = lane[client], shares.of(client)
+    def _take_fairly(self, lane: Lane, taken: list[Task], most: int) -> None:
+        while lane.queues and len(taken) < most:
+            queue, share = lane.next()
             task = queue.popleft()
             self._left(share, 1)
             if task.state is State.QUEUED:
-                shares.serves(share, 1)
+                self._shares.serves(share, 1)
                 taken.append(task)
-            if queue:
-                heapq.heapreplace(heap, (share.used, number, client))
-            else:
-                heapq.heappop(heap)
-                del lane[client]
+            if not queue:
+                lane.drop_next()
 
     def _left(self, share: Share, count: int) -> None:
         share.queued -= count
@@ -158,7 +187,7 @@ class TaskQueue:
     def clear(self) -> None:
         """Take all out."""
         for lane in self._lanes.values():
-            for client, queue in lane.items():
+            for client, queue in lane.queues.items():
                 self._left(self._shares.of(client), len(queue))
         self._lanes.clear()
         self._order.clear()
@@ -167,7 +196,7 @@ class TaskQueue:
         """How many tasks of the same priority and client come before this one."""
         for lane in self._lanes.values():
             ahead = 0
-            for other in lane.get(task.client, ()):
+            for other in lane.queues.get(task.client, ()):
                 if other is task:
                     return ahead
                 ahead += other.state is State.QUEUED
@@ -179,7 +208,7 @@ class TaskQueue:
     def __iter__(self) -> Iterator[Task]:
         """Those that wait, by priority."""
         for priority in reversed(self._order):
-            for queue in self._lanes[priority].values():
+            for queue in self._lanes[priority].queues.values():
                 for task in queue:
                     if task.state is State.QUEUED:
                         yield task

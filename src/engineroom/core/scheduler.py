@@ -54,6 +54,9 @@ from .turn import Turn
 
 _NO_OPTIONS = TaskOptions()
 
+#: Seconds between two orders to kill the same task, at least.
+KILL_REST = 0.1
+
 
 class Scheduler:
     """Who runs what, when, and what becomes of it."""
@@ -239,7 +242,7 @@ class Scheduler:
         if requirement not in self.pools.pools:
             reason = self._hopeless(requirement)
             if reason is not None:
-                self._fail(task, "ImpossibleDependency", reason)
+                self._fail(task, "ImpossibleDependency", reason + _last_refusal(task))
                 return
         pool = self.pools.put(task, requirement, first=first)
         if pool is not None and pool.is_orphan and len(pool.queue) == 1:
@@ -294,6 +297,7 @@ class Scheduler:
                 continue  # it has its outcome already
             if task.state is State.RECOVERING:
                 task.attempt = done.attempt
+                _ran_before(task, engine)
             elif engine is None or task.engine is not engine or done.attempt != task.attempt:
                 continue  # late news of an attempt we gave up on
             accepted.append(done)
@@ -462,7 +466,8 @@ class Scheduler:
             self._fail(
                 task,
                 "DependencyTimeout",
-                f"task {task.id} found no engine within {options.timeout:g} s: {count} raised UnmetDependency",
+                f"task {task.id} found no engine within {options.timeout:g} s: {count} raised UnmetDependency"
+                + _last_refusal(task),
             )
 
     # ------------------------------------------------------------------------------------------ aborting
@@ -489,7 +494,7 @@ class Scheduler:
         """A cancelled task has had its grace, and gets another: its engine may not even have begun it."""
         if task.engine is not None:
             self._turn.kills.append(KillTask(task.engine.id, task.id))
-            self._deadlines.add(self._now + self.settings.cancel_grace, self._kill, task)
+            self._deadlines.add(self._now + max(self.settings.cancel_grace, KILL_REST), self._kill, task)
 
     def _controller_stopped(self, event: ControllerStopped) -> None:
         for task in list(self.tasks.values()):
@@ -533,6 +538,7 @@ class Scheduler:
                 task.move(State.HELD)
                 task.engine, task.attempt = engine, attempt
                 engine.held[id] = task
+                _ran_before(task, engine)
             elif task is None or task.engine is not engine or task.aborting:
                 recalled.append(id)  # ended, aborted, or given to another: spare the engine the work
         # Of what we gave it, it has not got these: they were lost on the way.
@@ -618,7 +624,7 @@ class Scheduler:
                 self._enqueue(task)
         elif (reason := self._hopeless(requirement)) is not None:
             for task in self.pools.take_out(pool):
-                self._fail(task, "ImpossibleDependency", reason)
+                self._fail(task, "ImpossibleDependency", reason + _last_refusal(task))
         elif pool.is_orphan:
             self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
 
@@ -660,6 +666,21 @@ class Scheduler:
                 # It may have been started in the controller's earlier life.
                 task.attempt += 1
                 self._arrive(task)
+
+
+def _ran_before(task: Task, engine: Engine | None) -> None:
+    """In the controller's earlier life a task was given to this engine: if it follows others, they ran there."""
+    options = task.spec.options
+    if engine is not None and options is not None and options.follow is not None and options.follow.tasks:
+        task.needs = Needs(followed=frozenset({engine.uuid}))
+
+
+def _last_refusal(task: Task) -> str:
+    """What the last engine said that refused a task, as the end of a sentence."""
+    if task.needs is None or not task.needs.refused or not task.attempts:
+        return ""
+    last = task.attempts[-1]
+    return f". Engine {last.engine} said: {last.cause}"
 
 
 def outcome_in_words(status: str, error: ErrorInfo | None) -> str:

@@ -9,7 +9,9 @@
 from .clock import VirtualClock
 from .engine import FakeEngine
 from .network import MemoryLink, MemoryListener, MemoryNetwork
-from .simulation import Chaos, Report, Workload, simulate
+from .simulation import Chaos, Report, simulate
+from .virtual import Run, VirtualCluster
+from .workload import Workload
 
 __all__ = [
     "Chaos",
@@ -18,7 +20,9 @@ __all__ = [
     "MemoryListener",
     "MemoryNetwork",
     "Report",
+    "Run",
     "VirtualClock",
+    "VirtualCluster",
     "Workload",
     "simulate",
 ]

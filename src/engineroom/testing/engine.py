@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 
 from ..ids import EngineId, EngineUuid, TaskId
-from ..messages import Held, TaskDone
+from ..messages import ErrorInfo, Held, TaskDone
 
 
 class FakeEngine:
@@ -43,11 +43,11 @@ class FakeEngine:
         self.begun += 1
         return self.running
 
-    def finish(self, started: float, now: float, status: str = "ok") -> TaskDone:
+    def finish(self, started: float, now: float, status: str = "ok", error: ErrorInfo | None = None) -> TaskDone:
         """End the running task."""
         assert self.running is not None
         held, self.running = self.running, None
-        return TaskDone(held.id, held.attempt, status, started, now, engine=self.id)
+        return TaskDone(held.id, held.attempt, status, started, now, engine=self.id, error=error)
 
     def hand_in(self, results: list[TaskDone]) -> int:
         """Keep results until they are stored; returns their number."""
