@@ -9,6 +9,7 @@ depends on has ended, that the results it takes are there, where it may run) is 
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
@@ -127,6 +128,7 @@ class VirtualCluster:
         self.lives = 0
         self._next_engine = 0
         self._tick: float | None = None
+        self._last_planned = 0.0
         #: called when an engine has come
         self.on_start: Callable[[Link], None] = lambda link: None
         # the store
@@ -146,7 +148,9 @@ class VirtualCluster:
         self.ended = 0.0  # when the last one ended
         for number in range(engines):
             self.start_engine(
-                EngineId(-1), self.rng.uniform(0, 0.9 * SETTLED), resources[number] if number < len(resources) else {}
+                EngineId(number),
+                self.rng.uniform(0, 0.9 * SETTLED),
+                resources[number] if number < len(resources) else {},
             )
 
     # ------------------------------------------------------------------------------------------ its user
@@ -154,6 +158,7 @@ class VirtualCluster:
     def plan(self, moment: float, client: str, specs: Sequence[TaskSpec]) -> None:
         """Have a client submit tasks, this many seconds after the engines have come."""
         self.specs.update((spec.id, spec) for spec in specs)
+        self._last_planned = max(self._last_planned, moment)
         self.clock.at(SETTLED + moment, lambda: self.submit(ClientId(client), specs))
 
     def submit(self, client: ClientId, specs: Sequence[TaskSpec]) -> None:
@@ -172,7 +177,9 @@ class VirtualCluster:
             Something that must hold did not.
         """
         while self.clock.step():
-            assert self.clock() < FOR_EVER, f"{len(self.specs) - len(self.done)} tasks wait for ever"
+            assert self.clock() < self._last_planned + FOR_EVER, (
+                f"{len(self.specs) - len(self.done)} tasks wait for ever"
+            )
         check(self.scheduler)
         assert len(self.done) == len(self.specs), f"{len(self.specs) - len(self.done)} tasks wait for ever"
         assert not self.scheduler.tasks, "tasks that have ended are still known"
@@ -341,7 +348,7 @@ class VirtualCluster:
                 where = {self._ran_on.get(id) for id in options.follow.tasks if self._counts(options.follow, id)}
                 assert uuid in where, f"{task} follows tasks that ran on {where}, and is sent to {uuid}"
             for id in options.inputs:
-                is_there = id in self._values or self._recorded.get(id, FOR_EVER) <= self.clock()
+                is_there = id in self._values or self._recorded.get(id, math.inf) <= self.clock()
                 assert is_there, f"{task} is sent without the value of its argument {id}"
 
     def _counts(self, dependency: GraphDependency, id: TaskId) -> bool:
