@@ -11,12 +11,15 @@ help: ## list these words
 demo: $(VENV)/ready ## the main job on real input: every Python file of this installation, one task each
 	@$(BIN)/python examples/demo.py
 
-test: lint ## everything that must hold: ruff, mypy, pytest
+test: lint mongodb ## everything that must hold: ruff, mypy, pytest
 	@$(BIN)/python -m pytest
 
 lint: $(VENV)/ready ## ruff and mypy
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
+
+mongodb: $(VENV)/ready ## a MongoDB-protocol server for the tests, built once with Go; without it they are skipped
+	@$(BIN)/python tests/support/mongodb.py
 
 bench: $(VENV)/bench ## ours and the others, side by side; rewrites docs/performance.md
 	@$(BIN)/python -m benchmarks --save
@@ -25,11 +28,11 @@ bench: $(VENV)/bench ## ours and the others, side by side; rewrites docs/perform
 chaos: $(VENV)/ready ## the long kill campaign: engines and controllers killed at random, nothing lost
 	@$(BIN)/python -m tests.chaos.campaign --rounds 40
 
-nightly: $(VENV)/ready ## what takes hours: 25,000 random histories of the scheduler, and other long searches
+nightly: $(VENV)/ready mongodb ## what takes hours: 25,000 random histories of the scheduler, and other long searches
 	@ENGINEROOM_NIGHTLY=1 $(BIN)/python -m pytest tests/unit/test_core_properties.py tests/unit/test_wire.py tests/contract
 
 clean: ## remove the virtual environment and the tools' caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
 
 # Stamps: installed once, and again when pyproject.toml has changed.
 
@@ -47,4 +50,4 @@ $(BIN)/python:
 	    { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint bench chaos nightly clean
+.PHONY: help demo test lint mongodb bench chaos nightly clean

@@ -51,6 +51,8 @@ class Hand:
         self.outcomes: dict[TaskId, TaskDone] = {}
         self.values: dict[TaskId, Any] = {}
         self.hellos: list[Hello] = []
+        #: whether signs of life are answered
+        self.answers = True
         self._functions = FunctionCache()
         self._count = 0
 
@@ -71,7 +73,7 @@ class Hand:
                 continue
             assert got is not None
             peer, message = got
-            if isinstance(message, Ping):
+            if isinstance(message, Ping) and self.answers:
                 self.peers.pong(peer, message.sent)
             elif isinstance(message, Results):
                 for done in message.tasks:

@@ -15,6 +15,8 @@ import pytest
 
 import engineroom as er
 
+pytest_plugins = ["support.database"]
+
 
 def processes_of(folder: Path) -> list[psutil.Process]:
     """Running processes of clusters whose profile is somewhere under a folder: all name it on their command line."""

@@ -34,7 +34,7 @@ T = TypeVar("T")
 STORE_BUSY = 12
 
 #: Short names of databases, and the flag of `ipcontroller` that chooses each.
-DATABASES = {"sqlite": "--sqlitedb", "memory": "--dictdb", "none": "--nodb"}
+DATABASES = {"sqlite": "--sqlitedb", "mongodb": "--mongodb", "memory": "--dictdb", "none": "--nodb"}
 
 #: A controller or a nanny whose lives are this short (seconds), so often in a row, is not started again.
 SHORT_LIFE, SHORT_LIVES = 2.0, 5

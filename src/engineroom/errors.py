@@ -143,7 +143,7 @@ class NoEnginesRegistered(KernelError):
 
 
 class TaskAborted(KernelError):
-    """The task was aborted before it started."""
+    """The task was aborted before it started, or cancelled while it was running."""
 
     code = "aborted"
 

@@ -137,6 +137,14 @@ class Function(Part):
     payload: bytes
 
 
+class OptionChanges(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
+    """Options that a task gets anew when it is run again; None: it keeps what it had."""
+
+    retries: int | None = None
+    label: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
 class Value(Part):
     """The result of a finished task, on its way into the arguments of others."""
 
@@ -270,6 +278,32 @@ class CountRecords(Body):
     query: dict[str, Any]
 
 
+class PageRecords(Body):
+    """A part of the records that match, by submission; answers {"records": …, "next": the next page's `after`}."""
+
+    query: dict[str, Any]
+    keys: list[str] | None
+    limit: int
+    #: where the page before ended: (seconds of submission, msg_id)
+    after: tuple[float | None, str] | None = None
+
+
+class DistinctValues(Body):
+    """Each value of a key in the records that match, once."""
+
+    key: str
+    query: dict[str, Any]
+
+
+class GroupRecords(Body):
+    """The records that match, grouped by a key; answers a list of dicts."""
+
+    key: str
+    query: dict[str, Any]
+    values: str | None = None
+    percentiles: list[float] = []
+
+
 class History(Body):
     """All msg_ids by time of submission."""
 
@@ -288,11 +322,11 @@ class QueueStatus(Body):
 
 
 class Resubmit(Body):
-    """Run finished tasks again: `tasks[i]` under the new id `new[i]`."""
+    """Run finished tasks again: `tasks[i]` under the new id `new[i]`, with the options they had but for `changes`."""
 
     tasks: list[TaskId]
     new: list[TaskId]
-    options: TaskOptions | None = None
+    changes: OptionChanges | None = None
 
 
 class Purge(Body):
@@ -343,6 +377,9 @@ class Request(Message):
     body: (
         FindRecords
         | CountRecords
+        | PageRecords
+        | DistinctValues
+        | GroupRecords
         | History
         | ResultStatus
         | QueueStatus

@@ -7,7 +7,7 @@ and the outcome as the engine sent it. `document` turns it into the record users
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +33,7 @@ KEYS: dict[str, str] = {
     "started": "when the last attempt began on its engine, or None",
     "completed": "when it ended, or None",
     "received": "when the controller had the result, or None",
+    "duration": "seconds from started to completed, or None",
     "client_uuid": "the submitting client",
     "engine_uuid": "the engine that ran it, or None",
     "engine_id": "that engine's number, or None",
@@ -84,6 +85,8 @@ class Entry(msgspec.Struct, gc=False):
     engine_uuid: EngineUuid | None = None
     #: None: a single attempt, told by `done` itself
     attempts: list[Attempt] | None = None
+    #: where the engine of a single attempt runs; None: unknown
+    host: str | None = None
 
     @property
     def id(self) -> TaskId:
@@ -98,6 +101,11 @@ def state_of(done: TaskDone | None) -> str:
 def instant(seconds: float | None) -> datetime | None:
     """Seconds since the epoch as an aware datetime."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def duration_of(started: float | None, completed: float | None) -> float | None:
+    """Seconds between two times, if both are known."""
+    return None if started is None or completed is None else completed - started
 
 
 def request_header(spec: TaskSpec, client: ClientId) -> dict[str, Any]:
@@ -125,6 +133,11 @@ def result_content(done: TaskDone) -> dict[str, Any]:
     return content
 
 
+def cause_of(done: TaskDone) -> str:
+    """How an attempt ended: "ok", or the error's name and text."""
+    return "ok" if done.error is None else f"{done.error.ename}: {done.error.evalue}"
+
+
 def attempts_of(entry: Entry) -> list[dict[str, Any]]:
     """Every attempt as a dict."""
     done = entry.done
@@ -148,10 +161,10 @@ def attempts_of(entry: Entry) -> list[dict[str, Any]]:
             "number": done.attempt,
             "engine_id": done.engine,
             "engine_uuid": entry.engine_uuid,
-            "host": None,
+            "host": entry.host,
             "started": instant(done.started),
             "ended": instant(done.completed),
-            "cause": "ok" if done.error is None else done.error.ename,
+            "cause": cause_of(done),
         }
     ]
 
@@ -179,6 +192,7 @@ def document(entry: Entry) -> TaskRecord:
         started=instant(done.started) if done else None,
         completed=instant(done.completed) if done else None,
         received=instant(entry.received),
+        duration=duration_of(done.started, done.completed) if done else None,
         client_uuid=entry.client,
         engine_uuid=entry.engine_uuid,
         engine_id=done.engine if done and done.engine >= 0 else None,
@@ -201,3 +215,24 @@ def document(entry: Entry) -> TaskRecord:
         buffers=buffers(spec.payload, entry.frames),
         result_buffers=None if done is None else buffers(done.payload, entry.result_frames),
     )
+
+
+def explain_ended(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How, when and where a recorded task ended: `msg_id`, `state` "ended", `reason` in words, `details`."""
+    words = {COMPLETED: "it ended well", FAILED: "it failed", ABORTED: "it was aborted"}
+    attempts, error = record["attempts"] or [], record["result_content"] or {}
+    host = next((attempt["host"] for attempt in reversed(attempts) if attempt.get("host")), None)
+    reason = words.get(record["state"], record["state"])
+    if record["engine_id"] is not None:
+        reason += f" on engine {record['engine_id']}" + (f" ({host})" if host else "")
+    if record["completed"] is not None:
+        reason += f" at {record['completed'].astimezone():%Y-%m-%d %H:%M:%S}"
+        if record["started"] is not None:
+            reason += f", after {(record['completed'] - record['started']).total_seconds():.3g} s of running"
+    if len(attempts) > 1:
+        reason += f", at attempt {len(attempts)}"
+    if error.get("ename"):
+        reason += f": {error['ename']}: {error.get('evalue', '')}"
+    details = {key: record[key] for key in ("submitted", "started", "completed", "engine_id", "attempts")}
+    details["outcome"] = record["state"]
+    return {"msg_id": record["msg_id"], "state": "ended", "reason": reason, "details": details}

@@ -18,9 +18,12 @@ from engineroom.stores import DictDB, NoDB, SQLiteDB, TaskStore, open_store
 NOW = 1_800_000_000.123457
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "mongodb"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TaskStore]:
-    made: TaskStore = DictDB() if request.param == "memory" else SQLiteDB(tmp_path / "tasks.db")
+    if request.param == "mongodb":
+        made: TaskStore = request.getfixturevalue("open_mongodb")()
+    else:
+        made = DictDB() if request.param == "memory" else SQLiteDB(tmp_path / "tasks.db")
     yield made
     made.close()
 
@@ -319,6 +322,6 @@ def test_stores_are_named_by_urls(tmp_path: Path) -> None:
         assert isinstance(store, kind)
         assert store.url == url
         store.close()
-    for url in ("mongodb://host", "sqlite", "sqlite://relative", ""):
+    for url in ("mysql://host", "sqlite", "sqlite://relative", ""):
         with pytest.raises(ConfigError, match="available are sqlite"):
             open_store(url)

@@ -347,7 +347,7 @@ def test_explain_in_a_terminal(cluster, rc, lb, gate):
     assert f"Task {waiting.msg_ids[0]}  waiting" in first
     assert gate.task.msg_ids[0] in first
     assert f"Task {failed.msg_ids[0]}  ended" in second
-    assert f"failed 0 s ago on engine {failed.engine_id}" in second.replace("1 s ago", "0 s ago")
+    assert f"it failed on engine {failed.engine_id} " in second
     assert "ValueError: on purpose" in second
 
     [found] = json.loads(explain_in_a_terminal(cluster, failed.msg_ids[0], "--json").stdout)
@@ -370,4 +370,4 @@ def test_explain_without_a_cluster_reads_the_database(fresh_cluster):
     cluster.stop_cluster_sync()
     said = explain_in_a_terminal(cluster, id)
     assert f"Task {id}  ended" in said.stdout, said.stderr
-    assert "completed" in said.stdout
+    assert "it ended well on engine 0" in said.stdout

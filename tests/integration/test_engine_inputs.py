@@ -55,6 +55,21 @@ def test_engines_share_what_the_host_has(tmp_path: Path):
         assert hand.value(hand.call(look_around, on=number))[0] == "4,5"
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_who_replaces_an_engine_comes_when_its_death_is_known(tmp_path: Path, answers: bool):
+    """Or when the controller has had time to hear of it: it may be away."""
+    with by_hand(tmp_path) as hand:
+        before = hand.engine().uuid
+        hand.call(os._exit, 1)
+        hand.answers = answers
+        died = hand.next(EngineDied)
+        assert (died.engine, died.restarting) == (before, True)
+        assert not answers or hand.hellos[-1].uuid == before
+        assert hand.engine().uuid != before
+        hand.answers = True
+        assert hand.value(hand.call(abs, -1)) == 1
+
+
 def test_an_engine_without_a_gpu_sees_none(tmp_path: Path):
     with by_hand(tmp_path, 2, ["--resources=gpu=1"]) as hand:
         seen = {hand.value(hand.call(look_around, on=number))[0] for number in (0, 1)}

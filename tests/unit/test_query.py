@@ -10,7 +10,9 @@ import pytest
 
 from engineroom.errors import QueryError
 from engineroom.records import BULKY, KEYS
-from engineroom.stores.query import compile, parse, parse_keys, sort_key
+from engineroom.stores.matching import compile
+from engineroom.stores.ordering import sort_key
+from engineroom.stores.query import parse, parse_keys
 
 NAN = float("nan")
 NOON = datetime(2024, 5, 6, 12, tzinfo=UTC)
@@ -165,8 +167,6 @@ REFUSED: list[tuple[Any, str]] = [
     ({"state": {"$regex": "("}}, "not a regular expression"),
     ({"state": {"$regex": 5}}, "$regex takes"),
     ({"state": {"$regex": "x" * 1001}}, "at most 1000"),
-    ({"state": {"$regex": "(a+)+$"}}, "take forever"),
-    ({"state": {"$regex": r"(?:\w*)*x"}}, "take forever"),
     ({"state": {"$regex": "x", "$options": "q"}}, "unknown letter 'q'"),
     ({"state": {"$options": "i"}}, "needs a $regex"),
     ({"state": {"$glob": 5}}, "$glob takes a str"),

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 from ..client.explanation import Explanation
 from ..errors import UnknownTask
-from ..records import PENDING, TaskRecord
+from ..records import PENDING, explain_ended
 from .records import Records, RecordsApp
 from .tasks import STYLES
-from .text import duration, exact, jsonable, one_line, paint, when
+from .text import exact, jsonable, one_line, paint
 
 #: Beyond it nobody types ids.
 MANY = 1000
@@ -65,7 +65,7 @@ def _explanation(name: str, records: Records) -> Explanation:
             raise
         return explanation
     if record["state"] != PENDING:
-        return _ended(record)
+        return Explanation(explain_ended(record))
     if records.client is None:
         return Explanation(
             msg_id=record["msg_id"],
@@ -75,27 +75,8 @@ def _explanation(name: str, records: Records) -> Explanation:
         )
     current: Explanation = records.client.explain(record["msg_id"])
     if current["state"] == "ended":  # meanwhile
-        return _ended(records.one(record["msg_id"]))
+        return Explanation(explain_ended(records.one(record["msg_id"])))
     return current
-
-
-def _ended(record: TaskRecord) -> Explanation:
-    """How, when and where a task ended."""
-    attempts = record["attempts"] or []
-    host = next((attempt["host"] for attempt in reversed(attempts) if attempt.get("host")), None)
-    error = record["result_content"] or {}
-    details = {key: record[key] for key in ("submitted", "started", "completed", "engine_id", "attempts")}
-    details["outcome"] = record["state"]
-    reason = record["state"]
-    if record["completed"] is not None:
-        reason += f" {when(record['completed'])}"
-    if record["engine_id"] is not None:
-        reason += f" on engine {record['engine_id']}" + (f" ({host})" if host else "")
-    if record["started"] is not None and record["completed"] is not None:
-        reason += f", after {duration((record['completed'] - record['started']).total_seconds())} of running"
-    if error.get("ename"):
-        reason += f"; {one_line(error['ename'])}: {one_line(error.get('evalue', ''))}"
-    return Explanation(msg_id=record["msg_id"], state="ended", reason=reason, details=details)
 
 
 def _described(explanation: Explanation) -> Iterator[str]:

@@ -40,7 +40,10 @@ from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
 
 log = logging.getLogger("engineroom.controller")
 
-DB_CLASSES = {"sqlitedb": "sqlite", "dictdb": "memory", "nodb": "none"}
+#: The environment variable that names the MongoDB server.
+MONGODB_URL = "ENGINEROOM_MONGODB_URL"
+
+DB_CLASSES = {"sqlitedb": "sqlite", "mongodb": "mongodb", "dictdb": "memory", "nodb": "none"}
 
 
 class HubFactory(Configurable):
@@ -79,6 +82,15 @@ class SQLiteDB(Configurable):
     ).tag(config=True)
 
 
+class MongoDB(Configurable):
+    """The task database on a MongoDB server."""
+
+    url = Unicode(
+        os.environ.get(MONGODB_URL, "mongodb://localhost/engineroom"),
+        help=f"mongodb://USER:PASSWORD@HOST:PORT/DATABASE. Default: ${MONGODB_URL}, which no list of processes shows.",
+    ).tag(config=True)
+
+
 class DictDB(Configurable):
     """The task database in memory."""
 
@@ -107,7 +119,7 @@ ipcontroller --scheme=lru             # who gets the next task: the engine used 
 ipcontroller --nodb                   # keep no records
 ipcontroller --reuse                  # after a crash: engines and clients that are still there reconnect
 """
-    classes: Any = [TaskScheduler, HubFactory, SQLiteDB, DictDB]
+    classes: Any = [TaskScheduler, HubFactory, SQLiteDB, MongoDB, DictDB]
     config_names: ClassVar[tuple[str, ...]] = ("ipcontroller_config",)
     aliases: Any = {
         **BASE_ALIASES,
@@ -121,6 +133,7 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
     flags: Any = {
         **BASE_FLAGS,
         "sqlitedb": ({"IPController": {"db_class": "SQLiteDB"}}, "record tasks in SQLite (default)"),
+        "mongodb": ({"IPController": {"db_class": "MongoDB"}}, "record tasks on the MongoDB server of MongoDB.url"),
         "dictdb": ({"IPController": {"db_class": "DictDB"}}, "record tasks in memory only"),
         "nodb": ({"IPController": {"db_class": "NoDB"}}, "keep no records of tasks"),
         "reuse": (
@@ -135,8 +148,11 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
     ).tag(config=True)
     port = Integer(0, help="Port for --ip; default: a free one.").tag(config=True)
     location = Unicode("", help="Name or address by which other hosts reach this one.").tag(config=True)
-    db_class = Union([Unicode()], default_value="", help="SQLiteDB, DictDB or NoDB.").tag(config=True)
-    db_url = Unicode("", help="The database as a url: sqlite:///PATH, memory, none.").tag(config=True)
+    db_class = Union([Unicode()], default_value="", help="SQLiteDB, MongoDB, DictDB or NoDB.").tag(config=True)
+    db_url = Unicode("", help="The database as a url: sqlite:///PATH, mongodb://HOST/DATABASE, memory, none.").tag(
+        config=True
+    )
+    query_seconds = Float(30.0, help="Seconds a query of the task database may take.").tag(config=True)
     reuse_files = Bool(False, help="Take up existing connection files.").tag(config=True)
     lifeline = Bool(False, help="Stop when stdin closes.").tag(config=True)
     ping_interval = Float(1.0, help="Seconds between signs of life.").tag(config=True)
@@ -234,6 +250,7 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
     def _store_options(self) -> dict[str, Any]:
         sqlite, memory = SQLiteDB(parent=self), DictDB(parent=self)
         return {
+            "query_seconds": self.query_seconds,
             "synchronous": sqlite.synchronous,
             "record_limit": memory.record_limit,
             "size_limit": memory.size_limit,
@@ -246,7 +263,9 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
         chosen = (self.db_class or HubFactory(parent=self).db_class or "SQLiteDB").rpartition(".")[2]
         kind = DB_CLASSES.get(chosen.lower())
         if kind is None:
-            raise ConfigError(f"db_class {chosen!r}: there are SQLiteDB, DictDB and NoDB")
+            raise ConfigError(f"db_class {chosen!r}: there are SQLiteDB, MongoDB, DictDB and NoDB")
+        if kind == "mongodb":
+            return MongoDB(parent=self).url
         if kind != "sqlite":
             return kind
         options = SQLiteDB(parent=self)

@@ -108,7 +108,8 @@ class Records:
     ) -> list[TaskRecord]:
         """Records that match."""
         if self.client is not None:
-            return self.client.db_query(query, keys, sort=sort, limit=limit)
+            found: list[TaskRecord] = self.client.db_query(query, keys, sort=sort, limit=limit)
+            return found
         assert self._store is not None
         return self._store.find_records(query, keys, sort=sort, limit=limit)
 

@@ -11,18 +11,22 @@ from ..errors import PendingTask, QueryError
 from ..ids import EngineId, TaskId
 from ..messages import (
     CountRecords,
+    DistinctValues,
     Explain,
     FindRecords,
+    GroupRecords,
     History,
+    OptionChanges,
+    PageRecords,
     Purge,
     QueueStatus,
     Resubmit,
     ResultStatus,
-    TaskOptions,
 )
-from ..records import TaskRecord
+from ..records import ALIASES, BULKY, KEYS, TaskRecord
 from .channel import Channel
 from .explanation import Explanation
+from .frames import as_frame_of, check_kind
 from .graph import GraphResult
 from .plain import plain_metadata, plain_query
 from .result import AsyncHubResult, AsyncResult
@@ -184,11 +188,7 @@ class HubClient:
             wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
             ids = self._ids_of(wanted)
             single = _names_one(wanted)
-        options = None
-        if metadata is not None:
-            metadata = plain_metadata(metadata)
-        if metadata is not None or retries is not None or label is not None:
-            options = TaskOptions(retries=retries or 0, label=label, metadata=dict(metadata) if metadata else None)
+        changes = OptionChanges(retries, label, None if metadata is None else plain_metadata(metadata))
         channel = self._channel
         new = [channel.new_id() for _ in ids]
         result = AsyncHubResult(
@@ -196,7 +196,7 @@ class HubClient:
         )
         channel.expect(new, result, watch=False)
         try:
-            channel.ask(Resubmit(ids, new, options))
+            channel.ask(Resubmit(ids, new, changes))
         except BaseException:
             for id in new:
                 channel._waiting.pop(id, None)
@@ -216,7 +216,8 @@ class HubClient:
         sort: str | Sequence[tuple[str, int]] | None = None,
         limit: int | None = None,
         skip: int = 0,
-    ) -> list[TaskRecord]:
+        as_frame: str | None = None,
+    ) -> Any:
         """Task records that match a MongoDB-style query.
 
         Parameters
@@ -228,10 +229,12 @@ class HubClient:
         sort : str or list of (key, 1 or -1), optional
             Default: by submission. A str is a key, with "-" in front for descending order.
         limit, skip : int, optional
+        as_frame : "pandas" or "polars", optional
+            A data frame, with a column for each key, in place of the list.
 
         Returns
         -------
-        list of dict
+        list of dict, or data frame
             Times are aware datetimes.
 
         Raises
@@ -239,13 +242,78 @@ class HubClient:
         QueryError
             An unknown key or operator, or an argument of the wrong type: the message names it.
         """
+        check_kind(as_frame)
         wanted = [keys] if isinstance(keys, str) else None if keys is None else list(keys)
         if isinstance(sort, str):
             sort = [(sort.lstrip("-"), -1 if sort.startswith("-") else 1)]
         body = FindRecords(
             plain_query(query), wanted, list(sort) if sort else None, _whole("limit", limit), _whole("skip", skip) or 0
         )
-        return [TaskRecord(record) for record in self._channel.ask(body)]
+        records = [TaskRecord(record) for record in self._channel.ask(body)]
+        if as_frame is None:
+            return records
+        named = [key for key in KEYS if key not in BULKY] if wanted is None else ["msg_id", *wanted]
+        columns = list(records[0]) if records else list(dict.fromkeys(ALIASES.get(key, key) for key in named))
+        return as_frame_of(records, columns, as_frame)
+
+    def db_iter(
+        self, query: Mapping[str, Any], keys: str | Iterable[str] | None = None, *, batch: int = 1000
+    ) -> Iterator[TaskRecord]:
+        """The records that match, by submission, fetched `batch` at a time: memory stays flat.
+
+        A record that is there all the while comes exactly once. What is submitted meanwhile comes last; what is
+        purged before its page is fetched does not come; a record is as it is when its page is fetched.
+        """
+        wanted = [keys] if isinstance(keys, str) else None if keys is None else list(keys)
+        plain, size, after = plain_query(query), _whole("batch", batch), None
+        if not size:
+            raise QueryError(f"batch is a whole number, 1 or more, got {batch!r}")
+        while True:
+            page = self._channel.ask(PageRecords(plain, wanted, size, after))
+            yield from map(TaskRecord, page["records"])
+            after = page["next"]
+            if after is None:
+                return
+
+    def db_distinct(self, key: str, query: Mapping[str, Any] | None = None) -> list[Any]:
+        """Each value that a key has in the records that match, once, sorted; of a list each element."""
+        return list(self._channel.ask(DistinctValues(key, plain_query(query or {}))))
+
+    def db_group(
+        self,
+        key: str,
+        query: Mapping[str, Any] | None = None,
+        *,
+        values: str | None = None,
+        percentiles: Sequence[float] = (50, 95),
+        as_frame: str | None = None,
+    ) -> Any:
+        """The records that match, grouped by the value of a key and sorted by it.
+
+        Parameters
+        ----------
+        key : str
+            `"engine_id"`, `"label"`, `"result_content.ename"` …
+        query : dict, optional
+            Default: all records.
+        values : str, optional
+            A key that holds numbers, as `duration` does. What is no number is left out.
+        percentiles : list of float
+            Each from 0 to 100, interpolated between the two nearest values.
+        as_frame : "pandas" or "polars", optional
+
+        Returns
+        -------
+        list of dict, or data frame
+            `key`, `count`, and with `values` also `values` (how many), `mean`, `min`, `max`, and `p50`, `p95`, ….
+        """
+        check_kind(as_frame)
+        groups = self._channel.ask(
+            GroupRecords(key, plain_query(query or {}), values, list(percentiles) if values is not None else [])
+        )
+        if as_frame is None:
+            return groups
+        return as_frame_of(groups, list(groups[0]) if groups else ["key", "count"], as_frame)
 
     def db_count(self, query: Mapping[str, Any]) -> int:
         """How many task records match a query."""

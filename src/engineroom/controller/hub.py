@@ -25,11 +25,14 @@ from ..ids import ClientId, EngineId, EngineUuid, TaskId
 from ..messages import (
     Abort,
     CountRecords,
+    DistinctValues,
     ErrorInfo,
     Explain,
     FindRecords,
     Gone,
+    GroupRecords,
     History,
+    PageRecords,
     Purge,
     QueueStatus,
     Reply,
@@ -40,9 +43,10 @@ from ..messages import (
     StopController,
     StopEngines,
     Submit,
+    TaskOptions,
     TaskSpec,
 )
-from ..records import PENDING, Entry
+from ..records import PENDING, Entry, explain_ended
 from ..stores import TaskStore
 
 if TYPE_CHECKING:
@@ -68,6 +72,11 @@ class Hub:
         self._from_store: dict[type, Callable[[Any], Any]] = {
             FindRecords: self._find_records,
             CountRecords: lambda body: self._store.count(body.query),
+            PageRecords: lambda body: self._store.page(body.query, body.keys, after=body.after, limit=body.limit),
+            DistinctValues: lambda body: self._store.distinct(body.key, body.query),
+            GroupRecords: lambda body: self._store.group_by(
+                body.key, body.query, values=body.values, percentiles=body.percentiles
+            ),
             History: lambda body: self._store.get_history(),
             ResultStatus: self._result_status,
         }
@@ -261,8 +270,11 @@ class Hub:
             now, specs, beside = time.time(), [], {}
             for old, new in zip(body.tasks, body.new, strict=True):
                 entry = found[old]
-                options = body.options if body.options is not None else entry.spec.options
                 spec = entry.spec
+                options = spec.options
+                if body.changes is not None:
+                    changes = {k: v for k, v in msgspec.structs.asdict(body.changes).items() if v is not None}
+                    options = msgspec.structs.replace(options or TaskOptions(), **changes)
                 specs.append(TaskSpec(new, spec.function, spec.payload, now, EngineId(-1), (), options, spec.kind))
                 if entry.frames:
                     beside[new] = entry.frames
@@ -436,9 +448,6 @@ def _outcome(record: Mapping[str, Any]) -> Outcome | None:
     return Outcome(False, engine, direct, cause, (id,), 1)
 
 
-_ENDED = {"completed": "ended well", "failed": "failed", "aborted": "was aborted"}
-
-
 def _explain_record(id: TaskId, record: Mapping[str, Any] | None) -> dict[str, Any]:
     """The answer for a task that is not in the core."""
     if record is None:
@@ -448,19 +457,9 @@ def _explain_record(id: TaskId, record: Mapping[str, Any] | None) -> dict[str, A
             "reason": "there is no such task: never submitted here, purged, or not kept",
             "details": {},
         }
-    where = f" on engine {record['engine_id']}" if record["engine_id"] is not None else ""
-    content = record["result_content"] or {}
-    why = f": {content['ename']}: {content['evalue']}" if "ename" in content else ""
-    details = {key: record[key] for key in ("submitted", "started", "completed", "engine_id", "attempts")}
     if record["completed"] is None:  # it ended in this very moment
-        return {"msg_id": id, "state": record["state"], "reason": "it is about to be recorded", "details": details}
-    when = f"{record['completed'].astimezone():%Y-%m-%d %H:%M:%S}"
-    return {
-        "msg_id": id,
-        "state": "ended",
-        "reason": f"it {_ENDED[record['state']]}{where} at {when}{why}",
-        "details": {**details, "outcome": record["state"]},
-    }
+        return {"msg_id": id, "state": "ended", "reason": "it is about to be recorded", "details": {}}
+    return explain_ended(record)
 
 
 def _no_engine(id: EngineId) -> None:

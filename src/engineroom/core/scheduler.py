@@ -242,7 +242,7 @@ class Scheduler:
         if requirement not in self.pools.pools:
             reason = self._hopeless(requirement)
             if reason is not None:
-                self._fail(task, "ImpossibleDependency", reason)
+                self._fail(task, "ImpossibleDependency", reason + _last_refusal(task))
                 return
         pool = self.pools.put(task, requirement, first=first)
         if pool is not None and pool.is_orphan and len(pool.queue) == 1:
@@ -466,7 +466,8 @@ class Scheduler:
             self._fail(
                 task,
                 "DependencyTimeout",
-                f"task {task.id} found no engine within {options.timeout:g} s: {count} raised UnmetDependency",
+                f"task {task.id} found no engine within {options.timeout:g} s: {count} raised UnmetDependency"
+                + _last_refusal(task),
             )
 
     # ------------------------------------------------------------------------------------------ aborting
@@ -623,7 +624,7 @@ class Scheduler:
                 self._enqueue(task)
         elif (reason := self._hopeless(requirement)) is not None:
             for task in self.pools.take_out(pool):
-                self._fail(task, "ImpossibleDependency", reason)
+                self._fail(task, "ImpossibleDependency", reason + _last_refusal(task))
         elif pool.is_orphan:
             self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
 
@@ -672,6 +673,14 @@ def _ran_before(task: Task, engine: Engine | None) -> None:
     options = task.spec.options
     if engine is not None and options is not None and options.follow is not None and options.follow.tasks:
         task.needs = Needs(followed=frozenset({engine.uuid}))
+
+
+def _last_refusal(task: Task) -> str:
+    """What the last engine said that refused a task, as the end of a sentence."""
+    if task.needs is None or not task.needs.refused or not task.attempts:
+        return ""
+    last = task.attempts[-1]
+    return f". Engine {last.engine} said: {last.cause}"
 
 
 def outcome_in_words(status: str, error: ErrorInfo | None) -> str:

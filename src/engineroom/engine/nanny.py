@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 STILLBORN_LIMIT = 5
 #: A life shorter than this counts as such.
 STILLBORN_SECONDS = 2.0
+#: A controller that has not heard within this time that an engine died is not waited for.
+HEAR_SECONDS = 2.0
 #: How long engines have to leave at the end, before they are killed.
 STOP_SECONDS = 2.0
 
@@ -81,9 +83,13 @@ class Nanny:
         self._pids: dict[EngineUuid, int] = {}
         self._born: dict[EngineUuid, float] = {}
         self._stillborn = 0
+        #: engines to start when the controller has heard of the death of those they replace: (number, its share)
+        self._replacements: list[tuple[EngineId, dict[str, list[int]]]] = []
+        self._hear_deadline = 0.0
         self._stopped: list[EngineUuid] = []
         self._welcomed = False
         self._sent = self._heard = 0
+        self._unanswered = 0  # signs of life
         self._last_heard = time.monotonic()
         self._next_ping = 0.0
         self._stop_deadline: float | None = None
@@ -129,8 +135,10 @@ class Nanny:
         if time.monotonic() >= self._next_ping:
             self._next_ping = time.monotonic() + self._liveness.ping_interval
             self._look_for_stopped()
-            self._send(Ping(self._sent + 1))
+            self._ping()
             self._check_controller()
+        if self._replacements and time.monotonic() >= self._hear_deadline:
+            self._replace()
         self._receive()  # sending may swallow the news of an arrival: look before sleeping
         wait = max(0.0, min(self._next_ping - time.monotonic(), 1.0))
         ready, _, _ = select.select([self._link.fileno(), self._pipe.fileno(), self._signals[0].fileno()], [], [], wait)
@@ -194,11 +202,21 @@ class Nanny:
         )
         self._send(Starting(self._count))
         if restarting:
-            self._fork(died.engine, shares)
+            # Its Hello goes another way than our news, and must not overtake it: the number would not be free yet.
+            self._replacements.append((died.engine, shares))
+            self._hear_deadline = time.monotonic() + HEAR_SECONDS
+            self._ping()
         elif self._stillborn >= STILLBORN_LIMIT:
             log.error(
                 "%d engines in a row died at once (exit code %d): no more are started", self._stillborn, died.exit_code
             )
+
+    def _replace(self) -> None:
+        """Have engines forked for those that died."""
+        replacements, self._replacements = self._replacements, []
+        if self._stop_deadline is None:
+            for number, shares in replacements:
+                self._fork(number, shares)
 
     def _look_for_stopped(self) -> None:
         """Tell the controller which engines are alive but stopped."""
@@ -212,6 +230,10 @@ class Nanny:
     def _send(self, message: Message) -> None:
         self._sent += 1
         self._link.send([wire.encode(message)])
+
+    def _ping(self) -> None:
+        self._unanswered += 1
+        self._send(Ping(self._sent + 1))
 
     def _hello(self) -> None:
         self._link.send(
@@ -229,7 +251,7 @@ class Nanny:
                 )
             ]
         )
-        self._sent, self._heard = 1, 0
+        self._sent, self._heard, self._unanswered = 1, 0, 0
         self._next_ping = time.monotonic() + self._liveness.ping_interval
         self._send(Starting(self._count))
 
@@ -256,6 +278,11 @@ class Nanny:
     def _on_pong(self, message: Pong) -> None:
         if not message.known or message.sent != self._heard:
             self._hello()
+            return
+        self._unanswered -= 1
+        if self._unanswered <= 0:  # all that was sent before has been heard
+            self._unanswered = 0
+            self._replace()
 
     def _on_signal(self, message: SignalProcesses) -> None:
         for uuid in message.engines:

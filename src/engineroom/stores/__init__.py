@@ -1,4 +1,4 @@
-"""Task databases: `SQLiteDB` (a file), `DictDB` (memory), `NoDB` (nothing), behind one seam, `TaskStore`."""
+"""Task databases behind one seam, `TaskStore`: `SQLiteDB` (a file), `MongoDB` (a server), `DictDB` (memory), `NoDB`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import Any
 from ..errors import ConfigError
 from .base import QueryDict, Sort, TaskStore
 from .memory import DictDB
+from .mongo import MongoDB
 from .none import NoDB
 from .sqlite import SQLiteDB
 
-__all__ = ["DictDB", "NoDB", "QueryDict", "SQLiteDB", "Sort", "TaskStore", "open_store"]
+__all__ = ["DictDB", "MongoDB", "NoDB", "QueryDict", "SQLiteDB", "Sort", "TaskStore", "open_store"]
 
 _SQLITE = "sqlite://"
 
 
 def open_store(url: str, **options: Any) -> TaskStore:
-    """The store that a URL names: "sqlite:///home/me/tasks.db" (an absolute path), "memory" or "none".
+    """The store that a URL names.
 
-    Options that the chosen store does not have are passed over: `synchronous` is SQLiteDB's; `record_limit`,
-    `size_limit` and `cull_fraction` are DictDB's.
+    "sqlite:///home/me/tasks.db" (an absolute path), "mongodb://user:password@host/database", "memory" or "none".
+
+    Options that the chosen store does not have are passed over: `query_seconds` is of all that keep records;
+    `synchronous` is SQLiteDB's; `record_limit`, `size_limit` and `cull_fraction` are DictDB's.
 
     Raises
     ------
@@ -29,12 +32,17 @@ def open_store(url: str, **options: Any) -> TaskStore:
         The store cannot be opened; StoreBusy if another controller owns it.
     """
     if url.startswith(f"{_SQLITE}/"):
-        return SQLiteDB("/" + url.removeprefix(_SQLITE).lstrip("/"), **_only(options, "synchronous"))
+        return SQLiteDB("/" + url.removeprefix(_SQLITE).lstrip("/"), **_only(options, "synchronous", "query_seconds"))
     if url == "memory":
-        return DictDB(**_only(options, "record_limit", "size_limit", "cull_fraction"))
+        return DictDB(**_only(options, "record_limit", "size_limit", "cull_fraction", "query_seconds"))
+    if url.startswith(("mongodb://", "mongodb+srv://")):
+        return MongoDB(url, **_only(options, "query_seconds"))
     if url == "none":
         return NoDB()
-    raise ConfigError(f"unknown task database {url!r}; available are {_SQLITE}/path/to/tasks.db, memory and none")
+    raise ConfigError(
+        f"unknown task database {url!r}; available are {_SQLITE}/path/to/tasks.db, mongodb://host/database, memory "
+        "and none"
+    )
 
 
 def _only(options: dict[str, Any], *names: str) -> dict[str, Any]:

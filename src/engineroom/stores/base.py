@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from ..ids import Digest, TaskId
 from ..messages import Function
 from ..records import Entry, TaskRecord
@@ -17,6 +19,21 @@ from ..records import Entry, TaskRecord
 QueryDict = Mapping[str, Any]
 #: [(key, 1 or -1), …]
 Sort = Sequence[tuple[str, int]]
+
+
+#: Where a page ends: (seconds of submission, msg_id) of its last record.
+Cursor = tuple[float | None, str]
+
+#: Seconds a query may take.
+QUERY_SECONDS = 30.0
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A part of an answer by submission, and where the next one begins."""
+
+    records: list[TaskRecord]
+    #: None: there is no more
+    next: Cursor | None
 
 
 class TaskStore(Protocol):
@@ -78,6 +95,26 @@ class TaskStore(Protocol):
 
     def count(self, query: QueryDict) -> int:
         """How many records match."""
+
+    def page(
+        self, query: QueryDict, keys: Iterable[str] | str | None = None, *, after: Cursor | None = None, limit: int
+    ) -> Page:
+        """The next `limit` records that match, by submission, after a cursor.
+
+        Page by page a record that is there all the time comes exactly once; one submitted meanwhile comes last.
+        """
+
+    def distinct(self, key: str, query: QueryDict) -> list[Any]:
+        """Each value of a key in the records that match, once, sorted; of a list each element."""
+
+    def group_by(
+        self, key: str, query: QueryDict, *, values: str | None = None, percentiles: Sequence[float] = ()
+    ) -> list[dict[str, Any]]:
+        """The records that match, grouped by the value of a key and sorted by it.
+
+        Each group is a dict: `key`, `count`, and with `values` (a key that holds numbers, as `duration`) how many
+        `values` there are, their `mean`, `min`, `max`, and `p50`, `p99.9` … for each of `percentiles`.
+        """
 
     def get_history(self) -> list[TaskId]:
         """All ids by time of submission."""

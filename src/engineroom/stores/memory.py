@@ -6,6 +6,7 @@ never changed, so a query works on a copy of the list of entries and takes the l
 
 from __future__ import annotations
 
+import bisect
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,10 +17,25 @@ from ..config import GIB
 from ..errors import ConfigError, StoreError
 from ..ids import Digest, TaskId
 from ..messages import Function
-from ..records import KEYS, TIMES, Entry, TaskRecord, document, state_of
-from . import query as queries
-from .base import QueryDict, Sort
-from .rows import COLUMN_TYPES, normal
+from ..records import (
+    KEYS,
+    TIMES,
+    Entry,
+    TaskRecord,
+    document,
+    duration_of,
+    instant,
+    request_header,
+    result_content,
+    state_of,
+)
+from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort
+from .grouping import distinct, elements_at, group, parse_percentiles, value_at
+from .matching import Deadline, compile
+from .ordering import order_key, sort_key
+from .query import And, Compare, Eq, Field, In, Query, parse, parse_keys, parse_path, parse_sort, parse_window
+from .rows import normal
+from .values import DATE, rank
 
 
 class _Kept(msgspec.Struct):
@@ -31,6 +47,8 @@ class _Kept(msgspec.Struct):
 
 #: a plain task is kept as its entry alone
 _Item = Entry | _Kept
+#: what `order_key` makes
+_Place = tuple[bool, float, str]
 
 
 class DictDB:
@@ -45,20 +63,33 @@ class DictDB:
     cull_fraction : float
         When a limit is exceeded, the records that finished first are dropped, until this part of it is free.
         Records of unfinished tasks are never dropped.
+    query_seconds : float
+        A query that takes longer is an error.
     """
 
     keeps = True
     url = "memory"
 
-    def __init__(self, *, record_limit: int = 100_000, size_limit: int = GIB, cull_fraction: float = 0.1) -> None:
+    def __init__(
+        self,
+        *,
+        record_limit: int = 100_000,
+        size_limit: int = GIB,
+        cull_fraction: float = 0.1,
+        query_seconds: float = QUERY_SECONDS,
+    ) -> None:
         if record_limit < 1 or size_limit < 1 or not 0 <= cull_fraction < 1:
             raise ConfigError(
                 "record_limit and size_limit must be positive and cull_fraction at least 0 and below 1, "
                 f"got {record_limit}, {size_limit} and {cull_fraction}"
             )
         self._record_limit, self._size_limit, self._cull_fraction = record_limit, size_limit, cull_fraction
+        self._query_seconds = query_seconds
         self._lock = threading.Lock()
         self._items: dict[TaskId, _Item] = {}
+        #: places in the default order, sorted; records come nearly sorted, so most are appended
+        self._order: list[_Place] = []
+        self._gone: set[TaskId] = set()  # in `_order`, but not there any more
         self._finished: dict[TaskId, None] = {}  # in the order in which they finished
         self._size = 0
         self._functions: dict[Digest, bytes] = {}
@@ -89,7 +120,8 @@ class DictDB:
         return self._functions[digest]
 
     def unfinished(self) -> Iterator[Entry]:
-        items = self._ordered()
+        with self._lock:
+            items = self._ordered()
         return iter([entry for item in items if not _is_finished(item) and (entry := _entry_of(item)) is not None])
 
     def entries(self, ids: Sequence[TaskId]) -> dict[TaskId, Entry]:
@@ -126,9 +158,10 @@ class DictDB:
             self._remove(msg_id)
 
     def drop_matching_records(self, query: QueryDict) -> int:
-        matches = queries.compile(queries.parse(query))
+        parsed = parse(query)
+        matches = compile(parsed, Deadline(self._query_seconds))
         with self._lock:
-            doomed = [msg_id for msg_id, item in self._items.items() if matches(_View(item))]
+            doomed = [_id_of(item) for item in self._candidates(parsed) if matches(_View(item))]
             for msg_id in doomed:
                 self._remove(msg_id)
         return len(doomed)
@@ -142,36 +175,70 @@ class DictDB:
         limit: int | None = None,
         skip: int = 0,
     ) -> list[TaskRecord]:
-        parsed, wanted, order = queries.parse(query), queries.parse_keys(keys), queries.parse_sort(sort)
-        limit, skip = queries.parse_window(limit, skip)
+        parsed, wanted, order = parse(query), parse_keys(keys), parse_sort(sort)
+        limit, skip = parse_window(limit, skip)
         end = None if limit is None else skip + limit
         found = self._matching(parsed, None if order else end)
-        exactly = all(len(path) == 1 and path[0] in COLUMN_TYPES.keys() - {"function"} for path, _ in order)
         for path, descending in reversed(order):
-            if exactly and path[0] in TIMES:  # columns of other backends hold more digits than a datetime
+            if len(path) == 1 and path[0] in TIMES:  # seconds hold more digits than a datetime
                 found.sort(key=lambda view, key=path[0]: view.seconds(key), reverse=descending)  # type: ignore[misc]
             else:
                 found.sort(
-                    key=lambda view, p=path, d=descending: queries.sort_key(view, p, d),  # type: ignore[misc]
+                    key=lambda view, p=path, d=descending: sort_key(view, p, d),  # type: ignore[misc]
                     reverse=descending,
                 )
         return [TaskRecord({key: view[key] for key in wanted}) for view in found[skip:end]]
 
     def count(self, query: QueryDict) -> int:
-        return len(self._matching(queries.parse(query), None))
+        return len(self._matching(parse(query), None))
+
+    def page(
+        self, query: QueryDict, keys: Iterable[str] | str | None = None, *, after: Cursor | None = None, limit: int
+    ) -> Page:
+        wanted = parse_keys(keys)
+        found = self._matching(parse(query), limit, None if after is None else order_key(after[0], after[1]))
+        records = [TaskRecord({key: view[key] for key in wanted}) for view in found]
+        if len(found) < limit:
+            return Page(records, None)
+        known, seconds, last = found[-1].place
+        return Page(records, (seconds if known else None, last))
+
+    def distinct(self, key: str, query: QueryDict) -> list[Any]:
+        path = parse_path(key)
+        return distinct(value for view in self._matching(parse(query), None) for value in elements_at(view, path))
+
+    def group_by(
+        self, key: str, query: QueryDict, *, values: str | None = None, percentiles: Sequence[float] = ()
+    ) -> list[dict[str, Any]]:
+        path, wanted = parse_path(key), parse_percentiles(percentiles)
+        measured = None if values is None else parse_path(values)
+        found = self._matching(parse(query), None)
+        pairs = ((value_at(v, path), value_at(v, measured) if measured else None) for v in found)
+        return group(pairs, wanted, measured is not None)
 
     def get_history(self) -> list[TaskId]:
-        return [_id_of(item) for item in self._ordered()]
+        with self._lock:
+            return [_id_of(item) for item in self._ordered()]
 
     def close(self) -> None: ...
 
     # inside
 
     def _put(self, msg_id: TaskId, item: _Item) -> None:
-        """Add or replace a record; the only place, with `_remove`, that changes the three tables."""
+        """Add or replace a record; the only place, with `_remove`, that changes the tables."""
         old = self._items.get(msg_id)
+        if msg_id in self._gone:
+            self._tidy()
         self._size += _size(item) - (0 if old is None else _size(old))
         self._items[msg_id] = item
+        place = _order_of(item)
+        if old is None or _order_of(old) != place:
+            if old is not None:
+                del self._order[bisect.bisect_left(self._order, _order_of(old))]
+            if self._order and place < self._order[-1]:
+                bisect.insort(self._order, place)
+            else:
+                self._order.append(place)
         if not _is_finished(item):
             self._finished.pop(msg_id, None)
         else:
@@ -180,6 +247,13 @@ class DictDB:
     def _remove(self, msg_id: TaskId) -> None:
         self._size -= _size(self._items.pop(msg_id))
         self._finished.pop(msg_id, None)
+        self._gone.add(msg_id)
+        if len(self._gone) > 1000 + len(self._order) // 2:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        self._order = [place for place in self._order if place[2] in self._items]
+        self._gone.clear()
 
     def _cull(self) -> None:
         if len(self._items) <= self._record_limit and self._size <= self._size_limit:
@@ -188,23 +262,59 @@ class DictDB:
         while self._finished and (len(self._items) > most or self._size > largest):
             self._remove(next(iter(self._finished)))
 
-    def _ordered(self) -> list[_Item]:
-        """All records as they are now, in the default order."""
-        with self._lock:
-            items = list(self._items.values())
-        items.sort(key=_order_of)
-        return items
+    def _ordered(self, first: _Place | None = None, last: _Place | None = None) -> list[_Item]:
+        """The records as they are now, in the default order; those between two places."""
+        begin = 0 if first is None else bisect.bisect_right(self._order, first)
+        end = len(self._order) if last is None else bisect.bisect_left(self._order, last)
+        items = self._items
+        if self._gone:
+            return [items[place[2]] for place in self._order[begin:end] if place[2] in items]  # type: ignore[index]
+        return [items[place[2]] for place in self._order[begin:end]]  # type: ignore[index]
 
-    def _matching(self, query: queries.Query, most: int | None) -> list[_View]:
-        matches = queries.compile(query)
+    def _candidates(self, query: Query, after: _Place | None = None) -> list[_Item]:
+        """In the default order, the records that may match: by their ids or their times, if the query names those."""
+        ids, first, last = _bounds(query)
+        if ids is not None:
+            items = [self._items[id] for id in ids if id in self._items]
+            items.sort(key=_order_of)
+            return items if after is None else [item for item in items if _order_of(item) > after]
+        return self._ordered(max(filter(None, (first, after)), default=None), last)
+
+    def _matching(self, query: Query, most: int | None, after: _Place | None = None) -> list[_View]:
+        deadline = Deadline(self._query_seconds)
+        matches = compile(query, deadline)
         found: list[_View] = []
-        for item in self._ordered():
+        with self._lock:
+            items = self._candidates(query, after)
+        for item in deadline.watch(items):
             if most is not None and len(found) >= most:
                 break
             view = _View(item)
             if matches(view):
                 found.append(view)
         return found
+
+
+def _bounds(query: Query) -> tuple[set[TaskId] | None, _Place | None, _Place | None]:
+    """Which ids can match (None: any), and between which places in the default order."""
+    ids: set[TaskId] | None = None
+    first: _Place | None = None
+    last: _Place | None = None
+    for part in query.parts if isinstance(query, And) else (query,):
+        if not isinstance(part, Field):
+            continue
+        test = part.test
+        if part.path == ("msg_id",) and (isinstance(test, Eq) or (isinstance(test, In) and not test.patterns)):
+            values = (test.value,) if isinstance(test, Eq) else test.values
+            named = {TaskId(value) for value in values if isinstance(value, str)}
+            ids = named if ids is None else ids & named
+        elif part.path == ("submitted",) and isinstance(test, Compare) and rank(test.value) == DATE:
+            # a microsecond more: several floats read as one datetime
+            if test.op in ("$gt", "$gte"):
+                first = max(filter(None, (first, (True, test.value.timestamp() - 1e-6, ""))))
+            else:
+                last = min(filter(None, (last, (True, test.value.timestamp() + 2e-6, ""))))
+    return ids, first, last
 
 
 # ---------------------------------------------------------------------------------------------- one record
@@ -222,6 +332,12 @@ _FIELDS: dict[str, Any] = {
     "engine_uuid": lambda e: e.engine_uuid,
     "engine_id": lambda e: e.done.engine if e.done and e.done.engine >= 0 else None,
     "resubmitted": lambda e: None,
+    "duration": lambda e: duration_of(e.done.started, e.done.completed) if e.done else None,
+    "stdout": lambda e: e.done.stdout if e.done else "",
+    "stderr": lambda e: e.done.stderr if e.done else "",
+    "metadata": lambda e: dict(e.spec.options.metadata or {}) if e.spec.options else {},
+    "header": lambda e: request_header(e.spec, e.client),
+    "result_content": lambda e: None if e.done is None else result_content(e.done),
 }
 
 _SECONDS: dict[str, Any] = {
@@ -248,18 +364,19 @@ class _View(dict[str, Any]):
         item = self._item
         if isinstance(item, Entry) and key in _FIELDS:
             return _FIELDS[key](item)
-        if isinstance(item, Entry) and _SECONDS.get(key, _never)(item) is None and key in TIMES:
-            return None
+        if isinstance(item, Entry) and key in TIMES:
+            return instant(_SECONDS[key](item))
         self.update(_document(item))
         return self[key]
+
+    @property
+    def place(self) -> _Place:
+        """Where it stands in the default order."""
+        return _order_of(self._item)
 
     def seconds(self, key: str) -> tuple[bool, float]:
         """A time to sort by."""
         return _seconds(self._item, key)
-
-
-def _never(entry: Entry) -> None:
-    return None
 
 
 def _seconds(item: _Item, key: str) -> tuple[bool, float]:
@@ -278,11 +395,15 @@ def _document(item: _Item) -> TaskRecord:
         return document(item)
     record = TaskRecord() if item.entry is None else document(item.entry)
     record.update(item.changes or {})
+    (began, started), (ended, completed) = _seconds(item, "started"), _seconds(item, "completed")
+    record["duration"] = completed - started if began and ended else None
     return record
 
 
-def _order_of(item: _Item) -> tuple[tuple[bool, float], str]:
-    return (_seconds(item, "submitted"), _id_of(item))
+def _order_of(item: _Item) -> _Place:
+    if isinstance(item, Entry):
+        return (True, item.spec.submitted, item.spec.id)
+    return (*_seconds(item, "submitted"), _id_of(item))
 
 
 def _id_of(item: _Item) -> TaskId:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from ..ids import Digest, TaskId
 from ..messages import Function
 from ..records import Entry, TaskRecord
-from .base import QueryDict, Sort
+from .base import Cursor, Page, QueryDict, Sort
 
 _ADVICE = ("this controller keeps no task records (NoDB); start it with --sqlitedb (a file) or --dictdb "
            "(memory) to have them")  # fmt: skip
@@ -59,6 +59,19 @@ class NoDB:
         _refuse()
 
     def count(self, query: QueryDict) -> int:
+        _refuse()
+
+    def page(
+        self, query: QueryDict, keys: Iterable[str] | str | None = None, *, after: Cursor | None = None, limit: int
+    ) -> Page:
+        _refuse()
+
+    def distinct(self, key: str, query: QueryDict) -> list[Any]:
+        _refuse()
+
+    def group_by(
+        self, key: str, query: QueryDict, *, values: str | None = None, percentiles: Sequence[float] = ()
+    ) -> list[dict[str, Any]]:
         _refuse()
 
     def get_history(self) -> list[TaskId]:

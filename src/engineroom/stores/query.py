@@ -1,39 +1,28 @@
-"""Queries: MongoDB's query dicts, parsed once into small typed nodes, and what they mean.
+"""Queries: MongoDB's query dicts, parsed once into small typed nodes.
 
     parse(dict) → Query            QueryError names what is wrong, and the nearest valid word
-    compile(Query) → predicate     exactly MongoDB's semantics, on records as dicts
-    parse_keys, parse_sort         the other arguments of `find_records`
+    parse_keys, parse_sort, …      the other arguments of `find_records`
 
-Nothing here knows a backend. One that can answer part of a query by itself (an index, a server) may do so, as
-long as the answer is what `compile` says.
+What the nodes mean is in `matching.py`. Nothing here knows a backend. One that can answer part of a query by
+itself (an index, a server) may do so, as long as the answer is what `matching.compile` says.
 """
 
 from __future__ import annotations
 
 import difflib
-import fnmatch
+import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import regex
 
 from ..errors import QueryError
 from ..records import ALIASES, BULKY, KEYS
-from .values import (
-    EMPTY_ARRAY_KEY,
-    NULL_KEY,
-    NUMBER,
-    TYPE_CODES,
-    Key,
-    key_of,
-    plain,
-    rank,
-    type_code,
-)  # fmt: skip
+from .values import TYPE_CODES, plain
 
-Predicate = Callable[[Mapping[str, Any]], bool]
 #: A dotted key, split.
 Path = tuple[str, ...]
 
@@ -203,7 +192,7 @@ def parse_sort(sort: Sequence[tuple[str, int]] | None) -> tuple[tuple[Path, bool
         key, direction = item
         if direction not in (1, -1) or isinstance(direction, bool):
             raise QueryError(f"the direction to sort {key!r} in must be 1 or -1, got {direction!r}")
-        parsed.append((_parse_path(key, top=True), direction == -1))
+        parsed.append((parse_path(key, top=True), direction == -1))
     return tuple(parsed)
 
 
@@ -226,7 +215,8 @@ def _nearest(word: Any, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
 
 
-def _parse_path(key: Any, top: bool) -> Path:
+def parse_path(key: Any, top: bool = True) -> Path:
+    """A dotted key, split; its first part (`top`) must be a key of records."""
     if not isinstance(key, str):
         raise QueryError(f"a key must be a str, got {key!r}")
     path = tuple(key.split("."))
@@ -251,8 +241,8 @@ def _parse_query(query: Any, top: bool, depth: int) -> Query:
                 raise QueryError(f"{key} takes a list of one or more queries, got {value!r}")
             parts.append(join(tuple(_parse_query(part, top, depth + 1) for part in value)))
         else:
-            path = _parse_path(key, top)
-            tests = _parse_condition(".".join(path), value, depth)
+            path = parse_path(key, top)
+            tests = parse_condition(".".join(path), value, depth)
             parts += [Field(path, test) for test in tests]
     return parts[0] if len(parts) == 1 else And(tuple(parts))
 
@@ -269,7 +259,8 @@ def _is_operators(value: Any, key: str) -> bool:
     return all(marked)
 
 
-def _parse_condition(key: str, value: Any, depth: int) -> list[Test]:
+def parse_condition(key: str, value: Any, depth: int = 0) -> list[Test]:
+    """What `{key: value}` asks: tests that must all be passed."""
     if not _is_operators(value, key):
         if isinstance(value, re.Pattern):
             return [_parse_regex(key, value, None)]
@@ -423,7 +414,27 @@ def _glob(where: str, argument: Any, depth: int) -> Test:
     if not isinstance(argument, str):
         raise QueryError(f"{where} takes a str, got {argument!r}")
     _check_length(where, argument)
-    return Regex(r"\A" + fnmatch.translate(argument))
+    return Regex(glob_regex(argument))
+
+
+def glob_regex(glob: str, end: str = r"\Z") -> str:
+    """A shell pattern as a regular expression; `end` is the end of a text in the dialect that is wanted."""
+    made, rest = [], glob
+    while rest:
+        letter, rest = rest[0], rest[1:]
+        closed = rest.find("]", 2 if rest[:1] == "!" else 1) if letter == "[" else -1
+        if letter == "*":
+            rest = rest.lstrip("*")
+            made.append(".*")
+        elif letter == "?":
+            made.append(".")
+        elif closed > 0:
+            inside = rest[:closed].replace("\\", r"\\").replace("[", r"\[").replace("]", r"\]")
+            made.append(f"[{'^' + inside[1:] if inside[0] == '!' else inside.replace('^', chr(92) + '^')}]")
+            rest = rest[closed + 1 :]
+        else:
+            made.append(re.escape(letter))
+    return f"^(?s:{''.join(made)}){end}"
 
 
 _OPERATORS: dict[str, Callable[[str, Any, int], Test]] = {
@@ -437,12 +448,52 @@ _OPERATORS: dict[str, Callable[[str, Any, int], Test]] = {
     "$elemMatch": _elem_match, "$glob": _glob,
 }  # fmt: skip
 
+#: flags of `re` → flags of `regex`, whose numbers differ
+_FLAGS = {
+    int(re.IGNORECASE): int(regex.IGNORECASE), int(re.MULTILINE): int(regex.MULTILINE),
+    int(re.DOTALL): int(regex.DOTALL), int(re.VERBOSE): int(regex.VERBOSE), int(re.ASCII): int(regex.ASCII),
+}  # fmt: skip
+
 _REGEX_OPTIONS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE, "u": re.UNICODE}
 
 
 def _check_length(where: str, pattern: str) -> None:
     if len(pattern) > MAX_PATTERN:
         raise QueryError(f"{where}: the pattern has {len(pattern)} characters; at most {MAX_PATTERN} are allowed")
+
+
+def is_tame(pattern: str) -> bool:
+    """Whether a pattern surely takes no more than quadratic time: it repeats once, and nothing that is composed."""
+    return "(" not in pattern and sum(map(pattern.count, "*+{")) <= 1
+
+
+#: an escape, or a class in brackets
+_TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_ASCII = {"w": "A-Za-z0-9_", "d": "0-9"}
+
+
+def _in_ascii(token: re.Match[str]) -> str:
+    r"""`\w` and `\d` as MongoDB has them: ASCII only, though letters fold their case in all scripts."""
+    text = token[0]
+    if text[0] == "[":
+        return re.sub(r"\\([wd])|\\.", lambda m: _ASCII[m[1]] if m[1] else m[0], text, flags=re.DOTALL)
+    if text[1].lower() not in _ASCII:
+        return text
+    return f"[{'^' if text[1].isupper() else ''}{_ASCII[text[1].lower()]}]"
+
+
+@functools.lru_cache(256)
+def compiled(pattern: str, flags: int) -> Any:
+    """A compiled regular expression, of the module `regex`: its searches can be given a timeout."""
+    pattern = _TOKENS.sub(_in_ascii, pattern)
+    return regex.compile(pattern, sum(ours for theirs, ours in _FLAGS.items() if flags & theirs))
+
+
+def pattern_of(pattern: re.Pattern[str] | str, options: str | None) -> tuple[str, str]:
+    """A regular expression as MongoDB has it: its text, and the letters of its options."""
+    if isinstance(pattern, re.Pattern):
+        return pattern.pattern, "".join(letter for letter in "imsx" if pattern.flags & _REGEX_OPTIONS[letter])
+    return pattern, (options or "").replace("u", "")
 
 
 def _parse_regex(where: str, pattern: Any, options: Any) -> Regex:
@@ -461,215 +512,8 @@ def _parse_regex(where: str, pattern: Any, options: Any) -> Regex:
                 )
             flags |= _REGEX_OPTIONS[letter] & ~re.UNICODE
     _check_length(where, pattern)
-    if _EXPLOSIVE.search(pattern):
-        raise QueryError(
-            f"{where}: the pattern {pattern!r} repeats a repetition, which can take forever; write '(a+)+' as 'a+'"
-        )
     try:
-        re.compile(pattern, flags)
-    except (re.error, RecursionError, OverflowError) as error:
+        compiled(pattern, flags)
+    except (regex.error, ValueError, RecursionError, OverflowError) as error:
         raise QueryError(f"{where}: {pattern!r} is not a regular expression: {error}") from None
     return Regex(pattern, int(flags))
-
-
-#: "(a+)+", "(?:[ab]*)*", "(.+){2,}": a group that is one unbounded repetition, repeated without bound.
-#: It takes exponential time on a text that nearly matches. Not all such patterns look like this; those people
-#: write by accident do.
-_EXPLOSIVE = re.compile(r"\((?:\?:)?(?:\\?[^\\()\[\]]|\\.|\[[^\]]*\])(?:[+*]|\{\d*,\})\)(?:[+*]|\{\d*,\})")
-
-
-# ---------------------------------------------------------------------------------------------- meaning
-
-
-class _Missing:
-    """Stands for a value that is not there."""
-
-
-MISSING: Any = _Missing()
-
-
-def _leaf(value: Any) -> Iterator[Any]:
-    """The elements of an array, then the array; anything else as it is."""
-    if isinstance(value, list | tuple):
-        yield from value
-    yield value
-
-
-def _walk(value: Any, path: Path, spread: bool) -> Iterator[Any]:
-    """What stands at `path` below `value`, MISSING where a dict lacks it.
-
-    An array on the way stands for each dict in it, and for the element at an index if the path gives one.
-    At the end of the path an array stands for its elements and for itself (`spread`), unless an index led to it.
-    """
-    for position, name in enumerate(path):
-        if isinstance(value, dict):
-            if name not in value:
-                yield MISSING
-                return
-            value = value[name]
-        elif isinstance(value, list | tuple):
-            rest = path[position:]
-            index = int(name) if name.isascii() and name.isdecimal() and (name == "0" or name[0] != "0") else -1
-            for number, item in enumerate(value):
-                if isinstance(item, dict):
-                    yield from _walk(item, rest, spread)
-                if number == index:
-                    if len(rest) == 1:
-                        yield item
-                    elif isinstance(item, dict | list | tuple):
-                        yield from _walk(item, rest[1:], spread)
-            return
-        else:
-            yield MISSING
-            return
-    if spread:
-        yield from _leaf(value)
-    else:
-        yield value
-
-
-def compile(query: Query) -> Predicate:
-    """A function that tells whether a record matches."""
-    if isinstance(query, Field):
-        return _compile_field(query)
-    parts = [compile(part) for part in query.parts]
-    if isinstance(query, And):
-        return lambda record: all(part(record) for part in parts)
-    if isinstance(query, Or):
-        return lambda record: any(part(record) for part in parts)
-    return lambda record: not any(part(record) for part in parts)
-
-
-def _compile_field(field: Field) -> Predicate:
-    test = field.test
-    if isinstance(test, Not):
-        inner = _compile_field(Field(field.path, test.test))
-        return lambda record: not inner(record)
-    if isinstance(test, AllOf):
-        parts = [_compile_field(Field(field.path, part)) for part in test.tests]
-        return lambda record: all(part(record) for part in parts)
-    check, (first, *others) = _compile_test(test), field.path
-    rest, spread = tuple(others), not isinstance(test, Size | Exists | ElemMatch)
-    if not rest and not spread:
-        return lambda record: check(record.get(first, MISSING))
-    if not rest:
-        return lambda record: any(check(v) for v in _leaf(record.get(first, MISSING)))
-
-    def deep(record: Mapping[str, Any]) -> bool:
-        top = record.get(first, MISSING)
-        return any(check(v) for v in _walk(top, rest, spread))
-
-    return deep
-
-
-def _compile_test(test: Test) -> Callable[[Any], bool]:
-    """A function that tells whether one value passes, with no regard to what it may contain."""
-    if isinstance(test, Eq):
-        return _compile_eq(test.value)
-    if isinstance(test, Compare):
-        return _compile_compare(test.op, test.value)
-    if isinstance(test, In):
-        keys, patterns = {key_of(v) for v in test.values}, [_compile_test(p) for p in test.patterns]
-        null = NULL_KEY in keys
-        return lambda v: null if v is MISSING else (key_of(v) in keys or any(p(v) for p in patterns))
-    if isinstance(test, Mod):
-        divisor, remainder = test.divisor, test.remainder
-        return lambda v: rank(v) == NUMBER and math.isfinite(v) and _c_remainder(int(v), divisor) == remainder
-    if isinstance(test, Regex):
-        search = re.compile(test.pattern, test.flags).search
-        return lambda v: isinstance(v, str) and search(v) is not None
-    if isinstance(test, Type):
-        codes = test.codes
-        return lambda v: v is not MISSING and type_code(v) in codes
-    if isinstance(test, Size):
-        length = test.length
-        return lambda v: isinstance(v, list | tuple) and len(v) == length
-    if isinstance(test, Exists):
-        return lambda v: v is not MISSING
-    if isinstance(test, ElemMatch):
-        return _compile_elem_match(test)
-    if isinstance(test, Not):
-        inner = _compile_test(test.test)
-        return lambda v: not inner(v)
-    if isinstance(test, AllOf):
-        parts = [_compile_test(part) for part in test.tests]
-        return lambda v: all(part(v) for part in parts)
-    return lambda v: False
-
-
-def _compile_eq(value: Any) -> Callable[[Any], bool]:
-    if value is None:
-        return lambda v: v is None or v is MISSING
-    if isinstance(value, str):
-        return lambda v: v.__class__ is str and v == value
-    kind, key = rank(value), key_of(value)
-    return lambda v: rank(v) == kind and key_of(v) == key
-
-
-def _compile_compare(op: str, value: Any) -> Callable[[Any], bool]:
-    if value is None:
-        inclusive = op in ("$lte", "$gte")
-        return lambda v: inclusive and (v is None or v is MISSING)
-    kind, key = rank(value), key_of(value)
-    if kind == NUMBER and value != value:  # NaN is neither before nor after anything
-        return _compile_eq(value) if op in ("$lte", "$gte") else lambda v: False
-
-    def comparable(v: Any) -> bool:
-        return rank(v) == kind and (kind != NUMBER or v == v)
-
-    if op == "$lt":
-        return lambda v: comparable(v) and key_of(v) < key
-    if op == "$lte":
-        return lambda v: comparable(v) and key_of(v) <= key
-    if op == "$gt":
-        return lambda v: comparable(v) and key_of(v) > key
-    return lambda v: comparable(v) and key_of(v) >= key
-
-
-def _c_remainder(number: int, divisor: int) -> int:
-    remainder = abs(number) % abs(divisor)
-    return -remainder if number < 0 else remainder
-
-
-def _compile_elem_match(test: ElemMatch) -> Callable[[Any], bool]:
-    if test.query is not None:
-        matches = compile(test.query)
-
-        def element(v: Any) -> bool:
-            if isinstance(v, list | tuple):  # an array is a dict of its indexes here
-                v = {str(index): item for index, item in enumerate(v)}
-            return isinstance(v, dict) and matches(v)
-
-        return lambda v: isinstance(v, list | tuple) and any(element(item) for item in v)
-    checks = [_compile_test(part) for part in test.tests]
-    return lambda v: isinstance(v, list | tuple) and any(all(check(item) for check in checks) for item in v)
-
-
-# ---------------------------------------------------------------------------------------------- order
-
-
-def order_key(submitted: float | None, msg_id: str) -> tuple[bool, float, str]:
-    """The order of answers where nothing else decides: by submission (unknown first), then by id."""
-    return (submitted is not None, submitted or 0.0, msg_id)
-
-
-def sort_key(record: Mapping[str, Any], path: Path, descending: bool) -> Key:
-    """A record's place in a sort by `path`: an array counts by its least element, or greatest if descending."""
-    top = record.get(path[0], MISSING)
-    found = _walk(top, path[1:], spread=False) if len(path) > 1 else iter((top,))
-    keys: list[Key] = []
-    for value in found:
-        if isinstance(value, list | tuple):
-            keys += [key_of(item) for item in value] or [EMPTY_ARRAY_KEY]
-        else:
-            keys.append(NULL_KEY if value is MISSING else key_of(value))
-    if not keys:
-        return NULL_KEY
-    return max(keys) if descending else min(keys)
-
-
-__all__ = [
-    "EVERYTHING", "MISSING", "AllOf", "And", "Compare", "ElemMatch", "Eq", "Exists", "Field", "In", "Mod", "Never",
-    "Nor", "Not", "Or", "Predicate", "Query", "Regex", "Size", "Type", "canonical_key", "compile", "keys_in",
-    "order_key", "parse", "parse_keys", "parse_sort", "parse_window", "sort_key",
-]  # fmt: skip

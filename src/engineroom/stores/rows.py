@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from ..errors import StoreError
-from ..ids import ClientId, Digest, EngineId, TaskId
+from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ..messages import Attempt, ErrorInfo, TaskDone, TaskOptions, TaskSpec
 from ..records import (
     ABORTED,
@@ -27,8 +27,11 @@ from ..records import (
     TIMES,
     Entry,
     TaskRecord,
+    attempts_of,
     document,
     instant,
+    request_header,
+    result_content,
 )  # fmt: skip
 from .values import in_utc, plain
 
@@ -42,7 +45,7 @@ OUTCOME_COLUMNS = (
 COLUMN_TYPES: dict[str, type] = {
     "msg_id": str, "state": str, "label": str, "submitted": datetime, "started": datetime, "completed": datetime,
     "received": datetime, "client_uuid": str, "engine_uuid": str, "engine_id": int, "queue": str, "function": str,
-    "resubmitted": str, "stdout": str, "stderr": str,
+    "resubmitted": str, "stdout": str, "stderr": str, "duration": float,
 }  # fmt: skip
 
 #: Keys that must be of a type, though they have no column.
@@ -187,11 +190,13 @@ def _any_row(entry: Entry) -> tuple[Any, ...]:
 # ---------------------------------------------------------------------------------------------- row → entry, record
 
 #: What is read of a row, unless its buffers are wanted too. The source of a cell is part of its record.
-READ = (
-    "msg_id, kind, state, label, submitted, started, completed, received, client_uuid, engine_uuid, engine_id, queue,"
-    " target, function, resubmitted, attempt, options, outcome, document, stdout, stderr"
-)
-_NAMES = READ.split(", ")
+_NAMES = (
+    "msg_id", "kind", "state", "label", "submitted", "started", "completed", "received", "duration", "client_uuid",
+    "engine_uuid", "engine_id", "queue", "target", "function", "resubmitted", "attempt", "options", "outcome",
+    "document", "stdout", "stderr",
+)  # fmt: skip
+_HOST = "(SELECT host FROM engines WHERE engines.engine_uuid = tasks.engine_uuid)"
+READ = ", ".join([*_NAMES, _HOST])
 KIND, ATTEMPT, DOCUMENT = (_NAMES.index(name) for name in ("kind", "attempt", "document"))
 _NO_REQUEST = ", CASE kind WHEN 'execute' THEN payload ELSE x'' END, NULL"
 _REQUEST, _NO_RESULT, _RESULT = ", payload, frames", ", x'', NULL", ", result_payload, result_frames"
@@ -204,8 +209,8 @@ def selection(request: bool, result: bool) -> str:
 
 def entry_of(row: Sequence[Any]) -> Entry:
     """The entry a row was made of."""
-    (msg_id, kind, state, _label, submitted, started, completed, received, client, engine_uuid, engine_id, _queue,
-     target, function, _resubmitted, attempt, options, outcome, _document, stdout, stderr,
+    (msg_id, kind, state, _label, submitted, started, completed, received, _duration, client, engine_uuid, engine_id,
+     _queue, target, function, _resubmitted, attempt, options, outcome, _document, stdout, stderr, host,
      payload, frames, result_payload, result_frames) = row  # fmt: skip
     buffers, result_buffers = unpack(frames), unpack(result_frames)
     rare = Outcome() if outcome is None else _decode_outcome(outcome)
@@ -221,20 +226,28 @@ def entry_of(row: Sequence[Any]) -> Entry:
         EngineId(target), tuple(range(len(buffers))), None if options is None else _decode_options(options), kind,
     )  # fmt: skip
     return Entry(
-        spec, ClientId(client), tuple(buffers), done, tuple(result_buffers), received, engine_uuid, rare.attempts
+        spec,
+        ClientId(client),
+        tuple(buffers),
+        done,
+        tuple(result_buffers),
+        received,
+        engine_uuid,
+        rare.attempts,
+        host,
     )
 
 
 def record_of(row: Sequence[Any]) -> TaskRecord:
     """The whole record of a row, whatever it was made of."""
-    (msg_id, kind, state, label, submitted, started, completed, received, client, engine_uuid, engine_id, queue,
-     _target, function, resubmitted, _attempt, _options, _outcome, inside, stdout, stderr,
+    (msg_id, kind, state, label, submitted, started, completed, received, duration, client, engine_uuid, engine_id,
+     queue, _target, function, resubmitted, _attempt, _options, _outcome, inside, stdout, stderr, _host,
      payload, frames, result_payload, result_frames) = row  # fmt: skip
     record = TaskRecord.fromkeys(KEYS) if kind is None else document(entry_of(row))
     record.update(
         msg_id=msg_id, state=state, label=label, submitted=instant(submitted), started=instant(started),
-        completed=instant(completed), received=instant(received), client_uuid=client, engine_uuid=engine_uuid,
-        engine_id=engine_id, queue=queue, function=function.hex() if isinstance(function, bytes) else function,
+        completed=instant(completed), received=instant(received), duration=duration, client_uuid=client,
+        engine_uuid=engine_uuid, engine_id=engine_id, queue=queue, function=_function(function),
         resubmitted=resubmitted, stdout=stdout, stderr=stderr,
     )  # fmt: skip
     if payload is None:
@@ -244,6 +257,96 @@ def record_of(row: Sequence[Any]) -> TaskRecord:
     if inside is not None:
         record.update(_decode(inside))
     return TaskRecord(record)
+
+
+# ---------------------------------------------------------------------------------------------- some keys of a row
+
+
+class Reader:
+    """Reads some keys of rows: `columns` is what to select (`first`, then more), calling it makes a dict of a row.
+
+    Keys that have a column, and the commonest of the others, are made of few columns; any other takes whole rows.
+    """
+
+    def __init__(self, keys: Iterable[str], first: Sequence[str] = ("seq",)) -> None:
+        wanted, self._start = list(keys), len(first)
+        self._whole = any(key not in COLUMN_TYPES and key not in _COMPOSED for key in wanted)
+        if self._whole:
+            self.columns = ", ".join([*first, selection("buffers" in wanted, "result_buffers" in wanted)])
+            self._keys = wanted
+            return
+        names = list(dict.fromkeys(name for key in wanted for name in _COMPOSED.get(key, (None, (key,)))[1]))
+        self.columns = ", ".join([*first, *names])
+        place = {name: number for number, name in enumerate(names, self._start)}
+        self._plain = [(k, place[k]) for k in wanted if k in COLUMN_TYPES and k not in TIMES and k != "function"]
+        self._made = [(k, instant if k in TIMES else _function, place[k]) for k in wanted if k in {*TIMES, "function"}]
+        self._composed = [
+            (key, _COMPOSED[key][0], [place[name] for name in _COMPOSED[key][1]]) for key in wanted if key in _COMPOSED
+        ]
+        self._order = wanted if self._made or self._composed else None
+
+    def __call__(self, row: Sequence[Any]) -> TaskRecord:
+        if self._whole:
+            record = record_of(row[self._start :])
+            return TaskRecord({key: record[key] for key in self._keys})
+        found = TaskRecord([(key, row[n]) for key, n in self._plain])
+        for key, make, n in self._made:
+            found[key] = make(row[n])
+        for key, compose, places in self._composed:
+            inside = row[places[0]]
+            if inside is not None and key in (decoded := _decode(inside)):
+                found[key] = decoded[key]
+            elif row[places[1]] is None:  # no task: a record that was added
+                found[key] = None
+            else:
+                found[key] = compose(*[row[n] for n in places[1:]])
+        return TaskRecord([(key, found[key]) for key in self._order]) if self._order else found
+
+
+def _function(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _header(kind: str, msg_id: TaskId, client: ClientId, options: bytes | None) -> dict[str, Any]:
+    decoded = None if options is None else _decode_options(options)
+    return request_header(TaskSpec(msg_id, Digest(b""), b"", 0.0, options=decoded, kind=kind), client)
+
+
+def _metadata(kind: str, options: bytes | None) -> dict[str, Any]:
+    return {} if options is None else dict(_decode_options(options).metadata or {})
+
+
+def _reply(kind: str, state: str, attempt: int | None, outcome: bytes | None) -> dict[str, Any] | None:
+    if attempt is None:
+        return None
+    rare = Outcome() if outcome is None else _decode_outcome(outcome)
+    status = _STATUSES.get(state, "ok")
+    return result_content(TaskDone(TaskId(""), attempt, status, None, 0.0, b"", error=rare.error, content=rare.content))
+
+
+def _attempts(
+    kind: str, attempt: int | None, started: float | None, completed: float | None, engine_id: int | None,
+    engine_uuid: EngineUuid | None, state: str, outcome: bytes | None, host: str | None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    rare = Outcome() if outcome is None else _decode_outcome(outcome)
+    done = None
+    if attempt is not None:
+        engine = EngineId(-1 if engine_id is None else engine_id)
+        status = _STATUSES.get(state, "ok")
+        done = TaskDone(TaskId(""), attempt, status, started, completed or 0.0, b"", engine, error=rare.error)
+    return attempts_of(Entry(_NO_SPEC, ClientId(""), (), done, (), None, engine_uuid, rare.attempts, host))
+
+
+_NO_SPEC = TaskSpec(TaskId(""), Digest(b""), b"", 0.0)
+
+#: key → how it is made, and of which columns: the document, which takes precedence, the kind, and what follows
+_COMPOSED: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "header": (_header, ("document", "kind", "msg_id", "client_uuid", "options")),
+    "metadata": (_metadata, ("document", "kind", "options")),
+    "attempts": (_attempts, ("document", "kind", "attempt", "started", "completed", "engine_id", "engine_uuid", "state",
+                             "outcome", _HOST)),
+    "result_content": (_reply, ("document", "kind", "state", "attempt", "outcome")),
+}  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------- documents
@@ -261,6 +364,8 @@ def normal(record: Mapping[str, Any], msg_id: TaskId) -> dict[str, Any]:
         name = ALIASES.get(key, key)
         if name not in KEYS:
             raise StoreError(f"record {msg_id}: unknown key {key!r}")
+        if name == "duration":  # follows from started and completed
+            continue
         value = plain(value, f"record {msg_id}: {name}", StoreError)
         wanted = COLUMN_TYPES.get(name) or _OTHER_TYPES.get(name)
         if value is not None and wanted and (not isinstance(value, wanted) or isinstance(value, bool)):

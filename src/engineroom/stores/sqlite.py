@@ -24,17 +24,22 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from ..errors import ConfigError, StoreBusy, StoreError
-from ..ids import Digest, TaskId
+from ..errors import ConfigError, QueryError, StoreBusy, StoreError
+from ..ids import Digest, EngineUuid, TaskId
 from ..messages import Function
-from ..records import BULKY, Entry, TaskRecord
-from . import query as queries
-from .base import QueryDict, Sort
+from ..records import TIMES, Entry, TaskRecord
+from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort
+from .grouping import distinct, elements_at, group, parse_percentiles, value_at
+from .matching import Deadline, compile, compile_regex
+from .ordering import sort_key
+from .query import Path as KeyPath
+from .query import Query, Regex, keys_in, parse, parse_keys, parse_path, parse_sort, parse_window
 from .rows import (
     ANY,
     COLUMN_TYPES,
     DOCUMENT,
     OUTCOME_COLUMNS,
+    Reader,
     Shape,
     columns_of,
     entry_of,
@@ -70,6 +75,9 @@ def _insert(shape: Shape, rows: int) -> str:
 
 _ORDER = "submitted, msg_id"
 
+#: Columns whose values stand in records as they are.
+_GROUPED_BY_SQL = COLUMN_TYPES.keys() - TIMES - {"function"}
+
 
 class SQLiteDB:
     """The task database in an SQLite file.
@@ -83,6 +91,8 @@ class SQLiteDB:
         FULL waits for the disk at each commit.
     readonly : bool
         Look at a file that a controller may be using; nothing can be written.
+    query_seconds : float
+        A query that takes longer is an error.
 
     Raises
     ------
@@ -100,13 +110,15 @@ class SQLiteDB:
         *,
         synchronous: Literal["NORMAL", "FULL", "OFF"] = "NORMAL",
         readonly: bool = False,
+        query_seconds: float = QUERY_SECONDS,
     ) -> None:
         if synchronous not in ("NORMAL", "FULL", "OFF"):
             raise ConfigError(f"synchronous must be NORMAL, FULL or OFF, got {synchronous!r}")
         self.path = Path(path).absolute()
         self.url = f"sqlite://{self.path}"
-        self._readonly = readonly
+        self._readonly, self._query_seconds = readonly, query_seconds
         self._local = threading.local()
+        self._hosts: dict[EngineUuid, str] = {}  # of engines, as far as they are in the table
         self._readers: list[sqlite3.Connection] = []
         self._guard = threading.Lock()  # of the two below, and of `_readers`
         self._writer: sqlite3.Connection | None = None
@@ -128,6 +140,7 @@ class SQLiteDB:
                 migrate(self._writer, self.path)
                 self._writer.execute("PRAGMA journal_mode = WAL").fetchone()
                 self._writer.execute(f"PRAGMA synchronous = {synchronous}")
+                self._prepare(self._writer)
                 self._inode = os.stat(self.path).st_ino
         except BaseException:
             self.close()
@@ -150,9 +163,13 @@ class SQLiteDB:
             for shape, flat in parameters(entries)
             for size, values in self._chunks(flat, len(shape.bound))
         ]
-        with self._writing("write tasks", whole=len(statements) > 1) as connection:
+        known = self._hosts
+        hosts = {e.engine_uuid: e.host for e in entries if e.host and e.engine_uuid and e.engine_uuid not in known}
+        with self._writing("write tasks", whole=len(statements) > 1 or bool(hosts)) as connection:
             for sql, values in statements:
                 connection.execute(sql, values)
+            connection.executemany("INSERT OR IGNORE INTO engines VALUES (?, ?)", list(hosts.items()))
+        known.update(hosts)
 
     def _chunks(self, flat: list[Any], width: int) -> Iterator[tuple[int, list[Any]]]:
         """Rows cut, and padded, to sizes that have a statement."""
@@ -232,14 +249,15 @@ class SQLiteDB:
                 raise KeyError(msg_id)
 
     def drop_matching_records(self, query: QueryDict) -> int:
-        parsed = queries.parse(query)
-        where = translate(parsed)
-        with self._writing("drop records") as connection:
+        parsed = parse(query)
+        where, deadline = translate(parsed), Deadline(self._query_seconds)
+        with self._writing("drop records") as connection, self._in_time(deadline):
+            self._local.deadline = deadline
             if where.exact:
                 return connection.execute(f"DELETE FROM tasks WHERE {where.sql}", where.parameters).rowcount
-            ids = [(record["msg_id"],) for record in self._matching(parsed, where, "", connection=connection)]
-            connection.executemany("DELETE FROM tasks WHERE msg_id = ?", ids)
-            return len(ids)
+            doomed = [(seq,) for seq, _ in self._scan(parsed, where, "", (), deadline, connection)]
+            connection.executemany("DELETE FROM tasks WHERE seq = ?", doomed)
+            return len(doomed)
 
     def find_records(
         self,
@@ -250,29 +268,82 @@ class SQLiteDB:
         limit: int | None = None,
         skip: int = 0,
     ) -> list[TaskRecord]:
-        parsed, wanted, order = queries.parse(query), queries.parse_keys(keys), queries.parse_sort(sort)
-        limit, skip = queries.parse_window(limit, skip)
-        where, clause = translate(parsed), _order_clause(order)
+        parsed, wanted, order = parse(query), parse_keys(keys), parse_sort(sort)
+        limit, skip = parse_window(limit, skip)
+        where, clause, deadline = translate(parsed), _order_clause(order), Deadline(self._query_seconds)
         if clause is not None and where.exact:
-            window = f"{clause} LIMIT {-1 if limit is None else limit} OFFSET {skip}"
-            return [_only(record, wanted) for record in self._matching(parsed, where, window, wanted)]
+            return list(
+                self._select(where, f"{clause} LIMIT {-1 if limit is None else limit} OFFSET {skip}", wanted, deadline)
+            )
         end = None if limit is None else skip + limit
-        if clause is not None:
-            found = self._matching(parsed, where, clause, wanted)
-            return [_only(record, wanted) for record in islice(found, skip, end)]
-        sorted_by = {path[0] for path, _ in order}
-        records = list(self._matching(parsed, where, f" ORDER BY {_ORDER}", {*wanted, *sorted_by}))
-        for path, descending in reversed(order):
-            records.sort(key=lambda r, p=path, d=descending: queries.sort_key(r, p, d), reverse=descending)  # type: ignore[misc]
-        return [_only(record, wanted) for record in records[skip:end]]
+        with self._snapshot():
+            if clause is not None:
+                found = self._scan(parsed, where, clause, (), deadline)
+                return self._fetch([seq for seq, _ in islice(found, skip, end)], wanted, deadline)
+            times = [path[0] for path, _ in order if path[0] in TIMES and len(path) == 1]
+            keys_ = {path[0] for path, _ in order}
+            rows = list(self._scan(parsed, where, f" ORDER BY {_ORDER}", keys_, deadline, first=("seq", *times)))
+            for path, descending in reversed(order):
+                if len(path) == 1 and path[0] in times:  # a column holds more digits than a datetime
+                    place = 1 + times.index(path[0])
+                    rows.sort(key=lambda row, n=place: (row[n] is not None, row[n] or 0.0), reverse=descending)  # type: ignore[misc]
+                else:
+                    rows.sort(key=lambda row, p=path, d=descending: sort_key(row[-1], p, d), reverse=descending)  # type: ignore[misc]
+            return self._fetch([row[0] for row in rows[skip:end]], wanted, deadline)
 
     def count(self, query: QueryDict) -> int:
-        parsed = queries.parse(query)
-        where = translate(parsed)
+        parsed = parse(query)
+        where, deadline = translate(parsed), Deadline(self._query_seconds)
         if where.exact:
-            [(number,)] = self._read(f"SELECT count(*) FROM tasks WHERE {where.sql}", where.parameters)
+            [(number,)] = self._read(f"SELECT count(*) FROM tasks WHERE {where.sql}", where.parameters, deadline)
             return int(number)
-        return sum(1 for _ in self._matching(parsed, where, ""))
+        return sum(1 for _ in self._scan(parsed, where, "", (), deadline))
+
+    def page(
+        self, query: QueryDict, keys: Iterable[str] | str | None = None, *, after: Cursor | None = None, limit: int
+    ) -> Page:
+        parsed, wanted, deadline = parse(query), parse_keys(keys), Deadline(self._query_seconds)
+        where = translate(parsed)
+        if after is not None:
+            seconds, last = after
+            if seconds is None:
+                later = Where("(submitted IS NULL AND msg_id > ?) OR submitted IS NOT NULL", (last,))
+            else:
+                later = Where("(submitted, msg_id) > (?, ?)", (seconds, last))
+            where = Where(f"({where.sql}) AND ({later.sql})", (*where.parameters, *later.parameters), where.exact)
+        with self._snapshot():
+            found = self._scan(parsed, where, f" ORDER BY {_ORDER}", (), deadline)
+            places = [seq for seq, _ in islice(found, limit)]
+            records = self._fetch(places, wanted, deadline)
+            if len(records) < limit:
+                return Page(records, None)
+            [(seconds, last)] = self._read("SELECT submitted, msg_id FROM tasks WHERE seq = ?", (places[-1],))
+            return Page(records, (seconds, last))
+
+    def distinct(self, key: str, query: QueryDict) -> list[Any]:
+        path = parse_path(key)
+        if len(path) == 1 and path[0] in _GROUPED_BY_SQL:
+            parsed = parse(query)
+            where, deadline = translate(parsed), Deadline(self._query_seconds)
+            if where.exact:
+                sql = f"SELECT DISTINCT {path[0]} FROM tasks WHERE {where.sql}"
+                return distinct(value for (value,) in self._read(sql, where.parameters, deadline))
+        return distinct(value for record in self._values(query, {path[0]}) for value in elements_at(record, path))
+
+    def group_by(
+        self, key: str, query: QueryDict, *, values: str | None = None, percentiles: Sequence[float] = ()
+    ) -> list[dict[str, Any]]:
+        path, wanted = parse_path(key), parse_percentiles(percentiles)
+        measured = None if values is None else parse_path(values)
+        parsed = parse(query)
+        where = translate(parsed)
+        if where.exact and all(len(p) == 1 and p[0] in _GROUPED_BY_SQL for p in (path, measured or path)):
+            sql = f"SELECT {path[0]}, {measured[0] if measured else 'NULL'} FROM tasks WHERE {where.sql}"
+            rows = self._read(sql, where.parameters, Deadline(self._query_seconds))
+            return group(((name, value) for name, value in rows), wanted, measured is not None)
+        records = self._values(query, {path[0], *(measured or ())[:1]})
+        pairs = ((value_at(r, path), value_at(r, measured) if measured else None) for r in records)
+        return group(pairs, wanted, measured is not None)
 
     def get_history(self) -> list[TaskId]:
         return [msg_id for (msg_id,) in self._read(f"SELECT msg_id FROM tasks ORDER BY {_ORDER}")]
@@ -293,33 +364,116 @@ class SQLiteDB:
 
     # inside
 
-    def _matching(
+    def _scan(
         self,
-        query: queries.Query,
+        query: Query,
         where: Where,
         tail: str,
-        keys: Iterable[str] = (),
+        keys: Iterable[str],
+        deadline: Deadline,
         connection: sqlite3.Connection | None = None,
-    ) -> Iterator[TaskRecord]:
-        """The records that match, as they come; buffers are read only where the keys or the query need them."""
-        needed = {*keys, *queries.keys_in(query)} & BULKY
-        sql = f"SELECT {selection('buffers' in needed, 'result_buffers' in needed)} FROM tasks WHERE {where.sql}{tail}"
-        rows = self._read(sql, where.parameters, connection)
-        records = map(record_of, rows)
-        yield from records if where.exact else filter(queries.compile(query), records)
+        first: Sequence[str] = ("seq",),
+    ) -> Iterator[tuple[Any, ...]]:
+        """(seq, …, some keys) of the records that match; no more is read of a row than the question needs."""
+        needed = {*keys} if where.exact else {*keys, *keys_in(query)}
+        read, start = Reader(sorted(needed), first), len(first)
+        rows = self._read(
+            f"SELECT {read.columns} FROM tasks WHERE {where.sql}{tail}", where.parameters, deadline, connection
+        )
+        matches = None if where.exact else compile(query, deadline)
+        for row in rows:
+            record = read(row)
+            if matches is None or matches(record):
+                yield (*row[:start], record)
+
+    def _select(self, where: Where, tail: str, keys: Sequence[str], deadline: Deadline) -> Iterator[TaskRecord]:
+        """Some keys of the rows that meet a condition."""
+        read = Reader(keys)
+        sql = f"SELECT {read.columns} FROM tasks WHERE {where.sql}{tail}"
+        return map(read, self._read(sql, where.parameters, deadline))
+
+    def _fetch(self, places: Sequence[int], keys: Sequence[str], deadline: Deadline) -> list[TaskRecord]:
+        """Some keys of the rows at these places, in this order."""
+        read = Reader(keys)
+        found: dict[int, TaskRecord] = {}
+        for start in range(0, len(places), 500):
+            some = places[start : start + 500]
+            sql = f"SELECT {read.columns} FROM tasks WHERE seq IN ({', '.join('?' * len(some))})"
+            found |= {row[0]: read(row) for row in self._read(sql, some, deadline)}
+        return [found[seq] for seq in places]
+
+    def _values(self, query: QueryDict, keys: Iterable[str]) -> Iterator[TaskRecord]:
+        """Some keys of the records that match, in any order."""
+        parsed = parse(query)
+        return (record for _, record in self._scan(parsed, translate(parsed), "", keys, Deadline(self._query_seconds)))
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """Whatever is read within is as it was at one moment."""
+        connection = self._reader()
+        with _reported("read"):
+            connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with _reported("read"):
+                connection.execute("COMMIT")
 
     def _read(
         self,
         sql: str,
         values: Sequence[Any] = (),
+        deadline: Deadline | None = None,
         connection: sqlite3.Connection | None = None,
     ) -> Iterator[tuple[Any, ...]]:
-        with _reported("read"):
-            cursor = (connection or self._reader()).execute(sql, values)
+        connection = connection or self._reader()
+        self._local.deadline = deadline
+        with self._in_time(deadline):
+            cursor = connection.execute(sql, values)
             try:
-                yield from cursor
+                while rows := cursor.fetchmany(500):
+                    yield from rows
+                    if deadline is not None and deadline.left() < 0:
+                        raise deadline.passed()
             finally:
                 cursor.close()
+
+    @contextlib.contextmanager
+    def _in_time(self, deadline: Deadline | None) -> Iterator[None]:
+        """Errors of SQLite as ours; what stopped a statement from within is the better one."""
+        self._local.stopped = None
+        try:
+            with _reported("read"):
+                yield
+        except StoreError:
+            if self._local.stopped is not None:
+                raise self._local.stopped from None
+            raise
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.set_progress_handler(self._is_late, 50_000)
+        connection.create_function("text_matches", 3, self._text_matches, deterministic=True)
+
+    def _is_late(self) -> bool:
+        """Whether the statement that runs in this thread has used up its time; SQLite asks now and then."""
+        deadline: Deadline | None = getattr(self._local, "deadline", None)
+        if deadline is None or deadline.left() >= 0:
+            return False
+        self._local.stopped = deadline.passed()
+        return True
+
+    def _text_matches(self, pattern: str, flags: int, value: Any) -> bool:
+        """$regex, for SQL."""
+        known: tuple[str, int, Any, Any] | None = getattr(self._local, "pattern", None)
+        deadline = self._local.deadline
+        if known is None or known[0] != pattern or known[1] != flags or known[2] is not deadline:
+            known = pattern, flags, deadline, compile_regex(Regex(pattern, flags), deadline)
+            self._local.pattern = known
+        try:
+            return bool(known[3](value))
+        except QueryError as error:
+            self._local.stopped = error
+            raise
 
     def _reader(self) -> sqlite3.Connection:
         """This thread's connection to read with."""
@@ -328,11 +482,13 @@ class SQLiteDB:
             with self._guard:
                 if self._closed:
                     raise StoreError(f"{self.path} is closed")
-                mode = "ro" if self._readonly else "rw"
+                # The last connection that may write removes -wal and -shm as it closes; one that may not leaves them.
+                mode = "rw" if os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK) else "ro"
                 connection = sqlite3.connect(
                     f"{self.path.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
                 )
                 connection.execute("PRAGMA query_only = 1")
+                self._prepare(connection)
                 self._readers.append(connection)
             self._local.connection = connection
         return connection
@@ -342,8 +498,15 @@ class SQLiteDB:
             if not self.path.exists():
                 raise StoreError(f"there is no task database {self.path}")
             with _reported(f"open {self.path}"):
-                if check(self._reader(), self.path, migrations()) == 0:
+                known = migrations()
+                version = check(self._reader(), self.path, known)
+                if version == 0:
                     raise StoreError(f"{self.path} is not a task database yet: it is empty")
+                if version < known[-1][0]:
+                    raise StoreError(
+                        f"{self.path} has the older schema version {version}; a controller that opens it brings it up "
+                        "to date, after a backup"
+                    )
         except BaseException:
             self.close()
             raise
@@ -368,6 +531,7 @@ class SQLiteDB:
                     + ("open for reading only" if self._readonly and not self._closed else "closed")
                 )
             self._check_file()
+            self._local.deadline = None
             if not whole:  # a single statement is a transaction by itself
                 yield connection
                 return
@@ -419,11 +583,7 @@ def _owner(text: str) -> str:
         return "one that has just started"
 
 
-def _only(record: TaskRecord, keys: Sequence[str]) -> TaskRecord:
-    return TaskRecord({key: record[key] for key in keys})
-
-
-def _order_clause(order: tuple[tuple[queries.Path, bool], ...]) -> str | None:
+def _order_clause(order: tuple[tuple[KeyPath, bool], ...]) -> str | None:
     """ORDER BY for a sort by columns; None if SQL would sort otherwise."""
     terms = []
     for path, descending in order:

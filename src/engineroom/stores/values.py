@@ -6,6 +6,7 @@ be compared, and equal values have equal keys (1 and 1.0; dicts only with their 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -62,6 +63,26 @@ def key_of(value: Any) -> Key:
     if kind == REGEX:
         return (REGEX, str(value.pattern), value.flags)
     return (kind, value) if kind == BOOL else (OTHER, repr(value))
+
+
+def seconds_of(moment: datetime) -> tuple[float, float]:
+    """The least and the greatest number of seconds that read as this instant.
+
+    A datetime has microseconds, a float of this century about a quarter of one: several floats are one datetime.
+    """
+    return _edge(moment, -math.inf), _edge(moment, math.inf)
+
+
+def _edge(moment: datetime, toward: float) -> float:
+    edge = moment.timestamp()
+    while True:
+        further = math.nextafter(edge, toward)
+        try:
+            if datetime.fromtimestamp(further, UTC) != moment:
+                return edge
+        except (ValueError, OverflowError, OSError):  # the end of the calendar
+            return edge
+        edge = further
 
 
 #: $type's names → codes

@@ -11,16 +11,34 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
+
+import msgspec
 
 from ..records import ABORTED, COMPLETED, FAILED, TIMES
 from .query import AllOf as AllTests
-from .query import And, Compare, Eq, Exists, Field, In, Never, Not, Or, Path, Query, Test
+from .query import (
+    And,
+    Compare,
+    Eq,
+    Exists,
+    Field,
+    In,
+    Mod,
+    Never,
+    Not,
+    Or,
+    Path,
+    Query,
+    Regex,
+    Size,
+    Test,
+    Type,
+)  # fmt: skip
 from .rows import COLUMN_TYPES
-from .values import DATE, NULL, NUMBER, STRING, rank
+from .values import DATE, NULL, NUMBER, STRING, rank, seconds_of
 
-_MOST_PARAMETERS = 500  #: of one condition; a longer list is filtered by the predicate
+_MOST_PARAMETERS = 500  #: of one condition
 
 
 class Where(NamedTuple):
@@ -94,13 +112,15 @@ def _column(key: str, test: Test) -> Where:
         return _equal(key, test.values)
     if isinstance(test, Compare):
         return _compare(key, test.op, test.value)
+    if isinstance(test, Regex) and COLUMN_TYPES[key] is str and key != "function":
+        return Where(f"text_matches(?, ?, {key})", (test.pattern, test.flags))
     return UNKNOWN
 
 
 def _equal(key: str, values: Sequence[Any]) -> Where:
-    if len(values) > _MOST_PARAMETERS:
-        return UNKNOWN
     if key in TIMES:
+        if len(values) > _MOST_PARAMETERS:
+            return UNKNOWN
         return _join_any([_moment(key, value) for value in values])
     wanted: list[Any] = []
     conditions: list[Where] = []
@@ -110,13 +130,22 @@ def _equal(key: str, values: Sequence[Any]) -> Where:
             conditions.append(Where(f"{key} IS NULL"))
         elif key == "function":
             wanted += [bytes.fromhex(value)] if kind == STRING and _is_hex(value) else [value] if kind == STRING else []
-        elif (kind == NUMBER and value == value) if COLUMN_TYPES[key] is int else kind == STRING:
+        elif (kind == NUMBER and value == value) if COLUMN_TYPES[key] in (int, float) else kind == STRING:
             wanted.append(value)
     if len(wanted) == 1:
         conditions.append(Where(f"{key} = ?", (wanted[0],)))
     elif wanted:
-        conditions.append(Where(f"{key} IN ({', '.join('?' * len(wanted))})", tuple(wanted)))
+        conditions.append(_one_of(key, wanted))
     return _join_any(conditions)
+
+
+def _one_of(column: str, wanted: Sequence[Any]) -> Where:
+    """One of many values; a long list is a single parameter, and the index is used all the same."""
+    if len(wanted) <= _MOST_PARAMETERS:
+        return Where(f"{column} IN ({', '.join('?' * len(wanted))})", tuple(wanted))
+    if column == "function" or any((isinstance(v, str) and "\0" in v) or v in (math.inf, -math.inf) for v in wanted):
+        return UNKNOWN
+    return Where(f"{column} IN (SELECT value FROM json_each(?))", (msgspec.json.encode(wanted).decode(),))
 
 
 def _join_any(conditions: list[Where]) -> Where:
@@ -148,29 +177,9 @@ def _compare(key: str, op: str, value: Any) -> Where:
         return Where(f"{key} {sign} ?", (last if op in ("$lte", "$gt") else first,))
     if key == "function":
         return NEVER if kind != STRING else UNKNOWN  # blobs and text in one column have another order
-    if kind != (NUMBER if COLUMN_TYPES[key] is int else STRING) or value != value:
+    if kind != (NUMBER if COLUMN_TYPES[key] in (int, float) else STRING) or value != value:
         return NEVER
     return Where(f"{key} {sign} ?", (value,))
-
-
-def seconds_of(moment: datetime) -> tuple[float, float]:
-    """The least and the greatest number of seconds that read as this instant.
-
-    A datetime has microseconds, a float of this century about a quarter of one: several floats are one datetime.
-    """
-    return _edge(moment, -math.inf), _edge(moment, math.inf)
-
-
-def _edge(moment: datetime, toward: float) -> float:
-    edge = moment.timestamp()
-    while True:
-        further = math.nextafter(edge, toward)
-        try:
-            if datetime.fromtimestamp(further, UTC) != moment:
-                return edge
-        except (ValueError, OverflowError, OSError):  # the end of the calendar
-            return edge
-        edge = further
 
 
 # ---------------------------------------------------------------------------------------------- derived keys
@@ -180,6 +189,8 @@ _STATE_OF = {"ok": COMPLETED, "error": FAILED, "aborted": ABORTED}
 
 def _derived(path: Path, test: Test) -> Where:
     """Conditions on what is derived from columns: never exact, for a document may say otherwise."""
+    if path[0] == "metadata" and len(path) > 1 and _needs_a_value(test):
+        return Where("options IS NOT NULL OR document IS NOT NULL", exact=False)
     values = (test.value,) if isinstance(test, Eq) else test.values if isinstance(test, In) else ()
     if not values or (isinstance(test, In) and test.patterns) or len(values) > _MOST_PARAMETERS:
         return UNKNOWN
@@ -197,6 +208,10 @@ def _derived(path: Path, test: Test) -> Where:
         column, wanted = "label", list(values)
     elif path == ("header", "msg_id"):
         column, wanted = "msg_id", list(values)
+    elif path == ("attempts", "host"):
+        hosts = _one_of("host", values)
+        sql = f"engine_uuid IN (SELECT engine_uuid FROM engines WHERE {hosts.sql})"
+        return Where(f"{sql} OR outcome IS NOT NULL OR document IS NOT NULL", hosts.parameters, exact=False)
     else:
         return UNKNOWN
     marks = ", ".join("?" * len(wanted))
@@ -204,4 +219,13 @@ def _derived(path: Path, test: Test) -> Where:
     return Where(f"{column} IN ({marks}) OR document IS NOT NULL{inside}", tuple(wanted), exact=False)
 
 
-__all__ = ["Where", "seconds_of", "translate"]
+def _needs_a_value(test: Test) -> bool:
+    """Whether nothing absent passes."""
+    if isinstance(test, Eq | Compare):
+        return test.value is not None
+    if isinstance(test, In):
+        return None not in test.values
+    return isinstance(test, Regex | Mod | Type | Size)
+
+
+__all__ = ["Where", "translate"]

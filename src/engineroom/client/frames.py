@@ -1,0 +1,40 @@
+"""Records as data frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+KINDS = ("pandas", "polars")
+
+
+def check_kind(kind: str | None) -> None:
+    """ValueError if there is no such kind of frame; ImportError says what to install."""
+    if kind is None:
+        return
+    if kind not in KINDS:
+        raise ValueError(f"as_frame is {' or '.join(map(repr, KINDS))}, got {kind!r}")
+    try:
+        import_module(kind)
+    except ImportError as error:
+        raise ImportError(f"as_frame={kind!r} needs {kind}: pip install 'engineroom[frames]'") from error
+
+
+def as_frame_of(records: Sequence[Mapping[str, Any]], columns: Sequence[str], kind: str) -> Any:
+    """A frame with a row for each record; columns of dicts and lists hold Python objects where need be."""
+    module: Any = import_module(kind)
+    by_column = {name: [record[name] for record in records] for name in columns}
+    if kind == "pandas":
+        return module.DataFrame(by_column, columns=list(columns))
+    return module.DataFrame([_series(module, name, values) for name, values in by_column.items()])
+
+
+def _series(polars: Any, name: str, values: list[Any]) -> Any:
+    """A column of a polars frame: of a type of its own where all values have one, else of Python objects."""
+    if any(isinstance(value, dict) for value in values):
+        return polars.Series(name, values, dtype=polars.Object)
+    try:
+        return polars.Series(name, values, strict=True)
+    except (TypeError, OverflowError, polars.exceptions.PolarsError):
+        return polars.Series(name, values, dtype=polars.Object)

@@ -1,0 +1,30 @@
+"""The order of answers: by submission where nothing else decides, or by a sort with MongoDB's order of values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .matching import MISSING, walk
+from .query import Path
+from .values import EMPTY_ARRAY_KEY, NULL_KEY, Key, key_of
+
+
+def order_key(submitted: float | None, msg_id: str) -> tuple[bool, float, str]:
+    """The order of answers where nothing else decides: by submission (unknown first), then by id."""
+    return (submitted is not None, submitted or 0.0, msg_id)
+
+
+def sort_key(record: Mapping[str, Any], path: Path, descending: bool) -> Key:
+    """A record's place in a sort by `path`: an array counts by its least element, or greatest if descending."""
+    top = record.get(path[0], MISSING)
+    found = walk(top, path[1:], spread=False) if len(path) > 1 else iter((top,))
+    keys: list[Key] = []
+    for value in found:
+        if isinstance(value, list | tuple):
+            keys += [key_of(item) for item in value] or [EMPTY_ARRAY_KEY]
+        else:
+            keys.append(NULL_KEY if value is MISSING else key_of(value))
+    if not keys:
+        return NULL_KEY
+    return max(keys) if descending else min(keys)

@@ -1,0 +1,164 @@
+"""The MongoDB backend and its server: who may write, what happens when it goes away, what is too large."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import mongodb
+from support.database import require_binary
+from test_stores import NOW, failed, finished, pending
+
+from engineroom.errors import ConfigError, QueryError, StoreBusy, StoreError
+from engineroom.ids import TaskId
+from engineroom.stores import MongoDB, open_store
+from engineroom.stores.mongo import masked
+
+Open = Callable[..., MongoDB]
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[mongodb.Server]:
+    """A server that a test may stop and start."""
+    require_binary()
+    server = mongodb.Server(tmp_path / "server")
+    yield server
+    server.stop()
+
+
+# who it belongs to
+
+
+def test_one_controller_owns_the_database(open_mongodb: Open) -> None:
+    first = open_mongodb()
+    with pytest.raises(StoreBusy, match=f"belongs to another controller: process {os.getpid()} on "):
+        open_mongodb()
+    look = open_mongodb(readonly=True)
+    first.write([finished()])
+    assert look.get_history() == ["a"]
+    with pytest.raises(StoreError, match="reading only"):
+        look.write([finished()])
+    first.close()
+    open_mongodb().write([finished("b")])
+
+
+def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over(open_mongodb: Open) -> None:
+    url = open_mongodb(readonly=True)._client
+    host, port = next(iter(url.nodes))
+    name = open_mongodb(readonly=True)._database.name
+    script = f"from engineroom.stores import MongoDB; import os\nMongoDB('mongodb://{host}:{port}/{name}'); os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+    open_mongodb().write([finished()])
+
+
+def test_who_was_taken_over_writes_no_more(open_mongodb: Open) -> None:
+    first = open_mongodb()
+    assert first._lease is not None
+    first._database.lease.update_one({"_id": "owner"}, {"$set": {"token": "another's"}})
+    first._lease._renewed = float("-inf")  # as after a long silence
+    with pytest.raises(StoreBusy, match="taken over by another controller"):
+        first.write([finished()])
+
+
+# when the server goes away
+
+
+def test_a_server_that_comes_back_loses_nothing(own_server: mongodb.Server) -> None:
+    store = MongoDB(f"{own_server.url}engineroom", patience=60)
+    store.write([pending("a"), finished("b")])
+    own_server.stop(kill=True)
+    began = threading.Event()
+
+    def write() -> None:
+        began.set()
+        store.write([finished("a"), finished("c", NOW + 1)])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    began.wait()
+    own_server.start()
+    writer.join(60)
+    assert not writer.is_alive()
+    assert store.get_history() == ["a", "b", "c"]
+    assert store.count({"state": "completed"}) == 3
+    store.close()
+
+
+def test_a_server_that_stays_away_is_named(own_server: mongodb.Server) -> None:
+    store = MongoDB(f"{own_server.url}engineroom?serverSelectionTimeoutMS=100", patience=0.1)
+    own_server.stop()
+    for call in (lambda: store.write([finished()]), store.get_history, lambda: store.count({})):
+        with pytest.raises(StoreError, match=r"no MongoDB server answers at 127\.0\.0\.1:"):
+            call()
+    store.close()
+
+
+def test_no_server_no_user_no_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StoreError, match="no MongoDB server answers at localhost:1 ") as caught:
+        open_store("mongodb://ann:secret@localhost:1/tasks?serverSelectionTimeoutMS=100")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ConfigError, match="percent-escaped") as refused:
+        open_store("mongodb://ann:sec/ret@localhost/tasks")
+    assert "ret" not in str(refused.value).partition(" is not")[0]
+    monkeypatch.setitem(sys.modules, "pymongo", None)
+    with pytest.raises(ConfigError, match=r"pip install 'engineroom\[mongo\]'"):
+        open_store("mongodb://localhost/tasks")
+
+
+@pytest.mark.parametrize(("url", "shown"), [
+    ("mongodb://host/db", "mongodb://host/db"),
+    ("mongodb://ann:secret@host:1,other:2/db?tls=true&authMechanismProperties=TOKEN:x", "mongodb://ann@host:1,other:2/db"),
+    ("mongodb+srv://ann:se@cr/et@host/db", "mongodb+srv://ann@host/db"),
+])  # fmt: skip
+def test_passwords_are_not_shown(url: str, shown: str) -> None:
+    assert masked(url) == shown
+
+
+# what is too large, or not to the server's taste
+
+
+def test_large_buffers_are_kept_apart(open_mongodb: Open) -> None:
+    store = open_mongodb()
+    large = [os.urandom(9 << 20), b"", os.urandom(10 << 20)]
+    store.write([pending("a", buffers=tuple(large))])
+    done = finished("a", payload=os.urandom(20 << 20))
+    store.write([done])
+    record = store.get_record(TaskId("a"))
+    assert record["buffers"] == [b"call", *large]
+    assert record["result_buffers"] == [done.done and done.done.payload]
+    assert [entry.frames for entry in store.entries([TaskId("a")]).values()] == [tuple(large)]
+    assert store.count({"buffers": {"$size": 4}}) == 1
+    store.drop_record(TaskId("a"))
+    assert store._chunks.count_documents({}) == 0
+
+
+def test_much_output_is_kept_apart(open_mongodb: Open) -> None:
+    store = open_mongodb()
+    entry = failed("a")
+    assert entry.done is not None
+    entry.done.stdout = "line\n" * (1 << 20)
+    store.write([entry, finished("b")])
+    assert store.get_record(TaskId("a"))["stdout"] == entry.done.stdout
+    store.update_record(TaskId("a"), {"stdout": "short"})
+    assert store.get_record(TaskId("a"))["stdout"] == "short"
+    assert store._chunks.count_documents({}) == 0
+
+
+def test_what_the_server_refuses_is_stored_all_the_same(open_mongodb: Open) -> None:
+    store = open_mongodb()
+    metadata = {"a.b": 1, "$c": [[1, [2]], 2.5], "deep": [[{"x": None}]]}
+    store.add_record(TaskId("a"), {"metadata": metadata, "label": "odd"})
+    [record] = store.find_records({"label": "odd"})
+    assert repr(record["metadata"]) == repr(metadata)
+
+
+def test_the_servers_word_is_passed_on(open_mongodb: Open) -> None:
+    store = open_mongodb()
+    with pytest.raises(QueryError, match="did you mean"):
+        store.find_records({"stat": 1})
+    assert store.find_records({"submitted": {"$gt": "yesterday"}}) == []
