@@ -237,8 +237,6 @@ class VirtualCluster:
                 self._attempts.update((task.id, list(task.attempts or ())) for task in tasks)
             case actions.FindOutcomes(ids):
                 self._find_outcomes(ids)
-            case actions.KeepValues(kept):
-                self._values.update(one.done.id for one in kept)
             case actions.ReleaseValues(ids):
                 self._values.difference_update(ids)
             case _:
