@@ -32,7 +32,7 @@ SETTLED = 0.1
 GATHER = 0.005
 #: How long a restarted controller waits for its engines.
 GRACE = 1.0
-#: Seconds in which the store answers.
+#: Seconds in which the store answers, once everything is recorded.
 LOOK_UP = 0.02
 #: Until a result is recorded, it is to be had only if the controller keeps it.
 COMMIT = 0.02
@@ -250,13 +250,14 @@ class VirtualCluster:
         self._recorded[done.id] = self.clock() + COMMIT
 
     def _find_outcomes(self, ids: Sequence[TaskId]) -> None:
-        """Ask the store; the answer takes a while, and what it says may be older than the answer."""
+        """Ask the store; it has what ended before the question, and says nothing of what ends meanwhile."""
         self.asked["outcomes"] += len(ids)
         life, wanted = self.scheduler, {id for id in ids if id in self.scheduler.graph.wanted}
 
         def look() -> None:
-            found = {id: self._outcome(id) for id in ids if id in self.done or id not in self.specs}
-            values = {id for id in wanted if id in self.done}
+            there = {id for id in ids if self._recorded.get(id, math.inf) <= self.clock()}
+            found = {id: self._outcome(id) for id in ids if id in there or id not in self.specs}
+            values = wanted & there
             self.clock.later(self.rng.uniform(0, LOOK_UP / 2), lambda: answer(found, values))
 
         def answer(found: dict[TaskId, Outcome | None], values: set[TaskId]) -> None:
@@ -264,7 +265,7 @@ class VirtualCluster:
                 self._values |= values & set(self.scheduler.graph.wanted)
                 self.handle(events.OutcomesFound(found))
 
-        self.clock.later(self.rng.uniform(0, LOOK_UP / 2), look)
+        self.clock.later(COMMIT + self.rng.uniform(0, LOOK_UP / 2), look)
 
     def _outcome(self, id: TaskId) -> Outcome | None:
         done = self.done.get(id)
