@@ -102,7 +102,16 @@ class Scheduler:
         for engine, tasks in self.pools.deal():
             self._give(engine, tasks)
         actions += turn.actions(self.graph)
-        if self.pools.ready or self.settings.scheme == "pure":
+        if self.settings.scheme == "pure":
+            return actions
+        if self.settings.hwm is None and any(
+            len(tasks) > 1 or len(self.engines[id].held) > 1 for id, tasks in turn.sends.items()
+        ):
+            self.balancer.watch(len(self.engines), now)
+        for recalled in self.balancer.stuck(self.engines, now):
+            self.pools.changed(self.engines[recalled.engine])  # it takes no more
+            actions.append(recalled)
+        if self.pools.ready:
             self.balancer.look_at = None
         else:
             actions += self.balancer.recalls(self.engines, self.pools.idle.values(), self._may_run_on, now)
@@ -110,7 +119,8 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """When to send Ticked, unless something happens before; None: not needed."""
-        deadlines = (self.recovery_deadline, self.balancer.look_at, self._deadlines.next)
+        balancer = self.balancer
+        deadlines = (self.recovery_deadline, balancer.look_at, balancer.stuck_at, self._deadlines.next)
         return min((at for at in deadlines if at is not None), default=None)
 
     def queued(self) -> Iterator[Task]:
@@ -245,8 +255,8 @@ class Scheduler:
                 self._fail(task, "ImpossibleDependency", reason + _last_refusal(task))
                 return
         pool = self.pools.put(task, requirement, first=first)
-        if pool is not None and pool.is_orphan and len(pool.queue) == 1:
-            self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
+        if pool is not None and pool.is_orphan and pool.orphaned_at is None:
+            self._orphan(pool)
 
     def _hopeless(self, requirement: Requirement) -> str | None:
         """Why no engine that is there will ever run such tasks."""
@@ -626,13 +636,21 @@ class Scheduler:
             for task in self.pools.take_out(pool):
                 self._fail(task, "ImpossibleDependency", reason + _last_refusal(task))
         elif pool.is_orphan:
-            self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
+            self._orphan(pool)
+
+    def _orphan(self, pool: Pool) -> None:
+        """There is no engine with the resources these tasks need: they wait for one for a while."""
+        pool.orphaned_at = self._now
+        self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
 
     def _orphaned(self, pool: Pool) -> None:
-        """For some time there has been no engine with the resources these tasks need, unless one has come."""
+        """End the tasks of a pool for which there has been no engine all the while."""
+        grace = self.settings.engine_grace
         if self.pools.pools.get(pool.requirement) is not pool or not pool.is_orphan:
             return
-        reason = f"for {self.settings.engine_grace:g} s there has been no engine {in_words(pool.requirement)}"
+        if pool.orphaned_at is None or self._now < pool.orphaned_at + grace:
+            return  # one has come and gone meanwhile
+        reason = f"for {grace:g} s there has been no engine {in_words(pool.requirement)}"
         for task in self.pools.take_out(pool):
             self._fail(task, "ImpossibleDependency", reason)
 
