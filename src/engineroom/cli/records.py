@@ -158,7 +158,8 @@ class Records:
             name = ""
             if self._store is not None:
                 with contextlib.suppress(KeyError, EngineroomError, ValueError):
-                    name = name_in_pickle(self._store.get_function(Digest(bytes.fromhex(digest))))
+                    function = self._store.get_function(Digest(bytes.fromhex(digest)))
+                    name = function.name or name_in_pickle(function.payload)
             self._names[digest] = name or f"function {digest[:8]}"
         return self._names[digest]
 

@@ -32,6 +32,7 @@ class Peer:
         "decode",
         "engine",
         "functions",
+        "host",
         "last_heard",
         "nanny",
         "promised",
@@ -54,6 +55,7 @@ class Peer:
         #: engines: their number, their nanny, and the digests of the functions they have
         self.engine = EngineId(-1)
         self.nanny = hello.nanny
+        self.host = hello.host
         self.functions: set[bytes] = set()
         #: … and the results it has since its Hello
         self.values: ValueCache[None] = ValueCache()
