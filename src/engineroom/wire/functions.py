@@ -58,6 +58,17 @@ def main_namespace() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def living_in(namespace: dict[str, Any]) -> Iterator[None]:
+    """While unpickling inside, functions that travelled from a `__main__` live in this namespace."""
+    global _namespace
+    before, _namespace = _namespace, namespace
+    try:
+        yield
+    finally:
+        _namespace = before
+
+
+@contextlib.contextmanager
 def collecting(travelled: dict[str, Any]) -> Iterator[None]:
     """While unpickling inside, globals that travel with functions go into `travelled`, not into the namespace."""
     global _travelled
