@@ -37,7 +37,7 @@ def replay(client: HubClient, id: TaskId, namespace: Mapping[str, Any] | None, d
             trace = trace.tb_next
         if debug:
             post_mortem(trace or error.__traceback__)
-        raise error.with_traceback(trace) from error.__cause__
+        raise error.with_traceback(trace)  # noqa: B904 - the same error
 
 
 #: The debugger.
