@@ -98,3 +98,28 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
     for call in (store.get_history, lambda: store.add_record(TaskId("a"), {})):
         with pytest.raises(StoreError, match="closed"):
             call()
+
+
+def test_looking_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
+    SQLiteDB(tmp_path / "tasks.db").close()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    look = SQLiteDB.open_readonly(tmp_path / "tasks.db")
+    assert look.get_history() == []
+    look.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == before == ["tasks.db", "tasks.db.lock"]
+
+
+def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    migrate(connection, path, migrations()[:1])
+    connection.execute(
+        "INSERT INTO tasks (msg_id, kind, target, started, completed) VALUES ('a', 'apply', -1, 1.0, 3.5)"
+    )
+    connection.close()
+    with pytest.raises(StoreError, match="older schema version 1"):
+        SQLiteDB.open_readonly(path)
+    store = SQLiteDB(path)
+    assert [record["duration"] for record in store.find_records({"duration": {"$gt": 2}})] == [2.5]
+    store.close()
+    assert path.with_name("tasks.db.v1.backup").exists()

@@ -8,6 +8,7 @@ from typing import Any
 from .acting import Abort, Cancel, Export, Purge, Resubmit
 from .base import EngineroomApp, run
 from .explain import Explain
+from .replay import Replay
 from .tasks import Show, Tasks
 from .top import Top
 
@@ -30,12 +31,14 @@ class Engineroom(EngineroomApp):
         "cancel": (Cancel, "end tasks, also running ones, by query"),
         "purge": (Purge, "forget finished tasks, by query; also when no cluster is running"),
         "export": (Export, "write records to a file: JSON lines, CSV, Parquet; also when no cluster is running"),
+        "replay": (Replay, "what a recorded history would have been with another scheme, hwm or number of engines"),
         "top": (Top, "what the engines are doing, live"),
     }
     examples = """
 engineroom tasks --state=failed
 engineroom show 3f9ab2-17
 engineroom explain 3f9ab2-17
+engineroom replay --engines=8
 engineroom top
 """
 

@@ -47,6 +47,7 @@ class Peer:
         self.address = address
         self.role = hello.role
         self.uuid = hello.uuid
+        self.host = hello.host
         self.decode = DECODERS[hello.role]
         self.last_heard = now
         #: messages since Hello / Welcome, to notice lost ones

@@ -51,6 +51,9 @@ class Where(NamedTuple):
 
 ALWAYS, NEVER, UNKNOWN = Where("1"), Where("0"), Where("1", exact=False)
 
+#: One of the values in a parameter.
+LONG_LIST = "IN (SELECT value FROM json_each(?))"
+
 _SIGNS = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 
 
@@ -127,7 +130,7 @@ def _equal(key: str, values: Sequence[Any]) -> Where:
     for value in values:
         kind = rank(value)
         if kind == NULL:
-            conditions.append(Where(f"{key} IS NULL"))
+            conditions += [Where(f"{key} IS NULL")] if key != "msg_id" else []  # every record has one
         elif key == "function":
             wanted += [bytes.fromhex(value)] if kind == STRING and _is_hex(value) else [value] if kind == STRING else []
         elif (kind == NUMBER and value == value) if COLUMN_TYPES[key] in (int, float) else kind == STRING:
@@ -145,7 +148,7 @@ def _one_of(column: str, wanted: Sequence[Any]) -> Where:
         return Where(f"{column} IN ({', '.join('?' * len(wanted))})", tuple(wanted))
     if column == "function" or any((isinstance(v, str) and "\0" in v) or v in (math.inf, -math.inf) for v in wanted):
         return UNKNOWN
-    return Where(f"{column} IN (SELECT value FROM json_each(?))", (msgspec.json.encode(wanted).decode(),))
+    return Where(f"{column} {LONG_LIST}", (msgspec.json.encode(wanted).decode(),))
 
 
 def _join_any(conditions: list[Where]) -> Where:
