@@ -50,7 +50,7 @@ from ..messages import (
 )
 from ..records import PENDING, Entry, explain_ended
 from ..stores import TaskStore
-from .cache import with_cache
+from .cache import NOTHING_KEPT, with_cache
 
 if TYPE_CHECKING:
     from .main import Controller
@@ -374,6 +374,9 @@ class Hub:
             answers = []
             for id in body.tasks:
                 answer, record = known[id] or _explain_record(id, records.get(id)), records.get(id)
+                if id in asking and not self._store.keeps:
+                    answer["details"]["cache"] = NOTHING_KEPT
+                    answer["reason"] += f". It was not answered from the database: {NOTHING_KEPT}"
                 answers.append(answer if record is None else with_cache(self._store, answer, record))
             return answers
 

@@ -310,7 +310,8 @@ class LoadBalancedView(View):
             self.client._check_size(frames)
             wished = self._waiting_for(options, results)
             if self.cache:
-                wished = self._comparable(wished, f, pickled, "map", tuple(columns), {})
+                items = tuple(list(c) if type(c) in (range, tuple) else c for c in columns)  # the same to `f`
+                wished = self._comparable(wished, f, pickled, "map", items, {})
             tasks.append(
                 ((TaskSpec(id, pickled.digest, payload, now, _ANY, (), wished, "map"), pickled, frames), waiter)
             )
