@@ -34,6 +34,7 @@ from .times import Times
 
 if TYPE_CHECKING:
     from .client import Client
+    from .selection import Selection
 
 PENDING, FINISHED = "PENDING", "FINISHED"
 
@@ -584,7 +585,15 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
 
 
 class AsyncHubResult(AsyncResult):
-    """The result of tasks that another client, or an earlier session, submitted."""
+    """The result of tasks that another client, or an earlier session, submitted.
+
+    Attributes
+    ----------
+    selection : Selection or None
+        Of `resubmit(query=…)`: which tasks were taken, and how many left out.
+    """
+
+    selection: Selection | None = None
 
 
 def _limit(timeout: float | None) -> float | None:

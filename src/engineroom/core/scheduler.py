@@ -38,6 +38,7 @@ from .events import (
     EnginesStopped,
     Event,
     OutcomesFound,
+    TasksAnswered,
     TasksFinished,
     TasksRecovered,
     TasksReturned,
@@ -77,6 +78,7 @@ class Scheduler:
         self._turn = Turn()
         self._handlers: dict[type[Event], Callable[[Any], Iterable[Action] | None]] = {
             TasksSubmitted: self._submitted,
+            TasksAnswered: self._answered,
             TasksRecovered: self._recovered,
             TasksFinished: self._finished,
             TasksReturned: self._returned,
@@ -147,6 +149,18 @@ class Scheduler:
         if plain:
             self.pools.ready.push(plain, client)
         return [RecordTasks(new)] if new else ()
+
+    def _answered(self, event: TasksAnswered) -> None:
+        for answer in event.answers:
+            id = answer.spec.id
+            if id in self.tasks or self.graph.memory.get(id) is not None:
+                continue  # a repetition
+            task = Task(answer.spec, event.client, answer.frames, state=State.ENDED)
+            self._turn.ended.append(Ended(task, answer.done, answer.result_frames))
+            if id in self.graph.wanted:
+                self._turn.kept.append(self._turn.ended[-1])
+            self._remember(task, answer.done, answer.engine)
+        self.graph.memory.trim()
 
     def _recovered(self, event: TasksRecovered) -> None:
         self.recovery_deadline = event.deadline
@@ -570,9 +584,16 @@ class Scheduler:
         engine = self.engines.get(event.engine)
         first = next(iter(engine.held), None) if engine else None
         running = event.running if event.known else first
-        self._remove(event.engine, event.cause, running, overran=event.overran)
+        self._remove(event.engine, event.cause, running, event.overran, event.peak_memory)
 
-    def _remove(self, id: EngineId, cause: str, running: TaskId | None, *, overran: bool = False) -> None:
+    def _remove(
+        self,
+        id: EngineId,
+        cause: str,
+        running: TaskId | None,
+        overran: bool = False,
+        peak_memory: int | None = None,
+    ) -> None:
         """Forget an engine; its tasks go to others, except the one that was running when it went down."""
         engine = self.engines.pop(id, None)
         if engine is None:
@@ -582,46 +603,53 @@ class Scheduler:
         back = []
         for task in engine.held.values():
             task.engine = None
+            attempt = None
+            if task.id == running:
+                attempt = Attempt(task.attempt, id, engine.uuid, engine.host, None, self._now, cause, peak_memory)
             if task.aborting:
+                self._note(task, attempt)
                 self._end(task, "aborted", "TaskAborted", f"aborted; engine {id} was lost meanwhile: {cause}")
-            elif task.id == running and overran:
-                self._overran(task, engine, cause)
+            elif attempt is not None and overran:
+                self._overran(task, engine, cause, attempt)
             elif task.is_direct:
+                self._note(task, attempt)
                 self._fail(task, "EngineError", _died(engine, cause, task, task.id == running), engine)
-            elif task.id != running:
+            elif attempt is None:
                 # It may have run, with its result lost on the way: another attempt, at no cost to its retries.
                 task.attempt += 1
                 back.append(task)
             else:
-                self._burn(task, engine, cause)
+                self._burn(task, engine, cause, attempt)
         for task in list(engine.backlog):
             self._fail(task, "EngineError", _died(engine, cause, task, False), engine)
         self._requeue(back)
         for pool in pools:
             self._look_again(pool)
 
-    def _burn(self, task: Task, engine: Engine, cause: str) -> None:
+    def _note(self, task: Task, attempt: Attempt | None) -> None:
+        if attempt is not None:
+            task.attempts = [*(task.attempts or ()), attempt]
+
+    def _burn(self, task: Task, engine: Engine, cause: str, attempt: Attempt) -> None:
         """An engine died running this task."""
         task.deaths += 1
-        attempt = Attempt(task.attempt, engine.id, engine.uuid, engine.host, None, self._now, cause)
         if task.retries_left > 0 and task.deaths < self.settings.death_limit:
             task.retries_left -= 1
             self._again(task, attempt, first=True)
             return
-        task.attempts = [*(task.attempts or ()), attempt]
+        self._note(task, attempt)
         message = _died(engine, cause, task, True)
         if task.deaths > 1:
             message += f" It was running on {task.deaths} engines when they died, so it is not tried again."
         self._fail(task, "EngineError", message, engine)
 
-    def _overran(self, task: Task, engine: Engine, cause: str) -> None:
+    def _overran(self, task: Task, engine: Engine, cause: str, attempt: Attempt) -> None:
         """An engine was killed because this task ran for too long."""
-        attempt = Attempt(task.attempt, engine.id, engine.uuid, engine.host, None, self._now, cause)
         if task.retries_left > 0 and not task.is_direct:
             task.retries_left -= 1
             self._again(task, attempt, first=True)
             return
-        task.attempts = [*(task.attempts or ()), attempt]
+        self._note(task, attempt)
         self._fail(task, "TaskTimeout", cause, engine)
 
     def _look_again(self, pool: Pool) -> None:
@@ -711,7 +739,8 @@ def outcome_in_words(status: str, error: ErrorInfo | None) -> str:
 def _attempt(task: Task, done: TaskDone, engine: Engine | None) -> Attempt:
     cause = "ok" if done.error is None else f"{done.error.ename}: {done.error.evalue}"
     uuid, host = (engine.uuid, engine.host) if engine else ("", "")
-    return Attempt(task.attempt, done.engine, uuid, host, done.started, done.completed, cause)  # type: ignore[arg-type]
+    trace = done.error.traceback or None if done.error else None
+    return Attempt(task.attempt, done.engine, uuid, host, done.started, done.completed, cause, done.peak_memory, trace)  # type: ignore[arg-type]
 
 
 def _died(engine: Engine, cause: str, task: Task, running: bool) -> str:

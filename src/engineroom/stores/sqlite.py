@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from ..errors import ConfigError, QueryError, StoreBusy, StoreError
-from ..ids import Digest, EngineUuid, TaskId
-from ..messages import Function
+from ..ids import ClientId, Digest, EngineUuid, TaskId
+from ..messages import Environment, Function
 from ..records import TIMES, Entry, TaskRecord
 from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort
 from .grouping import distinct, elements_at, group, parse_percentiles, value_at
@@ -183,11 +183,26 @@ class SQLiteDB:
     def add_functions(self, functions: Sequence[Function]) -> None:
         with self._writing("keep functions") as connection:
             for function in functions:
-                connection.execute("INSERT OR IGNORE INTO functions VALUES (?, ?)", (function.digest, function.payload))
+                row = (function.digest, function.name, function.source, function.payload)
+                connection.execute("INSERT OR IGNORE INTO functions VALUES (?, ?, ?, ?)", row)
 
-    def get_function(self, digest: Digest) -> bytes:
-        for (payload,) in self._read("SELECT payload FROM functions WHERE digest = ?", (digest,)):
-            return bytes(payload)
+    def get_function(self, digest: Digest) -> Function:
+        for name, source, payload in self._read(
+            "SELECT name, source, payload FROM functions WHERE digest = ?", (digest,)
+        ):
+            return Function(digest, bytes(payload), name, source)
+        raise KeyError(digest)
+
+    def add_environments(self, environments: Sequence[tuple[ClientId, Environment]]) -> None:
+        with self._writing("keep environments") as connection:
+            for client, environment in environments:
+                row = (environment.digest, environment.content)
+                connection.execute("INSERT OR IGNORE INTO environments VALUES (?, ?)", row)
+                connection.execute("INSERT OR IGNORE INTO clients VALUES (?, ?)", (client, environment.digest))
+
+    def get_environment(self, digest: str) -> bytes:
+        for (content,) in self._read("SELECT content FROM environments WHERE digest = ?", (digest,)):
+            return bytes(content)
         raise KeyError(digest)
 
     def unfinished(self) -> Iterator[Entry]:

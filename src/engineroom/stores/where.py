@@ -211,6 +211,15 @@ def _derived(path: Path, test: Test) -> Where:
         column, wanted = "label", list(values)
     elif path == ("header", "msg_id"):
         column, wanted = "msg_id", list(values)
+    elif path in (("function_name",), ("environment",)):
+        table, column, ours = {
+            "function_name": ("functions", "name", "function = functions.digest"),
+            "environment": ("clients", "environment", "tasks.client_uuid = clients.client_uuid"),
+        }[path[0]]
+        named = _one_of(column, values)
+        theirs = ours.rpartition(" ")[2]
+        sql = f"{ours.partition(' ')[0]} IN (SELECT {theirs} FROM {table} WHERE {named.sql}) OR document IS NOT NULL"
+        return Where(sql, named.parameters, exact=False)
     elif path == ("attempts", "host"):
         hosts = _one_of("host", values)
         sql = f"engine_uuid IN (SELECT engine_uuid FROM engines WHERE {hosts.sql})"
