@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": VOCABULARY | {"wire", "client"},
     "cluster": VOCABULARY | {"launchers", "client"},
     "testing": VOCABULARY | {"core", "wire", "transport", "stores", "client"},
-    "cli": CLUSTER | {"controller", "core", "engine", "transport", "stores"},
+    "cli": CLUSTER | {"controller", "core", "engine", "transport", "stores", "testing"},
     "__init__": CLUSTER | {"tasks"},
 }
 

@@ -18,6 +18,7 @@ from .client.mapping import AsyncMapResult
 from .client.metadata import ExecuteReply, Metadata
 from .client.remote import ParallelFunction, RemoteFunction, parallel, remote
 from .client.result import AsyncHubResult, AsyncResult
+from .client.selection import Selection
 from .client.views import DirectView, LoadBalancedView, ViewExecutor
 from .cluster import Cluster
 from .dependency import depend, dependent, require
@@ -93,6 +94,7 @@ __all__ = [
     "Reference",
     "RemoteError",
     "RemoteFunction",
+    "Selection",
     "SerializationError",
     "StoreBusy",
     "StoreError",

@@ -6,12 +6,10 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from support import mongodb
-from support.database import require_binary
 from test_stores import NOW, failed, finished, pending
 
 from engineroom.errors import ConfigError, QueryError, StoreBusy, StoreError
@@ -20,15 +18,6 @@ from engineroom.stores import MongoDB, open_store
 from engineroom.stores.mongo import masked
 
 Open = Callable[..., MongoDB]
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[mongodb.Server]:
-    """A server that a test may stop and start."""
-    require_binary()
-    server = mongodb.Server(tmp_path / "server")
-    yield server
-    server.stop()
 
 
 # who it belongs to

@@ -80,15 +80,16 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
 def test_a_migration_backs_up_first_and_happens_whole_or_not(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     SQLiteDB(path).close()
+    new = migrations()[-1][0] + 1
     connection = sqlite3.connect(path, isolation_level=None)
     with pytest.raises(StoreError, match="as it was before"):
-        migrate(connection, path, [*migrations(), (3, "CREATE TABLE extra (x); CREATE TABLE tasks (x);")])
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        migrate(connection, path, [*migrations(), (new, "CREATE TABLE extra (x); CREATE TABLE tasks (x);")])
+    assert connection.execute("PRAGMA user_version").fetchone() == (new - 1,)
     assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'extra'").fetchone() == (0,)
-    migrate(connection, path, [*migrations(), (3, "CREATE TABLE extra (x);")])
-    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    migrate(connection, path, [*migrations(), (new, "CREATE TABLE extra (x);")])
+    assert connection.execute("PRAGMA user_version").fetchone() == (new,)
     connection.close()
-    assert path.with_name("tasks.db.v2.backup").exists()
+    assert path.with_name(f"tasks.db.v{new - 1}.backup").exists()
 
 
 def test_a_closed_store_says_so(tmp_path: Path) -> None:
@@ -97,3 +98,28 @@ def test_a_closed_store_says_so(tmp_path: Path) -> None:
     for call in (store.get_history, lambda: store.add_record(TaskId("a"), {})):
         with pytest.raises(StoreError, match="closed"):
             call()
+
+
+def test_looking_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
+    SQLiteDB(tmp_path / "tasks.db").close()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    look = SQLiteDB.open_readonly(tmp_path / "tasks.db")
+    assert look.get_history() == []
+    look.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == before == ["tasks.db", "tasks.db.lock"]
+
+
+def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    migrate(connection, path, migrations()[:1])
+    connection.execute(
+        "INSERT INTO tasks (msg_id, kind, target, started, completed) VALUES ('a', 'apply', -1, 1.0, 3.5)"
+    )
+    connection.close()
+    with pytest.raises(StoreError, match="older schema version 1"):
+        SQLiteDB.open_readonly(path)
+    store = SQLiteDB(path)
+    assert [record["duration"] for record in store.find_records({"duration": {"$gt": 2}})] == [2.5]
+    store.close()
+    assert path.with_name("tasks.db.v1.backup").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +56,15 @@ def open_mongodb(server_url: str) -> Iterator[Callable[..., MongoDB]]:
         store.close()
     with pymongo.MongoClient(server_url) as client:
         client.drop_database(name)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[mongodb.Server]:
+    """A server that a test may stop and start."""
+    require_binary()
+    server = mongodb.Server(tmp_path / "server")
+    yield server
+    server.stop()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -67,6 +67,7 @@ from ..messages import (
 )
 from ..transport import ZmqLink
 from ..wire import frames as wire
+from .environment import environment
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +140,7 @@ class Channel:
         self._unaccepted: dict[int, tuple[list[Outgoing], int]] = {}  # batches and their bytes …
         self._window = 0  # … and all of those
         self._known: set[Digest] = set()
+        self._told_environment = False
         self._numbers = itertools.count(1)
         self._sent = self._received = 0
         self._resync = False
@@ -384,7 +386,7 @@ class Channel:
         self._submitted = time.monotonic()
         self._unaccepted[number] = (batch, size)
         self._window += size
-        known, functions, specs = self._known, [], []
+        known, functions, specs, cached = self._known, [], [], False
         table = wire.FrameTable()
         for spec, function, buffers in batch:
             if function is not None and function.digest not in known:
@@ -392,9 +394,13 @@ class Channel:
                 functions.append(function)
             if buffers:
                 spec.frames = table.add(buffers)
+            if spec.options is not None and spec.options.cache is not None:
+                cached = True
             specs.append(spec)
         try:
-            self._send(Submit(number, specs, functions, resent), table.frames)
+            told = None if self._told_environment else environment()
+            self._send(Submit(number, specs, functions, resent, cached, told), table.frames)
+            self._told_environment = True
         except TypeError as error:  # options that cannot be encoded harm nobody but their tasks
             self._sent -= 1
             known.difference_update(function.digest for function in functions)
@@ -461,6 +467,7 @@ class Channel:
         self._received = 0
         if message.incarnation != self.incarnation:
             self._known = set()
+            self._told_environment = False
         self.incarnation = message.incarnation
         self.scheme, self.keeps = message.scheme, message.keeps
         self._on_engines(Engines(message.engines, message.starting), ())

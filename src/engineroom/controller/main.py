@@ -53,6 +53,7 @@ from ..messages import (
 from ..stores import TaskStore
 from ..transport import Listener
 from ..wire.frames import pick
+from .cache import ResultCache
 from .hub import Hub
 from .library import Library
 from .peers import Peer, Peers
@@ -87,6 +88,7 @@ class Controller:
         self.library = Library(store)
         self.values = Values(store)
         self.hub = Hub(self)
+        self.cache = ResultCache(self)
         self.performer = Performer(self)
         self._liveness = liveness or LivenessSettings()
         self._listener = listener
@@ -268,7 +270,16 @@ class Controller:
         log.warning("engine %d died: %s", engine.engine, cause)
         self.peers.forget(engine)
         self.unresponsive.pop(message.engine, None)
-        self.decide(events.EngineLost(engine.engine, cause, message.running, known=True, overran=message.overran))
+        self.decide(
+            events.EngineLost(
+                engine.engine,
+                cause,
+                message.running,
+                known=True,
+                overran=message.overran,
+                peak_memory=message.peak_memory or None,
+            )
+        )
         self.tell_engines()
 
     def _on_unresponsive(self, peer: Peer, message: Unresponsive, frames: Sequence[Any]) -> None:
@@ -344,12 +355,21 @@ class Controller:
             )
             return
         self.performer.add_functions(new)
+        if message.environment is not None:
+            self.performer.add_environment(ClientId(peer.uuid), message.environment)
         if message.resent and self.store.keeps:
             self.hub.sort_out_resent(peer, message, frames)
             return
         self.submit(peer, message, frames)
 
     def submit(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
+        """Queue the tasks of a Submit, but for those that the store can answer."""
+        if message.cached:
+            self.cache.look_up(peer, message, frames)
+        else:
+            self.queue(peer, message, frames)
+
+    def queue(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
         """Queue the tasks of a Submit; it is acknowledged once they are recorded."""
         beside = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
         self.decide(events.TasksSubmitted(ClientId(peer.uuid), message.tasks, beside))
@@ -372,8 +392,10 @@ class Controller:
     # ------------------------------------------------------------------------------------------ from engines
 
     def _on_results(self, peer: Peer, message: Results, frames: Sequence[Any]) -> None:
+        number, peak = peer.engine, message.peak_memory
         for done in message.tasks:
-            done.engine = peer.engine
+            done.engine = number
+            done.peak_memory = peak
         beside = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
         self.decide(events.TasksFinished(peer.engine, message.tasks, beside))
         self.performer.owe("stored", peer.uuid, message.number)

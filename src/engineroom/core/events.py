@@ -33,6 +33,24 @@ class RecoveredTask(msgspec.Struct, frozen=True, gc=False):
     attempts: Sequence[Attempt] = ()
 
 
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """A task, and the outcome it has from an equal one."""
+
+    spec: TaskSpec
+    frames: Sequence[Any]
+    done: TaskDone
+    result_frames: Sequence[Any]
+    #: on which the equal one ran
+    engine: EngineUuid | None
+
+
+class TasksAnswered(Event, frozen=True, gc=False):
+    """A client wanted these run, and the store holds the results of equal ones."""
+
+    client: ClientId
+    answers: Sequence[Answer]
+
+
 class TasksRecovered(Event, frozen=True, gc=False):
     """The store holds these from the controller's earlier life; engines have until `deadline` to claim theirs."""
 
@@ -65,6 +83,8 @@ class EngineLost(Event, frozen=True, gc=False):
     known: bool = False
     #: it was killed because `running` had used up its run_timeout
     overran: bool = False
+    #: of its process, in bytes, until its end; None: unknown
+    peak_memory: int | None = None
 
 
 class EngineLeft(Event, frozen=True, gc=False):

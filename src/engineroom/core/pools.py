@@ -38,6 +38,8 @@ class Pool:
         self.engines = engines
         #: no engine that fits has room
         self.is_stuck = False
+        #: since when there has been no engine with the resources these tasks need
+        self.orphaned_at: float | None = None
 
 
 class Pools:

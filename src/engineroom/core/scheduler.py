@@ -41,6 +41,7 @@ from .events import (
     OutcomesFound,
     PropertiesAnswered,
     PropertiesChanged,
+    TasksAnswered,
     TasksFinished,
     TasksRecovered,
     TasksReturned,
@@ -80,6 +81,7 @@ class Scheduler:
         self._turn = Turn()
         self._handlers: dict[type[Event], Callable[[Any], Iterable[Action] | None]] = {
             TasksSubmitted: self._submitted,
+            TasksAnswered: self._answered,
             TasksRecovered: self._recovered,
             TasksFinished: self._finished,
             TasksReturned: self._returned,
@@ -110,7 +112,16 @@ class Scheduler:
         if self.pools.questions:
             actions += [AskEngine(engine, functions) for engine, functions in self.pools.questions.items()]
             self.pools.questions = {}
-        if self.pools.ready or self.settings.scheme == "pure":
+        if self.settings.scheme == "pure":
+            return actions
+        if self.settings.hwm is None and any(
+            len(tasks) > 1 or len(self.engines[id].held) > 1 for id, tasks in turn.sends.items()
+        ):
+            self.balancer.watch(len(self.engines), now)
+        for recalled in self.balancer.stuck(self.engines, now):
+            self.pools.changed(self.engines[recalled.engine])  # it takes no more
+            actions.append(recalled)
+        if self.pools.ready:
             self.balancer.look_at = None
         else:
             actions += self.balancer.recalls(self.engines, self.pools.idle.values(), self._may_run_on, now)
@@ -118,7 +129,8 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """When to send Ticked, unless something happens before; None: not needed."""
-        deadlines = (self.recovery_deadline, self.balancer.look_at, self._deadlines.next)
+        balancer = self.balancer
+        deadlines = (self.recovery_deadline, balancer.look_at, balancer.stuck_at, self._deadlines.next)
         return min((at for at in deadlines if at is not None), default=None)
 
     def queued(self) -> Iterator[Task]:
@@ -145,6 +157,18 @@ class Scheduler:
         if plain:
             self.pools.ready.push(plain, client)
         return [RecordTasks(new)] if new else ()
+
+    def _answered(self, event: TasksAnswered) -> None:
+        for answer in event.answers:
+            id = answer.spec.id
+            if id in self.tasks or self.graph.memory.get(id) is not None:
+                continue  # a repetition
+            task = Task(answer.spec, event.client, answer.frames, state=State.ENDED)
+            self._turn.ended.append(Ended(task, answer.done, answer.result_frames))
+            if id in self.graph.wanted:
+                self._turn.kept.append(self._turn.ended[-1])
+            self._remember(task, answer.done, answer.engine)
+        self.graph.memory.trim()
 
     def _recovered(self, event: TasksRecovered) -> None:
         self.recovery_deadline = event.deadline
@@ -253,8 +277,8 @@ class Scheduler:
                 self._fail(task, "ImpossibleDependency", reason + _last_refusal(task))
                 return
         pool = self.pools.put(task, requirement, first=first)
-        if pool is not None and self.pools.is_orphan(pool) and len(pool.queue) == 1:
-            self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
+        if pool is not None and self.pools.is_orphan(pool) and pool.orphaned_at is None:
+            self._orphan(pool)
 
     def _hopeless(self, requirement: Requirement) -> str | None:
         """Why no engine that is there will ever run such tasks."""
@@ -575,9 +599,16 @@ class Scheduler:
         engine = self.engines.get(event.engine)
         first = next(iter(engine.held), None) if engine else None
         running = event.running if event.known else first
-        self._remove(event.engine, event.cause, running, overran=event.overran)
+        self._remove(event.engine, event.cause, running, event.overran, event.peak_memory)
 
-    def _remove(self, id: EngineId, cause: str, running: TaskId | None, *, overran: bool = False) -> None:
+    def _remove(
+        self,
+        id: EngineId,
+        cause: str,
+        running: TaskId | None,
+        overran: bool = False,
+        peak_memory: int | None = None,
+    ) -> None:
         """Forget an engine; its tasks go to others, except the one that was running when it went down."""
         engine = self.engines.pop(id, None)
         if engine is None:
@@ -587,46 +618,53 @@ class Scheduler:
         back = []
         for task in engine.held.values():
             task.engine = None
+            attempt = None
+            if task.id == running:
+                attempt = Attempt(task.attempt, id, engine.uuid, engine.host, None, self._now, cause, peak_memory)
             if task.aborting:
+                self._note(task, attempt)
                 self._end(task, "aborted", "TaskAborted", f"aborted; engine {id} was lost meanwhile: {cause}")
-            elif task.id == running and overran:
-                self._overran(task, engine, cause)
+            elif attempt is not None and overran:
+                self._overran(task, engine, cause, attempt)
             elif task.is_direct:
+                self._note(task, attempt)
                 self._fail(task, "EngineError", _died(engine, cause, task, task.id == running), engine)
-            elif task.id != running:
+            elif attempt is None:
                 # It may have run, with its result lost on the way: another attempt, at no cost to its retries.
                 task.attempt += 1
                 back.append(task)
             else:
-                self._burn(task, engine, cause)
+                self._burn(task, engine, cause, attempt)
         for task in list(engine.backlog):
             self._fail(task, "EngineError", _died(engine, cause, task, False), engine)
         self._requeue(back)
         for pool in pools:
             self._look_again(pool)
 
-    def _burn(self, task: Task, engine: Engine, cause: str) -> None:
+    def _note(self, task: Task, attempt: Attempt | None) -> None:
+        if attempt is not None:
+            task.attempts = [*(task.attempts or ()), attempt]
+
+    def _burn(self, task: Task, engine: Engine, cause: str, attempt: Attempt) -> None:
         """An engine died running this task."""
         task.deaths += 1
-        attempt = Attempt(task.attempt, engine.id, engine.uuid, engine.host, None, self._now, cause)
         if task.retries_left > 0 and task.deaths < self.settings.death_limit:
             task.retries_left -= 1
             self._again(task, attempt, first=True)
             return
-        task.attempts = [*(task.attempts or ()), attempt]
+        self._note(task, attempt)
         message = _died(engine, cause, task, True)
         if task.deaths > 1:
             message += f" It was running on {task.deaths} engines when they died, so it is not tried again."
         self._fail(task, "EngineError", message, engine)
 
-    def _overran(self, task: Task, engine: Engine, cause: str) -> None:
+    def _overran(self, task: Task, engine: Engine, cause: str, attempt: Attempt) -> None:
         """An engine was killed because this task ran for too long."""
-        attempt = Attempt(task.attempt, engine.id, engine.uuid, engine.host, None, self._now, cause)
         if task.retries_left > 0 and not task.is_direct:
             task.retries_left -= 1
             self._again(task, attempt, first=True)
             return
-        task.attempts = [*(task.attempts or ()), attempt]
+        self._note(task, attempt)
         self._fail(task, "TaskTimeout", cause, engine)
 
     def _look_again(self, pool: Pool) -> None:
@@ -641,13 +679,21 @@ class Scheduler:
             for task in self.pools.take_out(pool):
                 self._fail(task, "ImpossibleDependency", reason + _last_refusal(task))
         elif self.pools.is_orphan(pool):
-            self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
+            self._orphan(pool)
+
+    def _orphan(self, pool: Pool) -> None:
+        """There is no engine with the resources these tasks need: they wait for one for a while."""
+        pool.orphaned_at = self._now
+        self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
 
     def _orphaned(self, pool: Pool) -> None:
-        """For some time there has been no engine with the resources these tasks need, unless one has come."""
+        """End the tasks of a pool for which there has been no engine all the while."""
+        grace = self.settings.engine_grace
         if self.pools.pools.get(pool.requirement) is not pool or not self.pools.is_orphan(pool):
             return
-        reason = f"for {self.settings.engine_grace:g} s there has been no engine {in_words(pool.requirement)}"
+        if pool.orphaned_at is None or self._now < pool.orphaned_at + grace:
+            return  # one has come and gone meanwhile
+        reason = f"for {grace:g} s there has been no engine {in_words(pool.requirement)}"
         for task in self.pools.take_out(pool):
             self._fail(task, "ImpossibleDependency", reason)
 
@@ -719,7 +765,8 @@ def outcome_in_words(status: str, error: ErrorInfo | None) -> str:
 def _attempt(task: Task, done: TaskDone, engine: Engine | None) -> Attempt:
     cause = "ok" if done.error is None else f"{done.error.ename}: {done.error.evalue}"
     uuid, host = (engine.uuid, engine.host) if engine else ("", "")
-    return Attempt(task.attempt, done.engine, uuid, host, done.started, done.completed, cause)  # type: ignore[arg-type]
+    trace = done.error.traceback or None if done.error else None
+    return Attempt(task.attempt, done.engine, uuid, host, done.started, done.completed, cause, done.peak_memory, trace)  # type: ignore[arg-type]
 
 
 def _died(engine: Engine, cause: str, task: Task, running: bool) -> str:

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import platform
+import resource as rusage
 import signal
 import socket
 import threading
@@ -447,7 +448,7 @@ class Engine:
         if not self._outbox:
             return
         self._number += 1
-        parts = [wire.encode(Results(self._outbox, self._number)), *self._table.frames]
+        parts = [wire.encode(Results(self._outbox, self._number, _peak_memory())), *self._table.frames]
         self._unstored.append((self._number, parts, [Held(d.id, d.attempt) for d in self._outbox]))
         self._unstored_bytes += _bytes(parts)
         self._outbox, self._table = [], wire.FrameTable()
@@ -578,6 +579,11 @@ class Engine:
         if self._is_waiting:
             self._is_waiting = False
             raise KeyboardInterrupt  # `run` goes on, and sees that we leave
+
+
+def _peak_memory() -> int:
+    """The most memory that this process has had at a time since it was forked, in bytes."""
+    return rusage.getrusage(rusage.RUSAGE_SELF).ru_maxrss << 10
 
 
 #: of a task that carries no options

@@ -28,6 +28,7 @@ Path = tuple[str, ...]
 
 MAX_PATTERN = 1000  #: characters of a regular expression
 MAX_DEPTH = 50  #: nesting of a query
+MAX_LIST = 200_000  #: items of a list
 
 
 class Node(msgspec.Struct, frozen=True, tag=True):
@@ -307,6 +308,8 @@ def _no_operators(value: Any, where: str) -> Any:
 
 def _list(where: str, argument: Any) -> Sequence[Any]:
     if isinstance(argument, list | tuple):
+        if len(argument) > MAX_LIST:
+            raise QueryError(f"{where} has a list of {len(argument)} items; at most {MAX_LIST} are allowed")
         return argument
     raise QueryError(f"{where} takes a list, got {argument!r}")
 

@@ -37,19 +37,21 @@ from .values import in_utc, plain
 
 #: The columns that tell the outcome.
 OUTCOME_COLUMNS = (
-    "state", "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "ename", "outcome", "stdout",
-    "stderr", "result_payload", "result_frames",
+    "state", "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "peak_memory", "cached_from",
+    "ename", "outcome", "stdout", "stderr", "result_payload", "result_frames",
 )  # fmt: skip
 
 #: Keys whose values stand in a column of the same name, with what each may hold beside None.
 COLUMN_TYPES: dict[str, type] = {
     "msg_id": str, "state": str, "label": str, "submitted": datetime, "started": datetime, "completed": datetime,
     "received": datetime, "client_uuid": str, "engine_uuid": str, "engine_id": int, "queue": str, "function": str,
-    "resubmitted": str, "stdout": str, "stderr": str, "duration": float,
+    "resubmitted": str, "code_digest": str, "arguments_digest": str, "cached_from": str, "stdout": str, "stderr": str,
+    "duration": float,
 }  # fmt: skip
 
 #: Keys that must be of a type, though they have no column.
 _OTHER_TYPES: dict[str, type] = {
+    "function_name": str, "environment": str,
     "header": dict, "content": dict, "metadata": dict, "result_header": dict, "result_metadata": dict,
     "result_content": dict, "attempts": list, "buffers": list, "result_buffers": list,
 }  # fmt: skip
@@ -120,17 +122,19 @@ _PLAIN = (("kind", "'apply'"), ("queue", _QUEUE), ("stdout", "''"), ("stderr", "
 WAITING = Shape(_REQUEST_BOUND, (*_PLAIN, ("state", f"'{PENDING}'")))
 #: A call without options or frames that has returned something without frames, and printed nothing.
 RETURNED = Shape(
-    (*_REQUEST_BOUND, "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "result_payload"),
+    (*_REQUEST_BOUND, "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "peak_memory",
+     "result_payload"),
     (*_PLAIN, ("state", f"'{COMPLETED}'")),
-)
+)  # fmt: skip
 #: The same with a label, and perhaps other options.
 LABELLED_WAITING = Shape((*WAITING.bound, "label", "options"), WAITING.derived)
 LABELLED_RETURNED = Shape((*RETURNED.bound, "label", "options"), RETURNED.derived)
 #: Anything else.
 ANY = Shape(
-    ("msg_id", "kind", "label", "submitted", "client_uuid", "target", "function", "options", "payload",
-     "frames", "state", "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "ename", "outcome",
-     "stdout", "stderr", "result_payload", "result_frames"),
+    ("msg_id", "kind", "label", "submitted", "client_uuid", "target", "function", "options", "code_digest",
+     "arguments_digest", "payload", "frames", "state", "started", "completed", "received", "engine_uuid", "engine_id",
+     "attempt", "peak_memory", "cached_from", "ename", "outcome", "stdout", "stderr", "result_payload",
+     "result_frames"),
     (("queue", _QUEUE),),
 )  # fmt: skip
 
@@ -146,8 +150,8 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
     for entry in entries:
         spec, done, options = entry.spec, entry.done, entry.spec.options
         if (
-            (options is None or options.label is not None) and not entry.frames and entry.attempts is None
-            and spec.function and spec.kind == "apply"
+            (options is None or (options.label is not None and options.cache is None)) and not entry.frames
+            and entry.attempts is None and spec.function and spec.kind == "apply"
         ):  # fmt: skip
             if done is None:
                 if entry.engine_uuid is None and entry.received is None:
@@ -160,12 +164,12 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
                     continue
             elif (
                 done.status == "ok" and not entry.result_frames and not done.stdout and not done.stderr
-                and not done.content and done.error is None and done.engine >= 0
+                and not done.content and done.error is None and done.engine >= 0 and done.peak_memory is not None
             ):  # fmt: skip
                 row = (
                     spec.id, spec.submitted, entry.client, spec.engine, bytearray(spec.function),
                     bytearray(spec.payload), done.started, done.completed, entry.received, entry.engine_uuid,
-                    done.engine, done.attempt, bytearray(done.payload),
+                    done.engine, done.attempt, done.peak_memory, bytearray(done.payload),
                 )  # fmt: skip
                 if options is None:
                     extend_returned(row)
@@ -183,14 +187,16 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
 def _any_row(entry: Entry) -> tuple[Any, ...]:
     """The columns of `ANY`."""
     spec, done, options, attempts = entry.spec, entry.done, entry.spec.options, entry.attempts
+    key = options and options.cache
     request = (
         spec.id, spec.kind, options and options.label, spec.submitted, entry.client, spec.engine, spec.function or None,
-        options and _encode(options), spec.payload, pack(entry.frames) if entry.frames else None,
+        options and _encode(options), (key and key.code) or None, (key and key.arguments) or None,
+        spec.payload, pack(entry.frames) if entry.frames else None,
     )  # fmt: skip
     if done is None:
         outcome = None if attempts is None else _encode(Outcome(attempts=attempts))
-        return (*request, PENDING, None, None, entry.received, entry.engine_uuid, None, None, None, outcome, "", "",
-                None, None)  # fmt: skip
+        return (*request, PENDING, None, None, entry.received, entry.engine_uuid, None, None, None, None, None, outcome,
+                "", "", None, None)  # fmt: skip
     error, content = done.error, done.content
     ename = outcome = None
     if error is not None or content or attempts is not None:
@@ -198,7 +204,8 @@ def _any_row(entry: Entry) -> tuple[Any, ...]:
         ename = LOOK_INSIDE if content and ("ename" in content or "status" in content) else error and error.ename
     return (
         *request, _STATES[done.status], done.started, done.completed, entry.received, entry.engine_uuid,
-        done.engine if done.engine >= 0 else None, done.attempt, ename, outcome, done.stdout, done.stderr,
+        done.engine if done.engine >= 0 else None, done.attempt, done.peak_memory, done.cached_from, ename, outcome,
+        done.stdout, done.stderr,
         done.payload, pack(entry.result_frames) if entry.result_frames else None,
     )  # fmt: skip
 
@@ -208,11 +215,13 @@ def _any_row(entry: Entry) -> tuple[Any, ...]:
 #: What is read of a row, unless its buffers are wanted too. The source of a cell is part of its record.
 _NAMES = (
     "msg_id", "kind", "state", "label", "submitted", "started", "completed", "received", "duration", "client_uuid",
-    "engine_uuid", "engine_id", "queue", "target", "function", "resubmitted", "attempt", "options", "outcome",
-    "document", "stdout", "stderr",
+    "engine_uuid", "engine_id", "queue", "target", "function", "resubmitted", "code_digest", "arguments_digest",
+    "cached_from", "attempt", "peak_memory", "options", "outcome", "document", "stdout", "stderr",
 )  # fmt: skip
 _HOST = "(SELECT host FROM engines WHERE engines.engine_uuid = tasks.engine_uuid)"
-READ = ", ".join([*_NAMES, _HOST])
+_FUNCTION_NAME = "(SELECT name FROM functions WHERE digest = tasks.function)"
+_ENVIRONMENT = "(SELECT environment FROM clients WHERE clients.client_uuid = tasks.client_uuid)"
+READ = ", ".join([*_NAMES, _HOST, _FUNCTION_NAME, _ENVIRONMENT])
 KIND, ATTEMPT, DOCUMENT = (_NAMES.index(name) for name in ("kind", "attempt", "document"))
 _NO_REQUEST = ", CASE kind WHEN 'execute' THEN payload ELSE x'' END, NULL"
 _REQUEST, _NO_RESULT, _RESULT = ", payload, frames", ", x'', NULL", ", result_payload, result_frames"
@@ -226,8 +235,9 @@ def selection(request: bool, result: bool) -> str:
 def entry_of(row: Sequence[Any]) -> Entry:
     """The entry a row was made of."""
     (msg_id, kind, state, _label, submitted, started, completed, received, _duration, client, engine_uuid, engine_id,
-     _queue, target, function, _resubmitted, attempt, options, outcome, _document, stdout, stderr, host,
-     payload, frames, result_payload, result_frames) = row  # fmt: skip
+     _queue, target, function, _resubmitted, _code, _arguments, cached_from, attempt, peak_memory, options, outcome,
+     _document, stdout, stderr, host, function_name, environment, payload, frames, result_payload,
+     result_frames) = row  # fmt: skip
     buffers, result_buffers = unpack(frames), unpack(result_frames)
     rare = Outcome() if outcome is None else _decode_outcome(outcome)
     done = None
@@ -235,7 +245,7 @@ def entry_of(row: Sequence[Any]) -> Entry:
         done = TaskDone(
             msg_id, attempt, _STATUSES.get(state, "ok"), started, completed or 0.0, result_payload or b"",
             EngineId(-1 if engine_id is None else engine_id), tuple(range(len(result_buffers))), stdout or "",
-            stderr or "", rare.error, rare.content,
+            stderr or "", rare.error, rare.content, peak_memory, cached_from,
         )  # fmt: skip
     spec = TaskSpec(
         msg_id, Digest(function if isinstance(function, bytes) else b""), payload or b"", submitted or 0.0,
@@ -251,20 +261,24 @@ def entry_of(row: Sequence[Any]) -> Entry:
         engine_uuid,
         rare.attempts,
         host,
+        function_name,
+        environment,
     )
 
 
 def record_of(row: Sequence[Any]) -> TaskRecord:
     """The whole record of a row, whatever it was made of."""
     (msg_id, kind, state, label, submitted, started, completed, received, duration, client, engine_uuid, engine_id,
-     queue, _target, function, resubmitted, _attempt, _options, _outcome, inside, stdout, stderr, _host,
-     payload, frames, result_payload, result_frames) = row  # fmt: skip
+     queue, _target, function, resubmitted, code_digest, arguments_digest, cached_from, _attempt, _peak_memory,
+     _options, _outcome, inside, stdout, stderr, _host, _function_name, _environment, payload, frames,
+     result_payload, result_frames) = row  # fmt: skip
     record = TaskRecord.fromkeys(KEYS) if kind is None else document(entry_of(row))
     record.update(
         msg_id=msg_id, state=state, label=label, submitted=instant(submitted), started=instant(started),
         completed=instant(completed), received=instant(received), duration=duration, client_uuid=client,
         engine_uuid=engine_uuid, engine_id=engine_id, queue=queue, function=_function(function),
-        resubmitted=resubmitted, stdout=stdout, stderr=stderr,
+        resubmitted=resubmitted, code_digest=code_digest, arguments_digest=arguments_digest, cached_from=cached_from,
+        stdout=stdout, stderr=stderr,
     )  # fmt: skip
     if payload is None:
         record["buffers"] = None if frames is None else unpack(frames)
@@ -342,14 +356,17 @@ def _reply(kind: str, state: str, attempt: int | None, outcome: bytes | None) ->
 
 def _attempts(
     kind: str, attempt: int | None, started: float | None, completed: float | None, engine_id: int | None,
-    engine_uuid: EngineUuid | None, state: str, outcome: bytes | None, host: str | None,
+    engine_uuid: EngineUuid | None, state: str, peak_memory: int | None, outcome: bytes | None, host: str | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     rare = Outcome() if outcome is None else _decode_outcome(outcome)
     done = None
     if attempt is not None:
         engine = EngineId(-1 if engine_id is None else engine_id)
         status = _STATUSES.get(state, "ok")
-        done = TaskDone(TaskId(""), attempt, status, started, completed or 0.0, b"", engine, error=rare.error)
+        done = TaskDone(
+            TaskId(""), attempt, status, started, completed or 0.0, b"", engine, error=rare.error,
+            peak_memory=peak_memory,
+        )  # fmt: skip
     return attempts_of(Entry(_NO_SPEC, ClientId(""), (), done, (), None, engine_uuid, rare.attempts, host))
 
 
@@ -360,7 +377,9 @@ _COMPOSED: dict[str, tuple[Any, tuple[str, ...]]] = {
     "header": (_header, ("document", "kind", "msg_id", "client_uuid", "options")),
     "metadata": (_metadata, ("document", "kind", "options")),
     "attempts": (_attempts, ("document", "kind", "attempt", "started", "completed", "engine_id", "engine_uuid", "state",
-                             "outcome", _HOST)),
+                             "peak_memory", "outcome", _HOST)),
+    "function_name": (lambda kind, name: name, ("document", "kind", _FUNCTION_NAME)),
+    "environment": (lambda kind, digest: digest, ("document", "kind", _ENVIRONMENT)),
     "result_content": (_reply, ("document", "kind", "state", "attempt", "outcome")),
 }  # fmt: skip
 
@@ -421,11 +440,14 @@ def columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
 
 
 #: Columns from which other keys of a task's record are derived, and those keys.
-_SOURCES = frozenset({"state", "started", "completed", "client_uuid", "engine_uuid", "engine_id", "payload"})
+_SOURCES = frozenset({"state", "started", "completed", "client_uuid", "engine_uuid", "engine_id", "payload",
+                      "function"})  # fmt: skip
 _DERIVED = (
     "header",
     "content",
     "pyin",
+    "function_name",
+    "environment",
     "attempts",
     "result_header",
     "result_metadata",
@@ -433,7 +455,7 @@ _DERIVED = (
     "pyout",
     "pyerr",
 )
-_DERIVED_WHEN_PENDING = ("header", "content", "pyin")
+_DERIVED_WHEN_PENDING = ("header", "content", "pyin", "function_name", "environment")
 
 
 def to_freeze(columns: Iterable[str], row: Sequence[Any]) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from ..errors import ConfigError, QueryError, StoreBusy, StoreError
-from ..ids import Digest, EngineUuid, TaskId
-from ..messages import Function
+from ..ids import ClientId, Digest, EngineUuid, TaskId
+from ..messages import Environment, Function
 from ..records import TIMES, Entry, TaskRecord
 from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort
 from .grouping import distinct, elements_at, group, parse_percentiles, value_at
@@ -51,7 +51,7 @@ from .rows import (
     to_freeze,
 )  # fmt: skip
 from .schema import check, migrate, migrations
-from .where import Where, translate
+from .where import LONG_LIST, Where, translate
 
 #: Rows per statement, each prepared once. The last rows of a batch are padded to the next size with rows of zeros,
 #: which the statement leaves out: that costs less than another statement.
@@ -183,11 +183,26 @@ class SQLiteDB:
     def add_functions(self, functions: Sequence[Function]) -> None:
         with self._writing("keep functions") as connection:
             for function in functions:
-                connection.execute("INSERT OR IGNORE INTO functions VALUES (?, ?)", (function.digest, function.payload))
+                row = (function.digest, function.name, function.source, function.payload)
+                connection.execute("INSERT OR IGNORE INTO functions VALUES (?, ?, ?, ?)", row)
 
-    def get_function(self, digest: Digest) -> bytes:
-        for (payload,) in self._read("SELECT payload FROM functions WHERE digest = ?", (digest,)):
-            return bytes(payload)
+    def get_function(self, digest: Digest) -> Function:
+        for name, source, payload in self._read(
+            "SELECT name, source, payload FROM functions WHERE digest = ?", (digest,)
+        ):
+            return Function(digest, bytes(payload), name, source)
+        raise KeyError(digest)
+
+    def add_environments(self, environments: Sequence[tuple[ClientId, Environment]]) -> None:
+        with self._writing("keep environments") as connection:
+            for client, environment in environments:
+                row = (environment.digest, environment.content)
+                connection.execute("INSERT OR IGNORE INTO environments VALUES (?, ?)", row)
+                connection.execute("INSERT OR IGNORE INTO clients VALUES (?, ?)", (client, environment.digest))
+
+    def get_environment(self, digest: str) -> bytes:
+        for (content,) in self._read("SELECT content FROM environments WHERE digest = ?", (digest,)):
+            return bytes(content)
         raise KeyError(digest)
 
     def unfinished(self) -> Iterator[Entry]:
@@ -389,7 +404,7 @@ class SQLiteDB:
     def _select(self, where: Where, tail: str, keys: Sequence[str], deadline: Deadline) -> Iterator[TaskRecord]:
         """Some keys of the rows that meet a condition."""
         read = Reader(keys)
-        sql = f"SELECT {read.columns} FROM tasks WHERE {where.sql}{tail}"
+        sql = f"SELECT {read.columns} FROM tasks WHERE {where.sql}{_unhinted(where, tail)}"
         return map(read, self._read(sql, where.parameters, deadline))
 
     def _fetch(self, places: Sequence[int], keys: Sequence[str], deadline: Deadline) -> list[TaskRecord]:
@@ -581,6 +596,11 @@ def _owner(text: str) -> str:
         return f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
     except (ValueError, KeyError, TypeError):  # it is about to write it
         return "one that has just started"
+
+
+def _unhinted(where: Where, tail: str) -> str:
+    """An ORDER BY that does not talk SQLite into reading all of an index: it cannot tell how short a long list is."""
+    return tail.replace(" ORDER BY ", " ORDER BY +") if LONG_LIST in where.sql else tail
 
 
 def _order_clause(order: tuple[tuple[KeyPath, bool], ...]) -> str | None:

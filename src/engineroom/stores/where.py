@@ -51,6 +51,9 @@ class Where(NamedTuple):
 
 ALWAYS, NEVER, UNKNOWN = Where("1"), Where("0"), Where("1", exact=False)
 
+#: One of the values in a parameter.
+LONG_LIST = "IN (SELECT value FROM json_each(?))"
+
 _SIGNS = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 
 
@@ -127,7 +130,7 @@ def _equal(key: str, values: Sequence[Any]) -> Where:
     for value in values:
         kind = rank(value)
         if kind == NULL:
-            conditions.append(Where(f"{key} IS NULL"))
+            conditions += [Where(f"{key} IS NULL")] if key != "msg_id" else []  # every record has one
         elif key == "function":
             wanted += [bytes.fromhex(value)] if kind == STRING and _is_hex(value) else [value] if kind == STRING else []
         elif (kind == NUMBER and value == value) if COLUMN_TYPES[key] in (int, float) else kind == STRING:
@@ -145,7 +148,7 @@ def _one_of(column: str, wanted: Sequence[Any]) -> Where:
         return Where(f"{column} IN ({', '.join('?' * len(wanted))})", tuple(wanted))
     if column == "function" or any((isinstance(v, str) and "\0" in v) or v in (math.inf, -math.inf) for v in wanted):
         return UNKNOWN
-    return Where(f"{column} IN (SELECT value FROM json_each(?))", (msgspec.json.encode(wanted).decode(),))
+    return Where(f"{column} {LONG_LIST}", (msgspec.json.encode(wanted).decode(),))
 
 
 def _join_any(conditions: list[Where]) -> Where:
@@ -208,6 +211,15 @@ def _derived(path: Path, test: Test) -> Where:
         column, wanted = "label", list(values)
     elif path == ("header", "msg_id"):
         column, wanted = "msg_id", list(values)
+    elif path in (("function_name",), ("environment",)):
+        table, column, ours = {
+            "function_name": ("functions", "name", "function = functions.digest"),
+            "environment": ("clients", "environment", "tasks.client_uuid = clients.client_uuid"),
+        }[path[0]]
+        named = _one_of(column, values)
+        theirs = ours.rpartition(" ")[2]
+        sql = f"{ours.partition(' ')[0]} IN (SELECT {theirs} FROM {table} WHERE {named.sql}) OR document IS NOT NULL"
+        return Where(sql, named.parameters, exact=False)
     elif path == ("attempts", "host"):
         hosts = _one_of("host", values)
         sql = f"engine_uuid IN (SELECT engine_uuid FROM engines WHERE {hosts.sql})"

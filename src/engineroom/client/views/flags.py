@@ -74,6 +74,13 @@ def resources(value: Any) -> dict[str, int] | None:
     return needed or None
 
 
+def yes_or_no(name: str, value: Any) -> bool:
+    """True or False, and nothing that merely counts as one."""
+    if value is True or value is False:
+        return bool(value)
+    raise ConfigError(f"{name} is True or False; got {value!r}")
+
+
 def scheme(value: Any) -> str | None:
     """The name of who chooses engines: a scheme of ours, an entry point, or "module:function"."""
     if value is None or value in SCHEMES:

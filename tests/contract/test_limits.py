@@ -1,0 +1,68 @@
+"""What a query may cost: long lists use the index, and what takes too long is given up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_stores import NOW, finished
+
+from engineroom.errors import QueryError
+from engineroom.ids import TaskId
+from engineroom.stores import DictDB, SQLiteDB, TaskStore
+from engineroom.stores.query import MAX_LIST
+
+SECONDS = 0.3
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TaskStore]:
+    made: TaskStore = (
+        DictDB(query_seconds=SECONDS)
+        if request.param == "memory"
+        else SQLiteDB(tmp_path / "tasks.db", query_seconds=SECONDS)
+    )
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("key", ["stdout", "metadata.text"])
+@pytest.mark.parametrize("ask", ["find_records", "count", "drop_matching_records"])
+def test_a_catastrophic_pattern_is_given_up(store: TaskStore, key: str, ask: str) -> None:
+    store.add_record(TaskId("a"), {"stdout": "a" * 5000, "metadata": {"text": "a" * 5000}})
+    began = time.monotonic()
+    with pytest.raises(QueryError, match=r"given up after 0\.3 s.*takes too long on some text"):
+        getattr(store, ask)({key: {"$regex": "(a|aa)+$b"}})
+    assert time.monotonic() - began < 60
+    assert store.count({key: {"$regex": "^a+$"}}) == 1
+
+
+def test_a_search_of_everything_is_given_up(tmp_path: Path) -> None:
+    for store in DictDB(query_seconds=0), SQLiteDB(tmp_path / "tasks.db", query_seconds=0):
+        store.write([finished(f"t{n}", NOW + n) for n in range(1000)])
+        with pytest.raises(QueryError, match="name an indexed key"):
+            store.find_records({"pyin": {"$ne": 5}})
+        store.close()
+
+
+def test_a_long_list_of_ids_is_looked_up(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished(f"t{n}", NOW + n) for n in range(3000)])
+    wanted = [f"t{n}" for n in range(0, 3000, 2)] + [f"none{n}" for n in range(5000)] + [None, 5]
+    steps: list[str] = []
+    connection = store._reader()
+    connection.set_trace_callback(steps.append)
+    assert len(store.find_records({"msg_id": {"$in": wanted}}, "msg_id")) == 1500
+    [sql] = [step for step in steps if step.startswith("SELECT")]
+    plan = " ".join(row[-1] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}"))
+    assert "SEARCH tasks USING" in plan, plan
+    assert "(msg_id=?)" in plan, plan
+    assert store.count({"engine_id": {"$in": list(range(1000))}}) == 3000
+    store.close()
+
+
+def test_an_enormous_list_is_refused(store: TaskStore) -> None:
+    with pytest.raises(QueryError, match="at most"):
+        store.count({"msg_id": {"$in": ["x"] * (MAX_LIST + 1)}})

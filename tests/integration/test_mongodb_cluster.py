@@ -1,0 +1,54 @@
+"""A cluster that records on a MongoDB-protocol server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from support import mongodb
+
+import engineroom as er
+from engineroom.stores import MongoDB
+
+pytestmark = pytest.mark.slow
+
+
+def fails() -> None:
+    raise MemoryError("no room")
+
+
+def test_tasks_are_recorded_on_a_server(
+    fresh_cluster: Callable[..., er.Client], open_mongodb: Callable[..., MongoDB]
+) -> None:
+    store = open_mongodb(readonly=True)
+    host, port = next(iter(store._client.nodes))
+    url = f"mongodb://{host}:{port}/{store._database.name}"
+    rc = fresh_cluster(n=2, database=url)
+    view = rc.load_balanced_view(label="served")
+    assert view.map_sync(abs, range(-20, 0)) == list(range(20, 0, -1))
+    bad = view.apply_async(fails)
+    bad.wait(30)
+    assert rc.cluster.connection.database == url
+    assert rc.db_query({"result_content.ename": "MemoryError"}, "label") == [
+        {"msg_id": bad.msg_ids[0], "label": "served"}
+    ]
+    assert rc.db_distinct("state", {"label": "served"}) == ["completed", "failed"]
+    history = rc.hub_history()
+    assert [record["msg_id"] for record in rc.db_iter({}, "state", batch=3)] == history
+    assert rc.resubmit(history[0]).get() is not None
+    assert rc.purge_hub_results("all") >= len(history)
+    assert rc.hub_history() == []
+
+
+def test_a_server_that_goes_away_in_mid_run_and_comes_back(
+    fresh_cluster: Callable[..., er.Client], own_server: mongodb.Server
+) -> None:
+    rc = fresh_cluster(n=2, database=f"{own_server.url}engineroom")
+    view = rc.load_balanced_view()
+    before = [view.apply_async(abs, -n) for n in range(50)]
+    own_server.stop(kill=True)
+    during = [view.apply_async(abs, -n) for n in range(50, 100)]
+    assert [result.get(60) for result in during] == list(range(50, 100))  # nobody waits for the database
+    own_server.start()
+    assert [result.get(60) for result in before] == list(range(50))
+    assert rc.db_count({"state": "completed"}) == 100
