@@ -7,5 +7,5 @@ from .harness import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
     module.BENCHMARK.name: module.BENCHMARK
-    for module in (noop, map, latency, makespan, startup, memory, data, queries, million, core, core_memory)
+    for module in (noop, map, classic, latency, makespan, startup, memory, data, queries, million, core, core_memory)
 }
