@@ -25,7 +25,9 @@ def main() -> None:
         coarse = Task("y = round(1 / (n - 7 + 0.5), 3)", pull="y")
         ids = []
         for n in range(20):
-            task = Task("y = round(1 / (n - 7), 3)", pull="y", push={"n": n}, retries=1, depend=roomy if n > 15 else None)
+            task = Task("y = round(1 / (n - 7), 3)", pull="y", push={"n": n}, retries=1)
+            if n > 15:
+                task.depend = roomy
             task.recovery_task = Task(coarse.expression, pull="y", push={"n": n})
             ids.append(tc.run(task))
         tc.barrier(ids)
