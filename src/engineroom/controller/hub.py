@@ -33,7 +33,9 @@ from ..messages import (
     GetFunction,
     Gone,
     GroupRecords,
+    HeldTasks,
     History,
+    LookAgain,
     PageRecords,
     Purge,
     QueueStatus,
@@ -87,6 +89,8 @@ class Hub:
         }
         self._at_once: dict[type, Callable[[Peer, Any], Any]] = {
             Abort: self._abort,
+            HeldTasks: self._held_tasks,
+            LookAgain: self._look_again,
             StopEngines: self._stop_engines,
             StopController: self._stop_controller,
             SignalEngines: self._signal_engines,
@@ -423,6 +427,13 @@ class Hub:
             return {"engines": status, "unassigned": unassigned}
 
         self._later(peer, number, with_completed)
+
+    def _held_tasks(self, peer: Peer, body: HeldTasks) -> list[TaskId]:
+        engines = self._controller.scheduler.engines.values()
+        return [task.id for engine in engines for task in engine.held.values() if task.client == peer.uuid]
+
+    def _look_again(self, peer: Peer, body: LookAgain) -> None:
+        self._controller.decide(events.PropertiesChanged(list(self._controller.scheduler.engines)))
 
     def _abort(self, peer: Peer, body: Abort) -> int:
         scheduler = self._controller.scheduler
