@@ -8,6 +8,7 @@
 
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 
+from . import tasks
 from ._version import __version__, version_info
 from .client import Client
 from .client.dependency import Dependency
@@ -21,6 +22,7 @@ from .client.selection import Selection
 from .client.views import DirectView, LoadBalancedView, ViewExecutor
 from .cluster import Cluster
 from .dependency import depend, dependent, require
+from .engine_properties import properties
 from .errors import (
     AlreadyDisplayedError,
     AuthenticationError,
@@ -108,7 +110,9 @@ __all__ = [
     "dependent",
     "interactive",
     "parallel",
+    "properties",
     "remote",
     "require",
+    "tasks",
     "version_info",
 ]

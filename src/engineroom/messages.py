@@ -75,6 +75,8 @@ class TaskOptions(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     inputs: tuple[TaskId, ...] = ()
     #: answer it with the result of an equal call that succeeded; None: run it
     cache: CacheKey | None = None
+    #: it runs only on engines whose properties its function agrees to
+    depend: bool = False
 
 
 class TaskSpec(Part):
@@ -346,6 +348,14 @@ class ResultStatus(Body):
     tasks: list[TaskId]
 
 
+class HeldTasks(Body):
+    """Which of this client's tasks engines have in hand; answers their ids."""
+
+
+class LookAgain(Body):
+    """Ask engines again what their properties allow."""
+
+
 class QueueStatus(Body):
     """What each engine has done and has to do."""
 
@@ -427,6 +437,8 @@ class Request(Message):
         | History
         | ResultStatus
         | QueueStatus
+        | HeldTasks
+        | LookAgain
         | Resubmit
         | Purge
         | Abort
@@ -562,6 +574,31 @@ class Stored(Message):
     number: int
 
 
+class Ask(Message):
+    """Do your properties allow tasks with these functions? Answered by Answers, between two tasks."""
+
+    digests: list[Digest]
+    functions: list[Function] = []
+
+
+class Answer(Part):
+    """Whether an engine may run tasks with this function."""
+
+    digest: Digest
+    #: what speaks against it; "": nothing
+    reason: str = ""
+
+
+class Answers(Message):
+    """What the engine's properties allow, until they change."""
+
+    answers: list[Answer]
+
+
+class PropertiesChanged(Message):
+    """The engine's properties are not what they were: what it answered before holds no more."""
+
+
 class Stop(Message):
     """Finish what is running, say Goodbye, exit."""
 
@@ -628,7 +665,19 @@ ToClient = (
     | Pong
     | Goodbye
 )
-FromEngine = Hello | Results | Output | Started | Published | Returned | NeedFunctions | Ping | Goodbye
-ToEngine = Welcome | Refused | Run | Recall | Cancel | Functions | Stored | Stop | Pong
+FromEngine = (
+    Hello
+    | Results
+    | Output
+    | Started
+    | Published
+    | Returned
+    | NeedFunctions
+    | Answers
+    | PropertiesChanged
+    | Ping
+    | Goodbye
+)
+ToEngine = Welcome | Refused | Run | Recall | Cancel | Functions | Stored | Ask | Stop | Pong
 FromNanny = Hello | Starting | EngineDied | Unresponsive | Ping | Goodbye
 ToNanny = Welcome | Refused | SignalProcesses | KillTask | Stop | Pong

@@ -78,6 +78,11 @@ BATCH_BYTES = 8 << 20
 #: Bytes of arguments on their way and not yet acknowledged. What is beyond waits here, so that the controller's
 #: memory is bounded however fast tasks are submitted.
 WINDOW_BYTES = 256 << 20
+#: While so many tasks are out, and the last were submitted so few seconds ago, those that come next gather for a
+#: moment: waking the I/O thread for each would cost more than the task.
+STREAM = 64
+STREAM_SECONDS = 0.005
+GATHER_SECONDS = 0.001
 PING_SECONDS = 1.0
 #: After this silence the user is told that we are trying to reconnect; after the other, waits end.
 NOTICE_SECONDS = 3.0
@@ -142,6 +147,7 @@ class Channel:
         self._noticed = False
         self._last_heard = time.monotonic()
         self._next_ping = 0.0
+        self._submitted = 0.0
         self._closing = False
         self._welcome = threading.Event()
         self._pid = os.getpid()
@@ -307,9 +313,12 @@ class Channel:
     def _turn(self) -> None:
         arrived = self._link.receive()
         if not arrived and not self._has_work():
-            self._asleep = True
+            wait = max(0.0, self._next_ping - time.monotonic())
+            if len(self._waiting) >= STREAM and time.monotonic() - self._submitted < STREAM_SECONDS:
+                wait = GATHER_SECONDS  # a stream of tasks: nobody needs to wake us for the next one
+            else:
+                self._asleep = True
             if not self._has_work() and not self._closing:
-                wait = max(0.0, self._next_ping - time.monotonic())
                 select.select([self._link.fileno(), self._wake_read], [], [], min(wait, PING_SECONDS))
             self._asleep = False
             with contextlib.suppress(BlockingIOError):
@@ -374,6 +383,7 @@ class Channel:
 
     def _submit(self, batch: list[Outgoing], size: int, *, resent: bool = False) -> None:
         number = next(self._numbers)
+        self._submitted = time.monotonic()
         self._unaccepted[number] = (batch, size)
         self._window += size
         known, functions, specs, cached = self._known, [], [], False

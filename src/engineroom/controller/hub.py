@@ -33,7 +33,9 @@ from ..messages import (
     GetFunction,
     Gone,
     GroupRecords,
+    HeldTasks,
     History,
+    LookAgain,
     PageRecords,
     Purge,
     QueueStatus,
@@ -87,6 +89,8 @@ class Hub:
         }
         self._at_once: dict[type, Callable[[Peer, Any], Any]] = {
             Abort: self._abort,
+            HeldTasks: self._held_tasks,
+            LookAgain: self._look_again,
             StopEngines: self._stop_engines,
             StopController: self._stop_controller,
             SignalEngines: self._signal_engines,
@@ -305,10 +309,13 @@ class Hub:
 
     # ------------------------------------------------------------------------------------------ dependencies
 
-    def find_outcomes(self, ids: Sequence[TaskId]) -> None:
-        """Tell the core how tasks ended that it does not know, and fetch the results that others wait for."""
+    def find_outcomes(self, ids: Sequence[TaskId], *, again: bool = False) -> None:
+        """Tell the core how tasks ended that it does not know, and fetch the results that others wait for.
+
+        `again`: what is not known now will not come.
+        """
         if not self._store.keeps:
-            self._controller.post(lambda: self._found({id: self._recent(id) for id in ids}))
+            self._controller.post(lambda: self._found({id: self._recent(id) for id in ids}, again=again))
             return
         wanted = {id for id in ids if id in self._controller.scheduler.graph.wanted}
 
@@ -320,34 +327,41 @@ class Hub:
                 values |= self._store.entries([id for id in page if id in wanted])
                 for record in self._store.find_records({"msg_id": {"$in": page}}, _OUTCOME_KEYS):
                     found[record["msg_id"]] = _outcome(record)
-            self._controller.post(lambda: self._found(found, values))
+            self._controller.post(lambda: self._found(found, values, again=again))
 
         self.in_thread(look)
 
     def _found(
-        self, outcomes: dict[TaskId, Outcome | None], values: Mapping[TaskId, Entry] = MappingProxyType({})
+        self,
+        outcomes: dict[TaskId, Outcome | None],
+        values: Mapping[TaskId, Entry] = MappingProxyType({}),
+        *,
+        again: bool = False,
     ) -> None:
         controller = self._controller
         for id, entry in values.items():
             if entry.done is not None and id in controller.scheduler.graph.wanted:
                 controller.values.keep(id, entry.done.payload, entry.result_frames, stored=True)
         # What a client that is here has made but we do not know may still be on its way: a message got lost.
-        late = [id for id, outcome in outcomes.items() if outcome is None and self._may_come(id)]
+        known = controller.scheduler.tasks
+        late = [
+            id
+            for id, outcome in outcomes.items()
+            if outcome is None and (id in known or (not again and id[:16] in controller.peers.by_uuid))
+        ]
         for id in late:
             del outcomes[id]
-        if late:
+        if late and not again:
             self._late.append((time.monotonic() + LATE_SECONDS, late))
         controller.decide(events.OutcomesFound(outcomes))
 
-    def _may_come(self, id: TaskId) -> bool:
-        return id in self._controller.scheduler.tasks or id[:16] in self._controller.peers.by_uuid
-
     def sweep(self, now: float) -> None:
-        """Tell the core of tasks that have not come."""
+        """Look again for tasks that have not come."""
         while self._late and self._late[0][0] <= time.monotonic():
             known = self._controller.scheduler.tasks
             missing = [id for id in self._late.popleft()[1] if id not in known]
-            self._controller.decide(events.OutcomesFound(dict.fromkeys(missing)))
+            if missing:
+                self.find_outcomes(missing, again=True)
 
     def _recent(self, id: TaskId) -> Outcome | None:
         """Without a store: what is remembered of a task."""
@@ -413,6 +427,13 @@ class Hub:
             return {"engines": status, "unassigned": unassigned}
 
         self._later(peer, number, with_completed)
+
+    def _held_tasks(self, peer: Peer, body: HeldTasks) -> list[TaskId]:
+        engines = self._controller.scheduler.engines.values()
+        return [task.id for engine in engines for task in engine.held.values() if task.client == peer.uuid]
+
+    def _look_again(self, peer: Peer, body: LookAgain) -> None:
+        self._controller.decide(events.PropertiesChanged(list(self._controller.scheduler.engines)))
 
     def _abort(self, peer: Peer, body: Abort) -> int:
         scheduler = self._controller.scheduler

@@ -24,6 +24,7 @@ from ..core import Scheduler, events
 from ..errors import ProtocolError
 from ..ids import ClientId, EngineId, EngineUuid, NannyId, new_uuid
 from ..messages import (
+    Answers,
     EngineDied,
     EngineInfo,
     Engines,
@@ -35,6 +36,7 @@ from ..messages import (
     NeedFunctions,
     Output,
     Ping,
+    PropertiesChanged,
     Published,
     Rejected,
     Request,
@@ -108,6 +110,8 @@ class Controller:
             Started: self._on_live,
             Published: self._on_live,
             NeedFunctions: self._on_need_functions,
+            Answers: self._on_answers,
+            PropertiesChanged: self._on_properties_changed,
             Starting: self._on_starting,
             EngineDied: self._on_engine_died,
             Unresponsive: self._on_unresponsive,
@@ -413,6 +417,12 @@ class Controller:
     def _on_need_functions(self, peer: Peer, message: NeedFunctions, frames: Sequence[Any]) -> None:
         found = [f for digest in message.digests if (f := self.library.get(digest)) is not None]
         self.peers.send(peer, Functions(found))
+
+    def _on_answers(self, peer: Peer, message: Answers, frames: Sequence[Any]) -> None:
+        self.decide(events.PropertiesAnswered(peer.engine, {a.digest: a.reason for a in message.answers}))
+
+    def _on_properties_changed(self, peer: Peer, message: PropertiesChanged, frames: Sequence[Any]) -> None:
+        self.decide(events.PropertiesChanged([peer.engine]))
 
     # ------------------------------------------------------------------------------------------ the store
 

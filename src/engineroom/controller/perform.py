@@ -16,6 +16,7 @@ from ..core.tasks import Task
 from ..ids import ClientId, EngineId, EngineUuid, TaskId
 from ..messages import (
     Accepted,
+    Ask,
     Cancel,
     Environment,
     Function,
@@ -68,6 +69,7 @@ class Performer:
             actions.SendTasks: self._send_tasks,
             actions.RecallTasks: lambda a: self._tell(a.engine, Recall(list(a.tasks))),
             actions.CancelTasks: lambda a: self._tell(a.engine, Cancel(list(a.tasks))),
+            actions.AskEngine: self._ask_engine,
             actions.KillTask: self._kill_task,
             actions.EndTasks: self._end_tasks,
             actions.StopEngine: lambda a: self._tell(a.engine, Stop()),
@@ -119,6 +121,15 @@ class Performer:
                 sizes[id] = size(*raw), None
         peer.values.use(inputs, sizes)
         return values
+
+    def _ask_engine(self, action: actions.AskEngine) -> None:
+        peer = self._peers.engines.get(action.engine)
+        if peer is None:
+            return
+        new = [digest for digest in action.functions if digest not in peer.functions]
+        found = [function for digest in new if (function := self._controller.library.get(digest)) is not None]
+        peer.functions.update(function.digest for function in found)
+        self._peers.send(peer, Ask(list(action.functions), found))
 
     def _kill_task(self, action: actions.KillTask) -> None:
         peer = self._peers.engines.get(action.engine)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ..ids import ClientId, EngineId, EngineUuid, NannyId, TaskId
+from ..ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
 from ..messages import Attempt, Held, TaskDone, TaskSpec
 from .graph import Outcome
 
@@ -112,6 +112,19 @@ class TasksReturned(Event, frozen=True, gc=False):
 
     engine: EngineId
     tasks: Sequence[Held]
+
+
+class PropertiesAnswered(Event, frozen=True, gc=False):
+    """An engine says what its properties have against tasks with these functions; "": nothing."""
+
+    engine: EngineId
+    answers: Mapping[Digest, str]
+
+
+class PropertiesChanged(Event, frozen=True, gc=False):
+    """The properties of these engines may not be what they were: what these have answered holds no more."""
+
+    engines: Sequence[EngineId]
 
 
 class AbortRequested(Event, frozen=True, gc=False):

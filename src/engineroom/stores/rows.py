@@ -126,6 +126,9 @@ RETURNED = Shape(
      "result_payload"),
     (*_PLAIN, ("state", f"'{COMPLETED}'")),
 )  # fmt: skip
+#: The same with a label, and perhaps other options.
+LABELLED_WAITING = Shape((*WAITING.bound, "label", "options"), WAITING.derived)
+LABELLED_RETURNED = Shape((*RETURNED.bound, "label", "options"), RETURNED.derived)
 #: Anything else.
 ANY = Shape(
     ("msg_id", "kind", "label", "submitted", "client_uuid", "target", "function", "options", "code_digest",
@@ -140,31 +143,44 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
     """What to bind: for each shape the values of its rows in one flat list."""
     waiting: list[Any] = []
     returned: list[Any] = []
+    labelled_waiting: list[Any] = []
+    labelled_returned: list[Any] = []
     rest: list[Any] = []
     extend_returned, extend_waiting = returned.extend, waiting.extend
     for entry in entries:
-        spec, done = entry.spec, entry.done
+        spec, done, options = entry.spec, entry.done, entry.spec.options
         if (
-            spec.options is None and not entry.frames and entry.attempts is None and spec.function
-            and spec.kind == "apply"
+            (options is None or (options.label is not None and options.cache is None)) and not entry.frames
+            and entry.attempts is None and spec.function and spec.kind == "apply"
         ):  # fmt: skip
             if done is None:
                 if entry.engine_uuid is None and entry.received is None:
-                    extend_waiting((spec.id, spec.submitted, entry.client, spec.engine, bytearray(spec.function),
-                                    bytearray(spec.payload)))  # fmt: skip
+                    request = (spec.id, spec.submitted, entry.client, spec.engine, bytearray(spec.function),
+                               bytearray(spec.payload))  # fmt: skip
+                    if options is None:
+                        extend_waiting(request)
+                    else:
+                        labelled_waiting += (*request, options.label, bytearray(_encode(options)))
                     continue
             elif (
                 done.status == "ok" and not entry.result_frames and not done.stdout and not done.stderr
                 and not done.content and done.error is None and done.engine >= 0 and done.peak_memory is not None
             ):  # fmt: skip
-                extend_returned((
+                row = (
                     spec.id, spec.submitted, entry.client, spec.engine, bytearray(spec.function),
                     bytearray(spec.payload), done.started, done.completed, entry.received, entry.engine_uuid,
                     done.engine, done.attempt, done.peak_memory, bytearray(done.payload),
-                ))  # fmt: skip
+                )  # fmt: skip
+                if options is None:
+                    extend_returned(row)
+                else:
+                    labelled_returned += (*row, options.label, bytearray(_encode(options)))
                 continue
         rest += _any_row(entry)
-    shaped = ((WAITING, waiting), (ANY, rest), (RETURNED, returned))
+    shaped = (
+        (WAITING, waiting), (LABELLED_WAITING, labelled_waiting), (ANY, rest), (RETURNED, returned),
+        (LABELLED_RETURNED, labelled_returned),
+    )  # fmt: skip
     return [(shape, flat) for shape, flat in shaped if flat]
 
 

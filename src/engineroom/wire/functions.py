@@ -42,6 +42,8 @@ def digest_of(payload: bytes) -> Digest:
 
 #: Where functions that travelled from a `__main__` look names up; None: this process's own `__main__`.
 _namespace: dict[str, Any] | None = None
+#: Names of the namespace that are there only while a task runs: globals that travelled along.
+lent: set[str] = set()
 #: Where the globals that travel along are put while unpickling; None: into the namespace, where it lacks them.
 _travelled: dict[str, Any] | None = None
 

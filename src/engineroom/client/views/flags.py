@@ -21,7 +21,7 @@ SCHEMES = ("leastload", "lru", "plainrandom", "twobin", "weighted", "pure")
 _MOST = 1 << 31
 
 #: What `pure`, which decides nothing for a task by itself, cannot honour.
-_NOT_WITH_PURE = ("retries", "targets", "after", "follow", "timeout", "priority", "resources", "inputs")
+_NOT_WITH_PURE = ("retries", "targets", "after", "follow", "timeout", "priority", "resources", "inputs", "depend")
 
 
 def whole(name: str, value: Any, what: str, least: int) -> int:
