@@ -49,7 +49,8 @@ def learn(store: TaskStore) -> None:
 
 
 def found(store: TaskStore, query: dict[str, object]) -> list[str]:
-    assert store.count(query) == len(ids := [r["msg_id"] for r in store.find_records(query, "msg_id")])
+    ids = [record["msg_id"] for record in store.find_records(query, "msg_id")]
+    assert store.count(query) == len(ids)
     return ids
 
 

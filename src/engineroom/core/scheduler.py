@@ -280,7 +280,7 @@ class Scheduler:
                 self._fail(task, "ImpossibleDependency", reason + _last_refusal(task))
                 return
         pool = self.pools.put(task, requirement, first=first)
-        if pool is not None and self.pools.is_orphan(pool) and pool.orphaned_at is None:
+        if pool is not None and pool.orphaned_at is None and self.pools.is_orphan(pool):
             self._orphan(pool)
 
     def _hopeless(self, requirement: Requirement) -> str | None:
