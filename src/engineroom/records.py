@@ -40,6 +40,7 @@ KEYS: dict[str, str] = {
     "queue": "mux (direct) or task (load-balanced)",
     "function": "digest of the function (hex), or None",
     "resubmitted": "msg_id of the task this one was resubmitted as, or None",
+    "pinned": "whether retention leaves it alone",
     "attempts": "every attempt: number, engine_id, engine_uuid, host, started, ended, cause",
     "result_header": "reply header: status, engine, date; None until done",
     "result_metadata": "reply metadata; None until done",
@@ -199,6 +200,7 @@ def document(entry: Entry) -> TaskRecord:
         queue="task" if spec.engine < 0 else "mux",
         function=spec.function.hex() or None,
         resubmitted=None,
+        pinned=False,
         attempts=attempts_of(entry),
         result_header=None
         if done is None

@@ -82,13 +82,13 @@ def test_a_migration_backs_up_first_and_happens_whole_or_not(tmp_path: Path) -> 
     SQLiteDB(path).close()
     connection = sqlite3.connect(path, isolation_level=None)
     with pytest.raises(StoreError, match="as it was before"):
-        migrate(connection, path, [*migrations(), (3, "CREATE TABLE extra (x); CREATE TABLE tasks (x);")])
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
-    assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'extra'").fetchone() == (0,)
-    migrate(connection, path, [*migrations(), (3, "CREATE TABLE extra (x);")])
+        migrate(connection, path, [*migrations(), (4, "CREATE TABLE extra (x); CREATE TABLE tasks (x);")])
     assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+    assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'extra'").fetchone() == (0,)
+    migrate(connection, path, [*migrations(), (4, "CREATE TABLE extra (x);")])
+    assert connection.execute("PRAGMA user_version").fetchone() == (4,)
     connection.close()
-    assert path.with_name("tasks.db.v2.backup").exists()
+    assert path.with_name("tasks.db.v3.backup").exists()
 
 
 def test_a_closed_store_says_so(tmp_path: Path) -> None:

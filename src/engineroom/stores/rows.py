@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
@@ -38,7 +39,7 @@ from .values import in_utc, plain
 #: The columns that tell the outcome.
 OUTCOME_COLUMNS = (
     "state", "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "ename", "outcome", "stdout",
-    "stderr", "result_payload", "result_frames",
+    "stderr", "result_payload", "result_frames", "outcome_sum",
 )  # fmt: skip
 
 #: Keys whose values stand in a column of the same name, with what each may hold beside None.
@@ -79,23 +80,86 @@ _decode_outcome = msgspec.msgpack.Decoder(Outcome).decode
 # ---------------------------------------------------------------------------------------------- buffers
 
 
+class Shared(msgspec.Struct, frozen=True):
+    """Stands for a buffer that is stored beside the rows, by its number."""
+
+    number: int
+
+
+#: Reads a shared buffer; None: it is damaged, or not there.
+Load = Callable[[int], bytes | None]
+
+#: In the place of a length: what follows is the number of a shared buffer.
+_SHARED = 1 << 63
+
+
 def pack(frames: Sequence[Any]) -> bytes:
     """Buffers as one blob: their number, their lengths, their bytes."""
-    views = [memoryview(frame) for frame in frames]
-    head = struct.pack(f"<I{len(views)}Q", len(views), *[view.nbytes for view in views])
-    return b"".join([head, *[view if view.contiguous else view.tobytes() for view in views]])
+    lengths, parts = [], []
+    for frame in frames:
+        if isinstance(frame, Shared):
+            lengths.append(_SHARED | frame.number)
+            continue
+        view = memoryview(frame)
+        lengths.append(view.nbytes)
+        parts.append(view if view.contiguous else view.tobytes())
+    return b"".join([struct.pack(f"<I{len(lengths)}Q", len(lengths), *lengths), *parts])
 
 
-def unpack(blob: bytes | None) -> list[bytes]:
-    """The buffers in a blob."""
+def unpack(blob: bytes | None, load: Load | None = None) -> list[bytes]:
+    """The buffers in a blob; `load` gets those that are stored elsewhere. StoreError if one is damaged."""
     if not blob:
         return []
     (count,) = struct.unpack_from("<I", blob)
     start, buffers = 4 + 8 * count, []
     for length in struct.unpack_from(f"<{count}Q", blob, 4):
+        if length & _SHARED:
+            found = None if load is None else load(length ^ _SHARED)
+            if found is None:
+                raise StoreError("a large buffer of this task is damaged; `engineroom db verify` tells more")
+            buffers.append(found)
+            continue
         buffers.append(blob[start : start + length])
         start += length
     return buffers
+
+
+# ---------------------------------------------------------------------------------------------- checksums
+
+_two = struct.Struct("<2d").pack
+_four = struct.Struct("<4d").pack
+
+
+def request_sum(
+    submitted: float | None, target: int | None, function: Any, payload: bytes | None, frames: bytes | None,
+    options: bytes | None, document: bytes | None,
+) -> int:  # fmt: skip
+    """The checksum of what was submitted."""
+    name = function.encode() if isinstance(function, str) else function or b""
+    parts = [_two(submitted or 0.0, target or 0.0), name, payload or b"", frames or b"", options or b"",
+             document or b""]  # fmt: skip
+    return crc32(b"".join(parts))
+
+
+def outcome_sum(
+    state: str, started: float | None, completed: float | None, received: float | None, engine_id: int | None,
+    result_payload: bytes | None, result_frames: bytes | None, outcome: bytes | None, stdout: str | None,
+    stderr: str | None,
+) -> int:  # fmt: skip
+    """The checksum of the outcome."""
+    times = _four(started or 0.0, completed or 0.0, received or 0.0, -1.0 if engine_id is None else engine_id)
+    texts = b"" if not stdout and not stderr else f"{stdout or ''}{stderr or ''}".encode("utf-8", "surrogatepass")
+    parts = [times, result_payload or b"", result_frames or b"", outcome or b"", texts, (state or "").encode()]
+    return crc32(b"".join(parts))
+
+
+#: The columns of each, in the order of the arguments.
+SUMMED_REQUEST = ("submitted", "target", "function", "payload", "frames", "options", "document")
+SUMMED_OUTCOME = (
+    "state", "started", "completed", "received", "engine_id", "result_payload", "result_frames", "outcome", "stdout",
+    "stderr",
+)  # fmt: skip
+_COMPLETED_BYTES = COMPLETED.encode()
 
 
 # ---------------------------------------------------------------------------------------------- entry → row
@@ -113,21 +177,31 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 _QUEUE = "CASE WHEN target < 0 THEN 'task' ELSE 'mux' END"
-_REQUEST_BOUND = ("msg_id", "submitted", "client_uuid", "target", "function", "payload")
+_REQUEST_BOUND = ("msg_id", "submitted", "client_uuid", "target", "function", "payload", "request_sum")
 _PLAIN = (("kind", "'apply'"), ("queue", _QUEUE), ("stdout", "''"), ("stderr", "''"))
 
 #: A call without options or frames, not ended.
 WAITING = Shape(_REQUEST_BOUND, (*_PLAIN, ("state", f"'{PENDING}'")))
 #: A call without options or frames that has returned something without frames, and printed nothing.
 RETURNED = Shape(
-    (*_REQUEST_BOUND, "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "result_payload"),
+    (
+        *_REQUEST_BOUND,
+        "started",
+        "completed",
+        "received",
+        "engine_uuid",
+        "engine_id",
+        "attempt",
+        "result_payload",
+        "outcome_sum",
+    ),
     (*_PLAIN, ("state", f"'{COMPLETED}'")),
 )
 #: Anything else.
 ANY = Shape(
     ("msg_id", "kind", "label", "submitted", "client_uuid", "target", "function", "options", "payload",
      "frames", "state", "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "ename", "outcome",
-     "stdout", "stderr", "result_payload", "result_frames"),
+     "stdout", "stderr", "result_payload", "result_frames", "request_sum", "outcome_sum"),
     (("queue", _QUEUE),),
 )  # fmt: skip
 
@@ -146,17 +220,24 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
         ):  # fmt: skip
             if done is None:
                 if entry.engine_uuid is None and entry.received is None:
-                    extend_waiting((spec.id, spec.submitted, entry.client, spec.engine, bytearray(spec.function),
-                                    bytearray(spec.payload)))  # fmt: skip
+                    function, payload = spec.function, spec.payload
+                    extend_waiting((
+                        spec.id, spec.submitted, entry.client, spec.engine, bytearray(function), bytearray(payload),
+                        crc32(_two(spec.submitted, spec.engine) + function + payload),
+                    ))  # fmt: skip
                     continue
             elif (
                 done.status == "ok" and not entry.result_frames and not done.stdout and not done.stderr
                 and not done.content and done.error is None and done.engine >= 0
             ):  # fmt: skip
+                function, payload, result = spec.function, spec.payload, done.payload
+                received, engine = entry.received, done.engine
+                times = _four(done.started or 0.0, done.completed, received or 0.0, engine)
                 extend_returned((
-                    spec.id, spec.submitted, entry.client, spec.engine, bytearray(spec.function),
-                    bytearray(spec.payload), done.started, done.completed, entry.received, entry.engine_uuid,
-                    done.engine, done.attempt, bytearray(done.payload),
+                    spec.id, spec.submitted, entry.client, spec.engine, bytearray(function), bytearray(payload),
+                    crc32(_two(spec.submitted, spec.engine) + function + payload),
+                    done.started, done.completed, received, entry.engine_uuid, engine, done.attempt, bytearray(result),
+                    crc32(times + result + _COMPLETED_BYTES),
                 ))  # fmt: skip
                 continue
         rest += _any_row(entry)
@@ -167,23 +248,31 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
 def _any_row(entry: Entry) -> tuple[Any, ...]:
     """The columns of `ANY`."""
     spec, done, options, attempts = entry.spec, entry.done, entry.spec.options, entry.attempts
+    function, made = spec.function or None, None if options is None else _encode(options)
+    frames = pack(entry.frames) if entry.frames else None
     request = (
-        spec.id, spec.kind, options and options.label, spec.submitted, entry.client, spec.engine, spec.function or None,
-        options and _encode(options), spec.payload, pack(entry.frames) if entry.frames else None,
+        spec.id, spec.kind, options and options.label, spec.submitted, entry.client, spec.engine, function, made,
+        spec.payload, frames,
     )  # fmt: skip
+    first_sum = request_sum(spec.submitted, spec.engine, function, spec.payload, frames, made, None)
+    outcome = None if attempts is None else _encode(Outcome(attempts=attempts))
     if done is None:
-        outcome = None if attempts is None else _encode(Outcome(attempts=attempts))
+        second_sum = outcome_sum(PENDING, None, None, entry.received, None, None, None, outcome, "", "")
         return (*request, PENDING, None, None, entry.received, entry.engine_uuid, None, None, None, outcome, "", "",
-                None, None)  # fmt: skip
-    error, content = done.error, done.content
-    ename = outcome = None
-    if error is not None or content or attempts is not None:
+                None, None, first_sum, second_sum)  # fmt: skip
+    error, content, ename = done.error, done.content, None
+    if error is not None or content:
         outcome = _encode(Outcome(error, content or None, attempts))
         ename = LOOK_INSIDE if content and ("ename" in content or "status" in content) else error and error.ename
+    state, engine_id = _STATES[done.status], done.engine if done.engine >= 0 else None
+    results = pack(entry.result_frames) if entry.result_frames else None
+    second_sum = outcome_sum(
+        state, done.started, done.completed, entry.received, engine_id, done.payload, results, outcome, done.stdout,
+        done.stderr,
+    )  # fmt: skip
     return (
-        *request, _STATES[done.status], done.started, done.completed, entry.received, entry.engine_uuid,
-        done.engine if done.engine >= 0 else None, done.attempt, ename, outcome, done.stdout, done.stderr,
-        done.payload, pack(entry.result_frames) if entry.result_frames else None,
+        *request, state, done.started, done.completed, entry.received, entry.engine_uuid, engine_id, done.attempt,
+        ename, outcome, done.stdout, done.stderr, done.payload, results, first_sum, second_sum,
     )  # fmt: skip
 
 
@@ -196,7 +285,8 @@ _NAMES = (
     "document", "stdout", "stderr",
 )  # fmt: skip
 _HOST = "(SELECT host FROM engines WHERE engines.engine_uuid = tasks.engine_uuid)"
-READ = ", ".join([*_NAMES, _HOST])
+PINNED = "(msg_id IN (SELECT msg_id FROM pins))"
+READ = ", ".join([*_NAMES, _HOST, PINNED])
 KIND, ATTEMPT, DOCUMENT = (_NAMES.index(name) for name in ("kind", "attempt", "document"))
 _NO_REQUEST = ", CASE kind WHEN 'execute' THEN payload ELSE x'' END, NULL"
 _REQUEST, _NO_RESULT, _RESULT = ", payload, frames", ", x'', NULL", ", result_payload, result_frames"
@@ -207,12 +297,12 @@ def selection(request: bool, result: bool) -> str:
     return READ + (_REQUEST if request else _NO_REQUEST) + (_RESULT if result else _NO_RESULT)
 
 
-def entry_of(row: Sequence[Any]) -> Entry:
+def entry_of(row: Sequence[Any], load: Load | None = None) -> Entry:
     """The entry a row was made of."""
     (msg_id, kind, state, _label, submitted, started, completed, received, _duration, client, engine_uuid, engine_id,
      _queue, target, function, _resubmitted, attempt, options, outcome, _document, stdout, stderr, host,
-     payload, frames, result_payload, result_frames) = row  # fmt: skip
-    buffers, result_buffers = unpack(frames), unpack(result_frames)
+     _pinned, payload, frames, result_payload, result_frames) = row  # fmt: skip
+    buffers, result_buffers = unpack(frames, load), unpack(result_frames, load)
     rare = Outcome() if outcome is None else _decode_outcome(outcome)
     done = None
     if attempt is not None:
@@ -238,22 +328,22 @@ def entry_of(row: Sequence[Any]) -> Entry:
     )
 
 
-def record_of(row: Sequence[Any]) -> TaskRecord:
+def record_of(row: Sequence[Any], load: Load | None = None) -> TaskRecord:
     """The whole record of a row, whatever it was made of."""
     (msg_id, kind, state, label, submitted, started, completed, received, duration, client, engine_uuid, engine_id,
      queue, _target, function, resubmitted, _attempt, _options, _outcome, inside, stdout, stderr, _host,
-     payload, frames, result_payload, result_frames) = row  # fmt: skip
-    record = TaskRecord.fromkeys(KEYS) if kind is None else document(entry_of(row))
+     pinned, payload, frames, result_payload, result_frames) = row  # fmt: skip
+    record = TaskRecord.fromkeys(KEYS) if kind is None else document(entry_of(row, load))
     record.update(
         msg_id=msg_id, state=state, label=label, submitted=instant(submitted), started=instant(started),
         completed=instant(completed), received=instant(received), duration=duration, client_uuid=client,
         engine_uuid=engine_uuid, engine_id=engine_id, queue=queue, function=_function(function),
-        resubmitted=resubmitted, stdout=stdout, stderr=stderr,
+        resubmitted=resubmitted, stdout=stdout, stderr=stderr, pinned=bool(pinned),
     )  # fmt: skip
     if payload is None:
-        record["buffers"] = None if frames is None else unpack(frames)
+        record["buffers"] = None if frames is None else unpack(frames, load)
     if result_payload is None:
-        record["result_buffers"] = None if result_frames is None else unpack(result_frames)
+        record["result_buffers"] = None if result_frames is None else unpack(result_frames, load)
     if inside is not None:
         record.update(_decode(inside))
     return TaskRecord(record)
@@ -268,8 +358,8 @@ class Reader:
     Keys that have a column, and the commonest of the others, are made of few columns; any other takes whole rows.
     """
 
-    def __init__(self, keys: Iterable[str], first: Sequence[str] = ("seq",)) -> None:
-        wanted, self._start = list(keys), len(first)
+    def __init__(self, keys: Iterable[str], first: Sequence[str] = ("seq",), load: Load | None = None) -> None:
+        wanted, self._start, self._load = list(keys), len(first), load
         self._whole = any(key not in COLUMN_TYPES and key not in _COMPOSED for key in wanted)
         if self._whole:
             self.columns = ", ".join([*first, selection("buffers" in wanted, "result_buffers" in wanted)])
@@ -287,14 +377,16 @@ class Reader:
 
     def __call__(self, row: Sequence[Any]) -> TaskRecord:
         if self._whole:
-            record = record_of(row[self._start :])
+            record = record_of(row[self._start :], self._load)
             return TaskRecord({key: record[key] for key in self._keys})
         found = TaskRecord([(key, row[n]) for key, n in self._plain])
         for key, make, n in self._made:
             found[key] = make(row[n])
         for key, compose, places in self._composed:
             inside = row[places[0]]
-            if inside is not None and key in (decoded := _decode(inside)):
+            if key == "pinned":
+                found[key] = bool(row[places[1]])
+            elif inside is not None and key in (decoded := _decode(inside)):
                 found[key] = decoded[key]
             elif row[places[1]] is None:  # no task: a record that was added
                 found[key] = None
@@ -345,6 +437,7 @@ _COMPOSED: dict[str, tuple[Any, tuple[str, ...]]] = {
     "metadata": (_metadata, ("document", "kind", "options")),
     "attempts": (_attempts, ("document", "kind", "attempt", "started", "completed", "engine_id", "engine_uuid", "state",
                              "outcome", _HOST)),
+    "pinned": (bool, ("document", PINNED)),
     "result_content": (_reply, ("document", "kind", "state", "attempt", "outcome")),
 }  # fmt: skip
 
@@ -352,6 +445,11 @@ _COMPOSED: dict[str, tuple[Any, tuple[str, ...]]] = {
 # ---------------------------------------------------------------------------------------------- documents
 
 _HEX = re.compile("(?:[0-9a-f]{2})+")
+
+
+def blank() -> dict[str, Any]:
+    """A record of which nothing is known."""
+    return {**dict.fromkeys(KEYS), "pinned": False}
 
 
 def normal(record: Mapping[str, Any], msg_id: TaskId) -> dict[str, Any]:
@@ -367,6 +465,10 @@ def normal(record: Mapping[str, Any], msg_id: TaskId) -> dict[str, Any]:
         if name == "duration":  # follows from started and completed
             continue
         value = plain(value, f"record {msg_id}: {name}", StoreError)
+        if name == "pinned":
+            if not isinstance(value, bool | None):
+                raise StoreError(f"record {msg_id}: pinned must be True or False, got {value!r}")
+            value = bool(value)
         wanted = COLUMN_TYPES.get(name) or _OTHER_TYPES.get(name)
         if value is not None and wanted and (not isinstance(value, wanted) or isinstance(value, bool)):
             raise StoreError(f"record {msg_id}: {name} must be {wanted.__name__} or None, got {value!r}")
@@ -385,7 +487,7 @@ def normal(record: Mapping[str, Any], msg_id: TaskId) -> dict[str, Any]:
 
 
 def columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A canonical document as columns, and what has none."""
+    """A canonical document, but for `pinned`, as columns, and what has none."""
     columns: dict[str, Any] = {}
     inside: dict[str, Any] = {}
     for key, value in changes.items():
@@ -395,6 +497,8 @@ def columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
             columns[key] = bytes.fromhex(value) if value and _HEX.fullmatch(value) else value
         elif key in COLUMN_TYPES:
             columns[key] = value
+        elif key == "pinned":
+            continue
         elif key == "buffers":
             columns |= {"payload": None, "frames": None if value is None else pack(value)}
         elif key == "result_buffers":

@@ -35,7 +35,7 @@ from .query import (
     Test,
     Type,
 )  # fmt: skip
-from .rows import COLUMN_TYPES
+from .rows import COLUMN_TYPES, PINNED
 from .values import DATE, NULL, NUMBER, STRING, rank, seconds_of
 
 _MOST_PARAMETERS = 500  #: of one condition
@@ -100,6 +100,8 @@ def _field(path: Path, test: Test) -> Where:
         return NEVER
     if len(path) == 1 and isinstance(test, Exists):
         return ALWAYS  # a record has every key
+    if path == ("pinned",) and isinstance(test, Eq) and isinstance(test.value, bool):
+        return Where(PINNED if test.value else f"NOT {PINNED}")
     if len(path) == 1 and path[0] in COLUMN_TYPES:
         return _column(path[0], test)
     return _derived(path, test)
