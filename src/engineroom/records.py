@@ -93,6 +93,12 @@ class Entry(msgspec.Struct, gc=False):
     def id(self) -> TaskId:
         return self.spec.id
 
+    @property
+    def is_light(self) -> bool:
+        """Whether the result of a call has been let go of: a pickle is never empty."""
+        done = self.done
+        return done is not None and done.status == "ok" and not (done.payload or self.result_frames or done.content)
+
 
 def state_of(done: TaskDone | None) -> str:
     """The record's state, given the outcome."""

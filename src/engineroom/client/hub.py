@@ -18,6 +18,7 @@ from ..messages import (
     History,
     OptionChanges,
     PageRecords,
+    Pin,
     Purge,
     QueueStatus,
     Resubmit,
@@ -351,6 +352,28 @@ class HubClient:
             body.engines = None if nothing(targets) else self._resolve(targets)
             body.query = None if query is None else plain_query(query)
         return int(self._channel.ask(body))
+
+    def pin(self, jobs: Jobs = None, *, query: Mapping[str, Any] | None = None) -> int:
+        """Have retention leave records alone: of tasks, or of all that match a query now. Tells how many that changes.
+
+        Raises
+        ------
+        ValueError
+            Nothing was named.
+        UnknownTask
+            There is no record of one of the tasks; nothing is changed.
+        """
+        return self._pin(jobs, query, True)
+
+    def unpin(self, jobs: Jobs = None, *, query: Mapping[str, Any] | None = None) -> int:
+        """Undo `pin`: what is due by then is dropped soon."""
+        return self._pin(jobs, query, False)
+
+    def _pin(self, jobs: Jobs, query: Mapping[str, Any] | None, pinned: bool) -> int:
+        if (jobs is None) == (query is None):
+            raise ValueError("name either tasks or a query=")
+        tasks = None if jobs is None else self._ids_of(jobs)
+        return int(self._channel.ask(Pin(tasks, None if query is None else plain_query(query), pinned)))
 
     def purge_local_results(self, jobs: Jobs = None, targets: Any = None) -> None:
         """Forget this client's own history of tasks; records in the database stay.
