@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import core, core_memory, data, latency, map, memory, million, noop, queries, startup
+from . import core, core_memory, data, latency, makespan, map, memory, million, noop, queries, startup
 from .harness import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
     module.BENCHMARK.name: module.BENCHMARK
-    for module in (noop, map, latency, startup, memory, data, queries, million, core, core_memory)
+    for module in (noop, map, latency, makespan, startup, memory, data, queries, million, core, core_memory)
 }

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "client": VOCABULARY | {"wire", "transport", "util"},
     "cluster": VOCABULARY | {"launchers", "client"},
     "testing": VOCABULARY | {"core", "wire", "transport", "stores", "client"},
-    "cli": CLUSTER | {"controller", "core", "engine", "transport", "stores"},
+    "cli": CLUSTER | {"controller", "core", "engine", "transport", "stores", "testing"},
     "__init__": CLUSTER,
 }
 

@@ -235,7 +235,12 @@ class Cluster:
             f"--profile-dir={self.profile_dir}",
             f"--cluster-id={self.cluster_id}",
         ]
-        if self.database is not None:
+        environment = {}
+        if self.database is not None and self.database.startswith("mongodb"):
+            args.append("--mongodb")
+            if self.database != "mongodb":  # a url may hold a password, and everybody sees command lines
+                environment["ENGINEROOM_MONGODB_URL"] = self.database
+        elif self.database is not None:
             args.append(DATABASES.get(self.database, f"--db-url={self.database}"))
         if self.retention:
             args.append(f"--retain={json.dumps(self.retention)}")
@@ -250,7 +255,10 @@ class Cluster:
         if reuse:
             args.append("--reuse")
         launcher = LocalProcess(
-            [*args, *self.controller_args], self._log_file("ipcontroller"), lifeline=self.shutdown_atexit
+            [*args, *self.controller_args],
+            self._log_file("ipcontroller"),
+            environment=environment,
+            lifeline=self.shutdown_atexit,
         )
         launcher.on_stop(lambda code: self._controller_ended(launcher, code))
         launcher.start()

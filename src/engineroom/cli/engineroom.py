@@ -7,6 +7,7 @@ from typing import Any
 
 from .base import EngineroomApp, run
 from .explain import Explain
+from .replay import Replay
 from .tasks import Show, Tasks
 from .top import Top
 
@@ -24,12 +25,14 @@ class Engineroom(EngineroomApp):
         "tasks": (Tasks, "a table of tasks, by query, state or label; also when no cluster is running"),
         "show": (Show, "everything about one task"),
         "explain": (Explain, "why a task is not running, or what has become of it"),
+        "replay": (Replay, "what a recorded history would have been with another scheme, hwm or number of engines"),
         "top": (Top, "what the engines are doing, live"),
     }
     examples = """
 engineroom tasks --state=failed
 engineroom show 3f9ab2-17
 engineroom explain 3f9ab2-17
+engineroom replay --engines=8
 engineroom top
 """
 

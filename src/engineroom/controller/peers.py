@@ -32,6 +32,7 @@ class Peer:
         "decode",
         "engine",
         "functions",
+        "host",
         "last_heard",
         "nanny",
         "promised",
@@ -46,6 +47,7 @@ class Peer:
         self.address = address
         self.role = hello.role
         self.uuid = hello.uuid
+        self.host = hello.host
         self.decode = DECODERS[hello.role]
         self.last_heard = now
         #: messages since Hello / Welcome, to notice lost ones

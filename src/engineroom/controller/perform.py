@@ -155,6 +155,7 @@ class Performer:
                     now,
                     EngineUuid(engine.uuid) if engine is not None else _lost_uuid(done),
                     task.attempts,
+                    engine.host if engine is not None else None,
                 )
             )
             if not keeps:

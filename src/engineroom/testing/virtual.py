@@ -9,6 +9,7 @@ depends on has ended, that the results it takes are there, where it may run) is 
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
@@ -31,7 +32,7 @@ SETTLED = 0.1
 GATHER = 0.005
 #: How long a restarted controller waits for its engines.
 GRACE = 1.0
-#: Seconds in which the store answers.
+#: Seconds in which the store answers, once everything is recorded.
 LOOK_UP = 0.02
 #: Until a result is recorded, it is to be had only if the controller keeps it.
 COMMIT = 0.02
@@ -127,6 +128,7 @@ class VirtualCluster:
         self.lives = 0
         self._next_engine = 0
         self._tick: float | None = None
+        self._last_planned = 0.0
         #: called when an engine has come
         self.on_start: Callable[[Link], None] = lambda link: None
         # the store
@@ -146,7 +148,9 @@ class VirtualCluster:
         self.ended = 0.0  # when the last one ended
         for number in range(engines):
             self.start_engine(
-                EngineId(-1), self.rng.uniform(0, 0.9 * SETTLED), resources[number] if number < len(resources) else {}
+                EngineId(number),
+                self.rng.uniform(0, 0.9 * SETTLED),
+                resources[number] if number < len(resources) else {},
             )
 
     # ------------------------------------------------------------------------------------------ its user
@@ -154,6 +158,7 @@ class VirtualCluster:
     def plan(self, moment: float, client: str, specs: Sequence[TaskSpec]) -> None:
         """Have a client submit tasks, this many seconds after the engines have come."""
         self.specs.update((spec.id, spec) for spec in specs)
+        self._last_planned = max(self._last_planned, moment)
         self.clock.at(SETTLED + moment, lambda: self.submit(ClientId(client), specs))
 
     def submit(self, client: ClientId, specs: Sequence[TaskSpec]) -> None:
@@ -172,7 +177,9 @@ class VirtualCluster:
             Something that must hold did not.
         """
         while self.clock.step():
-            assert self.clock() < FOR_EVER, f"{len(self.specs) - len(self.done)} tasks wait for ever"
+            assert self.clock() < self._last_planned + FOR_EVER, (
+                f"{len(self.specs) - len(self.done)} tasks wait for ever"
+            )
         check(self.scheduler)
         assert len(self.done) == len(self.specs), f"{len(self.specs) - len(self.done)} tasks wait for ever"
         assert not self.scheduler.tasks, "tasks that have ended are still known"
@@ -230,8 +237,6 @@ class VirtualCluster:
                 self._attempts.update((task.id, list(task.attempts or ())) for task in tasks)
             case actions.FindOutcomes(ids):
                 self._find_outcomes(ids)
-            case actions.KeepValues(kept):
-                self._values.update(one.done.id for one in kept)
             case actions.ReleaseValues(ids):
                 self._values.difference_update(ids)
             case _:
@@ -245,13 +250,14 @@ class VirtualCluster:
         self._recorded[done.id] = self.clock() + COMMIT
 
     def _find_outcomes(self, ids: Sequence[TaskId]) -> None:
-        """Ask the store; the answer takes a while, and what it says may be older than the answer."""
+        """Ask the store; it has what ended before the question, and says nothing of what ends meanwhile."""
         self.asked["outcomes"] += len(ids)
         life, wanted = self.scheduler, {id for id in ids if id in self.scheduler.graph.wanted}
 
         def look() -> None:
-            found = {id: self._outcome(id) for id in ids if id in self.done or id not in self.specs}
-            values = {id for id in wanted if id in self.done}
+            there = {id for id in ids if self._recorded.get(id, math.inf) <= self.clock()}
+            found = {id: self._outcome(id) for id in ids if id in there or id not in self.specs}
+            values = wanted & there
             self.clock.later(self.rng.uniform(0, LOOK_UP / 2), lambda: answer(found, values))
 
         def answer(found: dict[TaskId, Outcome | None], values: set[TaskId]) -> None:
@@ -259,7 +265,7 @@ class VirtualCluster:
                 self._values |= values & set(self.scheduler.graph.wanted)
                 self.handle(events.OutcomesFound(found))
 
-        self.clock.later(self.rng.uniform(0, LOOK_UP / 2), look)
+        self.clock.later(COMMIT + self.rng.uniform(0, LOOK_UP / 2), look)
 
     def _outcome(self, id: TaskId) -> Outcome | None:
         done = self.done.get(id)
@@ -338,18 +344,11 @@ class VirtualCluster:
                 assert self._is_met(options.after), f"{task} is sent before its time"
             if options.follow is not None and options.follow.tasks:
                 assert self._is_met(options.follow), f"{task} is sent before its time"
-                where = {self._where(id) for id in options.follow.tasks if self._counts(options.follow, id)}
+                where = {self._ran_on.get(id) for id in options.follow.tasks if self._counts(options.follow, id)}
                 assert uuid in where, f"{task} follows tasks that ran on {where}, and is sent to {uuid}"
             for id in options.inputs:
-                assert id in self.done or id in self._ending, f"{task} is sent before its argument {id} is there"
-                is_there = id in self._values or self._recorded.get(id, FOR_EVER) <= self.clock()
+                is_there = id in self._values or self._recorded.get(id, math.inf) <= self.clock()
                 assert is_there, f"{task} is sent without the value of its argument {id}"
-
-    def _where(self, id: TaskId) -> EngineUuid | None:
-        if id in self._ending:
-            link = self.at.get(self._ending[id].engine)
-            return None if link is None else link.engine.uuid
-        return self._ran_on.get(id)
 
     def _counts(self, dependency: GraphDependency, id: TaskId) -> bool:
         done = self.done.get(id) or self._ending.get(id)
