@@ -131,12 +131,13 @@ _four = struct.Struct("<4d").pack
 
 
 def request_sum(
-    submitted: float | None, target: int | None, function: Any, payload: bytes | None, frames: bytes | None,
-    options: bytes | None, document: bytes | None,
+    msg_id: str, kind: str | None, client: str | None, submitted: float | None, target: int | None, function: Any,
+    payload: bytes | None, frames: bytes | None, options: bytes | None, document: bytes | None,
 ) -> int:  # fmt: skip
     """The checksum of what was submitted."""
     name = function.encode() if isinstance(function, str) else function or b""
-    parts = [_two(submitted or 0.0, target or 0.0), name, payload or b"", frames or b"", options or b"",
+    names = f"{msg_id} {client} {kind}".encode("utf-8", "surrogatepass")
+    parts = [_two(submitted or 0.0, target or 0.0), names, name, payload or b"", frames or b"", options or b"",
              document or b""]  # fmt: skip
     return crc32(b"".join(parts))
 
@@ -154,7 +155,9 @@ def outcome_sum(
 
 
 #: The columns of each, in the order of the arguments.
-SUMMED_REQUEST = ("submitted", "target", "function", "payload", "frames", "options", "document")
+SUMMED_REQUEST = (
+    "msg_id", "kind", "client_uuid", "submitted", "target", "function", "payload", "frames", "options", "document",
+)  # fmt: skip
 SUMMED_OUTCOME = (
     "state", "started", "completed", "received", "engine_id", "result_payload", "result_frames", "outcome", "stdout",
     "stderr",
@@ -218,12 +221,13 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
             spec.options is None and not entry.frames and entry.attempts is None and spec.function
             and spec.kind == "apply"
         ):  # fmt: skip
+            names = f"{spec.id} {entry.client} apply".encode()
             if done is None:
                 if entry.engine_uuid is None and entry.received is None:
                     function, payload = spec.function, spec.payload
                     extend_waiting((
                         spec.id, spec.submitted, entry.client, spec.engine, bytearray(function), bytearray(payload),
-                        crc32(_two(spec.submitted, spec.engine) + function + payload),
+                        crc32(_two(spec.submitted, spec.engine) + names + function + payload),
                     ))  # fmt: skip
                     continue
             elif (
@@ -235,7 +239,7 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
                 times = _four(done.started or 0.0, done.completed, received or 0.0, engine)
                 extend_returned((
                     spec.id, spec.submitted, entry.client, spec.engine, bytearray(function), bytearray(payload),
-                    crc32(_two(spec.submitted, spec.engine) + function + payload),
+                    crc32(_two(spec.submitted, spec.engine) + names + function + payload),
                     done.started, done.completed, received, entry.engine_uuid, engine, done.attempt, bytearray(result),
                     crc32(times + result + _COMPLETED_BYTES),
                 ))  # fmt: skip
@@ -254,7 +258,9 @@ def _any_row(entry: Entry) -> tuple[Any, ...]:
         spec.id, spec.kind, options and options.label, spec.submitted, entry.client, spec.engine, function, made,
         spec.payload, frames,
     )  # fmt: skip
-    first_sum = request_sum(spec.submitted, spec.engine, function, spec.payload, frames, made, None)
+    first_sum = request_sum(
+        spec.id, spec.kind, entry.client, spec.submitted, spec.engine, function, spec.payload, frames, made, None
+    )
     outcome = None if attempts is None else _encode(Outcome(attempts=attempts))
     if done is None:
         second_sum = outcome_sum(PENDING, None, None, entry.received, None, None, None, outcome, "", "")
