@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 #: third-party (and heavy) modules that have one home
-HOMES = {"zmq": "transport", "sqlite3": "stores", "pymongo": "stores", "cloudpickle": "wire"}
+HOMES = {"zmq": "transport", "sqlite3": "stores", "pymongo": "stores", "pyarrow": "stores", "cloudpickle": "wire"}
 
 FILES = sorted(SOURCE.rglob("*.py"))
 

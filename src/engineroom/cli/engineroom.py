@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from .base import EngineroomApp, run
+from .db import Db
 from .explain import Explain
 from .replay import Replay
 from .tasks import Show, Tasks
@@ -26,6 +27,7 @@ class Engineroom(EngineroomApp):
         "show": (Show, "everything about one task"),
         "explain": (Explain, "why a task is not running, or what has become of it"),
         "replay": (Replay, "what a recorded history would have been with another scheme, hwm or number of engines"),
+        "db": (Db, "look after a task database: verify, repair, backup, migrate, copy, info"),
         "top": (Top, "what the engines are doing, live"),
     }
     examples = """
@@ -33,6 +35,7 @@ engineroom tasks --state=failed
 engineroom show 3f9ab2-17
 engineroom explain 3f9ab2-17
 engineroom replay --engines=8
+engineroom db verify
 engineroom top
 """
 

@@ -88,6 +88,15 @@ def _let_it_shrink(connection: sqlite3.Connection, path: Path) -> None:
         log.warning("%s could not be rewritten (%s), so it will not shrink", path, error)
 
 
+def back_up_file(path: Path, target: Path) -> None:
+    """`back_up` of a file that may be in use."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        back_up(connection, target)
+    finally:
+        connection.close()
+
+
 def back_up(connection: sqlite3.Connection, path: Path) -> None:
     """Copy a database, as it is at this moment, to a new file; it is there whole, or not at all."""
     made = path.with_name(f"{path.name}.{os.getpid()}")
