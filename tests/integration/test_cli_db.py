@@ -53,7 +53,7 @@ def test_a_sound_file(db: Any, path: Path, tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_an_error_and_can_be_repaired(db: Any, path: Path, tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE tasks SET document = x'80' WHERE msg_id = 't03'")
+        connection.execute("UPDATE tasks SET stdout = 'x' WHERE msg_id = 't03'")
         connection.commit()
     code, output, error = db("verify", path)
     assert code == 1
