@@ -8,6 +8,7 @@
 
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 
+from . import tasks
 from ._version import __version__, version_info
 from .client import Client
 from .client.dependency import Dependency
@@ -17,9 +18,11 @@ from .client.mapping import AsyncMapResult
 from .client.metadata import ExecuteReply, Metadata
 from .client.remote import ParallelFunction, RemoteFunction, parallel, remote
 from .client.result import AsyncHubResult, AsyncResult
+from .client.selection import Selection
 from .client.views import DirectView, LoadBalancedView, ViewExecutor
 from .cluster import Cluster
 from .dependency import depend, dependent, require
+from .engine_properties import properties
 from .errors import (
     AlreadyDisplayedError,
     AuthenticationError,
@@ -93,6 +96,7 @@ __all__ = [
     "Reference",
     "RemoteError",
     "RemoteFunction",
+    "Selection",
     "SerializationError",
     "StoreBusy",
     "StoreDamaged",
@@ -110,7 +114,9 @@ __all__ = [
     "dependent",
     "interactive",
     "parallel",
+    "properties",
     "remote",
     "require",
+    "tasks",
     "version_info",
 ]

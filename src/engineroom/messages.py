@@ -38,6 +38,15 @@ class GraphDependency(msgspec.Struct, array_like=True, gc=False, frozen=True):
     failure: bool = False
 
 
+class CacheKey(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """What makes two calls equal. Empty where a call cannot be compared with others: it runs."""
+
+    #: digest of what the function does
+    code: str = ""
+    #: digest of its arguments
+    arguments: str = ""
+
+
 class TaskOptions(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     """What a task asks for beyond being run once, somewhere. Tasks with no wishes carry None instead."""
 
@@ -64,6 +73,10 @@ class TaskOptions(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     scheme: str | None = None
     #: tasks whose results are arguments of this one: it waits for their success
     inputs: tuple[TaskId, ...] = ()
+    #: answer it with the result of an equal call that succeeded; None: run it
+    cache: CacheKey | None = None
+    #: it runs only on engines whose properties its function agrees to
+    depend: bool = False
 
 
 class TaskSpec(Part):
@@ -115,6 +128,10 @@ class TaskDone(Part):
     error: ErrorInfo | None = None
     #: what `execute` published: execution_count, execute_result, outputs, …; `data` of publish_data
     content: dict[str, Any] | None = None
+    #: of the engine process, in bytes, until the end of this attempt; None: it was not measured
+    peak_memory: int | None = None
+    #: the task whose result this is: an equal call
+    cached_from: TaskId | None = None
 
 
 class Attempt(Part):
@@ -128,13 +145,26 @@ class Attempt(Part):
     ended: float
     #: "ok", or what went wrong
     cause: str
+    #: of the engine process, in bytes, until the end of this attempt; None: it was not measured
+    peak_memory: int | None = None
+    traceback: str | None = None
 
 
 class Function(Part):
-    """A pickled function under its content address."""
+    """A pickled function under its content address, and what a reader may want to know of it."""
 
     digest: Digest
     payload: bytes
+    name: str | None = None
+    #: "" where it cannot be had
+    source: str = ""
+
+
+class Environment(Part):
+    """Where a client runs, under its content address: JSON."""
+
+    digest: str
+    content: bytes
 
 
 class OptionChanges(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
@@ -250,6 +280,10 @@ class Submit(Message):
     functions: list[Function] = []
     #: sent before, perhaps received before
     resent: bool = False
+    #: some of these have a `cache` key
+    cached: bool = False
+    #: the client's, with its first tasks
+    environment: Environment | None = None
 
 
 class Watch(Message):
@@ -314,6 +348,14 @@ class ResultStatus(Body):
     tasks: list[TaskId]
 
 
+class HeldTasks(Body):
+    """Which of this client's tasks engines have in hand; answers their ids."""
+
+
+class LookAgain(Body):
+    """Ask engines again what their properties allow."""
+
+
 class QueueStatus(Body):
     """What each engine has done and has to do."""
 
@@ -361,6 +403,18 @@ class Explain(Body):
     tasks: list[TaskId]
 
 
+class GetFunction(Body):
+    """A function by the digest in its tasks' records; answers {"name": …, "source": …, "payload": …}."""
+
+    digest: str
+
+
+class GetEnvironment(Body):
+    """An environment by its digest; answers a dict."""
+
+    digest: str
+
+
 class StopEngines(Body):
     """Let engines finish what they are doing, then leave."""
 
@@ -391,11 +445,15 @@ class Request(Message):
         | History
         | ResultStatus
         | QueueStatus
+        | HeldTasks
+        | LookAgain
         | Resubmit
         | Purge
         | Pin
         | Abort
         | Explain
+        | GetFunction
+        | GetEnvironment
         | StopEngines
         | StopController
         | SignalEngines
@@ -427,6 +485,8 @@ class Results(Message):
 
     tasks: list[TaskDone]
     number: int = 0
+    #: from engines: of the process, in bytes, until now
+    peak_memory: int | None = None
 
 
 class Gone(Message):
@@ -523,6 +583,31 @@ class Stored(Message):
     number: int
 
 
+class Ask(Message):
+    """Do your properties allow tasks with these functions? Answered by Answers, between two tasks."""
+
+    digests: list[Digest]
+    functions: list[Function] = []
+
+
+class Answer(Part):
+    """Whether an engine may run tasks with this function."""
+
+    digest: Digest
+    #: what speaks against it; "": nothing
+    reason: str = ""
+
+
+class Answers(Message):
+    """What the engine's properties allow, until they change."""
+
+    answers: list[Answer]
+
+
+class PropertiesChanged(Message):
+    """The engine's properties are not what they were: what it answered before holds no more."""
+
+
 class Stop(Message):
     """Finish what is running, say Goodbye, exit."""
 
@@ -589,7 +674,19 @@ ToClient = (
     | Pong
     | Goodbye
 )
-FromEngine = Hello | Results | Output | Started | Published | Returned | NeedFunctions | Ping | Goodbye
-ToEngine = Welcome | Refused | Run | Recall | Cancel | Functions | Stored | Stop | Pong
+FromEngine = (
+    Hello
+    | Results
+    | Output
+    | Started
+    | Published
+    | Returned
+    | NeedFunctions
+    | Answers
+    | PropertiesChanged
+    | Ping
+    | Goodbye
+)
+ToEngine = Welcome | Refused | Run | Recall | Cancel | Functions | Stored | Ask | Stop | Pong
 FromNanny = Hello | Starting | EngineDied | Unresponsive | Ping | Goodbye
 ToNanny = Welcome | Refused | SignalProcesses | KillTask | Stop | Pong

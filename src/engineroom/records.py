@@ -39,9 +39,14 @@ KEYS: dict[str, str] = {
     "engine_id": "that engine's number, or None",
     "queue": "mux (direct) or task (load-balanced)",
     "function": "digest of the function (hex), or None",
+    "function_name": "its name, or None",
+    "environment": "digest of the client's environment: Python, packages, working directory; or None",
+    "code_digest": "with cache=True: digest of what the function does, or None",
+    "arguments_digest": "with cache=True: digest of the arguments, or None",
+    "cached_from": "msg_id of the equal task whose result this is, or None: it ran",
     "resubmitted": "msg_id of the task this one was resubmitted as, or None",
     "pinned": "whether retention leaves it alone",
-    "attempts": "every attempt: number, engine_id, engine_uuid, host, started, ended, cause",
+    "attempts": "every attempt: number, engine_id, engine_uuid, host, started, ended, cause, peak_memory, traceback",
     "result_header": "reply header: status, engine, date; None until done",
     "result_metadata": "reply metadata; None until done",
     "result_content": "status, and for errors ename, evalue, traceback; None until done",
@@ -88,6 +93,9 @@ class Entry(msgspec.Struct, gc=False):
     attempts: list[Attempt] | None = None
     #: where the engine of a single attempt runs; None: unknown
     host: str | None = None
+    #: stores with tables of functions and environments have these from there
+    function_name: str | None = None
+    environment: str | None = None
 
     @property
     def id(self) -> TaskId:
@@ -121,6 +129,8 @@ def request_header(spec: TaskSpec, client: ClientId) -> dict[str, Any]:
     if spec.options is not None:
         header |= msgspec.to_builtins(spec.options)
         header.pop("metadata", None)
+        if "cache" in header:  # its digests have keys of their own
+            header["cache"] = True
     return header
 
 
@@ -158,6 +168,8 @@ def attempts_of(entry: Entry) -> list[dict[str, Any]]:
                 "started": instant(a.started),
                 "ended": instant(a.ended),
                 "cause": a.cause,
+                "peak_memory": a.peak_memory,
+                "traceback": a.traceback,
             }
             for a in entry.attempts
         ]
@@ -172,6 +184,8 @@ def attempts_of(entry: Entry) -> list[dict[str, Any]]:
             "started": instant(done.started),
             "ended": instant(done.completed),
             "cause": cause_of(done),
+            "peak_memory": done.peak_memory,
+            "traceback": done.error.traceback or None if done.error else None,
         }
     ]
 
@@ -186,6 +200,7 @@ def document(entry: Entry) -> TaskRecord:
     """The record as users see it, every key present."""
     spec, done = entry.spec, entry.done
     options = spec.options
+    cache = options.cache if options else None
     execute = spec.kind == "execute"
     reply = None if done is None else result_content(done)
     return TaskRecord(
@@ -205,6 +220,11 @@ def document(entry: Entry) -> TaskRecord:
         engine_id=done.engine if done and done.engine >= 0 else None,
         queue="task" if spec.engine < 0 else "mux",
         function=spec.function.hex() or None,
+        function_name=entry.function_name,
+        environment=entry.environment,
+        code_digest=cache.code or None if cache else None,
+        arguments_digest=cache.arguments or None if cache else None,
+        cached_from=done.cached_from if done else None,
         resubmitted=None,
         pinned=False,
         attempts=attempts_of(entry),
@@ -239,6 +259,8 @@ def explain_ended(record: Mapping[str, Any]) -> dict[str, Any]:
             reason += f", after {(record['completed'] - record['started']).total_seconds():.3g} s of running"
     if len(attempts) > 1:
         reason += f", at attempt {len(attempts)}"
+    if record["cached_from"]:
+        reason += f", with the result of {record['cached_from']}, an equal call"
     if error.get("ename"):
         reason += f": {error['ename']}: {error.get('evalue', '')}"
     details = {key: record[key] for key in ("submitted", "started", "completed", "engine_id", "attempts")}

@@ -80,15 +80,16 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
 def test_a_migration_backs_up_first_and_happens_whole_or_not(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     SQLiteDB(path).close()
+    new = migrations()[-1][0] + 1
     connection = sqlite3.connect(path, isolation_level=None)
     with pytest.raises(StoreError, match="as it was before"):
-        migrate(connection, path, [*migrations(), (4, "CREATE TABLE extra (x); CREATE TABLE tasks (x);")])
-    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
+        migrate(connection, path, [*migrations(), (new, "CREATE TABLE extra (x); CREATE TABLE tasks (x);")])
+    assert connection.execute("PRAGMA user_version").fetchone() == (new - 1,)
     assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'extra'").fetchone() == (0,)
-    migrate(connection, path, [*migrations(), (4, "CREATE TABLE extra (x);")])
-    assert connection.execute("PRAGMA user_version").fetchone() == (4,)
+    migrate(connection, path, [*migrations(), (new, "CREATE TABLE extra (x);")])
+    assert connection.execute("PRAGMA user_version").fetchone() == (new,)
     connection.close()
-    assert path.with_name("tasks.db.v3.backup").exists()
+    assert path.with_name(f"tasks.db.v{new - 1}.backup").exists()
 
 
 def test_a_closed_store_says_so(tmp_path: Path) -> None:

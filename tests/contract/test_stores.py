@@ -148,7 +148,7 @@ def test_unfinished_tasks_come_by_submission_with_their_payload(store: TaskStore
 
 def test_functions_are_kept_once(store: TaskStore) -> None:
     store.add_functions([Function(Digest(b"1"), b"code"), Function(Digest(b"1"), b"other")])
-    assert store.get_function(Digest(b"1")) == b"code"
+    assert store.get_function(Digest(b"1")).payload == b"code"
     with pytest.raises(KeyError):
         store.get_function(Digest(b"2"))
 

@@ -42,7 +42,7 @@ def makespan(seconds: Sequence[float], engines: int, settings: SchedulerSettings
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(("engines", "short", "long"), [(2, 3000, 6), (4, 10_000, 5), (20, 20_000, 40)])
+@pytest.mark.parametrize(("engines", "short", "long"), [(2, 3000, 6), (4, 10_000, 5), (20, 3000, 60), (50, 5000, 200)])
 def test_a_mixture_of_short_and_long_tasks_ends_within_5_percent_of_the_ideal(
     engines: int, short: int, long: int, seed: int
 ):

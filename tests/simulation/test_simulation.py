@@ -28,6 +28,7 @@ RICH: dict[str, Any] = {
     "strange": 0.01,
     "timeouts": 0.05,
     "gpus": 0.1,
+    "choosy": 0.1,
     "priorities": 3,
     "clients": 3,
     "schemes": ("lru", "twobin", "weighted", "plainrandom"),
@@ -91,7 +92,7 @@ def test_every_kind_of_fault_fires_and_every_kind_of_outcome_is_seen(hwm: int | 
     )
     assert set(report.faults) == {"deaths", "cuts", "stops", "repeated", "late", "aborts", "cancels", "restarts"}
     assert set(report.outcomes) == {"ok", "error", "aborted"}
-    assert set(report.asked) == {"outcomes", "interruptions", "kills"}
+    assert set(report.asked) == {"outcomes", "interruptions", "kills", "properties"}
     assert set(report.errors) >= {
         "EngineError",
         "TaskAborted",

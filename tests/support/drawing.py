@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
-from engineroom.messages import Attempt, ErrorInfo, TaskDone, TaskOptions, TaskSpec
+from engineroom.messages import Attempt, CacheKey, ErrorInfo, TaskDone, TaskOptions, TaskSpec
 from engineroom.records import KEYS, TIMES, Entry
 
 NOW = 1_800_000_000.0
@@ -25,6 +25,7 @@ PATHS = [
     *[key for key in KEYS if key != "result_buffers"], *sorted(TIMES), "submitted", "state", "engine_id", "header.x",
     "header.msg_type", "header.label", "header.session", "metadata.x", "metadata.x.y", "metadata.x.0", "metadata.y",
     "metadata.x.0.y", "result_content.ename", "result_content.status", "result_content.x", "attempts.cause",
+    "attempts.peak_memory", "attempts.traceback",
     "attempts.0", "attempts.0.x", "attempts.x.y", "attempts.host", "pyout.0", "pyout.x", "pyout.x.y", "pyin.1",
     "content.x.0.y", "error", "content.x", "content.y.x", "error.ename",
 ]  # fmt: skip
@@ -83,7 +84,10 @@ class Drawing:
             "header": lambda: choice([None, self.dict()]), "content": self.dict, "metadata": self.dict,
             "result_content": lambda: choice([None, self.dict()]), "submitted": lambda: choice([None, self.moment(1)]),
             "started": lambda: self.moment(1), "completed": lambda: choice([None, self.moment(1)]),
-            "client_uuid": lambda: choice(TEXTS), "engine_uuid": lambda: choice(TEXTS), "pyin": self.value,
+            "code_digest": lambda: choice([None, "a"]), "arguments_digest": lambda: choice([None, "a", "b"]),
+            "cached_from": lambda: choice([None, "a"]), "function_name": lambda: choice([None, *TEXTS]),
+            "environment": lambda: choice([None, "a"]), "client_uuid": lambda: choice(TEXTS),
+            "engine_uuid": lambda: choice(TEXTS), "pyin": self.value,
             "engine_id": lambda: choice([None, -1, 0, 1, 2]), "queue": lambda: choice(["mux", "task"]),
             "function": lambda: choice([None, *TEXTS]), "pyout": self.value, "pyerr": self.value,
             "attempts": lambda: [self.dict() for _ in range(self.random.randrange(3))],
@@ -100,7 +104,10 @@ class Drawing:
         choice, some = self.random.choice, lambda make: make() if self.random.random() < 0.5 else None
         options = some(
             lambda: TaskOptions(
-                label=choice([None, *TEXTS]), retries=choice([0, 1]), metadata=some(lambda: {"x": choice(TEXTS)})
+                label=choice([None, *TEXTS]),
+                retries=choice([0, 1]),
+                metadata=some(lambda: {"x": choice(TEXTS)}),
+                cache=some(lambda: CacheKey(choice(["", "a"]), choice(["", "a", "b"]))),
             )
         )
         spec = TaskSpec(
@@ -112,14 +119,17 @@ class Drawing:
         if self.random.random() < 0.6:
             status = choice(["ok", "error", "aborted"])
             entry.done = TaskDone(spec.id, 1, status, some(self.seconds), self.seconds(), b"r",
-                                  EngineId(choice([-1, 0, 1])), stdout=choice(TEXTS))  # fmt: skip
+                                  EngineId(choice([-1, 0, 1])), stdout=choice(TEXTS),
+                                  peak_memory=choice([None, 1, 1 << 40]),
+                                  cached_from=choice([None, None, TaskId("a")]))  # fmt: skip
             if status == "error":
                 entry.done.error = ErrorInfo(choice(TEXTS), "bad")
             entry.done.content = some(lambda: {choice(["ename", "status", "execute_result"]): choice(TEXTS)})
             entry.received, entry.engine_uuid = self.seconds(), engine
             entry.host = {"e1": "node1", "e2": "node2"}.get(engine)
         if self.random.random() < 0.4:
-            entry.attempts = [Attempt(0, EngineId(0), engine, "host", None, self.seconds(), choice(TEXTS))]
+            entry.attempts = [Attempt(0, EngineId(0), engine, "host", None, self.seconds(), choice(TEXTS),
+                                      choice([None, 2]), choice([None, "Traceback"]))]  # fmt: skip
         return entry
 
     # queries

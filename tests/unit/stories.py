@@ -11,6 +11,8 @@ from engineroom.core.checks import check
 from engineroom.core.events import (
     EngineJoined,
     Event,
+    PropertiesAnswered,
+    PropertiesChanged,
     RecoveredTask,
     TasksFinished,
     TasksRecovered,
@@ -42,6 +44,8 @@ def in_short(action: actions.Action) -> Iterable[tuple[Any, ...]]:
                 yield ("end", one.done.id, one.done.error.ename if one.done.error else one.done.status)
         case actions.StopEngine(engine):
             yield ("stop", engine)
+        case actions.AskEngine(engine, functions):
+            yield ("ask", engine, *functions)
         case actions.CancelTasks(engine, ids):
             yield ("cancel", engine, *ids)
         case actions.KillTask(engine, id):
@@ -92,6 +96,14 @@ def returned(engine: int, *ids: str, attempt: int = 1) -> TasksReturned:
 
 def recovered(*ids: str, engine: int = -1, deadline: float = 5.0, **options: Any) -> TasksRecovered:
     return TasksRecovered([RecoveredTask(s, "me") for s in submitted(*ids, engine=engine, **options).tasks], deadline)
+
+
+def answered(engine: int, reason: str = "", function: bytes = b"f") -> PropertiesAnswered:
+    return PropertiesAnswered(engine, {function: reason})
+
+
+def changed(*engines: int) -> PropertiesChanged:
+    return PropertiesChanged(engines)
 
 
 def outcome(scheduler: Scheduler, event: Event) -> TaskDone:

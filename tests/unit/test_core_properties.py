@@ -48,9 +48,11 @@ wishes = st.one_of(
         timeout=st.one_of(st.none(), st.sampled_from([0.001, 1.0])),
         priority=st.sampled_from([0, 0, 1, -1]),
         resources=st.sampled_from([None, None, {"gpu": 1}, {"gpu": 2}]),
+        depend=st.sampled_from([False, False, True]),
         scheme=st.sampled_from([None, None, "lru", "twobin", "weighted", "pure", "nonsense"]),
     ),
 )
+functions = st.sampled_from([b"f", b"g"])
 clients = st.sampled_from(["c", "d"])
 outcomes = st.sampled_from(
     [
@@ -86,6 +88,9 @@ class AnyStory(RuleBasedStateMachine):
                         self.accepted[task.id] += 1
                 case actions.SendTasks(engine, tasks):
                     for task in tasks:
+                        if task.engine is not None and task.spec.options is not None and task.spec.options.depend:
+                            agreed = task.is_direct or task.engine.answers.get(task.spec.function) == ""
+                            assert agreed, "sent where its properties are not known to be right"
                         if task.engine is not None:  # nonsense may end it in the same breath
                             assert task.engine.id == engine
                             assert (task.id, task.engine.uuid) not in self.refused, "asked twice"
@@ -125,9 +130,17 @@ class AnyStory(RuleBasedStateMachine):
             after = self.core.next_deadline()
             assert after is None or after > self.now, "the loop would spin"
 
-    @rule(ids=st.lists(task_ids, min_size=1, max_size=8), engine=direct, options=wishes, client=clients)
-    def tasks_are_submitted(self, ids: list[str], engine: int, options: TaskOptions | None, client: str) -> None:
-        specs = [TaskSpec(id, b"f", b"", self.now, engine, (), options) for id in ids]
+    @rule(
+        ids=st.lists(task_ids, min_size=1, max_size=8),
+        function=functions,
+        engine=direct,
+        options=wishes,
+        client=clients,
+    )
+    def tasks_are_submitted(
+        self, ids: list[str], function: bytes, engine: int, options: TaskOptions | None, client: str
+    ) -> None:
+        specs = [TaskSpec(id, function, b"", self.now, engine, (), options) for id in ids]
         self.happen(events.TasksSubmitted(client, specs))
 
     @rule(outcome=outcomes, all=st.booleans(), others=few_tasks)
@@ -197,6 +210,14 @@ class AnyStory(RuleBasedStateMachine):
             assert (told is None) == (id not in self.core.tasks)
             assert told is None or told["reason"]
 
+    @rule(engine=engine_ids, function=functions, reason=st.sampled_from(["", "no"]))
+    def an_engine_answers(self, engine: int, function: bytes, reason: str) -> None:
+        self.happen(events.PropertiesAnswered(engine, {function: reason}))
+
+    @rule(engines=st.lists(engine_ids, max_size=2))
+    def properties_change(self, engines: list[int]) -> None:
+        self.happen(events.PropertiesChanged(engines))
+
     @rule(engine=engine_ids)
     def an_engine_leaves(self, engine: int) -> None:
         self.happen(events.EngineLeft(engine))
@@ -230,6 +251,7 @@ class AnyStory(RuleBasedStateMachine):
             assert turns < 1000, f"these wait for ever: {list(core.tasks.values())}"
             self.now += 0.001
             for engine in list(core.engines.values()):
+                self.happen(events.PropertiesAnswered(engine.id, dict.fromkeys([b"f", b"g"], "")))
                 done = [TaskDone(t.id, t.attempt, "ok", self.now, self.now) for t in engine.held.values()]
                 self.happen(events.TasksFinished(engine.id, done))
             check(core)

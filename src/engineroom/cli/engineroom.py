@@ -1,10 +1,11 @@
-"""`engineroom`: look at tasks and engines from a terminal."""
+"""`engineroom`: look at tasks and engines, and act on tasks, from a terminal."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
+from .acting import Abort, Cancel, Export, Purge, Resubmit
 from .base import EngineroomApp, run
 from .db import Db
 from .explain import Explain
@@ -14,7 +15,7 @@ from .top import Top
 
 
 class Engineroom(EngineroomApp):
-    """Look at the tasks and engines of a cluster.
+    """Look at the tasks and engines of a cluster, and act on tasks.
 
     Clusters are started and stopped with `ipcluster`.
     """
@@ -26,6 +27,11 @@ class Engineroom(EngineroomApp):
         "tasks": (Tasks, "a table of tasks, by query, state or label; also when no cluster is running"),
         "show": (Show, "everything about one task"),
         "explain": (Explain, "why a task is not running, or what has become of it"),
+        "resubmit": (Resubmit, "run finished tasks again, by query"),
+        "abort": (Abort, "end tasks that have not started, by query"),
+        "cancel": (Cancel, "end tasks, also running ones, by query"),
+        "purge": (Purge, "forget finished tasks, by query; also when no cluster is running"),
+        "export": (Export, "write records to a file: JSON lines, CSV, Parquet; also when no cluster is running"),
         "replay": (Replay, "what a recorded history would have been with another scheme, hwm or number of engines"),
         "db": (Db, "look after a task database: verify, repair, backup, migrate, copy, info"),
         "top": (Top, "what the engines are doing, live"),

@@ -99,6 +99,17 @@ class Records:
         where = self.url.removeprefix(_SQLITE)
         return f"running cluster, {where}" if self.client is not None else f"{where} (no cluster is running)"
 
+    @property
+    def store(self) -> SQLiteDB:
+        """The file, where no cluster is running."""
+        assert self._store is not None
+        return self._store
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return Path(self.url.removeprefix(_SQLITE))
+
     def find(
         self,
         query: Mapping[str, Any],
@@ -110,15 +121,13 @@ class Records:
         if self.client is not None:
             found: list[TaskRecord] = self.client.db_query(query, keys, sort=sort, limit=limit)
             return found
-        assert self._store is not None
-        return self._store.find_records(query, keys, sort=sort, limit=limit)
+        return self.store.find_records(query, keys, sort=sort, limit=limit)
 
     def count(self, query: Mapping[str, Any]) -> int:
         """How many match."""
         if self.client is not None:
             return self.client.db_count(query)
-        assert self._store is not None
-        return self._store.count(query)
+        return self.store.count(query)
 
     def one(self, name: str) -> TaskRecord:
         """The record of a msg_id, of the beginning of one that no other shares, or of "<beginning>-<number>".
@@ -158,7 +167,8 @@ class Records:
             name = ""
             if self._store is not None:
                 with contextlib.suppress(KeyError, EngineroomError, ValueError):
-                    name = name_in_pickle(self._store.get_function(Digest(bytes.fromhex(digest))))
+                    function = self._store.get_function(Digest(bytes.fromhex(digest)))
+                    name = function.name or name_in_pickle(function.payload)
             self._names[digest] = name or f"function {digest[:8]}"
         return self._names[digest]
 

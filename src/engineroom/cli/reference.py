@@ -12,7 +12,7 @@ from .ipengine import IPEngine
 
 _ABOUT = {
     IPCluster: "starts, stops and lists clusters.",
-    Engineroom: "looks at tasks and engines.",
+    Engineroom: "looks at tasks and engines, and acts on tasks.",
     IPController: "starts a controller by itself.",
     IPEngine: "starts engines by themselves.",
 }

@@ -257,7 +257,11 @@ def _facts(record: TaskRecord, records: Records) -> Iterator[tuple[str, str]]:
     yield "label", one_line(record["label"] or "")
     kind = str((record["header"] or {}).get("msg_type", "")).removesuffix("_request")
     if record["function"]:
-        yield "function", f"{records.function_name(record['function'])} ({record['function']})"
+        yield (
+            "function",
+            f"{record['function_name'] or records.function_name(record['function'])} ({record['function']})",
+        )
+    yield "cached from", record["cached_from"] or ""
     yield "kind", f"{kind}, {'direct' if record['queue'] == 'mux' else 'load-balanced'}"
     yield "client", record["client_uuid"] or ""
     if record["engine_id"] is not None or record["engine_uuid"]:
@@ -300,11 +304,12 @@ def _attempts(attempts: list[dict[str, Any]]) -> list[str]:
             attempt.get("host") or "",
             exact(attempt.get("started")),
             duration(_seconds(attempt.get("started"), attempt.get("ended"))),
+            f"{peak / 2**20:,.0f} MB" if (peak := attempt.get("peak_memory")) else "",
             one_line(attempt.get("cause") or ""),
         ]
         for attempt in attempts
     ]
-    return table(["#", "ENGINE", "HOST", "STARTED", "TOOK", "OUTCOME"], rows, width=width_of_terminal() - 4)
+    return table(["#", "ENGINE", "HOST", "STARTED", "TOOK", "PEAK", "OUTCOME"], rows, width=width_of_terminal() - 4)
 
 
 def _section(title: str, lines: list[str], *styles: str) -> Iterator[str]:

@@ -67,6 +67,7 @@ from ..messages import (
 )
 from ..transport import ZmqLink
 from ..wire import frames as wire
+from .environment import environment
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,11 @@ BATCH_BYTES = 8 << 20
 #: Bytes of arguments on their way and not yet acknowledged. What is beyond waits here, so that the controller's
 #: memory is bounded however fast tasks are submitted.
 WINDOW_BYTES = 256 << 20
+#: While so many tasks are out, and the last were submitted so few seconds ago, those that come next gather for a
+#: moment: waking the I/O thread for each would cost more than the task.
+STREAM = 64
+STREAM_SECONDS = 0.005
+GATHER_SECONDS = 0.001
 PING_SECONDS = 1.0
 #: After this silence the user is told that we are trying to reconnect; after the other, waits end.
 NOTICE_SECONDS = 3.0
@@ -134,12 +140,14 @@ class Channel:
         self._unaccepted: dict[int, tuple[list[Outgoing], int]] = {}  # batches and their bytes …
         self._window = 0  # … and all of those
         self._known: set[Digest] = set()
+        self._told_environment = False
         self._numbers = itertools.count(1)
         self._sent = self._received = 0
         self._resync = False
         self._noticed = False
         self._last_heard = time.monotonic()
         self._next_ping = 0.0
+        self._submitted = 0.0
         self._closing = False
         self._welcome = threading.Event()
         self._pid = os.getpid()
@@ -305,9 +313,12 @@ class Channel:
     def _turn(self) -> None:
         arrived = self._link.receive()
         if not arrived and not self._has_work():
-            self._asleep = True
+            wait = max(0.0, self._next_ping - time.monotonic())
+            if len(self._waiting) >= STREAM and time.monotonic() - self._submitted < STREAM_SECONDS:
+                wait = GATHER_SECONDS  # a stream of tasks: nobody needs to wake us for the next one
+            else:
+                self._asleep = True
             if not self._has_work() and not self._closing:
-                wait = max(0.0, self._next_ping - time.monotonic())
                 select.select([self._link.fileno(), self._wake_read], [], [], min(wait, PING_SECONDS))
             self._asleep = False
             with contextlib.suppress(BlockingIOError):
@@ -372,9 +383,10 @@ class Channel:
 
     def _submit(self, batch: list[Outgoing], size: int, *, resent: bool = False) -> None:
         number = next(self._numbers)
+        self._submitted = time.monotonic()
         self._unaccepted[number] = (batch, size)
         self._window += size
-        known, functions, specs = self._known, [], []
+        known, functions, specs, cached = self._known, [], [], False
         table = wire.FrameTable()
         for spec, function, buffers in batch:
             if function is not None and function.digest not in known:
@@ -382,9 +394,13 @@ class Channel:
                 functions.append(function)
             if buffers:
                 spec.frames = table.add(buffers)
+            if spec.options is not None and spec.options.cache is not None:
+                cached = True
             specs.append(spec)
         try:
-            self._send(Submit(number, specs, functions, resent), table.frames)
+            told = None if self._told_environment else environment()
+            self._send(Submit(number, specs, functions, resent, cached, told), table.frames)
+            self._told_environment = True
         except TypeError as error:  # options that cannot be encoded harm nobody but their tasks
             self._sent -= 1
             known.difference_update(function.digest for function in functions)
@@ -451,6 +467,7 @@ class Channel:
         self._received = 0
         if message.incarnation != self.incarnation:
             self._known = set()
+            self._told_environment = False
         self.incarnation = message.incarnation
         self.scheme, self.keeps = message.scheme, message.keeps
         self._on_engines(Engines(message.engines, message.starting), ())

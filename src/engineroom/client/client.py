@@ -19,6 +19,7 @@ from ..wire import frames as wire
 from .channel import Channel
 from .connecting import find_connection
 from .hub import HubClient, Jobs, TaskResults
+from .selection import Selection, ids_of
 from .views import DirectView, LoadBalancedView, ViewExecutor
 
 if TYPE_CHECKING:
@@ -228,8 +229,30 @@ class Client(HubClient):
         """Metadata of tasks, by msg_id: fetched from the controller when asked for."""
         return TaskResults(self, metadata=True)
 
-    def wait(self, jobs: Jobs = None, timeout: float | None = -1) -> bool:
-        """Wait for tasks (default: all of this client's that are outstanding). Returns whether all are done."""
+    def wait(
+        self,
+        jobs: Jobs = None,
+        timeout: float | None = -1,
+        *,
+        query: Mapping[str, Any] | str | None = None,
+        dry_run: bool = False,
+    ) -> Any:
+        """Wait for tasks (default: all of this client's that are outstanding). Returns whether all are done.
+
+        Parameters
+        ----------
+        query : dict or "all", optional
+            Instead: the tasks, of any client, that match and are pending now.
+        dry_run : bool
+            With `query`: do not wait, tell which tasks it would be (a Selection).
+        """
+        chosen = self._chosen(query, "wait for", dry_run, jobs)
+        if dry_run:
+            return chosen
+        if chosen is not None:
+            jobs = ids_of(self, query, "wait for")
+            if not jobs:
+                return True
         limit = None if timeout is None or timeout < 0 else timeout
         futures = list(self._waiters() if jobs is None else self._futures_of(jobs))
         return not wait_futures(futures, limit).not_done
@@ -255,14 +278,42 @@ class Client(HubClient):
         futures: Any = self._waiters() if jobs is None else self._futures_of(jobs)
         show_progress(list(futures), interval=interval, timeout=None if timeout < 0 else timeout)
 
-    def abort(self, jobs: Jobs = None, targets: Any = None, block: bool | None = None) -> None:
+    def abort(
+        self,
+        jobs: Jobs = None,
+        targets: Any = None,
+        block: bool | None = None,
+        *,
+        query: Mapping[str, Any] | str | None = None,
+        dry_run: bool = False,
+    ) -> Selection | None:
         """End tasks that have not started: `jobs`, or those at engines `targets`, or all of this client's.
 
         Their results raise TaskAborted. What is running goes on: `cancel` ends that too.
-        """
-        self._end(jobs, targets, block, running=False)
 
-    def cancel(self, jobs: Jobs = None, targets: Any = None, block: bool | None = None) -> None:
+        Parameters
+        ----------
+        query : dict or "all", optional
+            Instead: the tasks, of any client, that match and are pending now.
+        dry_run : bool
+            With `query`: do nothing, tell which tasks it would be.
+
+        Returns
+        -------
+        Selection or None
+            With `query`.
+        """
+        return self._end(jobs, targets, block, query, dry_run, running=False)
+
+    def cancel(
+        self,
+        jobs: Jobs = None,
+        targets: Any = None,
+        block: bool | None = None,
+        *,
+        query: Mapping[str, Any] | str | None = None,
+        dry_run: bool = False,
+    ) -> Selection | None:
         """End tasks, also those that are running: `jobs`, or those at engines `targets`, or all of this client's.
 
         A running task is interrupted (KeyboardInterrupt), and its engine is killed and replaced if that does not stop
@@ -272,10 +323,20 @@ class Client(HubClient):
         ----------
         block : bool, optional
             Wait until the controller has begun to end them. (`wait(jobs)` waits until they have ended.)
+        query, dry_run
+            As for `abort`.
         """
-        self._end(jobs, targets, block, running=True)
+        return self._end(jobs, targets, block, query, dry_run, running=True)
 
-    def _end(self, jobs: Jobs, targets: Any, block: bool | None, *, running: bool) -> None:
+    def _end(
+        self, jobs: Jobs, targets: Any, block: bool | None, query: Any, dry_run: bool, *, running: bool
+    ) -> Selection | None:
+        action = "cancel" if running else "abort"
+        chosen = self._chosen(query, action, dry_run, jobs if jobs is not None else targets)
+        if chosen is not None:
+            jobs = [] if dry_run else ids_of(self, query, action)
+            if not jobs:
+                return chosen
         engines = None if targets is None else self._resolve(targets)
         waiting = self._channel._waiting.copy()
         tasks = None if jobs is None else self._ids_of(jobs)
@@ -288,6 +349,7 @@ class Client(HubClient):
         future = self._channel.request(Abort(tasks, engines, running))
         if block or (block is None and self.block):
             future.result()
+        return chosen
 
     # ------------------------------------------------------------------------------------------ control
 

@@ -10,8 +10,32 @@ from typing import Any
 
 import msgspec
 
-from ..config import ConnectionInfo, connection_file, profile_dir, read_connection_file
+from ..config import ConnectionInfo, connection_file, ipython_dir, profile_dir, read_connection_file
 from ..errors import ConnectionFileError
+
+
+def find_address(host: str, port: int, ipython: Any = None) -> Path:
+    """The connection file, in any profile, of a controller that listens at this address.
+
+    Raises
+    ------
+    ConnectionFileError
+        There is none: an address is not enough to connect.
+    """
+    folder = ipython_dir(ipython)
+    for path in sorted(folder.glob("profile_*/security/ipcontroller*-client.json")):
+        try:
+            info = read_connection_file(path)
+        except ConnectionFileError:
+            continue  # somebody else's
+        address, _, number = info.url.removeprefix("tcp://").rpartition(":")
+        if info.url.startswith("tcp://") and number == str(port) and host in (address, info.location):
+            return path
+    raise ConnectionFileError(
+        f"no connection file in the profiles of {folder} is of a controller at tcp://{host}:{port}. An address is not "
+        "enough to connect: copy ipcontroller-client.json, which holds the key, from the security folder of the "
+        "controller's profile, and give Client(<that file>) to TaskClient; on one host, name the profile"
+    )
 
 
 def find_connection(

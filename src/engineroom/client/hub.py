@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import operator
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import PendingTask, QueryError
+import msgspec
+
+from ..errors import PendingTask, QueryError, UnknownTask
 from ..ids import EngineId, TaskId
 from ..messages import (
     CountRecords,
     DistinctValues,
     Explain,
     FindRecords,
+    GetEnvironment,
+    GetFunction,
     GroupRecords,
     History,
     OptionChanges,
@@ -25,12 +30,16 @@ from ..messages import (
     ResultStatus,
 )
 from ..records import ALIASES, BULKY, KEYS, TaskRecord
+from ..wire.functions import digest_of
 from .channel import Channel
 from .explanation import Explanation
+from .export import format_of, write_records
 from .frames import as_frame_of, check_kind
 from .graph import GraphResult
 from .plain import plain_metadata, plain_query
+from .replay import replay
 from .result import AsyncHubResult, AsyncResult
+from .selection import Selection, checked, ids_of, select
 
 if TYPE_CHECKING:
     from .client import Client
@@ -158,32 +167,38 @@ class HubClient:
         metadata: Mapping[str, Any] | None = None,
         block: bool | None = None,
         *,
-        query: Mapping[str, Any] | None = None,
+        query: Mapping[str, Any] | str | None = None,
         retries: int | None = None,
         label: str | None = None,
-    ) -> AsyncResult:
+        dry_run: bool = False,
+    ) -> Any:
         """Run finished tasks again, as new tasks with new msg_ids; the old records name them in `resubmitted`.
 
         Parameters
         ----------
         indices_or_msg_ids : msg_id, int, AsyncResult, or a list of those
-        query : dict, optional
-            Instead: all tasks whose records match.
+        query : dict or "all", optional
+            Instead: all finished tasks whose records match. The result's `selection` tells how many pending ones
+            match, too, and were left out.
         metadata, retries, label
             Options of the new tasks; default: those of the old.
+        dry_run : bool
+            With `query`: do nothing, tell which tasks it would be.
+
+        Returns
+        -------
+        AsyncHubResult, or Selection if `dry_run`
 
         Raises
         ------
         UnknownTask, PendingTask
             Nothing is resubmitted then.
         """
-        if query is not None:
-            if indices_or_msg_ids is not None:
-                raise ValueError("give tasks or a query, not both")
-            ids = [
-                TaskId(record["msg_id"])
-                for record in self.db_query({"$and": [query, {"completed": {"$ne": None}}]}, "msg_id")
-            ]
+        chosen = self._chosen(query, "resubmit", dry_run, indices_or_msg_ids)
+        if chosen is not None:
+            if dry_run:
+                return chosen
+            ids = ids_of(self, query, "resubmit")
             single = False
         else:
             wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
@@ -195,6 +210,7 @@ class HubClient:
         result = AsyncHubResult(
             cast("Client", self), new, single=single, name="resubmit", submitted=time.time(), owner=False
         )
+        result.selection = chosen
         channel.expect(new, result, watch=False)
         try:
             channel.ask(Resubmit(ids, new, changes))
@@ -324,20 +340,57 @@ class HubClient:
         """msg_ids of all tasks in the database, of all clients and earlier sessions, by submission."""
         return list(self._channel.ask(History()))
 
-    def purge_results(self, jobs: Jobs = None, targets: Any = None, *, query: Mapping[str, Any] | None = None) -> None:
+    def purge_results(
+        self,
+        jobs: Jobs = None,
+        targets: Any = None,
+        *,
+        query: Mapping[str, Any] | str | None = None,
+        dry_run: bool = False,
+    ) -> Selection | None:
         """Forget finished tasks: by msg_id, by engine, by query, or "all".
+
+        Parameters
+        ----------
+        dry_run : bool
+            With `query`: do nothing, tell which tasks it would be.
+
+        Returns
+        -------
+        Selection or None
+            With `query`: which tasks, and how many pending ones match, too, and were left out.
 
         Raises
         ------
         ValueError
-            Nothing was named.
+            Nothing was named, or an empty query.
         PendingTask
             One of the tasks has not finished; nothing is purged.
         """
-        self.purge_hub_results(jobs, targets, query=query)
+        chosen = self._chosen(query, "purge", dry_run, jobs if jobs is not None else targets)
+        if dry_run:
+            return chosen
+        dropped = self.purge_hub_results(jobs, targets, query=query)
+        return chosen if chosen is None else msgspec.structs.replace(chosen, count=dropped)
+
+    def _chosen(self, query: Any, action: str, dry_run: bool, others: Any) -> Selection | None:
+        """The tasks of an action by query; None if it is not one.
+
+        Raises
+        ------
+        ValueError
+            Tasks are named in other ways, too, or dry_run is asked of those.
+        """
+        if query is None:
+            if dry_run:
+                raise ValueError("dry_run tells which tasks a query takes: give query=")
+            return None
+        if others is not None:
+            raise ValueError("give tasks or a query, not both")
+        return select(self, query, action, dry_run=dry_run)
 
     def purge_hub_results(
-        self, jobs: Jobs = None, targets: Any = None, *, query: Mapping[str, Any] | None = None
+        self, jobs: Jobs = None, targets: Any = None, *, query: Mapping[str, Any] | str | None = None
     ) -> int:
         """`purge_results` that tells how many records were forgotten."""
 
@@ -350,7 +403,7 @@ class HubClient:
         if not body.everything:
             body.tasks = None if nothing(jobs) else self._ids_of(jobs)
             body.engines = None if nothing(targets) else self._resolve(targets)
-            body.query = None if query is None else plain_query(query)
+            body.query = None if query is None else checked(query, "purge")
         return int(self._channel.ask(body))
 
     def pin(self, jobs: Jobs = None, *, query: Mapping[str, Any] | None = None) -> int:
@@ -374,6 +427,103 @@ class HubClient:
             raise ValueError("name either tasks or a query=")
         tasks = None if jobs is None else self._ids_of(jobs)
         return int(self._channel.ask(Pin(tasks, None if query is None else plain_query(query), pinned)))
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        query: Mapping[str, Any] | str | None = None,
+        keys: str | Iterable[str] | None = None,
+        *,
+        format: str | None = None,
+        dry_run: bool = False,
+    ) -> Selection:
+        """Write task records to a file, by submission; memory stays flat, whatever their number.
+
+        Parameters
+        ----------
+        path : str or path
+            Its ending says what is written: .jsonl (a JSON object per line), .csv, or .parquet (needs pyarrow). An
+            existing file is replaced, once all is written.
+        query : dict or "all", optional
+            Default: all.
+        keys : str or list of str, optional
+            Default: all but `buffers` and `result_buffers`, which become base64.
+        format : "jsonl", "csv" or "parquet", optional
+            Instead of what the ending says.
+        dry_run : bool
+            Write nothing, tell which tasks it would be.
+        """
+        format_of(path, format)
+        chosen = select(self, "all" if query is None else query, "export", dry_run=dry_run)
+        if dry_run:
+            return chosen
+        wanted = [keys] if isinstance(keys, str) else None if keys is None else list(keys)
+        plain = {} if query is None else checked(query, "export")
+        if wanted is not None:
+            wanted = [ALIASES.get(key, key) for key in wanted]
+        count = write_records(path, self.db_iter(plain, wanted), wanted, format)
+        return msgspec.structs.replace(chosen, count=count)
+
+    # ------------------------------------------------------------------------------------------ provenance
+
+    def provenance(self, job: Jobs) -> dict[str, Any]:
+        """With what a task was made.
+
+        Returns
+        -------
+        dict
+            `function`: its `digest`, `name`, `source` (None for cells); `arguments`: the digest of the recorded
+            arguments' bytes; `environment`: Python, platform, packages, cwd, argv … of the client, or None;
+            `engines`: the hosts of its attempts; `cached_from`.
+        """
+        [id] = self._ids_of(job)
+        keys = ["function", "environment", "buffers", "attempts", "cached_from"]
+        found = self.db_query({"msg_id": id}, keys)
+        if not found:
+            raise UnknownTask(f"no such task: {id}")
+        record, function, environment = found[0], None, None
+        if record["function"]:
+            told = self._channel.ask(GetFunction(record["function"]))
+            function = {"digest": record["function"], "name": told["name"], "source": told["source"] or None}
+        if record["environment"]:
+            environment = self._channel.ask(GetEnvironment(record["environment"]))
+        return {
+            "function": function,
+            "arguments": digest_of(b"".join(record["buffers"])).hex() if record["buffers"] else None,
+            "environment": environment,
+            "engines": [attempt["host"] for attempt in record["attempts"] or ()],
+            "cached_from": record["cached_from"],
+        }
+
+    def replay(self, job: Jobs, *, namespace: Mapping[str, Any] | None = None, debug: bool = False) -> Any:
+        """Run a task's recorded call in this process, to debug it; nothing is recorded.
+
+        The function, its arguments and results of other tasks among them are unpickled here: the database is trusted,
+        as code is. A function of a `__main__` gets a namespace of its own, with the globals that travelled with it.
+        A cell runs in an empty one, as plain Python.
+
+        Parameters
+        ----------
+        job : msg_id, int, AsyncResult
+        namespace : dict, optional
+            Names that it should find, as if they had been pushed to the engine; those are not recorded.
+        debug : bool
+            If it raises, start the debugger (`pdb`) where it did, then raise.
+
+        Returns
+        -------
+        object
+            What the call returns; None for a cell.
+
+        Raises
+        ------
+        Exception
+            What the call raises, itself, with a traceback of this process.
+        UnknownTask
+            There is no such record, or its payload is not kept any more.
+        """
+        [id] = self._ids_of(job)
+        return replay(self, id, namespace, debug)
 
     def purge_local_results(self, jobs: Jobs = None, targets: Any = None) -> None:
         """Forget this client's own history of tasks; records in the database stay.

@@ -27,6 +27,7 @@ KEYS = (
     "outputs",
     "data",
     "label",
+    "cached_from",
 )
 
 
@@ -77,6 +78,7 @@ def metadata_of(
         execute_input=content.get("execute_input"),
         execute_result=content.get("execute_result"),
         outputs=content.get("outputs") or [],
+        cached_from=done.cached_from,
         error=None
         if done.error is None
         else {"ename": done.error.ename, "evalue": done.error.evalue, "traceback": done.error.traceback},

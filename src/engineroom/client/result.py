@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_futures
@@ -35,6 +34,7 @@ from .times import Times
 
 if TYPE_CHECKING:
     from .client import Client
+    from .selection import Selection
 
 PENDING, FINISHED = "PENDING", "FINISHED"
 
@@ -115,7 +115,7 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
                 if condition is None:
                     self._waiters: list[Any] = []
                     self._done_callbacks: list[Callable[[Any], Any]] = []
-                    self._news: deque[TaskId] = deque()
+                    self._news: list[TaskId] = []
                     condition = self._cond = threading.Condition()
         return condition
 
@@ -163,7 +163,7 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
         """Followers of the tasks that have ended since the last time; they are not told again."""
         served = []
         while self._news:  # never exchanged for another: outcomes arrive meanwhile
-            id = self._news.popleft()
+            id = self._news.pop()
             if self._followers:
                 served += [(follower, id) for follower in self._followers.pop(id, ())]
         return served
@@ -585,7 +585,15 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
 
 
 class AsyncHubResult(AsyncResult):
-    """The result of tasks that another client, or an earlier session, submitted."""
+    """The result of tasks that another client, or an earlier session, submitted.
+
+    Attributes
+    ----------
+    selection : Selection or None
+        Of `resubmit(query=…)`: which tasks were taken, and how many left out.
+    """
+
+    selection: Selection | None = None
 
 
 def _limit(timeout: float | None) -> float | None:

@@ -21,7 +21,7 @@ from ..core import events
 from ..core.explain import explain
 from ..core.graph import Outcome
 from ..errors import EngineroomError, PendingTask, StoreError, UnknownTask
-from ..ids import ClientId, EngineId, EngineUuid, TaskId
+from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ..messages import (
     Abort,
     CountRecords,
@@ -29,9 +29,13 @@ from ..messages import (
     ErrorInfo,
     Explain,
     FindRecords,
+    GetEnvironment,
+    GetFunction,
     Gone,
     GroupRecords,
+    HeldTasks,
     History,
+    LookAgain,
     PageRecords,
     Pin,
     Purge,
@@ -49,6 +53,7 @@ from ..messages import (
 )
 from ..records import PENDING, Entry, explain_ended
 from ..stores import TaskStore
+from .cache import NOTHING_KEPT, with_cache
 
 if TYPE_CHECKING:
     from .main import Controller
@@ -80,9 +85,13 @@ class Hub:
             ),
             History: lambda body: self._store.get_history(),
             ResultStatus: self._result_status,
+            GetFunction: self._get_function,
+            GetEnvironment: lambda body: msgspec.json.decode(self._store.get_environment(body.digest)),
         }
         self._at_once: dict[type, Callable[[Peer, Any], Any]] = {
             Abort: self._abort,
+            HeldTasks: self._held_tasks,
+            LookAgain: self._look_again,
             StopEngines: self._stop_engines,
             StopController: self._stop_controller,
             SignalEngines: self._signal_engines,
@@ -142,7 +151,8 @@ class Hub:
             )
         )
 
-    def _in_thread(self, work: Callable[[], None]) -> None:
+    def in_thread(self, work: Callable[[], None], failed: Callable[[], None] | None = None) -> None:
+        """Work with the store in a thread, once all that has happened is committed. If it fails, `failed` is posted."""
         self._controller.performer.record()
 
         def run() -> None:
@@ -151,6 +161,8 @@ class Hub:
                 work()
             except Exception:
                 log.exception("a bug, or the store failed, in a query thread")
+                if failed is not None:
+                    self._controller.post(failed)
 
         self._threads.submit(run)
 
@@ -168,6 +180,10 @@ class Hub:
                 raise UnknownTask(f"no such task: {id}")
         return {"pending": [id for id in ids if not known[id]], "completed": [id for id in ids if known[id]]}
 
+    def _get_function(self, body: GetFunction) -> dict[str, Any]:
+        found = self._store.get_function(Digest(bytes.fromhex(body.digest)))
+        return {"name": found.name, "source": found.source, "payload": found.payload}
+
     def send_stored(self, peer: Peer, ids: Sequence[TaskId]) -> None:
         """Send results from the store; tell which cannot be had."""
         if not self._store.keeps:
@@ -181,7 +197,7 @@ class Hub:
                 page = list(ids[start : start + PAGE])
                 self._controller.post(functools.partial(self._send_found, peer, page, self._store.entries(page)))
 
-        self._in_thread(fetch)
+        self.in_thread(fetch)
 
     def _send_found(self, peer: Peer, ids: list[TaskId], found: dict[TaskId, Entry]) -> None:
         gone, again, light = [], [], []
@@ -226,7 +242,7 @@ class Hub:
                 assert done is not None
                 self._controller.performer.deliver(peer, done, found[id].result_frames)
 
-        self._in_thread(look)
+        self.in_thread(look)
 
     def _purge(self, peer: Peer, number: int, body: Purge) -> None:
         def purge(store: TaskStore) -> int:
@@ -335,10 +351,13 @@ class Hub:
 
     # ------------------------------------------------------------------------------------------ dependencies
 
-    def find_outcomes(self, ids: Sequence[TaskId]) -> None:
-        """Tell the core how tasks ended that it does not know, and fetch the results that others wait for."""
+    def find_outcomes(self, ids: Sequence[TaskId], *, again: bool = False) -> None:
+        """Tell the core how tasks ended that it does not know, and fetch the results that others wait for.
+
+        `again`: what is not known now will not come.
+        """
         if not self._store.keeps:
-            self._controller.post(lambda: self._found({id: self._recent(id) for id in ids}))
+            self._controller.post(lambda: self._found({id: self._recent(id) for id in ids}, again=again))
             return
         wanted = {id for id in ids if id in self._controller.scheduler.graph.wanted}
 
@@ -350,34 +369,41 @@ class Hub:
                 values |= self._store.entries([id for id in page if id in wanted])
                 for record in self._store.find_records({"msg_id": {"$in": page}}, _OUTCOME_KEYS):
                     found[record["msg_id"]] = _outcome(record)
-            self._controller.post(lambda: self._found(found, values))
+            self._controller.post(lambda: self._found(found, values, again=again))
 
-        self._in_thread(look)
+        self.in_thread(look)
 
     def _found(
-        self, outcomes: dict[TaskId, Outcome | None], values: Mapping[TaskId, Entry] = MappingProxyType({})
+        self,
+        outcomes: dict[TaskId, Outcome | None],
+        values: Mapping[TaskId, Entry] = MappingProxyType({}),
+        *,
+        again: bool = False,
     ) -> None:
         controller = self._controller
         for id, entry in values.items():
             if entry.done is not None and not entry.is_light and id in controller.scheduler.graph.wanted:
                 controller.values.keep(id, entry.done.payload, entry.result_frames, stored=True)
         # What a client that is here has made but we do not know may still be on its way: a message got lost.
-        late = [id for id, outcome in outcomes.items() if outcome is None and self._may_come(id)]
+        known = controller.scheduler.tasks
+        late = [
+            id
+            for id, outcome in outcomes.items()
+            if outcome is None and (id in known or (not again and id[:16] in controller.peers.by_uuid))
+        ]
         for id in late:
             del outcomes[id]
-        if late:
+        if late and not again:
             self._late.append((time.monotonic() + LATE_SECONDS, late))
         controller.decide(events.OutcomesFound(outcomes))
 
-    def _may_come(self, id: TaskId) -> bool:
-        return id in self._controller.scheduler.tasks or id[:16] in self._controller.peers.by_uuid
-
     def sweep(self, now: float) -> None:
-        """Tell the core of tasks that have not come."""
+        """Look again for tasks that have not come."""
         while self._late and self._late[0][0] <= time.monotonic():
             known = self._controller.scheduler.tasks
             missing = [id for id in self._late.popleft()[1] if id not in known]
-            self._controller.decide(events.OutcomesFound(dict.fromkeys(missing)))
+            if missing:
+                self.find_outcomes(missing, again=True)
 
     def _recent(self, id: TaskId) -> Outcome | None:
         """Without a store: what is remembered of a task."""
@@ -389,12 +415,26 @@ class Hub:
 
     def _explain(self, peer: Peer, number: int, body: Explain) -> None:
         now = time.time()
-        known = {id: explain(self._controller.scheduler, id, now) for id in body.tasks}
+        scheduler, cache = self._controller.scheduler, self._controller.cache
+        known = {id: _looked_up(id) if id in cache else explain(scheduler, id, now) for id in body.tasks}
+        asking = {  # of these it is told, too, why they were not answered from the store
+            id for id in body.tasks
+            if (task := scheduler.tasks.get(id)) and task.spec.options and task.spec.options.cache is not None
+        }  # fmt: skip
 
         def look() -> list[dict[str, Any]]:
-            rest = [id for id, found in known.items() if found is None]
+            rest = [id for id, found in known.items() if found is None or id in asking]
+            if not self._store.keeps:
+                rest = [id for id in rest if id not in asking]
             records = {r["msg_id"]: r for r in self._store.find_records({"msg_id": {"$in": rest}})} if rest else {}
-            return [known[id] or _explain_record(id, records.get(id)) for id in body.tasks]
+            answers = []
+            for id in body.tasks:
+                answer, record = known[id] or _explain_record(id, records.get(id)), records.get(id)
+                if id in asking and not self._store.keeps:
+                    answer["details"]["cache"] = NOTHING_KEPT
+                    answer["reason"] += f". It was not answered from the database: {NOTHING_KEPT}"
+                answers.append(answer if record is None else with_cache(self._store, answer, record))
+            return answers
 
         self._later(peer, number, look)
 
@@ -430,6 +470,13 @@ class Hub:
 
         self._later(peer, number, with_completed)
 
+    def _held_tasks(self, peer: Peer, body: HeldTasks) -> list[TaskId]:
+        engines = self._controller.scheduler.engines.values()
+        return [task.id for engine in engines for task in engine.held.values() if task.client == peer.uuid]
+
+    def _look_again(self, peer: Peer, body: LookAgain) -> None:
+        self._controller.decide(events.PropertiesChanged(list(self._controller.scheduler.engines)))
+
     def _abort(self, peer: Peer, body: Abort) -> int:
         scheduler = self._controller.scheduler
         if body.tasks is not None:
@@ -443,6 +490,8 @@ class Hub:
             ]
         else:
             ids = [task.id for task in scheduler.tasks.values() if task.client == peer.uuid]
+            ids += self._controller.cache.of_client(peer.uuid)
+        self._controller.cache.abort(ids, body.running)
         self._controller.decide(events.AbortRequested(ids, body.running))
         return len(ids)
 
@@ -506,6 +555,11 @@ def _explain_record(id: TaskId, record: Mapping[str, Any] | None) -> dict[str, A
 
 def _raise(error: Exception) -> Any:
     raise error
+
+
+def _looked_up(id: TaskId) -> dict[str, Any]:
+    reason = "it is being looked up in the database whether an equal call has succeeded before"
+    return {"msg_id": id, "state": "queued", "reason": reason, "details": {}}
 
 
 def _no_engine(id: EngineId) -> None:

@@ -23,6 +23,8 @@ class Library:
         self._store = store
         self._functions: OrderedDict[Digest, Function] = OrderedDict()
         self._bytes = 0
+        #: of all functions seen in this life of the controller
+        self.names: dict[Digest, str | None] = {}
 
     def __contains__(self, digest: Digest) -> bool:
         return digest in self._functions
@@ -42,6 +44,7 @@ class Library:
             if digest_of(function.payload) != function.digest:
                 raise ProtocolError("a function does not have the digest it was sent under")
             self._functions[function.digest] = function
+            self.names[function.digest] = function.name
             self._bytes += len(function.payload)
             new.append(function)
         return new
@@ -51,7 +54,7 @@ class Library:
         function = self._functions.get(digest)
         if function is None:
             try:
-                function = Function(digest, self._store.get_function(digest))
+                function = self._store.get_function(digest)
             except KeyError:
                 return None
             self.add([function])

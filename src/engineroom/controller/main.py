@@ -24,6 +24,7 @@ from ..core import Scheduler, events
 from ..errors import ProtocolError, StoreError
 from ..ids import ClientId, EngineId, EngineUuid, NannyId, new_uuid
 from ..messages import (
+    Answers,
     EngineDied,
     EngineInfo,
     Engines,
@@ -35,6 +36,7 @@ from ..messages import (
     NeedFunctions,
     Output,
     Ping,
+    PropertiesChanged,
     Published,
     Rejected,
     Request,
@@ -51,6 +53,7 @@ from ..messages import (
 from ..stores import TaskStore
 from ..transport import Listener
 from ..wire.frames import pick
+from .cache import ResultCache
 from .hub import Hub
 from .library import Library
 from .peers import Peer, Peers
@@ -86,6 +89,7 @@ class Controller:
         self.library = Library(store)
         self.values = Values(store)
         self.hub = Hub(self)
+        self.cache = ResultCache(self)
         self.performer = Performer(self)
         self._liveness = liveness or LivenessSettings()
         self._listener = listener
@@ -107,6 +111,8 @@ class Controller:
             Started: self._on_live,
             Published: self._on_live,
             NeedFunctions: self._on_need_functions,
+            Answers: self._on_answers,
+            PropertiesChanged: self._on_properties_changed,
             Starting: self._on_starting,
             EngineDied: self._on_engine_died,
             Unresponsive: self._on_unresponsive,
@@ -265,7 +271,16 @@ class Controller:
         log.warning("engine %d died: %s", engine.engine, cause)
         self.peers.forget(engine)
         self.unresponsive.pop(message.engine, None)
-        self.decide(events.EngineLost(engine.engine, cause, message.running, known=True, overran=message.overran))
+        self.decide(
+            events.EngineLost(
+                engine.engine,
+                cause,
+                message.running,
+                known=True,
+                overran=message.overran,
+                peak_memory=message.peak_memory or None,
+            )
+        )
         self.tell_engines()
 
     def _on_unresponsive(self, peer: Peer, message: Unresponsive, frames: Sequence[Any]) -> None:
@@ -340,6 +355,8 @@ class Controller:
             )
             return
         self.performer.add_functions(new)
+        if message.environment is not None:
+            self.performer.add_environment(ClientId(peer.uuid), message.environment)
         if message.resent and self.store.keeps:
             self.hub.sort_out_resent(peer, message, frames)
             return
@@ -350,6 +367,13 @@ class Controller:
         return self.writer.failure or self.writer.housekeeping.refusal() or self.writer.housekeeping.refusal(size)
 
     def submit(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
+        """Queue the tasks of a Submit, but for those that the store can answer."""
+        if message.cached:
+            self.cache.look_up(peer, message, frames)
+        else:
+            self.queue(peer, message, frames)
+
+    def queue(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
         """Queue the tasks of a Submit; it is acknowledged once they are recorded."""
         beside = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
         self.decide(events.TasksSubmitted(ClientId(peer.uuid), message.tasks, beside))
@@ -372,8 +396,10 @@ class Controller:
     # ------------------------------------------------------------------------------------------ from engines
 
     def _on_results(self, peer: Peer, message: Results, frames: Sequence[Any]) -> None:
+        number, peak = peer.engine, message.peak_memory
         for done in message.tasks:
-            done.engine = peer.engine
+            done.engine = number
+            done.peak_memory = peak
         beside = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
         self.decide(events.TasksFinished(peer.engine, message.tasks, beside))
         self.performer.owe("stored", peer.uuid, message.number)
@@ -395,6 +421,12 @@ class Controller:
     def _on_need_functions(self, peer: Peer, message: NeedFunctions, frames: Sequence[Any]) -> None:
         found = [f for digest in message.digests if (f := self.library.get(digest)) is not None]
         self.peers.send(peer, Functions(found))
+
+    def _on_answers(self, peer: Peer, message: Answers, frames: Sequence[Any]) -> None:
+        self.decide(events.PropertiesAnswered(peer.engine, {a.digest: a.reason for a in message.answers}))
+
+    def _on_properties_changed(self, peer: Peer, message: PropertiesChanged, frames: Sequence[Any]) -> None:
+        self.decide(events.PropertiesChanged([peer.engine]))
 
     # ------------------------------------------------------------------------------------------ the store
 

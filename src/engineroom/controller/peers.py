@@ -56,6 +56,7 @@ class Peer:
         #: engines: their number, their nanny, and the digests of the functions they have
         self.engine = EngineId(-1)
         self.nanny = hello.nanny
+        self.host = hello.host
         self.functions: set[bytes] = set()
         #: … and the results it has since its Hello
         self.values: ValueCache[None] = ValueCache()

@@ -16,7 +16,9 @@ from ..core.tasks import Task
 from ..ids import ClientId, EngineId, EngineUuid, TaskId
 from ..messages import (
     Accepted,
+    Ask,
     Cancel,
+    Environment,
     Function,
     KillTask,
     Message,
@@ -58,12 +60,16 @@ class Performer:
         self._entries: list[Entry] = []
         self._tokens: list[tuple[str, str, int]] = []
         self._functions: list[Function] = []
+        self._environments: list[tuple[ClientId, Environment]] = []
+        #: digests; also of clients that have gone, whose tasks may not have ended
+        self._environment_of: dict[ClientId, str] = {}
         self._performers: dict[type[actions.Action], Callable[[Any], None]] = {
             actions.RecordTasks: self._record,
             actions.RecordAttempts: self._record,
             actions.SendTasks: self._send_tasks,
             actions.RecallTasks: lambda a: self._tell(a.engine, Recall(list(a.tasks))),
             actions.CancelTasks: lambda a: self._tell(a.engine, Cancel(list(a.tasks))),
+            actions.AskEngine: self._ask_engine,
             actions.KillTask: self._kill_task,
             actions.EndTasks: self._end_tasks,
             actions.StopEngine: lambda a: self._tell(a.engine, Stop()),
@@ -116,6 +122,15 @@ class Performer:
         peer.values.use(inputs, sizes)
         return values
 
+    def _ask_engine(self, action: actions.AskEngine) -> None:
+        peer = self._peers.engines.get(action.engine)
+        if peer is None:
+            return
+        new = [digest for digest in action.functions if digest not in peer.functions]
+        found = [function for digest in new if (function := self._controller.library.get(digest)) is not None]
+        peer.functions.update(function.digest for function in found)
+        self._peers.send(peer, Ask(list(action.functions), found))
+
     def _kill_task(self, action: actions.KillTask) -> None:
         peer = self._peers.engines.get(action.engine)
         nanny = self._peers.by_uuid.get(peer.nanny) if peer is not None else None
@@ -137,14 +152,40 @@ class Performer:
     # ------------------------------------------------------------------------------------------ outcomes
 
     def _record(self, action: actions.RecordTasks | actions.RecordAttempts) -> None:
-        self._entries += [Entry(task.spec, task.client, task.frames, attempts=task.attempts) for task in action.tasks]
+        known, digest, name, client, environment = self._controller.library.names, None, None, None, None
+        for task in action.tasks:
+            spec = task.spec
+            if spec.function != digest:
+                digest = spec.function
+                name = known.get(digest)
+            if task.client is not client:
+                client = task.client
+                environment = self._environment_of.get(client)
+            self._entries.append(
+                Entry(
+                    spec,
+                    client,
+                    task.frames,
+                    attempts=task.attempts,
+                    function_name=name,
+                    environment=environment,
+                )
+            )
 
     def _end_tasks(self, action: actions.EndTasks) -> None:
         now, entries, engines = time.time(), self._entries, self._peers.engines
         client, outbox, keeps = None, None, self._controller.store.keeps
+        known, digest, name, environment = self._controller.library.names, None, None, None
         for ended in action.tasks:
             task, done = ended.task, ended.done
             engine = engines.get(done.engine)
+            if task.spec.function != digest:
+                digest = task.spec.function
+                name = known.get(digest)
+            if task.client != client or outbox is None:
+                client = task.client
+                outbox = self._outboxes[client]
+                environment = self._environment_of.get(client)
             entries.append(
                 Entry(
                     task.spec,
@@ -156,13 +197,12 @@ class Performer:
                     EngineUuid(engine.uuid) if engine is not None else _lost_uuid(done),
                     task.attempts,
                     engine.host if engine is not None else None,
+                    name,
+                    environment,
                 )
             )
             if not keeps:
                 self._controller.values.note(done.id, done.payload, ended.frames)
-            if task.client != client or outbox is None:
-                client = task.client
-                outbox = self._outboxes[client]
             outbox.results.append(_done_with_frames(ended, outbox.table) if ended.frames else done)
             for watcher in task.watchers or ():
                 other = self._outboxes[watcher]
@@ -198,6 +238,11 @@ class Performer:
         """Have these recorded, too."""
         self._functions += functions
 
+    def add_environment(self, client: ClientId, environment: Environment) -> None:
+        """Have recorded where a client runs."""
+        self._environment_of[client] = environment.digest
+        self._environments.append((client, environment))
+
     def flush(self) -> None:
         """Send what this turn has gathered, then have it recorded: who waits is served first."""
         if self._outboxes:
@@ -206,13 +251,13 @@ class Performer:
                 if peer is not None:
                     self._peers.send(peer, Results(outbox.results), outbox.table.frames)
             self._outboxes.clear()
-        if self._tokens or self._entries or self._functions:
+        if self._tokens or self._entries or self._functions or self._environments:
             self.record()
 
     def record(self) -> None:
         """Hand what this turn has gathered to the writer."""
-        self._controller.writer.put(self._entries, self._tokens, self._functions)
-        self._entries, self._tokens, self._functions = [], [], []
+        self._controller.writer.put(self._entries, self._tokens, self._functions, self._environments)
+        self._entries, self._tokens, self._functions, self._environments = [], [], [], []
 
     def acknowledge(self, tokens: list[tuple[str, str, int]]) -> None:
         """Send the acknowledgements that a commit allows."""
@@ -262,6 +307,8 @@ def _done_with_frames(ended: actions.Ended, table: FrameTable) -> TaskDone:
         d.stderr,
         d.error,
         d.content,
+        d.peak_memory,
+        d.cached_from,
     )
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from ..config import RetentionSettings
 from ..errors import StoreError
-from ..ids import TaskId
-from ..messages import Function
+from ..ids import ClientId, TaskId
+from ..messages import Environment, Function
 from ..records import Entry
 from ..stores import TaskStore
 from .housekeeping import Housekeeping
@@ -50,6 +50,7 @@ class StoreWriter:
         self._condition = threading.Condition()
         self._entries: dict[TaskId, Entry] = {}
         self._functions: list[Function] = []
+        self._environments: list[tuple[ClientId, Environment]] = []
         self._tokens: list[Any] = []
         self._calls: list[tuple[Callable[[TaskStore], Any], Future[Any]]] = []
         self._idle = True  # waits for work …
@@ -58,13 +59,20 @@ class StoreWriter:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
-    def put(self, entries: Sequence[Entry], tokens: Sequence[Any] = (), functions: Sequence[Function] = ()) -> None:
+    def put(
+        self,
+        entries: Sequence[Entry],
+        tokens: Sequence[Any] = (),
+        functions: Sequence[Function] = (),
+        environments: Sequence[tuple[ClientId, Environment]] = (),
+    ) -> None:
         """Have these written; the tokens come back once they are. Never blocks."""
         with self._condition:
             pending = self._entries
             for entry in entries:
                 pending[entry.spec.id] = entry  # a later entry of a task says all that an earlier one did
             self._functions += functions
+            self._environments += environments
             self._tokens += tokens
             if self._idle or (self._gathering and len(pending) > GATHER_MOST):
                 self._idle = self._gathering = False
@@ -95,10 +103,14 @@ class StoreWriter:
             self._condition.notify()
         self._thread.join()
 
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._entries or self._functions or self._environments or self._tokens)
+
     def _run(self) -> None:
         while True:
             with self._condition:
-                while not (self._entries or self._functions or self._tokens or self._calls or self._closing):
+                while not (self._has_work or self._calls or self._closing):
                     self._idle = True
                     pause = self.housekeeping.until_due()
                     if pause == 0.0 or (not self._condition.wait(pause) and pause is not None):
@@ -111,15 +123,17 @@ class StoreWriter:
                     self._gathering = False
                 entries, self._entries = self._entries, {}
                 functions, self._functions = self._functions, []
+                environments, self._environments = self._environments, []
                 tokens, self._tokens = self._tokens, []
                 calls, self._calls = self._calls, []
                 closing = self._closing
-            if not self._write(entries, functions, closing):
+            if not self._write(entries, functions, environments, closing):
                 for _, future in calls:
                     future.set_exception(self.failure or StoreError("the controller is stopping"))
                 with self._condition:  # keep all of it for the next attempt; newer entries win
                     self._entries = entries | self._entries
                     self._functions = functions + self._functions
+                    self._environments = environments + self._environments
                     self._tokens = tokens + self._tokens
                     if self._closing:
                         return
@@ -137,10 +151,18 @@ class StoreWriter:
             if self.housekeeping.until_due() == 0.0:
                 self.housekeeping.turn(busy)
 
-    def _write(self, entries: dict[TaskId, Entry], functions: list[Function], closing: bool) -> bool:
+    def _write(
+        self,
+        entries: dict[TaskId, Entry],
+        functions: list[Function],
+        environments: list[tuple[ClientId, Environment]],
+        closing: bool,
+    ) -> bool:
         try:
             if functions:
                 self.store.add_functions(functions)
+            if environments:
+                self.store.add_environments(environments)
             if entries:
                 self.store.write(list(entries.values()))
         except StoreError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ..ids import EngineId, TaskId
+from ..ids import Digest, EngineId, TaskId
 from ..messages import TaskDone
 from .tasks import Task
 
@@ -47,6 +47,13 @@ class CancelTasks(Action, frozen=True, gc=False):
 
     engine: EngineId
     tasks: Sequence[TaskId]
+
+
+class AskEngine(Action, frozen=True, gc=False):
+    """Ask an engine whether its properties allow tasks with these functions; answered by PropertiesAnswered."""
+
+    engine: EngineId
+    functions: Sequence[Digest]
 
 
 class KillTask(Action, frozen=True, gc=False):

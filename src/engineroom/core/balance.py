@@ -1,4 +1,9 @@
-"""Taking unstarted tasks back from engines that are behind, while others are idle and nothing is queued."""
+"""Taking unstarted tasks back: for engines that are idle, and from engines that are stuck in a long task.
+
+While nothing is queued and an engine is idle, those that are behind give it half of what they have not started.
+Besides, an engine that holds tasks ahead, and has been silent for much longer than its tasks usually take, is in a
+long one: what waits behind that goes to whoever is free first.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +23,18 @@ LOOK_REST = 2e-6
 IDLE_ASKED = 32
 
 
+#: An engine is stuck that has been silent for this many times its mean run time, and at least RECALL_AFTER.
+STUCK_FACTOR = 4
+#: Seconds between two looks for such engines, for each engine.
+STUCK_REST = 2e-6
+
+
 class Balancer:
     """Decides what to take back, and when to look again."""
 
     def __init__(self) -> None:
+        #: when to look for engines that are stuck; None: nobody holds tasks ahead
+        self.stuck_at: float | None = None
         #: when to look again whether an idle engine can relieve another
         self.look_at: float | None = None
         #: and not before
@@ -68,6 +81,27 @@ class Balancer:
                 helpers -= 1
                 if not helpers:
                     return
+
+    def watch(self, engines: int, now: float) -> None:
+        """Engines have been given tasks: look after a while whether one is stuck."""
+        if self.stuck_at is None:
+            self.stuck_at = now + RECALL_AFTER + engines * STUCK_REST
+
+    def stuck(self, engines: Mapping[EngineId, Engine], now: float) -> Iterator[RecallTasks]:
+        """What to ask back from engines that are in a long task, when it is time to look."""
+        if self.stuck_at is None or now < self.stuck_at:
+            return
+        self.stuck_at = None
+        for engine in engines.values():
+            if len(engine.held) < 2:
+                continue
+            self.watch(len(engines), now)
+            if engine.recalled or now < engine.last_heard + max(RECALL_AFTER, STUCK_FACTOR * (engine.mean or 0.0)):
+                continue
+            unstarted = [task.id for task in list(engine.held.values())[1:] if not task.is_direct]
+            if unstarted:
+                engine.hwm = 1  # until it has ended a task
+                yield recall(engine, unstarted)
 
 
 def recall(engine: Engine, ids: list[TaskId]) -> RecallTasks:

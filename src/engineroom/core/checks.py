@@ -48,7 +48,7 @@ def _check_engines(scheduler: Scheduler) -> dict[str, int]:
             else:
                 requirement = requirement_of(task, numbers)
                 if requirement.refused or not requirement.follows:  # another that it followed may have gone
-                    assert requirement.fits(engine), f"{task} needs {requirement}, but is on {engine}"
+                    assert requirement.allows(engine), f"{task} needs {requirement}, but is on {engine}"
         assert engine.recalled <= set(engine.held), f"{engine} is asked for what it does not hold"
         assert (engine in index) == engine.has_room, f"{engine} is in the index without room, or not in it with room"
         is_idle = engine.has_room and not engine.held
@@ -71,8 +71,13 @@ def _check_queues(scheduler: Scheduler) -> None:
         if any(pool.queue):
             assert pool.is_stuck, f"nobody will look at {requirement}"
             assert not any(engine.has_room for engine in fitting), f"an engine has room and tasks wait: {requirement}"
-            possible = fitting or requirement.resources or not (requirement.targets is not None or requirement.refused)
+            allowed = any(requirement.allows(engine) for engine in scheduler.engines.values())
+            possible = allowed or requirement.resources or not (requirement.targets is not None or requirement.refused)
             assert possible, f"no engine will ever run what waits: {requirement}"
+        if requirement.depend:
+            for engine in scheduler.engines.values():
+                known = requirement.depend in engine.answers or requirement.depend in engine.asked
+                assert known or not requirement.allows(engine), f"nobody asks {engine} about {requirement}"
         if pool.engines is not None:
             assert pool.engines == {engine.id: engine for engine in fitting}, f"{requirement} counts on others"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
-from ..ids import EngineId, EngineUuid, NannyId, TaskId
+from ..ids import Digest, EngineId, EngineUuid, NannyId, TaskId
 from ..messages import TaskDone
 from .queues import TaskQueue
 from .tasks import Task
@@ -26,6 +26,8 @@ class Engine:
     """
 
     __slots__ = (
+        "answers",
+        "asked",
         "backlog",
         "completed",
         "fixed_hwm",
@@ -62,6 +64,10 @@ class Engine:
         self.backlog = backlog
         #: the indices it has of each named resource
         self.resources = resources
+        #: what its properties say against tasks with these functions ("": nothing), until they change
+        self.answers: dict[Digest, str] = {}
+        #: … and those it has been asked about, and has not answered
+        self.asked: set[Digest] = set()
         #: when it was last given a task, counted in tasks
         self.used = 0
         self.fixed_hwm = hwm

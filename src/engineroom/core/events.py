@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ..ids import ClientId, EngineId, EngineUuid, NannyId, TaskId
+from ..ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
 from ..messages import Attempt, Held, TaskDone, TaskSpec
 from .graph import Outcome
 
@@ -31,6 +31,24 @@ class RecoveredTask(msgspec.Struct, frozen=True, gc=False):
     client: ClientId
     frames: Sequence[Any] = ()
     attempts: Sequence[Attempt] = ()
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """A task, and the outcome it has from an equal one."""
+
+    spec: TaskSpec
+    frames: Sequence[Any]
+    done: TaskDone
+    result_frames: Sequence[Any]
+    #: on which the equal one ran
+    engine: EngineUuid | None
+
+
+class TasksAnswered(Event, frozen=True, gc=False):
+    """A client wanted these run, and the store holds the results of equal ones."""
+
+    client: ClientId
+    answers: Sequence[Answer]
 
 
 class TasksRecovered(Event, frozen=True, gc=False):
@@ -65,6 +83,8 @@ class EngineLost(Event, frozen=True, gc=False):
     known: bool = False
     #: it was killed because `running` had used up its run_timeout
     overran: bool = False
+    #: of its process, in bytes, until its end; None: unknown
+    peak_memory: int | None = None
 
 
 class EngineLeft(Event, frozen=True, gc=False):
@@ -92,6 +112,19 @@ class TasksReturned(Event, frozen=True, gc=False):
 
     engine: EngineId
     tasks: Sequence[Held]
+
+
+class PropertiesAnswered(Event, frozen=True, gc=False):
+    """An engine says what its properties have against tasks with these functions; "": nothing."""
+
+    engine: EngineId
+    answers: Mapping[Digest, str]
+
+
+class PropertiesChanged(Event, frozen=True, gc=False):
+    """The properties of these engines may not be what they were: what these have answered holds no more."""
+
+    engines: Sequence[EngineId]
 
 
 class AbortRequested(Event, frozen=True, gc=False):

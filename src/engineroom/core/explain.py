@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..ids import TaskId
-from .requirements import ANY, in_words, requirement_of
+from .requirements import ANY, Requirement, in_words, requirement_of
 from .scheduler import Scheduler
 from .tasks import State, Task
 
@@ -84,11 +84,27 @@ def _queued(scheduler: Scheduler, task: Task, details: dict[str, Any]) -> str:
     details |= {"ahead": ahead, "priority": priority, "engines": [engine.id for engine in fitting]}
     if not scheduler.engines:
         return "there are no engines"
+    if not fitting and requirement.depend:
+        return _unsuitable(scheduler, requirement, details)
     if not fitting:
         return f"there is no engine {in_words(requirement)}: it ends as impossible unless one comes soon"
     one = f"an engine {in_words(requirement)}" if requirement != ANY else "an engine"
     busy = "which is" if len(fitting) == 1 else f"all {len(fitting)} of which are"
     return f"it waits for {one}, {busy} busy; {ahead} of its client's tasks with priority {priority} come before it"
+
+
+def _unsuitable(scheduler: Scheduler, requirement: Requirement, details: dict[str, Any]) -> str:
+    """What the engines say against tasks that depend on their properties."""
+    allowed = {engine.id: engine for engine in scheduler.engines.values() if requirement.allows(engine)}
+    against = {id: e.answers[requirement.depend] for id, e in allowed.items() if requirement.depend in e.answers}
+    details |= {"against": against, "asked": [id for id in allowed if id not in against]}
+    said = [f"engine {id}: {reason}" for id, reason in list(against.items())[:NAMED]]
+    if len(against) > NAMED:
+        said.append(f"and {len(against) - NAMED} more")
+    if len(against) < len(allowed):
+        said.append(f"{len(allowed) - len(against)} busy engines have not answered yet")
+    words = in_words(requirement) if allowed else f"{in_words(requirement)}, and none is there that might be one"
+    return f"it waits for an engine {words}" + (f" ({'; '.join(said)})" if said else "")
 
 
 def _behind(scheduler: Scheduler, task: Task, details: dict[str, Any]) -> str:

@@ -3,6 +3,9 @@
 Tasks that any engine may run wait in `ready`. Others wait in a *pool* for each requirement. A pool that found no
 engine with room is stuck: it is looked at again when an engine that fits has room again, not before. So the cost
 of a task does not grow with the tasks, engines or pools there are.
+
+Where a requirement depends on engines' properties, each engine is asked once, and its answer holds until its
+properties change, or it says Hello again: however many tasks wait, and however long.
 """
 
 from __future__ import annotations
@@ -11,12 +14,15 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from random import Random
 
-from ..ids import EngineId
+from ..ids import Digest, EngineId
 from .engines import Engine
 from .queues import Shares, TaskQueue
 from .requirements import ANY, Requirement
 from .schemes import Index, make_index
 from .tasks import Task
+
+#: Beyond so many answers of an engine, those that no waiting task needs are forgotten.
+ANSWERS_KEPT = 10_000
 
 #: (engine, tasks): what has been decided
 Gift = tuple[Engine, list[Task]]
@@ -32,11 +38,8 @@ class Pool:
         self.engines = engines
         #: no engine that fits has room
         self.is_stuck = False
-
-    @property
-    def is_orphan(self) -> bool:
-        """There is no engine with the resources these tasks need."""
-        return bool(self.requirement.resources) and not self.engines
+        #: since when there has been no engine with the resources these tasks need
+        self.orphaned_at: float | None = None
 
 
 class Pools:
@@ -56,6 +59,10 @@ class Pools:
         self._named: dict[EngineId, dict[Requirement, Pool]] = {}
         #: the pools that name no engines
         self._open: dict[Requirement, Pool] = {}
+        #: the pools whose tasks depend on engines' properties, by what decides
+        self._depending: dict[Digest, dict[Requirement, Pool]] = {}
+        #: what engines are to be asked
+        self.questions: dict[EngineId, list[Digest]] = {}
         #: pools with new tasks; engines with new room
         self._fresh: dict[Requirement, Pool] = {}
         self._freed: dict[EngineId, Engine] = {}
@@ -101,14 +108,24 @@ class Pools:
         if requirement.targets is not None:
             there = (self._engines.get(id) for id in requirement.targets)
             engines = {e.id: e for e in there if e is not None and requirement.fits(e)}
-        elif requirement.resources:
+        elif requirement.names_engines:
             engines = {e.id: e for e in self._engines.values() if requirement.fits(e)}
         pool = self.pools[requirement] = Pool(requirement, TaskQueue(self.shares), engines)
         if engines is None:
             self._open[requirement] = pool
         for id in engines or ():
             self._named.setdefault(id, {})[requirement] = pool
+        if requirement.depend:
+            self._depending.setdefault(requirement.depend, {})[requirement] = pool
+            for engine in self._engines.values():
+                self._ask(engine, requirement.depend)
         return pool
+
+    def is_orphan(self, pool: Pool) -> bool:
+        """Whether there is no engine with the resources these tasks need."""
+        if not pool.requirement.resources or pool.engines:
+            return False
+        return not pool.requirement.depend or not any(map(pool.requirement.allows, self._engines.values()))
 
     def take_out(self, pool: Pool) -> list[Task]:
         """Dissolve a pool; returns the tasks that waited in it, in order."""
@@ -127,6 +144,11 @@ class Pools:
             del named[requirement]
             if not named:
                 del self._named[id]
+        if requirement.depend:
+            depending = self._depending[requirement.depend]
+            del depending[requirement]
+            if not depending:
+                del self._depending[requirement.depend]
 
     # ------------------------------------------------------------------------------------------ engines come and go
 
@@ -156,11 +178,62 @@ class Pools:
             index.remove(engine)
         self._freed.pop(engine.id, None)
         self.idle.pop(engine.id, None)
+        self.questions.pop(engine.id, None)
         named = self._named.pop(engine.id, {})
         for pool in named.values():
             assert pool.engines is not None
             del pool.engines[engine.id]
-        return [*named.values(), *(pool for pool in self._open.values() if pool.requirement.refused)]
+        depending = (pool for pools in self._depending.values() for pool in pools.values())
+        others = (pool for pool in depending if pool.requirement not in named)
+        return [*named.values(), *others, *(pool for pool in self._open.values() if pool.requirement.refused)]
+
+    # ------------------------------------------------------------------------------------------ engines' properties
+
+    def _ask(self, engine: Engine, depend: Digest) -> None:
+        if depend in engine.answers or depend in engine.asked:
+            return
+        if any(requirement.allows(engine) for requirement in self._depending[depend]):
+            engine.asked.add(depend)
+            self.questions.setdefault(engine.id, []).append(depend)
+
+    def properties_changed(self, engine: Engine) -> None:
+        """What an engine has answered holds no more: ask it again, for the tasks that wait."""
+        for requirement, pool in list(self._named.get(engine.id, {}).items()):
+            if requirement.depend:
+                self._exclude(engine, pool)
+        engine.answers.clear()
+        for depend in self._depending:
+            self._ask(engine, depend)
+
+    def answered(self, engine: Engine, answers: Mapping[Digest, str]) -> None:
+        """An engine says what speaks against tasks with these functions; "": nothing."""
+        for depend, reason in answers.items():
+            engine.asked.discard(depend)
+            engine.answers[depend] = reason
+            for requirement, pool in self._depending.get(depend, {}).items():
+                if requirement.fits(engine):
+                    assert pool.engines is not None
+                    pool.engines[engine.id] = engine
+                    self._named.setdefault(engine.id, {})[requirement] = pool
+                else:
+                    self._exclude(engine, pool)
+        if len(engine.answers) > ANSWERS_KEPT:
+            engine.answers = {depend: why for depend, why in engine.answers.items() if depend in self._depending}
+        self.changed(engine)
+
+    def _exclude(self, engine: Engine, pool: Pool) -> None:
+        """An engine does not fit (any more)."""
+        if pool.engines is not None and pool.engines.pop(engine.id, None) is not None:
+            named = self._named[engine.id]
+            del named[pool.requirement]
+            if not named:
+                del self._named[engine.id]
+
+    def drop_empty(self) -> None:
+        """Forget pools that depend on properties and whose tasks have ended: nobody may ever deal from them."""
+        for pool in [pool for pools in self._depending.values() for pool in pools.values()]:
+            if next(iter(pool.queue), None) is None:
+                self.take_out(pool)
 
     # ------------------------------------------------------------------------------------------ tasks go
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..ids import EngineId, EngineUuid
+from ..ids import Digest, EngineId, EngineUuid
 from .engines import Engine
 from .tasks import Task
 
@@ -23,9 +23,15 @@ class Requirement(NamedTuple):
     resources: tuple[tuple[str, int], ...] = ()
     #: who chooses among engines that fit; "": the default scheme
     scheme: str = ""
+    #: the function that must agree to the engine's properties; b"": they do not matter
+    depend: Digest = Digest(b"")
 
     def fits(self, engine: Engine) -> bool:
-        """Whether this engine may run such tasks."""
+        """Whether this engine may run such tasks now."""
+        return self.allows(engine) and (not self.depend or engine.answers.get(self.depend) == "")
+
+    def allows(self, engine: Engine) -> bool:
+        """Whether this engine may run such tasks, if its properties are right."""
         if self.targets is not None and engine.id not in self.targets:
             return False
         if engine.uuid in self.refused:
@@ -35,7 +41,7 @@ class Requirement(NamedTuple):
     @property
     def names_engines(self) -> bool:
         """Whether only some engines come into question, which can be listed."""
-        return self.targets is not None or bool(self.resources)
+        return self.targets is not None or bool(self.resources) or bool(self.depend)
 
 
 ANY = Requirement()
@@ -54,7 +60,9 @@ def requirement_of(task: Task, numbers: Mapping[EngineUuid, EngineId]) -> Requir
             there = sorted(numbers[uuid] for uuid in needs.followed if uuid in numbers)
             targets = tuple(id for id in there if targets is None or id in targets)
     resources = tuple(sorted(options.resources.items())) if options is not None and options.resources else ()
-    return Requirement(targets, follows, refused, resources, (options.scheme if options is not None else None) or "")
+    scheme = (options.scheme if options is not None else None) or ""
+    depend = task.spec.function if options is not None and options.depend else ANY.depend
+    return Requirement(targets, follows, refused, resources, scheme, depend)
 
 
 def in_words(requirement: Requirement) -> str:
@@ -67,6 +75,8 @@ def in_words(requirement: Requirement) -> str:
         )
     if requirement.resources:
         words.append("with " + ", ".join(f"{name}={amount}" for name, amount in requirement.resources))
+    if requirement.depend:
+        words.append("whose properties suit it")
     if requirement.refused:
         count = len(requirement.refused)
         words.append(f"that has not refused it ({count} {'engine has' if count == 1 else 'engines have'})")

@@ -19,6 +19,7 @@ from ..ids import EngineId, EngineUuid, TaskId
 from ..messages import Attempt, ErrorInfo, TaskDone, TaskOptions
 from .actions import (
     Action,
+    AskEngine,
     CancelTasks,
     Ended,
     KillTask,
@@ -38,6 +39,9 @@ from .events import (
     EnginesStopped,
     Event,
     OutcomesFound,
+    PropertiesAnswered,
+    PropertiesChanged,
+    TasksAnswered,
     TasksFinished,
     TasksRecovered,
     TasksReturned,
@@ -77,6 +81,7 @@ class Scheduler:
         self._turn = Turn()
         self._handlers: dict[type[Event], Callable[[Any], Iterable[Action] | None]] = {
             TasksSubmitted: self._submitted,
+            TasksAnswered: self._answered,
             TasksRecovered: self._recovered,
             TasksFinished: self._finished,
             TasksReturned: self._returned,
@@ -86,6 +91,8 @@ class Scheduler:
             EnginesStopped: self._stopped,
             AbortRequested: self._abort_requested,
             OutcomesFound: self._outcomes_found,
+            PropertiesAnswered: self._properties_answered,
+            PropertiesChanged: self._properties_changed,
             ControllerStopped: self._controller_stopped,
             Ticked: self._ticked,
         }
@@ -102,7 +109,19 @@ class Scheduler:
         for engine, tasks in self.pools.deal():
             self._give(engine, tasks)
         actions += turn.actions(self.graph)
-        if self.pools.ready or self.settings.scheme == "pure":
+        if self.pools.questions:
+            actions += [AskEngine(engine, functions) for engine, functions in self.pools.questions.items()]
+            self.pools.questions = {}
+        if self.settings.scheme == "pure":
+            return actions
+        if self.settings.hwm is None and any(
+            len(tasks) > 1 or len(self.engines[id].held) > 1 for id, tasks in turn.sends.items()
+        ):
+            self.balancer.watch(len(self.engines), now)
+        for recalled in self.balancer.stuck(self.engines, now):
+            self.pools.changed(self.engines[recalled.engine])  # it takes no more
+            actions.append(recalled)
+        if self.pools.ready:
             self.balancer.look_at = None
         else:
             actions += self.balancer.recalls(self.engines, self.pools.idle.values(), self._may_run_on, now)
@@ -110,7 +129,8 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """When to send Ticked, unless something happens before; None: not needed."""
-        deadlines = (self.recovery_deadline, self.balancer.look_at, self._deadlines.next)
+        balancer = self.balancer
+        deadlines = (self.recovery_deadline, balancer.look_at, balancer.stuck_at, self._deadlines.next)
         return min((at for at in deadlines if at is not None), default=None)
 
     def queued(self) -> Iterator[Task]:
@@ -137,6 +157,18 @@ class Scheduler:
         if plain:
             self.pools.ready.push(plain, client)
         return [RecordTasks(new)] if new else ()
+
+    def _answered(self, event: TasksAnswered) -> None:
+        for answer in event.answers:
+            id = answer.spec.id
+            if id in self.tasks or self.graph.memory.get(id) is not None:
+                continue  # a repetition
+            task = Task(answer.spec, event.client, answer.frames, state=State.ENDED)
+            self._turn.ended.append(Ended(task, answer.done, answer.result_frames))
+            if id in self.graph.wanted:
+                self._turn.kept.append(self._turn.ended[-1])
+            self._remember(task, answer.done, answer.engine)
+        self.graph.memory.trim()
 
     def _recovered(self, event: TasksRecovered) -> None:
         self.recovery_deadline = event.deadline
@@ -245,14 +277,14 @@ class Scheduler:
                 self._fail(task, "ImpossibleDependency", reason + _last_refusal(task))
                 return
         pool = self.pools.put(task, requirement, first=first)
-        if pool is not None and pool.is_orphan and len(pool.queue) == 1:
-            self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
+        if pool is not None and pool.orphaned_at is None and self.pools.is_orphan(pool):
+            self._orphan(pool)
 
     def _hopeless(self, requirement: Requirement) -> str | None:
         """Why no engine that is there will ever run such tasks."""
         if requirement.targets is not None and not any(target in self.engines for target in requirement.targets):
             return f"none of the engines it may run on is there (any more): it needs one {in_words(requirement)}"
-        if requirement.refused and not any(requirement.fits(engine) for engine in self.engines.values()):
+        if requirement.refused and not any(requirement.allows(engine) for engine in self.engines.values()):
             return f"every engine that it may run on has raised UnmetDependency: it needs one {in_words(requirement)}"
         return None
 
@@ -276,6 +308,10 @@ class Scheduler:
             if tasks:
                 self._give(engine, tasks)
         self.pools.changed(engine)
+
+    def _may_have_begun(self, task: Task, engine: Engine) -> bool:
+        """Whether an engine that has a task in hand may keep it: whether its properties allow it, it looks itself."""
+        return task.spec.engine == engine.id if task.is_direct else requirement_of(task, self._numbers).allows(engine)
 
     def _may_run_on(self, task: Task, engine: Engine) -> bool:
         if task.is_direct:
@@ -485,6 +521,7 @@ class Scheduler:
             asked.setdefault(task.engine.id, []).append(id)
             if event.running:
                 self._deadlines.add(self._now + self.settings.cancel_grace, self._kill, task)
+        self.pools.drop_empty()
         for number, ids in asked.items():
             engine = self.engines[number]
             recall_tasks = recall(engine, ids)
@@ -528,13 +565,15 @@ class Scheduler:
             self.engines[event.engine] = engine
             self._numbers[event.uuid] = event.engine
             self.pools.joined(engine)
+        engine.asked.clear()  # the question, or the answer, may have been lost
+        self.pools.properties_changed(engine)
         in_hand: dict[TaskId, int] = {}
         for held in event.held:  # of a task that is being retried there may be an old result, too
             in_hand[held.id] = max(held.attempt, in_hand.get(held.id, 0))
         recalled = []
         for id, attempt in in_hand.items():
             task = self.tasks.get(id)
-            if task is not None and task.state is State.RECOVERING and self._may_run_on(task, engine):
+            if task is not None and task.state is State.RECOVERING and self._may_have_begun(task, engine):
                 task.move(State.HELD)
                 task.engine, task.attempt = engine, attempt
                 engine.held[id] = task
@@ -560,9 +599,16 @@ class Scheduler:
         engine = self.engines.get(event.engine)
         first = next(iter(engine.held), None) if engine else None
         running = event.running if event.known else first
-        self._remove(event.engine, event.cause, running, overran=event.overran)
+        self._remove(event.engine, event.cause, running, event.overran, event.peak_memory)
 
-    def _remove(self, id: EngineId, cause: str, running: TaskId | None, *, overran: bool = False) -> None:
+    def _remove(
+        self,
+        id: EngineId,
+        cause: str,
+        running: TaskId | None,
+        overran: bool = False,
+        peak_memory: int | None = None,
+    ) -> None:
         """Forget an engine; its tasks go to others, except the one that was running when it went down."""
         engine = self.engines.pop(id, None)
         if engine is None:
@@ -572,46 +618,53 @@ class Scheduler:
         back = []
         for task in engine.held.values():
             task.engine = None
+            attempt = None
+            if task.id == running:
+                attempt = Attempt(task.attempt, id, engine.uuid, engine.host, None, self._now, cause, peak_memory)
             if task.aborting:
+                self._note(task, attempt)
                 self._end(task, "aborted", "TaskAborted", f"aborted; engine {id} was lost meanwhile: {cause}")
-            elif task.id == running and overran:
-                self._overran(task, engine, cause)
+            elif attempt is not None and overran:
+                self._overran(task, engine, cause, attempt)
             elif task.is_direct:
+                self._note(task, attempt)
                 self._fail(task, "EngineError", _died(engine, cause, task, task.id == running), engine)
-            elif task.id != running:
+            elif attempt is None:
                 # It may have run, with its result lost on the way: another attempt, at no cost to its retries.
                 task.attempt += 1
                 back.append(task)
             else:
-                self._burn(task, engine, cause)
+                self._burn(task, engine, cause, attempt)
         for task in list(engine.backlog):
             self._fail(task, "EngineError", _died(engine, cause, task, False), engine)
         self._requeue(back)
         for pool in pools:
             self._look_again(pool)
 
-    def _burn(self, task: Task, engine: Engine, cause: str) -> None:
+    def _note(self, task: Task, attempt: Attempt | None) -> None:
+        if attempt is not None:
+            task.attempts = [*(task.attempts or ()), attempt]
+
+    def _burn(self, task: Task, engine: Engine, cause: str, attempt: Attempt) -> None:
         """An engine died running this task."""
         task.deaths += 1
-        attempt = Attempt(task.attempt, engine.id, engine.uuid, engine.host, None, self._now, cause)
         if task.retries_left > 0 and task.deaths < self.settings.death_limit:
             task.retries_left -= 1
             self._again(task, attempt, first=True)
             return
-        task.attempts = [*(task.attempts or ()), attempt]
+        self._note(task, attempt)
         message = _died(engine, cause, task, True)
         if task.deaths > 1:
             message += f" It was running on {task.deaths} engines when they died, so it is not tried again."
         self._fail(task, "EngineError", message, engine)
 
-    def _overran(self, task: Task, engine: Engine, cause: str) -> None:
+    def _overran(self, task: Task, engine: Engine, cause: str, attempt: Attempt) -> None:
         """An engine was killed because this task ran for too long."""
-        attempt = Attempt(task.attempt, engine.id, engine.uuid, engine.host, None, self._now, cause)
         if task.retries_left > 0 and not task.is_direct:
             task.retries_left -= 1
             self._again(task, attempt, first=True)
             return
-        task.attempts = [*(task.attempts or ()), attempt]
+        self._note(task, attempt)
         self._fail(task, "TaskTimeout", cause, engine)
 
     def _look_again(self, pool: Pool) -> None:
@@ -625,16 +678,35 @@ class Scheduler:
         elif (reason := self._hopeless(requirement)) is not None:
             for task in self.pools.take_out(pool):
                 self._fail(task, "ImpossibleDependency", reason + _last_refusal(task))
-        elif pool.is_orphan:
-            self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
+        elif self.pools.is_orphan(pool):
+            self._orphan(pool)
+
+    def _orphan(self, pool: Pool) -> None:
+        """There is no engine with the resources these tasks need: they wait for one for a while."""
+        pool.orphaned_at = self._now
+        self._deadlines.add(self._now + self.settings.engine_grace, self._orphaned, pool)
 
     def _orphaned(self, pool: Pool) -> None:
-        """For some time there has been no engine with the resources these tasks need, unless one has come."""
-        if self.pools.pools.get(pool.requirement) is not pool or not pool.is_orphan:
+        """End the tasks of a pool for which there has been no engine all the while."""
+        grace = self.settings.engine_grace
+        if self.pools.pools.get(pool.requirement) is not pool or not self.pools.is_orphan(pool):
             return
-        reason = f"for {self.settings.engine_grace:g} s there has been no engine {in_words(pool.requirement)}"
+        if pool.orphaned_at is None or self._now < pool.orphaned_at + grace:
+            return  # one has come and gone meanwhile
+        reason = f"for {grace:g} s there has been no engine {in_words(pool.requirement)}"
         for task in self.pools.take_out(pool):
             self._fail(task, "ImpossibleDependency", reason)
+
+    def _properties_answered(self, event: PropertiesAnswered) -> None:
+        engine = self.engines.get(event.engine)
+        if engine is not None:
+            self.pools.answered(engine, event.answers)
+
+    def _properties_changed(self, event: PropertiesChanged) -> None:
+        for id in event.engines:
+            engine = self.engines.get(id)
+            if engine is not None:
+                self.pools.properties_changed(engine)
 
     def _stopped(self, event: EnginesStopped) -> Iterable[Action]:
         for id in event.engines:
@@ -693,7 +765,8 @@ def outcome_in_words(status: str, error: ErrorInfo | None) -> str:
 def _attempt(task: Task, done: TaskDone, engine: Engine | None) -> Attempt:
     cause = "ok" if done.error is None else f"{done.error.ename}: {done.error.evalue}"
     uuid, host = (engine.uuid, engine.host) if engine else ("", "")
-    return Attempt(task.attempt, done.engine, uuid, host, done.started, done.completed, cause)  # type: ignore[arg-type]
+    trace = done.error.traceback or None if done.error else None
+    return Attempt(task.attempt, done.engine, uuid, host, done.started, done.completed, cause, done.peak_memory, trace)  # type: ignore[arg-type]
 
 
 def _died(engine: Engine, cause: str, task: Task, running: bool) -> str:

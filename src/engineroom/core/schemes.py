@@ -311,6 +311,7 @@ NOT_WITH_PURE = (
     "priority",
     "resources",
     "inputs",
+    "depend",
 )
 
 

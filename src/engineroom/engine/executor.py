@@ -13,14 +13,15 @@ import time
 import traceback
 import types
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import dependency
+from .. import dependency, task_context
+from ..engine_properties import properties
 from ..errors import ImpossibleDependency, UnmetDependency
 from ..ids import Digest, EngineId
 from ..messages import ErrorInfo, Function, TaskDone, TaskSpec
-from ..wire import functions, on_engine, payload, values
+from ..wire import classic, functions, on_engine, payload, values
 from .output import TaskStream, sendable
 
 if TYPE_CHECKING:
@@ -163,17 +164,46 @@ class Executor:
             args, kwargs = pickle.loads(spec.payload)
         if not travelled:
             return on_engine.map_parts(function.call, *args) if spec.kind == "map" else function.call(*args, **kwargs)
-        # Names of the engine win; what travelled along fills the gaps, for the time of the call.
+        if spec.kind == "map":
+            return self._lending(travelled, lambda: on_engine.map_parts(function.call, *args))
+        return self._lending(travelled, lambda: function.call(*args, **kwargs))
+
+    def _lending(self, travelled: Mapping[str, Any], call: Callable[[], Any]) -> Any:
+        """Names of the engine win; what travelled along fills the gaps, for the time of the call."""
         namespace = self.module.__dict__
         lent = {name: value for name, value in travelled.items() if name not in namespace}
         try:
+            functions.lent.update(lent)
             namespace.update(lent)
-            return on_engine.map_parts(function.call, *args) if spec.kind == "map" else function.call(*args, **kwargs)
+            return call()
         finally:
             self.is_running = False  # an interrupt would leave what was lent behind
             for name, value in lent.items():
                 if namespace.get(name) is value:  # else the task has bound it anew: that stays
                     del namespace[name]
+            functions.lent.clear()
+
+    def against(self, digest: Digest, seconds: float) -> str:
+        """What this engine's properties have against tasks with a function; "": nothing. Raises only Terminated.
+
+        The function's own `depend` decides. What it raises, and that it takes longer than some seconds, is against it.
+        """
+        late = f"its depend took longer than {seconds:g} s"
+        try:
+            self.is_running = True
+            function = self._function(digest)
+            call: Any = function.call
+            with task_context.time_limit(seconds, "DependencyTimeout", late):
+                agrees = self._lending(function.travelled, lambda: bool(call.depend(dict(properties))))
+        except Terminated:
+            raise
+        except Interrupted:
+            return late
+        except BaseException as error:
+            return f"its depend raised {type(error).__name__}: {_text(error)}"
+        finally:
+            self.is_running = False
+        return "" if agrees else "its depend is false"
 
     def _execute(self, spec: TaskSpec, started: float) -> tuple[Any, dict[str, Any], BaseException | None]:
         """Run a cell: (reply, content, what it raised in IPython). Plain Python that shows nothing needs no IPython."""
@@ -234,10 +264,7 @@ class Executor:
 
     def _describe(self, error: BaseException, spec: TaskSpec, name: str) -> ErrorInfo:
         """An exception as text. Nothing a hostile exception does may stop this."""
-        try:
-            text = str(error)
-        except BaseException as broken:
-            text = f"<its str() raised {type(broken).__name__}>"
+        text = _text(error)
         try:
             frame = error.__traceback__
             while frame is not None and frame.tb_frame.f_code.co_filename in _OURS:
@@ -250,4 +277,12 @@ class Executor:
         return ErrorInfo(name, sendable(text), sendable("".join(lines)), self.engine, self.uuid, spec.kind)
 
 
-_OURS = {module.__file__ for module in (dependency, functions, on_engine, payload, values)} | {__file__}
+def _text(error: BaseException) -> str:
+    """An exception's text, however hostile it is."""
+    try:
+        return str(error)
+    except BaseException as broken:
+        return f"<its str() raised {type(broken).__name__}>"
+
+
+_OURS = {m.__file__ for m in (classic, dependency, functions, on_engine, payload, values)} | {__file__}

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import platform
+import resource as rusage
 import signal
 import socket
 import threading
@@ -21,10 +22,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import FrameType, MappingProxyType
 from typing import Any
 
-from .. import _version, datapub, resources, task_context
+from .. import _version, datapub, engine_properties, resources, task_context
 from ..config import ConnectionInfo, EngineSettings
+from ..dependency import DEPENDENCY_SECONDS
 from ..ids import Digest, EngineUuid, NannyId, TaskId
 from ..messages import (
+    Answer,
+    Answers,
+    Ask,
     Cancel,
     Functions,
     Goodbye,
@@ -35,6 +40,7 @@ from ..messages import (
     Output,
     Ping,
     Pong,
+    PropertiesChanged,
     Published,
     Recall,
     Refused,
@@ -67,6 +73,8 @@ ATTEND_SECONDS = 0.02
 REST_SECONDS = 1.0
 #: Between signs of life to the controller.
 PING_SECONDS = 2.0
+#: Properties that change while somebody is asked about them: so often the question is repeated.
+CHANGES_AWAITED = 3
 #: How long a leaving engine waits for its last results to be stored.
 LEAVE_SECONDS = 5.0
 
@@ -98,6 +106,11 @@ class Engine:
         self._interrupter = Interrupter(self._executor, note)
         self._queue: deque[Job] = deque()
         self._parked: dict[Digest, list[Job]] = {}  # tasks whose function has been asked for
+        # What our properties have against tasks with a function: what is asked, and what holds until they change.
+        self._questions: deque[Digest] = deque()
+        self._unanswered: set[Digest] = set()  # questions whose function has been asked for
+        self._against: dict[Digest, str] = {}
+        self._properties_changed = self._is_deciding = False
         self._cache: ValueCache[tuple[bytes, Sequence[Any]]] = ValueCache()
         self._reconciling = self._reconciled = False  # because values were missing
         self._outbox: list[TaskDone] = []
@@ -121,6 +134,7 @@ class Engine:
             Cancel: self._on_cancel,
             Functions: self._on_functions,
             Stored: self._on_stored,
+            Ask: self._on_ask,
             Stop: self._on_stop,
             Pong: self._on_pong,
             Refused: self._on_refused,
@@ -137,6 +151,7 @@ class Engine:
         logging.root.setLevel(logging.WARNING)
         datapub.bind(self._publish)
         task_context.bind(self._current_task, self._interrupter.limit)
+        engine_properties.properties.bind(self._note_change)
         threading.Thread(target=self._attend, name="attendant", daemon=True).start()
         self._link_lock.acquire()
         self._hello()
@@ -146,6 +161,7 @@ class Engine:
                     self._flush()
                     self._ping()
                     self._receive(wait=not self._queue)
+                    self._answer()
                     if self._queue:
                         self._work()
             self._leave()
@@ -169,6 +185,8 @@ class Engine:
             if not executor.knows(spec.function):
                 self._park(job)
                 continue
+            if spec.options is not None and spec.options.depend and spec.engine < 0 and not self._suits(job):
+                continue
             note.run(spec.id)
             self._job = job
             self._serial += 1
@@ -182,22 +200,99 @@ class Engine:
                 self._leaving = True
                 lock.acquire()
                 return
-            while True:  # an interrupt may come at any moment, this one included
-                try:
-                    lock.acquire()
-                    break
-                except KeyboardInterrupt:
-                    continue
+            self._reacquire()
             self._job = None
             if wishes:
                 self._interrupter.forget()
+            if self._properties_changed:
+                self._tell_change()
             if beside:
                 done.frames = self._table.add(beside)
             self._outbox.append(done)
             if time.perf_counter() > pause:
                 self._flush()
                 self._receive()
+                self._answer()
                 pause = time.perf_counter() + GATHER_SECONDS
+
+    def _answer(self) -> None:
+        """Say what our properties have against tasks that somebody asks about."""
+        if self._properties_changed:
+            self._tell_change()
+        answers = []
+        while self._questions and not self._leaving:
+            digest = self._questions.popleft()
+            if self._executor.knows(digest):
+                answers.append(Answer(digest, self._decide(digest)))
+            else:
+                self._unanswered.add(digest)
+                self._send(NeedFunctions([digest]))
+        if answers:
+            self._send(Answers(answers))
+
+    def _suits(self, job: Job) -> bool:
+        """Whether our properties still allow a task that is about to be run; if not, it and its like are given back."""
+        digest = job[0].function
+        against = self._against.get(digest)
+        if against is None:
+            against = self._decide(digest)
+        if not against:
+            return True
+        alike = [other for other in self._queue if other[0].function == digest and other[0].engine < 0]
+        kept = [other for other in self._queue if other[0].function != digest or other[0].engine >= 0]
+        self._queue.clear()  # in place: we are working on it
+        self._queue.extend(kept)
+        self._send(Answers([Answer(digest, against)]))
+        self._send(Returned([_held(other) for other in (job, *alike)]))
+        return False
+
+    def _decide(self, digest: Digest) -> str:
+        """Ask a function of tasks about our properties. This is user code: the attendant stops it if it takes long."""
+        self._flush()
+        against = self._ask_function(digest)
+        for _ in range(CHANGES_AWAITED):
+            if not self._properties_changed:
+                break
+            self._tell_change()  # by a thread, meanwhile
+            against = self._ask_function(digest)
+        self._against[digest] = against
+        return against
+
+    def _ask_function(self, digest: Digest) -> str:
+        self._serial += 1
+        self._is_deciding = True
+        self._busy.set()
+        self._link_lock.release()
+        try:
+            return self._executor.against(digest, DEPENDENCY_SECONDS)
+        except Terminated:
+            self._leaving = True
+            return "the engine leaves"
+        finally:
+            self._reacquire()
+            self._is_deciding = False
+            self._interrupter.forget()
+
+    def _reacquire(self) -> None:
+        while True:  # an interrupt may come at any moment, this one included
+            try:
+                self._link_lock.acquire()
+                return
+            except KeyboardInterrupt:
+                continue
+
+    def _note_change(self) -> None:
+        """Properties have changed: called from user code, in any of its threads."""
+        if self._is_deciding and threading.current_thread() is threading.main_thread():
+            return  # who is asked about properties had better not change them: we would ask for ever
+        self._properties_changed = True
+        self._busy.set()  # so that the attendant looks
+
+    def _tell_change(self) -> None:
+        """What we have answered holds no more."""
+        self._properties_changed = False
+        self._against.clear()
+        self._send(PropertiesChanged())
 
     def _run_as_wished(self, job: Job) -> tuple[TaskDone, Sequence[Any]]:
         """Run a task that has options: within its time, and with its GPUs alone."""
@@ -258,16 +353,20 @@ class Engine:
             while time.monotonic() - quiet_since < REST_SECONDS:
                 serial = self._serial
                 time.sleep(ATTEND_SECONDS)
-                if self._job is None:
+                if self._job is None and not self._is_deciding and not self._properties_changed:
                     continue
                 quiet_since = time.monotonic()
                 if serial != self._serial or not self._link_lock.acquire(blocking=False):
                     continue  # short tasks, or the main thread is back: it tends the link itself
                 try:
                     job = self._job
+                    if self._properties_changed:
+                        self._tell_change()
                     if job is not None and serial == self._serial:
                         self._tend(job, first=announced != serial)
                         announced = serial
+                    elif self._is_deciding:
+                        self._interrupter.look()
                 finally:
                     self._link_lock.release()
             self._busy.clear()
@@ -349,7 +448,7 @@ class Engine:
         if not self._outbox:
             return
         self._number += 1
-        parts = [wire.encode(Results(self._outbox, self._number)), *self._table.frames]
+        parts = [wire.encode(Results(self._outbox, self._number, _peak_memory())), *self._table.frames]
         self._unstored.append((self._number, parts, [Held(d.id, d.attempt) for d in self._outbox]))
         self._unstored_bytes += _bytes(parts)
         self._outbox, self._table = [], wire.FrameTable()
@@ -439,9 +538,16 @@ class Engine:
         if self._job is not None and self._job[0].id in wanted:
             self._interrupter.cancel()
 
+    def _on_ask(self, message: Ask, frames: Sequence[Any]) -> None:
+        self._executor.learn(message.functions)
+        self._questions.extend(message.digests)
+
     def _on_functions(self, message: Functions, frames: Sequence[Any]) -> None:
         self._executor.learn(message.functions)
         for function in message.functions:
+            if function.digest in self._unanswered:
+                self._unanswered.remove(function.digest)
+                self._questions.append(function.digest)
             self._queue.extendleft(reversed(self._parked.pop(function.digest, [])))
 
     def _on_stored(self, message: Stored, frames: Sequence[Any]) -> None:
@@ -473,6 +579,11 @@ class Engine:
         if self._is_waiting:
             self._is_waiting = False
             raise KeyboardInterrupt  # `run` goes on, and sees that we leave
+
+
+def _peak_memory() -> int:
+    """The most memory that this process has had at a time since it was forked, in bytes."""
+    return rusage.getrusage(rusage.RUSAGE_SELF).ru_maxrss << 10
 
 
 #: of a task that carries no options

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..ids import Digest, TaskId
-from ..messages import Function
+from ..ids import ClientId, Digest, TaskId
+from ..messages import Environment, Function
 from ..records import Entry, TaskRecord
 
 #: A MongoDB-style query, as users write it.
@@ -64,8 +64,14 @@ class TaskStore(Protocol):
     def add_functions(self, functions: Sequence[Function]) -> None:
         """Keep pickled functions; known digests are skipped."""
 
-    def get_function(self, digest: Digest) -> bytes:
+    def get_function(self, digest: Digest) -> Function:
         """A pickled function; KeyError if it is not kept."""
+
+    def add_environments(self, environments: Sequence[tuple[ClientId, Environment]]) -> None:
+        """Keep where clients run, once for each digest; of a client that is known the first stays."""
+
+    def get_environment(self, digest: str) -> bytes:
+        """An environment's content; KeyError if it is not kept."""
 
     def unfinished(self) -> Iterator[Entry]:
         """Pending tasks by submission, to be taken up by a restarted controller."""

@@ -16,7 +16,7 @@ import msgspec
 
 from ..ids import TaskId
 from ..records import Entry
-from .rows import Shared
+from .packing import Shared
 
 #: Bytes from which on a buffer is stored beside the rows. Below, a row of its own costs more than it can save.
 SHARED_FROM = 64 << 10

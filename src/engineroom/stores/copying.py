@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import msgspec
 
-from ..ids import Digest, TaskId
-from ..messages import Function
+from ..ids import ClientId, Digest, TaskId
+from ..messages import Environment, Function
 from ..records import KEYS, Entry, TaskRecord
 from .base import Cursor, TaskStore
 
@@ -32,6 +33,9 @@ class Source(Protocol):
     def functions(self) -> Iterator[Function]:
         """The functions that they refer to."""
 
+    def environments(self) -> Iterator[tuple[ClientId, Environment]]:
+        """Where their clients ran."""
+
 
 class Target(Protocol):
     """Where records are copied to."""
@@ -41,6 +45,9 @@ class Target(Protocol):
 
     def take_functions(self, functions: list[Function]) -> None:
         """Add functions."""
+
+    def take_environments(self, environments: list[tuple[ClientId, Environment]]) -> None:
+        """Add what is known of clients."""
 
 
 class Copied(msgspec.Struct):
@@ -63,6 +70,7 @@ def copy(source: Source, target: Target, progress: Callable[[Copied], None] | No
     for function in source.functions():  # first: a record refers to its function
         target.take_functions([function])
         done.functions += 1
+    target.take_environments(list(source.environments()))
     for items in source.items():
         done.new += target.take(items)
         done.read += len(items)
@@ -91,10 +99,16 @@ class StoreSide:
     def functions(self) -> Iterator[Function]:
         for name in self._store.distinct("function", {}):
             try:
-                digest = Digest(bytes.fromhex(name))
-                yield Function(digest, self._store.get_function(digest))
+                yield self._store.get_function(Digest(bytes.fromhex(name)))
             except (KeyError, TypeError, ValueError):
                 continue  # no function: a cell, or a record that was added by hand
+
+    def environments(self) -> Iterator[tuple[ClientId, Environment]]:
+        for digest in self._store.distinct("environment", {"environment": {"$ne": None}}):
+            with contextlib.suppress(KeyError):
+                environment = Environment(digest, self._store.get_environment(digest))
+                for client in self._store.distinct("client_uuid", {"environment": digest}):
+                    yield ClientId(client), environment
 
     def take(self, items: list[Item]) -> int:
         ids = [TaskId(item.record["msg_id"]) for item in items]
@@ -121,3 +135,6 @@ class StoreSide:
 
     def take_functions(self, functions: list[Function]) -> None:
         self._store.add_functions(functions)
+
+    def take_environments(self, environments: list[tuple[ClientId, Environment]]) -> None:
+        self._store.add_environments(environments)

@@ -18,7 +18,8 @@ import msgspec
 
 from ..errors import EngineroomError, StoreDamaged, StoreError
 from ..ids import TaskId
-from .rows import SUMMED_OUTCOME, SUMMED_REQUEST, entry_of, outcome_sum, request_sum, unpack
+from .packing import SUMMED_OUTCOME, SUMMED_REQUEST, outcome_sum, request_sum, unpack
+from .rows import entry_of
 from .schema import APPLICATION_ID, migrations
 from .sqlite import SQLiteDB
 from .sqlite_file import complain_if_cut
@@ -200,7 +201,9 @@ class _Patient:
 
     def beside(self) -> Iterator[tuple[str, _Row]]:
         """(table, row) of all that is not a record, but for what is damaged."""
-        for row in self._rows("functions", ("digest", "payload")):
+        older = self.findings.version < 3
+        names: tuple[str, ...] = ("digest", "payload") if older else ("digest", "name", "source", "payload")
+        for row in self._rows("functions", names):
             self.findings.functions += 1
             if hashlib.blake2b(row["payload"], digest_size=16).digest() == row["digest"]:
                 yield "functions", row
@@ -209,6 +212,11 @@ class _Patient:
         if self.findings.version >= 2:
             for row in self._rows("engines", ("engine_uuid", "host")):
                 yield "engines", row
+        if not older:
+            for row in self._rows("environments", ("digest", "content")):
+                yield "environments", row
+            for row in self._rows("clients", ("client_uuid", "environment")):
+                yield "clients", row
         if self._is_old:
             return
         keys = {"blobs": ("blob", "digest", "size"), "parts": ("part", "blob", "data"), "pins": ("msg_id",),
@@ -393,6 +401,7 @@ def _numbers(packed: bytes) -> list[int]:
 #: The columns that `entry_of` takes, in their order; what is made of other tables is None.
 _COLUMNS = (
     "msg_id", "kind", "state", "label", "submitted", "started", "completed", "received", "duration", "client_uuid",
-    "engine_uuid", "engine_id", "queue", "target", "function", "resubmitted", "attempt", "options", "outcome",
-    "document", "stdout", "stderr", "host", "pinned", "payload", "frames", "result_payload", "result_frames",
+    "engine_uuid", "engine_id", "queue", "target", "function", "resubmitted", "code_digest", "arguments_digest",
+    "cached_from", "attempt", "peak_memory", "options", "outcome", "document", "stdout", "stderr", "host",
+    "function_name", "environment", "pinned", "payload", "frames", "result_payload", "result_frames",
 )  # fmt: skip

@@ -21,6 +21,7 @@ from ..errors import QueryError
 from ..ids import ClientId, Digest, EngineId, TaskId
 from ..messages import TaskDone, TaskOptions, TaskSpec
 from ..records import KEYS, TIMES, Entry, TaskRecord, document, duration_of, instant
+from .packing import pack, unpack
 from .query import (
     AllOf,
     Compare,
@@ -36,7 +37,7 @@ from .query import (
     parse_path,
     pattern_of,
 )  # fmt: skip
-from .rows import Outcome, blank, pack, unpack
+from .rows import Outcome, blank
 from .values import DATE, NULL, plain, rank, seconds_of
 
 Document = dict[str, Any]
@@ -57,7 +58,8 @@ _FREE = ("metadata", "header", "content", "result_content", "pyin", "pyout", "py
 #: What an outcome changes.
 _OUTCOME = (
     "state", "started", "completed", "received", "duration", "engine_uuid", "engine_id", "attempts", "result_header",
-    "result_metadata", "result_content", "pyout", "pyerr", "stdout", "stderr", "result_buffers", "_seconds", "_task",
+    "result_metadata", "result_content", "pyout", "pyerr", "stdout", "stderr", "result_buffers", "cached_from",
+    "_seconds", "_task",
 )  # fmt: skip
 _STATUSES = {"completed": "ok", "failed": "error", "aborted": "aborted"}
 
@@ -83,6 +85,8 @@ def document_of(entry: Entry) -> tuple[Document, dict[str, bytes]]:
         task |= {"attempt": done.attempt, "result_inline": bool(done.payload) or not entry.result_frames}
         if entry.host:
             task["host"] = entry.host
+        if done.peak_memory is not None:
+            task["peak_memory"] = done.peak_memory
     if entry.attempts is not None or (done is not None and (done.error is not None or done.content)):
         task["outcome"] = _encode(
             Outcome(done.error if done else None, (done.content if done else None) or None, entry.attempts)
@@ -123,7 +127,7 @@ def outcome_of(document: Document) -> Document:
     }
     changes |= {
         f"_task.{key}": document["_task"][key]
-        for key in ("attempt", "result_inline", "outcome", "host")
+        for key in ("attempt", "result_inline", "outcome", "host", "peak_memory")
         if key in document["_task"]
     }
     return changes
@@ -227,10 +231,11 @@ def entry_of(document: Document, apart: Mapping[str, bytes]) -> Entry:
             id, task["attempt"], _STATUSES.get(record["state"], "ok"), seconds["started"],
             seconds["completed"] or 0.0, payload, EngineId(-1 if engine_id is None else engine_id),
             tuple(range(len(result_frames))), record["stdout"] or "", record["stderr"] or "", rare.error, rare.content,
+            task.get("peak_memory"), record["cached_from"],
         )  # fmt: skip
     return Entry(
         spec, ClientId(record["client_uuid"]), frames, done, result_frames, seconds["received"],
-        record["engine_uuid"], rare.attempts, task.get("host"),
+        record["engine_uuid"], rare.attempts, task.get("host"), record["function_name"], record["environment"],
     )  # fmt: skip
 
 

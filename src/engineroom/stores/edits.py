@@ -11,18 +11,8 @@ from typing import Any
 
 from ..ids import TaskId
 from .blobs import Sharing
-from .rows import (
-    DOCUMENT,
-    SUMMED_OUTCOME,
-    SUMMED_REQUEST,
-    columns_of,
-    merged,
-    outcome_sum,
-    pack,
-    request_sum,
-    selection,
-    to_freeze,
-)
+from .packing import SUMMED_OUTCOME, SUMMED_REQUEST, outcome_sum, pack, request_sum
+from .rows import DOCUMENT, columns_of, merged, selection, to_freeze
 
 _BUFFERS = (("buffers", "frames", False), ("result_buffers", "result_frames", True))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import threading
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ import msgspec
 
 from ..config import GIB
 from ..errors import ConfigError, StoreError
-from ..ids import Digest, TaskId
-from ..messages import Function
+from ..ids import ClientId, Digest, TaskId
+from ..messages import CacheKey, Environment, Function
 from ..records import (
     TIMES,
     Entry,
@@ -91,7 +92,10 @@ class DictDB:
         self._gone: set[TaskId] = set()  # in `_order`, but not there any more
         self._finished: dict[TaskId, None] = {}  # in the order in which they finished
         self._size = 0
-        self._functions: dict[Digest, bytes] = {}
+        self._functions: dict[Digest, Function] = {}
+        self._environments: dict[str, bytes] = {}
+        #: those that equal calls may be answered with, by the digest of their arguments
+        self._by_arguments: defaultdict[str, dict[TaskId, None]] = defaultdict(dict)
 
     # the hot path
 
@@ -113,10 +117,18 @@ class DictDB:
     def add_functions(self, functions: Sequence[Function]) -> None:
         with self._lock:
             for function in functions:
-                self._functions.setdefault(function.digest, function.payload)
+                self._functions.setdefault(function.digest, function)
 
-    def get_function(self, digest: Digest) -> bytes:
+    def get_function(self, digest: Digest) -> Function:
         return self._functions[digest]
+
+    def add_environments(self, environments: Sequence[tuple[ClientId, Environment]]) -> None:
+        with self._lock:
+            for _, environment in environments:
+                self._environments.setdefault(environment.digest, environment.content)
+
+    def get_environment(self, digest: str) -> bytes:
+        return self._environments[digest]
 
     def unfinished(self) -> Iterator[Entry]:
         with self._lock:
@@ -270,13 +282,23 @@ class DictDB:
                 bisect.insort(self._order, place)
             else:
                 self._order.append(place)
+        if arguments := _arguments_of(old):
+            self._by_arguments[arguments].pop(msg_id, None)
+        if arguments := _arguments_of(item):
+            self._by_arguments[arguments][msg_id] = None
         if not _is_finished(item):
             self._finished.pop(msg_id, None)
         else:
             self._finished.setdefault(msg_id)
 
     def _remove(self, msg_id: TaskId) -> None:
-        self._size -= _size(self._items.pop(msg_id))
+        item = self._items.pop(msg_id)
+        self._size -= _size(item)
+        if arguments := _arguments_of(item):
+            known = self._by_arguments[arguments]
+            known.pop(msg_id, None)
+            if not known:
+                del self._by_arguments[arguments]
         self._finished.pop(msg_id, None)
         self._gone.add(msg_id)
         if len(self._gone) > 1000 + len(self._order) // 2:
@@ -307,7 +329,7 @@ class DictDB:
 
     def _candidates(self, query: Query, after: _Place | None = None) -> list[_Item]:
         """In the default order, the records that may match: by their ids or their times, if the query names those."""
-        ids, first, last = _bounds(query)
+        ids, first, last = _bounds(query, self._by_arguments)
         if ids is not None:
             items = [self._items[id] for id in ids if id in self._items]
             items.sort(key=_order_of)
@@ -329,12 +351,23 @@ class DictDB:
         return found
 
 
-def _bounds(query: Query) -> tuple[set[TaskId] | None, _Place | None, _Place | None]:
+def _conjuncts(query: Query) -> Iterator[Query]:
+    """Conditions that must all hold."""
+    if isinstance(query, And):
+        for part in query.parts:
+            yield from _conjuncts(part)
+    else:
+        yield query
+
+
+def _bounds(
+    query: Query, by_arguments: Mapping[str, Iterable[TaskId]]
+) -> tuple[set[TaskId] | None, _Place | None, _Place | None]:
     """Which ids can match (None: any), and between which places in the default order."""
     ids: set[TaskId] | None = None
     first: _Place | None = None
     last: _Place | None = None
-    for part in query.parts if isinstance(query, And) else (query,):
+    for part in _conjuncts(query):
         if not isinstance(part, Field):
             continue
         test = part.test
@@ -342,6 +375,11 @@ def _bounds(query: Query) -> tuple[set[TaskId] | None, _Place | None, _Place | N
             values = (test.value,) if isinstance(test, Eq) else test.values
             named = {TaskId(value) for value in values if isinstance(value, str)}
             ids = named if ids is None else ids & named
+        elif part.path == ("arguments_digest",) and isinstance(test, In | Eq) and not getattr(test, "patterns", ()):
+            values = (test.value,) if isinstance(test, Eq) else test.values
+            if all(isinstance(value, str) for value in values):
+                named = {id for value in values for id in by_arguments.get(value, ())}
+                ids = named if ids is None else ids & named
         elif part.path == ("submitted",) and isinstance(test, Compare) and rank(test.value) == DATE:
             # a microsecond more: several floats read as one datetime
             if test.op in ("$gt", "$gte"):
@@ -356,6 +394,7 @@ def _bounds(query: Query) -> tuple[set[TaskId] | None, _Place | None, _Place | N
 #: what an outcome overrides, when it arrives after a record was changed by hand
 _OUTCOME_KEYS = frozenset({
     "state", "started", "completed", "received", "engine_uuid", "engine_id", "stdout", "stderr", "result_buffers",
+    "cached_from",
 })  # fmt: skip
 
 _FIELDS: dict[str, Any] = {
@@ -363,6 +402,11 @@ _FIELDS: dict[str, Any] = {
     "state": lambda e: state_of(e.done),
     "label": lambda e: e.spec.options.label if e.spec.options else None,
     "client_uuid": lambda e: e.client,
+    "function_name": lambda e: e.function_name,
+    "environment": lambda e: e.environment,
+    "code_digest": lambda e: _key_of(e).code or None,
+    "arguments_digest": lambda e: _key_of(e).arguments or None,
+    "cached_from": lambda e: e.done.cached_from if e.done else None,
     "engine_uuid": lambda e: e.engine_uuid,
     "engine_id": lambda e: e.done.engine if e.done and e.done.engine >= 0 else None,
     "resubmitted": lambda e: None,
@@ -381,6 +425,25 @@ _SECONDS: dict[str, Any] = {
     "completed": lambda e: e.done.completed if e.done else None,
     "received": lambda e: e.received,
 }
+
+
+_NO_KEY = CacheKey()
+
+
+def _key_of(entry: Entry) -> CacheKey:
+    options = entry.spec.options
+    return (options and options.cache) or _NO_KEY
+
+
+def _arguments_of(item: _Item | None) -> str:
+    """What a record stands under in `_by_arguments`; "" if it does not."""
+    if isinstance(item, Entry):
+        return item.spec.options.cache.arguments if item.spec.options and item.spec.options.cache else ""
+    if item is None:
+        return ""
+    if item.changes and "arguments_digest" in item.changes:
+        return item.changes["arguments_digest"] or ""
+    return _arguments_of(item.entry)
 
 
 class _View(dict[str, Any]):
@@ -471,7 +534,8 @@ def _settled(entry: Entry) -> Entry:
 
 def _completed(old: Entry, new: Entry) -> Entry:
     """The request as it was first written, with news of its outcome."""
-    return _with(new, spec=old.spec, client=old.client, frames=old.frames)
+    name, environment = new.function_name or old.function_name, new.environment or old.environment
+    return _with(new, spec=old.spec, client=old.client, frames=old.frames, function_name=name, environment=environment)
 
 
 def _renumbered(entry: Entry) -> Entry:

@@ -1,7 +1,8 @@
 """MongoDB: the task database on a server that speaks MongoDB's protocol.
 
-Four collections: `tasks` (a document per record), `functions`, `chunks` (what is too large for a document) and
-`lease` (which controller the database belongs to). What goes into `tasks` refers to chunks that are there already.
+Five collections: `tasks` (a document per record), `functions`, `environments`, `chunks` (what is too large for a
+document) and `lease` (which controller the database belongs to). What goes into `tasks` refers to chunks that are
+there already.
 
 A group is written with two messages at most: inserts of what is new, updates of what was written as pending. Nobody
 else writes, so this process knows which those are. Every write may be repeated, and is, when a connection breaks.
@@ -19,8 +20,8 @@ from datetime import UTC
 from typing import Any, TypeVar
 
 from ..errors import ConfigError, QueryError, StoreError
-from ..ids import Digest, TaskId
-from ..messages import Function
+from ..ids import ClientId, Digest, TaskId
+from ..messages import Environment, Function
 from ..records import KEYS, Entry, TaskRecord
 from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort, Usage
 from .documents import (
@@ -54,7 +55,7 @@ _TIMED_OUT = 50
 _BY_SUBMISSION = (("_seconds.submitted", 1), ("_id", 1))
 _INDEXES = (
     _BY_SUBMISSION, (("state", 1), *_BY_SUBMISSION), (("engine_id", 1), *_BY_SUBMISSION),
-    (("engine_uuid", 1),), (("_seconds.completed", 1),), (("msg_id", 1),),
+    (("engine_uuid", 1),), (("_seconds.completed", 1),), (("msg_id", 1),), (("arguments_digest", 1),),
 )  # fmt: skip
 
 _T = TypeVar("_T")
@@ -141,16 +142,38 @@ class MongoDB:
                 known = self._again(lambda id=id: self._database.functions.find_one({"_id": id}))  # type: ignore[misc]
                 if known is None:
                     self._put_apart(f"function {id}", {"payload": function.payload})
+                    document = {"_id": id, "name": function.name, "source": function.source}
                     self._again(
-                        lambda id=id: self._database.functions.replace_one({"_id": id}, {"_id": id}, upsert=True)  # type: ignore[misc]
+                        lambda id=id, document=document: self._database.functions.replace_one(  # type: ignore[misc]
+                            {"_id": id}, document, upsert=True
+                        )
                     )
 
-    def get_function(self, digest: Digest) -> bytes:
+    def get_function(self, digest: Digest) -> Function:
+        id = digest.hex()
         with self._reported("read"):
-            found = self._apart([f"function {digest.hex()}"]).get(f"function {digest.hex()}")
+            found = self._apart([f"function {id}"]).get(f"function {id}")
+            about = self._again(lambda: self._database.functions.find_one({"_id": id})) or {}
         if not found:
             raise KeyError(digest)
-        return found["payload"]
+        return Function(digest, found["payload"], about.get("name"), about.get("source") or "")
+
+    def add_environments(self, environments: Sequence[tuple[ClientId, Environment]]) -> None:
+        with self._writing("keep environments"):
+            for _, environment in environments:
+                document = {"_id": environment.digest, "content": environment.content}
+                self._again(
+                    lambda document=document: self._database.environments.replace_one(  # type: ignore[misc]
+                        {"_id": document["_id"]}, document, upsert=True
+                    )
+                )
+
+    def get_environment(self, digest: str) -> bytes:
+        with self._reported("read"):
+            found = self._again(lambda: self._database.environments.find_one({"_id": digest}))
+        if found is None:
+            raise KeyError(digest)
+        return bytes(found["content"])
 
     def unfinished(self) -> Iterator[Entry]:
         query = {"completed": None, "_task": {"$ne": None}}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from ..ids import Digest, TaskId
-from ..messages import Function
+from ..ids import ClientId, Digest, TaskId
+from ..messages import Environment, Function
 from ..records import Entry, TaskRecord
 from .base import Cursor, Page, QueryDict, Sort, Usage
 
@@ -24,7 +24,12 @@ class NoDB:
 
     def add_functions(self, functions: Sequence[Function]) -> None: ...
 
-    def get_function(self, digest: Digest) -> bytes:
+    def get_function(self, digest: Digest) -> Function:
+        _refuse()
+
+    def add_environments(self, environments: Sequence[tuple[ClientId, Environment]]) -> None: ...
+
+    def get_environment(self, digest: str) -> bytes:
         _refuse()
 
     def unfinished(self) -> Iterator[Entry]:

@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigError, StoreDamaged, StoreError
-from ..messages import Function
+from ..ids import ClientId
+from ..messages import Environment, Function
 from ..records import BULKY, KEYS, TIMES, Entry, TaskRecord
 from .copying import STEP, Item
 
-_FUNCTIONS, _VERSION = b"engineroom.functions", b"engineroom.version"
+_FUNCTIONS, _CLIENTS, _VERSION = b"engineroom.functions", b"engineroom.clients", b"engineroom.version"
 _TEXTS = frozenset(
     {"msg_id", "state", "label", "client_uuid", "engine_uuid", "queue", "function", "resubmitted", "stdout", "stderr"}
 )
@@ -36,6 +37,7 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack_bare = msgspec.msgpack.Decoder(_Bare).decode
 _unpack_record = msgspec.msgpack.Decoder(dict[str, Any]).decode
 _unpack_functions = msgspec.msgpack.Decoder(list[Function]).decode
+_unpack_clients = msgspec.msgpack.Decoder(list[tuple[ClientId, Environment]]).decode
 _json = msgspec.json.Encoder(enc_hook=repr).encode
 
 
@@ -67,6 +69,7 @@ class ParquetWriter:
         self._arrow = _arrow()
         self._path, self._made = path, path.with_name(f"{path.name}.{os.getpid()}")
         self._functions: list[Function] = []
+        self._clients: list[tuple[ClientId, Environment]] = []
         self._schema = _schema(self._arrow)
         try:
             os.close(os.open(self._made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
@@ -86,9 +89,13 @@ class ParquetWriter:
     def take_functions(self, functions: list[Function]) -> None:
         self._functions += functions
 
+    def take_environments(self, environments: list[tuple[ClientId, Environment]]) -> None:
+        self._clients += environments
+
     def close(self, whole: bool) -> None:
         """Finish the file, or (not `whole`) forget it."""
-        self._writer.add_key_value_metadata({_FUNCTIONS: _pack(self._functions), _VERSION: b"1"})
+        about = {_FUNCTIONS: _pack(self._functions), _CLIENTS: _pack(self._clients), _VERSION: b"1"}
+        self._writer.add_key_value_metadata(about)
         self._writer.close()
         if whole:
             self._made.replace(self._path)
@@ -117,6 +124,9 @@ class ParquetReader:
 
     def functions(self) -> Iterator[Function]:
         yield from _unpack_functions(self._metadata[_FUNCTIONS])
+
+    def environments(self) -> Iterator[tuple[ClientId, Environment]]:
+        yield from _unpack_clients(self._metadata[_CLIENTS])
 
     def close(self) -> None:
         self._file.close()

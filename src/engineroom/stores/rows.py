@@ -7,8 +7,7 @@ ordinary task does not need.
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zlib import crc32
@@ -34,23 +33,26 @@ from ..records import (
     request_header,
     result_content,
 )  # fmt: skip
+from .packing import Load, four_numbers, outcome_sum, pack, request_sum, two_numbers, unpack
 from .values import in_utc, plain
 
 #: The columns that tell the outcome.
 OUTCOME_COLUMNS = (
-    "state", "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "ename", "outcome", "stdout",
-    "stderr", "result_payload", "result_frames", "outcome_sum",
+    "state", "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "peak_memory", "cached_from",
+    "ename", "outcome", "stdout", "stderr", "result_payload", "result_frames", "outcome_sum",
 )  # fmt: skip
 
 #: Keys whose values stand in a column of the same name, with what each may hold beside None.
 COLUMN_TYPES: dict[str, type] = {
     "msg_id": str, "state": str, "label": str, "submitted": datetime, "started": datetime, "completed": datetime,
     "received": datetime, "client_uuid": str, "engine_uuid": str, "engine_id": int, "queue": str, "function": str,
-    "resubmitted": str, "stdout": str, "stderr": str, "duration": float,
+    "resubmitted": str, "code_digest": str, "arguments_digest": str, "cached_from": str, "stdout": str, "stderr": str,
+    "duration": float,
 }  # fmt: skip
 
 #: Keys that must be of a type, though they have no column.
 _OTHER_TYPES: dict[str, type] = {
+    "function_name": str, "environment": str,
     "header": dict, "content": dict, "metadata": dict, "result_header": dict, "result_metadata": dict,
     "result_content": dict, "attempts": list, "buffers": list, "result_buffers": list,
 }  # fmt: skip
@@ -64,6 +66,7 @@ _STATUSES = {state: status for status, state in _STATES.items()}
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 _decode_options = msgspec.msgpack.Decoder(TaskOptions).decode
+_COMPLETED_BYTES = COMPLETED.encode()
 
 
 class Outcome(msgspec.Struct, array_like=True, omit_defaults=True):
@@ -75,94 +78,6 @@ class Outcome(msgspec.Struct, array_like=True, omit_defaults=True):
 
 
 _decode_outcome = msgspec.msgpack.Decoder(Outcome).decode
-
-
-# ---------------------------------------------------------------------------------------------- buffers
-
-
-class Shared(msgspec.Struct, frozen=True):
-    """Stands for a buffer that is stored beside the rows, by its number."""
-
-    number: int
-
-
-#: Reads a shared buffer; None: it is damaged, or not there.
-Load = Callable[[int], bytes | None]
-
-#: In the place of a length: what follows is the number of a shared buffer.
-_SHARED = 1 << 63
-
-
-def pack(frames: Sequence[Any]) -> bytes:
-    """Buffers as one blob: their number, their lengths, their bytes."""
-    lengths, parts = [], []
-    for frame in frames:
-        if isinstance(frame, Shared):
-            lengths.append(_SHARED | frame.number)
-            continue
-        view = memoryview(frame)
-        lengths.append(view.nbytes)
-        parts.append(view if view.contiguous else view.tobytes())
-    return b"".join([struct.pack(f"<I{len(lengths)}Q", len(lengths), *lengths), *parts])
-
-
-def unpack(blob: bytes | None, load: Load | None = None) -> list[bytes]:
-    """The buffers in a blob; `load` gets those that are stored elsewhere. StoreError if one is damaged."""
-    if not blob:
-        return []
-    (count,) = struct.unpack_from("<I", blob)
-    start, buffers = 4 + 8 * count, []
-    for length in struct.unpack_from(f"<{count}Q", blob, 4):
-        if length & _SHARED:
-            found = None if load is None else load(length ^ _SHARED)
-            if found is None:
-                raise StoreError("a large buffer of this task is damaged; `engineroom db verify` tells more")
-            buffers.append(found)
-            continue
-        buffers.append(blob[start : start + length])
-        start += length
-    return buffers
-
-
-# ---------------------------------------------------------------------------------------------- checksums
-
-_two = struct.Struct("<2d").pack
-_four = struct.Struct("<4d").pack
-
-
-def request_sum(
-    msg_id: str, kind: str | None, client: str | None, submitted: float | None, target: int | None, function: Any,
-    payload: bytes | None, frames: bytes | None, options: bytes | None, document: bytes | None,
-) -> int:  # fmt: skip
-    """The checksum of what was submitted."""
-    name = function.encode() if isinstance(function, str) else function or b""
-    names = f"{msg_id} {client} {kind}".encode("utf-8", "surrogatepass")
-    parts = [_two(submitted or 0.0, target or 0.0), names, name, payload or b"", frames or b"", options or b"",
-             document or b""]  # fmt: skip
-    return crc32(b"".join(parts))
-
-
-def outcome_sum(
-    state: str, started: float | None, completed: float | None, received: float | None, engine_id: int | None,
-    result_payload: bytes | None, result_frames: bytes | None, outcome: bytes | None, stdout: str | None,
-    stderr: str | None,
-) -> int:  # fmt: skip
-    """The checksum of the outcome."""
-    times = _four(started or 0.0, completed or 0.0, received or 0.0, -1.0 if engine_id is None else engine_id)
-    texts = b"" if not stdout and not stderr else f"{stdout or ''}{stderr or ''}".encode("utf-8", "surrogatepass")
-    parts = [times, result_payload or b"", result_frames or b"", outcome or b"", texts, (state or "").encode()]
-    return crc32(b"".join(parts))
-
-
-#: The columns of each, in the order of the arguments.
-SUMMED_REQUEST = (
-    "msg_id", "kind", "client_uuid", "submitted", "target", "function", "payload", "frames", "options", "document",
-)  # fmt: skip
-SUMMED_OUTCOME = (
-    "state", "started", "completed", "received", "engine_id", "result_payload", "result_frames", "outcome", "stdout",
-    "stderr",
-)  # fmt: skip
-_COMPLETED_BYTES = COMPLETED.encode()
 
 
 # ---------------------------------------------------------------------------------------------- entry → row
@@ -187,24 +102,19 @@ _PLAIN = (("kind", "'apply'"), ("queue", _QUEUE), ("stdout", "''"), ("stderr", "
 WAITING = Shape(_REQUEST_BOUND, (*_PLAIN, ("state", f"'{PENDING}'")))
 #: A call without options or frames that has returned something without frames, and printed nothing.
 RETURNED = Shape(
-    (
-        *_REQUEST_BOUND,
-        "started",
-        "completed",
-        "received",
-        "engine_uuid",
-        "engine_id",
-        "attempt",
-        "result_payload",
-        "outcome_sum",
-    ),
+    (*_REQUEST_BOUND, "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "peak_memory",
+     "result_payload", "outcome_sum"),
     (*_PLAIN, ("state", f"'{COMPLETED}'")),
-)
+)  # fmt: skip
+#: The same with a label, and perhaps other options.
+LABELLED_WAITING = Shape((*WAITING.bound, "label", "options"), WAITING.derived)
+LABELLED_RETURNED = Shape((*RETURNED.bound, "label", "options"), RETURNED.derived)
 #: Anything else.
 ANY = Shape(
-    ("msg_id", "kind", "label", "submitted", "client_uuid", "target", "function", "options", "payload",
-     "frames", "state", "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "ename", "outcome",
-     "stdout", "stderr", "result_payload", "result_frames", "request_sum", "outcome_sum"),
+    ("msg_id", "kind", "label", "submitted", "client_uuid", "target", "function", "options", "code_digest",
+     "arguments_digest", "payload", "frames", "state", "started", "completed", "received", "engine_uuid", "engine_id",
+     "attempt", "peak_memory", "cached_from", "ename", "outcome", "stdout", "stderr", "result_payload",
+     "result_frames", "request_sum", "outcome_sum"),
     (("queue", _QUEUE),),
 )  # fmt: skip
 
@@ -213,50 +123,64 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
     """What to bind: for each shape the values of its rows in one flat list."""
     waiting: list[Any] = []
     returned: list[Any] = []
+    labelled_waiting: list[Any] = []
+    labelled_returned: list[Any] = []
     rest: list[Any] = []
     extend_returned, extend_waiting = returned.extend, waiting.extend
     for entry in entries:
-        spec, done = entry.spec, entry.done
+        spec, done, options = entry.spec, entry.done, entry.spec.options
         if (
-            spec.options is None and not entry.frames and entry.attempts is None and spec.function
-            and spec.kind == "apply"
+            (options is None or (options.label is not None and options.cache is None)) and not entry.frames
+            and entry.attempts is None and spec.function and spec.kind == "apply"
         ):  # fmt: skip
+            function, payload, made = spec.function, spec.payload, b"" if options is None else _encode(options)
             names = f"{spec.id} {entry.client} apply".encode()
+            first_sum = crc32(b"".join((two_numbers(spec.submitted, spec.engine), names, function, payload, made)))
             if done is None:
                 if entry.engine_uuid is None and entry.received is None:
-                    function, payload = spec.function, spec.payload
-                    extend_waiting((
-                        spec.id, spec.submitted, entry.client, spec.engine, bytearray(function), bytearray(payload),
-                        crc32(_two(spec.submitted, spec.engine) + names + function + payload),
-                    ))  # fmt: skip
+                    request = (spec.id, spec.submitted, entry.client, spec.engine, bytearray(function),
+                               bytearray(payload), first_sum)  # fmt: skip
+                    if options is None:
+                        extend_waiting(request)
+                    else:
+                        labelled_waiting += (*request, options.label, bytearray(made))
                     continue
             elif (
                 done.status == "ok" and not entry.result_frames and not done.stdout and not done.stderr
-                and not done.content and done.error is None and done.engine >= 0
+                and not done.content and done.error is None and done.engine >= 0 and done.peak_memory is not None
             ):  # fmt: skip
-                function, payload, result = spec.function, spec.payload, done.payload
-                received, engine = entry.received, done.engine
-                times = _four(done.started or 0.0, done.completed, received or 0.0, engine)
-                extend_returned((
+                result, received, engine = done.payload, entry.received, done.engine
+                times = four_numbers(done.started or 0.0, done.completed, received or 0.0, engine)
+                row = (
                     spec.id, spec.submitted, entry.client, spec.engine, bytearray(function), bytearray(payload),
-                    crc32(_two(spec.submitted, spec.engine) + names + function + payload),
-                    done.started, done.completed, received, entry.engine_uuid, engine, done.attempt, bytearray(result),
-                    crc32(times + result + _COMPLETED_BYTES),
-                ))  # fmt: skip
+                    first_sum, done.started, done.completed, received, entry.engine_uuid, engine, done.attempt,
+                    done.peak_memory, bytearray(result), crc32(b"".join((times, result, _COMPLETED_BYTES))),
+                )  # fmt: skip
+                if options is None:
+                    extend_returned(row)
+                else:
+                    labelled_returned += (*row, options.label, bytearray(made))
                 continue
         rest += _any_row(entry)
-    shaped = ((WAITING, waiting), (ANY, rest), (RETURNED, returned))
+    shaped = (
+        (WAITING, waiting), (LABELLED_WAITING, labelled_waiting), (ANY, rest), (RETURNED, returned),
+        (LABELLED_RETURNED, labelled_returned),
+    )  # fmt: skip
     return [(shape, flat) for shape, flat in shaped if flat]
 
 
 def _any_row(entry: Entry) -> tuple[Any, ...]:
     """The columns of `ANY`."""
     spec, done, options, attempts = entry.spec, entry.done, entry.spec.options, entry.attempts
-    function, made = spec.function or None, None if options is None else _encode(options)
+    key, function, made = (
+        options and options.cache,
+        spec.function or None,
+        None if options is None else _encode(options),
+    )
     frames = pack(entry.frames) if entry.frames else None
     request = (
         spec.id, spec.kind, options and options.label, spec.submitted, entry.client, spec.engine, function, made,
-        spec.payload, frames,
+        (key and key.code) or None, (key and key.arguments) or None, spec.payload, frames,
     )  # fmt: skip
     first_sum = request_sum(
         spec.id, spec.kind, entry.client, spec.submitted, spec.engine, function, spec.payload, frames, made, None
@@ -264,8 +188,8 @@ def _any_row(entry: Entry) -> tuple[Any, ...]:
     outcome = None if attempts is None else _encode(Outcome(attempts=attempts))
     if done is None:
         second_sum = outcome_sum(PENDING, None, None, entry.received, None, None, None, outcome, "", "")
-        return (*request, PENDING, None, None, entry.received, entry.engine_uuid, None, None, None, outcome, "", "",
-                None, None, first_sum, second_sum)  # fmt: skip
+        return (*request, PENDING, None, None, entry.received, entry.engine_uuid, None, None, None, None, None, outcome,
+                "", "", None, None, first_sum, second_sum)  # fmt: skip
     error, content, ename = done.error, done.content, None
     if error is not None or content:
         outcome = _encode(Outcome(error, content or None, attempts))
@@ -278,7 +202,8 @@ def _any_row(entry: Entry) -> tuple[Any, ...]:
     )  # fmt: skip
     return (
         *request, state, done.started, done.completed, entry.received, entry.engine_uuid, engine_id, done.attempt,
-        ename, outcome, done.stdout, done.stderr, done.payload, results, first_sum, second_sum,
+        done.peak_memory, done.cached_from, ename, outcome, done.stdout, done.stderr, done.payload, results, first_sum,
+        second_sum,
     )  # fmt: skip
 
 
@@ -287,12 +212,14 @@ def _any_row(entry: Entry) -> tuple[Any, ...]:
 #: What is read of a row, unless its buffers are wanted too. The source of a cell is part of its record.
 _NAMES = (
     "msg_id", "kind", "state", "label", "submitted", "started", "completed", "received", "duration", "client_uuid",
-    "engine_uuid", "engine_id", "queue", "target", "function", "resubmitted", "attempt", "options", "outcome",
-    "document", "stdout", "stderr",
+    "engine_uuid", "engine_id", "queue", "target", "function", "resubmitted", "code_digest", "arguments_digest",
+    "cached_from", "attempt", "peak_memory", "options", "outcome", "document", "stdout", "stderr",
 )  # fmt: skip
 _HOST = "(SELECT host FROM engines WHERE engines.engine_uuid = tasks.engine_uuid)"
+_FUNCTION_NAME = "(SELECT name FROM functions WHERE digest = tasks.function)"
+_ENVIRONMENT = "(SELECT environment FROM clients WHERE clients.client_uuid = tasks.client_uuid)"
 PINNED = "(msg_id IN (SELECT msg_id FROM pins))"
-READ = ", ".join([*_NAMES, _HOST, PINNED])
+READ = ", ".join([*_NAMES, _HOST, _FUNCTION_NAME, _ENVIRONMENT, PINNED])
 KIND, ATTEMPT, DOCUMENT = (_NAMES.index(name) for name in ("kind", "attempt", "document"))
 _NO_REQUEST = ", CASE kind WHEN 'execute' THEN payload ELSE x'' END, NULL"
 _REQUEST, _NO_RESULT, _RESULT = ", payload, frames", ", x'', NULL", ", result_payload, result_frames"
@@ -306,8 +233,9 @@ def selection(request: bool, result: bool) -> str:
 def entry_of(row: Sequence[Any], load: Load | None = None) -> Entry:
     """The entry a row was made of."""
     (msg_id, kind, state, _label, submitted, started, completed, received, _duration, client, engine_uuid, engine_id,
-     _queue, target, function, _resubmitted, attempt, options, outcome, _document, stdout, stderr, host,
-     _pinned, payload, frames, result_payload, result_frames) = row  # fmt: skip
+     _queue, target, function, _resubmitted, _code, _arguments, cached_from, attempt, peak_memory, options, outcome,
+     _document, stdout, stderr, host, function_name, environment, _pinned, payload, frames, result_payload,
+     result_frames) = row  # fmt: skip
     buffers, result_buffers = unpack(frames, load), unpack(result_frames, load)
     rare = Outcome() if outcome is None else _decode_outcome(outcome)
     done = None
@@ -315,7 +243,7 @@ def entry_of(row: Sequence[Any], load: Load | None = None) -> Entry:
         done = TaskDone(
             msg_id, attempt, _STATUSES.get(state, "ok"), started, completed or 0.0, result_payload or b"",
             EngineId(-1 if engine_id is None else engine_id), tuple(range(len(result_buffers))), stdout or "",
-            stderr or "", rare.error, rare.content,
+            stderr or "", rare.error, rare.content, peak_memory, cached_from,
         )  # fmt: skip
     spec = TaskSpec(
         msg_id, Digest(function if isinstance(function, bytes) else b""), payload or b"", submitted or 0.0,
@@ -331,20 +259,24 @@ def entry_of(row: Sequence[Any], load: Load | None = None) -> Entry:
         engine_uuid,
         rare.attempts,
         host,
+        function_name,
+        environment,
     )
 
 
 def record_of(row: Sequence[Any], load: Load | None = None) -> TaskRecord:
     """The whole record of a row, whatever it was made of."""
     (msg_id, kind, state, label, submitted, started, completed, received, duration, client, engine_uuid, engine_id,
-     queue, _target, function, resubmitted, _attempt, _options, _outcome, inside, stdout, stderr, _host,
-     pinned, payload, frames, result_payload, result_frames) = row  # fmt: skip
+     queue, _target, function, resubmitted, code_digest, arguments_digest, cached_from, _attempt, _peak_memory,
+     _options, _outcome, inside, stdout, stderr, _host, _function_name, _environment, pinned, payload, frames,
+     result_payload, result_frames) = row  # fmt: skip
     record = TaskRecord.fromkeys(KEYS) if kind is None else document(entry_of(row, load))
     record.update(
         msg_id=msg_id, state=state, label=label, submitted=instant(submitted), started=instant(started),
         completed=instant(completed), received=instant(received), duration=duration, client_uuid=client,
         engine_uuid=engine_uuid, engine_id=engine_id, queue=queue, function=_function(function),
-        resubmitted=resubmitted, stdout=stdout, stderr=stderr, pinned=bool(pinned),
+        resubmitted=resubmitted, code_digest=code_digest, arguments_digest=arguments_digest, cached_from=cached_from,
+        stdout=stdout, stderr=stderr, pinned=bool(pinned),
     )  # fmt: skip
     if payload is None:
         record["buffers"] = None if frames is None else unpack(frames, load)
@@ -424,14 +356,17 @@ def _reply(kind: str, state: str, attempt: int | None, outcome: bytes | None) ->
 
 def _attempts(
     kind: str, attempt: int | None, started: float | None, completed: float | None, engine_id: int | None,
-    engine_uuid: EngineUuid | None, state: str, outcome: bytes | None, host: str | None,
+    engine_uuid: EngineUuid | None, state: str, peak_memory: int | None, outcome: bytes | None, host: str | None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     rare = Outcome() if outcome is None else _decode_outcome(outcome)
     done = None
     if attempt is not None:
         engine = EngineId(-1 if engine_id is None else engine_id)
         status = _STATUSES.get(state, "ok")
-        done = TaskDone(TaskId(""), attempt, status, started, completed or 0.0, b"", engine, error=rare.error)
+        done = TaskDone(
+            TaskId(""), attempt, status, started, completed or 0.0, b"", engine, error=rare.error,
+            peak_memory=peak_memory,
+        )  # fmt: skip
     return attempts_of(Entry(_NO_SPEC, ClientId(""), (), done, (), None, engine_uuid, rare.attempts, host))
 
 
@@ -442,7 +377,9 @@ _COMPOSED: dict[str, tuple[Any, tuple[str, ...]]] = {
     "header": (_header, ("document", "kind", "msg_id", "client_uuid", "options")),
     "metadata": (_metadata, ("document", "kind", "options")),
     "attempts": (_attempts, ("document", "kind", "attempt", "started", "completed", "engine_id", "engine_uuid", "state",
-                             "outcome", _HOST)),
+                             "peak_memory", "outcome", _HOST)),
+    "function_name": (lambda kind, name: name, ("document", "kind", _FUNCTION_NAME)),
+    "environment": (lambda kind, digest: digest, ("document", "kind", _ENVIRONMENT)),
     "pinned": (bool, ("document", PINNED)),
     "result_content": (_reply, ("document", "kind", "state", "attempt", "outcome")),
 }  # fmt: skip
@@ -515,11 +452,14 @@ def columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
 
 
 #: Columns from which other keys of a task's record are derived, and those keys.
-_SOURCES = frozenset({"state", "started", "completed", "client_uuid", "engine_uuid", "engine_id", "payload"})
+_SOURCES = frozenset({"state", "started", "completed", "client_uuid", "engine_uuid", "engine_id", "payload",
+                      "function"})  # fmt: skip
 _DERIVED = (
     "header",
     "content",
     "pyin",
+    "function_name",
+    "environment",
     "attempts",
     "result_header",
     "result_metadata",
@@ -527,7 +467,7 @@ _DERIVED = (
     "pyout",
     "pyerr",
 )
-_DERIVED_WHEN_PENDING = ("header", "content", "pyin")
+_DERIVED_WHEN_PENDING = ("header", "content", "pyin", "function_name", "environment")
 
 
 def to_freeze(columns: Iterable[str], row: Sequence[Any]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from ..errors import ConfigError, QueryError, StoreError
-from ..ids import Digest, EngineUuid, TaskId
-from ..messages import Function
+from ..ids import ClientId, Digest, EngineUuid, TaskId
+from ..messages import Environment, Function
 from ..records import TIMES, Entry, TaskRecord
 from . import edits
 from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort, Usage
@@ -30,7 +30,6 @@ from .blobs import Sharing, has_large, load
 from .grouping import distinct, elements_at, group, parse_percentiles, value_at
 from .matching import Deadline, compile, compile_regex
 from .ordering import sort_key
-from .query import Path as KeyPath
 from .query import Query, Regex, keys_in, parse, parse_keys, parse_path, parse_sort, parse_window
 from .rows import (
     ANY,
@@ -46,7 +45,7 @@ from .rows import (
 )  # fmt: skip
 from .schema import check, migrations
 from .sqlite_file import BUSY_SECONDS, complain_if_cut, free_bytes, give_back, open_to_write, own, reported, used_bytes
-from .where import LONG_LIST, Where, translate
+from .where import ORDER, Where, order_clause, translate, unhinted
 
 #: Rows per statement, each prepared once. The last rows of a batch are padded to the next size with rows of zeros,
 #: which the statement leaves out: that costs less than another statement.
@@ -67,8 +66,6 @@ def _insert(shape: Shape, rows: int) -> str:
         " WHERE tasks.completed IS NULL AND tasks.kind IS NOT NULL"
     )
 
-
-_ORDER = "submitted, msg_id"
 
 #: Columns whose values stand in records as they are.
 _GROUPED_BY_SQL = COLUMN_TYPES.keys() - TIMES - {"function"}
@@ -193,17 +190,30 @@ class SQLiteDB:
     def add_functions(self, functions: Sequence[Function]) -> None:
         with self._writing("keep functions") as connection:
             for function in functions:
-                connection.execute("INSERT OR IGNORE INTO functions VALUES (?, ?)", (function.digest, function.payload))
+                row = (function.digest, function.name, function.source, function.payload)
+                connection.execute("INSERT OR IGNORE INTO functions VALUES (?, ?, ?, ?)", row)
 
-    def get_function(self, digest: Digest) -> bytes:
-        for (payload,) in self._read("SELECT payload FROM functions WHERE digest = ?", (digest,)):
-            return bytes(payload)
+    def get_function(self, digest: Digest) -> Function:
+        for name, source, payload in self._read(
+            "SELECT name, source, payload FROM functions WHERE digest = ?", (digest,)
+        ):
+            return Function(digest, bytes(payload), name, source)
+        raise KeyError(digest)
+
+    def add_environments(self, environments: Sequence[tuple[ClientId, Environment]]) -> None:
+        with self._writing("keep environments") as connection:
+            for client, environment in environments:
+                row = (environment.digest, environment.content)
+                connection.execute("INSERT OR IGNORE INTO environments VALUES (?, ?)", row)
+                connection.execute("INSERT OR IGNORE INTO clients VALUES (?, ?)", (client, environment.digest))
+
+    def get_environment(self, digest: str) -> bytes:
+        for (content,) in self._read("SELECT content FROM environments WHERE digest = ?", (digest,)):
+            return bytes(content)
         raise KeyError(digest)
 
     def unfinished(self) -> Iterator[Entry]:
-        sql = (
-            f"SELECT {selection(True, True)} FROM tasks WHERE completed IS NULL AND kind IS NOT NULL ORDER BY {_ORDER}"
-        )
+        sql = f"SELECT {selection(True, True)} FROM tasks WHERE completed IS NULL AND kind IS NOT NULL ORDER BY {ORDER}"
         return (entry_of(row, self._load) for row in self._read(sql))
 
     def entries(self, ids: Sequence[TaskId]) -> dict[TaskId, Entry]:
@@ -291,7 +301,7 @@ class SQLiteDB:
     ) -> list[TaskRecord]:
         parsed, wanted, order = parse(query), parse_keys(keys), parse_sort(sort)
         limit, skip = parse_window(limit, skip)
-        where, clause, deadline = translate(parsed), _order_clause(order), Deadline(self._query_seconds)
+        where, clause, deadline = translate(parsed), order_clause(order), Deadline(self._query_seconds)
         if clause is not None and where.exact:
             window = f" LIMIT {-1 if limit is None else limit} OFFSET {skip}"
             with self._snapshot():  # also of the buffers that it shares with others
@@ -303,7 +313,7 @@ class SQLiteDB:
                 return self._fetch([seq for seq, _ in islice(found, skip, end)], wanted, deadline)
             times = [path[0] for path, _ in order if path[0] in TIMES and len(path) == 1]
             keys_ = {path[0] for path, _ in order}
-            rows = list(self._scan(parsed, where, f" ORDER BY {_ORDER}", keys_, deadline, first=("seq", *times)))
+            rows = list(self._scan(parsed, where, f" ORDER BY {ORDER}", keys_, deadline, first=("seq", *times)))
             for path, descending in reversed(order):
                 if len(path) == 1 and path[0] in times:  # a column holds more digits than a datetime
                     place = 1 + times.index(path[0])
@@ -333,7 +343,7 @@ class SQLiteDB:
                 later = Where("(submitted, msg_id) > (?, ?)", (seconds, last))
             where = Where(f"({where.sql}) AND ({later.sql})", (*where.parameters, *later.parameters), where.exact)
         with self._snapshot():
-            found = self._scan(parsed, where, f" ORDER BY {_ORDER}", (), deadline)
+            found = self._scan(parsed, where, f" ORDER BY {ORDER}", (), deadline)
             places = [seq for seq, _ in islice(found, limit)]
             records = self._fetch(places, wanted, deadline)
             if len(records) < limit:
@@ -367,7 +377,7 @@ class SQLiteDB:
         return group(pairs, wanted, measured is not None)
 
     def get_history(self) -> list[TaskId]:
-        return [msg_id for (msg_id,) in self._read(f"SELECT msg_id FROM tasks ORDER BY {_ORDER}")]
+        return [msg_id for (msg_id,) in self._read(f"SELECT msg_id FROM tasks ORDER BY {ORDER}")]
 
     def close(self) -> None:
         with self._guard:
@@ -414,7 +424,7 @@ class SQLiteDB:
     def _select(self, where: Where, tail: str, keys: Sequence[str], deadline: Deadline) -> Iterator[TaskRecord]:
         """Some keys of the rows that meet a condition."""
         read = Reader(keys, load=self._load)
-        sql = f"SELECT {read.columns} FROM tasks WHERE {where.sql}{_unhinted(where, tail)}"
+        sql = f"SELECT {read.columns} FROM tasks WHERE {where.sql}{unhinted(where, tail)}"
         return map(read, self._read(sql, where.parameters, deadline))
 
     def _fetch(self, places: Sequence[int], keys: Sequence[str], deadline: Deadline) -> list[TaskRecord]:
@@ -576,18 +586,3 @@ class SQLiteDB:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-
-
-def _unhinted(where: Where, tail: str) -> str:
-    """An ORDER BY that does not talk SQLite into reading all of an index: it cannot tell how short a long list is."""
-    return tail.replace(" ORDER BY ", " ORDER BY +") if LONG_LIST in where.sql else tail
-
-
-def _order_clause(order: tuple[tuple[KeyPath, bool], ...]) -> str | None:
-    """ORDER BY for a sort by columns; None if SQL would sort otherwise."""
-    terms = []
-    for path, descending in order:
-        if len(path) > 1 or path[0] not in COLUMN_TYPES or path[0] == "function":
-            return None
-        terms.append(f"{path[0]}{' DESC' if descending else ''}")
-    return " ORDER BY " + ", ".join([*terms, _ORDER])

@@ -213,6 +213,15 @@ def _derived(path: Path, test: Test) -> Where:
         column, wanted = "label", list(values)
     elif path == ("header", "msg_id"):
         column, wanted = "msg_id", list(values)
+    elif path in (("function_name",), ("environment",)):
+        table, column, ours = {
+            "function_name": ("functions", "name", "function = functions.digest"),
+            "environment": ("clients", "environment", "tasks.client_uuid = clients.client_uuid"),
+        }[path[0]]
+        named = _one_of(column, values)
+        theirs = ours.rpartition(" ")[2]
+        sql = f"{ours.partition(' ')[0]} IN (SELECT {theirs} FROM {table} WHERE {named.sql}) OR document IS NOT NULL"
+        return Where(sql, named.parameters, exact=False)
     elif path == ("attempts", "host"):
         hosts = _one_of("host", values)
         sql = f"engine_uuid IN (SELECT engine_uuid FROM engines WHERE {hosts.sql})"
@@ -233,4 +242,22 @@ def _needs_a_value(test: Test) -> bool:
     return isinstance(test, Regex | Mod | Type | Size)
 
 
-__all__ = ["Where", "translate"]
+# ---------------------------------------------------------------------------------------------- order
+
+#: By submission.
+ORDER = "submitted, msg_id"
+
+
+def unhinted(where: Where, tail: str) -> str:
+    """An ORDER BY that does not talk SQLite into reading all of an index: it cannot tell how short a long list is."""
+    return tail.replace(" ORDER BY ", " ORDER BY +") if LONG_LIST in where.sql else tail
+
+
+def order_clause(order: tuple[tuple[Path, bool], ...]) -> str | None:
+    """ORDER BY for a sort by columns; None if SQL would sort otherwise."""
+    terms = []
+    for path, descending in order:
+        if len(path) > 1 or path[0] not in COLUMN_TYPES or path[0] == "function":
+            return None
+        terms.append(f"{path[0]}{' DESC' if descending else ''}")
+    return " ORDER BY " + ", ".join([*terms, ORDER])

@@ -21,7 +21,7 @@ from ..core import Scheduler, actions, events
 from ..core.checks import check
 from ..core.graph import Outcome
 from ..core.tasks import Task
-from ..ids import ClientId, EngineId, EngineUuid, NannyId, TaskId
+from ..ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
 from ..messages import Attempt, ErrorInfo, GraphDependency, Held, TaskDone, TaskSpec
 from .clock import VirtualClock
 from .engine import FakeEngine
@@ -34,6 +34,9 @@ GATHER = 0.005
 GRACE = 1.0
 #: Seconds in which the store answers, once everything is recorded.
 LOOK_UP = 0.02
+#: Engines have one property, a number below this; it changes every so often, on the mean after so many seconds.
+LEVELS = 3
+DRIFT = 0.2
 #: Until a result is recorded, it is to be had only if the controller keeps it.
 COMMIT = 0.02
 #: Nothing takes this many virtual seconds unless it takes for ever.
@@ -71,6 +74,9 @@ class Link:
         self.up = self.down = 0.0  # when the latest message arrives: none overtakes it
         self.outbox: list[TaskDone] = []
         self.sent = 0.0
+        #: its property, and the functions it has been asked about
+        self.level = 0
+        self.questions: dict[Digest, None] = {}
         #: what it is running since when
         self.run = Run(0.0)
         self.began = 0.0
@@ -218,6 +224,9 @@ class VirtualCluster:
             case actions.RecallTasks(engine, ids):
                 wanted = frozenset(ids)
                 self._to_engine(engine, lambda link: self._recalled(link, wanted))
+            case actions.AskEngine(engine, functions):
+                self.asked["properties"] += len(functions)
+                self._to_engine(engine, lambda link: self._was_asked(link, functions))
             case actions.CancelTasks(engine, ids):
                 cancelled = frozenset(ids)
                 self._to_engine(engine, lambda link: self._cancelled(link, cancelled))
@@ -327,6 +336,15 @@ class VirtualCluster:
         if self.at.get(link.engine.id) is link:
             self.handle(events.TasksReturned(link.engine.id, back))
 
+    def _told(self, link: Link, event: Callable[[EngineId], events.Event]) -> None:
+        """An engine tells the controller something about its properties."""
+
+        def hear() -> None:
+            if self.at.get(link.engine.id) is link:
+                self.handle(event(link.engine.id))
+
+        self._to_controller(link, hear)
+
     # ------------------------------------------------------------------------------------------ promises
 
     def _promised(self, engine: EngineId, tasks: Iterable[Task]) -> None:
@@ -386,6 +404,8 @@ class VirtualCluster:
         def start() -> None:
             self.links.append(link)
             self._hello(link)
+            if any(spec.options is not None and spec.options.depend for spec in self.specs.values()):
+                self._drift(link)
             self.on_start(link)
 
         self.clock.later(delay, start)
@@ -402,8 +422,44 @@ class VirtualCluster:
         link.engine.receive(tasks)
         self._work(link)
 
+    def _drift(self, link: Link) -> None:
+        """An engine's property changes, again and again, as long as there is work."""
+        if link.is_alive and len(self.done) < len(self.specs):
+            link.level = self.rng.randrange(LEVELS)
+            self._told(link, lambda id: events.PropertiesChanged([id]))
+            self.clock.later(self.rng.expovariate(1 / DRIFT), lambda: self._drift(link))
+
+    def _was_asked(self, link: Link, functions: Sequence[Digest]) -> None:
+        link.questions.update(dict.fromkeys(functions))
+        self._work(link)
+
+    def _against(self, link: Link, function: Digest) -> str:
+        """What an engine's property has against tasks with a function, which is the level they need."""
+        return "" if link.level >= int(function) else "its level is too low"
+
+    def _look_at_properties(self, link: Link) -> None:
+        """Between two tasks an engine answers questions, and gives back what its property does not allow any more."""
+        engine = link.engine
+        if engine.running is not None or engine.leaving:
+            return
+        answers = {function: self._against(link, function) for function in link.questions}
+        link.questions.clear()
+        back: list[Held] = []
+        while engine.queue:
+            spec = self.specs[engine.queue[0].id]
+            if spec.options is None or not spec.options.depend or not (why := self._against(link, spec.function)):
+                break
+            answers[spec.function] = why
+            alike = [held.id for held in engine.queue if self.specs[held.id].function == spec.function]
+            back += engine.give_back(alike)
+        if answers:
+            self._told(link, lambda id: events.PropertiesAnswered(id, answers))
+        if back:
+            self._to_controller(link, lambda: self._returned(link, back))
+
     def _work(self, link: Link) -> None:
         engine = link.engine
+        self._look_at_properties(link)
         held = engine.begin()
         if held is None:
             if engine.running is None:

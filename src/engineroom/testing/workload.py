@@ -9,7 +9,7 @@ import msgspec
 
 from ..ids import Digest, EngineId, TaskId
 from ..messages import GraphDependency, TaskOptions, TaskSpec
-from .virtual import Run
+from .virtual import LEVELS, Run
 
 #: A task depends on tasks among the last so many before it.
 NEAR = 50
@@ -37,6 +37,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     strange: float = 0.0  #: chance that one of these is no task, a direct one, or the task itself
     timeouts: float = 0.0  #: fraction whose dependencies must be met within ten durations
     gpus: float = 0.0  #: fraction that needs a "gpu"; one engine in three has one
+    choosy: float = 0.0  #: fraction that depends on its engine's property, which changes every so often
     priorities: int = 1  #: each task has 0 … this many less one
     schemes: tuple[str, ...] = ()  #: half of the tasks name one of these
     run_timeouts: float = 0.0  #: fraction that may run for two durations only
@@ -102,6 +103,8 @@ class Source:
             self._dependencies(number, wishes)
             if rng.random() < work.timeouts:
                 wishes["timeout"] = 10 * work.duration
+            if work.choosy and rng.random() < work.choosy:
+                wishes["depend"] = True
             if rng.random() < work.gpus:
                 wishes["resources"] = {"gpu": 1}
             if work.priorities > 1 and (priority := rng.randrange(work.priorities)):
@@ -109,7 +112,8 @@ class Source:
             if work.schemes and rng.random() < 0.5:
                 wishes["scheme"] = rng.choice(work.schemes)
         options = TaskOptions(**wishes) if wishes else None
-        return TaskSpec(id, Digest(b""), b"", moment, EngineId(engine), (), options)
+        function = Digest(str(number % LEVELS).encode()) if wishes.get("depend") else Digest(b"")
+        return TaskSpec(id, function, b"", moment, EngineId(engine), (), options)
 
     def _dependencies(self, number: int, wishes: dict[str, Any]) -> None:
         rng, work = self._rng, self.workload

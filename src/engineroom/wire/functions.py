@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import inspect
 import io
 import pickle
 import sys
+import textwrap
 import types
 import weakref
 from collections.abc import Callable, Iterator, MutableMapping
@@ -23,6 +25,9 @@ import cloudpickle
 from ..errors import SerializationError
 from ..ids import Digest
 from ..messages import Function
+
+#: Characters of a function's source that are kept with it.
+SOURCE_LIMIT = 20_000
 
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), range, frozenset)
 _MISSING = object()
@@ -37,6 +42,8 @@ def digest_of(payload: bytes) -> Digest:
 
 #: Where functions that travelled from a `__main__` look names up; None: this process's own `__main__`.
 _namespace: dict[str, Any] | None = None
+#: Names of the namespace that are there only while a task runs: globals that travelled along.
+lent: set[str] = set()
 #: Where the globals that travel along are put while unpickling; None: into the namespace, where it lacks them.
 _travelled: dict[str, Any] | None = None
 
@@ -50,6 +57,17 @@ def bind_namespace(namespace: dict[str, Any] | None) -> None:
 def main_namespace() -> dict[str, Any]:
     """The namespace that stands for `__main__` here."""
     return sys.modules["__main__"].__dict__ if _namespace is None else _namespace
+
+
+@contextlib.contextmanager
+def living_in(namespace: dict[str, Any]) -> Iterator[None]:
+    """While unpickling inside, functions that travelled from a `__main__` live in this namespace."""
+    global _namespace
+    before, _namespace = _namespace, namespace
+    try:
+        yield
+    finally:
+        _namespace = before
 
 
 @contextlib.contextmanager
@@ -177,7 +195,29 @@ def _pickle(function: Any) -> tuple[Function, bool]:
             f"the function {name} cannot be pickled, so nothing was sent ({type(error).__name__}: {error}). "
             f"{_suspects(function)}"
         ) from error
-    return Function(digest_of(payload), payload), by_name
+    return Function(digest_of(payload), payload, name_of(function), source_of(function)), by_name
+
+
+def name_of(function: Any) -> str | None:
+    """What a function is called in records: "module.name", without the module if that is `__main__` or a builtin."""
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    module = getattr(function, "__module__", None)
+    found = name.replace("<locals>.", "") if module in (None, "__main__", "builtins") else f"{module}.{name}"
+    return found.encode("utf-8", "replace").decode()[:200]
+
+
+def source_of(function: Any) -> str:
+    """The source of a function, as far as it is known; at most `SOURCE_LIMIT` characters."""
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    return _source(code) if isinstance(code, types.CodeType) else ""
+
+
+@functools.lru_cache(1024)
+def _source(code: types.CodeType) -> str:
+    try:
+        return textwrap.dedent(inspect.getsource(code)).encode("utf-8", "replace").decode()[:SOURCE_LIMIT]
+    except Exception:  # typed into a plain interpreter, or its file has gone, or changed
+        return ""
 
 
 def _by_value_registered() -> bool:

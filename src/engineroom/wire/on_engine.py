@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .functions import main_namespace
+from ..engine_properties import properties
+from .functions import lent, main_namespace
 
 #: Names a fresh namespace has; `clear` leaves these.
 _BUILT_IN = ("__name__", "__doc__", "__package__", "__loader__", "__spec__", "__builtins__", "__builtin__", "__file__")
@@ -87,10 +88,45 @@ def map_parts(function: Callable[..., Any], *parts: Any) -> list[Any]:
 
 
 def clear() -> None:
-    """Empty the namespace."""
+    """Empty the namespace, but for what the running task has brought along."""
     namespace = main_namespace()
-    for name in [n for n in namespace if n not in _BUILT_IN and n != "get_ipython"]:
+    for name in [n for n in namespace if n not in _BUILT_IN and n not in lent and n != "get_ipython"]:
         del namespace[name]
+
+
+def set_properties(values: Mapping[str, Any]) -> None:
+    """Set some of the engine's properties."""
+    properties.update(values)
+
+
+def get_properties(names: Sequence[str] | None) -> dict[str, Any]:
+    """Some of the engine's properties, or all."""
+    wanted = list(properties) if names is None else names
+    return {name: _property(name) for name in wanted}
+
+
+def has_properties(names: Sequence[str]) -> list[bool]:
+    """Whether the engine has properties of these names."""
+    return [name in properties for name in names]
+
+
+def del_properties(names: Sequence[str]) -> None:
+    """Remove some of the engine's properties: all of these, or none."""
+    for name in names:
+        _property(name)
+    for name in names:
+        del properties[name]
+
+
+def clear_properties() -> None:
+    """Remove all of the engine's properties."""
+    properties.clear()
+
+
+def _property(name: str) -> Any:
+    if name not in properties:
+        raise KeyError(f"this engine has no property {name!r}; it has {', '.join(properties) or 'none'}")
+    return properties[name]
 
 
 def import_modules(names: Sequence[tuple[str, str | None, Sequence[tuple[str, str]]]]) -> None:

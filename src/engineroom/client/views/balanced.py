@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import operator
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import ConfigError, EngineroomError, NoEnginesRegistered
 from ...ids import EngineId, TaskId
-from ...messages import TaskOptions, TaskSpec
+from ...messages import Function, TaskOptions, TaskSpec
 from ..arguments import inputs_of, pickled_call
+from ..caching import cache_key
 from ..dependency import Dependency, dependency_flag, graph_dependency
 from ..mapping import SINGLES, AsyncMapResult, GrowingMapResult, LazyMapIterator, parts
 from ..result import AsyncResult
@@ -44,6 +46,8 @@ class LoadBalancedView(View):
         Seconds an attempt may run before it is stopped; None: for ever.
     scheme : str or None
         Who chooses engines; None: the controller's scheme.
+    cache : bool
+        Answer a call from the database if an equal one, made under this flag, has succeeded before.
     """
 
     FLAGS: ClassVar[dict[str, str]] = {
@@ -54,6 +58,7 @@ class LoadBalancedView(View):
         "priority": "higher ones go first",
         "resources": "how much of each named resource the engine must have",
         "scheme": "who chooses engines",
+        "cache": "answer calls from the database if equal ones have succeeded before",
     }
 
     def __init__(self, client: Client, targets: Any = None, **given: Any) -> None:
@@ -64,6 +69,7 @@ class LoadBalancedView(View):
         self.priority = 0
         self.resources: dict[str, int] | None = None
         self.scheme: str | None = None
+        self.cache = False
         super().__init__(client, targets, **given)
 
     def _checked_flag(self, name: str, value: Any) -> Any:
@@ -87,6 +93,11 @@ class LoadBalancedView(View):
                 return flags.resources(value)
             case "scheme":
                 return flags.scheme(value)
+            case "cache":
+                if flags.yes_or_no("cache", value) and not self.client._channel.keeps:
+                    warnings.warn(
+                        "cache=True has no effect: this controller keeps no task records (NoDB)", stacklevel=4
+                    )
         return super()._checked_flag(name, value)
 
     def _wished(self) -> TaskOptions:
@@ -104,6 +115,18 @@ class LoadBalancedView(View):
     def _waiting_for(self, options: TaskOptions | None, results: Sequence[AsyncResult]) -> TaskOptions | None:
         """The options of a call with these results among its arguments."""
         return self._changed(options, inputs=inputs_of(results, self.client)) if results else options
+
+    def _comparable(
+        self,
+        options: TaskOptions | None,
+        function: Any,
+        pickled: Function,
+        kind: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> TaskOptions:
+        """The options of a call that may be answered from the database."""
+        return replaced(options, cache=cache_key(options, function, pickled, kind, args, kwargs))
 
     def _changed(self, options: TaskOptions | None, **changes: Any) -> TaskOptions:
         """Other options for one task, if its scheme can honour them."""
@@ -174,6 +197,8 @@ class LoadBalancedView(View):
         payload, frames, results = pickled_call(args, kwargs)
         if results:
             options = self._waiting_for(options, results)
+        if self.cache:
+            options = self._comparable(options, function, pickled, "apply", args, kwargs)
         now = time.time()
         if frames and not payload:
             self.client._check_size(frames)
@@ -213,7 +238,8 @@ class LoadBalancedView(View):
         block : bool, optional
             Wait and give a list; default: the view's flag.
         chunksize : int, optional
-            Items per task. Default: one, up to 1,000 items; beyond, as many as take about a tenth of a second.
+            Items per task. Default: one, up to 1,000 items; beyond, as many as take about a tenth of a second (one,
+            under the flag `cache`).
         ordered : bool
             With False, iterating the result gives items as they come.
         return_exceptions : bool
@@ -251,7 +277,7 @@ class LoadBalancedView(View):
             "return_exceptions": return_exceptions,
         }
         result: AsyncMapResult
-        if chunksize is None and count > SINGLES and not return_exceptions:
+        if chunksize is None and count > SINGLES and not return_exceptions and not self.cache:
             result = GrowingMapResult(self, f, columns, options, len(channel.engines), **common)
         else:
             size = chunksize or 1
@@ -283,6 +309,9 @@ class LoadBalancedView(View):
             payload, frames, results = pickled_call(tuple(columns), {})
             self.client._check_size(frames)
             wished = self._waiting_for(options, results)
+            if self.cache:
+                items = tuple(list(c) if type(c) in (range, tuple) else c for c in columns)  # the same to `f`
+                wished = self._comparable(wished, f, pickled, "map", items, {})
             tasks.append(
                 ((TaskSpec(id, pickled.digest, payload, now, _ANY, (), wished, "map"), pickled, frames), waiter)
             )
@@ -376,6 +405,8 @@ class LoadBalancedView(View):
             payload, frames, results = pickled_call(arguments, {})
             self.client._check_size(frames)
             wished = self._waiting_for(options, results)
+            if self.cache:
+                wished = self._comparable(wished, f, pickled, "apply", arguments, {})
             tasks.append(((TaskSpec(id, pickled.digest, payload, now, _ANY, (), wished), pickled, frames), result))
         self.history += ids
         self.client._channel.submit(tasks)

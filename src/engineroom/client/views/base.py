@@ -194,7 +194,7 @@ class View:
 
     def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
         """Wait for tasks (default: all of this view's). Returns whether all are done."""
-        return self.client.wait(self.history if jobs is None else jobs, timeout)
+        return bool(self.client.wait(self.history if jobs is None else jobs, timeout))
 
     def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = False) -> AsyncResult:
         """The result of tasks, by msg_id or by index in this view's history (default: the last)."""

@@ -173,6 +173,34 @@ class DirectView(View):
         """Empty the engines' namespaces."""
         return self._apply(on_engine.clear, (), {}, self._blocks(block), targets)
 
+    # ------------------------------------------------------------------------------------------ properties
+
+    def set_properties(self, properties: Mapping[str, Any], targets: Any = None, block: bool | None = None) -> Any:
+        """Set some of the engines' properties, which classic tasks depend on."""
+        if not isinstance(properties, Mapping):
+            raise TypeError(f"properties are a dict of names and values, got {type(properties).__name__}")
+        _names(list(properties))
+        return self._apply(on_engine.set_properties, (dict(properties),), {}, self._blocks(block), targets)
+
+    def get_properties(
+        self, keys: str | Sequence[str] | None = None, targets: Any = None, block: bool | None = None
+    ) -> Any:
+        """The engines' properties, or some of them, as dicts."""
+        wanted = None if keys is None else _names(keys)
+        return self._apply(on_engine.get_properties, (wanted,), {}, self._blocks(block), targets)
+
+    def has_properties(self, keys: str | Sequence[str], targets: Any = None, block: bool | None = None) -> Any:
+        """Whether the engines have properties of these names: a list of bools for each engine."""
+        return self._apply(on_engine.has_properties, (_names(keys),), {}, self._blocks(block), targets)
+
+    def del_properties(self, keys: str | Sequence[str], targets: Any = None, block: bool | None = None) -> Any:
+        """Remove some of the engines' properties: of each engine all of these, or none."""
+        return self._apply(on_engine.del_properties, (_names(keys),), {}, self._blocks(block), targets)
+
+    def clear_properties(self, targets: Any = None, block: bool | None = None) -> Any:
+        """Remove all of the engines' properties."""
+        return self._apply(on_engine.clear_properties, (), {}, self._blocks(block), targets)
+
     # ------------------------------------------------------------------------------------------ data
 
     def scatter(
@@ -325,6 +353,15 @@ class _Anything:
         if name.startswith("__"):
             raise AttributeError(name)
         return _Anything(f"{self._name}.{name}")
+
+
+def _names(keys: Any) -> list[str]:
+    """The names of properties."""
+    names = [keys] if isinstance(keys, str) else list(keys)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"a property is named by a str, not {name!r}")
+    return names
 
 
 def _identity(value: Any) -> int:

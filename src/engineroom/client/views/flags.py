@@ -21,7 +21,7 @@ SCHEMES = ("leastload", "lru", "plainrandom", "twobin", "weighted", "pure")
 _MOST = 1 << 31
 
 #: What `pure`, which decides nothing for a task by itself, cannot honour.
-_NOT_WITH_PURE = ("retries", "targets", "after", "follow", "timeout", "priority", "resources", "inputs")
+_NOT_WITH_PURE = ("retries", "targets", "after", "follow", "timeout", "priority", "resources", "inputs", "depend")
 
 
 def whole(name: str, value: Any, what: str, least: int) -> int:
@@ -72,6 +72,13 @@ def resources(value: Any) -> dict[str, int] | None:
             raise ConfigError(f"a resource has a name, like 'gpu'; got {name!r}")
         needed[name] = whole(f"resources[{name!r}]", amount, "a whole number, 1 or more", 1)
     return needed or None
+
+
+def yes_or_no(name: str, value: Any) -> bool:
+    """True or False, and nothing that merely counts as one."""
+    if value is True or value is False:
+        return bool(value)
+    raise ConfigError(f"{name} is True or False; got {value!r}")
 
 
 def scheme(value: Any) -> str | None:

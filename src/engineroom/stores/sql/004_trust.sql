@@ -1,4 +1,4 @@
--- Version 3: checksums, shared buffers, pins.
+-- Version 4: checksums, shared buffers, pins.
 
 -- CRC-32 of what was submitted, and of its outcome; NULL in rows of earlier versions.
 ALTER TABLE tasks ADD COLUMN request_sum INTEGER;

@@ -1,0 +1,340 @@
+"""Submits classic tasks, and hands out their results by number."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..client import Client
+from ..client.arguments import pickled_call
+from ..client.channel import Outgoing
+from ..client.connecting import find_address
+from ..client.result import AsyncResult
+from ..client.views import flags
+from ..client.views.base import FUNCTIONS
+from ..errors import PendingTask, SerializationError, UnknownTask
+from ..ids import Digest, EngineId, TaskId
+from ..messages import Function, GraphDependency, HeldTasks, LookAgain, TaskOptions, TaskSpec
+from ..wire.classic import pickled_work
+from ..wire.payload import describe_failure
+from .result import KEYS, TaskResult
+from .task import BaseTask
+
+#: Pairs of function and `depend` whose pickle is kept.
+WORKS_KEPT = 1024
+
+_ANY = EngineId(-1)
+
+#: A task ready to be sent: (what runs it, arguments, their buffers, its wishes but for its number)
+_Prepared = tuple[Function, bytes, Sequence[Any], dict[str, Any]]
+
+
+class TaskClient:
+    """A cluster, as classic tasks see it.
+
+    Tasks get numbers, from 0 on; results are asked for by number. Everything else is as for a load-balanced view: the
+    engines, the scheduler, the records. All methods may be called from several threads.
+
+    Parameters
+    ----------
+    client : Client, (host, port), or what `Client` takes; optional
+        Default: connect to the cluster of a profile. An address is looked up in the connection files of all profiles.
+    **options
+        For `Client`, if one is made: `profile`, `profile_dir`, `cluster_id`, `timeout`, …
+
+    Attributes
+    ----------
+    client : Client
+    """
+
+    def __init__(self, client: Any = None, **options: Any) -> None:
+        self._owns = not isinstance(client, Client)
+        if isinstance(client, Client):
+            if options:
+                raise TypeError(f"{', '.join(options)}: of no use with a Client, which is connected already")
+            self.client = client
+        else:
+            if isinstance(client, tuple | list):
+                client = _address(client, options)
+            elif client is not None and not isinstance(client, str | os.PathLike | Mapping):
+                raise TypeError(f"a TaskClient is made from a Client, (host, port), or nothing; got {client!r}")
+            self.client = Client(client, **options)
+        self._view = self.client.load_balanced_view()
+        self._lock = threading.Lock()
+        #: by number: the results of a task, of its recovery task, …
+        self._runs: list[tuple[AsyncResult, ...]] = []
+        self._works: dict[tuple[Digest, Digest], Function] = {}
+
+    # ------------------------------------------------------------------------------------------ running
+
+    def run(self, task: BaseTask) -> int:
+        """Have a task run; returns its number at once.
+
+        Its recovery tasks are submitted with it: the scheduler runs one when the task before it has failed, whether
+        this client is still there or not. What the task is made of is read now: it may be changed, and run again.
+
+        Raises
+        ------
+        SerializationError
+            Something that is pushed, an argument, or a function cannot be pickled; nothing was sent.
+        NoEnginesRegistered
+            There is no engine.
+        ValueError
+            Its recovery tasks form a loop.
+        """
+        if not isinstance(task, BaseTask):
+            raise TypeError(f"what is run is a Task or a MapTask, not {task!r}")
+        channel = self.client._channel
+        if not channel.engines and not channel.starting:
+            raise self._view._no_engines()
+        if task.recovery_task is None:
+            prepared = self._prepare(task)
+            with self._lock:
+                number = len(self._runs)
+                outgoing, result = self._made(prepared, "task", {"task": number}, None)
+                channel.submit_one(outgoing, result)
+                self._runs.append((result,))
+            return number
+        chain = [self._prepare(member) for member in task.chain()]
+        with self._lock:
+            number, before, tasks = len(self._runs), None, []
+            for place, prepared in enumerate(chain):
+                if before is None:
+                    made = self._made(prepared, "task", {"task": number}, None)
+                else:
+                    about = {"task": number, "recovery": place, "of": before}
+                    made = self._made(prepared, "recovery task", about, GraphDependency((before,), True, False, True))
+                tasks.append(made)
+                before = made[1]._ids[0]
+            channel.submit(tasks)
+            self._runs.append(tuple(result for _, result in tasks))
+        return number
+
+    def _made(
+        self, prepared: _Prepared, label: str, about: dict[str, Any], after: GraphDependency | None
+    ) -> tuple[Outgoing, AsyncResult]:
+        """A task as it is submitted, and its result to be."""
+        work, payload, frames, wishes = prepared
+        channel, now = self.client._channel, time.time()
+        if after is None:
+            options = TaskOptions(label=label, metadata=about, **wishes)
+        else:
+            options = TaskOptions(label=label, metadata=about, after=after, **wishes)
+        if channel.scheme == "pure":
+            flags.check_pure(options, channel.scheme)
+        id = channel.new_id()
+        result = AsyncResult(self.client, (id,), name=label, submitted=now, label=label)
+        if after is not None:
+            result._options = options
+        self._view.history.append(id)
+        return (TaskSpec(id, work.digest, payload, now, _ANY, (), options), work, frames), result
+
+    def priority(self, task: BaseTask) -> int:
+        """The priority of a task that is run: higher ones go first, equal ones in order. Meant to be overridden."""
+        return task.priority
+
+    def _prepare(self, task: BaseTask) -> _Prepared:
+        work = self._work(task)
+        try:
+            payload, frames, results = pickled_call(task._arguments(), {})
+        except SerializationError as error:
+            raise describe_failure(error, task._parts()) from error
+        if frames:
+            self.client._check_size(frames)
+        wishes: dict[str, Any] = {}
+        if results:
+            options = self._view._waiting_for(None, results)
+            assert options is not None
+            wishes["inputs"] = options.inputs
+        if task.retries:
+            wishes["retries"] = task.retries
+        if task.depend is not None:
+            wishes["depend"] = True
+        priority = self.priority(task)
+        if priority != 0:
+            wishes["priority"] = flags.whole("priority", priority, "a whole number of at most 31 bits", 1 - (1 << 31))
+        return work, payload, frames, wishes
+
+    def _work(self, task: BaseTask) -> Function:
+        """What runs a task on an engine; the same for all with the same function and the same `depend`."""
+        function, depend = task._function(), task.depend
+        called = FUNCTIONS.get(function) if function is not None else _NOTHING
+        decides = FUNCTIONS.get(depend) if depend is not None else _NOTHING
+        key = called.digest, decides.digest
+        work = self._works.get(key)
+        if work is None:
+            if len(self._works) >= WORKS_KEPT:
+                self._works = {}
+            work = self._works[key] = pickled_work(called.payload, decides.payload)
+        return work
+
+    # ------------------------------------------------------------------------------------------ results
+
+    def get_task_result(self, taskid: int | str, block: bool = False) -> TaskResult | None:
+        """What became of a task; None while it has not finished, unless `block`.
+
+        Parameters
+        ----------
+        taskid : int or str
+            The number `run` has given. A str is the msg_id of any task, and its result is made from its record.
+
+        Raises
+        ------
+        IndexError
+            There is no such number.
+        UnknownTask
+            There is no such msg_id.
+        """
+        if isinstance(taskid, str):
+            return self._recorded(taskid, block)
+        number = self._number(taskid)
+        if block:
+            self.barrier(number)
+        final = _final(self._runs[number])
+        return None if final is None else TaskResult._of(number, final)
+
+    def _recorded(self, msg_id: str, block: bool) -> TaskResult | None:
+        if block:
+            self.client.wait([msg_id])
+        found = self.client.db_query({"msg_id": msg_id}, KEYS)
+        if not found:
+            raise UnknownTask(f"no such task: {msg_id}")
+        result: TaskResult | None = None
+        try:
+            result = TaskResult.from_record(found[0])
+        except PendingTask:
+            return None
+        if result.failure is not None and result.taskid is not None:
+            behind = self.client.db_query({"metadata.of": msg_id}, "msg_id")
+            if behind and found[0]["state"] == "failed":
+                return self._recorded(behind[0]["msg_id"], block)
+        return result
+
+    def barrier(self, taskids: int | Iterable[int], timeout: float | None = None) -> bool:
+        """Wait until tasks have finished, whatever became of them.
+
+        Parameters
+        ----------
+        taskids : int or list of int
+        timeout : float, optional
+            Seconds; default: no limit.
+
+        Returns
+        -------
+        bool
+            Whether all have finished.
+        """
+        numbers = [self._number(taskids)] if isinstance(taskids, int) else [self._number(id) for id in taskids]
+        deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
+        for number in numbers:
+            for result in self._runs[number]:
+                if not result.done() and not result.wait(_left(deadline)):
+                    return False
+                if _status(result) != "error":
+                    break
+        return True
+
+    def queue_status(self, verbose: bool = False) -> dict[str, Any]:
+        """How far this client's tasks are.
+
+        Returns
+        -------
+        dict
+            `scheduled`: not given to an engine yet, or waiting for one that suits; `pending`: given to an engine;
+            `succeeded`; `failed`. Counts, or with `verbose` lists of task numbers.
+        """
+        with self._lock:
+            runs = list(enumerate(self._runs))
+        finals = [(number, run, _final(run)) for number, run in runs]
+        unfinished = any(final is None for _, _, final in finals)
+        held = set(self.client._channel.ask(HeldTasks())) if unfinished else set()
+        status: dict[str, list[int]] = {"scheduled": [], "pending": [], "succeeded": [], "failed": []}
+        for number, run, final in finals:
+            if final is None:
+                status["scheduled" if held.isdisjoint(result._ids[0] for result in run) else "pending"].append(number)
+            else:
+                status["succeeded" if _status(final) == "ok" else "failed"].append(number)
+        return dict(status) if verbose else {name: len(numbers) for name, numbers in status.items()}
+
+    def msg_id(self, taskid: int) -> TaskId:
+        """The msg_id of a task, under which it is recorded, and known to `Client.explain` and all others."""
+        return self._runs[self._number(taskid)][0]._ids[0]
+
+    # ------------------------------------------------------------------------------------------ control
+
+    def abort(self, taskid: int) -> None:
+        """End a task, and have none of its recovery tasks run; returns at once. What is running is interrupted.
+
+        Raises
+        ------
+        IndexError
+            There is no such task; or, "Task Already Completed".
+        """
+        run = self._runs[self._number(taskid)]
+        if _final(run) is not None:
+            raise IndexError("Task Already Completed")
+        self.client.cancel([result._ids[0] for result in run], block=False)
+
+    def spin(self) -> None:
+        """Have the scheduler ask all engines again whether their properties suit the tasks that wait.
+
+        It does so by itself whenever a property is set or removed: this is for properties that have changed inside, and
+        for a `depend` that looks at other things.
+        """
+        self.client._channel.ask(LookAgain())
+
+    def close(self) -> None:
+        """End the connection, if it was made by this TaskClient. Tasks go on."""
+        if self._owns:
+            self.client.close()
+
+    def __enter__(self) -> TaskClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _number(self, taskid: Any) -> int:
+        if isinstance(taskid, bool) or not hasattr(taskid, "__index__"):
+            raise TypeError(f"a task is named by the number that run() gave; got {taskid!r}")
+        number = int(taskid)
+        if not 0 <= number < len(self._runs):
+            raise IndexError(f"there is no task {number}: this TaskClient has run {len(self._runs)}, from 0 on")
+        return number
+
+    def __repr__(self) -> str:
+        return f"<TaskClient: {len(self._runs)} tasks>"
+
+
+_NOTHING = Function(Digest(b""), b"")
+
+
+def _status(result: AsyncResult) -> str | None:
+    """How a task ended: "ok", "error", "aborted", or "unknown": that it will not be known. None: it has not."""
+    outcome = result._outcomes.get(result._ids[0])
+    if outcome is None:
+        return None
+    return "unknown" if isinstance(outcome, Exception) else outcome.status
+
+
+def _final(run: tuple[AsyncResult, ...]) -> AsyncResult | None:
+    """The result of a task: its own, or that of the recovery task that had the last word; None: not finished."""
+    for result in run:
+        status = _status(result)
+        if status != "error":  # a recovery task comes after errors alone
+            return None if status is None else result
+    return run[-1]
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _address(given: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """The connection file of the controller at (host, port)."""
+    if len(given) != 2 or not isinstance(given[0], str) or not hasattr(given[1], "__index__"):
+        raise TypeError(f"an address is (host, port), like ('127.0.0.1', 10113); got {given!r}")
+    return find_address(given[0], int(given[1]), options.get("ipython_dir"))

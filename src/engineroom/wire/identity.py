@@ -1,0 +1,239 @@
+"""What makes two calls equal: digests of what a function does, and of arguments.
+
+Not the digests under which functions travel: those are of pickles, which hold line numbers and file names, and the
+order of sets. The digests here are the same in another session, on another line, in a cell that is run again.
+
+They err on one side: equal digests mean equal calls, as far as a client can see; equal calls may have different ones.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import hashlib
+import operator
+import os
+import struct
+import sys
+import sysconfig
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+#: A value that is nested more deeply is not compared.
+DEPTH = 200
+
+_ATOMS = frozenset({int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range})
+_GLOBAL_OPERATIONS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})
+#: What a class has beside what its author wrote.
+_OF_EVERY_CLASS = frozenset({
+    "__dict__", "__weakref__", "__module__", "__qualname__", "__firstlineno__", "__static_attributes__",
+    "__abstractmethods__", "_abc_impl", "__slotnames__",
+})  # fmt: skip
+
+
+class Incomparable(Exception):
+    """Nothing sure can be said about this value."""
+
+
+def code_digest(function: Any) -> str:
+    """Digest of what a function does; "" if nothing sure can be said.
+
+    Of a function of `__main__`, or one that has no importable name, it is the digest of its code, its defaults, its
+    closure, and the globals that it names, functions and classes among them by their code. Of anything importable it
+    is the digest of its name and, unless that is installed (as packages and the standard library are), its module's
+    source file. What a module imports is not looked into. The version of Python counts, those of packages do not.
+    """
+    digester = _Digester()
+    return digester.digest_of((sys.implementation.name, sys.version_info[:2], function))
+
+
+def arguments_digest(kind: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Digest of the arguments of a call; "" if nothing sure can be said."""
+    return _Digester().digest_of((kind, args, dict(kwargs)))
+
+
+class _Digester:
+    """Takes values apart, down to what has a text."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        #: what may be met again, by its id, and kept so that the id stays its own
+        self._met: dict[int, tuple[int, Any]] = {}
+        self._depth = 0
+
+    def digest_of(self, value: Any) -> str:
+        try:
+            self.feed(value)
+        except Exception:  # whatever an object's own methods may raise
+            return ""
+        return self._hash.hexdigest()
+
+    def feed(self, value: Any) -> None:
+        kind = type(value)
+        if kind in _ATOMS:
+            self._text(kind.__name__, repr(value).encode("utf-8", "surrogatepass") if kind is not bytes else value)
+            return
+        if self._depth > DEPTH:
+            raise Incomparable("it is nested too deeply")
+        self._depth += 1
+        if kind is tuple:
+            self._all("tuple", value)
+        elif kind is frozenset:
+            self._unordered("frozenset", value)
+        elif not self._again(value):
+            self._compound(kind, value)
+        self._depth -= 1
+
+    def _compound(self, kind: type, value: Any) -> None:
+        if kind is list:
+            self._all("list", value)
+        elif kind is dict:  # a function may care for the order
+            self._all("dict", [part for item in value.items() for part in item])
+        elif kind is set:
+            self._unordered("set", value)
+        elif kind is bytearray:
+            self._text("bytearray", value)
+        elif kind is types.FunctionType:
+            self._function(value)
+        elif kind is types.CodeType:
+            self._code(value)
+        elif isinstance(value, types.ModuleType):
+            self._module(value.__name__)
+        elif isinstance(value, type):
+            self._class(value)
+        elif kind in (types.BuiltinFunctionType, types.MethodType):
+            owner = getattr(value, "__self__", None)
+            self._text("builtin", f"{value.__module__}.{value.__qualname__}".encode())
+            self._all("method", [None if isinstance(owner, types.ModuleType) else owner])
+            if kind is types.MethodType:
+                self.feed(value.__func__)
+        elif kind in (staticmethod, classmethod):
+            self._all(kind.__name__, [value.__func__])
+        elif kind is property:
+            self._all("property", [value.fget, value.fset, value.fdel])
+        elif kind is functools._lru_cache_wrapper:
+            self._all("lru_cache", [value.__wrapped__])
+        elif kind in (operator.itemgetter, operator.attrgetter, operator.methodcaller):
+            self._all(kind.__name__, value.__reduce__())
+        else:
+            self._object(value)
+
+    def _text(self, kind: str, text: bytes | bytearray | memoryview) -> None:
+        name = kind.encode()
+        self._hash.update(struct.pack("<IQ", len(name), len(text)))
+        self._hash.update(name)
+        self._hash.update(text)
+
+    def _all(self, kind: str, values: Iterable[Any]) -> None:
+        parts = list(values)
+        self._text(kind, str(len(parts)).encode())
+        for part in parts:
+            self.feed(part)
+
+    def _unordered(self, kind: str, values: Iterable[Any]) -> None:
+        digests = []
+        for value in values:
+            inside = _Digester()
+            inside._depth = self._depth
+            inside.feed(value)
+            digests.append(inside._hash.hexdigest())
+        self._all(kind, sorted(digests))
+
+    def _again(self, value: Any) -> bool:
+        """Whether this very object was met before: what is done to it here is done to it there."""
+        met = self._met.get(id(value))
+        if met is not None:
+            self._text("again", str(met[0]).encode())
+            return True
+        self._met[id(value)] = len(self._met), value
+        return False
+
+    def _function(self, function: types.FunctionType) -> None:
+        if _is_importable(function):
+            self._named("function", function)
+            return
+        cells: list[tuple[Any, ...]] = []
+        for cell in function.__closure__ or ():
+            try:
+                cells.append((cell.cell_contents,))
+            except ValueError:
+                cells.append(())
+        self._all("function", [function.__code__, function.__defaults__, function.__kwdefaults__, cells])
+        self._all("attributes", [part for item in sorted(function.__dict__.items()) for part in item])
+        space = function.__globals__
+        for name in sorted(_globals_of(function.__code__)):
+            if name in space:
+                self._text("global", name.encode())
+                self.feed(space[name])
+
+    def _code(self, code: types.CodeType) -> None:
+        self._all("code", [
+            code.co_code, code.co_consts, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars,
+            code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags, code.co_name,
+            code.co_exceptiontable,
+        ])  # fmt: skip
+
+    def _class(self, cls: type) -> None:
+        if _is_importable(cls):
+            self._named("class", cls)
+            return
+        written = sorted((name, value) for name, value in vars(cls).items() if name not in _OF_EVERY_CLASS)
+        self._all("class", [cls.__qualname__, type(cls), cls.__bases__, [name for name, _ in written]])
+        for _, value in written:
+            if not isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
+                self.feed(value)
+
+    def _named(self, kind: str, value: Any) -> None:
+        self._text(kind, value.__qualname__.encode())
+        self._module(value.__module__)
+
+    def _module(self, name: str) -> None:
+        self._text("module", name.encode())
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if path and not os.path.abspath(path).startswith(_installed()):
+            self._text("file", _digest_of_file(path, os.stat(path).st_mtime_ns))
+
+    def _object(self, value: Any) -> None:
+        """Any other object, as it would be pickled."""
+        reduced = value.__reduce_ex__(4)
+        if isinstance(reduced, str):
+            self._text("object", reduced.encode())
+            self._module(getattr(value, "__module__", None) or type(value).__module__)
+            return
+        make, args, *rest = reduced
+        state, items, pairs = (*rest, None, None, None)[:3]
+        self._all("object", [make, args, state, [*(items or ())], [part for pair in pairs or () for part in pair]])
+
+
+def _is_importable(value: Any) -> bool:
+    """Whether it can be had by its name, in any process."""
+    if value.__module__ in (None, "__main__"):
+        return False
+    found: Any = sys.modules.get(value.__module__)
+    for name in value.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is value
+
+
+def _globals_of(code: types.CodeType) -> set[str]:
+    """The globals that code names, also in functions inside it."""
+    names = {i.argval for i in dis.get_instructions(code) if i.opname in _GLOBAL_OPERATIONS}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _globals_of(constant)
+    return names
+
+
+@functools.cache
+def _installed() -> tuple[str, ...]:
+    """Where the standard library and packages are."""
+    paths = sysconfig.get_paths()
+    ours = Path(__file__).parent.parent
+    return tuple(os.path.join(p, "") for p in (*(paths[key] for key in ("stdlib", "purelib", "platlib")), str(ours)))
+
+
+@functools.lru_cache(1024)
+def _digest_of_file(path: str, changed: int) -> bytes:
+    return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()
