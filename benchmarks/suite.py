@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     backends,
+    classic,
     core,
     core_memory,
     data,
@@ -24,6 +25,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     for module in (
         noop,
         map,
+        classic,
         latency,
         makespan,
         startup,

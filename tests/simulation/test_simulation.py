@@ -104,6 +104,13 @@ def test_every_kind_of_fault_fires_and_every_kind_of_outcome_is_seen(hwm: int | 
     assert len(report.attempts) > 2
 
 
+def test_engines_are_asked_about_their_properties_seldom_however_many_tasks_depend_on_them():
+    report = simulate(4, engines=10, tasks=2000, workload=Workload(duration=0.01, choosy=1.0), check_every=20)
+    assert report.outcomes == {"ok": 2000}
+    changes = 10 * report.makespan / 0.2
+    assert report.asked["properties"] < 2 * 3 * (10 + changes), "three kinds of tasks, ten engines"
+
+
 def test_lost_messages_and_a_restart_cost_no_task():
     report = simulate(
         3,

@@ -8,17 +8,19 @@ from stories import done, finished, joined, outcome, raised, recovered, returned
 from engineroom.core import actions
 from engineroom.core.events import (
     AbortRequested,
+    Answer,
     ControllerStopped,
     EngineLeft,
     EngineLost,
     EnginesStopped,
     Event,
     RecoveredTask,
+    TasksAnswered,
     TasksRecovered,
     Ticked,
 )
 from engineroom.core.tasks import TRANSITIONS, State
-from engineroom.messages import Attempt
+from engineroom.messages import Attempt, GraphDependency, TaskDone, TaskSpec
 
 # -------------------------------------------------------------------------------------------- who gets what
 
@@ -613,3 +615,45 @@ def test_attempts_are_recorded_as_they_are_spent_and_taken_up_after_a_restart():
     kept = RecoveredTask(task.spec, task.client, (), tuple(task.attempts))
     again.handle(TasksRecovered([kept], deadline=10.0), 2.0)
     assert (again.tasks["a"].attempt, again.tasks["a"].retries_left) == (2, 2)
+
+
+# calls that the store answers
+
+
+def answered(*ids: str) -> TasksAnswered:
+    """The store holds the results of equal calls, made on engine u9."""
+    answers = []
+    for id in ids:
+        result = TaskDone(id, 1, "ok", None, 0.0, b"old", cached_from="before")
+        answers.append(Answer(TaskSpec(id, b"f", b"", 0.0), (), result, (), "u9"))
+    return TasksAnswered("me", answers)
+
+
+def test_a_task_that_the_store_answers_ends_without_an_engine():
+    core = scheduler()
+    assert run(core, answered("a", "b")) == [("end", "a", "ok"), ("end", "b", "ok")]
+    assert run(core, answered("a")) == [], "a repetition"
+    assert core.tasks == {}
+
+
+def test_what_waits_for_an_answered_task_goes_on():
+    core = scheduler()
+    run(core, joined(0))
+    after = GraphDependency(("a",))
+    assert run(core, submitted("b", after=after)) == [("find", "a")]
+    assert run(core, answered("a")) == [("send", 0, "b"), ("end", "a", "ok")]
+    assert run(core, finished(0, "b"))[0] == ("end", "b", "ok")
+
+
+def test_the_result_of_an_answered_task_is_kept_for_those_that_take_it():
+    core = scheduler()
+    run(core, joined(0), submitted("b", inputs=("a",)))
+    assert run(core, answered("a")) == [("keep", "a"), ("send", 0, "b"), ("end", "a", "ok")]
+
+
+def test_an_engine_that_dies_leaves_an_attempt_with_its_memory():
+    core = scheduler()
+    run(core, joined(0), submitted("a", engine=0))
+    [ended] = [a for a in core.handle(EngineLost(0, "killed", "a", True, peak_memory=7), 1.0) if hasattr(a, "tasks")]
+    [attempt] = ended.tasks[0].task.attempts
+    assert (attempt.cause, attempt.host, attempt.peak_memory) == ("killed", "node", 7)

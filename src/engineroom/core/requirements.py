@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..ids import Digest, EngineId, EngineUuid
+from ..messages import TaskOptions
 from .engines import Engine
 from .tasks import Task
 
@@ -47,10 +48,25 @@ class Requirement(NamedTuple):
 ANY = Requirement()
 
 
+def is_plain(options: TaskOptions) -> bool:
+    """Whether tasks with these options may run anywhere, at once, in order."""
+    return (
+        options.targets is None
+        and options.after is None
+        and options.follow is None
+        and not options.inputs
+        and options.timeout is None
+        and not options.priority
+        and options.resources is None
+        and options.scheme is None
+        and not options.depend
+    )
+
+
 def requirement_of(task: Task, numbers: Mapping[EngineUuid, EngineId]) -> Requirement:
     """What a load-balanced task requires at this moment; `numbers`: of the engines there are."""
     options, needs = task.spec.options, task.needs
-    if options is None and needs is None:
+    if needs is None and (options is None or is_plain(options)):
         return ANY
     targets, follows, refused = options.targets if options is not None else None, False, ANY.refused
     if needs is not None:

@@ -51,7 +51,7 @@ from .events import (
 from .graph import Graph, Impossible, Outcome, Waits, depends
 from .pools import Pool, Pools
 from .queues import TaskQueue
-from .requirements import Requirement, in_words, requirement_of
+from .requirements import Requirement, in_words, is_plain, requirement_of
 from .schemes import NOT_WITH_PURE
 from .tasks import Needs, State, Task
 from .turn import Turn
@@ -141,6 +141,7 @@ class Scheduler:
 
     def _submitted(self, event: TasksSubmitted) -> Iterable[Action]:
         known, client, frames, new, plain = self.tasks, event.client, event.frames, [], []
+        decides = self.settings.scheme != "pure"  # which refuses some options
         for spec in event.tasks:
             if spec.id in known:
                 continue  # a repetition
@@ -149,10 +150,12 @@ class Scheduler:
             new.append(task)
             if frames:
                 task.frames = frames.get(spec.id, ())
-            if spec.engine < 0 and spec.options is None:
+            options = spec.options
+            if options is not None:
+                task.retries_left = options.retries
+            if spec.engine < 0 and (options is None or (decides and is_plain(options))):
                 plain.append(task)  # what `_arrive` would do
             else:
-                task.retries_left = spec.options.retries if spec.options is not None else 0
                 self._arrive(task)
         if plain:
             self.pools.ready.push(plain, client)

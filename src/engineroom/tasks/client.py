@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +18,9 @@ from ..client.views import flags
 from ..client.views.base import FUNCTIONS
 from ..errors import PendingTask, SerializationError, UnknownTask
 from ..ids import Digest, EngineId, TaskId
-from ..messages import Function, GraphDependency, HeldTasks, LookAgain, TaskOptions, TaskSpec
+from ..messages import Function, GraphDependency, HeldTasks, LookAgain, TaskDone, TaskOptions, TaskSpec
 from ..wire.classic import pickled_work
-from ..wire.payload import describe_failure
+from ..wire.payload import INLINE, describe_failure
 from .result import KEYS, TaskResult
 from .task import BaseTask
 
@@ -138,12 +139,18 @@ class TaskClient:
 
     def _prepare(self, task: BaseTask) -> _Prepared:
         work = self._work(task)
-        try:
-            payload, frames, results = pickled_call(task._arguments(), {})
-        except SerializationError as error:
-            raise describe_failure(error, task._parts()) from error
-        if frames:
-            self.client._check_size(frames)
+        frames: Sequence[Any] = ()
+        results: Sequence[AsyncResult] = ()
+        arguments = task._arguments()
+        if task._is_text and len(arguments[0]) < INLINE // 4:  # as most are: nothing to be looked for in it
+            payload = pickle.dumps((arguments, {}), 5)
+        else:
+            try:
+                payload, frames, results = pickled_call(arguments, {})
+            except SerializationError as error:
+                raise describe_failure(error, task._parts()) from error
+            if frames:
+                self.client._check_size(frames)
         wishes: dict[str, Any] = {}
         if results:
             options = self._view._waiting_for(None, results)
@@ -231,9 +238,12 @@ class TaskClient:
         deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
         for number in numbers:
             for result in self._runs[number]:
-                if not result.done() and not result.wait(_left(deadline)):
-                    return False
-                if _status(result) != "error":
+                status = _status(result)
+                if status is None:
+                    if not result.wait(_left(deadline)):
+                        return False
+                    status = _status(result)
+                if status != "error":
                     break
         return True
 
@@ -298,6 +308,8 @@ class TaskClient:
         self.close()
 
     def _number(self, taskid: Any) -> int:
+        if type(taskid) is int and 0 <= taskid < len(self._runs):
+            return taskid
         if isinstance(taskid, bool) or not hasattr(taskid, "__index__"):
             raise TypeError(f"a task is named by the number that run() gave; got {taskid!r}")
         number = int(taskid)
@@ -317,7 +329,7 @@ def _status(result: AsyncResult) -> str | None:
     outcome = result._outcomes.get(result._ids[0])
     if outcome is None:
         return None
-    return "unknown" if isinstance(outcome, Exception) else outcome.status
+    return outcome.status if isinstance(outcome, TaskDone) else "unknown"
 
 
 def _final(run: tuple[AsyncResult, ...]) -> AsyncResult | None:

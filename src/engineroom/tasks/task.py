@@ -112,6 +112,11 @@ class BaseTask:
             chain.append(following)
         return chain
 
+    @property
+    def _is_text(self) -> bool:
+        """Whether all that travels is code and names."""
+        return False
+
     def _what(self) -> Any:
         """What `Work` is to run."""
         raise NotImplementedError
@@ -167,6 +172,10 @@ class Task(BaseTask):
     ) -> None:
         self.expression = expression
         super().__init__(pull, push, clear_before, clear_after, retries, recovery_task, depend, priority)
+
+    @property
+    def _is_text(self) -> bool:
+        return not self.push
 
     def _what(self) -> Any:
         return self.expression
