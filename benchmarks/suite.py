@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
-from . import classic, core, core_memory, data, latency, makespan, map, memory, million, noop, queries, startup
+from . import (
+    backends,
+    classic,
+    core,
+    core_memory,
+    data,
+    footprint,
+    latency,
+    makespan,
+    map,
+    memory,
+    million,
+    noop,
+    queries,
+    startup,
+)
 from .harness import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
     module.BENCHMARK.name: module.BENCHMARK
-    for module in (noop, map, classic, latency, makespan, startup, memory, data, queries, million, core, core_memory)
+    for module in (
+        noop,
+        map,
+        classic,
+        latency,
+        makespan,
+        startup,
+        memory,
+        data,
+        queries,
+        million,
+        backends,
+        footprint,
+        core,
+        core_memory,
+    )
 }

@@ -22,6 +22,7 @@ from .config import (
     make_profile_dir,
     profile_dir,
     read_connection_file,
+    retention_settings,
     write_private,
 )
 from .errors import ConfigError, ConnectionFileError, EngineroomError, StoreBusy, TimeoutError
@@ -60,6 +61,9 @@ class Cluster:
     resources : dict, optional
         What this host has for tasks to ask for: `{"gpu": 4, "license": 1}`. The first set of engines shares it; for
         others say so in `start_engines_sync`.
+    retention : dict, optional
+        What is kept in the database: `{"age": "30d", "payload_age": "7d", "count": 10**6, "bytes": "10GB"}`, `rules`
+        and `min_free`, as in docs/records.md. Default: what the configuration says, else everything.
     engine_timeout : float
         Seconds to wait for the engines.
     shutdown_atexit : bool
@@ -86,6 +90,7 @@ class Cluster:
         controller_args: Sequence[str] = (),
         engine_args: Sequence[str] = (),
         resources: Mapping[str, int] | None = None,
+        retention: Mapping[str, Any] | None = None,
         engines: str = "local",
         controller: str = "local",
         engine_timeout: float = 60.0,
@@ -107,6 +112,8 @@ class Cluster:
         self.controller_ip, self.controller_location = controller_ip, controller_location
         self.controller_args, self.engine_args = list(controller_args), list(engine_args)
         self.resources = named_resources.check(resources or {})
+        self.retention = dict(retention or {})
+        retention_settings(self.retention)
         self.engine_timeout = engine_timeout
         self.shutdown_atexit = shutdown_atexit
         self.load_profile = load_profile
@@ -235,6 +242,8 @@ class Cluster:
                 environment["ENGINEROOM_MONGODB_URL"] = self.database
         elif self.database is not None:
             args.append(DATABASES.get(self.database, f"--db-url={self.database}"))
+        if self.retention:
+            args.append(f"--retain={json.dumps(self.retention)}")
         if self.controller_ip:
             args.append(f"--ip={self.controller_ip}")
         if self.controller_location:

@@ -12,7 +12,9 @@ import re
 import socket
 import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -169,3 +171,99 @@ def socket_dir() -> Path:
 def is_local(host: str) -> bool:
     """Whether a host name in a connection file or a Hello is this machine's."""
     return host == socket.gethostname()
+
+
+# ---------------------------------------------------------------------------------------------- what is kept
+
+
+class RetentionRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the records of some tasks are kept; what it does not say is for ever."""
+
+    state: str | None = None  #: completed, failed or aborted
+    label: str | None = None  #: a shell pattern
+    age: float | None = None  #: seconds after the end, then the record is dropped
+    payload_age: float | None = None  #: seconds after the end, then its buffers are
+
+
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept in the database. Records of unfinished tasks, and pinned ones, always are."""
+
+    age: float | None = None  #: seconds after a task's end, then its record is dropped
+    payload_age: float | None = None  #: seconds after its end, then its arguments and result are dropped
+    count: int | None = None  #: records beyond this are dropped, oldest first
+    bytes: int | None = None  #: … and beyond this size of the database
+    min_free: int = 64 * MIB  #: bytes on the disk; with less, new tasks are refused
+    interval: float = 10.0  #: seconds between two looks
+    #: the first rule that fits a record takes the place of `age` and `payload_age`
+    rules: tuple[RetentionRule, ...] = ()
+
+    @property
+    def drops(self) -> bool:
+        """Whether anything is dropped at all."""
+        return any(value is not None for value in (self.age, self.payload_age, self.count, self.bytes)) or any(
+            rule.age is not None or rule.payload_age is not None for rule in self.rules
+        )
+
+
+_UNITS: dict[str, dict[str, float]] = {
+    "seconds": {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400},
+    "bytes": {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 1 << 10, "mib": MIB, "gib": GIB,
+              "tib": 1 << 40},
+}  # fmt: skip
+
+
+def amount(value: float | str, kind: str, name: str = "") -> float:
+    """A number of "seconds" or "bytes", from a number or a text: "90", "12h", "30d"; "500MB", "2GiB".
+
+    Raises
+    ------
+    ConfigError
+        It is neither, or negative.
+    """
+    found = re.fullmatch(r"\s*([\d.]+(?:[eE]\d+)?)\s*([A-Za-z]*)\s*", str(value))
+    unit = _UNITS[kind].get(found[2].lower()) if found else None
+    try:
+        if isinstance(value, bool) or found is None or unit is None:
+            raise ValueError
+        return float(found[1]) * unit
+    except ValueError:
+        units = ", ".join(unit for unit in _UNITS[kind] if unit)
+        raise ConfigError(f"{name or 'this'} is a number of {kind}, with or without {units}; got {value!r}") from None
+
+
+_AMOUNTS = {"age": "seconds", "payload_age": "seconds", "interval": "seconds", "bytes": "bytes", "min_free": "bytes"}
+
+
+def retention_settings(given: Mapping[str, Any]) -> RetentionSettings:
+    """Settings from a dict of numbers and texts: `{"age": "30d", "bytes": "10GB", "rules": [{"state": "failed"}]}`.
+
+    Raises
+    ------
+    ConfigError
+        A word or a value is not understood.
+    """
+    try:
+        rules: Any = given.get("rules") or ()
+        if isinstance(rules, str | Mapping):
+            raise ConfigError(f"retention: rules is a list of dicts, got {rules!r}")
+        made = {**_amounts(given), "rules": [_amounts(rule) for rule in rules]}
+        settings = msgspec.convert(made, RetentionSettings)
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        words = ", ".join(RetentionSettings.__struct_fields__)
+        of_rules = ", ".join(RetentionRule.__struct_fields__)
+        raise ConfigError(f"retention: {error}. It is made of {words}; a rule of {of_rules}.") from None
+    states = ("completed", "failed", "aborted")
+    if any(rule.state not in (None, *states) for rule in settings.rules):
+        raise ConfigError(f"retention: the state of a rule is one of {', '.join(states)}")
+    if settings.interval <= 0 or any(v is not None and v < 0 for v in (settings.count, settings.bytes)):
+        raise ConfigError("retention: interval must be above 0, count and bytes not below")
+    return settings
+
+
+def _amounts(given: Mapping[str, Any]) -> dict[str, Any]:
+    made = dict(given)
+    for name, kind in _AMOUNTS.items():
+        if made.get(name) is not None:
+            number = amount(made[name], kind, f"retention: {name}")
+            made[name] = number if kind == "seconds" else int(number)
+    return made

@@ -10,7 +10,9 @@
     ├── MessageTooLarge (ValueError)     a message exceeds the stated limit
     ├── QueryError (ValueError)          a query names an unknown key or operator
     ├── StoreError
-    │   └── StoreBusy                    another controller owns the database
+    │   ├── StoreBusy                    another controller owns the database
+    │   ├── StoreFull                    there is no room for new tasks
+    │   └── StoreDamaged                 the database is not as it was written
     ├── UnknownTask (KeyError)           no such msg_id
     ├── PendingTask (RuntimeError)       the task has not finished, so this cannot be done to it
     └── IPythonError → KernelError
@@ -107,6 +109,18 @@ class StoreBusy(StoreError):
     """Another controller owns this database."""
 
     code = "store-busy"
+
+
+class StoreFull(StoreError):
+    """There is no room for new tasks, on the disk or within the limit that was set."""
+
+    code = "store-full"
+
+
+class StoreDamaged(StoreError):
+    """The task database is not as it was written: it was cut, overwritten, or bits of it have changed."""
+
+    code = "store-damaged"
 
 
 class UnknownTask(EngineroomError, KeyError):
@@ -349,6 +363,8 @@ OUTCOMES: dict[str, Callable[[str], EngineroomError]] = {
         QueryError,
         StoreError,
         StoreBusy,
+        StoreFull,
+        StoreDamaged,
         SerializationError,
         ProtocolError,
         AuthenticationError,

@@ -380,6 +380,14 @@ class Purge(Body):
     everything: bool = False
 
 
+class Pin(Body):
+    """Have retention leave records alone (or not any more): by id, or by query. Answers how many that changes."""
+
+    tasks: list[TaskId] | None = None
+    query: dict[str, Any] | None = None
+    pinned: bool = True
+
+
 class Abort(Body):
     """End tasks that have not started: by id, by engine, or (both None) all of this client's. Answers how many."""
 
@@ -441,6 +449,7 @@ class Request(Message):
         | LookAgain
         | Resubmit
         | Purge
+        | Pin
         | Abort
         | Explain
         | GetFunction

@@ -45,6 +45,7 @@ KEYS: dict[str, str] = {
     "arguments_digest": "with cache=True: digest of the arguments, or None",
     "cached_from": "msg_id of the equal task whose result this is, or None: it ran",
     "resubmitted": "msg_id of the task this one was resubmitted as, or None",
+    "pinned": "whether retention leaves it alone",
     "attempts": "every attempt: number, engine_id, engine_uuid, host, started, ended, cause, peak_memory, traceback",
     "result_header": "reply header: status, engine, date; None until done",
     "result_metadata": "reply metadata; None until done",
@@ -99,6 +100,12 @@ class Entry(msgspec.Struct, gc=False):
     @property
     def id(self) -> TaskId:
         return self.spec.id
+
+    @property
+    def is_light(self) -> bool:
+        """Whether the result of a call has been let go of: a pickle is never empty."""
+        done = self.done
+        return done is not None and done.status == "ok" and not (done.payload or self.result_frames or done.content)
 
 
 def state_of(done: TaskDone | None) -> str:
@@ -219,6 +226,7 @@ def document(entry: Entry) -> TaskRecord:
         arguments_digest=cache.arguments or None if cache else None,
         cached_from=done.cached_from if done else None,
         resubmitted=None,
+        pinned=False,
         attempts=attempts_of(entry),
         result_header=None
         if done is None

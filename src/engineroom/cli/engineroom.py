@@ -7,6 +7,7 @@ from typing import Any
 
 from .acting import Abort, Cancel, Export, Purge, Resubmit
 from .base import EngineroomApp, run
+from .db import Db
 from .explain import Explain
 from .replay import Replay
 from .tasks import Show, Tasks
@@ -32,6 +33,7 @@ class Engineroom(EngineroomApp):
         "purge": (Purge, "forget finished tasks, by query; also when no cluster is running"),
         "export": (Export, "write records to a file: JSON lines, CSV, Parquet; also when no cluster is running"),
         "replay": (Replay, "what a recorded history would have been with another scheme, hwm or number of engines"),
+        "db": (Db, "look after a task database: verify, repair, backup, migrate, copy, info"),
         "top": (Top, "what the engines are doing, live"),
     }
     examples = """
@@ -39,6 +41,7 @@ engineroom tasks --state=failed
 engineroom show 3f9ab2-17
 engineroom explain 3f9ab2-17
 engineroom replay --engines=8
+engineroom db verify
 engineroom top
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import logging
 import os
 import secrets
@@ -16,7 +17,7 @@ from random import Random
 from typing import Any, ClassVar
 
 import msgspec
-from traitlets import Bool, Enum, Float, Integer, Unicode, Union
+from traitlets import Bool, Enum, Float, Integer, List, Unicode, Union
 from traitlets.config import Configurable
 
 from .._version import __version__
@@ -24,9 +25,11 @@ from ..config import (
     MAX_TASK_BYTES,
     ConnectionInfo,
     LivenessSettings,
+    RetentionSettings,
     SchedulerSettings,
     connection_file,
     read_connection_file,
+    retention_settings,
     socket_dir,
     write_connection_file,
     write_private,
@@ -81,6 +84,12 @@ class SQLiteDB(Configurable):
         help="What an acknowledged task survives: NORMAL the death of any process, FULL a power cut too (slower).",
     ).tag(config=True)
 
+    journal = Enum(
+        ["auto", "wal", "rollback"],
+        "auto",
+        help="A write-ahead log, or a rollback journal (slower) where the file system has not what a log needs.",
+    ).tag(config=True)
+
 
 class MongoDB(Configurable):
     """The task database on a MongoDB server."""
@@ -101,6 +110,46 @@ class DictDB(Configurable):
     cull_fraction = Float(0.1, help="How much is dropped at a time.").tag(config=True)
 
 
+class Retention(Configurable):
+    """What is kept in the task database. Records of unfinished tasks, and pinned ones, always are."""
+
+    age = Unicode("", help="How long after its end a task's record is kept: 30d, 12h. Default: for ever.").tag(
+        config=True
+    )
+    payload_age = Unicode("", help="How long after its end a task's arguments and result are kept.").tag(config=True)
+    count = Integer(-1, help="How many records are kept; beyond, the oldest are dropped. Default: all.").tag(
+        config=True
+    )
+    bytes = Unicode("", help="How large the database may be: 10GB. Beyond, the oldest records are dropped.").tag(
+        config=True
+    )
+    min_free = Unicode("64MiB", help="With less room on the disk than this, new tasks are refused.").tag(config=True)
+    interval = Float(10.0, help="Seconds between two looks at what is due.").tag(config=True)
+    rules: Any = List(
+        help='What holds for some tasks in the place of age and payload_age; the first that fits: [{"state": "failed", '
+        '"age": "90d"}, {"label": "test-*", "age": "1h"}].'
+    ).tag(config=True)
+
+    def settings(self, more: str) -> RetentionSettings:
+        """What the traits say, and then a JSON text (or several, separated by spaces)."""
+        given: dict[str, Any] = {
+            "age": self.age or None,
+            "payload_age": self.payload_age or None,
+            "count": None if self.count < 0 else self.count,
+            "bytes": self.bytes or None,
+            "min_free": self.min_free,
+            "interval": self.interval,
+            "rules": self.rules,
+        }
+        try:
+            added = json.loads(more or "{}")
+        except ValueError:
+            raise ConfigError(f'--retain= is JSON like {{"age": "30d"}}, got {more!r}') from None
+        if not isinstance(added, dict):
+            raise ConfigError(f'--retain= is JSON like {{"age": "30d"}}, got {more!r}')
+        return retention_settings({**given, **added})
+
+
 class IPController(EngineroomApp):
     """Start a controller: the process that clients and engines connect to.
 
@@ -116,10 +165,11 @@ ipcontroller --ip='*'                 # for other hosts too, encrypted; copy the
 ipcontroller --ip='*' --port=5000 --location=login1.example.org    # where a firewall lets that port pass
 ipcontroller --hwm=1                  # give an engine a task only when it is free
 ipcontroller --scheme=lru             # who gets the next task: the engine used longest ago
+ipcontroller --retain-age=30d --retain-payload-age=7d --min-free=2GB    # what is kept of the past
 ipcontroller --nodb                   # keep no records
 ipcontroller --reuse                  # after a crash: engines and clients that are still there reconnect
 """
-    classes: Any = [TaskScheduler, HubFactory, SQLiteDB, MongoDB, DictDB]
+    classes: Any = [TaskScheduler, HubFactory, SQLiteDB, MongoDB, DictDB, Retention]
     config_names: ClassVar[tuple[str, ...]] = ("ipcontroller_config",)
     aliases: Any = {
         **BASE_ALIASES,
@@ -129,6 +179,12 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
         "hwm": "TaskScheduler.hwm",
         "scheme": "TaskScheduler.scheme_name",
         "db-url": "IPController.db_url",
+        "retain": "IPController.retain",
+        "retain-age": "Retention.age",
+        "retain-payload-age": "Retention.payload_age",
+        "retain-count": "Retention.count",
+        "retain-bytes": "Retention.bytes",
+        "min-free": "Retention.min_free",
     }
     flags: Any = {
         **BASE_FLAGS,
@@ -152,6 +208,9 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
     db_url = Unicode("", help="The database as a url: sqlite:///PATH, mongodb://HOST/DATABASE, memory, none.").tag(
         config=True
     )
+    retain = Unicode("", help='What is kept, as JSON: {"age": "30d"}. It comes before Retention\'s own.').tag(
+        config=True
+    )
     query_seconds = Float(30.0, help="Seconds a query of the task database may take.").tag(config=True)
     reuse_files = Bool(False, help="Take up existing connection files.").tag(config=True)
     lifeline = Bool(False, help="Stop when stdin closes.").tag(config=True)
@@ -167,6 +226,7 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
         folder = self.make_folder()
         client_file = connection_file(folder, self.cluster_id, "client")
         scheduler = self._scheduler_settings()  # checked before anything is opened
+        retention = Retention(parent=self).settings(self.retain)
         liveness = LivenessSettings(self.ping_interval, self.allowed_silence, self.recovery_grace)
         info, curve = self._identity(client_file)
         store = open_store(self._store_url(folder), **self._store_options())
@@ -177,7 +237,13 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
             raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None
         info = msgspec.structs.replace(info, url=self._reachable(listener.url), database=store.url)
         controller = Controller(
-            listener, store, info.key, scheduler=scheduler, liveness=liveness, restarted=self.reuse_files
+            listener,
+            store,
+            info.key,
+            scheduler=scheduler,
+            liveness=liveness,
+            retention=retention,
+            restarted=self.reuse_files,
         )
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: controller.stop())
@@ -252,6 +318,7 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
         return {
             "query_seconds": self.query_seconds,
             "synchronous": sqlite.synchronous,
+            "journal": sqlite.journal,
             "record_limit": memory.record_limit,
             "size_limit": memory.size_limit,
             "cull_fraction": memory.cull_fraction,

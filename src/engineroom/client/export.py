@@ -106,7 +106,7 @@ def _write_parquet(path: Path, records: Iterable[Any], columns: Sequence[str]) -
 
 def _parquet() -> Any:
     try:
-        import pyarrow  # type: ignore[import-untyped]
+        import pyarrow
         from pyarrow import parquet
     except ImportError:
         raise ConfigError("Parquet needs pyarrow: pip install pyarrow; or export as .jsonl or .csv") from None

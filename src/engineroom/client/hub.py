@@ -23,6 +23,7 @@ from ..messages import (
     History,
     OptionChanges,
     PageRecords,
+    Pin,
     Purge,
     QueueStatus,
     Resubmit,
@@ -404,6 +405,28 @@ class HubClient:
             body.engines = None if nothing(targets) else self._resolve(targets)
             body.query = None if query is None else checked(query, "purge")
         return int(self._channel.ask(body))
+
+    def pin(self, jobs: Jobs = None, *, query: Mapping[str, Any] | None = None) -> int:
+        """Have retention leave records alone: of tasks, or of all that match a query now. Tells how many that changes.
+
+        Raises
+        ------
+        ValueError
+            Nothing was named.
+        UnknownTask
+            There is no record of one of the tasks; nothing is changed.
+        """
+        return self._pin(jobs, query, True)
+
+    def unpin(self, jobs: Jobs = None, *, query: Mapping[str, Any] | None = None) -> int:
+        """Undo `pin`: what is due by then is dropped soon."""
+        return self._pin(jobs, query, False)
+
+    def _pin(self, jobs: Jobs, query: Mapping[str, Any] | None, pinned: bool) -> int:
+        if (jobs is None) == (query is None):
+            raise ValueError("name either tasks or a query=")
+        tasks = None if jobs is None else self._ids_of(jobs)
+        return int(self._channel.ask(Pin(tasks, None if query is None else plain_query(query), pinned)))
 
     def export(
         self,

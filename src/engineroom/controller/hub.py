@@ -20,7 +20,7 @@ import msgspec
 from ..core import events
 from ..core.explain import explain
 from ..core.graph import Outcome
-from ..errors import EngineroomError, PendingTask, UnknownTask
+from ..errors import EngineroomError, PendingTask, StoreError, UnknownTask
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ..messages import (
     Abort,
@@ -37,6 +37,7 @@ from ..messages import (
     History,
     LookAgain,
     PageRecords,
+    Pin,
     Purge,
     QueueStatus,
     Reply,
@@ -117,6 +118,8 @@ class Hub:
             self._resubmit(peer, number, body)
         elif isinstance(body, Purge):
             self._purge(peer, number, body)
+        elif isinstance(body, Pin):
+            self._pin(peer, number, body)
         elif isinstance(body, Explain):
             self._explain(peer, number, body)
         else:
@@ -197,17 +200,21 @@ class Hub:
         self.in_thread(fetch)
 
     def _send_found(self, peer: Peer, ids: list[TaskId], found: dict[TaskId, Entry]) -> None:
-        gone, again = [], []
+        gone, again, light = [], [], []
         for id in ids:
             entry = found.get(id)
             if entry is None:
                 gone.append(id)
+            elif entry.done is not None and entry.is_light:
+                light.append(id)
             elif entry.done is not None:
                 self._controller.performer.deliver(peer, entry.done, entry.result_frames)
             else:
                 again.append(id)
         if gone:
             self._controller.peers.send(peer, Gone(gone, "no such task: never submitted here, or purged"))
+        if light:
+            self._controller.peers.send(peer, Gone(light, "its result is not kept any more (retention); its record is"))
         known = self._controller.scheduler.tasks
         for id in again:  # it is pending in the store: queued, or it has ended in this very moment
             task = known.get(id)
@@ -260,10 +267,40 @@ class Hub:
                 dropped += store.drop_matching_records({"engine_id": {"$in": list(body.engines)}, **finished})
             return dropped
 
-        self._when_done(peer, number, self._controller.writer.call(purge))
+        def purge_and_shrink(store: TaskStore) -> int:
+            try:
+                return purge(store)
+            finally:
+                self._controller.writer.housekeeping.shrink()
+
+        self._when_done(peer, number, self._controller.writer.call(purge_and_shrink))
+
+    def _pin(self, peer: Peer, number: int, body: Pin) -> None:
+        def pin(store: TaskStore) -> int:
+            query = {"msg_id": {"$in": body.tasks}} if body.tasks is not None else body.query or {}
+            if body.tasks is not None and store.count(query) < len(set(body.tasks)):
+                known = {record["msg_id"] for record in store.find_records(query, "msg_id")}
+                unknown = next(id for id in body.tasks if id not in known)
+                raise UnknownTask(f"no such task: {unknown}; nothing was changed")
+            changed, page = 0, store.page(query, "msg_id", limit=PAGE)
+            while page.records:
+                changed += store.pin([record["msg_id"] for record in page.records], body.pinned)
+                if page.next is None:
+                    break
+                page = store.page(query, "msg_id", after=page.next, limit=PAGE)
+            self._controller.writer.housekeeping.look_anew()
+            return changed
+
+        self._when_done(peer, number, self._controller.writer.call(pin))
 
     def _resubmit(self, peer: Peer, number: int, body: Resubmit) -> None:
         """Copy finished tasks under new ids, then queue them like any others."""
+
+        refused = self._controller.refusal()
+        if refused is not None:
+            error = refused  # it is unbound where its handler ends
+            self._reply(peer, number, lambda: _raise(error))
+            return
 
         def look(store: TaskStore) -> dict[TaskId, Entry]:
             if store.entries(body.new):
@@ -273,6 +310,11 @@ class Hub:
                 entry = found.get(id)
                 if entry is None:
                     raise UnknownTask(f"no such task: {id}; nothing was resubmitted")
+                if not entry.spec.payload and not entry.frames:
+                    raise StoreError(
+                        f"the arguments of task {id} are not kept any more (retention), so it cannot be resubmitted; "
+                        "nothing was resubmitted"
+                    )
                 if entry.done is None:
                     raise PendingTask(
                         f"task {id} has not finished, so it cannot be resubmitted; nothing was resubmitted"
@@ -340,7 +382,7 @@ class Hub:
     ) -> None:
         controller = self._controller
         for id, entry in values.items():
-            if entry.done is not None and id in controller.scheduler.graph.wanted:
+            if entry.done is not None and not entry.is_light and id in controller.scheduler.graph.wanted:
                 controller.values.keep(id, entry.done.payload, entry.result_frames, stored=True)
         # What a client that is here has made but we do not know may still be on its way: a message got lost.
         known = controller.scheduler.tasks
@@ -509,6 +551,10 @@ def _explain_record(id: TaskId, record: Mapping[str, Any] | None) -> dict[str, A
     if record["completed"] is None:  # it ended in this very moment
         return {"msg_id": id, "state": "ended", "reason": "it is about to be recorded", "details": {}}
     return explain_ended(record)
+
+
+def _raise(error: Exception) -> Any:
+    raise error
 
 
 def _looked_up(id: TaskId) -> dict[str, Any]:

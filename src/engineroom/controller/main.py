@@ -19,9 +19,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..config import LivenessSettings, SchedulerSettings
+from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, events
-from ..errors import ProtocolError
+from ..errors import ProtocolError, StoreError
 from ..ids import ClientId, EngineId, EngineUuid, NannyId, new_uuid
 from ..messages import (
     Answers,
@@ -79,6 +79,7 @@ class Controller:
         *,
         scheduler: SchedulerSettings | None = None,
         liveness: LivenessSettings | None = None,
+        retention: RetentionSettings | None = None,
         restarted: bool = False,
     ) -> None:
         self.incarnation = new_uuid()
@@ -118,7 +119,7 @@ class Controller:
             Ping: self._on_ping,
             Goodbye: self._on_goodbye,
         }
-        self.writer = StoreWriter(store, self._committed)
+        self.writer = StoreWriter(store, self._committed, retention)
         #: engine uuid → since when its process has been stopped
         self.unresponsive: dict[str, float] = {}
 
@@ -338,14 +339,13 @@ class Controller:
     # ------------------------------------------------------------------------------------------ from clients
 
     def _on_submit(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
-        if self._stopping_until is not None or self.writer.failure is not None:
-            error = self.writer.failure
-            text = (
-                ErrorInfo(type(error).__name__, str(error))
-                if error
-                else ErrorInfo("EngineError", "the cluster is stopping")
-            )
+        if self._stopping_until is not None:
+            text = ErrorInfo("EngineError", "the cluster is stopping")
             self.peers.send(peer, Rejected(message.number, text))
+            return
+        refused = self.refusal(sum(memoryview(frame).nbytes for frame in frames))
+        if refused is not None:
+            self._reject(peer, message, refused)
             return
         new = self.library.add(message.functions)
         missing = {s.function for s in message.tasks if s.function and s.function not in self.library}
@@ -361,6 +361,10 @@ class Controller:
             self.hub.sort_out_resent(peer, message, frames)
             return
         self.submit(peer, message, frames)
+
+    def refusal(self, size: int = 0) -> StoreError | None:
+        """Why the store has no room for new tasks (with so many bytes of large buffers); None: it has."""
+        return self.writer.failure or self.writer.housekeeping.refusal() or self.writer.housekeeping.refusal(size)
 
     def submit(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
         """Queue the tasks of a Submit, but for those that the store can answer."""

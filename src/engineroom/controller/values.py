@@ -68,7 +68,7 @@ class Values:
         raw = self._values.get(id) or self._recent.get(id)
         if raw is None and self._store.keeps:
             entry = self._store.entries([id]).get(id)
-            if entry is not None and entry.done is not None and entry.done.status == "ok":
+            if entry is not None and entry.done is not None and entry.done.status == "ok" and not entry.is_light:
                 return entry.done.payload, entry.result_frames
         return raw
 

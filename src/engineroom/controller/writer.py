@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from ..config import RetentionSettings
 from ..errors import StoreError
 from ..ids import ClientId, TaskId
 from ..messages import Environment, Function
 from ..records import Entry
 from ..stores import TaskStore
+from .housekeeping import Housekeeping
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +36,14 @@ RETRY_SECONDS = 0.5
 class StoreWriter:
     """Writes entries in groups; `on_commit(tokens)` is called from its thread."""
 
-    def __init__(self, store: TaskStore, on_commit: Callable[[list[Any]], None]) -> None:
+    def __init__(
+        self,
+        store: TaskStore,
+        on_commit: Callable[[list[Any]], None],
+        retention: RetentionSettings | None = None,
+    ) -> None:
         self.store = store
+        self.housekeeping = Housekeeping(store, retention or RetentionSettings())
         #: why the store takes nothing at present; None: it does
         self.failure: StoreError | None = None
         self._on_commit = on_commit
@@ -104,9 +112,12 @@ class StoreWriter:
             with self._condition:
                 while not (self._has_work or self._calls or self._closing):
                     self._idle = True
-                    self._condition.wait()
+                    pause = self.housekeeping.until_due()
+                    if pause == 0.0 or (not self._condition.wait(pause) and pause is not None):
+                        break
                 self._idle = False
-                if not (self._calls or self._closing or len(self._entries) > GATHER_MOST):
+                busy = bool(self._entries)
+                if busy and not (self._calls or self._closing or len(self._entries) > GATHER_MOST):
                     self._gathering = True
                     self._condition.wait(GATHER_SECONDS)
                     self._gathering = False
@@ -137,6 +148,8 @@ class StoreWriter:
                     future.set_exception(error)
             if closing and not self._entries and not self._calls:
                 return
+            if self.housekeeping.until_due() == 0.0:
+                self.housekeeping.turn(busy)
 
     def _write(
         self,

@@ -22,7 +22,7 @@ def open_store(url: str, **options: Any) -> TaskStore:
     "sqlite:///home/me/tasks.db" (an absolute path), "mongodb://user:password@host/database", "memory" or "none".
 
     Options that the chosen store does not have are passed over: `query_seconds` is of all that keep records;
-    `synchronous` is SQLiteDB's; `record_limit`, `size_limit` and `cull_fraction` are DictDB's.
+    `synchronous` and `journal` are SQLiteDB's; `record_limit`, `size_limit` and `cull_fraction` are DictDB's.
 
     Raises
     ------
@@ -32,7 +32,9 @@ def open_store(url: str, **options: Any) -> TaskStore:
         The store cannot be opened; StoreBusy if another controller owns it.
     """
     if url.startswith(f"{_SQLITE}/"):
-        return SQLiteDB("/" + url.removeprefix(_SQLITE).lstrip("/"), **_only(options, "synchronous", "query_seconds"))
+        return SQLiteDB(
+            "/" + url.removeprefix(_SQLITE).lstrip("/"), **_only(options, "synchronous", "query_seconds", "journal")
+        )
     if url == "memory":
         return DictDB(**_only(options, "record_limit", "size_limit", "cull_fraction", "query_seconds"))
     if url.startswith(("mongodb://", "mongodb+srv://")):

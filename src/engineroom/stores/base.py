@@ -36,6 +36,18 @@ class Page(msgspec.Struct, frozen=True):
     next: Cursor | None
 
 
+class Usage(msgspec.Struct, frozen=True):
+    """What a store takes."""
+
+    records: int
+    #: bytes in use
+    used: int
+    #: bytes that were in use, and can be given back or used again
+    unused: int = 0
+    #: bytes that may still be written; None: unknown, or without limit
+    room: int | None = None
+
+
 class TaskStore(Protocol):
     """What every backend does."""
 
@@ -121,6 +133,23 @@ class TaskStore(Protocol):
         Each group is a dict: `key`, `count`, and with `values` (a key that holds numbers, as `duration`) how many
         `values` there are, their `mean`, `min`, `max`, and `p50`, `p99.9` … for each of `percentiles`.
         """
+
+    # what is kept
+
+    def pin(self, ids: Sequence[TaskId], pinned: bool) -> int:
+        """Pin records, so that retention leaves them alone, or let them loose; returns how many that changes."""
+
+    def drop_buffers(self, ids: Sequence[TaskId]) -> int:
+        """Let go of the buffers of finished records, which are None from then on; returns how many had some."""
+
+    def usage(self) -> Usage:
+        """How much there is."""
+
+    def room(self) -> int | None:
+        """Bytes that may still be written, found quickly; None: unknown, or without limit."""
+
+    def give_back(self, most: int) -> int:
+        """Return up to so many unused bytes to the system; tells how many are left."""
 
     def get_history(self) -> list[TaskId]:
         """All ids by time of submission."""

@@ -21,6 +21,7 @@ from ..errors import QueryError
 from ..ids import ClientId, Digest, EngineId, TaskId
 from ..messages import TaskDone, TaskOptions, TaskSpec
 from ..records import KEYS, TIMES, Entry, TaskRecord, document, duration_of, instant
+from .packing import pack, unpack
 from .query import (
     AllOf,
     Compare,
@@ -36,7 +37,7 @@ from .query import (
     parse_path,
     pattern_of,
 )  # fmt: skip
-from .rows import Outcome, pack, unpack
+from .rows import Outcome, blank
 from .values import DATE, NULL, plain, rank, seconds_of
 
 Document = dict[str, Any]
@@ -95,7 +96,7 @@ def document_of(entry: Entry) -> tuple[Document, dict[str, bytes]]:
 
 def added_document(msg_id: TaskId, record: Mapping[str, Any]) -> tuple[Document, dict[str, bytes]]:
     """The document of a record that was given as a dict, in canonical form."""
-    whole = {**dict.fromkeys(KEYS), **record, "msg_id": msg_id}
+    whole = {**blank(), **record, "msg_id": msg_id}
     seconds = {key: None if whole[key] is None else whole[key].timestamp() for key in sorted(TIMES)}
     whole["duration"] = duration_of(seconds["started"], seconds["completed"])
     seconds["attempts"] = _attempt_seconds(whole["attempts"])

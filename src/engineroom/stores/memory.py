@@ -19,7 +19,6 @@ from ..errors import ConfigError, StoreError
 from ..ids import ClientId, Digest, TaskId
 from ..messages import CacheKey, Environment, Function
 from ..records import (
-    KEYS,
     TIMES,
     Entry,
     TaskRecord,
@@ -30,12 +29,12 @@ from ..records import (
     result_content,
     state_of,
 )
-from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort
+from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort, Usage
 from .grouping import distinct, elements_at, group, parse_percentiles, value_at
 from .matching import Deadline, compile
 from .ordering import order_key, sort_key
 from .query import And, Compare, Eq, Field, In, Query, parse, parse_keys, parse_path, parse_sort, parse_window
-from .rows import normal
+from .rows import blank, normal
 from .values import DATE, rank
 
 
@@ -63,7 +62,7 @@ class DictDB:
         How many bytes their buffers may take.
     cull_fraction : float
         When a limit is exceeded, the records that finished first are dropped, until this part of it is free.
-        Records of unfinished tasks are never dropped.
+        Records that are pinned, or of unfinished tasks, are never dropped.
     query_seconds : float
         A query that takes longer is an error.
     """
@@ -145,7 +144,7 @@ class DictDB:
     # records, as users know them
 
     def add_record(self, msg_id: TaskId, record: Mapping[str, Any]) -> None:
-        whole = {**dict.fromkeys(KEYS), **normal(record, msg_id), "msg_id": msg_id}
+        whole = {**blank(), **normal(record, msg_id), "msg_id": msg_id}
         with self._lock:
             if msg_id in self._items:
                 raise StoreError(f"there is a record of task {msg_id} already")
@@ -228,6 +227,38 @@ class DictDB:
         pairs = ((value_at(v, path), value_at(v, measured) if measured else None) for v in found)
         return group(pairs, wanted, measured is not None)
 
+    def pin(self, ids: Sequence[TaskId], pinned: bool) -> int:
+        changed = 0
+        for id in ids:
+            with self._lock:
+                item = self._items.get(id)
+            if item is not None and _View(item)["pinned"] != pinned:
+                self.update_record(id, {"pinned": pinned})
+                changed += 1
+        return changed
+
+    def drop_buffers(self, ids: Sequence[TaskId]) -> int:
+        dropped = 0
+        for id in ids:
+            with self._lock:
+                item = self._items.get(id)
+                if item is None or not _is_finished(item) or not _size(item):
+                    continue
+                light = _light(item)
+                self._put(id, light)
+                dropped += _size(light) < _size(item)
+        return dropped
+
+    def usage(self) -> Usage:
+        with self._lock:
+            return Usage(len(self._items), self._size)
+
+    def room(self) -> int | None:
+        return None
+
+    def give_back(self, most: int) -> int:
+        return 0
+
     def get_history(self) -> list[TaskId]:
         with self._lock:
             return [_id_of(item) for item in self._ordered()]
@@ -281,8 +312,11 @@ class DictDB:
         if len(self._items) <= self._record_limit and self._size <= self._size_limit:
             return
         most, largest = (int(limit * (1 - self._cull_fraction)) for limit in (self._record_limit, self._size_limit))
-        while self._finished and (len(self._items) > most or self._size > largest):
-            self._remove(next(iter(self._finished)))
+        for id in list(self._finished):
+            if len(self._items) <= most and self._size <= largest:
+                break
+            if not _View(self._items[id])["pinned"]:
+                self._remove(id)
 
     def _ordered(self, first: _Place | None = None, last: _Place | None = None) -> list[_Item]:
         """The records as they are now, in the default order; those between two places."""
@@ -376,6 +410,7 @@ _FIELDS: dict[str, Any] = {
     "engine_uuid": lambda e: e.engine_uuid,
     "engine_id": lambda e: e.done.engine if e.done and e.done.engine >= 0 else None,
     "resubmitted": lambda e: None,
+    "pinned": lambda e: False,
     "duration": lambda e: duration_of(e.done.started, e.done.completed) if e.done else None,
     "stdout": lambda e: e.done.stdout if e.done else "",
     "stderr": lambda e: e.done.stderr if e.done else "",
@@ -511,6 +546,23 @@ def _renumbered(entry: Entry) -> Entry:
     if done is not None and done.frames != (every := tuple(range(len(entry.result_frames)))):
         done = msgspec.structs.replace(done, frames=every)
     return _with(entry, spec=spec, done=done)
+
+
+def _light(item: _Item) -> _Item:
+    """A finished record without its buffers, but for the source of a cell."""
+    whole = _document(item)
+    entry = item if isinstance(item, Entry) else item.entry
+    changes = dict((None if isinstance(item, Entry) else item.changes) or {})
+    if entry is not None:
+        spec, done = entry.spec, entry.done
+        if spec.kind != "execute":
+            spec = msgspec.structs.replace(spec, payload=b"", frames=())
+        if done is not None:
+            done = msgspec.structs.replace(done, payload=b"", frames=())
+        entry = _with(entry, spec=spec, frames=(), done=done, result_frames=())
+    changes["result_buffers"] = None
+    changes["buffers"] = whole["buffers"] if entry is not None and entry.spec.kind == "execute" else None
+    return _Kept(entry, changes)
 
 
 _with = msgspec.structs.replace

@@ -23,7 +23,7 @@ from ..errors import ConfigError, QueryError, StoreError
 from ..ids import ClientId, Digest, TaskId
 from ..messages import Environment, Function
 from ..records import KEYS, Entry, TaskRecord
-from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort
+from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort, Usage
 from .documents import (
     Document,
     added_document,
@@ -285,6 +285,46 @@ class MongoDB:
         records = self._values(query, [path[0], *(measured or ())[:1]])
         pairs = ((value_at(r, path), value_at(r, measured) if measured else None) for r in records)
         return group(pairs, wanted, measured is not None)
+
+    # what is kept
+
+    def pin(self, ids: Sequence[TaskId], pinned: bool) -> int:
+        query = {"_id": {"$in": list(ids)}, "pinned": {"$ne": True} if pinned else True}
+        with self._writing("pin records"):
+            change = {"$set": {"pinned": pinned}}
+            return int(self._again(lambda: self._tasks.update_many(query, change)).modified_count)
+
+    def drop_buffers(self, ids: Sequence[TaskId]) -> int:
+        finished = {"_id": {"$in": list(ids)}, "completed": {"$ne": None}}
+        some = {
+            "$or": [{"result_buffers": {"$ne": None}}, {"buffers": {"$ne": None}, "_task.kind": {"$ne": "execute"}}]
+        }
+        with self._writing("let go of buffers"):
+            query = {"$and": [finished, some]}
+            keys = {"_task.kind": 1, "_apart": 1}
+            dropped = 0
+            for document in self._again(lambda: list(self._tasks.find(query, keys))):
+                cell = (document["_task"] or {}).get("kind") == "execute"
+                gone = ("result_buffers",) if cell else ("buffers", "result_buffers")
+                apart = sorted(set(document["_apart"] or ()) - set(gone)) or None
+                change = {"$set": {**dict.fromkeys(gone), "_apart": apart}}
+                own = {"owner": document["_id"], "key": {"$in": list(gone)}}
+                self._again(lambda id=document["_id"], change=change: self._tasks.update_one({"_id": id}, change))  # type: ignore[misc]
+                self._again(lambda own=own: self._chunks.delete_many(own))  # type: ignore[misc]
+                dropped += 1
+            return dropped
+
+    def usage(self) -> Usage:
+        with self._reported("count"):
+            records = int(self._again(lambda: self._tasks.estimated_document_count()))
+            told = self._again(lambda: self._database.command("dbStats"))
+        return Usage(records, int(told.get("dataSize") or 0))
+
+    def room(self) -> int | None:
+        return None
+
+    def give_back(self, most: int) -> int:
+        return 0  # the server's affair
 
     def get_history(self) -> list[TaskId]:
         return [document["_id"] for document, _ in self._documents({}, [], _BY_SUBMISSION)]

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from ..ids import ClientId, Digest, TaskId
 from ..messages import Environment, Function
 from ..records import Entry, TaskRecord
-from .base import Cursor, Page, QueryDict, Sort
+from .base import Cursor, Page, QueryDict, Sort, Usage
 
 _ADVICE = ("this controller keeps no task records (NoDB); start it with --sqlitedb (a file) or --dictdb "
            "(memory) to have them")  # fmt: skip
@@ -78,6 +78,21 @@ class NoDB:
         self, key: str, query: QueryDict, *, values: str | None = None, percentiles: Sequence[float] = ()
     ) -> list[dict[str, Any]]:
         _refuse()
+
+    def pin(self, ids: Sequence[TaskId], pinned: bool) -> int:
+        _refuse()
+
+    def drop_buffers(self, ids: Sequence[TaskId]) -> int:
+        _refuse()
+
+    def usage(self) -> Usage:
+        return Usage(0, 0)
+
+    def room(self) -> int | None:
+        return None
+
+    def give_back(self, most: int) -> int:
+        return 0
 
     def get_history(self) -> list[TaskId]:
         _refuse()

@@ -7,10 +7,10 @@ ordinary task does not need.
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
@@ -33,12 +33,13 @@ from ..records import (
     request_header,
     result_content,
 )  # fmt: skip
+from .packing import Load, four_numbers, outcome_sum, pack, request_sum, two_numbers, unpack
 from .values import in_utc, plain
 
 #: The columns that tell the outcome.
 OUTCOME_COLUMNS = (
     "state", "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "peak_memory", "cached_from",
-    "ename", "outcome", "stdout", "stderr", "result_payload", "result_frames",
+    "ename", "outcome", "stdout", "stderr", "result_payload", "result_frames", "outcome_sum",
 )  # fmt: skip
 
 #: Keys whose values stand in a column of the same name, with what each may hold beside None.
@@ -65,6 +66,7 @@ _STATUSES = {state: status for status, state in _STATES.items()}
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 _decode_options = msgspec.msgpack.Decoder(TaskOptions).decode
+_COMPLETED_BYTES = COMPLETED.encode()
 
 
 class Outcome(msgspec.Struct, array_like=True, omit_defaults=True):
@@ -76,28 +78,6 @@ class Outcome(msgspec.Struct, array_like=True, omit_defaults=True):
 
 
 _decode_outcome = msgspec.msgpack.Decoder(Outcome).decode
-
-
-# ---------------------------------------------------------------------------------------------- buffers
-
-
-def pack(frames: Sequence[Any]) -> bytes:
-    """Buffers as one blob: their number, their lengths, their bytes."""
-    views = [memoryview(frame) for frame in frames]
-    head = struct.pack(f"<I{len(views)}Q", len(views), *[view.nbytes for view in views])
-    return b"".join([head, *[view if view.contiguous else view.tobytes() for view in views]])
-
-
-def unpack(blob: bytes | None) -> list[bytes]:
-    """The buffers in a blob."""
-    if not blob:
-        return []
-    (count,) = struct.unpack_from("<I", blob)
-    start, buffers = 4 + 8 * count, []
-    for length in struct.unpack_from(f"<{count}Q", blob, 4):
-        buffers.append(blob[start : start + length])
-        start += length
-    return buffers
 
 
 # ---------------------------------------------------------------------------------------------- entry → row
@@ -115,7 +95,7 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 _QUEUE = "CASE WHEN target < 0 THEN 'task' ELSE 'mux' END"
-_REQUEST_BOUND = ("msg_id", "submitted", "client_uuid", "target", "function", "payload")
+_REQUEST_BOUND = ("msg_id", "submitted", "client_uuid", "target", "function", "payload", "request_sum")
 _PLAIN = (("kind", "'apply'"), ("queue", _QUEUE), ("stdout", "''"), ("stderr", "''"))
 
 #: A call without options or frames, not ended.
@@ -123,7 +103,7 @@ WAITING = Shape(_REQUEST_BOUND, (*_PLAIN, ("state", f"'{PENDING}'")))
 #: A call without options or frames that has returned something without frames, and printed nothing.
 RETURNED = Shape(
     (*_REQUEST_BOUND, "started", "completed", "received", "engine_uuid", "engine_id", "attempt", "peak_memory",
-     "result_payload"),
+     "result_payload", "outcome_sum"),
     (*_PLAIN, ("state", f"'{COMPLETED}'")),
 )  # fmt: skip
 #: The same with a label, and perhaps other options.
@@ -134,7 +114,7 @@ ANY = Shape(
     ("msg_id", "kind", "label", "submitted", "client_uuid", "target", "function", "options", "code_digest",
      "arguments_digest", "payload", "frames", "state", "started", "completed", "received", "engine_uuid", "engine_id",
      "attempt", "peak_memory", "cached_from", "ename", "outcome", "stdout", "stderr", "result_payload",
-     "result_frames"),
+     "result_frames", "request_sum", "outcome_sum"),
     (("queue", _QUEUE),),
 )  # fmt: skip
 
@@ -153,28 +133,33 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
             (options is None or (options.label is not None and options.cache is None)) and not entry.frames
             and entry.attempts is None and spec.function and spec.kind == "apply"
         ):  # fmt: skip
+            function, payload, made = spec.function, spec.payload, b"" if options is None else _encode(options)
+            names = f"{spec.id} {entry.client} apply".encode()
+            first_sum = crc32(b"".join((two_numbers(spec.submitted, spec.engine), names, function, payload, made)))
             if done is None:
                 if entry.engine_uuid is None and entry.received is None:
-                    request = (spec.id, spec.submitted, entry.client, spec.engine, bytearray(spec.function),
-                               bytearray(spec.payload))  # fmt: skip
+                    request = (spec.id, spec.submitted, entry.client, spec.engine, bytearray(function),
+                               bytearray(payload), first_sum)  # fmt: skip
                     if options is None:
                         extend_waiting(request)
                     else:
-                        labelled_waiting += (*request, options.label, bytearray(_encode(options)))
+                        labelled_waiting += (*request, options.label, bytearray(made))
                     continue
             elif (
                 done.status == "ok" and not entry.result_frames and not done.stdout and not done.stderr
                 and not done.content and done.error is None and done.engine >= 0 and done.peak_memory is not None
             ):  # fmt: skip
+                result, received, engine = done.payload, entry.received, done.engine
+                times = four_numbers(done.started or 0.0, done.completed, received or 0.0, engine)
                 row = (
-                    spec.id, spec.submitted, entry.client, spec.engine, bytearray(spec.function),
-                    bytearray(spec.payload), done.started, done.completed, entry.received, entry.engine_uuid,
-                    done.engine, done.attempt, done.peak_memory, bytearray(done.payload),
+                    spec.id, spec.submitted, entry.client, spec.engine, bytearray(function), bytearray(payload),
+                    first_sum, done.started, done.completed, received, entry.engine_uuid, engine, done.attempt,
+                    done.peak_memory, bytearray(result), crc32(b"".join((times, result, _COMPLETED_BYTES))),
                 )  # fmt: skip
                 if options is None:
                     extend_returned(row)
                 else:
-                    labelled_returned += (*row, options.label, bytearray(_encode(options)))
+                    labelled_returned += (*row, options.label, bytearray(made))
                 continue
         rest += _any_row(entry)
     shaped = (
@@ -187,26 +172,38 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
 def _any_row(entry: Entry) -> tuple[Any, ...]:
     """The columns of `ANY`."""
     spec, done, options, attempts = entry.spec, entry.done, entry.spec.options, entry.attempts
-    key = options and options.cache
+    key, function, made = (
+        options and options.cache,
+        spec.function or None,
+        None if options is None else _encode(options),
+    )
+    frames = pack(entry.frames) if entry.frames else None
     request = (
-        spec.id, spec.kind, options and options.label, spec.submitted, entry.client, spec.engine, spec.function or None,
-        options and _encode(options), (key and key.code) or None, (key and key.arguments) or None,
-        spec.payload, pack(entry.frames) if entry.frames else None,
+        spec.id, spec.kind, options and options.label, spec.submitted, entry.client, spec.engine, function, made,
+        (key and key.code) or None, (key and key.arguments) or None, spec.payload, frames,
     )  # fmt: skip
+    first_sum = request_sum(
+        spec.id, spec.kind, entry.client, spec.submitted, spec.engine, function, spec.payload, frames, made, None
+    )
+    outcome = None if attempts is None else _encode(Outcome(attempts=attempts))
     if done is None:
-        outcome = None if attempts is None else _encode(Outcome(attempts=attempts))
+        second_sum = outcome_sum(PENDING, None, None, entry.received, None, None, None, outcome, "", "")
         return (*request, PENDING, None, None, entry.received, entry.engine_uuid, None, None, None, None, None, outcome,
-                "", "", None, None)  # fmt: skip
-    error, content = done.error, done.content
-    ename = outcome = None
-    if error is not None or content or attempts is not None:
+                "", "", None, None, first_sum, second_sum)  # fmt: skip
+    error, content, ename = done.error, done.content, None
+    if error is not None or content:
         outcome = _encode(Outcome(error, content or None, attempts))
         ename = LOOK_INSIDE if content and ("ename" in content or "status" in content) else error and error.ename
+    state, engine_id = _STATES[done.status], done.engine if done.engine >= 0 else None
+    results = pack(entry.result_frames) if entry.result_frames else None
+    second_sum = outcome_sum(
+        state, done.started, done.completed, entry.received, engine_id, done.payload, results, outcome, done.stdout,
+        done.stderr,
+    )  # fmt: skip
     return (
-        *request, _STATES[done.status], done.started, done.completed, entry.received, entry.engine_uuid,
-        done.engine if done.engine >= 0 else None, done.attempt, done.peak_memory, done.cached_from, ename, outcome,
-        done.stdout, done.stderr,
-        done.payload, pack(entry.result_frames) if entry.result_frames else None,
+        *request, state, done.started, done.completed, entry.received, entry.engine_uuid, engine_id, done.attempt,
+        done.peak_memory, done.cached_from, ename, outcome, done.stdout, done.stderr, done.payload, results, first_sum,
+        second_sum,
     )  # fmt: skip
 
 
@@ -221,7 +218,8 @@ _NAMES = (
 _HOST = "(SELECT host FROM engines WHERE engines.engine_uuid = tasks.engine_uuid)"
 _FUNCTION_NAME = "(SELECT name FROM functions WHERE digest = tasks.function)"
 _ENVIRONMENT = "(SELECT environment FROM clients WHERE clients.client_uuid = tasks.client_uuid)"
-READ = ", ".join([*_NAMES, _HOST, _FUNCTION_NAME, _ENVIRONMENT])
+PINNED = "(msg_id IN (SELECT msg_id FROM pins))"
+READ = ", ".join([*_NAMES, _HOST, _FUNCTION_NAME, _ENVIRONMENT, PINNED])
 KIND, ATTEMPT, DOCUMENT = (_NAMES.index(name) for name in ("kind", "attempt", "document"))
 _NO_REQUEST = ", CASE kind WHEN 'execute' THEN payload ELSE x'' END, NULL"
 _REQUEST, _NO_RESULT, _RESULT = ", payload, frames", ", x'', NULL", ", result_payload, result_frames"
@@ -232,13 +230,13 @@ def selection(request: bool, result: bool) -> str:
     return READ + (_REQUEST if request else _NO_REQUEST) + (_RESULT if result else _NO_RESULT)
 
 
-def entry_of(row: Sequence[Any]) -> Entry:
+def entry_of(row: Sequence[Any], load: Load | None = None) -> Entry:
     """The entry a row was made of."""
     (msg_id, kind, state, _label, submitted, started, completed, received, _duration, client, engine_uuid, engine_id,
      _queue, target, function, _resubmitted, _code, _arguments, cached_from, attempt, peak_memory, options, outcome,
-     _document, stdout, stderr, host, function_name, environment, payload, frames, result_payload,
+     _document, stdout, stderr, host, function_name, environment, _pinned, payload, frames, result_payload,
      result_frames) = row  # fmt: skip
-    buffers, result_buffers = unpack(frames), unpack(result_frames)
+    buffers, result_buffers = unpack(frames, load), unpack(result_frames, load)
     rare = Outcome() if outcome is None else _decode_outcome(outcome)
     done = None
     if attempt is not None:
@@ -266,24 +264,24 @@ def entry_of(row: Sequence[Any]) -> Entry:
     )
 
 
-def record_of(row: Sequence[Any]) -> TaskRecord:
+def record_of(row: Sequence[Any], load: Load | None = None) -> TaskRecord:
     """The whole record of a row, whatever it was made of."""
     (msg_id, kind, state, label, submitted, started, completed, received, duration, client, engine_uuid, engine_id,
      queue, _target, function, resubmitted, code_digest, arguments_digest, cached_from, _attempt, _peak_memory,
-     _options, _outcome, inside, stdout, stderr, _host, _function_name, _environment, payload, frames,
+     _options, _outcome, inside, stdout, stderr, _host, _function_name, _environment, pinned, payload, frames,
      result_payload, result_frames) = row  # fmt: skip
-    record = TaskRecord.fromkeys(KEYS) if kind is None else document(entry_of(row))
+    record = TaskRecord.fromkeys(KEYS) if kind is None else document(entry_of(row, load))
     record.update(
         msg_id=msg_id, state=state, label=label, submitted=instant(submitted), started=instant(started),
         completed=instant(completed), received=instant(received), duration=duration, client_uuid=client,
         engine_uuid=engine_uuid, engine_id=engine_id, queue=queue, function=_function(function),
         resubmitted=resubmitted, code_digest=code_digest, arguments_digest=arguments_digest, cached_from=cached_from,
-        stdout=stdout, stderr=stderr,
+        stdout=stdout, stderr=stderr, pinned=bool(pinned),
     )  # fmt: skip
     if payload is None:
-        record["buffers"] = None if frames is None else unpack(frames)
+        record["buffers"] = None if frames is None else unpack(frames, load)
     if result_payload is None:
-        record["result_buffers"] = None if result_frames is None else unpack(result_frames)
+        record["result_buffers"] = None if result_frames is None else unpack(result_frames, load)
     if inside is not None:
         record.update(_decode(inside))
     return TaskRecord(record)
@@ -298,8 +296,8 @@ class Reader:
     Keys that have a column, and the commonest of the others, are made of few columns; any other takes whole rows.
     """
 
-    def __init__(self, keys: Iterable[str], first: Sequence[str] = ("seq",)) -> None:
-        wanted, self._start = list(keys), len(first)
+    def __init__(self, keys: Iterable[str], first: Sequence[str] = ("seq",), load: Load | None = None) -> None:
+        wanted, self._start, self._load = list(keys), len(first), load
         self._whole = any(key not in COLUMN_TYPES and key not in _COMPOSED for key in wanted)
         if self._whole:
             self.columns = ", ".join([*first, selection("buffers" in wanted, "result_buffers" in wanted)])
@@ -317,14 +315,16 @@ class Reader:
 
     def __call__(self, row: Sequence[Any]) -> TaskRecord:
         if self._whole:
-            record = record_of(row[self._start :])
+            record = record_of(row[self._start :], self._load)
             return TaskRecord({key: record[key] for key in self._keys})
         found = TaskRecord([(key, row[n]) for key, n in self._plain])
         for key, make, n in self._made:
             found[key] = make(row[n])
         for key, compose, places in self._composed:
             inside = row[places[0]]
-            if inside is not None and key in (decoded := _decode(inside)):
+            if key == "pinned":
+                found[key] = bool(row[places[1]])
+            elif inside is not None and key in (decoded := _decode(inside)):
                 found[key] = decoded[key]
             elif row[places[1]] is None:  # no task: a record that was added
                 found[key] = None
@@ -380,6 +380,7 @@ _COMPOSED: dict[str, tuple[Any, tuple[str, ...]]] = {
                              "peak_memory", "outcome", _HOST)),
     "function_name": (lambda kind, name: name, ("document", "kind", _FUNCTION_NAME)),
     "environment": (lambda kind, digest: digest, ("document", "kind", _ENVIRONMENT)),
+    "pinned": (bool, ("document", PINNED)),
     "result_content": (_reply, ("document", "kind", "state", "attempt", "outcome")),
 }  # fmt: skip
 
@@ -387,6 +388,11 @@ _COMPOSED: dict[str, tuple[Any, tuple[str, ...]]] = {
 # ---------------------------------------------------------------------------------------------- documents
 
 _HEX = re.compile("(?:[0-9a-f]{2})+")
+
+
+def blank() -> dict[str, Any]:
+    """A record of which nothing is known."""
+    return {**dict.fromkeys(KEYS), "pinned": False}
 
 
 def normal(record: Mapping[str, Any], msg_id: TaskId) -> dict[str, Any]:
@@ -402,6 +408,10 @@ def normal(record: Mapping[str, Any], msg_id: TaskId) -> dict[str, Any]:
         if name == "duration":  # follows from started and completed
             continue
         value = plain(value, f"record {msg_id}: {name}", StoreError)
+        if name == "pinned":
+            if not isinstance(value, bool | None):
+                raise StoreError(f"record {msg_id}: pinned must be True or False, got {value!r}")
+            value = bool(value)
         wanted = COLUMN_TYPES.get(name) or _OTHER_TYPES.get(name)
         if value is not None and wanted and (not isinstance(value, wanted) or isinstance(value, bool)):
             raise StoreError(f"record {msg_id}: {name} must be {wanted.__name__} or None, got {value!r}")
@@ -420,7 +430,7 @@ def normal(record: Mapping[str, Any], msg_id: TaskId) -> dict[str, Any]:
 
 
 def columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A canonical document as columns, and what has none."""
+    """A canonical document, but for `pinned`, as columns, and what has none."""
     columns: dict[str, Any] = {}
     inside: dict[str, Any] = {}
     for key, value in changes.items():
@@ -430,6 +440,8 @@ def columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
             columns[key] = bytes.fromhex(value) if value and _HEX.fullmatch(value) else value
         elif key in COLUMN_TYPES:
             columns[key] = value
+        elif key == "pinned":
+            continue
         elif key == "buffers":
             columns |= {"payload": None, "frames": None if value is None else pack(value)}
         elif key == "result_buffers":

@@ -5,12 +5,16 @@ Migrations are the files `sql/NNN_name.sql`, applied in order; `PRAGMA user_vers
 
 from __future__ import annotations
 
+import logging
+import os
 import sqlite3
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from ..errors import StoreError
+from ..errors import StoreDamaged, StoreError
+
+log = logging.getLogger(__name__)
 
 #: Marks a file as ours ("ERtd").
 APPLICATION_ID = 0x45527464
@@ -33,7 +37,7 @@ def check(connection: sqlite3.Connection, path: Path, known: Migrations) -> int:
         [version] = connection.execute("PRAGMA user_version").fetchone()
         [tables] = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:
-        raise StoreError(
+        raise StoreDamaged(
             f"{path} cannot be read as a task database ({error}). Move it away, or name another file, and start again."
         ) from error
     if tables and owner != APPLICATION_ID:
@@ -48,14 +52,17 @@ def check(connection: sqlite3.Connection, path: Path, known: Migrations) -> int:
 
 
 def migrate(connection: sqlite3.Connection, path: Path, known: Migrations | None = None) -> None:
-    """Bring the schema up to date; an existing file is copied to `<name>.v<version>.backup` first."""
+    """Bring the schema up to date; an existing file is copied to `<name>.v<version>.backup` first.
+
+    A file that a version before 3 made is also rewritten once, so that it can shrink.
+    """
     known = migrations() if known is None else known
     version = check(connection, path, known)
     missing = [(number, sql) for number, sql in known if number > version]
     if not missing:
         return
     if version:
-        _back_up(connection, path.with_name(f"{path.name}.v{version}.backup"))
+        back_up(connection, path.with_name(f"{path.name}.v{version}.backup"))
     for number, sql in missing:
         try:
             connection.executescript(
@@ -68,11 +75,40 @@ def migrate(connection: sqlite3.Connection, path: Path, known: Migrations | None
             raise StoreError(
                 f"{path} could not be migrated to schema version {number} ({error}); it is as it was before."
             ) from error
+    if version and not connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
+        _let_it_shrink(connection, path)
 
 
-def _back_up(connection: sqlite3.Connection, path: Path) -> None:
-    copy = sqlite3.connect(path)
+def _let_it_shrink(connection: sqlite3.Connection, path: Path) -> None:
+    """Have free pages returned to the file system from now on: that takes writing the whole file anew."""
     try:
-        connection.backup(copy)
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("VACUUM")
+    except sqlite3.OperationalError as error:  # no room for it, most likely
+        log.warning("%s could not be rewritten (%s), so it will not shrink", path, error)
+
+
+def back_up_file(path: Path, target: Path) -> None:
+    """`back_up` of a file that may be in use."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        back_up(connection, target)
     finally:
-        copy.close()
+        connection.close()
+
+
+def back_up(connection: sqlite3.Connection, path: Path) -> None:
+    """Copy a database, as it is at this moment, to a new file; it is there whole, or not at all."""
+    made = path.with_name(f"{path.name}.{os.getpid()}")
+    os.close(os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
+    try:
+        copy = sqlite3.connect(made)
+        try:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE").fetchone()  # one file, that may be kept on any medium
+        finally:
+            copy.close()
+        made.replace(path)
+    except sqlite3.Error as error:
+        made.unlink(missing_ok=True)
+        raise StoreError(f"no backup could be written to {path} ({error})") from error

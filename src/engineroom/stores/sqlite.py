@@ -11,47 +11,41 @@ without the lock, and is prepared once.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
 import os
-import socket
 import sqlite3
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from ..errors import ConfigError, QueryError, StoreBusy, StoreError
+from ..errors import ConfigError, QueryError, StoreError
 from ..ids import ClientId, Digest, EngineUuid, TaskId
 from ..messages import Environment, Function
 from ..records import TIMES, Entry, TaskRecord
-from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort
+from . import edits
+from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort, Usage
+from .blobs import Sharing, has_large, load
 from .grouping import distinct, elements_at, group, parse_percentiles, value_at
 from .matching import Deadline, compile, compile_regex
 from .ordering import sort_key
-from .query import Path as KeyPath
 from .query import Query, Regex, keys_in, parse, parse_keys, parse_path, parse_sort, parse_window
 from .rows import (
     ANY,
     COLUMN_TYPES,
-    DOCUMENT,
     OUTCOME_COLUMNS,
     Reader,
     Shape,
-    columns_of,
     entry_of,
-    merged,
     normal,
     parameters,
     record_of,
     selection,
-    to_freeze,
 )  # fmt: skip
-from .schema import check, migrate, migrations
-from .where import LONG_LIST, Where, translate
+from .schema import check, migrations
+from .sqlite_file import BUSY_SECONDS, complain_if_cut, free_bytes, give_back, open_to_write, own, reported, used_bytes
+from .where import ORDER, Where, order_clause, translate, unhinted
 
 #: Rows per statement, each prepared once. The last rows of a batch are padded to the next size with rows of zeros,
 #: which the statement leaves out: that costs less than another statement.
@@ -73,8 +67,6 @@ def _insert(shape: Shape, rows: int) -> str:
     )
 
 
-_ORDER = "submitted, msg_id"
-
 #: Columns whose values stand in records as they are.
 _GROUPED_BY_SQL = COLUMN_TYPES.keys() - TIMES - {"function"}
 
@@ -93,13 +85,18 @@ class SQLiteDB:
         Look at a file that a controller may be using; nothing can be written.
     query_seconds : float
         A query that takes longer is an error.
+    journal : "auto", "wal" or "rollback"
+        How changes get into the file: with a write-ahead log, or a rollback journal where the file system has not what
+        a log needs ("auto" finds out).
 
     Raises
     ------
     StoreBusy
         Another controller owns the file.
+    StoreDamaged
+        It is not a task database, or has been cut or overwritten.
     StoreError
-        It is not a task database, or a newer Engineroom made it.
+        Another program's database, or a newer Engineroom made it.
     """
 
     keeps = True
@@ -111,7 +108,10 @@ class SQLiteDB:
         synchronous: Literal["NORMAL", "FULL", "OFF"] = "NORMAL",
         readonly: bool = False,
         query_seconds: float = QUERY_SECONDS,
+        journal: Literal["auto", "wal", "rollback"] = "auto",
     ) -> None:
+        if journal not in ("auto", "wal", "rollback"):
+            raise ConfigError(f"journal must be auto, wal or rollback, got {journal!r}")
         if synchronous not in ("NORMAL", "FULL", "OFF"):
             raise ConfigError(f"synchronous must be NORMAL, FULL or OFF, got {synchronous!r}")
         self.path = Path(path).absolute()
@@ -124,22 +124,18 @@ class SQLiteDB:
         self._writer: sqlite3.Connection | None = None
         self._closed = False
         self._lock_file: IO[str] | None = None
+        self._sharing = Sharing()
         if readonly:
             self._check_readable()
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock_file = _own(self.path)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._lock_file, died = own(self.path)
         except OSError as error:
             raise StoreError(f"cannot open {self.path}: {error.strerror}") from error
         try:
-            with _reported(f"open {self.path}"):
-                self._writer = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-                self._writer.execute("PRAGMA page_size = 8192")  # of a new file; a little faster than 4096
-                migrate(self._writer, self.path)
-                self._writer.execute("PRAGMA journal_mode = WAL").fetchone()
-                self._writer.execute(f"PRAGMA synchronous = {synchronous}")
+            with reported(f"open {self.path}"):
+                self._writer = open_to_write(self.path, synchronous, journal, died)
                 self._prepare(self._writer)
                 self._inode = os.stat(self.path).st_ino
         except BaseException:
@@ -156,8 +152,15 @@ class SQLiteDB:
     # the hot path
 
     def write(self, entries: Sequence[Entry]) -> None:
-        if not entries:
-            return
+        if has_large(entries):
+            with self._writing("write tasks") as connection:
+                self._insert(connection, self._sharing.share(connection, entries))
+            self._sharing.done()
+        elif entries:
+            self._insert(None, entries)
+
+    def _insert(self, connection: sqlite3.Connection | None, entries: Sequence[Entry]) -> None:
+        """Write entries without large buffers, in a transaction of their own unless there is one."""
         statements = [
             (_insert(shape, size), values)
             for shape, flat in parameters(entries)
@@ -165,7 +168,11 @@ class SQLiteDB:
         ]
         known = self._hosts
         hosts = {e.engine_uuid: e.host for e in entries if e.host and e.engine_uuid and e.engine_uuid not in known}
-        with self._writing("write tasks", whole=len(statements) > 1 or bool(hosts)) as connection:
+        with (
+            contextlib.nullcontext(connection)
+            if connection is not None
+            else self._writing("write tasks", whole=len(statements) > 1 or bool(hosts))
+        ) as connection:
             for sql, values in statements:
                 connection.execute(sql, values)
             connection.executemany("INSERT OR IGNORE INTO engines VALUES (?, ?)", list(hosts.items()))
@@ -206,10 +213,8 @@ class SQLiteDB:
         raise KeyError(digest)
 
     def unfinished(self) -> Iterator[Entry]:
-        sql = (
-            f"SELECT {selection(True, True)} FROM tasks WHERE completed IS NULL AND kind IS NOT NULL ORDER BY {_ORDER}"
-        )
-        return map(entry_of, self._read(sql))
+        sql = f"SELECT {selection(True, True)} FROM tasks WHERE completed IS NULL AND kind IS NOT NULL ORDER BY {ORDER}"
+        return (entry_of(row, self._load) for row in self._read(sql))
 
     def entries(self, ids: Sequence[TaskId]) -> dict[TaskId, Entry]:
         found: dict[TaskId, Entry] = {}
@@ -219,60 +224,71 @@ class SQLiteDB:
                 f"SELECT {selection(True, True)} FROM tasks"
                 f" WHERE msg_id IN ({', '.join('?' * len(some))}) AND kind IS NOT NULL"
             )
-            found |= {entry.id: entry for entry in map(entry_of, self._read(sql, some))}
+            with self._snapshot():
+                found |= {e.id: e for e in (entry_of(row, self._load) for row in self._read(sql, some))}
         return {id_: found[id_] for id_ in ids if id_ in found}
 
     # records, as users know them
 
     def add_record(self, msg_id: TaskId, record: Mapping[str, Any]) -> None:
-        columns, inside = columns_of({**normal(record, msg_id), "msg_id": msg_id})
-        columns["document"] = merged(None, inside)
+        whole = normal(record, msg_id)
         with self._writing("add a record") as connection:
-            done = connection.execute(
-                f"INSERT INTO tasks ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-                " ON CONFLICT (msg_id) DO NOTHING",
-                list(columns.values()),
-            )
-            if not done.rowcount:
+            if not edits.add(connection, self._sharing, msg_id, whole):
                 raise StoreError(f"there is a record of task {msg_id} already")
 
     def get_record(self, msg_id: TaskId) -> TaskRecord:
-        for row in self._read(f"SELECT {selection(True, True)} FROM tasks WHERE msg_id = ?", (msg_id,)):
-            return record_of(row)
+        with self._snapshot():
+            for row in self._read(f"SELECT {selection(True, True)} FROM tasks WHERE msg_id = ?", (msg_id,)):
+                return record_of(row, self._load)
         raise KeyError(msg_id)
 
     def update_record(self, msg_id: TaskId, changes: Mapping[str, Any]) -> None:
-        columns, inside = columns_of(normal(changes, msg_id))
+        changed = normal(changes, msg_id)
         with self._writing("change a record") as connection:
-            row = connection.execute(
-                f"SELECT {selection(False, False)} FROM tasks WHERE msg_id = ?", (msg_id,)
-            ).fetchone()
-            if row is None:
+            if not edits.change(connection, self._sharing, msg_id, changed):
                 raise KeyError(msg_id)
-            inside = {**to_freeze(columns, row), **inside}
-            if inside:
-                columns["document"] = merged(row[DOCUMENT], inside)
-            if columns:
-                connection.execute(
-                    f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in columns)} WHERE msg_id = ?",
-                    [*columns.values(), msg_id],
-                )
 
     def drop_record(self, msg_id: TaskId) -> None:
         with self._writing("drop a record") as connection:
             if not connection.execute("DELETE FROM tasks WHERE msg_id = ?", (msg_id,)).rowcount:
                 raise KeyError(msg_id)
+            self._sharing.forget()
 
     def drop_matching_records(self, query: QueryDict) -> int:
         parsed = parse(query)
         where, deadline = translate(parsed), Deadline(self._query_seconds)
         with self._writing("drop records") as connection, self._in_time(deadline):
             self._local.deadline = deadline
+            self._sharing.forget()
             if where.exact:
                 return connection.execute(f"DELETE FROM tasks WHERE {where.sql}", where.parameters).rowcount
             doomed = [(seq,) for seq, _ in self._scan(parsed, where, "", (), deadline, connection)]
             connection.executemany("DELETE FROM tasks WHERE seq = ?", doomed)
             return len(doomed)
+
+    # what is kept
+
+    def pin(self, ids: Sequence[TaskId], pinned: bool) -> int:
+        with self._writing("pin records") as connection:
+            return edits.pin(connection, ids, pinned)
+
+    def drop_buffers(self, ids: Sequence[TaskId]) -> int:
+        with self._writing("let go of buffers") as connection:
+            self._sharing.forget()
+            return edits.drop_buffers(connection, ids)
+
+    def usage(self) -> Usage:
+        with reported("look at its file"):
+            used, free = used_bytes(self._reader())
+        [(records,)] = self._read("SELECT count(*) FROM tasks")
+        return Usage(records, used, free, free_bytes(self.path))
+
+    def room(self) -> int | None:
+        return free_bytes(self.path)
+
+    def give_back(self, most: int) -> int:
+        with self._writing("shrink", whole=False) as connection:
+            return give_back(connection, most)
 
     def find_records(
         self,
@@ -285,11 +301,11 @@ class SQLiteDB:
     ) -> list[TaskRecord]:
         parsed, wanted, order = parse(query), parse_keys(keys), parse_sort(sort)
         limit, skip = parse_window(limit, skip)
-        where, clause, deadline = translate(parsed), _order_clause(order), Deadline(self._query_seconds)
+        where, clause, deadline = translate(parsed), order_clause(order), Deadline(self._query_seconds)
         if clause is not None and where.exact:
-            return list(
-                self._select(where, f"{clause} LIMIT {-1 if limit is None else limit} OFFSET {skip}", wanted, deadline)
-            )
+            window = f" LIMIT {-1 if limit is None else limit} OFFSET {skip}"
+            with self._snapshot():  # also of the buffers that it shares with others
+                return list(self._select(where, clause + window, wanted, deadline))
         end = None if limit is None else skip + limit
         with self._snapshot():
             if clause is not None:
@@ -297,7 +313,7 @@ class SQLiteDB:
                 return self._fetch([seq for seq, _ in islice(found, skip, end)], wanted, deadline)
             times = [path[0] for path, _ in order if path[0] in TIMES and len(path) == 1]
             keys_ = {path[0] for path, _ in order}
-            rows = list(self._scan(parsed, where, f" ORDER BY {_ORDER}", keys_, deadline, first=("seq", *times)))
+            rows = list(self._scan(parsed, where, f" ORDER BY {ORDER}", keys_, deadline, first=("seq", *times)))
             for path, descending in reversed(order):
                 if len(path) == 1 and path[0] in times:  # a column holds more digits than a datetime
                     place = 1 + times.index(path[0])
@@ -327,7 +343,7 @@ class SQLiteDB:
                 later = Where("(submitted, msg_id) > (?, ?)", (seconds, last))
             where = Where(f"({where.sql}) AND ({later.sql})", (*where.parameters, *later.parameters), where.exact)
         with self._snapshot():
-            found = self._scan(parsed, where, f" ORDER BY {_ORDER}", (), deadline)
+            found = self._scan(parsed, where, f" ORDER BY {ORDER}", (), deadline)
             places = [seq for seq, _ in islice(found, limit)]
             records = self._fetch(places, wanted, deadline)
             if len(records) < limit:
@@ -361,7 +377,7 @@ class SQLiteDB:
         return group(pairs, wanted, measured is not None)
 
     def get_history(self) -> list[TaskId]:
-        return [msg_id for (msg_id,) in self._read(f"SELECT msg_id FROM tasks ORDER BY {_ORDER}")]
+        return [msg_id for (msg_id,) in self._read(f"SELECT msg_id FROM tasks ORDER BY {ORDER}")]
 
     def close(self) -> None:
         with self._guard:
@@ -373,7 +389,7 @@ class SQLiteDB:
                 self._writer.close()
                 self._writer = None
             if self._lock_file is not None:
-                self._lock_file.truncate(0)
+                self._lock_file.truncate(0)  # … and with that, it says that all is well
                 self._lock_file.close()
                 self._lock_file = None
 
@@ -391,7 +407,7 @@ class SQLiteDB:
     ) -> Iterator[tuple[Any, ...]]:
         """(seq, …, some keys) of the records that match; no more is read of a row than the question needs."""
         needed = {*keys} if where.exact else {*keys, *keys_in(query)}
-        read, start = Reader(sorted(needed), first), len(first)
+        read, start = Reader(sorted(needed), first, self._load), len(first)
         rows = self._read(
             f"SELECT {read.columns} FROM tasks WHERE {where.sql}{tail}", where.parameters, deadline, connection
         )
@@ -401,15 +417,19 @@ class SQLiteDB:
             if matches is None or matches(record):
                 yield (*row[:start], record)
 
+    def _load(self, number: int) -> bytes | None:
+        """A buffer that records share."""
+        return load(self._reader(), number)
+
     def _select(self, where: Where, tail: str, keys: Sequence[str], deadline: Deadline) -> Iterator[TaskRecord]:
         """Some keys of the rows that meet a condition."""
-        read = Reader(keys)
-        sql = f"SELECT {read.columns} FROM tasks WHERE {where.sql}{_unhinted(where, tail)}"
+        read = Reader(keys, load=self._load)
+        sql = f"SELECT {read.columns} FROM tasks WHERE {where.sql}{unhinted(where, tail)}"
         return map(read, self._read(sql, where.parameters, deadline))
 
     def _fetch(self, places: Sequence[int], keys: Sequence[str], deadline: Deadline) -> list[TaskRecord]:
         """Some keys of the rows at these places, in this order."""
-        read = Reader(keys)
+        read = Reader(keys, load=self._load)
         found: dict[int, TaskRecord] = {}
         for start in range(0, len(places), 500):
             some = places[start : start + 500]
@@ -426,12 +446,15 @@ class SQLiteDB:
     def _snapshot(self) -> Iterator[None]:
         """Whatever is read within is as it was at one moment."""
         connection = self._reader()
-        with _reported("read"):
+        if connection.in_transaction:
+            yield
+            return
+        with reported("read"):
             connection.execute("BEGIN")
         try:
             yield
         finally:
-            with _reported("read"):
+            with reported("read"):
                 connection.execute("COMMIT")
 
     def _read(
@@ -458,7 +481,7 @@ class SQLiteDB:
         """Errors of SQLite as ours; what stopped a statement from within is the better one."""
         self._local.stopped = None
         try:
-            with _reported("read"):
+            with reported("read"):
                 yield
         except StoreError:
             if self._local.stopped is not None:
@@ -500,7 +523,11 @@ class SQLiteDB:
                 # The last connection that may write removes -wal and -shm as it closes; one that may not leaves them.
                 mode = "rw" if os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK) else "ro"
                 connection = sqlite3.connect(
-                    f"{self.path.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+                    f"{self.path.as_uri()}?mode={mode}",
+                    uri=True,
+                    isolation_level=None,
+                    check_same_thread=False,
+                    timeout=BUSY_SECONDS,
                 )
                 connection.execute("PRAGMA query_only = 1")
                 self._prepare(connection)
@@ -512,7 +539,8 @@ class SQLiteDB:
         try:
             if not self.path.exists():
                 raise StoreError(f"there is no task database {self.path}")
-            with _reported(f"open {self.path}"):
+            complain_if_cut(self.path)
+            with reported(f"open {self.path}"):
                 known = migrations()
                 version = check(self._reader(), self.path, known)
                 if version == 0:
@@ -538,7 +566,7 @@ class SQLiteDB:
     @contextlib.contextmanager
     def _writing(self, what: str, whole: bool = True) -> Iterator[sqlite3.Connection]:
         """The connection to write with, in a transaction (`whole`): all of it happens, or nothing."""
-        with self._guard, _reported(what):
+        with self._guard, reported(what):
             connection = self._writer
             if connection is None:
                 raise StoreError(
@@ -558,56 +586,3 @@ class SQLiteDB:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-
-
-@contextlib.contextmanager
-def _reported(what: str) -> Iterator[None]:
-    """Errors of SQLite, as ours."""
-    try:
-        yield
-    except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
-        raise StoreError(f"the task database could not {what}: {error}") from error
-
-
-def _own(path: Path) -> IO[str]:
-    """Take the lock beside a database, or raise StoreBusy that names who has it."""
-    lock = path.with_name(f"{path.name}.lock")
-    file = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600), "r+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
-        since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": since}, file)
-        file.flush()
-    except BlockingIOError:
-        with file:
-            raise StoreBusy(
-                f"{path} belongs to another controller: {_owner(file.read())}. Stop it first, or name another database."
-            ) from None
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def _owner(text: str) -> str:
-    try:
-        owner = json.loads(text)
-        return f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
-    except (ValueError, KeyError, TypeError):  # it is about to write it
-        return "one that has just started"
-
-
-def _unhinted(where: Where, tail: str) -> str:
-    """An ORDER BY that does not talk SQLite into reading all of an index: it cannot tell how short a long list is."""
-    return tail.replace(" ORDER BY ", " ORDER BY +") if LONG_LIST in where.sql else tail
-
-
-def _order_clause(order: tuple[tuple[KeyPath, bool], ...]) -> str | None:
-    """ORDER BY for a sort by columns; None if SQL would sort otherwise."""
-    terms = []
-    for path, descending in order:
-        if len(path) > 1 or path[0] not in COLUMN_TYPES or path[0] == "function":
-            return None
-        terms.append(f"{path[0]}{' DESC' if descending else ''}")
-    return " ORDER BY " + ", ".join([*terms, _ORDER])

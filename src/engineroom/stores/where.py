@@ -35,7 +35,7 @@ from .query import (
     Test,
     Type,
 )  # fmt: skip
-from .rows import COLUMN_TYPES
+from .rows import COLUMN_TYPES, PINNED
 from .values import DATE, NULL, NUMBER, STRING, rank, seconds_of
 
 _MOST_PARAMETERS = 500  #: of one condition
@@ -100,6 +100,8 @@ def _field(path: Path, test: Test) -> Where:
         return NEVER
     if len(path) == 1 and isinstance(test, Exists):
         return ALWAYS  # a record has every key
+    if path == ("pinned",) and isinstance(test, Eq) and isinstance(test.value, bool):
+        return Where(PINNED if test.value else f"NOT {PINNED}")
     if len(path) == 1 and path[0] in COLUMN_TYPES:
         return _column(path[0], test)
     return _derived(path, test)
@@ -240,4 +242,22 @@ def _needs_a_value(test: Test) -> bool:
     return isinstance(test, Regex | Mod | Type | Size)
 
 
-__all__ = ["Where", "translate"]
+# ---------------------------------------------------------------------------------------------- order
+
+#: By submission.
+ORDER = "submitted, msg_id"
+
+
+def unhinted(where: Where, tail: str) -> str:
+    """An ORDER BY that does not talk SQLite into reading all of an index: it cannot tell how short a long list is."""
+    return tail.replace(" ORDER BY ", " ORDER BY +") if LONG_LIST in where.sql else tail
+
+
+def order_clause(order: tuple[tuple[Path, bool], ...]) -> str | None:
+    """ORDER BY for a sort by columns; None if SQL would sort otherwise."""
+    terms = []
+    for path, descending in order:
+        if len(path) > 1 or path[0] not in COLUMN_TYPES or path[0] == "function":
+            return None
+        terms.append(f"{path[0]}{' DESC' if descending else ''}")
+    return " ORDER BY " + ", ".join([*terms, ORDER])

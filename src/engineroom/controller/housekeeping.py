@@ -1,0 +1,114 @@
+"""Keeps the database within its limits, between the commits of the writer's thread; watches the disk.
+
+A piece of work is followed by a pause nine times as long while tasks are being recorded: they come first.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+
+from ..config import RetentionSettings
+from ..errors import StoreError, StoreFull
+from ..stores import TaskStore
+from ..stores.retention import GIVE_BYTES, SPARE_BYTES, Keeper
+
+log = logging.getLogger(__name__)
+
+#: How much longer than a piece of work the pause after it is, while the writer has other work.
+PAUSE = 9.0
+
+
+class Housekeeping:
+    """What is to be done with a database beside writing to it."""
+
+    def __init__(self, store: TaskStore, settings: RetentionSettings) -> None:
+        self._store, self._settings = store, settings
+        self._keeper = Keeper(store, settings)
+        self._work: Iterator[int] | None = None
+        self._dropped = 0
+        self._next_look = 0.0
+        self._giving = False
+        self._due = 0.0
+        self._low = False
+
+    # ------------------------------------------------------------------------------------------ from any thread
+
+    def refusal(self, size: int = 0) -> StoreFull | None:
+        """Why a new task with so many bytes has no room; None: it has."""
+        room = self._store.room()
+        least = self._settings.min_free
+        if room is None or room - size >= least * (1.1 if self._low else 1.0):
+            if self._low and not size:
+                self._low = False
+                log.warning("there is room for new tasks again: %s free", _mb(room or 0))
+            return None
+        if not self._low and not size:
+            self._low = True
+            log.error("new tasks are refused: %s free for %s, min_free is %s", _mb(room), self._store.url, _mb(least))
+        return StoreFull(
+            f"there is no room for new tasks: {_mb(room)} are free for {self._store.url}"
+            + (f", this would take {_mb(size)}" if size else "")
+            + f", and {_mb(least)} are kept for results (min_free). Free some space, or purge records."
+        )
+
+    def look_anew(self) -> None:
+        """Records have been let loose."""
+        self._keeper.look_anew()
+
+    def shrink(self) -> None:
+        """Records have been purged: give back what they took. Called in the writer's thread."""
+        self._giving = True
+        self._due = 0.0
+
+    # ------------------------------------------------------------------------------------------ the writer's thread
+
+    def until_due(self) -> float | None:
+        """Seconds until there is something to do; None: nothing, ever."""
+        if not self._store.keeps or not (self._giving or self._settings.drops):
+            return None
+        return max(0.0, self._due - time.monotonic())
+
+    def turn(self, busy: bool) -> None:
+        """Do one piece of what is due."""
+        began = time.monotonic()
+        if began < self._due:
+            return
+        try:
+            more = self._piece()
+        except StoreError as error:  # the writer says so too, when it fails
+            log.warning("the database could not be tidied up: %s", error)
+            self._work, more = None, False
+        took = time.monotonic() - began
+        if more:
+            self._due = time.monotonic() + took * (PAUSE if busy else 0.2)
+        else:
+            self._due = max(self._next_look, time.monotonic() + self._settings.interval / 10)
+
+    def _piece(self) -> bool:
+        """Whether there is more to do."""
+        if self._giving:
+            self._giving = self._store.give_back(GIVE_BYTES) > 0
+            return True
+        if not self._settings.drops:
+            return False
+        if self._work is None:
+            if time.monotonic() < self._next_look:
+                return False
+            self._next_look = time.monotonic() + self._settings.interval
+            self._work, self._dropped = self._keeper.tend(time.time()), 0
+        number = next(self._work, None)
+        if number is not None:
+            self._dropped += number
+            return True
+        self._work = None
+        if self._dropped:
+            log.info("retention: %d records dropped or made lighter", self._dropped)
+            usage = self._store.usage()
+            self._giving = usage.unused > max(SPARE_BYTES, usage.used // 10)
+        return self._giving
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1e6:,.1f} MB"

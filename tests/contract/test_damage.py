@@ -1,0 +1,254 @@
+"""Files that are not as they were written: cut, overwritten, bits changed, of an old version, not ours."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from test_stores import failed, finished, pending
+
+from engineroom.errors import StoreDamaged, StoreError
+from engineroom.ids import TaskId
+from engineroom.records import KEYS
+from engineroom.stores import SQLiteDB
+from engineroom.stores.doctor import repair, verify
+from engineroom.stores.schema import APPLICATION_ID
+from engineroom.stores.sqlite_file import file_system, log_problem
+
+COUNT = 1800
+
+
+def make(path: Path, count: int = COUNT) -> None:
+    store = SQLiteDB(path)
+    store.write([finished(f"t{n:04}", 1e9 + n, payload=os.urandom(300)) for n in range(0, count, 2)])
+    store.write([(failed, pending)[n // 2 % 2](f"t{n:04}", 1e9 + n) for n in range(1, count, 2)])
+    store.close()
+
+
+def change(path: Path, sql: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.executescript(sql)
+    connection.close()
+
+
+def test_a_sound_file_is_sound(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    big = memoryview(os.urandom(100_000))
+    store.write([pending("a", buffers=(big,)), finished("b", buffers=(big, b"small")), failed("c"), finished("d")])
+    store.write([finished("a", buffers=(big,))])
+    store.add_record(TaskId("e"), {"label": "ünï", "metadata": {"x": 1}, "stdout": "\ud83d\ude00"[:0] + "😀"})
+    store.update_record(TaskId("c"), {"resubmitted": "d", "pyerr": {"ename": "x"}, "result_buffers": [bytes(big)]})
+    store.drop_buffers([TaskId("d")])
+    found = verify(store.path)  # … while it is in use
+    assert found.sound, found
+    assert (found.good, found.unchecked, found.version) == (5, 0, 4)
+    assert store._writer is not None
+    assert store._writer.execute("SELECT count(*), sum(size) FROM blobs").fetchone() == (1, 100_000)
+    store.drop_matching_records({})
+    assert store._writer.execute("SELECT (SELECT count(*) FROM blobs) + (SELECT count(*) FROM parts)").fetchone() == (
+        0,
+    )
+    store.close()
+
+
+def test_a_changed_bit_in_a_record_is_found(tmp_path: Path) -> None:
+    make(tmp_path / "tasks.db")
+    change(tmp_path / "tasks.db", "UPDATE tasks SET result_payload = x'00' WHERE msg_id = 't0006';"
+           "UPDATE tasks SET completed = completed + 1 WHERE msg_id = 't0009'")  # fmt: skip
+    found = verify(tmp_path / "tasks.db")
+    assert (found.damaged, found.good) == (["t0006", "t0009"], COUNT - 2)
+    assert found.summary() == f"2 records damaged, {COUNT - 2} good"
+    repair(tmp_path / "tasks.db", tmp_path / "new.db")
+    store = SQLiteDB(tmp_path / "new.db")
+    assert store.get_history() == [f"t{n:04}" for n in range(COUNT) if n not in (6, 9)]
+    store.close()
+    assert verify(tmp_path / "new.db").sound
+
+
+def test_a_damaged_large_buffer_leaves_the_records(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished("a", buffers=(bytes(100_000),)), finished("b")])
+    store.close()
+    change(tmp_path / "tasks.db", "UPDATE parts SET data = zeroblob(99999)")
+    found = verify(tmp_path / "tasks.db")
+    assert (found.damaged, found.lightened, found.good) == ([], ["a"], 2)
+    store = SQLiteDB(tmp_path / "tasks.db")
+    with pytest.raises(StoreError, match="a large buffer of this task is damaged"):
+        store.get_record(TaskId("a"))
+    assert [record["msg_id"] for record in store.find_records({})] == ["a", "b"]
+    store.close()
+    repair(tmp_path / "tasks.db", tmp_path / "new.db")
+    store = SQLiteDB(tmp_path / "new.db")
+    assert store.get_record(TaskId("a"))["buffers"] is None
+    assert store.get_record(TaskId("a"))["result_buffers"] == [b"result"]
+    store.close()
+    assert verify(tmp_path / "new.db").sound
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
+def test_a_file_that_was_cut(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / "tasks.db"
+    make(path)
+    os.truncate(path, int(path.stat().st_size * kept))
+    for opener in (SQLiteDB, SQLiteDB.open_readonly):
+        with pytest.raises(StoreDamaged, match=r"has been cut: it has .* bytes"):
+            opener(path)
+    before = path.read_bytes()
+    found = repair(path, tmp_path / "new.db")
+    assert path.read_bytes() == before, "the original is kept"
+    assert 0 < found.good < COUNT
+    store = SQLiteDB(tmp_path / "new.db")
+    assert store.count({}) == found.good
+    store.close()
+    assert verify(tmp_path / "new.db").sound
+    with pytest.raises(StoreError, match="there is a file"):
+        repair(path, tmp_path / "new.db")
+
+
+def test_changed_bytes_anywhere_never_end_in_a_traceback(tmp_path: Path) -> None:
+    make(tmp_path / "whole.db", 151)
+    whole, path, random_ = (tmp_path / "whole.db").read_bytes(), tmp_path / "tasks.db", random.Random(7)
+    original = SQLiteDB(tmp_path / "whole.db")
+    records = {record["msg_id"]: record for record in original.find_records({}, list(KEYS))}
+    original.close()
+    refused = saved = 0
+    for number in range(60):
+        damaged = bytearray(whole)
+        for _ in range(random_.choice((1, 1, 3, 30))):
+            place = random_.randrange(len(damaged))
+            if number % 3:
+                damaged[place] ^= 1 << random_.randrange(8)
+            else:  # a block of zeros, as disks leave it
+                damaged[place : place + 4096] = bytes(len(damaged[place : place + 4096]))
+        path.write_bytes(damaged)
+        target = tmp_path / f"new{number}.db"
+        try:
+            found = repair(path, target)
+        except StoreError:
+            refused += 1
+            assert not target.exists()
+            continue
+        store = SQLiteDB(target)
+        for record in store.find_records({}, list(KEYS)):
+            for key in ("msg_id", "submitted", "completed", "buffers", "result_buffers", "result_content", "stdout"):
+                assert record[key] == records[record["msg_id"]][key]
+        saved += store.count({})
+        assert store.count({}) == found.good
+        store.close()
+        target.unlink()
+    assert refused < 20
+    assert saved > 20 * 151
+
+
+def old_file(path: Path, version: int) -> None:
+    """A file as that version made it: its own SQL, and rows of that time."""
+    connection = sqlite3.connect(path)
+    for number in range(1, version + 1):
+        [name] = [
+            f for f in resources.files("engineroom.stores").joinpath("sql").iterdir() if f.name[:3] == f"{number:03}"
+        ]
+        connection.executescript(name.read_text())
+    connection.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};")
+    connection.executemany(
+        "INSERT INTO tasks (msg_id, kind, state, submitted, started, completed, received, client_uuid, engine_uuid,"
+        " engine_id, queue, target, function, attempt, stdout, stderr, payload, frames, result_payload)"
+        " VALUES (?, 'apply', 'completed', ?, 2, 3, 4, 'alice', 'e1', 1, 'task', -1, x'0fff', 1, '', '', x'01', ?,"
+        " x'02')",
+        [(f"t{n}", 1e9 + n, b"\x01\0\0\0\x03\0\0\0\0\0\0\0abc" if n == 5 else None) for n in range(100)],
+    )
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_an_old_file_is_backed_up_and_migrated(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "tasks.db"
+    old_file(path, version)
+    found = verify(path)
+    assert (found.version, found.good, found.unchecked, found.sound) == (version, 100, 100, True)
+    store = SQLiteDB(path)
+    assert store.count({"state": "completed"}) == 100
+    assert store.get_record(TaskId("t5"))["buffers"] == [b"\x01", b"abc"]
+    assert store.entries([TaskId("t5")])[TaskId("t5")].frames == (b"abc",)
+    store.write([finished("new")])
+    assert store._writer is not None
+    assert store._writer.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    store.close()
+    backup = verify(path.with_name(f"tasks.db.v{version}.backup"))
+    assert (backup.version, backup.good) == (version, 100)
+    found = verify(path)
+    assert (found.version, found.good, found.unchecked, found.sound) == (4, 101, 100, True)
+    old_file(tmp_path / "other.db", version)
+    repair(tmp_path / "other.db", tmp_path / "new.db")
+    store = SQLiteDB(tmp_path / "new.db")
+    assert store.count({}) == 100
+    store.close()
+
+
+def test_foreign_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("Dear diary, " * 100)
+    with pytest.raises(StoreDamaged, match=r"nothing of .*text can be read"):
+        verify(tmp_path / "text")
+    change(tmp_path / "theirs", "CREATE TABLE tasks (id)")
+    with pytest.raises(StoreError, match="not one of Engineroom's"):
+        verify(tmp_path / "theirs")
+    make(tmp_path / "new", 3)
+    change(tmp_path / "new", "PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="schema version 99"):
+        verify(tmp_path / "new")
+    with pytest.raises(StoreError, match="there is no task database"):
+        verify(tmp_path / "missing")
+
+
+def test_a_file_whose_owner_died_is_looked_through(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from engineroom.stores import SQLiteDB as S; S(sys.argv[1]).add_record('a', {}); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "tasks.db")], check=True)
+    assert (tmp_path / "tasks.db.lock").read_text(), "it had no time to say goodbye"
+    store = SQLiteDB(tmp_path / "tasks.db")
+    assert store.get_history() == ["a"]
+    store.close()
+    assert (tmp_path / "tasks.db.lock").read_text() == ""
+
+
+MOUNTS = """\
+22 1 254:0 / / rw,relatime - ext4 /dev/root rw
+30 22 0:30 / /home rw,relatime - nfs4 server:/home rw
+31 22 0:31 / /mnt/my\\040share rw - cifs //server/share rw
+32 22 0:32 / /mnt/remote rw - fuse.sshfs me@there: rw
+33 30 0:33 / /home/local rw - xfs /dev/sdb1 rw
+"""
+
+
+def test_a_log_needs_a_local_file_system(tmp_path: Path) -> None:
+    kinds = {
+        "/home/me": "nfs4",
+        "/mnt/my share/x": "cifs",
+        "/mnt/remote": "fuse.sshfs",
+        "/home/local/x": "xfs",
+        "/homes": "ext4",
+    }
+    assert {folder: file_system(Path(folder), MOUNTS) for folder in kinds} == kinds
+    problem = log_problem(Path("/home/me"), MOUNTS)
+    assert problem is not None
+    assert "nfs4" in problem
+    assert log_problem(tmp_path) is None
+
+
+def test_a_rollback_journal_does_the_same(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db", journal="rollback")
+    reader = SQLiteDB.open_readonly(tmp_path / "tasks.db")
+    for number in range(20):
+        store.write([finished(f"t{number}", 1e9 + number)])
+        assert reader.count({}) == number + 1
+    assert not (tmp_path / "tasks.db-wal").exists()
+    reader.close()
+    store.close()
+    assert verify(tmp_path / "tasks.db").sound

@@ -1,0 +1,97 @@
+"""`engineroom db`, as it is typed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import engineroom as er
+from engineroom.cli.db import Db
+from engineroom.cli.engineroom import Engineroom, main
+from engineroom.stores import SQLiteDB
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    with contextlib.closing(SQLiteDB(tmp_path / "tasks.db")) as store:
+        for n in range(30):
+            store.add_record(f"t{n:02}", {"submitted": None, "state": "completed", "stdout": f"line {n}"})  # type: ignore[arg-type]
+    return tmp_path / "tasks.db"
+
+
+@pytest.fixture
+def db(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def call(*words: Any) -> tuple[int, str, str]:
+        for kind in (Db, Engineroom):  # one of each to a process, as traitlets has it
+            kind.clear_instance()
+        code = main(["db", *map(str, words)])
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return call
+
+
+def test_a_sound_file(db: Any, path: Path, tmp_path: Path) -> None:
+    assert db("verify", path)[:2] == (0, f"{path}: it is sound\n  30 records good, 0 damaged\n")
+    code, output, _ = db("info", path, "--json")
+    told = json.loads(output)
+    assert (code, told["records"], told["states"], told["pinned"]) == (0, 30, {"completed": 30}, 0)
+    assert "30 completed; 0 pinned" in db("info", f"sqlite://{path}")[1]
+    assert db("backup", path, tmp_path / "b.db") == (0, f"{tmp_path}/b.db: 30 records\n", "")
+    assert "there is a file" in db("backup", path, tmp_path / "b.db")[2]
+    assert "the newest" in db("migrate", path)[1]
+    assert db("copy", path, tmp_path / "c.db")[1] == "30 records and 0 functions copied\n"
+    assert db("copy", path, tmp_path / "c.db")[1] == "0 records and 0 functions copied; 30 were there already\n"
+
+
+def test_a_damaged_file_is_an_error_and_can_be_repaired(db: Any, path: Path, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE tasks SET stdout = 'x' WHERE msg_id = 't03'")
+        connection.commit()
+    code, output, error = db("verify", path)
+    assert code == 1
+    assert "IT IS DAMAGED\n  29 records good, 1 damaged\n  damaged: t03\n" in output
+    assert "1 records damaged, 29 good" in error
+    code, output, _ = db("repair", path)
+    assert (code, "29 records were written to" in output) == (0, True)
+    assert db("verify", tmp_path / "tasks.repaired.db")[0] == 0
+    os.truncate(path, 30_000)
+    code, output, error = db("verify", path, "--json")
+    told = json.loads(output)
+    assert (code, told["sound"]) == (1, False)
+    assert "has been cut" in told["structure"][0]
+
+
+def test_what_makes_no_sense(db: Any, path: Path, tmp_path: Path) -> None:
+    assert db("heal", path)[0] == 2
+    assert db("verify", path, path)[0] == 2
+    assert db("copy", path)[0] == 2
+    assert db("verify")[0] != 0
+    assert db("verify", "mongodb://localhost/x")[0] == 2
+    for command in ("verify", "repair", "backup", "migrate", "info"):
+        code, _, error = db(command, tmp_path / "missing.db")
+        assert (code, "there is no task database" in error) == (1, True), command
+    assert not (tmp_path / "missing.db").exists()
+
+
+def test_beside_a_running_controller(db: Any, rc: er.Client, tmp_path: Path) -> None:
+    view = rc.load_balanced_view(label="kept apart")
+    view.map_sync(abs, range(50), chunksize=1)
+    url = rc.cluster.connection.database
+    assert rc.db_count({"label": "kept apart"}) == 50
+    assert db("verify", url)[0] == 0
+    assert db("backup", url, tmp_path / "b.db")[0] == 0
+    pytest.importorskip("pyarrow")
+    assert db("copy", url, tmp_path / "b.parquet")[0] == 0
+    assert db("copy", tmp_path / "b.parquet", tmp_path / "c.db")[0] == 0
+    with contextlib.closing(SQLiteDB(tmp_path / "c.db")) as store:
+        assert store.count({"label": "kept apart"}) == 50
+    code, _, error = db("migrate", url)
+    assert (code, "belongs to another controller" in error) == (12, True) or code == 1

@@ -1,0 +1,162 @@
+"""What is kept, with a real controller: retention, pins, and the room on the disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import wait_until
+
+import engineroom as er
+
+Start = Callable[..., er.Client]
+
+
+def half(x: float) -> float:
+    return x / 2
+
+
+def size_of(x: bytes) -> int:
+    return len(x)
+
+
+def test_records_beyond_a_number_go_while_tasks_run(fresh_cluster: Start) -> None:
+    rc = fresh_cluster(retention={"count": 50, "interval": 0.05})
+    view = rc.load_balanced_view()
+    assert view.map_sync(half, range(600), chunksize=1) == [n / 2 for n in range(600)]
+    wait_until(lambda: rc.db_count({}) == 50)
+
+
+def test_a_result_that_was_let_go_says_so(fresh_cluster: Start) -> None:
+    rc = fresh_cluster(retention={"payload_age": 0, "interval": 0.05})
+    result = rc.load_balanced_view().apply_async(half, 3)
+    assert result.get() == 1.5, "who waits has it, whatever is kept"
+    id = result.msg_ids[0]
+    wait_until(lambda: rc.db_query({"msg_id": id}, "result_buffers")[0]["result_buffers"] is None)
+    assert rc.db_query({"msg_id": id})[0]["state"] == "completed"
+    with rc.cluster.connect_client_sync() as other, pytest.raises(er.UnknownTask, match="not kept any more"):
+        other.get_result(id).get(timeout=10)
+    with pytest.raises(er.StoreError, match=r"arguments of task .* are not kept any more"):
+        rc.resubmit(id)
+
+
+def test_pinned_records_stay(fresh_cluster: Start) -> None:
+    rc = fresh_cluster(retention={"count": 0, "interval": 0.05, "rules": []})
+    view = rc.load_balanced_view()
+    held = view.apply_async(half, 1)
+    with pytest.raises(ValueError, match="tasks or a query"):
+        rc.pin()
+    with pytest.raises(er.UnknownTask, match="no such task: nobody-1; nothing"):
+        rc.pin("nobody-1")
+    rc.pin(held)
+    kept = rc.db_query({"pinned": True}, "msg_id")
+    if not kept:  # it was over before it could be pinned
+        pytest.skip("the record was dropped first")
+    others = view.map_async(half, range(20), chunksize=1)
+    others.get()
+    wait_until(lambda: rc.db_count({}) == 1)
+    assert rc.get_result(held.msg_ids[0]).get() == 0.5
+    assert rc.unpin(query={"pinned": True}) == 1
+    wait_until(lambda: rc.db_count({}) == 0)
+
+
+def test_a_large_buffer_that_goes_to_all_engines_is_stored_once(fresh_cluster: Start) -> None:
+    rc = fresh_cluster()
+    path = Path(rc.cluster.connection.database.removeprefix("sqlite://"))
+    block = os.urandom(20_000_000)
+    rc[:].push({"block": block}, block=True)
+    rc[:].push({"block": block}, block=True)
+    assert rc.db_count({}) == 4
+    taken = path.stat().st_size + path.with_name("tasks.db-wal").stat().st_size
+    assert taken < 2.5 * len(block), "once in the file, and perhaps once in its log"
+    assert rc.resubmit(rc.hub_history()[-1]).get(timeout=30) in (None, [None])
+    rc.purge_results("all")
+    wait_until(lambda: path.stat().st_size < 1_000_000)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True)
+    if made.returncode:
+        pytest.skip("only root may mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(path: Path, leave: int) -> None:
+    """Take all but so many bytes of a file system."""
+    disk = os.statvfs(path.parent)
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize - leave)
+
+
+def slow_megabyte(seconds: float) -> bytes:
+    import time
+
+    time.sleep(seconds)
+    return os.urandom(1 << 20)
+
+
+def test_new_tasks_are_refused_before_the_disk_is_full(small_disk: Path, fresh_cluster: Start) -> None:
+    rc = fresh_cluster(database=f"sqlite://{small_disk}/tasks.db", retention={"min_free": "8MB"})
+    view = rc.load_balanced_view()
+    running = [view.apply_async(slow_megabyte, 1.0) for _ in range(2)]
+    wait_until(lambda: all(record["state"] == "pending" for record in rc.db_query({})) and rc.db_count({}) == 2)
+    fill(small_disk / "ballast", 6_000_000)
+    with pytest.raises(er.StoreFull, match=r"no room for new tasks: .* MB are free .*min_free"):
+        view.apply_sync(half, 1)
+    with pytest.raises(er.StoreFull):
+        rc.resubmit(running[0])
+    assert [len(result.get()) for result in running] == [1 << 20] * 2
+    wait_until(lambda: rc.db_count({"state": "completed"}) == 2)
+    (small_disk / "ballast").unlink()
+    assert view.apply_sync(half, 1) == 0.5
+    with pytest.raises(er.StoreFull, match="this would take"):
+        view.apply_sync(size_of, os.urandom(15_000_000))
+
+
+def test_a_full_disk_loses_nothing(small_disk: Path, fresh_cluster: Start) -> None:
+    rc = fresh_cluster(database=f"sqlite://{small_disk}/tasks.db", retention={"min_free": 0})
+    view = rc.load_balanced_view()
+    running = [view.apply_async(slow_megabyte, 0.5) for _ in range(4)]
+    wait_until(lambda: rc.db_count({}) == 4)
+    fill(small_disk / "ballast", 100_000)
+    values = [result.get() for result in running]
+    with pytest.raises(er.StoreFull, match="full"):  # the writer has found out
+        wait_until(lambda: view.apply_sync(half, 1) is None)
+    (small_disk / "ballast").unlink()
+    wait_until(lambda: _works(view))
+    wait_until(lambda: rc.db_count({"state": "completed"}) >= 5)
+    with rc.cluster.connect_client_sync() as other:
+        assert [other.get_result(result.msg_ids[0]).get() for result in running] == values
+
+
+def _works(view: Any) -> bool:
+    try:
+        return bool(view.apply_sync(half, 1) == 0.5)
+    except er.StoreError:
+        return False
+
+
+def test_a_database_that_is_moved_away_and_back(fresh_cluster: Start) -> None:
+    rc = fresh_cluster()
+    view = rc.load_balanced_view()
+    path = Path(rc.cluster.connection.database.removeprefix("sqlite://"))
+    held = view.apply_async(slow_megabyte, 0.3)
+    wait_until(lambda: rc.db_count({}) == 1)
+    path.rename(path.with_name("elsewhere.db"))
+    value = held.get()
+    with pytest.raises(er.StoreError, match="is not there any more"):
+        wait_until(lambda: view.apply_sync(half, 1) is None)
+    path.with_name("elsewhere.db").rename(path)
+    wait_until(lambda: _works(view))
+    wait_until(lambda: rc.db_count({"state": "completed"}) >= 2)
+    with rc.cluster.connect_client_sync() as other:
+        assert other.get_result(held.msg_ids[0]).get() == value
