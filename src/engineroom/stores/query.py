@@ -248,7 +248,22 @@ def _parse_query(query: Any, top: bool, depth: int) -> Query:
     return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
-_JOINS: dict[str, Callable[[tuple[Query, ...]], Query]] = {"$and": And, "$or": Or, "$nor": Nor}
+def _or(parts: tuple[Query, ...]) -> Query:
+    """Any of these. What asks whether the same key equals one value or another becomes one list to look up."""
+    equal: dict[Path, list[Any]] = {}
+    others: list[Query] = []
+    for part in parts:
+        if isinstance(part, Field) and isinstance(part.test, Eq):
+            equal.setdefault(part.path, []).append(part.test.value)
+        else:
+            others.append(part)
+    joined: list[Query] = [
+        Field(path, In(tuple(values)) if len(values) > 1 else Eq(values[0])) for path, values in equal.items()
+    ]
+    return Or((*joined, *others))
+
+
+_JOINS: dict[str, Callable[[tuple[Query, ...]], Query]] = {"$and": And, "$or": _or, "$nor": Nor}
 
 
 def _is_operators(value: Any, key: str) -> bool:
