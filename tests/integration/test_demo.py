@@ -80,6 +80,14 @@ def test_dag(run_example):
     assert "14 tasks; 17 edges, and nothing began before what it comes after had ended" in said
 
 
+@pytest.mark.slow
+def test_classic_tasks(run_example):
+    said = run_example("classic_tasks.py")
+    assert "-1.0 2.0 1.0" in said, "n=7 was recovered"
+    assert "engines of the large ones: {1}" in said
+    assert "{'scheduled': 0, 'pending': 0, 'succeeded': 20, 'failed': 0}" in said
+
+
 def test_every_example_has_a_test():
     text = Path(__file__).read_text(encoding="utf-8")
     examples = {path.name for path in EXAMPLES.glob("*.py")} - {"show.py"}

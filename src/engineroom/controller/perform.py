@@ -152,25 +152,18 @@ class Performer:
     # ------------------------------------------------------------------------------------------ outcomes
 
     def _record(self, action: actions.RecordTasks | actions.RecordAttempts) -> None:
-        known, digest, name, client, environment = self._controller.library.names, None, None, None, None
-        for task in action.tasks:
-            spec = task.spec
-            if spec.function != digest:
-                digest = spec.function
-                name = known.get(digest)
-            if task.client is not client:
-                client = task.client
-                environment = self._environment_of.get(client)
-            self._entries.append(
-                Entry(
-                    spec,
-                    client,
-                    task.frames,
-                    attempts=task.attempts,
-                    function_name=name,
-                    environment=environment,
-                )
+        name_of, environment_of = self._controller.library.names.get, self._environment_of.get
+        self._entries += [
+            Entry(
+                task.spec,
+                task.client,
+                task.frames,
+                attempts=task.attempts,
+                function_name=name_of(task.spec.function),
+                environment=environment_of(task.client),
             )
+            for task in action.tasks
+        ]
 
     def _end_tasks(self, action: actions.EndTasks) -> None:
         now, entries, engines = time.time(), self._entries, self._peers.engines
