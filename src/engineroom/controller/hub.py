@@ -426,7 +426,8 @@ class Hub:
             rest = [id for id, found in known.items() if found is None or id in asking]
             if not self._store.keeps:
                 rest = [id for id in rest if id not in asking]
-            records = {r["msg_id"]: r for r in self._store.find_records({"msg_id": {"$in": rest}})} if rest else {}
+            found = self._store.find_records({"msg_id": {"$in": rest}}) if rest and self._store.keeps else []
+            records = {record["msg_id"]: record for record in found}
             answers = []
             for id in body.tasks:
                 answer, record = known[id] or _explain_record(id, records.get(id)), records.get(id)

@@ -102,7 +102,9 @@ class Peers:
             if peer is not None:
                 self.forget(peer)
                 self._refuse(address, error)
-            if self.dropped & (self.dropped - 1) == 0:  # 1st, 2nd, 4th, 8th …: a flood does not fill the log
+            if peer is None:  # perhaps known to an earlier life of the controller: it will say Hello
+                log.info("dropped a message of somebody who has not said Hello: %s", error)
+            elif self.dropped & (self.dropped - 1) == 0:  # 1st, 2nd, 4th, 8th …: a flood does not fill the log
                 log.warning("dropped a message that makes no sense (%d so far): %s", self.dropped, error)
             return None
 

@@ -58,6 +58,8 @@ from .turn import Turn
 
 _NO_OPTIONS = TaskOptions()
 
+#: Seconds an engine has to give tasks back. One whose task holds the GIL cannot, for as long as that takes.
+PATIENCE = 1.0
 #: Seconds between two orders to kill the same task, at least.
 KILL_REST = 0.1
 
@@ -118,13 +120,16 @@ class Scheduler:
             len(tasks) > 1 or len(self.engines[id].held) > 1 for id, tasks in turn.sends.items()
         ):
             self.balancer.watch(len(self.engines), now)
-        for recalled in self.balancer.stuck(self.engines, now):
-            self.pools.changed(self.engines[recalled.engine])  # it takes no more
-            actions.append(recalled)
+        recalls = list(self.balancer.stuck(self.engines, now))
         if self.pools.ready:
             self.balancer.look_at = None
         else:
-            actions += self.balancer.recalls(self.engines, self.pools.idle.values(), self._may_run_on, now)
+            recalls += self.balancer.recalls(self.engines, self.pools.idle.values(), self._may_run_on, now)
+        for asked in recalls:
+            engine = self.engines[asked.engine]
+            self.pools.changed(engine)  # one that is stuck takes no more
+            self._deadlines.add(now + PATIENCE, self._unanswered, engine)
+        actions += recalls
         return actions
 
     def next_deadline(self) -> float | None:
@@ -211,8 +216,11 @@ class Scheduler:
         if not self._check_scheme(task, options):
             return
         if options.timeout is not None:
-            task.needs = Needs(deadline=self._now + options.timeout)
-            self._deadlines.add(self._now + options.timeout, self._out_of_time, task)
+            deadline = self._now + options.timeout
+            if recovering:  # some of it has passed in the controller's earlier life
+                deadline = max(self._now, min(deadline, task.spec.submitted + options.timeout))
+            task.needs = Needs(deadline=deadline)
+            self._deadlines.add(deadline, self._out_of_time, task)
         if not depends(options):
             self._enqueue(task)
             return
@@ -417,6 +425,29 @@ class Scheduler:
         self._requeue(back)
         self._fill_direct(engine)
 
+    def _unanswered(self, engine: Engine) -> None:
+        """An engine was asked for tasks back some time ago. If it has been silent since, others run them.
+
+        It reads its messages before it begins another task, so it will not run them too. Should it have begun one,
+        its result comes too late, as that of an earlier attempt.
+        """
+        silent = self._now - engine.last_heard >= PATIENCE
+        if self.engines.get(engine.id) is not engine or not engine.recalled or not silent:
+            return
+        back = [
+            task
+            for task in list(engine.held.values())[1:]
+            if task.id in engine.recalled and not task.aborting and not task.is_direct
+        ]
+        for task in back:
+            del engine.held[task.id]
+            engine.recalled.discard(task.id)
+            task.attempt += 1
+        if engine.fixed_hwm is None:
+            engine.hwm = 1
+        self._requeue(back)
+        self.pools.changed(engine)
+
     def _requeue(self, tasks: Sequence[Task]) -> None:
         """Put unstarted tasks that an engine held back to the front, keeping their order.
 
@@ -500,6 +531,9 @@ class Scheduler:
                 "DependencyTimeout",
                 f"task {task.id} waited {options.timeout:g} s for the tasks it depends on: {pending} had not ended",
             )
+        elif task.state is State.QUEUED and options.resources and self._is_orphan(task):
+            wish = in_words(requirement_of(task, self._numbers))
+            self._fail(task, "DependencyTimeout", f"task {task.id} found no engine {wish} within {options.timeout:g} s")
         elif task.state is State.QUEUED and task.needs is not None and task.needs.refused:
             count = len(task.needs.refused)
             self._fail(
@@ -509,6 +543,11 @@ class Scheduler:
                 + _last_refusal(task),
             )
 
+    def _is_orphan(self, task: Task) -> bool:
+        """There is no engine with the resources a queued task needs."""
+        pool = self.pools.pools.get(requirement_of(task, self._numbers))
+        return pool is not None and self.pools.is_orphan(pool)
+
     # ------------------------------------------------------------------------------------------ aborting
 
     def _abort_requested(self, event: AbortRequested) -> Iterable[Action]:
@@ -517,10 +556,13 @@ class Scheduler:
             task = self.tasks.get(id)
             if task is None:
                 continue  # it has ended
-            if task.engine is None:
+            if task.engine is None and task.state is not State.RECOVERING:
                 self._end(task, "aborted", "TaskAborted", "aborted before it started")
                 continue
             task.aborting = True
+            task.cancelling |= event.running
+            if task.engine is None:
+                continue  # an engine that is on its way back may be running it
             asked.setdefault(task.engine.id, []).append(id)
             if event.running:
                 self._deadlines.add(self._now + self.settings.cancel_grace, self._kill, task)
@@ -535,6 +577,13 @@ class Scheduler:
         if task.engine is not None:
             self._turn.kills.append(KillTask(task.engine.id, task.id))
             self._deadlines.add(self._now + max(self.settings.cancel_grace, KILL_REST), self._kill, task)
+
+    def _kill_other(self, subject: tuple[Engine, TaskId]) -> None:
+        """An engine came back with a task that is no longer its own, and has had time to let go of it."""
+        engine, id = subject
+        task = self.tasks.get(id)
+        if self.engines.get(engine.id) is engine and (task is None or task.engine is not engine):
+            self._turn.kills.append(KillTask(engine.id, id))
 
     def _controller_stopped(self, event: ControllerStopped) -> None:
         for task in list(self.tasks.values()):
@@ -573,7 +622,7 @@ class Scheduler:
         in_hand: dict[TaskId, int] = {}
         for held in event.held:  # of a task that is being retried there may be an old result, too
             in_hand[held.id] = max(held.attempt, in_hand.get(held.id, 0))
-        recalled = []
+        recalled, cancelled = [], []
         for id, attempt in in_hand.items():
             task = self.tasks.get(id)
             if task is not None and task.state is State.RECOVERING and self._may_have_begun(task, engine):
@@ -581,8 +630,14 @@ class Scheduler:
                 task.engine, task.attempt = engine, attempt
                 engine.held[id] = task
                 _ran_before(task, engine)
-            elif task is None or task.engine is not engine or task.aborting:
-                recalled.append(id)  # ended, aborted, or given to another: spare the engine the work
+            if task is None or task.engine is not engine:
+                cancelled.append(id)  # ended, or given to another: it is not to keep the engine from its tasks
+                self._deadlines.add(self._now + self.settings.cancel_grace, self._kill_other, (engine, id))
+            elif task.cancelling:
+                cancelled.append(id)
+                self._deadlines.add(self._now + self.settings.cancel_grace, self._kill, task)
+            elif task.aborting:
+                recalled.append(id)
         # Of what we gave it, it has not got these: they were lost on the way.
         missing = [task for id, task in engine.held.items() if in_hand.get(id) != task.attempt]
         for task in missing:
@@ -592,6 +647,8 @@ class Scheduler:
         self._fill_direct(engine)
         if recalled:
             yield RecallTasks(engine.id, recalled)
+        if cancelled:
+            yield CancelTasks(engine.id, cancelled)
         if engine.stopping:
             yield StopEngine(engine.id)  # it may not have heard
 
@@ -723,15 +780,20 @@ class Scheduler:
     # ------------------------------------------------------------------------------------------ time
 
     def _ticked(self, event: Ticked) -> None:
+        if self.recovery_deadline is not None and self._now >= self.recovery_deadline:
+            self.recovery_deadline = None
+            self._give_up_recovery()
         for due, subject in self._deadlines.due(self._now):
             due(subject)
-        if self.recovery_deadline is None or self._now < self.recovery_deadline:
-            return
-        self.recovery_deadline = None
+
+    def _give_up_recovery(self) -> None:
+        """Engines have had their time to come back with what they were doing."""
         for task in [t for t in self.tasks.values() if t.state is State.RECOVERING]:
             if task.state is not State.RECOVERING:
                 continue  # it has ended with another
-            if task.is_direct and task.spec.engine not in self.engines:
+            if task.aborting:
+                self._end(task, "aborted", "TaskAborted", "aborted; its engine did not come back with it")
+            elif task.is_direct and task.spec.engine not in self.engines:
                 self._fail(
                     task,
                     "EngineError",

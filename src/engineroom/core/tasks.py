@@ -75,6 +75,8 @@ class Task(msgspec.Struct, gc=False, eq=False):
     watchers: set[ClientId] | None = None
     #: an abort was asked for while an engine held it
     aborting: bool = False
+    #: … and it is to be stopped if it has started
+    cancelling: bool = False
     #: None as long as nothing has been learnt
     needs: Needs | None = None
 
