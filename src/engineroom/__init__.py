@@ -6,9 +6,11 @@
 [1, 2]
 """
 
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+from __future__ import annotations
 
-from . import tasks
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__, version_info
 from .client import Client
 from .client.dependency import Dependency
@@ -57,6 +59,19 @@ from .errors import (
 from .task_context import current_task
 from .util import interactive
 from .wire.on_engine import Reference
+
+if TYPE_CHECKING:
+    from . import tasks
+
+
+def __getattr__(name: str) -> Any:
+    """`er.tasks` is imported when it is first asked for: not everybody uses the classic interface."""
+    if name != "tasks":
+        raise AttributeError(f"module 'engineroom' has no attribute {name!r}")
+    import importlib
+
+    return importlib.import_module("engineroom.tasks")
+
 
 __all__ = [
     "ALL_COMPLETED",

@@ -33,11 +33,9 @@ from ..records import ALIASES, BULKY, KEYS, TaskRecord
 from ..wire.functions import digest_of
 from .channel import Channel
 from .explanation import Explanation
-from .export import format_of, write_records
 from .frames import as_frame_of, check_kind
 from .graph import GraphResult
 from .plain import plain_metadata, plain_query
-from .replay import replay
 from .result import AsyncHubResult, AsyncResult
 from .selection import Selection, checked, ids_of, select
 
@@ -453,6 +451,8 @@ class HubClient:
         dry_run : bool
             Write nothing, tell which tasks it would be.
         """
+        from .export import format_of, write_records
+
         format_of(path, format)
         chosen = select(self, "all" if query is None else query, "export", dry_run=dry_run)
         if dry_run:
@@ -523,6 +523,8 @@ class HubClient:
             There is no such record, or its payload is not kept any more.
         """
         [id] = self._ids_of(job)
+        from .replay import replay
+
         return replay(self, id, namespace, debug)
 
     def purge_local_results(self, jobs: Jobs = None, targets: Any = None) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import importlib.metadata
 import math
 import operator
 import re
@@ -88,6 +86,9 @@ def scheme(value: Any) -> str | None:
     if isinstance(value, str):
         if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
             return value
+        import difflib
+        import importlib.metadata
+
         registered = importlib.metadata.entry_points(group="engineroom.schemes").names
         if value in registered:
             return value
