@@ -6,10 +6,8 @@
 [1, 2]
 """
 
-from __future__ import annotations
-
+import typing as _typing
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
-from typing import TYPE_CHECKING, Any
 
 from ._version import __version__, version_info
 from .client import Client
@@ -60,11 +58,11 @@ from .task_context import current_task
 from .util import interactive
 from .wire.on_engine import Reference
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from . import tasks
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """`er.tasks` is imported when it is first asked for: not everybody uses the classic interface."""
     if name != "tasks":
         raise AttributeError(f"module 'engineroom' has no attribute {name!r}")
