@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 import engineroom as er
+from engineroom.config import connection_file, read_connection_file
 
 BIN = Path(sys.executable).parent
 SECONDS = 30.0
@@ -202,6 +203,8 @@ def test_what_is_killed_is_started_again(shell: Shell) -> None:
     controller, nanny = pids()
     os.kill(controller, signal.SIGKILL)
     until(lambda: pids()[0] != controller)
+    file = connection_file(shell.folder / "profile_default")  # the new controller writes it when it listens
+    until(lambda: read_connection_file(file).pid == pids()[0])
     with shell.client() as rc:
         rc.wait_for_engines(1, timeout=SECONDS)
         assert rc.load_balanced_view().apply(talks, 1).get(SECONDS) == 1
