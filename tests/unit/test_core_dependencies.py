@@ -45,7 +45,7 @@ def on(*ids: str, all: bool = True, success: bool = True, failure: bool = False)
 def errors(core: Scheduler, event: Event, now: float | None = None) -> dict[str, str]:
     """The errors an event brings: by task, as text."""
     told = {}
-    for action in core.handle(event, core._now if now is None else now):
+    for action in core.handle(event, core.now if now is None else now):
         for one in getattr(action, "tasks", ()):
             if hasattr(one, "done") and one.done.error is not None:
                 told[one.done.id] = f"{one.done.error.ename}: {one.done.error.evalue}"

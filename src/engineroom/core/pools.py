@@ -14,10 +14,10 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from random import Random
 
-from ..ids import Digest, EngineId
+from ..ids import Digest, EngineId, EngineUuid
 from .engines import Engine
 from .queues import Shares, TaskQueue
-from .requirements import ANY, Requirement
+from .requirements import ANY, Requirement, in_words, requirement_of
 from .schemes import Index, make_index
 from .tasks import Task
 
@@ -47,8 +47,8 @@ class Pools:
 
     def __init__(self, engines: Mapping[EngineId, Engine], scheme: str, rng: Random) -> None:
         self._engines = engines
+        self._numbers: dict[EngineUuid, EngineId] = {}
         self._rng = rng
-        self._scheme = scheme
         self.shares = Shares()
         self.ready = TaskQueue(self.shares)
         self.pools: dict[Requirement, Pool] = {}
@@ -85,6 +85,24 @@ class Pools:
             for engine in self._engines.values():
                 index.update(engine)
         return index
+
+    # ------------------------------------------------------------------------------------------ who may run what
+
+    def requirement_of(self, task: Task) -> Requirement:
+        """What a load-balanced task requires of an engine at this moment."""
+        return requirement_of(task, self._numbers)
+
+    def may_run(self, task: Task, engine: Engine) -> bool:
+        """Whether this engine may run a load-balanced task now."""
+        return requirement_of(task, self._numbers).fits(engine)
+
+    def hopeless(self, requirement: Requirement) -> str | None:
+        """Why no engine that is there will ever run such tasks; None: one may."""
+        if requirement.targets is not None and not any(target in self._engines for target in requirement.targets):
+            return f"none of the engines it may run on is there (any more): it needs one {in_words(requirement)}"
+        if requirement.refused and not any(requirement.allows(engine) for engine in self._engines.values()):
+            return f"every engine that it may run on has raised UnmetDependency: it needs one {in_words(requirement)}"
+        return None
 
     # ------------------------------------------------------------------------------------------ tasks come
 
@@ -154,6 +172,7 @@ class Pools:
 
     def joined(self, engine: Engine) -> None:
         """An engine is there."""
+        self._numbers[engine.uuid] = engine.id
         for requirement, pool in self.pools.items():
             if pool.engines is not None and requirement.fits(engine):
                 pool.engines[engine.id] = engine
@@ -174,6 +193,7 @@ class Pools:
 
     def removed(self, engine: Engine) -> list[Pool]:
         """An engine is gone; returns the pools that counted on it."""
+        self._numbers.pop(engine.uuid, None)
         for index in self._all_indexes:
             index.remove(engine)
         self._freed.pop(engine.id, None)
