@@ -257,6 +257,8 @@ class Controller:
                 self.tell_engines()
             case _:
                 self.performer.forget_client(peer.uuid)
+                self.performer.record()
+                self.writer.hurry()  # nobody keeps its tasks for us any more
 
     def _on_starting(self, peer: Peer, message: Starting, frames: Sequence[Any]) -> None:
         peer.promised = message.count

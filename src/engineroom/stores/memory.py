@@ -68,6 +68,7 @@ class DictDB:
     """
 
     keeps = True
+    hold_seconds = 0.0
     url = "memory"
 
     def __init__(

@@ -100,6 +100,7 @@ class SQLiteDB:
     """
 
     keeps = True
+    hold_seconds = 0.0
 
     def __init__(
         self,
