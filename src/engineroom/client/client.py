@@ -381,8 +381,7 @@ class Client(HubClient):
         if hub:
             self._channel.ask(StopController())
             return
-        engines = self._resolve(targets)
-        self._channel.ask(StopEngines(engines))
+        engines = self._channel.ask(StopEngines(self._named(targets)))
         if block or (block is None and self.block):
             channel = self._channel
             with channel.changed:
