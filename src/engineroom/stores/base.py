@@ -53,6 +53,8 @@ class TaskStore(Protocol):
 
     #: whether anything written can be read back
     keeps: bool
+    #: whether that outlives the controller
+    durable: bool
     #: "sqlite:///…/tasks.db", "memory" or "none": what the connection file says
     url: str
 

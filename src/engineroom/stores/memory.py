@@ -68,6 +68,7 @@ class DictDB:
     """
 
     keeps = True
+    durable = False
     url = "memory"
 
     def __init__(

@@ -82,6 +82,7 @@ class MongoDB:
     """
 
     keeps = True
+    durable = True
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ class NoDB:
     """Keeps nothing: writing does nothing, and every access to a record raises KeyError."""
 
     keeps = False
+    durable = False
     url = "none"
 
     def write(self, entries: Sequence[Entry]) -> None: ...

@@ -100,6 +100,7 @@ class SQLiteDB:
     """
 
     keeps = True
+    durable = True
 
     def __init__(
         self,
