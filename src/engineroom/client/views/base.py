@@ -105,7 +105,9 @@ class View:
 
     def _declares(self, name: str) -> bool:
         """Whether the class, ours or one derived from it, says that there is such an attribute."""
-        return hasattr(type(self), name) or any(name in cls.__annotations__ for cls in type(self).__mro__[:-1])
+        return hasattr(type(self), name) or any(
+            name in getattr(cls, "__annotations__", ()) for cls in type(self).__mro__
+        )
 
     def _no_flag(self, name: str) -> str:
         import difflib
