@@ -63,6 +63,12 @@ PATIENCE = 1.0
 #: Seconds between two orders to kill the same task, at least.
 KILL_REST = 0.1
 
+#: What to do for a task whose targets are gone.
+_NO_WAITING = (
+    ". It does not wait for others to take these numbers, whatever its retries: give it more targets, or resubmit it "
+    "once one is there"
+)
+
 
 class Scheduler:
     """Who runs what, when, and what becomes of it."""
@@ -294,7 +300,8 @@ class Scheduler:
     def _hopeless(self, requirement: Requirement) -> str | None:
         """Why no engine that is there will ever run such tasks."""
         if requirement.targets is not None and not any(target in self.engines for target in requirement.targets):
-            return f"none of the engines it may run on is there (any more): it needs one {in_words(requirement)}"
+            reason = f"none of the engines it may run on is there (any more): it needs one {in_words(requirement)}"
+            return reason if requirement.follows else reason + _NO_WAITING
         if requirement.refused and not any(requirement.allows(engine) for engine in self.engines.values()):
             return f"every engine that it may run on has raised UnmetDependency: it needs one {in_words(requirement)}"
         return None
