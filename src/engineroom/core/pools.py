@@ -24,6 +24,12 @@ from .tasks import Task
 #: Beyond so many answers of an engine, those that no waiting task needs are forgotten.
 ANSWERS_KEPT = 10_000
 
+#: What to do for a task whose targets are gone.
+_NO_WAITING = (
+    ". It does not wait for others to take these numbers, whatever its retries: give it more targets, or resubmit it "
+    "once one is there"
+)
+
 #: (engine, tasks): what has been decided
 Gift = tuple[Engine, list[Task]]
 
@@ -99,7 +105,8 @@ class Pools:
     def hopeless(self, requirement: Requirement) -> str | None:
         """Why no engine that is there will ever run such tasks; None: one may."""
         if requirement.targets is not None and not any(target in self._engines for target in requirement.targets):
-            return f"none of the engines it may run on is there (any more): it needs one {in_words(requirement)}"
+            reason = f"none of the engines it may run on is there (any more): it needs one {in_words(requirement)}"
+            return reason if requirement.follows else reason + _NO_WAITING
         if requirement.refused and not any(requirement.allows(engine) for engine in self._engines.values()):
             return f"every engine that it may run on has raised UnmetDependency: it needs one {in_words(requirement)}"
         return None

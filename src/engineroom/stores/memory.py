@@ -68,6 +68,7 @@ class DictDB:
     """
 
     keeps = True
+    durable = False
     hold_seconds = 0.0
     url = "memory"
 

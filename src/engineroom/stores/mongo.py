@@ -82,6 +82,7 @@ class MongoDB:
     """
 
     keeps = True
+    durable = True
     hold_seconds = 0.5  # to complete a document costs the server more than to take in a whole one
 
     def __init__(

@@ -100,6 +100,7 @@ class SQLiteDB:
     """
 
     keeps = True
+    durable = True
     hold_seconds = 0.0
 
     def __init__(
