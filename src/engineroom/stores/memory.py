@@ -69,7 +69,7 @@ class DictDB:
 
     keeps = True
     durable = False
-    hold_seconds = 0.0
+    hold_seconds = 0.2
     url = "memory"
 
     def __init__(

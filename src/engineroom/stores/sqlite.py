@@ -101,7 +101,7 @@ class SQLiteDB:
 
     keeps = True
     durable = True
-    hold_seconds = 0.0
+    hold_seconds = 0.2  # a pending row that is completed is written twice
 
     def __init__(
         self,
