@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 from traitlets import Bool
 
 from ..client import Client
+from ..client.plain import plain_query
 from ..errors import ConfigError, EngineroomError, QueryError, StoreError, UnknownTask
 from ..ids import Digest
 from ..records import TIMES, TaskRecord
@@ -97,7 +98,7 @@ class Records:
     def origin(self) -> str:
         """Where the records come from."""
         where = self.url.removeprefix(_SQLITE)
-        return f"running cluster, {where}" if self.client is not None else f"{where} (no cluster is running)"
+        return f"running cluster, {where}" if self.client is not None else f"{where}, no cluster is running"
 
     @property
     def store(self) -> SQLiteDB:
@@ -209,7 +210,7 @@ def parse_query(text: str) -> dict[str, Any]:
     Raises
     ------
     QueryError
-        It is neither, or not a dict.
+        It is neither, or not a dict; or it has what `plain_query` refuses.
     """
     try:
         query = json.loads(text)
@@ -222,7 +223,7 @@ def parse_query(text: str) -> dict[str, Any]:
             ) from None
     if not isinstance(query, dict):
         raise QueryError(f'a query is a dict, like \'{{"state": "failed"}}\'; got {text!r}')
-    return {key: _with_times(value, str(key) in TIMES) for key, value in query.items()}
+    return plain_query({key: _with_times(value, key in TIMES) for key, value in query.items()})
 
 
 def _with_times(value: Any, is_time: bool) -> Any:
@@ -230,7 +231,8 @@ def _with_times(value: Any, is_time: bool) -> Any:
         if set(value) == {"$date"}:
             return _moment(str(value["$date"]))
         return {
-            key: _with_times(part, (is_time and key.startswith("$")) or key in TIMES) for key, part in value.items()
+            key: _with_times(part, (is_time and str(key).startswith("$")) or key in TIMES)
+            for key, part in value.items()
         }
     if isinstance(value, list):
         return [_with_times(part, is_time) for part in value]
@@ -244,8 +246,9 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 def _moment(text: str) -> datetime:
     """An instant from ISO text (local time unless it says otherwise) or an age."""
     if age := _AGE.fullmatch(text.strip()):
-        return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: float(age[1])})
+        with contextlib.suppress(OverflowError):  # before the calendar begins
+            return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: float(age[1])})
     try:
         return datetime.fromisoformat(text.strip()).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise QueryError(f"{text!r} is not a time; write 2026-01-31, 2026-01-31T14:00 or -2h") from None

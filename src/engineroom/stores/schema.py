@@ -5,6 +5,7 @@ Migrations are the files `sql/NNN_name.sql`, applied in order; `PRAGMA user_vers
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -100,8 +101,9 @@ def back_up_file(path: Path, target: Path) -> None:
 def back_up(connection: sqlite3.Connection, path: Path) -> None:
     """Copy a database, as it is at this moment, to a new file; it is there whole, or not at all."""
     made = path.with_name(f"{path.name}.{os.getpid()}")
-    os.close(os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
         copy = sqlite3.connect(made)
         try:
             connection.backup(copy)
@@ -109,6 +111,7 @@ def back_up(connection: sqlite3.Connection, path: Path) -> None:
         finally:
             copy.close()
         made.replace(path)
-    except sqlite3.Error as error:
-        made.unlink(missing_ok=True)
+    except (sqlite3.Error, OSError) as error:
+        with contextlib.suppress(OSError):
+            made.unlink(missing_ok=True)
         raise StoreError(f"no backup could be written to {path} ({error})") from error
