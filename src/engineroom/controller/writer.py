@@ -32,6 +32,8 @@ GATHER_MOST = 2000
 #: Between attempts while the store fails.
 RETRY_SECONDS = 0.5
 
+_STOPPING = "the controller is stopping"
+
 
 class StoreWriter:
     """Writes entries in groups; `on_commit(tokens)` is called from its thread."""
@@ -56,6 +58,7 @@ class StoreWriter:
         self._idle = True  # waits for work …
         self._gathering = False  # … or for more of it
         self._closing = False
+        self._ended = False  # nobody is there any more to answer calls
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -79,11 +82,17 @@ class StoreWriter:
                 self._condition.notify()
 
     def call(self, function: Callable[[TaskStore], Any]) -> Future[Any]:
-        """Run a function in the writer's thread, after everything put before it is committed."""
+        """Run a function in the writer's thread, after everything put before it is committed.
+
+        Its error is a StoreError if the store takes nothing, or the writer is closed.
+        """
         future: Future[Any] = Future()
         with self._condition:
-            self._calls.append((function, future))
-            self._condition.notify()
+            if self._ended:
+                future.set_exception(StoreError(_STOPPING))
+            else:
+                self._calls.append((function, future))
+                self._condition.notify()
         return future
 
     def flush(self) -> None:
@@ -103,11 +112,21 @@ class StoreWriter:
             self._condition.notify()
         self._thread.join()
 
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            with self._condition:
+                self._ended = True
+                left, self._calls = self._calls, []
+            for _, future in left:
+                future.set_exception(StoreError(_STOPPING))
+
     @property
     def _has_work(self) -> bool:
         return bool(self._entries or self._functions or self._environments or self._tokens)
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         while True:
             with self._condition:
                 while not (self._has_work or self._calls or self._closing):
@@ -129,7 +148,7 @@ class StoreWriter:
                 closing = self._closing
             if not self._write(entries, functions, environments, closing):
                 for _, future in calls:
-                    future.set_exception(self.failure or StoreError("the controller is stopping"))
+                    future.set_exception(self.failure or StoreError(_STOPPING))
                 with self._condition:  # keep all of it for the next attempt; newer entries win
                     self._entries = entries | self._entries
                     self._functions = functions + self._functions
