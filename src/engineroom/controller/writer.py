@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -51,6 +51,7 @@ class StoreWriter:
         self._on_commit = on_commit
         self._condition = threading.Condition()
         self._entries: dict[TaskId, Entry] = {}
+        self._under_way: Collection[Entry] = ()  # those that are being written
         self._functions: list[Function] = []
         self._environments: list[tuple[ClientId, Environment]] = []
         self._tokens: list[Any] = []
@@ -105,6 +106,20 @@ class StoreWriter:
         """
         self.call(lambda store: None).result()
 
+    def refusal(self, size: int = 0) -> StoreError | None:
+        """Why new tasks (with so many bytes of large buffers) cannot be taken; None: they can."""
+        return self.failure or self.housekeeping.refusal() or self.housekeeping.refusal(size, self._waiting_bytes)
+
+    def _waiting_bytes(self) -> int:
+        with self._condition:
+            entries = [*self._entries.values(), *self._under_way]
+        return sum(
+            len(entry.spec.payload)
+            + (len(entry.done.payload) if entry.done is not None else 0)
+            + sum(memoryview(frame).nbytes for frame in (*entry.frames, *entry.result_frames))
+            for entry in entries
+        )
+
     def close(self) -> None:
         """Write what is left (once) and stop."""
         with self._condition:
@@ -141,12 +156,15 @@ class StoreWriter:
                     self._condition.wait(GATHER_SECONDS)
                     self._gathering = False
                 entries, self._entries = self._entries, {}
+                self._under_way = entries.values()
                 functions, self._functions = self._functions, []
                 environments, self._environments = self._environments, []
                 tokens, self._tokens = self._tokens, []
                 calls, self._calls = self._calls, []
                 closing = self._closing
-            if not self._write(entries, functions, environments, closing):
+            done = self._write(entries, functions, environments, closing)
+            self._under_way = ()
+            if not done:
                 for _, future in calls:
                     future.set_exception(self.failure or StoreError(_STOPPING))
                 with self._condition:  # keep all of it for the next attempt; newer entries win
