@@ -38,9 +38,12 @@ def check(connection: sqlite3.Connection, path: Path, known: Migrations) -> int:
         [version] = connection.execute("PRAGMA user_version").fetchone()
         [tables] = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:
-        raise StoreDamaged(
-            f"{path} cannot be read as a task database ({error}). Move it away, or name another file, and start again."
-        ) from error
+        how = (
+            "`engineroom db verify` tells what is lost, `engineroom db repair` saves the rest"
+            if error.sqlite_errorname.startswith("SQLITE_CORRUPT")
+            else "Move it away, or name another file, and start again"
+        )
+        raise StoreDamaged(f"{path} cannot be read as a task database ({error}). {how}.") from error
     if tables and owner != APPLICATION_ID:
         raise StoreError(f"{path} is an SQLite database, but not one of Engineroom's; name another file.")
     newest = known[-1][0]
