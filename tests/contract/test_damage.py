@@ -113,7 +113,7 @@ def test_a_file_that_was_cut(tmp_path: Path, kept: float) -> None:
 
 @pytest.mark.parametrize("kept", [0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
 def test_what_is_saved_of_large_buffers_is_whole(tmp_path: Path, kept: float) -> None:
-    """Parts of a buffer may be found by the index and not by reading the table from its ends, or the other way round."""
+    """Parts of a buffer may be found by an index, and not by reading the table from its ends."""
     store = SQLiteDB(tmp_path / "tasks.db")
     for n in range(60):
         store.write([finished(f"t{n}-{i}", 1e9 + n, payload=os.urandom(300)) for i in range(20)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from datetime import datetime
 from typing import Any
 
@@ -63,11 +64,14 @@ def test_metadata_that_cannot_be_kept_is_refused_in_the_call(lb: er.LoadBalanced
         {"duration": {"$in": [1.5, "2"]}},
         {"$or": [{"label": 5}]},
         {"msg_id": b"x"},
+        {"label": {"$in": [re.compile("x"), "y"]}},
+        functools.reduce(lambda query, _: {"$and": [query]}, range(200), {}),
     ],
 )
 def test_queries_that_could_only_be_slips(rc: er.Client, query: Any):
-    with pytest.raises(er.QueryError):
+    with pytest.raises(er.QueryError) as caught:
         rc.db_count(query)
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("window", [{"limit": 10**30}, {"skip": 2**63}, {"limit": -1}, {"skip": 1.5}])
@@ -146,6 +150,16 @@ def test_tasks_are_named_by_any_collection(rc: er.Client, lb: er.LoadBalancedVie
     assert rc.get_result(iter(results[:1])).get(10) == [1]
     with pytest.raises(TypeError, match="named by"):
         rc.get_result(b"\x00")
+
+
+def test_what_takes_one_task_says_so(rc: er.Client, lb: er.LoadBalancedView):
+    results = [lb.apply_async(abs, -n) for n in (1, 2)]
+    rc.wait(results)
+    for call in (rc.provenance, rc.replay):
+        with pytest.raises(ValueError, match="one task, not 2"):
+            call(results)
+        with pytest.raises(ValueError, match="one task, not 0"):
+            call([])
 
 
 def test_exports_that_make_no_sense(rc: er.Client, lb: er.LoadBalancedView, tmp_path: Any):

@@ -89,6 +89,13 @@ class HubClient:
             return [id for job in jobs for id in self._ids_of(job)]
         raise TypeError(f"tasks are named by msg_id, index, AsyncResult, or a list of those; got {jobs!r}")
 
+    def _id_of(self, job: Jobs) -> TaskId:
+        """The msg_id of what names one task."""
+        ids = self._ids_of(job)
+        if len(ids) != 1:
+            raise ValueError(f"name one task, not {len(ids)}")
+        return ids[0]
+
     # ------------------------------------------------------------------------------------------ results
 
     def get_result(self, indices_or_msg_ids: Jobs = None, block: bool | None = None, owner: bool = True) -> AsyncResult:
@@ -480,7 +487,7 @@ class HubClient:
             arguments' bytes; `environment`: Python, platform, packages, cwd, argv … of the client, or None;
             `engines`: the hosts of its attempts; `cached_from`.
         """
-        [id] = self._ids_of(job)
+        id = self._id_of(job)
         keys = ["function", "environment", "buffers", "attempts", "cached_from"]
         found = self.db_query({"msg_id": id}, keys)
         if not found:
@@ -526,7 +533,7 @@ class HubClient:
         UnknownTask
             There is no such record, or its payload is not kept any more.
         """
-        [id] = self._ids_of(job)
+        id = self._id_of(job)
         from .replay import replay
 
         return replay(self, id, namespace, debug)

@@ -104,7 +104,7 @@ def plain_label(label: Any) -> str | None:
 
 def _plain(value: Any, where: str, error: type[Exception], depth: int) -> Any:
     if depth > DEPTH:
-        raise error(f"{where} is nested more than {DEPTH} levels deep")
+        raise error(f"{where:.60}… is nested more than {DEPTH} levels deep")
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, float | bytes):  # numpy's are subclasses, and do not travel
@@ -163,6 +163,11 @@ def _check(query: Mapping[str, Any]) -> None:
         for argument in _arguments(condition):
             if argument is None:
                 continue
+            if isinstance(argument, Mapping) and "$regex" in argument and argument is not condition:
+                raise QueryError(
+                    f"{key}: no list or plain comparison can hold a regular expression; write "
+                    f"{{{key!r}: {{'$regex': …}}}}, and join several with $or"
+                )
             if key == "state" and argument not in _STATES:
                 raise QueryError(f"there is no state {argument!r}; there are {', '.join(_STATES)}")
             if key in TIMES and isinstance(argument, bool | str | int | float):
