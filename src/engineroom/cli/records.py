@@ -1,4 +1,4 @@
-"""Where the tools find task records: the running cluster of a profile, or its database file, read-only."""
+"""Where the tools find task records: the running cluster of a profile, or its database, read-only."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from ..client.plain import plain_query
 from ..errors import ConfigError, EngineroomError, QueryError, StoreError, UnknownTask
 from ..ids import Digest
 from ..records import TIMES, TaskRecord
-from ..stores import SQLiteDB
+from ..stores import MongoDB, SQLiteDB, TaskStore
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp
+from .databases import database_url
 from .ipcluster import Known
 
 _SQLITE = "sqlite://"
@@ -50,6 +51,9 @@ class RecordsApp(EngineroomApp):
                 with contextlib.suppress(EngineroomError, TimeoutError):
                     return Records(client=Client(info, timeout=5), url=info.database)
         url = self._database_url()
+        if url.startswith("mongodb"):
+            server = MongoDB(url, readonly=True)
+            return Records(store=server, url=server.url)
         if not url.startswith(_SQLITE):
             raise ConfigError(f"{known} is not running, and its task database ({url}) ended with it")
         path = Path(url.removeprefix(_SQLITE))
@@ -61,20 +65,15 @@ class RecordsApp(EngineroomApp):
         return Records(store=SQLiteDB.open_readonly(path), url=url)
 
     def _database_url(self) -> str:
-        url = self.config.IPController.get("db_url", "")
-        if url:
-            return (
-                "/".join(url.split("/", 2)[:2]) + "/" + url.split("/", 2)[2].lstrip("/") if "://" in url else str(url)
-            )
-        options = self.config.SQLiteDB
-        path = Path(options.get("location", "") or self.folder, options.get("filename", "tasks.db"))
-        return f"{_SQLITE}{path.absolute()}"
+        given = self.config.IPController
+        url = database_url(self, self.folder, given.get("db_url", ""), given.get("db_class", ""))
+        return f"{_SQLITE}/{url.removeprefix(_SQLITE).lstrip('/')}" if url.startswith(_SQLITE) else url
 
 
 class Records:
-    """Records of a running cluster (`client`), or of a file (`store`)."""
+    """Records of a running cluster (`client`), or of a file or a server (`store`)."""
 
-    def __init__(self, *, client: Client | None = None, store: SQLiteDB | None = None, url: str = "") -> None:
+    def __init__(self, *, client: Client | None = None, store: TaskStore | None = None, url: str = "") -> None:
         self.client, self.url = client, url
         self._store = store
         self._names: dict[str, str] = {}
@@ -101,15 +100,10 @@ class Records:
         return f"running cluster, {where}" if self.client is not None else f"{where}, no cluster is running"
 
     @property
-    def store(self) -> SQLiteDB:
-        """The file, where no cluster is running."""
+    def store(self) -> TaskStore:
+        """The database, where no cluster is running."""
         assert self._store is not None
         return self._store
-
-    @property
-    def path(self) -> Path:
-        """Where the file is."""
-        return Path(self.url.removeprefix(_SQLITE))
 
     def find(
         self,
