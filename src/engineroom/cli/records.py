@@ -23,7 +23,7 @@ from ..records import TIMES, TaskRecord
 from ..stores import MongoDB, SQLiteDB, TaskStore
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp
 from .databases import database_url
-from .ipcluster import Known
+from .known import Known
 
 _SQLITE = "sqlite://"
 

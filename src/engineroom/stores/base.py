@@ -53,6 +53,10 @@ class TaskStore(Protocol):
 
     #: whether anything written can be read back
     keeps: bool
+    #: whether that outlives the controller
+    durable: bool
+    #: a pending task is written after this time, unless it has ended before: it is then written once, and whole
+    hold_seconds: float
     #: "sqlite:///…/tasks.db", "memory" or "none": what the connection file says
     url: str
 

@@ -68,6 +68,8 @@ class DictDB:
     """
 
     keeps = True
+    durable = False
+    hold_seconds = 0.2
     url = "memory"
 
     def __init__(

@@ -55,7 +55,7 @@ _TIMED_OUT = 50
 _BY_SUBMISSION = (("_seconds.submitted", 1), ("_id", 1))
 _INDEXES = (
     _BY_SUBMISSION, (("state", 1), *_BY_SUBMISSION), (("engine_id", 1), *_BY_SUBMISSION),
-    (("engine_uuid", 1),), (("_seconds.completed", 1),), (("msg_id", 1),), (("arguments_digest", 1),),
+    (("engine_uuid", 1),), (("_seconds.completed", 1),), (("arguments_digest", 1),),
 )  # fmt: skip
 
 _T = TypeVar("_T")
@@ -82,6 +82,8 @@ class MongoDB:
     """
 
     keeps = True
+    durable = True
+    hold_seconds = 0.5  # to complete a document costs the server more than to take in a whole one
 
     def __init__(
         self,
@@ -119,21 +121,23 @@ class MongoDB:
     # the hot path
 
     def write(self, entries: Sequence[Entry]) -> None:
-        if not entries:
-            return
-        with self._writing("write tasks"):
-            merged = _merged(entries)
-            known = self._pending
-            new = {id: document_of(entry) for id, entry in merged.items() if id not in known}
-            there = self._insert(new)
-            changed = {id: entry for id, entry in merged.items() if id in known or id in there}
-            if changed:
-                self._update({id: document_of(e) for id, e in changed.items()}, there)
-            for id, entry in merged.items():
-                if entry.done is not None:
-                    known.discard(id)
-                elif id in new and id not in there:
-                    known.add(id)
+        merged = list(_merged(entries).items())
+        for start in range(0, len(merged), BATCH):  # so that queries get their turn at the server
+            with self._writing("write tasks"):
+                self._write(dict(merged[start : start + BATCH]))
+
+    def _write(self, entries: Mapping[TaskId, Entry]) -> None:
+        known = self._pending
+        new = {id: document_of(entry) for id, entry in entries.items() if id not in known}
+        there = self._insert(new)
+        changed = {id: document_of(e) for id, e in entries.items() if id in known or id in there}
+        if changed:
+            self._update(changed, there)
+        for id, entry in entries.items():
+            if entry.done is not None:
+                known.discard(id)
+            elif id in new and id not in there:
+                known.add(id)
 
     def add_functions(self, functions: Sequence[Function]) -> None:
         with self._writing("keep functions"):
@@ -385,7 +389,7 @@ class MongoDB:
 
     def _update(self, documents: Mapping[TaskId, tuple[Document, dict[str, bytes]]], doubtful: set[TaskId]) -> None:
         """Complete tasks that were written as pending; of `doubtful` ones it is first seen whether they were."""
-        from pymongo import UpdateOne
+        from pymongo import UpdateMany
 
         if doubtful:
             query = {"_id": {"$in": sorted(doubtful)}, "completed": None, "_task": {"$ne": None}}
@@ -401,7 +405,8 @@ class MongoDB:
                 self._again(
                     lambda id=id: self._tasks.update_one({"_id": id, "_apart": None}, {"$set": {"_apart": []}})  # type: ignore[misc]
                 )
-            updates.append(UpdateOne({"_id": id}, change))
+            # "Many" of one: after an update of one FerretDB keeps its cursor until the message's last, and locks up.
+            updates.append(UpdateMany({"_id": id}, change))
         if updates and self._again(lambda: self._tasks.bulk_write(updates, ordered=False)).matched_count < len(updates):
             self._insert(documents)  # somebody has removed them by hand: an outcome is not lost
 
