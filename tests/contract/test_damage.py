@@ -111,6 +111,32 @@ def test_a_file_that_was_cut(tmp_path: Path, kept: float) -> None:
         repair(path, tmp_path / "new.db")
 
 
+@pytest.mark.parametrize("kept", [0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+def test_what_is_saved_of_large_buffers_is_whole(tmp_path: Path, kept: float) -> None:
+    """Parts of a buffer may be found by an index, and not by reading the table from its ends."""
+    store = SQLiteDB(tmp_path / "tasks.db")
+    for n in range(60):
+        store.write([finished(f"t{n}-{i}", 1e9 + n, payload=os.urandom(300)) for i in range(20)])
+        store.write([finished(f"big{n}", 1e9 + n, buffers=(os.urandom(200_000),))])
+    store.close()
+    os.truncate(tmp_path / "tasks.db", int((tmp_path / "tasks.db").stat().st_size * kept))
+    found = repair(tmp_path / "tasks.db", tmp_path / "new.db")
+    after = verify(tmp_path / "new.db")
+    assert after.sound, after.summary()
+    assert after.good == found.good
+    store = SQLiteDB.open_readonly(tmp_path / "new.db")
+    records = store.find_records({"msg_id": {"$regex": "^big"}}, "buffers")
+    store.close()
+    light = {record["msg_id"] for record in records if record["buffers"] is None}
+    assert light == {id for id in found.lightened if id.startswith("big")}
+
+
+def test_an_empty_file_is_no_database_yet(tmp_path: Path) -> None:
+    (tmp_path / "tasks.db").touch()
+    with pytest.raises(StoreError, match="it is empty"):
+        verify(tmp_path / "tasks.db")
+
+
 def test_changed_bytes_anywhere_never_end_in_a_traceback(tmp_path: Path) -> None:
     make(tmp_path / "whole.db", 151)
     whole, path, random_ = (tmp_path / "whole.db").read_bytes(), tmp_path / "tasks.db", random.Random(7)

@@ -32,6 +32,17 @@ def test_one_controller_owns_the_file(tmp_path: Path) -> None:
     SQLiteDB(tmp_path / "tasks.db").close()
 
 
+def test_a_link_to_a_database_is_the_same_database(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "tasks.db")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "other.db").symlink_to(tmp_path / "link.db")
+    for first, second in (("tasks.db", "link.db"), ("link.db", "tasks.db"), ("link.db", "elsewhere/other.db")):
+        store = SQLiteDB(tmp_path / first)
+        with pytest.raises(StoreBusy, match="belongs to another controller"):
+            SQLiteDB(tmp_path / second)
+        store.close()
+
+
 def test_looking_needs_no_ownership(tmp_path: Path) -> None:
     store = SQLiteDB(tmp_path / "tasks.db")
     store.add_record(TaskId("a"), {})

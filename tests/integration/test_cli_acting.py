@@ -84,6 +84,8 @@ def test_acting_by_query_on_a_cluster_and_on_its_file(shell: Shell, tmp_path) ->
     owner = SQLiteDB(file)
     assert "belongs to another controller" in shell("engineroom", "purge", "all", "--yes", code=12).stderr
     owner.close()
+    missing = shell("engineroom", "export", "--keys=label", "all", str(tmp_path / "no" / "a.csv"), code=1)
+    assert len(missing.stderr.splitlines()) == 1
     assert shell("engineroom", "purge", "all", "--yes").stdout.startswith("purge: 5 tasks")
     assert shell("engineroom", "tasks", "--json").stdout.strip() == "[]"
 
@@ -98,6 +100,7 @@ def test_acting_by_query_on_a_cluster_and_on_its_file(shell: Shell, tmp_path) ->
         ("engineroom export all tasks.txt", 1, "none of those endings"),
         ("engineroom export all", 2, "QUERY FILE"),
         ("engineroom purge all", 1, "no task database"),
+        ("engineroom export --dry-run all --keys label tasks.jsonl", 1, "no task database"),
     ],
 )
 def test_mistakes_are_told_in_one_line(shell: Shell, command: str, code: int, words: str) -> None:  # noqa: F811

@@ -51,6 +51,17 @@ def test_a_sound_file(db: Any, path: Path, tmp_path: Path) -> None:
     assert db("copy", path, tmp_path / "c.db")[1] == "0 records and 0 functions copied; 30 were there already\n"
 
 
+def test_what_is_no_database(db: Any, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, words in (("ftp://host/x", "no database ftp://…"), (tmp_path, "is no file"), ("", "is no file")):
+        for command in (("verify", name), ("info", name), ("copy", path, name)):
+            code, _, error = db(*command)
+            assert (code, words in error, len(error.splitlines())) == (2, True, 1)
+    assert db("backup", path, "/proc/none/x.db")[0] == 1
+    assert db("backup", path, "new/folder/b.db")[0] == 0
+    assert [file.name for file in tmp_path.iterdir() if not file.name.startswith("tasks.db")] == ["new"]
+
+
 def test_a_damaged_file_is_an_error_and_can_be_repaired(db: Any, path: Path, tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE tasks SET stdout = 'x' WHERE msg_id = 't03'")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import re
 from datetime import datetime
 from typing import Any
 
@@ -57,17 +59,115 @@ def test_metadata_that_cannot_be_kept_is_refused_in_the_call(lb: er.LoadBalanced
         {"state": "done"},
         {"submitted": {"$gt": "-2h"}},
         {"submitted": {"$gt": datetime.min}},
+        {"completed": True},
+        {"engine_id": "0"},
+        {"duration": {"$in": [1.5, "2"]}},
+        {"$or": [{"label": 5}]},
+        {"msg_id": b"x"},
+        {"label": {"$in": [re.compile("x"), "y"]}},
+        functools.reduce(lambda query, _: {"$and": [query]}, range(200), {}),
     ],
 )
 def test_queries_that_could_only_be_slips(rc: er.Client, query: Any):
-    with pytest.raises(er.QueryError):
+    with pytest.raises(er.QueryError) as caught:
         rc.db_count(query)
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("window", [{"limit": 10**30}, {"skip": 2**63}, {"limit": -1}, {"skip": 1.5}])
 def test_windows_beyond_counting(rc: er.Client, window: Any):
     with pytest.raises(er.QueryError):
         rc.db_query({}, **window)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sort": ["label"]},
+        {"sort": ("label", -1)},
+        {"sort": {"label": 1}},
+        {"sort": 5},
+        {"sort": [("label", "down")]},
+        {"sort": [(1, 1)]},
+        {"sort": ""},
+        {"keys": [1]},
+        {"keys": b"label"},
+        {"keys": 5},
+    ],
+)
+def test_what_else_a_question_cannot_take(rc: er.Client, options: Any):
+    """Each of these once ended the client's session, and with it all that it waited for."""
+    with pytest.raises(er.QueryError):
+        rc.db_query({}, **options)
+    assert isinstance(rc.db_count({}), int)
+
+
+def test_groups_of_what_is_no_key(rc: er.Client):
+    for call in (
+        lambda: rc.db_distinct(5),  # type: ignore[arg-type]
+        lambda: rc.db_group(None),  # type: ignore[arg-type]
+        lambda: rc.db_group("state", values=1),  # type: ignore[arg-type]
+        lambda: rc.db_group("state", values="duration", percentiles="50"),  # type: ignore[arg-type]
+        lambda: rc.db_group("state", values="duration", percentiles=[None]),  # type: ignore[list-item]
+        lambda: rc.db_group("state", query=0),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(er.QueryError):
+            call()
+    assert isinstance(rc.db_count({}), int)
+
+
+@pytest.mark.parametrize("label", [5, b"x", "\udc80", ["a"]])
+def test_labels_that_are_no_text_are_refused_in_the_call(rc: er.Client, lb: er.LoadBalancedView, label: Any):
+    done = lb.apply_async(abs, -1)
+    done.get(10)
+    for call in (
+        lambda: lb.map_async(abs, [1], label=label),
+        lambda: rc[:].map_async(abs, [1], label=label),
+        lambda: rc[:].execute("1", label=label),
+        lambda: rc.resubmit(done, label=label),
+    ):
+        with pytest.raises(er.ConfigError, match="label"):
+            call()
+    assert lb.apply_async(abs, -1).get(10) == 1
+
+
+def test_options_of_the_wrong_type_end_nothing_but_the_call(rc: er.Client, lb: er.LoadBalancedView):
+    done = lb.apply_async(abs, -1)
+    assert done.get(10) == 1
+    for options in ({"retries": "2"}, {"retries": -1}, {"metadata": 5}):
+        with pytest.raises(er.ConfigError):
+            rc.resubmit(done, **options)
+    assert rc[:].execute("1", silent=1).get(10)  # type: ignore[arg-type]
+    assert rc.queue_status(verbose=1)["unassigned"] == []  # type: ignore[arg-type]
+    with pytest.raises(er.errors.SerializationError):
+        rc._channel.ask(er.messages.DistinctValues(5, {}))  # type: ignore[arg-type]
+    assert lb.apply_async(abs, -1).get(10) == 1
+
+
+def test_tasks_are_named_by_any_collection(rc: er.Client, lb: er.LoadBalancedView):
+    results = [lb.apply_async(abs, -n) for n in (1, 2)]
+    assert rc.get_result(result.msg_ids[0] for result in results).get(10) == [1, 2]
+    assert rc.get_result(iter(results[:1])).get(10) == [1]
+    with pytest.raises(TypeError, match="named by"):
+        rc.get_result(b"\x00")
+
+
+def test_what_takes_one_task_says_so(rc: er.Client, lb: er.LoadBalancedView):
+    results = [lb.apply_async(abs, -n) for n in (1, 2)]
+    rc.wait(results)
+    for call in (rc.provenance, rc.replay):
+        with pytest.raises(ValueError, match="one task, not 2"):
+            call(results)
+        with pytest.raises(ValueError, match="one task, not 0"):
+            call([])
+
+
+def test_exports_that_make_no_sense(rc: er.Client, lb: er.LoadBalancedView, tmp_path: Any):
+    lb.apply_async(abs, -1).get(10)
+    assert rc.export(tmp_path / "a.jsonl", keys=[]).count > 0
+    assert list(json.loads((tmp_path / "a.jsonl").read_text().splitlines()[0])) == ["msg_id"]
+    with pytest.raises(er.ConfigError, match="no format"):
+        rc.export(tmp_path / "a.jsonl", format=["csv"])  # type: ignore[arg-type]
 
 
 def test_a_query_of_thousands_of_alternatives(rc: er.Client):

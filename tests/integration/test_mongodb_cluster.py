@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from support import mongodb
 
 import engineroom as er
+from engineroom.ids import TaskId
 from engineroom.stores import MongoDB
 
 pytestmark = pytest.mark.slow
@@ -60,3 +66,28 @@ def test_a_server_that_goes_away_in_mid_run_and_comes_back(
     own_server.start()
     assert [result.get(60) for result in before] == list(range(50))
     assert rc.db_count({"state": "completed"}) == 100
+
+
+def test_the_command_line_finds_the_records_when_no_cluster_runs(
+    open_mongodb: Callable[..., MongoDB], tmp_path: Path
+) -> None:
+    store = open_mongodb()
+    for n in range(3):
+        store.add_record(TaskId(f"t{n}"), {"state": "completed", "completed": datetime.now(UTC), "label": f"l{n}"})
+    store.close()
+    host, port = store.url.removeprefix("mongodb://").partition("/")[0].split(":")
+    (tmp_path / "ipcontroller_config.py").write_text(
+        f"c.HubFactory.db_class = 'MongoDB'\nc.MongoDB.url = 'mongodb://{host}:{port}/{store._database.name}'\n"
+    )
+
+    def shell(*words: str) -> str:
+        command = [Path(sys.executable).parent / "engineroom", *words, f"--profile-dir={tmp_path}"]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    assert [record["msg_id"] for record in json.loads(shell("tasks", "--json", "--sort=msg_id"))] == ["t0", "t1", "t2"]
+    assert json.loads(shell("db", "info", "--json"))["records"] == 3
+    assert "l1" in shell("show", "t1")
+    shell("export", "all", str(tmp_path / "all.jsonl"))
+    assert len((tmp_path / "all.jsonl").read_text().splitlines()) == 3
+    assert shell("purge", '{"label": "l1"}', "--yes").startswith("purge: 1 task")
+    assert len(json.loads(shell("tasks", "--json"))) == 2

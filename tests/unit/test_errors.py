@@ -9,6 +9,7 @@ import pickle
 import pytest
 
 from engineroom import errors
+from engineroom.controller.hub import _described
 from engineroom.errors import (
     AlreadyDisplayedError,
     CompositeError,
@@ -110,3 +111,8 @@ def test_a_composite_error_shows_a_few_and_counts_the_rest():
         many.raise_exception(7)
     with pytest.raises(IndexError, match="99"):
         many.raise_exception(99)
+
+
+def test_the_text_of_a_keyerror_is_told_without_quotes() -> None:
+    assert _described(KeyError("nothing is kept")).evalue == "nothing is kept"
+    assert _described(UnknownTask("no such task")).evalue == "no such task"

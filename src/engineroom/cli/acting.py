@@ -15,7 +15,7 @@ from ..client.export import format_of, write_records
 from ..client.selection import FIRST, Selection, checked, taken
 from ..errors import ConfigError
 from ..records import BULKY, KEYS, TaskRecord
-from ..stores import SQLiteDB
+from ..stores import open_store
 from .base import UsageError
 from .records import Records, RecordsApp, parse_query
 from .text import jsonable, paint
@@ -169,7 +169,7 @@ engineroom cancel '{"label": "sweep", "submitted": {"$lt": "-2h"}}'
 class Purge(Destructive):
     """Forget all finished tasks whose records match QUERY; pending ones are left out.
 
-    QUERY is that of `engineroom tasks`, or the word `all`. If no cluster of the profile is running, its database file
+    QUERY is that of `engineroom tasks`, or the word `all`. If no cluster of the profile is running, its database
     is changed directly, and belongs to this command meanwhile. It asks first, unless --yes is given.
     """
 
@@ -196,8 +196,7 @@ engineroom purge all
                 dropped = records.client.purge_hub_results(query=query)
                 self.tell(msgspec.structs.replace(chosen, count=dropped), records.origin)
                 return
-            path = records.path
-        store = SQLiteDB(path)  # takes the lock: nobody else writes meanwhile
+        store = open_store(self._database_url())  # takes the lock: nobody else writes meanwhile
         try:
             dropped = store.drop_matching_records(taken(checked(query, self.action), self.action))
         finally:
@@ -209,7 +208,7 @@ class Export(ActingApp):
     """Write records that match QUERY to FILE: JSON lines, CSV or Parquet, by its ending (.jsonl, .csv, .parquet).
 
     QUERY is that of `engineroom tasks`, or the word `all`. If no cluster of the profile is running, they come from its
-    database file. An existing FILE is replaced.
+    database. An existing FILE is replaced.
     """
 
     description = __doc__

@@ -122,12 +122,12 @@ class EngineroomApp(Application):
             raise UsageError(f"an argument is missing: {what}. Usage: {self.usage}")
 
     def _spelled_out(self, words: list[str]) -> list[str]:
-        """Options as `--name=value`, each known; `-n 4`, `-n4` and `--n 4` mean the same."""
-        result = []
+        """Options as `--name=value`, each known, behind the other words; `-n 4`, `-n4` and `--n 4` mean the same."""
+        result, others = [], []
         left = iter(words)
         for word in left:
             if not word.startswith("-") or word == "-":
-                result.append(word)
+                others.append(word)
                 continue
             name, equals, value = word.lstrip("-").partition("=")
             if not word.startswith("--") and len(name) > 1 and name[0] in self.aliases and name not in self.aliases:
@@ -146,7 +146,7 @@ class EngineroomApp(Application):
                     raise UsageError(f"{word} needs a value: {word}=…")
                 value = following
             result.append(f"{'-' if len(name) == 1 else '--'}{name}={value}" if len(name) > 1 else f"--{name}={value}")
-        return result
+        return others + result
 
     def _is_trait(self, name: str) -> bool:
         """Whether it is a `Class.trait` of ours."""
@@ -317,6 +317,8 @@ def run(app: type[Application], argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `engineroom tasks | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
+    except OSError as error:  # a file or folder that cannot be used; the text names it
+        return _complain(name, error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -170,9 +170,13 @@ def _few(ids: list[Any]) -> str:
 def _file(name: str) -> Path:
     if name.startswith("mongodb") and "://" in name:
         raise UsageError("a MongoDB server looks after its files itself: use its own tools, or `engineroom db copy`")
-    return (
-        Path("/" + name.removeprefix(_SQLITE).lstrip("/") if name.startswith(_SQLITE) else name).expanduser().absolute()
-    )
+    if "://" in name and not name.startswith(_SQLITE):
+        scheme = name.partition("://")[0]
+        raise UsageError(f"there is no database {scheme}://…; there are files, sqlite:///PATH and mongodb://HOST/NAME")
+    path = Path("/" + name.removeprefix(_SQLITE).lstrip("/") if name.startswith(_SQLITE) else name).expanduser()
+    if not name or path.is_dir():
+        raise UsageError(f"{name!r} is no file")
+    return path.absolute()
 
 
 def _is_server(name: str) -> bool:

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any, ClassVar
 
 import msgspec
-from traitlets import Bool, Enum, Float, Integer, List, Unicode, Union
+from traitlets import Bool, Float, Integer, List, Unicode, Union
 from traitlets.config import Configurable
 
 from .._version import __version__
@@ -40,20 +40,9 @@ from ..errors import ConfigError, ConnectionFileError
 from ..stores import open_store
 from ..transport import ZmqListener, curve_keypair
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
+from .databases import DictDB, HubFactory, MongoDB, SQLiteDB, database_url
 
 log = logging.getLogger("engineroom.controller")
-
-#: The environment variable that names the MongoDB server.
-MONGODB_URL = "ENGINEROOM_MONGODB_URL"
-
-DB_CLASSES = {"sqlitedb": "sqlite", "mongodb": "mongodb", "dictdb": "memory", "nodb": "none"}
-
-
-class HubFactory(Configurable):
-    """Older configuration files choose the database here."""
-
-    db_class = Unicode("", help="Like IPController.db_class.").tag(config=True)
-    scheme = Unicode("", help="Like TaskScheduler.scheme_name.").tag(config=True)
 
 
 class TaskScheduler(Configurable):
@@ -71,43 +60,6 @@ class TaskScheduler(Configurable):
     engine_grace = Float(30.0, help="Seconds a task waits for an engine that has the resources it needs.").tag(
         config=True
     )
-
-
-class SQLiteDB(Configurable):
-    """The SQLite task database."""
-
-    filename = Unicode("tasks.db", help="Its file.").tag(config=True)
-    location = Unicode("", help="Its folder; default: the profile's.").tag(config=True)
-    synchronous = Enum(
-        ["NORMAL", "FULL", "OFF"],
-        "NORMAL",
-        help="What an acknowledged task survives: NORMAL the death of any process, FULL a power cut too (slower).",
-    ).tag(config=True)
-
-    journal = Enum(
-        ["auto", "wal", "rollback"],
-        "auto",
-        help="A write-ahead log, or a rollback journal (slower) where the file system has not what a log needs.",
-    ).tag(config=True)
-
-
-class MongoDB(Configurable):
-    """The task database on a MongoDB server."""
-
-    url = Unicode(
-        os.environ.get(MONGODB_URL, "mongodb://localhost/engineroom"),
-        help=f"mongodb://USER:PASSWORD@HOST:PORT/DATABASE. Default: ${MONGODB_URL}, which no list of processes shows.",
-    ).tag(config=True)
-
-
-class DictDB(Configurable):
-    """The task database in memory."""
-
-    record_limit = Integer(100_000, help="Records kept; finished ones are dropped beyond, oldest first.").tag(
-        config=True
-    )
-    size_limit = Integer(1 << 30, help="Bytes of arguments and results kept.").tag(config=True)
-    cull_fraction = Float(0.1, help="How much is dropped at a time.").tag(config=True)
 
 
 class Retention(Configurable):
@@ -230,7 +182,7 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
         liveness = LivenessSettings(self.ping_interval, self.allowed_silence, self.recovery_grace)
         restarted = self.reuse_files and client_file.exists()  # a controller that stops removes its files
         info, curve = self._identity(client_file)
-        store = open_store(self._store_url(folder), **self._store_options())
+        store = open_store(database_url(self, folder, self.db_url, self.db_class), **self._store_options())
         try:
             listener = ZmqListener(info.url, curve=curve, max_message_size=2 * MAX_TASK_BYTES)
         except Exception as error:
@@ -324,20 +276,6 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
             "size_limit": memory.size_limit,
             "cull_fraction": memory.cull_fraction,
         }
-
-    def _store_url(self, folder: Path) -> str:
-        if self.db_url:
-            return self.db_url
-        chosen = (self.db_class or HubFactory(parent=self).db_class or "SQLiteDB").rpartition(".")[2]
-        kind = DB_CLASSES.get(chosen.lower())
-        if kind is None:
-            raise ConfigError(f"db_class {chosen!r}: there are SQLiteDB, MongoDB, DictDB and NoDB")
-        if kind == "mongodb":
-            return MongoDB(parent=self).url
-        if kind != "sqlite":
-            return kind
-        options = SQLiteDB(parent=self)
-        return f"sqlite:///{Path(options.location or folder, options.filename).absolute()}"
 
 
 def _secret_file(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Where the tools find task records: the running cluster of a profile, or its database file, read-only."""
+"""Where the tools find task records: the running cluster of a profile, or its database, read-only."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from typing import Any, ClassVar, Self
 from traitlets import Bool
 
 from ..client import Client
+from ..client.plain import plain_query
 from ..errors import ConfigError, EngineroomError, QueryError, StoreError, UnknownTask
 from ..ids import Digest
 from ..records import TIMES, TaskRecord
-from ..stores import SQLiteDB
+from ..stores import MongoDB, SQLiteDB, TaskStore
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp
+from .databases import database_url
 from .known import Known
 
 _SQLITE = "sqlite://"
@@ -49,6 +51,9 @@ class RecordsApp(EngineroomApp):
                 with contextlib.suppress(EngineroomError, TimeoutError):
                     return Records(client=Client(info, timeout=5), url=info.database)
         url = self._database_url()
+        if url.startswith("mongodb"):
+            server = MongoDB(url, readonly=True)
+            return Records(store=server, url=server.url)
         if not url.startswith(_SQLITE):
             raise ConfigError(f"{known} is not running, and its task database ({url}) ended with it")
         path = Path(url.removeprefix(_SQLITE))
@@ -60,20 +65,15 @@ class RecordsApp(EngineroomApp):
         return Records(store=SQLiteDB.open_readonly(path), url=url)
 
     def _database_url(self) -> str:
-        url = self.config.IPController.get("db_url", "")
-        if url:
-            return (
-                "/".join(url.split("/", 2)[:2]) + "/" + url.split("/", 2)[2].lstrip("/") if "://" in url else str(url)
-            )
-        options = self.config.SQLiteDB
-        path = Path(options.get("location", "") or self.folder, options.get("filename", "tasks.db"))
-        return f"{_SQLITE}{path.absolute()}"
+        given = self.config.IPController
+        url = database_url(self, self.folder, given.get("db_url", ""), given.get("db_class", ""))
+        return f"{_SQLITE}/{url.removeprefix(_SQLITE).lstrip('/')}" if url.startswith(_SQLITE) else url
 
 
 class Records:
-    """Records of a running cluster (`client`), or of a file (`store`)."""
+    """Records of a running cluster (`client`), or of a file or a server (`store`)."""
 
-    def __init__(self, *, client: Client | None = None, store: SQLiteDB | None = None, url: str = "") -> None:
+    def __init__(self, *, client: Client | None = None, store: TaskStore | None = None, url: str = "") -> None:
         self.client, self.url = client, url
         self._store = store
         self._names: dict[str, str] = {}
@@ -97,18 +97,13 @@ class Records:
     def origin(self) -> str:
         """Where the records come from."""
         where = self.url.removeprefix(_SQLITE)
-        return f"running cluster, {where}" if self.client is not None else f"{where} (no cluster is running)"
+        return f"running cluster, {where}" if self.client is not None else f"{where}, no cluster is running"
 
     @property
-    def store(self) -> SQLiteDB:
-        """The file, where no cluster is running."""
+    def store(self) -> TaskStore:
+        """The database, where no cluster is running."""
         assert self._store is not None
         return self._store
-
-    @property
-    def path(self) -> Path:
-        """Where the file is."""
-        return Path(self.url.removeprefix(_SQLITE))
 
     def find(
         self,
@@ -209,7 +204,7 @@ def parse_query(text: str) -> dict[str, Any]:
     Raises
     ------
     QueryError
-        It is neither, or not a dict.
+        It is neither, or not a dict; or it has what `plain_query` refuses.
     """
     try:
         query = json.loads(text)
@@ -222,7 +217,7 @@ def parse_query(text: str) -> dict[str, Any]:
             ) from None
     if not isinstance(query, dict):
         raise QueryError(f'a query is a dict, like \'{{"state": "failed"}}\'; got {text!r}')
-    return {key: _with_times(value, str(key) in TIMES) for key, value in query.items()}
+    return plain_query({key: _with_times(value, key in TIMES) for key, value in query.items()})
 
 
 def _with_times(value: Any, is_time: bool) -> Any:
@@ -230,7 +225,8 @@ def _with_times(value: Any, is_time: bool) -> Any:
         if set(value) == {"$date"}:
             return _moment(str(value["$date"]))
         return {
-            key: _with_times(part, (is_time and key.startswith("$")) or key in TIMES) for key, part in value.items()
+            key: _with_times(part, (is_time and str(key).startswith("$")) or key in TIMES)
+            for key, part in value.items()
         }
     if isinstance(value, list):
         return [_with_times(part, is_time) for part in value]
@@ -244,8 +240,9 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 def _moment(text: str) -> datetime:
     """An instant from ISO text (local time unless it says otherwise) or an age."""
     if age := _AGE.fullmatch(text.strip()):
-        return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: float(age[1])})
+        with contextlib.suppress(OverflowError):  # before the calendar begins
+            return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: float(age[1])})
     try:
         return datetime.fromisoformat(text.strip()).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise QueryError(f"{text!r} is not a time; write 2026-01-31, 2026-01-31T14:00 or -2h") from None

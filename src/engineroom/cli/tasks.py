@@ -45,7 +45,7 @@ _HEADER = ["ID", "STATE", "TASK", "ENGINE", "SUBMITTED", "TOOK", "ERROR"]
 
 
 class Tasks(RecordsApp):
-    """Show tasks, newest first: of the profile's running cluster, or from its database file if none is running.
+    """Show tasks, newest first: of the profile's running cluster, or from its database if none is running.
 
     QUERY is a MongoDB-style query, as JSON or as a Python dict. Its keys are those of a task record (`engineroom show`
     shows one); its operators are $eq $ne $gt $gte $lt $lte $in $nin $and $or $not $nor $exists $regex $glob and more.

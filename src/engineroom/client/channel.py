@@ -252,9 +252,9 @@ class Channel:
             self._thread.join()
 
     def _order(self, message: Message) -> None:
-        try:
-            wire.encode(message)
-        except Exception as error:  # in the caller's thread, and of no harm to anybody else
+        try:  # in the caller's thread, and of no harm to anybody else: the controller ends a session for such a message
+            wire.decode_from_client(wire.encode(message))
+        except Exception as error:
             raise SerializationError(f"this cannot be sent: {error}") from None
         self._orders.append(message)
         self._wake()
@@ -397,7 +397,7 @@ class Channel:
             told = None if self._told_environment else environment()
             self._send(Submit(number, specs, functions, resent, cached, told), table.frames)
             self._told_environment = True
-        except TypeError as error:  # options that cannot be encoded harm nobody but their tasks
+        except (TypeError, ValueError, OverflowError) as error:  # what cannot be encoded harms nobody but its tasks
             self._sent -= 1
             known.difference_update(function.digest for function in functions)
             self._on_rejected(Rejected(number, ErrorInfo("SerializationError", f"cannot be sent: {error}")), ())

@@ -37,8 +37,8 @@ def format_of(path: str | os.PathLike[str], wanted: str | None = None) -> str:
     ConfigError
         There is no such format, or its library is missing.
     """
-    found = wanted or FORMATS.get(Path(path).suffix.lower())
-    if found not in set(FORMATS.values()):
+    found = FORMATS.get(Path(path).suffix.lower()) if wanted is None else wanted
+    if found not in list(FORMATS.values()):
         raise ConfigError(
             f"records are exported as .jsonl, .csv or .parquet; {str(path)!r} has none of those endings"
             if wanted is None
@@ -54,7 +54,7 @@ def write_records(
 ) -> int:
     """Write records to a file, one by one; returns how many. A file of that name is replaced once all is written."""
     kind = format_of(path, format)
-    columns = list(dict.fromkeys(["msg_id", *(keys or (key for key in KEYS if key not in BULKY))]))
+    columns = list(dict.fromkeys(["msg_id", *((key for key in KEYS if key not in BULKY) if keys is None else keys)]))
     target = Path(path)
     part = target.with_name(f".{target.name}.part")
     try:

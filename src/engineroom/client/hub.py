@@ -35,9 +35,10 @@ from .channel import Channel
 from .explanation import Explanation
 from .frames import as_frame_of, check_kind
 from .graph import GraphResult
-from .plain import plain_metadata, plain_query
+from .plain import plain_key, plain_keys, plain_label, plain_metadata, plain_query, plain_sort
 from .result import AsyncHubResult, AsyncResult
 from .selection import Selection, checked, ids_of, select
+from .views.flags import whole
 
 if TYPE_CHECKING:
     from .client import Client
@@ -88,9 +89,16 @@ class HubClient:
                 return [history[jobs]]
             except IndexError:
                 raise IndexError(f"this client has submitted {len(history)} tasks; there is no number {jobs}") from None
-        if isinstance(jobs, Iterable) and not isinstance(jobs, Mapping):
+        if isinstance(jobs, Iterable) and not isinstance(jobs, Mapping | bytes):
             return [id for job in jobs for id in self._ids_of(job)]
         raise TypeError(f"tasks are named by msg_id, index, AsyncResult, or a list of those; got {jobs!r}")
+
+    def _id_of(self, job: Jobs) -> TaskId:
+        """The msg_id of what names one task."""
+        ids = self._ids_of(job)
+        if len(ids) != 1:
+            raise ValueError(f"name one task, not {len(ids)}")
+        return ids[0]
 
     # ------------------------------------------------------------------------------------------ results
 
@@ -206,7 +214,11 @@ class HubClient:
             wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
             ids = self._ids_of(wanted)
             single = _names_one(wanted)
-        changes = OptionChanges(retries, label, None if metadata is None else plain_metadata(metadata))
+        changes = OptionChanges(
+            None if retries is None else whole("retries", retries, "a number of times, 0 or more", 0),
+            plain_label(label),
+            None if metadata is None else plain_metadata(metadata),
+        )
         channel = self._channel
         new = [channel.new_id() for _ in ids]
         result = AsyncHubResult(
@@ -262,11 +274,9 @@ class HubClient:
             An unknown key or operator, or an argument of the wrong type: the message names it.
         """
         check_kind(as_frame)
-        wanted = [keys] if isinstance(keys, str) else None if keys is None else list(keys)
-        if isinstance(sort, str):
-            sort = [(sort.lstrip("-"), -1 if sort.startswith("-") else 1)]
+        wanted = plain_keys(keys)
         body = FindRecords(
-            plain_query(query), wanted, list(sort) if sort else None, _whole("limit", limit), _whole("skip", skip) or 0
+            plain_query(query), wanted, plain_sort(sort), _whole("limit", limit), _whole("skip", skip) or 0
         )
         records = [TaskRecord(record) for record in self._channel.ask(body)]
         if as_frame is None:
@@ -283,7 +293,7 @@ class HubClient:
         A record that is there all the while comes exactly once. What is submitted meanwhile comes last; what is
         purged before its page is fetched does not come; a record is as it is when its page is fetched.
         """
-        wanted = [keys] if isinstance(keys, str) else None if keys is None else list(keys)
+        wanted = plain_keys(keys)
         plain, size, after = plain_query(query), _whole("batch", batch), None
         if not size:
             raise QueryError(f"batch is a whole number, 1 or more, got {batch!r}")
@@ -296,7 +306,7 @@ class HubClient:
 
     def db_distinct(self, key: str, query: Mapping[str, Any] | None = None) -> list[Any]:
         """Each value that a key has in the records that match, once, sorted; of a list each element."""
-        return list(self._channel.ask(DistinctValues(key, plain_query(query or {}))))
+        return list(self._channel.ask(DistinctValues(plain_key(key, "key"), plain_query(_or_all(query)))))
 
     def db_group(
         self,
@@ -327,9 +337,10 @@ class HubClient:
             `key`, `count`, and with `values` also `values` (how many), `mean`, `min`, `max`, and `p50`, `p95`, ….
         """
         check_kind(as_frame)
-        groups = self._channel.ask(
-            GroupRecords(key, plain_query(query or {}), values, list(percentiles) if values is not None else [])
-        )
+        body = GroupRecords(plain_key(key, "key"), plain_query(_or_all(query)))
+        if values is not None:
+            body.values, body.percentiles = plain_key(values, "values"), _percentiles(percentiles)
+        groups = self._channel.ask(body)
         if as_frame is None:
             return groups
         return as_frame_of(groups, list(groups[0]) if groups else ["key", "count"], as_frame)
@@ -461,7 +472,7 @@ class HubClient:
         chosen = select(self, "all" if query is None else query, "export", dry_run=dry_run)
         if dry_run:
             return chosen
-        wanted = [keys] if isinstance(keys, str) else None if keys is None else list(keys)
+        wanted = plain_keys(keys)
         plain = {} if query is None else checked(query, "export")
         if wanted is not None:
             wanted = [ALIASES.get(key, key) for key in wanted]
@@ -480,7 +491,7 @@ class HubClient:
             arguments' bytes; `environment`: Python, platform, packages, cwd, argv … of the client, or None;
             `engines`: the hosts of its attempts; `cached_from`.
         """
-        [id] = self._ids_of(job)
+        id = self._id_of(job)
         keys = ["function", "environment", "buffers", "attempts", "cached_from"]
         found = self.db_query({"msg_id": id}, keys)
         if not found:
@@ -526,7 +537,7 @@ class HubClient:
         UnknownTask
             There is no such record, or its payload is not kept any more.
         """
-        [id] = self._ids_of(job)
+        id = self._id_of(job)
         from .replay import replay
 
         return replay(self, id, namespace, debug)
@@ -569,7 +580,7 @@ class HubClient:
         IndexError
             An engine that was named is not there.
         """
-        status = self._channel.ask(QueueStatus(self._named(targets), verbose))
+        status = self._channel.ask(QueueStatus(self._named(targets), bool(verbose)))
         by_engine: dict[Any, Any] = {int(id): inner for id, inner in status["engines"].items()}
         if isinstance(targets, int):
             [status_of_one] = by_engine.values()
@@ -600,9 +611,20 @@ class TaskResults(Mapping[TaskId, Any]):
 
 def _names_one(jobs: Jobs) -> bool:
     """Whether one task is named, by itself."""
-    if isinstance(jobs, AsyncResult):
-        return jobs._single
-    return not isinstance(jobs, list | tuple | set | GraphResult)
+    return jobs._single if isinstance(jobs, AsyncResult) else isinstance(jobs, str | int)
+
+
+def _or_all(query: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return {} if query is None else query
+
+
+def _percentiles(percentiles: Any) -> list[float]:
+    try:
+        if not isinstance(percentiles, str | bytes):
+            return [float(percentile) for percentile in percentiles]
+    except (TypeError, ValueError):
+        pass
+    raise QueryError(f"percentiles are a list of numbers from 0 to 100, got {percentiles!r}")
 
 
 def _whole(name: str, value: Any) -> int | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,11 @@ from ..records import ABORTED, ALIASES, COMPLETED, FAILED, PENDING, TIMES
 DEPTH = 100
 
 _STATES = (PENDING, COMPLETED, FAILED, ABORTED)
+_NUMBERS = frozenset({"engine_id", "duration"})
+_TEXTS = frozenset({
+    "msg_id", "label", "client_uuid", "engine_uuid", "queue", "function", "function_name", "environment", "code_digest",
+    "arguments_digest", "cached_from", "resubmitted", "stdout", "stderr",
+})  # fmt: skip
 
 
 def plain_query(query: Any) -> dict[str, Any]:
@@ -22,7 +28,8 @@ def plain_query(query: Any) -> dict[str, Any]:
     Raises
     ------
     QueryError
-        It cannot travel, or compares a time with a text, or names a state that does not exist.
+        It cannot travel, or compares a key with what it never is (a time with a text), or names a state that does
+        not exist.
     """
     if not isinstance(query, Mapping):
         raise QueryError(f"a query is a dict, got {type(query).__name__}")
@@ -39,13 +46,65 @@ def plain_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     ConfigError
         Naming what cannot be kept in a record.
     """
+    if not isinstance(metadata, Mapping):
+        raise ConfigError(f"metadata is a dict or None; got {metadata!r}")
     sent: dict[str, Any] = _plain(metadata, "metadata", ConfigError, 0)
     return sent
 
 
+def plain_keys(keys: Any) -> list[str] | None:
+    """The keys to return: a key, or several; None is the default."""
+    if keys is None or isinstance(keys, str):
+        return keys if keys is None else [keys]
+    if isinstance(keys, bytes) or not isinstance(keys, Iterable):
+        raise QueryError(f"keys are a key or a list of keys, got {keys!r}")
+    return [plain_key(key, "a key") for key in keys]
+
+
+def plain_key(key: Any, name: str) -> str:
+    """One key."""
+    if not isinstance(key, str):
+        raise QueryError(f"{name} is a str, got {key!r}")
+    return text(str(key), name, QueryError)
+
+
+def plain_sort(sort: Any) -> list[tuple[str, int]] | None:
+    """What to sort by: a key, with "-" in front for descending order, or a list of (key, 1 or -1)."""
+    if sort is None:
+        return None
+    if isinstance(sort, str):
+        return [(plain_key(sort.removeprefix("-"), "sort"), -1 if sort.startswith("-") else 1)]
+    how = f'sort is a key, as "label" or "-label", or a list of (key, 1 or -1); got {sort!r}'
+    if not isinstance(sort, list | tuple):
+        raise QueryError(how)
+    pairs = []
+    for item in sort:
+        if not isinstance(item, list | tuple) or len(item) != 2:
+            raise QueryError(how)
+        try:
+            direction = operator.index(item[1])
+        except TypeError:
+            raise QueryError(how) from None
+        pairs.append((plain_key(item[0], "what to sort by"), direction))
+    return pairs or None
+
+
+def plain_label(label: Any) -> str | None:
+    """A label.
+
+    Raises
+    ------
+    ConfigError
+        It is no text.
+    """
+    if label is not None and not isinstance(label, str):
+        raise ConfigError(f"a label is a str or None; got {label!r}")
+    return label if label is None else text(str(label), "the label", ConfigError)
+
+
 def _plain(value: Any, where: str, error: type[Exception], depth: int) -> Any:
     if depth > DEPTH:
-        raise error(f"{where} is nested more than {DEPTH} levels deep")
+        raise error(f"{where:.60}… is nested more than {DEPTH} levels deep")
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, float | bytes):  # numpy's are subclasses, and do not travel
@@ -101,16 +160,25 @@ def _check(query: Mapping[str, Any]) -> None:
                     _check(part)
             continue
         key = ALIASES.get(key, key)
-        if key not in TIMES and key != "state":
-            continue
         for argument in _arguments(condition):
-            if key == "state" and argument not in _STATES and argument is not None:
+            if argument is None:
+                continue
+            if isinstance(argument, Mapping) and "$regex" in argument and argument is not condition:
+                raise QueryError(
+                    f"{key}: no list or plain comparison can hold a regular expression; write "
+                    f"{{{key!r}: {{'$regex': …}}}}, and join several with $or"
+                )
+            if key == "state" and argument not in _STATES:
                 raise QueryError(f"there is no state {argument!r}; there are {', '.join(_STATES)}")
-            if key in TIMES and isinstance(argument, str | int | float) and not isinstance(argument, bool):
+            if key in TIMES and isinstance(argument, bool | str | int | float):
                 raise QueryError(
                     f"{key} is a time and compares with a datetime, not with {argument!r}: "
                     "datetime.now() - timedelta(hours=2), say"
                 )
+            if key in _TEXTS and isinstance(argument, bool | int | float | bytes | datetime):
+                raise QueryError(f"{key} is a text and compares with a str, not with {argument!r}")
+            if key in _NUMBERS and isinstance(argument, bool | str | bytes | datetime):
+                raise QueryError(f"{key} is a number and compares with one, not with {argument!r}")
 
 
 def _arguments(condition: Any) -> list[Any]:
@@ -118,9 +186,9 @@ def _arguments(condition: Any) -> list[Any]:
     if not isinstance(condition, Mapping):
         return [condition]
     found = []
-    for operator, argument in condition.items():
-        if operator in ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$ge", "$le"):
+    for name, argument in condition.items():
+        if name in ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$ge", "$le"):
             found.append(argument)
-        elif operator in ("$in", "$nin", "$all") and isinstance(argument, list):
+        elif name in ("$in", "$nin", "$all") and isinstance(argument, list):
             found += argument
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..config import RetentionSettings
 from ..errors import StoreError, StoreFull
@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 
 #: How much longer than a piece of work the pause after it is, while the writer has other work.
 PAUSE = 9.0
+#: With so much more room than is needed, nobody counts what is on its way.
+PLENTY = 16 << 30
+#: How often a byte is on the disk at a time: in the log, and in the file into which that is copied.
+TIMES = 2
 
 
 class Housekeeping:
@@ -35,10 +39,12 @@ class Housekeeping:
 
     # ------------------------------------------------------------------------------------------ from any thread
 
-    def refusal(self, size: int = 0) -> StoreFull | None:
-        """Why a new task with so many bytes has no room; None: it has."""
+    def refusal(self, size: int = 0, waiting: Callable[[], int] | None = None) -> StoreFull | None:
+        """Why a new task with so many bytes has no room; None: it has. `waiting`: bytes on their way to the store."""
         room = self._store.room()
         least = self._settings.min_free
+        if room is not None and waiting is not None and room < least + PLENTY:
+            size = TIMES * (size + waiting())
         if room is None or room - size >= least * (1.1 if self._low else 1.0):
             if self._low and not size:
                 self._low = False
@@ -49,7 +55,7 @@ class Housekeeping:
             log.error("new tasks are refused: %s free for %s, min_free is %s", _mb(room), self._store.url, _mb(least))
         return StoreFull(
             f"there is no room for new tasks: {_mb(room)} are free for {self._store.url}"
-            + (f", this would take {_mb(size)}" if size else "")
+            + (f", this would take {_mb(size)} with what waits to be written" if size else "")
             + f", and {_mb(least)} are kept for results (min_free). Free some space, or purge records."
         )
 

@@ -582,4 +582,5 @@ def _no_engine(id: EngineId) -> None:
 def _described(error: Exception) -> ErrorInfo:
     if not isinstance(error, EngineroomError | IndexError | KeyError | msgspec.ValidationError):
         log.error("a bug: a question could not be answered", exc_info=error)
-    return ErrorInfo(type(error).__name__, str(error))
+    text = error.args[0] if type(error) is KeyError and error.args else error  # a KeyError shows the repr of its text
+    return ErrorInfo(type(error).__name__, str(text))

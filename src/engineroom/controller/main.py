@@ -369,7 +369,7 @@ class Controller:
 
     def refusal(self, size: int = 0) -> StoreError | None:
         """Why the store has no room for new tasks (with so many bytes of large buffers); None: it has."""
-        return self.writer.failure or self.writer.housekeeping.refusal() or self.writer.housekeeping.refusal(size)
+        return self.writer.refusal(size)
 
     def submit(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
         """Queue the tasks of a Submit, but for those that the store can answer."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -34,6 +34,8 @@ GATHER_MOST = 2000
 #: Between attempts while the store fails.
 RETRY_SECONDS = 0.5
 
+_STOPPING = "the controller is stopping"
+
 
 class StoreWriter:
     """Writes entries in groups; `on_commit(tokens)` is called from its thread."""
@@ -52,6 +54,7 @@ class StoreWriter:
         self._backlog = Backlog(store.hold_seconds)
         self._condition = threading.Condition()
         self._entries: dict[TaskId, Entry] = {}
+        self._under_way: Collection[Entry] = ()  # those that are being written
         self._functions: list[Function] = []
         self._environments: list[tuple[ClientId, Environment]] = []
         self._tokens: list[Any] = []
@@ -59,6 +62,7 @@ class StoreWriter:
         self._idle = True  # waits for work …
         self._gathering = False  # … or for more of it
         self._closing = False
+        self._ended = False  # nobody is there any more to answer calls
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -82,11 +86,17 @@ class StoreWriter:
                 self._condition.notify()
 
     def call(self, function: Callable[[TaskStore], Any]) -> Future[Any]:
-        """Run a function in the writer's thread, after everything put before it is committed."""
+        """Run a function in the writer's thread, after everything put before it is committed.
+
+        Its error is a StoreError if the store takes nothing, or the writer is closed.
+        """
         future: Future[Any] = Future()
         with self._condition:
-            self._calls.append((function, future))
-            self._condition.notify()
+            if self._ended:
+                future.set_exception(StoreError(_STOPPING))
+            else:
+                self._calls.append((function, future))
+                self._condition.notify()
         return future
 
     def hurry(self) -> None:
@@ -103,6 +113,20 @@ class StoreWriter:
         """
         self.call(lambda store: None).result()
 
+    def refusal(self, size: int = 0) -> StoreError | None:
+        """Why new tasks (with so many bytes of large buffers) cannot be taken; None: they can."""
+        return self.failure or self.housekeeping.refusal() or self.housekeeping.refusal(size, self._waiting_bytes)
+
+    def _waiting_bytes(self) -> int:
+        with self._condition:
+            entries = [*self._entries.values(), *self._under_way]
+        return sum(
+            len(entry.spec.payload)
+            + (len(entry.done.payload) if entry.done is not None else 0)
+            + sum(memoryview(frame).nbytes for frame in (*entry.frames, *entry.result_frames))
+            for entry in entries
+        )
+
     def close(self) -> None:
         """Write what is left (once) and stop."""
         with self._condition:
@@ -110,11 +134,21 @@ class StoreWriter:
             self._condition.notify()
         self._thread.join()
 
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            with self._condition:
+                self._ended = True
+                left, self._calls = self._calls, []
+            for _, future in left:
+                future.set_exception(StoreError(_STOPPING))
+
     @property
     def _has_work(self) -> bool:
         return bool(self._entries or self._functions or self._environments or self._tokens)
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         while True:
             with self._condition:
                 while not (self._has_work or self._calls or self._closing):
@@ -130,15 +164,19 @@ class StoreWriter:
                     self._condition.wait(GATHER_SECONDS)
                     self._gathering = False
                 entries, self._entries = self._entries, {}
+                self._under_way = entries.values()
                 functions, self._functions = self._functions, []
                 environments, self._environments = self._environments, []
                 tokens, self._tokens = self._tokens, []
                 calls, self._calls = self._calls, []
                 closing = self._closing
             due = self._backlog.take(entries, tokens, time.monotonic(), all=bool(calls) or closing)
-            if not self._write(due, functions, environments, closing):
+            self._under_way = due.values()  # what is held back has no large buffers
+            done = self._write(due, functions, environments, closing)
+            self._under_way = ()
+            if not done:
                 for _, future in calls:
-                    future.set_exception(self.failure or StoreError("the controller is stopping"))
+                    future.set_exception(self.failure or StoreError(_STOPPING))
                 entries, tokens = self._backlog.failed()
                 with self._condition:  # keep all of it for the next attempt; newer entries win
                     self._entries = entries | self._entries

@@ -172,6 +172,8 @@ class _Patient:
             tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_schema")}
         except sqlite3.DatabaseError as error:
             raise StoreDamaged(f"nothing of {self._path} can be read: {error}") from error
+        if not self.findings.size:
+            raise StoreError(f"{self._path} is not a task database yet: it is empty")
         if owner != APPLICATION_ID and not ("tasks" in tables and "functions" in tables):
             raise StoreError(f"{self._path} is an SQLite database, but not one of Engineroom's")
         newest = migrations()[-1][0]
@@ -194,7 +196,8 @@ class _Patient:
         except sqlite3.DatabaseError as error:
             found = [(str(error),)]
         self.findings.structure += [text for (text,) in found if text != "ok"]
-        self._bad_blobs = set() if self._is_old else set(self._find_bad_blobs())
+        #: the large buffers that are whole; None: the file is of before there were any
+        self._blobs = None if self._is_old else set(self._whole_blobs())
 
     # ------------------------------------------------------------------------------------------ beside the records
 
@@ -216,14 +219,17 @@ class _Patient:
                 yield "environments", row
             for row in self._rows("clients", ("client_uuid", "environment")):
                 yield "clients", row
-        if self._is_old:
+        if self._blobs is None:
             return
-        keys = {"blobs": ("blob", "digest", "size"), "parts": ("part", "blob", "data"), "pins": ("msg_id",),
-                "uses": ("msg_id", "blob", "result")}  # fmt: skip
-        for table, names in keys.items():
+        for row in self._rows("pins", ("msg_id",)):
+            yield "pins", row
+        for table, names in ("blobs", ("blob", "digest", "size")), ("uses", ("msg_id", "blob", "result")):
             for row in self._rows(table, names):
-                if row.get("blob") not in self._bad_blobs:
+                if row["blob"] in self._blobs:
                     yield table, row
+        for blob in sorted(self._blobs):  # found as they were checked: a scan of the table may stop at a flaw
+            for part, data in self._parts(blob):
+                yield "parts", {"part": part, "blob": blob, "data": data}
 
     def _rows(self, table: str, names: Sequence[str]) -> Iterator[_Row]:
         """As many rows of a table as can be read, from its beginning and from its end; some perhaps twice."""
@@ -240,18 +246,19 @@ class _Patient:
         if len(self.findings.structure) < PROBLEMS and problem not in self.findings.structure:
             self.findings.structure.append(problem)
 
-    def _find_bad_blobs(self) -> Iterator[int]:
+    def _parts(self, blob: int) -> Iterator[tuple[int, bytes]]:
+        yield from self._connection.execute("SELECT part, data FROM parts WHERE blob = ? ORDER BY part", (blob,))
+
+    def _whole_blobs(self) -> Iterator[int]:
         for row in self._rows("blobs", ("blob", "digest", "size")):
             digest, size = hashlib.sha256(), 0
             try:
-                for (data,) in self._connection.execute(
-                    "SELECT data FROM parts WHERE blob = ? ORDER BY part", (row["blob"],)
-                ):
+                for _, data in self._parts(row["blob"]):
                     digest.update(data)
                     size += len(data)
             except sqlite3.DatabaseError:
                 size = -1
-            if size != row["size"] or digest.digest() != row["digest"]:
+            if size == row["size"] and digest.digest() == row["digest"]:
                 yield row["blob"]
 
     # ------------------------------------------------------------------------------------------ records
@@ -365,7 +372,7 @@ class _Patient:
         lost = [
             name
             for name in ("frames", "result_frames")
-            if self._bad_blobs and row[name] and any(n in self._bad_blobs for n in _numbers(row[name]))
+            if self._blobs is not None and row[name] and not self._blobs.issuperset(_numbers(row[name]))
         ]
         if lost:
             self.findings.lightened.append(row["msg_id"])

@@ -5,6 +5,7 @@ Migrations are the files `sql/NNN_name.sql`, applied in order; `PRAGMA user_vers
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -37,9 +38,12 @@ def check(connection: sqlite3.Connection, path: Path, known: Migrations) -> int:
         [version] = connection.execute("PRAGMA user_version").fetchone()
         [tables] = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:
-        raise StoreDamaged(
-            f"{path} cannot be read as a task database ({error}). Move it away, or name another file, and start again."
-        ) from error
+        how = (
+            "`engineroom db verify` tells what is lost, `engineroom db repair` saves the rest"
+            if error.sqlite_errorname.startswith("SQLITE_CORRUPT")
+            else "Move it away, or name another file, and start again"
+        )
+        raise StoreDamaged(f"{path} cannot be read as a task database ({error}). {how}.") from error
     if tables and owner != APPLICATION_ID:
         raise StoreError(f"{path} is an SQLite database, but not one of Engineroom's; name another file.")
     newest = known[-1][0]
@@ -100,8 +104,9 @@ def back_up_file(path: Path, target: Path) -> None:
 def back_up(connection: sqlite3.Connection, path: Path) -> None:
     """Copy a database, as it is at this moment, to a new file; it is there whole, or not at all."""
     made = path.with_name(f"{path.name}.{os.getpid()}")
-    os.close(os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
         copy = sqlite3.connect(made)
         try:
             connection.backup(copy)
@@ -109,6 +114,7 @@ def back_up(connection: sqlite3.Connection, path: Path) -> None:
         finally:
             copy.close()
         made.replace(path)
-    except sqlite3.Error as error:
-        made.unlink(missing_ok=True)
+    except (sqlite3.Error, OSError) as error:
+        with contextlib.suppress(OSError):
+            made.unlink(missing_ok=True)
         raise StoreError(f"no backup could be written to {path} ({error})") from error

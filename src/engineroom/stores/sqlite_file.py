@@ -61,7 +61,8 @@ def _described(error: Exception, what: str) -> StoreError:
 
 def own(path: Path) -> tuple[IO[str], bool]:
     """Take the lock beside a database, or raise StoreBusy that names who has it; also whether its last owner died."""
-    lock = path.with_name(f"{path.name}.lock")
+    real = path.resolve()  # a link to a database is the same database
+    lock = real.with_name(f"{real.name}.lock")
     file = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600), "r+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,6 +17,7 @@ from ..arguments import inputs_of, pickled_call
 from ..caching import cache_key
 from ..dependency import Dependency, dependency_flag, graph_dependency
 from ..mapping import SINGLES, AsyncMapResult, GrowingMapResult, LazyMapIterator, parts
+from ..plain import plain_label
 from ..result import AsyncResult
 from . import flags
 from .base import FUNCTIONS, View, callable_or_complain, referenced, replaced
@@ -267,7 +268,7 @@ class LoadBalancedView(View):
             raise self._no_engines()
         options = self._task_options()
         if label is not None:
-            options = replaced(options, label=label)
+            options = replaced(options, label=plain_label(label))
         name = getattr(f, "__name__", "map")
         common: dict[str, Any] = {
             "name": name,

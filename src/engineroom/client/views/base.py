@@ -12,7 +12,7 @@ from ...errors import ConfigError
 from ...ids import TaskId
 from ...messages import Function, TaskOptions
 from ...wire import functions, on_engine
-from ..plain import plain_metadata, text
+from ..plain import plain_label, plain_metadata
 from ..result import AsyncResult
 from . import flags
 
@@ -125,9 +125,7 @@ class View:
             case "run_timeout":
                 return flags.run_timeout(value)
             case "label":
-                if value is not None and not isinstance(value, str):
-                    raise ConfigError(f"a label is a str or None; got {value!r}")
-                return value if value is None else text(value, "the label", ConfigError)
+                return plain_label(value)
             case "metadata":
                 if value is not None and not isinstance(value, Mapping):
                     raise ConfigError(f"metadata is a dict or None; got {value!r}")

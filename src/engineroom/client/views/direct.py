@@ -14,6 +14,7 @@ from ...messages import TaskOptions, TaskSpec
 from ...wire import on_engine
 from ...wire.payload import dumps_call
 from ..mapping import AsyncMapResult, parts
+from ..plain import plain_label
 from ..result import AsyncResult
 from .base import View, callable_or_complain, referenced, replaced
 
@@ -117,8 +118,8 @@ class DirectView(View):
             raise TypeError(f"code is a str, got {type(code).__name__}")
         engines, single = self._engines(targets)
         result = self._result(len(engines), single, "execute")
-        result.label = label or self.label
-        wished = replaced(self._task_options(), retries=0, label=result.label, silent=silent)
+        result.label = plain_label(label) or self.label
+        wished = replaced(self._task_options(), retries=0, label=result.label, silent=bool(silent))
         options = None if wished == TaskOptions() else wished
         now, source = time.time(), code.encode()
         tasks = [
@@ -286,8 +287,8 @@ class DirectView(View):
         result = self._map_result(len(engines), getattr(f, "__name__", "map"), dist, **kwargs)
         options = self._task_options()
         if label is not None:
-            result.label = label
-            options = replaced(options, label=label)
+            result.label = plain_label(label)
+            options = replaced(options, label=result.label)
         calls: Any = [(engine, (f, *(column[i] for column in split)), {}) for i, engine in enumerate(engines)]
         self._submit(how, calls, result, options=options)
         return result.get() if self._blocks(block) else result
