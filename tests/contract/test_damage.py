@@ -18,10 +18,11 @@ from engineroom.ids import TaskId
 from engineroom.records import KEYS
 from engineroom.stores import SQLiteDB
 from engineroom.stores.doctor import repair, verify
-from engineroom.stores.schema import APPLICATION_ID
+from engineroom.stores.schema import APPLICATION_ID, migrations
 from engineroom.stores.sqlite_file import file_system, log_problem
 
 COUNT = 1800
+NEWEST = migrations()[-1][0]
 
 
 def make(path: Path, count: int = COUNT) -> None:
@@ -47,7 +48,7 @@ def test_a_sound_file_is_sound(tmp_path: Path) -> None:
     store.drop_buffers([TaskId("d")])
     found = verify(store.path)  # … while it is in use
     assert found.sound, found
-    assert (found.good, found.unchecked, found.version) == (5, 0, 4)
+    assert (found.good, found.unchecked, found.version) == (5, 0, NEWEST)
     assert store._writer is not None
     assert store._writer.execute("SELECT count(*), sum(size) FROM blobs").fetchone() == (1, 100_000)
     store.drop_matching_records({})
@@ -166,7 +167,7 @@ def old_file(path: Path, version: int) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", range(1, NEWEST))
 def test_an_old_file_is_backed_up_and_migrated(tmp_path: Path, version: int) -> None:
     path = tmp_path / "tasks.db"
     old_file(path, version)
@@ -183,7 +184,7 @@ def test_an_old_file_is_backed_up_and_migrated(tmp_path: Path, version: int) -> 
     backup = verify(path.with_name(f"tasks.db.v{version}.backup"))
     assert (backup.version, backup.good) == (version, 100)
     found = verify(path)
-    assert (found.version, found.good, found.unchecked, found.sound) == (4, 101, 100, True)
+    assert (found.version, found.good, found.unchecked, found.sound) == (NEWEST, 101, 100, True)
     old_file(tmp_path / "other.db", version)
     repair(tmp_path / "other.db", tmp_path / "new.db")
     store = SQLiteDB(tmp_path / "new.db")

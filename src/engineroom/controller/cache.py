@@ -77,6 +77,7 @@ class ResultCache:
         keys: Mapping[TaskId, CacheKey],
         found: Mapping[CacheKey, Entry],
     ) -> None:
+        self._controller.keep_functions(message)
         now, answers, rest = time.time(), [], []
         aborted: dict[bool, list[TaskId]] = {False: [], True: []}
         for spec in message.tasks:

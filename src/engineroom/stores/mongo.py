@@ -23,7 +23,8 @@ from ..errors import ConfigError, QueryError, StoreError
 from ..ids import ClientId, Digest, TaskId
 from ..messages import Environment, Function
 from ..records import KEYS, Entry, TaskRecord
-from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort, Usage
+from . import beside
+from .base import QUERY_SECONDS, Beside, Cursor, Page, QueryDict, Sort, Usage
 from .documents import (
     Document,
     added_document,
@@ -82,6 +83,7 @@ class MongoDB:
     """
 
     keeps = True
+    dropped = 0
 
     def __init__(
         self,
@@ -314,6 +316,16 @@ class MongoDB:
                 dropped += 1
             return dropped
 
+    def references(self) -> Iterator[Beside]:
+        return beside.in_documents(self._database, self._asked)
+
+    def beside(self) -> Iterator[Beside]:
+        return beside.in_collections(self._database, self._asked)
+
+    def drop_beside(self, unused: Beside) -> int:
+        with self._writing("drop what no record refers to"):
+            return beside.drop_documents(self._database, unused, self._again)
+
     def usage(self) -> Usage:
         with self._reported("count"):
             records = int(self._again(lambda: self._tasks.estimated_document_count()))
@@ -413,6 +425,7 @@ class MongoDB:
             )
         ]
         dropped = int(self._again(lambda: self._tasks.delete_many(query)).deleted_count)
+        self.dropped += dropped
         for start in range(0, len(large), BATCH):
             some = large[start : start + BATCH]
             self._again(lambda some=some: self._chunks.delete_many({"owner": {"$in": some}}))  # type: ignore[misc]
@@ -481,6 +494,11 @@ class MongoDB:
             yield record_of(document, apart, wanted)
 
     # inside: errors
+
+    def _asked(self, ask: Callable[[], _T]) -> _T:
+        """What the server answers to a question."""
+        with self._reported("read"):
+            return self._again(ask)
 
     def _again(self, ask: Callable[[], _T]) -> _T:
         """Ask the server; ask again for a while if the connection breaks."""

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from ..ids import ClientId, Digest, TaskId
 from ..messages import Environment, Function
 from ..records import Entry, TaskRecord
-from .base import Cursor, Page, QueryDict, Sort, Usage
+from .base import Beside, Cursor, Page, QueryDict, Sort, Usage
 
 _ADVICE = ("this controller keeps no task records (NoDB); start it with --sqlitedb (a file) or --dictdb "
            "(memory) to have them")  # fmt: skip
@@ -19,6 +19,7 @@ class NoDB:
 
     keeps = False
     url = "none"
+    dropped = 0
 
     def write(self, entries: Sequence[Entry]) -> None: ...
 
@@ -84,6 +85,15 @@ class NoDB:
 
     def drop_buffers(self, ids: Sequence[TaskId]) -> int:
         _refuse()
+
+    def references(self) -> Iterator[Beside]:
+        return iter(())
+
+    def beside(self) -> Iterator[Beside]:
+        return iter(())
+
+    def drop_beside(self, unused: Beside) -> int:
+        return 0
 
     def usage(self) -> Usage:
         return Usage(0, 0)

@@ -451,6 +451,11 @@ def columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
     return columns, inside
 
 
+def as_digest(function: str | None) -> Digest | None:
+    """The digest that the `function` of a record names; None if it names none."""
+    return Digest(bytes.fromhex(function)) if function and _HEX.fullmatch(function) else None
+
+
 #: Columns from which other keys of a task's record are derived, and those keys.
 _SOURCES = frozenset({"state", "started", "completed", "client_uuid", "engine_uuid", "engine_id", "payload",
                       "function"})  # fmt: skip

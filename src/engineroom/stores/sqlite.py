@@ -24,8 +24,8 @@ from ..errors import ConfigError, QueryError, StoreError
 from ..ids import ClientId, Digest, EngineUuid, TaskId
 from ..messages import Environment, Function
 from ..records import TIMES, Entry, TaskRecord
-from . import edits
-from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort, Usage
+from . import beside, edits
+from .base import QUERY_SECONDS, Beside, Cursor, Page, QueryDict, Sort, Usage
 from .blobs import Sharing, has_large, load
 from .grouping import distinct, elements_at, group, parse_percentiles, value_at
 from .matching import Deadline, compile, compile_regex
@@ -43,9 +43,19 @@ from .rows import (
     record_of,
     selection,
 )  # fmt: skip
-from .schema import check, migrations
-from .sqlite_file import BUSY_SECONDS, complain_if_cut, free_bytes, give_back, open_to_write, own, reported, used_bytes
-from .where import ORDER, Where, order_clause, translate, unhinted
+from .sqlite_file import (
+    BUSY_SECONDS,
+    complain_if_cut,
+    complain_if_moved,
+    complain_if_old,
+    free_bytes,
+    give_back,
+    open_to_write,
+    own,
+    reported,
+    used_bytes,
+)  # fmt: skip
+from .where import ORDER, Where, indexed, narrowed, order_clause, translate, unhinted
 
 #: Rows per statement, each prepared once. The last rows of a batch are padded to the next size with rows of zeros,
 #: which the statement leaves out: that costs less than another statement.
@@ -100,6 +110,7 @@ class SQLiteDB:
     """
 
     keeps = True
+    dropped = 0
 
     def __init__(
         self,
@@ -253,6 +264,7 @@ class SQLiteDB:
             if not connection.execute("DELETE FROM tasks WHERE msg_id = ?", (msg_id,)).rowcount:
                 raise KeyError(msg_id)
             self._sharing.forget()
+        self.dropped += 1
 
     def drop_matching_records(self, query: QueryDict) -> int:
         parsed = parse(query)
@@ -261,10 +273,12 @@ class SQLiteDB:
             self._local.deadline = deadline
             self._sharing.forget()
             if where.exact:
-                return connection.execute(f"DELETE FROM tasks WHERE {where.sql}", where.parameters).rowcount
-            doomed = [(seq,) for seq, _ in self._scan(parsed, where, "", (), deadline, connection)]
-            connection.executemany("DELETE FROM tasks WHERE seq = ?", doomed)
-            return len(doomed)
+                dropped = connection.execute(f"DELETE FROM tasks WHERE {where.sql}", where.parameters).rowcount
+            else:
+                doomed = [(seq,) for seq, _ in self._scan(parsed, where, "", (), deadline, connection)]
+                dropped = connection.executemany("DELETE FROM tasks WHERE seq = ?", doomed).rowcount
+        self.dropped += dropped
+        return dropped
 
     # what is kept
 
@@ -276,6 +290,17 @@ class SQLiteDB:
         with self._writing("let go of buffers") as connection:
             self._sharing.forget()
             return edits.drop_buffers(connection, ids)
+
+    def references(self) -> Iterator[Beside]:
+        self._hosts.clear()  # engines that come into it from now on stay
+        return beside.in_rows(self._read)
+
+    def beside(self) -> Iterator[Beside]:
+        return beside.in_tables(self._read)
+
+    def drop_beside(self, unused: Beside) -> int:
+        with self._writing("drop what no record refers to") as connection:
+            return beside.drop_rows(connection, unused, self._hosts)
 
     def usage(self) -> Usage:
         with reported("look at its file"):
@@ -301,7 +326,9 @@ class SQLiteDB:
     ) -> list[TaskRecord]:
         parsed, wanted, order = parse(query), parse_keys(keys), parse_sort(sort)
         limit, skip = parse_window(limit, skip)
-        where, clause, deadline = translate(parsed), order_clause(order), Deadline(self._query_seconds)
+        where, clause, deadline = narrowed(parsed, self._read), order_clause(order), Deadline(self._query_seconds)
+        if order and order[0][0] == ("completed",):
+            where = indexed(where)
         if clause is not None and where.exact:
             window = f" LIMIT {-1 if limit is None else limit} OFFSET {skip}"
             with self._snapshot():  # also of the buffers that it shares with others
@@ -324,7 +351,7 @@ class SQLiteDB:
 
     def count(self, query: QueryDict) -> int:
         parsed = parse(query)
-        where, deadline = translate(parsed), Deadline(self._query_seconds)
+        where, deadline = indexed(translate(parsed)), Deadline(self._query_seconds)
         if where.exact:
             [(number,)] = self._read(f"SELECT count(*) FROM tasks WHERE {where.sql}", where.parameters, deadline)
             return int(number)
@@ -334,14 +361,15 @@ class SQLiteDB:
         self, query: QueryDict, keys: Iterable[str] | str | None = None, *, after: Cursor | None = None, limit: int
     ) -> Page:
         parsed, wanted, deadline = parse(query), parse_keys(keys), Deadline(self._query_seconds)
-        where = translate(parsed)
+        where = narrowed(parsed, self._read)
         if after is not None:
             seconds, last = after
             if seconds is None:
                 later = Where("(submitted IS NULL AND msg_id > ?) OR submitted IS NOT NULL", (last,))
             else:
                 later = Where("(submitted, msg_id) > (?, ?)", (seconds, last))
-            where = Where(f"({where.sql}) AND ({later.sql})", (*where.parameters, *later.parameters), where.exact)
+            both = (*where.parameters, *later.parameters)
+            where = where._replace(sql=f"({where.sql}) AND ({later.sql})", parameters=both)
         with self._snapshot():
             found = self._scan(parsed, where, f" ORDER BY {ORDER}", (), deadline)
             places = [seq for seq, _ in islice(found, limit)]
@@ -355,9 +383,9 @@ class SQLiteDB:
         path = parse_path(key)
         if len(path) == 1 and path[0] in _GROUPED_BY_SQL:
             parsed = parse(query)
-            where, deadline = translate(parsed), Deadline(self._query_seconds)
+            where, deadline = narrowed(parsed, self._read), Deadline(self._query_seconds)
             if where.exact:
-                sql = f"SELECT DISTINCT {path[0]} FROM tasks WHERE {where.sql}"
+                sql = f"SELECT DISTINCT {path[0]} FROM {where.table} WHERE {where.sql}"
                 return distinct(value for (value,) in self._read(sql, where.parameters, deadline))
         return distinct(value for record in self._values(query, {path[0]}) for value in elements_at(record, path))
 
@@ -367,9 +395,9 @@ class SQLiteDB:
         path, wanted = parse_path(key), parse_percentiles(percentiles)
         measured = None if values is None else parse_path(values)
         parsed = parse(query)
-        where = translate(parsed)
+        where = narrowed(parsed, self._read)
         if where.exact and all(len(p) == 1 and p[0] in _GROUPED_BY_SQL for p in (path, measured or path)):
-            sql = f"SELECT {path[0]}, {measured[0] if measured else 'NULL'} FROM tasks WHERE {where.sql}"
+            sql = f"SELECT {path[0]}, {measured[0] if measured else 'NULL'} FROM {where.table} WHERE {where.sql}"
             rows = self._read(sql, where.parameters, Deadline(self._query_seconds))
             return group(((name, value) for name, value in rows), wanted, measured is not None)
         records = self._values(query, {path[0], *(measured or ())[:1]})
@@ -409,7 +437,7 @@ class SQLiteDB:
         needed = {*keys} if where.exact else {*keys, *keys_in(query)}
         read, start = Reader(sorted(needed), first, self._load), len(first)
         rows = self._read(
-            f"SELECT {read.columns} FROM tasks WHERE {where.sql}{tail}", where.parameters, deadline, connection
+            f"SELECT {read.columns} FROM {where.table} WHERE {where.sql}{tail}", where.parameters, deadline, connection
         )
         matches = None if where.exact else compile(query, deadline)
         for row in rows:
@@ -424,7 +452,7 @@ class SQLiteDB:
     def _select(self, where: Where, tail: str, keys: Sequence[str], deadline: Deadline) -> Iterator[TaskRecord]:
         """Some keys of the rows that meet a condition."""
         read = Reader(keys, load=self._load)
-        sql = f"SELECT {read.columns} FROM tasks WHERE {where.sql}{unhinted(where, tail)}"
+        sql = f"SELECT {read.columns} FROM {where.table} WHERE {where.sql}{unhinted(where, tail)}"
         return map(read, self._read(sql, where.parameters, deadline))
 
     def _fetch(self, places: Sequence[int], keys: Sequence[str], deadline: Deadline) -> list[TaskRecord]:
@@ -440,7 +468,8 @@ class SQLiteDB:
     def _values(self, query: QueryDict, keys: Iterable[str]) -> Iterator[TaskRecord]:
         """Some keys of the records that match, in any order."""
         parsed = parse(query)
-        return (record for _, record in self._scan(parsed, translate(parsed), "", keys, Deadline(self._query_seconds)))
+        where, deadline = narrowed(parsed, self._read), Deadline(self._query_seconds)
+        return (record for _, record in self._scan(parsed, where, "", keys, deadline))
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[None]:
@@ -541,27 +570,10 @@ class SQLiteDB:
                 raise StoreError(f"there is no task database {self.path}")
             complain_if_cut(self.path)
             with reported(f"open {self.path}"):
-                known = migrations()
-                version = check(self._reader(), self.path, known)
-                if version == 0:
-                    raise StoreError(f"{self.path} is not a task database yet: it is empty")
-                if version < known[-1][0]:
-                    raise StoreError(
-                        f"{self.path} has the older schema version {version}; a controller that opens it brings it up "
-                        "to date, after a backup"
-                    )
+                complain_if_old(self._reader(), self.path)
         except BaseException:
             self.close()
             raise
-
-    def _check_file(self) -> None:
-        """Refuse to write into a file that has been deleted, or replaced, under our hands."""
-        try:
-            inode = os.stat(self.path).st_ino
-        except OSError:
-            inode = -1
-        if inode != self._inode:
-            raise StoreError(f"{self.path} is not there any more, or is another file now: put it back, or start anew")
 
     @contextlib.contextmanager
     def _writing(self, what: str, whole: bool = True) -> Iterator[sqlite3.Connection]:
@@ -573,7 +585,7 @@ class SQLiteDB:
                     f"cannot {what}: {self.path} is "
                     + ("open for reading only" if self._readonly and not self._closed else "closed")
                 )
-            self._check_file()
+            complain_if_moved(self.path, self._inode)
             self._local.deadline = None
             if not whole:  # a single statement is a transaction by itself
                 yield connection

@@ -138,6 +138,29 @@ def complain_if_cut(path: Path) -> None:
         )
 
 
+def complain_if_moved(path: Path, inode: int) -> None:
+    """Refuse to write into a file that has been deleted, or replaced, under our hands."""
+    try:
+        now = os.stat(path).st_ino
+    except OSError:
+        now = -1
+    if now != inode:
+        raise StoreError(f"{path} is not there any more, or is another file now: put it back, or start anew")
+
+
+def complain_if_old(connection: sqlite3.Connection, path: Path) -> None:
+    """StoreError if a file cannot be read as it is: it is empty, of an earlier version, or of a later one."""
+    known = migrations()
+    version = check(connection, path, known)
+    if version == 0:
+        raise StoreError(f"{path} is not a task database yet: it is empty")
+    if version < known[-1][0]:
+        raise StoreError(
+            f"{path} has the older schema version {version}; a controller that opens it brings it up to date, after a "
+            "backup"
+        )
+
+
 def complain_if_damaged(connection: sqlite3.Connection, path: Path) -> None:
     """StoreDamaged if the structure of the file is not sound."""
     try:
