@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from test_stores import failed, finished, pending
+from support.entries import failed, finished, pending
 
 from engineroom.errors import StoreDamaged, StoreError
 from engineroom.ids import TaskId

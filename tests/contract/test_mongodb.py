@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from support import mongodb
-from test_stores import NOW, failed, finished, pending
+from support.entries import NOW, failed, finished, pending
 
 from engineroom.errors import ConfigError, QueryError, StoreBusy, StoreError
 from engineroom.ids import TaskId
