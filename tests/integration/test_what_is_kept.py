@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -201,3 +202,23 @@ def test_no_task_loses_its_function_while_others_are_dropped(fresh_cluster: Star
     assert last.get() == 0.5
     [record] = rc.db_query({"msg_id": last.msg_ids[0]})
     assert rc._channel.ask(GetFunction(record["function"]))["name"] == "test_what_is_kept.half"
+
+
+def test_a_damaged_result_is_named_and_the_others_are_sent(fresh_cluster: Start) -> None:
+    rc = fresh_cluster()
+    results = rc.load_balanced_view().map_async(half, range(5), chunksize=1)
+    results.get()
+    path = rc.cluster.connection.database.removeprefix("sqlite://")
+    wait_until(lambda: rc.db_count({"state": "completed"}) == 5)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE tasks SET result_payload = x'00' WHERE msg_id = ?", results.msg_ids[2:3])
+    connection.commit()
+    connection.close()
+    with rc.cluster.connect_client_sync() as other:
+        with pytest.raises(er.UnknownTask, match="is damaged"):
+            other.get_result(results.msg_ids[2]).get(timeout=10)
+        rest = [id for id in results.msg_ids if id != results.msg_ids[2]]
+        fetched = other.get_result(results.msg_ids)
+        with pytest.raises(er.UnknownTask):
+            fetched.get(timeout=10)
+        assert [other.get_result(id).get(timeout=10) for id in rest] == [[0.0], [0.5], [1.5], [2.0]]

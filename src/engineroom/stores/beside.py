@@ -14,8 +14,8 @@ from ..ids import Digest, EngineUuid
 from .base import Beside
 from .rows import as_digest
 
-#: Records, or functions, in one piece.
-PIECE = 5000
+#: Records, or functions and the like, in one piece: some milliseconds.
+PIECE, FEW = 5000, 1000
 
 #: table → its key, in the order of the fields of `Beside`
 _TABLES = {"functions": "digest", "clients": "client_uuid", "environments": "digest", "engines": "engine_uuid"}
@@ -46,7 +46,7 @@ def in_tables(read: Callable[..., Iterator[tuple[Any, ...]]]) -> Iterator[Beside
     for table, key in _TABLES.items():
         after: str = ""
         values: tuple[Any, ...] = ()
-        while found := [v for (v,) in read(f"SELECT {key} FROM {table}{after} ORDER BY {key} LIMIT {PIECE}", values)]:
+        while found := [v for (v,) in read(f"SELECT {key} FROM {table}{after} ORDER BY {key} LIMIT {FEW}", values)]:
             yield _beside(**{table: found})
             after, values = f" WHERE {key} > ?", (found[-1],)
 

@@ -156,7 +156,7 @@ class _Patient:
         try:
             complain_if_cut(path)
         except StoreDamaged as error:
-            self.findings.structure.append(str(error).partition(". ")[0])
+            self.findings.structure.append(str(error))
         self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         self._connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         try:
@@ -394,14 +394,19 @@ class _Patient:
             raise ValueError
         if row["document"] is not None:
             _decode(row["document"])
-        elif row["kind"] is None or row["submitted"] is None or _lacks(row, "payload", "frames"):
-            raise ValueError
-        elif (row["attempt"] is None) != (row["completed"] is None):
-            raise ValueError
-        elif row["attempt"] is not None and _lacks(row, "result_payload", "result_frames"):
+        elif not _is_whole(row):
             raise ValueError
         if row["kind"] is not None:
             entry_of([row.get(name) for name in _COLUMNS], lambda number: b"")
+
+
+def _is_whole(row: _Row) -> bool:
+    """Whether a task that nobody has changed by hand has what every one has."""
+    if row["kind"] is None or row["submitted"] is None or _lacks(row, "payload", "frames"):
+        return False
+    if row["attempt"] is None:
+        return row["completed"] is None
+    return row["completed"] is not None and not _lacks(row, "result_payload", "result_frames")
 
 
 def _lacks(row: _Row, *names: str) -> bool:

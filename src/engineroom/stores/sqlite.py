@@ -11,6 +11,7 @@ without the lock, and is prepared once.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import threading
@@ -20,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from ..errors import ConfigError, QueryError, StoreError
+from ..errors import ConfigError, QueryError, StoreDamaged, StoreError
 from ..ids import ClientId, Digest, EngineUuid, TaskId
 from ..messages import Environment, Function
 from ..records import TIMES, Entry, TaskRecord
@@ -29,33 +30,37 @@ from .base import QUERY_SECONDS, Beside, Cursor, Page, QueryDict, Sort, Usage
 from .blobs import Sharing, has_large, load
 from .grouping import distinct, elements_at, group, parse_percentiles, value_at
 from .matching import Deadline, compile, compile_regex
-from .ordering import sort_key
+from .ordering import sort_rows
 from .query import Query, Regex, keys_in, parse, parse_keys, parse_path, parse_sort, parse_window
 from .rows import (
     ANY,
     COLUMN_TYPES,
     OUTCOME_COLUMNS,
+    WHOLE,
     Reader,
     Shape,
+    checked,
     entry_of,
     normal,
     parameters,
     record_of,
-    selection,
 )  # fmt: skip
 from .sqlite_file import (
-    BUSY_SECONDS,
+    advised,
     complain_if_cut,
     complain_if_moved,
     complain_if_old,
     free_bytes,
     give_back,
+    open_to_read,
     open_to_write,
     own,
     reported,
     used_bytes,
 )  # fmt: skip
 from .where import ORDER, Where, indexed, narrowed, order_clause, translate, unhinted
+
+log = logging.getLogger(__name__)
 
 #: Rows per statement, each prepared once. The last rows of a batch are padded to the next size with rows of zeros,
 #: which the statement leaves out: that costs less than another statement.
@@ -224,19 +229,20 @@ class SQLiteDB:
         raise KeyError(digest)
 
     def unfinished(self) -> Iterator[Entry]:
-        sql = f"SELECT {selection(True, True)} FROM tasks WHERE completed IS NULL AND kind IS NOT NULL ORDER BY {ORDER}"
-        return (entry_of(row, self._load) for row in self._read(sql))
+        sql = f"SELECT {WHOLE} FROM tasks WHERE completed IS NULL AND kind IS NOT NULL ORDER BY {ORDER}"
+        for row in self._read(sql):
+            try:
+                yield entry_of(checked(row), self._load)
+            except StoreDamaged as error:
+                log.error("an unfinished task is lost: %s", error)
 
     def entries(self, ids: Sequence[TaskId]) -> dict[TaskId, Entry]:
         found: dict[TaskId, Entry] = {}
         for start in range(0, len(ids), 500):
             some = list(ids[start : start + 500])
-            sql = (
-                f"SELECT {selection(True, True)} FROM tasks"
-                f" WHERE msg_id IN ({', '.join('?' * len(some))}) AND kind IS NOT NULL"
-            )
+            sql = f"SELECT {WHOLE} FROM tasks WHERE msg_id IN ({', '.join('?' * len(some))}) AND kind IS NOT NULL"
             with self._snapshot():
-                found |= {e.id: e for e in (entry_of(row, self._load) for row in self._read(sql, some))}
+                found |= {e.id: e for e in (entry_of(checked(row), self._load) for row in self._read(sql, some))}
         return {id_: found[id_] for id_ in ids if id_ in found}
 
     # records, as users know them
@@ -249,8 +255,8 @@ class SQLiteDB:
 
     def get_record(self, msg_id: TaskId) -> TaskRecord:
         with self._snapshot():
-            for row in self._read(f"SELECT {selection(True, True)} FROM tasks WHERE msg_id = ?", (msg_id,)):
-                return record_of(row, self._load)
+            for row in self._read(f"SELECT {WHOLE} FROM tasks WHERE msg_id = ?", (msg_id,)):
+                return record_of(checked(row), self._load)
         raise KeyError(msg_id)
 
     def update_record(self, msg_id: TaskId, changes: Mapping[str, Any]) -> None:
@@ -341,12 +347,7 @@ class SQLiteDB:
             times = [path[0] for path, _ in order if path[0] in TIMES and len(path) == 1]
             keys_ = {path[0] for path, _ in order}
             rows = list(self._scan(parsed, where, f" ORDER BY {ORDER}", keys_, deadline, first=("seq", *times)))
-            for path, descending in reversed(order):
-                if len(path) == 1 and path[0] in times:  # a column holds more digits than a datetime
-                    place = 1 + times.index(path[0])
-                    rows.sort(key=lambda row, n=place: (row[n] is not None, row[n] or 0.0), reverse=descending)  # type: ignore[misc]
-                else:
-                    rows.sort(key=lambda row, p=path, d=descending: sort_key(row[-1], p, d), reverse=descending)  # type: ignore[misc]
+            sort_rows(rows, order, times)
             return self._fetch([row[0] for row in rows[skip:end]], wanted, deadline)
 
     def count(self, query: QueryDict) -> int:
@@ -549,16 +550,7 @@ class SQLiteDB:
             with self._guard:
                 if self._closed:
                     raise StoreError(f"{self.path} is closed")
-                # The last connection that may write removes -wal and -shm as it closes; one that may not leaves them.
-                mode = "rw" if os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK) else "ro"
-                connection = sqlite3.connect(
-                    f"{self.path.as_uri()}?mode={mode}",
-                    uri=True,
-                    isolation_level=None,
-                    check_same_thread=False,
-                    timeout=BUSY_SECONDS,
-                )
-                connection.execute("PRAGMA query_only = 1")
+                connection = open_to_read(self.path)
                 self._prepare(connection)
                 self._readers.append(connection)
             self._local.connection = connection
@@ -568,7 +560,8 @@ class SQLiteDB:
         try:
             if not self.path.exists():
                 raise StoreError(f"there is no task database {self.path}")
-            complain_if_cut(self.path)
+            with advised(self.path):
+                complain_if_cut(self.path)
             with reported(f"open {self.path}"):
                 complain_if_old(self._reader(), self.path)
         except BaseException:
