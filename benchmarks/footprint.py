@@ -15,7 +15,7 @@ import psutil
 import engineroom as er
 from engineroom.stores import SQLiteDB
 
-from .backends import run
+from .backends import committed, run
 from .harness import Benchmark, Figures, Goal
 from .ours import WORKERS
 from .store_write import entries
@@ -55,10 +55,12 @@ def grows(size: int, retention: dict[str, float]) -> float:
     ):
         view = rc.load_balanced_view()
         process = psutil.Process(rc.connection.pid)
-        run(rc, view, size // 5, "sqlite")
+        run(rc, view, size // 5)
+        committed(rc)
         before = process.memory_info().rss
         rc.purge_local_results("all")
-        run(rc, view, size - size // 5, "sqlite")
+        run(rc, view, size - size // 5)
+        committed(rc)
         return (process.memory_info().rss - before) / MB
 
 

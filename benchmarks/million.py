@@ -31,7 +31,7 @@ def store(size: int) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         database = SQLiteDB(Path(folder) / "tasks.db", synchronous="OFF")
         for start in range(0, size, 2000):
-            database.write([_entry(n) for n in range(start, min(size, start + 2000))])
+            database.write([entry(n) for n in range(start, min(size, start + 2000))])
         try:
             return _answers(database, size)
         finally:
@@ -67,7 +67,7 @@ def _id(n: int) -> TaskId:
     return TaskId(f"c2edfdcff135ecb4-{n}")
 
 
-def _entry(n: int) -> Entry:
+def entry(n: int) -> Entry:
     at = BEGAN + n / 1000
     options = TaskOptions(label="fit" if not n % 1000 else None, metadata={"run": n % 100}) if not n % 10 else None
     spec = TaskSpec(_id(n), Digest(bytes(16)), b"x" * 60, at, EngineId(-1), (), options)

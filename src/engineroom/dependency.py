@@ -10,12 +10,16 @@ import functools
 import importlib
 import sys
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 from .errors import ConfigError, UnmetDependency
 from .task_context import time_limit
 from .wire.functions import main_namespace
+
+#: What numpy calls its own True and False.
+_NUMPY_BOOLS = ("bool", "bool_")
 
 #: How long a dependency function may take, in seconds.
 DEPENDENCY_SECONDS = 60.0
@@ -64,6 +68,12 @@ class dependent:
             met = self.g(*self.gargs, **self.gkwargs)
         if met is False:
             raise UnmetDependency(f"{_name(self.g)} returned False on this engine, so {self.__name__} was not called")
+        if type(met).__module__ == "numpy" and type(met).__name__ in _NUMPY_BOOLS and not met:
+            warnings.warn(
+                f"{_name(self.g)} returned numpy's False, which is not the False that keeps {self.__name__} from being "
+                "called here: return bool(…)",
+                stacklevel=2,
+            )
         return self.f(*args, **kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -15,7 +15,7 @@ from support.entries import NOW, failed, finished, pending
 from engineroom.errors import ConfigError, QueryError, StoreBusy, StoreError
 from engineroom.ids import TaskId
 from engineroom.stores import MongoDB, open_store
-from engineroom.stores.mongo import masked
+from engineroom.stores.mongo_server import masked
 
 Open = Callable[..., MongoDB]
 
@@ -52,6 +52,17 @@ def test_who_was_taken_over_writes_no_more(open_mongodb: Open) -> None:
     first._lease._renewed = float("-inf")  # as after a long silence
     with pytest.raises(StoreBusy, match="taken over by another controller"):
         first.write([finished()])
+
+
+# many at once
+
+
+def test_many_tasks_are_completed_in_one_group(open_mongodb: Open) -> None:
+    store = open_mongodb()
+    names = [f"task {number}" for number in range(300)]
+    store.write([pending(name) for name in names])
+    store.write([finished(name) for name in names])
+    assert store.count({"state": "completed"}) == 300
 
 
 # when the server goes away

@@ -40,6 +40,14 @@ def test_tasks_are_recorded_on_a_server(
     assert rc.hub_history() == []
 
 
+def test_a_burst_is_recorded(fresh_cluster: Callable[..., er.Client], own_server: mongodb.Server) -> None:
+    rc = fresh_cluster(n=2, database=f"{own_server.url}engineroom")
+    view = rc.load_balanced_view()
+    results = [view.apply_async(abs, -n) for n in range(3000)]
+    assert [result.get(60) for result in results] == list(range(3000))
+    assert rc.db_count({"state": "completed"}) == 3000
+
+
 def test_a_server_that_goes_away_in_mid_run_and_comes_back(
     fresh_cluster: Callable[..., er.Client], own_server: mongodb.Server
 ) -> None:

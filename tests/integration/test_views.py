@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import operator
 import os
+import re
 import time
 
 import numpy as np
@@ -152,6 +154,64 @@ def test_flags_that_make_no_sense_are_refused(rc, flags):
     with pytest.raises(er.ConfigError), view.temp_flags(**flags):
         pass
     assert (view.retries, view.label) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "told"),
+    [
+        ("prority", "LoadBalancedView has no flag 'prority': did you mean 'priority'? It has after, "),
+        ("target", "did you mean 'targets'?"),
+        ("run_time_out", "did you mean 'run_timeout'?"),
+        ("xyz", "LoadBalancedView has no flag 'xyz': it has after, "),
+    ],
+)
+def test_a_misspelt_flag_is_told_the_right_one(rc, misspelt, told):
+    view = rc.load_balanced_view()
+    with pytest.raises(AttributeError, match=re.escape(told)):
+        setattr(view, misspelt, 5)
+    with pytest.raises(er.ConfigError, match=re.escape(told)), view.temp_flags(**{misspelt: 5}):
+        pass
+    with pytest.raises(er.ConfigError, match=re.escape(told)):
+        rc.load_balanced_view(**{misspelt: 5})
+    assert not hasattr(view, misspelt)
+
+
+def test_a_direct_view_has_fewer_flags(rc):
+    with pytest.raises(AttributeError, match="DirectView has no flag 'priority'"):
+        rc[:].priority = 5
+
+
+class Named(er.LoadBalancedView):
+    """As users derive their own."""
+
+    purpose = "none"
+    count: int
+
+    def __init__(self, client, purpose):
+        self._secret = 1
+        super().__init__(client)
+        self.purpose = purpose
+        self.count = 0
+
+    @property
+    def twice(self):
+        return 2 * self.count
+
+    @twice.setter
+    def twice(self, value):
+        self.count = value // 2
+
+
+def test_views_of_your_own_have_the_attributes_they_declare(rc):
+    view = Named(rc, "fits")
+    view.twice = 8
+    view._cache, view.history = {}, []
+    assert (view.purpose, view.count, view._secret, view.history) == ("fits", 4, 1, [])
+    with pytest.raises(AttributeError, match=r"'purposes'.* is declared in the class body of a subclass"):
+        view.purposes = 1
+    view.priority = 3
+    assert view.apply_sync(abs, -1) == 1
+    assert copy.copy(view).purpose == "fits"
 
 
 # ---------------------------------------------------------------------------------------------- map

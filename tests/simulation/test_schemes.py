@@ -303,3 +303,13 @@ def test_a_broken_scheme_loses_no_task(my_schemes: str, function: str, caplog: p
     )
     assert report.outcomes == {"ok": 100}
     assert "leastload chose" in caplog.text
+
+
+def test_a_scheme_that_always_fails_is_logged_now_and_then(my_schemes: str, caplog: pytest.LogCaptureFixture):
+    core = Core(f"{my_schemes}:raises", 4)
+    assert len(core.submit(2345)) == 2345
+    first, *later = [record.getMessage() for record in caplog.records]
+    assert first.startswith("the scheme raises failed, so leastload chose: ")
+    assert [text.partition(",")[0] for text in later] == [
+        f"the scheme raises failed (for the {count}th time)" for count in (10, 100, 1000)
+    ]

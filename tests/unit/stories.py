@@ -26,7 +26,7 @@ def run(scheduler: Scheduler, *story: Event | tuple[float, Event]) -> list[tuple
     """Tell a story; returns what was to be done, in short. Events come at time 0 unless they say otherwise."""
     told: list[tuple[Any, ...]] = []
     for chapter in story:
-        now, event = chapter if isinstance(chapter, tuple) else (scheduler._now, chapter)
+        now, event = chapter if isinstance(chapter, tuple) else (scheduler.now, chapter)
         for action in scheduler.handle(event, now):
             told += in_short(action)
         check(scheduler)
@@ -108,6 +108,6 @@ def changed(*engines: int) -> PropertiesChanged:
 
 def outcome(scheduler: Scheduler, event: Event) -> TaskDone:
     """The single outcome that an event brings."""
-    [ended] = [e for a in scheduler.handle(event, scheduler._now) if isinstance(a, actions.EndTasks) for e in a.tasks]
+    [ended] = [e for a in scheduler.handle(event, scheduler.now) if isinstance(a, actions.EndTasks) for e in a.tasks]
     check(scheduler)
     return ended.done

@@ -45,7 +45,7 @@ def on(*ids: str, all: bool = True, success: bool = True, failure: bool = False)
 def errors(core: Scheduler, event: Event, now: float | None = None) -> dict[str, str]:
     """The errors an event brings: by task, as text."""
     told = {}
-    for action in core.handle(event, core._now if now is None else now):
+    for action in core.handle(event, core.now if now is None else now):
         for one in getattr(action, "tasks", ()):
             if hasattr(one, "done") and one.done.error is not None:
                 told[one.done.id] = f"{one.done.error.ename}: {one.done.error.evalue}"
@@ -467,3 +467,12 @@ def test_stopped_engines_are_not_waited_for():
     run(core, joined(0), submitted("a"), submitted("b", targets=(0,)), EnginesStopped([0]))
     told: dict[str, Any] = errors(core, EngineLeft(0))
     assert "none of the engines it may run on is there" in told["b"]
+
+
+def test_a_task_whose_targets_are_gone_is_told_what_to_do():
+    core = scheduler()
+    run(core, joined(0), submitted("a", targets=(0,), retries=3))
+    told: dict[str, Any] = errors(core, EngineLost(0, "killed", "a", True))
+    assert "does not wait for others to take these numbers, whatever its retries: give it more targets" in told["a"]
+    run(core, joined(0), submitted("b"), finished(0, "b"), joined(1), EngineLeft(0))
+    assert "targets" not in errors(core, submitted("c", follow=on("b")))["c"]

@@ -14,7 +14,7 @@ def order(core: Scheduler, took: dict[str, float] | float = 0.0) -> list[str]:
         id = next(iter(core.engines[0].held))
         ran.append(id)
         seconds = took if isinstance(took, float) else took[id[0]]
-        run(core, (core._now + seconds, finished(0, done(id, took=seconds))))
+        run(core, (core.now + seconds, finished(0, done(id, took=seconds))))
     return ran
 
 
@@ -59,7 +59,7 @@ def test_a_client_that_comes_back_has_saved_nothing_up():
     run(core, submitted(*[f"a{n}" for n in range(1, 200)], client="A"))
     for _ in range(1, 100):
         id = next(iter(core.engines[0].held))
-        run(core, (core._now + 0.001, finished(0, done(id, took=0.001))))
+        run(core, (core.now + 0.001, finished(0, done(id, took=0.001))))
     run(core, submitted(*[f"b{n}" for n in range(1, 51)], client="B"))
     ran = order(core, 0.001)
     assert sum(id[0] == "a" for id in ran[:20]) >= 8, "A is not shut out meanwhile"

@@ -48,6 +48,14 @@ def test_only_false_is_unmet(met: Any):
     assert er.dependent(abs, lambda: met)(-1) == 1
 
 
+def test_the_false_of_numpy_is_met_too_but_not_silently():
+    numpy = pytest.importorskip("numpy")
+    with pytest.warns(UserWarning, match=r"<lambda> returned numpy's False, .* abs .* return bool\(…\)"):
+        assert er.dependent(abs, lambda: numpy.bool_(False))(-1) == 1
+    for met in (numpy.bool_(True), numpy.int64(0), numpy.zeros(2, bool)):
+        assert er.dependent(abs, lambda met=met: met)(-1) == 1
+
+
 def test_unmet_names_both_functions():
     with pytest.raises(er.UnmetDependency, match="is_set returned False on this engine, so abs was not called"):
         er.dependent(abs, is_set, "NO_SUCH_VARIABLE")(-1)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import pickle
+import pkgutil
+import re
 import subprocess
 import sys
 import textwrap
@@ -36,6 +39,11 @@ DIRECTIONS = {
 }
 
 
+def _in_words(kind: Any) -> str:
+    """A type, wherever it is defined: that is not part of the contract."""
+    return re.sub(r"\bengineroom\.(\w+\.)*", "", str(kind)).replace("<class '", "").replace("'>", "")
+
+
 def contract() -> dict[str, Any]:
     """All that travels, as data: what each direction may carry, and the fields of each type in order."""
     types: dict[str, Any] = {}
@@ -46,14 +54,13 @@ def contract() -> dict[str, Any]:
             "tag": config.tag,
             "as": "array" if config.array_like else "map",
             "fields": [
-                f"{field.encode_name}: {field.type}".replace("<class '", "").replace("'>", "")
-                + ("" if field.required else " = …")
+                f"{field.encode_name}: {_in_words(field.type)}" + ("" if field.required else " = …")
                 for field in msgspec.structs.fields(kind)
             ],
         }
 
     for _, kind in sorted(vars(messages).items()):
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__module__ == messages.__name__:
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             describe(kind)
     carries = {name: sorted(kind.__name__ for kind in union.__args__) for name, union in DIRECTIONS.items()}
     return {"protocol_version": _version.PROTOCOL_VERSION, "directions": carries, "types": types}
@@ -64,6 +71,14 @@ def test_the_protocol_has_not_changed_unnoticed():
     peer in the field, then run `python tests/unit/test_wire.py` to write tests/golden/wire.json anew.
     """
     assert contract() == json.loads(GOLDEN.read_text()), test_the_protocol_has_not_changed_unnoticed.__doc__
+
+
+def test_the_package_names_all_its_types():
+    modules = [
+        importlib.import_module(f"{messages.__name__}.{m.name}") for m in pkgutil.iter_modules(messages.__path__)
+    ]
+    defined = {name for m in modules for name, kind in vars(m).items() if getattr(kind, "__module__", "") == m.__name__}
+    assert defined | set(DIRECTIONS) == set(messages.__all__)
 
 
 def test_no_two_messages_of_a_direction_share_a_tag():

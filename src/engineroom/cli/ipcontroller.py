@@ -228,6 +228,7 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
         scheduler = self._scheduler_settings()  # checked before anything is opened
         retention = Retention(parent=self).settings(self.retain)
         liveness = LivenessSettings(self.ping_interval, self.allowed_silence, self.recovery_grace)
+        restarted = self.reuse_files and client_file.exists()  # a controller that stops removes its files
         info, curve = self._identity(client_file)
         store = open_store(self._store_url(folder), **self._store_options())
         try:
@@ -243,7 +244,7 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
             scheduler=scheduler,
             liveness=liveness,
             retention=retention,
-            restarted=self.reuse_files,
+            restarted=restarted,
         )
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: controller.stop())

@@ -21,7 +21,7 @@ from ..ids import Digest
 from ..records import TIMES, TaskRecord
 from ..stores import SQLiteDB
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp
-from .ipcluster import Known
+from .known import Known
 
 _SQLITE = "sqlite://"
 

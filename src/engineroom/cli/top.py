@@ -15,7 +15,7 @@ from traitlets import Bool, Float
 
 from ..client import Client
 from ..errors import ConfigError, ConnectionFileError, ControllerLost, EngineroomError
-from .ipcluster import Known
+from .known import Known
 from .records import RecordsApp
 from .text import is_terminal, jsonable, one_line, paint, plural, table, when, width_of_terminal
 

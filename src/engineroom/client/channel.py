@@ -26,7 +26,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol
 
 from .. import _version
-from ..config import ConnectionInfo, is_local
+from ..config import ConnectionInfo
 from ..errors import (
     OUTCOMES,
     AuthenticationError,
@@ -67,6 +67,7 @@ from ..messages import (
 )
 from ..transport import ZmqLink
 from ..wire import frames as wire
+from .connecting import NOTICE_SECONDS, has_ended, lost
 from .environment import environment
 
 log = logging.getLogger(__name__)
@@ -84,8 +85,7 @@ STREAM = 64
 STREAM_SECONDS = 0.005
 GATHER_SECONDS = 0.001
 PING_SECONDS = 1.0
-#: After this silence the user is told that we are trying to reconnect; after the other, waits end.
-NOTICE_SECONDS = 3.0
+#: After this silence waits end.
 LOST_SECONDS = 30.0
 
 #: One task on its way out: (spec, its function or None, its large buffers)
@@ -272,16 +272,12 @@ class Channel:
     def _connect(self, timeout: float) -> None:
         """Wait for the controller's welcome."""
         deadline = time.monotonic() + timeout
-        stale = is_local(self.info.location) and self.info.pid
         while not self._welcome.wait(min(0.25, max(0.0, deadline - time.monotonic()))):
             if self.failure is not None:
                 raise self._useless()
-            if stale and not _is_alive(self.info.pid):
-                raise ControllerLost(
-                    f"the controller named in the connection file (pid {self.info.pid}) is not running any more. "
-                    "Start a cluster: `ipcluster start -n 4`, or engineroom.Cluster(n=4)."
-                )
             if time.monotonic() >= deadline:
+                if has_ended(self.info):
+                    raise lost(self.info, timeout)
                 raise TimeoutError(
                     f"the controller at {self.info.url} did not answer within {timeout:g} s. Is it running, and can "
                     f"this host reach {self.info.location or 'it'}?"
@@ -577,13 +573,3 @@ def error_of(info: ErrorInfo) -> Exception:
     if info.ename in ("IndexError", "KeyError"):
         return IndexError(info.evalue) if info.ename == "IndexError" else UnknownTask(info.evalue)
     return RemoteError(info.ename, info.evalue, info.traceback, {"method": "controller"})
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -43,7 +43,7 @@ class Client(HubClient):
     profile, profile_dir, ipython_dir, cluster_id : str, optional
         Where to find the connection file: `<profile_dir>/security/ipcontroller[-<cluster_id>]-client.json`.
     timeout : float
-        Seconds to wait for the file to appear, and for the controller to answer.
+        Seconds to wait for the file to appear (or, if its controller has died, for another one's), and for an answer.
     cluster : Cluster, optional
         The cluster this client belongs to.
 
@@ -53,6 +53,8 @@ class Client(HubClient):
         No connection file, or a broken or stale one.
     AuthenticationError
         The controller refused the key.
+    ControllerLost
+        The controller has died, and none has taken its place.
     TimeoutError
         The controller did not answer.
 
@@ -381,8 +383,7 @@ class Client(HubClient):
         if hub:
             self._channel.ask(StopController())
             return
-        engines = self._resolve(targets)
-        self._channel.ask(StopEngines(engines))
+        engines = self._channel.ask(StopEngines(self._named(targets)))
         if block or (block is None and self.block):
             channel = self._channel
             with channel.changed:

@@ -58,6 +58,10 @@ class HubClient:
     def _resolve(self, targets: Any) -> list[EngineId]:
         raise NotImplementedError
 
+    def _named(self, targets: Any) -> list[EngineId] | None:
+        """The engines that are named; None for "all": the controller knows best which those are."""
+        return None if targets is None or (isinstance(targets, str) and targets == "all") else self._resolve(targets)
+
     @property
     def history(self) -> list[TaskId]:
         """msg_ids of this client's tasks, by submission."""
@@ -557,13 +561,19 @@ class HubClient:
         -------
         dict
             `{engine: {"queue": direct tasks, "tasks": load-balanced tasks, "completed": …}, "unassigned": …}`:
-            counts, or with `verbose` lists of msg_ids. A single int as target gives the inner dict.
+            counts, or with `verbose` lists of msg_ids. A single int as target gives the inner dict. "all" are the
+            engines there are: after a restart of the controller those that have come back.
+
+        Raises
+        ------
+        IndexError
+            An engine that was named is not there.
         """
-        engines = self._resolve(targets)
-        status = self._channel.ask(QueueStatus(engines, verbose))
+        status = self._channel.ask(QueueStatus(self._named(targets), verbose))
         by_engine: dict[Any, Any] = {int(id): inner for id, inner in status["engines"].items()}
         if isinstance(targets, int):
-            return dict(by_engine[engines[0]])
+            [status_of_one] = by_engine.values()
+            return dict(status_of_one)
         return {**by_engine, "unassigned": status["unassigned"]}
 
 

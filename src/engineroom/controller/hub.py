@@ -178,19 +178,29 @@ class Hub:
         known = {record["msg_id"]: record["completed"] is not None for record in found}
         for id in ids:
             if id not in known:
-                raise UnknownTask(f"no such task: {id}")
+                raise UnknownTask(f"no such task: {id}{self._forgotten()}")
         return {"pending": [id for id in ids if not known[id]], "completed": [id for id in ids if known[id]]}
 
     def _get_function(self, body: GetFunction) -> dict[str, Any]:
         found = self._store.get_function(Digest(bytes.fromhex(body.digest)))
         return {"name": found.name, "source": found.source, "payload": found.payload}
 
+    def _forgotten(self) -> str:
+        """What else is to be said of an unknown task: that a restart of the controller has cost all there was."""
+        began = self._controller.restarted
+        if began is None or self._store.durable:
+            return ""
+        return (
+            f". The controller was restarted at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(began))}, and its "
+            f"database ({self._store.url}) kept nothing across that: what was submitted before is lost. Submit it "
+            "again; in SQLite, the default database, tasks outlive a restart"
+        )
+
     def send_stored(self, peer: Peer, ids: Sequence[TaskId]) -> None:
         """Send results from the store; tell which cannot be had."""
         if not self._store.keeps:
-            self._controller.peers.send(
-                peer, Gone(list(ids), "it has ended, and this controller keeps no records (NoDB)")
-            )
+            why = self._forgotten() or ": it has ended, and this controller keeps no records (NoDB)"
+            self._controller.peers.send(peer, Gone(list(ids), f"it is not here any more{why}"))
             return
 
         def fetch() -> None:
@@ -218,7 +228,8 @@ class Hub:
             else:
                 again.append(id)
         if gone:
-            self._controller.peers.send(peer, Gone(gone, "no such task: never submitted here, or purged"))
+            why = self._forgotten() or ": never submitted here, or purged"
+            self._controller.peers.send(peer, Gone(gone, f"no such task{why}"))
         if light:
             self._controller.peers.send(peer, Gone(light, "its result is not kept any more (retention); its record is"))
         known = self._controller.scheduler.tasks
@@ -266,7 +277,7 @@ class Hub:
                 }
                 for id in body.tasks:
                     if id not in found:
-                        raise UnknownTask(f"no such task: {id}; nothing was purged")
+                        raise UnknownTask(f"no such task: {id}; nothing was purged{self._forgotten()}")
                     if found[id]["completed"] is None:
                         raise PendingTask(f"task {id} has not finished, so it cannot be purged; nothing was purged")
                 dropped += store.drop_matching_records({"msg_id": {"$in": body.tasks}})
@@ -288,7 +299,7 @@ class Hub:
             if body.tasks is not None and store.count(query) < len(set(body.tasks)):
                 known = {record["msg_id"] for record in store.find_records(query, "msg_id")}
                 unknown = next(id for id in body.tasks if id not in known)
-                raise UnknownTask(f"no such task: {unknown}; nothing was changed")
+                raise UnknownTask(f"no such task: {unknown}; nothing was changed{self._forgotten()}")
             changed, page = 0, store.page(query, "msg_id", limit=PAGE)
             while page.records:
                 changed += store.pin([record["msg_id"] for record in page.records], body.pinned)
@@ -316,7 +327,7 @@ class Hub:
             for id in body.tasks:
                 entry = found.get(id)
                 if entry is None:
-                    raise UnknownTask(f"no such task: {id}; nothing was resubmitted")
+                    raise UnknownTask(f"no such task: {id}; nothing was resubmitted{self._forgotten()}")
                 if not entry.spec.payload and not entry.frames:
                     raise StoreError(
                         f"the arguments of task {id} are not kept any more (retention), so it cannot be resubmitted; "
@@ -437,7 +448,8 @@ class Hub:
             records = {record["msg_id"]: record for record in found}
             answers = []
             for id in body.tasks:
-                answer, record = known[id] or _explain_record(id, records.get(id)), records.get(id)
+                record = records.get(id)
+                answer = known[id] or _explain_record(id, record, self._forgotten())
                 if id in asking and not self._store.keeps:
                     answer["details"]["cache"] = NOTHING_KEPT
                     answer["reason"] += f". It was not answered from the database: {NOTHING_KEPT}"
@@ -547,13 +559,13 @@ def _outcome(record: Mapping[str, Any]) -> Outcome | None:
     return Outcome(False, engine, direct, cause, (id,), 1)
 
 
-def _explain_record(id: TaskId, record: Mapping[str, Any] | None) -> dict[str, Any]:
+def _explain_record(id: TaskId, record: Mapping[str, Any] | None, forgotten: str) -> dict[str, Any]:
     """The answer for a task that is not in the core."""
     if record is None:
         return {
             "msg_id": id,
             "state": "unknown",
-            "reason": "there is no such task: never submitted here, purged, or not kept",
+            "reason": f"there is no such task{forgotten or ': never submitted here, purged, or not kept'}",
             "details": {},
         }
     if record["completed"] is None:  # it ended in this very moment

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import signal
 import socket
 import time
@@ -84,6 +85,8 @@ class Controller:
         restarted: bool = False,
     ) -> None:
         self.incarnation = new_uuid()
+        #: when this life began, if another one was ended by force before it
+        self.restarted = time.time() if restarted else None
         self.scheduler = Scheduler(scheduler)
         self.peers = Peers(listener, key)
         self.store = store
@@ -98,7 +101,7 @@ class Controller:
         self._posted: deque[Callable[[], None]] = deque()
         self._reserved: set[EngineId] = set()
         # After a restart engines are on their way back, though none has said so yet.
-        self._expecting_until = time.time() + self._liveness.recovery_grace if restarted else 0.0
+        self._expecting_until = (self.restarted or -math.inf) + self._liveness.recovery_grace
         self._stopping_until: float | None = None
         self._next_sweep = 0.0
         self._deadline: float | None = None
@@ -258,6 +261,8 @@ class Controller:
                 self.tell_engines()
             case _:
                 self.performer.forget_client(peer.uuid)
+                self.performer.record()
+                self.writer.hurry()  # nobody keeps its tasks for us any more
 
     def _on_starting(self, peer: Peer, message: Starting, frames: Sequence[Any]) -> None:
         peer.promised = message.count

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..ids import ClientId, TaskId
 from ..messages import Environment, Function
 from ..records import Entry
 from ..stores import TaskStore
+from .backlog import Backlog
 from .housekeeping import Housekeeping, Judge
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class StoreWriter:
         #: why the store takes nothing at present; None: it does
         self.failure: StoreError | None = None
         self._on_commit = on_commit
+        self._backlog = Backlog(store.hold_seconds)
         self._condition = threading.Condition()
         self._entries: dict[TaskId, Entry] = {}
         self._functions: list[Function] = []
@@ -87,6 +90,10 @@ class StoreWriter:
             self._condition.notify()
         return future
 
+    def hurry(self) -> None:
+        """Have everything put so far written without waiting for more."""
+        self.call(lambda store: None)
+
     def flush(self) -> None:
         """Wait until everything put so far is committed.
 
@@ -113,7 +120,8 @@ class StoreWriter:
             with self._condition:
                 while not (self._has_work or self._calls or self._closing):
                     self._idle = True
-                    pause = self.housekeeping.until_due()
+                    pauses = (self.housekeeping.until_due(), self._backlog.due_in(time.monotonic()))
+                    pause = min((seconds for seconds in pauses if seconds is not None), default=None)
                     if pause == 0.0 or (not self._condition.wait(pause) and pause is not None):
                         break
                 self._idle = False
@@ -128,9 +136,11 @@ class StoreWriter:
                 tokens, self._tokens = self._tokens, []
                 calls, self._calls = self._calls, []
                 closing = self._closing
-            if not self._write(entries, functions, environments, closing):
+            due = self._backlog.take(entries, tokens, time.monotonic(), all=bool(calls) or closing)
+            if not self._write(due, functions, environments, closing):
                 for _, future in calls:
                     future.set_exception(self.failure or StoreError("the controller is stopping"))
+                entries, tokens = self._backlog.failed()
                 with self._condition:  # keep all of it for the next attempt; newer entries win
                     self._entries = entries | self._entries
                     self._functions = functions + self._functions
@@ -140,8 +150,9 @@ class StoreWriter:
                         return
                     self._condition.wait(RETRY_SECONDS)
                 continue
-            if tokens:
-                self._on_commit(tokens)
+            free = self._backlog.written()
+            if free:
+                self._on_commit(free)
             for function, future in calls:
                 try:
                     future.set_result(function(self.store))
@@ -154,7 +165,7 @@ class StoreWriter:
 
     def _write(
         self,
-        entries: dict[TaskId, Entry],
+        entries: Mapping[TaskId, Entry],
         functions: list[Function],
         environments: list[tuple[ClientId, Environment]],
         closing: bool,

@@ -14,15 +14,21 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from random import Random
 
-from ..ids import Digest, EngineId
+from ..ids import Digest, EngineId, EngineUuid
 from .engines import Engine
 from .queues import Shares, TaskQueue
-from .requirements import ANY, Requirement
+from .requirements import ANY, Requirement, in_words, requirement_of
 from .schemes import Index, make_index
 from .tasks import Task
 
 #: Beyond so many answers of an engine, those that no waiting task needs are forgotten.
 ANSWERS_KEPT = 10_000
+
+#: What to do for a task whose targets are gone.
+_NO_WAITING = (
+    ". It does not wait for others to take these numbers, whatever its retries: give it more targets, or resubmit it "
+    "once one is there"
+)
 
 #: (engine, tasks): what has been decided
 Gift = tuple[Engine, list[Task]]
@@ -47,8 +53,8 @@ class Pools:
 
     def __init__(self, engines: Mapping[EngineId, Engine], scheme: str, rng: Random) -> None:
         self._engines = engines
+        self._numbers: dict[EngineUuid, EngineId] = {}
         self._rng = rng
-        self._scheme = scheme
         self.shares = Shares()
         self.ready = TaskQueue(self.shares)
         self.pools: dict[Requirement, Pool] = {}
@@ -85,6 +91,25 @@ class Pools:
             for engine in self._engines.values():
                 index.update(engine)
         return index
+
+    # ------------------------------------------------------------------------------------------ who may run what
+
+    def requirement_of(self, task: Task) -> Requirement:
+        """What a load-balanced task requires of an engine at this moment."""
+        return requirement_of(task, self._numbers)
+
+    def may_run(self, task: Task, engine: Engine) -> bool:
+        """Whether this engine may run a load-balanced task now."""
+        return requirement_of(task, self._numbers).fits(engine)
+
+    def hopeless(self, requirement: Requirement) -> str | None:
+        """Why no engine that is there will ever run such tasks; None: one may."""
+        if requirement.targets is not None and not any(target in self._engines for target in requirement.targets):
+            reason = f"none of the engines it may run on is there (any more): it needs one {in_words(requirement)}"
+            return reason if requirement.follows else reason + _NO_WAITING
+        if requirement.refused and not any(requirement.allows(engine) for engine in self._engines.values()):
+            return f"every engine that it may run on has raised UnmetDependency: it needs one {in_words(requirement)}"
+        return None
 
     # ------------------------------------------------------------------------------------------ tasks come
 
@@ -154,6 +179,7 @@ class Pools:
 
     def joined(self, engine: Engine) -> None:
         """An engine is there."""
+        self._numbers[engine.uuid] = engine.id
         for requirement, pool in self.pools.items():
             if pool.engines is not None and requirement.fits(engine):
                 pool.engines[engine.id] = engine
@@ -174,6 +200,7 @@ class Pools:
 
     def removed(self, engine: Engine) -> list[Pool]:
         """An engine is gone; returns the pools that counted on it."""
+        self._numbers.pop(engine.uuid, None)
         for index in self._all_indexes:
             index.remove(engine)
         self._freed.pop(engine.id, None)

@@ -77,6 +77,7 @@ class Index:
         self.scheme = scheme
         self._rng = rng
         self._engines: dict[EngineId, Engine] = {}
+        self._failures = 0
 
     def update(self, engine: Engine) -> None:
         """An engine's load or room has changed."""
@@ -100,9 +101,16 @@ class Index:
         try:
             return engines[range(len(engines))[self.scheme(loads, self._rng)]]
         except Exception as error:  # somebody's own scheme: no task may be lost by it
-            name = getattr(self.scheme, "__name__", self.scheme)
-            log.error("the scheme %s failed, so leastload chose: %s: %s", name, type(error).__name__, error)
+            self._failed(error)
             return engines[leastload(loads, self._rng)]
+
+    def _failed(self, error: Exception) -> None:
+        """Log it the first time, the tenth, the hundredth …: it may fail for each of a million tasks."""
+        self._failures += 1
+        if str(self._failures).strip("0") == "1":
+            name = getattr(self.scheme, "__name__", self.scheme)
+            times = "" if self._failures == 1 else f" (for the {self._failures}th time)"
+            log.error("the scheme %s failed%s, so leastload chose: %s: %s", name, times, type(error).__name__, error)
 
     def __len__(self) -> int:
         return len(self._engines)

@@ -1,4 +1,4 @@
-"""What one event brings: gathered while it is handled, then made into actions."""
+"""What one event brings: when it came, and what is gathered while it is handled, then made into actions."""
 
 from __future__ import annotations
 
@@ -22,11 +22,16 @@ from .tasks import Task
 
 
 class Turn:
-    """The batches of one event."""
+    """The time and the batches of one event; then of the next."""
 
-    __slots__ = ("ended", "kept", "kills", "news", "retried", "sends")
+    __slots__ = ("ended", "kept", "kills", "news", "now", "retried", "sends")
 
     def __init__(self) -> None:
+        self.begin(0.0)
+
+    def begin(self, now: float) -> None:
+        """An event has come. The batches of the last one belong to its actions: begin new ones."""
+        self.now = now
         self.ended: list[Ended] = []
         #: those of them whose results are arguments of others
         self.kept: list[Ended] = []

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from .executor import Executor, Interrupted
 from .note import Note
@@ -94,3 +95,27 @@ class Interrupter:
             if now >= wish.deadline and not wish.granted:
                 wish.granted = True
                 raise Interrupted(wish.status, wish.ename, wish.text)
+
+
+def spare_forked_processes() -> None:
+    """Processes that tasks fork are not engines: signals mean to them what they mean to anybody.
+
+    The signals are blocked around the fork: one that comes before the child has forgotten the engine's handlers
+    would be taken by those, and lost.
+    """
+    ours = {signal.SIGINT, signal.SIGTERM}
+    before: list[set[Any]] = []
+
+    def block() -> None:
+        before.append(signal.pthread_sigmask(signal.SIG_BLOCK, ours))
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.pop())
+
+    def forget() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(SIGNAL, signal.SIG_DFL)
+        unblock()
+
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=forget)

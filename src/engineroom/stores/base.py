@@ -67,6 +67,10 @@ class TaskStore(Protocol):
     keeps: bool
     #: how many records were dropped, for whatever reason, since the store was opened
     dropped: int
+    #: whether that outlives the controller
+    durable: bool
+    #: a pending task is written after this time, unless it has ended before: it is then written once, and whole
+    hold_seconds: float
     #: "sqlite:///…/tasks.db", "memory" or "none": what the connection file says
     url: str
 

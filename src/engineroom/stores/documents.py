@@ -20,7 +20,7 @@ import msgspec
 from ..errors import QueryError
 from ..ids import ClientId, Digest, EngineId, TaskId
 from ..messages import TaskDone, TaskOptions, TaskSpec
-from ..records import KEYS, TIMES, Entry, TaskRecord, document, duration_of, instant
+from ..records import COMPLETED, KEYS, PENDING, TIMES, Entry, TaskRecord, document, duration_of, instant
 from .packing import pack, unpack
 from .query import (
     AllOf,
@@ -51,6 +51,7 @@ _decode_options = msgspec.msgpack.Decoder(TaskOptions).decode
 _decode_outcome = msgspec.msgpack.Decoder(Outcome).decode
 
 _BUFFERS = ("buffers", "result_buffers")
+_BLANK: Document = dict.fromkeys(KEYS)
 #: Keys that hold what users chose; a server may refuse it.
 _FREE = ("metadata", "header", "content", "result_content", "pyin", "pyout", "pyerr", "stdout", "stderr", "attempts",
          "result_header", "result_metadata")  # fmt: skip
@@ -70,6 +71,8 @@ _STATUSES = {"completed": "ok", "failed": "error", "aborted": "aborted"}
 def document_of(entry: Entry) -> tuple[Document, dict[str, bytes]]:
     """The document of an entry, and what is to be kept apart."""
     spec, done, options = entry.spec, entry.done, entry.spec.options
+    if _is_plain(entry):
+        return _plain_document(entry), {}
     record = document(entry)
     seconds = {
         "submitted": spec.submitted,
@@ -92,6 +95,104 @@ def document_of(entry: Entry) -> tuple[Document, dict[str, bytes]]:
             Outcome(done.error if done else None, (done.content if done else None) or None, entry.attempts)
         )
     return with_large_apart({"_id": spec.id, **to_bson(record), "_seconds": seconds, "_task": task, "_apart": None})
+
+
+def _is_plain(entry: Entry) -> bool:
+    """Whether a task is as most are: a call without options or large buffers, that has not failed."""
+    spec, done = entry.spec, entry.done
+    return (
+        spec.options is None
+        and spec.kind == "apply"
+        and not entry.frames
+        and entry.attempts is None
+        and len(spec.payload) <= APART_ABOVE
+        and (
+            done is None
+            or (
+                done.status == "ok"
+                and done.started is not None
+                and done.error is None
+                and not done.content
+                and not entry.result_frames
+                and len(done.payload) + len(done.stdout) + len(done.stderr) <= APART_ABOVE
+            )
+        )
+    )
+
+
+def _plain_document(entry: Entry) -> Document:
+    """The document of a plain entry: what `document_of` makes of any, in a third of the time."""
+    spec, done, client, engine_uuid = entry.spec, entry.done, entry.client, entry.engine_uuid
+    at, task = spec.submitted, {"kind": "apply", "target": spec.engine, "inline": True}
+    made: Document = {
+        **_BLANK,
+        "_id": spec.id,
+        "msg_id": spec.id,
+        "state": PENDING,
+        "header": {"msg_id": spec.id, "msg_type": "apply_request", "session": client},
+        "content": {},
+        "metadata": {},
+        "submitted": instant(at),
+        "received": instant(entry.received),
+        "client_uuid": client,
+        "engine_uuid": engine_uuid,
+        "queue": "task" if spec.engine < 0 else "mux",
+        "function": spec.function.hex() or None,
+        "function_name": entry.function_name,
+        "environment": entry.environment,
+        "pinned": False,
+        "attempts": [],
+        "stdout": "",
+        "stderr": "",
+        "buffers": [spec.payload],
+        "_seconds": {"submitted": at, "started": None, "completed": None, "received": entry.received, "attempts": []},
+        "_task": task,
+        "_apart": None,
+    }
+    if done is None:
+        return made
+    begun, ended, engine = done.started, done.completed, done.engine
+    assert begun is not None
+    started, completed = instant(begun), instant(ended)
+    task |= {"attempt": done.attempt, "result_inline": True}
+    if entry.host:
+        task["host"] = entry.host
+    if done.peak_memory is not None:
+        task["peak_memory"] = done.peak_memory
+    attempt = {
+        "number": done.attempt,
+        "engine_id": engine,
+        "engine_uuid": engine_uuid,
+        "host": entry.host,
+        "started": started,
+        "ended": completed,
+        "cause": "ok",
+        "peak_memory": done.peak_memory,
+        "traceback": None,
+    }
+    made |= {
+        "state": COMPLETED,
+        "started": started,
+        "completed": completed,
+        "duration": ended - begun,
+        "engine_id": engine if engine >= 0 else None,
+        "cached_from": done.cached_from,
+        "attempts": [attempt],
+        "result_header": {"msg_type": "apply_reply", "status": "ok", "engine": engine_uuid},
+        "result_metadata": {},
+        "result_content": {"status": "ok"},
+        "stdout": done.stdout,
+        "stderr": done.stderr,
+        "result_buffers": [done.payload],
+        "_seconds": {
+            "submitted": at,
+            "started": begun,
+            "completed": ended,
+            "received": entry.received,
+            "attempts": [begun, ended],
+        },
+    }
+    return made
 
 
 def added_document(msg_id: TaskId, record: Mapping[str, Any]) -> tuple[Document, dict[str, bytes]]:
@@ -273,7 +374,7 @@ def relayed(query: Mapping[str, Any]) -> Document:
             value = {name: argument for name, argument in value.items() if name != "$not"}
             if not value:
                 continue
-        parts += [{".".join(path): condition} for condition in _conditions(value)]
+        parts += [{server_path(path): condition} for condition in _conditions(value)]
     names = [name for part in parts for name in part]
     if len(set(names)) < len(names):
         return {"$and": parts}
@@ -281,7 +382,9 @@ def relayed(query: Mapping[str, Any]) -> Document:
 
 
 def server_path(path: Path) -> str:
-    """Where a key stands in a document, to sort by it."""
+    """Where a key stands in a document, to search and to sort by it."""
+    if path == ("msg_id",):
+        return "_id"
     return f"_seconds.{path[0]}" if len(path) == 1 and path[0] in TIMES else ".".join(path)
 
 

@@ -65,6 +65,8 @@ class DictDB:
     """
 
     keeps = True
+    durable = False
+    hold_seconds = 0.2
     url = "memory"
     dropped = 0
 

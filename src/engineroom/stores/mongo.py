@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC
 from typing import Any, TypeVar
 
-from ..errors import ConfigError, QueryError, StoreError
+from ..errors import QueryError, StoreError
 from ..ids import ClientId, Digest, TaskId
 from ..messages import Environment, Function
 from ..records import KEYS, Entry, TaskRecord
@@ -40,11 +38,12 @@ from .documents import (
 from .grouping import distinct, elements_at, group, parse_percentiles, value_at
 from .lease import LEASE_SECONDS, Lease
 from .matching import Deadline
+from .mongo_server import brief, codec, connect, hosts_of, masked
 from .query import parse, parse_keys, parse_path, parse_sort, parse_window
 from .rows import normal
 
-#: Seconds to look for the server before it counts as gone, and to try again after a broken connection.
-SERVER_SECONDS, PATIENCE_SECONDS = 3.0, 10.0
+#: Seconds to try again after a broken connection.
+PATIENCE_SECONDS = 10.0
 #: Bytes of a chunk: a document may have 16 MB.
 CHUNK_BYTES = 8 << 20
 #: Documents in one message of an answer.
@@ -56,7 +55,7 @@ _TIMED_OUT = 50
 _BY_SUBMISSION = (("_seconds.submitted", 1), ("_id", 1))
 _INDEXES = (
     _BY_SUBMISSION, (("state", 1), *_BY_SUBMISSION), (("engine_id", 1), *_BY_SUBMISSION),
-    (("engine_uuid", 1),), (("_seconds.completed", 1),), (("msg_id", 1),), (("arguments_digest", 1),),
+    (("engine_uuid", 1),), (("_seconds.completed", 1),), (("arguments_digest", 1),),
 )  # fmt: skip
 
 _T = TypeVar("_T")
@@ -84,6 +83,8 @@ class MongoDB:
 
     keeps = True
     dropped = 0
+    durable = True
+    hold_seconds = 0.5  # to complete a document costs the server more than to take in a whole one
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class MongoDB:
         #: without the password
         self.url = masked(url)
         self._readonly, self._query_seconds, self._patience = readonly, query_seconds, patience
-        self._client = _client(url)
+        self._client = connect(url)
         self._closed = False
         self._lease: Lease | None = None
         self._guard = threading.Lock()
@@ -105,7 +106,7 @@ class MongoDB:
         self._pending: set[TaskId] = set()
         try:
             name = self._client.get_default_database(_DEFAULT_DATABASE).name
-            self._database = self._client.get_database(name, codec_options=_codec())
+            self._database = self._client.get_database(name, codec_options=codec())
             self._tasks, self._chunks = self._database.tasks, self._database.chunks
             with self._reported("open the database"):
                 self._client.admin.command("ping")
@@ -121,21 +122,23 @@ class MongoDB:
     # the hot path
 
     def write(self, entries: Sequence[Entry]) -> None:
-        if not entries:
-            return
-        with self._writing("write tasks"):
-            merged = _merged(entries)
-            known = self._pending
-            new = {id: document_of(entry) for id, entry in merged.items() if id not in known}
-            there = self._insert(new)
-            changed = {id: entry for id, entry in merged.items() if id in known or id in there}
-            if changed:
-                self._update({id: document_of(e) for id, e in changed.items()}, there)
-            for id, entry in merged.items():
-                if entry.done is not None:
-                    known.discard(id)
-                elif id in new and id not in there:
-                    known.add(id)
+        merged = list(_merged(entries).items())
+        for start in range(0, len(merged), BATCH):  # so that queries get their turn at the server
+            with self._writing("write tasks"):
+                self._write(dict(merged[start : start + BATCH]))
+
+    def _write(self, entries: Mapping[TaskId, Entry]) -> None:
+        known = self._pending
+        new = {id: document_of(entry) for id, entry in entries.items() if id not in known}
+        there = self._insert(new)
+        changed = {id: document_of(e) for id, e in entries.items() if id in known or id in there}
+        if changed:
+            self._update(changed, there)
+        for id, entry in entries.items():
+            if entry.done is not None:
+                known.discard(id)
+            elif id in new and id not in there:
+                known.add(id)
 
     def add_functions(self, functions: Sequence[Function]) -> None:
         with self._writing("keep functions"):
@@ -397,7 +400,7 @@ class MongoDB:
 
     def _update(self, documents: Mapping[TaskId, tuple[Document, dict[str, bytes]]], doubtful: set[TaskId]) -> None:
         """Complete tasks that were written as pending; of `doubtful` ones it is first seen whether they were."""
-        from pymongo import UpdateOne
+        from pymongo import UpdateMany
 
         if doubtful:
             query = {"_id": {"$in": sorted(doubtful)}, "completed": None, "_task": {"$ne": None}}
@@ -413,7 +416,8 @@ class MongoDB:
                 self._again(
                     lambda id=id: self._tasks.update_one({"_id": id, "_apart": None}, {"$set": {"_apart": []}})  # type: ignore[misc]
                 )
-            updates.append(UpdateOne({"_id": id}, change))
+            # "Many" of one: after an update of one FerretDB keeps its cursor until the message's last, and locks up.
+            updates.append(UpdateMany({"_id": id}, change))
         if updates and self._again(lambda: self._tasks.bulk_write(updates, ordered=False)).matched_count < len(updates):
             self._insert(documents)  # somebody has removed them by hand: an outcome is not lost
 
@@ -525,7 +529,7 @@ class MongoDB:
             yield
         except errors.ConnectionFailure as error:
             raise StoreError(
-                f"cannot {what}: no MongoDB server answers at {_hosts(self._client)} ({_brief(error)})"
+                f"cannot {what}: no MongoDB server answers at {hosts_of(self._client)} ({brief(error)})"
             ) from None
         except errors.ExecutionTimeout as error:
             raise Deadline(self._query_seconds).passed() from error
@@ -533,56 +537,12 @@ class MongoDB:
             if error.code == _TIMED_OUT:
                 raise Deadline(self._query_seconds).passed() from error
             if error.code in (18, 8000) or "auth" in str(error).lower():
-                raise StoreError(f"{self.url} refuses the user or the password ({_brief(error)})") from None
+                raise StoreError(f"{self.url} refuses the user or the password ({brief(error)})") from None
             if what in ("read", "count"):
-                raise QueryError(f"the MongoDB server does not answer this query: {_brief(error)}") from error
-            raise StoreError(f"the MongoDB server could not {what}: {_brief(error)}") from error
+                raise QueryError(f"the MongoDB server does not answer this query: {brief(error)}") from error
+            raise StoreError(f"the MongoDB server could not {what}: {brief(error)}") from error
         except (errors.PyMongoError, OverflowError) as error:
-            raise StoreError(f"the MongoDB server could not {what}: {_brief(error)}") from error
-
-
-def masked(url: str) -> str:
-    """A URL to be shown: without password and options."""
-    found = re.fullmatch(r"(mongodb(?:\+srv)?://)(?:(.*)@)?([^@?]*)(?:\?[^@]*)?", url, re.DOTALL)
-    if found is None:
-        return url.partition("://")[0] + "://…"
-    scheme, user, rest = found.groups()
-    return f"{scheme}{user.partition(':')[0] + '@' if user else ''}{rest}"
-
-
-def _client(url: str) -> Any:
-    try:
-        import pymongo
-    except ImportError:
-        raise ConfigError(f"{masked(url)} needs pymongo: pip install 'engineroom[mongo]'") from None
-    seconds = int(SERVER_SECONDS * 1000)
-    try:
-        lowered = url.lower()
-        own = {"serverSelectionTimeoutMS": seconds, "connectTimeoutMS": seconds, "appname": "engineroom"}
-        return pymongo.MongoClient(url, **{k: v for k, v in own.items() if f"{k.lower()}=" not in lowered})
-    except (pymongo.errors.PyMongoError, ValueError, TypeError):  # its text may quote the password
-        raise ConfigError(
-            f"{masked(url)} is not a URL that pymongo understands: mongodb://USER:PASSWORD@HOST:PORT/DATABASE, with "
-            "/ : @ and % in the password percent-escaped"
-        ) from None
-
-
-def _codec() -> Any:
-    from bson.codec_options import CodecOptions
-
-    return CodecOptions(tz_aware=True, tzinfo=UTC)
-
-
-def _hosts(client: Any) -> str:
-    return ", ".join(
-        sorted(
-            f"{host}:{port}" if port else str(host) for host, port in client.topology_description.server_descriptions()
-        )
-    )
-
-
-def _brief(error: Exception) -> str:
-    return str(error).partition(", full error")[0].partition(", Timeout:")[0][:300]
+            raise StoreError(f"the MongoDB server could not {what}: {brief(error)}") from error
 
 
 def _merged(entries: Sequence[Entry]) -> dict[TaskId, Entry]:

@@ -18,6 +18,8 @@ class NoDB:
     """Keeps nothing: writing does nothing, and every access to a record raises KeyError."""
 
     keeps = False
+    durable = False
+    hold_seconds = 0.0
     url = "none"
     dropped = 0
 

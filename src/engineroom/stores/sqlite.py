@@ -116,6 +116,8 @@ class SQLiteDB:
 
     keeps = True
     dropped = 0
+    durable = True
+    hold_seconds = 0.2  # a pending row that is completed is written twice
 
     def __init__(
         self,

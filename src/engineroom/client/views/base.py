@@ -38,6 +38,9 @@ class View:
         msg_ids of this view's tasks.
     """
 
+    client: Client
+    history: list[TaskId]
+
     #: flag → what it does; each view adds its own
     FLAGS: ClassVar[dict[str, str]] = {
         "block": "whether calls wait for their result",
@@ -51,7 +54,7 @@ class View:
 
     def __init__(self, client: Client, targets: Any, **given: Any) -> None:
         self.client = client
-        self.history: list[TaskId] = []
+        self.history = []
         self.block = client.block
         self.track = False
         self.label: str | None = None
@@ -74,7 +77,7 @@ class View:
         """
         for name, value in flags.items():
             if name not in self.FLAGS:
-                raise ConfigError(f"{type(self).__name__} has no flag {name!r}; it has {', '.join(sorted(self.FLAGS))}")
+                raise ConfigError(self._no_flag(name))
             setattr(self, name, value)
         return self
 
@@ -93,7 +96,25 @@ class View:
         if name in self.FLAGS:
             value = self._checked_flag(name, value)
             super().__setattr__("_options_stale", True)
+        elif not name.startswith("_") and not self._declares(name):
+            raise AttributeError(
+                f"{self._no_flag(name)}. An attribute of your own is declared in the class body of a subclass, or "
+                "begins with '_'"
+            )
         super().__setattr__(name, value)
+
+    def _declares(self, name: str) -> bool:
+        """Whether the class, ours or one derived from it, says that there is such an attribute."""
+        return hasattr(type(self), name) or any(
+            name in getattr(cls, "__annotations__", ()) for cls in type(self).__mro__
+        )
+
+    def _no_flag(self, name: str) -> str:
+        import difflib
+
+        near = difflib.get_close_matches(name, self.FLAGS, 1)
+        hint = f"did you mean {near[0]!r}? It" if near else "it"
+        return f"{type(self).__name__} has no flag {name!r}: {hint} has {', '.join(sorted(self.FLAGS))}"
 
     def _checked_flag(self, name: str, value: Any) -> Any:
         match name:

@@ -1,0 +1,256 @@
+"""What `ipcluster start` is while the cluster runs: in the foreground, or as a daemon of its own session.
+
+It starts the cluster, tells what happens to it, and stops it when it is told to. That engines and a controller that
+were killed are started again is the doing of `cluster.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+from ..client import Client
+from ..cluster import Cluster
+from ..config import ConnectionInfo
+from ..errors import ConnectionFileError, EngineroomError
+from .base import FAILED, INTERRUPTED
+from .known import Known
+from .text import is_terminal, paint, plural
+
+Say = Callable[[str], None]
+
+
+class Supervisor:
+    """Starts a cluster, tells what happens to it, and stops it in the end."""
+
+    def __init__(self, known: Known, cluster: Cluster, *, daemon: bool) -> None:
+        self.known = known
+        self.cluster = cluster
+        self.daemon = daemon
+        self._exit_codes: dict[str, int] = {}
+
+    def run(self, say: Say = print, ready: Callable[[], None] = lambda: None) -> int:
+        """Start, look after, stop. `ready` is called when the engines are there. Returns the exit code."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)
+        self.known.pid_file.write_text(str(os.getpid()))
+        try:
+            self._start(say)
+            ready()
+            return self._look_after(say)
+        except KeyboardInterrupt:
+            return self._stop(say)
+        finally:
+            _ignore_signals()
+            self.cluster.stop_cluster_sync()
+            self.known.pid_file.unlink(missing_ok=True)
+
+    def _start(self, say: Say) -> None:
+        cluster, began = self.cluster, time.monotonic()
+        wanted = cluster._wanted()
+        say(f"Starting a controller and {plural(wanted, 'engine')} for profile {self.known.profile} …")
+        cluster.start_cluster_sync(wanted)
+        try:
+            info = cluster.connection
+        except ConnectionFileError:
+            words = cluster.controller.get_output().splitlines() if cluster.controller is not None else []
+            raise EngineroomError(
+                f"the controller ended at once. It said: {words[-1] if words else 'nothing'}"
+            ) from None
+        say(f"The controller is there (pid {info.pid}). Tasks are recorded in {_database(info)}.")
+        if wanted:
+            with cluster.connect_client_sync() as client:
+                self._wait_for_engines(client, wanted)
+            for set_id in cluster.engines:
+                self._watch(set_id)
+        took = time.monotonic() - began
+        say(paint(f"{plural(wanted, 'engine')} ready", "green") + f" after {took:.1f} s. Connect with")
+        say("")
+        say(paint(f"    rc = engineroom.Client({self.known.client_arguments()})", "bold"))
+        say("")
+        if wanted == 0:
+            say(f"Start engines with `ipengine --file={self.known.connection_files[1]}`.")
+        if self.daemon:
+            say(f"`ipcluster stop{self.known.options()}` stops the cluster; its log: {self.known.log_file}")
+        else:
+            say("Ctrl-C stops the cluster.")
+
+    def _wait_for_engines(self, client: Client, wanted: int) -> None:
+        waiting = client.wait_for_engines(wanted, timeout=self.cluster.engine_timeout, block=False)
+        assert waiting is not None
+        shows = is_terminal(sys.stdout) and not self.daemon
+        while True:
+            try:
+                waiting.result(0.1)
+                return
+            except (FutureTimeout, TimeoutError):
+                if waiting.done():
+                    waiting.result()
+                if shows:
+                    print(f"\r{len(client)} of {plural(wanted, 'engine')} …\x1b[K", end="\r", flush=True)
+            finally:
+                if shows and waiting.done():
+                    print("\r\x1b[K", end="", flush=True)
+
+    def _watch(self, set_id: str) -> None:
+        self.cluster.engines[set_id].on_stop(lambda code: self._exit_codes.__setitem__(set_id, code))
+
+    # ------------------------------------------------------------------------------------------ while it runs
+
+    def _look_after(self, say: Say) -> int:
+        """Until it is stopped from elsewhere, or fails for good."""
+        cluster = self.cluster
+        while True:
+            controller = cluster.controller
+            if controller is None:
+                return FAILED
+            if controller.join(0.5):
+                if not self._is_back(controller):
+                    return self._ended(say)
+                new = cluster.controller
+                say(
+                    f"The controller (pid {controller.pid}) was killed, and is started again "
+                    f"(pid {new.pid if new else '?'}): engines and clients reconnect."
+                )
+                continue
+            for set_id in cluster.update_from_file():
+                say(f"Engine set {set_id} was added.")
+                self._watch(set_id)
+            self._look_after_engines(say)
+
+    def _is_back(self, ended: Any) -> bool:
+        """Whether the cluster has started another controller. It does so in a thread of its own."""
+        deadline = time.monotonic() + 2.0
+        while time.monotonic() < deadline:
+            if self.cluster.controller is not ended:
+                return True
+            if not self.known.connection_files[0].exists():
+                return False
+            time.sleep(0.02)
+        return False
+
+    def _ended(self, say: Say) -> int:
+        if not self.known.connection_files[0].exists():
+            say("The cluster was stopped.")
+            return 0
+        words = self.cluster.controller.get_output().splitlines() if self.cluster.controller else []
+        say(
+            "The controller died again and again, and is not started any more. "
+            + (f"Its log ends: {words[-1]}" if words else "")
+        )
+        return FAILED
+
+    def _look_after_engines(self, say: Say) -> None:
+        cluster = self.cluster
+        for set_id in [set_id for set_id in cluster.engines if set_id in self._exit_codes]:
+            code = self._exit_codes.pop(set_id)
+            if cluster.engines[set_id].running:  # the cluster has seen to it
+                say(f"The nanny of engine set {set_id} ended (exit code {code}): its engines are started again.")
+                self._watch(set_id)
+                continue
+            cluster.stop_engines_sync(set_id)
+            say(f"The engines of set {set_id} have left (exit code {code}).")
+
+    # ------------------------------------------------------------------------------------------ the end
+
+    def _stop(self, say: Say) -> int:
+        _ignore_signals()
+        if self.cluster.controller is None:
+            say("Interrupted; nothing is left running.")
+            return INTERRUPTED
+        say("")
+        left = self.known.left()
+        say("Stopping …" + (f" {left}" if left else ""))
+        database = self.cluster.connection.database if self.known.connection_files[0].exists() else ""
+        self.cluster.stop_cluster_sync()
+        kept = f" `engineroom tasks{self.known.options()}` shows what was run." if database.startswith("sqlite") else ""
+        say(f"Stopped.{kept}")
+        return 0
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _ignore_signals() -> None:
+    """Once stopping, nothing hastens it: what does not end by itself is killed after some seconds anyway."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def in_background(supervisor: Supervisor) -> int:
+    """Run the supervisor as a daemon; returns its exit code if it fails, or 0 when the engines are ready."""
+    sys.stdout.flush()
+    receiving, sending = os.pipe()
+    child = os.fork()  # no thread has been started yet
+    if child == 0:
+        os.close(receiving)
+        try:
+            os._exit(_daemon(supervisor, sending))
+        finally:
+            os._exit(FAILED)
+    os.close(sending)
+    code: int | None = None
+    try:
+        with os.fdopen(receiving) as lines:
+            for line in lines:
+                if line.startswith("\0"):
+                    code = int(line[1:])
+                    break
+                print(line, end="", flush=True)
+    except KeyboardInterrupt:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+        print("Interrupted; nothing is left running.")
+        return INTERRUPTED
+    if code is None:
+        print(f"ipcluster: the cluster did not start. See {supervisor.known.log_file}", file=sys.stderr)
+        code = FAILED
+    if code != 0:
+        os.waitpid(child, 0)
+    return code
+
+
+def _daemon(supervisor: Supervisor, sending: int) -> int:
+    """In the child: leave the terminal, tell the parent what happens until the engines are ready, then only the log."""
+    os.setsid()
+    path = supervisor.known.log_file
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    parent: list[Any] = [os.fdopen(sending, "w")]
+
+    def say(line: str) -> None:
+        with contextlib.suppress(OSError):
+            for terminal in parent:
+                print(line, file=terminal, flush=True)
+        if line:
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", flush=True)
+
+    def report(code: int) -> None:
+        with contextlib.suppress(OSError):
+            for terminal in parent:
+                terminal.write(f"\0{code}\n")
+                terminal.close()
+        parent.clear()
+
+    try:
+        code = supervisor.run(say, lambda: report(0))
+    except (EngineroomError, RuntimeError, TimeoutError, OSError) as error:
+        say(f"ipcluster: {' '.join(str(error).split())}")
+        code = FAILED
+    report(code)
+    return code
+
+
+def _database(info: ConnectionInfo) -> str:
+    words = {"memory": "memory only", "none": "no database"}
+    return words.get(info.database, info.database.removeprefix("sqlite://"))

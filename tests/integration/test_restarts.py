@@ -1,0 +1,169 @@
+"""What clients are told while, and after, a killed controller is started again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import psutil
+import pytest
+from conftest import wait_until
+
+import engineroom as er
+
+
+def kill_controller(cluster: er.Cluster) -> None:
+    """Returns when another one has been started."""
+    pid = cluster.controller.pid
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: cluster.controller.pid != pid)
+
+
+@contextlib.contextmanager
+def no_controller(cluster: er.Cluster) -> Iterator[None]:
+    """The controller has been killed, and is started again when the block ends."""
+    with cluster._lock:
+        os.kill(cluster.controller.pid, signal.SIGKILL)
+        wait_until(lambda: not cluster.controller.running)
+        yield
+
+
+def running_task(rc: er.Client) -> er.AsyncResult:
+    """A task that goes on for long, and is recorded."""
+    result = rc.load_balanced_view().apply_async(time.sleep, 600)
+    wait_until(result.running)
+    wait_until(lambda: not rc._channel._unaccepted)
+    return result
+
+
+def ended_task(rc: er.Client) -> er.AsyncResult:
+    """A task that has ended, and is recorded: what is not would be sent again."""
+    result = rc.load_balanced_view().apply_async(abs, -1)
+    assert result.get(10) == 1
+    wait_until(lambda: not rc._channel._unaccepted)
+    return result
+
+
+# ---------------------------------------------------------------------------------------------- what is lost
+
+
+@pytest.mark.parametrize("database", ["memory", "none"])
+def test_tasks_that_a_restart_has_cost_are_called_so(fresh_cluster, database):
+    rc = fresh_cluster(n=1, database=database)
+    ended = ended_task(rc)
+    waiting = running_task(rc)
+    kill_controller(rc.cluster)
+    told = (
+        rf"controller was restarted at \S+ \S+, and its database \({database}\) kept nothing.* Submit it again; in SQL"
+    )
+    with pytest.raises(er.UnknownTask, match=told):
+        waiting.get(30)
+    with er.Client(rc.connection) as other:
+        for task in (ended, waiting):
+            with pytest.raises(er.UnknownTask, match=told):
+                other.get_result(task.msg_ids).get(10)
+            assert "kept nothing" in other.explain(task).reason
+    assert ended.get(0) == 1, "what has come stays"
+    assert rc.load_balanced_view().apply_async(abs, -2).get(30) == 2
+
+
+def test_what_memory_has_forgotten_is_told_by_all_that_name_tasks(fresh_cluster):
+    rc = fresh_cluster(n=1, database="memory")
+    ended = ended_task(rc)
+    kill_controller(rc.cluster)
+    for ask in (rc.result_status, rc.resubmit, rc.purge_results, rc.pin):
+        with pytest.raises(er.UnknownTask, match=r"was restarted .* kept nothing"):
+            ask(ended.msg_ids)
+
+
+def test_a_file_forgets_nothing_and_an_unknown_task_is_just_that(fresh_cluster):
+    rc = fresh_cluster(n=1, database="sqlite")
+    ended = ended_task(rc)
+    kill_controller(rc.cluster)
+    with er.Client(rc.connection) as other:
+        assert other.get_result(ended.msg_ids).get(10) == [1]
+        with pytest.raises(er.UnknownTask, match="no such task: never submitted here, or purged") as caught:
+            other.get_result("nobody-1").get(10)
+        assert "restarted" not in str(caught.value)
+
+
+def test_a_controller_that_is_not_the_second_says_nothing_of_restarts(memory_cluster):
+    with memory_cluster.connect_client_sync() as rc:
+        with pytest.raises(er.UnknownTask, match="never submitted here, or purged"):
+            rc.get_result("nobody-1").get(10)
+        with pytest.raises(er.UnknownTask, match=r"no such task: nobody-1$"):
+            rc.result_status("nobody-1")
+
+
+# ---------------------------------------------------------------------------------------------- in between
+
+
+def test_a_client_waits_for_the_controller_to_be_started_again(fresh_cluster):
+    rc = fresh_cluster(n=1)
+    path = rc.cluster._connection_file()
+    with ThreadPoolExecutor() as threads:
+        with no_controller(rc.cluster):
+            found = [threads.submit(er.Client, given, timeout=30) for given in (path, rc.connection)]
+            with pytest.raises(TimeoutError):
+                found[0].result(0.4)
+            with pytest.raises(TimeoutError):
+                found[1].result(0.1)
+        for future in found:
+            with future.result(30) as other:
+                other.wait_for_engines(1, timeout=30)
+                assert other[:].apply_sync(abs, -1) == [1]
+
+
+def test_a_client_follows_a_connection_file_to_another_address(cluster, tmp_path):
+    path = tmp_path / "ipcontroller-client.json"
+    dead = msgspec.structs.replace(cluster.connection, url="ipc:///tmp/nobody-listens-here", pid=a_dead_pid())
+    path.write_bytes(msgspec.json.encode(dead))
+    with ThreadPoolExecutor() as threads:
+        found = threads.submit(er.Client, path, timeout=30)
+        with pytest.raises(TimeoutError):
+            found.result(0.2)
+        er.config.write_connection_file(path, cluster.connection)
+        with found.result(30) as rc:
+            assert len(rc.ids) == 2
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_a_controller_without_successor_is_lost(cluster, tmp_path, as_file):
+    info = msgspec.structs.replace(cluster.connection, url="ipc:///tmp/nobody-listens-here", pid=a_dead_pid())
+    path = tmp_path / "ipcontroller-client.json"
+    er.config.write_connection_file(path, info)
+    told = rf"pid {info.pid}\) is not running any more, and none has taken its place within 0.3 s. Start a cluster"
+    with pytest.raises(er.ControllerLost, match=told):
+        er.Client(path if as_file else json.loads(path.read_text()), timeout=0.3)
+
+
+def a_dead_pid() -> int:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return pid
+
+
+# ---------------------------------------------------------------------------------------------- engines come back
+
+
+def test_all_queues_are_those_of_the_engines_that_have_come_back(fresh_cluster):
+    rc = fresh_cluster(n=2)
+    engine = psutil.Process(rc._channel.engines[1].pid)
+    engine.suspend()
+    try:
+        kill_controller(rc.cluster)
+        wait_until(lambda: len(rc.queue_status()) == 2)
+        assert set(rc.queue_status()) == {0, "unassigned"}
+        assert set(rc.queue_status(verbose=True)) == {0, "unassigned"}
+        assert set(rc[:].queue_status()) == {0, "unassigned"}
+    finally:
+        engine.resume()
+    wait_until(lambda: set(rc.queue_status()) == {0, 1, "unassigned"})
