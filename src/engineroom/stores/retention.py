@@ -26,6 +26,8 @@ GIVE_BYTES = 4 << 20
 SPARE_BYTES = 8 << 20
 #: Seconds after which everything is looked at again, also what seemed to be done with.
 ANEW_SECONDS = 3600.0
+#: So long after its submission a task may be on its way to the database: the writer holds it back for a while.
+LATE_SECONDS = 2.0
 
 _LOOSE: dict[str, Any] = {"pinned": {"$ne": True}}
 
@@ -110,7 +112,8 @@ class Keeper:
         # What may be due later begins with the first that had not ended then.
         late = {"$and": [since, {"$or": [{"completed": None}, {"completed": {"$gte": step.before}}]}]}
         first = self._store.page(late, "submitted", limit=1).records
-        self._floors[number] = first[0]["submitted"] or _moment(0) if first else step.before
+        floor = first[0]["submitted"] if first else step.before
+        self._floors[number] = _moment(0.0 if floor is None else floor.timestamp() - LATE_SECONDS)
 
     def _shrink(self, limit: int, what: Literal["records", "used"]) -> Iterator[int]:
         while (excess := getattr(self._store.usage(), what) - limit) > 0:
