@@ -26,8 +26,8 @@ GIVE_BYTES = 4 << 20
 SPARE_BYTES = 8 << 20
 #: Seconds after which everything is looked at again, also what seemed to be done with.
 ANEW_SECONDS = 3600.0
-#: So long after its submission a task may be on its way to the database: the writer holds it back for a while.
-LATE_SECONDS = 2.0
+#: A record may be written so much later than its task was submitted.
+LATE_SECONDS = 5.0
 
 _LOOSE: dict[str, Any] = {"pinned": {"$ne": True}}
 
@@ -89,13 +89,13 @@ class Keeper:
             self._anew_at = time.monotonic() + ANEW_SECONDS
             self.look_anew()
         for number, step in enumerate(steps(self.settings, now)):
-            yield from self._do(number, step)
+            yield from self._do(number, step, _moment(now - LATE_SECONDS))
         if self.settings.count is not None:
             yield from self._shrink(self.settings.count, "records")
         if self.settings.bytes is not None:
             yield from self._shrink(self.settings.bytes, "used")
 
-    def _do(self, number: int, step: Step) -> Iterator[int]:
+    def _do(self, number: int, step: Step, written: datetime) -> Iterator[int]:
         # Nothing ends before it is submitted, so only the older end of the database is looked at.
         floor = self._floors.get(number)
         since = {} if floor is None else {"submitted": {"$gte": floor}}
@@ -112,8 +112,8 @@ class Keeper:
         # What may be due later begins with the first that had not ended then.
         late = {"$and": [since, {"$or": [{"completed": None}, {"completed": {"$gte": step.before}}]}]}
         first = self._store.page(late, "submitted", limit=1).records
-        floor = first[0]["submitted"] if first else step.before
-        self._floors[number] = _moment(0.0 if floor is None else floor.timestamp() - LATE_SECONDS)
+        floor = first[0]["submitted"] or _moment(0) if first else step.before
+        self._floors[number] = min(floor, written)
 
     def _shrink(self, limit: int, what: Literal["records", "used"]) -> Iterator[int]:
         while (excess := getattr(self._store.usage(), what) - limit) > 0:
