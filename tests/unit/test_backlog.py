@@ -59,6 +59,14 @@ def test_a_task_that_does_not_end_is_written_as_pending_when_its_time_is_up() ->
     assert backlog.written() == [3]
 
 
+def test_large_arguments_are_not_held_back() -> None:
+    backlog = Backlog(1.0)
+    large = entry("a")
+    large.frames = (b"large",)
+    assert ended(backlog.take(entries(large), [1], 0.0, all=False).values()) == {"a": False}
+    assert backlog.written() == [1]
+
+
 def test_who_asks_gets_everything_written() -> None:
     backlog = Backlog(1.0)
     backlog.take(entries(entry("a")), [1], 0.0, all=False)

@@ -58,6 +58,8 @@ class Backlog:
                 writing[id] = entry
             elif older is not None:
                 older.held[id] = entry  # it says more, and has waited as long
+            elif entry.frames:
+                writing[id] = entry  # the client's window of unacknowledged bytes waits for it
             else:
                 held[id] = entry
         group = Group(now, held, list(tokens))
