@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import engineroom as er
-from engineroom.stores import SQLiteDB
 
 from .backends import committed, run
 from .harness import ROOT, Benchmark, Figures, Goal
-from .million import BEGAN, entry
 from .ours import WORKERS
+from .records import BEGAN, fill, id_of
 
 TURNS = 5
 AT_ONCE = 40_000  #: tasks in a turn
@@ -54,14 +53,6 @@ def disturbed(size: int) -> Figures:
                     rates[ASKED].append(rate(quiet))
                 rates[RETAINING].append(rate(forgetting))
             return {name: statistics.median(found) for name, found in rates.items()}
-
-
-def fill(path: Path, size: int) -> None:
-    """A database of so many records."""
-    store = SQLiteDB(path, synchronous="OFF")
-    for start in range(0, size, 2000):
-        store.write([entry(n) for n in range(start, min(size, start + 2000))])
-    store.close()
 
 
 def rate(rc: er.Client) -> float:
@@ -91,7 +82,7 @@ def ask(profile_dir: str, cluster_id: str, size: int) -> None:
     at = datetime.fromtimestamp(BEGAN + size / 2000, UTC)
     later = datetime.fromtimestamp(BEGAN + size / 2000 + 0.1, UTC)
     indexed: list[tuple[dict[str, Any], dict[str, Any]]] = [
-        ({"msg_id": entry(size // 2).id}, {}),
+        ({"msg_id": id_of(size // 2)}, {}),
         ({"state": "completed"}, {"sort": [("submitted", -1)], "limit": 100}),
         ({"state": "failed"}, {"limit": 100}),
         ({"submitted": {"$gte": at, "$lt": later}}, {}),

@@ -18,7 +18,7 @@ from engineroom.stores import SQLiteDB
 from .backends import committed, run
 from .harness import Benchmark, Figures, Goal
 from .ours import WORKERS
-from .store_write import entries
+from .records import noops
 
 MB = 1e6
 
@@ -29,7 +29,7 @@ def file(size: int) -> Figures:
         path = Path(folder) / "tasks.db"
         store = SQLiteDB(path, synchronous="OFF")
         for start in range(0, size, 10_000):
-            store.write(entries(min(10_000, size - start)))
+            store.write(noops(min(10_000, size - start)))
         full = path.stat().st_size
         store.drop_matching_records({})
         while store.give_back(64 << 20):

@@ -8,7 +8,6 @@ questions put to a bare sqlite3 table with an index, in the asking process.
 from __future__ import annotations
 
 import sqlite3
-import statistics
 import time
 import uuid
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 
 from .harness import Benchmark, Figures, Goal
 from .ours import cluster, noop
+from .records import milliseconds
 
 THREE_KEYS = ["submitted", "completed", "engine_uuid"]
 
@@ -80,17 +80,8 @@ def _summary(who: str, size: int, **questions: Callable[[], list[object]]) -> Fi
     for question, ask in questions.items():
         found = len(ask())
         assert abs(found - expected[question]) <= size // 100, (question, found)  # equal times happen
-        figures[f"{who}, {names[question]}"] = _milliseconds(ask, 100 if question == "by_id" else 5)
+        figures[f"{who}, {names[question]}"] = milliseconds(ask, 100 if question == "by_id" else 5)
     return figures
-
-
-def _milliseconds(ask: Callable[[], object], times: int) -> float:
-    taken = []
-    for _ in range(times):
-        began = time.perf_counter()
-        ask()
-        taken.append((time.perf_counter() - began) * 1e3)
-    return statistics.median(taken)
 
 
 BENCHMARK = Benchmark(

@@ -1,4 +1,4 @@
-"""How fast the stores take finished no-op tasks: `python benchmarks/store_write.py [rows]`.
+"""How fast the stores take finished no-op tasks: `python -m benchmarks.store_write [rows]`.
 
 Each line is one store, batch size and load; "busy" has a second thread that runs pure Python all the while, as
 a controller's main thread would at its worst.
@@ -14,25 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId, new_uuid
-from engineroom.messages import TaskDone, TaskSpec
 from engineroom.records import Entry
 from engineroom.stores import DictDB, SQLiteDB, TaskStore
 
-NOW = 1_800_000_000.0
-
-
-def entries(count: int) -> list[Entry]:
-    """Finished no-op tasks of one client on four engines."""
-    client, engines = ClientId(new_uuid()), [EngineUuid(new_uuid()) for _ in range(4)]
-    function, call, result = Digest(b"f" * 20), b"c" * 60, b"r" * 20
-    made = []
-    for number in range(count):
-        time_, task = NOW + number * 1e-5, TaskId(f"{client}-{number}")
-        done = TaskDone(task, 1, "ok", time_ + 1e-3, time_ + 1.1e-3, result, EngineId(number % 4))
-        spec = TaskSpec(task, function, call, time_)
-        made.append(Entry(spec, client, (), done, (), time_ + 2e-3, engines[number % 4]))
-    return made
+from .records import noops
 
 
 @contextmanager
@@ -73,7 +58,7 @@ def measure(store: TaskStore, batch: int, rows: list[Entry], busy: bool) -> None
 def main() -> None:
     """Measure both stores."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
-    rows = entries(count)
+    rows = noops(count)
     with tempfile.TemporaryDirectory() as folder:
         for busy in False, True:
             for batch in 1, 100, 1000, 5000:

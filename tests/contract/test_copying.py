@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_stores import failed, finished, pending
+from support.entries import failed, finished, pending
 
 from engineroom.errors import StoreDamaged, StoreError
 from engineroom.ids import Digest, EngineId, EngineUuid, TaskId

@@ -11,17 +11,19 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from test_stores import failed, finished, pending
+from support.entries import failed, finished, pending
 
+from engineroom.controller.reading import readable_entries
 from engineroom.errors import StoreDamaged, StoreError
 from engineroom.ids import TaskId
 from engineroom.records import KEYS
 from engineroom.stores import SQLiteDB
 from engineroom.stores.doctor import repair, verify
-from engineroom.stores.schema import APPLICATION_ID
+from engineroom.stores.schema import APPLICATION_ID, migrations
 from engineroom.stores.sqlite_file import file_system, log_problem
 
 COUNT = 1800
+NEWEST = migrations()[-1][0]
 
 
 def make(path: Path, count: int = COUNT) -> None:
@@ -47,7 +49,7 @@ def test_a_sound_file_is_sound(tmp_path: Path) -> None:
     store.drop_buffers([TaskId("d")])
     found = verify(store.path)  # … while it is in use
     assert found.sound, found
-    assert (found.good, found.unchecked, found.version) == (5, 0, 4)
+    assert (found.good, found.unchecked, found.version) == (5, 0, NEWEST)
     assert store._writer is not None
     assert store._writer.execute("SELECT count(*), sum(size) FROM blobs").fetchone() == (1, 100_000)
     store.drop_matching_records({})
@@ -97,10 +99,12 @@ def test_a_file_that_was_cut(tmp_path: Path, kept: float) -> None:
     make(path)
     os.truncate(path, int(path.stat().st_size * kept))
     for opener in (SQLiteDB, SQLiteDB.open_readonly):
-        with pytest.raises(StoreDamaged, match=r"has been cut: it has .* bytes"):
+        with pytest.raises(StoreDamaged, match=r"has been cut: it has .* bytes\. .*engineroom db repair") as refused:
             opener(path)
     before = path.read_bytes()
     found = repair(path, tmp_path / "new.db")
+    counted = f"{found.good:,} of its records are good, {len(found.damaged):,} are damaged"
+    assert counted in str(refused.value)
     assert path.read_bytes() == before, "the original is kept"
     assert 0 < found.good < COUNT
     store = SQLiteDB(tmp_path / "new.db")
@@ -135,6 +139,25 @@ def test_an_empty_file_is_no_database_yet(tmp_path: Path) -> None:
     (tmp_path / "tasks.db").touch()
     with pytest.raises(StoreError, match="it is empty"):
         verify(tmp_path / "tasks.db")
+
+
+def test_who_opens_a_damaged_file_is_told_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tasks.db"
+    make(path)
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2 // 8192 * 8192)
+        file.write(bytes(8192))
+    found = verify(path)
+    assert found.good + len(found.damaged) == COUNT
+    with pytest.raises(StoreDamaged) as refused:
+        SQLiteDB(path)
+    said = str(refused.value)
+    assert f"{found.good:,} of its records are good, {len(found.damaged):,} are damaged." in said
+    assert f"`engineroom db repair {path}`" in said
+    assert f"`engineroom db verify {path}`" in said
+    monkeypatch.setattr("engineroom.stores.sqlite_file.COUNTED_BYTES", 1000)
+    with pytest.raises(StoreDamaged, match="too large to count here"):
+        SQLiteDB(path)
 
 
 def test_changed_bytes_anywhere_never_end_in_a_traceback(tmp_path: Path) -> None:
@@ -192,7 +215,7 @@ def old_file(path: Path, version: int) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", range(1, NEWEST))
 def test_an_old_file_is_backed_up_and_migrated(tmp_path: Path, version: int) -> None:
     path = tmp_path / "tasks.db"
     old_file(path, version)
@@ -209,7 +232,7 @@ def test_an_old_file_is_backed_up_and_migrated(tmp_path: Path, version: int) -> 
     backup = verify(path.with_name(f"tasks.db.v{version}.backup"))
     assert (backup.version, backup.good) == (version, 100)
     found = verify(path)
-    assert (found.version, found.good, found.unchecked, found.sound) == (4, 101, 100, True)
+    assert (found.version, found.good, found.unchecked, found.sound) == (NEWEST, 101, 100, True)
     old_file(tmp_path / "other.db", version)
     repair(tmp_path / "other.db", tmp_path / "new.db")
     store = SQLiteDB(tmp_path / "new.db")
@@ -278,3 +301,34 @@ def test_a_rollback_journal_does_the_same(tmp_path: Path) -> None:
     reader.close()
     store.close()
     assert verify(tmp_path / "tasks.db").sound
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["payload = x'00'", "result_payload = x'00'", "completed = completed + 1", "client_uuid = 'eve'", "state = 7",
+     "stdout = CAST(x'ff' AS TEXT)", "function = 7"],
+)  # fmt: skip
+def test_a_damaged_record_is_named_when_it_is_read_and_the_others_are_not(tmp_path: Path, damage: str) -> None:
+    names = [TaskId(name) for name in ("a", "b", "c")]
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished("a"), failed("b"), finished("c")])
+    change(store.path, f"UPDATE tasks SET {damage} WHERE msg_id = 'b'")
+    for read in (store.get_record, lambda id: store.entries([id]), lambda _: store.entries(names)):
+        with pytest.raises(StoreDamaged, match=r"the record of task b is damaged|decode"):
+            read(TaskId("b"))
+    assert store.get_record(TaskId("a"))["result_buffers"] == [b"result"]
+    found, damaged = readable_entries(store, names)
+    assert (list(found), list(damaged)) == (["a", "c"], ["b"])
+    assert readable_entries(store, [names[0], names[2]])[1] == {}
+    store.close()
+
+
+def test_a_damaged_unfinished_task_does_not_keep_the_others_from_being_taken_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([pending(name) for name in ("a", "b", "c")])
+    change(store.path, "UPDATE tasks SET payload = x'00' WHERE msg_id = 'b'")
+    assert [entry.id for entry in store.unfinished()] == ["a", "c"]
+    assert "the record of task b is damaged" in caplog.text
+    store.close()

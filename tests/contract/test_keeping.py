@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-from test_stores import failed, finished, pending
+from support.entries import failed, finished, pending
 
 from engineroom.config import retention_settings
 from engineroom.ids import TaskId
 from engineroom.messages import TaskOptions
 from engineroom.records import Entry
-from engineroom.stores import DictDB, SQLiteDB, TaskStore
+from engineroom.stores import DictDB, TaskStore
 from engineroom.stores.retention import Keeper
 
 NOW = time.time()
 DAY = 86400.0
-
-
-@pytest.fixture(params=["memory", "sqlite", "mongodb"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TaskStore]:
-    if request.param == "mongodb":
-        made: TaskStore = request.getfixturevalue("open_mongodb")()
-    else:
-        made = DictDB() if request.param == "memory" else SQLiteDB(tmp_path / "tasks.db")
-    yield made
-    made.close()
 
 
 def tend(store: TaskStore, keeper: Keeper | None = None, now: float = NOW, **given: Any) -> int:

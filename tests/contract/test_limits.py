@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_stores import NOW, finished
+from support.entries import NOW, finished
 
 from engineroom.errors import QueryError
 from engineroom.ids import TaskId

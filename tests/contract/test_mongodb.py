@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import pytest
 from support import mongodb
-from test_stores import NOW, failed, finished, pending
+from support.entries import NOW, failed, finished, pending
 
 from engineroom.errors import ConfigError, QueryError, StoreBusy, StoreError
 from engineroom.ids import TaskId
 from engineroom.stores import MongoDB, open_store
-from engineroom.stores.mongo import masked
+from engineroom.stores.mongo_server import masked
 
 Open = Callable[..., MongoDB]
 

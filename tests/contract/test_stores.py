@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.entries import NOW, failed, finished, pending
 
 from engineroom.errors import ConfigError, QueryError, StoreError
-from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
-from engineroom.messages import Attempt, ErrorInfo, Function, TaskDone, TaskOptions, TaskSpec
-from engineroom.records import BULKY, KEYS, Entry, document
+from engineroom.ids import Digest, EngineId, EngineUuid, TaskId
+from engineroom.messages import Attempt, Function, TaskOptions, TaskSpec
+from engineroom.records import BULKY, KEYS, document
 from engineroom.stores import DictDB, NoDB, SQLiteDB, TaskStore, open_store
 from engineroom.stores.rows import blank
-
-NOW = 1_800_000_000.123457
-
-
-@pytest.fixture(params=["memory", "sqlite", "mongodb"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TaskStore]:
-    if request.param == "mongodb":
-        made: TaskStore = request.getfixturevalue("open_mongodb")()
-    else:
-        made = DictDB() if request.param == "memory" else SQLiteDB(tmp_path / "tasks.db")
-    yield made
-    made.close()
-
-
-def pending(name: str = "a", at: float = NOW, **spec: Any) -> Entry:
-    frames = spec.pop("buffers", ())
-    made = TaskSpec(TaskId(name), Digest(b"\x0f\xff"), spec.pop("payload", b"call"), at, **spec)
-    return Entry(made, ClientId("alice"), frames)
-
-
-def finished(name: str = "a", at: float = NOW, payload: bytes = b"result", **spec: Any) -> Entry:
-    entry = pending(name, at, **spec)
-    entry.done = TaskDone(entry.id, 1, "ok", at + 1, at + 2, payload, EngineId(3))
-    entry.received, entry.engine_uuid = at + 3, EngineUuid("e3")
-    return entry
-
-
-def failed(name: str = "a", at: float = NOW, ename: str = "ValueError") -> Entry:
-    entry = finished(name, at, b"")
-    assert entry.done is not None
-    entry.done.status, entry.done.error = "error", ErrorInfo(ename, "bad", "Traceback …", 3, "e3")
-    entry.done.stdout, entry.done.stderr = "said\n", "warned\n"
-    return entry
 
 
 def ids(store: TaskStore, query: dict[str, Any], **more: Any) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,20 +11,10 @@ from engineroom.errors import StoreError
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import Attempt, CacheKey, Environment, ErrorInfo, Function, TaskDone, TaskOptions, TaskSpec
 from engineroom.records import Entry, document
-from engineroom.stores import DictDB, NoDB, SQLiteDB, TaskStore
+from engineroom.stores import NoDB, SQLiteDB, TaskStore
 
 NOW = 1_800_000_000.0
 F = Digest(b"\x0f\xff")
-
-
-@pytest.fixture(params=["memory", "sqlite", "mongodb"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TaskStore]:
-    if request.param == "mongodb":
-        made: TaskStore = request.getfixturevalue("open_mongodb")()
-    else:
-        made = DictDB() if request.param == "memory" else SQLiteDB(tmp_path / "tasks.db")
-    yield made
-    made.close()
 
 
 def task(name: str, key: tuple[str, str] | None = None, at: float = 0.0, status: str | None = "ok") -> Entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from conftest import wait_until
 
 import engineroom as er
+from engineroom.messages import GetFunction
 
 Start = Callable[..., er.Client]
 
@@ -160,3 +162,63 @@ def test_a_database_that_is_moved_away_and_back(fresh_cluster: Start) -> None:
     wait_until(lambda: rc.db_count({"state": "completed"}) >= 2)
     with rc.cluster.connect_client_sync() as other:
         assert other.get_result(held.msg_ids[0]).get() == value
+
+
+@pytest.mark.parametrize("database", ["sqlite", "memory"])
+def test_functions_go_with_their_records_and_are_sent_again(fresh_cluster: Start, database: str) -> None:
+    rc = fresh_cluster(database=database, retention={"interval": 0.05})
+    view = rc.load_balanced_view()
+    result = view.apply_async(half, 3)
+    assert result.get() == 1.5
+    kept = view.apply_async(size_of, b"abc")
+    assert kept.get() == 3
+    [record] = rc.db_query({"msg_id": result.msg_ids[0]})
+    rc.purge_results(result)
+
+    def is_gone() -> bool:
+        try:
+            return not rc._channel.ask(GetFunction(record["function"]))
+        except KeyError:
+            return True
+
+    wait_until(is_gone)
+    again = view.apply_async(half, 5)
+    assert again.get() == 2.5, "the client still counts it as sent"
+    [record] = rc.db_query({"msg_id": again.msg_ids[0]})
+    assert (record["function_name"], is_gone()) == ("test_what_is_kept.half", False)
+    assert rc.resubmit(kept).get() == 3
+
+
+def test_no_task_loses_its_function_while_others_are_dropped(fresh_cluster: Start) -> None:
+    rc = fresh_cluster(retention={"count": 3, "interval": 0.02})
+    view = rc.load_balanced_view()
+    for number in range(60):
+        results = [view.apply_async(function, value) for function, value in ((half, number), (size_of, b"ab"))]
+        with view.temp_flags(cache=True):
+            results.append(view.apply_async(half, number % 3))
+        assert [result.get(timeout=30) for result in results] == [number / 2, 2, number % 3 / 2]
+    rc.purge_results("all")
+    last = view.apply_async(half, 1)
+    assert last.get() == 0.5
+    [record] = rc.db_query({"msg_id": last.msg_ids[0]})
+    assert rc._channel.ask(GetFunction(record["function"]))["name"] == "test_what_is_kept.half"
+
+
+def test_a_damaged_result_is_named_and_the_others_are_sent(fresh_cluster: Start) -> None:
+    rc = fresh_cluster()
+    results = rc.load_balanced_view().map_async(half, range(5), chunksize=1)
+    results.get()
+    path = rc.cluster.connection.database.removeprefix("sqlite://")
+    wait_until(lambda: rc.db_count({"state": "completed"}) == 5)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE tasks SET result_payload = x'00' WHERE msg_id = ?", results.msg_ids[2:3])
+    connection.commit()
+    connection.close()
+    with rc.cluster.connect_client_sync() as other:
+        with pytest.raises(er.UnknownTask, match="is damaged"):
+            other.get_result(results.msg_ids[2]).get(timeout=10)
+        rest = [id for id in results.msg_ids if id != results.msg_ids[2]]
+        fetched = other.get_result(results.msg_ids)
+        with pytest.raises(er.UnknownTask):
+            fetched.get(timeout=10)
+        assert [other.get_result(id).get(timeout=10) for id in rest] == [[0.0], [0.5], [1.5], [2.0]]

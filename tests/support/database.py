@@ -1,4 +1,4 @@
-"""Fixtures: a MongoDB-protocol server for the tests of the stores, and a loud line where there is none."""
+"""Fixtures: stores of each kind, a MongoDB-protocol server for them, and a loud line where there is none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engineroom.stores import MongoDB
+from engineroom.stores import DictDB, MongoDB, SQLiteDB, TaskStore
 
 from . import mongodb
 
@@ -65,6 +65,17 @@ def own_server(tmp_path: Path) -> Iterator[mongodb.Server]:
     server = mongodb.Server(tmp_path / "server")
     yield server
     server.stop()
+
+
+@pytest.fixture(params=["memory", "sqlite", "mongodb"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TaskStore]:
+    """An empty store of each kind."""
+    if request.param == "mongodb":
+        made: TaskStore = request.getfixturevalue("open_mongodb")()
+    else:
+        made = DictDB() if request.param == "memory" else SQLiteDB(tmp_path / "tasks.db")
+    yield made
+    made.close()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

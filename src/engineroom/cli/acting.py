@@ -16,6 +16,7 @@ from ..client.selection import FIRST, Selection, checked, taken
 from ..errors import ConfigError
 from ..records import BULKY, KEYS, TaskRecord
 from ..stores import open_store
+from ..stores.retention import collect
 from .base import UsageError
 from .records import Records, RecordsApp, parse_query
 from .text import jsonable, paint
@@ -199,6 +200,7 @@ engineroom purge all
         store = open_store(self._database_url())  # takes the lock: nobody else writes meanwhile
         try:
             dropped = store.drop_matching_records(taken(checked(query, self.action), self.action))
+            collect(store)
         finally:
             store.close()
         self.tell(msgspec.structs.replace(chosen, count=dropped), records.origin)

@@ -17,6 +17,7 @@ from ..messages import CacheKey, Submit, TaskDone, TaskSpec
 from ..records import COMPLETED, FAILED, Entry
 from ..stores import TaskStore
 from ..wire.frames import pick
+from .reading import readable_entries
 
 if TYPE_CHECKING:
     from .main import Controller
@@ -77,6 +78,7 @@ class ResultCache:
         keys: Mapping[TaskId, CacheKey],
         found: Mapping[CacheKey, Entry],
     ) -> None:
+        self._controller.keep_functions(message)
         now, answers, rest = time.time(), [], []
         aborted: dict[bool, list[TaskId]] = {False: [], True: []}
         for spec in message.tasks:
@@ -114,7 +116,7 @@ def equal_tasks(store: TaskStore, keys: set[CacheKey]) -> dict[CacheKey, Entry]:
             key = CacheKey(record["code_digest"], record["arguments_digest"])
             if key in keys and record["state"] == COMPLETED:
                 latest[key] = record["msg_id"]
-    entries = store.entries(list(latest.values()))
+    entries, _ = readable_entries(store, list(latest.values()))
     return {key: entries[id] for key, id in latest.items() if id in entries and _has_result(entries[id])}
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from ..config import RetentionSettings
 from ..errors import StoreError, StoreFull
 from ..stores import TaskStore
-from ..stores.retention import GIVE_BYTES, SPARE_BYTES, Keeper
+from ..stores.base import Beside
+from ..stores.retention import GIVE_BYTES, SPARE_BYTES, Keeper, find_unused
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +24,32 @@ PAUSE = 9.0
 PLENTY = 16 << 30
 #: How often a byte is on the disk at a time: in the log, and in the file into which that is copied.
 TIMES = 2
+#: How much longer than a look for what no record refers to the time after it is, in which there is none.
+REST = 100.0
+
+
+class Judge(Protocol):
+    """Who knows whether what no record refers to is wanted all the same (`collector.py`)."""
+
+    def ask(self) -> None:
+        """A look is due: `look` is to be called."""
+
+    def tell(self, unused: Beside) -> None:
+        """A look has found these."""
+
+    def end(self) -> None:
+        """It is over."""
 
 
 class Housekeeping:
     """What is to be done with a database beside writing to it."""
 
-    def __init__(self, store: TaskStore, settings: RetentionSettings) -> None:
-        self._store, self._settings = store, settings
+    def __init__(self, store: TaskStore, settings: RetentionSettings, judge: Judge | None = None) -> None:
+        self._store, self._settings, self._judge = store, settings, judge
+        #: a look under way, what it has taken so far, and how many records had been dropped when it was asked for
+        self._look: Iterator[Beside | None] | None = None
+        self._looked, self._looked_at = 0.0, 0
+        self._rest_until = 0.0
         self._keeper = Keeper(store, settings)
         self._work: Iterator[int] | None = None
         self._dropped = 0
@@ -72,9 +93,22 @@ class Housekeeping:
 
     def until_due(self) -> float | None:
         """Seconds until there is something to do; None: nothing, ever."""
-        if not self._store.keeps or not (self._giving or self._settings.drops):
+        if not self._store.keeps:
             return None
-        return max(0.0, self._due - time.monotonic())
+        if self._giving or self._settings.drops or self._look is not None:
+            return max(0.0, self._due - time.monotonic())
+        if self._has_leftovers:
+            return max(0.0, self._due - time.monotonic(), self._rest_until - time.monotonic())
+        return None
+
+    @property
+    def _has_leftovers(self) -> bool:
+        """Whether records have been dropped since the last look for what they alone referred to."""
+        return self._judge is not None and self._store.dropped != self._looked_at
+
+    def look(self, store: TaskStore) -> None:
+        """Begin to look for what no record refers to."""
+        self._look, self._looked, self._due = find_unused(store), 0.0, 0.0
 
     def turn(self, busy: bool) -> None:
         """Do one piece of what is due."""
@@ -86,6 +120,7 @@ class Housekeeping:
         except StoreError as error:  # the writer says so too, when it fails
             log.warning("the database could not be tidied up: %s", error)
             self._work, more = None, False
+            self._end_look()
         took = time.monotonic() - began
         if more:
             self._due = time.monotonic() + took * (PAUSE if busy else 0.2)
@@ -97,6 +132,11 @@ class Housekeeping:
         if self._giving:
             self._giving = self._store.give_back(GIVE_BYTES) > 0
             return True
+        if self._look is not None:
+            return self._look_on()
+        if self._work is None and self._has_leftovers and self._judge and time.monotonic() >= self._rest_until:
+            self._looked_at = self._store.dropped
+            self._judge.ask()
         if not self._settings.drops:
             return False
         if self._work is None:
@@ -111,9 +151,31 @@ class Housekeeping:
         self._work = None
         if self._dropped:
             log.info("retention: %d records dropped or made lighter", self._dropped)
-            usage = self._store.usage()
-            self._giving = usage.unused > max(SPARE_BYTES, usage.used // 10)
+            self._shrink()
         return self._giving
+
+    def _shrink(self) -> None:
+        usage = self._store.usage()
+        self._giving = usage.unused > max(SPARE_BYTES, usage.used // 10)
+
+    def _look_on(self) -> bool:
+        began = time.monotonic()
+        assert self._look is not None
+        for unused in self._look:
+            if unused and self._judge is not None:
+                self._judge.tell(unused)
+            break
+        else:
+            self._end_look()
+            self._shrink()
+        self._looked += time.monotonic() - began
+        return True
+
+    def _end_look(self) -> None:
+        if self._look is not None and self._judge is not None:
+            self._look = None
+            self._rest_until = time.monotonic() + max(self._settings.interval, REST * self._looked)
+            self._judge.end()
 
 
 def _mb(size: float) -> str:

@@ -54,6 +54,7 @@ from ..messages import (
 from ..records import PENDING, Entry, explain_ended
 from ..stores import TaskStore
 from .cache import NOTHING_KEPT, with_cache
+from .reading import readable_entries
 
 if TYPE_CHECKING:
     from .main import Controller
@@ -205,15 +206,20 @@ class Hub:
         def fetch() -> None:
             for start in range(0, len(ids), PAGE):
                 page = list(ids[start : start + PAGE])
-                self._controller.post(functools.partial(self._send_found, peer, page, self._store.entries(page)))
+                found, damaged = readable_entries(self._store, page)
+                self._controller.post(functools.partial(self._send_found, peer, page, found, damaged))
 
         self.in_thread(fetch)
 
-    def _send_found(self, peer: Peer, ids: list[TaskId], found: dict[TaskId, Entry]) -> None:
+    def _send_found(
+        self, peer: Peer, ids: list[TaskId], found: dict[TaskId, Entry], damaged: dict[TaskId, str]
+    ) -> None:
         gone, again, light = [], [], []
         for id in ids:
             entry = found.get(id)
-            if entry is None:
+            if id in damaged:
+                self._controller.peers.send(peer, Gone([id], damaged[id]))
+            elif entry is None:
                 gone.append(id)
             elif entry.done is not None and entry.is_light:
                 light.append(id)
@@ -241,7 +247,8 @@ class Hub:
         known = self._controller.scheduler.tasks
 
         def look() -> None:
-            found = self._store.entries([s.id for s in message.tasks if s.id not in known])
+            # What cannot be read may not have ended: it runs again.
+            found, _ = readable_entries(self._store, [s.id for s in message.tasks if s.id not in known])
             self._controller.post(lambda: take(found))
 
         def take(found: dict[TaskId, Entry]) -> None:
@@ -377,7 +384,7 @@ class Hub:
             values: dict[TaskId, Entry] = {}
             for start in range(0, len(ids), PAGE):
                 page = list(ids[start : start + PAGE])
-                values |= self._store.entries([id for id in page if id in wanted])
+                values |= readable_entries(self._store, [id for id in page if id in wanted])[0]
                 for record in self._store.find_records({"msg_id": {"$in": page}}, _OUTCOME_KEYS):
                     found[record["msg_id"]] = _outcome(record)
             self._controller.post(lambda: self._found(found, values, again=again))

@@ -55,6 +55,7 @@ from ..stores import TaskStore
 from ..transport import Listener
 from ..wire.frames import pick
 from .cache import ResultCache
+from .collector import Collector
 from .hub import Hub
 from .library import Library
 from .peers import Peer, Peers
@@ -122,7 +123,7 @@ class Controller:
             Ping: self._on_ping,
             Goodbye: self._on_goodbye,
         }
-        self.writer = StoreWriter(store, self._committed, retention)
+        self.writer = StoreWriter(store, self._committed, retention, Collector(self))
         #: engine uuid → since when its process has been stopped
         self.unresponsive: dict[str, float] = {}
 
@@ -353,13 +354,14 @@ class Controller:
             self._reject(peer, message, refused)
             return
         new = self.library.add(message.functions)
-        missing = {s.function for s in message.tasks if s.function and s.function not in self.library}
-        if missing and any(self.library.get(digest) is None for digest in missing):
+        self.performer.add_functions(new)
+        functions = self.library.of(message.tasks)
+        if functions is None:
             self.peers.send(
                 peer, Rejected(message.number, ErrorInfo("ProtocolError", "functions are missing"), "functions")
             )
             return
-        self.performer.add_functions(new)
+        message.functions = functions  # they stay with the tasks while those are looked up
         if message.environment is not None:
             self.performer.add_environment(ClientId(peer.uuid), message.environment)
         if message.resent and self.store.keeps:
@@ -373,10 +375,15 @@ class Controller:
 
     def submit(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
         """Queue the tasks of a Submit, but for those that the store can answer."""
+        self.keep_functions(message)
         if message.cached:
             self.cache.look_up(peer, message, frames)
         else:
             self.queue(peer, message, frames)
+
+    def keep_functions(self, message: Submit) -> None:
+        """After a look into the store: what its tasks call may have been let go of meanwhile."""
+        self.performer.add_functions(self.library.add(message.functions))
 
     def queue(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
         """Queue the tasks of a Submit; it is acknowledged once they are recorded."""

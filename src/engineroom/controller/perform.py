@@ -62,7 +62,7 @@ class Performer:
         self._functions: list[Function] = []
         self._environments: list[tuple[ClientId, Environment]] = []
         #: digests; also of clients that have gone, whose tasks may not have ended
-        self._environment_of: dict[ClientId, str] = {}
+        self.environment_of: dict[ClientId, str] = {}
         self._performers: dict[type[actions.Action], Callable[[Any], None]] = {
             actions.RecordTasks: self._record,
             actions.RecordAttempts: self._record,
@@ -152,7 +152,7 @@ class Performer:
     # ------------------------------------------------------------------------------------------ outcomes
 
     def _record(self, action: actions.RecordTasks | actions.RecordAttempts) -> None:
-        name_of, environment_of = self._controller.library.names.get, self._environment_of.get
+        name_of, environment_of = self._controller.library.names.get, self.environment_of.get
         self._entries += [
             Entry(
                 task.spec,
@@ -178,7 +178,7 @@ class Performer:
             if task.client != client or outbox is None:
                 client = task.client
                 outbox = self._outboxes[client]
-                environment = self._environment_of.get(client)
+                environment = self.environment_of.get(client)
             entries.append(
                 Entry(
                     task.spec,
@@ -233,7 +233,7 @@ class Performer:
 
     def add_environment(self, client: ClientId, environment: Environment) -> None:
         """Have recorded where a client runs."""
-        self._environment_of[client] = environment.digest
+        self.environment_of[client] = environment.digest
         self._environments.append((client, environment))
 
     def flush(self) -> None:

@@ -15,6 +15,7 @@ from ..config import MIB
 from ..ids import TaskId
 from ..stores import TaskStore
 from ..wire.frames import size
+from .reading import readable_entries
 
 #: Bytes of results in memory, beyond which those that the store has are dropped.
 LIMIT = 512 * MIB
@@ -67,7 +68,7 @@ class Values:
         """A result, from memory or from the store; None if neither has it."""
         raw = self._values.get(id) or self._recent.get(id)
         if raw is None and self._store.keeps:
-            entry = self._store.entries([id]).get(id)
+            entry = readable_entries(self._store, [id])[0].get(id)
             if entry is not None and entry.done is not None and entry.done.status == "ok" and not entry.is_light:
                 return entry.done.payload, entry.result_frames
         return raw

@@ -22,7 +22,7 @@ from ..messages import Environment, Function
 from ..records import Entry
 from ..stores import TaskStore
 from .backlog import Backlog
-from .housekeeping import Housekeeping
+from .housekeeping import Housekeeping, Judge
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +45,10 @@ class StoreWriter:
         store: TaskStore,
         on_commit: Callable[[list[Any]], None],
         retention: RetentionSettings | None = None,
+        collector: Judge | None = None,
     ) -> None:
         self.store = store
-        self.housekeeping = Housekeeping(store, retention or RetentionSettings())
+        self.housekeeping = Housekeeping(store, retention or RetentionSettings(), collector)
         #: why the store takes nothing at present; None: it does
         self.failure: StoreError | None = None
         self._on_commit = on_commit

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..ids import ClientId, Digest, TaskId
+from ..ids import ClientId, Digest, EngineUuid, TaskId
 from ..messages import Environment, Function
 from ..records import Entry, TaskRecord
 
@@ -48,11 +48,25 @@ class Usage(msgspec.Struct, frozen=True):
     room: int | None = None
 
 
+class Beside(msgspec.Struct, frozen=True):
+    """What is kept beside the records, because many refer to it; a store may have it elsewhere, or in each record."""
+
+    functions: frozenset[Digest] = frozenset()
+    clients: frozenset[ClientId] = frozenset()
+    environments: frozenset[str] = frozenset()
+    engines: frozenset[EngineUuid] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.functions or self.clients or self.environments or self.engines)
+
+
 class TaskStore(Protocol):
     """What every backend does."""
 
     #: whether anything written can be read back
     keeps: bool
+    #: how many records were dropped, for whatever reason, since the store was opened
+    dropped: int
     #: whether that outlives the controller
     durable: bool
     #: a pending task is written after this time, unless it has ended before: it is then written once, and whole
@@ -145,6 +159,15 @@ class TaskStore(Protocol):
 
     def drop_buffers(self, ids: Sequence[TaskId]) -> int:
         """Let go of the buffers of finished records, which are None from then on; returns how many had some."""
+
+    def references(self) -> Iterator[Beside]:
+        """What records refer to, some records at a time: at least those that are there all the while."""
+
+    def beside(self) -> Iterator[Beside]:
+        """All that is kept beside the records, some of it at a time."""
+
+    def drop_beside(self, unused: Beside) -> int:
+        """Forget functions and what else no record refers to; returns how many functions that were."""
 
     def usage(self) -> Usage:
         """How much there is."""

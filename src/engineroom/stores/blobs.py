@@ -1,7 +1,7 @@
 """Large buffers in the SQLite file: each content is stored once, however many tasks refer to it.
 
 A buffer that comes with several tasks of one message is the same object in all of them, so its content is looked at
-once. Others are found by their SHA-256. Triggers forget a buffer with the last task that uses it (`sql/003_trust.sql`).
+once. Others are found by their SHA-256. Triggers forget a buffer with the last task that uses it (`sql/004_trust.sql`).
 """
 
 from __future__ import annotations

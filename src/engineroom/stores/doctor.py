@@ -34,6 +34,8 @@ _LEAST_BYTES = 100
 
 _Row = dict[str, Any]
 
+_decode = msgspec.msgpack.Decoder().decode
+
 
 class Findings(msgspec.Struct):
     """What was found in a database."""
@@ -131,12 +133,16 @@ def _insert(connection: sqlite3.Connection, table: str, row: _Row) -> int:
     return connection.execute(sql, list(row.values())).rowcount
 
 
-def _columns(connection: sqlite3.Connection) -> list[str]:
-    """The columns of the tasks table that are stored."""
+def _columns(connection: sqlite3.Connection) -> dict[str, str]:
+    """The columns of the tasks table that are stored, and what they hold."""
     try:
-        return [row[1] for row in connection.execute("PRAGMA table_info(tasks)")]
+        return {row[1]: row[2] for row in connection.execute("PRAGMA table_info(tasks)")}
     except (sqlite3.DatabaseError, UnicodeError):
-        return []
+        return {}
+
+
+#: What SQLite makes of what columns hold; a function that somebody has added may be any text.
+_TYPES: dict[str, tuple[type, ...]] = {"TEXT": (str,), "BLOB": (bytes,), "REAL": (float,), "INTEGER": (int,)}
 
 
 class _Patient:
@@ -150,7 +156,7 @@ class _Patient:
         try:
             complain_if_cut(path)
         except StoreDamaged as error:
-            self.findings.structure.append(str(error).partition(". ")[0])
+            self.findings.structure.append(str(error))
         self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         self._connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         try:
@@ -189,6 +195,7 @@ class _Patient:
                     model.executescript(sql)
             if self._names != _columns(model):
                 raise StoreDamaged(f"nothing of {self._path} can be read: the description of its tables is damaged")
+        self._types = {name: _TYPES[kind] for name, kind in self._names.items()} | {"function": (bytes, str)}
         self._is_old = "request_sum" not in self._names
         self._index: dict[int, TaskId | None] | None = None
         try:
@@ -357,6 +364,9 @@ class _Patient:
     def _is_good(self, row: _Row) -> bool:
         """Whether a row is as it was written. Large buffers that are not are taken out of it."""
         try:
+            for name, value in row.items():
+                if value is not None and not isinstance(value, self._types[name]):
+                    return False
             if not self._agrees(row, "request_sum", SUMMED_REQUEST, request_sum):
                 return False
             if not self._agrees(row, "outcome_sum", SUMMED_OUTCOME, outcome_sum):
@@ -386,10 +396,28 @@ class _Patient:
         return row.get(column) is None or sum_up(*[row[name] for name in names]) == row[column]
 
     def _read(self, row: _Row) -> None:
-        """Without a checksum, what can be decoded counts as good."""
-        if row["kind"] is None:
-            return
-        entry_of([row.get(name) for name in _COLUMNS], lambda number: b"")
+        """Without a checksum, what can be decoded counts as good, unless something is missing that was always there."""
+        if any("\0" in (row[name] or "") for name in ("msg_id", "kind", "state", "client_uuid")):
+            raise ValueError
+        if row["document"] is not None:
+            _decode(row["document"])
+        elif not _is_whole(row):
+            raise ValueError
+        if row["kind"] is not None:
+            entry_of([row.get(name) for name in _COLUMNS], lambda number: b"")
+
+
+def _is_whole(row: _Row) -> bool:
+    """Whether a task that nobody has changed by hand has what every one has."""
+    if row["kind"] is None or row["submitted"] is None or _lacks(row, "payload", "frames"):
+        return False
+    if row["attempt"] is None:
+        return row["completed"] is None
+    return row["completed"] is not None and not _lacks(row, "result_payload", "result_frames")
+
+
+def _lacks(row: _Row, *names: str) -> bool:
+    return all(row[name] is None for name in names)
 
 
 def _numbers(packed: bytes) -> list[int]:

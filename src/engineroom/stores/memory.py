@@ -12,43 +12,40 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from ..config import GIB
 from ..errors import ConfigError, StoreError
 from ..ids import ClientId, Digest, TaskId
-from ..messages import CacheKey, Environment, Function
-from ..records import (
-    TIMES,
-    Entry,
-    TaskRecord,
-    document,
-    duration_of,
-    instant,
-    request_header,
-    result_content,
-    state_of,
-)
-from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort, Usage
+from ..messages import Environment, Function
+from ..records import TIMES, Entry, TaskRecord
+from .base import QUERY_SECONDS, Beside, Cursor, Page, QueryDict, Sort, Usage
 from .grouping import distinct, elements_at, group, parse_percentiles, value_at
+from .items import (
+    OUTCOME_KEYS,
+    Item,
+    Kept,
+    Place,
+    View,
+    arguments_of,
+    completed,
+    entry_of,
+    function_of,
+    id_of,
+    is_finished,
+    lightened,
+    order_of,
+    record_of,
+    renumbered,
+    settled,
+    size_of,
+)  # fmt: skip
 from .matching import Deadline, compile
 from .ordering import order_key, sort_key
-from .query import And, Compare, Eq, Field, In, Query, parse, parse_keys, parse_path, parse_sort, parse_window
+from .query import Compare, Eq, Field, In, Query, conjuncts, parse, parse_keys, parse_path, parse_sort, parse_window
 from .rows import blank, normal
 from .values import DATE, rank
 
-
-class _Kept(msgspec.Struct):
-    """What is kept of one record: the entry, or a document, or an entry and what was changed of it since."""
-
-    entry: Entry | None
-    changes: dict[str, Any] | None = None
-
-
-#: a plain task is kept as its entry alone
-_Item = Entry | _Kept
-#: what `order_key` makes
-_Place = tuple[bool, float, str]
+#: Records, or functions, that are looked at in one piece of work.
+PIECE = 5000
 
 
 class DictDB:
@@ -71,6 +68,7 @@ class DictDB:
     durable = False
     hold_seconds = 0.2
     url = "memory"
+    dropped = 0
 
     def __init__(
         self,
@@ -88,9 +86,9 @@ class DictDB:
         self._record_limit, self._size_limit, self._cull_fraction = record_limit, size_limit, cull_fraction
         self._query_seconds = query_seconds
         self._lock = threading.Lock()
-        self._items: dict[TaskId, _Item] = {}
+        self._items: dict[TaskId, Item] = {}
         #: places in the default order, sorted; records come nearly sorted, so most are appended
-        self._order: list[_Place] = []
+        self._order: list[Place] = []
         self._gone: set[TaskId] = set()  # in `_order`, but not there any more
         self._finished: dict[TaskId, None] = {}  # in the order in which they finished
         self._size = 0
@@ -107,13 +105,13 @@ class DictDB:
             for entry in entries:
                 old = items.get(entry.spec.id)
                 if old is None:
-                    self._put(entry.spec.id, _settled(entry))
+                    self._put(entry.spec.id, settled(entry))
                 elif isinstance(old, Entry):
                     if old.done is None:
-                        self._put(entry.spec.id, _settled(_completed(old, entry)))
-                elif old.entry is not None and not _is_finished(old):
-                    kept = {k: v for k, v in (old.changes or {}).items() if k not in _OUTCOME_KEYS}
-                    self._put(entry.spec.id, _Kept(_settled(_completed(old.entry, entry)), kept))
+                        self._put(entry.spec.id, settled(completed(old, entry)))
+                elif old.entry is not None and not is_finished(old):
+                    kept = {k: v for k, v in (old.changes or {}).items() if k not in OUTCOME_KEYS}
+                    self._put(entry.spec.id, Kept(settled(completed(old.entry, entry)), kept))
             self._cull()
 
     def add_functions(self, functions: Sequence[Function]) -> None:
@@ -135,13 +133,13 @@ class DictDB:
     def unfinished(self) -> Iterator[Entry]:
         with self._lock:
             items = self._ordered()
-        return iter([entry for item in items if not _is_finished(item) and (entry := _entry_of(item)) is not None])
+        return iter([entry for item in items if not is_finished(item) and (entry := entry_of(item)) is not None])
 
     def entries(self, ids: Sequence[TaskId]) -> dict[TaskId, Entry]:
         with self._lock:
             items = [self._items[id_] for id_ in ids if id_ in self._items]
-        found = [entry for item in items if (entry := _entry_of(item)) is not None]
-        return {entry.id: _renumbered(entry) for entry in found}
+        found = [entry for item in items if (entry := entry_of(item)) is not None]
+        return {entry.id: renumbered(entry) for entry in found}
 
     # records, as users know them
 
@@ -150,20 +148,20 @@ class DictDB:
         with self._lock:
             if msg_id in self._items:
                 raise StoreError(f"there is a record of task {msg_id} already")
-            self._put(msg_id, _Kept(None, whole))
+            self._put(msg_id, Kept(None, whole))
             self._cull()
 
     def get_record(self, msg_id: TaskId) -> TaskRecord:
         with self._lock:
             item = self._items[msg_id]
-        return _document(item)
+        return record_of(item)
 
     def update_record(self, msg_id: TaskId, changes: Mapping[str, Any]) -> None:
         changed = normal(changes, msg_id)
         with self._lock:
             item = self._items[msg_id]
-            old = item if isinstance(item, _Kept) else _Kept(item)
-            self._put(msg_id, _Kept(old.entry, {**(old.changes or {}), **changed}))
+            old = item if isinstance(item, Kept) else Kept(item)
+            self._put(msg_id, Kept(old.entry, {**(old.changes or {}), **changed}))
             self._cull()
 
     def drop_record(self, msg_id: TaskId) -> None:
@@ -174,7 +172,7 @@ class DictDB:
         parsed = parse(query)
         matches = compile(parsed, Deadline(self._query_seconds))
         with self._lock:
-            doomed = [_id_of(item) for item in self._candidates(parsed) if matches(_View(item))]
+            doomed = [id_of(item) for item in self._candidates(parsed) if matches(View(item))]
             for msg_id in doomed:
                 self._remove(msg_id)
         return len(doomed)
@@ -234,7 +232,7 @@ class DictDB:
         for id in ids:
             with self._lock:
                 item = self._items.get(id)
-            if item is not None and _View(item)["pinned"] != pinned:
+            if item is not None and View(item)["pinned"] != pinned:
                 self.update_record(id, {"pinned": pinned})
                 changed += 1
         return changed
@@ -244,12 +242,36 @@ class DictDB:
         for id in ids:
             with self._lock:
                 item = self._items.get(id)
-                if item is None or not _is_finished(item) or not _size(item):
+                if item is None or not is_finished(item) or not size_of(item):
                     continue
-                light = _light(item)
+                light = lightened(item)
                 self._put(id, light)
-                dropped += _size(light) < _size(item)
+                dropped += size_of(light) < size_of(item)
         return dropped
+
+    def references(self) -> Iterator[Beside]:
+        with self._lock:
+            ids = list(self._items)
+        for start in range(0, len(ids), PIECE):
+            with self._lock:
+                items = [self._items[id] for id in ids[start : start + PIECE] if id in self._items]
+            yield Beside(
+                frozenset([digest for item in items if (digest := function_of(item))]),
+                environments=frozenset([name for item in items if (name := View(item)["environment"])]),
+            )
+
+    def beside(self) -> Iterator[Beside]:
+        with self._lock:
+            functions, environments = list(self._functions), frozenset(self._environments)
+        for start in range(0, len(functions), PIECE):
+            yield Beside(frozenset(functions[start : start + PIECE]))
+        yield Beside(environments=environments)
+
+    def drop_beside(self, unused: Beside) -> int:
+        with self._lock:
+            for digest in unused.environments:
+                self._environments.pop(digest, None)
+            return sum(self._functions.pop(digest, None) is not None for digest in unused.functions)
 
     def usage(self) -> Usage:
         with self._lock:
@@ -263,40 +285,41 @@ class DictDB:
 
     def get_history(self) -> list[TaskId]:
         with self._lock:
-            return [_id_of(item) for item in self._ordered()]
+            return [id_of(item) for item in self._ordered()]
 
     def close(self) -> None: ...
 
     # inside
 
-    def _put(self, msg_id: TaskId, item: _Item) -> None:
+    def _put(self, msg_id: TaskId, item: Item) -> None:
         """Add or replace a record; the only place, with `_remove`, that changes the tables."""
         old = self._items.get(msg_id)
         if msg_id in self._gone:
             self._tidy()
-        self._size += _size(item) - (0 if old is None else _size(old))
+        self._size += size_of(item) - (0 if old is None else size_of(old))
         self._items[msg_id] = item
-        place = _order_of(item)
-        if old is None or _order_of(old) != place:
+        place = order_of(item)
+        if old is None or order_of(old) != place:
             if old is not None:
-                del self._order[bisect.bisect_left(self._order, _order_of(old))]
+                del self._order[bisect.bisect_left(self._order, order_of(old))]
             if self._order and place < self._order[-1]:
                 bisect.insort(self._order, place)
             else:
                 self._order.append(place)
-        if arguments := _arguments_of(old):
+        if arguments := arguments_of(old):
             self._by_arguments[arguments].pop(msg_id, None)
-        if arguments := _arguments_of(item):
+        if arguments := arguments_of(item):
             self._by_arguments[arguments][msg_id] = None
-        if not _is_finished(item):
+        if not is_finished(item):
             self._finished.pop(msg_id, None)
         else:
             self._finished.setdefault(msg_id)
 
     def _remove(self, msg_id: TaskId) -> None:
         item = self._items.pop(msg_id)
-        self._size -= _size(item)
-        if arguments := _arguments_of(item):
+        self.dropped += 1
+        self._size -= size_of(item)
+        if arguments := arguments_of(item):
             known = self._by_arguments[arguments]
             known.pop(msg_id, None)
             if not known:
@@ -317,10 +340,10 @@ class DictDB:
         for id in list(self._finished):
             if len(self._items) <= most and self._size <= largest:
                 break
-            if not _View(self._items[id])["pinned"]:
+            if not View(self._items[id])["pinned"]:
                 self._remove(id)
 
-    def _ordered(self, first: _Place | None = None, last: _Place | None = None) -> list[_Item]:
+    def _ordered(self, first: Place | None = None, last: Place | None = None) -> list[Item]:
         """The records as they are now, in the default order; those between two places."""
         begin = 0 if first is None else bisect.bisect_right(self._order, first)
         end = len(self._order) if last is None else bisect.bisect_left(self._order, last)
@@ -329,47 +352,38 @@ class DictDB:
             return [items[place[2]] for place in self._order[begin:end] if place[2] in items]  # type: ignore[index]
         return [items[place[2]] for place in self._order[begin:end]]  # type: ignore[index]
 
-    def _candidates(self, query: Query, after: _Place | None = None) -> list[_Item]:
+    def _candidates(self, query: Query, after: Place | None = None) -> list[Item]:
         """In the default order, the records that may match: by their ids or their times, if the query names those."""
         ids, first, last = _bounds(query, self._by_arguments)
         if ids is not None:
             items = [self._items[id] for id in ids if id in self._items]
-            items.sort(key=_order_of)
-            return items if after is None else [item for item in items if _order_of(item) > after]
+            items.sort(key=order_of)
+            return items if after is None else [item for item in items if order_of(item) > after]
         return self._ordered(max(filter(None, (first, after)), default=None), last)
 
-    def _matching(self, query: Query, most: int | None, after: _Place | None = None) -> list[_View]:
+    def _matching(self, query: Query, most: int | None, after: Place | None = None) -> list[View]:
         deadline = Deadline(self._query_seconds)
         matches = compile(query, deadline)
-        found: list[_View] = []
+        found: list[View] = []
         with self._lock:
             items = self._candidates(query, after)
         for item in deadline.watch(items):
             if most is not None and len(found) >= most:
                 break
-            view = _View(item)
+            view = View(item)
             if matches(view):
                 found.append(view)
         return found
 
 
-def _conjuncts(query: Query) -> Iterator[Query]:
-    """Conditions that must all hold."""
-    if isinstance(query, And):
-        for part in query.parts:
-            yield from _conjuncts(part)
-    else:
-        yield query
-
-
 def _bounds(
     query: Query, by_arguments: Mapping[str, Iterable[TaskId]]
-) -> tuple[set[TaskId] | None, _Place | None, _Place | None]:
+) -> tuple[set[TaskId] | None, Place | None, Place | None]:
     """Which ids can match (None: any), and between which places in the default order."""
     ids: set[TaskId] | None = None
-    first: _Place | None = None
-    last: _Place | None = None
-    for part in _conjuncts(query):
+    first: Place | None = None
+    last: Place | None = None
+    for part in conjuncts(query):
         if not isinstance(part, Field):
             continue
         test = part.test
@@ -389,193 +403,3 @@ def _bounds(
             else:
                 last = min(filter(None, (last, (True, test.value.timestamp() + 2e-6, ""))))
     return ids, first, last
-
-
-# ---------------------------------------------------------------------------------------------- one record
-
-#: what an outcome overrides, when it arrives after a record was changed by hand
-_OUTCOME_KEYS = frozenset({
-    "state", "started", "completed", "received", "engine_uuid", "engine_id", "stdout", "stderr", "result_buffers",
-    "cached_from",
-})  # fmt: skip
-
-_FIELDS: dict[str, Any] = {
-    "msg_id": lambda e: e.spec.id,
-    "state": lambda e: state_of(e.done),
-    "label": lambda e: e.spec.options.label if e.spec.options else None,
-    "client_uuid": lambda e: e.client,
-    "function_name": lambda e: e.function_name,
-    "environment": lambda e: e.environment,
-    "code_digest": lambda e: _key_of(e).code or None,
-    "arguments_digest": lambda e: _key_of(e).arguments or None,
-    "cached_from": lambda e: e.done.cached_from if e.done else None,
-    "engine_uuid": lambda e: e.engine_uuid,
-    "engine_id": lambda e: e.done.engine if e.done and e.done.engine >= 0 else None,
-    "resubmitted": lambda e: None,
-    "pinned": lambda e: False,
-    "duration": lambda e: duration_of(e.done.started, e.done.completed) if e.done else None,
-    "stdout": lambda e: e.done.stdout if e.done else "",
-    "stderr": lambda e: e.done.stderr if e.done else "",
-    "metadata": lambda e: dict(e.spec.options.metadata or {}) if e.spec.options else {},
-    "header": lambda e: request_header(e.spec, e.client),
-    "result_content": lambda e: None if e.done is None else result_content(e.done),
-}
-
-_SECONDS: dict[str, Any] = {
-    "submitted": lambda e: e.spec.submitted,
-    "started": lambda e: e.done.started if e.done else None,
-    "completed": lambda e: e.done.completed if e.done else None,
-    "received": lambda e: e.received,
-}
-
-
-_NO_KEY = CacheKey()
-
-
-def _key_of(entry: Entry) -> CacheKey:
-    options = entry.spec.options
-    return (options and options.cache) or _NO_KEY
-
-
-def _arguments_of(item: _Item | None) -> str:
-    """What a record stands under in `_by_arguments`; "" if it does not."""
-    if isinstance(item, Entry):
-        return item.spec.options.cache.arguments if item.spec.options and item.spec.options.cache else ""
-    if item is None:
-        return ""
-    if item.changes and "arguments_digest" in item.changes:
-        return item.changes["arguments_digest"] or ""
-    return _arguments_of(item.entry)
-
-
-class _View(dict[str, Any]):
-    """A record to be asked about: makes no more of the document than the question needs."""
-
-    __slots__ = ("_item",)
-
-    def __init__(self, item: _Item) -> None:
-        super().__init__()
-        self._item = item
-
-    def get(self, key: str, default: Any = None) -> Any:
-        return self[key]
-
-    def __missing__(self, key: str) -> Any:
-        item = self._item
-        if isinstance(item, Entry) and key in _FIELDS:
-            return _FIELDS[key](item)
-        if isinstance(item, Entry) and key in TIMES:
-            return instant(_SECONDS[key](item))
-        self.update(_document(item))
-        return self[key]
-
-    @property
-    def place(self) -> _Place:
-        """Where it stands in the default order."""
-        return _order_of(self._item)
-
-    def seconds(self, key: str) -> tuple[bool, float]:
-        """A time to sort by."""
-        return _seconds(self._item, key)
-
-
-def _seconds(item: _Item, key: str) -> tuple[bool, float]:
-    if isinstance(item, Entry):
-        value = _SECONDS[key](item)
-    elif item.changes is not None and key in item.changes:
-        moment = item.changes[key]
-        value = None if moment is None else moment.timestamp()
-    else:
-        value = None if item.entry is None else _SECONDS[key](item.entry)
-    return (value is not None, value or 0.0)
-
-
-def _document(item: _Item) -> TaskRecord:
-    if isinstance(item, Entry):
-        return document(item)
-    record = TaskRecord() if item.entry is None else document(item.entry)
-    record.update(item.changes or {})
-    (began, started), (ended, completed) = _seconds(item, "started"), _seconds(item, "completed")
-    record["duration"] = completed - started if began and ended else None
-    return record
-
-
-def _order_of(item: _Item) -> _Place:
-    if isinstance(item, Entry):
-        return (True, item.spec.submitted, item.spec.id)
-    return (*_seconds(item, "submitted"), _id_of(item))
-
-
-def _id_of(item: _Item) -> TaskId:
-    if isinstance(item, Entry):
-        return item.spec.id
-    if item.entry is not None:
-        return item.entry.spec.id
-    assert item.changes is not None
-    return TaskId(item.changes["msg_id"])
-
-
-def _is_finished(item: _Item) -> bool:
-    return (item.done is not None) if isinstance(item, Entry) else _seconds(item, "completed")[0]
-
-
-def _entry_of(item: _Item) -> Entry | None:
-    return item if isinstance(item, Entry) else item.entry
-
-
-def _settled(entry: Entry) -> Entry:
-    """An entry that owns its frames: views of a message would keep all of the message alive."""
-    if not entry.frames and not entry.result_frames:
-        return entry
-    return _with(
-        entry,
-        frames=tuple([bytes(f) for f in entry.frames]),
-        result_frames=tuple([bytes(f) for f in entry.result_frames]),
-    )
-
-
-def _completed(old: Entry, new: Entry) -> Entry:
-    """The request as it was first written, with news of its outcome."""
-    name, environment = new.function_name or old.function_name, new.environment or old.environment
-    return _with(new, spec=old.spec, client=old.client, frames=old.frames, function_name=name, environment=environment)
-
-
-def _renumbered(entry: Entry) -> Entry:
-    """An entry whose spec and outcome name its own frames, whatever message they came in."""
-    spec, done = entry.spec, entry.done
-    if spec.frames != (every := tuple(range(len(entry.frames)))):
-        spec = msgspec.structs.replace(spec, frames=every)
-    if done is not None and done.frames != (every := tuple(range(len(entry.result_frames)))):
-        done = msgspec.structs.replace(done, frames=every)
-    return _with(entry, spec=spec, done=done)
-
-
-def _light(item: _Item) -> _Item:
-    """A finished record without its buffers, but for the source of a cell."""
-    whole = _document(item)
-    entry = item if isinstance(item, Entry) else item.entry
-    changes = dict((None if isinstance(item, Entry) else item.changes) or {})
-    if entry is not None:
-        spec, done = entry.spec, entry.done
-        if spec.kind != "execute":
-            spec = msgspec.structs.replace(spec, payload=b"", frames=())
-        if done is not None:
-            done = msgspec.structs.replace(done, payload=b"", frames=())
-        entry = _with(entry, spec=spec, frames=(), done=done, result_frames=())
-    changes["result_buffers"] = None
-    changes["buffers"] = whole["buffers"] if entry is not None and entry.spec.kind == "execute" else None
-    return _Kept(entry, changes)
-
-
-_with = msgspec.structs.replace
-
-
-def _size(item: _Item) -> int:
-    """Bytes of a record's buffers."""
-    if isinstance(item, Entry):
-        size = len(item.spec.payload) + (0 if item.done is None else len(item.done.payload))
-        if item.frames or item.result_frames:
-            size += sum(map(len, item.frames)) + sum(map(len, item.result_frames))
-        return size
-    lists = [(item.changes or {}).get(key) or () for key in ("buffers", "result_buffers")]
-    return (0 if item.entry is None else _size(item.entry)) + sum(len(b) for some in lists for b in some)

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC
 from typing import Any, TypeVar
 
-from ..errors import ConfigError, QueryError, StoreError
+from ..errors import QueryError, StoreError
 from ..ids import ClientId, Digest, TaskId
 from ..messages import Environment, Function
 from ..records import KEYS, Entry, TaskRecord
-from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort, Usage
+from . import beside
+from .base import QUERY_SECONDS, Beside, Cursor, Page, QueryDict, Sort, Usage
 from .documents import (
     Document,
     added_document,
@@ -39,11 +38,12 @@ from .documents import (
 from .grouping import distinct, elements_at, group, parse_percentiles, value_at
 from .lease import LEASE_SECONDS, Lease
 from .matching import Deadline
+from .mongo_server import brief, codec, connect, hosts_of, masked
 from .query import parse, parse_keys, parse_path, parse_sort, parse_window
 from .rows import normal
 
-#: Seconds to look for the server before it counts as gone, and to try again after a broken connection.
-SERVER_SECONDS, PATIENCE_SECONDS = 3.0, 10.0
+#: Seconds to try again after a broken connection.
+PATIENCE_SECONDS = 10.0
 #: Bytes of a chunk: a document may have 16 MB.
 CHUNK_BYTES = 8 << 20
 #: Documents in one message of an answer.
@@ -82,6 +82,7 @@ class MongoDB:
     """
 
     keeps = True
+    dropped = 0
     durable = True
     hold_seconds = 0.5  # to complete a document costs the server more than to take in a whole one
 
@@ -97,7 +98,7 @@ class MongoDB:
         #: without the password
         self.url = masked(url)
         self._readonly, self._query_seconds, self._patience = readonly, query_seconds, patience
-        self._client = _client(url)
+        self._client = connect(url)
         self._closed = False
         self._lease: Lease | None = None
         self._guard = threading.Lock()
@@ -105,7 +106,7 @@ class MongoDB:
         self._pending: set[TaskId] = set()
         try:
             name = self._client.get_default_database(_DEFAULT_DATABASE).name
-            self._database = self._client.get_database(name, codec_options=_codec())
+            self._database = self._client.get_database(name, codec_options=codec())
             self._tasks, self._chunks = self._database.tasks, self._database.chunks
             with self._reported("open the database"):
                 self._client.admin.command("ping")
@@ -318,6 +319,16 @@ class MongoDB:
                 dropped += 1
             return dropped
 
+    def references(self) -> Iterator[Beside]:
+        return beside.in_documents(self._database, self._asked)
+
+    def beside(self) -> Iterator[Beside]:
+        return beside.in_collections(self._database, self._asked)
+
+    def drop_beside(self, unused: Beside) -> int:
+        with self._writing("drop what no record refers to"):
+            return beside.drop_documents(self._database, unused, self._again)
+
     def usage(self) -> Usage:
         with self._reported("count"):
             records = int(self._again(lambda: self._tasks.estimated_document_count()))
@@ -418,6 +429,7 @@ class MongoDB:
             )
         ]
         dropped = int(self._again(lambda: self._tasks.delete_many(query)).deleted_count)
+        self.dropped += dropped
         for start in range(0, len(large), BATCH):
             some = large[start : start + BATCH]
             self._again(lambda some=some: self._chunks.delete_many({"owner": {"$in": some}}))  # type: ignore[misc]
@@ -487,6 +499,11 @@ class MongoDB:
 
     # inside: errors
 
+    def _asked(self, ask: Callable[[], _T]) -> _T:
+        """What the server answers to a question."""
+        with self._reported("read"):
+            return self._again(ask)
+
     def _again(self, ask: Callable[[], _T]) -> _T:
         """Ask the server; ask again for a while if the connection breaks."""
         from pymongo.errors import ConnectionFailure
@@ -512,7 +529,7 @@ class MongoDB:
             yield
         except errors.ConnectionFailure as error:
             raise StoreError(
-                f"cannot {what}: no MongoDB server answers at {_hosts(self._client)} ({_brief(error)})"
+                f"cannot {what}: no MongoDB server answers at {hosts_of(self._client)} ({brief(error)})"
             ) from None
         except errors.ExecutionTimeout as error:
             raise Deadline(self._query_seconds).passed() from error
@@ -520,56 +537,12 @@ class MongoDB:
             if error.code == _TIMED_OUT:
                 raise Deadline(self._query_seconds).passed() from error
             if error.code in (18, 8000) or "auth" in str(error).lower():
-                raise StoreError(f"{self.url} refuses the user or the password ({_brief(error)})") from None
+                raise StoreError(f"{self.url} refuses the user or the password ({brief(error)})") from None
             if what in ("read", "count"):
-                raise QueryError(f"the MongoDB server does not answer this query: {_brief(error)}") from error
-            raise StoreError(f"the MongoDB server could not {what}: {_brief(error)}") from error
+                raise QueryError(f"the MongoDB server does not answer this query: {brief(error)}") from error
+            raise StoreError(f"the MongoDB server could not {what}: {brief(error)}") from error
         except (errors.PyMongoError, OverflowError) as error:
-            raise StoreError(f"the MongoDB server could not {what}: {_brief(error)}") from error
-
-
-def masked(url: str) -> str:
-    """A URL to be shown: without password and options."""
-    found = re.fullmatch(r"(mongodb(?:\+srv)?://)(?:(.*)@)?([^@?]*)(?:\?[^@]*)?", url, re.DOTALL)
-    if found is None:
-        return url.partition("://")[0] + "://…"
-    scheme, user, rest = found.groups()
-    return f"{scheme}{user.partition(':')[0] + '@' if user else ''}{rest}"
-
-
-def _client(url: str) -> Any:
-    try:
-        import pymongo
-    except ImportError:
-        raise ConfigError(f"{masked(url)} needs pymongo: pip install 'engineroom[mongo]'") from None
-    seconds = int(SERVER_SECONDS * 1000)
-    try:
-        lowered = url.lower()
-        own = {"serverSelectionTimeoutMS": seconds, "connectTimeoutMS": seconds, "appname": "engineroom"}
-        return pymongo.MongoClient(url, **{k: v for k, v in own.items() if f"{k.lower()}=" not in lowered})
-    except (pymongo.errors.PyMongoError, ValueError, TypeError):  # its text may quote the password
-        raise ConfigError(
-            f"{masked(url)} is not a URL that pymongo understands: mongodb://USER:PASSWORD@HOST:PORT/DATABASE, with "
-            "/ : @ and % in the password percent-escaped"
-        ) from None
-
-
-def _codec() -> Any:
-    from bson.codec_options import CodecOptions
-
-    return CodecOptions(tz_aware=True, tzinfo=UTC)
-
-
-def _hosts(client: Any) -> str:
-    return ", ".join(
-        sorted(
-            f"{host}:{port}" if port else str(host) for host, port in client.topology_description.server_descriptions()
-        )
-    )
-
-
-def _brief(error: Exception) -> str:
-    return str(error).partition(", full error")[0].partition(", Timeout:")[0][:300]
+            raise StoreError(f"the MongoDB server could not {what}: {brief(error)}") from error
 
 
 def _merged(entries: Sequence[Entry]) -> dict[TaskId, Entry]:

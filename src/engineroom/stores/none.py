@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from ..ids import ClientId, Digest, TaskId
 from ..messages import Environment, Function
 from ..records import Entry, TaskRecord
-from .base import Cursor, Page, QueryDict, Sort, Usage
+from .base import Beside, Cursor, Page, QueryDict, Sort, Usage
 
 _ADVICE = ("this controller keeps no task records (NoDB); start it with --sqlitedb (a file) or --dictdb "
            "(memory) to have them")  # fmt: skip
@@ -21,6 +21,7 @@ class NoDB:
     durable = False
     hold_seconds = 0.0
     url = "none"
+    dropped = 0
 
     def write(self, entries: Sequence[Entry]) -> None: ...
 
@@ -86,6 +87,15 @@ class NoDB:
 
     def drop_buffers(self, ids: Sequence[TaskId]) -> int:
         _refuse()
+
+    def references(self) -> Iterator[Beside]:
+        return iter(())
+
+    def beside(self) -> Iterator[Beside]:
+        return iter(())
+
+    def drop_beside(self, unused: Beside) -> int:
+        return 0
 
     def usage(self) -> Usage:
         return Usage(0, 0)

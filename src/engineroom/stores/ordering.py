@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .matching import MISSING, walk
@@ -28,3 +28,13 @@ def sort_key(record: Mapping[str, Any], path: Path, descending: bool) -> Key:
     if not keys:
         return NULL_KEY
     return max(keys) if descending else min(keys)
+
+
+def sort_rows(rows: list[tuple[Any, ...]], order: Sequence[tuple[Path, bool]], times: Sequence[str]) -> None:
+    """Sort rows of (number, some times in seconds, …, record): a column holds more digits than a datetime."""
+    for path, descending in reversed(order):
+        if len(path) == 1 and path[0] in times:
+            place = 1 + times.index(path[0])
+            rows.sort(key=lambda row, n=place: (row[n] is not None, row[n] or 0.0), reverse=descending)  # type: ignore[misc]
+        else:
+            rows.sort(key=lambda row, p=path, d=descending: sort_key(row[-1], p, d), reverse=descending)  # type: ignore[misc]

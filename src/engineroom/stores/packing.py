@@ -9,7 +9,7 @@ from zlib import crc32
 
 import msgspec
 
-from ..errors import StoreError
+from ..errors import StoreDamaged
 
 
 class Shared(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ def pack(frames: Sequence[Any]) -> bytes:
 
 
 def unpack(blob: bytes | None, load: Load | None = None) -> list[bytes]:
-    """The buffers in a blob; `load` gets those that are stored elsewhere. StoreError if one is damaged."""
+    """The buffers in a blob; `load` gets those that are stored elsewhere. StoreDamaged if one is."""
     if not blob:
         return []
     (count,) = struct.unpack_from("<I", blob)
@@ -48,7 +48,7 @@ def unpack(blob: bytes | None, load: Load | None = None) -> list[bytes]:
         if length & _SHARED:
             found = None if load is None else load(length ^ _SHARED)
             if found is None:
-                raise StoreError("a large buffer of this task is damaged; `engineroom db verify` tells more")
+                raise StoreDamaged("a large buffer of this task is damaged; `engineroom db verify` tells more")
             buffers.append(found)
             continue
         buffers.append(blob[start : start + length])

@@ -13,7 +13,7 @@ import difflib
 import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -139,6 +139,15 @@ class Nor(Node, frozen=True):
 Query = Field | And | Or | Nor
 
 EVERYTHING = And(())
+
+
+def conjuncts(query: Query) -> Iterator[Query]:
+    """Conditions that must all hold."""
+    if isinstance(query, And):
+        for part in query.parts:
+            yield from conjuncts(part)
+    else:
+        yield query
 
 
 # ---------------------------------------------------------------------------------------------- parsing

@@ -1,7 +1,8 @@
 """What is dropped from a database, and when: by age, rules, count and size, a little at a time.
 
 `steps` decides, given the time. `Keeper.tend` does it, in pieces small enough to come between two commits. Records of
-unfinished tasks and pinned ones are in no step.
+unfinished tasks and pinned ones are in no step. What records refer to goes after the last of them: `find_unused` looks
+for it, and whoever knows what is on its way to the database decides.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 
 from ..config import RetentionRule, RetentionSettings
 from ..ids import TaskId
-from .base import Cursor, TaskStore
+from .base import Beside, Cursor, TaskStore
 
 #: Records in one piece of work.
 BATCH = 500
@@ -125,3 +126,23 @@ class Keeper:
 
     def _drop(self, ids: list[TaskId]) -> int:
         return self._store.drop_matching_records({"msg_id": {"$in": ids}})
+
+
+def find_unused(store: TaskStore) -> Iterator[Beside | None]:
+    """What no record refers to, in pieces: each `next` does one, and tells what it found, if it did.
+
+    Whoever drops that leaves alone what records refer to that came since this began, or are on their way.
+    """
+    used: list[set[Any]] = [set() for _ in Beside.__struct_fields__]
+    for piece in store.references():
+        for found, some in zip(used, msgspec.structs.astuple(piece), strict=True):
+            found |= some
+        yield None
+    for piece in store.beside():
+        parts = zip(msgspec.structs.astuple(piece), used, strict=True)
+        yield Beside(*[some - found for some, found in parts])
+
+
+def collect(store: TaskStore) -> int:
+    """Drop all that no record refers to, where nothing is on its way; returns how many functions that were."""
+    return sum(store.drop_beside(unused) for unused in find_unused(store) if unused)

@@ -7,14 +7,16 @@ ordinary task does not need.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 from zlib import crc32
 
 import msgspec
 
-from ..errors import StoreError
+from ..errors import StoreDamaged, StoreError
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ..messages import Attempt, ErrorInfo, TaskDone, TaskOptions, TaskSpec
 from ..records import (
@@ -33,7 +35,17 @@ from ..records import (
     request_header,
     result_content,
 )  # fmt: skip
-from .packing import Load, four_numbers, outcome_sum, pack, request_sum, two_numbers, unpack
+from .packing import (
+    SUMMED_OUTCOME,
+    SUMMED_REQUEST,
+    Load,
+    four_numbers,
+    outcome_sum,
+    pack,
+    request_sum,
+    two_numbers,
+    unpack,
+)  # fmt: skip
 from .values import in_utc, plain
 
 #: The columns that tell the outcome.
@@ -462,6 +474,11 @@ def columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
     return columns, inside
 
 
+def as_digest(function: str | None) -> Digest | None:
+    """The digest that the `function` of a record names; None if it names none."""
+    return Digest(bytes.fromhex(function)) if function and _HEX.fullmatch(function) else None
+
+
 #: Columns from which other keys of a task's record are derived, and those keys.
 _SOURCES = frozenset({"state", "started", "completed", "client_uuid", "engine_uuid", "engine_id", "payload",
                       "function"})  # fmt: skip
@@ -493,3 +510,29 @@ def to_freeze(columns: Iterable[str], row: Sequence[Any]) -> dict[str, Any]:
 def merged(inside: bytes | None, changes: Mapping[str, Any]) -> bytes:
     """A `document` column with some keys changed."""
     return _encode({**(_decode(inside) if inside else {}), **changes})
+
+
+# ---------------------------------------------------------------------------------------------- whole rows, checked
+
+#: All that `checked` takes.
+WHOLE = f"{selection(True, True)}, request_sum, outcome_sum"
+_PLACES = {name: n for n, name in enumerate((*_NAMES, *[""] * 4, "payload", "frames", "result_payload",
+                                             "result_frames"))}  # fmt: skip
+_request_of = itemgetter(*[_PLACES[name] for name in SUMMED_REQUEST])
+_outcome_of = itemgetter(*[_PLACES[name] for name in SUMMED_OUTCOME])
+
+
+def checked(row: Sequence[Any]) -> Sequence[Any]:
+    """A row of `WHOLE`, for `entry_of` and `record_of`; StoreDamaged if it is not as it was written."""
+    first, second = row[-2], row[-1]
+    try:
+        if (first is None or first == request_sum(*_request_of(row))) and (
+            second is None or second == outcome_sum(*_outcome_of(row))
+        ):
+            return row[:-2]
+    except (TypeError, ValueError, AttributeError, struct.error):  # a damaged row may hold anything, of any type
+        pass
+    raise StoreDamaged(
+        f"the record of task {row[0]} is damaged; others are not, unless `engineroom db verify` says so: "
+        "`engineroom db repair` saves them"
+    )

@@ -11,6 +11,7 @@ without the lock, and is prepared once.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import threading
@@ -20,32 +21,46 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from ..errors import ConfigError, QueryError, StoreError
+from ..errors import ConfigError, QueryError, StoreDamaged, StoreError
 from ..ids import ClientId, Digest, EngineUuid, TaskId
 from ..messages import Environment, Function
 from ..records import TIMES, Entry, TaskRecord
-from . import edits
-from .base import QUERY_SECONDS, Cursor, Page, QueryDict, Sort, Usage
+from . import beside, edits
+from .base import QUERY_SECONDS, Beside, Cursor, Page, QueryDict, Sort, Usage
 from .blobs import Sharing, has_large, load
 from .grouping import distinct, elements_at, group, parse_percentiles, value_at
 from .matching import Deadline, compile, compile_regex
-from .ordering import sort_key
+from .ordering import sort_rows
 from .query import Query, Regex, keys_in, parse, parse_keys, parse_path, parse_sort, parse_window
 from .rows import (
     ANY,
     COLUMN_TYPES,
     OUTCOME_COLUMNS,
+    WHOLE,
     Reader,
     Shape,
+    checked,
     entry_of,
     normal,
     parameters,
     record_of,
-    selection,
 )  # fmt: skip
-from .schema import check, migrations
-from .sqlite_file import BUSY_SECONDS, complain_if_cut, free_bytes, give_back, open_to_write, own, reported, used_bytes
-from .where import ORDER, Where, order_clause, translate, unhinted
+from .sqlite_file import (
+    advised,
+    complain_if_cut,
+    complain_if_moved,
+    complain_if_old,
+    free_bytes,
+    give_back,
+    open_to_read,
+    open_to_write,
+    own,
+    reported,
+    used_bytes,
+)  # fmt: skip
+from .where import ORDER, Where, indexed, narrowed, order_clause, translate, unhinted
+
+log = logging.getLogger(__name__)
 
 #: Rows per statement, each prepared once. The last rows of a batch are padded to the next size with rows of zeros,
 #: which the statement leaves out: that costs less than another statement.
@@ -100,6 +115,7 @@ class SQLiteDB:
     """
 
     keeps = True
+    dropped = 0
     durable = True
     hold_seconds = 0.2  # a pending row that is completed is written twice
 
@@ -215,19 +231,20 @@ class SQLiteDB:
         raise KeyError(digest)
 
     def unfinished(self) -> Iterator[Entry]:
-        sql = f"SELECT {selection(True, True)} FROM tasks WHERE completed IS NULL AND kind IS NOT NULL ORDER BY {ORDER}"
-        return (entry_of(row, self._load) for row in self._read(sql))
+        sql = f"SELECT {WHOLE} FROM tasks WHERE completed IS NULL AND kind IS NOT NULL ORDER BY {ORDER}"
+        for row in self._read(sql):
+            try:
+                yield entry_of(checked(row), self._load)
+            except StoreDamaged as error:
+                log.error("an unfinished task is lost: %s", error)
 
     def entries(self, ids: Sequence[TaskId]) -> dict[TaskId, Entry]:
         found: dict[TaskId, Entry] = {}
         for start in range(0, len(ids), 500):
             some = list(ids[start : start + 500])
-            sql = (
-                f"SELECT {selection(True, True)} FROM tasks"
-                f" WHERE msg_id IN ({', '.join('?' * len(some))}) AND kind IS NOT NULL"
-            )
+            sql = f"SELECT {WHOLE} FROM tasks WHERE msg_id IN ({', '.join('?' * len(some))}) AND kind IS NOT NULL"
             with self._snapshot():
-                found |= {e.id: e for e in (entry_of(row, self._load) for row in self._read(sql, some))}
+                found |= {e.id: e for e in (entry_of(checked(row), self._load) for row in self._read(sql, some))}
         return {id_: found[id_] for id_ in ids if id_ in found}
 
     # records, as users know them
@@ -240,8 +257,8 @@ class SQLiteDB:
 
     def get_record(self, msg_id: TaskId) -> TaskRecord:
         with self._snapshot():
-            for row in self._read(f"SELECT {selection(True, True)} FROM tasks WHERE msg_id = ?", (msg_id,)):
-                return record_of(row, self._load)
+            for row in self._read(f"SELECT {WHOLE} FROM tasks WHERE msg_id = ?", (msg_id,)):
+                return record_of(checked(row), self._load)
         raise KeyError(msg_id)
 
     def update_record(self, msg_id: TaskId, changes: Mapping[str, Any]) -> None:
@@ -255,6 +272,7 @@ class SQLiteDB:
             if not connection.execute("DELETE FROM tasks WHERE msg_id = ?", (msg_id,)).rowcount:
                 raise KeyError(msg_id)
             self._sharing.forget()
+        self.dropped += 1
 
     def drop_matching_records(self, query: QueryDict) -> int:
         parsed = parse(query)
@@ -263,10 +281,12 @@ class SQLiteDB:
             self._local.deadline = deadline
             self._sharing.forget()
             if where.exact:
-                return connection.execute(f"DELETE FROM tasks WHERE {where.sql}", where.parameters).rowcount
-            doomed = [(seq,) for seq, _ in self._scan(parsed, where, "", (), deadline, connection)]
-            connection.executemany("DELETE FROM tasks WHERE seq = ?", doomed)
-            return len(doomed)
+                dropped = connection.execute(f"DELETE FROM tasks WHERE {where.sql}", where.parameters).rowcount
+            else:
+                doomed = [(seq,) for seq, _ in self._scan(parsed, where, "", (), deadline, connection)]
+                dropped = connection.executemany("DELETE FROM tasks WHERE seq = ?", doomed).rowcount
+        self.dropped += dropped
+        return dropped
 
     # what is kept
 
@@ -278,6 +298,17 @@ class SQLiteDB:
         with self._writing("let go of buffers") as connection:
             self._sharing.forget()
             return edits.drop_buffers(connection, ids)
+
+    def references(self) -> Iterator[Beside]:
+        self._hosts.clear()  # engines that come into it from now on stay
+        return beside.in_rows(self._read)
+
+    def beside(self) -> Iterator[Beside]:
+        return beside.in_tables(self._read)
+
+    def drop_beside(self, unused: Beside) -> int:
+        with self._writing("drop what no record refers to") as connection:
+            return beside.drop_rows(connection, unused, self._hosts)
 
     def usage(self) -> Usage:
         with reported("look at its file"):
@@ -303,7 +334,9 @@ class SQLiteDB:
     ) -> list[TaskRecord]:
         parsed, wanted, order = parse(query), parse_keys(keys), parse_sort(sort)
         limit, skip = parse_window(limit, skip)
-        where, clause, deadline = translate(parsed), order_clause(order), Deadline(self._query_seconds)
+        where, clause, deadline = narrowed(parsed, self._read), order_clause(order), Deadline(self._query_seconds)
+        if order and order[0][0] == ("completed",):
+            where = indexed(where)
         if clause is not None and where.exact:
             window = f" LIMIT {-1 if limit is None else limit} OFFSET {skip}"
             with self._snapshot():  # also of the buffers that it shares with others
@@ -316,17 +349,12 @@ class SQLiteDB:
             times = [path[0] for path, _ in order if path[0] in TIMES and len(path) == 1]
             keys_ = {path[0] for path, _ in order}
             rows = list(self._scan(parsed, where, f" ORDER BY {ORDER}", keys_, deadline, first=("seq", *times)))
-            for path, descending in reversed(order):
-                if len(path) == 1 and path[0] in times:  # a column holds more digits than a datetime
-                    place = 1 + times.index(path[0])
-                    rows.sort(key=lambda row, n=place: (row[n] is not None, row[n] or 0.0), reverse=descending)  # type: ignore[misc]
-                else:
-                    rows.sort(key=lambda row, p=path, d=descending: sort_key(row[-1], p, d), reverse=descending)  # type: ignore[misc]
+            sort_rows(rows, order, times)
             return self._fetch([row[0] for row in rows[skip:end]], wanted, deadline)
 
     def count(self, query: QueryDict) -> int:
         parsed = parse(query)
-        where, deadline = translate(parsed), Deadline(self._query_seconds)
+        where, deadline = indexed(translate(parsed)), Deadline(self._query_seconds)
         if where.exact:
             [(number,)] = self._read(f"SELECT count(*) FROM tasks WHERE {where.sql}", where.parameters, deadline)
             return int(number)
@@ -336,14 +364,15 @@ class SQLiteDB:
         self, query: QueryDict, keys: Iterable[str] | str | None = None, *, after: Cursor | None = None, limit: int
     ) -> Page:
         parsed, wanted, deadline = parse(query), parse_keys(keys), Deadline(self._query_seconds)
-        where = translate(parsed)
+        where = narrowed(parsed, self._read)
         if after is not None:
             seconds, last = after
             if seconds is None:
                 later = Where("(submitted IS NULL AND msg_id > ?) OR submitted IS NOT NULL", (last,))
             else:
                 later = Where("(submitted, msg_id) > (?, ?)", (seconds, last))
-            where = Where(f"({where.sql}) AND ({later.sql})", (*where.parameters, *later.parameters), where.exact)
+            both = (*where.parameters, *later.parameters)
+            where = where._replace(sql=f"({where.sql}) AND ({later.sql})", parameters=both)
         with self._snapshot():
             found = self._scan(parsed, where, f" ORDER BY {ORDER}", (), deadline)
             places = [seq for seq, _ in islice(found, limit)]
@@ -357,9 +386,9 @@ class SQLiteDB:
         path = parse_path(key)
         if len(path) == 1 and path[0] in _GROUPED_BY_SQL:
             parsed = parse(query)
-            where, deadline = translate(parsed), Deadline(self._query_seconds)
+            where, deadline = narrowed(parsed, self._read), Deadline(self._query_seconds)
             if where.exact:
-                sql = f"SELECT DISTINCT {path[0]} FROM tasks WHERE {where.sql}"
+                sql = f"SELECT DISTINCT {path[0]} FROM {where.table} WHERE {where.sql}"
                 return distinct(value for (value,) in self._read(sql, where.parameters, deadline))
         return distinct(value for record in self._values(query, {path[0]}) for value in elements_at(record, path))
 
@@ -369,9 +398,9 @@ class SQLiteDB:
         path, wanted = parse_path(key), parse_percentiles(percentiles)
         measured = None if values is None else parse_path(values)
         parsed = parse(query)
-        where = translate(parsed)
+        where = narrowed(parsed, self._read)
         if where.exact and all(len(p) == 1 and p[0] in _GROUPED_BY_SQL for p in (path, measured or path)):
-            sql = f"SELECT {path[0]}, {measured[0] if measured else 'NULL'} FROM tasks WHERE {where.sql}"
+            sql = f"SELECT {path[0]}, {measured[0] if measured else 'NULL'} FROM {where.table} WHERE {where.sql}"
             rows = self._read(sql, where.parameters, Deadline(self._query_seconds))
             return group(((name, value) for name, value in rows), wanted, measured is not None)
         records = self._values(query, {path[0], *(measured or ())[:1]})
@@ -411,7 +440,7 @@ class SQLiteDB:
         needed = {*keys} if where.exact else {*keys, *keys_in(query)}
         read, start = Reader(sorted(needed), first, self._load), len(first)
         rows = self._read(
-            f"SELECT {read.columns} FROM tasks WHERE {where.sql}{tail}", where.parameters, deadline, connection
+            f"SELECT {read.columns} FROM {where.table} WHERE {where.sql}{tail}", where.parameters, deadline, connection
         )
         matches = None if where.exact else compile(query, deadline)
         for row in rows:
@@ -426,7 +455,7 @@ class SQLiteDB:
     def _select(self, where: Where, tail: str, keys: Sequence[str], deadline: Deadline) -> Iterator[TaskRecord]:
         """Some keys of the rows that meet a condition."""
         read = Reader(keys, load=self._load)
-        sql = f"SELECT {read.columns} FROM tasks WHERE {where.sql}{unhinted(where, tail)}"
+        sql = f"SELECT {read.columns} FROM {where.table} WHERE {where.sql}{unhinted(where, tail)}"
         return map(read, self._read(sql, where.parameters, deadline))
 
     def _fetch(self, places: Sequence[int], keys: Sequence[str], deadline: Deadline) -> list[TaskRecord]:
@@ -442,7 +471,8 @@ class SQLiteDB:
     def _values(self, query: QueryDict, keys: Iterable[str]) -> Iterator[TaskRecord]:
         """Some keys of the records that match, in any order."""
         parsed = parse(query)
-        return (record for _, record in self._scan(parsed, translate(parsed), "", keys, Deadline(self._query_seconds)))
+        where, deadline = narrowed(parsed, self._read), Deadline(self._query_seconds)
+        return (record for _, record in self._scan(parsed, where, "", keys, deadline))
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[None]:
@@ -522,16 +552,7 @@ class SQLiteDB:
             with self._guard:
                 if self._closed:
                     raise StoreError(f"{self.path} is closed")
-                # The last connection that may write removes -wal and -shm as it closes; one that may not leaves them.
-                mode = "rw" if os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK) else "ro"
-                connection = sqlite3.connect(
-                    f"{self.path.as_uri()}?mode={mode}",
-                    uri=True,
-                    isolation_level=None,
-                    check_same_thread=False,
-                    timeout=BUSY_SECONDS,
-                )
-                connection.execute("PRAGMA query_only = 1")
+                connection = open_to_read(self.path)
                 self._prepare(connection)
                 self._readers.append(connection)
             self._local.connection = connection
@@ -541,29 +562,13 @@ class SQLiteDB:
         try:
             if not self.path.exists():
                 raise StoreError(f"there is no task database {self.path}")
-            complain_if_cut(self.path)
+            with advised(self.path):
+                complain_if_cut(self.path)
             with reported(f"open {self.path}"):
-                known = migrations()
-                version = check(self._reader(), self.path, known)
-                if version == 0:
-                    raise StoreError(f"{self.path} is not a task database yet: it is empty")
-                if version < known[-1][0]:
-                    raise StoreError(
-                        f"{self.path} has the older schema version {version}; a controller that opens it brings it up "
-                        "to date, after a backup"
-                    )
+                complain_if_old(self._reader(), self.path)
         except BaseException:
             self.close()
             raise
-
-    def _check_file(self) -> None:
-        """Refuse to write into a file that has been deleted, or replaced, under our hands."""
-        try:
-            inode = os.stat(self.path).st_ino
-        except OSError:
-            inode = -1
-        if inode != self._inode:
-            raise StoreError(f"{self.path} is not there any more, or is another file now: put it back, or start anew")
 
     @contextlib.contextmanager
     def _writing(self, what: str, whole: bool = True) -> Iterator[sqlite3.Connection]:
@@ -575,7 +580,7 @@ class SQLiteDB:
                     f"cannot {what}: {self.path} is "
                     + ("open for reading only" if self._readonly and not self._closed else "closed")
                 )
-            self._check_file()
+            complain_if_moved(self.path, self._inode)
             self._local.deadline = None
             if not whole:  # a single statement is a transaction by itself
                 yield connection

@@ -33,6 +33,8 @@ _REMOTE = re.compile(
 )
 #: A file up to this size, or one whose owner died, is looked through before it is used.
 CHECKED_BYTES = 32 << 20
+#: … and up to this size it is counted what of a damaged one is good: some seconds.
+COUNTED_BYTES = 256 << 20
 #: Seconds to wait for readers, where they and the writer keep each other out (without the write-ahead log).
 BUSY_SECONDS = 10.0
 #: Bytes of the write-ahead log that stay allocated once it has been copied into the file.
@@ -52,7 +54,8 @@ def _described(error: Exception, what: str) -> StoreError:
     text = f"the task database could not {what}: {error}"
     if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
         return StoreFull(f"{text}. Free some space: it goes on by itself.")
-    if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    no_text = str(error).startswith("Could not decode to UTF-8")
+    if no_text or getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return StoreDamaged(
             f"{text}. `engineroom db verify` tells what is lost, `engineroom db repair` saves the rest."
         )
@@ -97,7 +100,8 @@ def open_to_write(path: Path, synchronous: str, journal: str, died: bool) -> sql
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise StoreError(f"cannot open {path}: {error.strerror}") from error
-    complain_if_cut(path)
+    with advised(path):
+        complain_if_cut(path)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
     try:
         check(connection, path, migrations())
@@ -105,7 +109,8 @@ def open_to_write(path: Path, synchronous: str, journal: str, died: bool) -> sql
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file; of an old one when it is migrated
         migrate(connection, path)
         if died or path.stat().st_size <= CHECKED_BYTES:
-            complain_if_damaged(connection, path)
+            with advised(path):
+                complain_if_damaged(connection, path)
         problem = None if journal == "wal" else log_problem(path.parent)
         if journal == "rollback" or problem is not None:
             if problem is not None:
@@ -122,6 +127,17 @@ def open_to_write(path: Path, synchronous: str, journal: str, died: bool) -> sql
     return connection
 
 
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """A connection to read with."""
+    # The last connection that may write removes -wal and -shm as it closes; one that may not leaves them.
+    mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
+    connection = sqlite3.connect(
+        f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
+    )
+    connection.execute("PRAGMA query_only = 1")
+    return connection
+
+
 def complain_if_cut(path: Path) -> None:
     """StoreDamaged if the file is shorter than it says of itself."""
     with path.open("rb") as file:
@@ -133,9 +149,29 @@ def complain_if_cut(path: Path) -> None:
     trusted = head[24:28] == head[92:96]  # else the number of pages is an old one
     size, logged = path.stat().st_size, path.with_name(f"{path.name}-wal")
     if trusted and size < pages * page and not (logged.exists() and logged.stat().st_size):
-        raise StoreDamaged(
-            f"{path} has been cut: it has {size:,} of {pages * page:,} bytes. `engineroom db verify {path}` tells how "
-            "many records are lost, `engineroom db repair` makes a new file of the others; this one is not touched."
+        raise StoreDamaged(f"{path} has been cut: it has {size:,} of {pages * page:,} bytes")
+
+
+def complain_if_moved(path: Path, inode: int) -> None:
+    """Refuse to write into a file that has been deleted, or replaced, under our hands."""
+    try:
+        now = os.stat(path).st_ino
+    except OSError:
+        now = -1
+    if now != inode:
+        raise StoreError(f"{path} is not there any more, or is another file now: put it back, or start anew")
+
+
+def complain_if_old(connection: sqlite3.Connection, path: Path) -> None:
+    """StoreError if a file cannot be read as it is: it is empty, of an earlier version, or of a later one."""
+    known = migrations()
+    version = check(connection, path, known)
+    if version == 0:
+        raise StoreError(f"{path} is not a task database yet: it is empty")
+    if version < known[-1][0]:
+        raise StoreError(
+            f"{path} has the older schema version {version}; a controller that opens it brings it up to date, after a "
+            "backup"
         )
 
 
@@ -147,10 +183,31 @@ def complain_if_damaged(connection: sqlite3.Connection, path: Path) -> None:
         found = [str(error)]
     if found != ["ok"]:
         more = "at least " if len(found) >= 100 else ""
+        raise StoreDamaged(f"{path} is damaged in {more}{len(found)} places ({found[0]!s:.200})")
+
+
+@contextlib.contextmanager
+def advised(path: Path) -> Iterator[None]:
+    """Say of a damaged file, too, how much of it is good, and what to do now."""
+    try:
+        yield
+    except StoreDamaged as error:
         raise StoreDamaged(
-            f"{path} is damaged in {more}{len(found)} places ({found[0]!s:.200}). `engineroom db verify {path}` tells "
-            "how many records are lost, `engineroom db repair` makes a new file of the others; this one is not touched."
-        )
+            f"{error}. {_what_is_left(path)} `engineroom db repair {path}` writes what is good to a new file, "
+            f"`engineroom db verify {path}` names what is not; this one is not touched."
+        ) from None
+
+
+def _what_is_left(path: Path) -> str:
+    from .doctor import verify  # it uses what uses this
+
+    if path.stat().st_size > COUNTED_BYTES:
+        return "It is too large to count here how many of its records are good."
+    try:
+        found = verify(path)
+    except StoreError:
+        return "None of its records can be read."
+    return f"{found.good:,} of its records are good, {len(found.damaged):,} are damaged."
 
 
 # ---------------------------------------------------------------------------------------------- the write-ahead log

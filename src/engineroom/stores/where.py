@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -34,6 +34,7 @@ from .query import (
     Size,
     Test,
     Type,
+    conjuncts,
 )  # fmt: skip
 from .rows import COLUMN_TYPES, PINNED
 from .values import DATE, NULL, NUMBER, STRING, rank, seconds_of
@@ -47,12 +48,17 @@ class Where(NamedTuple):
     sql: str
     parameters: tuple[Any, ...] = ()
     exact: bool = True
+    #: what it is asked of: the rows, and by which index if that is sure to be a good one
+    table: str = "tasks"
 
 
 ALWAYS, NEVER, UNKNOWN = Where("1"), Where("0"), Where("1", exact=False)
 
 #: One of the values in a parameter.
 LONG_LIST = "IN (SELECT value FROM json_each(?))"
+
+#: A number of rows that are read and sorted in no time.
+FEW = 5000
 
 _SIGNS = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 
@@ -69,6 +75,30 @@ def translate(query: Query) -> Where:
     if isinstance(query, Or):
         return _join("OR", parts)
     return _negation(_join("OR", parts))
+
+
+def narrowed(query: Query, read: Callable[[str, Sequence[Any]], Iterable[Any]]) -> Where:
+    """The same; by the index on their ends if few tasks ended at the time in question: SQLite cannot tell."""
+    where = translate(query)
+    parts = [
+        translate(part)
+        for part in conjuncts(query)
+        if isinstance(part, Field) and part.path == ("completed",) and isinstance(part.test, Compare | Eq)
+    ]
+    ended = indexed(_join("AND", [part for part in parts if _HELD in part.sql]))
+    if ended.sql == "1":
+        return where
+    found = list(read(f"SELECT 1 FROM tasks WHERE {ended.sql} LIMIT {FEW + 1}", ended.parameters))
+    return indexed(where)._replace(table="tasks INDEXED BY tasks_by_end") if len(found) <= FEW else where
+
+
+#: Keeps SQLite from the index on the ends of tasks, which helps only if they are few, or sorted by it.
+_HELD = "+completed"
+
+
+def indexed(where: Where) -> Where:
+    """A condition that may be looked up by the ends of tasks."""
+    return where._replace(sql=where.sql.replace(_HELD, "completed"))
 
 
 def _join(word: str, parts: Sequence[Where]) -> Where:
@@ -167,7 +197,11 @@ def _moment(key: str, value: Any) -> Where:
     if rank(value) != DATE:
         return NEVER
     first, last = seconds_of(value)
-    return Where(f"{key} BETWEEN ? AND ?", (first, last))
+    return Where(f"{_held(key)} BETWEEN ? AND ?", (first, last))
+
+
+def _held(key: str) -> str:
+    return _HELD if key == "completed" else key
 
 
 def _compare(key: str, op: str, value: Any) -> Where:
@@ -179,7 +213,7 @@ def _compare(key: str, op: str, value: Any) -> Where:
         if kind != DATE:
             return NEVER
         first, last = seconds_of(value)
-        return Where(f"{key} {sign} ?", (last if op in ("$lte", "$gt") else first,))
+        return Where(f"{_held(key)} {sign} ?", (last if op in ("$lte", "$gt") else first,))
     if key == "function":
         return NEVER if kind != STRING else UNKNOWN  # blobs and text in one column have another order
     if kind != (NUMBER if COLUMN_TYPES[key] in (int, float) else STRING) or value != value:
