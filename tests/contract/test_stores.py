@@ -202,6 +202,17 @@ def test_the_bulky_keys_come_only_when_asked_for(store: TaskStore) -> None:
     assert record["error"] is None
 
 
+def test_a_duration_is_a_float_however_it_is_sorted(store: TaskStore) -> None:
+    entry = finished()
+    assert entry.done is not None
+    entry.done.started = entry.done.completed
+    store.write([entry])
+    assert ids(store, {"duration": {"$type": "int"}}, sort=[("started", 1)]) == []
+    assert ids(store, {"duration": {"$type": "double"}}, sort=[("started", 1)]) == ["a"]
+    [found] = store.find_records({}, ["duration"], sort=[("started", 1)])
+    assert repr(found["duration"]) == "0.0"
+
+
 def test_answers_come_by_submission_then_id(store: TaskStore) -> None:
     store.add_record(TaskId("never"), {})
     store.write([finished("b"), pending("a"), finished("c", NOW - 1)])

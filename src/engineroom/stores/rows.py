@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
@@ -318,8 +318,8 @@ class Reader:
         names = list(dict.fromkeys(name for key in wanted for name in _COMPOSED.get(key, (None, (key,)))[1]))
         self.columns = ", ".join([*first, *names])
         place = {name: number for number, name in enumerate(names, self._start)}
-        self._plain = [(k, place[k]) for k in wanted if k in COLUMN_TYPES and k not in TIMES and k != "function"]
-        self._made = [(k, instant if k in TIMES else _function, place[k]) for k in wanted if k in {*TIMES, "function"}]
+        self._plain = [(k, place[k]) for k in wanted if k in COLUMN_TYPES and k not in _MADE]
+        self._made = [(k, _MADE[k], place[k]) for k in wanted if k in _MADE]
         self._composed = [
             (key, _COMPOSED[key][0], [place[name] for name in _COMPOSED[key][1]]) for key in wanted if key in _COMPOSED
         ]
@@ -347,6 +347,17 @@ class Reader:
 
 def _function(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else value
+
+
+def _duration(value: Any) -> float | None:
+    """SQLite sorts 0.0 of a computed column as 0, and leaves it at that."""
+    return None if value is None else float(value)
+
+
+#: How values are made of their columns, where they are not the same.
+_MADE: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(TIMES, instant), "function": _function, "duration": _duration
+}  # fmt: skip
 
 
 def _header(kind: str, msg_id: TaskId, client: ClientId, options: bytes | None) -> dict[str, Any]:
