@@ -202,6 +202,14 @@ def test_the_bulky_keys_come_only_when_asked_for(store: TaskStore) -> None:
     assert record["error"] is None
 
 
+def test_what_a_result_was_taken_from_is_kept(store: TaskStore) -> None:
+    entry = finished()
+    assert entry.done is not None
+    entry.done.cached_from, entry.done.peak_memory = TaskId("b"), 1
+    store.write([entry])
+    assert store.get_record(TaskId("a"))["cached_from"] == "b"
+
+
 def test_a_duration_is_a_float_however_it_is_sorted(store: TaskStore) -> None:
     entry = finished()
     assert entry.done is not None

@@ -160,6 +160,7 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
             elif (
                 done.status == "ok" and not entry.result_frames and not done.stdout and not done.stderr
                 and not done.content and done.error is None and done.engine >= 0 and done.peak_memory is not None
+                and done.cached_from is None
             ):  # fmt: skip
                 result, received, engine = done.payload, entry.received, done.engine
                 times = four_numbers(done.started or 0.0, done.completed, received or 0.0, engine)
