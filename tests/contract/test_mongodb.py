@@ -98,6 +98,22 @@ def test_a_server_that_stays_away_is_named(own_server: mongodb.Server) -> None:
     store.close()
 
 
+def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(own_server: mongodb.Server) -> None:
+    options = "serverSelectionTimeoutMS=100&connectTimeoutMS=100&socketTimeoutMS=1000"
+    store = MongoDB(f"{own_server.url}engineroom?{options}", patience=0.1)
+    own_server.freeze()
+    with pytest.raises(StoreError, match=r"cannot write tasks: no MongoDB server answers at 127\.0\.0\.1:"):
+        store.write([finished("a"), pending("b")])
+    own_server.freeze(False)
+    store._patience = 60
+    store.write([finished("a"), finished("b"), pending("c")])  # whether it has taken the first ones in or not
+    store.close()
+    store = MongoDB(f"{own_server.url}engineroom")
+    assert store.count({"state": "completed"}) == 2
+    assert store.count({}) == 3
+    store.close()
+
+
 def test_no_server_no_user_no_module(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreError, match="no MongoDB server answers at localhost:1 ") as caught:
         open_store("mongodb://ann:secret@localhost:1/tasks?serverSelectionTimeoutMS=100")

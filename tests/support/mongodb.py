@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -69,6 +70,11 @@ class Server:
         self.url = self._process.stdout.readline().strip()
         assert self.url, "the server did not start"
         self._address = self.url.removeprefix("mongodb://").rstrip("/")
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Have it do nothing more, or go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)
 
     def stop(self, kill: bool = False) -> None:
         """Stop it, politely or not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engineroom.controller.backlog import Backlog
@@ -99,6 +99,7 @@ def test_what_the_store_does_not_take_comes_back_with_its_outcome() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["submit", "end", "wait", "ask", "fail"]), st.integers(0, 9)), max_size=60))
+@settings(deadline=None)
 def test_every_task_and_every_token_comes_through(steps: list[tuple[str, int]]) -> None:
     backlog, now, submitted, finished = Backlog(1.0), 0.0, 0, set()
     store: dict[str, bool] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
@@ -35,6 +35,7 @@ def plain_entries(draw: st.DrawFn) -> Entry:
 
 
 @given(plain_entries())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_plain_document_is_the_document(entry: Entry) -> None:
     assert documents._is_plain(entry)
     short, apart = documents.document_of(entry)

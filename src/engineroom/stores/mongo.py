@@ -48,6 +48,8 @@ PATIENCE_SECONDS = 10.0
 CHUNK_BYTES = 8 << 20
 #: Documents in one message of an answer.
 BATCH = 1000
+#: Updates in one message: a slow server answers before it counts as gone.
+UPDATES = 100
 
 _DEFAULT_DATABASE = "engineroom"
 _DUPLICATE = 11000
@@ -418,7 +420,11 @@ class MongoDB:
                 )
             # "Many" of one: after an update of one FerretDB keeps its cursor until the message's last, and locks up.
             updates.append(UpdateMany({"_id": id}, change))
-        if updates and self._again(lambda: self._tasks.bulk_write(updates, ordered=False)).matched_count < len(updates):
+        matched = 0
+        for start in range(0, len(updates), UPDATES):
+            some = updates[start : start + UPDATES]
+            matched += self._again(lambda some=some: self._tasks.bulk_write(some, ordered=False)).matched_count  # type: ignore[misc]
+        if matched < len(updates):
             self._insert(documents)  # somebody has removed them by hand: an outcome is not lost
 
     def _drop(self, query: Document) -> int:

@@ -10,6 +10,8 @@ from ..errors import ConfigError
 
 #: Seconds to look for the server before it counts as gone.
 SERVER_SECONDS = 3.0
+#: Seconds to wait for an answer before the connection counts as broken.
+ANSWER_SECONDS = 60.0
 
 
 def masked(url: str) -> str:
@@ -28,9 +30,14 @@ def connect(url: str) -> Any:
     except ImportError:
         raise ConfigError(f"{masked(url)} needs pymongo: pip install 'engineroom[mongo]'") from None
     seconds = int(SERVER_SECONDS * 1000)
+    own = {
+        "serverSelectionTimeoutMS": seconds,
+        "connectTimeoutMS": seconds,
+        "socketTimeoutMS": int(ANSWER_SECONDS * 1000),
+        "appname": "engineroom",
+    }
     try:
         lowered = url.lower()
-        own = {"serverSelectionTimeoutMS": seconds, "connectTimeoutMS": seconds, "appname": "engineroom"}
         return pymongo.MongoClient(url, **{k: v for k, v in own.items() if f"{k.lower()}=" not in lowered})
     except (pymongo.errors.PyMongoError, ValueError, TypeError):  # its text may quote the password
         raise ConfigError(
