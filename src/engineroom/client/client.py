@@ -18,8 +18,9 @@ from ..messages import Abort, SignalEngines, StopController, StopEngines
 from ..wire import frames as wire
 from .channel import Channel
 from .connecting import find_connection
-from .hub import HubClient, Jobs, TaskResults
+from .hub import HubClient, Jobs
 from .selection import Selection, ids_of
+from .task_results import TaskResults
 from .views import DirectView, LoadBalancedView, ViewExecutor
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,7 +34,16 @@ from .channel import Channel
 from .explanation import Explanation
 from .frames import as_frame_of, check_kind
 from .graph import GraphResult
-from .plain import plain_key, plain_keys, plain_label, plain_metadata, plain_query, plain_sort
+from .plain import (
+    plain_count,
+    plain_key,
+    plain_keys,
+    plain_label,
+    plain_metadata,
+    plain_percentiles,
+    plain_query,
+    plain_sort,
+)
 from .result import AsyncHubResult, AsyncResult
 from .selection import Selection, checked, ids_of, select
 from .views.flags import whole
@@ -95,8 +103,7 @@ class HubClient:
 
     def _id_of(self, job: Jobs) -> TaskId:
         """The msg_id of what names one task."""
-        ids = self._ids_of(job)
-        if len(ids) != 1:
+        if len(ids := self._ids_of(job)) != 1:
             raise ValueError(f"name one task, not {len(ids)}")
         return ids[0]
 
@@ -275,9 +282,8 @@ class HubClient:
         """
         check_kind(as_frame)
         wanted = plain_keys(keys)
-        body = FindRecords(
-            plain_query(query), wanted, plain_sort(sort), _whole("limit", limit), _whole("skip", skip) or 0
-        )
+        window = plain_count("limit", limit), plain_count("skip", skip) or 0
+        body = FindRecords(plain_query(query), wanted, plain_sort(sort), *window)
         records = [TaskRecord(record) for record in self._channel.ask(body)]
         if as_frame is None:
             return records
@@ -294,7 +300,7 @@ class HubClient:
         purged before its page is fetched does not come; a record is as it is when its page is fetched.
         """
         wanted = plain_keys(keys)
-        plain, size, after = plain_query(query), _whole("batch", batch), None
+        plain, size, after = plain_query(query), plain_count("batch", batch), None
         if not size:
             raise QueryError(f"batch is a whole number, 1 or more, got {batch!r}")
         while True:
@@ -306,7 +312,8 @@ class HubClient:
 
     def db_distinct(self, key: str, query: Mapping[str, Any] | None = None) -> list[Any]:
         """Each value that a key has in the records that match, once, sorted; of a list each element."""
-        return list(self._channel.ask(DistinctValues(plain_key(key, "key"), plain_query(_or_all(query)))))
+        body = DistinctValues(plain_key(key, "key"), plain_query({} if query is None else query))
+        return list(self._channel.ask(body))
 
     def db_group(
         self,
@@ -337,9 +344,9 @@ class HubClient:
             `key`, `count`, and with `values` also `values` (how many), `mean`, `min`, `max`, and `p50`, `p95`, ….
         """
         check_kind(as_frame)
-        body = GroupRecords(plain_key(key, "key"), plain_query(_or_all(query)))
+        body = GroupRecords(plain_key(key, "key"), plain_query({} if query is None else query))
         if values is not None:
-            body.values, body.percentiles = plain_key(values, "values"), _percentiles(percentiles)
+            body.values, body.percentiles = plain_key(values, "values"), plain_percentiles(percentiles)
         groups = self._channel.ask(body)
         if as_frame is None:
             return groups
@@ -472,10 +479,8 @@ class HubClient:
         chosen = select(self, "all" if query is None else query, "export", dry_run=dry_run)
         if dry_run:
             return chosen
-        wanted = plain_keys(keys)
-        plain = {} if query is None else checked(query, "export")
-        if wanted is not None:
-            wanted = [ALIASES.get(key, key) for key in wanted]
+        named, plain = plain_keys(keys), {} if query is None else checked(query, "export")
+        wanted = named if named is None else [ALIASES.get(key, key) for key in named]
         count = write_records(path, self.db_iter(plain, wanted), wanted, format)
         return msgspec.structs.replace(chosen, count=count)
 
@@ -588,53 +593,6 @@ class HubClient:
         return {**by_engine, "unassigned": status["unassigned"]}
 
 
-class TaskResults(Mapping[TaskId, Any]):
-    """Values (or metadata) of tasks, fetched from the controller when asked for."""
-
-    def __init__(self, client: HubClient, metadata: bool = False) -> None:
-        self._client, self._metadata = client, metadata
-
-    def __getitem__(self, id: TaskId) -> Any:
-        result = self._client.get_result(id)
-        if self._metadata:
-            result.wait()
-            return result.metadata
-        return result.get()
-
-    def __iter__(self) -> Iterator[TaskId]:
-        outstanding = self._client.outstanding
-        return iter([id for id in self._client.history if id not in outstanding])
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
-
-
 def _names_one(jobs: Jobs) -> bool:
     """Whether one task is named, by itself."""
     return jobs._single if isinstance(jobs, AsyncResult) else isinstance(jobs, str | int)
-
-
-def _or_all(query: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    return {} if query is None else query
-
-
-def _percentiles(percentiles: Any) -> list[float]:
-    try:
-        if not isinstance(percentiles, str | bytes):
-            return [float(percentile) for percentile in percentiles]
-    except (TypeError, ValueError):
-        pass
-    raise QueryError(f"percentiles are a list of numbers from 0 to 100, got {percentiles!r}")
-
-
-def _whole(name: str, value: Any) -> int | None:
-    """A count that the databases can count to."""
-    if value is None:
-        return None
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise QueryError(f"{name} is a whole number, got {value!r}") from None
-    if isinstance(value, bool) or not 0 <= number < 1 << 62:
-        raise QueryError(f"{name} is a whole number, 0 or more, got {value!r}")
-    return number

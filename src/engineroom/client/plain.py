@@ -89,6 +89,29 @@ def plain_sort(sort: Any) -> list[tuple[str, int]] | None:
     return pairs or None
 
 
+def plain_count(name: str, value: Any) -> int | None:
+    """A count that the databases can count to."""
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise QueryError(f"{name} is a whole number, got {value!r}") from None
+    if isinstance(value, bool) or not 0 <= number < 1 << 62:
+        raise QueryError(f"{name} is a whole number, 0 or more, got {value!r}")
+    return number
+
+
+def plain_percentiles(percentiles: Any) -> list[float]:
+    """Percentiles as numbers."""
+    try:
+        if not isinstance(percentiles, str | bytes):
+            return [float(percentile) for percentile in percentiles]
+    except (TypeError, ValueError):
+        pass
+    raise QueryError(f"percentiles are a list of numbers from 0 to 100, got {percentiles!r}")
+
+
 def plain_label(label: Any) -> str | None:
     """A label.
 
