@@ -14,6 +14,7 @@ from support.entries import NOW, failed, finished, pending
 
 from engineroom.errors import ConfigError, QueryError, StoreBusy, StoreError
 from engineroom.ids import TaskId
+from engineroom.messages import TaskOptions
 from engineroom.stores import MongoDB, open_store
 from engineroom.stores.mongo_server import masked
 
@@ -171,6 +172,38 @@ def test_what_the_server_refuses_is_stored_all_the_same(open_mongodb: Open) -> N
     store.add_record(TaskId("a"), {"metadata": metadata, "label": "odd"})
     [record] = store.find_records({"label": "odd"})
     assert repr(record["metadata"]) == repr(metadata)
+
+
+def test_what_breaks_the_connection_does_not_keep_others_out(open_mongodb: Open) -> None:
+    store = open_mongodb()
+    odd = pending("odd", options=TaskOptions(label="odd", metadata={"n": float("nan")}))
+    store.write([finished("a"), odd, finished("b")])
+    assert store.get_history() == ["a", "b", "odd"]
+    [record] = store.find_records({"label": "odd"})
+    assert repr(record["metadata"]) == "{'n': nan}"
+
+
+@pytest.mark.parametrize("size", [1, 5 << 20])
+def test_an_outcome_that_breaks_the_connection_is_stored_all_the_same(open_mongodb: Open, size: int) -> None:
+    store = open_mongodb()
+    store.write([pending("a"), pending("odd", buffers=(b"x" * size,)), pending("b")])
+    odd = finished("odd", buffers=(b"x" * size,))
+    assert odd.done is not None
+    odd.done.content = {"execute_result": {"data": {"n": float("nan")}}}
+    odd.result_frames = (b"y" * size,)
+    store.write([finished("a"), odd, finished("b")])
+    assert store.count({"state": "completed"}) == 3
+    record = store.get_record(TaskId("odd"))
+    assert repr(record["result_content"]["execute_result"]) == "{'data': {'n': nan}}"
+    assert record["buffers"] == [b"call", b"x" * size]
+    assert record["result_buffers"] == [b"result", b"y" * size]
+
+
+def test_keys_with_dollars_are_found_by_their_names(open_mongodb: Open) -> None:
+    store = open_mongodb()
+    store.add_record(TaskId("a"), {"metadata": {"$x": 2, "deep": {"y$": 3}}})
+    assert store.count({"metadata.$x": 2}) == store.count({"metadata.deep.y$": {"$gt": 2}}) == 1
+    assert store.count({"metadata.$x": 3}) == 0
 
 
 def test_the_servers_word_is_passed_on(open_mongodb: Open) -> None:

@@ -239,7 +239,7 @@ def with_large_apart(document: Document, free: bool = False) -> tuple[Document, 
     apart: dict[str, bytes] = {}
     for key in _BUFFERS:
         value = document.get(key)
-        if value and sum(map(len, value)) > APART_ABOVE:
+        if value and sum(len(part) for part in value if part is not None) > APART_ABOVE:
             apart[key] = pack(value)
             document[key] = [None] * len(value)
     for key in _FREE:
@@ -248,7 +248,7 @@ def with_large_apart(document: Document, free: bool = False) -> tuple[Document, 
             apart[key] = _encode(from_bson(value))
             document[key] = None
     if apart:
-        document["_apart"] = sorted(apart)
+        document["_apart"] = sorted({*(document["_apart"] or ()), *apart})
     return document, apart
 
 
@@ -385,7 +385,7 @@ def server_path(path: Path) -> str:
     """Where a key stands in a document, to search and to sort by it."""
     if path == ("msg_id",):
         return "_id"
-    return f"_seconds.{path[0]}" if len(path) == 1 and path[0] in TIMES else ".".join(path)
+    return f"_seconds.{path[0]}" if len(path) == 1 and path[0] in TIMES else ".".join(map(_key, path))
 
 
 def _conditions(value: Any) -> list[Any]:

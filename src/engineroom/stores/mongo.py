@@ -38,7 +38,7 @@ from .documents import (
 from .grouping import distinct, elements_at, group, parse_percentiles, value_at
 from .lease import LEASE_SECONDS, Lease
 from .matching import Deadline
-from .mongo_server import brief, codec, connect, hosts_of, masked
+from .mongo_server import brief, codec, connect, hosts_of, masked, no_document
 from .query import parse, parse_keys, parse_path, parse_sort, parse_window
 from .rows import normal
 
@@ -46,6 +46,8 @@ from .rows import normal
 PATIENCE_SECONDS = 10.0
 #: Bytes of a chunk: a document may have 16 MB.
 CHUNK_BYTES = 8 << 20
+#: Times to send what breaks the connection.
+TRIES = 3
 #: Documents in one message of an answer.
 BATCH = 1000
 #: Updates in one message: a slow server answers before it counts as gone.
@@ -387,45 +389,66 @@ class MongoDB:
                         refused.append(made[problem["index"]])
                 if not error.details["writeErrors"]:
                     raise
-            except (pymongo.errors.DocumentTooLarge, pymongo.errors.InvalidDocument, OverflowError):
+            except no_document():
                 refused.extend(made)
 
-        self._again(insert)
+        def insert_one(document: Document) -> None:
+            try:
+                self._tasks.insert_one(document)
+            except pymongo.errors.DuplicateKeyError:
+                there.add(document["_id"])
+
+        if not self._try(insert):  # one of them is too much for the server: which?
+            refused += [d for d in made if not self._try(lambda d=d: insert_one(d))]  # type: ignore[misc]
         for document in refused:  # for its size, or what users chose to put into it: that goes beside it
             document, apart = with_large_apart(document, free=True)
             self._put_apart(document["_id"], apart)
-            try:
-                self._again(lambda document=document: self._tasks.insert_one(document))  # type: ignore[misc]
-            except pymongo.errors.DuplicateKeyError:
-                there.add(document["_id"])
+            self._again(lambda document=document: insert_one(document))  # type: ignore[misc]
         return there
 
     def _update(self, documents: Mapping[TaskId, tuple[Document, dict[str, bytes]]], doubtful: set[TaskId]) -> None:
         """Complete tasks that were written as pending; of `doubtful` ones it is first seen whether they were."""
-        from pymongo import UpdateMany
-
         if doubtful:
             query = {"_id": {"$in": sorted(doubtful)}, "completed": None, "_task": {"$ne": None}}
             open_ = {d["_id"] for d in self._again(lambda: list(self._tasks.find(query, {"_id": 1})))}
             documents = {id: made for id, made in documents.items() if id not in doubtful or id in open_}
-        updates = []
-        for id, (document, apart) in documents.items():
-            outcome = {key: value for key, value in apart.items() if key != "buffers"}
-            self._put_apart(id, outcome)
-            change: Document = {"$set": outcome_of(document)}
-            if outcome:
-                change["$addToSet"] = {"_apart": {"$each": sorted(outcome)}}
-                self._again(
-                    lambda id=id: self._tasks.update_one({"_id": id, "_apart": None}, {"$set": {"_apart": []}})  # type: ignore[misc]
-                )
-            # "Many" of one: after an update of one FerretDB keeps its cursor until the message's last, and locks up.
-            updates.append(UpdateMany({"_id": id}, change))
-        matched = 0
-        for start in range(0, len(updates), UPDATES):
-            some = updates[start : start + UPDATES]
-            matched += self._again(lambda some=some: self._tasks.bulk_write(some, ordered=False)).matched_count  # type: ignore[misc]
-        if matched < len(updates):
+        made = list(documents.items())
+        matched = sum(self._complete(made[start : start + UPDATES]) for start in range(0, len(made), UPDATES))
+        if matched < len(made):
             self._insert(documents)  # somebody has removed them by hand: an outcome is not lost
+
+    def _complete(self, made: Sequence[tuple[TaskId, tuple[Document, dict[str, bytes]]]]) -> int:
+        """Complete these; returns how many there are."""
+        import pymongo
+
+        changes = [self._change(id, document, apart) for id, (document, apart) in made]
+        matched = -1
+
+        def send() -> None:
+            nonlocal matched
+            with contextlib.suppress(pymongo.errors.BulkWriteError, *no_document()):
+                matched = self._tasks.bulk_write(changes, ordered=False).matched_count
+
+        if self._try(send) and matched >= 0:
+            return matched
+        if len(made) > 1:
+            return sum(self._complete([one]) for one in made)
+        [(id, (document, apart))] = made
+        document, more = with_large_apart(document, free=True)
+        changes = [self._change(id, document, {**apart, **more})]
+        return int(self._again(lambda: self._tasks.bulk_write(changes)).matched_count)
+
+    def _change(self, id: TaskId, document: Document, apart: Mapping[str, bytes]) -> Any:
+        from pymongo import UpdateMany
+
+        outcome = {key: value for key, value in apart.items() if key != "buffers"}
+        self._put_apart(id, outcome)
+        change: Document = {"$set": outcome_of(document)}
+        if outcome:
+            change["$addToSet"] = {"_apart": {"$each": sorted(outcome)}}
+            self._again(lambda: self._tasks.update_one({"_id": id, "_apart": None}, {"$set": {"_apart": []}}))
+        # "Many" of one: after an update of one FerretDB keeps its cursor until the message's last, and locks up.
+        return UpdateMany({"_id": id}, change)
 
     def _drop(self, query: Document) -> int:
         large = [
@@ -523,6 +546,18 @@ class MongoDB:
                     raise
                 time.sleep(pause)
                 pause = min(2 * pause, 1.0)
+
+    def _try(self, ask: Callable[[], object]) -> bool:
+        """Ask; False if the connection breaks each time, though the server is there and answers others."""
+        from pymongo.errors import ConnectionFailure
+
+        for _ in range(TRIES):
+            try:
+                ask()
+                return True
+            except ConnectionFailure:
+                self._again(lambda: self._client.admin.command("ping"))
+        return False
 
     @contextlib.contextmanager
     def _reported(self, what: str) -> Iterator[None]:

@@ -53,6 +53,13 @@ def codec() -> Any:
     return CodecOptions(tz_aware=True, tzinfo=UTC)
 
 
+def no_document() -> tuple[type[Exception], ...]:
+    """What is raised for a document that cannot be sent at all."""
+    from pymongo.errors import DocumentTooLarge, InvalidDocument
+
+    return DocumentTooLarge, InvalidDocument, OverflowError
+
+
 def hosts_of(client: Any) -> str:
     """Where the servers are, to be shown."""
     return ", ".join(
