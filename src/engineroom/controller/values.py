@@ -21,6 +21,8 @@ from .reading import readable_entries
 LIMIT = 512 * MIB
 #: Without a store: bytes of the latest results.
 RECENT = 64 * MIB
+#: … each of which takes so much more than itself.
+OVERHEAD = 256
 
 #: A result as it came: (payload, frames).
 Raw = tuple[bytes, Sequence[Any]]
@@ -78,9 +80,9 @@ class Values:
     def note(self, id: TaskId, payload: bytes, frames: Sequence[Any]) -> None:
         """Keep a result for a while."""
         self._recent[id] = payload, frames
-        self._recent_bytes += size(payload, frames)
+        self._recent_bytes += size(payload, frames) + OVERHEAD
         while self._recent_bytes > RECENT:
-            self._recent_bytes -= size(*self._recent.popitem(last=False)[1])
+            self._recent_bytes -= size(*self._recent.popitem(last=False)[1]) + OVERHEAD
 
     def recent(self, id: TaskId) -> Raw | None:
         """A result that has been noted not long ago."""
