@@ -16,6 +16,7 @@ import pytest
 from conftest import wait_until
 
 import engineroom as er
+from engineroom.messages import Abort, Pin
 
 
 def kill_controller(cluster: er.Cluster) -> None:
@@ -167,3 +168,30 @@ def test_all_queues_are_those_of_the_engines_that_have_come_back(fresh_cluster):
     finally:
         engine.resume()
     wait_until(lambda: set(rc.queue_status()) == {0, 1, "unassigned"})
+
+
+# ---------------------------------------------------------------------------------------------- right after a kill
+
+
+def test_a_resubmitted_task_outlives_a_controller_killed_after_its_answer(fresh_cluster):
+    rc = fresh_cluster(n=1, database="sqlite")
+    ended = ended_task(rc)
+    busy = running_task(rc)  # what comes next waits, and is not written for having ended
+    again = rc.resubmit(ended.msg_ids)
+    kill_controller(rc.cluster)
+    assert rc.result_status(again.msg_ids)["pending"] == again.msg_ids
+    rc.cancel(busy)
+    assert again.get(30) in (1, [1])
+
+
+def test_questions_about_tasks_that_are_sent_again_find_them(fresh_cluster):
+    rc = fresh_cluster(n=1, database="sqlite")
+    running_task(rc)
+    with no_controller(rc.cluster):
+        waiting = [rc.load_balanced_view().apply_async(abs, -n) for n in range(3)]
+        pinned = rc._channel.request(Pin(waiting[0].msg_ids, None, True))
+        aborted = rc._channel.request(Abort(waiting[1].msg_ids))
+    assert pinned.result(30) == 1
+    assert aborted.result(30) == 1
+    with pytest.raises(er.TaskAborted):
+        waiting[1].get(30)

@@ -57,6 +57,7 @@ from ..messages import (
     Rejected,
     Reply,
     Request,
+    Resubmit,
     Results,
     Started,
     Submit,
@@ -482,6 +483,9 @@ class Channel:
             resent |= {spec.id for spec, _, _ in batch}
             self._submit(batch, size, resent=True)
         unsent = {spec.id for spec, _, _ in list(self._outgoing)}
+        for request, _ in list(self._requests.values()):  # the controller may know of these once it is asked again
+            if isinstance(request.body, Resubmit):
+                unsent.update(request.body.new)
         missing = [id for id in self._waiting.copy() if id not in resent and id not in unsent]
         if missing:
             self._send(Watch(missing))

@@ -47,7 +47,6 @@ from ..messages import (
     SignalEngines,
     StopController,
     StopEngines,
-    Submit,
     TaskOptions,
     TaskSpec,
 )
@@ -107,7 +106,9 @@ class Hub:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def answer(self, peer: Peer, request: Request) -> None:
-        """Answer a question, now or later."""
+        """Answer a question, now or later: not before the tasks that the client has sent again are taken in."""
+        if self._controller.resent.defers(peer, request):
+            return
         self._controller.performer.record()  # what happened before the question is in the answer
         body, number = request.body, request.number
         kind = type(body)
@@ -242,26 +243,6 @@ class Hub:
             else:
                 self.send_stored(peer, [id])
 
-    def sort_out_resent(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
-        """A Submit that may have been received before: what has ended is answered from the store, the rest queued."""
-        known = self._controller.scheduler.tasks
-
-        def look() -> None:
-            # What cannot be read may not have ended: it runs again.
-            found, _ = readable_entries(self._store, [s.id for s in message.tasks if s.id not in known])
-            self._controller.post(lambda: take(found))
-
-        def take(found: dict[TaskId, Entry]) -> None:
-            ended = {id for id, entry in found.items() if entry.done is not None}
-            message.tasks = [spec for spec in message.tasks if spec.id not in ended]
-            self._controller.submit(peer, message, frames)
-            for id in ended:
-                done = found[id].done
-                assert done is not None
-                self._controller.performer.deliver(peer, done, found[id].result_frames)
-
-        self.in_thread(look)
-
     def _purge(self, peer: Peer, number: int, body: Purge) -> None:
         def purge(store: TaskStore) -> int:
             finished = {"completed": {"$ne": None}}
@@ -339,10 +320,15 @@ class Hub:
                     )
             return found
 
-        def queue(future: Future[dict[TaskId, Entry]]) -> Any:
+        def queue(future: Future[dict[TaskId, Entry]]) -> None:
+            if future.exception() is not None:
+                self._reply(peer, number, future.result)
+                return
             found = future.result()
             if not found:
-                return body.new
+                self._reply(peer, number, lambda: body.new)
+                self.send_stored(peer, body.new)  # they may have ended while the client was away
+                return
             now, specs, beside = time.time(), [], {}
             for old, new in zip(body.tasks, body.new, strict=True):
                 entry = found[old]
@@ -356,15 +342,18 @@ class Hub:
                     beside[new] = entry.frames
                 self._controller.library.get(spec.function)
             self._controller.decide(events.TasksSubmitted(ClientId(peer.uuid), specs, beside))
-            self._controller.writer.call(mark)
-            return body.new
+            self._controller.performer.record()
+            # The client cannot send these again: it is answered once they are recorded.
+            self._controller.writer.call(mark).add_done_callback(
+                lambda _: self._controller.post(lambda: self._reply(peer, number, lambda: body.new))
+            )
 
         def mark(store: TaskStore) -> None:
             for old, new in zip(body.tasks, body.new, strict=True):
                 store.update_record(old, {"resubmitted": new})
 
         self._controller.writer.call(look).add_done_callback(
-            lambda future: self._controller.post(lambda: self._reply(peer, number, lambda: queue(future)))
+            lambda future: self._controller.post(lambda: queue(future))
         )
 
     # ------------------------------------------------------------------------------------------ dependencies

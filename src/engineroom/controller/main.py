@@ -61,6 +61,7 @@ from .library import Library
 from .peers import Peer, Peers
 from .perform import Performer
 from .processes import ProcessWatcher
+from .resent import Resent
 from .values import Values
 from .writer import StoreWriter
 
@@ -93,6 +94,7 @@ class Controller:
         self.library = Library(store)
         self.values = Values(store)
         self.hub = Hub(self)
+        self.resent = Resent(self)
         self.cache = ResultCache(self)
         self.performer = Performer(self)
         self._liveness = liveness or LivenessSettings()
@@ -365,7 +367,7 @@ class Controller:
         if message.environment is not None:
             self.performer.add_environment(ClientId(peer.uuid), message.environment)
         if message.resent and self.store.keeps:
-            self.hub.sort_out_resent(peer, message, frames)
+            self.resent.sort_out(peer, message, frames)
             return
         self.submit(peer, message, frames)
 
