@@ -73,3 +73,14 @@ def test_a_query_that_takes_too_long_is_given_up(fresh_cluster: Callable[..., er
     with pytest.raises(er.QueryError, match=r"given up after 0\.3 s"):
         rc.db_query({"stdout": {"$regex": "(a|aa)+$b"}})
     assert rc[:].apply_sync(abs, -1) == [1]
+
+
+def test_a_question_after_a_cached_call_finds_its_task(any_rc: er.Client) -> None:
+    view = any_rc.load_balanced_view(cache=True)
+    for n in range(20):
+        result = view.apply_async(math.factorial, n)
+        assert set(any_rc.result_status(result.msg_ids)) == {"pending", "completed"}
+        if any_rc._channel.keeps:
+            assert any_rc.pin(result.msg_ids) == 1
+            any_rc.unpin(result.msg_ids)
+        assert result.get(30) == math.factorial(n)

@@ -52,13 +52,18 @@ class ResultCache:
             return
         for spec in message.tasks:
             self._under_way.setdefault(spec.id, None)
+        look_up = controller.arriving.begin(peer, known=True)
 
         def look() -> None:
             found = equal_tasks(controller.store, set(keys.values()))
-            controller.post(lambda: self._answer(peer, message, frames, keys, found))
+            controller.post(lambda: answer(found))
+
+        def answer(found: Mapping[CacheKey, Entry]) -> None:
+            self._answer(peer, message, frames, keys, found)
+            controller.arriving.end(look_up)
 
         # A store that fails answers nothing: they run.
-        controller.hub.in_thread(look, lambda: self._answer(peer, message, frames, keys, {}))
+        controller.hub.in_thread(look, lambda: answer({}))
 
     def abort(self, ids: Sequence[TaskId], running: bool) -> None:
         """These are to be ended: so are those of them that are being looked up, once that is over."""

@@ -106,8 +106,8 @@ class Hub:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def answer(self, peer: Peer, request: Request) -> None:
-        """Answer a question, now or later: not before the tasks that the client has sent again are taken in."""
-        if self._controller.resent.defers(peer, request):
+        """Answer a question, now or later: not before the tasks that came before it are taken in."""
+        if self._controller.arriving.defers(peer, request):
             return
         self._controller.performer.record()  # what happened before the question is in the answer
         body, number = request.body, request.number

@@ -54,6 +54,7 @@ from ..messages import (
 from ..stores import TaskStore
 from ..transport import Listener
 from ..wire.frames import pick
+from .arriving import Arriving
 from .cache import ResultCache
 from .collector import Collector
 from .hub import Hub
@@ -61,7 +62,6 @@ from .library import Library
 from .peers import Peer, Peers
 from .perform import Performer
 from .processes import ProcessWatcher
-from .resent import Resent
 from .values import Values
 from .writer import StoreWriter
 
@@ -94,7 +94,7 @@ class Controller:
         self.library = Library(store)
         self.values = Values(store)
         self.hub = Hub(self)
-        self.resent = Resent(self)
+        self.arriving = Arriving(self)
         self.cache = ResultCache(self)
         self.performer = Performer(self)
         self._liveness = liveness or LivenessSettings()
@@ -367,7 +367,7 @@ class Controller:
         if message.environment is not None:
             self.performer.add_environment(ClientId(peer.uuid), message.environment)
         if message.resent and self.store.keeps:
-            self.resent.sort_out(peer, message, frames)
+            self.arriving.sort_out(peer, message, frames)
             return
         self.submit(peer, message, frames)
 
