@@ -17,6 +17,7 @@ from conftest import wait_until
 
 import engineroom as er
 from engineroom.messages import Abort, Pin
+from engineroom.stores import SQLiteDB
 
 
 def kill_controller(cluster: er.Cluster) -> None:
@@ -178,6 +179,8 @@ def test_a_resubmitted_task_outlives_a_controller_killed_after_its_answer(fresh_
     ended = ended_task(rc)
     busy = running_task(rc)  # what comes next waits, and is not written for having ended
     again = rc.resubmit(ended.msg_ids)
+    with contextlib.closing(SQLiteDB.open_readonly(rc.cluster.connection.database.removeprefix("sqlite://"))) as file:
+        assert file.get_record(again.msg_ids[0])["state"] == "pending", "it is answered once it is recorded"
     kill_controller(rc.cluster)
     assert rc.result_status(again.msg_ids)["pending"] == again.msg_ids
     rc.cancel(busy)
