@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import Pool
 
 from .harness import Benchmark, Figures, Goal
@@ -35,19 +36,20 @@ def sqlite(size: int) -> Figures:
             while len(rc.db_query({"state": "pending"}, keys=["msg_id"])):
                 time.sleep(0.001)
 
-        return {SQLITE: _rate(lambda size: _through(view, size), size), ON_DISK: _rate(on_disk, size)}
+        return {SQLITE: _rate(partial(_through, view), size), ON_DISK: _rate(on_disk, size)}
 
 
 def memory(size: int) -> Figures:
-    with cluster("memory") as rc:
-        view = rc.load_balanced_view()
-        return {MEMORY: _rate(lambda size: _through(view, size), size)}
+    return {MEMORY: _ours("memory", size)}
 
 
 def none(size: int) -> Figures:
-    with cluster("none") as rc:
-        view = rc.load_balanced_view()
-        return {NONE: _rate(lambda size: _through(view, size), size)}
+    return {NONE: _ours("none", size)}
+
+
+def _ours(database: str, size: int) -> float:
+    with cluster(database) as rc:
+        return _rate(partial(_through, rc.load_balanced_view()), size)
 
 
 def _rate(burst: Callable[[int], object], size: int) -> float:

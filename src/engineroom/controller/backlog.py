@@ -8,7 +8,7 @@ keep their order, so those behind a held task wait with it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..ids import TaskId
@@ -40,14 +40,12 @@ class Backlog:
         """Seconds until something held back is to be written; None: nothing is."""
         return max(0.0, self._groups[0].since + self._hold - now) if self._groups else None
 
-    def take(
-        self, entries: Mapping[TaskId, Entry], tokens: Sequence[Any], now: float, all: bool
-    ) -> dict[TaskId, Entry]:
+    def take(self, entries: dict[TaskId, Entry], tokens: Sequence[Any], now: float, all: bool) -> dict[TaskId, Entry]:
         """Add these; returns what is to be written now: with `all` everything, else what has ended or waited enough."""
         if not (self._hold or self._groups):
             self._groups.append(Group(now, {}, list(tokens)))
-            self._writing = dict(entries)
-            return self._writing
+            self._writing = entries
+            return entries
         writing: dict[TaskId, Entry] = {}
         held: dict[TaskId, Entry] = {}
         for id, entry in entries.items():
