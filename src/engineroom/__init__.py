@@ -11,18 +11,16 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 
 from ._version import __version__, version_info
 from .client import Client
-from .client.dependency import Dependency
-from .client.explanation import Explanation
-from .client.graph import GraphResult
-from .client.mapping import AsyncMapResult
-from .client.metadata import ExecuteReply, Metadata
-from .client.remote import ParallelFunction, RemoteFunction, parallel, remote
-from .client.result import AsyncHubResult, AsyncResult
-from .client.selection import Selection
+from .client.records.explanation import Explanation
+from .client.records.selection import Selection
+from .client.results.graph_result import GraphResult
+from .client.results.map_result import AsyncMapResult
+from .client.results.metadata import ExecuteReply, Metadata
+from .client.results.result import AsyncHubResult, AsyncResult
 from .client.views import DirectView, LoadBalancedView, ViewExecutor
-from .cluster import Cluster
-from .dependency import depend, dependent, require
-from .engine_properties import properties
+from .client.views.dependency import Dependency
+from .client.views.remote import ParallelFunction, RemoteFunction, parallel, remote
+from .cluster.cluster import Cluster
 from .errors import (
     AlreadyDisplayedError,
     AuthenticationError,
@@ -54,9 +52,11 @@ from .errors import (
     UnknownTask,
     UnmetDependency,
 )
-from .task_context import current_task
+from .remote.dependency import depend, dependent, require
+from .remote.engine_properties import properties
+from .remote.on_engine import Reference
+from .remote.task_context import current_task
 from .util import interactive
-from .wire.on_engine import Reference
 
 if _typing.TYPE_CHECKING:
     from . import tasks

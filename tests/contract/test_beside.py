@@ -10,10 +10,12 @@ from support.entries import NOW, finished, pending
 
 from engineroom.ids import ClientId, Digest, EngineUuid, TaskId
 from engineroom.messages import Environment, Function
-from engineroom.records import Entry
-from engineroom.stores import DictDB, MongoDB, NoDB, SQLiteDB, TaskStore, beside, memory
+from engineroom.records.record import Entry
+from engineroom.stores import DictDB, MongoDB, NoDB, SQLiteDB, TaskStore
+from engineroom.stores import references as beside
 from engineroom.stores.base import Beside
-from engineroom.stores.retention import collect, find_unused
+from engineroom.stores.maintenance.retention import collect, find_unused
+from engineroom.stores.memory import store as memory
 
 
 def digest(number: int) -> Digest:
@@ -135,7 +137,7 @@ def test_memory_that_drops_by_itself_says_so() -> None:
 def test_large_functions_and_what_a_crash_left_go_from_a_server(
     open_mongodb: Callable[..., MongoDB], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engineroom.stores.mongo.CHUNK_BYTES", 1000)
+    monkeypatch.setattr("engineroom.stores.mongodb.store.CHUNK_BYTES", 1000)
     store = open_mongodb()
     store.add_functions([Function(digest(n), bytes(5500)) for n in range(3)])
     store._database.functions.delete_one({"_id": digest(1).hex()})  # it died before it had dropped the chunks

@@ -15,10 +15,10 @@ from support.entries import failed, finished, pending
 from engineroom.errors import StoreDamaged, StoreError
 from engineroom.ids import Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import Attempt, Function, TaskOptions
-from engineroom.records import KEYS
+from engineroom.records.record import KEYS
 from engineroom.stores import DictDB, MongoDB, SQLiteDB, TaskStore
-from engineroom.stores.copying import StoreSide, copy
-from engineroom.stores.parquet import ParquetReader, ParquetWriter
+from engineroom.stores.maintenance.copying import StoreSide, copy
+from engineroom.stores.maintenance.parquet import ParquetReader, ParquetWriter
 
 
 def fill(store: TaskStore) -> None:

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from support.entries import failed, finished, pending
 
-from engineroom.controller.reading import readable_entries
+from engineroom.controller.store_reader import readable_entries
 from engineroom.errors import StoreDamaged, StoreError
 from engineroom.ids import TaskId
-from engineroom.records import KEYS
+from engineroom.records.record import KEYS
 from engineroom.stores import SQLiteDB
-from engineroom.stores.doctor import repair, verify
-from engineroom.stores.schema import APPLICATION_ID, migrations
-from engineroom.stores.sqlite_file import file_system, log_problem
+from engineroom.stores.sqlite.doctor import repair, verify
+from engineroom.stores.sqlite.file import file_system, log_problem
+from engineroom.stores.sqlite.schema import APPLICATION_ID, migrations
 
 COUNT = 1800
 NEWEST = migrations()[-1][0]
@@ -155,7 +155,7 @@ def test_who_opens_a_damaged_file_is_told_what_is_left(tmp_path: Path, monkeypat
     assert f"{found.good:,} of its records are good, {len(found.damaged):,} are damaged." in said
     assert f"`engineroom db repair {path}`" in said
     assert f"`engineroom db verify {path}`" in said
-    monkeypatch.setattr("engineroom.stores.sqlite_file.COUNTED_BYTES", 1000)
+    monkeypatch.setattr("engineroom.stores.sqlite.file.COUNTED_BYTES", 1000)
     with pytest.raises(StoreDamaged, match="too large to count here"):
         SQLiteDB(path)
 
@@ -200,7 +200,7 @@ def old_file(path: Path, version: int) -> None:
     connection = sqlite3.connect(path)
     for number in range(1, version + 1):
         [name] = [
-            f for f in resources.files("engineroom.stores").joinpath("sql").iterdir() if f.name[:3] == f"{number:03}"
+            f for f in resources.files("engineroom.stores.sqlite").joinpath("sql").iterdir() if f.name[:3] == f"{number:03}"
         ]
         connection.executescript(name.read_text())
     connection.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};")

@@ -10,9 +10,9 @@ from support.entries import failed, finished, pending
 from engineroom.config import retention_settings
 from engineroom.ids import TaskId
 from engineroom.messages import TaskOptions
-from engineroom.records import Entry
+from engineroom.records.record import Entry
 from engineroom.stores import DictDB, TaskStore
-from engineroom.stores.retention import Keeper
+from engineroom.stores.maintenance.retention import Keeper
 
 NOW = time.time()
 DAY = 86400.0

@@ -12,7 +12,7 @@ from support.entries import NOW, finished
 from engineroom.errors import QueryError
 from engineroom.ids import TaskId
 from engineroom.stores import DictDB, SQLiteDB, TaskStore
-from engineroom.stores.query import MAX_LIST
+from engineroom.stores.query.parse import MAX_LIST
 
 SECONDS = 0.3
 

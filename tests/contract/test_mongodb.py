@@ -16,7 +16,7 @@ from engineroom.errors import ConfigError, QueryError, StoreBusy, StoreError
 from engineroom.ids import TaskId
 from engineroom.messages import TaskOptions
 from engineroom.stores import MongoDB, open_store
-from engineroom.stores.mongo_server import masked
+from engineroom.stores.mongodb.server import masked
 
 Open = Callable[..., MongoDB]
 

@@ -11,7 +11,7 @@ import pytest
 from engineroom.errors import StoreBusy, StoreError
 from engineroom.ids import TaskId
 from engineroom.stores import SQLiteDB
-from engineroom.stores.schema import migrate, migrations
+from engineroom.stores.sqlite.schema import migrate, migrations
 
 
 def test_records_outlive_the_store(tmp_path: Path) -> None:

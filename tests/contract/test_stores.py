@@ -12,9 +12,9 @@ from support.entries import NOW, failed, finished, pending
 from engineroom.errors import ConfigError, QueryError, StoreError
 from engineroom.ids import Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import Attempt, Function, TaskOptions, TaskSpec
-from engineroom.records import BULKY, KEYS, document
+from engineroom.records.record import BULKY, KEYS, document
 from engineroom.stores import DictDB, NoDB, SQLiteDB, TaskStore, open_store
-from engineroom.stores.rows import blank
+from engineroom.stores.sqlite.rows import blank
 
 
 def ids(store: TaskStore, query: dict[str, Any], **more: Any) -> list[str]:

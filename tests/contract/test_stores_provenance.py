@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from engineroom.controller.cache import TOGETHER, equal_tasks, why_it_ran
+from engineroom.controller.result_cache import TOGETHER, equal_tasks, why_it_ran
 from engineroom.errors import StoreError
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import Attempt, CacheKey, Environment, ErrorInfo, Function, TaskDone, TaskOptions, TaskSpec
-from engineroom.records import Entry, document
+from engineroom.records.record import Entry, document
 from engineroom.stores import NoDB, SQLiteDB, TaskStore
 
 NOW = 1_800_000_000.0
@@ -156,8 +156,8 @@ def test_no_database_keeps_no_environments() -> None:
 def test_an_equal_call_is_found_by_an_index(tmp_path: Path) -> None:
     store = SQLiteDB(tmp_path / "tasks.db")
     store.write([task("a", ("c", "a"))])
-    from engineroom.stores.query import parse
-    from engineroom.stores.where import translate
+    from engineroom.stores.query.parse import parse
+    from engineroom.stores.sqlite.where import translate
 
     for wanted in (["a"], [f"x{n}" for n in range(TOGETHER)]):
         where = translate(parse({"arguments_digest": {"$in": wanted}, "cached_from": None}))

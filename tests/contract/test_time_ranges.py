@@ -11,15 +11,15 @@ from support.entries import NOW, finished, pending
 
 from engineroom.ids import TaskId
 from engineroom.stores import SQLiteDB, TaskStore
-from engineroom.stores.query import parse
-from engineroom.stores.where import narrowed
+from engineroom.stores.query.parse import parse
+from engineroom.stores.sqlite.where import narrowed
 
 COUNT = 40
 
 
 @pytest.fixture(params=[3, 5000], ids=["many", "few"], autouse=True)
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr("engineroom.stores.where.FEW", request.param)
+    monkeypatch.setattr("engineroom.stores.sqlite.where.FEW", request.param)
     return int(request.param)
 
 

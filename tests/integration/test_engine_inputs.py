@@ -15,7 +15,7 @@ from by_hand import Hand, by_hand
 
 import engineroom as er
 from engineroom.messages import EngineDied, Hello
-from engineroom.wire.values import ResultOf
+from engineroom.wire.input_cache import ResultOf
 
 
 def look_around() -> tuple[str | None, dict[str, Any]]:

@@ -53,7 +53,7 @@ def test_published_data_is_seen_while_the_task_runs(rc, tmp_path):
         import os
         import time
 
-        from engineroom.datapub import publish_data
+        from engineroom.remote.datapub import publish_data
 
         publish_data({"step": 1, "loss": 0.5})
         publish_data({"step": 2})
@@ -66,7 +66,7 @@ def test_published_data_is_seen_while_the_task_runs(rc, tmp_path):
     result.get(10)
     assert result.data == {"step": 2, "loss": 0.5}
     with pytest.raises(RuntimeError):
-        __import__("engineroom.datapub").datapub.publish_data({})
+        __import__("engineroom.remote.datapub").datapub.publish_data({})
 
 
 def test_boundless_printing_is_cut_and_marked(rc):

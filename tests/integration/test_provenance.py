@@ -16,7 +16,7 @@ import pytest
 from conftest import wait_until
 
 import engineroom as er
-from engineroom.client import replay as replaying
+from engineroom.client.records import replay as replaying
 
 
 def record_of(rc, result):

@@ -10,7 +10,7 @@ import pytest
 
 from engineroom.config import SchedulerSettings
 from engineroom.core import actions
-from engineroom.core.requirements import requirement_of
+from engineroom.core.placement.requirements import requirement_of
 from engineroom.core.tasks import Task
 from engineroom.messages import TaskSpec
 from engineroom.testing import Run, VirtualCluster, Workload

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from engineroom import _version
-from engineroom.controller.main import Controller
+from engineroom.controller.loop import Controller
 from engineroom.ids import EngineId, EngineUuid
 from engineroom.messages import (
     Accepted,

@@ -17,8 +17,9 @@ from random import Random
 import pytest
 
 from engineroom.config import SchedulerSettings
-from engineroom.core import Scheduler, actions, events, schemes
+from engineroom.core import Scheduler, actions, events
 from engineroom.core.checks import check
+from engineroom.core.placement import schemes
 from engineroom.ids import EngineId
 from engineroom.messages import TaskDone, TaskSpec
 from engineroom.testing import Chaos, Workload, simulate

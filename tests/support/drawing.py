@@ -10,7 +10,7 @@ from typing import Any
 
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import Attempt, CacheKey, ErrorInfo, TaskDone, TaskOptions, TaskSpec
-from engineroom.records import KEYS, TIMES, Entry
+from engineroom.records.record import KEYS, TIMES, Entry
 
 NOW = 1_800_000_000.0
 

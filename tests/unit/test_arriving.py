@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-from engineroom.controller.arriving import Arriving
-from engineroom.controller.main import Controller
+from engineroom.controller.intake import Arriving
+from engineroom.controller.loop import Controller
 from engineroom.controller.peers import Peer
 from engineroom.ids import TaskId
 from engineroom.messages import Abort, Explain, Request

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from engineroom.remote.classic import Work, pickled_work
 from engineroom.tasks import MapTask, Task, TaskResult
-from engineroom.wire.classic import Work, pickled_work
 from engineroom.wire.functions import FunctionCache, load_function
 
 

@@ -12,9 +12,9 @@ from conftest import wait_until
 from support.entries import finished
 
 from engineroom.config import RetentionSettings
-from engineroom.controller.collector import Collector
-from engineroom.controller.library import Library
-from engineroom.controller.writer import StoreWriter
+from engineroom.controller.function_library import Library
+from engineroom.controller.store_writer import StoreWriter
+from engineroom.controller.unused_functions import Collector
 from engineroom.errors import StoreError
 from engineroom.ids import ClientId, TaskId
 from engineroom.messages import Environment, Function

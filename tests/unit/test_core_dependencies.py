@@ -20,6 +20,7 @@ from stories import (
 )
 
 from engineroom.core import Scheduler
+from engineroom.core.dependencies import Outcome
 from engineroom.core.events import (
     AbortRequested,
     EngineLeft,
@@ -30,7 +31,6 @@ from engineroom.core.events import (
     TasksSubmitted,
     Ticked,
 )
-from engineroom.core.graph import Outcome
 from engineroom.core.tasks import State
 from engineroom.messages import GraphDependency
 

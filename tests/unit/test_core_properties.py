@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from engineroom.config import SchedulerSettings
 from engineroom.core import Scheduler, actions, events
 from engineroom.core.checks import check
+from engineroom.core.dependencies import Outcome
 from engineroom.core.explain import explain
-from engineroom.core.graph import Outcome
 from engineroom.messages import ErrorInfo, GraphDependency, Held, TaskDone, TaskOptions, TaskSpec
 
 NIGHTLY = bool(os.environ.get("ENGINEROOM_NIGHTLY"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from stories import done, finished, joined, outcome, raised, recovered, returned, run, scheduler, submitted
 
+from engineroom.core.dependencies import Outcome
 from engineroom.core.events import AbortRequested, OutcomesFound, Ticked
-from engineroom.core.graph import Outcome
 from engineroom.messages import GraphDependency
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import engineroom as er
-from engineroom import task_context
-from engineroom.dependency import DEPENDENCY_SECONDS
+from engineroom.remote import task_context
+from engineroom.remote.dependency import DEPENDENCY_SECONDS
 from engineroom.wire import functions
 from engineroom.wire.functions import FunctionCache, load_function
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import TaskDone, TaskSpec
-from engineroom.records import Entry, instant
-from engineroom.stores import documents
+from engineroom.records.record import Entry, instant
+from engineroom.stores.mongodb import documents
 
 times = st.floats(0, 2e9)
 few = st.sampled_from

@@ -9,7 +9,7 @@ import pickle
 import pytest
 
 from engineroom import errors
-from engineroom.controller.hub import _described
+from engineroom.controller.requests import _described
 from engineroom.errors import (
     AlreadyDisplayedError,
     CompositeError,

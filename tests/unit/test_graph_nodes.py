@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import networkx
 import pytest
 
-from engineroom.client.drawing import heights, layers_of
-from engineroom.client.graph import Ran, in_order, predecessors_of, work_of
+from engineroom.client.results.drawing import heights, layers_of
+from engineroom.client.results.graph_result import Ran, in_order, predecessors_of, work_of
 
 
 def test_a_mapping_names_the_predecessors_of_each_node():
@@ -113,7 +113,7 @@ def test_the_picture_has_a_bar_for_each_task_and_a_curve_for_each_edge():
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from engineroom.client.drawing import draw
+    from engineroom.client.results.drawing import draw
 
     begin = datetime.now(UTC)
     rows = [

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engineroom.client.environment import packages, without_secrets
+from engineroom.client.connection.environment import packages, without_secrets
 from engineroom.wire.functions import SOURCE_LIMIT, name_of, source_of
 from engineroom.wire.identity import arguments_digest, code_digest
 

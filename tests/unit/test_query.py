@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from engineroom.errors import QueryError
-from engineroom.records import BULKY, KEYS
-from engineroom.stores.matching import compile
-from engineroom.stores.ordering import sort_key
-from engineroom.stores.query import parse, parse_keys
+from engineroom.records.record import BULKY, KEYS
+from engineroom.stores.query.match import compile
+from engineroom.stores.query.order import sort_key
+from engineroom.stores.query.parse import parse, parse_keys
 
 NAN = float("nan")
 NOON = datetime(2024, 5, 6, 12, tzinfo=UTC)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engineroom.controller import values
-from engineroom.controller.values import Values
+from engineroom.controller import input_values as values
+from engineroom.controller.input_values import Values
 from engineroom.ids import TaskId
 from engineroom.stores import NoDB
 

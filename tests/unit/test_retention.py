@@ -8,7 +8,7 @@ import pytest
 
 from engineroom.config import RetentionSettings, amount, retention_settings
 from engineroom.errors import ConfigError
-from engineroom.stores.retention import steps
+from engineroom.stores.maintenance.retention import steps
 
 DAY = 86400.0
 

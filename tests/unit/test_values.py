@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engineroom.wire import payload
-from engineroom.wire.values import ResultOf, ValueCache, providing, value_of
+from engineroom.wire.input_cache import ResultOf, ValueCache, providing, value_of
 
 NIGHTLY = bool(os.environ.get("ENGINEROOM_NIGHTLY"))
 

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from engineroom import _version, messages
 from engineroom.errors import ProtocolError, SerializationError
 from engineroom.messages import Hello, TaskDone, TaskSpec
-from engineroom.wire import frames, functions, on_engine, payload
+from engineroom.remote import on_engine
+from engineroom.wire import frames, functions, payload
 from engineroom.wire.functions import FunctionCache, load_function
 
 NIGHTLY = bool(os.environ.get("ENGINEROOM_NIGHTLY"))

@@ -13,11 +13,11 @@ import msgspec
 
 from ..errors import StoreDamaged, StoreError
 from ..stores import SQLiteDB, TaskStore, open_store
-from ..stores.copying import Copied, Source, StoreSide, Target, copy
-from ..stores.doctor import Findings, repair, verify
-from ..stores.mongo import MongoDB
-from ..stores.parquet import ParquetReader, ParquetWriter
-from ..stores.schema import back_up_file
+from ..stores.maintenance.copying import Copied, Source, StoreSide, Target, copy
+from ..stores.maintenance.parquet import ParquetReader, ParquetWriter
+from ..stores.mongodb.store import MongoDB
+from ..stores.sqlite.doctor import Findings, repair, verify
+from ..stores.sqlite.schema import back_up_file
 from .base import UsageError
 from .records import RecordsApp
 from .text import jsonable

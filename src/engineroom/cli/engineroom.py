@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from .acting import Abort, Cancel, Export, Purge, Resubmit
 from .base import EngineroomApp, run
+from .bulk_actions import Abort, Cancel, Export, Purge, Resubmit
 from .db import Db
 from .explain import Explain
 from .replay import Replay

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, ClassVar
 
-from ..client.explanation import Explanation
+from ..client.records.explanation import Explanation
 from ..errors import UnknownTask
-from ..records import PENDING, explain_ended
+from ..records.record import PENDING, explain_ended
 from .records import Records, RecordsApp
 from .tasks import STYLES
 from .text import exact, jsonable, one_line, paint

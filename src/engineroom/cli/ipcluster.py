@@ -16,12 +16,12 @@ from traitlets import Bool, Dict, Enum, Float, Integer, Unicode, Union
 from traitlets import List as ListTrait
 from traitlets.config import Configurable
 
-from .. import cluster as clusters
 from .. import resources as named_resources
+from ..cluster import cluster as clusters
+from ..cluster.cluster_files import Known, dead_sockets
 from ..config import ipython_dir
 from ..errors import ConfigError
 from .base import ALREADY_RUNNING, BASE_ALIASES, BASE_FLAGS, EngineroomApp, run
-from .known import Known, dead_sockets
 from .supervisor import Supervisor, in_background
 from .text import plural, table
 

@@ -34,8 +34,8 @@ from ..config import (
     write_connection_file,
     write_private,
 )
-from ..controller.main import Controller
-from ..core.schemes import SCHEMES, make_index
+from ..controller.loop import Controller
+from ..core.placement.schemes import SCHEMES, make_index
 from ..errors import ConfigError, ConnectionFileError
 from ..stores import open_store
 from ..transport import ZmqListener, curve_keypair

@@ -16,14 +16,14 @@ from typing import Any, ClassVar, Self
 from traitlets import Bool
 
 from ..client import Client
-from ..client.plain import plain_query
+from ..client.records.query_args import plain_query
+from ..cluster.cluster_files import Known
 from ..errors import ConfigError, EngineroomError, QueryError, StoreError, UnknownTask
 from ..ids import Digest
-from ..records import TIMES, TaskRecord
+from ..records.record import TIMES, TaskRecord
 from ..stores import MongoDB, SQLiteDB, TaskStore
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp
 from .databases import database_url
-from .known import Known
 
 _SQLITE = "sqlite://"
 

@@ -1,7 +1,7 @@
 """What `ipcluster start` is while the cluster runs: in the foreground, or as a daemon of its own session.
 
 It starts the cluster, tells what happens to it, and stops it when it is told to. That engines and a controller that
-were killed are started again is the doing of `cluster.py`.
+were killed are started again is the doing of `cluster/cluster.py`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 from ..client import Client
-from ..cluster import Cluster
+from ..cluster.cluster import Cluster
+from ..cluster.cluster_files import Known
 from ..config import ConnectionInfo
 from ..errors import ConnectionFileError, EngineroomError
 from .base import FAILED, INTERRUPTED
-from .known import Known
 from .text import is_terminal, paint, plural
 
 Say = Callable[[str], None]

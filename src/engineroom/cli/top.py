@@ -14,8 +14,8 @@ from typing import Any
 from traitlets import Bool, Float
 
 from ..client import Client
+from ..cluster.cluster_files import Known
 from ..errors import ConfigError, ConnectionFileError, ControllerLost, EngineroomError
-from .known import Known
 from .records import RecordsApp
 from .text import is_terminal, jsonable, one_line, paint, plural, table, when, width_of_terminal
 

@@ -16,15 +16,15 @@ from ..errors import ConnectionFileError, EngineError, EngineroomError, MessageT
 from ..ids import EngineId, TaskId
 from ..messages import Abort, SignalEngines, StopController, StopEngines
 from ..wire import frames as wire
-from .channel import Channel
-from .connecting import find_connection
-from .hub import HubClient, Jobs
-from .selection import Selection, ids_of
-from .task_results import TaskResults
+from .connection.channel import Channel
+from .connection.connecting import find_connection
+from .records.queries import HubClient, Jobs
+from .records.selection import Selection, ids_of
+from .records.task_results import TaskResults
 from .views import DirectView, LoadBalancedView, ViewExecutor
 
 if TYPE_CHECKING:
-    from ..cluster import Cluster
+    from ..cluster.cluster import Cluster
 
 
 class Session:
@@ -276,7 +276,7 @@ class Client(HubClient):
 
     def wait_interactive(self, jobs: Jobs = None, interval: float = 1.0, timeout: float = -1.0) -> None:
         """Wait for tasks, with a progress bar."""
-        from .progress import show_progress
+        from .results.progress import show_progress
 
         futures: Any = self._waiters() if jobs is None else self._futures_of(jobs)
         show_progress(list(futures), interval=interval, timeout=None if timeout < 0 else timeout)

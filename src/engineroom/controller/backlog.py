@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..ids import TaskId
-from ..records import Entry
+from ..records.record import Entry
 
 
 class Group:

@@ -14,7 +14,7 @@ from ..config import RetentionSettings
 from ..errors import StoreError, StoreFull
 from ..stores import TaskStore
 from ..stores.base import Beside
-from ..stores.retention import GIVE_BYTES, SPARE_BYTES, Keeper, find_unused
+from ..stores.maintenance.retention import GIVE_BYTES, SPARE_BYTES, Keeper, find_unused
 
 log = logging.getLogger(__name__)
 

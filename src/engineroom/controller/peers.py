@@ -13,7 +13,7 @@ from ..ids import EngineId
 from ..messages import Hello, Message, Pong, Refused, Welcome
 from ..transport import Listener
 from ..wire import frames
-from ..wire.values import ValueCache
+from ..wire.input_cache import ValueCache
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from .requirements import requirement_of
+from .placement.requirements import requirement_of
 from .scheduler import Scheduler
 from .tasks import State
 

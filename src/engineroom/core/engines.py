@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ..ids import Digest, EngineId, EngineUuid, NannyId, TaskId
 from ..messages import TaskDone
-from .queues import TaskQueue
+from .placement.queues import TaskQueue
 from .tasks import Task
 
 #: With an adaptive hwm an engine holds about this many seconds of work ahead.

@@ -9,7 +9,7 @@ import msgspec
 
 from ..ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
 from ..messages import Attempt, Held, TaskDone, TaskSpec
-from .graph import Outcome
+from .dependencies import Outcome
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

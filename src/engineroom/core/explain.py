@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..ids import TaskId
-from .requirements import ANY, Requirement, in_words, requirement_of
+from .placement.requirements import ANY, Requirement, in_words, requirement_of
 from .scheduler import Scheduler
 from .tasks import State, Task
 

@@ -7,11 +7,11 @@ its way anew, as another attempt: it may have been started in the controller's e
 from __future__ import annotations
 
 from ..ids import EngineId, TaskId
+from .dependencies import Graph
 from .engines import Engine
 from .events import TasksRecovered
-from .graph import Graph
-from .moves import Moves
 from .tasks import Needs, State, Task
+from .transitions import Moves
 
 
 class Recovery:

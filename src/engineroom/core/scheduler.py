@@ -20,10 +20,12 @@ from typing import Any
 from ..config import SchedulerSettings
 from ..ids import EngineId, TaskId
 from ..messages import Attempt, TaskDone
-from .aborting import Aborting
 from .actions import Action, AskEngine, Ended, RecallTasks, RecordTasks
-from .balance import Balancer
+from .cancellation import Aborting
 from .deadlines import Deadlines
+from .dependencies import Graph, Outcome
+from .effects import Turn
+from .engine_events import Fleet
 from .engines import Engine
 from .events import (
     AbortRequested,
@@ -43,14 +45,12 @@ from .events import (
     TasksSubmitted,
     Ticked,
 )
-from .fleet import Fleet
-from .graph import Graph, Outcome
-from .moves import Moves
-from .pools import Pools
+from .placement.balance import Balancer
+from .placement.pools import Pools
+from .placement.requirements import is_plain
 from .recovery import Recovery, ran_before
-from .requirements import is_plain
 from .tasks import Needs, State, Task
-from .turn import Turn
+from .transitions import Moves
 
 
 class Scheduler:

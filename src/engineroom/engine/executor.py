@@ -16,12 +16,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import dependency, task_context
-from ..engine_properties import properties
 from ..errors import ImpossibleDependency, UnmetDependency
 from ..ids import Digest, EngineId
 from ..messages import ErrorInfo, Function, TaskDone, TaskSpec
-from ..wire import classic, functions, on_engine, payload, values
+from ..remote import classic, dependency, on_engine, task_context
+from ..remote.engine_properties import properties
+from ..wire import functions, payload
+from ..wire import input_cache as values
 from .output import TaskStream, sendable
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from .executor import Executor, Interrupted
-from .note import Note
+from .shared_page import Note
 
 #: Whoever has no handler for it ignores it: no process that a task starts can be hurt by it.
 SIGNAL = signal.SIGURG

@@ -9,7 +9,7 @@ from typing import Any
 from ..ids import Digest, TaskId
 from ..messages import Held, Run, TaskSpec
 from ..wire import frames as wire
-from ..wire.values import Inputs, ValueCache
+from ..wire.input_cache import Inputs, ValueCache
 
 #: A task in hand: (spec, attempt, its frames, the results of others that it takes as arguments)
 Job = tuple[TaskSpec, int, Sequence[Any], Inputs | None]

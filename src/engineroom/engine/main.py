@@ -17,9 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, MappingProxyType
 from typing import Any
 
-from .. import datapub, engine_properties, resources, task_context
+from .. import resources
 from ..config import ConnectionInfo, EngineSettings
-from ..dependency import DEPENDENCY_SECONDS
 from ..ids import Digest, EngineUuid, NannyId
 from ..messages import (
     Answer,
@@ -44,16 +43,18 @@ from ..messages import (
     TaskOptions,
     Welcome,
 )
+from ..remote import datapub, engine_properties, task_context
+from ..remote.dependency import DEPENDENCY_SECONDS
 from ..wire import payload
 from . import devices
 from .executor import Executor, Terminated
 from .interrupts import Interrupter, spare_forked_processes
 from .jobs import Job, Jobs, held
-from .line import Line
-from .note import Note
-from .objections import Objections
 from .output import install
-from .unstored import Unstored
+from .property_checks import Objections
+from .result_buffer import Unstored
+from .session_link import Line
+from .shared_page import Note
 
 #: Results of short tasks gather this long before they are sent.
 GATHER_SECONDS = 0.004

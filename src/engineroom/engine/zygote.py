@@ -29,7 +29,7 @@ from ..ids import EngineId, EngineUuid, NannyId, TaskId
 from ..resources import GPU
 from . import devices
 from .main import Engine
-from .note import Note
+from .shared_page import Note
 
 _PR_SET_PDEATHSIG = 1
 

@@ -12,6 +12,7 @@ Annotations in this package are not strings: msgspec would have to evaluate each
 """
 
 from .clients import Accepted, Engines, Gone, Rejected, Reply, Request, Submit, Watch
+from .connection import Goodbye, Hello, Message, Ping, Pong, Refused, Welcome
 from .engines import (
     Answers,
     Ask,
@@ -34,25 +35,7 @@ from .engines import (
     Stored,
     Unresponsive,
 )
-from .everyone import Goodbye, Hello, Message, Ping, Pong, Refused, Welcome
-from .parts import (
-    Answer,
-    Attempt,
-    CacheKey,
-    EngineInfo,
-    Environment,
-    ErrorInfo,
-    Function,
-    GraphDependency,
-    Held,
-    OptionChanges,
-    Part,
-    TaskDone,
-    TaskOptions,
-    TaskSpec,
-    Value,
-)
-from .questions import (
+from .requests import (
     Abort,
     Body,
     CountRecords,
@@ -74,6 +57,23 @@ from .questions import (
     SignalEngines,
     StopController,
     StopEngines,
+)
+from .structs import (
+    Answer,
+    Attempt,
+    CacheKey,
+    EngineInfo,
+    Environment,
+    ErrorInfo,
+    Function,
+    GraphDependency,
+    Held,
+    OptionChanges,
+    Part,
+    TaskDone,
+    TaskOptions,
+    TaskSpec,
+    Value,
 )
 
 FromClient = Hello | Submit | Watch | Request | Ping | Goodbye

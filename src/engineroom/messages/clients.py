@@ -3,9 +3,9 @@
 from typing import Any
 
 from ..ids import TaskId
-from .everyone import Message
-from .parts import EngineInfo, Environment, ErrorInfo, Function, TaskSpec
-from .questions import Question
+from .connection import Message
+from .requests import Question
+from .structs import EngineInfo, Environment, ErrorInfo, Function, TaskSpec
 
 # ---------------------------------------------------------------------------------------------- to the controller
 

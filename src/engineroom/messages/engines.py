@@ -1,8 +1,8 @@
 """What engines, nannies and the controller say to each other. What tasks bring forth goes on to their clients."""
 
 from ..ids import Digest, EngineId, EngineUuid, TaskId
-from .everyone import Message
-from .parts import Answer, Function, Held, TaskDone, TaskSpec, Value
+from .connection import Message
+from .structs import Answer, Function, Held, TaskDone, TaskSpec, Value
 
 # ---------------------------------------------------------------------------------------------- to engines
 

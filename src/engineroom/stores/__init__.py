@@ -6,10 +6,10 @@ from typing import Any
 
 from ..errors import ConfigError
 from .base import QueryDict, Sort, TaskStore
-from .memory import DictDB
-from .mongo import MongoDB
-from .none import NoDB
-from .sqlite import SQLiteDB
+from .memory.none import NoDB
+from .memory.store import DictDB
+from .mongodb.store import MongoDB
+from .sqlite.store import SQLiteDB
 
 __all__ = ["DictDB", "MongoDB", "NoDB", "QueryDict", "SQLiteDB", "Sort", "TaskStore", "open_store"]
 

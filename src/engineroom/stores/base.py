@@ -13,7 +13,7 @@ import msgspec
 
 from ..ids import ClientId, Digest, EngineUuid, TaskId
 from ..messages import Environment, Function
-from ..records import Entry, TaskRecord
+from ..records.record import Entry, TaskRecord
 
 #: A MongoDB-style query, as users write it.
 QueryDict = Mapping[str, Any]

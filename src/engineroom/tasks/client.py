@@ -10,16 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..client import Client
-from ..client.arguments import pickled_call
-from ..client.channel import Outgoing
-from ..client.connecting import find_address
-from ..client.result import AsyncResult
+from ..client.connection.channel import Outgoing
+from ..client.connection.connecting import find_address
+from ..client.results.result import AsyncResult
 from ..client.views import flags
 from ..client.views.base import FUNCTIONS
+from ..client.views.result_args import pickled_call
 from ..errors import PendingTask, SerializationError, UnknownTask
 from ..ids import Digest, EngineId, TaskId
 from ..messages import Function, GraphDependency, HeldTasks, LookAgain, TaskDone, TaskOptions, TaskSpec
-from ..wire.classic import pickled_work
+from ..remote.classic import pickled_work
 from ..wire.payload import INLINE, describe_failure
 from .result import KEYS, TaskResult
 from .task import BaseTask

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from ..client.outcome import Failed, task_error
-from ..client.result import AsyncResult
+from ..client.results.outcome import Failed, task_error
+from ..client.results.result import AsyncResult
 from ..errors import PendingTask
 from ..messages import ErrorInfo
 from ..wire import payload

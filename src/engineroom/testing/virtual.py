@@ -19,7 +19,7 @@ import msgspec
 from ..config import SchedulerSettings
 from ..core import Scheduler, actions, events
 from ..core.checks import check
-from ..core.graph import Outcome
+from ..core.dependencies import Outcome
 from ..core.tasks import Task
 from ..ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
 from ..messages import Attempt, ErrorInfo, GraphDependency, Held, TaskDone, TaskSpec

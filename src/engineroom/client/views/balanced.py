@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...errors import ConfigError, EngineroomError, NoEnginesRegistered
 from ...ids import EngineId, TaskId
 from ...messages import Function, TaskOptions, TaskSpec
-from ..arguments import inputs_of, pickled_call
-from ..caching import cache_key
-from ..dependency import Dependency, dependency_flag, graph_dependency
-from ..mapping import SINGLES, AsyncMapResult, GrowingMapResult, LazyMapIterator, parts
-from ..plain import plain_label
-from ..result import AsyncResult
+from ..records.query_args import plain_label
+from ..results.map_result import SINGLES, AsyncMapResult, GrowingMapResult, LazyMapIterator, parts
+from ..results.result import AsyncResult
 from . import flags
 from .base import FUNCTIONS, View, callable_or_complain, referenced, replaced
+from .cache_key import cache_key
+from .dependency import Dependency, dependency_flag, graph_dependency
+from .result_args import inputs_of, pickled_call
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..graph import GraphResult
+    from ..results.graph_result import GraphResult
 
 _ANY = EngineId(-1)
 
@@ -176,7 +176,7 @@ class LoadBalancedView(View):
         >>> done["sum"].get()                                                         # doctest: +SKIP
         3
         """
-        from ..graph import run_graph
+        from ..results.graph_result import run_graph
 
         return run_graph(self, graph, tasks, pass_results)
 

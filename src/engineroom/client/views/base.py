@@ -11,9 +11,10 @@ import msgspec
 from ...errors import ConfigError
 from ...ids import TaskId
 from ...messages import Function, TaskOptions
-from ...wire import functions, on_engine
-from ..plain import plain_label, plain_metadata
-from ..result import AsyncResult
+from ...remote import on_engine
+from ...wire import functions
+from ..records.query_args import plain_label, plain_metadata
+from ..results.result import AsyncResult
 from . import flags
 
 if TYPE_CHECKING:
@@ -191,13 +192,13 @@ class View:
 
     def remote(self, block: bool | None = None, **flags: Any) -> Callable[[Callable[..., Any]], Any]:
         """Decorator: calling the function calls it through this view."""
-        from ..remote import remote
+        from .remote import remote
 
         return remote(self, block=block, **flags)
 
     def parallel(self, dist: str = "b", block: bool | None = None, **flags: Any) -> Callable[[Callable[..., Any]], Any]:
         """Decorator: calling the function on sequences calls it on parts of them, in parallel."""
-        from ..remote import parallel
+        from .remote import parallel
 
         return parallel(self, dist=dist, block=block, **flags)
 

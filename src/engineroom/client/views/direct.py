@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from ...errors import NoEnginesRegistered
 from ...ids import EngineId
 from ...messages import TaskOptions, TaskSpec
-from ...wire import on_engine
+from ...remote import on_engine
 from ...wire.payload import dumps_call
-from ..mapping import AsyncMapResult, parts
-from ..plain import plain_label
-from ..result import AsyncResult
+from ..records.query_args import plain_label
+from ..results.map_result import AsyncMapResult, parts
+from ..results.result import AsyncResult
 from .base import View, callable_or_complain, referenced, replaced
 
 if TYPE_CHECKING:

@@ -1,0 +1,125 @@
+"""Where a client finds its cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...config import ConnectionInfo, connection_file, ipython_dir, is_local, profile_dir, read_connection_file
+from ...errors import ConnectionFileError, ControllerLost
+
+#: How often we look for a file, or for another content of it.
+POLL_SECONDS = 0.02
+#: After this time the user is told what we wait for.
+NOTICE_SECONDS = 3.0
+
+
+def find_address(host: str, port: int, ipython: Any = None) -> Path:
+    """The connection file, in any profile, of a controller that listens at this address.
+
+    Raises
+    ------
+    ConnectionFileError
+        There is none: an address is not enough to connect.
+    """
+    folder = ipython_dir(ipython)
+    for path in sorted(folder.glob("profile_*/security/ipcontroller*-client.json")):
+        try:
+            info = read_connection_file(path)
+        except ConnectionFileError:
+            continue  # somebody else's
+        address, _, number = info.url.removeprefix("tcp://").rpartition(":")
+        if info.url.startswith("tcp://") and number == str(port) and host in (address, info.location):
+            return path
+    raise ConnectionFileError(
+        f"no connection file in the profiles of {folder} is of a controller at tcp://{host}:{port}. An address is not "
+        "enough to connect: copy ipcontroller-client.json, which holds the key, from the security folder of the "
+        "controller's profile, and give Client(<that file>) to TaskClient; on one host, name the profile"
+    )
+
+
+def find_connection(
+    given: Any, profile: str | None, directory: Any, ipython: Any, cluster_id: str | None, timeout: float
+) -> ConnectionInfo:
+    """What to connect to."""
+    if isinstance(given, ConnectionInfo):
+        return given
+    if isinstance(given, Mapping):
+        try:
+            return msgspec.convert(dict(given), ConnectionInfo)
+        except msgspec.ValidationError as error:
+            raise ConnectionFileError(f"not the content of a connection file: {error}") from None
+    if given is not None:
+        path = Path(given).expanduser()
+        if "://" in str(given):
+            raise ValueError(
+                f"{given}: a url is not enough to connect: give the connection file, which holds the key too"
+            )
+    else:
+        wanted = os.environ.get("IPP_CLUSTER_ID", "") if cluster_id is None else cluster_id
+        path = connection_file(profile_dir(profile, directory, ipython), wanted)
+    _wait_for_file(path, given, profile, timeout)
+    return _wait_for_controller(path, timeout)
+
+
+def _wait_for_file(path: Path, given: Any, profile: str | None, timeout: float) -> None:
+    if not path.exists():
+        others = sorted(path.parent.glob("ipcontroller-*-client.json")) if given is None else []
+        hint = f" Clusters with an id are here: {', '.join(p.name for p in others[:5])}." if others else ""
+        deadline = time.monotonic() + min(timeout, 1.0 if given is None else timeout)
+        while not path.exists():
+            if time.monotonic() >= deadline:
+                option = f" --profile={profile}" if profile else ""
+                raise ConnectionFileError(
+                    f"no cluster is running here: there is no connection file {path}.{hint} Start one with "
+                    f"`ipcluster start -n 4{option}`, or with engineroom.Cluster(n=4)."
+                )
+            time.sleep(POLL_SECONDS)
+
+
+def _wait_for_controller(path: Path, timeout: float) -> ConnectionInfo:
+    """The content of a connection file, once it is that of a controller which may be running.
+
+    One that was killed is started again a moment later. Most often it keeps address and key, but it need not.
+    """
+    began, noticed = time.monotonic(), False
+    while has_ended(info := read_connection_file(path)):
+        waited = time.monotonic() - began
+        if waited >= timeout:
+            raise lost(info, timeout)
+        if waited >= NOTICE_SECONDS and not noticed:
+            noticed = True
+            print(
+                f"engineroom: the controller (pid {info.pid}) has died; waiting up to {timeout:g} s for another in its "
+                "place …",
+                file=sys.stderr,
+            )
+        time.sleep(POLL_SECONDS)
+    return info
+
+
+def has_ended(info: ConnectionInfo) -> bool:
+    """Whether the controller that a connection file names is known not to run any more: it was on this host."""
+    if not info.pid or not is_local(info.location):
+        return False
+    try:
+        os.kill(info.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+def lost(info: ConnectionInfo, timeout: float) -> ControllerLost:
+    """The error for a controller that has ended, and has no successor."""
+    return ControllerLost(
+        f"the controller named in the connection file (pid {info.pid}) is not running any more, and none has taken its "
+        f"place within {timeout:g} s. Start a cluster: `ipcluster start -n 4`, or engineroom.Cluster(n=4)."
+    )

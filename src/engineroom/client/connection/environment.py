@@ -1,0 +1,79 @@
+"""Where a client runs: recorded once for each, so that a record tells with what it was made."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import re
+import socket
+import sys
+
+import msgspec
+
+from ...messages import Environment
+
+_DISTRIBUTION = re.compile(r"(?P<name>.+?)-(?P<version>\d[^-]*)(?:-py[\d.]+)?\.(?:dist|egg)-info")
+_SECRET = re.compile(r"pass|pwd|secret|token|credential|auth|key", re.IGNORECASE)
+_USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+@functools.cache
+def environment() -> Environment:
+    """This process's Python, platform, host, working directory, command line and installed packages."""
+    try:
+        folder = os.getcwd()
+    except OSError:  # it has been removed
+        folder = ""
+    facts = {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "executable": sys.executable,
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "cwd": folder,
+        "argv": without_secrets(sys.argv),
+        "packages": packages(),
+    }
+    content = msgspec.json.encode(_sendable(facts), order="sorted")
+    return Environment(hashlib.blake2b(content, digest_size=16).hexdigest(), content)
+
+
+def packages() -> dict[str, str]:
+    """Installed packages and their versions, by the names of their folders: metadata is not read, which takes long."""
+    found: dict[str, str] = {}
+    for path in sys.path:
+        try:
+            names = os.listdir(path or ".")
+        except OSError:
+            continue
+        for name in names:
+            match = _DISTRIBUTION.fullmatch(name)
+            if match:
+                found.setdefault(match["name"].replace("_", "-").lower(), match["version"])
+    return found
+
+
+def without_secrets(words: list[str]) -> list[str]:
+    """A command line with what may be a secret replaced: values of options whose name says so, users in URLs."""
+    shown = []
+    is_secret = False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if is_secret and not word.startswith("-"):
+            word = "***"
+        is_secret = bool(_SECRET.search(name)) and name.startswith("-") and not equals
+        if equals and _SECRET.search(name):
+            word = f"{name}=***"
+        shown.append(_USER_IN_URL.sub("***", word))
+    return shown
+
+
+def _sendable(value: object) -> object:
+    """The same in text that is Unicode: names of files need not be."""
+    if isinstance(value, dict):
+        return {_sendable(key): _sendable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_sendable(item) for item in value]
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

@@ -1,0 +1,137 @@
+"""Task records as files for other programs: JSON lines, CSV, Parquet."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from ...errors import ConfigError
+from ...records.record import BULKY, KEYS, TIMES
+
+#: What is written, by the ending of the file's name.
+FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+
+#: Records in a group of rows of Parquet.
+ROWS = 5000
+
+_NUMBERS = {"duration": "float64", "engine_id": "int64"}
+#: Keys that hold what is no single value: in tables they are JSON.
+_NESTED = frozenset({
+    "header", "content", "metadata", "attempts", "result_header", "result_metadata", "result_content", "pyin", "pyout",
+    "pyerr", "buffers", "result_buffers",
+})  # fmt: skip
+
+
+def format_of(path: str | os.PathLike[str], wanted: str | None = None) -> str:
+    """The format for a file: `wanted`, or by its name.
+
+    Raises
+    ------
+    ConfigError
+        There is no such format, or its library is missing.
+    """
+    found = FORMATS.get(Path(path).suffix.lower()) if wanted is None else wanted
+    if found not in list(FORMATS.values()):
+        raise ConfigError(
+            f"records are exported as .jsonl, .csv or .parquet; {str(path)!r} has none of those endings"
+            if wanted is None
+            else f"there is no format {wanted!r}: it is one of jsonl, csv, parquet"
+        )
+    if found == "parquet":
+        _parquet()
+    return found
+
+
+def write_records(
+    path: str | os.PathLike[str], records: Iterable[Any], keys: Sequence[str] | None = None, format: str | None = None
+) -> int:
+    """Write records to a file, one by one; returns how many. A file of that name is replaced once all is written."""
+    kind = format_of(path, format)
+    columns = list(dict.fromkeys(["msg_id", *((key for key in KEYS if key not in BULKY) if keys is None else keys)]))
+    target = Path(path)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        if kind == "parquet":
+            count = _write_parquet(part, records, columns)
+        else:
+            with part.open("w", encoding="utf-8", errors="replace", newline="") as file:
+                count = (_write_lines if kind == "jsonl" else _write_csv)(file, records, columns)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+def _write_lines(file: IO[str], records: Iterable[Any], columns: Sequence[str]) -> int:
+    count = 0
+    for record in records:
+        file.write(_json({key: record[key] for key in columns}) + "\n")
+        count += 1
+    return count
+
+
+def _write_csv(file: IO[str], records: Iterable[Any], columns: Sequence[str]) -> int:
+    writer, count = csv.writer(file), 0
+    writer.writerow(columns)
+    for record in records:
+        writer.writerow([_cell(record[key], key) for key in columns])
+        count += 1
+    return count
+
+
+def _write_parquet(path: Path, records: Iterable[Any], columns: Sequence[str]) -> int:
+    arrow, parquet = _parquet()
+    kinds = {key: _NUMBERS.get(key, "string") for key in columns}
+    schema = arrow.schema([
+        (key, arrow.timestamp("us", tz="UTC") if key in TIMES else getattr(arrow, kinds[key])()) for key in columns
+    ])  # fmt: skip
+    count, left = 0, iter(records)
+    with parquet.ParquetWriter(path, schema) as writer:
+        while rows := list(islice(left, ROWS)):
+            made = [
+                {key: record[key] if key in TIMES or key in _NUMBERS else _text(record[key], key) for key in columns}
+                for record in rows
+            ]
+            writer.write_table(arrow.Table.from_pylist(made, schema=schema))
+            count += len(rows)
+    return count
+
+
+def _parquet() -> Any:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise ConfigError("Parquet needs pyarrow: pip install pyarrow; or export as .jsonl or .csv") from None
+    return pyarrow, parquet
+
+
+def _cell(value: Any, key: str) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if key in _NUMBERS else _text(value, key)
+
+
+def _text(value: Any, key: str) -> str | None:
+    if value is None:
+        return None
+    return _json(value) if key in _NESTED or not isinstance(value, str) else value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=_plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return repr(value)

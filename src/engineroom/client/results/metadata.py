@@ -1,0 +1,129 @@
+"""What is known about a task besides its value, in the keys IPython.parallel's users know."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ...ids import EngineId, TaskId
+from ...messages import TaskDone
+
+KEYS = (
+    "msg_id",
+    "submitted",
+    "started",
+    "completed",
+    "received",
+    "engine_uuid",
+    "engine_id",
+    "follow",
+    "after",
+    "status",
+    "execute_input",
+    "execute_result",
+    "error",
+    "stdout",
+    "stderr",
+    "outputs",
+    "data",
+    "label",
+    "cached_from",
+)
+
+
+class Metadata(dict[str, Any]):
+    """A dict with a fixed set of keys, which are attributes too."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(dict.fromkeys(KEYS) | {"stdout": "", "stderr": "", "outputs": [], "data": {}} | values)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in KEYS:
+            raise AttributeError(f"metadata has no key {name!r}")
+        self[name] = value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in KEYS:
+            raise KeyError(f"metadata has no key {name!r}; it has {', '.join(KEYS)}")
+        super().__setitem__(name, value)
+
+
+def instant(seconds: float | None) -> datetime | None:
+    """Seconds since the epoch as an aware datetime."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def metadata_of(
+    id: TaskId, submitted: float | None, label: str | None, done: TaskDone | None, received: float | None
+) -> Metadata:
+    """The metadata of a task, finished or not."""
+    metadata = Metadata(msg_id=id, submitted=instant(submitted), label=label)
+    if done is None:
+        return metadata
+    content = done.content or {}
+    metadata.update(
+        started=instant(done.started),
+        completed=instant(done.completed),
+        received=instant(received),
+        status=done.status,
+        stdout=done.stdout,
+        stderr=done.stderr,
+        engine_id=done.engine if done.engine >= EngineId(0) else None,
+        execute_input=content.get("execute_input"),
+        execute_result=content.get("execute_result"),
+        outputs=content.get("outputs") or [],
+        cached_from=done.cached_from,
+        error=None
+        if done.error is None
+        else {"ename": done.error.ename, "evalue": done.error.evalue, "traceback": done.error.traceback},
+    )
+    return metadata
+
+
+class ExecuteReply:
+    """What `execute` answers for one engine.
+
+    Attributes
+    ----------
+    execution_count : int or None
+    source : str
+    data, metadata : dict
+        The value of the last expression as a mime bundle; empty if silent.
+    """
+
+    def __init__(self, content: dict[str, Any], task: Metadata) -> None:
+        self.execution_count: int | None = content["execution_count"]
+        self.source: str = content["source"]
+        self.data: dict[str, Any] = content["data"]
+        self.metadata: dict[str, Any] = content["metadata"]
+        self.msg_id: TaskId = task["msg_id"]
+        self._task = task
+
+    def __getitem__(self, key: str) -> Any:
+        return self._task[key]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_repr_") or name.startswith("__") or name == "_task":
+            raise AttributeError(name)
+        return getattr(self._task, name)
+
+    def __repr__(self) -> str:
+        text = self.data.get("text/plain", "")
+        if len(text) > 64:
+            text = text[:64] + "..."
+        return f"<ExecuteReply[{self.execution_count}]: {text}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.data, self.metadata
+
+    def display(self) -> None:
+        """Show the value in IPython."""
+        from IPython.display import display
+
+        display(self.data, raw=True)  # type: ignore[no-untyped-call]

@@ -1,0 +1,99 @@
+"""What an engine must be like to run a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ...ids import Digest, EngineId, EngineUuid
+from ...messages import TaskOptions
+from ..engines import Engine
+from ..tasks import Task
+
+
+class Requirement(NamedTuple):
+    """Tasks with equal requirements wait in one pool. The default is met by every engine."""
+
+    #: engines by number; None: any
+    targets: tuple[EngineId, ...] | None = None
+    #: `targets` come from the engines a `follow` dependency names: they are lost with these very processes
+    follows: bool = False
+    #: engines that have said UnmetDependency
+    refused: frozenset[EngineUuid] = frozenset()
+    #: how much of each named resource
+    resources: tuple[tuple[str, int], ...] = ()
+    #: who chooses among engines that fit; "": the default scheme
+    scheme: str = ""
+    #: the function that must agree to the engine's properties; b"": they do not matter
+    depend: Digest = Digest(b"")
+
+    def fits(self, engine: Engine) -> bool:
+        """Whether this engine may run such tasks now."""
+        return self.allows(engine) and (not self.depend or engine.answers.get(self.depend) == "")
+
+    def allows(self, engine: Engine) -> bool:
+        """Whether this engine may run such tasks, if its properties are right."""
+        if self.targets is not None and engine.id not in self.targets:
+            return False
+        if engine.uuid in self.refused:
+            return False
+        return all(len(engine.resources.get(name, ())) >= amount for name, amount in self.resources)
+
+    @property
+    def names_engines(self) -> bool:
+        """Whether only some engines come into question, which can be listed."""
+        return self.targets is not None or bool(self.resources) or bool(self.depend)
+
+
+ANY = Requirement()
+
+
+def is_plain(options: TaskOptions) -> bool:
+    """Whether tasks with these options may run anywhere, at once, in order."""
+    return (
+        options.targets is None
+        and options.after is None
+        and options.follow is None
+        and not options.inputs
+        and options.timeout is None
+        and not options.priority
+        and options.resources is None
+        and options.scheme is None
+        and not options.depend
+    )
+
+
+def requirement_of(task: Task, numbers: Mapping[EngineUuid, EngineId]) -> Requirement:
+    """What a load-balanced task requires at this moment; `numbers`: of the engines there are."""
+    options, needs = task.spec.options, task.needs
+    if needs is None and (options is None or is_plain(options)):
+        return ANY
+    targets, follows, refused = options.targets if options is not None else None, False, ANY.refused
+    if needs is not None:
+        refused = needs.refused
+        if needs.followed is not None:
+            follows = True
+            there = sorted(numbers[uuid] for uuid in needs.followed if uuid in numbers)
+            targets = tuple(id for id in there if targets is None or id in targets)
+    resources = tuple(sorted(options.resources.items())) if options is not None and options.resources else ()
+    scheme = (options.scheme if options is not None else None) or ""
+    depend = task.spec.function if options is not None and options.depend else ANY.depend
+    return Requirement(targets, follows, refused, resources, scheme, depend)
+
+
+def in_words(requirement: Requirement) -> str:
+    """What such tasks ask of an engine, as part of a sentence."""
+    words = []
+    if requirement.targets is not None:
+        numbers = ", ".join(map(str, requirement.targets)) or "none"
+        words.append(
+            f"{'on which the tasks it follows ran' if requirement.follows else 'among its targets'} ({numbers})"
+        )
+    if requirement.resources:
+        words.append("with " + ", ".join(f"{name}={amount}" for name, amount in requirement.resources))
+    if requirement.depend:
+        words.append("whose properties suit it")
+    if requirement.refused:
+        count = len(requirement.refused)
+        words.append(f"that has not refused it ({count} {'engine has' if count == 1 else 'engines have'})")
+    return " ".join(words)

@@ -1,0 +1,148 @@
+"""What is dropped from a database, and when: by age, rules, count and size, a little at a time.
+
+`steps` decides, given the time. `Keeper.tend` does it, in pieces small enough to come between two commits. Records of
+unfinished tasks and pinned ones are in no step. What records refer to goes after the last of them: `find_unused` looks
+for it, and whoever knows what is on its way to the database decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from ...config import RetentionRule, RetentionSettings
+from ...ids import TaskId
+from ..base import Beside, Cursor, TaskStore
+
+#: Records in one piece of work.
+BATCH = 500
+#: Bytes given back to the system in one piece of work.
+GIVE_BYTES = 4 << 20
+#: Unused bytes that stay in a file for what comes next: this, or a tenth of it.
+SPARE_BYTES = 8 << 20
+#: Seconds after which everything is looked at again, also what seemed to be done with.
+ANEW_SECONDS = 3600.0
+#: A record may be written so much later than its task was submitted.
+LATE_SECONDS = 5.0
+
+_LOOSE: dict[str, Any] = {"pinned": {"$ne": True}}
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What is due by age: records that match are dropped, or their buffers."""
+
+    drops: Literal["records", "payloads"]
+    #: who is meant, whatever their age
+    query: dict[str, Any]
+    #: they ended before this moment
+    before: datetime
+
+
+def steps(settings: RetentionSettings, now: float) -> list[Step]:
+    """What is due at a moment. A record belongs to the first rule that fits it, or else to the general ages."""
+    found: list[Step] = []
+    others: list[dict[str, Any]] = []
+    for rule in (*settings.rules, RetentionRule(age=settings.age, payload_age=settings.payload_age)):
+        query: dict[str, Any] = {**_matching(rule), **({"$nor": list(others)} if others else {})}
+        if rule.age is not None:
+            found.append(Step("records", query, _moment(now - rule.age)))
+        if rule.payload_age is not None and (rule.age is None or rule.payload_age < rule.age):
+            found.append(Step("payloads", query, _moment(now - rule.payload_age)))
+        others.append(_matching(rule))
+    return found
+
+
+def _matching(rule: RetentionRule) -> dict[str, Any]:
+    query: dict[str, Any] = {}
+    if rule.state is not None:
+        query["state"] = rule.state
+    if rule.label is not None:
+        query["label"] = {"$glob": rule.label}
+    return query
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(max(seconds, 0.0), UTC)
+
+
+class Keeper:
+    """Keeps a database within its limits."""
+
+    def __init__(self, store: TaskStore, settings: RetentionSettings) -> None:
+        self.settings = settings
+        self._store = store
+        #: by step: all that was submitted before has been dealt with
+        self._floors: dict[int, datetime] = {}
+        self._anew_at = 0.0
+
+    def look_anew(self) -> None:
+        """Records have been let loose: some may be due that were passed by."""
+        self._floors.clear()
+
+    def tend(self, now: float) -> Iterator[int]:
+        """One look, in pieces: each `next` does one, and tells how many records it dropped or made lighter."""
+        if time.monotonic() >= self._anew_at:
+            self._anew_at = time.monotonic() + ANEW_SECONDS
+            self.look_anew()
+        for number, step in enumerate(steps(self.settings, now)):
+            yield from self._do(number, step, _moment(now - LATE_SECONDS))
+        if self.settings.count is not None:
+            yield from self._shrink(self.settings.count, "records")
+        if self.settings.bytes is not None:
+            yield from self._shrink(self.settings.bytes, "used")
+
+    def _do(self, number: int, step: Step, written: datetime) -> Iterator[int]:
+        # Nothing ends before it is submitted, so only the older end of the database is looked at.
+        floor = self._floors.get(number)
+        since = {} if floor is None else {"submitted": {"$gte": floor}}
+        by_age = {"submitted": {"$lt": step.before, **since.get("submitted", {})}, "completed": {"$lt": step.before}}
+        after: Cursor | None = None
+        while True:
+            page = self._store.page({"$and": [by_age, step.query, _LOOSE]}, "msg_id", after=after, limit=BATCH)
+            ids = [TaskId(record["msg_id"]) for record in page.records]
+            if ids:
+                yield self._drop(ids) if step.drops == "records" else self._store.drop_buffers(ids)
+            after = page.next
+            if after is None:
+                break
+        # What may be due later begins with the first that had not ended then.
+        late = {"$and": [since, {"$or": [{"completed": None}, {"completed": {"$gte": step.before}}]}]}
+        first = self._store.page(late, "submitted", limit=1).records
+        floor = first[0]["submitted"] or _moment(0) if first else step.before
+        self._floors[number] = min(floor, written)
+
+    def _shrink(self, limit: int, what: Literal["records", "used"]) -> Iterator[int]:
+        while (excess := getattr(self._store.usage(), what) - limit) > 0:
+            most = min(excess, BATCH) if what == "records" else BATCH // 5
+            finished = {"completed": {"$ne": None}, **_LOOSE}
+            page = self._store.page(finished, "msg_id", limit=most)
+            if not page.records:
+                return  # all that is left is pinned, or has not finished
+            yield self._drop([TaskId(record["msg_id"]) for record in page.records])
+
+    def _drop(self, ids: list[TaskId]) -> int:
+        return self._store.drop_matching_records({"msg_id": {"$in": ids}})
+
+
+def find_unused(store: TaskStore) -> Iterator[Beside | None]:
+    """What no record refers to, in pieces: each `next` does one, and tells what it found, if it did.
+
+    Whoever drops that leaves alone what records refer to that came since this began, or are on their way.
+    """
+    used: list[set[Any]] = [set() for _ in Beside.__struct_fields__]
+    for piece in store.references():
+        for found, some in zip(used, msgspec.structs.astuple(piece), strict=True):
+            found |= some
+        yield None
+    for piece in store.beside():
+        parts = zip(msgspec.structs.astuple(piece), used, strict=True)
+        yield Beside(*[some - found for some, found in parts])
+
+
+def collect(store: TaskStore) -> int:
+    """Drop all that no record refers to, where nothing is on its way; returns how many functions that were."""
+    return sum(store.drop_beside(unused) for unused in find_unused(store) if unused)

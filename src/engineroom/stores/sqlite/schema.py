@@ -1,0 +1,120 @@
+"""The SQLite file itself: whose it is, and which version of the schema it has.
+
+Migrations are the files `sql/NNN_name.sql`, applied in order; `PRAGMA user_version` is the number of the last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from ...errors import StoreDamaged, StoreError
+
+log = logging.getLogger(__name__)
+
+#: Marks a file as ours ("ERtd").
+APPLICATION_ID = 0x45527464
+
+Migrations = Sequence[tuple[int, str]]
+
+
+def migrations() -> Migrations:
+    """[(number, SQL), …] in order."""
+    files = resources.files(__package__) / "sql"
+    return sorted(
+        (int(file.name.split("_")[0]), file.read_text()) for file in files.iterdir() if file.name.endswith(".sql")
+    )
+
+
+def check(connection: sqlite3.Connection, path: Path, known: Migrations) -> int:
+    """The schema's version, 0 for an empty file; StoreError if the file is not one we can use."""
+    try:
+        [owner] = connection.execute("PRAGMA application_id").fetchone()
+        [version] = connection.execute("PRAGMA user_version").fetchone()
+        [tables] = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.DatabaseError as error:
+        how = (
+            "`engineroom db verify` tells what is lost, `engineroom db repair` saves the rest"
+            if error.sqlite_errorname.startswith("SQLITE_CORRUPT")
+            else "Move it away, or name another file, and start again"
+        )
+        raise StoreDamaged(f"{path} cannot be read as a task database ({error}). {how}.") from error
+    if tables and owner != APPLICATION_ID:
+        raise StoreError(f"{path} is an SQLite database, but not one of Engineroom's; name another file.")
+    newest = known[-1][0]
+    if version > newest:
+        raise StoreError(
+            f"{path} has schema version {version}; this Engineroom knows versions up to {newest}. "
+            "Use a newer Engineroom, or name another file."
+        )
+    return int(version)
+
+
+def migrate(connection: sqlite3.Connection, path: Path, known: Migrations | None = None) -> None:
+    """Bring the schema up to date; an existing file is copied to `<name>.v<version>.backup` first.
+
+    A file that a version before 3 made is also rewritten once, so that it can shrink.
+    """
+    known = migrations() if known is None else known
+    version = check(connection, path, known)
+    missing = [(number, sql) for number, sql in known if number > version]
+    if not missing:
+        return
+    if version:
+        back_up(connection, path.with_name(f"{path.name}.v{version}.backup"))
+    for number, sql in missing:
+        try:
+            connection.executescript(
+                f"BEGIN EXCLUSIVE;\n{sql}\nPRAGMA application_id = {APPLICATION_ID};\n"
+                f"PRAGMA user_version = {number};\nCOMMIT;"
+            )
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.rollback()
+            raise StoreError(
+                f"{path} could not be migrated to schema version {number} ({error}); it is as it was before."
+            ) from error
+    if version and not connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
+        _let_it_shrink(connection, path)
+
+
+def _let_it_shrink(connection: sqlite3.Connection, path: Path) -> None:
+    """Have free pages returned to the file system from now on: that takes writing the whole file anew."""
+    try:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("VACUUM")
+    except sqlite3.OperationalError as error:  # no room for it, most likely
+        log.warning("%s could not be rewritten (%s), so it will not shrink", path, error)
+
+
+def back_up_file(path: Path, target: Path) -> None:
+    """`back_up` of a file that may be in use."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        back_up(connection, target)
+    finally:
+        connection.close()
+
+
+def back_up(connection: sqlite3.Connection, path: Path) -> None:
+    """Copy a database, as it is at this moment, to a new file; it is there whole, or not at all."""
+    made = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
+        copy = sqlite3.connect(made)
+        try:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE").fetchone()  # one file, that may be kept on any medium
+        finally:
+            copy.close()
+        made.replace(path)
+    except (sqlite3.Error, OSError) as error:
+        with contextlib.suppress(OSError):
+            made.unlink(missing_ok=True)
+        raise StoreError(f"no backup could be written to {path} ({error})") from error
