@@ -89,7 +89,7 @@ class Nanny:
         self._dealt = resources.deal(self._settings.resources, count, visible)
         self._shares: dict[EngineUuid, dict[str, list[int]]] = {}
         # The zygote first: it must be forked before this process has threads or sockets.
-        self._zygote, self._pipe = zygote.start(self._uuid, connection, self._settings)
+        self._zygote, self._pipe = zygote.start(self._uuid, connection, self._settings, count)
         session = LinkSession(
             introduce("nanny", connection.key, self._uuid), self._liveness.ping_interval, time.monotonic()
         )
