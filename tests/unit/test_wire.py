@@ -91,7 +91,7 @@ def test_no_two_messages_of_a_direction_share_a_tag():
 # -------------------------------------------------------------------------------------------- messages
 
 DECODERS = [
-    frames.decode_hello,
+    frames.decode_from_unknown,
     frames.decode_from_client,
     frames.decode_to_client,
     frames.decode_from_engine,
@@ -102,7 +102,7 @@ DECODERS = [
 
 SPEC = TaskSpec("t", b"f" * 16, b"payload", 1.5, frames=(0, 2), options=messages.TaskOptions(retries=2, targets=(1, 3)))
 SAMPLES = [
-    (frames.decode_hello, Hello(1, "engine", "key", "uuid", 1, "host", held=[messages.Held("t", 2)])),
+    (frames.decode_from_unknown, Hello(1, "engine", "key", "uuid", 1, "host", held=[messages.Held("t", 2)])),
     (frames.decode_from_client, messages.Submit(3, [SPEC], [messages.Function(b"d", b"p")])),
     (frames.decode_from_client, messages.Request(1, messages.FindRecords({"state": {"$in": [None, 1.5]}}, ["msg_id"]))),
     (frames.decode_from_client, messages.Request(2, messages.History())),

@@ -38,7 +38,7 @@ class Cluster:
     Parameters
     ----------
     n : int, optional
-        Number of engines; default: one per core.
+        Number of engines; default: one for each core that this process may use (CPU affinity, cgroup quota).
     profile, profile_dir : str, optional
         Whose configuration, connection files and task database.
     cluster_id : str, optional
@@ -131,7 +131,7 @@ class Cluster:
     # ------------------------------------------------------------------------------------------ starting
 
     def start_cluster_sync(self, n: int | None = None) -> Self:
-        """Start the controller and `n` engines (default: `self.n`, else one per core)."""
+        """Start the controller and `n` engines (default: `self.n`, else one per usable core)."""
         if n is not None:
             self.n = n
         wanted = engines_to_start(self.n)
@@ -166,7 +166,7 @@ class Cluster:
         Parameters
         ----------
         n : int, optional
-            How many; default: `self.n`, else one per core.
+            How many; default: `self.n`, else one per usable core.
         engine_set_id : str, optional
             The id of the set; default: a new one.
         resources : dict, optional

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from .. import resources as named_resources
+from ..cores import usable_cores
 
 #: Exit code of a controller whose task database belongs to another controller.
 STORE_BUSY = 12
@@ -28,8 +29,8 @@ class Command(msgspec.Struct, frozen=True):
 
 
 def engines_to_start(n: int | None) -> int:
-    """How many engines `n` means: itself, or one for each core of this host if it is None."""
-    return (os.cpu_count() or 1) if n is None else n
+    """How many engines `n` means: itself, or one for each core that this process may use if it is None."""
+    return usable_cores() if n is None else n
 
 
 def controller_command(

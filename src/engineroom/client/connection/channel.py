@@ -14,9 +14,7 @@ import contextlib
 import itertools
 import logging
 import os
-import platform
 import select
-import socket
 import sys
 import threading
 import time
@@ -25,14 +23,11 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
-from ... import _version
 from ...config import ConnectionInfo
 from ...errors import (
     OUTCOMES,
-    AuthenticationError,
     ControllerLost,
     EngineroomError,
-    ProtocolError,
     RemoteError,
     SerializationError,
     UnknownTask,
@@ -47,10 +42,8 @@ from ...messages import (
     Function,
     Gone,
     Goodbye,
-    Hello,
     Message,
     Output,
-    Ping,
     Pong,
     Published,
     Refused,
@@ -68,6 +61,7 @@ from ...messages import (
 )
 from ...transport import ZmqLink
 from ...wire import frames as wire
+from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from .connecting import NOTICE_SECONDS, has_ended, lost
 from .environment import environment
 
@@ -124,7 +118,6 @@ class Channel:
         self.engines: list[EngineInfo] = []
         #: how many more engines are on their way
         self.starting = 0
-        self.incarnation = ""
         #: who chooses engines, unless a task says otherwise
         self.scheme = ""
         #: whether results are recorded, and can be had again
@@ -143,11 +136,9 @@ class Channel:
         self._known: set[Digest] = set()
         self._told_environment = False
         self._numbers = itertools.count(1)
-        self._sent = self._received = 0
+        self._counts = LinkSession(introduce("client", info.key, self.session), PING_SECONDS, time.monotonic())
         self._resync = False
         self._noticed = False
-        self._last_heard = time.monotonic()
-        self._next_ping = 0.0
         self._submitted = 0.0
         self._closing = False
         self._welcome = threading.Event()
@@ -187,7 +178,7 @@ class Channel:
     def submit(self, tasks: Iterable[tuple[Outgoing, Waiter]]) -> None:
         """Have tasks run, and their outcomes given to their waiters. Never blocks."""
         if self.failure is not None or self._pid != os.getpid():
-            raise self._useless()
+            raise self.failure_error()
         for outgoing, waiter in tasks:
             self._waiting[outgoing[0].id] = waiter
             self._outgoing.append(outgoing)
@@ -197,7 +188,7 @@ class Channel:
     def submit_one(self, outgoing: Outgoing, waiter: Waiter) -> None:
         """The same for one task: the hot path."""
         if self.failure is not None or self._pid != os.getpid():
-            raise self._useless()
+            raise self.failure_error()
         self._waiting[outgoing[0].id] = waiter
         self._outgoing.append(outgoing)
         if self._asleep:
@@ -206,7 +197,7 @@ class Channel:
     def expect(self, ids: Sequence[TaskId], waiter: Waiter, *, watch: bool = True) -> None:
         """Have the outcomes of tasks that were submitted elsewhere given to a waiter."""
         if self.failure is not None:
-            raise self._useless()
+            raise self.failure_error()
         for id in ids:
             self._waiting[id] = waiter
         if watch:
@@ -223,7 +214,7 @@ class Channel:
         Its errors are those the controller names: QueryError, UnknownTask, PendingTask …
         """
         if self.failure is not None or self._pid != os.getpid():
-            raise self._useless()
+            raise self.failure_error()
         future: Future[Any] = Future()
         request = Request(next(self._numbers), body)  # type: ignore[arg-type]
         self._requests[request.number] = (request, future)
@@ -238,9 +229,30 @@ class Channel:
         """Ask a question and wait for the answer."""
         return self.request(body).result(timeout)
 
+    @property
+    def waiting(self) -> dict[TaskId, Waiter]:
+        """The tasks without an outcome and who waits for each, at this moment: a copy."""
+        return self._waiting.copy()
+
+    def waiter_of(self, id: TaskId) -> Waiter | None:
+        """Who waits for a task; None: nobody, or it has its outcome."""
+        return self._waiting.get(id)
+
+    def withdraw(self, ids: Iterable[TaskId]) -> None:
+        """Stop waiting for tasks: their outcomes are given to nobody."""
+        for id in ids:
+            self._waiting.pop(id, None)
+
     def outstanding(self) -> set[TaskId]:
         """Tasks without an outcome."""
         return set(self._waiting.copy())
+
+    def failure_error(self) -> EngineroomError:
+        """A fresh exception that says why this channel is of no use any more: for whoever calls it after that."""
+        if self._pid != os.getpid():
+            return ControllerLost("this client belongs to the parent process: make a Client() of your own after a fork")
+        assert self.failure is not None
+        return type(self.failure)(*self.failure.args)
 
     def close(self, linger: float = 0.5) -> None:
         """End the session. Tasks go on; their results stay in the database."""
@@ -264,18 +276,14 @@ class Channel:
         with contextlib.suppress(BlockingIOError, OSError):
             os.write(self._wake_write, b"w")
 
-    def _useless(self) -> EngineroomError:
-        if self._pid != os.getpid():
-            return ControllerLost("this client belongs to the parent process: make a Client() of your own after a fork")
-        assert self.failure is not None
-        return type(self.failure)(*self.failure.args)
+    _useless = failure_error  # until its callers are renamed
 
     def _connect(self, timeout: float) -> None:
         """Wait for the controller's welcome."""
         deadline = time.monotonic() + timeout
         while not self._welcome.wait(min(0.25, max(0.0, deadline - time.monotonic()))):
             if self.failure is not None:
-                raise self._useless()
+                raise self.failure_error()
             if time.monotonic() >= deadline:
                 if has_ended(self.info):
                     raise lost(self.info, timeout)
@@ -284,7 +292,7 @@ class Channel:
                     f"this host reach {self.info.location or 'it'}?"
                 )
         if self.failure is not None:
-            raise self._useless()
+            raise self.failure_error()
 
     # ------------------------------------------------------------------------------------------ the I/O thread
 
@@ -310,7 +318,7 @@ class Channel:
     def _turn(self) -> None:
         arrived = self._link.receive()
         if not arrived and not self._has_work():
-            wait = max(0.0, self._next_ping - time.monotonic())
+            wait = max(0.0, self._counts.next_ping - time.monotonic())
             if len(self._waiting) >= STREAM and time.monotonic() - self._submitted < STREAM_SECONDS:
                 wait = GATHER_SECONDS  # a stream of tasks: nobody needs to wake us for the next one
             else:
@@ -321,12 +329,11 @@ class Channel:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_read, 4096)
             arrived = self._link.receive()
+        now = time.monotonic()
         for parts in arrived:
-            self._received += 1
+            self._counts.count_received(parts[0], now)
             message = wire.decode_to_client(parts[0])
             self._handlers[type(message)](message, parts[1:])
-        if arrived:
-            self._last_heard = time.monotonic()
         if self._resync:
             self._resync = False
             self._hello()
@@ -334,27 +341,12 @@ class Channel:
         self._keep_alive()
 
     def _send(self, message: Message, buffers: Sequence[Any] = ()) -> None:
-        self._sent += 1
-        self._link.send([wire.encode(message), *buffers])
+        header = wire.encode(message)
+        self._counts.count_sent(header)
+        self._link.send([header, *buffers])
 
     def _hello(self) -> None:
-        self._link.send(
-            [
-                wire.encode(
-                    Hello(
-                        _version.PROTOCOL_VERSION,
-                        "client",
-                        self.info.key,
-                        self.session,
-                        self._pid,
-                        socket.gethostname(),
-                        platform.python_version(),
-                    )
-                )
-            ]
-        )
-        self._sent = 1
-        self._next_ping = time.monotonic() + PING_SECONDS
+        self._link.send([wire.encode(self._counts.hello(time.monotonic()))])
 
     def _flush(self) -> None:
         """Send what has gathered, once we are welcome."""
@@ -399,7 +391,6 @@ class Channel:
             self._send(Submit(number, specs, functions, resent, cached, told), table.frames)
             self._told_environment = True
         except (TypeError, ValueError, OverflowError) as error:  # what cannot be encoded harms nobody but its tasks
-            self._sent -= 1
             known.difference_update(function.digest for function in functions)
             self._on_rejected(Rejected(number, ErrorInfo("SerializationError", f"cannot be sent: {error}")), ())
 
@@ -411,18 +402,12 @@ class Channel:
 
     def _keep_alive(self) -> None:
         now = time.monotonic()
-        if now < self._next_ping:
+        if now < self._counts.next_ping:
             return
-        self._next_ping = now + PING_SECONDS
-        self._send(Ping(self._sent + 1))
+        self._send(self._counts.ping(now))
         if self._link.refused():
-            self._fail(
-                AuthenticationError(
-                    f"the controller at {self.info.url} refused our encryption keys: this connection file is not "
-                    "its own (any more)."
-                )
-            )
-        silence = now - self._last_heard
+            self._fail(keys_refused_error(self.info.url))
+        silence = self._counts.silence(now)
         if not self._welcome.is_set():
             return  # `_connect` has the time limit
         if silence > LOST_SECONDS:
@@ -446,11 +431,11 @@ class Channel:
             self.failure = error
         for _, future in list(self._requests.values()):
             if not future.done():
-                future.set_exception(self._useless())
+                future.set_exception(self.failure_error())
         self._requests.clear()
         waiting, self._waiting = self._waiting, {}
         for id, waiter in waiting.items():
-            waiter._failed(id, self._useless())
+            waiter._failed(id, self.failure_error())
         self._welcome.set()
         with self.changed:
             self.engines, self.starting = [], 0
@@ -460,12 +445,12 @@ class Channel:
     # ------------------------------------------------------------------------------------------ hearing
 
     def _on_welcome(self, message: Welcome, frames: Sequence[Any]) -> None:
-        again = self._welcome.is_set()
-        self._received = 0
-        if message.incarnation != self.incarnation:
+        again, incarnation = self._welcome.is_set(), self._counts.incarnation
+        if not self._counts.on_welcome(message):
+            return
+        if message.incarnation != incarnation:
             self._known = set()
             self._told_environment = False
-        self.incarnation = message.incarnation
         self.scheme, self.keeps = message.scheme, message.keeps
         self._on_engines(Engines(message.engines, message.starting), ())
         self._welcome.set()
@@ -494,15 +479,7 @@ class Channel:
                 self._send(request)
 
     def _on_refused(self, message: Refused, frames: Sequence[Any]) -> None:
-        if message.code == AuthenticationError.code:
-            self._fail(
-                AuthenticationError(
-                    f"the controller at {self.info.url} refused us: {message.reason}. The connection file is not this "
-                    "controller's (any more): use the one in its profile's security folder."
-                )
-            )
-        else:
-            self._fail(ProtocolError(f"the controller at {self.info.url} refused us: {message.reason}"))
+        self._fail(refusal_error(message, self.info.url))
 
     def _on_accepted(self, message: Accepted, frames: Sequence[Any]) -> None:
         for number in message.numbers:
@@ -563,7 +540,7 @@ class Channel:
             future.set_result(message.value)
 
     def _on_pong(self, message: Pong, frames: Sequence[Any]) -> None:
-        if not message.known or message.sent != self._received:
+        if not self._counts.on_pong(message):
             self._resync = True
 
     def _on_goodbye(self, message: Goodbye, frames: Sequence[Any]) -> None:
