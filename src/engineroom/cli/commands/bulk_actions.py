@@ -11,15 +11,15 @@ from typing import Any, ClassVar
 import msgspec
 from traitlets import Bool, Unicode
 
-from ..client.records.export import format_of, write_records
-from ..client.records.selection import FIRST, Selection, checked, taken
-from ..errors import ConfigError
-from ..records.record import BULKY, KEYS, TaskRecord
-from ..stores import open_store
-from ..stores.maintenance.references import drop_unreferenced
-from .base import UsageError
+from ...client.records.export import format_of, write_records
+from ...client.records.selection import FIRST, Selection, checked, taken
+from ...errors import ConfigError
+from ...records.record import BULKY, KEYS, TaskRecord
+from ...stores import open_store
+from ...stores.maintenance.references import drop_unreferenced
+from ..base import UsageError
+from ..text import jsonable, paint
 from .records import Records, RecordsApp, parse_query
-from .text import jsonable, paint
 
 #: Records read in one go.
 PAGE = 1000

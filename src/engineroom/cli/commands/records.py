@@ -15,15 +15,15 @@ from typing import Any, ClassVar, Self
 
 from traitlets import Bool
 
-from ..client import Client
-from ..client.records.query_args import plain_query
-from ..cluster.found_cluster import FoundCluster
-from ..errors import ConfigError, EngineroomError, QueryError, StoreError, UnknownTask
-from ..ids import Digest
-from ..records.record import TIMES, TaskRecord
-from ..stores import MongoDB, SQLiteDB, TaskStore
-from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp
-from .databases import database_url
+from ...client import Client
+from ...client.records.query_args import plain_query
+from ...cluster.found_cluster import FoundCluster
+from ...errors import ConfigError, EngineroomError, QueryError, StoreError, UnknownTask
+from ...ids import Digest
+from ...records.record import TIMES, TaskRecord
+from ...stores import MongoDB, SQLiteDB, TaskStore
+from ..base import BASE_ALIASES, BASE_FLAGS, EngineroomApp
+from ..databases import database_url
 
 _SQLITE = "sqlite://"
 

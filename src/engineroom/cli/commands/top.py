@@ -13,11 +13,11 @@ from typing import Any
 
 from traitlets import Bool, Float
 
-from ..client import Client
-from ..cluster.found_cluster import FoundCluster
-from ..errors import ConfigError, ConnectionFileError, ControllerLost, EngineroomError
+from ...client import Client
+from ...cluster.found_cluster import FoundCluster
+from ...errors import ConfigError, ConnectionFileError, ControllerLost, EngineroomError
+from ..text import is_terminal, jsonable, one_line, paint, plural, table, when, width_of_terminal
 from .records import RecordsApp
-from .text import is_terminal, jsonable, one_line, paint, plural, table, when, width_of_terminal
 
 #: How many failed tasks are shown.
 FAILURES = 5
