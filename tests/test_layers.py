@@ -12,7 +12,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "engineroom"
 
 VOCABULARY = {
-    *("_version", "errors", "ids", "messages", "records", "config", "resources"),
+    *("_version", "errors", "ids", "messages", "records", "config", "resources", "cores"),
     *("task_context", "engine_properties"),
 }
 CLUSTER = VOCABULARY | {"cluster", "client", "launchers", "wire", "util", "dependency"}

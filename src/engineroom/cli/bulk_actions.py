@@ -16,7 +16,7 @@ from ..client.records.selection import FIRST, Selection, checked, taken
 from ..errors import ConfigError
 from ..records.record import BULKY, KEYS, TaskRecord
 from ..stores import open_store
-from ..stores.maintenance.retention import collect
+from ..stores.maintenance.references import drop_unreferenced
 from .base import UsageError
 from .records import Records, RecordsApp, parse_query
 from .text import jsonable, paint
@@ -200,7 +200,7 @@ engineroom purge all
         store = open_store(self._database_url())  # takes the lock: nobody else writes meanwhile
         try:
             dropped = store.drop_matching_records(taken(checked(query, self.action), self.action))
-            collect(store)
+            drop_unreferenced(store)
         finally:
             store.close()
         self.tell(msgspec.structs.replace(chosen, count=dropped), records.origin)

@@ -13,7 +13,7 @@ import msgspec
 
 from ..errors import StoreDamaged, StoreError
 from ..stores import SQLiteDB, TaskStore, open_store
-from ..stores.maintenance.copying import Copied, Source, StoreSide, Target, copy
+from ..stores.maintenance.copy import Copied, Source, StoreSide, Target, copy
 from ..stores.maintenance.parquet import ParquetReader, ParquetWriter
 from ..stores.mongodb.store import MongoDB
 from ..stores.sqlite.doctor import Findings, repair, verify

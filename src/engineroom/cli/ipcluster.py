@@ -38,7 +38,7 @@ _COMMON_FLAGS = {"debug": BASE_FLAGS["debug"], "no-config": BASE_FLAGS["no-confi
 class Cluster(Configurable):
     """What `ipcluster start` starts."""
 
-    n = Integer(None, allow_none=True, help="How many engines; default: one per core.").tag(config=True)
+    n = Integer(None, allow_none=True, help="How many engines; default: one per usable core.").tag(config=True)
     engines = Unicode("local", help="What starts the engines; there is: local.").tag(config=True)
     controller_ip = Unicode(
         "", help="Address to listen on for other hosts ('*': all), encrypted. Default: this host only."

@@ -25,6 +25,7 @@ from ..config import (
     retention_settings,
     write_private,
 )
+from ..cores import usable_cores
 from ..errors import ConfigError, ConnectionFileError, EngineroomError, StoreBusy, TimeoutError
 from ..ids import new_uuid
 from ..launchers import FoundProcess, Launcher, LocalProcess
@@ -47,7 +48,7 @@ class Cluster:
     Parameters
     ----------
     n : int, optional
-        Number of engines; default: one per core.
+        Number of engines; default: one for each core that this process may use (CPU affinity, cgroup quota).
     profile, profile_dir : str, optional
         Whose configuration, connection files and task database.
     cluster_id : str, optional
@@ -218,7 +219,7 @@ class Cluster:
                     self.write_cluster_file()
 
     def _wanted(self) -> int:
-        return (os.cpu_count() or 1) if self.n is None else self.n
+        return usable_cores() if self.n is None else self.n
 
     def _launch_controller(self, *, reuse: bool = False) -> None:
         if self.controller is not None and self.controller.running:

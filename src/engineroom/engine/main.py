@@ -51,10 +51,10 @@ from .executor import Executor, Terminated
 from .interrupts import Interrupter, spare_forked_processes
 from .jobs import Job, Jobs, held
 from .output import install
-from .property_checks import Objections
-from .result_buffer import Unstored
+from .property_checks import PropertyChecks
+from .result_buffer import ResultBuffer
 from .session_link import Line
-from .shared_page import Note
+from .shared_page import SharedPage
 
 #: Results of short tasks gather this long before they are sent.
 GATHER_SECONDS = 0.004
@@ -77,21 +77,21 @@ class Engine:
         connection: ConnectionInfo,
         uuid: EngineUuid,
         nanny: NannyId,
-        note: Note,
+        page: SharedPage,
         settings: EngineSettings,
         shares: Mapping[str, list[int]] = MappingProxyType({}),
     ) -> None:
-        self._note = note
+        self._page = page
         self._settings = settings
         self._shares = dict(shares)  # its indices of each named resource
         self._line = Line(connection, uuid, nanny, shares)
         self._stdout, self._stderr = install(settings.output_limit)
         self._executor = Executor(self._stdout, self._stderr)
         self._executor.uuid = uuid
-        self._interrupter = Interrupter(self._executor, note)
+        self._interrupter = Interrupter(self._executor, page)
         self._jobs = Jobs()
-        self._unstored = Unstored()
-        self._objections = Objections(self._executor.knows, self._ask_function, self._line.send)
+        self._results = ResultBuffer()
+        self._checks = PropertyChecks(self._executor.knows, self._ask_function, self._line.send)
         self._is_deciding = False
         self._leaving = False
         self._is_waiting = False
@@ -133,7 +133,7 @@ class Engine:
                     self._flush()
                     self._line.ping()
                     self._receive(wait=not self._jobs.queue)
-                    self._objections.answer(self._is_leaving)
+                    self._checks.answer(self._is_leaving)
                     if self._jobs.queue:
                         self._work()
             self._leave()
@@ -143,11 +143,11 @@ class Engine:
     def _work(self) -> None:
         """Run what is in the queue, looking at the link every few milliseconds."""
         self._busy.set()
-        queue, executor, note, lock = self._jobs.queue, self._executor, self._note, self._link_lock
-        unstored, objections, wishes = self._unstored, self._objections, self._interrupter.wishes
+        queue, executor, page, lock = self._jobs.queue, self._executor, self._page, self._link_lock
+        results, checks, wishes = self._results, self._checks, self._interrupter.wishes
         pause = time.perf_counter() + GATHER_SECONDS
         while queue and not self._leaving:
-            if unstored.bytes > self._settings.unstored_limit:
+            if results.bytes > self._settings.unstored_limit:
                 self._flush()
                 self._line.ping()
                 self._receive(wait=True)  # until the store has caught up
@@ -160,7 +160,7 @@ class Engine:
                 continue
             if spec.options is not None and spec.options.depend and spec.engine < 0 and not self._suits(job):
                 continue
-            note.run(spec.id)
+            page.run(spec.id)
             self._job = job
             self._serial += 1
             lock.release()
@@ -177,13 +177,13 @@ class Engine:
             self._job = None
             if wishes:
                 self._interrupter.forget()
-            if objections.changed:
-                objections.tell_change()
-            unstored.add(done, beside)
+            if checks.changed:
+                checks.tell_change()
+            results.add(done, beside)
             if time.perf_counter() > pause:
                 self._flush()
                 self._receive()
-                objections.answer(self._is_leaving)
+                checks.answer(self._is_leaving)
                 pause = time.perf_counter() + GATHER_SECONDS
 
     def _is_leaving(self) -> bool:
@@ -192,7 +192,7 @@ class Engine:
     def _suits(self, job: Job) -> bool:
         """Whether our properties still allow a task that is about to be run; if not, it and its like are given back."""
         digest = job[0].function
-        against = self._objections.against(digest)
+        against = self._checks.against(digest)
         if not against:
             return True
         alike = self._jobs.take_out(digest)
@@ -229,7 +229,7 @@ class Engine:
         """Properties have changed: called from user code, in any of its threads."""
         if self._is_deciding and threading.current_thread() is threading.main_thread():
             return  # who is asked about properties had better not change them: we would ask for ever
-        self._objections.changed = True
+        self._checks.changed = True
         self._busy.set()  # so that the attendant looks
 
     def _run_as_wished(self, job: Job) -> tuple[TaskDone, Sequence[Any]]:
@@ -276,9 +276,9 @@ class Engine:
         if back:
             self._line.send(Returned(back))
         deadline = time.monotonic() + LEAVE_SECONDS
-        while self._unstored.is_awaiting and time.monotonic() < deadline:
+        while self._results.is_awaiting and time.monotonic() < deadline:
             self._receive(wait=True)
-        self._note.leaving = True
+        self._page.leaving = True
         self._line.send(Goodbye())
 
     # ------------------------------------------------------------------------------------------ the attendant
@@ -291,15 +291,15 @@ class Engine:
             while time.monotonic() - quiet_since < REST_SECONDS:
                 serial = self._serial
                 time.sleep(ATTEND_SECONDS)
-                if self._job is None and not self._is_deciding and not self._objections.changed:
+                if self._job is None and not self._is_deciding and not self._checks.changed:
                     continue
                 quiet_since = time.monotonic()
                 if serial != self._serial or not self._link_lock.acquire(blocking=False):
                     continue  # short tasks, or the main thread is back: it tends the link itself
                 try:
                     job = self._job
-                    if self._objections.changed:
-                        self._objections.tell_change()
+                    if self._checks.changed:
+                        self._checks.tell_change()
                     if job is not None and serial == self._serial:
                         self._tend(job, first=announced != serial)
                         announced = serial
@@ -314,7 +314,7 @@ class Engine:
     def _tend(self, job: Job, *, first: bool) -> None:
         """Look after the link while the main thread is in a long task."""
         if first:
-            self._flush(keep_note=True)
+            self._flush(keep_page=True)
             self._line.send(Started(job[0].id, time.time() - ATTEND_SECONDS))
         for name, stream in (("stdout", self._stdout), ("stderr", self._stderr)):
             text = stream.news()
@@ -338,15 +338,15 @@ class Engine:
     def _hello(self) -> None:
         running = [self._job] if self._job is not None else []
         in_hand = [held(job) for job in (*running, *self._jobs)]
-        self._line.hello(self._note.engine, [*in_hand, *self._unstored.held()])
-        for parts in self._unstored.sent():
+        self._line.hello(self._page.engine, [*in_hand, *self._results.held()])
+        for parts in self._results.sent():
             self._line.send_frames(parts)
 
-    def _flush(self, *, keep_note: bool = False) -> None:
+    def _flush(self, *, keep_page: bool = False) -> None:
         """Send the results that have gathered."""
-        if not keep_note:
-            self._note.rest()
-        parts = self._unstored.pack()
+        if not keep_page:
+            self._page.rest()
+        parts = self._results.pack()
         if parts is not None:
             self._line.send_frames(parts)
 
@@ -363,7 +363,7 @@ class Engine:
 
     def _on_welcome(self, message: Welcome, frames: Sequence[Any]) -> None:
         self._line.welcomed()
-        self._executor.engine = self._note.engine = message.engine
+        self._executor.engine = self._page.engine = message.engine
         self._jobs.welcomed()
 
     def _on_run(self, message: Run, frames: Sequence[Any]) -> None:
@@ -383,16 +383,16 @@ class Engine:
 
     def _on_ask(self, message: Ask, frames: Sequence[Any]) -> None:
         self._executor.learn(message.functions)
-        self._objections.asked(message.digests)
+        self._checks.asked(message.digests)
 
     def _on_functions(self, message: Functions, frames: Sequence[Any]) -> None:
         self._executor.learn(message.functions)
         for function in message.functions:
-            self._objections.came(function.digest)
+            self._checks.came(function.digest)
             self._jobs.unpark(function.digest)
 
     def _on_stored(self, message: Stored, frames: Sequence[Any]) -> None:
-        self._unstored.stored(message.number)
+        self._results.stored(message.number)
 
     def _on_stop(self, message: Stop, frames: Sequence[Any]) -> None:
         self._leaving = True

@@ -77,7 +77,7 @@ class Nanny:
         self._dealt = resources.deal(self._settings.resources, count, visible)
         self._shares: dict[EngineUuid, dict[str, list[int]]] = {}
         # The zygote first: it must be forked before this process has threads or sockets.
-        self._zygote, self._pipe = zygote.start(self._uuid, connection, self._settings)
+        self._zygote, self._pipe = zygote.start(self._uuid, connection, self._settings, count)
         self._link = ZmqLink(connection.url, self._uuid.encode(), curve_serverkey=connection.curve_serverkey)
         #: the engines' processes (0: being forked) and when they were born
         self._pids: dict[EngineUuid, int] = {}

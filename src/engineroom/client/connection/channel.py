@@ -187,7 +187,7 @@ class Channel:
     def submit(self, tasks: Iterable[tuple[Outgoing, Waiter]]) -> None:
         """Have tasks run, and their outcomes given to their waiters. Never blocks."""
         if self.failure is not None or self._pid != os.getpid():
-            raise self._useless()
+            raise self.failure_error()
         for outgoing, waiter in tasks:
             self._waiting[outgoing[0].id] = waiter
             self._outgoing.append(outgoing)
@@ -197,7 +197,7 @@ class Channel:
     def submit_one(self, outgoing: Outgoing, waiter: Waiter) -> None:
         """The same for one task: the hot path."""
         if self.failure is not None or self._pid != os.getpid():
-            raise self._useless()
+            raise self.failure_error()
         self._waiting[outgoing[0].id] = waiter
         self._outgoing.append(outgoing)
         if self._asleep:
@@ -206,7 +206,7 @@ class Channel:
     def expect(self, ids: Sequence[TaskId], waiter: Waiter, *, watch: bool = True) -> None:
         """Have the outcomes of tasks that were submitted elsewhere given to a waiter."""
         if self.failure is not None:
-            raise self._useless()
+            raise self.failure_error()
         for id in ids:
             self._waiting[id] = waiter
         if watch:
@@ -223,7 +223,7 @@ class Channel:
         Its errors are those the controller names: QueryError, UnknownTask, PendingTask …
         """
         if self.failure is not None or self._pid != os.getpid():
-            raise self._useless()
+            raise self.failure_error()
         future: Future[Any] = Future()
         request = Request(next(self._numbers), body)  # type: ignore[arg-type]
         self._requests[request.number] = (request, future)
@@ -238,9 +238,30 @@ class Channel:
         """Ask a question and wait for the answer."""
         return self.request(body).result(timeout)
 
+    @property
+    def waiting(self) -> dict[TaskId, Waiter]:
+        """The tasks without an outcome and who waits for each, at this moment: a copy."""
+        return self._waiting.copy()
+
+    def waiter_of(self, id: TaskId) -> Waiter | None:
+        """Who waits for a task; None: nobody, or it has its outcome."""
+        return self._waiting.get(id)
+
+    def withdraw(self, ids: Iterable[TaskId]) -> None:
+        """Stop waiting for tasks: their outcomes are given to nobody."""
+        for id in ids:
+            self._waiting.pop(id, None)
+
     def outstanding(self) -> set[TaskId]:
         """Tasks without an outcome."""
         return set(self._waiting.copy())
+
+    def failure_error(self) -> EngineroomError:
+        """A fresh exception that says why this channel is of no use any more: for whoever calls it after that."""
+        if self._pid != os.getpid():
+            return ControllerLost("this client belongs to the parent process: make a Client() of your own after a fork")
+        assert self.failure is not None
+        return type(self.failure)(*self.failure.args)
 
     def close(self, linger: float = 0.5) -> None:
         """End the session. Tasks go on; their results stay in the database."""
@@ -264,18 +285,14 @@ class Channel:
         with contextlib.suppress(BlockingIOError, OSError):
             os.write(self._wake_write, b"w")
 
-    def _useless(self) -> EngineroomError:
-        if self._pid != os.getpid():
-            return ControllerLost("this client belongs to the parent process: make a Client() of your own after a fork")
-        assert self.failure is not None
-        return type(self.failure)(*self.failure.args)
+    _useless = failure_error  # until its callers are renamed
 
     def _connect(self, timeout: float) -> None:
         """Wait for the controller's welcome."""
         deadline = time.monotonic() + timeout
         while not self._welcome.wait(min(0.25, max(0.0, deadline - time.monotonic()))):
             if self.failure is not None:
-                raise self._useless()
+                raise self.failure_error()
             if time.monotonic() >= deadline:
                 if has_ended(self.info):
                     raise lost(self.info, timeout)
@@ -284,7 +301,7 @@ class Channel:
                     f"this host reach {self.info.location or 'it'}?"
                 )
         if self.failure is not None:
-            raise self._useless()
+            raise self.failure_error()
 
     # ------------------------------------------------------------------------------------------ the I/O thread
 
@@ -446,11 +463,11 @@ class Channel:
             self.failure = error
         for _, future in list(self._requests.values()):
             if not future.done():
-                future.set_exception(self._useless())
+                future.set_exception(self.failure_error())
         self._requests.clear()
         waiting, self._waiting = self._waiting, {}
         for id, waiter in waiting.items():
-            waiter._failed(id, self._useless())
+            waiter._failed(id, self.failure_error())
         self._welcome.set()
         with self.changed:
             self.engines, self.starting = [], 0
