@@ -30,7 +30,7 @@ def kill_controller(cluster: er.Cluster) -> None:
 @contextlib.contextmanager
 def no_controller(cluster: er.Cluster) -> Iterator[None]:
     """The controller has been killed, and is started again when the block ends."""
-    with cluster._lock:
+    with cluster._restarts.lock:
         os.kill(cluster.controller.pid, signal.SIGKILL)
         wait_until(lambda: not cluster.controller.running)
         yield
