@@ -230,6 +230,26 @@ class AnyStory(RuleBasedStateMachine):
     def tasks_are_aborted(self, ids: list[str], running: bool) -> None:
         self.happen(events.AbortRequested(ids, running))
 
+    @rule(ids=st.lists(task_ids, max_size=4))
+    def tasks_cannot_be_served(self, ids: list[str]) -> None:
+        self.happen(events.TasksFailed(ids, ErrorInfo("StoreDamaged", "its function cannot be read")))
+        assert not self.core.tasks.keys() & set(ids), "what has failed is still known"
+
+    @rule(ids=st.lists(task_ids, max_size=4, unique=True), ok=st.booleans())
+    def tasks_end_as_they_come(self, ids: list[str], ok: bool) -> None:
+        self.accepted.update(id for id in ids if id not in self.core.tasks and self.core.outcome(id) is None)
+        error = None if ok else ErrorInfo("StoreDamaged", "its function cannot be read")
+        done = [TaskDone(id, 1, "ok" if ok else "error", None, self.now, error=error) for id in ids]
+        answers = [events.Answer(TaskSpec(d.id, b"f", b"", self.now, -1), (), d) for d in done]
+        self.happen(events.TasksAnswered("c", answers))
+
+    @rule(ids=st.lists(task_ids, max_size=4), client=clients)
+    def tasks_are_watched(self, ids: list[str], client: str) -> None:
+        self.happen(events.TasksWatched(client, ids))
+        for id in ids:
+            task = self.core.task(id)
+            assert task is None or client in (task.client, *(task.watchers or ()))
+
     @rule(really=st.integers(0, 9))
     def the_controller_stops(self, really: int) -> None:
         if really == 0:  # seldom: little is left to happen afterwards

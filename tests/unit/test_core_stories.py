@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stories import done, finished, joined, outcome, raised, recovered, returned, run, scheduler, submitted
 
-from engineroom.core import actions
+from engineroom.core import Scheduler, actions
 from engineroom.core.events import (
     AbortRequested,
     Answer,
@@ -16,11 +16,13 @@ from engineroom.core.events import (
     Event,
     RecoveredTask,
     TasksAnswered,
+    TasksFailed,
     TasksRecovered,
+    TasksWatched,
     Ticked,
 )
 from engineroom.core.tasks import TRANSITIONS, State
-from engineroom.messages import Attempt, GraphDependency, TaskDone, TaskSpec
+from engineroom.messages import Attempt, ErrorInfo, GraphDependency, TaskDone, TaskSpec
 
 # -------------------------------------------------------------------------------------------- who gets what
 
@@ -657,3 +659,65 @@ def test_an_engine_that_dies_leaves_an_attempt_with_its_memory():
     [ended] = [a for a in core.handle(EngineLost(0, "killed", "a", True, peak_memory=7), 1.0) if hasattr(a, "tasks")]
     [attempt] = ended.tasks[0].task.attempts
     assert (attempt.cause, attempt.host, attempt.peak_memory) == ("killed", "node", 7)
+
+
+# -------------------------------------------------------------------------------------------- what the shell cannot do
+
+
+DAMAGED = ErrorInfo("StoreDamaged", "its function cannot be read")
+
+
+def test_tasks_that_cannot_be_served_end_wherever_they_are():
+    core = scheduler()
+    run(core, recovered("r"), joined(0), submitted("held"), submitted("queued"), submitted("direct", engine=0))
+    run(core, submitted("waiting", after=GraphDependency(("queued",))))
+    assert run(core, TasksFailed(["waiting", "held", "queued", "direct", "r", "unknown"], DAMAGED)) == [
+        ("cancel", 0, "held"),
+        ("end", "waiting", "StoreDamaged"),
+        ("end", "held", "StoreDamaged"),
+        ("end", "queued", "StoreDamaged"),
+        ("end", "direct", "StoreDamaged"),
+        ("end", "r", "StoreDamaged"),
+    ]
+    assert run(core, finished(0, "held"), submitted("next"), finished(0, "next")) == [
+        ("send", 0, "next"),
+        ("end", "next", "ok"),
+    ]
+
+
+def test_an_engine_whose_task_could_not_be_sent_gets_the_next():
+    core = scheduler()
+    run(core, joined(0), submitted("a", "b"), submitted("c", engine=0))
+    told = run(core, TasksFailed(["a"], DAMAGED))
+    assert told == [("cancel", 0, "a"), ("send", 0, "c"), ("end", "a", "StoreDamaged")]
+    told = run(core, TasksFailed(["c"], DAMAGED))
+    assert told == [("cancel", 0, "c"), ("send", 0, "b"), ("end", "c", "StoreDamaged")]
+
+
+def test_what_depends_on_a_task_that_could_not_be_sent_is_impossible():
+    core = scheduler()
+    run(core, joined(0), submitted("a"), submitted("b", after=GraphDependency(("a",))))
+    assert "failed: StoreDamaged" in outcome_of("b", core, TasksFailed(["a"], DAMAGED)).error.evalue
+
+
+def outcome_of(id: str, core: Scheduler, event: Event) -> TaskDone:
+    ended = [e for a in core.handle(event, core.now) if isinstance(a, actions.EndTasks) for e in a.tasks]
+    return next(one.done for one in ended if one.done.id == id)
+
+
+def test_a_task_may_end_with_an_error_as_it_comes():
+    core = scheduler()
+    run(core, submitted("b", after=GraphDependency(("a",))))
+    [spec] = submitted("a").tasks
+    event = TasksAnswered("me", [Answer(spec, (), TaskDone("a", 1, "error", None, 0.0, error=DAMAGED))])
+    assert run(core, event) == [("end", "a", "StoreDamaged"), ("end", "b", "ImpossibleDependency")]
+    assert run(core, event) == []
+    assert core.outcome("a").ok is False
+
+
+def test_another_client_may_wait_for_a_task():
+    core = scheduler()
+    run(core, submitted("a"), TasksWatched("other", ["a", "unknown"]), TasksWatched("me", ["a"]))
+    assert core.task("a").watchers == {"other"}
+    assert [task.id for task in core.tasks_of("me")] == ["a"]
+    assert list(core.tasks_of("other")) == []

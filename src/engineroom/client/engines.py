@@ -40,7 +40,7 @@ class Engines:
         if channel.engines or channel.starting:
             return
         if channel.failure is not None:
-            raise channel._useless()
+            raise channel.failure_error()
         raise NoEnginesRegistered(
             "there are no engines: start some with `ipcluster engines -n 4`, or wait for them with "
             "client.wait_for_engines()"
@@ -49,7 +49,7 @@ class Engines:
     def resolve(self, targets: Any) -> list[EngineId]:
         """Engine numbers for an int (negative: from the end), a slice, a list or "all"."""
         if self._channel.failure is not None:
-            raise self._channel._useless()
+            raise self._channel.failure_error()
         ids = self.ids
         if targets is None or (isinstance(targets, str) and targets == "all"):
             return ids
@@ -81,7 +81,7 @@ class Engines:
         with channel.changed:
             while len(channel.engines) < n:
                 if channel.failure is not None:
-                    raise channel._useless()
+                    raise channel.failure_error()
                 here, starting = len(channel.engines), channel.starting
                 if seen > here + starting and here + starting < n:
                     raise EngineError(

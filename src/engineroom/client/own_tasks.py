@@ -93,7 +93,7 @@ class OwnTasks:
 
     def futures(self) -> list[Any]:
         """The results that wait for an outcome."""
-        return list(set(self._channel._waiting.copy().values()))
+        return list(set(self._channel.waiting.values()))
 
     def futures_of(self, jobs: Jobs) -> list[Any]:
         """Results of tasks, to be waited for; those of other clients are watched from now on."""
@@ -101,7 +101,7 @@ class OwnTasks:
             return [jobs]
         if isinstance(jobs, list | tuple | set) and any(isinstance(job, Future) for job in jobs):
             return [future for job in jobs for future in self.futures_of(job)]
-        waiting = self._channel._waiting.copy()
+        waiting = self._channel.waiting
         ids = self.ids_of(jobs)
         mine = {waiting[id] for id in ids if id in waiting}
         others = [id for id in ids if id not in waiting and not self.is_mine(id)]
@@ -112,10 +112,9 @@ class OwnTasks:
         mine = owner and all(map(self.is_mine, ids))
         kind = AsyncResult if mine else AsyncHubResult
         result = kind(self._port, ids, single=single, name="get_result", owner=mine)
-        waiting = self._channel._waiting.copy()
         watched = []
         for id in dict.fromkeys(ids):
-            waiter = waiting.get(id)
+            waiter = self._channel.waiter_of(id)
             if isinstance(waiter, AsyncResult):
                 waiter._follow(id, result)
             else:
@@ -133,8 +132,7 @@ class OwnTasks:
         try:
             channel.ask(Resubmit(list(ids), new, changes))
         except BaseException:
-            for id in new:
-                channel._waiting.pop(id, None)
+            channel.withdraw(new)
             raise
         self.resubmitted += new
         return result

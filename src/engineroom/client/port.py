@@ -72,9 +72,9 @@ class ClientPort:
 
     def stop_growing(self, ids: Iterable[TaskId]) -> None:
         """Have the maps to which these tasks belong submit no further chunks."""
-        waiting = self.channel._waiting.copy()
-        for waiter in {waiting[id] for id in ids if id in waiting}:
-            waiter._no_more()
+        for waiter in set(map(self.channel.waiter_of, ids)):
+            if waiter is not None:
+                waiter._no_more()
 
     def end(self, tasks: Sequence[TaskId] | None, engines: Sequence[EngineId] | None, *, running: bool) -> Future[Any]:
         """Ask the controller to end tasks, by id or by engine; the Future is done once it has begun to."""

@@ -243,7 +243,7 @@ class Controller:
         return next(EngineId(number) for number in itertools.count() if number not in taken)
 
     def _on_ping(self, peer: Peer, message: Ping, frames: Sequence[Any]) -> None:
-        self.peers.pong(peer, message.sent)
+        self.peers.pong(peer, message)
 
     def _on_goodbye(self, peer: Peer, message: Goodbye, frames: Sequence[Any]) -> None:
         self._peer_left(peer, message.reason or "it left", clean=True)
@@ -394,13 +394,8 @@ class Controller:
         self.performer.owe("accepted", peer.uuid, message.number)
 
     def _on_watch(self, peer: Peer, message: Watch, frames: Sequence[Any]) -> None:
-        unknown = []
-        for id in message.tasks:
-            task = self.scheduler.tasks.get(id)
-            if task is None:
-                unknown.append(id)
-            elif task.client != peer.uuid:
-                task.watchers = (task.watchers or set()) | {ClientId(peer.uuid)}
+        unknown = [id for id in message.tasks if self.scheduler.task(id) is None]
+        self.decide(events.TasksWatched(ClientId(peer.uuid), message.tasks))
         if unknown:
             self.hub.send_stored(peer, unknown)
 

@@ -233,13 +233,9 @@ class Hub:
             self._controller.peers.send(peer, Gone(gone, f"no such task{why}"))
         if light:
             self._controller.peers.send(peer, Gone(light, "its result is not kept any more (retention); its record is"))
-        known = self._controller.scheduler.tasks
         for id in again:  # it is pending in the store: queued, or it has ended in this very moment
-            task = known.get(id)
-            if task is not None:
-                task.watchers = (
-                    (task.watchers or set()) | {ClientId(peer.uuid)} if task.client != peer.uuid else task.watchers
-                )
+            if self._controller.scheduler.task(id) is not None:
+                self._controller.decide(events.TasksWatched(ClientId(peer.uuid), [id]))
             else:
                 self.send_stored(peer, [id])
 
@@ -366,7 +362,7 @@ class Hub:
         if not self._store.keeps:
             self._controller.post(lambda: self._found({id: self._recent(id) for id in ids}, again=again))
             return
-        wanted = {id for id in ids if id in self._controller.scheduler.graph.wanted}
+        wanted = {id for id in ids if self._controller.scheduler.wants(id)}
 
         def look() -> None:
             found: dict[TaskId, Outcome | None] = dict.fromkeys(ids)
@@ -389,7 +385,7 @@ class Hub:
     ) -> None:
         controller = self._controller
         for id, entry in values.items():
-            if entry.done is not None and not entry.is_light and id in controller.scheduler.graph.wanted:
+            if entry.done is not None and not entry.is_light and controller.scheduler.wants(id):
                 controller.values.keep(id, entry.done.payload, entry.result_frames, stored=True)
         # What a client that is here has made but we do not know may still be on its way: a message got lost.
         known = controller.scheduler.tasks
@@ -415,8 +411,8 @@ class Hub:
     def _recent(self, id: TaskId) -> Outcome | None:
         """Without a store: what is remembered of a task."""
         controller = self._controller
-        outcome, raw = controller.scheduler.graph.memory.get(id), controller.values.recent(id)
-        if raw is not None and id in controller.scheduler.graph.wanted:
+        outcome, raw = controller.scheduler.outcome(id), controller.values.recent(id)
+        if raw is not None and controller.scheduler.wants(id):
             controller.values.keep(id, *raw)
         return outcome if outcome is None or not outcome.ok or raw is not None else None
 
@@ -498,7 +494,7 @@ class Hub:
                 for task in (*e.held.values(), *e.backlog)
             ]
         else:
-            ids = [task.id for task in scheduler.tasks.values() if task.client == peer.uuid]
+            ids = [task.id for task in scheduler.tasks_of(ClientId(peer.uuid))]
             ids += self._controller.cache.of_client(peer.uuid)
         self._controller.cache.abort(ids, body.running)
         self._controller.decide(events.AbortRequested(ids, body.running))

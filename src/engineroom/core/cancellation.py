@@ -10,7 +10,7 @@ from .actions import Action, CancelTasks, KillTask
 from .deadlines import Deadlines
 from .effects import Turn
 from .engines import Engine
-from .events import AbortRequested, ControllerStopped
+from .events import AbortRequested, ControllerStopped, TasksFailed
 from .placement.balance import recall
 from .placement.pools import Pools
 from .tasks import State, Task
@@ -62,6 +62,24 @@ class Aborting:
         for number, ids in asked.items():
             recall_tasks = recall(self._engines[number], ids)
             yield CancelTasks(number, ids) if event.running else recall_tasks
+
+    def failed(self, event: TasksFailed) -> Iterable[Action]:
+        """The shell could not do what these tasks need: end them, and have engines drop them."""
+        cancelled: dict[Engine, list[TaskId]] = {}
+        for id in event.tasks:
+            task = self._tasks.get(id)
+            if task is None:
+                continue  # it has ended
+            engine = task.engine
+            if engine is not None:
+                del engine.held[id]
+                engine.recalled.discard(id)
+                cancelled.setdefault(engine, []).append(id)
+            self._moves.end(task, "error", event.error.ename, event.error.evalue, engine, event.error.traceback)
+        self._pools.drop_empty()
+        for engine, ids in cancelled.items():
+            self._moves.fill_direct(engine)
+            yield CancelTasks(engine.id, ids)
 
     def kill_later(self, task: Task) -> None:
         """A task is being cancelled: kill it, unless it has ended by then."""

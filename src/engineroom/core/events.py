@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ..ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
-from ..messages import Attempt, Held, TaskDone, TaskSpec
+from ..messages import Attempt, ErrorInfo, Held, TaskDone, TaskSpec
 from .dependencies import Outcome
 
 
@@ -34,18 +34,22 @@ class RecoveredTask(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """A task, and the outcome it has from an equal one."""
+    """A new task that ends at once, and its outcome: the result of an equal task, or an error."""
 
     spec: TaskSpec
     frames: Sequence[Any]
     done: TaskDone
-    result_frames: Sequence[Any]
-    #: on which the equal one ran
-    engine: EngineUuid | None
+    result_frames: Sequence[Any] = ()
+    #: the engine on which the equal task ran; None: it ran on no engine
+    engine: EngineUuid | None = None
 
 
 class TasksAnswered(Event, frozen=True, gc=False):
-    """A client wanted these run, and the store holds the results of equal ones."""
+    """A client submitted these tasks, and they end at once, without a run.
+
+    Either the store holds the result of an equal task, or the task cannot run (its function cannot be read, for
+    example): then `done` holds an error. Both are recorded and delivered, and tasks that depend on them hear of it.
+    """
 
     client: ClientId
     answers: Sequence[Answer]
@@ -125,6 +129,24 @@ class PropertiesChanged(Event, frozen=True, gc=False):
     """The properties of these engines may not be what they were: what these have answered holds no more."""
 
     engines: Sequence[EngineId]
+
+
+class TasksWatched(Event, frozen=True, gc=False):
+    """Another client waits for these tasks. Unknown ids, and tasks of this client, are ignored."""
+
+    client: ClientId
+    tasks: Sequence[TaskId]
+
+
+class TasksFailed(Event, frozen=True, gc=False):
+    """The shell could not do what these tasks need: sending them failed, or a function or an input is missing.
+
+    Each known task ends now with this error, in whatever state it is. An engine that holds the task is told to drop
+    it. A result that comes later is ignored.
+    """
+
+    tasks: Sequence[TaskId]
+    error: ErrorInfo
 
 
 class AbortRequested(Event, frozen=True, gc=False):

@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 from ..config import SchedulerSettings
-from ..ids import EngineId, TaskId
+from ..ids import ClientId, EngineId, TaskId
 from ..messages import Attempt, TaskDone
 from .actions import Action, AskEngine, Ended, RecallTasks, RecordTasks
 from .cancellation import Aborting
@@ -39,10 +39,12 @@ from .events import (
     PropertiesAnswered,
     PropertiesChanged,
     TasksAnswered,
+    TasksFailed,
     TasksFinished,
     TasksRecovered,
     TasksReturned,
     TasksSubmitted,
+    TasksWatched,
     Ticked,
 )
 from .placement.balance import Balancer
@@ -54,7 +56,11 @@ from .transitions import Moves
 
 
 class Scheduler:
-    """Who runs what, when, and what becomes of it."""
+    """Decides which engine runs which task, and when.
+
+    `handle` is the only way to change anything. All other methods and attributes are for reading: a caller must not
+    change what they return.
+    """
 
     def __init__(self, settings: SchedulerSettings | None = None, seed: int = 0) -> None:
         self.settings = settings = settings or SchedulerSettings()
@@ -91,6 +97,8 @@ class Scheduler:
             EngineLeft: fleet.left,
             EnginesStopped: fleet.stopped,
             AbortRequested: aborting.requested,
+            TasksFailed: aborting.failed,
+            TasksWatched: self._watched,
             OutcomesFound: self._outcomes_found,
             PropertiesAnswered: fleet.properties_answered,
             PropertiesChanged: fleet.properties_changed,
@@ -123,9 +131,25 @@ class Scheduler:
         deadlines = (self._recovery.deadline, balancer.look_at, balancer.stuck_at, self._deadlines.next)
         return min((at for at in deadlines if at is not None), default=None)
 
+    def task(self, id: TaskId) -> Task | None:
+        """A task that has not ended; None: the core does not know it (any more)."""
+        return self.tasks.get(id)
+
+    def tasks_of(self, client: ClientId) -> Iterator[Task]:
+        """The tasks of a client that have not ended."""
+        return (task for task in self.tasks.values() if task.client == client)
+
     def queued(self) -> Iterator[Task]:
         """The load-balanced tasks that wait for an engine."""
         return iter(self.pools)
+
+    def outcome(self, id: TaskId) -> Outcome | None:
+        """How a task ended; None: it has not ended, or the core has forgotten it (`outcomes_kept`)."""
+        return self.graph.memory.get(id)
+
+    def wants(self, id: TaskId) -> bool:
+        """Whether a task that has not ended takes the result of this one as an argument."""
+        return id in self.graph.wanted
 
     @property
     def now(self) -> float:
@@ -186,10 +210,16 @@ class Scheduler:
                 continue  # a repetition
             task = Task(answer.spec, event.client, answer.frames, state=State.ENDED)
             self._turn.ended.append(Ended(task, answer.done, answer.result_frames))
-            if id in self.graph.wanted:
+            if answer.done.status == "ok" and id in self.graph.wanted:
                 self._turn.kept.append(self._turn.ended[-1])
             self._moves.remember(task, answer.done, answer.engine)
         self.graph.memory.trim()
+
+    def _watched(self, event: TasksWatched) -> None:
+        for id in event.tasks:
+            task = self.tasks.get(id)
+            if task is not None and task.client != event.client:
+                task.watchers = (task.watchers or set()) | {event.client}
 
     # ------------------------------------------------------------------------------------------ engines answer
 

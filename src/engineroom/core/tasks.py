@@ -28,15 +28,15 @@ class State(enum.IntEnum):
 #: Every legal move, and the events that cause it.
 TRANSITIONS: dict[tuple[State, State], str] = {
     (State.WAITING, State.QUEUED): "its dependencies are met",
-    (State.WAITING, State.ENDED): "aborted; or its dependencies cannot be met, or were not in time",
+    (State.WAITING, State.ENDED): "aborted; its dependencies are not met (in time); or an input is missing",
     (State.QUEUED, State.HELD): "an engine has room",
-    (State.QUEUED, State.ENDED): "aborted; or no engine that may run it is left",
+    (State.QUEUED, State.ENDED): "aborted; no engine that may run it is left; or an input is missing",
     (State.HELD, State.QUEUED): "given back unstarted; retried; refused by the engine; or its engine is lost",
-    (State.HELD, State.ENDED): "finished; aborted; refused by the last engine; or lost with its engine",
+    (State.HELD, State.ENDED): "finished; aborted; refused by the last engine; lost with its engine; or not sent",
     (State.RECOVERING, State.HELD): "its engine came back",
     (State.RECOVERING, State.QUEUED): "nobody came back with it in time",
     (State.RECOVERING, State.WAITING): "nobody came back with it in time, and it depends on others",
-    (State.RECOVERING, State.ENDED): "its result came late; aborted; or its engine did not come back",
+    (State.RECOVERING, State.ENDED): "its result came late; aborted; its engine did not come back; or an input is missing",
 }
 
 

@@ -208,6 +208,7 @@ class Moves:
         ename: str,
         evalue: str,
         engine: Engine | None = None,
+        traceback: str = "",
         *,
         blame: Outcome | None = None,
     ) -> None:
@@ -216,7 +217,7 @@ class Moves:
         task.engine = None
         del self._tasks[task.id]
         error = ErrorInfo(
-            ename, evalue, "", engine.id if engine else None, engine.uuid if engine else None, task.spec.kind
+            ename, evalue, traceback, engine.id if engine else None, engine.uuid if engine else None, task.spec.kind
         )
         done = TaskDone(task.id, task.attempt, status, None, self._turn.now, error=error)
         if engine is not None:

@@ -21,7 +21,7 @@ from ..ids import Digest, EngineId
 from ..messages import ErrorInfo, Function, TaskDone, TaskSpec
 from ..remote import classic, dependency, on_engine, task_context
 from ..remote.engine_properties import properties
-from ..wire import functions, payload
+from ..wire import functions, payload, source_lines
 from ..wire import input_cache as values
 from .output import TaskStream, sendable
 
@@ -50,7 +50,7 @@ class Executor:
     def __init__(self, stdout: TaskStream, stderr: TaskStream) -> None:
         self._stdout, self._stderr = stdout, stderr
         self._loaded: OrderedDict[Digest, functions.LoadedFunction] = OrderedDict()
-        self._pickled: OrderedDict[Digest, bytes] = OrderedDict()
+        self._pickled: OrderedDict[Digest, Function] = OrderedDict()
         self._shell: Shell | None = None
         self._cells = 0
         self.engine = EngineId(-1)
@@ -67,7 +67,7 @@ class Executor:
     def learn(self, new: Sequence[Function]) -> None:
         """Take in pickled functions; they are unpickled when first called."""
         for function in new:
-            self._pickled[function.digest] = function.payload
+            self._pickled[function.digest] = function
             if len(self._pickled) > FUNCTIONS_KEPT:
                 self._pickled.popitem(last=False)
 
@@ -270,6 +270,7 @@ class Executor:
             frame = error.__traceback__
             while frame is not None and frame.tb_frame.f_code.co_filename in _OURS:
                 frame = frame.tb_next
+            source_lines.show_in_traceback(error)
             lines = traceback.format_exception(type(error), error, frame)
             if name != type(error).__name__:
                 lines[-1] = f"{name}: {text}\n"

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from .executor import Executor, Interrupted
-from .shared_page import Note
+from .shared_page import SharedPage
 
 #: Whoever has no handler for it ignores it: no process that a task starts can be hurt by it.
 SIGNAL = signal.SIGURG
@@ -37,9 +37,9 @@ class _Wish:
 class Interrupter:
     """Made in the main thread. All but `look` and `cancel` is called there."""
 
-    def __init__(self, executor: Executor, note: Note) -> None:
+    def __init__(self, executor: Executor, page: SharedPage) -> None:
         self._executor = executor
-        self._note = note
+        self._page = page
         self._main, self._pid = threading.get_ident(), os.getpid()
         #: what the running task is to be interrupted for; empty for nearly all
         self.wishes: list[_Wish] = []
@@ -77,15 +77,15 @@ class Interrupter:
     def forget(self) -> None:
         """The task has ended. Called with the link's lock held."""
         self.wishes.clear()
-        self._note.limit(0.0)
+        self._page.limit(0.0)
 
     def _tell_nanny(self) -> None:
         """Who does not heed an interruption is killed."""
         first = min((wish for wish in self.wishes if wish.deadline), key=lambda wish: wish.deadline, default=None)
         if first is None:
-            self._note.limit(0.0)
+            self._page.limit(0.0)
         else:
-            self._note.limit(first.deadline, first.seconds, is_run_timeout=first.ename == "TaskTimeout")
+            self._page.limit(first.deadline, first.seconds, is_run_timeout=first.ename == "TaskTimeout")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self._executor.is_running:

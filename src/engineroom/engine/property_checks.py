@@ -16,7 +16,7 @@ from ..messages import Answer, Answers, Message, NeedFunctions, PropertiesChange
 CHANGES_AWAITED = 3
 
 
-class Objections:
+class PropertyChecks:
     """Answers the controller's questions."""
 
     def __init__(

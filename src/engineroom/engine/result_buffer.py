@@ -11,7 +11,7 @@ from ..messages import Held, Results, TaskDone
 from ..wire import frames as wire
 
 
-class Unstored:
+class ResultBuffer:
     """The results of an engine that may not be stored yet. All is called with the link's lock held."""
 
     def __init__(self) -> None:

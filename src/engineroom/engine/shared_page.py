@@ -12,7 +12,7 @@ _LONGEST = 1024
 _limit = struct.Struct("dd?")
 
 
-class Note:
+class SharedPage:
     """Made before the fork; written by the engine, read by the nanny's side."""
 
     def __init__(self) -> None:

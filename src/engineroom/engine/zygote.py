@@ -27,9 +27,9 @@ import msgspec
 from ..config import ConnectionInfo, EngineSettings
 from ..ids import EngineId, EngineUuid, NannyId, TaskId
 from ..resources import GPU
-from . import devices
+from . import compute_threads, devices
 from .main import Engine
-from .shared_page import Note
+from .shared_page import SharedPage
 
 _PR_SET_PDEATHSIG = 1
 
@@ -119,10 +119,10 @@ class Pipe:
 class Child:
     """An engine process."""
 
-    __slots__ = ("note", "overran", "pid", "reason", "uuid")
+    __slots__ = ("overran", "page", "pid", "reason", "uuid")
 
-    def __init__(self, uuid: EngineUuid, pid: int, note: Note) -> None:
-        self.uuid, self.pid, self.note = uuid, pid, note
+    def __init__(self, uuid: EngineUuid, pid: int, page: SharedPage) -> None:
+        self.uuid, self.pid, self.page = uuid, pid, page
         self.reason, self.overran = "", False
 
     def kill_if(self, condition: Callable[[], bool], reason: str, *, overran: bool = False) -> None:
@@ -188,42 +188,42 @@ class Zygote:
             with contextlib.suppress(OSError):  # no such signal
                 os.kill(child.pid, order.number)
             return
-        note, task = child.note, order.task
+        page, task = child.page, order.task
         reason = f"task {task} was cancelled and did not stop when it was interrupted, so its engine was killed"
-        child.kill_if(lambda: note.running == task, reason)
+        child.kill_if(lambda: page.running == task, reason)
 
     def _kill_overdue(self) -> None:
         """Kill engines whose task was interrupted because its time was up, and goes on."""
         grace, now = self._settings.cancel_grace, time.monotonic()
         for child in self._children.values():
-            deadline = child.note.deadline
+            deadline = child.page.deadline
             if deadline and now >= deadline + grace and not child.reason:
                 self._kill_overrun(child, deadline, grace)
 
     def _kill_overrun(self, child: Child, deadline: float, grace: float) -> None:
-        note = child.note
-        overran = note.is_run_timeout
-        what = "it ran" if overran else f"a dependency function of task {note.running} ran"
+        page = child.page
+        overran = page.is_run_timeout
+        what = "it ran" if overran else f"a dependency function of task {page.running} ran"
         which = "its run_timeout of " if overran else ""
         reason = (
-            f"{what} for longer than {which}{note.seconds:g} s, and did not stop within {grace:g} s of being "
+            f"{what} for longer than {which}{page.seconds:g} s, and did not stop within {grace:g} s of being "
             "interrupted, so its engine was killed"
         )
-        child.kill_if(lambda: note.deadline == deadline, reason, overran=overran)
+        child.kill_if(lambda: page.deadline == deadline, reason, overran=overran)
 
     def _fork(self, order: Fork) -> None:
-        note = Note()
-        note.engine = order.wish
+        page = SharedPage()
+        page.engine = order.wish
         zygote = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            self._become_engine(order, note, zygote)
-        self._children[pid] = self._by_uuid[order.uuid] = Child(order.uuid, pid, note)
+            self._become_engine(order, page, zygote)
+        self._children[pid] = self._by_uuid[order.uuid] = Child(order.uuid, pid, page)
         self._pipe.send(Forked(order.uuid, pid))
 
-    def _become_engine(self, order: Fork, note: Note, zygote: int) -> None:
+    def _become_engine(self, order: Fork, page: SharedPage, zygote: int) -> None:
         """The life of a forked child; never returns."""
         code = 1
         try:
@@ -233,10 +233,10 @@ class Zygote:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._pipe.close()
             for other in self._children.values():
-                other.note.close()
+                other.page.close()
             if GPU in self._settings.resources:
                 devices.show(order.shares.get(GPU, []))
-            Engine(self._connection, order.uuid, self._nanny, note, self._settings, order.shares).run()
+            Engine(self._connection, order.uuid, self._nanny, page, self._settings, order.shares).run()
             code = 0
         except BaseException:
             traceback.print_exc()
@@ -258,7 +258,7 @@ class Zygote:
                 continue
             child = self._children.pop(pid)
             del self._by_uuid[child.uuid]
-            note = child.note
+            page = child.page
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # what its tasks left behind
             self._pipe.send(
@@ -266,17 +266,17 @@ class Zygote:
                     child.uuid,
                     os.waitstatus_to_exitcode(status),
                     usage.ru_maxrss * 1024,
-                    note.engine,
-                    note.running,
-                    note.leaving,
+                    page.engine,
+                    page.running,
+                    page.leaving,
                     child.reason,
                     child.overran,
                 )
             )
-            note.close()
+            page.close()
 
 
-def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings) -> tuple[int, Pipe]:
+def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings, engines: int) -> tuple[int, Pipe]:
     """Fork the zygote off this process, which must have no threads and no sockets yet: (pid, pipe)."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
@@ -288,6 +288,7 @@ def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings) 
     try:
         ours.close()
         _die_with_parent(parent)
+        compute_threads.limit(settings.threads, engines)
         Zygote(Pipe(theirs, ToZygote), nanny, connection, settings).run()
         code = 0
     except BaseException:

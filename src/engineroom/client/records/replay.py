@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import builtins
 import linecache
-import os
-import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import UnknownTask
-from ...ids import TaskId
+from ...ids import Digest, TaskId
+from ...messages import Function
 from ...remote import on_engine
-from ...wire import functions, input_cache, payload
+from ...wire import functions, input_cache, payload, source_lines
 from .queries import Records
 
 
@@ -60,6 +59,7 @@ def replay(
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename in _OURS:
             trace = trace.tb_next
+        source_lines.show_in_traceback(error)
         if debug:
             post_mortem(trace or error.__traceback__)
         raise error.with_traceback(trace)  # noqa: B904 - the same error
@@ -87,12 +87,13 @@ def _call(records: Records, record: Mapping[str, Any], kind: str, space: dict[st
     function = records.function(record["function"])
     travelled: dict[str, Any] = {}
     with functions.living_in(space), functions.collecting(travelled):
-        call = functions.load_function(function["payload"])
+        call = functions.load_function(
+            Function(Digest(bytes.fromhex(record["function"])), function["payload"], source=function["source"])
+        )
         with input_cache.providing(_inputs(records, (record["header"] or {}).get("inputs") or ())):
             args, kwargs = payload.loads(buffers[0], [bytearray(buffer) for buffer in buffers[1:]])
     for name, value in {**travelled, **call.travelled}.items():
         space.setdefault(name, value)
-    _show_source(call.call, function["source"])
     return on_engine.map_parts(call.call, *args) if kind == "map" else call.call(*args, **kwargs)
 
 
@@ -106,18 +107,6 @@ def _inputs(records: Records, ids: Sequence[TaskId]) -> dict[TaskId, tuple[bytes
         if id not in results:
             raise UnknownTask(f"the result of task {id}, an argument of this one, is not kept any more")
     return {id: (buffers[0], buffers[1:]) for id, buffers in results.items()}
-
-
-def _show_source(function: Any, source: str) -> None:
-    """Let tracebacks and debuggers show the source of a function whose file is not here."""
-    code = getattr(function, "__code__", None)
-    if not source or not isinstance(code, types.CodeType):
-        return
-    name = code.co_filename
-    if os.path.exists(name) or name in linecache.cache:
-        return
-    lines = ["\n"] * (code.co_firstlineno - 1) + source.splitlines(True)
-    linecache.cache[name] = (len(source), None, lines, name)
 
 
 #: Files whose frames are left out of tracebacks.

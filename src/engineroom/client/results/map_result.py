@@ -162,23 +162,26 @@ class GrowingMapResult(AsyncMapResult):
                 return
             try:
                 ids, submit = self._prepare([[column[a:b] for column in self._columns] for a, b in spans])
-                with self._condition:  # so `_no_more` comes before: nothing is submitted; or after: it has all ids
-                    if self._stopped:
-                        return
-                    # First kept, then submitted: their outcomes may come at once.
-                    before = len(self._ids), self._plan.next
-                    self._ids += ids
-                    self._sizes |= {id: b - a for id, (a, b) in zip(ids, spans, strict=True)}
-                    self._plan.next = spans[-1][1]
-                    try:
-                        submit(self)
-                    except BaseException:
-                        del self._ids[before[0] :]
-                        self._plan.next = before[1]
-                        raise
-                    self._condition.notify_all()
-            except Exception as error:  # an item that cannot be pickled, or the connection is lost
+            except Exception as error:  # an item that cannot be pickled
                 self._stop(error)
+                return
+            # Under the condition: an abort either comes before, and nothing is submitted; or after, and knows all ids.
+            with self._condition:
+                if self._stopped:
+                    return
+                # First kept, then submitted: outcomes may come at once.
+                self._ids += ids
+                self._sizes |= {id: b - a for id, (a, b) in zip(ids, spans, strict=True)}
+                self._plan.next = spans[-1][1]
+                self._condition.notify_all()
+                try:
+                    submit(self)
+                    return
+                except Exception as problem:  # the connection is lost
+                    lost = problem
+            self._stop(lost)
+            for id in ids:
+                self._failed(id, lost)
 
     def _stop(self, error: Exception) -> None:
         """Submit no further chunks; `error` is the outcome of the rest."""

@@ -20,7 +20,7 @@ from typing import Any
 from ...ids import TaskId
 from ...messages import Output, Published, Started, TaskDone
 from ...wire import payload
-from ..connection.channel import fulfilling
+from ..connection.waiters import fulfilling
 from .ending import Ending, succeeded
 
 PENDING, FINISHED = "PENDING", "FINISHED"
