@@ -111,6 +111,16 @@ def test_executing_cells(rc, tmp_path):
     assert rc[:]["from_file"] == [10, 10]
 
 
+def test_cells_show_values_after_the_namespace_was_cleared(rc):
+    for view in (rc[:], rc[0]):
+        view.execute("a = 5; a", silent=False, block=True)
+        view.clear(block=True)
+        reply = rc[0].execute("3 + 3", silent=False).get(10)
+        assert reply.data["text/plain"] == "6"
+        with pytest.raises(er.RemoteError, match="NameError"):
+            rc[0].execute("a", silent=False, block=True)
+
+
 def test_display_is_collected_with_silent_false(rc):
     shown = rc[0].execute(
         "get_ipython(); from IPython.display import display, HTML; display(HTML('<b>x</b>'))", silent=False

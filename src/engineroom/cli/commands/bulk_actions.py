@@ -11,26 +11,27 @@ from typing import Any, ClassVar
 import msgspec
 from traitlets import Bool, Unicode
 
-from ..client.records.export import format_of, write_records
-from ..client.records.selection import FIRST, Selection, checked, taken
-from ..errors import ConfigError
-from ..records.record import BULKY, KEYS, TaskRecord
-from ..stores import open_store
-from ..stores.maintenance.references import drop_unreferenced
-from .base import UsageError
+from ...client.records.actions import checked, select, taken
+from ...client.records.export import format_of, write_records
+from ...client.records.selection import Selection
+from ...errors import ConfigError
+from ...records.record import BULKY, KEYS, TaskRecord
+from ...stores import open_store
+from ...stores.maintenance.references import drop_unreferenced
+from ..base import UsageError
+from ..text import jsonable, paint
 from .records import Records, RecordsApp, parse_query
-from .text import jsonable, paint
 
 #: Records read in one go.
 PAGE = 1000
 
 
-class ActingApp(RecordsApp):
+class BulkActionApp(RecordsApp):
     """Base of the commands that act on all tasks that match a query."""
 
     aliases: Any = {**RecordsApp.aliases}
     flags: Any = {
-        "dry-run": ({"ActingApp": {"dry_run": True}}, "do nothing, tell how many tasks it would be, and the first"),
+        "dry-run": ({"BulkActionApp": {"dry_run": True}}, "do nothing, tell how many tasks it would be, and the first"),
         **RecordsApp.flags,
     }
     action: ClassVar[str] = ""
@@ -57,10 +58,10 @@ class ActingApp(RecordsApp):
             print(paint(f"({origin})", "dim", stream=sys.stderr), file=sys.stderr)
 
 
-class Destructive(ActingApp):
+class ConfirmedApp(BulkActionApp):
     """Base of those that ask first."""
 
-    flags: Any = {"yes": ({"Destructive": {"yes": True}}, "do not ask"), **ActingApp.flags}
+    flags: Any = {"yes": ({"ConfirmedApp": {"yes": True}}, "do not ask"), **BulkActionApp.flags}
 
     yes = Bool(False, help="Do not ask.").tag(config=True)
 
@@ -78,14 +79,6 @@ class Destructive(ActingApp):
         return answer.strip().lower() in ("y", "yes")
 
 
-def select(records: Records, query: Any, action: str, dry_run: bool) -> Selection:
-    """The tasks that an action takes, of a cluster or a file."""
-    wanted = checked(query, action)
-    count, total = records.count(taken(wanted, action)), records.count(wanted)
-    first = [record["msg_id"] for record in records.find(taken(wanted, action), ["msg_id"], limit=FIRST)]
-    return Selection(action, count, first, max(0, total - count), dry_run)
-
-
 def running(records: Records, action: str) -> Any:
     """The client of the running cluster, which this action needs."""
     if records.client is None:
@@ -95,7 +88,7 @@ def running(records: Records, action: str) -> Any:
     return records.client
 
 
-class Resubmit(ActingApp):
+class Resubmit(BulkActionApp):
     """Run all finished tasks again whose records match QUERY, as new tasks; pending ones are left out.
 
     The command does not wait for them. QUERY is that of `engineroom tasks`, or the word `all`. A cluster must be
@@ -120,7 +113,7 @@ engineroom resubmit '{"result_content.ename": "MemoryError", "completed": {"$gt"
             self.tell(client.resubmit(query=query).selection, records.origin)
 
 
-class Ending(Destructive):
+class EndingApp(ConfirmedApp):
     """Base of `abort` and `cancel`."""
 
     def start(self) -> None:
@@ -136,7 +129,7 @@ class Ending(Destructive):
             self.tell(chosen, records.origin)
 
 
-class Abort(Ending):
+class Abort(EndingApp):
     """End all tasks that have not started and match QUERY; those that are running go on.
 
     QUERY is that of `engineroom tasks`, or the word `all`. A cluster must be running. It asks first, unless --yes
@@ -152,7 +145,7 @@ engineroom abort all --yes
 """
 
 
-class Cancel(Ending):
+class Cancel(EndingApp):
     """End all tasks that match QUERY, also those that are running: they are interrupted.
 
     QUERY is that of `engineroom tasks`, or the word `all`. A cluster must be running. It asks first, unless --yes
@@ -167,7 +160,7 @@ engineroom cancel '{"label": "sweep", "submitted": {"$lt": "-2h"}}'
 """
 
 
-class Purge(Destructive):
+class Purge(ConfirmedApp):
     """Forget all finished tasks whose records match QUERY; pending ones are left out.
 
     QUERY is that of `engineroom tasks`, or the word `all`. If no cluster of the profile is running, its database
@@ -186,7 +179,7 @@ engineroom purge all
     def start(self) -> None:
         query = self.query()
         with self.records() as records:
-            chosen = select(records, query, self.action, self.dry_run)
+            chosen = select(records, query, self.action, dry_run=self.dry_run)
             if self.dry_run:
                 self.tell(chosen, records.origin)
                 return
@@ -206,7 +199,7 @@ engineroom purge all
         self.tell(msgspec.structs.replace(chosen, count=dropped), records.origin)
 
 
-class Export(ActingApp):
+class Export(BulkActionApp):
     """Write records that match QUERY to FILE: JSON lines, CSV or Parquet, by its ending (.jsonl, .csv, .parquet).
 
     QUERY is that of `engineroom tasks`, or the word `all`. If no cluster of the profile is running, they come from its
@@ -221,7 +214,7 @@ class Export(ActingApp):
 engineroom export all tasks.jsonl
 engineroom export '{"state": "failed"}' failed.csv --keys=label,started,duration,attempts
 """
-    aliases: Any = {"keys": "Export.keys", **ActingApp.aliases}
+    aliases: Any = {"keys": "Export.keys", **BulkActionApp.aliases}
 
     keys = Unicode("", help="Which keys of the records to write, separated by commas.").tag(config=True)
 
@@ -230,7 +223,7 @@ engineroom export '{"state": "failed"}' failed.csv --keys=label,started,duration
         format_of(path)
         keys = [key for key in self.keys.replace(" ", "").split(",") if key] or None
         with self.records() as records:
-            chosen = select(records, query, self.action, self.dry_run)
+            chosen = select(records, query, self.action, dry_run=self.dry_run)
             if not self.dry_run:
                 written = write_records(path, _pages(records, checked(query, self.action), keys), keys)
                 chosen = msgspec.structs.replace(chosen, count=written)
