@@ -13,8 +13,9 @@ from typing import Protocol
 from ..config import RetentionSettings
 from ..errors import StoreError, StoreFull
 from ..stores import TaskStore
-from ..stores.base import Beside
-from ..stores.maintenance.retention import GIVE_BYTES, SPARE_BYTES, Keeper, find_unused
+from ..stores.base import References
+from ..stores.maintenance.references import find_unreferenced
+from ..stores.maintenance.retention import GIVE_BYTES, SPARE_BYTES, Retention
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Judge(Protocol):
     def ask(self) -> None:
         """A look is due: `look` is to be called."""
 
-    def tell(self, unused: Beside) -> None:
+    def tell(self, unused: References) -> None:
         """A look has found these."""
 
     def end(self) -> None:
@@ -47,10 +48,10 @@ class Housekeeping:
     def __init__(self, store: TaskStore, settings: RetentionSettings, judge: Judge | None = None) -> None:
         self._store, self._settings, self._judge = store, settings, judge
         #: a look under way, what it has taken so far, and how many records had been dropped when it was asked for
-        self._look: Iterator[Beside | None] | None = None
+        self._look: Iterator[References | None] | None = None
         self._looked, self._looked_at = 0.0, 0
         self._rest_until = 0.0
-        self._keeper = Keeper(store, settings)
+        self._retention = Retention(store, settings)
         self._work: Iterator[int] | None = None
         self._dropped = 0
         self._next_look = 0.0
@@ -82,7 +83,7 @@ class Housekeeping:
 
     def look_anew(self) -> None:
         """Records have been let loose."""
-        self._keeper.look_anew()
+        self._retention.rescan()
 
     def shrink(self) -> None:
         """Records have been purged: give back what they took. Called in the writer's thread."""
@@ -108,7 +109,7 @@ class Housekeeping:
 
     def look(self, store: TaskStore) -> None:
         """Begin to look for what no record refers to."""
-        self._look, self._looked, self._due = find_unused(store), 0.0, 0.0
+        self._look, self._looked, self._due = find_unreferenced(store), 0.0, 0.0
 
     def turn(self, busy: bool) -> None:
         """Do one piece of what is due."""
@@ -143,7 +144,7 @@ class Housekeeping:
             if time.monotonic() < self._next_look:
                 return False
             self._next_look = time.monotonic() + self._settings.interval
-            self._work, self._dropped = self._keeper.tend(time.time()), 0
+            self._work, self._dropped = self._retention.apply(time.time()), 0
         number = next(self._work, None)
         if number is not None:
             self._dropped += number

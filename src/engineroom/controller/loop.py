@@ -243,7 +243,7 @@ class Controller:
         return next(EngineId(number) for number in itertools.count() if number not in taken)
 
     def _on_ping(self, peer: Peer, message: Ping, frames: Sequence[Any]) -> None:
-        self.peers.pong(peer, message.sent)
+        self.peers.pong(peer, message)
 
     def _on_goodbye(self, peer: Peer, message: Goodbye, frames: Sequence[Any]) -> None:
         self._peer_left(peer, message.reason or "it left", clean=True)

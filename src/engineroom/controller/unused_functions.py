@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from ..ids import Digest
-from ..stores.base import Beside, TaskStore
+from ..stores.base import References, TaskStore
 
 if TYPE_CHECKING:
     from .loop import Controller
@@ -39,7 +39,7 @@ class Collector:
         """Records were dropped: have a look begun."""
         self._controller.post(self._begin)
 
-    def tell(self, unused: Beside) -> None:
+    def tell(self, unused: References) -> None:
         """No record refers to these."""
         self._controller.post(lambda: self._found(unused))
 
@@ -57,14 +57,14 @@ class Collector:
             lambda begun: self.end() if begun.exception() is not None else None
         )
 
-    def _found(self, unused: Beside) -> None:
+    def _found(self, unused: References) -> None:
         library, environment_of = self._controller.library, self._controller.performer.environment_of
         free = library.let_go(unused.functions)
 
         def drop(store: TaskStore) -> int:
             # A client tells its environment once in the controller's life.
-            return store.drop_beside(
-                Beside(
+            return store.drop_references(
+                References(
                     frozenset(free & library.leaving),
                     unused.clients.difference(list(environment_of)),
                     unused.environments.difference(list(environment_of.values())),

@@ -7,7 +7,7 @@ same one (`enqueue_plain`, `hold`, `finish`), it is checked once for all of them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -212,19 +212,17 @@ class State:
         else:
             self.effects.recall(engine.id, ids)
 
-    def release(self, engine: Engine, ids: Iterable[TaskId]) -> list[Task]:
+    def release(self, engine: Engine, ids: Sequence[TaskId]) -> list[Task]:
         """Take tasks away from an engine: the only way by which it comes to hold fewer. Other ids are ignored.
 
         The caller must let each returned task make its next transition, then call `fill_direct`.
         """
-        held, recalled, released = engine.held, engine.recalled, []
-        for id in ids:
-            task = held.pop(id, None)
-            if task is not None:
-                task.engine = None
-                released.append(task)
-                if recalled:
-                    recalled.discard(id)
+        held = engine.held
+        released = [task for id in ids if (task := held.pop(id, None)) is not None]
+        for task in released:
+            task.engine = None
+        if engine.recalled:
+            engine.recalled.difference_update(ids)
         return released
 
     # ------------------------------------------------------------------------------------------ to its end
@@ -249,7 +247,7 @@ class State:
         ended, several, recovering = self.effects.ended, len(shares) > 1, TaskState.RECOVERING
         number, uuid = (engine.id, engine.uuid) if engine is not None else (None, None)
         success = TaskOutcome(True, uuid)
-        accepted, succeeded = [], []
+        accepted = []
         for done in results:
             id = done.id
             task = tasks.get(id)
@@ -274,7 +272,6 @@ class State:
             if task.attempts is not None:
                 task.note(past_attempt(task, done, engine))
             task.state = TaskState.ENDED
-            succeeded.append(id)
             del tasks[id]
             ended.append(Ended(task, done, frames.get(id, ()) if frames else ()))
             if task.spec.engine >= 0:
@@ -288,7 +285,7 @@ class State:
             if task.spec.options is not None:
                 dependencies.unwant(task)
         if engine is not None:
-            self.release(engine, succeeded)
+            self.release(engine, [done.id for done in accepted if done.status == "ok"])
         dependencies.outcomes.trim()
         return accepted
 
