@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import UnknownTask
 from ...ids import Digest, TaskId
 from ...messages import Function, GetFunction
-from ...remote import on_engine
+from ...remote import engine_calls
 from ...wire import functions, payload, source_lines
 from ...wire import input_cache as values
 
@@ -67,7 +67,7 @@ def _call(client: HubClient, record: Mapping[str, Any], kind: str, space: dict[s
             args, kwargs = payload.loads(buffers[0], [bytearray(buffer) for buffer in buffers[1:]])
     for name, value in {**travelled, **call.travelled}.items():
         space.setdefault(name, value)
-    return on_engine.map_parts(call.call, *args) if kind == "map" else call.call(*args, **kwargs)
+    return engine_calls.map_parts(call.call, *args) if kind == "map" else call.call(*args, **kwargs)
 
 
 def _inputs(client: HubClient, ids: Sequence[TaskId]) -> dict[TaskId, tuple[bytes, Sequence[Any]]]:
@@ -82,4 +82,4 @@ def _inputs(client: HubClient, ids: Sequence[TaskId]) -> dict[TaskId, tuple[byte
     return {id: (buffers[0], buffers[1:]) for id, buffers in results.items()}
 
 
-_OURS = {__file__, *(module.__file__ for module in (functions, on_engine, payload, values))}
+_OURS = {__file__, *(module.__file__ for module in (functions, engine_calls, payload, values))}
