@@ -437,8 +437,9 @@ class Controller:
                 self.peers.send(listener, message)
 
     def _on_need_functions(self, peer: Peer, message: NeedFunctions, frames: Sequence[Any]) -> None:
-        found = [f for digest in message.digests if (f := self.library.get(digest)) is not None]
-        self.peers.send(peer, Functions(found))
+        found = {digest: self.library.get(digest) for digest in message.digests}
+        missing = [digest for digest, function in found.items() if function is None]
+        self.peers.send(peer, Functions([f for f in found.values() if f is not None], missing))
 
     def _on_answers(self, peer: Peer, message: Answers, frames: Sequence[Any]) -> None:
         self.decide(events.PropertiesAnswered(peer.engine, {a.digest: a.reason for a in message.answers}))
