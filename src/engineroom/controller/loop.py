@@ -25,7 +25,6 @@ from ..core import Scheduler, events
 from ..errors import ProtocolError, StoreError
 from ..ids import ClientId, EngineId, EngineUuid, NannyId, new_uuid
 from ..messages import (
-    Answers,
     EngineDied,
     EngineInfo,
     Engines,
@@ -38,6 +37,7 @@ from ..messages import (
     Output,
     Ping,
     PropertiesChanged,
+    PropertiesChecked,
     Published,
     Rejected,
     Request,
@@ -118,7 +118,7 @@ class Controller:
             Started: self._on_live,
             Published: self._on_live,
             NeedFunctions: self._on_need_functions,
-            Answers: self._on_answers,
+            PropertiesChecked: self._on_answers,
             PropertiesChanged: self._on_properties_changed,
             Starting: self._on_starting,
             EngineDied: self._on_engine_died,
@@ -441,7 +441,7 @@ class Controller:
         missing = [digest for digest, function in found.items() if function is None]
         self.peers.send(peer, Functions([f for f in found.values() if f is not None], missing))
 
-    def _on_answers(self, peer: Peer, message: Answers, frames: Sequence[Any]) -> None:
+    def _on_answers(self, peer: Peer, message: PropertiesChecked, frames: Sequence[Any]) -> None:
         self.decide(events.PropertiesAnswered(peer.engine, {a.digest: a.reason for a in message.answers}))
 
     def _on_properties_changed(self, peer: Peer, message: PropertiesChanged, frames: Sequence[Any]) -> None:

@@ -16,10 +16,11 @@ from ..core.tasks import Task
 from ..ids import ClientId, EngineId, EngineUuid, TaskId
 from ..messages import (
     Accepted,
-    Ask,
     Cancel,
+    CheckProperties,
     Environment,
     Function,
+    InputResult,
     KillTask,
     Message,
     Recall,
@@ -29,7 +30,6 @@ from ..messages import (
     Stop,
     Stored,
     TaskDone,
-    Value,
 )
 from ..records.record import Entry
 from ..wire.frames import FrameTable, size
@@ -111,13 +111,13 @@ class Performer:
         values = self._values(peer, inputs, table) if inputs else []
         self._peers.send(peer, Run(tasks, attempts, functions, values), table.frames)
 
-    def _values(self, peer: Peer, inputs: Sequence[TaskId], table: FrameTable) -> list[Value]:
+    def _values(self, peer: Peer, inputs: Sequence[TaskId], table: FrameTable) -> list[InputResult]:
         """The results that tasks take as arguments, but for those the engine has."""
         values, sizes = [], {}
         for id in peer.values.missing(inputs):
             raw = self._controller.values.get(id)
             if raw is not None:  # else the engine names what is missing
-                values.append(Value(id, raw[0], table.add(raw[1])))
+                values.append(InputResult(id, raw[0], table.add(raw[1])))
                 sizes[id] = size(*raw), None
         peer.values.use(inputs, sizes)
         return values
@@ -129,7 +129,7 @@ class Performer:
         new = [digest for digest in action.functions if digest not in peer.functions]
         found = [function for digest in new if (function := self._controller.library.get(digest)) is not None]
         peer.functions.update(function.digest for function in found)
-        self._peers.send(peer, Ask(list(action.functions), found))
+        self._peers.send(peer, CheckProperties(list(action.functions), found))
 
     def _kill_task(self, action: actions.KillTask) -> None:
         peer = self._peers.engines.get(action.engine)

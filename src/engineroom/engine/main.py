@@ -22,10 +22,8 @@ from .. import resources
 from ..config import ConnectionInfo, EngineSettings
 from ..ids import Digest, EngineUuid, NannyId
 from ..messages import (
-    Answer,
-    Answers,
-    Ask,
     Cancel,
+    CheckProperties,
     ErrorInfo,
     Functions,
     Goodbye,
@@ -33,6 +31,8 @@ from ..messages import (
     NeedFunctions,
     Output,
     Pong,
+    PropertiesChecked,
+    PropertyCheck,
     Published,
     Recall,
     Refused,
@@ -120,7 +120,7 @@ class Engine:
             Cancel: self._on_cancel,
             Functions: self._on_functions,
             Stored: self._on_stored,
-            Ask: self._on_ask,
+            CheckProperties: self._on_ask,
             Stop: self._on_stop,
             Pong: self._on_pong,
             Refused: self._on_refused,
@@ -227,7 +227,7 @@ class Engine:
         if not against:
             return True
         alike = self._jobs.take_out(digest)
-        self._link.send(Answers([Answer(digest, against)]))
+        self._link.send(PropertiesChecked([PropertyCheck(digest, against)]))
         self._link.send(Returned([held(other) for other in (job, *alike)]))
         return False
 
@@ -426,7 +426,7 @@ class Engine:
         if self._job is not None and self._job[0].id in wanted:
             self._interrupter.cancel()
 
-    def _on_ask(self, message: Ask, frames: Sequence[Any]) -> None:
+    def _on_ask(self, message: CheckProperties, frames: Sequence[Any]) -> None:
         self._executor.learn(message.functions)
         self._checks.asked(message.digests)
 
