@@ -142,8 +142,13 @@ class Peers:
 
     def send(self, peer: Peer, message: Message, buffers: Sequence[Any] = ()) -> bool:
         """Send to a peer. What cannot be sent is made up for when the peer notices that it misses something."""
+        header = frames.encode(message)
         peer.sent += 1
-        return self._listener.send(peer.address, [frames.encode(message), *buffers])
+        try:
+            return self._listener.send(peer.address, [header, *buffers])
+        except Exception:  # as if it were lost on the way
+            log.exception("a message to %s %s could not be sent", peer.role, peer.uuid)
+            return False
 
     def welcome(self, peer: Peer, message: Welcome) -> None:
         """Greet a peer; both ends count messages from here."""
