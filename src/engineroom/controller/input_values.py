@@ -31,7 +31,8 @@ class InputValues:
 
     def __init__(self) -> None:
         self._values: dict[TaskId, Raw] = {}
-        self._bytes = 0
+        #: of all results in memory, but for the latest ones
+        self.bytes = 0
         #: those that are recorded, too, oldest first
         self._recorded: OrderedDict[TaskId, None] = OrderedDict()
         self._recent: OrderedDict[TaskId, Raw] = OrderedDict()
@@ -41,7 +42,7 @@ class InputValues:
         """Keep a result until it is released."""
         if id not in self._values:
             self._values[id] = payload, frames
-            self._bytes += size(payload, frames)
+            self.bytes += size(payload, frames)
         if recorded:
             self.recorded(id)
 
@@ -50,7 +51,7 @@ class InputValues:
         if id not in self._values:
             return
         self._recorded[id] = None
-        while self._bytes > LIMIT and self._recorded:
+        while self.bytes > LIMIT and self._recorded:
             self._drop(self._recorded.popitem(last=False)[0])
 
     def release(self, id: TaskId) -> None:
@@ -61,7 +62,7 @@ class InputValues:
     def _drop(self, id: TaskId) -> None:
         raw = self._values.pop(id, None)
         if raw is not None:
-            self._bytes -= size(*raw)
+            self.bytes -= size(*raw)
 
     def get(self, id: TaskId) -> Raw | None:
         """A result, if it is in memory."""

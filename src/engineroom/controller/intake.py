@@ -86,6 +86,8 @@ class Found(msgspec.Struct):
 
     #: tasks that were taken before
     entries: Mapping[TaskId, Entry] = {}
+    #: tasks whose records cannot be read
+    damaged: Mapping[TaskId, str] = {}
     #: the latest tasks that are equal to some of these
     equal: Mapping[CacheKey, Entry] = {}
     functions: Sequence[Function] = ()
@@ -96,8 +98,8 @@ class Found(msgspec.Struct):
 class Intake:
     """Takes tasks in.
 
-    `refusal` tells why the store has no room for new tasks with so many bytes of buffers; `reader` is None where
-    nothing is kept (NoDB).
+    `refusal` tells why the store has no room for new tasks with so many bytes of buffers; `watch` sends a client the
+    results of tasks once they have ended; `reader` is None where nothing is kept (NoDB).
     """
 
     def __init__(
@@ -108,11 +110,12 @@ class Intake:
         outbox: Outbox,
         reader: Reader | None,
         refusal: Callable[[int], EngineroomError | None],
+        watch: Callable[[ClientId, Sequence[TaskId]], None],
         clock: Callable[[], float],
     ) -> None:
         self._scheduler, self._decide = scheduler, decide
         self._library, self._outbox, self._reader = library, outbox, reader
-        self._refusal, self._clock = refusal, clock
+        self._refusal, self._watch, self._clock = refusal, watch, clock
         self._stopping = False
         #: submissions that wait for the store
         self.lookups = Lookups()
@@ -153,14 +156,18 @@ class Intake:
     def _look_up(
         self, reader: Reader, submission: Submission, keys: Mapping[TaskId, CacheKey], missing: Sequence[Digest]
     ) -> None:
-        new = [spec.id for spec in submission.tasks if self._scheduler.task(spec.id) is None]
+        tasks = [spec for spec in submission.tasks if self._scheduler.task(spec.id) is None]
+        new = [spec.id for spec in tasks]
+        if submission.resent:  # a task that the core knows is taken already, and may end before the store has answered
+            submission.tasks = tasks
         submission.functions = self._library.of(submission.tasks)  # memory may let go of them meanwhile
         lookup = self.lookups.begin(submission.client, () if submission.resent else new)
 
         def look(store: TaskStore) -> Found:
             found = Found()
             if submission.resent:  # a task that cannot be read may not have ended: it runs again
-                found.entries = _or_nothing(lambda: readable_entries(store, new)[0], {})
+                nothing: tuple[dict[TaskId, Entry], dict[TaskId, str]] = ({}, {})
+                found.entries, found.damaged = _or_nothing(lambda: readable_entries(store, new), nothing)
             if keys:
                 found.equal = _or_nothing(lambda: equal_tasks(store, set(keys.values())), {})
             if missing:
@@ -202,6 +209,11 @@ class Intake:
         if found.entries:
             ended = {id: entry for id, entry in found.entries.items() if entry.done is not None}
             tasks = [spec for spec in tasks if spec.id not in ended]
+        if submission.resent:  # a task may have come, and ended, while the store was asked
+            late = [s.id for s in tasks if self._scheduler.outcome(s.id) is not None and s.id not in found.damaged]
+            if late:
+                tasks = [spec for spec in tasks if spec.id not in late]
+                self._watch(client, late)
         if found.equal:
             tasks = self._answer(submission, tasks, keys, found.equal, aborted)
         self._decide(events.TasksSubmitted(client, tasks, submission.frames))

@@ -169,7 +169,9 @@ class Controller:
         performers: dict[type[actions.Action], Callable[[Any], None]] = {}
         self.decide = decide = Decisions(core, performers, clock).decide
         self._peers = peers = Peers(listener, key)
-        self._library, values = FunctionLibrary(clock), InputValues()
+        self._library = FunctionLibrary(clock)
+        #: results that unfinished tasks take as arguments
+        self.values = values = InputValues()
         self._processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
         self._writer = writer = machinery.writer(store, self._committed, retention)
         self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.flush, self.post)
@@ -181,12 +183,14 @@ class Controller:
         )
         performers |= outbox.performers()
         performers[actions.FindOutcomes] = self._lookup.find
-        self._intake = Intake(core, decide, self._library, outbox, kept, writer.refusal, clock)
+        self._stored = StoredResults(core, decide, outbox, self._tell, kept, forgotten)
+        self._intake = Intake(
+            core, decide, self._library, outbox, kept, writer.refusal, self._stored.watch, clock
+        )
         welcome = Welcome(new_uuid(), scheme=core.settings.scheme, keeps=store.keeps)
         self._members = Membership(
             peers, core, decide, self._processes, liveness, welcome, self._client_left, clock, began
         )
-        self._stored = StoredResults(core, decide, outbox, self._tell, kept, forgotten)
         tasks = TaskRequests(
             core,
             decide,
