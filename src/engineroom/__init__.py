@@ -52,11 +52,14 @@ from .errors import (
     UnknownTask,
     UnmetDependency,
 )
-from .remote.dependency import depend, dependent, require
+from .remote.engine_calls import Reference
 from .remote.engine_properties import properties
-from .remote.on_engine import Reference
+from .remote.functional_dependency import depend, dependent, require
 from .remote.task_context import current_task
 from .util import interactive
+from .wire import former_names as _former_names
+
+_former_names.install()
 
 if _typing.TYPE_CHECKING:
     from . import tasks

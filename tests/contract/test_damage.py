@@ -199,9 +199,8 @@ def old_file(path: Path, version: int) -> None:
     """A file as that version made it: its own SQL, and rows of that time."""
     connection = sqlite3.connect(path)
     for number in range(1, version + 1):
-        [name] = [
-            f for f in resources.files("engineroom.stores.sqlite").joinpath("sql").iterdir() if f.name[:3] == f"{number:03}"
-        ]
+        files = resources.files("engineroom.stores.sqlite") / "sql"
+        [name] = [file for file in files.iterdir() if file.name[:3] == f"{number:03}"]
         connection.executescript(name.read_text())
     connection.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};")
     connection.executemany(

@@ -134,7 +134,7 @@ class Membership:
 
     def on_ping(self, peer: Peer, message: Ping, frames: Sequence[Any]) -> None:
         """A sign of life."""
-        self._peers.pong(peer, message.sent)
+        self._peers.pong(peer, message)
 
     # ------------------------------------------------------------------------------------------ they go
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ImpossibleDependency, UnmetDependency
 from ..ids import Digest, EngineId
 from ..messages import ErrorInfo, Function, TaskDone, TaskSpec
-from ..remote import classic, dependency, on_engine, task_context
+from ..remote import classic, engine_calls, functional_dependency, task_context
 from ..remote.engine_properties import properties
-from ..wire import functions, payload
+from ..wire import functions, payload, source_lines
 from ..wire import input_cache as values
 from .output import TaskStream, sendable
 
@@ -50,7 +50,7 @@ class Executor:
     def __init__(self, stdout: TaskStream, stderr: TaskStream) -> None:
         self._stdout, self._stderr = stdout, stderr
         self._loaded: OrderedDict[Digest, functions.LoadedFunction] = OrderedDict()
-        self._pickled: OrderedDict[Digest, bytes] = OrderedDict()
+        self._pickled: OrderedDict[Digest, Function] = OrderedDict()
         self._shell: Shell | None = None
         self._cells = 0
         self.engine = EngineId(-1)
@@ -67,7 +67,7 @@ class Executor:
     def learn(self, new: Sequence[Function]) -> None:
         """Take in pickled functions; they are unpickled when first called."""
         for function in new:
-            self._pickled[function.digest] = function.payload
+            self._pickled[function.digest] = function
             if len(self._pickled) > FUNCTIONS_KEPT:
                 self._pickled.popitem(last=False)
 
@@ -164,9 +164,11 @@ class Executor:
         else:
             args, kwargs = pickle.loads(spec.payload)
         if not travelled:
-            return on_engine.map_parts(function.call, *args) if spec.kind == "map" else function.call(*args, **kwargs)
+            if spec.kind == "map":
+                return engine_calls.map_parts(function.call, *args)
+            return function.call(*args, **kwargs)
         if spec.kind == "map":
-            return self._lending(travelled, lambda: on_engine.map_parts(function.call, *args))
+            return self._lending(travelled, lambda: engine_calls.map_parts(function.call, *args))
         return self._lending(travelled, lambda: function.call(*args, **kwargs))
 
     def _lending(self, travelled: Mapping[str, Any], call: Callable[[], Any]) -> Any:
@@ -270,6 +272,7 @@ class Executor:
             frame = error.__traceback__
             while frame is not None and frame.tb_frame.f_code.co_filename in _OURS:
                 frame = frame.tb_next
+            source_lines.show_in_traceback(error)
             lines = traceback.format_exception(type(error), error, frame)
             if name != type(error).__name__:
                 lines[-1] = f"{name}: {text}\n"
@@ -286,4 +289,4 @@ def _text(error: BaseException) -> str:
         return f"<its str() raised {type(broken).__name__}>"
 
 
-_OURS = {m.__file__ for m in (classic, dependency, functions, on_engine, payload, values)} | {__file__}
+_OURS = {m.__file__ for m in (classic, engine_calls, functional_dependency, functions, payload, values)} | {__file__}

@@ -27,7 +27,7 @@ import msgspec
 from ..config import ConnectionInfo, EngineSettings
 from ..ids import EngineId, EngineUuid, NannyId, TaskId
 from ..resources import GPU
-from . import devices
+from . import compute_threads, devices
 from .main import Engine
 from .shared_page import SharedPage
 
@@ -276,7 +276,7 @@ class Zygote:
             page.close()
 
 
-def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings) -> tuple[int, Pipe]:
+def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings, engines: int) -> tuple[int, Pipe]:
     """Fork the zygote off this process, which must have no threads and no sockets yet: (pid, pipe)."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
@@ -288,6 +288,7 @@ def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings) 
     try:
         ours.close()
         _die_with_parent(parent)
+        compute_threads.limit(settings.threads, engines)
         Zygote(Pipe(theirs, ToZygote), nanny, connection, settings).run()
         code = 0
     except BaseException:

@@ -7,13 +7,14 @@ and the outcome as the engine sent it. `document` turns it into the record users
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from ..ids import ClientId, EngineUuid, TaskId
+from ..ids import ClientId, Digest, EngineUuid, TaskId
 from ..messages import Attempt, TaskDone, TaskSpec
 
 #: States of a record. "pending" covers queued and running.
@@ -116,6 +117,19 @@ def state_of(done: TaskDone | None) -> str:
 def instant(seconds: float | None) -> datetime | None:
     """Seconds since the epoch as an aware datetime."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+_HEX = re.compile("(?:[0-9a-f]{2})+")
+
+
+def is_hex(text: str) -> bool:
+    """Whether a text is the hexadecimal form of bytes, as the digests in records are."""
+    return _HEX.fullmatch(text) is not None
+
+
+def as_digest(function: str | None) -> Digest | None:
+    """The digest that the `function` of a record names; None if it names none."""
+    return Digest(bytes.fromhex(function)) if function and is_hex(function) else None
 
 
 def duration_of(started: float | None, completed: float | None) -> float | None:

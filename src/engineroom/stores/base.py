@@ -48,8 +48,11 @@ class Usage(msgspec.Struct, frozen=True):
     room: int | None = None
 
 
-class Beside(msgspec.Struct, frozen=True):
-    """What is kept beside the records, because many refer to it; a store may have it elsewhere, or in each record."""
+class References(msgspec.Struct, frozen=True):
+    """Functions, clients, environments and engines by their names. Records refer to them, many records to each.
+
+    A store may hold them in tables of their own, or in each record.
+    """
 
     functions: frozenset[Digest] = frozenset()
     clients: frozenset[ClientId] = frozenset()
@@ -160,14 +163,14 @@ class TaskStore(Protocol):
     def drop_buffers(self, ids: Sequence[TaskId]) -> int:
         """Let go of the buffers of finished records, which are None from then on; returns how many had some."""
 
-    def references(self) -> Iterator[Beside]:
-        """What records refer to, some records at a time: at least those that are there all the while."""
+    def used_references(self) -> Iterator[References]:
+        """What records refer to, some records at a time. Records written during the scan may be left out."""
 
-    def beside(self) -> Iterator[Beside]:
-        """All that is kept beside the records, some of it at a time."""
+    def stored_references(self) -> Iterator[References]:
+        """All functions and the like that the store holds in tables of their own, some at a time."""
 
-    def drop_beside(self, unused: Beside) -> int:
-        """Forget functions and what else no record refers to; returns how many functions that were."""
+    def drop_references(self, unused: References) -> int:
+        """Drop functions and the like; returns how many functions were dropped."""
 
     def usage(self) -> Usage:
         """How much there is."""

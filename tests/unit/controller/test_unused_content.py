@@ -18,7 +18,7 @@ from engineroom.errors import StoreError
 from engineroom.ids import ClientId, TaskId
 from engineroom.messages import Environment, Function
 from engineroom.stores import DictDB
-from engineroom.stores.base import Beside
+from engineroom.stores.base import References
 from engineroom.wire.functions import digest_of
 
 CODE = Function(digest_of(b"code"), b"code", "f")
@@ -115,14 +115,14 @@ def test_what_is_sent_again_before_it_is_dropped_stays(controller: Controller) -
 
 
 def test_what_is_sent_again_while_it_is_dropped_stays(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
-    under_way, late, drop = threading.Event(), threading.Event(), controller.store.drop_beside
+    under_way, late, drop = threading.Event(), threading.Event(), controller.store.drop_references
 
-    def slowly(unused: Beside) -> int:
+    def slowly(unused: References) -> int:
         under_way.set()
         late.wait(10)
         return drop(unused)
 
-    monkeypatch.setattr(controller.store, "drop_beside", slowly)
+    monkeypatch.setattr(controller.store, "drop_references", slowly)
     controller.sweep()
     controller.turn()
     assert under_way.wait(10)
@@ -149,7 +149,7 @@ def test_a_store_that_fails_is_looked_at_again(controller: Controller, monkeypat
         raise StoreError("no")
 
     with monkeypatch.context() as failing:
-        failing.setattr(controller.store, "references", fail)
+        failing.setattr(controller.store, "used_references", fail)
         controller.sweep()
         controller.turn()  # the end
     assert controller.is_kept()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import builtins
 import linecache
-import os
 import pdb
-import types
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UnknownTask
-from ...ids import TaskId
-from ...messages import GetFunction
-from ...remote import on_engine
-from ...wire import functions, payload
+from ...ids import Digest, TaskId
+from ...messages import Function, GetFunction
+from ...remote import engine_calls
+from ...wire import functions, payload, source_lines
 from ...wire import input_cache as values
 
 if TYPE_CHECKING:
@@ -37,6 +35,7 @@ def replay(client: HubClient, id: TaskId, namespace: Mapping[str, Any] | None, d
         trace = error.__traceback__
         while trace is not None and trace.tb_frame.f_code.co_filename in _OURS:
             trace = trace.tb_next
+        source_lines.show_in_traceback(error)
         if debug:
             post_mortem(trace or error.__traceback__)
         raise error.with_traceback(trace)  # noqa: B904 - the same error
@@ -61,13 +60,14 @@ def _call(client: HubClient, record: Mapping[str, Any], kind: str, space: dict[s
     function = client._channel.ask(GetFunction(record["function"]))
     travelled: dict[str, Any] = {}
     with functions.living_in(space), functions.collecting(travelled):
-        call = functions.load_function(function["payload"])
+        call = functions.load_function(
+            Function(Digest(bytes.fromhex(record["function"])), function["payload"], source=function["source"])
+        )
         with values.providing(_inputs(client, (record["header"] or {}).get("inputs") or ())):
             args, kwargs = payload.loads(buffers[0], [bytearray(buffer) for buffer in buffers[1:]])
     for name, value in {**travelled, **call.travelled}.items():
         space.setdefault(name, value)
-    _show_source(call.call, function["source"])
-    return on_engine.map_parts(call.call, *args) if kind == "map" else call.call(*args, **kwargs)
+    return engine_calls.map_parts(call.call, *args) if kind == "map" else call.call(*args, **kwargs)
 
 
 def _inputs(client: HubClient, ids: Sequence[TaskId]) -> dict[TaskId, tuple[bytes, Sequence[Any]]]:
@@ -82,16 +82,4 @@ def _inputs(client: HubClient, ids: Sequence[TaskId]) -> dict[TaskId, tuple[byte
     return {id: (buffers[0], buffers[1:]) for id, buffers in results.items()}
 
 
-def _show_source(function: Any, source: str) -> None:
-    """Let tracebacks and debuggers show the source of a function whose file is not here."""
-    code = getattr(function, "__code__", None)
-    if not source or not isinstance(code, types.CodeType):
-        return
-    name = code.co_filename
-    if os.path.exists(name) or name in linecache.cache:
-        return
-    lines = ["\n"] * (code.co_firstlineno - 1) + source.splitlines(True)
-    linecache.cache[name] = (len(source), None, lines, name)
-
-
-_OURS = {__file__, *(module.__file__ for module in (functions, on_engine, payload, values))}
+_OURS = {__file__, *(module.__file__ for module in (functions, engine_calls, payload, values))}

@@ -11,7 +11,7 @@ import msgspec
 from ...errors import ConfigError
 from ...ids import TaskId
 from ...messages import Function, TaskOptions
-from ...remote import on_engine
+from ...remote import engine_calls
 from ...wire import functions
 from ..records.query_args import plain_label, plain_metadata
 from ..results.result import AsyncResult
@@ -264,12 +264,12 @@ def replaced(options: TaskOptions | None, **changes: Any) -> TaskOptions:
 
 def referenced(f: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
     """A `Reference` given as the function is looked up on the engine, at each call."""
-    if isinstance(f, on_engine.Reference):
-        return on_engine.call_reference, (f.name, *args)
+    if isinstance(f, engine_calls.Reference):
+        return engine_calls.call_reference, (f.name, *args)
     return f, args
 
 
 def callable_or_complain(f: Any) -> None:
     """Raise TypeError if `f` cannot be called."""
-    if not callable(f) and not isinstance(f, on_engine.Reference):
+    if not callable(f) and not isinstance(f, engine_calls.Reference):
         raise TypeError(f"a function is needed, got {f!r} ({type(f).__name__})")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import NoEnginesRegistered
 from ...ids import EngineId
 from ...messages import TaskOptions, TaskSpec
-from ...remote import on_engine
+from ...remote import engine_calls
 from ...wire.payload import dumps_call
 from ..records.query_args import plain_label
 from ..results.map_result import AsyncMapResult, parts
@@ -146,7 +146,7 @@ class DirectView(View):
         """Bind names in the engines' namespaces."""
         if not isinstance(ns, Mapping):
             raise TypeError(f"push needs a dict of names and values, got {type(ns).__name__}")
-        return self._apply(on_engine.push, (dict(ns),), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.push, (dict(ns),), {}, self._blocks(block), targets)
 
     def pull(self, names: str | Sequence[str], targets: Any = None, block: bool | None = None) -> Any:
         """Values of names in the engines' namespaces; a list per engine where several names are given."""
@@ -154,7 +154,7 @@ class DirectView(View):
         for name in [wanted] if isinstance(wanted, str) else wanted:
             if not isinstance(name, str):
                 raise TypeError(f"names are strings, got {name!r}")
-        return self._apply(on_engine.pull, (wanted,), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.pull, (wanted,), {}, self._blocks(block), targets)
 
     def update(self, ns: Mapping[str, Any]) -> Any:
         """`push(ns)`, as a dictionary's update."""
@@ -172,7 +172,7 @@ class DirectView(View):
 
     def clear(self, targets: Any = None, block: bool | None = None) -> Any:
         """Empty the engines' namespaces."""
-        return self._apply(on_engine.clear, (), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.clear, (), {}, self._blocks(block), targets)
 
     # ------------------------------------------------------------------------------------------ properties
 
@@ -181,26 +181,26 @@ class DirectView(View):
         if not isinstance(properties, Mapping):
             raise TypeError(f"properties are a dict of names and values, got {type(properties).__name__}")
         _names(list(properties))
-        return self._apply(on_engine.set_properties, (dict(properties),), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.set_properties, (dict(properties),), {}, self._blocks(block), targets)
 
     def get_properties(
         self, keys: str | Sequence[str] | None = None, targets: Any = None, block: bool | None = None
     ) -> Any:
         """The engines' properties, or some of them, as dicts."""
         wanted = None if keys is None else _names(keys)
-        return self._apply(on_engine.get_properties, (wanted,), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.get_properties, (wanted,), {}, self._blocks(block), targets)
 
     def has_properties(self, keys: str | Sequence[str], targets: Any = None, block: bool | None = None) -> Any:
         """Whether the engines have properties of these names: a list of bools for each engine."""
-        return self._apply(on_engine.has_properties, (_names(keys),), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.has_properties, (_names(keys),), {}, self._blocks(block), targets)
 
     def del_properties(self, keys: str | Sequence[str], targets: Any = None, block: bool | None = None) -> Any:
         """Remove some of the engines' properties: of each engine all of these, or none."""
-        return self._apply(on_engine.del_properties, (_names(keys),), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.del_properties, (_names(keys),), {}, self._blocks(block), targets)
 
     def clear_properties(self, targets: Any = None, block: bool | None = None) -> Any:
         """Remove all of the engines' properties."""
-        return self._apply(on_engine.clear_properties, (), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.clear_properties, (), {}, self._blocks(block), targets)
 
     # ------------------------------------------------------------------------------------------ data
 
@@ -227,7 +227,7 @@ class DirectView(View):
         pieces = parts(seq, len(engines), dist)
         result = self._result(len(engines), single, "scatter")
         self._submit(
-            on_engine.push_part, [(e, (key, p, flatten), {}) for e, p in zip(engines, pieces, strict=True)], result
+            engine_calls.push_part, [(e, (key, p, flatten), {}) for e, p in zip(engines, pieces, strict=True)], result
         )
         return result.get() if self._blocks(block) else result
 
@@ -235,7 +235,7 @@ class DirectView(View):
         """Put the parts of a scattered sequence together again."""
         engines, _ = self._engines(targets)
         result = self._map_result(len(engines), "gather", dist)
-        self._submit(on_engine.pull, [(engine, (key,), {}) for engine in engines], result)
+        self._submit(engine_calls.pull, [(engine, (key,), {}) for engine in engines], result)
         return result.get() if self._blocks(block) else result
 
     def _map_result(self, count: int, name: str, dist: str, **kwargs: Any) -> AsyncMapResult:
@@ -258,7 +258,7 @@ class DirectView(View):
         """Call `f` on each item: the sequences are split evenly, one task per engine."""
         callable_or_complain(f)
         return self._parted(
-            f, on_engine.map_parts, sequences, dist, block, label=label, return_exceptions=return_exceptions
+            f, engine_calls.map_parts, sequences, dist, block, label=label, return_exceptions=return_exceptions
         )
 
     def _parted(
@@ -333,7 +333,7 @@ class DirectView(View):
         finally:
             builtins.__import__ = original
         if seen:
-            self._apply(on_engine.import_modules, (seen,), {}, True)
+            self._apply(engine_calls.import_modules, (seen,), {}, True)
 
     @property
     def importer(self) -> Any:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...remote import on_engine
+from ...remote import engine_calls
 
 if TYPE_CHECKING:
     from . import View
@@ -74,7 +74,7 @@ class ParallelFunction(RemoteFunction):
             view: Any = self.view
             if not isinstance(view, DirectView):
                 return view._parted_balanced(self.func, sequences, self.dist, self.ordered, self.chunksize)
-            return view._parted(self.func, on_engine.apply_to_part, sequences, self.dist, None)
+            return view._parted(self.func, engine_calls.apply_to_part, sequences, self.dist, None)
 
     def map(self, *sequences: Any) -> Any:
         """Call the function on each item of the sequences."""

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from ...config import RetentionSettings
 from ...errors import StoreError, StoreFull
 from ...stores import TaskStore
-from ...stores.base import Beside
-from ...stores.maintenance.retention import GIVE_BYTES, SPARE_BYTES, Keeper, find_unused
+from ...stores.base import References
+from ...stores.maintenance.references import find_unreferenced
+from ...stores.maintenance.retention import GIVE_BYTES, SPARE_BYTES, Retention
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ TIMES = 2
 
 #: Told what a scan has found: content that no record refers to; or, once it is over, the seconds it took, or None if
 #: the store failed.
-OnScan = Callable[[Beside | float | None], None]
+OnScan = Callable[[References | float | None], None]
 
 
 class Housekeeping:
@@ -35,9 +36,9 @@ class Housekeeping:
     def __init__(self, store: TaskStore, settings: RetentionSettings) -> None:
         self._store, self._settings = store, settings
         #: a scan under way, who is told, and the seconds of work so far
-        self._scan: tuple[Iterator[Beside | None], OnScan] | None = None
+        self._scan: tuple[Iterator[References | None], OnScan] | None = None
         self._scanned = 0.0
-        self._keeper = Keeper(store, settings)
+        self._retention = Retention(store, settings)
         self._work: Iterator[int] | None = None
         self._dropped = 0
         self._next_look = 0.0
@@ -72,7 +73,7 @@ class Housekeeping:
 
     def look_anew(self) -> None:
         """Records are no longer pinned: retention looks at all of them again."""
-        self._keeper.look_anew()
+        self._retention.rescan()
 
     def shrink(self) -> None:
         """Records have been purged: give back the space they took. Called in the writer's thread."""
@@ -91,7 +92,7 @@ class Housekeeping:
 
     def scan(self, store: TaskStore, on_scan: OnScan) -> None:
         """Begin to look for content that no record refers to."""
-        self._scan, self._scanned, self._due = (find_unused(store), on_scan), 0.0, 0.0
+        self._scan, self._scanned, self._due = (find_unreferenced(store), on_scan), 0.0, 0.0
 
     def turn(self, busy: bool) -> None:
         """Do one piece of what is due."""
@@ -124,7 +125,7 @@ class Housekeeping:
             if time.monotonic() < self._next_look:
                 return False
             self._next_look = time.monotonic() + self._settings.interval
-            self._work, self._dropped = self._keeper.tend(time.time()), 0
+            self._work, self._dropped = self._retention.apply(time.time()), 0
         number = next(self._work, None)
         if number is not None:
             self._dropped += number
@@ -139,7 +140,7 @@ class Housekeeping:
         usage = self._store.usage()
         self._giving = usage.unused > max(SPARE_BYTES, usage.used // 10)
 
-    def _scan_on(self, pieces: Iterator[Beside | None], on_scan: OnScan) -> bool:
+    def _scan_on(self, pieces: Iterator[References | None], on_scan: OnScan) -> bool:
         began = time.monotonic()
         try:
             unused = next(pieces)

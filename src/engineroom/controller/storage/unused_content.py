@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from ...ids import ClientId, Digest
 from ...stores import TaskStore
-from ...stores.base import Beside
+from ...stores.base import References
 from .housekeeping import OnScan
 
 log = logging.getLogger(__name__)
@@ -81,23 +81,23 @@ class UnusedContent:
         begun = self._in_writer(lambda store: self._scan(store, self._told))
         begun.add_done_callback(lambda done: self._told(None) if done.exception() is not None else None)
 
-    def _told(self, found: Beside | float | None) -> None:
+    def _told(self, found: References | float | None) -> None:
         """In the writer's thread: the scan has found something, or is over."""
-        self._post(lambda: self._drop(found) if isinstance(found, Beside) else self._end(found))
+        self._post(lambda: self._drop(found) if isinstance(found, References) else self._end(found))
 
     def _end(self, seconds: float | None) -> None:
         if seconds is None:  # the store failed
             self._dropped = -1
         self._began, self._rest_until = None, self._clock() + max(self._interval, REST * (seconds or 0.0))
 
-    def _drop(self, unused: Beside) -> None:
+    def _drop(self, unused: References) -> None:
         began = self._began if self._began is not None else self._clock()
         functions = self._library.forget_unused(unused.functions, began)
 
         def drop(store: TaskStore) -> int:
             here = dict(self._environment_of)
-            return store.drop_beside(
-                Beside(
+            return store.drop_references(
+                References(
                     frozenset(digest for digest in functions if digest not in self._library),
                     unused.clients.difference(here),
                     unused.environments.difference(here.values()),

@@ -17,7 +17,7 @@ from ...errors import ConfigError, StoreDamaged, StoreError
 from ...ids import ClientId
 from ...messages import Environment, Function
 from ...records.record import BULKY, KEYS, TIMES, Entry, TaskRecord
-from .copying import STEP, Item
+from .copy import STEP, Item
 
 _FUNCTIONS, _CLIENTS, _VERSION = b"engineroom.functions", b"engineroom.clients", b"engineroom.version"
 _TEXTS = frozenset(

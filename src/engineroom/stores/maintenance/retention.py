@@ -1,8 +1,7 @@
 """What is dropped from a database, and when: by age, rules, count and size, a little at a time.
 
-`steps` decides, given the time. `Keeper.tend` does it, in pieces small enough to come between two commits. Records of
-unfinished tasks and pinned ones are in no step. What records refer to goes after the last of them: `find_unused` looks
-for it, and whoever knows what is on its way to the database decides.
+`steps` decides, given the time. `Retention.apply` does it, in pieces small enough to come between two commits. Records
+of unfinished tasks and pinned records are in no step. Functions that records refer to are `references.py`'s matter.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import msgspec
 
 from ...config import RetentionRule, RetentionSettings
 from ...ids import TaskId
-from ..base import Beside, Cursor, TaskStore
+from ..base import Cursor, TaskStore
 
 #: Records in one piece of work.
 BATCH = 500
@@ -25,7 +24,7 @@ GIVE_BYTES = 4 << 20
 #: Unused bytes that stay in a file for what comes next: this, or a tenth of it.
 SPARE_BYTES = 8 << 20
 #: Seconds after which everything is looked at again, also what seemed to be done with.
-ANEW_SECONDS = 3600.0
+RESCAN_SECONDS = 3600.0
 #: A record may be written so much later than its task was submitted.
 LATE_SECONDS = 5.0
 
@@ -69,7 +68,7 @@ def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(max(seconds, 0.0), UTC)
 
 
-class Keeper:
+class Retention:
     """Keeps a database within its limits."""
 
     def __init__(self, store: TaskStore, settings: RetentionSettings) -> None:
@@ -77,17 +76,17 @@ class Keeper:
         self._store = store
         #: by step: all that was submitted before has been dealt with
         self._floors: dict[int, datetime] = {}
-        self._anew_at = 0.0
+        self._rescan_at = 0.0
 
-    def look_anew(self) -> None:
+    def rescan(self) -> None:
         """Records have been let loose: some may be due that were passed by."""
         self._floors.clear()
 
-    def tend(self, now: float) -> Iterator[int]:
+    def apply(self, now: float) -> Iterator[int]:
         """One look, in pieces: each `next` does one, and tells how many records it dropped or made lighter."""
-        if time.monotonic() >= self._anew_at:
-            self._anew_at = time.monotonic() + ANEW_SECONDS
-            self.look_anew()
+        if time.monotonic() >= self._rescan_at:
+            self._rescan_at = time.monotonic() + RESCAN_SECONDS
+            self.rescan()
         for number, step in enumerate(steps(self.settings, now)):
             yield from self._do(number, step, _moment(now - LATE_SECONDS))
         if self.settings.count is not None:
@@ -126,23 +125,3 @@ class Keeper:
 
     def _drop(self, ids: list[TaskId]) -> int:
         return self._store.drop_matching_records({"msg_id": {"$in": ids}})
-
-
-def find_unused(store: TaskStore) -> Iterator[Beside | None]:
-    """What no record refers to, in pieces: each `next` does one, and tells what it found, if it did.
-
-    Whoever drops that leaves alone what records refer to that came since this began, or are on their way.
-    """
-    used: list[set[Any]] = [set() for _ in Beside.__struct_fields__]
-    for piece in store.references():
-        for found, some in zip(used, msgspec.structs.astuple(piece), strict=True):
-            found |= some
-        yield None
-    for piece in store.beside():
-        parts = zip(msgspec.structs.astuple(piece), used, strict=True)
-        yield Beside(*[some - found for some, found in parts])
-
-
-def collect(store: TaskStore) -> int:
-    """Drop all that no record refers to, where nothing is on its way; returns how many functions that were."""
-    return sum(store.drop_beside(unused) for unused in find_unused(store) if unused)

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from ...ids import ClientId, Digest, TaskId
 from ...messages import Environment, Function
 from ...records.record import Entry, TaskRecord
-from ..base import Beside, Cursor, Page, QueryDict, Sort, Usage
+from ..base import Cursor, Page, QueryDict, References, Sort, Usage
 
 _ADVICE = ("this controller keeps no task records (NoDB); start it with --sqlitedb (a file) or --dictdb "
            "(memory) to have them")  # fmt: skip
@@ -88,13 +88,13 @@ class NoDB:
     def drop_buffers(self, ids: Sequence[TaskId]) -> int:
         _refuse()
 
-    def references(self) -> Iterator[Beside]:
+    def used_references(self) -> Iterator[References]:
         return iter(())
 
-    def beside(self) -> Iterator[Beside]:
+    def stored_references(self) -> Iterator[References]:
         return iter(())
 
-    def drop_beside(self, unused: Beside) -> int:
+    def drop_references(self, unused: References) -> int:
         return 0
 
     def usage(self) -> Usage:

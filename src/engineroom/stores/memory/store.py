@@ -17,7 +17,7 @@ from ...errors import ConfigError, StoreError
 from ...ids import ClientId, Digest, TaskId
 from ...messages import Environment, Function
 from ...records.record import TIMES, Entry, TaskRecord
-from ..base import QUERY_SECONDS, Beside, Cursor, Page, QueryDict, Sort, Usage
+from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usage
 from ..query.group import distinct, elements_at, group, parse_percentiles, value_at
 from ..query.items import (  # fmt: skip
     OUTCOME_KEYS,
@@ -261,25 +261,25 @@ class DictDB:
                 dropped += size_of(light) < size_of(item)
         return dropped
 
-    def references(self) -> Iterator[Beside]:
+    def used_references(self) -> Iterator[References]:
         with self._lock:
             ids = list(self._items)
         for start in range(0, len(ids), PIECE):
             with self._lock:
                 items = [self._items[id] for id in ids[start : start + PIECE] if id in self._items]
-            yield Beside(
+            yield References(
                 frozenset([digest for item in items if (digest := function_of(item))]),
                 environments=frozenset([name for item in items if (name := View(item)["environment"])]),
             )
 
-    def beside(self) -> Iterator[Beside]:
+    def stored_references(self) -> Iterator[References]:
         with self._lock:
             functions, environments = list(self._functions), frozenset(self._environments)
         for start in range(0, len(functions), PIECE):
-            yield Beside(frozenset(functions[start : start + PIECE]))
-        yield Beside(environments=environments)
+            yield References(frozenset(functions[start : start + PIECE]))
+        yield References(environments=environments)
 
-    def drop_beside(self, unused: Beside) -> int:
+    def drop_references(self, unused: References) -> int:
         with self._lock:
             for digest in unused.environments:
                 self._environments.pop(digest, None)

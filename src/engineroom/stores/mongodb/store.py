@@ -21,12 +21,12 @@ from ...errors import QueryError, StoreError
 from ...ids import ClientId, Digest, TaskId
 from ...messages import Environment, Function
 from ...records.record import KEYS, Entry, TaskRecord
-from .. import references as beside
-from ..base import QUERY_SECONDS, Beside, Cursor, Page, QueryDict, Sort, Usage
+from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usage
 from ..query.group import distinct, elements_at, group, parse_percentiles, value_at
 from ..query.match import Deadline
 from ..query.parse import parse, parse_keys, parse_path, parse_sort, parse_window
 from ..sqlite.rows import normal
+from . import references
 from .documents import (  # fmt: skip
     Document,
     added_document,
@@ -323,15 +323,15 @@ class MongoDB:
                 dropped += 1
             return dropped
 
-    def references(self) -> Iterator[Beside]:
-        return beside.in_documents(self._database, self._asked)
+    def used_references(self) -> Iterator[References]:
+        return references.used(self._database, self._asked)
 
-    def beside(self) -> Iterator[Beside]:
-        return beside.in_collections(self._database, self._asked)
+    def stored_references(self) -> Iterator[References]:
+        return references.stored(self._database, self._asked)
 
-    def drop_beside(self, unused: Beside) -> int:
-        with self._writing("drop what no record refers to"):
-            return beside.drop_documents(self._database, unused, self._again)
+    def drop_references(self, unused: References) -> int:
+        with self._writing("drop unreferenced functions"):
+            return references.drop(self._database, unused, self._again)
 
     def usage(self) -> Usage:
         with self._reported("count"):

@@ -16,6 +16,7 @@ from ...records.record import (
     TIMES,
     Entry,
     TaskRecord,
+    as_digest,
     document,
     duration_of,
     instant,
@@ -23,7 +24,6 @@ from ...records.record import (
     result_content,
     state_of,
 )
-from ..sqlite.rows import as_digest
 
 
 class Kept(msgspec.Struct):

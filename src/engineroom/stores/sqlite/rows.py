@@ -6,7 +6,6 @@ ordinary task does not need.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -32,6 +31,7 @@ from ...records.record import (  # fmt: skip
     attempts_of,
     document,
     instant,
+    is_hex,
     request_header,
     result_content,
 )
@@ -411,9 +411,6 @@ _COMPOSED: dict[str, tuple[Any, tuple[str, ...]]] = {
 
 # ---------------------------------------------------------------------------------------------- documents
 
-_HEX = re.compile("(?:[0-9a-f]{2})+")
-
-
 def blank() -> dict[str, Any]:
     """A record of which nothing is known."""
     return {**dict.fromkeys(KEYS), "pinned": False}
@@ -461,7 +458,7 @@ def columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
         if key in TIMES:
             columns[key] = None if value is None else in_utc(value).timestamp()
         elif key == "function":
-            columns[key] = bytes.fromhex(value) if value and _HEX.fullmatch(value) else value
+            columns[key] = bytes.fromhex(value) if value and is_hex(value) else value
         elif key in COLUMN_TYPES:
             columns[key] = value
         elif key == "pinned":
@@ -473,11 +470,6 @@ def columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
         else:
             inside[key] = value
     return columns, inside
-
-
-def as_digest(function: str | None) -> Digest | None:
-    """The digest that the `function` of a record names; None if it names none."""
-    return Digest(bytes.fromhex(function)) if function and _HEX.fullmatch(function) else None
 
 
 #: Columns from which other keys of a task's record are derived, and those keys.

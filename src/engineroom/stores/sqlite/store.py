@@ -25,13 +25,12 @@ from ...errors import ConfigError, QueryError, StoreDamaged, StoreError
 from ...ids import ClientId, Digest, EngineUuid, TaskId
 from ...messages import Environment, Function
 from ...records.record import TIMES, Entry, TaskRecord
-from .. import references as beside
-from ..base import QUERY_SECONDS, Beside, Cursor, Page, QueryDict, Sort, Usage
+from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usage
 from ..query.group import distinct, elements_at, group, parse_percentiles, value_at
 from ..query.match import Deadline, compile, compile_regex
 from ..query.order import sort_rows
 from ..query.parse import Query, Regex, keys_in, parse, parse_keys, parse_path, parse_sort, parse_window
-from . import edits
+from . import edits, references
 from .blobs import Sharing, has_large, load
 from .file import (  # fmt: skip
     advised,
@@ -300,16 +299,16 @@ class SQLiteDB:
             self._sharing.forget()
             return edits.drop_buffers(connection, ids)
 
-    def references(self) -> Iterator[Beside]:
+    def used_references(self) -> Iterator[References]:
         self._hosts.clear()  # engines that come into it from now on stay
-        return beside.in_rows(self._read)
+        return references.used(self._read)
 
-    def beside(self) -> Iterator[Beside]:
-        return beside.in_tables(self._read)
+    def stored_references(self) -> Iterator[References]:
+        return references.stored(self._read)
 
-    def drop_beside(self, unused: Beside) -> int:
-        with self._writing("drop what no record refers to") as connection:
-            return beside.drop_rows(connection, unused, self._hosts)
+    def drop_references(self, unused: References) -> int:
+        with self._writing("drop unreferenced functions") as connection:
+            return references.drop(connection, unused, self._hosts)
 
     def usage(self) -> Usage:
         with reported("look at its file"):

@@ -9,13 +9,12 @@ Conditions are written so that NULL (SQL's "unknown") stands for false; `_negati
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from ...records.record import ABORTED, COMPLETED, FAILED, TIMES
+from ...records.record import ABORTED, COMPLETED, FAILED, TIMES, is_hex
 from ..query.parse import AllOf as AllTests
 from ..query.parse import (  # fmt: skip
     And,
@@ -164,7 +163,7 @@ def _equal(key: str, values: Sequence[Any]) -> Where:
         if kind == NULL:
             conditions += [Where(f"{key} IS NULL")] if key != "msg_id" else []  # every record has one
         elif key == "function":
-            wanted += [bytes.fromhex(value)] if kind == STRING and _is_hex(value) else [value] if kind == STRING else []
+            wanted += [bytes.fromhex(value)] if kind == STRING and is_hex(value) else [value] if kind == STRING else []
         elif (kind == NUMBER and value == value) if COLUMN_TYPES[key] in (int, float) else kind == STRING:
             wanted.append(value)
     if len(wanted) == 1:
@@ -185,10 +184,6 @@ def _one_of(column: str, wanted: Sequence[Any]) -> Where:
 
 def _join_any(conditions: list[Where]) -> Where:
     return _join("OR", conditions) if conditions else NEVER
-
-
-def _is_hex(text: str) -> bool:
-    return re.fullmatch("(?:[0-9a-f]{2})+", text) is not None
 
 
 def _moment(key: str, value: Any) -> Where:

@@ -11,26 +11,26 @@ from typing import Any, ClassVar
 import msgspec
 from traitlets import Bool, Unicode
 
-from ..client.records.export import format_of, write_records
-from ..client.records.selection import FIRST, Selection, checked, taken
-from ..errors import ConfigError
-from ..records.record import BULKY, KEYS, TaskRecord
-from ..stores import open_store
-from ..stores.maintenance.retention import collect
-from .base import UsageError
+from ...client.records.export import format_of, write_records
+from ...client.records.selection import FIRST, Selection, checked, taken
+from ...errors import ConfigError
+from ...records.record import BULKY, KEYS, TaskRecord
+from ...stores import open_store
+from ...stores.maintenance.references import drop_unreferenced
+from ..base import UsageError
+from ..text import jsonable, paint
 from .records import Records, RecordsApp, parse_query
-from .text import jsonable, paint
 
 #: Records read in one go.
 PAGE = 1000
 
 
-class ActingApp(RecordsApp):
+class BulkActionApp(RecordsApp):
     """Base of the commands that act on all tasks that match a query."""
 
     aliases: Any = {**RecordsApp.aliases}
     flags: Any = {
-        "dry-run": ({"ActingApp": {"dry_run": True}}, "do nothing, tell how many tasks it would be, and the first"),
+        "dry-run": ({"BulkActionApp": {"dry_run": True}}, "do nothing, tell how many tasks it would be, and the first"),
         **RecordsApp.flags,
     }
     action: ClassVar[str] = ""
@@ -57,10 +57,10 @@ class ActingApp(RecordsApp):
             print(paint(f"({origin})", "dim", stream=sys.stderr), file=sys.stderr)
 
 
-class Destructive(ActingApp):
+class ConfirmedApp(BulkActionApp):
     """Base of those that ask first."""
 
-    flags: Any = {"yes": ({"Destructive": {"yes": True}}, "do not ask"), **ActingApp.flags}
+    flags: Any = {"yes": ({"ConfirmedApp": {"yes": True}}, "do not ask"), **BulkActionApp.flags}
 
     yes = Bool(False, help="Do not ask.").tag(config=True)
 
@@ -95,7 +95,7 @@ def running(records: Records, action: str) -> Any:
     return records.client
 
 
-class Resubmit(ActingApp):
+class Resubmit(BulkActionApp):
     """Run all finished tasks again whose records match QUERY, as new tasks; pending ones are left out.
 
     The command does not wait for them. QUERY is that of `engineroom tasks`, or the word `all`. A cluster must be
@@ -120,7 +120,7 @@ engineroom resubmit '{"result_content.ename": "MemoryError", "completed": {"$gt"
             self.tell(client.resubmit(query=query).selection, records.origin)
 
 
-class Ending(Destructive):
+class EndingApp(ConfirmedApp):
     """Base of `abort` and `cancel`."""
 
     def start(self) -> None:
@@ -136,7 +136,7 @@ class Ending(Destructive):
             self.tell(chosen, records.origin)
 
 
-class Abort(Ending):
+class Abort(EndingApp):
     """End all tasks that have not started and match QUERY; those that are running go on.
 
     QUERY is that of `engineroom tasks`, or the word `all`. A cluster must be running. It asks first, unless --yes
@@ -152,7 +152,7 @@ engineroom abort all --yes
 """
 
 
-class Cancel(Ending):
+class Cancel(EndingApp):
     """End all tasks that match QUERY, also those that are running: they are interrupted.
 
     QUERY is that of `engineroom tasks`, or the word `all`. A cluster must be running. It asks first, unless --yes
@@ -167,7 +167,7 @@ engineroom cancel '{"label": "sweep", "submitted": {"$lt": "-2h"}}'
 """
 
 
-class Purge(Destructive):
+class Purge(ConfirmedApp):
     """Forget all finished tasks whose records match QUERY; pending ones are left out.
 
     QUERY is that of `engineroom tasks`, or the word `all`. If no cluster of the profile is running, its database
@@ -200,13 +200,13 @@ engineroom purge all
         store = open_store(self._database_url())  # takes the lock: nobody else writes meanwhile
         try:
             dropped = store.drop_matching_records(taken(checked(query, self.action), self.action))
-            collect(store)
+            drop_unreferenced(store)
         finally:
             store.close()
         self.tell(msgspec.structs.replace(chosen, count=dropped), records.origin)
 
 
-class Export(ActingApp):
+class Export(BulkActionApp):
     """Write records that match QUERY to FILE: JSON lines, CSV or Parquet, by its ending (.jsonl, .csv, .parquet).
 
     QUERY is that of `engineroom tasks`, or the word `all`. If no cluster of the profile is running, they come from its
@@ -221,7 +221,7 @@ class Export(ActingApp):
 engineroom export all tasks.jsonl
 engineroom export '{"state": "failed"}' failed.csv --keys=label,started,duration,attempts
 """
-    aliases: Any = {"keys": "Export.keys", **ActingApp.aliases}
+    aliases: Any = {"keys": "Export.keys", **BulkActionApp.aliases}
 
     keys = Unicode("", help="Which keys of the records to write, separated by commas.").tag(config=True)
 

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import msgspec
 from traitlets import Integer, Unicode
 
-from ..errors import ConfigError
-from ..stores import SQLiteDB
-from ..testing.replay import KEYS, History, replay
-from ..testing.replay import Replay as Course
+from ...errors import ConfigError
+from ...stores import SQLiteDB
+from ...testing.replay import KEYS, History, replay
+from ...testing.replay import Replay as Course
+from ..text import duration, paint, plural, table
 from .records import Records, RecordsApp, parse_query
-from .text import duration, paint, plural, table
 
 
 class Replay(RecordsApp):

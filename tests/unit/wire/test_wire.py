@@ -24,13 +24,13 @@ from hypothesis import strategies as st
 
 from engineroom import _version, messages
 from engineroom.errors import ProtocolError, SerializationError
-from engineroom.messages import Hello, TaskDone, TaskSpec
-from engineroom.remote import on_engine
+from engineroom.messages import Function, Hello, TaskDone, TaskSpec
+from engineroom.remote import engine_calls
 from engineroom.wire import frames, functions, payload
-from engineroom.wire.functions import FunctionCache, load_function
+from engineroom.wire.functions import FunctionCache, digest_of, load_function
 
 NIGHTLY = bool(os.environ.get("ENGINEROOM_NIGHTLY"))
-GOLDEN = Path(__file__).parent.parent / "golden" / "wire.json"
+GOLDEN = Path(__file__).parents[2] / "golden" / "wire.json"
 
 # -------------------------------------------------------------------------------------------- the contract
 
@@ -69,7 +69,7 @@ def contract() -> dict[str, Any]:
 
 def test_the_protocol_has_not_changed_unnoticed():
     """If this fails, and the change is meant: raise `PROTOCOL_VERSION` in _version.py once per release that has a
-    peer in the field, then run `python tests/unit/test_wire.py` to write tests/golden/wire.json anew.
+    peer in the field, then run `python tests/unit/wire/test_wire.py` to write tests/golden/wire.json anew.
     """
     assert contract() == json.loads(GOLDEN.read_text()), test_the_protocol_has_not_changed_unnoticed.__doc__
 
@@ -91,7 +91,7 @@ def test_no_two_messages_of_a_direction_share_a_tag():
 # -------------------------------------------------------------------------------------------- messages
 
 DECODERS = [
-    frames.decode_hello,
+    frames.decode_from_unknown,
     frames.decode_from_client,
     frames.decode_to_client,
     frames.decode_from_engine,
@@ -102,7 +102,7 @@ DECODERS = [
 
 SPEC = TaskSpec("t", b"f" * 16, b"payload", 1.5, frames=(0, 2), options=messages.TaskOptions(retries=2, targets=(1, 3)))
 SAMPLES = [
-    (frames.decode_hello, Hello(1, "engine", "key", "uuid", 1, "host", held=[messages.Held("t", 2)])),
+    (frames.decode_from_unknown, Hello(1, "engine", "key", "uuid", 1, "host", held=[messages.Held("t", 2)])),
     (frames.decode_from_client, messages.Submit(3, [SPEC], [messages.Function(b"d", b"p")])),
     (frames.decode_from_client, messages.Request(1, messages.FindRecords({"state": {"$in": [None, 1.5]}}, ["msg_id"]))),
     (frames.decode_from_client, messages.Request(2, messages.History())),
@@ -324,7 +324,7 @@ def test_a_function_of_a_module_travels_by_name():
     sent = cache.get(json.dumps)
     assert sent.payload == pickle.dumps(json.dumps, 5)
     assert cache.get(json.dumps) is sent
-    assert load_function(sent.payload).call is json.dumps
+    assert load_function(sent).call is json.dumps
 
 
 def test_the_digest_names_the_content():
@@ -350,8 +350,8 @@ def test_a_closure_that_has_changed_is_pickled_again():
     step = 10
     second = cache.get(function)
     assert first.digest != second.digest
-    assert load_function(first.payload).call(1) == 2
-    assert load_function(second.payload).call(1) == 11
+    assert load_function(first).call(1) == 2
+    assert load_function(second).call(1) == 11
 
 
 def test_defaults_and_attributes_that_have_changed_are_seen():
@@ -363,9 +363,9 @@ def test_defaults_and_attributes_that_have_changed_are_seen():
     first = cache.get(function)
     function.__defaults__ = (2,)
     second = cache.get(function)
-    assert load_function(second.payload).call() == 2
+    assert load_function(second).call() == 2
     function.note = "n"  # type: ignore[attr-defined]
-    assert load_function(cache.get(function).payload).call.note == "n"  # type: ignore[attr-defined]
+    assert load_function(cache.get(function)).call.note == "n"  # type: ignore[attr-defined]
     assert len({first.digest, second.digest, cache.get(function).digest}) == 3
 
 
@@ -379,7 +379,7 @@ def test_what_changes_in_place_is_seen_on_every_use(change: str):
     inner[0] = 2
     second = cache.get(function)
     assert first.digest != second.digest
-    back = load_function(second.payload).call()
+    back = load_function(second).call()
     assert (back.v if change == "object" else back[1] if change == "nested" else back)[0] == 2
 
 
@@ -392,9 +392,9 @@ def test_a_helper_that_has_changed_is_seen():
     def function() -> int:
         return helper() + 1
 
-    assert load_function(cache.get(function).payload).call() == 2
+    assert load_function(cache.get(function)).call() == 2
     step = 5
-    assert load_function(cache.get(function).payload).call() == 6
+    assert load_function(cache.get(function)).call() == 6
 
 
 def test_bound_methods_carry_their_object():
@@ -423,13 +423,13 @@ def test_collected_globals_are_kept_apart_from_the_namespace():
         exec("base = 40\ndef add(x): return base + x", namespace)
         sent = FunctionCache().get(namespace["add"])
         del namespace["base"]
-        loaded = load_function(sent.payload)
+        loaded = load_function(sent)
         assert loaded.travelled == {"base": 40}
         assert "base" not in namespace
         assert loaded.call.__globals__ is namespace, "it lives where it arrived"
         namespace["base"] = 1
         assert loaded.call(1) == 2, "names of the engine win"
-        assert on_engine.evaluate("base + 1") == 2
+        assert engine_calls.evaluate("base + 1") == 2
     finally:
         functions.bind_namespace(None)
 
@@ -465,7 +465,7 @@ def test_functions_and_classes_of_a_script_arrive_in_another_process(tmp_path: P
     functions.bind_namespace(namespace)
     try:
         for sent_function, expected in ((first, 42), (second, 52)):
-            loaded = load_function(sent_function)
+            loaded = load_function(Function(digest_of(sent_function), sent_function))
             args, kwargs = payload.loads(*arguments)
             namespace.update(loaded.travelled)
             assert loaded.call(*args, **kwargs) == expected

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 from traitlets import Enum, Integer, Unicode
 
-from ..errors import QueryError
-from ..records.record import KEYS, TIMES, TaskRecord
+from ...errors import QueryError
+from ...records.record import KEYS, TIMES, TaskRecord
+from ..text import cut, duration, exact, jsonable, one_line, paint, plural, printable, table, when, width_of_terminal
 from .records import Records, RecordsApp, parse_query
-from .text import cut, duration, exact, jsonable, one_line, paint, plural, printable, table, when, width_of_terminal
 
 STATES = ("pending", "completed", "failed", "aborted")
 STYLES = {"pending": "yellow", "completed": "green", "failed": "red", "aborted": "dim"}

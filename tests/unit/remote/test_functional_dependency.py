@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 import engineroom as er
+from engineroom.messages import Function
 from engineroom.remote import task_context
-from engineroom.remote.dependency import DEPENDENCY_SECONDS
+from engineroom.remote.functional_dependency import DEPENDENCY_SECONDS
 from engineroom.wire import functions
-from engineroom.wire.functions import FunctionCache, load_function
+from engineroom.wire.functions import FunctionCache, digest_of, load_function
 
 
 def is_set(name: str) -> bool:
@@ -152,7 +153,7 @@ def test_others_travel_by_content():
     checked = er.depend(is_set, "PATH")(er.require("json")(local))
     cache = FunctionCache()
     assert cache.get(checked).digest == cache.get(checked).digest == FunctionCache().get(checked).digest
-    arrived = load_function(cache.get(checked).payload).call
+    arrived = load_function(cache.get(checked)).call
     assert arrived is not checked
     assert arrived(1) == 2
     assert arrived.__name__ == "local"
@@ -190,7 +191,7 @@ sys.stdout.buffer.write(FunctionCache().get(f).payload)
 def test_those_of_a_script_arrive_without_it(namespace: dict[str, Any]):
     """It calls itself by its name, which is that of the dependent; modules and names are the engine's."""
     data = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, check=True).stdout
-    loaded = load_function(data)
+    loaded = load_function(Function(digest_of(data), data))
     assert {"step", "allowed", "f"} >= set(loaded.travelled) >= {"step", "f"}
     namespace.update(loaded.travelled)
     assert loaded.call(2) == 2 * (3 + 10 + 3)

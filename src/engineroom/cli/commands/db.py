@@ -11,16 +11,16 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from ..errors import StoreDamaged, StoreError
-from ..stores import SQLiteDB, TaskStore, open_store
-from ..stores.maintenance.copying import Copied, Source, StoreSide, Target, copy
-from ..stores.maintenance.parquet import ParquetReader, ParquetWriter
-from ..stores.mongodb.store import MongoDB
-from ..stores.sqlite.doctor import Findings, repair, verify
-from ..stores.sqlite.schema import back_up_file
-from .base import UsageError
+from ...errors import StoreDamaged, StoreError
+from ...stores import SQLiteDB, TaskStore, open_store
+from ...stores.maintenance.copy import Copied, Source, StoreSide, Target, copy
+from ...stores.maintenance.parquet import ParquetReader, ParquetWriter
+from ...stores.mongodb.store import MongoDB
+from ...stores.sqlite.doctor import Findings, repair, verify
+from ...stores.sqlite.schema import back_up_file
+from ..base import UsageError
+from ..text import jsonable
 from .records import RecordsApp
-from .text import jsonable
 
 _SQLITE = "sqlite://"
 #: Damaged records that are named one by one.

@@ -12,15 +12,15 @@ from engineroom.ids import TaskId
 from engineroom.messages import TaskOptions
 from engineroom.records.record import Entry
 from engineroom.stores import DictDB, TaskStore
-from engineroom.stores.maintenance.retention import Keeper
+from engineroom.stores.maintenance.retention import Retention
 
 NOW = time.time()
 DAY = 86400.0
 
 
-def tend(store: TaskStore, keeper: Keeper | None = None, now: float = NOW, **given: Any) -> int:
-    keeper = keeper or Keeper(store, retention_settings(given))
-    return sum(keeper.tend(now))
+def tend(store: TaskStore, retention: Retention | None = None, now: float = NOW, **given: Any) -> int:
+    retention = retention or Retention(store, retention_settings(given))
+    return sum(retention.apply(now))
 
 
 def labelled(entry: Entry, label: str) -> Entry:
@@ -39,16 +39,16 @@ def test_what_ended_just_now_is_not_old_however_long_it_waited(store: TaskStore)
     assert late.done is not None
     late.done.completed = NOW - 60
     store.write([late])
-    keeper = Keeper(store, retention_settings({"age": "2d"}))
-    assert tend(store, keeper) == 0
-    assert tend(store, keeper, NOW + 3 * DAY) == 1
+    retention = Retention(store, retention_settings({"age": "2d"}))
+    assert tend(store, retention) == 0
+    assert tend(store, retention, NOW + 3 * DAY) == 1
 
 
 def test_what_is_written_after_a_look_at_its_time_is_found_at_the_next(store: TaskStore) -> None:
-    keeper = Keeper(store, retention_settings({"age": 0}))
-    assert tend(store, keeper, NOW) == 0
+    retention = Retention(store, retention_settings({"age": 0}))
+    assert tend(store, retention, NOW) == 0
     store.write([finished("a", NOW - 3)])
-    assert tend(store, keeper, NOW + 0.1) == 1
+    assert tend(store, retention, NOW + 0.1) == 1
 
 
 def test_buffers_go_before_records(store: TaskStore) -> None:
@@ -110,13 +110,13 @@ def test_pinned_records_stay_until_they_are_let_loose(store: TaskStore) -> None:
     assert [r["msg_id"] for r in store.find_records({"pinned": True})] == ["b", "c"]
     assert store.count({"pinned": False}) == store.count({"pinned": {"$ne": True}}) == 1
     assert store.distinct("pinned", {}) == [False, True]
-    keeper = Keeper(store, retention_settings({"age": "1d", "count": 0, "payload_age": 0}))
-    assert tend(store, keeper) == 1
+    retention = Retention(store, retention_settings({"age": "1d", "count": 0, "payload_age": 0}))
+    assert tend(store, retention) == 1
     assert store.get_history() == ["b", "c"]
     assert store.get_record(TaskId("b"))["result_buffers"] == [b"result"]
     store.pin([TaskId("b")], False)
-    keeper.look_anew()
-    assert tend(store, keeper) == 1
+    retention.rescan()
+    assert tend(store, retention) == 1
     store.update_record(TaskId("c"), {"pinned": False})
     assert store.get_record(TaskId("c"))["pinned"] is False
 

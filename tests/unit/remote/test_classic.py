@@ -99,7 +99,7 @@ def test_the_same_function_and_depend_make_the_same_work():
     called, asked = cache.get(abs).payload, cache.get(lambda properties: properties["ram"] > 3).payload
     assert pickled_work(called, asked) == pickled_work(called, asked)
     assert len({pickled_work(f, d).digest for f in (b"", called) for d in (b"", asked)}) == 4
-    work = load_function(pickled_work(called, asked).payload).call
+    work = load_function(pickled_work(called, asked)).call
     assert isinstance(work, Work)
     assert work(((-3,), {})) == {"result": 3}
     assert work.depend({"ram": 4}) is True

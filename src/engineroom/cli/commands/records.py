@@ -15,15 +15,15 @@ from typing import Any, ClassVar, Self
 
 from traitlets import Bool
 
-from ..client import Client
-from ..client.records.query_args import plain_query
-from ..cluster.cluster_files import Known
-from ..errors import ConfigError, EngineroomError, QueryError, StoreError, UnknownTask
-from ..ids import Digest
-from ..records.record import TIMES, TaskRecord
-from ..stores import MongoDB, SQLiteDB, TaskStore
-from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp
-from .databases import database_url
+from ...client import Client
+from ...client.records.query_args import plain_query
+from ...cluster.found_cluster import FoundCluster
+from ...errors import ConfigError, EngineroomError, QueryError, StoreError, UnknownTask
+from ...ids import Digest
+from ...records.record import TIMES, TaskRecord
+from ...stores import MongoDB, SQLiteDB, TaskStore
+from ..base import BASE_ALIASES, BASE_FLAGS, EngineroomApp
+from ..databases import database_url
 
 _SQLITE = "sqlite://"
 
@@ -44,9 +44,9 @@ class RecordsApp(EngineroomApp):
 
     def records(self) -> Records:
         """The records of the cluster, or of the profile if none is running."""
-        known = Known(self.folder, self.cluster_id)
-        if known.running or known.is_elsewhere:
-            info = known.connection
+        found = FoundCluster(self.folder, self.cluster_id)
+        if found.running or found.is_elsewhere:
+            info = found.connection
             if info is not None:
                 with contextlib.suppress(EngineroomError, TimeoutError):
                     return Records(client=Client(info, timeout=5), url=info.database)
@@ -55,11 +55,11 @@ class RecordsApp(EngineroomApp):
             server = MongoDB(url, readonly=True)
             return Records(store=server, url=server.url)
         if not url.startswith(_SQLITE):
-            raise ConfigError(f"{known} is not running, and its task database ({url}) ended with it")
+            raise ConfigError(f"{found} is not running, and its task database ({url}) ended with it")
         path = Path(url.removeprefix(_SQLITE))
         if not path.exists():
             raise ConfigError(
-                f"{known} is not running, and it has no task database {path}. Start it with `ipcluster start`, "
+                f"{found} is not running, and it has no task database {path}. Start it with `ipcluster start`, "
                 "or name another profile with --profile="
             )
         return Records(store=SQLiteDB.open_readonly(path), url=url)

@@ -1,4 +1,4 @@
-"""What is kept beside the records goes after the last record that refers to it, on every backend."""
+"""Functions and the like can be dropped after the last record that refers to them, on every backend."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from engineroom.ids import ClientId, Digest, EngineUuid, TaskId
 from engineroom.messages import Environment, Function
 from engineroom.records.record import Entry
 from engineroom.stores import DictDB, MongoDB, NoDB, SQLiteDB, TaskStore
-from engineroom.stores import references as beside
-from engineroom.stores.base import Beside
-from engineroom.stores.maintenance.retention import collect, find_unused
+from engineroom.stores.base import References
+from engineroom.stores.maintenance.references import drop_unreferenced, find_unreferenced
 from engineroom.stores.memory import store as memory
+from engineroom.stores.mongodb import references as in_mongodb
+from engineroom.stores.sqlite import references as in_sqlite
 
 
 def digest(number: int) -> Digest:
@@ -29,7 +30,7 @@ def calls(entry: Entry, number: int, client: str = "alice", environment: str = "
 
 
 def functions(store: TaskStore) -> list[int]:
-    return sorted(int.from_bytes(name) for piece in store.beside() for name in piece.functions)
+    return sorted(int.from_bytes(name) for piece in store.stored_references() for name in piece.functions)
 
 
 def add_functions(store: TaskStore, count: int) -> None:
@@ -39,8 +40,8 @@ def add_functions(store: TaskStore, count: int) -> None:
 @pytest.fixture(params=[False, True], ids=["at once", "in pieces"], autouse=True)
 def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param:
-        monkeypatch.setattr(beside, "PIECE", 2)
-        monkeypatch.setattr(memory, "PIECE", 2)
+        for module in in_sqlite, in_mongodb, memory:
+            monkeypatch.setattr(module, "PIECE", 2)
 
 
 def test_a_function_goes_with_the_last_record_that_calls_it(store: TaskStore) -> None:
@@ -49,14 +50,14 @@ def test_a_function_goes_with_the_last_record_that_calls_it(store: TaskStore) ->
     store.write([calls(pending("waits"), 5)])
     store.add_record(TaskId("by hand"), {"function": digest(6).hex()})
     assert store.dropped == 0
-    assert collect(store) == 0
+    assert drop_unreferenced(store) == 0
     assert functions(store) == [0, 1, 2, 3, 4, 5, 6]
     store.drop_record(TaskId("t0"))
     store.drop_matching_records({"msg_id": {"$in": ["t5", "t1", "t6"]}})
     assert store.dropped == 4
-    assert collect(store) == 0, "others call them"
+    assert drop_unreferenced(store) == 0, "others call them"
     store.drop_matching_records({"msg_id": {"$in": ["t10", "t11"]}})
-    assert collect(store) == 2
+    assert drop_unreferenced(store) == 2
     assert functions(store) == [2, 3, 4, 5, 6]
     with pytest.raises(KeyError):
         store.get_function(digest(0))
@@ -64,14 +65,14 @@ def test_a_function_goes_with_the_last_record_that_calls_it(store: TaskStore) ->
     store.update_record(TaskId("by hand"), {"function": "no digest"})
     store.update_record(TaskId("t2"), {"function": digest(6).hex()})
     store.drop_matching_records({"completed": {"$ne": None}, "msg_id": {"$ne": "t2"}})
-    assert collect(store) == 3
+    assert drop_unreferenced(store) == 3
     assert functions(store) == [5, 6]
 
 
 def test_what_went_may_come_again(store: TaskStore) -> None:
     add_functions(store, 1)
     store.add_functions([Function(digest(0), b"code 0", "f0")])
-    assert collect(store) == 1
+    assert drop_unreferenced(store) == 1
     store.add_functions([Function(digest(0), b"code 0", "again")])
     assert store.get_function(digest(0)) == Function(digest(0), b"code 0", "again")
 
@@ -81,23 +82,23 @@ def test_an_environment_goes_with_the_last_task_of_its_clients(store: TaskStore)
         [(ClientId(name), Environment(f"e-{name}", name.encode())) for name in ("alice", "bob", "eve")]
     )
     store.write([calls(finished("a"), 0, "alice", "e-alice"), calls(finished("b"), 0, "bob", "e-bob")])
-    found = Beside(clients=frozenset(), environments=frozenset({"e-eve"}))
-    assert [unused.environments for unused in find_unused(store) if unused and unused.environments] == [
+    found = References(clients=frozenset(), environments=frozenset({"e-eve"}))
+    assert [unused.environments for unused in find_unreferenced(store) if unused and unused.environments] == [
         found.environments
     ]
-    collect(store)
+    drop_unreferenced(store)
     assert store.get_environment("e-alice") == b"alice"
     with pytest.raises(KeyError):
         store.get_environment("e-eve")
     store.drop_record(TaskId("a"))
-    collect(store)
+    drop_unreferenced(store)
     with pytest.raises(KeyError):
         store.get_environment("e-alice")
     assert store.get_record(TaskId("b"))["environment"] == "e-bob"
 
 
 def test_nothing_is_there_where_nothing_is_kept() -> None:
-    assert collect(NoDB()) == NoDB().dropped == 0
+    assert drop_unreferenced(NoDB()) == NoDB().dropped == 0
 
 
 def test_an_engine_goes_with_its_last_record_and_comes_with_the_next(tmp_path: Path) -> None:
@@ -112,16 +113,16 @@ def test_an_engine_goes_with_its_last_record_and_comes_with_the_next(tmp_path: P
     store = SQLiteDB(tmp_path / "tasks.db")
     store.write([ran("a", "e1"), ran("b", "e2")])
     store.drop_record(TaskId("a"))
-    assert [unused.engines for unused in find_unused(store) if unused and unused.engines] == [{"e1"}]
-    collect(store)
+    assert [unused.engines for unused in find_unreferenced(store) if unused and unused.engines] == [{"e1"}]
+    drop_unreferenced(store)
     assert hosts() == ["host of e2"]
     store.write([ran("c", "e1")])
     assert hosts() == ["host of e2", "host of e1"]
     store.drop_record(TaskId("c"))
-    look = [unused for unused in find_unused(store) if unused]
+    look = [unused for unused in find_unreferenced(store) if unused]
     store.write([ran("d", "e1")])  # between the look and the deed
     for unused in look:
-        store.drop_beside(unused)
+        store.drop_references(unused)
     assert hosts() == ["host of e2", "host of e1"]
     store.close()
 
@@ -131,7 +132,7 @@ def test_memory_that_drops_by_itself_says_so() -> None:
     add_functions(store, 5)
     store.write([calls(finished(f"t{n}", NOW + n), n) for n in range(5)])
     assert store.dropped == 2
-    assert collect(store) == 2
+    assert drop_unreferenced(store) == 2
 
 
 def test_large_functions_and_what_a_crash_left_go_from_a_server(
@@ -142,6 +143,6 @@ def test_large_functions_and_what_a_crash_left_go_from_a_server(
     store.add_functions([Function(digest(n), bytes(5500)) for n in range(3)])
     store._database.functions.delete_one({"_id": digest(1).hex()})  # it died before it had dropped the chunks
     store.write([calls(finished(), 0)])
-    assert collect(store) == 1
+    assert drop_unreferenced(store) == 1
     assert functions(store) == [0]
     assert store._chunks.count_documents({}) == 6

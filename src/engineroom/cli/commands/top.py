@@ -13,11 +13,11 @@ from typing import Any
 
 from traitlets import Bool, Float
 
-from ..client import Client
-from ..cluster.cluster_files import Known
-from ..errors import ConfigError, ConnectionFileError, ControllerLost, EngineroomError
+from ...client import Client
+from ...cluster.found_cluster import FoundCluster
+from ...errors import ConfigError, ConnectionFileError, ControllerLost, EngineroomError
+from ..text import is_terminal, jsonable, one_line, paint, plural, table, when, width_of_terminal
 from .records import RecordsApp
-from .text import is_terminal, jsonable, one_line, paint, plural, table, when, width_of_terminal
 
 #: How many failed tasks are shown.
 FAILURES = 5
@@ -53,12 +53,12 @@ engineroom top --json                                  # one line of JSON per in
     def start(self) -> None:
         if not self.interval > 0:
             raise ConfigError(f"--interval is more than 0 seconds, got {self.interval:g}")
-        known = Known(self.folder, self.cluster_id)
-        info = known.connection
-        if info is None or not (known.running or known.is_elsewhere):
-            raise ConnectionFileError(f"{known} is not running; start it with `ipcluster start`")
+        found = FoundCluster(self.folder, self.cluster_id)
+        info = found.connection
+        if info is None or not (found.running or found.is_elsewhere):
+            raise ConnectionFileError(f"{found} is not running; start it with `ipcluster start`")
         with Client(info, timeout=5) as client:
-            watch = Watch(client, known)
+            watch = Watch(client, found)
             if self.json:
                 self._as_json(watch)
             elif self.once or not is_terminal(sys.stdout):
@@ -85,8 +85,8 @@ engineroom top --json                                  # one line of JSON per in
 class Watch:
     """Looks at a cluster again and again, and remembers enough for rates."""
 
-    def __init__(self, client: Client, known: Known) -> None:
-        self._client, self._known = client, known
+    def __init__(self, client: Client, cluster: FoundCluster) -> None:
+        self._client, self._cluster = client, cluster
         self._before: dict[int, int] = {}
         self._then = 0.0
 
@@ -129,14 +129,16 @@ class Watch:
             )
         except EngineroomError:  # a cluster without records
             failures = []
-        return Look(self._known, engines, unassigned, failures)
+        return Look(self._cluster, engines, unassigned, failures)
 
 
 class Look:
     """One look at a cluster."""
 
-    def __init__(self, known: Known, engines: list[dict[str, Any]], unassigned: int, failures: list[Any]) -> None:
-        self.known, self.engines, self.unassigned, self.failures = known, engines, unassigned, failures
+    def __init__(
+        self, cluster: FoundCluster, engines: list[dict[str, Any]], unassigned: int, failures: list[Any]
+    ) -> None:
+        self._cluster, self.engines, self.unassigned, self.failures = cluster, engines, unassigned, failures
 
     def total(self, key: str) -> Any:
         """The sum over engines; None if none of them knows."""
@@ -146,8 +148,8 @@ class Look:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "profile": self.known.profile,
-            "cluster_id": self.known.cluster_id,
+            "profile": self._cluster.profile,
+            "cluster_id": self._cluster.cluster_id,
             "time": time.time(),
             "engines": self.engines,
             "unassigned": self.unassigned,
@@ -171,7 +173,7 @@ class Look:
         """As text in so many columns and lines; where there are too many engines, the busiest."""
         busy = sum(1 for engine in self.engines if engine["held"])
         top = [
-            f"{paint(one_line(self.known), 'bold')}   {time.strftime('%H:%M:%S')}",
+            f"{paint(one_line(self._cluster), 'bold')}   {time.strftime('%H:%M:%S')}",
             f"{plural(len(self.engines), 'engine')}, {busy} busy   {plural(self.unassigned, 'task')} waiting for one   "
             f"{self.total('completed') or 0:,} completed   {_rate(self.total('rate'))}",
             "",

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from engineroom.client.connection.environment import packages, without_secrets
-from engineroom.wire.functions import SOURCE_LIMIT, name_of, source_of
+from engineroom.wire.functions import name_of
 from engineroom.wire.identity import arguments_digest, code_digest
+from engineroom.wire.source_lines import SOURCE_LIMIT, source_of
 
 HELPERS = """
 {before}

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, ClassVar
 
-from ..client.records.explanation import Explanation
-from ..errors import UnknownTask
-from ..records.record import PENDING, explain_ended
+from ...client.records.explanation import Explanation
+from ...errors import UnknownTask
+from ...records.record import PENDING, explain_ended
+from ..text import exact, jsonable, one_line, paint
 from .records import Records, RecordsApp
 from .tasks import STYLES
-from .text import exact, jsonable, one_line, paint
 
 #: Beyond it nobody types ids.
 MANY = 1000
