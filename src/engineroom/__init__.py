@@ -11,13 +11,14 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 
 from ._version import __version__, version_info
 from .client import Client
+from .client.interop.executor import ViewExecutor
 from .client.records.explanation import Explanation
 from .client.records.selection import Selection
 from .client.results.graph_result import GraphResult
 from .client.results.map_result import AsyncMapResult
 from .client.results.metadata import ExecuteReply, Metadata
 from .client.results.result import AsyncHubResult, AsyncResult
-from .client.views import DirectView, LoadBalancedView, ViewExecutor
+from .client.views import DirectView, LoadBalancedView
 from .client.views.dependency import Dependency
 from .client.views.remote import ParallelFunction, RemoteFunction, parallel, remote
 from .cluster.cluster import Cluster

@@ -398,17 +398,7 @@ class Controller:
             self._tell(client, message)
 
     def _on_need_functions(self, peer: Peer, message: NeedFunctions, frames: Sequence[Any]) -> None:
-        """An engine has forgotten functions. A task whose function is nowhere ends with an error."""
         self._outbox.send_functions(peer, message.digests)
-        missing = [digest for digest in message.digests if digest not in self._library]
-        engine = self.scheduler.engines.get(peer.engine)
-        if missing and engine is not None:
-            self._end_without_function(engine.held.values(), missing)
-
-    def _end_without_function(self, tasks: Any, missing: Sequence[Digest]) -> None:
-        ids = [task.id for task in tasks if task.spec.function in missing]
-        if ids:
-            self._fail(ids, ErrorInfo("StoreError", "the function of this task is not to be had any more"))
 
     def _on_answers(self, peer: Peer, message: Answers, frames: Sequence[Any]) -> None:
         self.decide(events.PropertiesAnswered(peer.engine, {a.digest: a.reason for a in message.answers}))

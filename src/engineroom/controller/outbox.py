@@ -42,7 +42,7 @@ from .error_info import error_info
 from .function_library import FunctionLibrary
 from .input_values import InputValues, Raw
 from .peers import Peer, Peers
-from .storage.store_reader import Reader, ok_value, readable_entries
+from .storage.store_reader import Reader, ok_value, readable_entries, readable_functions
 
 log = logging.getLogger(__name__)
 
@@ -215,8 +215,26 @@ class Outbox:
         self._peers.send(peer, Ask(list(action.functions), found))
 
     def send_functions(self, peer: Peer, digests: Sequence[Digest]) -> None:
-        """Send an engine functions that it asks for, as far as they are in memory."""
-        self._peers.send(peer, Functions([f for d in digests if (f := self._library.get(d)) is not None]))
+        """Send an engine functions that it has forgotten, and name those that are not to be had."""
+        missing = [digest for digest in digests if digest not in self._library]
+        if self._reader is None or not missing:
+            self._send_functions(peer, digests)
+            return
+
+        def then(found: list[Function]) -> None:
+            self.add_functions(self._library.add(found))
+            self._send_functions(peer, digests)
+
+        def failed(error: Exception) -> None:
+            log.warning("functions could not be read from the database: %s", error)
+            self._send_functions(peer, digests)
+
+        self._reader.read(lambda store: readable_functions(store, missing)[0], then, failed)
+
+    def _send_functions(self, peer: Peer, digests: Sequence[Digest]) -> None:
+        found = {digest: self._library.get(digest) for digest in digests}
+        missing = [digest for digest, function in found.items() if function is None]
+        self._peers.send(peer, Functions([f for f in found.values() if f is not None], missing))
 
     def _kill_task(self, action: actions.KillTask) -> None:
         peer = self._peers.engines.get(action.engine)

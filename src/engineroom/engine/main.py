@@ -25,6 +25,7 @@ from ..messages import (
     Answers,
     Ask,
     Cancel,
+    ErrorInfo,
     Functions,
     Goodbye,
     Message,
@@ -399,6 +400,20 @@ class Engine:
         for function in message.functions:
             self._checks.came(function.digest)
             self._jobs.unpark(function.digest)
+        for digest in message.missing:
+            self._checks.is_missing(digest)
+            for job in self._jobs.take_parked(digest):
+                self._results.add(self._without_function(job), ())
+
+    def _without_function(self, job: Job) -> TaskDone:
+        """The outcome of a task whose function the controller does not have."""
+        spec, now = job[0], time.time()
+        text = (
+            f"the function of this task (digest {spec.function.hex()}) is not in the controller's database any more, "
+            "so the task cannot run. Submit it again from a client that has the function."
+        )
+        error = ErrorInfo("SerializationError", text, "", self._executor.engine, self._executor.uuid, spec.kind, True)
+        return TaskDone(spec.id, job[1], "error", now, now, error=error)
 
     def _on_stored(self, message: Stored, frames: Sequence[Any]) -> None:
         self._results.stored(message.number)

@@ -247,8 +247,6 @@ class Channel:
         self._orders.append(message)
         self._wakeup.wake()
 
-    _useless = failure_error  # until its callers are renamed
-
     def _connect(self, timeout: float) -> None:
         """Wait for the controller's welcome."""
         deadline = time.monotonic() + timeout

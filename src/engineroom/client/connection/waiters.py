@@ -12,7 +12,7 @@ from ...ids import TaskId
 from ...messages import Gone, Output, Published, Results, Started, TaskDone
 from ...wire import frames as wire
 
-#: Guards the moment in which a result without listeners becomes ready (see `results/result.py`).
+#: Guards the moment in which a result without listeners becomes ready (see `results/task_future.py`).
 fulfilling = threading.Lock()
 
 
