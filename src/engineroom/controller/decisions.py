@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core import Scheduler, actions, events
-from ..core.dependencies import Outcome
+from ..core.dependencies import TaskOutcome
 from ..messages import ErrorInfo
 from .error_info import error_info
 
@@ -59,4 +59,4 @@ def _failure(action: actions.Action, error: ErrorInfo) -> events.Event | None:
 def not_found(ids: Any, error: ErrorInfo) -> events.OutcomesFound:
     """The outcomes of these tasks could not be looked up: tasks that depend on them cannot run."""
     cause = f"could not be looked up: {error.ename}: {error.evalue[:200]}"
-    return events.OutcomesFound({id: Outcome(False, cause=cause, path=(id,), length=1) for id in ids})
+    return events.OutcomesFound({id: TaskOutcome(False, cause=cause, path=(id,), length=1) for id in ids})

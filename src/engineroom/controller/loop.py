@@ -239,7 +239,7 @@ class Controller:
             Answers: self._on_answers,
             PropertiesChanged: self._on_properties_changed,
             Starting: self._members.on_starting,
-            EngineDied: self._members.on_engine_died,
+            EngineDied: self._on_engine_died,
             Unresponsive: self._members.on_unresponsive,
             Ping: self._members.on_ping,
             Goodbye: self._members.on_goodbye,
@@ -323,10 +323,14 @@ class Controller:
             self._peers.send(peer, Rejected(message.number, ErrorInfo(type(error).__name__, str(error))))
 
     def _process_ended(self, uuid: str) -> None:
-        now = self._clock()
-        for address, parts in self._listener.receive(1 << 20):  # its last words come first
-            self._receive(address, parts, now)
+        self._hear_last_words()
         self._members.process_ended(uuid)
+
+    def _hear_last_words(self) -> None:
+        """A process has ended: take in what it has sent before."""
+        now = self._clock()
+        for address, parts in self._listener.receive(1 << 20):
+            self._receive(address, parts, now)
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + self._liveness.ping_interval
@@ -399,6 +403,15 @@ class Controller:
 
     def _on_need_functions(self, peer: Peer, message: NeedFunctions, frames: Sequence[Any]) -> None:
         self._outbox.send_functions(peer, message.digests)
+
+    def _on_engine_died(self, peer: Peer, message: EngineDied, frames: Sequence[Any]) -> None:
+        """A result that was sent before is no reason to blame its task for the death: it is heard first."""
+
+        def died() -> None:
+            self._hear_last_words()
+            self._members.engine_died(message)
+
+        self.post(died)
 
     def _on_answers(self, peer: Peer, message: Answers, frames: Sequence[Any]) -> None:
         self.decide(events.PropertiesAnswered(peer.engine, {a.digest: a.reason for a in message.answers}))

@@ -23,6 +23,7 @@ from ..messages import (
     Goodbye,
     Hello,
     Ping,
+    SignalProcesses,
     Starting,
     Unresponsive,
     Welcome,
@@ -142,8 +143,8 @@ class Membership:
         """A peer leaves."""
         self._left(peer, message.reason or "it left", clean=True)
 
-    def on_engine_died(self, peer: Peer, message: EngineDied, frames: Sequence[Any]) -> None:
-        """A nanny tells how an engine died."""
+    def engine_died(self, message: EngineDied) -> None:
+        """A nanny has told how an engine died."""
         cause = _cause_of_death(message)
         engine = self._peers.by_uuid.get(message.engine)
         if engine is None:  # it never came to say Hello, or has said goodbye
@@ -190,6 +191,9 @@ class Membership:
         for peer in self._peers.role("engine") if self._unresponsive else ():
             since = self._unresponsive.get(peer.uuid)
             if since is not None and since < oldest:
+                nanny = self._peers.by_uuid.get(peer.nanny)
+                if nanny is not None:  # it starts another engine for the one that we kill
+                    self._peers.send(nanny, SignalProcesses(signal.SIGKILL, [EngineUuid(peer.uuid)]))
                 self._left(peer, f"its process was stopped for {now - since:.0f} s", clean=False)
         if self._reserved and self._scheduler.recovery_deadline is None:
             self._reserved = set()

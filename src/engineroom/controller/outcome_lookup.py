@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core import Scheduler, actions, events
-from ..core.dependencies import Outcome
+from ..core.dependencies import TaskOutcome
 from ..ids import EngineUuid, TaskId
 from ..records.record import Entry
 from ..stores import TaskStore
@@ -24,7 +24,7 @@ PAGE = 500
 #: Seconds that a task which a client has named as a dependency may be on its way.
 LATE_SECONDS = 2.0
 
-Found = tuple[dict[TaskId, Outcome | None], dict[TaskId, Entry]]
+Found = tuple[dict[TaskId, TaskOutcome | None], dict[TaskId, Entry]]
 
 
 class OutcomeLookup:
@@ -71,7 +71,7 @@ class OutcomeLookup:
         wanted = {id for id in ids if self._scheduler.wants(id)}
 
         def look(store: TaskStore) -> Found:
-            found: dict[TaskId, Outcome | None] = dict.fromkeys(ids)
+            found: dict[TaskId, TaskOutcome | None] = dict.fromkeys(ids)
             values: dict[TaskId, Entry] = {}
             for start in range(0, len(ids), PAGE):
                 page = ids[start : start + PAGE]
@@ -104,7 +104,7 @@ class OutcomeLookup:
             self._late.append((self._clock() + LATE_SECONDS, late))
         self._decide(events.OutcomesFound(outcomes))
 
-    def _recent(self, id: TaskId) -> Outcome | None:
+    def _recent(self, id: TaskId) -> TaskOutcome | None:
         """Without a store: what is remembered of a task."""
         outcome, raw = self._scheduler.outcome(id), self._values.recent(id)
         if raw is not None and self._scheduler.wants(id):
@@ -116,13 +116,13 @@ class OutcomeLookup:
 _OUTCOME_KEYS = ["state", "engine_uuid", "queue", "result_content"]
 
 
-def _outcome(record: Mapping[str, Any]) -> Outcome | None:
+def _outcome(record: Mapping[str, Any]) -> TaskOutcome | None:
     """How a recorded task ended; None if it has not."""
     id, direct, uuid = record["msg_id"], record["queue"] == "mux", record["engine_uuid"]
     engine = None if uuid is None else EngineUuid(uuid)
     match record["state"]:
         case "completed":
-            return Outcome(True, engine, direct)
+            return TaskOutcome(True, engine, direct)
         case "failed":
             content = record["result_content"] or {}
             cause = f"failed: {content.get('ename')}: {str(content.get('evalue'))[:200]}"
@@ -130,6 +130,6 @@ def _outcome(record: Mapping[str, Any]) -> Outcome | None:
             cause = "was aborted"
         case _:
             return None
-    return Outcome(False, engine, direct, cause, (id,), 1)
+    return TaskOutcome(False, engine, direct, cause, (id,), 1)
 
 
