@@ -43,6 +43,7 @@ from ..messages import (
     Request,
     Results,
     Returned,
+    SignalProcesses,
     Started,
     Starting,
     Stop,
@@ -272,6 +273,7 @@ class Controller:
 
     def _on_engine_died(self, peer: Peer, message: EngineDied, frames: Sequence[Any]) -> None:
         cause = _cause_of_death(message)
+        self._hear_last_words()  # a result that has been sent is no reason to blame its task for the death
         engine = self.peers.by_uuid.get(message.engine)
         if engine is None:  # it never came to say Hello, or has said goodbye
             log.warning("an engine process ended: %s", cause)
@@ -310,6 +312,9 @@ class Controller:
         for peer in self.peers.role("engine"):
             since = self.unresponsive.get(peer.uuid)
             if since is not None and since < oldest:
+                nanny = self.peers.by_uuid.get(peer.nanny)
+                if nanny is not None:  # it starts another engine for the one that we kill
+                    self.peers.send(nanny, SignalProcesses(signal.SIGKILL, [EngineUuid(peer.uuid)]))
                 self._peer_left(peer, f"its process was stopped for {now - since:.0f} s", clean=False)
         self.hub.sweep(now)
         if self._reserved and self.scheduler.recovery_deadline is None:
@@ -317,9 +322,13 @@ class Controller:
         if self.library.is_full:
             self.library.trim(task.spec.function for task in self.scheduler.tasks.values())
 
-    def _process_ended(self, uuid: str) -> None:
-        for address, parts in self._listener.receive(1 << 20):  # its last words come first
+    def _hear_last_words(self) -> None:
+        """A process has ended: take in what it has sent before."""
+        for address, parts in self._listener.receive(1 << 20):
             self._receive(address, parts, time.time())
+
+    def _process_ended(self, uuid: str) -> None:
+        self._hear_last_words()
         peer = self.peers.by_uuid.get(uuid)
         if peer is not None:
             log.info("%s %s: its process ended", peer.role, uuid)
@@ -428,8 +437,9 @@ class Controller:
                 self.peers.send(listener, message)
 
     def _on_need_functions(self, peer: Peer, message: NeedFunctions, frames: Sequence[Any]) -> None:
-        found = [f for digest in message.digests if (f := self.library.get(digest)) is not None]
-        self.peers.send(peer, Functions(found))
+        found = {digest: self.library.get(digest) for digest in message.digests}
+        missing = [digest for digest, function in found.items() if function is None]
+        self.peers.send(peer, Functions([f for f in found.values() if f is not None], missing))
 
     def _on_answers(self, peer: Peer, message: Answers, frames: Sequence[Any]) -> None:
         self.decide(events.PropertiesAnswered(peer.engine, {a.digest: a.reason for a in message.answers}))

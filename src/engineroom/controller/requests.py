@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..core import events
-from ..core.dependencies import Outcome
+from ..core.dependencies import TaskOutcome
 from ..core.explain import explain
 from ..errors import EngineroomError, PendingTask, StoreError, UnknownTask
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
@@ -365,7 +365,7 @@ class Hub:
         wanted = {id for id in ids if self._controller.scheduler.wants(id)}
 
         def look() -> None:
-            found: dict[TaskId, Outcome | None] = dict.fromkeys(ids)
+            found: dict[TaskId, TaskOutcome | None] = dict.fromkeys(ids)
             values: dict[TaskId, Entry] = {}
             for start in range(0, len(ids), PAGE):
                 page = list(ids[start : start + PAGE])
@@ -378,7 +378,7 @@ class Hub:
 
     def _found(
         self,
-        outcomes: dict[TaskId, Outcome | None],
+        outcomes: dict[TaskId, TaskOutcome | None],
         values: Mapping[TaskId, Entry] = MappingProxyType({}),
         *,
         again: bool = False,
@@ -408,7 +408,7 @@ class Hub:
             if missing:
                 self.find_outcomes(missing, again=True)
 
-    def _recent(self, id: TaskId) -> Outcome | None:
+    def _recent(self, id: TaskId) -> TaskOutcome | None:
         """Without a store: what is remembered of a task."""
         controller = self._controller
         outcome, raw = controller.scheduler.outcome(id), controller.values.recent(id)
@@ -527,13 +527,13 @@ class Hub:
 _OUTCOME_KEYS = ["state", "engine_uuid", "queue", "result_content"]
 
 
-def _outcome(record: Mapping[str, Any]) -> Outcome | None:
+def _outcome(record: Mapping[str, Any]) -> TaskOutcome | None:
     """How a recorded task ended; None if it has not."""
     id, direct, uuid = record["msg_id"], record["queue"] == "mux", record["engine_uuid"]
     engine = None if uuid is None else EngineUuid(uuid)
     match record["state"]:
         case "completed":
-            return Outcome(True, engine, direct)
+            return TaskOutcome(True, engine, direct)
         case "failed":
             content = record["result_content"] or {}
             cause = f"failed: {content.get('ename')}: {str(content.get('evalue'))[:200]}"
@@ -541,7 +541,7 @@ def _outcome(record: Mapping[str, Any]) -> Outcome | None:
             cause = "was aborted"
         case _:
             return None
-    return Outcome(False, engine, direct, cause, (id,), 1)
+    return TaskOutcome(False, engine, direct, cause, (id,), 1)
 
 
 def _explain_record(id: TaskId, record: Mapping[str, Any] | None, forgotten: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -25,6 +26,7 @@ from ..messages import (
     Answers,
     Ask,
     Cancel,
+    ErrorInfo,
     Functions,
     Goodbye,
     Message,
@@ -50,7 +52,9 @@ from ..wire import frames as wire
 from ..wire import payload
 from ..wire.session import LinkSession, introduce
 from . import devices
-from .executor import Executor, Terminated
+from .captured import Captured
+from .ending import LINK_CLOSED
+from .executor import LOOK_SECONDS, Executor, Terminated
 from .interrupts import Interrupter, spare_forked_processes
 from .jobs import Job, Jobs, held
 from .output import install
@@ -85,6 +89,7 @@ class Engine:
         page: SharedPage,
         settings: EngineSettings,
         shares: Mapping[str, list[int]] = MappingProxyType({}),
+        captured: tuple[Captured, Captured] | None = None,
     ) -> None:
         self._page = page
         self._settings = settings
@@ -93,8 +98,9 @@ class Engine:
         link = ZmqLink(connection.url, uuid.encode(), curve_serverkey=connection.curve_serverkey)
         session = LinkSession(introduction, PING_SECONDS, time.monotonic())
         self._link = SessionLink(session, link, wire.decode_to_engine)
-        self._stdout, self._stderr = install(settings.output_limit)
-        self._executor = Executor(self._stdout, self._stderr)
+        self._descriptor = link.fileno()
+        self._streams = install(settings.output_limit, captured)
+        self._executor = Executor(self._streams)
         self._executor.uuid = uuid
         self._interrupter = Interrupter(self._executor, page)
         self._jobs = Jobs()
@@ -120,13 +126,18 @@ class Engine:
             Refused: self._on_refused,
         }
 
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The names of the user's `__main__`."""
+        return self._executor.module.__dict__
+
     # ------------------------------------------------------------------------------------------ the main thread
 
     def run(self) -> None:
         """Serve until told to stop."""
         signal.signal(signal.SIGINT, self._on_sigint)
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        spare_forked_processes()
+        spare_forked_processes(self._in_forked_process)
         logging.root.handlers.clear()  # the nanny's: what tasks log is their output
         logging.root.setLevel(logging.WARNING)
         datapub.bind(self._publish)
@@ -181,6 +192,8 @@ class Engine:
                 self._leaving = True
                 lock.acquire()
                 return
+            if executor.seconds > LOOK_SECONDS and not _is_open(self._descriptor):
+                self._die_of_closed_link()
             self._reacquire()
             self._job = None
             if wishes:
@@ -193,6 +206,16 @@ class Engine:
                 self._receive()
                 checks.answer(self._is_leaving)
                 pause = time.perf_counter() + GATHER_SECONDS
+
+    def _die_of_closed_link(self) -> None:
+        """The task that has just run closed our sockets: this engine cannot send its result, nor anything else."""
+        print("a task has closed the file descriptors of this engine: it cannot go on", file=self._streams.stderr.log)
+        os._exit(LINK_CLOSED)
+
+    def _in_forked_process(self) -> None:
+        """This is a process that a task has forked: it is no engine."""
+        self._executor.is_forked = True
+        self._streams.forked()
 
     def _is_leaving(self) -> bool:
         return self._leaving
@@ -235,6 +258,8 @@ class Engine:
 
     def _note_change(self) -> None:
         """Properties have changed: called from user code, in any of its threads."""
+        if self._executor.is_forked:
+            return  # only the engine's own properties count
         if self._is_deciding and threading.current_thread() is threading.main_thread():
             return  # who is asked about properties had better not change them: we would ask for ever
         self._checks.changed = True
@@ -324,7 +349,8 @@ class Engine:
         if first:
             self._flush(keep_page=True)
             self._link.send(Started(job[0].id, time.time() - ATTEND_SECONDS))
-        for name, stream in (("stdout", self._stdout), ("stderr", self._stderr)):
+        self._executor.flush_c_library()
+        for name, stream in (("stdout", self._streams.stdout), ("stderr", self._streams.stderr)):
             text = stream.news()
             if text:
                 self._link.send(Output(job[0].id, name, text))
@@ -354,12 +380,22 @@ class Engine:
         """Send the results that have gathered."""
         if not keep_page:
             self._page.rest()
+            self._take_late_output()
         parts = self._results.pack()
         if parts is not None:
             self._link.send_frames(parts)
 
+    def _take_late_output(self) -> None:
+        """What C code and child processes print between tasks, or in very short ones."""
+        if not self._results.has_gathered:
+            self._executor.collect()  # no task is running: it goes to the log
+        elif self._executor.has_not_looked:
+            self._results.add_output(*self._executor.late_output())
+
     def _publish(self, data: dict[str, Any]) -> None:
         """Send live data of the running task: called from user code."""
+        if self._executor.is_forked:
+            raise RuntimeError("publish_data works in the engine's process, not in one that a task has forked")
         job = self._job
         if job is None:
             raise RuntimeError("publish_data works inside a task")
@@ -399,9 +435,25 @@ class Engine:
         for function in message.functions:
             self._checks.came(function.digest)
             self._jobs.unpark(function.digest)
+        for digest in message.missing:
+            self._checks.is_missing(digest)
+            for job in self._jobs.take_parked(digest):
+                self._results.add(self._without_function(job), ())
+
+    def _without_function(self, job: Job) -> TaskDone:
+        """The outcome of a task whose function the controller does not have."""
+        spec, now = job[0], time.time()
+        text = (
+            f"the function of this task (digest {spec.function.hex()}) is not in the controller's database any more, "
+            "so the task cannot run. Submit it again from a client that has the function."
+        )
+        error = ErrorInfo("SerializationError", text, "", self._executor.engine, self._executor.uuid, spec.kind, True)
+        return TaskDone(spec.id, job[1], "error", now, now, error=error)
 
     def _on_stored(self, message: Stored, frames: Sequence[Any]) -> None:
         self._results.stored(message.number)
+        if self._job is None and not self._results.is_awaiting and not self._results.has_gathered:
+            self._page.delivered()
 
     def _on_stop(self, message: Stop, frames: Sequence[Any]) -> None:
         self._leaving = True
@@ -427,3 +479,12 @@ class Engine:
         if self._is_waiting:
             self._is_waiting = False
             raise KeyboardInterrupt  # `run` goes on, and sees that we leave
+
+
+def _is_open(descriptor: int) -> bool:
+    """Whether a file descriptor is open: a task may have closed it."""
+    try:
+        os.get_inheritable(descriptor)
+    except OSError:
+        return False
+    return True
