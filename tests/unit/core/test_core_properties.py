@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from engineroom.config import SchedulerSettings
 from engineroom.core import Scheduler, actions, events
 from engineroom.core.checks import check
-from engineroom.core.dependencies import Outcome
+from engineroom.core.dependencies import TaskOutcome
 from engineroom.core.explain import explain
 from engineroom.messages import ErrorInfo, GraphDependency, Held, TaskDone, TaskOptions, TaskSpec
 
@@ -57,11 +57,11 @@ clients = st.sampled_from(["c", "d"])
 outcomes = st.sampled_from(
     [
         None,
-        Outcome(True, "u0"),
-        Outcome(True, "v1"),
-        Outcome(True, None),
-        Outcome(True, "u0", True),
-        Outcome(False, "u0", False, "failed", ("x",), 1),
+        TaskOutcome(True, "u0"),
+        TaskOutcome(True, "v1"),
+        TaskOutcome(True, None),
+        TaskOutcome(True, "u0", True),
+        TaskOutcome(False, "u0", False, "failed", ("x",), 1),
     ]
 )
 direct = st.one_of(st.just(-1), st.just(-1), engine_ids)
@@ -89,11 +89,12 @@ class AnyStory(RuleBasedStateMachine):
                 case actions.SendTasks(engine, tasks):
                     for task in tasks:
                         if task.engine is not None and task.spec.options is not None and task.spec.options.depend:
-                            agreed = task.is_direct or task.engine.answers.get(task.spec.function) == ""
+                            answers = self.core.engines[task.engine].answers
+                            agreed = task.is_direct or answers.get(task.spec.function) == ""
                             assert agreed, "sent where its properties are not known to be right"
                         if task.engine is not None:  # nonsense may end it in the same breath
-                            assert task.engine.id == engine
-                            assert (task.id, task.engine.uuid) not in self.refused, "asked twice"
+                            assert task.engine == engine
+                            assert (task.id, self.core.engines[engine].uuid) not in self.refused, "asked twice"
                 case actions.FindOutcomes(ids):
                     self.asked |= set(ids)
                 case actions.EndTasks(ended):
@@ -144,7 +145,7 @@ class AnyStory(RuleBasedStateMachine):
         self.happen(events.TasksSubmitted(client, specs))
 
     @rule(outcome=outcomes, all=st.booleans(), others=few_tasks)
-    def the_store_answers(self, outcome: Outcome | None, all: bool, others: tuple[str, ...]) -> None:
+    def the_store_answers(self, outcome: TaskOutcome | None, all: bool, others: tuple[str, ...]) -> None:
         ids = [*(sorted(self.asked) if all else ()), *others]
         self.asked -= set(ids)
         self.happen(events.OutcomesFound(dict.fromkeys(ids, outcome)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stories import done, finished, joined, outcome, raised, recovered, returned, run, scheduler, submitted
 
-from engineroom.core.dependencies import Outcome
+from engineroom.core.dependencies import TaskOutcome
 from engineroom.core.events import AbortRequested, OutcomesFound, Ticked
 from engineroom.messages import GraphDependency
 
@@ -32,7 +32,7 @@ def test_a_task_that_others_named_before_it_was_known_may_depend_on_others():
     run(core, submitted("x"), submitted("b", after=GraphDependency(("x",))))
     assert run(core, finished(0, "x")) == [("send", 0, "b"), ("end", "x", "ok")]
     assert run(core, finished(0, "b")) == [("send", 0, "a"), ("end", "b", "ok")]
-    run(core, OutcomesFound({"b": Outcome(True, "u0")}))  # late news
+    run(core, OutcomesFound({"b": TaskOutcome(True, "u0")}))  # late news
 
 
 def test_without_any_grace_a_cancelled_task_is_killed_at_once_but_not_for_ever():
@@ -55,7 +55,7 @@ def test_what_is_aborted_while_its_engine_is_on_its_way_back_may_be_running_ther
 def test_an_engine_that_comes_back_too_late_is_freed_of_what_others_do_now():
     core = scheduler(cancel_grace=2.0)
     run(core, recovered("a"), joined(1), (5.0, Ticked()))
-    assert core.tasks["a"].engine.id == 1
+    assert core.tasks["a"].engine == 1
     assert run(core, joined(0, held=[("a", 1)])) == [("cancel", 0, "a")]
     assert run(core, (7.0, Ticked())) == [("kill", 0, "a")], "if it is still at it"
 

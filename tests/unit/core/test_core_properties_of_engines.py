@@ -6,7 +6,7 @@ from stories import answered, changed, finished, joined, recovered, returned, ru
 
 from engineroom.core.events import AbortRequested, EngineLost, Ticked
 from engineroom.core.explain import explain
-from engineroom.core.tasks import State
+from engineroom.core.tasks import TaskState
 
 
 def test_an_engine_is_asked_before_it_gets_a_task():
@@ -30,7 +30,7 @@ def test_what_no_engine_suits_waits_and_says_why():
     core = scheduler()
     run(core, joined(0), joined(1), submitted("a", depend=True), answered(0, "its depend is false"))
     run(core, (1000.0, Ticked()))
-    assert core.tasks["a"].state is State.QUEUED
+    assert core.tasks["a"].state is TaskState.QUEUED
     told = explain(core, "a", 1000.0)
     assert told is not None
     assert "engine 0: its depend is false" in told["reason"]
@@ -82,7 +82,7 @@ def test_tasks_with_other_functions_are_asked_about_apart():
     core = scheduler()
     run(core, joined(0), submitted("a", depend=True), answered(0, "no"))
     assert run(core, answered(0, "", b"g")) == []
-    assert core.tasks["a"].state is State.QUEUED
+    assert core.tasks["a"].state is TaskState.QUEUED
 
 
 def test_an_aborted_task_is_asked_for_no_more():
@@ -103,7 +103,7 @@ def test_targets_hold_as_well_and_when_the_last_is_lost_the_task_is_impossible()
 def test_after_a_restart_an_engine_keeps_the_task_it_holds():
     core = scheduler()
     assert run(core, recovered("a", depend=True), joined(0, held=[("a", 1)])) == []
-    assert core.tasks["a"].state is State.HELD
+    assert core.tasks["a"].state is TaskState.HELD
 
 
 def test_after_a_death_the_retry_goes_where_properties_allow_it():

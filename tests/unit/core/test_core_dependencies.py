@@ -20,7 +20,7 @@ from stories import (
 )
 
 from engineroom.core import Scheduler
-from engineroom.core.dependencies import Outcome
+from engineroom.core.dependencies import TaskOutcome
 from engineroom.core.events import (
     AbortRequested,
     EngineLeft,
@@ -31,11 +31,11 @@ from engineroom.core.events import (
     TasksSubmitted,
     Ticked,
 )
-from engineroom.core.tasks import State
+from engineroom.core.tasks import TaskState
 from engineroom.messages import GraphDependency
 
-OK = Outcome(True, "u0")
-FAILED = Outcome(False, "u0", False, "failed: ValueError: no", ("x",), 1)
+OK = TaskOutcome(True, "u0")
+FAILED = TaskOutcome(False, "u0", False, "failed: ValueError: no", ("x",), 1)
 
 
 def on(*ids: str, all: bool = True, success: bool = True, failure: bool = False) -> GraphDependency:
@@ -151,10 +151,10 @@ def test_which_ends_count(wish: dict[str, bool], first: str, second: str | None,
     core = scheduler(hwm=0)
     run(core, joined(0), submitted("a", "b"), submitted("c", after=on("a", "b", **wish)))
     for id, end in (("a", first), ("b", second)):
-        assert core.tasks["c"].state is State.WAITING
+        assert core.tasks["c"].state is TaskState.WAITING
         if end is not None:
             run(core, finished(0, raised(id) if end == "bad" else id))
-        if "c" not in core.tasks or core.tasks["c"].state is not State.WAITING:
+        if "c" not in core.tasks or core.tasks["c"].state is not TaskState.WAITING:
             break
     assert ("runs" if "c" in core.tasks else "impossible") == expected
 
@@ -178,7 +178,7 @@ def test_a_load_balanced_task_cannot_depend_on_a_direct_one_wherever_that_is():
     run(core, finished(0, "d"))
     assert "InvalidDependency" in errors(core, submitted("b", after=on("d")))["b"], "remembered"
     run(core, submitted("c", after=on("older")))
-    assert "InvalidDependency" in errors(core, OutcomesFound({"older": Outcome(True, "u", True)}))["c"], "recorded"
+    assert "InvalidDependency" in errors(core, OutcomesFound({"older": TaskOutcome(True, "u", True)}))["c"], "recorded"
 
 
 def test_dependencies_must_be_met_in_time():
@@ -194,7 +194,7 @@ def test_time_does_not_matter_once_they_are_met():
     core = scheduler()
     run(core, joined(0), submitted("a"), submitted("b", after=on("a"), timeout=5.0), finished(0, "a"))
     assert run(core, (5.0, Ticked())) == []
-    assert core.tasks["b"].state is State.HELD
+    assert core.tasks["b"].state is TaskState.HELD
 
 
 def test_a_waiting_task_can_be_aborted():
@@ -210,9 +210,9 @@ def test_after_a_restart_dependents_take_up_their_waiting():
     assert run(core, joined(0, held=[("a", 1)])) == []
     assert run(core, (5.0, Ticked())) == [("find", "old")]
     assert run(core, OutcomesFound({"old": OK})) == []
-    assert core.tasks["c"].state is State.WAITING
+    assert core.tasks["c"].state is TaskState.WAITING
     assert run(core, finished(0, "a")) == [("send", 0, "b#2"), ("end", "a", "ok")]
-    assert core.tasks["c"].state is State.QUEUED
+    assert core.tasks["c"].state is TaskState.QUEUED
 
 
 # -------------------------------------------------------------------------------------------- follow: where
@@ -221,7 +221,7 @@ def test_after_a_restart_dependents_take_up_their_waiting():
 def test_a_task_follows_others_to_their_engine():
     core = scheduler(hwm=0)
     run(core, joined(0), joined(1), submitted("a"), submitted("b"))
-    ran = core.tasks["b"].engine.id
+    ran = core.tasks["b"].engine
     run(core, finished(ran, "b"))
     for n in range(4):
         assert run(core, submitted(f"c{n}", follow=on("b"))) == [("send", ran, f"c{n}")]
@@ -244,7 +244,7 @@ def test_when_the_engine_it_follows_is_lost_it_is_impossible_even_if_another_tak
     core = scheduler()
     run(core, joined(0), joined(1), submitted("a"), finished(0, "a"), submitted("busy", targets=(0,)))
     run(core, submitted("c", follow=on("a")))
-    assert core.tasks["c"].state is State.QUEUED
+    assert core.tasks["c"].state is TaskState.QUEUED
     told = errors(core, EngineLost(0, "killed"))
     assert "on which the tasks it follows ran" in told["c"]
     run(core, joined(0, uuid="new"))
@@ -338,7 +338,8 @@ def test_a_direct_task_cannot_go_elsewhere():
 def test_a_result_taken_as_an_argument_is_wanted_until_its_taker_has_ended():
     core = scheduler()
     assert run(core, joined(0), submitted("a"), submitted("b", inputs=("a",))) == [("send", 0, "a")]
-    assert core.graph.wanted == {"a": 1}
+    assert core.wants("a")
+    assert core.state.dependencies.wanted == {"a": 1}
     assert run(core, finished(0, "a")) == [("keep", "a"), ("send", 0, "b"), ("end", "a", "ok")]
     assert run(core, finished(0, "b")) == [("end", "b", "ok"), ("release", "a")]
 

@@ -21,7 +21,7 @@ from engineroom.core.events import (
     TasksWatched,
     Ticked,
 )
-from engineroom.core.tasks import TRANSITIONS, State
+from engineroom.core.tasks import TRANSITIONS, TaskState
 from engineroom.messages import Attempt, ErrorInfo, GraphDependency, TaskDone, TaskSpec
 
 # -------------------------------------------------------------------------------------------- who gets what
@@ -595,8 +595,8 @@ def test_every_move_but_the_legal_ones_is_a_bug():
     core = scheduler()
     run(core, submitted("a"))
     task = core.tasks["a"]
-    for before in State:
-        for after in State:
+    for before in TaskState:
+        for after in TaskState:
             task.state = before
             if (before, after) in TRANSITIONS:
                 task.move(after)
