@@ -440,7 +440,12 @@ def test_missing_inputs_lead_to_one_new_beginning(script: Script):
 def test_an_engine_with_too_many_unstored_results_waits_for_the_store(script: Script):
     script.stores = False
     ran_before: list[Any] = []
-    script.then(run("a", "b"), lambda: ran_before.extend(script.executor.ran), Stored(1)).play(unstored_limit=1)
+
+    def look() -> None:
+        ran_before.extend(script.executor.ran)
+        script.stores = True
+
+    script.then(run("a", "b"), look, Stored(1)).play(unstored_limit=1)
     assert ran_before == [("a", 1)]
     assert script.ended == ["a", "b"]
 
