@@ -15,10 +15,10 @@ import pytest
 from engineroom.config import EngineSettings
 from engineroom.controller.peers import Peer, Peers
 from engineroom.engine import main
-from engineroom.engine.executor import Executor, Terminated
-from engineroom.engine.interrupts import Interrupter
+from engineroom.engine.execution.executor import Executor, Terminated
+from engineroom.engine.execution.interrupts import Interrupter
+from engineroom.engine.execution.output import Streams
 from engineroom.engine.main import Engine
-from engineroom.engine.output import Streams
 from engineroom.engine.session_link import SessionLink
 from engineroom.engine.shared_page import SharedPage
 from engineroom.ids import Digest, EngineId, NannyId, TaskId
