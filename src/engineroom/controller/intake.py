@@ -14,7 +14,7 @@ import msgspec
 
 from ..ids import TaskId
 from ..messages import Abort, Explain, Request, Submit
-from ..records.record import Entry
+from ..records.entry import Entry
 from .store_reader import readable_entries
 
 if TYPE_CHECKING:

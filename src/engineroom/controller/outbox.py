@@ -31,7 +31,7 @@ from ..messages import (
     TaskDone,
     Value,
 )
-from ..records.record import Entry
+from ..records.entry import Entry
 from ..wire.frames import FrameTable, size
 from .peers import Peer
 

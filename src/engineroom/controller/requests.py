@@ -50,7 +50,9 @@ from ..messages import (
     TaskOptions,
     TaskSpec,
 )
-from ..records.record import PENDING, Entry, explain_ended
+from ..records.entry import Entry
+from ..records.record import explain_ended
+from ..records.states import PENDING
 from ..stores import TaskStore
 from .result_cache import NOTHING_KEPT, with_cache
 from .store_reader import readable_entries

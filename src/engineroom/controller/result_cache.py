@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ..core import events
 from ..ids import ClientId, EngineUuid, TaskId
 from ..messages import CacheKey, Submit, TaskDone, TaskSpec
-from ..records.record import COMPLETED, FAILED, Entry
+from ..records.entry import Entry
+from ..records.states import COMPLETED, FAILED
 from ..stores import TaskStore
 from ..wire.frames import pick
 from .store_reader import readable_entries

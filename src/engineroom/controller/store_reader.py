@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import StoreDamaged
 from ..ids import TaskId
-from ..records.record import Entry
+from ..records.entry import Entry
 from ..stores import TaskStore
 
 

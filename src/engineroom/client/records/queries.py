@@ -28,7 +28,8 @@ from ...messages import (
     Resubmit,
     ResultStatus,
 )
-from ...records.record import ALIASES, BULKY, KEYS, TaskRecord
+from ...records.fields import ALIASES, DEFAULT_KEYS
+from ...records.record import TaskRecord
 from ...wire.functions import digest_of
 from ..connection.channel import Channel
 from ..results.graph_result import GraphResult
@@ -287,7 +288,7 @@ class HubClient:
         records = [TaskRecord(record) for record in self._channel.ask(body)]
         if as_frame is None:
             return records
-        named = [key for key in KEYS if key not in BULKY] if wanted is None else ["msg_id", *wanted]
+        named = DEFAULT_KEYS if wanted is None else ["msg_id", *wanted]
         columns = list(records[0]) if records else list(dict.fromkeys(ALIASES.get(key, key) for key in named))
         return as_frame_of(records, columns, as_frame)
 
