@@ -10,7 +10,6 @@ another one has started on the same profile, the history is still there.
 from __future__ import annotations
 
 import ast
-import os
 import sys
 import sysconfig
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from show import clip, count, heading, path, seconds, table
 
 import engineroom as er
+from engineroom.cores import usable_cores
 
 BLOCKS = (
     ast.If,
@@ -98,7 +98,7 @@ def find(folders):
 def work(profile, files):
     """The first session: run everything, look at it, mend it."""
     began = time.perf_counter()
-    engines = os.cpu_count() or 2
+    engines = usable_cores()
     with er.Cluster(n=engines, profile_dir=profile) as rc:
         heading("A cluster")
         print(f"  {count(len(rc), 'engine')} ready after {seconds(time.perf_counter() - began)}")

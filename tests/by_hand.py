@@ -74,7 +74,7 @@ class Hand:
             assert got is not None
             peer, message = got
             if isinstance(message, Ping) and self.answers:
-                self.peers.pong(peer, message.sent)
+                self.peers.pong(peer, message)
             elif isinstance(message, Results):
                 for done in message.tasks:
                     assert done.id not in self.outcomes, "a second outcome"

@@ -65,6 +65,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     restart: bool = True  #: a nanny starts another engine for one that died
     connect_timeout: float = 60.0  #: seconds a nanny looks for its controller before it gives up
     cancel_grace: float = 2.0  #: seconds a task past its run_timeout has to heed its interruption; then it is killed
+    #: threads of BLAS, OpenMP and the like per engine; None: an equal share of the cores; 0: as the libraries choose
+    threads: int | None = None
     #: how much of each named resource this host has, dealt out to its engines by index
     resources: dict[str, int] = {}
 

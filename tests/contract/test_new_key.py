@@ -109,7 +109,8 @@ def test_one_row_and_a_migration_make_a_key(tmp_path: Path) -> None:
     old += "store = SQLiteDB(sys.argv[1] + '/tasks.db'); store.write([finished('old')]); store.close()"
     run(Path(engineroom.__file__).parent.parent, old, tmp_path)
     source = tmp_path / "src"
-    shutil.copytree(Path(engineroom.__file__).parent, source / "engineroom", ignore=shutil.ignore_patterns("__pycache__"))
+    without_caches = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(engineroom.__file__).parent, source / "engineroom", ignore=without_caches)
     fields = source / "engineroom" / "records" / "fields.py"
     before, end, after = fields.read_text().partition(")  # fmt: skip\n\n#: key → its row\n")
     assert end, "the table of fields ends otherwise than this test expects"

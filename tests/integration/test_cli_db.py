@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import engineroom as er
-from engineroom.cli.db import Db
+from engineroom.cli.commands.db import Db
 from engineroom.cli.engineroom import Engineroom, main
 from engineroom.stores import SQLiteDB
 

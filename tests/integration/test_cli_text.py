@@ -9,7 +9,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from engineroom.cli.records import name_in_pickle, parse_query
+from engineroom.cli.commands.records import name_in_pickle, parse_query
 from engineroom.cli.text import cut, duration, one_line, table, when, wide
 from engineroom.errors import QueryError
 from engineroom.wire.functions import FunctionCache

@@ -1,0 +1,1 @@
+"""The command line: `ipcluster`, `ipcontroller`, `ipengine`, `engineroom`. No other part imports it."""

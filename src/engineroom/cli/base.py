@@ -21,7 +21,7 @@ from traitlets.config.loader import ConfigError as ConfigLoaderError
 from traitlets.config.loader import ConfigLoaderError as LoaderError
 
 from .._version import __version__
-from ..cluster.cluster import STORE_BUSY
+from ..cluster.commands import STORE_BUSY
 from ..config import make_profile_dir, profile_dir
 from ..errors import ConfigError, EngineroomError, StoreBusy
 from .text import paint

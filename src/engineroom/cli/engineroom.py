@@ -6,12 +6,12 @@ import sys
 from typing import Any
 
 from .base import EngineroomApp, run
-from .bulk_actions import Abort, Cancel, Export, Purge, Resubmit
-from .db import Db
-from .explain import Explain
-from .replay import Replay
-from .tasks import Show, Tasks
-from .top import Top
+from .commands.bulk_actions import Abort, Cancel, Export, Purge, Resubmit
+from .commands.db import Db
+from .commands.explain import Explain
+from .commands.replay import Replay
+from .commands.tasks import Show, Tasks
+from .commands.top import Top
 
 
 class Engineroom(EngineroomApp):

@@ -18,11 +18,12 @@ from traitlets.config import Configurable
 
 from .. import resources as named_resources
 from ..cluster import cluster as clusters
-from ..cluster.cluster_files import Known, dead_sockets
+from ..cluster.cluster_files import dead_sockets
+from ..cluster.found_cluster import FoundCluster
 from ..config import ipython_dir
 from ..errors import ConfigError
 from .base import ALREADY_RUNNING, BASE_ALIASES, BASE_FLAGS, EngineroomApp, run
-from .supervisor import Supervisor, in_background
+from .supervisor import Supervisor, in_background, what_a_stop_ends
 from .text import plural, table
 
 #: Exit code of `ipcluster stop` where there is nothing to stop.
@@ -38,7 +39,7 @@ _COMMON_FLAGS = {"debug": BASE_FLAGS["debug"], "no-config": BASE_FLAGS["no-confi
 class Cluster(Configurable):
     """What `ipcluster start` starts."""
 
-    n = Integer(None, allow_none=True, help="How many engines; default: one per core.").tag(config=True)
+    n = Integer(None, allow_none=True, help="How many engines; default: one per usable core.").tag(config=True)
     engines = Unicode("local", help="What starts the engines; there is: local.").tag(config=True)
     controller_ip = Unicode(
         "", help="Address to listen on for other hosts ('*': all), encrypted. Default: this host only."
@@ -65,17 +66,17 @@ class ClusterApp(EngineroomApp):
     exit_code = 0
 
     @property
-    def known(self) -> Known:
+    def found(self) -> FoundCluster:
         """The cluster that the options name."""
-        return Known(self.folder, self.cluster_id)
+        return FoundCluster(self.folder, self.cluster_id)
 
-    def everywhere(self, profiles: bool) -> list[Known]:
+    def everywhere(self, profiles: bool) -> list[FoundCluster]:
         """All clusters: of all profiles, unless options name one."""
         if self.profile or self.profile_directory or not profiles:
             folders = [self.folder]
         else:
             folders = sorted({*ipython_dir(self.ipython_directory or None).absolute().glob("profile_*"), self.folder})
-        return [known for folder in folders for known in Known.all_of(folder)]
+        return [found for folder in folders for found in FoundCluster.all_of(folder)]
 
 
 class IPClusterStart(ClusterApp):
@@ -125,13 +126,13 @@ ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
         if settings.n is not None and settings.n < 0:
             raise ConfigError(f"-n is a number of engines, got {settings.n}")
         self.make_folder()
-        known = self.known
-        running = known.processes
-        if known.running or known.supervisor is not None:
-            pid = running[0].pid if running else known.supervisor.pid if known.supervisor else "?"
+        found = self.found
+        running = found.processes
+        if found.running or found.supervisor is not None:
+            pid = running[0].pid if running else found.supervisor.pid if found.supervisor else "?"
             print(
-                f"ipcluster: {known} is running already (pid {pid}). Connect with "
-                f"engineroom.Client({known.client_arguments()}), add engines with `ipcluster engines -n 2`, "
+                f"ipcluster: {found} is running already (pid {pid}). Connect with "
+                f"engineroom.Client({found.files.client_arguments()}), add engines with `ipcluster engines -n 2`, "
                 "stop it with `ipcluster stop`, or start another with --profile=",
                 file=sys.stderr,
             )
@@ -139,16 +140,16 @@ ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
             return
         for nanny in running:  # of a cluster whose controller and supervisor were killed
             nanny.stop()
-        known.forget()
-        supervisor = Supervisor(known, self._make_cluster(known, settings), daemon=self.daemonize)
+        found.files.remove()
+        supervisor = Supervisor(found, self._make_cluster(found, settings), daemon=self.daemonize)
         self.exit_code = in_background(supervisor) if self.daemonize else supervisor.run()
 
-    def _make_cluster(self, known: Known, settings: Cluster) -> clusters.Cluster:
+    def _make_cluster(self, found: FoundCluster, settings: Cluster) -> clusters.Cluster:
         debug = ["--debug"] if self.log_level == 10 else []
         return clusters.Cluster(
             n=settings.n,
-            profile_dir=known.profile_dir,
-            cluster_id=known.cluster_id,
+            profile_dir=found.files.profile_dir,
+            cluster_id=found.cluster_id,
             controller_ip=settings.controller_ip,
             controller_location=settings.controller_location,
             controller_args=[*debug, *settings.controller_args, *self.passed_on],
@@ -184,10 +185,10 @@ ipcluster stop --all                  # every cluster of every profile, on this 
     all = Bool(False, help="Stop every cluster.").tag(config=True)
 
     def start(self) -> None:
-        wanted = self.everywhere(profiles=True) if self.all else [self.known]
+        wanted = self.everywhere(profiles=True) if self.all else [self.found]
         stopped = 0
-        for known in wanted:
-            stopped += _stop(known)
+        for found in wanted:
+            stopped += _stop(found)
         if stopped:
             return
         if self.all:
@@ -196,18 +197,18 @@ ipcluster stop --all                  # every cluster of every profile, on this 
         self.exit_code = NOT_RUNNING
         others = [str(other) for other in self.everywhere(profiles=True) if other.running]
         hint = f" Running: {'; '.join(others)}." if others else ""
-        print(f"ipcluster: {self.known} is not running.{hint}", file=sys.stderr)
+        print(f"ipcluster: {self.found} is not running.{hint}", file=sys.stderr)
 
 
-def _stop(known: Known) -> bool:
+def _stop(found: FoundCluster) -> bool:
     """Stop a cluster; returns whether there was something to stop."""
-    supervisor, processes = known.supervisor, known.processes
+    supervisor, processes = found.supervisor, found.processes
     if supervisor is None and not processes:
-        if not known.is_elsewhere and known.forget():
-            print(f"Removed what {known} had left when it was killed.")
+        if not found.is_elsewhere and found.files.remove():
+            print(f"Removed what {found} had left when it was killed.")
         return False
-    left = known.left()
-    print(f"Stopping {known} …" + (f" {left}" if left else ""), flush=True)
+    left = what_a_stop_ends(found)
+    print(f"Stopping {found} …" + (f" {left}" if left else ""), flush=True)
     began = time.monotonic()
     if supervisor is not None:
         supervisor.signal(signal.SIGTERM)
@@ -216,7 +217,7 @@ def _stop(known: Known) -> bool:
     for process in processes:
         process.stop()
         process.join(5)
-    known.forget()
+    found.files.remove()
     print(f"Stopped after {time.monotonic() - began:.1f} s.")
     return True
 
@@ -240,14 +241,14 @@ ipcluster list -o json | jq '.[].controller.pid'
     output = Enum(["text", "json"], "text", help="text or json.").tag(config=True)
 
     def start(self) -> None:
-        found = [(known, known.open()) for known in self.everywhere(profiles=True)]
+        listed = [(found, found.open()) for found in self.everywhere(profiles=True)]
         if self.output == "json":
-            print(json.dumps([cluster.to_dict() for _, cluster in found if cluster is not None], indent=1))
+            print(json.dumps([cluster.to_dict() for _, cluster in listed if cluster is not None], indent=1))
             return
         rows: list[list[str]] = []
         styles: dict[tuple[int, int], str] = {}
-        for known, cluster in found:
-            running = known.running
+        for found, cluster in listed:
+            running = found.running
             engines = "?"
             launcher = "by hand"
             if cluster is not None:
@@ -255,9 +256,9 @@ ipcluster list -o json | jq '.[].controller.pid'
                 alive = {set_id for set_id, nanny in cluster.engines.items() if nanny.running}
                 engines = str(sum(part["n"] for set_id, part in described.items() if set_id in alive))
                 launcher = ", ".join(sorted({str(part["class"]) for part in described.values()})) or "—"
-            state = "yes" if running else "?" if known.is_elsewhere else "no (stale)"
+            state = "yes" if running else "?" if found.is_elsewhere else "no (stale)"
             styles[len(rows), 2] = "green" if running else "yellow"
-            rows.append([known.profile, known.cluster_id or "''", state, engines, launcher])
+            rows.append([found.profile, found.cluster_id or "''", state, engines, launcher])
         for line in table(
             ["PROFILE", "CLUSTER ID", "RUNNING", "ENGINES", "LAUNCHER"], rows, right=["ENGINES"], styles=styles
         ):
@@ -291,10 +292,11 @@ ipcluster engines -n 2 --resources license=2
     def start(self) -> None:
         if self.n < 1:
             raise ConfigError(f"-n is a number of engines, 1 or more; got {self.n}")
-        known = self.known
-        cluster = known.open()
-        if cluster is None or not known.running:
-            raise ConfigError(f"{known} is not running; start it with `ipcluster start -n {self.n}{known.options()}`")
+        found = self.found
+        cluster = found.open()
+        if cluster is None or not found.running:
+            start = f"ipcluster start -n {self.n}{found.files.options()}"
+            raise ConfigError(f"{found} is not running; start it with `{start}`")
         shared = named_resources.read(self.resources)
         if self.engines.lower() != "local":
             raise ConfigError(f"--engines={self.engines}: the launchers there are: local")
@@ -339,11 +341,11 @@ ipcluster clean --all                 # all profiles
 
     def start(self) -> None:
         removed = kept = 0
-        for known in self.everywhere(profiles=self.all):
-            if not self.force and (known.processes or known.supervisor is not None or known.is_elsewhere):
+        for found in self.everywhere(profiles=self.all):
+            if not self.force and (found.processes or found.supervisor is not None or found.is_elsewhere):
                 kept += 1
                 continue
-            for path in known.forget():
+            for path in found.files.remove():
                 print(f"removed {path}")
                 removed += 1
         for path in dead_sockets():

@@ -27,6 +27,7 @@ class IPEngine(EngineroomApp):
 ipengine                              # one engine for the controller of the default profile
 ipengine -n 8 --file=ipcontroller-engine.json    # eight, for a controller elsewhere
 ipengine -n 4 --no-restart            # an engine that dies is not replaced
+ipengine -n 2 --threads=8             # numpy and the like use eight threads in each
 ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has two
 """
     config_names: ClassVar[tuple[str, ...]] = ("ipengine_config",)
@@ -36,6 +37,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         "file": "IPEngine.url_file",
         "timeout": "IPEngine.timeout",
         "resources": "IPEngine.resources",
+        "threads": "IPEngine.threads",
     }
     flags: Any = {
         **BASE_FLAGS,
@@ -57,6 +59,11 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         [Unicode(), Dict()],
         default_value="",
         help="What this host has for tasks to ask for, dealt out to its engines: gpu=4,license=1.",
+    ).tag(config=True)
+    threads = Integer(
+        -1,
+        help="Threads of BLAS, OpenMP and the like per engine; -1: the cores divided by the engines; 0: as the "
+        "libraries choose.",
     ).tag(config=True)
     cancel_grace = Float(
         2.0, help="Seconds a task past its run_timeout has to heed its interruption; then its engine is killed."
@@ -87,6 +94,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
             output_limit=self.output_limit,
             unstored_limit=self.unstored_limit,
             cancel_grace=self.cancel_grace,
+            threads=None if self.threads < 0 else self.threads,
             resources=shared,
         )
         Nanny(read_connection_file(path), self.n, settings).run()

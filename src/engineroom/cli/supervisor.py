@@ -17,7 +17,8 @@ from typing import Any
 
 from ..client import Client
 from ..cluster.cluster import Cluster
-from ..cluster.cluster_files import Known
+from ..cluster.commands import engines_to_start
+from ..cluster.found_cluster import FoundCluster
 from ..config import ConnectionInfo
 from ..errors import ConnectionFileError, EngineroomError
 from .base import FAILED, INTERRUPTED
@@ -29,8 +30,8 @@ Say = Callable[[str], None]
 class Supervisor:
     """Starts a cluster, tells what happens to it, and stops it in the end."""
 
-    def __init__(self, known: Known, cluster: Cluster, *, daemon: bool) -> None:
-        self.known = known
+    def __init__(self, found: FoundCluster, cluster: Cluster, *, daemon: bool) -> None:
+        self.found, self.files = found, found.files
         self.cluster = cluster
         self.daemon = daemon
         self._exit_codes: dict[str, int] = {}
@@ -39,7 +40,7 @@ class Supervisor:
         """Start, look after, stop. `ready` is called when the engines are there. Returns the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)
-        self.known.pid_file.write_text(str(os.getpid()))
+        self.files.pid_file.write_text(str(os.getpid()))
         try:
             self._start(say)
             ready()
@@ -49,12 +50,12 @@ class Supervisor:
         finally:
             _ignore_signals()
             self.cluster.stop_cluster_sync()
-            self.known.pid_file.unlink(missing_ok=True)
+            self.files.pid_file.unlink(missing_ok=True)
 
     def _start(self, say: Say) -> None:
         cluster, began = self.cluster, time.monotonic()
-        wanted = cluster._wanted()
-        say(f"Starting a controller and {plural(wanted, 'engine')} for profile {self.known.profile} …")
+        wanted = engines_to_start(cluster.n)
+        say(f"Starting a controller and {plural(wanted, 'engine')} for profile {self.files.profile} …")
         cluster.start_cluster_sync(wanted)
         try:
             info = cluster.connection
@@ -72,12 +73,13 @@ class Supervisor:
         took = time.monotonic() - began
         say(paint(f"{plural(wanted, 'engine')} ready", "green") + f" after {took:.1f} s. Connect with")
         say("")
-        say(paint(f"    rc = engineroom.Client({self.known.client_arguments()})", "bold"))
+        say(paint(f"    rc = engineroom.Client({self.files.client_arguments()})", "bold"))
         say("")
         if wanted == 0:
-            say(f"Start engines with `ipengine --file={self.known.connection_files[1]}`.")
+            say(f"Start engines with `ipengine --file={self.files.connection_files[1]}`.")
         if self.daemon:
-            say(f"`ipcluster stop{self.known.options()}` stops the cluster; its log: {self.known.log_file}")
+            log = self.files.log_of("ipcluster")
+            say(f"`ipcluster stop{self.files.options()}` stops the cluster; its log: {log}")
         else:
             say("Ctrl-C stops the cluster.")
 
@@ -130,13 +132,13 @@ class Supervisor:
         while time.monotonic() < deadline:
             if self.cluster.controller is not ended:
                 return True
-            if not self.known.connection_files[0].exists():
+            if not self.files.connection_files[0].exists():
                 return False
             time.sleep(0.02)
         return False
 
     def _ended(self, say: Say) -> int:
-        if not self.known.connection_files[0].exists():
+        if not self.files.connection_files[0].exists():
             say("The cluster was stopped.")
             return 0
         words = self.cluster.controller.get_output().splitlines() if self.cluster.controller else []
@@ -165,13 +167,24 @@ class Supervisor:
             say("Interrupted; nothing is left running.")
             return INTERRUPTED
         say("")
-        left = self.known.left()
+        left = what_a_stop_ends(self.found)
         say("Stopping …" + (f" {left}" if left else ""))
-        database = self.cluster.connection.database if self.known.connection_files[0].exists() else ""
+        database = self.cluster.connection.database if self.files.connection_files[0].exists() else ""
         self.cluster.stop_cluster_sync()
-        kept = f" `engineroom tasks{self.known.options()}` shows what was run." if database.startswith("sqlite") else ""
-        say(f"Stopped.{kept}")
+        is_kept = database.startswith("sqlite")
+        say("Stopped." + (f" `engineroom tasks{self.files.options()}` shows what was run." if is_kept else ""))
         return 0
+
+
+def what_a_stop_ends(found: FoundCluster) -> str:
+    """Which tasks a stop ends now, as a sentence; "" if there are none, or the controller does not answer."""
+    tasks = found.unfinished()
+    if tasks is None or not sum(tasks):
+        return ""
+    return (
+        f"{plural(sum(tasks), 'task')} had not finished ({tasks.held:,} at engines, {tasks.waiting:,} waiting): "
+        "recorded as aborted."
+    )
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -211,7 +224,7 @@ def in_background(supervisor: Supervisor) -> int:
         print("Interrupted; nothing is left running.")
         return INTERRUPTED
     if code is None:
-        print(f"ipcluster: the cluster did not start. See {supervisor.known.log_file}", file=sys.stderr)
+        print(f"ipcluster: the cluster did not start. See {supervisor.files.log_of('ipcluster')}", file=sys.stderr)
         code = FAILED
     if code != 0:
         os.waitpid(child, 0)
@@ -221,7 +234,7 @@ def in_background(supervisor: Supervisor) -> int:
 def _daemon(supervisor: Supervisor, sending: int) -> int:
     """In the child: leave the terminal, tell the parent what happens until the engines are ready, then only the log."""
     os.setsid()
-    path = supervisor.known.log_file
+    path = supervisor.files.log_of("ipcluster")
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -25,6 +26,7 @@ from ..messages import (
     Answers,
     Ask,
     Cancel,
+    ErrorInfo,
     Functions,
     Goodbye,
     Message,
@@ -44,18 +46,25 @@ from ..messages import (
     Welcome,
 )
 from ..remote import datapub, engine_properties, task_context
-from ..remote.dependency import DEPENDENCY_SECONDS
+from ..remote.functional_dependency import DEPENDENCY_SECONDS
+from ..transport import ZmqLink
+from ..wire import frames as wire
 from ..wire import payload
+from ..wire.session import LinkSession, introduce
 from . import devices
-from .executor import Executor, Terminated
+from .captured import Captured
+from .ending import LINK_CLOSED
+from .executor import LOOK_SECONDS, Executor, Terminated
 from .interrupts import Interrupter, spare_forked_processes
 from .jobs import Job, Jobs, held
 from .output import install
 from .property_checks import PropertyChecks
 from .result_buffer import ResultBuffer
-from .session_link import Line
+from .session_link import SessionLink
 from .shared_page import SharedPage
 
+#: Between two signs of life to the controller.
+PING_SECONDS = 2.0
 #: Results of short tasks gather this long before they are sent.
 GATHER_SECONDS = 0.004
 #: How often the attendant looks at a task that takes its time.
@@ -80,18 +89,23 @@ class Engine:
         page: SharedPage,
         settings: EngineSettings,
         shares: Mapping[str, list[int]] = MappingProxyType({}),
+        captured: tuple[Captured, Captured] | None = None,
     ) -> None:
         self._page = page
         self._settings = settings
         self._shares = dict(shares)  # its indices of each named resource
-        self._line = Line(connection, uuid, nanny, shares)
-        self._stdout, self._stderr = install(settings.output_limit)
-        self._executor = Executor(self._stdout, self._stderr)
+        introduction = introduce("engine", connection.key, uuid, nanny=nanny, resources=shares)
+        link = ZmqLink(connection.url, uuid.encode(), curve_serverkey=connection.curve_serverkey)
+        session = LinkSession(introduction, PING_SECONDS, time.monotonic())
+        self._link = SessionLink(session, link, wire.decode_to_engine)
+        self._descriptor = link.fileno()
+        self._streams = install(settings.output_limit, captured)
+        self._executor = Executor(self._streams)
         self._executor.uuid = uuid
         self._interrupter = Interrupter(self._executor, page)
         self._jobs = Jobs()
         self._results = ResultBuffer()
-        self._checks = PropertyChecks(self._executor.knows, self._ask_function, self._line.send)
+        self._checks = PropertyChecks(self._executor.knows, self._ask_function, self._link.send)
         self._is_deciding = False
         self._leaving = False
         self._is_waiting = False
@@ -112,13 +126,18 @@ class Engine:
             Refused: self._on_refused,
         }
 
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The names of the user's `__main__`."""
+        return self._executor.module.__dict__
+
     # ------------------------------------------------------------------------------------------ the main thread
 
     def run(self) -> None:
         """Serve until told to stop."""
         signal.signal(signal.SIGINT, self._on_sigint)
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        spare_forked_processes()
+        spare_forked_processes(self._in_forked_process)
         logging.root.handlers.clear()  # the nanny's: what tasks log is their output
         logging.root.setLevel(logging.WARNING)
         datapub.bind(self._publish)
@@ -131,14 +150,14 @@ class Engine:
             while not self._leaving:
                 with contextlib.suppress(KeyboardInterrupt):  # it came between two tasks: nothing to interrupt
                     self._flush()
-                    self._line.ping()
+                    self._link.ping()
                     self._receive(wait=not self._jobs.queue)
                     self._checks.answer(self._is_leaving)
                     if self._jobs.queue:
                         self._work()
             self._leave()
         finally:
-            self._line.close()
+            self._link.close()
 
     def _work(self) -> None:
         """Run what is in the queue, looking at the link every few milliseconds."""
@@ -149,14 +168,14 @@ class Engine:
         while queue and not self._leaving:
             if results.bytes > self._settings.unstored_limit:
                 self._flush()
-                self._line.ping()
+                self._link.ping()
                 self._receive(wait=True)  # until the store has caught up
                 continue
             job = queue.popleft()
             spec = job[0]
             if not executor.knows(spec.function):
                 if self._jobs.park(job):
-                    self._line.send(NeedFunctions([spec.function]))
+                    self._link.send(NeedFunctions([spec.function]))
                 continue
             if spec.options is not None and spec.options.depend and spec.engine < 0 and not self._suits(job):
                 continue
@@ -173,6 +192,8 @@ class Engine:
                 self._leaving = True
                 lock.acquire()
                 return
+            if executor.seconds > LOOK_SECONDS and not _is_open(self._descriptor):
+                self._die_of_closed_link()
             self._reacquire()
             self._job = None
             if wishes:
@@ -186,6 +207,16 @@ class Engine:
                 checks.answer(self._is_leaving)
                 pause = time.perf_counter() + GATHER_SECONDS
 
+    def _die_of_closed_link(self) -> None:
+        """The task that has just run closed our sockets: this engine cannot send its result, nor anything else."""
+        print("a task has closed the file descriptors of this engine: it cannot go on", file=self._streams.stderr.log)
+        os._exit(LINK_CLOSED)
+
+    def _in_forked_process(self) -> None:
+        """This is a process that a task has forked: it is no engine."""
+        self._executor.is_forked = True
+        self._streams.forked()
+
     def _is_leaving(self) -> bool:
         return self._leaving
 
@@ -196,8 +227,8 @@ class Engine:
         if not against:
             return True
         alike = self._jobs.take_out(digest)
-        self._line.send(Answers([Answer(digest, against)]))
-        self._line.send(Returned([held(other) for other in (job, *alike)]))
+        self._link.send(Answers([Answer(digest, against)]))
+        self._link.send(Returned([held(other) for other in (job, *alike)]))
         return False
 
     def _ask_function(self, digest: Digest) -> str:
@@ -227,6 +258,8 @@ class Engine:
 
     def _note_change(self) -> None:
         """Properties have changed: called from user code, in any of its threads."""
+        if self._executor.is_forked:
+            return  # only the engine's own properties count
         if self._is_deciding and threading.current_thread() is threading.main_thread():
             return  # who is asked about properties had better not change them: we would ask for ever
         self._checks.changed = True
@@ -274,12 +307,12 @@ class Engine:
         # A task cut short by SIGTERM is still `held` by the controller: at our goodbye it goes to another engine.
         back = self._jobs.give_back(None)
         if back:
-            self._line.send(Returned(back))
+            self._link.send(Returned(back))
         deadline = time.monotonic() + LEAVE_SECONDS
         while self._results.is_awaiting and time.monotonic() < deadline:
             self._receive(wait=True)
         self._page.leaving = True
-        self._line.send(Goodbye())
+        self._link.send(Goodbye())
 
     # ------------------------------------------------------------------------------------------ the attendant
 
@@ -315,54 +348,66 @@ class Engine:
         """Look after the link while the main thread is in a long task."""
         if first:
             self._flush(keep_page=True)
-            self._line.send(Started(job[0].id, time.time() - ATTEND_SECONDS))
-        for name, stream in (("stdout", self._stdout), ("stderr", self._stderr)):
+            self._link.send(Started(job[0].id, time.time() - ATTEND_SECONDS))
+        self._executor.flush_c_library()
+        for name, stream in (("stdout", self._streams.stdout), ("stderr", self._streams.stderr)):
             text = stream.news()
             if text:
-                self._line.send(Output(job[0].id, name, text))
+                self._link.send(Output(job[0].id, name, text))
         self._receive()
         self._interrupter.look()
-        self._line.ping()
+        self._link.ping()
 
     # ------------------------------------------------------------------------------------------ talking (with the lock)
 
     def _receive(self, *, wait: bool = False) -> None:
         """Handle what has arrived; with `wait`, something will have, unless it is time for a sign of life."""
         self._is_waiting = wait
-        arrived = self._line.receive(wait=wait)
+        arrived = self._link.receive(wait=wait)
         self._is_waiting = False
         for parts in arrived:
-            message = self._line.read(parts)
+            message = self._link.read(parts)
             self._handlers[type(message)](message, parts[1:])
 
     def _hello(self) -> None:
         running = [self._job] if self._job is not None else []
         in_hand = [held(job) for job in (*running, *self._jobs)]
-        self._line.hello(self._page.engine, [*in_hand, *self._results.held()])
+        self._link.hello(self._page.engine, [*in_hand, *self._results.held()])
         for parts in self._results.sent():
-            self._line.send_frames(parts)
+            self._link.send_frames(parts)
 
     def _flush(self, *, keep_page: bool = False) -> None:
         """Send the results that have gathered."""
         if not keep_page:
             self._page.rest()
+            self._take_late_output()
         parts = self._results.pack()
         if parts is not None:
-            self._line.send_frames(parts)
+            self._link.send_frames(parts)
+
+    def _take_late_output(self) -> None:
+        """What C code and child processes print between tasks, or in very short ones."""
+        if not self._results.has_gathered:
+            self._executor.collect()  # no task is running: it goes to the log
+        elif self._executor.has_not_looked:
+            self._results.add_output(*self._executor.late_output())
 
     def _publish(self, data: dict[str, Any]) -> None:
         """Send live data of the running task: called from user code."""
+        if self._executor.is_forked:
+            raise RuntimeError("publish_data works in the engine's process, not in one that a task has forked")
         job = self._job
         if job is None:
             raise RuntimeError("publish_data works inside a task")
         stream, beside = payload.dumps(dict(data))
         with self._executor.uninterrupted(), self._link_lock:
-            self._line.send(Published(job[0].id, stream), beside)
+            self._link.send(Published(job[0].id, stream), beside)
 
     # ------------------------------------------------------------------------------------------ hearing (with the lock)
 
     def _on_welcome(self, message: Welcome, frames: Sequence[Any]) -> None:
-        self._line.welcomed()
+        if not self._link.session.on_welcome(message):
+            return
         self._executor.engine = self._page.engine = message.engine
         self._jobs.welcomed()
 
@@ -373,11 +418,11 @@ class Engine:
             self._hello()
 
     def _on_recall(self, message: Recall, frames: Sequence[Any]) -> None:
-        self._line.send(Returned(self._jobs.give_back(set(message.tasks))))
+        self._link.send(Returned(self._jobs.give_back(set(message.tasks))))
 
     def _on_cancel(self, message: Cancel, frames: Sequence[Any]) -> None:
         wanted = set(message.tasks)
-        self._line.send(Returned(self._jobs.give_back(wanted)))
+        self._link.send(Returned(self._jobs.give_back(wanted)))
         if self._job is not None and self._job[0].id in wanted:
             self._interrupter.cancel()
 
@@ -390,15 +435,31 @@ class Engine:
         for function in message.functions:
             self._checks.came(function.digest)
             self._jobs.unpark(function.digest)
+        for digest in message.missing:
+            self._checks.is_missing(digest)
+            for job in self._jobs.take_parked(digest):
+                self._results.add(self._without_function(job), ())
+
+    def _without_function(self, job: Job) -> TaskDone:
+        """The outcome of a task whose function the controller does not have."""
+        spec, now = job[0], time.time()
+        text = (
+            f"the function of this task (digest {spec.function.hex()}) is not in the controller's database any more, "
+            "so the task cannot run. Submit it again from a client that has the function."
+        )
+        error = ErrorInfo("SerializationError", text, "", self._executor.engine, self._executor.uuid, spec.kind, True)
+        return TaskDone(spec.id, job[1], "error", now, now, error=error)
 
     def _on_stored(self, message: Stored, frames: Sequence[Any]) -> None:
         self._results.stored(message.number)
+        if self._job is None and not self._results.is_awaiting and not self._results.has_gathered:
+            self._page.delivered()
 
     def _on_stop(self, message: Stop, frames: Sequence[Any]) -> None:
         self._leaving = True
 
     def _on_pong(self, message: Pong, frames: Sequence[Any]) -> None:
-        if not self._line.agrees(message):
+        if not self._link.session.on_pong(message):
             self._hello()  # one of us has missed something: begin anew, and reconcile
 
     def _on_refused(self, message: Refused, frames: Sequence[Any]) -> None:
@@ -418,3 +479,12 @@ class Engine:
         if self._is_waiting:
             self._is_waiting = False
             raise KeyboardInterrupt  # `run` goes on, and sees that we leave
+
+
+def _is_open(descriptor: int) -> bool:
+    """Whether a file descriptor is open: a task may have closed it."""
+    try:
+        os.get_inheritable(descriptor)
+    except OSError:
+        return False
+    return True

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import select
 import signal
 import socket
@@ -15,17 +14,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .. import _version, resources
+from .. import resources
 from ..config import ConnectionInfo, EngineSettings, LivenessSettings
-from ..errors import AuthenticationError, ControllerLost, EngineroomError, ProtocolError
+from ..errors import ControllerLost, EngineroomError
 from ..ids import EngineId, EngineUuid, NannyId, new_uuid
 from ..messages import (
     EngineDied,
     Goodbye,
-    Hello,
     KillTask,
     Message,
-    Ping,
     Pong,
     Refused,
     SignalProcesses,
@@ -36,8 +33,10 @@ from ..messages import (
 )
 from ..transport import ZmqLink
 from ..wire import frames as wire
+from ..wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from . import zygote
-from .zygote import Died, Fork, Forked, Kill, Signal
+from .session_link import SessionLink
+from .zygote import Died, End, Fork, Forked, Kill, Signal
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +48,19 @@ STILLBORN_SECONDS = 2.0
 HEAR_SECONDS = 2.0
 #: How long engines have to leave at the end, before they are killed.
 STOP_SECONDS = 2.0
+
+
+class _Death:
+    """An engine's death that the controller may not have heard of."""
+
+    __slots__ = ("engine", "message", "number", "shares")
+
+    def __init__(self, message: EngineDied, engine: EngineId, shares: dict[str, list[int]] | None) -> None:
+        self.message = message
+        #: the dead engine's number and share, for the one that is forked in its place; None: none is (any more)
+        self.engine, self.shares = engine, shares
+        #: which of the session's messages told of it
+        self.number = 0
 
 
 class Nanny:
@@ -77,21 +89,19 @@ class Nanny:
         self._dealt = resources.deal(self._settings.resources, count, visible)
         self._shares: dict[EngineUuid, dict[str, list[int]]] = {}
         # The zygote first: it must be forked before this process has threads or sockets.
-        self._zygote, self._pipe = zygote.start(self._uuid, connection, self._settings)
-        self._link = ZmqLink(connection.url, self._uuid.encode(), curve_serverkey=connection.curve_serverkey)
+        self._zygote, self._pipe = zygote.start(self._uuid, connection, self._settings, count)
+        session = LinkSession(
+            introduce("nanny", connection.key, self._uuid), self._liveness.ping_interval, time.monotonic()
+        )
+        link = ZmqLink(connection.url, self._uuid.encode(), curve_serverkey=connection.curve_serverkey)
+        self._link = SessionLink(session, link, wire.decode_to_nanny)
         #: the engines' processes (0: being forked) and when they were born
         self._pids: dict[EngineUuid, int] = {}
         self._born: dict[EngineUuid, float] = {}
         self._stillborn = 0
-        #: engines to start when the controller has heard of the death of those they replace: (number, its share)
-        self._replacements: list[tuple[EngineId, dict[str, list[int]]]] = []
+        self._deaths: list[_Death] = []
         self._hear_deadline = 0.0
         self._stopped: list[EngineUuid] = []
-        self._welcomed = False
-        self._sent = self._heard = 0
-        self._unanswered = 0  # signs of life
-        self._last_heard = time.monotonic()
-        self._next_ping = 0.0
         self._stop_deadline: float | None = None
         self._signals = socket.socketpair()
         for end in self._signals:
@@ -122,25 +132,24 @@ class Nanny:
                 self._fork(EngineId(-1), shares)
             while not self._finished():
                 self._turn()
-            self._send(Goodbye())
+            self._link.send(Goodbye())
         finally:
             self._pipe.close()  # the zygote kills what is left, and ends
             os.waitpid(self._zygote, 0)
-            self._link.close(linger=1.0)
+            self._link.close()
             signal.set_wakeup_fd(-1)
             for end in self._signals:
                 end.close()
 
     def _turn(self) -> None:
-        if time.monotonic() >= self._next_ping:
-            self._next_ping = time.monotonic() + self._liveness.ping_interval
+        if time.monotonic() >= self._link.session.next_ping:
             self._look_for_stopped()
-            self._ping()
+            self._link.ping()
             self._check_controller()
-        if self._replacements and time.monotonic() >= self._hear_deadline:
-            self._replace()
+        if self._deaths and time.monotonic() >= self._hear_deadline:
+            self._replace(self._deaths)
         self._receive()  # sending may swallow the news of an arrival: look before sleeping
-        wait = max(0.0, min(self._next_ping - time.monotonic(), 1.0))
+        wait = max(0.0, min(self._link.session.next_ping - time.monotonic(), 1.0))
         ready, _, _ = select.select([self._link.fileno(), self._pipe.fileno(), self._signals[0].fileno()], [], [], wait)
         if self._signals[0].fileno() in ready:
             self._signals[0].recv(64)
@@ -149,11 +158,9 @@ class Nanny:
             self._hear_zygote()
 
     def _receive(self) -> None:
-        while arrived := self._link.receive():
+        while arrived := self._link.receive(wait=False):
             for parts in arrived:
-                self._heard += 1
-                self._last_heard = time.monotonic()
-                message = wire.decode_to_nanny(parts[0])
+                message = self._link.read(parts)
                 self._handlers[type(message)](message)
 
     def _finished(self) -> bool:
@@ -161,7 +168,7 @@ class Nanny:
             return self._count <= 0 or self._stop_deadline is not None
         if self._stop_deadline is not None and time.monotonic() >= self._stop_deadline:
             for uuid in self._pids:
-                self._pipe.send(Signal(uuid, signal.SIGKILL))
+                self._pipe.send(End(uuid))
             self._stop_deadline = float("inf")
         return False
 
@@ -191,98 +198,82 @@ class Nanny:
         if died.left or stopping:
             self._count -= 1
             if not stopping:
-                self._send(Starting(self._count))
+                self._link.send(Starting(self._count))
             return
         self._stillborn = self._stillborn + 1 if age < STILLBORN_SECONDS and died.running is None else 0
         restarting = self._settings.restart and self._stillborn < STILLBORN_LIMIT
         if not restarting:
             self._count -= 1
-        self._send(
-            EngineDied(died.uuid, died.exit_code, died.peak_memory, died.running, restarting, died.reason, died.overran)
+        message = EngineDied(
+            died.uuid, died.exit_code, died.peak_memory, died.running, restarting, died.reason, died.overran
         )
-        self._send(Starting(self._count))
-        if restarting:
-            # Its Hello goes another way than our news, and must not overtake it: the number would not be free yet.
-            self._replacements.append((died.engine, shares))
-            self._hear_deadline = time.monotonic() + HEAR_SECONDS
-            self._ping()
-        elif self._stillborn >= STILLBORN_LIMIT:
+        death = _Death(message, died.engine, shares if restarting else None)
+        self._deaths.append(death)
+        self._tell_death(death)
+        self._link.send(Starting(self._count))
+        # The Hello of the replacement goes another way than our news, and must not overtake it: the number would not
+        # be free yet. So the controller is to confirm first.
+        self._hear_deadline = time.monotonic() + HEAR_SECONDS
+        self._link.ping_now(time.monotonic())
+        if self._stillborn >= STILLBORN_LIMIT:
             log.error(
                 "%d engines in a row died at once (exit code %d): no more are started", self._stillborn, died.exit_code
             )
 
-    def _replace(self) -> None:
+    def _tell_death(self, death: _Death) -> None:
+        self._link.send(death.message)
+        death.number = self._link.session.sent
+
+    def _replace(self, deaths: list[_Death]) -> None:
         """Have engines forked for those that died."""
-        replacements, self._replacements = self._replacements, []
-        if self._stop_deadline is None:
-            for number, shares in replacements:
-                self._fork(number, shares)
+        for death in deaths:
+            if death.shares is not None and self._stop_deadline is None:
+                shares, death.shares = death.shares, None
+                self._fork(death.engine, shares)
 
     def _look_for_stopped(self) -> None:
         """Tell the controller which engines are alive but stopped."""
         stopped = [uuid for uuid, pid in self._pids.items() if pid and _is_stopped(pid)]
         if stopped != self._stopped:
             self._stopped = stopped
-            self._send(Unresponsive(stopped))
+            self._link.send(Unresponsive(stopped))
 
     # ------------------------------------------------------------------------------------------ the controller
 
-    def _send(self, message: Message) -> None:
-        self._sent += 1
-        self._link.send([wire.encode(message)])
-
-    def _ping(self) -> None:
-        self._unanswered += 1
-        self._send(Ping(self._sent + 1))
-
     def _hello(self) -> None:
-        self._link.send(
-            [
-                wire.encode(
-                    Hello(
-                        _version.PROTOCOL_VERSION,
-                        "nanny",
-                        self._connection.key,
-                        self._uuid,
-                        os.getpid(),
-                        socket.gethostname(),
-                        platform.python_version(),
-                    )
-                )
-            ]
-        )
-        self._sent, self._heard, self._unanswered = 1, 0, 0
-        self._next_ping = time.monotonic() + self._liveness.ping_interval
-        self._send(Starting(self._count))
+        """Begin the session (anew), and say again what the controller may have missed."""
+        self._link.hello()
+        self._link.send(Starting(self._count))
+        for death in self._deaths:
+            self._tell_death(death)
+        if self._stopped:
+            self._link.send(Unresponsive(self._stopped))
 
     def _check_controller(self) -> None:
-        silence = time.monotonic() - self._last_heard
+        session = self._link.session
+        silence = session.silence(time.monotonic())
         if self._link.refused():
-            raise AuthenticationError(
-                "the controller refused our encryption keys: the connection file is not its own (any more)"
-            )
+            raise keys_refused_error(self._connection.url)
         if silence > self._settings.connect_timeout and self._stop_deadline is None:
-            said = "has been silent" if self._welcomed else "did not answer"
+            said = "has been silent" if session.incarnation else "did not answer"
             raise ControllerLost(
                 f"the controller at {self._connection.url} {said} for {silence:.0f} s; its engines stop"
             )
 
     def _on_welcome(self, message: Welcome) -> None:
-        self._welcomed = True
-        self._heard = 0
+        self._link.session.on_welcome(message)
 
     def _on_refused(self, message: Refused) -> None:
-        kind = AuthenticationError if message.code == AuthenticationError.code else ProtocolError
-        raise kind(f"the controller at {self._connection.url} refused us: {message.reason}")
+        raise refusal_error(message, self._connection.url)
 
     def _on_pong(self, message: Pong) -> None:
-        if not message.known or message.sent != self._heard:
+        session = self._link.session
+        if not session.on_pong(message):
             self._hello()
             return
-        self._unanswered -= 1
-        if self._unanswered <= 0:  # all that was sent before has been heard
-            self._unanswered = 0
-            self._replace()
+        heard = [death for death in self._deaths if death.number <= session.confirmed]
+        self._deaths = [death for death in self._deaths if death.number > session.confirmed]
+        self._replace(heard)
 
     def _on_signal(self, message: SignalProcesses) -> None:
         for uuid in message.engines:

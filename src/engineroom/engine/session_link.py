@@ -1,94 +1,76 @@
-"""The engine's link to the controller, with what both ends count on it. All is called with the link's lock held."""
+"""A link to the controller with its session: for engines and nannies.
+
+It sends what the session says, and counts what is sent and received. In an engine it is called with the link's
+lock held.
+"""
 
 from __future__ import annotations
 
-import os
-import platform
-import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from .. import _version
-from ..config import ConnectionInfo
-from ..ids import EngineId, EngineUuid, NannyId
-from ..messages import Held, Hello, Message, Ping, Pong
-from ..transport import ZmqLink
+from ..ids import EngineId
+from ..messages import Held, Message
+from ..transport import Link
 from ..wire import frames as wire
+from ..wire.session import ANY_NUMBER, LinkSession
 
-#: Between signs of life to the controller.
-PING_SECONDS = 2.0
+#: The longest wait for something to arrive.
+WAIT_SECONDS = 2.0
 
 
-class Line:
-    """Sends, receives, counts: so that both ends notice what was lost."""
+class SessionLink:
+    """Sends and receives messages."""
 
-    def __init__(
-        self, connection: ConnectionInfo, uuid: EngineUuid, nanny: NannyId, shares: Mapping[str, list[int]]
-    ) -> None:
-        self._key, self._uuid, self._nanny = connection.key, uuid, nanny
-        self._shares = dict(shares)
-        self._link = ZmqLink(connection.url, uuid.encode(), curve_serverkey=connection.curve_serverkey)
-        #: messages since our Hello, and since the controller's Welcome
-        self._sent = self._heard = 0
-        self._next_ping = 0.0
+    def __init__(self, session: LinkSession, link: Link, decode: Callable[[bytes], Any]) -> None:
+        """`decode`: the decoder of what the controller sends to us."""
+        self.session = session
+        self._link = link
+        self._decode = decode
 
-    def hello(self, wish: EngineId, held: list[Held]) -> None:
-        """Begin (anew): as whom, and with what in hand."""
-        self._link.send(
-            [
-                wire.encode(
-                    Hello(
-                        _version.PROTOCOL_VERSION,
-                        "engine",
-                        self._key,
-                        self._uuid,
-                        os.getpid(),
-                        socket.gethostname(),
-                        platform.python_version(),
-                        self._nanny,
-                        wish,
-                        held,
-                        self._shares,
-                    )
-                )
-            ]
-        )
-        self._sent, self._heard = 1, 0
-        self._next_ping = time.monotonic() + PING_SECONDS
-
-    def welcomed(self) -> None:
-        """The controller begins (anew) to count."""
-        self._heard = 0
+    def hello(self, wish: EngineId = ANY_NUMBER, held: Sequence[Held] = ()) -> None:
+        """Begin the session (anew)."""
+        self._link.send([wire.encode(self.session.hello(time.monotonic(), wish, held))])
 
     def send(self, message: Message, buffers: Sequence[Any] = ()) -> None:
         """Send a message."""
         self.send_frames([wire.encode(message), *buffers])
 
-    def send_frames(self, frames: list[Any]) -> None:
+    def send_frames(self, frames: Sequence[Any]) -> None:
         """Send a message that has been encoded."""
-        self._sent += 1
+        self.session.count_sent(frames[0])
         self._link.send(frames)
 
     def ping(self) -> None:
         """Give a sign of life, if it is time."""
-        if time.monotonic() >= self._next_ping:
-            self._next_ping = time.monotonic() + PING_SECONDS
-            self.send(Ping(self._sent + 1))
+        now = time.monotonic()
+        if now >= self.session.next_ping:
+            self.ping_now(now)
 
-    def agrees(self, pong: Pong) -> bool:
-        """Whether neither end has missed anything."""
-        return pong.known and pong.sent == self._heard
+    def ping_now(self, now: float) -> None:
+        """Give a sign of life, and have the controller confirm what we have sent."""
+        self.send(self.session.ping(now))
 
     def receive(self, *, wait: bool) -> list[Sequence[Any]]:
-        """What has arrived; with `wait`, something will have, unless it is time for a sign of life."""
-        until = max(0.001, min(self._next_ping - time.monotonic(), PING_SECONDS)) if wait else 0.0
-        return self._link.receive(timeout=until)
+        """The messages that have arrived. With `wait`, waits for one, until the next sign of life is due."""
+        if not wait:
+            return self._link.receive()
+        until = min(self.session.next_ping - time.monotonic(), WAIT_SECONDS)
+        return self._link.receive(timeout=max(0.001, until))
 
-    def read(self, frames: Sequence[Any]) -> Message:
-        """The message in what `receive` brought."""
-        self._heard += 1
-        return wire.decode_to_engine(frames[0])
+    def read(self, frames: Sequence[Any]) -> Any:
+        """The message in one of the results of `receive`: counted and decoded."""
+        self.session.count_received(frames[0], time.monotonic())
+        return self._decode(frames[0])
+
+    def fileno(self) -> int:
+        """A file descriptor that becomes readable when something may have arrived."""
+        return self._link.fileno()
+
+    def refused(self) -> bool:
+        """Whether the controller has turned down our encryption keys."""
+        return self._link.refused()
 
     def close(self) -> None:
         """Let what was sent go out, for a second at most."""

@@ -1,6 +1,7 @@
-"""What starts controllers and engines."""
+"""Launchers: they start the processes of a cluster. One file for each kind."""
 
 from .base import Launcher
-from .local import FoundProcess, LocalProcess
+from .found import FoundProcess
+from .local import LocalProcess
 
 __all__ = ["FoundProcess", "Launcher", "LocalProcess"]

@@ -1,13 +1,16 @@
-"""The seam between a cluster and what starts its processes."""
+"""What a cluster needs from the thing that starts its processes. A new kind of launcher has these methods."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+#: Seconds between SIGTERM and SIGKILL.
+STOP_SECONDS = 8.0
+
 
 class Launcher(Protocol):
-    """One process, or one job: the controller, or a nanny with its engines."""
+    """Starts and stops one process or one batch job: the controller, or a nanny with its engines."""
 
     @property
     def running(self) -> bool:
@@ -21,7 +24,7 @@ class Launcher(Protocol):
         """Start it."""
 
     def stop(self) -> None:
-        """End it: politely, then by force. Returns when it has ended."""
+        """Ask it to end; kill it if it has not ended after `STOP_SECONDS`. Returns when it has ended."""
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
@@ -30,10 +33,10 @@ class Launcher(Protocol):
         """Wait for its end; returns whether it has ended."""
 
     def on_stop(self, callback: Callable[[int], None]) -> None:
-        """Have a function called with the exit code when it ends. It may be called from another thread."""
+        """Call a function with the exit code when it ends, from a thread of the launcher."""
 
     def get_output(self) -> str:
         """The end of its log."""
 
     def to_dict(self) -> Mapping[str, Any]:
-        """What another process needs to find it."""
+        """What another process needs to find it, as JSON-able values."""

@@ -1,4 +1,4 @@
-"""Processes of this host."""
+"""A process that this one starts: a controller, or a nanny with its engines. Processes on this host only."""
 
 from __future__ import annotations
 
@@ -11,27 +11,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from ..errors import ConfigError
-
-#: Seconds between the polite signal and the rude one.
-STOP_SECONDS = 8.0
+from .base import STOP_SECONDS
 
 
 class LocalProcess:
-    """A process started here.
+    """A process that this one starts.
 
     Parameters
     ----------
     args : sequence of str
-        The command.
+        The command and its arguments.
     log_file : Path
-        Where its output goes.
+        The file that its output is added to.
     environment : dict
-        Added to this process's.
+        Variables that are added to the environment of this process.
     lifeline : bool
-        Let it hold the end of a pipe from us: it ends when this process does, however that happens.
+        Give it a pipe from this process as stdin. The pipe closes when this process ends, even by SIGKILL, and then
+        the child ends, too.
     """
 
     def __init__(
@@ -65,15 +62,15 @@ class LocalProcess:
 
     @property
     def state(self) -> str:
-        """before, running or after."""
+        """"before" its start, "running", or "after" its end."""
         if self._process is None:
             return "before"
         return "running" if self.running else "after"
 
     def start(self) -> None:
-        """Start it, in a session of its own: Ctrl-C in our terminal is not for it."""
+        """Start it in a session of its own, so that Ctrl-C in this terminal does not reach it."""
         if self.running:
-            raise ConfigError(f"already running: {' '.join(self.args)}")
+            raise ConfigError(f"this process is running already (pid {self.pid}): {' '.join(self.args)}")
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
@@ -148,73 +145,3 @@ class LocalProcess:
 
     def to_dict(self) -> dict[str, Any]:
         return {"class": "local", "pid": self.pid, "log_file": str(self.log_file), "args": self.args}
-
-
-class FoundProcess:
-    """A process that another one of ours started: known by its pid."""
-
-    def __init__(self, pid: int, marker: str, log_file: Path | None = None) -> None:
-        self._pid = pid
-        self.log_file = log_file
-        self._process: psutil.Process | None = None
-        with contextlib.suppress(psutil.Error):
-            process = psutil.Process(pid)
-            if any(marker in argument for argument in process.cmdline()):  # pids are used again
-                self._process = process
-
-    @property
-    def running(self) -> bool:
-        try:
-            return (
-                self._process is not None
-                and self._process.is_running()
-                and self._process.status() != psutil.STATUS_ZOMBIE
-            )
-        except psutil.Error:
-            return False
-
-    @property
-    def pid(self) -> int | None:
-        return self._pid if self._process is not None else None
-
-    def start(self) -> None:
-        raise ConfigError("this process was started elsewhere")
-
-    def stop(self) -> None:
-        if self._process is None:
-            return
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self._process.terminate()
-            try:
-                self._process.wait(STOP_SECONDS)
-            except psutil.TimeoutExpired:
-                self._process.kill()
-
-    def signal(self, number: int) -> None:
-        if self._process is not None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                self._process.send_signal(number)
-
-    def join(self, timeout: float | None = None) -> bool:
-        if self._process is None:
-            return True
-        try:
-            self._process.wait(timeout)
-        except psutil.TimeoutExpired:
-            return False
-        except psutil.NoSuchProcess:
-            return True
-        return True
-
-    def on_stop(self, callback: Callable[[int], None]) -> None:
-        def wait() -> None:
-            self.join()
-            callback(0)
-
-        threading.Thread(target=wait, daemon=True).start()
-
-    def get_output(self) -> str:
-        return self.log_file.read_text(errors="replace")[-4096:] if self.log_file and self.log_file.exists() else ""
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"class": "local", "pid": self._pid, "log_file": str(self.log_file or ""), "args": []}

@@ -27,6 +27,8 @@ class Hello(Message):
     held: list[Held] = []
     #: engines: the indices it has of each named resource
     resources: dict[str, list[int]] = {}
+    #: counts the Hellos of this peer: Welcome, Ping and Pong name the one they belong to
+    number: int = 0
 
 
 class Welcome(Message):
@@ -42,6 +44,8 @@ class Welcome(Message):
     scheme: str = "leastload"
     #: whether results are recorded, and can be had again
     keeps: bool = True
+    #: the number of the Hello that this answers
+    hello: int = 0
 
 
 class Refused(Message):
@@ -52,21 +56,31 @@ class Refused(Message):
 
 
 class Ping(Message):
-    """A sign of life. `sent` counts the messages sent since Hello, this one included."""
+    """A sign of life. `sent` counts the messages sent since Hello, Hello and this one included."""
 
     sent: int
+    #: the number of the peer's last Hello
+    hello: int = 0
+    #: of the messages sent since Hello, in order, this one not included
+    checksum: int = 0
 
 
 class Pong(Message):
     """The answer to Ping.
 
-    `sent` counts the messages sent to the peer since Welcome, this one included: a peer that counts fewer has
+    `sent` counts the messages sent to the peer since Welcome, this one included: a peer that counts otherwise has
     missed some. `known` is False when the controller has no Hello from the peer, or has missed messages of it.
     Either way the peer says Hello again, and both ends reconcile.
     """
 
     sent: int
     known: bool = True
+    #: the same as in the Ping
+    hello: int = 0
+    #: of the messages sent since Welcome, in order, this one not included
+    checksum: int = 0
+    #: how many messages of the peer have come since its Hello
+    heard: int = 0
 
 
 class Goodbye(Message):

@@ -14,6 +14,7 @@ from ..messages import (
     FromNanny,
     Hello,
     Message,
+    Ping,
     TaskDone,
     TaskSpec,
     ToClient,
@@ -46,7 +47,8 @@ def _decoder(union: Any) -> Callable[[bytes], Any]:
     return checked
 
 
-decode_hello: Callable[[bytes], Hello] = _decoder(Hello)
+#: of a peer that has no session with the controller
+decode_from_unknown: Callable[[bytes], Hello | Ping] = _decoder(Hello | Ping)
 decode_from_client: Callable[[bytes], FromClient] = _decoder(FromClient)
 decode_to_client: Callable[[bytes], ToClient] = _decoder(ToClient)
 decode_from_engine: Callable[[bytes], FromEngine] = _decoder(FromEngine)

@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import inspect
 import io
 import pickle
 import sys
-import textwrap
 import types
 import weakref
 from collections.abc import Callable, Iterator, MutableMapping
@@ -25,9 +23,7 @@ import cloudpickle
 from ..errors import SerializationError
 from ..ids import Digest
 from ..messages import Function
-
-#: Characters of a function's source that are kept with it.
-SOURCE_LIMIT = 20_000
+from . import source_lines
 
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), range, frozenset)
 _MISSING = object()
@@ -120,10 +116,37 @@ def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Callabl
     return decorate(function)
 
 
+def restore_code(arguments: tuple[Any, ...], file: str, source: str | None) -> types.CodeType:
+    """Rebuild a code object. `source` is None for code inside other code, whose lines hold it."""
+    code = types.CodeType(*arguments).replace(co_filename=file)
+    if source is not None:
+        source_lines.remember(code, source)
+    return code
+
+
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle, but functions of `__main__` are bound to the receiver's namespace."""
+    """cloudpickle, with two changes.
+
+    Functions of `__main__` are bound to the receiver's namespace. Code keeps the name of its file, which cloudpickle
+    3.1.3 drops, and takes its source lines along.
+    """
+
+    def __init__(self, file: Any, protocol: int | None = None, buffer_callback: Any = None) -> None:
+        super().__init__(file, protocol=protocol, buffer_callback=buffer_callback)
+        #: ids of the code objects inside one that is pickled: its lines are theirs, too
+        self._inner: set[int] = set()
+        #: one string for each file name, so that the pickle does not depend on which code objects share one
+        self._files: dict[str, str] = {}
+
+    def _code(self, code: types.CodeType) -> tuple[Any, ...]:
+        _, arguments = self.dispatch_table[types.CodeType](code)
+        self._inner.update(map(id, source_lines.inner_code(code)))
+        source = None if id(code) in self._inner else source_lines.lines_of(code)
+        return restore_code, (arguments, self._files.setdefault(code.co_filename, code.co_filename), source)
 
     def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is types.CodeType:
+            return self._code(obj)
         if type(obj) is functools._lru_cache_wrapper and getattr(obj, "__module__", None) == "__main__":
             return _cached, (obj.__wrapped__, obj.cache_parameters())
         reduced = super().reducer_override(obj)
@@ -195,7 +218,7 @@ def _pickle(function: Any) -> tuple[Function, bool]:
             f"the function {name} cannot be pickled, so nothing was sent ({type(error).__name__}: {error}). "
             f"{_suspects(function)}"
         ) from error
-    return Function(digest_of(payload), payload, name_of(function), source_of(function)), by_name
+    return Function(digest_of(payload), payload, name_of(function), source_lines.source_of(function)), by_name
 
 
 def name_of(function: Any) -> str | None:
@@ -204,20 +227,6 @@ def name_of(function: Any) -> str | None:
     module = getattr(function, "__module__", None)
     found = name.replace("<locals>.", "") if module in (None, "__main__", "builtins") else f"{module}.{name}"
     return found.encode("utf-8", "replace").decode()[:200]
-
-
-def source_of(function: Any) -> str:
-    """The source of a function, as far as it is known; at most `SOURCE_LIMIT` characters."""
-    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
-    return _source(code) if isinstance(code, types.CodeType) else ""
-
-
-@functools.lru_cache(1024)
-def _source(code: types.CodeType) -> str:
-    try:
-        return textwrap.dedent(inspect.getsource(code)).encode("utf-8", "replace").decode()[:SOURCE_LIMIT]
-    except Exception:  # typed into a plain interpreter, or its file has gone, or changed
-        return ""
 
 
 def _by_value_registered() -> bool:
@@ -324,6 +333,10 @@ def _unchanged(
 # ------------------------------------------------------------------------------------------ arriving: loading
 
 
+#: Stands in pickles of code that Engineroom 0.1 made: they hold no source lines.
+_OLD_CODE = types.CodeType.__name__.encode()
+
+
 class LoadedFunction:
     """A function ready to be called, and the globals that travelled with it."""
 
@@ -334,9 +347,12 @@ class LoadedFunction:
         self.travelled = travelled
 
 
-def load_function(payload: bytes) -> LoadedFunction:
+def load_function(function: Function) -> LoadedFunction:
     """Unpickle a function; what it cannot import raises here."""
     travelled: dict[str, Any] = {}
     with collecting(travelled):
-        function = pickle.loads(payload)
-    return LoadedFunction(function, travelled)
+        call = pickle.loads(function.payload)
+    code = getattr(call, "__code__", None)
+    if isinstance(code, types.CodeType) and _OLD_CODE in function.payload and not source_lines.is_remembered(code):
+        source_lines.remember(code, function.source)
+    return LoadedFunction(call, travelled)

@@ -18,10 +18,10 @@ import msgspec
 from ...errors import StoreDamaged, StoreError
 from ...ids import TaskId
 from ..packing import decode, unpack
-from .checksums import SUMMED_OUTCOME, SUMMED_REQUEST, outcome_sum, request_sum
-from .columns import ROW
 from .file import refuse_cut
-from .reading import entry_of
+from .rows.checksums import SUMMED_OUTCOME, SUMMED_REQUEST, outcome_sum, request_sum
+from .rows.columns import ROW
+from .rows.reading import entry_of
 from .schema import APPLICATION_ID, migrations
 
 #: Rows read at a time.

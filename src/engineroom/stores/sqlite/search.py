@@ -21,9 +21,9 @@ from ..query.match import compile
 from ..query.nodes import Path, Query, keys_in
 from ..query.order import sort_rows
 from .blobs import load
-from .columns import COLUMN_TYPES
 from .connections import Connections
-from .reading import Reader
+from .rows.columns import COLUMN_TYPES
+from .rows.reading import Reader
 from .where import ORDER, Where, indexed, narrowed, order_clause, translate, unhinted
 
 #: Columns whose values stand in records as they are.

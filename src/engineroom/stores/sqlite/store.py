@@ -1,8 +1,8 @@
 """SQLiteDB: the task database in one file, kept between sessions.
 
 One thread writes: the one that calls `write`, `update_record`, …. Any number of threads read, each with a connection
-of its own. The parts: `connections.py`, `writing.py` (entries → rows), `reading.py` (rows → records), `search.py`
-(queries), `edits.py` (changes to single rows), `blobs.py` (large buffers), `references.py` (functions and the like).
+of its own. The parts: `connections.py`, `rows/` (entries → rows → records; changes to rows), `search.py` (queries),
+`blobs.py` (large buffers), `references.py` (functions and the like).
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usa
 from ..canonical import canonical
 from ..query.arguments import parse_keys, parse_path, parse_percentiles, parse_sort, parse_window
 from ..query.parse import parse
-from . import edits, references
+from . import references
 from .blobs import Sharing, has_large
-from .columns import WHOLE
 from .connections import Connections
 from .doctor import advised
 from .file import (
@@ -43,10 +42,12 @@ from .file import (
     set_journal,
     used_bytes,
 )
-from .reading import checked, entry_of, record_of
+from .rows import edits
+from .rows.columns import WHOLE
+from .rows.reading import checked, entry_of, record_of
+from .rows.writing import statements
 from .search import Search
 from .where import ORDER, translate
-from .writing import statements
 
 log = logging.getLogger(__name__)
 

@@ -38,7 +38,7 @@ from ..query.nodes import (
     conjuncts,
 )
 from ..query.values import DATE, NULL, NUMBER, STRING, rank, seconds_of
-from .columns import COLUMN_TYPES, PINNED
+from .rows.columns import COLUMN_TYPES, PINNED
 
 _MOST_PARAMETERS = 500  #: of one condition
 

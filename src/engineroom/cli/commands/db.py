@@ -1,0 +1,217 @@
+"""`engineroom db`: look after a task database: is it sound, what is in it; repair, back up, migrate, copy."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from ...errors import StoreDamaged, StoreError
+from ...stores import SQLiteDB, TaskStore, open_store
+from ...stores.maintenance.copy import Copied, Source, StoreSide, Target, copy
+from ...stores.maintenance.parquet import ParquetReader, ParquetWriter
+from ...stores.mongodb.store import MongoDB
+from ...stores.sqlite.damaged import Findings
+from ...stores.sqlite.doctor import repair, verify
+from ...stores.sqlite.schema import back_up_file
+from ..base import UsageError
+from ..text import jsonable
+from .records import RecordsApp
+
+_SQLITE = "sqlite://"
+#: Damaged records that are named one by one.
+NAMED = 20
+
+
+class Db(RecordsApp):
+    """Look after a task database.
+
+    verify DATABASE: is every record as it was written? Also while a controller uses it.
+    repair DATABASE [TARGET]: write what is good to a new file; the old one is not touched.
+    backup DATABASE [TARGET]: a copy as of this moment, also while a controller uses it.
+    migrate DATABASE: bring it to this version, after a backup; a controller that opens it does the same.
+    copy DATABASE TARGET: all records to another database, which may have some already.
+    info DATABASE: how much is in it.
+
+    DATABASE and TARGET are files (tasks.db, or tasks.parquet for copy) or urls (sqlite:///PATH, mongodb://HOST/NAME).
+    DATABASE is the profile's, if it is not named. Exit code 1: it is damaged, or it failed.
+    """
+
+    description = __doc__
+    usage = "engineroom db COMMAND [DATABASE] [TARGET] [options]"
+    positional: ClassVar[tuple[int, int, str]] = (1, 3, "COMMAND")
+    examples = """
+engineroom db verify                                  # the profile's
+engineroom db backup ~/.ipython/profile_default/tasks.db /backup/tasks.db
+engineroom db repair tasks.db saved.db
+engineroom db copy tasks.db mongodb://localhost/lab
+engineroom db copy mongodb://localhost/lab lab.parquet
+engineroom db info lab.db --json
+"""
+
+    def start(self) -> None:
+        command, *names = self.extra_args
+        commands: dict[str, Callable[[list[str]], None]] = {
+            "verify": self._verify,
+            "repair": self._repair,
+            "backup": self._backup,
+            "migrate": self._migrate,
+            "copy": self._copy,
+            "info": self._info,
+        }
+        if command not in commands:
+            raise UsageError(f"there is no `engineroom db {command}`; there are {', '.join(commands)}")
+        if len(names) > (2 if command in ("repair", "backup", "copy") else 1):
+            raise UsageError(f"`engineroom db {command}` takes no target: {names[-1]!r}")
+        commands[command](names or [self._database_url()])
+
+    def _tell(self, what: Any, lines: list[str]) -> None:
+        print(json.dumps(what, default=jsonable, indent=1) if self.json else "\n".join(lines))
+
+    # ------------------------------------------------------------------------------------------ the commands
+
+    def _verify(self, names: list[str]) -> None:
+        found = verify(_file(names[0]))
+        self._report(found)
+        if not found.sound:
+            raise StoreDamaged(f"{found.summary()}. `engineroom db repair {found.path}` saves the good ones")
+
+    def _repair(self, names: list[str]) -> None:
+        path = _file(names[0])
+        target = _file(names[1]) if len(names) > 1 else path.with_name(f"{path.stem}.repaired{path.suffix}")
+        found = repair(path, target)
+        self._report(found, target)
+
+    def _report(self, found: Findings, target: Path | None = None) -> None:
+        lines = [f"{found.path}: {'it is sound' if found.sound else 'IT IS DAMAGED'}"]
+        lines.append(f"  {found.good} records good, {len(found.damaged)} damaged")
+        if found.unchecked:
+            lines.append(f"  {found.unchecked} of the good ones were written before there were checksums")
+        if found.lightened:
+            lines.append(f"  {len(found.lightened)} have lost large buffers: {_few(found.lightened)}")
+        if found.damaged:
+            lines.append(f"  damaged: {_few(found.damaged)}")
+        if found.damaged_functions:
+            lines.append(f"  {found.damaged_functions} of {found.functions} functions are damaged")
+        lines += [f"  {text}" for text in found.structure[:5]]
+        if target is not None:
+            lines.append(f"{found.good} records were written to {target}; {found.path} is as it was")
+        told = {
+            **msgspec.structs.asdict(found),
+            "sound": found.sound,
+            "target": None if target is None else str(target),
+        }
+        self._tell(told, lines)
+
+    def _backup(self, names: list[str]) -> None:
+        path = _file(names[0])
+        target = _file(names[1]) if len(names) > 1 else path.with_name(f"{path.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+        if not path.exists():
+            raise StoreError(f"there is no task database {path}")
+        if target.exists():
+            raise StoreError(f"there is a file {target} already; name another")
+        back_up_file(path, target)
+        found = verify(target)
+        self._tell({"target": str(target), "records": found.good, "sound": found.sound},
+                   [f"{target}: {found.good} records"])  # fmt: skip
+        if not found.sound:
+            raise StoreDamaged(f"{path} is damaged, and so is its backup: {found.summary()}")
+
+    def _migrate(self, names: list[str]) -> None:
+        path = _file(names[0])
+        if not path.exists():
+            raise StoreError(f"there is no task database {path}")
+        before = verify(path).version
+        with contextlib.closing(SQLiteDB(path)):
+            pass
+        after = verify(path).version
+        backup = path.with_name(f"{path.name}.v{before}.backup")
+        done = before != after
+        self._tell({"before": before, "after": after, "backup": str(backup) if done else None},
+                   [f"{path}: schema version {before} → {after}; a backup is {backup}" if done else
+                    f"{path} has schema version {after}, the newest"])  # fmt: skip
+
+    def _copy(self, names: list[str]) -> None:
+        if len(names) < 2:
+            raise UsageError("name what to copy, and where to: engineroom db copy DATABASE TARGET")
+        with _source(names[0]) as source, _target(names[1]) as target:
+            done: Copied = copy(source, target)
+        there = f"; {done.read - done.new} were there already" if done.new < done.read else ""
+        self._tell(msgspec.structs.asdict(done), [f"{done.new} records and {done.functions} functions copied{there}"])
+
+    def _info(self, names: list[str]) -> None:
+        with _opened(names[0]) as store:
+            usage = store.usage()
+            states = {group["key"]: group["count"] for group in store.group_by("state", {})}
+            ends = [store.find_records({}, "submitted", sort=[("submitted", way)], limit=1) for way in (1, -1)]
+            first, last = (found[0]["submitted"] if found else None for found in ends)
+            pinned = store.count({"pinned": True})
+            url = store.url
+        told = {"database": url, "records": usage.records, "states": states, "pinned": pinned, 
+                "first": first, "last": last, "bytes": usage.used, "unused_bytes": usage.unused,
+                "free_on_disk": usage.room}  # fmt: skip
+        counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
+        lines = [url, f"  records   {usage.records} ({counts}; {pinned} pinned)"]
+        if first is not None and last is not None:
+            lines.append(f"  submitted {first.astimezone():%Y-%m-%d %H:%M} to {last.astimezone():%Y-%m-%d %H:%M}")
+        lines.append(f"  size      {usage.used / 1e6:.1f} MB, and {usage.unused / 1e6:.1f} MB unused")
+        self._tell(told, lines)
+
+
+def _few(ids: list[Any]) -> str:
+    names = [str(id) if id is not None else "(unknown)" for id in ids[:NAMED]]
+    return ", ".join(names) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")
+
+
+def _file(name: str) -> Path:
+    if name.startswith("mongodb") and "://" in name:
+        raise UsageError("a MongoDB server looks after its files itself: use its own tools, or `engineroom db copy`")
+    if "://" in name and not name.startswith(_SQLITE):
+        scheme = name.partition("://")[0]
+        raise UsageError(f"there is no database {scheme}://…; there are files, sqlite:///PATH and mongodb://HOST/NAME")
+    path = Path("/" + name.removeprefix(_SQLITE).lstrip("/") if name.startswith(_SQLITE) else name).expanduser()
+    if not name or path.is_dir():
+        raise UsageError(f"{name!r} is no file")
+    return path.absolute()
+
+
+def _is_server(name: str) -> bool:
+    return name.startswith(("mongodb://", "mongodb+srv://"))
+
+
+@contextlib.contextmanager
+def _opened(name: str) -> Iterator[TaskStore]:
+    """A database to look at."""
+    store: TaskStore = MongoDB(name, readonly=True) if _is_server(name) else SQLiteDB.open_readonly(_file(name))
+    with contextlib.closing(store):
+        yield store
+
+
+@contextlib.contextmanager
+def _source(name: str) -> Iterator[Source]:
+    if name.endswith(".parquet"):
+        with contextlib.closing(ParquetReader(_file(name))) as reader:
+            yield reader
+        return
+    with _opened(name) as store:
+        yield StoreSide(store)
+
+
+@contextlib.contextmanager
+def _target(name: str) -> Iterator[Target]:
+    if name.endswith(".parquet"):
+        writer = ParquetWriter(_file(name))
+        whole = False
+        try:
+            yield writer
+            whole = True
+        finally:
+            writer.close(whole)
+        return
+    with contextlib.closing(open_store(name if _is_server(name) else f"{_SQLITE}{_file(name)}")) as store:
+        yield StoreSide(store)

@@ -1,0 +1,270 @@
+"""`engineroom top`: what the engines of a running cluster are doing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import select
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from traitlets import Bool, Float
+
+from ...client import Client
+from ...cluster.found_cluster import FoundCluster
+from ...errors import ConfigError, ConnectionFileError, ControllerLost, EngineroomError
+from ..text import is_terminal, jsonable, one_line, paint, plural, table, when, width_of_terminal
+from .records import RecordsApp
+
+#: How many failed tasks are shown.
+FAILURES = 5
+#: Seconds the controller may take to answer.
+PATIENCE = 10.0
+
+
+class Top(RecordsApp):
+    """Watch a running cluster: what each engine holds, has completed and how fast; what waits; what failed.
+
+    Held are the tasks an engine has been given: the one it runs, and those next in line. q or Ctrl-C ends it.
+    Where the output is not a terminal, it is shown once.
+    """
+
+    description = __doc__
+    usage = "engineroom top [options]"
+    examples = """
+engineroom top
+engineroom top --interval=0.5 --profile=night
+engineroom top --once                                  # for scripts
+engineroom top --once --json | jq .unassigned
+engineroom top --json                                  # one line of JSON per interval
+"""
+    aliases: Any = {"interval": "Top.interval", **RecordsApp.aliases}
+    flags: Any = {
+        "once": ({"Top": {"once": True}}, "show it once, and end"),
+        **RecordsApp.flags,
+    }
+
+    interval = Float(1.0, help="Seconds between two looks.").tag(config=True)
+    once = Bool(False, help="Show it once, and end.").tag(config=True)
+
+    def start(self) -> None:
+        if not self.interval > 0:
+            raise ConfigError(f"--interval is more than 0 seconds, got {self.interval:g}")
+        found = FoundCluster(self.folder, self.cluster_id)
+        info = found.connection
+        if info is None or not (found.running or found.is_elsewhere):
+            raise ConnectionFileError(f"{found} is not running; start it with `ipcluster start`")
+        with Client(info, timeout=5) as client:
+            watch = Watch(client, found)
+            if self.json:
+                self._as_json(watch)
+            elif self.once or not is_terminal(sys.stdout):
+                print("\n".join(watch.look().lines(width_of_terminal(), 1 << 30)))
+            else:
+                with _screen() as screen:
+                    self._live(watch, screen)
+
+    def _as_json(self, watch: Watch) -> None:
+        while True:
+            print(json.dumps(watch.look().to_dict(), default=jsonable), flush=True)
+            if self.once:
+                return
+            time.sleep(self.interval)
+
+    def _live(self, watch: Watch, screen: Screen) -> None:
+        while True:
+            size = shutil.get_terminal_size()
+            screen.draw(watch.look().lines(size.columns, size.lines - 1))
+            if screen.quit_within(self.interval):
+                return
+
+
+class Watch:
+    """Looks at a cluster again and again, and remembers enough for rates."""
+
+    def __init__(self, client: Client, cluster: FoundCluster) -> None:
+        self._client, self._cluster = client, cluster
+        self._before: dict[int, int] = {}
+        self._then = 0.0
+
+    def look(self) -> Look:
+        """What there is now.
+
+        Raises
+        ------
+        ControllerLost
+            It does not answer.
+        """
+        client = self._client
+        try:
+            status = client.queue_status()
+        except IndexError:  # an engine left between our asking which there are and what they do
+            status = client.queue_status()
+        except TimeoutError:
+            raise ControllerLost("the controller does not answer") from None
+        now = time.monotonic()
+        passed = now - self._then if self._then else 0.0
+        unassigned = status.pop("unassigned")
+        engines = [
+            {
+                "engine_id": id,
+                "held": inner["queue"] + inner["tasks"],
+                "direct": inner["queue"],
+                "balanced": inner["tasks"],
+                "completed": inner["completed"],
+                "rate": (inner["completed"] - self._before[id]) / passed if passed and id in self._before else None,
+            }
+            for id, inner in sorted(status.items())
+        ]
+        self._before, self._then = {engine["engine_id"]: engine["completed"] for engine in engines}, now
+        try:
+            failures = client.db_query(
+                {"state": "failed"},
+                ["label", "engine_id", "completed", "result_content"],
+                sort=[("completed", -1)],
+                limit=FAILURES,
+            )
+        except EngineroomError:  # a cluster without records
+            failures = []
+        return Look(self._cluster, engines, unassigned, failures)
+
+
+class Look:
+    """One look at a cluster."""
+
+    def __init__(
+        self, cluster: FoundCluster, engines: list[dict[str, Any]], unassigned: int, failures: list[Any]
+    ) -> None:
+        self._cluster, self.engines, self.unassigned, self.failures = cluster, engines, unassigned, failures
+
+    def total(self, key: str) -> Any:
+        """The sum over engines; None if none of them knows."""
+        values = [engine[key] for engine in self.engines if engine[key] is not None]
+        return sum(values) if values else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "profile": self._cluster.profile,
+            "cluster_id": self._cluster.cluster_id,
+            "time": time.time(),
+            "engines": self.engines,
+            "unassigned": self.unassigned,
+            "held": self.total("held") or 0,
+            "completed": self.total("completed") or 0,
+            "rate": self.total("rate"),
+            "failures": [
+                {
+                    "msg_id": record["msg_id"],
+                    "label": record["label"],
+                    "engine_id": record["engine_id"],
+                    "completed": record["completed"],
+                    "ename": (record["result_content"] or {}).get("ename"),
+                    "evalue": (record["result_content"] or {}).get("evalue"),
+                }
+                for record in self.failures
+            ],
+        }
+
+    def lines(self, width: int, height: int) -> list[str]:
+        """As text in so many columns and lines; where there are too many engines, the busiest."""
+        busy = sum(1 for engine in self.engines if engine["held"])
+        top = [
+            f"{paint(one_line(self._cluster), 'bold')}   {time.strftime('%H:%M:%S')}",
+            f"{plural(len(self.engines), 'engine')}, {busy} busy   {plural(self.unassigned, 'task')} waiting for one   "
+            f"{self.total('completed') or 0:,} completed   {_rate(self.total('rate'))}",
+            "",
+        ]
+        failures = list(self._failure_lines(width))
+        room = max(3, height - len(top) - len(failures) - 2)
+        engines = self.engines
+        if len(engines) > room:
+            shown = sorted(engines, key=lambda e: (-(e["rate"] or 0), -e["held"], e["engine_id"]))[: room - 1]
+            engines = sorted(shown, key=lambda e: int(e["engine_id"]))
+        rows = [
+            [
+                str(engine["engine_id"]),
+                str(engine["held"]) if engine["held"] else "·",
+                str(engine["direct"]) if engine["direct"] else "·",
+                f"{engine['completed']:,}",
+                _rate(engine["rate"]),
+            ]
+            for engine in engines
+        ]
+        styles = {(number, 1): "green" for number, engine in enumerate(engines) if engine["held"]}
+        header = ["ENGINE", "HELD", "DIRECT", "COMPLETED", "RATE"]
+        body = table(header, rows, right=header, styles=styles, width=width)
+        if len(engines) < len(self.engines):
+            body.append(paint(f"… and {len(self.engines) - len(engines)} more engines", "dim"))
+        return [*top, *body, *failures][:height]
+
+    def _failure_lines(self, width: int) -> Iterator[str]:
+        if not self.failures:
+            return
+        yield ""
+        rows = []
+        for record in self.failures:
+            content = record["result_content"] or {}
+            engine = record["engine_id"]
+            rows.append(
+                [
+                    when(record["completed"]),
+                    record["msg_id"],
+                    one_line(record["label"] or ""),
+                    "" if engine is None else str(engine),
+                    one_line(f"{content.get('ename')}: {content.get('evalue')}"),
+                ]
+            )
+        yield from table(["FAILED", "ID", "LABEL", "ENGINE", "ERROR"], rows, right=["ENGINE"], width=width)
+
+
+def _rate(value: float | None) -> str:
+    if value is None:
+        return "–/s"
+    return f"{value:,.0f}/s" if value >= 10 or value == 0 else f"{value:.1f}/s"
+
+
+class Screen:
+    """The terminal's other screen, drawn over line by line: nothing is cleared first, so nothing flickers."""
+
+    def __init__(self, keys: bool) -> None:
+        self._keys = keys
+
+    def draw(self, lines: list[str]) -> None:
+        """Show these lines, and nothing else."""
+        sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
+        sys.stdout.flush()
+
+    def quit_within(self, seconds: float) -> bool:
+        """Wait; returns whether q was pressed."""
+        if not self._keys:
+            time.sleep(seconds)
+            return False
+        ready, _, _ = select.select([sys.stdin], [], [], seconds)
+        return bool(ready) and sys.stdin.read(1) in ("q", "Q", "\x1b", "")
+
+
+@contextlib.contextmanager
+def _screen() -> Iterator[Screen]:
+    """The other screen of the terminal, without a cursor; afterwards all is as before."""
+    keys = sys.stdin.isatty()
+    before: list[Any] | None = None
+    if keys:
+        import termios
+        import tty
+
+        before = termios.tcgetattr(sys.stdin)
+        tty.setcbreak(sys.stdin)
+    sys.stdout.write("\x1b[?1049h\x1b[?25l")
+    try:
+        yield Screen(keys)
+    finally:
+        sys.stdout.write("\x1b[?25h\x1b[?1049l")
+        sys.stdout.flush()
+        if before is not None:
+            import termios
+
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

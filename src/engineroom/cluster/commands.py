@@ -1,0 +1,123 @@
+"""The command lines that start a controller and a set of engines. Nothing is started here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .. import resources as named_resources
+from ..cores import usable_cores
+
+#: Exit code of a controller whose task database belongs to another controller.
+STORE_BUSY = 12
+
+#: Short names of databases, and the flag of `ipcontroller` that chooses each.
+DATABASES = {"sqlite": "--sqlitedb", "mongodb": "--mongodb", "memory": "--dictdb", "none": "--nodb"}
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A command line, and what to add to the environment."""
+
+    args: list[str]
+    environment: dict[str, str]
+
+
+def engines_to_start(n: int | None) -> int:
+    """How many engines `n` means: itself, or one for each core that this process may use if it is None."""
+    return usable_cores() if n is None else n
+
+
+def controller_command(
+    *,
+    profile_dir: Path,
+    cluster_id: str,
+    database: str | None = None,
+    retention: Mapping[str, Any] | None = None,
+    ip: str = "",
+    location: str = "",
+    lifeline: bool = False,
+    load_profile: bool = True,
+    reuse: bool = False,
+    more: Sequence[str] = (),
+) -> Command:
+    """How a controller is started.
+
+    Parameters
+    ----------
+    profile_dir, cluster_id
+        Whose controller it is.
+    database : str, optional
+        A name in `DATABASES`, or a url.
+    retention : dict, optional
+        What is kept in the database.
+    ip, location : str
+        The address to listen on, and the name by which other hosts reach it.
+    lifeline : bool
+        Whether it stops when its stdin closes.
+    load_profile : bool
+        Whether it reads the profile's configuration files.
+    reuse : bool
+        Whether it takes over the connection files of the controller before it, so that engines and clients reconnect.
+    more : list of str
+        More arguments for `ipcontroller`.
+    """
+    args = [
+        *(sys.executable, "-m", "engineroom.controller"),
+        f"--profile-dir={profile_dir}",
+        f"--cluster-id={cluster_id}",
+    ]
+    environment = {}
+    if database is not None and database.startswith("mongodb"):
+        args.append("--mongodb")
+        if database != "mongodb":  # a url may hold a password, and every user of the host can read command lines
+            environment["ENGINEROOM_MONGODB_URL"] = database
+    elif database is not None:
+        args.append(DATABASES.get(database, f"--db-url={database}"))
+    if retention:
+        args.append(f"--retain={json.dumps(retention)}")
+    if ip:
+        args.append(f"--ip={ip}")
+    if location:
+        args.append(f"--location={location}")
+    if lifeline:
+        args.append("--lifeline")
+    if not load_profile:
+        args.append("--no-config")
+    if reuse:
+        args.append("--reuse")
+    return Command([*args, *more], environment)
+
+
+def engines_command(
+    n: int,
+    *,
+    connection_file: Path,
+    profile_dir: Path,
+    resources: Mapping[str, int] | None = None,
+    more: Sequence[str] = (),
+) -> Command:
+    """How a nanny with `n` engines is started; `resources` is what these engines share."""
+    args = [
+        *(sys.executable, "-m", "engineroom.engine"),
+        f"--n={n}",
+        f"--file={connection_file}",
+        f"--profile-dir={profile_dir}",
+        *more,
+    ]
+    if resources:
+        args.append(f"--resources={named_resources.spell(resources)}")
+    return Command(args, _import_path())
+
+
+def _import_path() -> dict[str, str]:
+    """Let engines import what this process can: the folder of the script, and what was added to `sys.path`."""
+    own = (sys.prefix, sys.base_prefix)
+    folders = [os.path.abspath(entry) if entry else os.getcwd() for entry in sys.path]
+    ours = [folder for folder in folders if not folder.startswith(own)]
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(ours))}

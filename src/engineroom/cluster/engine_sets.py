@@ -1,0 +1,124 @@
+"""The engines of a cluster: sets that are started and stopped together, each under a nanny of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import resources as named_resources
+from ..ids import new_uuid
+from ..launchers import FoundProcess, Launcher, LocalProcess
+from .cluster_files import ClusterFiles
+from .commands import Command
+from .restarts import RestartLimit, Restarts
+
+#: Makes the command line of a nanny, from the number of engines and their resources.
+MakeCommand = Callable[[int, Mapping[str, int]], Command]
+
+
+class EngineSets:
+    """Starts and stops sets of engines.
+
+    Parameters
+    ----------
+    files : ClusterFiles
+        Where the logs are.
+    restarts : Restarts
+        Whether it is started again when it was killed.
+    """
+
+    def __init__(self, files: ClusterFiles, restarts: Restarts) -> None:
+        #: engine_set_id → launcher of its nanny
+        self.launchers: dict[str, Launcher] = {}
+        self.sizes: dict[str, int] = {}
+        #: engine_set_id → which of the host's named resources its engines share
+        self.resources: dict[str, dict[str, int]] = {}
+        self._files = files
+        self._restarts = restarts
+        self._limits: dict[str, RestartLimit] = {}
+
+    def start(self, command: MakeCommand, n: int, set_id: str | None, resources: Mapping[str, int]) -> str:
+        """Start a nanny with `n` engines; returns the id of the set.
+
+        Raises
+        ------
+        KeyError
+            There is a set with this id.
+        """
+        id = set_id or f"{int(time.time())}-{new_uuid()[:4]}"
+        if id in self.launchers:
+            raise KeyError(f"there is an engine set {id!r} already")
+        self.resources[id] = named_resources.check(resources)
+        self.sizes[id] = n
+        self._limits[id] = RestartLimit()
+        self._restarts.allowed = True
+        self._launch(command, id)
+        return id
+
+    def _launch(self, command: MakeCommand, id: str) -> None:
+        made = command(self.sizes[id], self.resources.get(id, {}))
+        launcher = LocalProcess(made.args, self._files.log_of(f"ipengine-{id}"), environment=made.environment)
+
+        def restart(code: int) -> None:
+            """Start the set again if its nanny was killed: its engines ended with it."""
+            with self._restarts.lock:
+                is_ours = self.launchers.get(id) is launcher and self._restarts.allowed
+                if is_ours and self._limits[id].on_end() and code != 0:
+                    with contextlib.suppress(Exception):
+                        self._launch(command, id)
+                        self._restarts.done()
+
+        launcher.on_stop(restart)
+        self.launchers[id] = launcher
+        self._limits[id].on_start()
+        launcher.start()
+
+    def stop(self, set_id: str | None = None) -> None:
+        """Stop a set, or all.
+
+        Raises
+        ------
+        KeyError
+            There is no such set.
+        """
+        for id in self.chosen(set_id):
+            del self.sizes[id]
+            self.resources.pop(id, None)
+            self.launchers.pop(id).stop()  # forgotten first, so that it is not started again
+
+    def chosen(self, set_id: str | None) -> list[str]:
+        """The ids of the sets that are meant: one, or all for None."""
+        if set_id is None:
+            return list(self.launchers)
+        if set_id not in self.launchers:
+            raise KeyError(f"there is no engine set {set_id!r}; there are {', '.join(self.launchers) or 'none'}")
+        return [set_id]
+
+    def have_resources(self) -> bool:
+        """Whether a set has been given named resources."""
+        return any(self.resources.values())
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """What the cluster file says of them."""
+        return {
+            id: {**launcher.to_dict(), "n": self.sizes.get(id, 0), "resources": self.resources.get(id, {})}
+            for id, launcher in self.launchers.items()
+        }
+
+    def attach(self, described: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take up the sets that another process started, from its `to_dict`."""
+        for id, found in described.items():
+            self.launchers[id] = FoundProcess(found["pid"], "engineroom.engine", Path(found["log_file"]))
+            self.sizes[id] = found["n"]
+            self.resources[id] = found.get("resources", {})
+
+    def attach_new(self, other: EngineSets) -> list[str]:
+        """Take up those sets of another description that run and are not known here; returns their ids."""
+        new = [id for id, nanny in other.launchers.items() if id not in self.launchers and nanny.running]
+        for id in new:
+            self.launchers[id] = other.launchers[id]
+            self.sizes[id], self.resources[id] = other.sizes[id], other.resources[id]
+        return new

@@ -1,0 +1,130 @@
+"""A cluster that another process may have started: which of its processes run, and what they still have to do."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ..client import Client
+from ..config import ConnectionInfo
+from ..errors import ConfigError, EngineroomError
+from ..launchers import FoundProcess, Launcher
+from .cluster import Cluster
+from .cluster_files import ClusterFiles, is_other_host
+
+#: Seconds that the controller may take to say how many tasks it has.
+ANSWER_SECONDS = 3.0
+
+
+class Unfinished(NamedTuple):
+    """How many tasks have not ended."""
+
+    held: int  #: by engines
+    waiting: int  #: for an engine
+
+
+class FoundCluster:
+    """A cluster of a profile, looked at from outside: by its files, and the processes that these name."""
+
+    def __init__(self, profile_dir: Path, cluster_id: str = "") -> None:
+        self.files = ClusterFiles(profile_dir, cluster_id)
+
+    @classmethod
+    def all_of(cls, profile_dir: Path) -> Iterator[FoundCluster]:
+        """All clusters of a profile that have files, running or not."""
+        return (cls(profile_dir, files.cluster_id) for files in ClusterFiles.all_of(profile_dir))
+
+    def __str__(self) -> str:
+        return str(self.files)
+
+    @property
+    def profile(self) -> str:
+        """The name of the profile, or its folder."""
+        return self.files.profile
+
+    @property
+    def cluster_id(self) -> str:
+        """Its id; "" for the profile's unnamed cluster."""
+        return self.files.cluster_id
+
+    @property
+    def connection(self) -> ConnectionInfo | None:
+        """What its connection file says; None if there is none."""
+        return self.files.connection
+
+    # ------------------------------------------------------------------------------------------ processes
+
+    @property
+    def controller(self) -> FoundProcess | None:
+        """The controller, if it runs on this host."""
+        info = self.connection
+        if info is None or is_other_host(info):
+            return None
+        found = FoundProcess(info.pid, "controller")
+        return found if found.running else None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the controller is on another host, so that we cannot see whether it runs."""
+        info = self.connection
+        return info is not None and self.controller is None and is_other_host(info)
+
+    @property
+    def supervisor(self) -> FoundProcess | None:
+        """`ipcluster start`, while it runs."""
+        try:
+            found = FoundProcess(int(self.files.pid_file.read_text()), "ipcluster")
+        except (OSError, ValueError):
+            return None
+        return found if found.running else None
+
+    def open(self) -> Cluster | None:
+        """The cluster; None if it has no cluster file that can be read."""
+        try:
+            return Cluster.from_file(self.files.cluster_file)
+        except (FileNotFoundError, ConfigError):
+            return None
+
+    @property
+    def processes(self) -> list[Launcher]:
+        """Its processes on this host: the controller, then the nannies."""
+        cluster = self.open()
+        found: list[Launcher] = []
+        if cluster is not None:
+            found = [process for process in (cluster.controller, *cluster.engines.values()) if process is not None]
+        controller = self.controller
+        if controller is not None and all(process.pid != controller.pid for process in found):
+            found.insert(0, controller)  # it was started by hand: there is no cluster file
+        return [process for process in found if process.running]
+
+    @property
+    def running(self) -> bool:
+        """Whether its controller runs on this host, or is just being started."""
+        if self.controller is not None:
+            return True
+        cluster = self.open()
+        return cluster is not None and cluster.controller is not None and cluster.controller.running
+
+    # ------------------------------------------------------------------------------------------ tasks
+
+    def unfinished(self) -> Unfinished | None:
+        """How many tasks have not ended; None if the controller does not answer."""
+        info = self.connection
+        if info is None:
+            return None
+        counts: list[Unfinished] = []
+
+        def ask() -> None:
+            with contextlib.suppress(EngineroomError, TimeoutError), Client(info, timeout=ANSWER_SECONDS) as client:
+                status = client.queue_status()
+                waiting = int(status.pop("unassigned"))
+                counts.append(Unfinished(sum(each["queue"] + each["tasks"] for each in status.values()), waiting))
+
+        # In a thread, so that a controller that hangs can still be stopped.
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(ANSWER_SECONDS + 1)
+        return counts[0] if counts else None

@@ -1,0 +1,74 @@
+"""How many processor cores this process may use: its CPU affinity and the CPU quotas of its cgroups.
+
+`os.cpu_count()` is the number of cores of the machine. A batch system or a container often gives a process fewer.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """The number of cores this process may use, at least 1.
+
+    A quota that is not whole counts as the next whole number: 1.5 cores are 2.
+
+    Parameters
+    ----------
+    root : Path
+        Where `proc` and `sys` are mounted; only tests give it.
+    """
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not Linux
+        allowed = os.cpu_count() or 1
+    return max(1, min([allowed, *(math.ceil(quota) for quota in _quotas(root))]))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """The CPU quotas that hold for this process, in cores."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    mount = root / "sys/fs/cgroup"
+    for line in lines:
+        _, controllers, group = [*line.split(":", 2), "", ""][:3]
+        if controllers == "":  # version 2
+            for folder in _up(mount, group):
+                quota, _, period = _read(folder / "cpu.max").partition(" ")
+                yield from _cores(quota, period)
+        elif "cpu" in controllers.split(","):  # version 1
+            for name in dict.fromkeys((controllers, "cpu")):
+                for folder in _up(mount / name, group):
+                    yield from _cores(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
+
+
+def _up(mount: Path, group: str) -> Iterator[Path]:
+    """A cgroup's folder and those above it: each may have a quota.
+
+    A container often sees its own cgroup as the root of the mount, under the path that the host knows. The root is
+    among the folders, so its quota is found.
+    """
+    parts = [part for part in group.split("/") if part not in ("", "..")]
+    for count in range(len(parts), -1, -1):
+        yield mount.joinpath(*parts[:count])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _cores(quota: str, period: str) -> Iterator[float]:
+    """A quota in cores, if there is one: "max" and -1 mean none."""
+    try:
+        if int(quota) > 0 and int(period) > 0:
+            yield int(quota) / int(period)
+    except ValueError:
+        return

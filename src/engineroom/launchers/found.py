@@ -1,0 +1,94 @@
+"""A process that another one started: the controller or a nanny of a cluster that this process attached to."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ..errors import ConfigError
+from .base import STOP_SECONDS
+
+
+class FoundProcess:
+    """A process that another one started, known by its pid.
+
+    Parameters
+    ----------
+    pid : int
+        Its process id, as a file tells it.
+    marker : str
+        Text that its command line holds. Without it the pid belongs to another program by now.
+    log_file : Path, optional
+        Its log.
+    """
+
+    def __init__(self, pid: int, marker: str, log_file: Path | None = None) -> None:
+        self._pid = pid
+        self.log_file = log_file
+        self._process: psutil.Process | None = None
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            if any(marker in argument for argument in process.cmdline()):  # the system gives old pids to new processes
+                self._process = process
+
+    @property
+    def running(self) -> bool:
+        try:
+            return (
+                self._process is not None
+                and self._process.is_running()
+                and self._process.status() != psutil.STATUS_ZOMBIE
+            )
+        except psutil.Error:
+            return False
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid if self._process is not None else None
+
+    def start(self) -> None:
+        raise ConfigError("another process started this one, so it cannot be started from here")
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_SECONDS)
+            except psutil.TimeoutExpired:
+                self._process.kill()
+
+    def signal(self, number: int) -> None:
+        if self._process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._process.send_signal(number)
+
+    def join(self, timeout: float | None = None) -> bool:
+        if self._process is None:
+            return True
+        try:
+            self._process.wait(timeout)
+        except psutil.TimeoutExpired:
+            return False
+        except psutil.NoSuchProcess:
+            return True
+        return True
+
+    def on_stop(self, callback: Callable[[int], None]) -> None:
+        def wait() -> None:
+            self.join()
+            callback(0)
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    def get_output(self) -> str:
+        return self.log_file.read_text(errors="replace")[-4096:] if self.log_file and self.log_file.exists() else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"class": "local", "pid": self._pid, "log_file": str(self.log_file or ""), "args": []}

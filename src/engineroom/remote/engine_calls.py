@@ -1,0 +1,151 @@
+"""The functions that views call on engines for their own methods: push, pull, scatter, clear, properties, …
+
+They work on the namespace and the properties of the engine that calls them. They travel by name. What a user's own
+call does is not here: the engine's executor does that.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..wire.functions import lent, main_namespace
+from .engine_properties import properties
+
+#: Names of a fresh namespace; `clear` leaves these.
+_BUILT_IN = ("__name__", "__doc__", "__package__", "__loader__", "__spec__", "__builtins__", "__builtin__", "__file__")
+_MISSING = object()
+
+
+class Reference:
+    """Stands for an expression that is evaluated in the engine's namespace, where the call is unpickled.
+
+    >>> view.apply(len, er.Reference("data"))   # doctest: +SKIP
+    """
+
+    def __init__(self, expression: str) -> None:
+        if not isinstance(expression, str):
+            raise TypeError(f"a Reference is made from a str, not {type(expression).__name__}")
+        self.name = expression
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return evaluate, (self.name,)
+
+    def __repr__(self) -> str:
+        return f"<Reference: {self.name!r}>"
+
+
+def evaluate(expression: str) -> Any:
+    """The value of an expression in the namespace."""
+    return eval(expression, main_namespace())
+
+
+def call_reference(expression: str, *args: Any, **kwargs: Any) -> Any:
+    """Call what an expression in the namespace names."""
+    return evaluate(expression)(*args, **kwargs)
+
+
+def push(values: Mapping[str, Any]) -> None:
+    """Bind names in the namespace."""
+    main_namespace().update(values)
+
+
+def pull(names: str | Sequence[str]) -> Any:
+    """The value of a name (dots reach into attributes), or a list for several."""
+    if isinstance(names, str):
+        return _lookup(names)
+    return [_lookup(name) for name in names]
+
+
+def _lookup(name: str) -> Any:
+    first, *rest = name.split(".")
+    namespace = main_namespace()
+    if first not in namespace:
+        raise NameError(f"name {first!r} is not defined on this engine")
+    value = namespace[first]
+    for attribute in rest:
+        value = getattr(value, attribute)
+    return value
+
+
+def push_part(name: str, part: Any, flatten: bool) -> None:
+    """Bind one engine's part of a scattered sequence."""
+    main_namespace()[name] = part[0] if flatten and len(part) == 1 else part
+
+
+def apply_to_part(function: Callable[..., Any], *parts: Any) -> Any:
+    """Call a function on whole parts (what a ParallelFunction's call does)."""
+    return function(*parts)
+
+
+def map_parts(function: Callable[..., Any], *parts: Any) -> list[Any]:
+    """Call a function on each element of the parts.
+
+    Not by `map`, which would take a StopIteration of the function for its own end.
+    """
+    if len(parts) == 1:
+        return [function(item) for item in parts[0]]
+    return [function(*items) for items in zip(*parts, strict=True)]
+
+
+def clear() -> None:
+    """Empty the namespace. Names that the running task has brought along stay, and IPython's own (`In`, `Out`, …)."""
+    namespace = main_namespace()
+    shell = namespace["get_ipython"]() if "get_ipython" in namespace else None
+    of_shell = {} if shell is None else shell.user_ns_hidden
+    for name, value in list(namespace.items()):
+        if name not in _BUILT_IN and name not in lent and of_shell.get(name, _MISSING) is not value:
+            del namespace[name]
+
+
+def set_properties(values: Mapping[str, Any]) -> None:
+    """Set some of the engine's properties."""
+    properties.update(values)
+
+
+def get_properties(names: Sequence[str] | None) -> dict[str, Any]:
+    """Some of the engine's properties, or all."""
+    wanted = list(properties) if names is None else names
+    return {name: _property(name) for name in wanted}
+
+
+def has_properties(names: Sequence[str]) -> list[bool]:
+    """Whether the engine has properties of these names."""
+    return [name in properties for name in names]
+
+
+def del_properties(names: Sequence[str]) -> None:
+    """Remove some of the engine's properties: all of these, or none."""
+    for name in names:
+        _property(name)
+    for name in names:
+        del properties[name]
+
+
+def clear_properties() -> None:
+    """Remove all of the engine's properties."""
+    properties.clear()
+
+
+def _property(name: str) -> Any:
+    if name not in properties:
+        raise KeyError(f"this engine has no property {name!r}; it has {', '.join(properties) or 'none'}")
+    return properties[name]
+
+
+def import_modules(names: Sequence[tuple[str, str | None, Sequence[tuple[str, str]]]]) -> None:
+    """Run imports: (module, alias or None, [(name, alias), …]) each."""
+    import importlib
+
+    namespace = main_namespace()
+    for module, alias, members in names:
+        loaded = importlib.import_module(module)
+        for member, under in members:
+            namespace[under] = getattr(loaded, member)
+        if not members:
+            if alias is None:
+                top = module.partition(".")[0]
+                namespace[top] = sys.modules[top]
+            else:
+                namespace[alias] = loaded

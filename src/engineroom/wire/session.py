@@ -1,0 +1,224 @@
+"""A session: what the two ends of a connection count, so that both notice every message that is lost.
+
+    link (client, engine, nanny)                   listener (controller)
+
+    LinkSession.hello      ── Hello ────────────▶  check_hello, then a PeerSession
+    LinkSession.on_welcome ◀─ Welcome ───────────  PeerSession.welcome
+    count_sent             ── messages ─────────▶  count_received
+    count_received         ◀─ messages ──────────  count_sent
+    LinkSession.ping       ── Ping ─────────────▶  PeerSession.answer
+    LinkSession.on_pong    ◀─ Pong ──────────────
+          False: say Hello again, and reconcile
+
+Both ends count the messages since the last Hello and keep a checksum of them, in order. Ping and Pong compare the
+two. A message that was lost, came twice or came out of order makes them differ. Then the link's end says Hello
+again: both ends begin to count anew, and say again what may have been lost.
+
+There is no socket, no clock and no thread here. Time is an argument. The methods return what is to be sent; the
+caller sends it. The caller counts everything it sends and receives, except Hello, Welcome and Refused.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import platform
+import socket
+from collections.abc import Mapping, Sequence
+from zlib import crc32
+
+import msgspec
+
+from .. import _version
+from ..errors import AuthenticationError, ProtocolError
+from ..ids import EngineId
+from ..messages import Held, Hello, Ping, Pong, Refused, Welcome
+
+ROLES = ("client", "engine", "nanny")
+
+#: The wish of an engine that has had no number before.
+ANY_NUMBER = EngineId(-1)
+
+#: So many bytes of each header go into the checksum: enough to tell messages apart, and cheap for long ones.
+CHECKED = 64
+
+
+class _Counters:
+    """What both ends count."""
+
+    __slots__ = ("_before", "_checksum_received", "_checksum_sent", "last_heard", "received", "sent")
+
+    def __init__(self, now: float) -> None:
+        #: messages since the last Hello
+        self.sent = self.received = 0
+        self._checksum_sent = self._checksum_received = 0
+        #: the checksum of what came before the last message
+        self._before = 0
+        #: when the last message came
+        self.last_heard = now
+
+    def count_sent(self, header: bytes) -> None:
+        """A message goes out."""
+        self.sent += 1
+        self._checksum_sent = crc32(header[:CHECKED], self._checksum_sent)
+
+    def count_received(self, header: bytes, now: float) -> None:
+        """A message has come: before it is handled."""
+        self.received += 1
+        self.last_heard = now
+        self._before = before = self._checksum_received
+        self._checksum_received = crc32(header[:CHECKED], before)
+
+    def _reset_sent(self, sent: int) -> None:
+        self.sent, self._checksum_sent = sent, 0
+
+    def _reset_received(self, received: int) -> None:
+        self.received, self._checksum_received, self._before = received, 0, 0
+
+
+class LinkSession(_Counters):
+    """The end of a client, an engine or a nanny. It begins the session, and begins it anew when something is lost."""
+
+    __slots__ = ("_introduction", "_ping_seconds", "confirmed", "incarnation", "is_welcome", "next_ping", "number")
+
+    def __init__(self, introduction: Hello, ping_seconds: float, now: float) -> None:
+        """`introduction`: who we are (see `introduce`); `ping_seconds`: between two signs of life."""
+        super().__init__(now)
+        self._introduction = introduction
+        self._ping_seconds = ping_seconds
+        #: how many Hellos we have said
+        self.number = 0
+        #: whether the controller has answered the last Hello
+        self.is_welcome = False
+        #: names the life of the controller that answered last; "": none has
+        self.incarnation = ""
+        #: so many of the messages since the last Hello have certainly arrived
+        self.confirmed = 0
+        self.next_ping = 0.0
+
+    def hello(self, now: float, wish: EngineId = ANY_NUMBER, held: Sequence[Held] = ()) -> Hello:
+        """Begin (anew). Engines say which number they would like, and which tasks they hold."""
+        self.number += 1
+        self.is_welcome, self.confirmed = False, 0
+        self._reset_sent(1)  # the Hello itself
+        self._reset_received(0)
+        self.next_ping = now + self._ping_seconds
+        return msgspec.structs.replace(self._introduction, wish=wish, held=list(held), number=self.number)
+
+    def on_welcome(self, message: Welcome) -> bool:
+        """The controller answers our Hello. False: it answers an earlier Hello; the caller ignores it."""
+        if message.hello != self.number:
+            return False
+        self._reset_received(0)
+        self.is_welcome = True
+        self.incarnation = message.incarnation
+        return True
+
+    def ping(self, now: float) -> Ping:
+        """A sign of life, also before it is due. The caller sends it next, before anything else."""
+        if now >= self.next_ping:
+            self.next_ping = now + self._ping_seconds
+        return Ping(self.sent + 1, self.number, self._checksum_sent)
+
+    def on_pong(self, pong: Pong) -> bool:
+        """Whether neither end has missed anything. False: the caller says Hello again."""
+        if pong.hello != self.number:
+            return True  # it answers a Ping from before our last Hello: that is settled
+        is_whole = (
+            pong.known
+            and self.is_welcome  # else the Welcome was lost
+            and pong.sent == self.received
+            and pong.checksum == self._before
+        )
+        if is_whole:
+            self.confirmed = pong.heard
+        return is_whole
+
+    def silence(self, now: float) -> float:
+        """Seconds since the controller was heard."""
+        return now - self.last_heard
+
+
+class PeerSession(_Counters):
+    """The controller's end: one for each peer, since its last Hello."""
+
+    __slots__ = ("hello",)
+
+    def __init__(self, hello: Hello, now: float) -> None:
+        super().__init__(now)
+        #: the number of the Hello that began it
+        self.hello = hello.number
+        self._reset_received(1)  # the Hello itself
+
+    def welcome(self, message: Welcome) -> Welcome:
+        """Greet the peer; the caller sends the result. Both ends count from here."""
+        message.hello = self.hello
+        self._reset_sent(0)
+        self._reset_received(1)
+        return message
+
+    def answer(self, ping: Ping) -> Pong:
+        """Whether everything that the peer sent has come. The caller sends the result next, before anything else."""
+        known = ping.hello == self.hello and ping.sent == self.received and ping.checksum == self._before
+        return Pong(self.sent + 1, known, ping.hello, self._checksum_sent, self.received)
+
+
+def introduce(
+    role: str, key: str, uuid: str, *, nanny: str = "", resources: Mapping[str, list[int]] | None = None
+) -> Hello:
+    """Who this process is, for a `LinkSession`."""
+    return Hello(
+        _version.PROTOCOL_VERSION,
+        role,
+        key,
+        uuid,
+        os.getpid(),
+        socket.gethostname(),
+        platform.python_version(),
+        nanny,
+        resources=dict(resources or {}),
+    )
+
+
+def check_hello(hello: Hello, key: bytes) -> None:
+    """Decide whether a peer may come in. The key is compared before anything else.
+
+    Raises
+    ------
+    AuthenticationError
+        The key is wrong.
+    ProtocolError
+        The peer speaks another version of the protocol, or has a role that does not exist.
+    """
+    if not hmac.compare_digest(hello.key.encode(), key):
+        raise AuthenticationError("the key is wrong")
+    if hello.version != _version.PROTOCOL_VERSION:
+        raise ProtocolError(
+            f"it speaks protocol version {hello.version}, this controller (engineroom {_version.__version__}) "
+            f"speaks {_version.PROTOCOL_VERSION}. Use the same release at both ends."
+        )
+    if hello.role not in ROLES:
+        raise ProtocolError(f"a peer is a client, an engine or a nanny, not {hello.role!r}")
+
+
+def answer_unknown(ping: Ping) -> Pong:
+    """The answer to the Ping of a peer without a session: it says Hello again."""
+    return Pong(0, known=False, hello=ping.hello)
+
+
+def refusal_error(message: Refused, url: str) -> AuthenticationError | ProtocolError:
+    """The exception for a controller that has refused us."""
+    if message.code == AuthenticationError.code:
+        return AuthenticationError(
+            f"the controller at {url} refused us: {message.reason}. The connection file is not this controller's "
+            "(any more): use the one in its profile's security folder."
+        )
+    return ProtocolError(f"the controller at {url} refused us: {message.reason}")
+
+
+def keys_refused_error(url: str) -> AuthenticationError:
+    """The exception for a controller that has turned down our encryption keys."""
+    return AuthenticationError(
+        f"the controller at {url} refused our encryption keys: this connection file is not its own (any more). Use "
+        "the one in its profile's security folder."
+    )

@@ -1,0 +1,85 @@
+"""How many cores a process may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import engineroom as er
+from engineroom.cores import usable_cores
+
+V1 = "sys/fs/cgroup/cpu,cpuacct"
+V2 = "sys/fs/cgroup"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A machine of 16 cores, all of them ours, without cgroups."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+
+    def write(files: dict[str, str]) -> Path:
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text + "\n")
+        return tmp_path
+
+    return write
+
+
+def test_without_a_quota_the_affinity_counts(root, monkeypatch):
+    assert usable_cores(root({})) == 16
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5})
+    assert usable_cores(root({})) == 2
+
+
+def test_a_quota_of_cgroup_version_2(root):
+    assert usable_cores(root({"proc/self/cgroup": "0::/job", f"{V2}/job/cpu.max": "400000 100000"})) == 4
+    assert usable_cores(root({f"{V2}/job/cpu.max": "150000 100000"})) == 2
+    assert usable_cores(root({f"{V2}/job/cpu.max": "5000 100000"})) == 1
+    assert usable_cores(root({f"{V2}/job/cpu.max": "max 100000"})) == 16
+
+
+def test_the_least_quota_of_a_cgroup_and_those_above_it_counts(root):
+    files = {
+        "proc/self/cgroup": "0::/slurm/job/step",
+        f"{V2}/slurm/cpu.max": "800000 100000",
+        f"{V2}/slurm/job/cpu.max": "300000 100000",
+        f"{V2}/slurm/job/step/cpu.max": "max 100000",
+    }
+    assert usable_cores(root(files)) == 3
+
+
+def test_a_quota_of_cgroup_version_1(root):
+    files = {
+        "proc/self/cgroup": "11:memory:/job\n4:cpu,cpuacct:/job\n1:name=systemd:/job",
+        f"{V1}/job/cpu.cfs_quota_us": "600000",
+        f"{V1}/job/cpu.cfs_period_us": "100000",
+    }
+    assert usable_cores(root(files)) == 6
+    assert usable_cores(root({f"{V1}/job/cpu.cfs_quota_us": "-1"})) == 16
+
+
+def test_a_container_that_sees_its_cgroup_as_the_root(root):
+    files = {"proc/self/cgroup": "0::/docker/0123", f"{V2}/cpu.max": "200000 100000"}
+    assert usable_cores(root(files)) == 2
+    files = {
+        "proc/self/cgroup": "4:cpu,cpuacct:/docker/0123",
+        f"{V1}/cpu.cfs_quota_us": "300000",
+        f"{V1}/cpu.cfs_period_us": "100000",
+        f"{V2}/cpu.max": "nonsense",
+    }
+    assert usable_cores(root(files)) == 3
+
+
+def test_a_quota_does_not_add_cores(root, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    assert usable_cores(root({"proc/self/cgroup": "0::/", f"{V2}/cpu.max": "800000 100000"})) == 1
+
+
+def test_a_cluster_has_an_engine_for_each_usable_core(monkeypatch, tmp_path):
+    monkeypatch.setattr("engineroom.cluster.cluster.usable_cores", lambda: 7)
+    assert er.Cluster(profile_dir=tmp_path)._wanted() == 7
+    assert er.Cluster(n=3, profile_dir=tmp_path)._wanted() == 3
