@@ -45,6 +45,7 @@ MAY_IMPORT = {
     # processes
     "controller": "VOCABULARY core wire transport stores",
     "engine": "VOCABULARY wire transport remote",
+    "engine.execution": "VOCABULARY wire remote engine.shared_page",
     "client": "VOCABULARY wire transport remote util",
     "client.connection": "VOCABULARY wire transport",
     "client.engines": "VOCABULARY client.connection",
@@ -72,8 +73,8 @@ HOMES = {
     "bson": "stores.mongodb",
     "pyarrow": "stores.maintenance client.records",
     "cloudpickle": "wire",
-    "traitlets": "cli engine.shell",
-    "IPython": "engine.shell client.results client.magics",
+    "traitlets": "cli engine.execution.shell",
+    "IPython": "engine.execution.shell client.results client.magics",
     "tqdm": "client.results",
 }
 
