@@ -31,23 +31,23 @@ from ..messages import (
     FindRecords,
     GetEnvironment,
     GetFunction,
-    Gone,
     GroupRecords,
-    HeldTasks,
     History,
-    LookAgain,
     PageRecords,
     Pin,
     Purge,
     QueueStatus,
+    RecheckProperties,
     Reply,
     Request,
     Resubmit,
     ResultStatus,
+    ResultsUnavailable,
     SignalEngines,
     StopController,
     StopEngines,
     TaskOptions,
+    TasksOnEngines,
     TaskSpec,
 )
 from ..records.record import PENDING, Entry, explain_ended
@@ -90,8 +90,8 @@ class Hub:
         }
         self._at_once: dict[type, Callable[[Peer, Any], Any]] = {
             Abort: self._abort,
-            HeldTasks: self._held_tasks,
-            LookAgain: self._look_again,
+            TasksOnEngines: self._held_tasks,
+            RecheckProperties: self._look_again,
             StopEngines: self._stop_engines,
             StopController: self._stop_controller,
             SignalEngines: self._signal_engines,
@@ -201,7 +201,7 @@ class Hub:
         """Send results from the store; tell which cannot be had."""
         if not self._store.keeps:
             why = self._forgotten() or ": it has ended, and this controller keeps no records (NoDB)"
-            self._controller.peers.send(peer, Gone(list(ids), f"it is not here any more{why}"))
+            self._controller.peers.send(peer, ResultsUnavailable(list(ids), f"it is not here any more{why}"))
             return
 
         def fetch() -> None:
@@ -219,7 +219,7 @@ class Hub:
         for id in ids:
             entry = found.get(id)
             if id in damaged:
-                self._controller.peers.send(peer, Gone([id], damaged[id]))
+                self._controller.peers.send(peer, ResultsUnavailable([id], damaged[id]))
             elif entry is None:
                 gone.append(id)
             elif entry.done is not None and entry.is_light:
@@ -230,9 +230,10 @@ class Hub:
                 again.append(id)
         if gone:
             why = self._forgotten() or ": never submitted here, or purged"
-            self._controller.peers.send(peer, Gone(gone, f"no such task{why}"))
+            self._controller.peers.send(peer, ResultsUnavailable(gone, f"no such task{why}"))
         if light:
-            self._controller.peers.send(peer, Gone(light, "its result is not kept any more (retention); its record is"))
+            reason = "its result is not kept any more (retention); its record is"
+            self._controller.peers.send(peer, ResultsUnavailable(light, reason))
         for id in again:  # it is pending in the store: queued, or it has ended in this very moment
             if self._controller.scheduler.task(id) is not None:
                 self._controller.decide(events.TasksWatched(ClientId(peer.uuid), [id]))
@@ -475,11 +476,11 @@ class Hub:
 
         self._later(peer, number, with_completed)
 
-    def _held_tasks(self, peer: Peer, body: HeldTasks) -> list[TaskId]:
+    def _held_tasks(self, peer: Peer, body: TasksOnEngines) -> list[TaskId]:
         engines = self._controller.scheduler.engines.values()
         return [task.id for engine in engines for task in engine.held.values() if task.client == peer.uuid]
 
-    def _look_again(self, peer: Peer, body: LookAgain) -> None:
+    def _look_again(self, peer: Peer, body: RecheckProperties) -> None:
         self._controller.decide(events.PropertiesChanged(list(self._controller.scheduler.engines)))
 
     def _abort(self, peer: Peer, body: Abort) -> int:

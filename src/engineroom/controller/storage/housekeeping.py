@@ -1,6 +1,6 @@
-"""Keeps the database within its limits, between the commits of the writer's thread; watches the disk.
+"""Keeps the database within its limits, in the writer's thread between commits; watches the disk.
 
-A piece of work is followed by a pause nine times as long while tasks are being recorded: they come first.
+While tasks are being recorded, a pause nine times as long follows each piece of work: the tasks come first.
 """
 
 from __future__ import annotations
@@ -8,49 +8,36 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
-from ..config import RetentionSettings
-from ..errors import StoreError, StoreFull
-from ..stores import TaskStore
-from ..stores.base import References
-from ..stores.maintenance.references import find_unreferenced
-from ..stores.maintenance.retention import GIVE_BYTES, SPARE_BYTES, Retention
+from ...config import RetentionSettings
+from ...errors import StoreError, StoreFull
+from ...stores import TaskStore
+from ...stores.base import References
+from ...stores.maintenance.references import find_unreferenced
+from ...stores.maintenance.retention import GIVE_BYTES, SPARE_BYTES, Retention
 
 log = logging.getLogger(__name__)
 
 #: How much longer than a piece of work the pause after it is, while the writer has other work.
 PAUSE = 9.0
-#: With so much more room than is needed, nobody counts what is on its way.
+#: With so much more room than is needed, the bytes that wait to be written are not counted.
 PLENTY = 16 << 30
-#: How often a byte is on the disk at a time: in the log, and in the file into which that is copied.
+#: Copies of a byte on the disk at a time: one in the log, one in the database file.
 TIMES = 2
-#: How much longer than a look for what no record refers to the time after it is, in which there is none.
-REST = 100.0
 
-
-class Judge(Protocol):
-    """Who knows whether what no record refers to is wanted all the same (`collector.py`)."""
-
-    def ask(self) -> None:
-        """A look is due: `look` is to be called."""
-
-    def tell(self, unused: References) -> None:
-        """A look has found these."""
-
-    def end(self) -> None:
-        """It is over."""
+#: Told what a scan has found: content that no record refers to; or, once it is over, the seconds it took, or None if
+#: the store failed.
+OnScan = Callable[[References | float | None], None]
 
 
 class Housekeeping:
-    """What is to be done with a database beside writing to it."""
+    """Retention, space given back, and scans for content that no record refers to."""
 
-    def __init__(self, store: TaskStore, settings: RetentionSettings, judge: Judge | None = None) -> None:
-        self._store, self._settings, self._judge = store, settings, judge
-        #: a look under way, what it has taken so far, and how many records had been dropped when it was asked for
-        self._look: Iterator[References | None] | None = None
-        self._looked, self._looked_at = 0.0, 0
-        self._rest_until = 0.0
+    def __init__(self, store: TaskStore, settings: RetentionSettings) -> None:
+        self._store, self._settings = store, settings
+        #: a scan under way, who is told, and the seconds of work so far
+        self._scan: tuple[Iterator[References | None], OnScan] | None = None
+        self._scanned = 0.0
         self._retention = Retention(store, settings)
         self._work: Iterator[int] | None = None
         self._dropped = 0
@@ -62,7 +49,10 @@ class Housekeeping:
     # ------------------------------------------------------------------------------------------ from any thread
 
     def refusal(self, size: int = 0, waiting: Callable[[], int] | None = None) -> StoreFull | None:
-        """Why a new task with so many bytes has no room; None: it has. `waiting`: bytes on their way to the store."""
+        """Why there is no room for a new task with so many bytes; None: there is.
+
+        `waiting` counts the bytes that wait to be written.
+        """
         room = self._store.room()
         least = self._settings.min_free
         if room is not None and waiting is not None and room < least + PLENTY:
@@ -82,11 +72,11 @@ class Housekeeping:
         )
 
     def look_anew(self) -> None:
-        """Records have been let loose."""
+        """Records are no longer pinned: retention looks at all of them again."""
         self._retention.rescan()
 
     def shrink(self) -> None:
-        """Records have been purged: give back what they took. Called in the writer's thread."""
+        """Records have been purged: give back the space they took. Called in the writer's thread."""
         self._giving = True
         self._due = 0.0
 
@@ -96,20 +86,13 @@ class Housekeeping:
         """Seconds until there is something to do; None: nothing, ever."""
         if not self._store.keeps:
             return None
-        if self._giving or self._settings.drops or self._look is not None:
+        if self._giving or self._settings.drops or self._scan is not None:
             return max(0.0, self._due - time.monotonic())
-        if self._has_leftovers:
-            return max(0.0, self._due - time.monotonic(), self._rest_until - time.monotonic())
         return None
 
-    @property
-    def _has_leftovers(self) -> bool:
-        """Whether records have been dropped since the last look for what they alone referred to."""
-        return self._judge is not None and self._store.dropped != self._looked_at
-
-    def look(self, store: TaskStore) -> None:
-        """Begin to look for what no record refers to."""
-        self._look, self._looked, self._due = find_unreferenced(store), 0.0, 0.0
+    def scan(self, store: TaskStore, on_scan: OnScan) -> None:
+        """Begin to look for content that no record refers to."""
+        self._scan, self._scanned, self._due = (find_unreferenced(store), on_scan), 0.0, 0.0
 
     def turn(self, busy: bool) -> None:
         """Do one piece of what is due."""
@@ -118,10 +101,11 @@ class Housekeeping:
             return
         try:
             more = self._piece()
-        except StoreError as error:  # the writer says so too, when it fails
-            log.warning("the database could not be tidied up: %s", error)
+        except Exception as error:
+            # The writer notices, too, when the store fails.
+            log.warning("the database could not be tidied up: %s", error, exc_info=not isinstance(error, StoreError))
             self._work, more = None, False
-            self._end_look()
+            self._end_scan(None)
         took = time.monotonic() - began
         if more:
             self._due = time.monotonic() + took * (PAUSE if busy else 0.2)
@@ -133,11 +117,8 @@ class Housekeeping:
         if self._giving:
             self._giving = self._store.give_back(GIVE_BYTES) > 0
             return True
-        if self._look is not None:
-            return self._look_on()
-        if self._work is None and self._has_leftovers and self._judge and time.monotonic() >= self._rest_until:
-            self._looked_at = self._store.dropped
-            self._judge.ask()
+        if self._scan is not None:
+            return self._scan_on(*self._scan)
         if not self._settings.drops:
             return False
         if self._work is None:
@@ -159,24 +140,23 @@ class Housekeeping:
         usage = self._store.usage()
         self._giving = usage.unused > max(SPARE_BYTES, usage.used // 10)
 
-    def _look_on(self) -> bool:
+    def _scan_on(self, pieces: Iterator[References | None], on_scan: OnScan) -> bool:
         began = time.monotonic()
-        assert self._look is not None
-        for unused in self._look:
-            if unused and self._judge is not None:
-                self._judge.tell(unused)
-            break
-        else:
-            self._end_look()
+        try:
+            unused = next(pieces)
+        except StopIteration:
+            self._end_scan(self._scanned)
             self._shrink()
-        self._looked += time.monotonic() - began
+            return True
+        if unused:
+            on_scan(unused)
+        self._scanned += time.monotonic() - began
         return True
 
-    def _end_look(self) -> None:
-        if self._look is not None and self._judge is not None:
-            self._look = None
-            self._rest_until = time.monotonic() + max(self._settings.interval, REST * self._looked)
-            self._judge.end()
+    def _end_scan(self, seconds: float | None) -> None:
+        if self._scan is not None:
+            (_, on_scan), self._scan = self._scan, None
+            on_scan(seconds)
 
 
 def _mb(size: float) -> str:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from engineroom.config import RetentionSettings
-from engineroom.controller.store_writer import StoreWriter
+from engineroom.controller.storage.store_writer import StoreWriter
 from engineroom.errors import StoreError, StoreFull
 from engineroom.ids import ClientId, TaskId
 from engineroom.messages import TaskSpec

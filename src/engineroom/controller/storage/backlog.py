@@ -1,8 +1,8 @@
-"""What the writer has taken over and the store has not yet: which of it is due, and what may then be acknowledged.
+"""Entries that the writer has taken over and not yet written: which are due, and what may then be acknowledged.
 
-Some stores complete a task that they have as pending at a far greater cost than they take in a whole one. For those,
-tasks that have not ended are held back for a moment: most end meanwhile, and are written once. Acknowledgements
-keep their order, so those behind a held task wait with it.
+For some stores, completing a pending record costs far more than writing a whole one. For these stores the backlog
+holds back tasks that have not ended, for a moment: most end meanwhile, and are written once. Acknowledgements keep
+their order, so those behind a task that is held back wait with it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from ..ids import TaskId
-from ..records.record import Entry
+from ...ids import TaskId
+from ...records.record import Entry
 
 
 class Group:
-    """What came at one time."""
+    """The entries and tokens that came together."""
 
     __slots__ = ("held", "since", "tokens")
 
@@ -37,11 +37,11 @@ class Backlog:
         self._writing: dict[TaskId, Entry] = {}
 
     def due_in(self, now: float) -> float | None:
-        """Seconds until something held back is to be written; None: nothing is."""
+        """Seconds until an entry that is held back must be written; None: there is none."""
         return max(0.0, self._groups[0].since + self._hold - now) if self._groups else None
 
     def take(self, entries: dict[TaskId, Entry], tokens: Sequence[Any], now: float, all: bool) -> dict[TaskId, Entry]:
-        """Add these; returns what is to be written now: with `all` everything, else what has ended or waited enough."""
+        """Add entries; returns those to write now: with `all` every one, else tasks that ended or waited enough."""
         if not (self._hold or self._groups):
             self._groups.append(Group(now, {}, list(tokens)))
             self._writing = entries
@@ -75,7 +75,7 @@ class Backlog:
         return writing
 
     def written(self) -> list[Any]:
-        """What was taken is in the store; returns the tokens that this sets free."""
+        """The entries taken are in the store; returns the tokens that may be acknowledged."""
         self._writing = {}
         free: list[Any] = []
         while self._groups and not self._groups[0].held:
@@ -83,7 +83,7 @@ class Backlog:
         return free
 
     def failed(self) -> tuple[dict[TaskId, Entry], list[Any]]:
-        """The store did not take it: gives back all there is, entries and tokens, oldest first."""
+        """The store did not take the entries: gives back all entries and tokens, oldest first."""
         entries = self._writing
         tokens: list[Any] = []
         for group in self._groups:

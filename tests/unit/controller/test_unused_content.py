@@ -1,10 +1,9 @@
-"""What no record refers to is dropped, unless it is used again meanwhile: the writer's thread and the loop agree."""
+"""Content that no record refers to is dropped, unless it is used again meanwhile."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +11,9 @@ from conftest import wait_until
 from support.entries import finished
 
 from engineroom.config import RetentionSettings
-from engineroom.controller.function_library import Library
-from engineroom.controller.store_writer import StoreWriter
-from engineroom.controller.unused_functions import Collector
+from engineroom.controller.function_library import FunctionLibrary
+from engineroom.controller.storage.store_writer import StoreWriter
+from engineroom.controller.storage.unused_content import UnusedContent
 from engineroom.errors import StoreError
 from engineroom.ids import ClientId, TaskId
 from engineroom.messages import Environment, Function
@@ -26,29 +25,43 @@ CODE = Function(digest_of(b"code"), b"code", "f")
 
 
 class Controller:
-    """As much of one as the collector needs; the test takes the turns of its loop."""
+    """As much of one as is needed; the test takes the turns of its loop."""
 
     def __init__(self) -> None:
         self.store = DictDB()
-        self.library = Library(self.store)
-        self.performer = SimpleNamespace(record=lambda: None, environment_of={})
+        self.now = 0.0
+        self.library = FunctionLibrary(lambda: self.now)
         self.posted: list[Callable[[], None]] = []
-        self.writer = StoreWriter(self.store, lambda tokens: None, RetentionSettings(interval=0.01), Collector(self))  # type: ignore[arg-type]
+        self.environment_of: dict[ClientId, str] = {}
+        self.writer = StoreWriter(self.store, lambda tokens: None, RetentionSettings())
+        self.unused = UnusedContent(
+            self.store,
+            self.library,
+            self.writer.call,
+            self.writer.scan,
+            self.posted.append,
+            self.environment_of,
+            0.0,
+            lambda: self.now,
+        )
 
-    def post(self, function: Callable[[], None]) -> None:
-        self.posted.append(function)
+    def sweep(self) -> None:
+        """Some time later the loop looks whether there is something to do."""
+        self.now += 1
+        self.unused.sweep(self.now)
+        self.now += 1
 
     def turn(self) -> None:
-        """Do the next that was posted, once something is."""
+        """Call the next function that was posted, once there is one."""
         wait_until(lambda: self.posted)
         self.posted.pop(0)()
 
     def submit(self) -> bool:
         """A task that calls the function, of a client that believes it is known; whether it is."""
-        if self.library.get(CODE.digest) is None:
-            return False
         entry = finished("again")
         entry.spec.function = CODE.digest
+        if self.library.use([entry.spec]):
+            return False
         self.writer.put([entry])
         return True
 
@@ -67,7 +80,7 @@ def controller() -> Iterator[Controller]:
 
 
 def test_what_nobody_uses_goes(controller: Controller) -> None:
-    controller.turn()  # begin
+    controller.sweep()
     controller.turn()  # found
     assert controller.library.get(CODE.digest) is None
     wait_until(lambda: not controller.is_kept())
@@ -75,17 +88,19 @@ def test_what_nobody_uses_goes(controller: Controller) -> None:
     assert controller.library.add([CODE]) == [CODE]
 
 
-def test_what_was_used_since_the_look_began_stays(controller: Controller) -> None:
-    controller.turn()
-    assert controller.library.get(CODE.digest) == CODE, "for a task that is looked up before it is recorded"
-    controller.turn()
-    controller.turn()
+def test_what_was_used_since_the_scan_began_stays(controller: Controller) -> None:
+    controller.sweep()
+    entry = finished("later")
+    entry.spec.function = CODE.digest
+    assert controller.library.use([entry.spec]) == [], "for a task that is looked up before it is recorded"
+    controller.turn()  # found
+    controller.turn()  # the end
     assert controller.is_kept()
     assert controller.submit()
 
 
 def test_what_is_sent_again_before_it_is_dropped_stays(controller: Controller) -> None:
-    controller.turn()
+    controller.sweep()
     wait_until(lambda: controller.posted)
     late = threading.Event()
     controller.writer.call(lambda store: late.wait(10))
@@ -108,7 +123,7 @@ def test_what_is_sent_again_while_it_is_dropped_stays(controller: Controller, mo
         return drop(unused)
 
     monkeypatch.setattr(controller.store, "drop_references", slowly)
-    controller.turn()
+    controller.sweep()
     controller.turn()
     assert under_way.wait(10)
     controller.writer.put([], functions=controller.library.add([CODE]))
@@ -121,8 +136,8 @@ def test_environments_of_clients_that_were_here_stay(controller: Controller) -> 
     told = [(ClientId(name), Environment(f"e-{name}", b"3.11")) for name in ("alice", "bob")]
     controller.writer.put([], environments=told)
     controller.writer.flush()
-    controller.performer.environment_of[ClientId("alice")] = "e-alice"
-    controller.turn()
+    controller.environment_of[ClientId("alice")] = "e-alice"
+    controller.sweep()
     for _ in range(3):
         controller.turn()
     wait_until(lambda: "e-bob" not in controller.store._environments)
@@ -135,13 +150,10 @@ def test_a_store_that_fails_is_looked_at_again(controller: Controller, monkeypat
 
     with monkeypatch.context() as failing:
         failing.setattr(controller.store, "used_references", fail)
-        controller.turn()  # begin
+        controller.sweep()
         controller.turn()  # the end
-    assert controller.library._used is None
     assert controller.is_kept()
-    controller.writer.put([finished("b")])
-    controller.writer.call(lambda store: store.drop_record(TaskId("b"))).result()
-    controller.turn()
+    controller.sweep()
     controller.turn()
     wait_until(lambda: not controller.is_kept())
 
@@ -150,6 +162,7 @@ def test_without_drops_nothing_is_looked_for() -> None:
     made = Controller()
     made.writer.put([finished()], functions=made.library.add([CODE]))
     made.writer.flush()
+    made.sweep()
     assert made.writer.housekeeping.until_due() is None
     made.writer.close()
     assert made.posted == []

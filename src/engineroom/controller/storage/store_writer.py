@@ -1,9 +1,9 @@
 """The one thread that writes to the store.
 
-It takes everything that has gathered and commits it at once; what was submitted and finished in between is
-written once. After the commit, and only then, the tokens that came with it are handed back: they are the
-acknowledgements the controller owes. While the store fails nothing is lost and nothing acknowledged: the
-writer keeps what it has and tries again.
+The thread takes everything that has gathered and commits it at once. A task that was submitted and finished between two
+commits is written once. After the commit, and only then, the writer hands back the tokens that came with the entries:
+they are the acknowledgements that the controller owes. While the store fails nothing is lost and nothing is
+acknowledged: the writer keeps what it has and tries again.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from ..config import RetentionSettings
-from ..errors import StoreError
-from ..ids import ClientId, TaskId
-from ..messages import Environment, Function
-from ..records.record import Entry
-from ..stores import TaskStore
+from ...config import RetentionSettings
+from ...errors import StoreError
+from ...ids import ClientId, TaskId
+from ...messages import Environment, Function
+from ...records.record import Entry
+from ...stores import TaskStore
 from .backlog import Backlog
-from .housekeeping import Housekeeping, Judge
+from .housekeeping import Housekeeping, OnScan
 
 log = logging.getLogger(__name__)
 
-#: Nobody waits for an acknowledgement in earnest, so the writer lets a little gather: fewer commits, a short task
-#: is written once instead of twice, and the loop is disturbed less often.
+#: The writer waits this long for more entries: there are fewer commits, a short task is written once instead of twice,
+#: and the loop is disturbed less often. Nobody waits urgently for an acknowledgement.
 GATHER_SECONDS = 0.02
-#: … but not more than this: a batch is written while the next gathers.
+#: … but not for more entries than this: a batch is written while the next one gathers.
 GATHER_MOST = 2000
 #: Between attempts while the store fails.
 RETRY_SECONDS = 0.5
@@ -45,10 +45,9 @@ class StoreWriter:
         store: TaskStore,
         on_commit: Callable[[list[Any]], None],
         retention: RetentionSettings | None = None,
-        collector: Judge | None = None,
     ) -> None:
         self.store = store
-        self.housekeeping = Housekeeping(store, retention or RetentionSettings(), collector)
+        self.housekeeping = Housekeeping(store, retention or RetentionSettings())
         #: why the store takes nothing at present; None: it does
         self.failure: StoreError | None = None
         self._on_commit = on_commit
@@ -63,7 +62,7 @@ class StoreWriter:
         self._idle = True  # waits for work …
         self._gathering = False  # … or for more of it
         self._closing = False
-        self._ended = False  # nobody is there any more to answer calls
+        self._ended = False  # the thread has ended: calls are not answered any more
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -101,7 +100,7 @@ class StoreWriter:
         return future
 
     def hurry(self) -> None:
-        """Have everything put so far written without waiting for more."""
+        """Write everything put so far, without waiting for more."""
         self.call(lambda store: None)
 
     def flush(self) -> None:
@@ -117,6 +116,18 @@ class StoreWriter:
     def refusal(self, size: int = 0) -> StoreError | None:
         """Why new tasks (with so many bytes of large buffers) cannot be taken; None: they can."""
         return self.failure or self.housekeeping.refusal() or self.housekeeping.refusal(size, self._waiting_bytes)
+
+    def scan(self, store: TaskStore, on_scan: OnScan) -> None:
+        """Begin to look for content that no record refers to. For `call`."""
+        self.housekeeping.scan(store, on_scan)
+
+    def purged(self) -> None:
+        """Records were purged. For functions that are called in the writer's thread."""
+        self.housekeeping.shrink()
+
+    def pinned(self) -> None:
+        """Pins were changed. For functions that are called in the writer's thread."""
+        self.housekeeping.look_anew()
 
     def _waiting_bytes(self) -> int:
         with self._condition:
@@ -215,7 +226,10 @@ class StoreWriter:
                 self.store.add_environments(environments)
             if entries:
                 self.store.write(list(entries.values()))
-        except StoreError as error:
+        except Exception as caught:
+            error = caught if isinstance(caught, StoreError) else StoreError(f"{type(caught).__name__}: {caught}")
+            if self.failure is None and error is not caught:
+                log.error("a bug: the store failed with an error that is none of its own", exc_info=caught)
             if self.failure is None:
                 log.error("the store takes nothing: %s; new tasks are refused until it does", error)
             self.failure = error

@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .. import resources
-from ..config import ConnectionInfo, EngineSettings, LivenessSettings
-from ..errors import ControllerLost, EngineroomError
-from ..ids import EngineId, EngineUuid, NannyId, new_uuid
-from ..messages import (
+from ... import resources
+from ...config import ConnectionInfo, EngineSettings, LivenessSettings
+from ...errors import ControllerLost, EngineroomError
+from ...ids import EngineId, EngineUuid, NannyId, new_uuid
+from ...messages import (
     EngineDied,
     Goodbye,
     KillTask,
@@ -31,12 +31,12 @@ from ..messages import (
     Unresponsive,
     Welcome,
 )
-from ..transport import ZmqLink
-from ..wire import frames as wire
-from ..wire.session import LinkSession, introduce, keys_refused_error, refusal_error
+from ...transport import ZmqLink
+from ...wire import frames as wire
+from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
+from ..session_link import SessionLink
 from . import zygote
-from .session_link import SessionLink
-from .zygote import Died, Fork, Forked, Kill, Signal
+from .zygote import Died, End, Fork, Forked, Kill, Signal
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class Nanny:
             return self._count <= 0 or self._stop_deadline is not None
         if self._stop_deadline is not None and time.monotonic() >= self._stop_deadline:
             for uuid in self._pids:
-                self._pipe.send(Signal(uuid, signal.SIGKILL))
+                self._pipe.send(End(uuid))
             self._stop_deadline = float("inf")
         return False
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engineroom.controller.backlog import Backlog
+from engineroom.controller.storage.backlog import Backlog
 from engineroom.ids import ClientId, Digest, EngineId, TaskId
 from engineroom.messages import TaskDone, TaskSpec
 from engineroom.records.record import Entry
