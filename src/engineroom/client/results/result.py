@@ -26,7 +26,7 @@ from .arguments import refuse_direct, results_of_this_call
 from .ending import Failure, succeeded, value_of, value_or_error, was_aborted
 from .metadata import KEYS, ExecuteReply, Metadata, metadata_of
 from .port import ResultPort
-from .task_future import TaskFuture
+from .task_future import FINISHED, TaskFuture
 
 #: Pickles up to this many bytes are kept beside their value.
 SMALL = 4096
@@ -68,7 +68,8 @@ class AsyncResult(TaskFuture):
         owner: bool = True,
         return_exceptions: bool = False,
     ) -> None:
-        super().__init__(ids)
+        # Neither TaskFuture nor Future has anything to set up yet: see `TaskFuture`.
+        self._ids: Sequence[TaskId] = ids
         self._port = port
         self._single = single
         self._name = name
@@ -79,6 +80,8 @@ class AsyncResult(TaskFuture):
             self.owner = False
         if return_exceptions:
             self._return_exceptions = True
+        if not ids:
+            self._state = FINISHED
 
     @property
     def msg_ids(self) -> list[TaskId]:
@@ -251,10 +254,8 @@ class AsyncResult(TaskFuture):
     def _value_of(self, id: TaskId) -> Any:
         ending = self._outcomes[id]
         value = value_of(ending, (self._frames or {}).get(id, ()))
-        if isinstance(value, Failure) or isinstance(ending, Exception):
-            return value
-        if ending.content is not None and "execute_input" in ending.content:
-            return ExecuteReply(value, self._metadata_of(id))
+        if isinstance(ending, TaskDone) and ending.content is not None and "execute_input" in ending.content:
+            return value if isinstance(value, Failure) else ExecuteReply(value, self._metadata_of(id))
         return value
 
     def _ready_value(self, index: int) -> Any:
