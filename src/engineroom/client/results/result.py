@@ -154,7 +154,7 @@ class AsyncResult(TaskFuture):
         return value_or_error(values[0]) if self._single else self._reconstruct(values)
 
     def result(self, timeout: float | None = None) -> Any:
-        """Future's spelling of `get`."""
+        """`get`, as Future calls it."""
         return self.get(timeout)
 
     def exception(self, timeout: float | None = None) -> Any:
@@ -189,7 +189,7 @@ class AsyncResult(TaskFuture):
         return self.done() and bool(self._ids) and all(map(was_aborted, self._outcomes.values()))
 
     def abort(self) -> None:
-        """End the tasks that have not started. What is running goes on."""
+        """End the tasks that have not started. Tasks that are running go on."""
         self._no_more()
         self._port.abort(self._ids, running=False)
 
@@ -218,7 +218,7 @@ class AsyncResult(TaskFuture):
         return True
 
     def wait_for_output(self, timeout: float | None = -1) -> bool:
-        """Wait until all output is there: it comes with the outcome."""
+        """The same as `wait`: all output has come when the outcome comes."""
         return bool(self.wait(timeout))
 
     def wait_interactive(
@@ -242,7 +242,7 @@ class AsyncResult(TaskFuture):
     # ------------------------------------------------------------------------------------------ values
 
     def _all_values(self) -> list[Any]:
-        """Values in order; errors stand for themselves. Unpickled once."""
+        """Values in order, a `Failure` for each error. They are unpickled once."""
         if self._values is None:
             self._values = [self._value_of(id) for id in self._ids]
             self._frames = None  # large pickles are not needed any more
@@ -299,7 +299,7 @@ class AsyncResult(TaskFuture):
         return self.get_dict()
 
     def __iter__(self) -> Iterator[Any]:
-        """Values in order, each as soon as it is there."""
+        """Values in order, each as soon as its task has ended."""
         if self._single:
             raise TypeError("the result of a single task is not iterable: use get()")
         for index, id in enumerate(self._ids):
@@ -397,7 +397,7 @@ class AsyncResult(TaskFuture):
 
     @property
     def metadata(self) -> Any:
-        """What is known about the task (a dict), or a list of those; live before the end."""
+        """What is known about the task (a dict), or a list of those. Output comes while tasks run."""
         all_of_them = [self._metadata_of(id) for id in self._ids]
         return all_of_them[0] if self._single else all_of_them
 
