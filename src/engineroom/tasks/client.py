@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..client import Client
-from ..client.connection.channel import Outgoing
+from ..client.connection.submission import Outgoing
 from ..client.connection.connecting import find_address
 from ..client.results.arguments import pickled_call
 from ..client.results.result import AsyncResult
