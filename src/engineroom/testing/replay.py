@@ -20,7 +20,8 @@ from ..errors import ConfigError
 from ..ids import Digest, EngineId, TaskId
 from ..messages import GraphDependency, TaskOptions, TaskSpec
 from ..stores import SQLiteDB
-from .virtual import SETTLED, Run, VirtualCluster
+from .peers import Run
+from .virtual import SETTLED, VirtualCluster
 
 #: What is read of a record.
 KEYS = (
