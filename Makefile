@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 help: ## list these words
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/ready ## the main job on real input: every Python file of this installation, one task each
 	@$(BIN)/python examples/demo.py
@@ -31,18 +31,29 @@ chaos: $(VENV)/ready ## the long kill campaign: engines and controllers killed a
 nightly: $(VENV)/ready mongodb ## what takes hours: 25,000 random histories of the scheduler, and other long searches
 	@ENGINEROOM_NIGHTLY=1 $(BIN)/python -m pytest tests/unit/core/test_core_properties.py tests/unit/wire tests/contract
 
+constraints: | $(BIN)/python ## write constraints.txt anew, from the newest of everything; then run `make test`
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(BIN)/python -m venv "$$scratch/new" && \
+	pip="$$scratch/new/bin/python -m pip --disable-pip-version-check" && \
+	$$pip install --quiet --upgrade --upgrade-strategy eager setuptools --editable '.[test,bench]' && \
+	{ echo '# What `make` and CI install, so that a commit that passed passes again. Written by `make constraints`.' && \
+	  $$pip freeze --all --exclude pip --exclude engineroom; } > "$$scratch/constraints.txt" && \
+	cp "$$scratch/constraints.txt" constraints.txt
+
+lowest: mongodb ## the tests that meet the dependencies, with the lowest versions that pyproject.toml allows
+	@$(BIN)/python -m tests.lowest
+
 clean: ## remove the virtual environment and the tools' caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
 
-# Stamps: installed once, and again when pyproject.toml has changed.
+# Stamps: installed once, and again when pyproject.toml or constraints.txt has changed.
 
-$(VENV)/ready: pyproject.toml | $(BIN)/python
+$(VENV)/ready: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV) …"
-	@$(PIP) install --editable '.[test]'
+	@PIP_CONSTRAINT=constraints.txt $(PIP) install --editable '.[test]'
 	@touch $@
 
 $(VENV)/bench: $(VENV)/ready
-	@$(PIP) install --editable '.[bench]'
+	@PIP_CONSTRAINT=constraints.txt $(PIP) install --editable '.[bench]'
 	@touch $@
 
 $(BIN)/python:
@@ -50,4 +61,4 @@ $(BIN)/python:
 	    { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint mongodb bench chaos nightly clean
+.PHONY: help demo test lint mongodb bench chaos nightly constraints lowest clean

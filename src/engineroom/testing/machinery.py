@@ -18,7 +18,8 @@ from ..core import Scheduler, actions, events
 from ..errors import StoreError
 from ..ids import ClientId, Digest, TaskId
 from ..messages import Environment, Function
-from ..records.record import Entry, TaskRecord, state_of
+from ..records.entry import Entry, state_of
+from ..records.record import TaskRecord
 from ..stores import NoDB, TaskStore
 from ..stores.base import QueryDict, Sort
 from .clock import VirtualClock

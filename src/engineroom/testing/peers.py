@@ -18,24 +18,24 @@ from ..config import SchedulerSettings
 from ..ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
 from ..messages import (
     Accepted,
-    Answer,
-    Answers,
-    Ask,
+    AttemptKey,
     Cancel,
+    CheckProperties,
     EngineDied,
     ErrorInfo,
     Function,
-    Gone,
     Goodbye,
-    Held,
     Hello,
     KillTask,
     Message,
     PropertiesChanged,
+    PropertiesChecked,
+    PropertyCheck,
     Recall,
     Rejected,
     Request,
     Results,
+    ResultsUnavailable,
     Returned,
     Stop,
     Stored,
@@ -142,7 +142,7 @@ class ClientPeer:
         self._submit(self._number, resent)
 
     def ask(self, body: Any) -> None:
-        """Ask something, and ignore the reply."""
+        """CheckProperties something, and ignore the reply."""
         self._greet()
         self._send(Request(1, body))
 
@@ -191,7 +191,7 @@ class ClientPeer:
             case Results(tasks):
                 for done in tasks:
                     self.outcomes.setdefault(done.id, done)
-            case Gone(tasks, reason):
+            case ResultsUnavailable(tasks, reason):
                 for id in tasks:
                     self._gone[id] += 1
                     assert self._gone[id] < PATIENCE, f"{id} cannot be waited for: {reason}"
@@ -240,7 +240,7 @@ class EnginePeer:
         """Say Hello, for the first time or again, and send the results that are not known to be stored."""
         if not self.is_alive:
             return
-        held = [*self.engine.held, *(Held(done.id, done.attempt) for done in self._done)]
+        held = [*self.engine.held, *(AttemptKey(done.id, done.attempt) for done in self._done)]
         resources = {name: list(indices) for name, indices in self.resources.items()}
         hello = _hello("engine", self.engine.uuid, nanny=self._nanny.uuid, wish=self.engine.id, held=held)
         self._send(msgspec.structs.replace(hello, resources=resources))
@@ -269,7 +269,7 @@ class EnginePeer:
                 self._send(Returned(self.engine.give_back(set(tasks))))
             case Cancel(tasks):
                 self._cancel(set(tasks))
-            case Ask(digests, functions):
+            case CheckProperties(digests, functions):
                 self._functions.update(function.digest for function in functions)
                 self._questions.update(dict.fromkeys(digests))
                 self._work()
@@ -290,7 +290,7 @@ class EnginePeer:
             assert not missing, f"a task came without its arguments {missing}"
         for spec in run.tasks:
             assert spec.function in self._functions, f"task {spec.id} came without its function"
-        self.engine.receive(Held(spec.id, attempt) for spec, attempt in zip(run.tasks, run.attempts, strict=True))
+        self.engine.receive(AttemptKey(spec.id, attempt) for spec, attempt in zip(run.tasks, run.attempts, strict=True))
         self._work()
 
     def _cancel(self, ids: set[TaskId]) -> None:
@@ -320,7 +320,7 @@ class EnginePeer:
             return
         answers = {function: self._against(function) for function in self._questions}
         self._questions.clear()
-        back: list[Held] = []
+        back: list[AttemptKey] = []
         while engine.queue:
             spec = specs[engine.queue[0].id]
             if spec.options is None or not spec.options.depend or not (why := self._against(spec.function)):
@@ -328,7 +328,7 @@ class EnginePeer:
             answers[spec.function] = why
             back += engine.give_back([held.id for held in engine.queue if specs[held.id].function == spec.function])
         if answers:
-            self._send(Answers([Answer(function, why) for function, why in answers.items()]))
+            self._send(PropertiesChecked([PropertyCheck(function, why) for function, why in answers.items()]))
         if back:
             self._send(Returned(back))
 
@@ -352,7 +352,7 @@ class EnginePeer:
             world.clock.later(limit, lambda: self._overran(held))
         world.clock.later(run.seconds, lambda: self._finish(held, run.status))
 
-    def _finish(self, held: Held, status: str) -> None:
+    def _finish(self, held: AttemptKey, status: str) -> None:
         """The running task ends, unless it has ended otherwise."""
         if not self.is_alive or self.engine.running is not held:
             return
@@ -375,7 +375,7 @@ class EnginePeer:
 
     # ------------------------------------------------------------------------------------------ its end
 
-    def _overran(self, held: Held) -> None:
+    def _overran(self, held: AttemptKey) -> None:
         """A task has used up its run_timeout: it is interrupted, and killed if that does not help."""
         world = self._world
         if not self._run.is_deaf:
@@ -383,7 +383,7 @@ class EnginePeer:
         elif self.is_alive and self.engine.running is held:
             world.clock.later(world.settings.cancel_grace, lambda: self.kill(held, overran=True))
 
-    def kill(self, held: Held, *, overran: bool = False) -> None:
+    def kill(self, held: AttemptKey, *, overran: bool = False) -> None:
         """Kill the engine if it is running this; its nanny tells the controller."""
         if self.is_alive and self.engine.running is held:
             self._world.asked["kills"] += 1

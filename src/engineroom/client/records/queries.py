@@ -26,7 +26,8 @@ from ...messages import (
     QueueStatus,
     ResultStatus,
 )
-from ...records.record import ALIASES, BULKY, KEYS, TaskRecord
+from ...records.fields import ALIASES, DEFAULT_KEYS
+from ...records.record import TaskRecord
 from ..connection.channel import Channel
 from .dataframe import as_frame_of, check_kind
 from .explanation import Explanation
@@ -82,7 +83,7 @@ class Records:
         records = [TaskRecord(record) for record in self._channel.ask(body)]
         if as_frame is None:
             return records
-        named = [key for key in KEYS if key not in BULKY] if wanted is None else ["msg_id", *wanted]
+        named = DEFAULT_KEYS if wanted is None else ["msg_id", *wanted]
         columns = list(records[0]) if records else list(dict.fromkeys(ALIASES.get(key, key) for key in named))
         return as_frame_of(records, columns, as_frame)
 
@@ -166,14 +167,35 @@ class Records:
         return [Explanation(answer) for answer in self._channel.ask(Explain(list(ids)))]
 
     def queue_status(self, engines: Sequence[EngineId] | None, verbose: bool) -> dict[Any, Any]:
-        """What engines have done and have to do, by number; and the tasks without an engine, as "unassigned"."""
+        """What each engine has done and has to do.
+
+        Returns
+        -------
+        dict
+            `{engine: {"queue": direct tasks, "tasks": load-balanced tasks, "completed": …}, "unassigned": …}`:
+            counts, or with `verbose` lists of msg_ids. For a single int as `targets`, the inner dict. After a restart
+            of the controller, "all" are the engines that have come back.
+
+        Raises
+        ------
+        IndexError
+            There is no engine of that number.
+        """
         status = self._channel.ask(QueueStatus(None if engines is None else list(engines), verbose))
         return {**{int(id): inner for id, inner in status["engines"].items()}, "unassigned": status["unassigned"]}
 
     # ------------------------------------------------------------------------------------------ changes
 
     def pin(self, ids: Sequence[TaskId] | None, query: Mapping[str, Any] | None, pinned: bool) -> int:
-        """Have retention leave records alone, or not any more; returns how many this changes."""
+        """Keep records from retention: of tasks, or of all that match a query now. Returns how many this changes.
+
+        Raises
+        ------
+        ValueError
+            Nothing is named.
+        UnknownTask
+            There is no record of one of the tasks; nothing is changed.
+        """
         tasks = None if ids is None else list(ids)
         return int(self._channel.ask(Pin(tasks, None if query is None else plain_query(query), pinned)))
 

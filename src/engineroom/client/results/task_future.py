@@ -29,7 +29,13 @@ _NONE_YET: Mapping[TaskId, Ending] = MappingProxyType({})
 
 
 class TaskFuture(Future):  # type: ignore[type-arg]
-    """A Future that is ready once each of its tasks has ended."""
+    """A Future that is ready once each of its tasks has ended.
+
+    There is no `__init__`, and Future's, which makes a lock, is not called: a result costs as little as it can. A
+    subclass sets `_ids`, the tasks' ids; and `_state` to FINISHED, if there are none.
+    """
+
+    _ids: Sequence[TaskId]
 
     # concurrent.futures reads `_state`. These become instance attributes when they change.
     _state = PENDING
@@ -44,12 +50,6 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     _outcomes: Mapping[TaskId, Ending] = _NONE_YET
     #: when the last outcome came, in seconds since the epoch
     _received: float | None = None
-
-    def __init__(self, ids: Sequence[TaskId]) -> None:
-        # Future.__init__ would make a lock: `_condition` makes it when needed.
-        self._ids: Sequence[TaskId] = ids
-        if not ids:
-            self._state = FINISHED
 
     def done(self) -> bool:
         """Whether all outcomes are there."""

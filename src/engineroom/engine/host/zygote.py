@@ -24,14 +24,15 @@ from typing import Any
 
 import msgspec
 
-from ..config import ConnectionInfo, EngineSettings
-from ..ids import EngineId, EngineUuid, NannyId, TaskId
-from ..resources import GPU
-from . import compute_threads, devices, orphans
-from .captured import CaptureFiles, capture
-from .ending import LINK_CLOSED, run_exit_functions
-from .main import Engine
-from .shared_page import SharedPage
+from ...config import ConnectionInfo, EngineSettings
+from ...ids import EngineId, EngineUuid, NannyId, TaskId
+from ...resources import GPU
+from ..execution import devices
+from ..execution.captured import CaptureFiles, capture
+from ..execution.ending import LINK_CLOSED, run_exit_functions
+from ..main import make_engine
+from ..shared_page import SharedPage
+from . import compute_threads, orphans
 
 _PR_SET_PDEATHSIG = 1
 
@@ -257,7 +258,8 @@ class Zygote:
             if GPU in self._settings.resources:
                 devices.show(order.shares.get(GPU, []))
             captured = capture(files, page, self._settings.output_limit)
-            engine = Engine(self._connection, order.uuid, self._nanny, page, self._settings, order.shares, captured)
+            settings, shares = self._settings, order.shares
+            engine = make_engine(self._connection, order.uuid, self._nanny, page, settings, shares, captured)
             engine.run()
             code = 0
             run_exit_functions(engine.namespace)
