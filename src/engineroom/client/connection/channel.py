@@ -51,10 +51,8 @@ from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_
 from .connecting import NOTICE_SECONDS, no_answer_error, silence_error
 from .requests import PendingRequests, error_of
 from .submission import Outgoing, SubmissionWindow
-from .waiters import Waiter, Waiters, fulfilling
+from .waiters import Waiter, Waiters
 from .wakeup import Wakeup
-
-__all__ = ["Channel", "Outgoing", "Waiter", "fulfilling"]
 
 log = logging.getLogger(__name__)
 

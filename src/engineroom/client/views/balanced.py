@@ -16,7 +16,7 @@ from ...errors import ConfigError
 from ...ids import EngineId, TaskId
 from ...messages import Function, GraphDependency, TaskOptions, TaskSpec
 from ...wire.input_cache import ResultOf
-from ..connection.channel import Outgoing
+from ..connection.submission import Outgoing
 from ..records.query_args import plain_label
 from ..results.arguments import pickled_call
 from ..results.chunks import ChunkPlan

@@ -243,9 +243,9 @@ class Nanny:
     def _hello(self) -> None:
         """Begin the session (anew), and say again what the controller may have missed."""
         self._link.hello()
-        self._link.send(Starting(self._count))
         for death in self._deaths:
             self._tell_death(death)
+        self._link.send(Starting(self._count))
         if self._stopped:
             self._link.send(Unresponsive(self._stopped))
 
