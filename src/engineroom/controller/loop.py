@@ -47,7 +47,7 @@ from ..messages import (
     Watch,
     Welcome,
 )
-from ..records.record import Entry
+from ..records.entry import Entry
 from ..stores import TaskStore
 from ..transport import Listener
 from ..wire.frames import pick

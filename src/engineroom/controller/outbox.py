@@ -35,7 +35,7 @@ from ..messages import (
     Stored,
     TaskDone,
 )
-from ..records.record import Entry
+from ..records.entry import Entry
 from ..stores import TaskStore
 from ..wire.frames import FrameTable, size
 from .error_info import error_info

@@ -8,7 +8,7 @@ from typing import Any
 from ...core import Scheduler, events
 from ...ids import ClientId, TaskId
 from ...messages import Message, ResultsUnavailable
-from ...records.record import Entry
+from ...records.entry import Entry
 from ...stores import TaskStore
 from ..error_info import error_info
 from ..outbox import Outbox

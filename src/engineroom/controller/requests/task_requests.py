@@ -18,7 +18,8 @@ from ...messages import (
     StopEngines,
     TasksOnEngines,
 )
-from ...records.record import PENDING, explain_ended
+from ...records.record import explain_ended
+from ...records.states import PENDING
 from ...stores import TaskStore
 from ..lookups import Lookups
 from ..result_cache import NOTHING_KEPT, with_cache
