@@ -52,7 +52,8 @@ MAY_IMPORT = {
     "client.port": "VOCABULARY wire client.connection client.engines",
     "client.records": "VOCABULARY wire remote util client.connection",
     "client.results": "VOCABULARY wire util client.connection client.records.selection",
-    "client.views": "VOCABULARY wire remote util client.connection client.port client.results client.records.query_args",
+    "client.views": "VOCABULARY wire remote util client.connection client.port client.results "
+    "client.records.query_args",
     "client.interop": "VOCABULARY wire client.results client.views",
     # faces
     "launchers": "VOCABULARY",
