@@ -9,7 +9,7 @@ from typing import Any
 from ..ids import Digest, TaskId
 from ..messages import AttemptKey, Run, TaskSpec
 from ..wire import frames as wire
-from ..wire.input_cache import Inputs, ValueCache
+from ..wire.input_cache import InputCache, Inputs
 
 #: A task in hand: (spec, attempt, its frames, the results of others that it takes as arguments)
 Job = tuple[TaskSpec, int, Sequence[Any], Inputs | None]
@@ -20,9 +20,9 @@ class Jobs:
 
     def __init__(self) -> None:
         self.queue: deque[Job] = deque()
-        #: tasks whose function has been asked for
+        #: tasks that wait for their function
         self._parked: dict[Digest, list[Job]] = {}
-        self._values: ValueCache[tuple[bytes, Sequence[Any]]] = ValueCache()
+        self._values: InputCache[tuple[bytes, Sequence[Any]]] = InputCache()
         self._reconciling = self._reconciled = False  # whether we have begun anew, for missing values
 
     def __iter__(self) -> Iterator[Job]:
