@@ -11,13 +11,14 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 
 from ._version import __version__, version_info
 from .client import Client
+from .client.interop.executor import ViewExecutor
 from .client.records.explanation import Explanation
 from .client.records.selection import Selection
 from .client.results.graph_result import GraphResult
 from .client.results.map_result import AsyncMapResult
 from .client.results.metadata import ExecuteReply, Metadata
 from .client.results.result import AsyncHubResult, AsyncResult
-from .client.views import DirectView, LoadBalancedView, ViewExecutor
+from .client.views import DirectView, LoadBalancedView
 from .client.views.dependency import Dependency
 from .client.views.remote import ParallelFunction, RemoteFunction, parallel, remote
 from .cluster.cluster import Cluster
@@ -52,11 +53,14 @@ from .errors import (
     UnknownTask,
     UnmetDependency,
 )
-from .remote.dependency import depend, dependent, require
+from .remote.engine_calls import Reference
 from .remote.engine_properties import properties
-from .remote.on_engine import Reference
+from .remote.functional_dependency import depend, dependent, require
 from .remote.task_context import current_task
 from .util import interactive
+from .wire import former_names as _former_names
+
+_former_names.install()
 
 if _typing.TYPE_CHECKING:
     from . import tasks

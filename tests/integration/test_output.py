@@ -9,6 +9,7 @@ import pytest
 from conftest import wait_until
 
 import engineroom as er
+from engineroom.remote import datapub
 
 
 def test_printed_text_comes_with_the_result_and_the_record(any_rc):
@@ -66,7 +67,7 @@ def test_published_data_is_seen_while_the_task_runs(rc, tmp_path):
     result.get(10)
     assert result.data == {"step": 2, "loss": 0.5}
     with pytest.raises(RuntimeError):
-        __import__("engineroom.remote.datapub").datapub.publish_data({})
+        datapub.publish_data({})
 
 
 def test_boundless_printing_is_cut_and_marked(rc):
@@ -108,6 +109,16 @@ def test_executing_cells(rc, tmp_path):
     script.write_text("from_file = a * 2\n")
     rc[:].run(script, block=True)
     assert rc[:]["from_file"] == [10, 10]
+
+
+def test_cells_show_values_after_the_namespace_was_cleared(rc):
+    for view in (rc[:], rc[0]):
+        view.execute("a = 5; a", silent=False, block=True)
+        view.clear(block=True)
+        reply = rc[0].execute("3 + 3", silent=False).get(10)
+        assert reply.data["text/plain"] == "6"
+        with pytest.raises(er.RemoteError, match="NameError"):
+            rc[0].execute("a", silent=False, block=True)
 
 
 def test_display_is_collected_with_silent_false(rc):

@@ -40,7 +40,7 @@ def running_task(rc: er.Client) -> er.AsyncResult:
     """A task that goes on for long, and is recorded."""
     result = rc.load_balanced_view().apply_async(time.sleep, 600)
     wait_until(result.running)
-    wait_until(lambda: not rc._channel._unaccepted)
+    wait_until(lambda: rc._channel.is_all_accepted)
     return result
 
 
@@ -48,7 +48,7 @@ def ended_task(rc: er.Client) -> er.AsyncResult:
     """A task that has ended, and is recorded: what is not would be sent again."""
     result = rc.load_balanced_view().apply_async(abs, -1)
     assert result.get(10) == 1
-    wait_until(lambda: not rc._channel._unaccepted)
+    wait_until(lambda: rc._channel.is_all_accepted)
     return result
 
 

@@ -1,30 +1,55 @@
-"""The client: a connection to a cluster, its engines, and the memory of its tasks."""
+"""The client: a connection to a cluster, its engines, and the memory of its tasks.
+
+`Client` is what users call. The work is done by its parts: `Channel` sends and receives, `Engines` knows the engines,
+views submit, `OwnTasks` knows what was submitted, `Records` asks the database.
+"""
 
 from __future__ import annotations
 
 import operator
 import os
 import signal as signals
-import time
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_futures
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from ..config import MAX_TASK_BYTES, ConnectionInfo
-from ..errors import ConnectionFileError, EngineError, EngineroomError, MessageTooLarge, TimeoutError
+import msgspec
+
+from ..config import ConnectionInfo
+from ..errors import ConnectionFileError, EngineroomError, TimeoutError
 from ..ids import EngineId, TaskId
-from ..messages import Abort, SignalEngines, StopController, StopEngines
-from ..wire import frames as wire
+from ..messages import OptionChanges, SignalEngines, StopController, StopEngines
+from ..records.record import TaskRecord
 from .connection.channel import Channel
 from .connection.connecting import find_connection
-from .records.queries import HubClient, Jobs
-from .records.selection import Selection, ids_of
-from .records.task_results import TaskResults
-from .views import DirectView, LoadBalancedView, ViewExecutor
+from .interop.executor import ViewExecutor
+from .own_tasks import Jobs, OwnTasks, names_one
+from .port import ClientPort
+from .records.actions import checked, ids_taken, select_or_none
+from .records.export import export
+from .records.provenance import provenance
+from .records.queries import Records
+from .records.query_args import plain_label, plain_metadata
+from .records.replay import replay
+from .records.selection import Selection
+from .results.result import AsyncResult
+from .results.task_results import TaskResults
+from .views import DirectView, LoadBalancedView
+from .views.flags import whole
 
-if TYPE_CHECKING:
-    from ..cluster.cluster import Cluster
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _documented_by(method: Callable[..., Any]) -> Callable[[F], F]:
+    """Decorator: the function has the docstring of the method to which it passes the call."""
+
+    def document(function: F) -> F:
+        function.__doc__ = method.__doc__
+        return function
+
+    return document
 
 
 class Session:
@@ -34,7 +59,7 @@ class Session:
         self.session = uuid
 
 
-class Client(HubClient):
+class Client:
     """A connection to a cluster.
 
     Parameters
@@ -44,9 +69,10 @@ class Client(HubClient):
     profile, profile_dir, ipython_dir, cluster_id : str, optional
         Where to find the connection file: `<profile_dir>/security/ipcontroller[-<cluster_id>]-client.json`.
     timeout : float
-        Seconds to wait for the file to appear (or, if its controller has died, for another one's), and for an answer.
+        Seconds to wait for the file to appear (or, if its controller has died, for the file of another), and for an
+        answer.
     cluster : Cluster, optional
-        The cluster this client belongs to.
+        The cluster this client belongs to. (`Cluster` imports `Client`: its type cannot be named here.)
 
     Raises
     ------
@@ -55,7 +81,7 @@ class Client(HubClient):
     AuthenticationError
         The controller refused the key.
     ControllerLost
-        The controller has died, and none has taken its place.
+        The controller has died, and no other has taken its place.
     TimeoutError
         The controller did not answer.
 
@@ -75,7 +101,7 @@ class Client(HubClient):
         ipython_dir: str | os.PathLike[str] | None = None,
         timeout: float = 10.0,
         cluster_id: str | None = None,
-        cluster: Cluster | None = None,
+        cluster: Any = None,
         debug: bool = False,
     ) -> None:
         self.connection = find_connection(connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout)
@@ -87,23 +113,22 @@ class Client(HubClient):
             self._channel = Channel(self.connection, timeout=timeout)
         except (EngineroomError, TimeoutError):
             raise
-        except Exception as error:  # the transport makes nothing of the url
+        except Exception as error:  # the transport does not understand the url
             raise ConnectionFileError(f"cannot connect to {self.connection.url!r}: {error}") from error
         self.session = Session(self._channel.session)
-        self._views: list[DirectView | LoadBalancedView] = []
-        self._foreign: list[TaskId] = []
-        self._direct: set[TaskId] = set()
-        self._uuids: dict[int, str] = {}
+        self._port = ClientPort(self._channel)
+        self._tasks = OwnTasks(self._port)
+        self._records = Records(self._channel)
 
     # ------------------------------------------------------------------------------------------ engines and views
 
     @property
     def ids(self) -> list[EngineId]:
         """Numbers of the engines, sorted."""
-        return [engine.id for engine in self._channel.engines]
+        return self._port.engines.ids
 
     def __len__(self) -> int:
-        return len(self._channel.engines)
+        return len(self._port.engines)
 
     def __bool__(self) -> bool:
         return True
@@ -118,44 +143,16 @@ class Client(HubClient):
             raise TypeError(f"engines are indexed by int, slice or list of ints, not {type(key).__name__}")
         return self.direct_view(key)
 
-    def _resolve(self, targets: Any) -> list[EngineId]:
-        """Engine numbers for an int (negative: from the end), a slice, a list or "all"."""
-        if self._channel.failure is not None:
-            raise self._channel._useless()
-        ids = self.ids
-        if targets is None or (isinstance(targets, str) and targets == "all"):
-            return ids
-        if not isinstance(targets, bool) and hasattr(targets, "__index__"):  # numpy's integers are integers too
-            targets = operator.index(targets)
-        elif hasattr(targets, "tolist"):
-            targets = targets.tolist()
-        if isinstance(targets, bool) or not isinstance(targets, int | slice | list | tuple | range | set):
-            raise TypeError(f"targets are an int, a slice, a list of ints or 'all'; got {targets!r}")
-        if isinstance(targets, slice):
-            return ids[targets]
-        if isinstance(targets, int):
-            if targets < 0 and -targets <= len(ids):
-                return [ids[targets]]
-            if targets not in ids:
-                raise IndexError(f"there is no engine {targets}; there are {_listed(ids)}")
-            return [EngineId(targets)]
-        return [self._resolve(target)[0] for target in targets]
-
-    def _engine_uuid(self, id: EngineId) -> str | None:
-        for engine in self._channel.engines:
-            self._uuids[engine.id] = engine.uuid
-        return self._uuids.get(id)
-
     def direct_view(self, targets: Any = "all", **flags: Any) -> DirectView:
-        """A view of some engines; "all" means those there are at each call."""
+        """A view of some engines; "all" means all engines at the time of each call."""
         view = DirectView(self, targets, **flags)
-        self._views.append(view)
+        self._tasks.views.append(view)
         return view
 
     def load_balanced_view(self, targets: Any = None, **flags: Any) -> LoadBalancedView:
         """A view whose tasks the scheduler gives to engines."""
         view = LoadBalancedView(self, targets, **flags)
-        self._views.append(view)
+        self._tasks.views.append(view)
         return view
 
     def executor(self, targets: Any = None) -> ViewExecutor:
@@ -176,61 +173,63 @@ class Client(HubClient):
         Raises
         ------
         TimeoutError
-            Not in time.
+            Too few engines came in time.
         EngineError
-            Fewer are there than asked for, and no more are starting.
+            There are fewer, and no more are starting.
         """
         if n is not None and (not isinstance(n, int) or isinstance(n, bool)):
             raise TypeError(f"n is a number of engines, got {n!r}")
         wanted = n if n is not None else (self.cluster.n if self.cluster is not None and self.cluster.n else 1)
         if not block:
-            return self._wait_in_background(wanted, timeout)
-        channel = self._channel
-        deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
-        seen = 0
-        with channel.changed:
-            while len(channel.engines) < wanted:
-                if channel.failure is not None:
-                    raise channel._useless()
-                here, starting = len(channel.engines), channel.starting
-                if seen > here + starting and here + starting < wanted:
-                    raise EngineError(
-                        f"only {here} of {wanted} engines came, and no more are starting: see the log of the "
-                        "engines in the profile's log folder"
-                    )
-                seen = max(seen, here + starting)
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise TimeoutError(f"{here} of {wanted} engines were there after {timeout:g} s")
-                channel.changed.wait(left)
+            return _in_background(lambda: self._port.engines.wait_for(wanted, timeout))
+        self._port.engines.wait_for(wanted, timeout)
         return None
-
-    def _wait_in_background(self, n: int, timeout: float) -> Future[None]:
-        import threading
-
-        future: Future[None] = Future()
-
-        def run() -> None:
-            try:
-                self.wait_for_engines(n, timeout=timeout)
-                future.set_result(None)
-            except Exception as error:
-                future.set_exception(error)
-
-        threading.Thread(target=run, daemon=True).start()
-        return future
 
     # ------------------------------------------------------------------------------------------ this client's tasks
 
     @property
+    def history(self) -> list[TaskId]:
+        """msg_ids of this client's tasks, by submission."""
+        return self._tasks.history()
+
+    @property
+    def outstanding(self) -> set[TaskId]:
+        """msg_ids without an outcome."""
+        return self._tasks.outstanding()
+
+    @property
     def results(self) -> Mapping[TaskId, Any]:
         """Values of finished tasks, by msg_id: fetched from the controller when asked for."""
-        return TaskResults(self)
+        return TaskResults(self.get_result, self._tasks.finished)
 
     @property
     def metadata(self) -> Mapping[TaskId, Any]:
         """Metadata of tasks, by msg_id: fetched from the controller when asked for."""
-        return TaskResults(self, metadata=True)
+        return TaskResults(self.get_result, self._tasks.finished, metadata=True)
+
+    def get_result(self, indices_or_msg_ids: Jobs = None, block: bool | None = None, owner: bool = True) -> AsyncResult:
+        """The result of any task: of this client, of another, or of an earlier session.
+
+        Parameters
+        ----------
+        indices_or_msg_ids : msg_id, int, AsyncResult, or a list of those
+            An int is an index into this client's history; default: the last.
+        block : bool, optional
+            Wait until it is ready.
+
+        Returns
+        -------
+        AsyncResult
+            AsyncHubResult for tasks that are not this client's. For an unknown msg_id, `get` raises UnknownTask.
+        """
+        wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
+        result = self._tasks.result_of(self._tasks.ids_of(wanted), single=names_one(wanted), owner=owner)
+        if self._blocks(block):
+            result.wait()
+        return result
+
+    def _blocks(self, block: bool | None) -> bool:
+        return self.block if block is None else block
 
     def wait(
         self,
@@ -245,41 +244,25 @@ class Client(HubClient):
         Parameters
         ----------
         query : dict or "all", optional
-            Instead: the tasks, of any client, that match and are pending now.
+            Instead of `jobs`: the tasks, of any client, that match and are pending now.
         dry_run : bool
-            With `query`: do not wait, tell which tasks it would be (a Selection).
+            With `query`: do not wait, return a Selection of the tasks that would be waited for.
         """
-        chosen = self._chosen(query, "wait for", dry_run, jobs)
+        chosen = select_or_none(self._records, query, "wait for", dry_run=dry_run, others=jobs)
         if dry_run:
             return chosen
         if chosen is not None:
-            jobs = ids_of(self, query, "wait for")
-            if not jobs:
-                return True
+            jobs = ids_taken(self._records, query, "wait for")
         limit = None if timeout is None or timeout < 0 else timeout
-        futures = list(self._waiters() if jobs is None else self._futures_of(jobs))
+        futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs)
         return not wait_futures(futures, limit).not_done
-
-    def _waiters(self) -> set[Any]:
-        return set(self._channel._waiting.copy().values())
-
-    def _futures_of(self, jobs: Jobs) -> list[Future[Any]]:
-        if isinstance(jobs, Future):
-            return [jobs]
-        if isinstance(jobs, list | tuple | set) and any(isinstance(job, Future) for job in jobs):
-            return [future for job in jobs for future in self._futures_of(job)]
-        waiting = self._channel._waiting.copy()
-        ids = self._ids_of(jobs)
-        mine = [waiting[id] for id in ids if id in waiting]
-        others = [id for id in ids if id not in waiting and not id.startswith(self._channel.session)]
-        return [*set(mine), *([self.get_result(others)] if others else [])]  # type: ignore[list-item]
 
     def wait_interactive(self, jobs: Jobs = None, interval: float = 1.0, timeout: float = -1.0) -> None:
         """Wait for tasks, with a progress bar."""
         from .results.progress import show_progress
 
-        futures: Any = self._waiters() if jobs is None else self._futures_of(jobs)
-        show_progress(list(futures), interval=interval, timeout=None if timeout < 0 else timeout)
+        futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs)
+        show_progress(futures, interval=interval, timeout=None if timeout < 0 else timeout)
 
     def abort(
         self,
@@ -292,14 +275,14 @@ class Client(HubClient):
     ) -> Selection | None:
         """End tasks that have not started: `jobs`, or those at engines `targets`, or all of this client's.
 
-        Their results raise TaskAborted. What is running goes on: `cancel` ends that too.
+        Their results raise TaskAborted. Tasks that are running go on: `cancel` ends those, too.
 
         Parameters
         ----------
         query : dict or "all", optional
-            Instead: the tasks, of any client, that match and are pending now.
+            Instead of `jobs`: the tasks, of any client, that match and are pending now.
         dry_run : bool
-            With `query`: do nothing, tell which tasks it would be.
+            With `query`: do nothing, return the selection.
 
         Returns
         -------
@@ -320,7 +303,7 @@ class Client(HubClient):
         """End tasks, also those that are running: `jobs`, or those at engines `targets`, or all of this client's.
 
         A running task is interrupted (KeyboardInterrupt), and its engine is killed and replaced if that does not stop
-        it. Each task has one outcome: its own if it ended first, else its result raises TaskAborted.
+        it. Each task has one outcome: its own if it ends first, else its result raises TaskAborted.
 
         Parameters
         ----------
@@ -335,45 +318,289 @@ class Client(HubClient):
         self, jobs: Jobs, targets: Any, block: bool | None, query: Any, dry_run: bool, *, running: bool
     ) -> Selection | None:
         action = "cancel" if running else "abort"
-        chosen = self._chosen(query, action, dry_run, jobs if jobs is not None else targets)
+        others = jobs if jobs is not None else targets
+        chosen = select_or_none(self._records, query, action, dry_run=dry_run, others=others)
         if chosen is not None:
-            jobs = [] if dry_run else ids_of(self, query, action)
+            jobs = [] if dry_run else ids_taken(self._records, query, action)
             if not jobs:
                 return chosen
-        engines = None if targets is None else self._resolve(targets)
-        waiting = self._channel._waiting.copy()
-        tasks = None if jobs is None else self._ids_of(jobs)
-        if tasks is None and engines is None:  # by name: what is submitted after this call is not meant
-            tasks = [id for id in waiting if id.startswith(self._channel.session)]
-        for waiter in {waiting[id] for id in tasks or () if id in waiting}:
-            waiter._no_more()
-        if tasks is not None:  # a map may have submitted some meanwhile
-            tasks = list(dict.fromkeys([*tasks, *(self._ids_of(jobs) if jobs is not None else ())]))
-        future = self._channel.request(Abort(tasks, engines, running))
-        if block or (block is None and self.block):
+        engines = None if targets is None else self._port.engines.resolve(targets)
+        future = self._tasks.end(jobs, engines, running=running)
+        if self._blocks(block):
             future.result()
         return chosen
+
+    def resubmit(
+        self,
+        indices_or_msg_ids: Jobs = None,
+        metadata: Mapping[str, Any] | None = None,
+        block: bool | None = None,
+        *,
+        query: Mapping[str, Any] | str | None = None,
+        retries: int | None = None,
+        label: str | None = None,
+        dry_run: bool = False,
+    ) -> Any:
+        """Run finished tasks again, as new tasks with new msg_ids; the old records name them in `resubmitted`.
+
+        Parameters
+        ----------
+        indices_or_msg_ids : msg_id, int, AsyncResult, or a list of those
+        query : dict or "all", optional
+            Instead of naming tasks: all finished tasks whose records match. The result's `selection` tells how many
+            pending tasks match, too; these are left out.
+        metadata, retries, label
+            Options of the new tasks; default: the options of the old ones.
+        dry_run : bool
+            With `query`: do nothing, return the selection.
+
+        Returns
+        -------
+        AsyncHubResult, or Selection if `dry_run`
+
+        Raises
+        ------
+        UnknownTask, PendingTask
+            Nothing is resubmitted then.
+        """
+        chosen = select_or_none(self._records, query, "resubmit", dry_run=dry_run, others=indices_or_msg_ids)
+        if dry_run:
+            return chosen
+        wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
+        ids = self._tasks.ids_of(wanted) if chosen is None else ids_taken(self._records, query, "resubmit")
+        changes = OptionChanges(
+            None if retries is None else whole("retries", retries, "a number of times, 0 or more", 0),
+            plain_label(label),
+            None if metadata is None else plain_metadata(metadata),
+        )
+        result = self._tasks.resubmit(ids, changes, single=chosen is None and names_one(wanted))
+        result.selection = chosen
+        if self._blocks(block):
+            result.wait()
+        return result
+
+    # ------------------------------------------------------------------------------------------ the state of tasks
+
+    def result_status(self, msg_ids: Jobs, status_only: bool = True) -> dict[str, Any]:
+        """Which tasks are pending and which completed; with `status_only=False` results by msg_id as well.
+
+        Raises
+        ------
+        UnknownTask
+            There is no such task.
+        """
+        status = self._records.result_status(self._tasks.ids_of(msg_ids))
+        if not status_only and status["completed"]:
+            values = self.get_result(status["completed"]).get(return_exceptions=True)
+            status |= dict(zip(status["completed"], values, strict=True))
+        return status
+
+    def explain(self, jobs: Jobs) -> Any:
+        """Why tasks are not running, or what has become of them.
+
+        Parameters
+        ----------
+        jobs : msg_id, int, AsyncResult, or a list of those
+
+        Returns
+        -------
+        Explanation, or a list of those
+            Printed, it is a sentence. Its `state` is one of waiting, queued, held, recovering, ended, unknown.
+
+        Examples
+        --------
+        >>> rc.explain(result)                                                        # doctest: +SKIP
+        3f9ab2-17 is waiting: …
+        """
+        found = self._records.explain(self._tasks.ids_of(jobs))
+        return found[0] if names_one(jobs) and found else found
+
+    def queue_status(self, targets: Any = "all", verbose: bool = False) -> dict[Any, Any]:
+        """What each engine has done and has to do.
+
+        Returns
+        -------
+        dict
+            `{engine: {"queue": direct tasks, "tasks": load-balanced tasks, "completed": …}, "unassigned": …}`:
+            counts, or with `verbose` lists of msg_ids. For a single int as target, the inner dict. After a restart of
+            the controller, "all" are the engines that have come back.
+
+        Raises
+        ------
+        IndexError
+            There is no engine of that number.
+        """
+        status = self._records.queue_status(self._port.engines.named(targets), bool(verbose))
+        if isinstance(targets, int):
+            [of_one] = [inner for engine, inner in status.items() if engine != "unassigned"]
+            return dict(of_one)
+        return status
+
+    # ------------------------------------------------------------------------------------------ records
+
+    @_documented_by(Records.find)
+    def db_query(
+        self,
+        query: Mapping[str, Any],
+        keys: str | Iterable[str] | None = None,
+        *,
+        sort: str | Sequence[tuple[str, int]] | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+        as_frame: str | None = None,
+    ) -> Any:
+        return self._records.find(query, keys, sort=sort, limit=limit, skip=skip, as_frame=as_frame)
+
+    @_documented_by(Records.iterate)
+    def db_iter(
+        self, query: Mapping[str, Any], keys: str | Iterable[str] | None = None, *, batch: int = 1000
+    ) -> Iterator[TaskRecord]:
+        return self._records.iterate(query, keys, batch=batch)
+
+    @_documented_by(Records.distinct)
+    def db_distinct(self, key: str, query: Mapping[str, Any] | None = None) -> list[Any]:
+        return self._records.distinct(key, query)
+
+    @_documented_by(Records.group)
+    def db_group(
+        self,
+        key: str,
+        query: Mapping[str, Any] | None = None,
+        *,
+        values: str | None = None,
+        percentiles: Sequence[float] = (50, 95),
+        as_frame: str | None = None,
+    ) -> Any:
+        return self._records.group(key, query, values=values, percentiles=percentiles, as_frame=as_frame)
+
+    @_documented_by(Records.count)
+    def db_count(self, query: Mapping[str, Any]) -> int:
+        return self._records.count(query)
+
+    @_documented_by(Records.history)
+    def hub_history(self) -> list[TaskId]:
+        return self._records.history()
+
+    def purge_results(
+        self,
+        jobs: Jobs = None,
+        targets: Any = None,
+        *,
+        query: Mapping[str, Any] | str | None = None,
+        dry_run: bool = False,
+    ) -> Selection | None:
+        """Forget finished tasks: by msg_id, by engine, by query, or "all".
+
+        Parameters
+        ----------
+        dry_run : bool
+            With `query`: do nothing, return the selection.
+
+        Returns
+        -------
+        Selection or None
+            With `query`: the tasks, and how many pending ones match, too, and are left out.
+
+        Raises
+        ------
+        ValueError
+            Nothing is named, or the query is empty.
+        PendingTask
+            One of the tasks has not finished; nothing is purged.
+        """
+        others = jobs if jobs is not None else targets
+        chosen = select_or_none(self._records, query, "purge", dry_run=dry_run, others=others)
+        if dry_run:
+            return chosen
+        dropped = self.purge_hub_results(jobs, targets, query=query)
+        return chosen if chosen is None else msgspec.structs.replace(chosen, count=dropped)
+
+    def purge_hub_results(
+        self, jobs: Jobs = None, targets: Any = None, *, query: Mapping[str, Any] | str | None = None
+    ) -> int:
+        """`purge_results` that tells how many records were forgotten."""
+
+        def nothing(value: Any) -> bool:
+            return value is None or (isinstance(value, list | tuple) and not value)
+
+        if nothing(jobs) and nothing(targets) and query is None:
+            raise ValueError("name what to purge: jobs=, targets=, query=, or jobs='all'")
+        if isinstance(jobs, str) and jobs == "all":
+            return self._records.purge(everything=True)
+        return self._records.purge(
+            None if nothing(jobs) else self._tasks.ids_of(jobs),
+            None if nothing(targets) else self._port.engines.resolve(targets),
+            None if query is None else checked(query, "purge"),
+        )
+
+    def purge_local_results(self, jobs: Jobs = None, targets: Any = None) -> None:
+        """Forget this client's own history of tasks; records in the database stay.
+
+        Raises
+        ------
+        PendingTask
+            One of the tasks is outstanding.
+        """
+        self._tasks.forget(None if isinstance(jobs, str) and jobs == "all" else jobs)
+
+    def purge_everything(self) -> None:
+        """Forget all finished tasks, here and in the database."""
+        self.purge_results("all")
+        self.purge_local_results("all")
+
+    def pin(self, jobs: Jobs = None, *, query: Mapping[str, Any] | None = None) -> int:
+        """Keep records from retention: of tasks, or of all that match a query now. Returns how many this changes.
+
+        Raises
+        ------
+        ValueError
+            Nothing is named.
+        UnknownTask
+            There is no record of one of the tasks; nothing is changed.
+        """
+        return self._pin(jobs, query, True)
+
+    def unpin(self, jobs: Jobs = None, *, query: Mapping[str, Any] | None = None) -> int:
+        """Undo `pin`: records that are due are dropped soon."""
+        return self._pin(jobs, query, False)
+
+    def _pin(self, jobs: Jobs, query: Mapping[str, Any] | None, pinned: bool) -> int:
+        if (jobs is None) == (query is None):
+            raise ValueError("name either tasks or a query=")
+        return self._records.pin(None if jobs is None else self._tasks.ids_of(jobs), query, pinned)
+
+    @_documented_by(export)
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        query: Mapping[str, Any] | str | None = None,
+        keys: str | Iterable[str] | None = None,
+        *,
+        format: str | None = None,
+        dry_run: bool = False,
+    ) -> Selection:
+        return export(self._records, path, query, keys, format=format, dry_run=dry_run)
+
+    @_documented_by(provenance)
+    def provenance(self, job: Jobs) -> dict[str, Any]:
+        return provenance(self._records, self._tasks.id_of(job))
+
+    @_documented_by(replay)
+    def replay(self, job: Jobs, *, namespace: Mapping[str, Any] | None = None, debug: bool = False) -> Any:
+        return replay(self._records, self._tasks.id_of(job), namespace=namespace, debug=debug)
 
     # ------------------------------------------------------------------------------------------ control
 
     def clear(self, targets: Any = None, block: bool | None = None) -> Any:
         """Empty the namespaces of engines."""
         return self.direct_view("all" if targets is None else targets).clear(
-            block=self.block if block is None else block
+            block=self._blocks(block)
         )
 
     def send_signal(self, sig: int | str, targets: Any = None, block: bool | None = None) -> None:
         """Send a signal to engine processes, by number or name ("SIGINT"), also while they are busy."""
-        if isinstance(sig, str):
-            try:
-                number = int(signals.Signals[sig if sig.startswith("SIG") else f"SIG{sig}"])
-            except KeyError:
-                raise ValueError(f"there is no signal {sig!r}") from None
-        else:
-            number = operator.index(sig)
-            if not 0 < number < signals.NSIG:
-                raise ValueError(f"there is no signal {number}")
-        self._channel.ask(SignalEngines(number, None if targets is None else self._resolve(targets)))
+        engines = None if targets is None else self._port.engines.resolve(targets)
+        self._channel.ask(SignalEngines(_signal_number(sig), engines))
 
     def shutdown(
         self, targets: Any = "all", restart: bool = False, hub: bool = False, block: bool | None = None
@@ -384,11 +611,9 @@ class Client(HubClient):
         if hub:
             self._channel.ask(StopController())
             return
-        engines = self._channel.ask(StopEngines(self._named(targets)))
-        if block or (block is None and self.block):
-            channel = self._channel
-            with channel.changed:
-                channel.changed.wait_for(lambda: not set(engines) & {e.id for e in channel.engines} or channel.failure)
+        engines = self._channel.ask(StopEngines(self._port.engines.named(targets)))
+        if self._blocks(block):
+            self._port.engines.wait_until_gone(engines)
 
     def close(self, linger: float | None = None) -> None:
         """End this connection. Tasks go on; their results are in the database."""
@@ -409,20 +634,32 @@ class Client(HubClient):
     def stop_spin_thread(self) -> None:
         """Kept for old code: results come by themselves."""
 
-    def _check_size(self, frames: Sequence[Any]) -> None:
-        size = wire.size(b"", frames)
-        if size > MAX_TASK_BYTES:
-            raise MessageTooLarge(
-                f"the arguments have {size / 2**30:.1f} GB, more than the limit of {MAX_TASK_BYTES / 2**30:.0f} GB per "
-                "task; nothing was sent. Write large data to a file that the engines can read, or send it in parts "
-                "(scatter)."
-            )
-
     def __repr__(self) -> str:
         return f"<Client of {self.connection.url}: {len(self)} engines>"
 
 
-def _listed(ids: Sequence[int]) -> str:
-    if not ids:
-        return "none"
-    return ", ".join(map(str, ids)) if len(ids) <= 12 else f"{len(ids)}: {ids[0]} … {ids[-1]}"
+def _in_background(wait: Callable[[], None]) -> Future[None]:
+    """A Future that is done once `wait` has returned, in a thread of its own."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            wait()
+            future.set_result(None)
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _signal_number(sig: int | str) -> int:
+    if isinstance(sig, str):
+        try:
+            return int(signals.Signals[sig if sig.startswith("SIG") else f"SIG{sig}"])
+        except KeyError:
+            raise ValueError(f"there is no signal {sig!r}") from None
+    number = operator.index(sig)
+    if not 0 < number < signals.NSIG:
+        raise ValueError(f"there is no signal {number}")
+    return number

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ImpossibleDependency, UnmetDependency
 from ..ids import Digest, EngineId
 from ..messages import ErrorInfo, Function, TaskDone, TaskSpec
-from ..remote import classic, dependency, on_engine, task_context
+from ..remote import classic, engine_calls, functional_dependency, task_context
 from ..remote.engine_properties import properties
 from ..wire import functions, payload, source_lines
 from ..wire import input_cache as values
@@ -164,9 +164,11 @@ class Executor:
         else:
             args, kwargs = pickle.loads(spec.payload)
         if not travelled:
-            return on_engine.map_parts(function.call, *args) if spec.kind == "map" else function.call(*args, **kwargs)
+            if spec.kind == "map":
+                return engine_calls.map_parts(function.call, *args)
+            return function.call(*args, **kwargs)
         if spec.kind == "map":
-            return self._lending(travelled, lambda: on_engine.map_parts(function.call, *args))
+            return self._lending(travelled, lambda: engine_calls.map_parts(function.call, *args))
         return self._lending(travelled, lambda: function.call(*args, **kwargs))
 
     def _lending(self, travelled: Mapping[str, Any], call: Callable[[], Any]) -> Any:
@@ -287,4 +289,4 @@ def _text(error: BaseException) -> str:
         return f"<its str() raised {type(broken).__name__}>"
 
 
-_OURS = {m.__file__ for m in (classic, dependency, functions, on_engine, payload, values)} | {__file__}
+_OURS = {m.__file__ for m in (classic, engine_calls, functional_dependency, functions, payload, values)} | {__file__}

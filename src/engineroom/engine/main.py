@@ -44,7 +44,7 @@ from ..messages import (
     Welcome,
 )
 from ..remote import datapub, engine_properties, task_context
-from ..remote.dependency import DEPENDENCY_SECONDS
+from ..remote.functional_dependency import DEPENDENCY_SECONDS
 from ..transport import ZmqLink
 from ..wire import frames as wire
 from ..wire import payload

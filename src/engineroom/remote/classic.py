@@ -15,7 +15,7 @@ from typing import Any
 
 from ..messages import Function
 from ..wire.functions import digest_of, main_namespace
-from .on_engine import clear
+from .engine_calls import clear
 
 _numbers = itertools.count(1)
 

@@ -12,10 +12,11 @@ from typing import Any
 from ..client import Client
 from ..client.connection.channel import Outgoing
 from ..client.connection.connecting import find_address
+from ..client.results.arguments import pickled_call
 from ..client.results.result import AsyncResult
 from ..client.views import flags
 from ..client.views.base import FUNCTIONS
-from ..client.views.result_args import pickled_call
+from ..client.views.result_args import inputs_of
 from ..errors import PendingTask, SerializationError, UnknownTask
 from ..ids import Digest, EngineId, TaskId
 from ..messages import Function, GraphDependency, HeldTasks, LookAgain, TaskDone, TaskOptions, TaskSpec
@@ -64,6 +65,8 @@ class TaskClient:
                 raise TypeError(f"a TaskClient is made from a Client, (host, port), or nothing; got {client!r}")
             self.client = Client(client, **options)
         self._view = self.client.load_balanced_view()
+        self._port = self.client._port
+        self._channel = self._port.channel
         self._lock = threading.Lock()
         #: by number: the results of a task, of its recovery task, …
         self._runs: list[tuple[AsyncResult, ...]] = []
@@ -88,9 +91,9 @@ class TaskClient:
         """
         if not isinstance(task, BaseTask):
             raise TypeError(f"what is run is a Task or a MapTask, not {task!r}")
-        channel = self.client._channel
+        channel = self._channel
         if not channel.engines and not channel.starting:
-            raise self._view._no_engines()
+            self._port.engines.require()
         if task.recovery_task is None:
             prepared = self._prepare(task)
             with self._lock:
@@ -119,7 +122,7 @@ class TaskClient:
     ) -> tuple[Outgoing, AsyncResult]:
         """A task as it is submitted, and its result to be."""
         work, payload, frames, wishes = prepared
-        channel, now = self.client._channel, time.time()
+        channel, now = self._channel, time.time()
         if after is None:
             options = TaskOptions(label=label, metadata=about, **wishes)
         else:
@@ -127,7 +130,7 @@ class TaskClient:
         if channel.scheme == "pure":
             flags.check_pure(options, channel.scheme)
         id = channel.new_id()
-        result = AsyncResult(self.client, (id,), name=label, submitted=now, label=label)
+        result = AsyncResult(self._port, (id,), name=label, submitted=now, label=label)
         if after is not None:
             result._options = options
         self._view.history.append(id)
@@ -150,12 +153,10 @@ class TaskClient:
             except SerializationError as error:
                 raise describe_failure(error, task._parts()) from error
             if frames:
-                self.client._check_size(frames)
+                self._port.check_size(frames)
         wishes: dict[str, Any] = {}
         if results:
-            options = self._view._waiting_for(None, results)
-            assert options is not None
-            wishes["inputs"] = options.inputs
+            wishes["inputs"] = inputs_of(results, self._port)
         if task.retries:
             wishes["retries"] = task.retries
         if task.depend is not None:
@@ -260,7 +261,7 @@ class TaskClient:
             runs = list(enumerate(self._runs))
         finals = [(number, run, _final(run)) for number, run in runs]
         unfinished = any(final is None for _, _, final in finals)
-        held = set(self.client._channel.ask(HeldTasks())) if unfinished else set()
+        held = set(self._channel.ask(HeldTasks())) if unfinished else set()
         status: dict[str, list[int]] = {"scheduled": [], "pending": [], "succeeded": [], "failed": []}
         for number, run, final in finals:
             if final is None:
@@ -294,7 +295,7 @@ class TaskClient:
         It does so by itself whenever a property is set or removed: this is for properties that have changed inside, and
         for a `depend` that looks at other things.
         """
-        self.client._channel.ask(LookAgain())
+        self._channel.ask(LookAgain())
 
     def close(self) -> None:
         """End the connection, if it was made by this TaskClient. Tasks go on."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from ..client.results.outcome import Failed, task_error
+from ..client.results.ending import Failure, task_error
 from ..client.results.result import AsyncResult
 from ..errors import PendingTask
 from ..messages import ErrorInfo
@@ -102,7 +102,7 @@ class TaskResult:
     def _of(cls, taskid: int, result: AsyncResult) -> TaskResult:
         """What an AsyncResult that is ready tells."""
         [values] = result._all_values()
-        failure = values.error if isinstance(values, Failed) else None
+        failure = values.error if isinstance(values, Failure) else None
         id, submitted = result._ids[0], result._submitted or 0.0
         done = result._outcomes[id]
         if isinstance(done, Exception):  # nobody ran it

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from engineroom import _version, messages
 from engineroom.errors import ProtocolError, SerializationError
 from engineroom.messages import Function, Hello, TaskDone, TaskSpec
-from engineroom.remote import on_engine
+from engineroom.remote import engine_calls
 from engineroom.wire import frames, functions, payload
 from engineroom.wire.functions import FunctionCache, digest_of, load_function
 
@@ -429,7 +429,7 @@ def test_collected_globals_are_kept_apart_from_the_namespace():
         assert loaded.call.__globals__ is namespace, "it lives where it arrived"
         namespace["base"] = 1
         assert loaded.call(1) == 2, "names of the engine win"
-        assert on_engine.evaluate("base + 1") == 2
+        assert engine_calls.evaluate("base + 1") == 2
     finally:
         functions.bind_namespace(None)
 

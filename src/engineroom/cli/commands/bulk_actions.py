@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import msgspec
 from traitlets import Bool, Unicode
 
+from ...client.records.actions import checked, select, taken
 from ...client.records.export import format_of, write_records
-from ...client.records.selection import FIRST, Selection, checked, taken
+from ...client.records.selection import Selection
 from ...errors import ConfigError
 from ...records.record import BULKY, KEYS, TaskRecord
 from ...stores import open_store
@@ -76,14 +77,6 @@ class ConfirmedApp(BulkActionApp):
         print(msgspec.structs.replace(selection, dry_run=True))
         answer = input(f"{self.action.capitalize()} {selection.count:,} tasks? [y/N] ")
         return answer.strip().lower() in ("y", "yes")
-
-
-def select(records: Records, query: Any, action: str, dry_run: bool) -> Selection:
-    """The tasks that an action takes, of a cluster or a file."""
-    wanted = checked(query, action)
-    count, total = records.count(taken(wanted, action)), records.count(wanted)
-    first = [record["msg_id"] for record in records.find(taken(wanted, action), ["msg_id"], limit=FIRST)]
-    return Selection(action, count, first, max(0, total - count), dry_run)
 
 
 def running(records: Records, action: str) -> Any:
@@ -186,7 +179,7 @@ engineroom purge all
     def start(self) -> None:
         query = self.query()
         with self.records() as records:
-            chosen = select(records, query, self.action, self.dry_run)
+            chosen = select(records, query, self.action, dry_run=self.dry_run)
             if self.dry_run:
                 self.tell(chosen, records.origin)
                 return
@@ -230,7 +223,7 @@ engineroom export '{"state": "failed"}' failed.csv --keys=label,started,duration
         format_of(path)
         keys = [key for key in self.keys.replace(" ", "").split(",") if key] or None
         with self.records() as records:
-            chosen = select(records, query, self.action, self.dry_run)
+            chosen = select(records, query, self.action, dry_run=self.dry_run)
             if not self.dry_run:
                 written = write_records(path, _pages(records, checked(query, self.action), keys), keys)
                 chosen = msgspec.structs.replace(chosen, count=written)

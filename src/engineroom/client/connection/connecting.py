@@ -1,4 +1,4 @@
-"""Where a client finds its cluster."""
+"""Where a client finds its cluster: the connection file, and the errors for a controller that does not answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def find_address(host: str, port: int, ipython: Any = None) -> Path:
         try:
             info = read_connection_file(path)
         except ConnectionFileError:
-            continue  # somebody else's
+            continue  # not one of ours
         address, _, number = info.url.removeprefix("tcp://").rpartition(":")
         if info.url.startswith("tcp://") and number == str(port) and host in (address, info.location):
             return path
@@ -84,15 +84,15 @@ def _wait_for_file(path: Path, given: Any, profile: str | None, timeout: float) 
 
 
 def _wait_for_controller(path: Path, timeout: float) -> ConnectionInfo:
-    """The content of a connection file, once it is that of a controller which may be running.
+    """The content of a connection file, once the controller that it names may be running.
 
-    One that was killed is started again a moment later. Most often it keeps address and key, but it need not.
+    A controller that was killed is started again a moment later. Its address and key may be new ones.
     """
     began, noticed = time.monotonic(), False
     while has_ended(info := read_connection_file(path)):
         waited = time.monotonic() - began
         if waited >= timeout:
-            raise lost(info, timeout)
+            raise ended_error(info, timeout)
         if waited >= NOTICE_SECONDS and not noticed:
             noticed = True
             print(
@@ -117,7 +117,25 @@ def has_ended(info: ConnectionInfo) -> bool:
     return False
 
 
-def lost(info: ConnectionInfo, timeout: float) -> ControllerLost:
+def no_answer_error(info: ConnectionInfo, timeout: float) -> ControllerLost | TimeoutError:
+    """The error for a controller that has not answered our Hello within so many seconds."""
+    if has_ended(info):
+        return ended_error(info, timeout)
+    return TimeoutError(
+        f"the controller at {info.url} did not answer within {timeout:g} s. Is it running, and can this host reach "
+        f"{info.location or 'it'}?"
+    )
+
+
+def silence_error(info: ConnectionInfo, seconds: float) -> ControllerLost:
+    """The error for a controller that was there, and has been silent for too long."""
+    return ControllerLost(
+        f"the controller at {info.url} (pid {info.pid} on {info.location}) has been silent for {seconds:.0f} s. Tasks "
+        "that it acknowledged are in its database: when it runs again, Client() and get_result(msg_id) find them."
+    )
+
+
+def ended_error(info: ConnectionInfo, timeout: float) -> ControllerLost:
     """The error for a controller that has ended, and has no successor."""
     return ControllerLost(
         f"the controller named in the connection file (pid {info.pid}) is not running any more, and none has taken its "

@@ -1,4 +1,4 @@
-"""Where a client runs: recorded once for each, so that a record tells with what it was made."""
+"""The environment of a client: recorded once for each, so that a record tells with which software it was made."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def environment() -> Environment:
 
 
 def packages() -> dict[str, str]:
-    """Installed packages and their versions, by the names of their folders: metadata is not read, which takes long."""
+    """Installed packages and their versions, by the names of their folders. Reading their metadata would take long."""
     found: dict[str, str] = {}
     for path in sys.path:
         try:
@@ -56,7 +56,7 @@ def packages() -> dict[str, str]:
 
 
 def without_secrets(words: list[str]) -> list[str]:
-    """A command line with what may be a secret replaced: values of options whose name says so, users in URLs."""
+    """A command line in which possible secrets are replaced: values of options with such names, users in URLs."""
     shown = []
     is_secret = False
     for word in words:
@@ -71,7 +71,7 @@ def without_secrets(words: list[str]) -> list[str]:
 
 
 def _sendable(value: object) -> object:
-    """The same in text that is Unicode: names of files need not be."""
+    """The same with text that can be encoded: names of files may contain bytes that are not Unicode."""
     if isinstance(value, dict):
         return {_sendable(key): _sendable(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -6,27 +6,68 @@ import base64
 import csv
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from ...errors import ConfigError
-from ...records.record import BULKY, KEYS, TIMES
+import msgspec
 
-#: What is written, by the ending of the file's name.
+from ...errors import ConfigError
+from ...records.record import ALIASES, BULKY, KEYS, TIMES
+from .actions import checked, select
+from .queries import Records
+from .query_args import plain_keys
+from .selection import Selection
+
+#: ending of a file's name → format
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 
 #: Records in a group of rows of Parquet.
 ROWS = 5000
 
 _NUMBERS = {"duration": "float64", "engine_id": "int64"}
-#: Keys that hold what is no single value: in tables they are JSON.
+#: Keys that hold dicts or lists: in tables they are JSON.
 _NESTED = frozenset({
     "header", "content", "metadata", "attempts", "result_header", "result_metadata", "result_content", "pyin", "pyout",
     "pyerr", "buffers", "result_buffers",
 })  # fmt: skip
+
+
+def export(
+    records: Records,
+    path: str | os.PathLike[str],
+    query: Mapping[str, Any] | str | None = None,
+    keys: str | Iterable[str] | None = None,
+    *,
+    format: str | None = None,
+    dry_run: bool = False,
+) -> Selection:
+    """Write task records to a file, by submission. Memory stays flat, however many there are.
+
+    Parameters
+    ----------
+    path : str or path
+        Its ending is the format: .jsonl (a JSON object per line), .csv, or .parquet (needs pyarrow). An
+        existing file is replaced, once all is written.
+    query : dict or "all", optional
+        Default: all.
+    keys : str or list of str, optional
+        Default: all but `buffers` and `result_buffers`, which become base64.
+    format : "jsonl", "csv" or "parquet", optional
+        Instead of the ending's.
+    dry_run : bool
+        Write nothing, return the selection.
+    """
+    format_of(path, format)
+    chosen = select(records, "all" if query is None else query, "export", dry_run=dry_run)
+    if dry_run:
+        return chosen
+    named, plain = plain_keys(keys), {} if query is None else checked(query, "export")
+    wanted = named if named is None else [ALIASES.get(key, key) for key in named]
+    count = write_records(path, records.iterate(plain, wanted), wanted, format)
+    return msgspec.structs.replace(chosen, count=count)
 
 
 def format_of(path: str | os.PathLike[str], wanted: str | None = None) -> str:

@@ -1,65 +1,50 @@
 """A picture of a graph that has run: what ran when, on which engine, and what it waited for.
 
 A node is a bar from its start to its end, in the colour of its engine; a curve leads from the end of each
-predecessor to the start of what came after it. Heights are chosen so that few curves cross.
+predecessor to the start of its successor. networkx chooses the heights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .graph_result import Ran
+from .timeline import Ran
 
-#: Sweeps over the graph that bring nodes to the height of their neighbours.
-SWEEPS = 8
 #: Graphs of at most this many nodes have their names written beside the bars.
 NAMES = 60
-#: Bars are drawn no shorter than this part of the whole time: what ran for a moment is seen, too.
+#: No bar is drawn shorter than this part of the whole time, so that short tasks are seen.
 SHORTEST = 0.004
 #: Points of a curve.
 POINTS = 24
-#: Colours of engines; they come again after the last.
+#: Thickness of all bars of one column together, in points.
+COLUMN = 260.0
+#: Colours of engines; after the last they begin again.
 COLOURS = ("#3b6fb6", "#e07b39", "#4f9d69", "#b5495b", "#7d5ba6", "#c9a227", "#3f9fa8", "#8c6d4f", "#d16ba5", "#6b7280")
 
 
-def layers_of(before: Mapping[Any, Sequence[Any]]) -> list[list[Any]]:
-    """The nodes by their depth; `before` names predecessors, and they come first in it."""
-    depth: dict[Any, int] = {}
-    for node, predecessors in before.items():
-        depth[node] = 1 + max((depth[p] for p in predecessors), default=-1)
-    layers: list[list[Any]] = [[] for _ in range(1 + max(depth.values(), default=-1))]
-    for node, level in depth.items():
-        layers[level].append(node)
-    return layers
+def heights(predecessors: Mapping[Any, Sequence[Any]]) -> dict[Any, float]:
+    """A height for each node, from -0.5 to 0.5. Nodes of equal depth have different heights.
+
+    Parameters
+    ----------
+    predecessors : mapping
+        Node → its predecessors; all of them are keys, too.
+    """
+    import networkx
+
+    graph = networkx.DiGraph([(first, node) for node, before in predecessors.items() for first in before])
+    graph.add_nodes_from(predecessors)
+    # The layout stacks the nodes of a layer in the order given. Depth first, successors of one node come together.
+    place = {node: index for index, node in enumerate(networkx.dfs_preorder_nodes(graph))}
+    layers = map(list, networkx.topological_generations(graph))
+    in_order = {depth: sorted(layer, key=place.__getitem__) for depth, layer in enumerate(layers)}
+    layout = networkx.multipartite_layout(graph, in_order)
+    highest = max((abs(y) for _, y in layout.values()), default=0.0) or 1.0
+    return {node: float(y) / highest / 2 for node, (_, y) in layout.items()}
 
 
-def heights(layers: Sequence[list[Any]], before: Mapping[Any, Sequence[Any]]) -> dict[Any, float]:
-    """A height from -0.5 to 0.5 for each node: layers are spread evenly, each in the order of its neighbours."""
-    after: dict[Any, list[Any]] = {node: [] for node in before}
-    for node, predecessors in before.items():
-        for predecessor in predecessors:
-            after[predecessor].append(node)
-    height: dict[Any, float] = {}
-
-    def spread(layer: list[Any]) -> None:
-        for index, node in enumerate(layer):
-            height[node] = (index + 0.5) / len(layer) - 0.5
-
-    for layer in layers:
-        spread(layer)
-    for sweep in range(SWEEPS):
-        down = sweep % 2 == 0
-        neighbours = before if down else after
-        for layer in layers if down else reversed(layers):
-            near = {node: [height[n] for n in neighbours[node]] or [height[node]] for node in layer}
-            layer.sort(key=lambda node, near=near: sum(near[node]) / len(near[node]))  # type: ignore[misc]
-            spread(layer)
-    return height
-
-
-def draw(rows: Sequence[Ran], before: Mapping[Any, Sequence[Any]], ax: Any = None) -> Any:
+def draw(rows: Sequence[Ran], predecessors: Mapping[Any, Sequence[Any]], ax: Any = None) -> Any:
     """Draw what ran, and the edges between; returns the axes."""
     import matplotlib.pyplot as plt
     import numpy as np
@@ -76,9 +61,8 @@ def draw(rows: Sequence[Ran], before: Mapping[Any, Sequence[Any]], ax: Any = Non
     }
     whole = max((end for _, end in spans.values()), default=0.0) or 1.0
     scale, unit = (1.0, "s") if whole >= 1 else (1e3, "ms")
-    layers = layers_of(before)
-    height = heights(layers, before)
-    thickness = min(9.0, max(1.5, 260.0 / (1 + max(map(len, layers), default=1))))
+    height = heights(predecessors)
+    thickness = min(9.0, max(1.5, COLUMN / (1 + len(set(height.values())))))
 
     if ax is None:
         _, ax = plt.subplots(figsize=(11, 6), layout="constrained")
@@ -89,14 +73,14 @@ def draw(rows: Sequence[Ran], before: Mapping[Any, Sequence[Any]], ax: Any = Non
     rise = t * t * (3 - 2 * t)
     curves, tints = [], []
     for node, (start, _) in spans.items():
-        for predecessor in before[node]:
+        for predecessor in predecessors[node]:
             if predecessor in spans:
                 end = spans[predecessor][1]
                 a, b = height[predecessor], height[node]
                 curves.append(np.column_stack([scale * (end + (start - end) * t), a + (b - a) * rise]))
                 tints.append(colour[ran[predecessor].engine])
-    fade = max(0.12, min(0.45, 100 / (1 + len(curves))))
-    ax.add_collection(LineCollection(curves, colors=tints, alpha=fade, linewidths=1.0, zorder=1))
+    opacity = max(0.12, min(0.45, 100 / (1 + len(curves))))
+    ax.add_collection(LineCollection(curves, colors=tints, alpha=opacity, linewidths=1.0, zorder=1))
 
     bars = [
         [(scale * start, height[node]), (scale * max(end, start + SHORTEST * whole), height[node])]

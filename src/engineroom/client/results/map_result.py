@@ -1,69 +1,26 @@
-"""Splitting sequences into parts, putting results together, and choosing how much goes into one task."""
+"""The results of maps: one list over all tasks. `GrowingMapResult` submits its tasks bit by bit."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-from ...errors import TaskAborted
+from ...errors import SerializationError, TaskAborted
 from ...ids import TaskId
 from ...messages import TaskDone, TaskOptions
 from ...wire.input_cache import ResultOf
-from .outcome import Failed, unwrapped
+from .chunks import ChunkPlan
+from .ending import Failure, value_or_error
+from .partition import join
+from .port import ResultPort
 from .result import AsyncResult
 
-if TYPE_CHECKING:
-    from ..views.balanced import LoadBalancedView
-
-#: A map of at most this many items is one task per item: each has its own record, result and retries.
-SINGLES = 1000
-#: Larger maps begin with this many single items per engine, to learn how long one takes …
-SAMPLE = 4
-#: … then put into one task what takes about this long.
-CHUNK_SECONDS = 0.1
-#: A chunk grows at most by this factor from one to the next.
-GROWTH = 8
-#: Tasks that are out at a time, per engine.
-AHEAD = 4
-#: Stands for what is not going to be submitted.
+#: Stands for the tasks of a growing map that will not be submitted.
 NEVER = TaskId("never-submitted")
 
-
-def parts(sequence: Sequence[Any], count: int, dist: str) -> list[Sequence[Any]]:
-    """Split into `count` parts: "b" contiguous blocks whose sizes differ by at most one, "r" round robin.
-
-    Arrays are split along their first axis, and stay arrays.
-    """
-    if dist == "r":
-        return [sequence[start::count] for start in range(count)]
-    if dist != "b":
-        raise ValueError(f"dist is 'b' (blocks) or 'r' (round robin), not {dist!r}")
-    size, rest = divmod(len(sequence), count)
-    bounds = list(itertools.accumulate((size + (part < rest) for part in range(count)), initial=0))
-    return [sequence[a:b] for a, b in itertools.pairwise(bounds)]
-
-
-def join(pieces: Sequence[Any], dist: str) -> Any:
-    """Undo `parts`."""
-    arrays = [piece for piece in pieces if hasattr(piece, "dtype") and hasattr(piece, "shape") and piece.shape]
-    if arrays and len(arrays) == len(pieces):
-        import numpy
-
-        if dist == "b":
-            return numpy.concatenate(arrays)
-        whole = numpy.empty((sum(len(a) for a in arrays), *arrays[0].shape[1:]), dtype=arrays[0].dtype)
-        for start, piece in enumerate(arrays):
-            whole[start :: len(arrays)] = piece
-        return whole
-    lists = [
-        list(piece) if hasattr(piece, "__len__") and not isinstance(piece, str | bytes | dict) else [piece]
-        for piece in pieces
-    ]
-    if dist == "b":
-        return list(itertools.chain.from_iterable(lists))
-    missing = object()
-    return [x for row in itertools.zip_longest(*lists, fillvalue=missing) for x in row if x is not missing]
+#: Pickles chunks, each a list of columns of arguments; returns their ids, and what submits them for a result.
+Prepare = Callable[[list[list[Sequence[Any]]]], tuple[Sequence[TaskId], Callable[[AsyncResult], None]]]
 
 
 class AsyncMapResult(AsyncResult):
@@ -81,11 +38,11 @@ class AsyncMapResult(AsyncResult):
 
     def _reconstruct(self, values: list[Any]) -> Any:
         if not self._chunked:
-            return [unwrapped(value) for value in values]
-        values = [[value.error] if isinstance(value, Failed) else value for value in values]
+            return [value_or_error(value) for value in values]
+        values = [[value.error] if isinstance(value, Failure) else value for value in values]
         return join(values, self._dist) if values else []
 
-    def _value_from(self, ids: tuple[TaskId, ...]) -> tuple[Any, ...]:
+    def _pickled_as(self, ids: tuple[TaskId, ...]) -> tuple[Any, ...]:
         return join, (ResultOf(ids, single=False), self._dist)
 
     def __iter__(self) -> Iterator[Any]:
@@ -95,7 +52,7 @@ class AsyncMapResult(AsyncResult):
         for id in self._ids_in_order() if self._ordered else self._ids_as_they_come():
             index = self._ids.index(id) if self._values is not None else -1
             value = self._values[index] if self._values is not None else self._value_of(id)
-            if isinstance(value, Failed):
+            if isinstance(value, Failure):
                 if not self._return_exceptions:
                     raise value.error
                 yield value.error
@@ -108,7 +65,7 @@ class AsyncMapResult(AsyncResult):
         index = 0
         while True:
             with self._condition:
-                while index >= len(self._ids) and not self._fed():
+                while index >= len(self._ids) and not self._all_submitted():
                     self._condition.wait()
                 if index >= len(self._ids):
                     return
@@ -121,7 +78,7 @@ class AsyncMapResult(AsyncResult):
         given = 0
         while True:
             with self._condition:
-                while len(self._outcomes) <= given and not (self._fed() and given >= len(self._ids)):
+                while len(self._outcomes) <= given and not (self._all_submitted() and given >= len(self._ids)):
                     self._condition.wait()
                 fresh = list(self._outcomes)[given:]  # a dict keeps the order of arrival
             if not fresh:
@@ -129,116 +86,126 @@ class AsyncMapResult(AsyncResult):
             given += len(fresh)
             yield from fresh
 
-    def _fed(self) -> bool:
-        """Whether all tasks are on their way."""
+    def _all_submitted(self) -> bool:
+        """Whether no further tasks will be submitted."""
         return True
 
 
 class GrowingMapResult(AsyncMapResult):
-    """A map over many items, cut into tasks as it becomes known how long an item takes.
+    """A map over many items, cut into tasks as it becomes known how long an item takes (see `ChunkPlan`).
 
-    The first tasks are single items; then a task is given as many items as take about `CHUNK_SECONDS`, never
-    more than an even share of what is left. `len` and `progress` count items.
+    The first chunks are pickled and submitted by the thread that calls `map`, those after by a thread of the map's
+    own: pickling runs code of the user, which must not hold up the client's I/O thread. `len` and `progress` count
+    items.
     """
 
     def __init__(
         self,
-        view: LoadBalancedView,
-        function: Any,
+        port: ResultPort,
+        prepare: Prepare,
         columns: Sequence[Sequence[Any]],
+        plan: ChunkPlan,
+        *,
         options: TaskOptions | None,
-        engines: int,
         **kwargs: Any,
     ) -> None:
         self._ids: list[TaskId]
-        super().__init__(view.client, [], **kwargs)
+        super().__init__(port, [], **kwargs)
         self._state = "PENDING"
-        self._view, self._function, self._columns = view, function, columns
         self._options = options
-        self._engines = max(1, engines)
-        self._total = len(columns[0])
-        self._next = 0
+        self._prepare, self._columns, self._plan = prepare, columns, plan
         self._sizes: dict[TaskId, int] = {}
         self._items_done = 0
-        self._per_item: float | None = None
-        self._chunk = 1
         self._stopped = False
-        self._condition  # noqa: B018 — made now, so that every arrival is announced and feeds the next tasks
-        self._feed(SAMPLE * self._engines)
+        #: held while chunks are pickled and submitted; never by the I/O thread. Taken before `_condition`.
+        self._submitting = threading.RLock()
+        self._condition  # noqa: B018 — made now: so every arrival is announced, and wakes the thread that submits
+        self._submit_chunks(plan.room(0))
+        if not self._all_submitted():
+            threading.Thread(target=self._submit_as_results_come, name="engineroom-map", daemon=True).start()
 
-    def _fed(self) -> bool:
-        return self._next >= self._total or self._stopped
+    def _all_submitted(self) -> bool:
+        return self._plan.complete or self._stopped
 
     def _all_there(self) -> bool:
-        return self._fed() and len(self._outcomes) >= len(self._ids)
+        return self._all_submitted() and len(self._outcomes) >= len(self._ids)
 
     def _arrived(self, done: TaskDone, frames: Sequence[Any], now: float) -> bool:
         size = self._sizes.get(done.id, 1)
         self._items_done += size
         if done.started is not None:
-            took = (done.completed - done.started) / size
-            self._per_item = took if self._per_item is None else 0.5 * self._per_item + 0.5 * took
+            self._plan.measured(done.completed - done.started, size)
         return super()._arrived(done, frames, now)
 
-    def _announce(self) -> None:
-        self._feed(AHEAD * self._engines - (len(self._ids) - len(self._outcomes)))
-        super()._announce()
+    def _room(self) -> int:
+        return self._plan.room(len(self._ids) - len(self._outcomes))
 
-    def _feed(self, count: int) -> None:
-        """Submit up to `count` more tasks."""
-        batch = []
-        with self._condition:
-            if self._per_item is not None:
-                wanted = int(CHUNK_SECONDS / max(self._per_item, 1e-9))
-                self._chunk = max(1, min(wanted, self._chunk * GROWTH))
-            while count > 0 and not self._fed():
-                left = self._total - self._next
-                size = max(1, min(self._chunk, -(-left // (2 * self._engines))))
-                batch.append([column[self._next : self._next + size] for column in self._columns])
-                self._next += size
-                count -= 1
-            if not batch:
+    def _submit_as_results_come(self) -> None:
+        """What the map's own thread does."""
+        try:
+            while True:
+                with self._condition:
+                    self._condition.wait_for(lambda: self._all_submitted() or self._room() > 0)
+                    if self._all_submitted():
+                        return
+                    room = self._room()
+                self._submit_chunks(room)
+        except BaseException as error:  # a user's __reduce__ may call sys.exit: whoever waits must hear of it
+            self._stop(SerializationError(f"the items of this map could not be pickled: {error!r}"))
+
+    def _submit_chunks(self, most: int | None) -> None:
+        """Submit up to `most` more chunks; None: all of the rest. What fails becomes the outcome of the rest."""
+        with self._submitting:
+            with self._condition:
+                spans = [] if self._stopped else self._plan.cut(most)
+            if not spans:
                 return
             try:
-                ids = self._view._submit_chunks(self._function, batch, self, self._options)
+                ids, submit = self._prepare([[column[a:b] for column in self._columns] for a, b in spans])
             except Exception as error:  # an item that cannot be pickled
-                problem = error
-                self._end_with(NEVER)
-            else:
-                self._ids += ids
-                self._sizes |= {id: len(columns[0]) for id, columns in zip(ids, batch, strict=True)}
-                self._condition.notify_all()
+                self._stop(error)
                 return
-        self._failed(NEVER, problem)
+            # Under the condition: an abort either comes before, and nothing is submitted; or after, and knows all ids.
+            with self._condition:
+                if self._stopped:
+                    return
+                # First kept, then submitted: outcomes may come at once.
+                self._ids += ids
+                self._sizes |= {id: b - a for id, (a, b) in zip(ids, spans, strict=True)}
+                self._plan.next = spans[-1][1]
+                self._condition.notify_all()
+                try:
+                    submit(self)
+                    return
+                except Exception as problem:  # the connection is lost
+                    lost = problem
+            self._stop(lost)
+            for id in ids:
+                self._failed(id, lost)
 
-    def _end_with(self, id: TaskId) -> None:
-        """The task of this id stands for all that is not going to be submitted."""
-        self._stopped = True
-        self._ids.append(id)
+    def _stop(self, error: Exception) -> None:
+        """Submit no further chunks; `error` is the outcome of the rest."""
+        with self._condition:
+            if self._all_submitted():
+                return
+            self._stopped = True
+            self._ids.append(NEVER)
+        self._failed(NEVER, error)
 
     def _no_more(self) -> None:
-        with self._condition:
-            if self._fed():
-                return
-            self._end_with(NEVER)
-        self._failed(NEVER, TaskAborted("aborted before it was submitted: the rest of a map"))
+        self._stop(TaskAborted("aborted before it was submitted: the rest of a map"))
 
     def _all_ids(self) -> Sequence[TaskId]:
-        """All of it becomes tasks now: what depends on it has to know them."""
-        with self._condition:
-            left = self._total - self._next
-            if self._per_item is None:
-                self._chunk = max(self._chunk, -(-left // (2 * AHEAD * self._engines)))
-        self._feed(left)
+        self._submit_chunks(None)
         if self._stopped:
             self._wait_for(NEVER)
-            problem = self._outcomes[NEVER]
-            assert isinstance(problem, Exception)
-            raise problem
+            error = self._outcomes[NEVER]
+            assert isinstance(error, Exception)
+            raise error
         return self._ids
 
     def __len__(self) -> int:
-        return self._total
+        return self._plan.total
 
     @property
     def progress(self) -> int:

@@ -6,16 +6,32 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from ...errors import TimeoutError
 
-if TYPE_CHECKING:
-    from .result import AsyncResult
+
+class Progressing(Protocol):
+    """A result, as the bar sees it."""
+
+    @property
+    def progress(self) -> int:
+        """How many tasks have ended."""
+
+    def __len__(self) -> int: ...
+
+    def done(self) -> bool:
+        """Whether all tasks have ended."""
+
+    def successful(self) -> bool:
+        """Whether none has failed."""
+
+    def wait(self, timeout: float) -> Any:
+        """Wait for the end."""
 
 
 def show_progress(
-    results: Sequence[AsyncResult],
+    results: Sequence[Progressing],
     *,
     interval: float = 0.1,
     timeout: float | None = None,

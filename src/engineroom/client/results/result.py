@@ -1,72 +1,56 @@
-"""Results that are not there yet.
+"""Results that are not there yet: `AsyncResult`, a Future for one task or several.
 
-An `AsyncResult` is a `concurrent.futures.Future` for one task or several. It costs little until somebody waits:
-its lock and its list of listeners are made on demand, and values are unpickled when they are asked for.
-
-How readiness stays exact without a lock per result: a result gets its state with the module-wide `fulfilling`
-lock held, and its condition is made with the same lock held; so either the condition is there and the change is
-made under it, or it is not, and nobody can have missed anything.
+How it becomes ready is in `task_future.py`. Here is what users see of it: values and errors, which are unpickled when
+somebody asks for them, metadata, times, output.
 """
 
 from __future__ import annotations
 
-import contextlib
+import operator
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Future
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION
 from concurrent.futures import wait as wait_futures
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 
 import msgspec
 
-from ...errors import RemoteError, TaskAborted, collect_exceptions
+from ...errors import InvalidDependency, SerializationError, collect_exceptions
 from ...ids import TaskId
-from ...messages import Output, Published, Started, TaskDone, TaskOptions
-from ...wire import payload
+from ...messages import TaskDone, TaskOptions
 from ...wire.input_cache import ResultOf
-from ..connection.channel import fulfilling
-from ..views.result_args import as_argument
+from ..records.selection import Selection
+from .arguments import refuse_direct, results_of_this_call
+from .ending import Failure, succeeded, value_of, value_or_error, was_aborted
 from .metadata import KEYS, ExecuteReply, Metadata, instant, metadata_of
-from .outcome import Failed, Outcome, task_error, unwrapped
-from .times import Times
+from .port import ResultPort
+from .task_future import TaskFuture
 
-if TYPE_CHECKING:
-    from ..client import Client
-    from ..records.selection import Selection
-
-PENDING, FINISHED = "PENDING", "FINISHED"
-
-_NONE_YET: Mapping[TaskId, Outcome] = MappingProxyType({})
-
-#: Pickles up to this size are kept beside their value.
+#: Pickles up to this many bytes are kept beside their value.
 SMALL = 4096
 
 
-class AsyncResult(Times, Future):  # type: ignore[type-arg]
+class AsyncResult(TaskFuture):
     """The result of one task, or of several.
 
     Parameters
     ----------
-    client : Client
+    port : ResultPort
+        The client's port.
     ids : sequence of str
         The msg_ids.
     single : bool
         Whether the value is the one task's, or a list of all tasks'.
     name : str
         What is called, for messages.
+    submitted : float, optional
+        Seconds since the epoch.
     """
 
-    # concurrent.futures reads these; they become instance attributes when they change.
-    _state = PENDING
-    _cond: threading.Condition | None = None
+    # These become instance attributes when they change: a result that waits is as few objects as can be.
     _values: list[Any] | None = None
-    _live: dict[TaskId, dict[str, Any]] | None = None
-    _followers: dict[TaskId, list[AsyncResult]] | None = None
-    _frames: dict[TaskId, Sequence[Any]] | None = None
-    # Shared until the first outcome comes: a result that waits is as few objects as can be.
-    _outcomes: Mapping[TaskId, Outcome] = _NONE_YET
     _return_exceptions = False
     _options: TaskOptions | None = None
     owner = True
@@ -74,7 +58,7 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
 
     def __init__(
         self,
-        client: Client,
+        port: ResultPort,
         ids: Sequence[TaskId],
         *,
         single: bool = True,
@@ -84,9 +68,8 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
         owner: bool = True,
         return_exceptions: bool = False,
     ) -> None:
-        # Future.__init__ would make a lock: `_condition` below makes it when needed.
-        self._client = client
-        self._ids: Sequence[TaskId] = ids
+        super().__init__(ids)
+        self._port = port
         self._single = single
         self._name = name
         self._submitted = submitted
@@ -96,126 +79,17 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
             self.owner = False
         if return_exceptions:
             self._return_exceptions = True
-        if not ids:
-            self._state = FINISHED
 
     @property
     def msg_ids(self) -> list[TaskId]:
         """The tasks' ids."""
         return list(self._ids)
 
-    # ------------------------------------------------------------------------------------------ becoming ready
-
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
-        condition = self._cond
-        if condition is None:
-            with fulfilling:
-                condition = self._cond
-                if condition is None:
-                    self._waiters: list[Any] = []
-                    self._done_callbacks: list[Callable[[Any], Any]] = []
-                    self._news: list[TaskId] = []
-                    condition = self._cond = threading.Condition()
-        return condition
-
-    def _all_there(self) -> bool:
-        return len(self._outcomes) >= len(self._ids)
-
-    def _keep(self, id: TaskId, outcome: Outcome, frames: Sequence[Any] = ()) -> None:
-        """Note an outcome, if there is none."""
-        if id in self._outcomes:
-            return
-        if frames:
-            self._frames = {**(self._frames or {}), id: frames}
-        if self._outcomes is _NONE_YET:
-            self._outcomes = {id: outcome}
-        else:
-            self._outcomes[id] = outcome  # type: ignore[index]
-        if self._cond is not None:
-            self._news.append(id)
-
-    def _arrived(self, done: TaskDone, frames: Sequence[Any], now: float) -> bool:
-        self._keep(done.id, done, frames)
-        self._received = now
-        if self._cond is not None:
-            return True
-        if self._all_there():
-            self._state = FINISHED
-        return False
-
-    def _announce(self) -> None:
-        with self._condition:
-            finished = self._state == PENDING and self._all_there()
-            if finished:
-                self._state = FINISHED
-                failed = any(isinstance(o, Exception) or o.status != "ok" for o in self._outcomes.values())
-                for waiter in self._waiters:
-                    (waiter.add_exception if failed else waiter.add_result)(self)
-            self._condition.notify_all()
-            followers = self._followers_served()
-        for follower, id in followers:
-            follower._take(id, self)
-        if finished:
-            self._invoke_callbacks()
-
-    def _followers_served(self) -> list[tuple[AsyncResult, TaskId]]:
-        """Followers of the tasks that have ended since the last time; they are not told again."""
-        served = []
-        while self._news:  # never exchanged for another: outcomes arrive meanwhile
-            id = self._news.pop()
-            if self._followers:
-                served += [(follower, id) for follower in self._followers.pop(id, ())]
-        return served
-
-    def _follow(self, id: TaskId, follower: AsyncResult) -> None:
-        """Pass the outcome of one of our tasks on to another AsyncResult, now or when it is there."""
-        with self._condition:
-            if id not in self._outcomes:
-                if self._followers is None:
-                    self._followers = {}
-                self._followers.setdefault(id, []).append(follower)
-                return
-        follower._take(id, self)
-
-    def _take(self, id: TaskId, whole: AsyncResult) -> None:
-        with self._condition:
-            if self._single and whole._values is not None:
-                self._values = [whole._values[whole._ids.index(id)]]
-            self._keep(id, whole._outcomes[id], (whole._frames or {}).get(id, ()))
-            self._received = whole._received
-        self._announce()
-
-    def _failed(self, id: TaskId, error: Exception) -> None:
-        with self._condition:
-            self._keep(id, error)
-        self._announce()
-
-    def _heard(self, id: TaskId, news: Output | Started | Published, frames: Sequence[Any]) -> None:
-        with self._condition:
-            if self._live is None:
-                self._live = {}
-            live = self._live.setdefault(id, {"stdout": [], "stderr": [], "data": {}, "started": None, "engine": None})
-            if isinstance(news, Output):
-                live[news.stream].append(news.text)
-            elif isinstance(news, Started):
-                live["started"], live["engine"] = news.started, news.engine
-            else:
-                with contextlib.suppress(Exception):  # data that cannot be unpickled here is no reason to die
-                    live["data"] = live["data"] | payload.loads(news.payload, frames)
-            self._condition.notify_all()
-
     # ------------------------------------------------------------------------------------------ waiting
 
-    def done(self) -> bool:
+    def ready(self) -> bool:
         """Whether all outcomes are there."""
-        return self._state != PENDING
-
-    ready = done
-
-    def running(self) -> bool:
-        """Whether a task is known to have begun (those that end within a moment are never announced)."""
-        return not self.done() and self._live is not None
+        return self.done()
 
     def wait(self, timeout: float | None = -1, return_when: str | None = None) -> Any:
         """Wait for the outcomes; no error of a task is raised.
@@ -236,9 +110,7 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
             parts = self.split()
             done, pending = wait_futures(parts, timeout=limit, return_when=return_when)
             return done, pending
-        if self._state == PENDING:
-            with self._condition:
-                self._condition.wait_for(self.done, limit)
+        self._wait_until_done(limit)
         if return_when is not None:
             return ({self}, set()) if self.done() else (set(), {self})
         return self.done()
@@ -275,8 +147,8 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
             return_exceptions = self._return_exceptions
         values = self._all_values()
         if not return_exceptions:
-            collect_exceptions([value.error for value in values if isinstance(value, Failed)], self._name)
-        return unwrapped(values[0]) if self._single else self._reconstruct(values)
+            collect_exceptions([value.error for value in values if isinstance(value, Failure)], self._name)
+        return value_or_error(values[0]) if self._single else self._reconstruct(values)
 
     def result(self, timeout: float | None = None) -> Any:
         """Future's spelling of `get`."""
@@ -295,7 +167,7 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
         return None
 
     def _reconstruct(self, values: list[Any]) -> Any:
-        return [unwrapped(value) for value in values]
+        return [value_or_error(value) for value in values]
 
     def successful(self) -> bool:
         """Whether no task failed.
@@ -307,41 +179,32 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
         """
         if not self.done():
             raise RuntimeError(f"{self!r} is not ready")
-        return all(not isinstance(o, Exception) and o.status == "ok" for o in self._outcomes.values())
+        return all(map(succeeded, self._outcomes.values()))
 
     def cancelled(self) -> bool:
         """Whether all tasks were aborted or cancelled."""
-        return (
-            self.done()
-            and bool(self._ids)
-            and all(
-                isinstance(o, TaskAborted) if isinstance(o, Exception) else o.status == "aborted"
-                for o in self._outcomes.values()
-            )
-        )
+        return self.done() and bool(self._ids) and all(map(was_aborted, self._outcomes.values()))
 
     def abort(self) -> None:
         """End the tasks that have not started. What is running goes on."""
-        self._client.abort(self)
+        self._no_more()
+        self._port.abort(self._ids, running=False)
 
     def cancel(self) -> bool:
-        """Have the tasks ended, also those that are running: they are interrupted, and killed if they do not stop.
+        """End the tasks, also those that are running: they are interrupted, and killed if they do not stop.
 
-        Waits for nothing. A task may still end by itself before it is reached; it has one outcome, and `cancelled()`
-        tells which.
+        Returns at once. A task may still end by itself first; it has one outcome, and `cancelled()` tells which.
 
         Returns
         -------
         bool
-            False: they had all ended already, and nothing was asked for.
+            False if all tasks had ended already; then nothing is done.
         """
         if self.done():
             return False
-        self._client.cancel(self, block=False)
+        self._no_more()
+        self._port.abort(self._ids, running=True)
         return True
-
-    def _no_more(self) -> None:
-        """Its tasks are to be aborted: submit no others. (What has all its tasks has nothing to do.)"""
 
     def wait_for_send(self, timeout: float | None = -1) -> None:
         """Kept for old code: tasks are sent in the background, and large arrays are not copied before."""
@@ -386,34 +249,27 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
         return self._values
 
     def _value_of(self, id: TaskId) -> Any:
-        outcome = self._outcomes[id]
-        if isinstance(outcome, Exception):
-            return Failed(outcome)
-        done = outcome
-        if done.error is not None:
-            return Failed(task_error(done.error, made_by_engine=done.started is not None))
-        try:
-            value = payload.loads(done.payload, (self._frames or {}).get(id, ()))
-        except Exception as error:
-            return Failed(
-                RemoteError(
-                    type(error).__name__,
-                    f"the result cannot be unpickled here: {error}",
-                    "",
-                    {"engine_id": done.engine, "method": "result"},
-                )
-            )
-        if done.content is not None and "execute_input" in done.content:
+        ending = self._outcomes[id]
+        value = value_of(ending, (self._frames or {}).get(id, ()))
+        if isinstance(value, Failure) or isinstance(ending, Exception):
+            return value
+        if ending.content is not None and "execute_input" in ending.content:
             return ExecuteReply(value, self._metadata_of(id))
         return value
 
     def _ready_value(self, index: int) -> Any:
-        """The value of task `index`, which is there; raises its error."""
+        """The value of task `index`, which has ended. Raises its error."""
         values = self._values
         value = values[index] if values is not None else self._value_of(self._ids[index])
-        if isinstance(value, Failed) and not self._return_exceptions:
+        if isinstance(value, Failure) and not self._return_exceptions:
             raise value.error
-        return unwrapped(value)
+        return value_or_error(value)
+
+    def _take(self, id: TaskId, source: TaskFuture) -> None:
+        # Once the source has unpickled its values, it drops their pickles: take over the value, too.
+        if self._single and isinstance(source, AsyncResult) and source._values is not None:
+            self._values = [source._values[source._ids.index(id)]]
+        super()._take(id, source)
 
     def get_dict(self, timeout: float | None = -1) -> dict[int, Any]:
         """Values by engine number.
@@ -449,11 +305,6 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
             self._wait_for(id)
             yield self._ready_value(index)
 
-    def _wait_for(self, id: TaskId) -> None:
-        if id not in self._outcomes:
-            with self._condition:
-                self._condition.wait_for(lambda: id in self._outcomes)
-
     def __len__(self) -> int:
         return len(self._ids)
 
@@ -470,7 +321,7 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
             for index in ids:
                 self._wait_for(self._ids[index])
             values = [self._value_of(self._ids[i]) if self._values is None else self._values[i] for i in ids]
-            collect_exceptions([value.error for value in values if isinstance(value, Failed)], self._name)
+            collect_exceptions([value.error for value in values if isinstance(value, Failure)], self._name)
             return values
         index = range(len(self._ids))[key]
         self._wait_for(self._ids[index])
@@ -478,31 +329,59 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
 
     def split(self) -> tuple[AsyncResult, ...]:
         """One AsyncResult for each task."""
-        from .parts import Part
-
-        return tuple([Part(self, id) for id in self._ids])
+        return tuple([ResultPart(self, id) for id in self._ids])
 
     @classmethod
     def join(cls, *results: AsyncResult) -> AsyncResult:
-        """One AsyncResult for the tasks of several."""
-        from .parts import Joined
-
+        """One AsyncResult for the tasks of several, in order."""
         if not results:
             raise ValueError("nothing to join")
-        return Joined(results)
+        ids = [id for result in results for id in result.msg_ids]
+        first = results[0]
+        joined = AsyncResult(first._port, ids, single=False, name=first._name, submitted=first._submitted)
+        for result in results:
+            for id in result.msg_ids:
+                result._follow(id, joined)
+        return joined
 
     # ------------------------------------------------------------------------------------------ as an argument
 
     def _all_ids(self) -> Sequence[TaskId]:
-        """The ids of all tasks there will be."""
+        """The ids of all tasks; a growing map submits the rest of its chunks first."""
         return self._ids
 
-    def _value_from(self, ids: tuple[TaskId, ...]) -> tuple[Any, ...]:
-        """What makes the value of its tasks' results where it is unpickled, as `__reduce__` would say it."""
+    def _pickled_as(self, ids: tuple[TaskId, ...]) -> tuple[Any, ...]:
+        """What `__reduce__` returns for a result with these tasks: unpickled on an engine, it is the value."""
         return ResultOf(ids, self._single).__reduce__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return as_argument(self)
+        """Stand in the pickle of a load-balanced call's arguments for the value.
+
+        Raises
+        ------
+        SerializationError
+            No load-balanced call is being pickled.
+        InvalidDependency
+            A task has failed, and the controller keeps no results.
+        """
+        results = results_of_this_call()
+        if results is None:
+            raise SerializationError(
+                f"{self!r} is not a value, so nothing was sent: give its value, ar.get(). Only calls through a "
+                "load-balanced view take AsyncResults as arguments"
+            )
+        if self.done() and not self._port.keeps:
+            return operator.getitem, ((self._value_to_send(),), 0)  # unpickles as the value
+        results.append(self)
+        return self._pickled_as(tuple(self._all_ids()))
+
+    def _value_to_send(self) -> Any:
+        """The value itself: the controller does not keep it for the engines."""
+        refuse_direct(self._ids, self._port)
+        try:
+            return self.get(return_exceptions=False)
+        except Exception as error:
+            raise InvalidDependency(f"an argument is the result of a task that has failed: {error}") from error
 
     # ------------------------------------------------------------------------------------------ metadata
 
@@ -515,7 +394,7 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
                 wish = getattr(self._options, name)
                 metadata[name] = None if wish is None else list(wish.tasks)
         if metadata["engine_id"] is not None:
-            metadata["engine_uuid"] = self._client._engine_uuid(metadata["engine_id"])
+            metadata["engine_uuid"] = self._port.engine_uuid(metadata["engine_id"])
         live = self._live.get(id) if self._live is not None else None
         if live is not None:
             metadata["data"] = dict(live["data"])
@@ -553,6 +432,41 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
         """How many tasks have ended."""
         return len(self._outcomes)
 
+    # ------------------------------------------------------------------------------------------ times
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the submission until now; once all tasks have ended, until the last result came."""
+        if self._submitted is None:
+            return 0.0
+        end = self._received if self.done() and self._received is not None else time.time()
+        return end - self._submitted
+
+    @property
+    def serial_time(self) -> float:
+        """Seconds of computing, summed over the tasks. Raises TimeoutError before they have ended."""
+        return sum(done.completed - done.started for done in self._reports() if done.started is not None)
+
+    @property
+    def wall_time(self) -> float:
+        """Seconds from the submission to the last result. Raises TimeoutError before the tasks have ended."""
+        self._reports()
+        return self.elapsed
+
+    def timedelta(
+        self, start: Any, end: Any, start_key: Callable[..., Any] = min, end_key: Callable[..., Any] = max
+    ) -> float:
+        """Seconds between two sets of datetimes: from `start_key(start)` to `end_key(end)`."""
+        begin = start if isinstance(start, datetime) else start_key(start)
+        finish = end if isinstance(end, datetime) else end_key(end)
+        return float((finish - begin).total_seconds())
+
+    def _reports(self) -> list[TaskDone]:
+        """What engines have reported about the tasks, once all have ended."""
+        if not self.done():
+            raise TimeoutError(f"{self!r} is not ready: its times are known at the end")
+        return [ending for ending in self._outcomes.values() if isinstance(ending, TaskDone)]
+
     # ------------------------------------------------------------------------------------------ output
 
     def display_outputs(self, groupby: str = "type", result_only: bool = False) -> None:
@@ -582,6 +496,22 @@ class AsyncResult(Times, Future):  # type: ignore[type-arg]
             return f"<{type(self).__name__}({self._name}): finished>"
         count = "" if self._single else f": {len(self._outcomes)}/{len(self._ids)}"
         return f"<{type(self).__name__}({self._name}): pending{count}>"
+
+
+class ResultPart(AsyncResult):
+    """The result of one task of a larger AsyncResult."""
+
+    def __init__(self, whole: AsyncResult, id: TaskId) -> None:
+        super().__init__(
+            whole._port,
+            [id],
+            name=whole._name,
+            submitted=whole._submitted,
+            label=whole.label,
+            owner=whole.owner,
+            return_exceptions=whole._return_exceptions,
+        )
+        whole._follow(id, self)
 
 
 class AsyncHubResult(AsyncResult):

@@ -1,8 +1,7 @@
-"""Views: what one works with. A view is a set of engines and a way to use them."""
+"""Views: what users submit work through. A view is a set of engines and a way to use them."""
 
-from ..interop.executor import ViewExecutor
 from .balanced import LoadBalancedView
 from .base import View
 from .direct import DirectView
 
-__all__ = ["DirectView", "LoadBalancedView", "View", "ViewExecutor"]
+__all__ = ["DirectView", "LoadBalancedView", "View"]

@@ -8,45 +8,53 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from concurrent.futures import FIRST_COMPLETED
+from concurrent.futures import wait as wait_futures
+from typing import Any, ClassVar
 
-from ...errors import ConfigError, EngineroomError, NoEnginesRegistered
+from ...errors import ConfigError
 from ...ids import EngineId, TaskId
-from ...messages import Function, TaskOptions, TaskSpec
+from ...messages import Function, GraphDependency, TaskOptions, TaskSpec
+from ...wire.input_cache import ResultOf
+from ..connection.channel import Outgoing
 from ..records.query_args import plain_label
-from ..results.map_result import SINGLES, AsyncMapResult, GrowingMapResult, LazyMapIterator, parts
+from ..results.arguments import pickled_call
+from ..results.chunks import ChunkPlan
+from ..results.graph_result import GraphResult
+from ..results.map_result import AsyncMapResult, GrowingMapResult, LazyMapIterator
+from ..results.partition import as_columns, split
 from ..results.result import AsyncResult
 from . import flags
-from .base import FUNCTIONS, View, callable_or_complain, referenced, replaced
+from .base import FUNCTIONS, View, ViewClient, callable_or_complain, referenced, replaced
 from .cache_key import cache_key
 from .dependency import Dependency, dependency_flag, graph_dependency
-from .result_args import inputs_of, pickled_call
+from .graph import Work, in_order, predecessors_of, work_of
+from .result_args import inputs_of
 
-if TYPE_CHECKING:
-    from ..client import Client
-    from ..results.graph_result import GraphResult
+#: A map of at most this many items is one task per item: each has its own record, result and retries.
+SINGLES = 1000
 
 _ANY = EngineId(-1)
 
 
 class LoadBalancedView(View):
-    """The scheduler gives each task to an engine: to whichever has least to do, unless flags say otherwise.
+    """The scheduler gives each task to an engine: to the one that has least to do, unless flags say otherwise.
 
     Attributes
     ----------
     after, follow : Dependency or None
-        When a task may run: once these tasks have ended. Where: on an engine on which those ran. An AsyncResult, a
-        msg_id, or a list of those will do.
+        `after`: a task may run once these tasks have ended. `follow`: it runs on an engine on which one of these ran.
+        Set to an AsyncResult, a msg_id, or a list of those.
     timeout : float or None
-        Seconds for both to be met, from the submission on; None: for ever.
+        Seconds within which both must be met, from the submission on; None: no limit.
     priority : int
         Higher ones go first.
     resources : dict or None
         How much of each named resource the engine must have: `{"gpu": 1}`.
     run_timeout : float or None
-        Seconds an attempt may run before it is stopped; None: for ever.
+        Seconds an attempt may run before it is stopped; None: no limit.
     scheme : str or None
-        Who chooses engines; None: the controller's scheme.
+        The scheme that chooses engines; None: the controller's.
     cache : bool
         Answer a call from the database if an equal one, made under this flag, has succeeded before.
     """
@@ -62,7 +70,7 @@ class LoadBalancedView(View):
         "cache": "answer calls from the database if equal ones have succeeded before",
     }
 
-    def __init__(self, client: Client, targets: Any = None, **given: Any) -> None:
+    def __init__(self, client: ViewClient, targets: Any = None, **given: Any) -> None:
         self._restricted_to: tuple[EngineId, ...] | None = None
         self.after: Dependency | None = None
         self.follow: Dependency | None = None
@@ -78,7 +86,7 @@ class LoadBalancedView(View):
             if value is None or value == "all":
                 self._restricted_to = None
                 return None
-            resolved = self.client._resolve(value)
+            resolved = self._port.engines.resolve(value)
             if not resolved:
                 raise ConfigError("targets name no engine: such a task could run nowhere")
             self._restricted_to = tuple(resolved)
@@ -95,18 +103,18 @@ class LoadBalancedView(View):
             case "scheme":
                 return flags.scheme(value)
             case "cache":
-                if flags.yes_or_no("cache", value) and not self.client._channel.keeps:
+                if flags.yes_or_no("cache", value) and not self._port.keeps:
                     warnings.warn(
                         "cache=True has no effect: this controller keeps no task records (NoDB)", stacklevel=4
                     )
         return super()._checked_flag(name, value)
 
-    def _wished(self) -> TaskOptions:
+    def _options_of_flags(self) -> TaskOptions:
         return self._changed(
-            super()._wished(),
+            super()._options_of_flags(),
             targets=self._restricted_to,
-            after=graph_dependency(self.after, self.client),
-            follow=graph_dependency(self.follow, self.client),
+            after=graph_dependency(self.after, self._port),
+            follow=graph_dependency(self.follow, self._port),
             timeout=self.timeout,
             priority=self.priority,
             resources=self.resources,
@@ -115,7 +123,7 @@ class LoadBalancedView(View):
 
     def _waiting_for(self, options: TaskOptions | None, results: Sequence[AsyncResult]) -> TaskOptions | None:
         """The options of a call with these results among its arguments."""
-        return self._changed(options, inputs=inputs_of(results, self.client)) if results else options
+        return self._changed(options, inputs=inputs_of(results, self._port)) if results else options
 
     def _comparable(
         self,
@@ -130,9 +138,9 @@ class LoadBalancedView(View):
         return replaced(options, cache=cache_key(options, function, pickled, kind, args, kwargs))
 
     def _changed(self, options: TaskOptions | None, **changes: Any) -> TaskOptions:
-        """Other options for one task, if its scheme can honour them."""
+        """The options with some changed. Raises ConfigError if the scheme cannot honour them."""
         changed = replaced(options, **changes)
-        flags.check_pure(changed, self.client._channel.scheme)
+        flags.check_pure(changed, self._channel.scheme)
         return changed
 
     def apply_with_flags(
@@ -176,9 +184,40 @@ class LoadBalancedView(View):
         >>> done["sum"].get()                                                         # doctest: +SKIP
         3
         """
-        from ..results.graph_result import run_graph
+        predecessors = predecessors_of(graph)
+        order = in_order(predecessors)
+        work = work_of(graph, predecessors, tasks or {})
+        if order:
+            self._port.engines.require()
+        ids = {node: self._channel.new_id() for node in order}
+        whole = AsyncResult(
+            self._port, list(ids.values()), single=False, name="graph", submitted=time.time(), label=self.label
+        )
+        batch = []
+        for node in order:
+            before = tuple([ids[predecessor] for predecessor in predecessors[node]])
+            batch.append((self._graph_task(ids[node], work[node], before, pass_results), whole))
+        self.history += whole._ids
+        self._channel.submit(batch)
+        return GraphResult(ids, {node: predecessors[node] for node in order}, whole)
 
-        return run_graph(self, graph, tasks, pass_results)
+    def _graph_task(self, id: TaskId, work: Work, before: tuple[TaskId, ...], pass_results: bool) -> Outgoing:
+        """The task of a node; `before` are the tasks of its predecessors."""
+        function, args, kwargs = work
+        if pass_results:
+            args = (*[ResultOf((predecessor,), single=True) for predecessor in before], *args)
+        pickled = FUNCTIONS.get(function)
+        payload, frames, results = pickled_call(args, kwargs)
+        if frames:
+            self._port.check_size(frames)
+        options = self._task_options()
+        if before and pass_results:
+            options = self._changed(options, inputs=(*before, *inputs_of(results, self._port)))
+        else:
+            if before:
+                options = self._changed(options, after=GraphDependency(before))
+            options = self._waiting_for(options, results)
+        return TaskSpec(id, pickled.digest, payload, time.time(), _ANY, (), options), pickled, frames
 
     def _apply(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool) -> Any:
         result = self._submit(function, args, kwargs, self._task_options())
@@ -187,9 +226,9 @@ class LoadBalancedView(View):
     def _submit(
         self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions | None
     ) -> AsyncResult:
-        channel = self.client._channel
+        channel = self._channel
         if not channel.engines and not channel.starting:
-            raise self._no_engines()
+            self._port.engines.require()
         if type(function).__name__ == "Reference":
             function, args = referenced(function, args)
         elif not callable(function):
@@ -202,22 +241,14 @@ class LoadBalancedView(View):
             options = self._comparable(options, function, pickled, "apply", args, kwargs)
         now = time.time()
         if frames and not payload:
-            self.client._check_size(frames)
+            self._port.check_size(frames)
         id = channel.new_id()
-        result = AsyncResult(self.client, (id,), name=getattr(function, "__name__", "task"), submitted=now)
+        result = AsyncResult(self._port, (id,), name=getattr(function, "__name__", "task"), submitted=now)
         if options is not None:
             result._options, result.label = options, options.label
         self.history.append(id)
         channel.submit_one((TaskSpec(id, pickled.digest, payload, now, _ANY, (), options), pickled, frames), result)
         return result
-
-    def _no_engines(self) -> EngineroomError:
-        if self.client._channel.failure is not None:
-            return self.client._channel._useless()
-        return NoEnginesRegistered(
-            "there are no engines: start some with `ipcluster engines -n 4`, or wait for them with "
-            "client.wait_for_engines()"
-        )
 
     def map(  # type: ignore[override]
         self,
@@ -257,15 +288,9 @@ class LoadBalancedView(View):
             if not hasattr(chunksize, "__index__") or operator.index(chunksize) < 1:
                 raise ValueError(f"chunksize is a number of items, 1 or more; got {chunksize!r}")
             chunksize = operator.index(chunksize)
-        columns = [
-            s if hasattr(s, "__len__") and hasattr(s, "__getitem__") and not isinstance(s, Mapping) else list(s)
-            for s in sequences
-        ]
-        count = min(len(column) for column in columns)
-        columns = [column if len(column) == count else column[:count] for column in columns]
-        channel = self.client._channel
-        if not channel.engines and not channel.starting:
-            raise self._no_engines()
+        columns = as_columns(sequences)
+        count = len(columns[0])
+        self._port.engines.require()
         options = self._task_options()
         if label is not None:
             options = replaced(options, label=plain_label(label))
@@ -279,46 +304,54 @@ class LoadBalancedView(View):
         }
         result: AsyncMapResult
         if chunksize is None and count > SINGLES and not return_exceptions and not self.cache:
-            result = GrowingMapResult(self, f, columns, options, len(channel.engines), **common)
+            plan = ChunkPlan(count, len(self._channel.engines))
+
+            def prepare(chunks: list[list[Sequence[Any]]]) -> tuple[list[TaskId], Callable[[AsyncResult], None]]:
+                return self._prepare_chunks(f, chunks, options)
+
+            result = GrowingMapResult(self._port, prepare, columns, plan, options=options, **common)
         else:
             size = chunksize or 1
-            batch = [[column[start : start + size] for column in columns] for start in range(0, count, size)]
-            ids = [channel.new_id() for _ in batch]
-            result = AsyncMapResult(self.client, ids, **common)
+            chunks = [[column[start : start + size] for column in columns] for start in range(0, count, size)]
+            ids, submit = self._prepare_chunks(f, chunks, options)
+            result = AsyncMapResult(self._port, ids, **common)
             result._options = options
-            self._submit_chunks(f, batch, result, options, ids)
+            submit(result)
         return result.get() if (self.block if block is None else block) else result
 
-    def _submit_chunks(
-        self,
-        f: Any,
-        batch: Sequence[Sequence[Any]],
-        waiter: AsyncResult,
-        options: TaskOptions | None,
-        ids: Sequence[TaskId] | None = None,
-    ) -> Sequence[TaskId]:
-        """Submit one task per chunk: each a list of columns of arguments."""
-        channel = self.client._channel
-        if ids is None:
-            ids = [channel.new_id() for _ in batch]
+    def _prepare_chunks(
+        self, f: Any, chunks: Sequence[Sequence[Sequence[Any]]], options: TaskOptions | None
+    ) -> tuple[list[TaskId], Callable[[AsyncResult], None]]:
+        """Pickle chunks of a map's items, each a list of columns of arguments.
+
+        Returns
+        -------
+        ids : list of str
+            One task for each chunk.
+        submit : callable
+            Submits the tasks for a result. It pickles nothing, and does not wait.
+        """
         f, extra = referenced(f, ())
         if extra:
-            batch = [[[extra[0]] * len(columns[0]), *columns] for columns in batch]
+            chunks = [[[extra[0]] * len(columns[0]), *columns] for columns in chunks]
         pickled, now = FUNCTIONS.get(f), time.time()
-        tasks = []
-        for id, columns in zip(ids, batch, strict=True):
+        tasks: list[Outgoing] = []
+        for columns in chunks:
             payload, frames, results = pickled_call(tuple(columns), {})
-            self.client._check_size(frames)
-            wished = self._waiting_for(options, results)
+            self._port.check_size(frames)
+            task_options = self._waiting_for(options, results)
             if self.cache:
                 items = tuple(list(c) if type(c) in (range, tuple) else c for c in columns)  # the same to `f`
-                wished = self._comparable(wished, f, pickled, "map", items, {})
-            tasks.append(
-                ((TaskSpec(id, pickled.digest, payload, now, _ANY, (), wished, "map"), pickled, frames), waiter)
-            )
-        channel.submit(tasks)
-        self.history += ids
-        return ids
+                task_options = self._comparable(task_options, f, pickled, "map", items, {})
+            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "map")
+            tasks.append((spec, pickled, frames))
+        ids = [spec.id for spec, _, _ in tasks]
+
+        def submit(result: AsyncResult) -> None:
+            self._channel.submit([(task, result) for task in tasks])
+            self.history += ids
+
+        return ids, submit
 
     def imap(
         self,
@@ -362,9 +395,7 @@ class LoadBalancedView(View):
         limit: int | str,
         return_exceptions: bool,
     ) -> Iterator[Any]:
-        from concurrent.futures import FIRST_COMPLETED, wait
-
-        most = max(1, 10 * len(self.client)) if limit == "auto" else int(limit) or 1 << 60
+        most = max(1, 10 * len(self._port.engines)) if limit == "auto" else int(limit) or 1 << 60
         out: deque[AsyncResult] = deque()
         ready: list[AsyncResult] = []
         while True:
@@ -375,42 +406,45 @@ class LoadBalancedView(View):
             if ordered:
                 ready.append(out.popleft())
             else:
-                done, _ = wait(out, return_when=FIRST_COMPLETED)
+                done, _ = wait_futures(out, return_when=FIRST_COMPLETED)
                 ready = [result for result in out if result in done]
                 out = deque(result for result in out if result not in done)
             while ready:
                 yield ready.pop(0).get(return_exceptions=return_exceptions)
 
-    def _parted_balanced(
-        self, f: Any, sequences: Sequence[Any], dist: str, ordered: bool, chunksize: int | None
+    def _map_items(
+        self, f: Callable[..., Any], sequences: Sequence[Any], ordered: bool, chunksize: int | None
     ) -> Any:
-        """Call `f` on parts of the sequences, a task each: what a ParallelFunction's call does."""
+        return self.map(f, *sequences, ordered=ordered, chunksize=chunksize)
+
+    def _call_on_parts(
+        self, f: Callable[..., Any], sequences: Sequence[Any], dist: str, ordered: bool, chunksize: int | None
+    ) -> Any:
         columns = [s if hasattr(s, "__len__") and hasattr(s, "__getitem__") else list(s) for s in sequences]
         length = len(columns[0])
         count = -(-length // chunksize) if chunksize else len(self)
-        split = [parts(column, max(1, min(count, length)), dist) for column in columns]
-        pieces = list(zip(*split, strict=True))
+        parts = [split(column, max(1, min(count, length)), dist) for column in columns]
         pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
-        ids = [self.client._channel.new_id() for _ in pieces]
+        tasks: list[Outgoing] = []
+        for arguments in zip(*parts, strict=True):
+            payload, frames, results = pickled_call(arguments, {})
+            self._port.check_size(frames)
+            task_options = self._waiting_for(options, results)
+            if self.cache:
+                task_options = self._comparable(task_options, f, pickled, "apply", arguments, {})
+            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options)
+            tasks.append((spec, pickled, frames))
         result = AsyncMapResult(
-            self.client,
-            ids,
+            self._port,
+            [spec.id for spec, _, _ in tasks],
             name=getattr(f, "__name__", "parallel"),
             submitted=now,
             label=self.label,
             dist=dist,
             ordered=ordered,
         )
-        tasks = []
-        for id, arguments in zip(ids, pieces, strict=True):
-            payload, frames, results = pickled_call(arguments, {})
-            self.client._check_size(frames)
-            wished = self._waiting_for(options, results)
-            if self.cache:
-                wished = self._comparable(wished, f, pickled, "apply", arguments, {})
-            tasks.append(((TaskSpec(id, pickled.digest, payload, now, _ANY, (), wished), pickled, frames), result))
-        self.history += ids
-        self.client._channel.submit(tasks)
+        self.history += result._ids
+        self._channel.submit([(task, result) for task in tasks])
         return result.get() if self.block else result
 
     def __repr__(self) -> str:

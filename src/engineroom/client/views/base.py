@@ -4,31 +4,67 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import msgspec
 
 from ...errors import ConfigError
 from ...ids import TaskId
-from ...messages import Function, TaskOptions
-from ...remote import on_engine
+from ...messages import TaskOptions
+from ...remote import engine_calls
 from ...wire import functions
+from ..port import ClientPort
 from ..records.query_args import plain_label, plain_metadata
 from ..results.result import AsyncResult
 from . import flags
-
-if TYPE_CHECKING:
-    from ..client import Client
+from .remote import parallel, remote
 
 #: Functions pickled by this process, shared by all clients and views.
 FUNCTIONS = functions.FunctionCache()
 
 
+class ViewClient(Protocol):
+    """The client, as its views see it."""
+
+    block: bool
+    _port: ClientPort
+
+    @property
+    def outstanding(self) -> set[TaskId]:
+        """msg_ids without an outcome."""
+
+    @property
+    def results(self) -> Mapping[TaskId, Any]:
+        """Values by msg_id."""
+
+    def wait(self, jobs: Any = None, timeout: float | None = -1) -> Any:
+        """Wait for tasks."""
+
+    def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = True) -> AsyncResult:
+        """The result of any task."""
+
+    def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> Any:
+        """End tasks that have not started."""
+
+    def queue_status(self, targets: Any = "all", verbose: bool = False) -> Any:
+        """What engines have done and have to do."""
+
+    def purge_results(self, jobs: Any = None, targets: Any = None) -> Any:
+        """Forget finished tasks."""
+
+    def shutdown(
+        self, targets: Any = "all", restart: bool = False, hub: bool = False, block: bool | None = None
+    ) -> None:
+        """Stop engines."""
+
+
 class View:
-    """Base of the views. Not made by hand: use `Client.direct_view`, `Client.load_balanced_view` or `client[...]`.
+    """Base of the views. `Client.direct_view`, `Client.load_balanced_view` and `client[...]` make them.
 
     Attributes
     ----------
+    client : Client
+        The client that made this view.
     block : bool
         Whether calls wait for their result (else they give an AsyncResult).
     targets : int, list of int or "all"
@@ -39,7 +75,7 @@ class View:
         msg_ids of this view's tasks.
     """
 
-    client: Client
+    client: Any  # a Client; views do not import it, and use it as a `ViewClient`
     history: list[TaskId]
 
     #: flag → what it does; each view adds its own
@@ -53,8 +89,10 @@ class View:
         "run_timeout": "seconds an attempt may run before it is stopped",
     }
 
-    def __init__(self, client: Client, targets: Any, **given: Any) -> None:
-        self.client = client
+    def __init__(self, client: ViewClient, targets: Any, **given: Any) -> None:
+        self.client = self._client = client
+        self._port = client._port
+        self._channel = client._port.channel
         self.history = []
         self.block = client.block
         self.track = False
@@ -69,12 +107,12 @@ class View:
     # ------------------------------------------------------------------------------------------ flags
 
     def set_flags(self, **flags: Any) -> Self:
-        """Set flags of this view, as `view.flag = value` would; returns the view.
+        """Set flags of this view, as `view.flag = value` does; returns the view.
 
         Raises
         ------
         ConfigError
-            No such flag, or a value that makes no sense.
+            There is no such flag, or it cannot have this value.
         """
         for name, value in flags.items():
             if name not in self.FLAGS:
@@ -105,7 +143,7 @@ class View:
         super().__setattr__(name, value)
 
     def _declares(self, name: str) -> bool:
-        """Whether the class, ours or one derived from it, says that there is such an attribute."""
+        """Whether the class, or the user's subclass, declares such an attribute."""
         return hasattr(type(self), name) or any(
             name in getattr(cls, "__annotations__", ()) for cls in type(self).__mro__
         )
@@ -133,15 +171,14 @@ class View:
         return value
 
     def _task_options(self) -> TaskOptions | None:
-        """The wishes that travel with a task; None if there are none."""
+        """The options that are sent with a task; None: the defaults."""
         if self.__dict__.get("_options_stale", True):
-            wished = self._wished()
-            self._options = None if wished == TaskOptions() else wished
+            options = self._options_of_flags()
+            self._options = None if options == TaskOptions() else options
             self.__dict__["_options_stale"] = False
         return self._options
 
-    def _wished(self) -> TaskOptions:
-        """The options that the flags make."""
+    def _options_of_flags(self) -> TaskOptions:
         return TaskOptions(
             retries=self.retries,
             label=self.label,
@@ -192,29 +229,34 @@ class View:
 
     def remote(self, block: bool | None = None, **flags: Any) -> Callable[[Callable[..., Any]], Any]:
         """Decorator: calling the function calls it through this view."""
-        from .remote import remote
-
         return remote(self, block=block, **flags)
 
     def parallel(self, dist: str = "b", block: bool | None = None, **flags: Any) -> Callable[[Callable[..., Any]], Any]:
         """Decorator: calling the function on sequences calls it on parts of them, in parallel."""
-        from .remote import parallel
-
         return parallel(self, dist=dist, block=block, **flags)
 
-    def _function(self, f: Any) -> Function:
-        return FUNCTIONS.get(f)
+    def _call_on_parts(
+        self, f: Callable[..., Any], sequences: Sequence[Any], dist: str, ordered: bool, chunksize: int | None
+    ) -> Any:
+        """Call `f` on parts of the sequences: what calling a ParallelFunction does."""
+        raise NotImplementedError
+
+    def _map_items(
+        self, f: Callable[..., Any], sequences: Sequence[Any], ordered: bool, chunksize: int | None
+    ) -> Any:
+        """Call `f` on each item of the sequences: what a ParallelFunction's `map` does."""
+        return self.map(f, *sequences)
 
     # ------------------------------------------------------------------------------------------ tasks of this view
 
     @property
     def outstanding(self) -> set[TaskId]:
         """Tasks of this view without an outcome."""
-        return self.client.outstanding & set(self.history)
+        return self._client.outstanding & set(self.history)
 
     def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
         """Wait for tasks (default: all of this view's). Returns whether all are done."""
-        return bool(self.client.wait(self.history if jobs is None else jobs, timeout))
+        return bool(self._client.wait(self.history if jobs is None else jobs, timeout))
 
     def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = False) -> AsyncResult:
         """The result of tasks, by msg_id or by index in this view's history (default: the last)."""
@@ -223,27 +265,27 @@ class View:
             wanted = self.history[wanted]
         elif isinstance(wanted, Sequence) and not isinstance(wanted, str):
             wanted = [self.history[w] if isinstance(w, int) else w for w in wanted]
-        return self.client.get_result(wanted, block=block, owner=owner)
+        return self._client.get_result(wanted, block=block, owner=owner)
 
     def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> None:
         """End tasks that have not started: `jobs`, or those at `targets`, or all of this view's."""
         if jobs is None and targets is None:
             jobs = list(self.outstanding)
-        self.client.abort(jobs, targets, block)
+        self._client.abort(jobs, targets, block)
 
     def queue_status(self, targets: Any = None, verbose: bool = False) -> Any:
         """What the engines of this view have done and have to do."""
-        return self.client.queue_status(self.targets if targets is None else targets, verbose)
+        return self._client.queue_status(self.targets if targets is None else targets, verbose)
 
     def purge_results(self, jobs: Any = None, targets: Any = None) -> None:
         """Forget finished tasks; see `Client.purge_results`."""
-        self.client.purge_results(jobs, targets)
+        self._client.purge_results(jobs, targets)
 
     def shutdown(
         self, targets: Any = None, restart: bool = False, hub: bool = False, block: bool | None = None
     ) -> None:
         """Stop engines (default: this view's); see `Client.shutdown`."""
-        self.client.shutdown(self.targets if targets is None else targets, restart, hub, block)
+        self._client.shutdown(self.targets if targets is None else targets, restart, hub, block)
 
     def spin(self) -> None:
         """Kept for old code: results come by themselves."""
@@ -251,25 +293,25 @@ class View:
     @property
     def results(self) -> Mapping[TaskId, Any]:
         """Values of finished tasks by msg_id."""
-        return self.client.results
+        return self._client.results
 
     def __len__(self) -> int:
-        return len(self.client._resolve(self.targets))
+        return len(self._port.engines.resolve(self.targets))
 
 
 def replaced(options: TaskOptions | None, **changes: Any) -> TaskOptions:
-    """Other options: these with some of them changed."""
+    """The options (None: the defaults) with some of them changed."""
     return msgspec.structs.replace(options or TaskOptions(), **changes)
 
 
 def referenced(f: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
-    """A `Reference` given as the function is looked up on the engine, at each call."""
-    if isinstance(f, on_engine.Reference):
-        return on_engine.call_reference, (f.name, *args)
+    """Function and arguments to send: a `Reference` is looked up on the engine, at each call."""
+    if isinstance(f, engine_calls.Reference):
+        return engine_calls.call_reference, (f.name, *args)
     return f, args
 
 
 def callable_or_complain(f: Any) -> None:
     """Raise TypeError if `f` cannot be called."""
-    if not callable(f) and not isinstance(f, on_engine.Reference):
+    if not callable(f) and not isinstance(f, engine_calls.Reference):
         raise TypeError(f"a function is needed, got {f!r} ({type(f).__name__})")

@@ -1,4 +1,4 @@
-"""What a call is looked up by, under the flag `cache`."""
+"""The key under which a call is looked up in the database, under the flag `cache`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...wire.identity import arguments_digest, code_digest
 KEPT = 1024
 
 _NO_KEY = CacheKey()
-#: by what they travel under: where that is the same, so is what they do
+#: digest of a function's pickle → digest of its code
 _code: OrderedDict[Digest, str] = OrderedDict()
 
 
@@ -26,10 +26,9 @@ def cache_key(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> CacheKey:
-    """What makes a call equal to others; empty if it cannot be compared.
+    """The key of a call: equal calls have equal keys. Empty if the call cannot be compared.
 
-    A call that takes the results of other tasks, or has to wait for some, is not compared: what it means depends on
-    them.
+    Calls that take the results of other tasks, or wait for some, are not compared: their meaning depends on these.
     """
     if options is not None and (options.inputs or options.after is not None or options.follow is not None):
         return _NO_KEY

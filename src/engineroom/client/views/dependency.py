@@ -1,24 +1,22 @@
 """Graph dependencies: which tasks must have ended, and how, before another may run.
 
-The controller watches over them (`core/dependencies.py`); here they are only written down.
+The controller decides when they are met (`core/dependencies.py`); here they are made and checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from ...ids import TaskId
 from ...messages import GraphDependency
+from ..results.arguments import refuse_direct
+from ..results.port import ResultPort
 from ..results.result import AsyncResult
-from .result_args import refuse_direct
-
-if TYPE_CHECKING:
-    from ..client import Client
 
 
 class Dependency(set[TaskId]):
-    """A set of msg_ids that is met when all (or any) of these tasks have ended in a way that counts.
+    """A set of msg_ids, which is met when all (or any) of these tasks have ended in a way that counts.
 
     Parameters
     ----------
@@ -59,7 +57,7 @@ class Dependency(set[TaskId]):
         return bool(self) and (not self.isdisjoint(lost) if self.all else self <= lost)
 
     def as_dict(self) -> dict[str, Any]:
-        """The arguments that make an equal one; of types that JSON knows."""
+        """The arguments that make an equal Dependency, in types that JSON has."""
         return {
             "dependencies": sorted(self),
             "all": self.all,
@@ -69,11 +67,11 @@ class Dependency(set[TaskId]):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The Dependency that `as_dict` has described."""
+        """The Dependency that `as_dict` describes."""
         return cls(**values)
 
     def copy(self) -> Self:
-        """Another with the same tasks, of which the same ends count."""
+        """An equal Dependency."""
         return type(self)(self, self.all, self.success, self.failure)
 
     def __eq__(self, other: object) -> bool:
@@ -96,7 +94,7 @@ class Dependency(set[TaskId]):
 
 
 def dependency_flag(name: str, value: Any) -> Dependency | None:
-    """What a view keeps of a flag `after` or `follow`: a Dependency of its own, or None.
+    """The value of a view's flag `after` or `follow`: a new Dependency, or None.
 
     Raises
     ------
@@ -113,8 +111,8 @@ def dependency_flag(name: str, value: Any) -> Dependency | None:
         raise TypeError(f"{name}: {error}") from None
 
 
-def graph_dependency(dependency: Dependency | None, client: Client) -> GraphDependency | None:
-    """The form in which a dependency travels; None if it asks for nothing.
+def graph_dependency(dependency: Dependency | None, port: ResultPort) -> GraphDependency | None:
+    """The dependency as it is sent; None if it names no tasks.
 
     Raises
     ------
@@ -124,7 +122,7 @@ def graph_dependency(dependency: Dependency | None, client: Client) -> GraphDepe
     if not dependency:
         return None
     ids = tuple(sorted(dependency))
-    refuse_direct(ids, client)
+    refuse_direct(ids, port)
     return GraphDependency(ids, dependency.all, dependency.success, dependency.failure)
 
 

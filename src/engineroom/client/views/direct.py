@@ -6,22 +6,21 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import NoEnginesRegistered
 from ...ids import EngineId
 from ...messages import TaskOptions, TaskSpec
-from ...remote import on_engine
+from ...remote import engine_calls
 from ...wire.payload import dumps_call
 from ..records.query_args import plain_label
-from ..results.map_result import AsyncMapResult, parts
+from ..results.map_result import AsyncMapResult
+from ..results.partition import as_columns, split
 from ..results.result import AsyncResult
-from .base import View, callable_or_complain, referenced, replaced
+from .base import FUNCTIONS, View, ViewClient, callable_or_complain, referenced, replaced
 
-if TYPE_CHECKING:
-    from ..client import Client
-
-_EXECUTE = b""
+#: Cells have no function.
+_NO_FUNCTION = b""
 
 
 class DirectView(View):
@@ -30,19 +29,19 @@ class DirectView(View):
     Also a dictionary over the engines' namespaces: `view["a"] = 1`, `view["a"]`.
     """
 
-    def __init__(self, client: Client, targets: Any = "all", **flags: Any) -> None:
+    def __init__(self, client: ViewClient, targets: Any = "all", **flags: Any) -> None:
         super().__init__(client, targets, **flags)
 
     def _checked_flag(self, name: str, value: Any) -> Any:
         if name == "targets" and value != "all":
-            resolved = self.client._resolve(value)
+            resolved = self._port.engines.resolve(value)
             return resolved[0] if isinstance(value, int) else resolved
         return super()._checked_flag(name, value)
 
     def _engines(self, targets: Any = None) -> tuple[list[EngineId], bool]:
         """The engines meant now, and whether a single one was named by its number."""
         wanted = self.targets if targets is None else targets
-        engines = self.client._resolve(wanted)
+        engines = self._port.engines.resolve(wanted)
         if not engines:
             raise NoEnginesRegistered(
                 "there are no engines to run this on: start some with `ipcluster engines -n 4`, or "
@@ -60,27 +59,27 @@ class DirectView(View):
     ) -> None:
         """One task per call. Calls that share their argument tuple share its pickle and its buffers."""
         function, extra = referenced(function, ())
-        pickled = self._function(function)
+        pickled = FUNCTIONS.get(function)
         options = options or self._task_options()
         now = time.time()
         packed: dict[int, Any] = {}
         tasks = []
-        for id, (engine, args, kwargs) in zip(result._ids, calls, strict=True):
-            found = packed.get(key := _identity(args))
+        for task, (engine, args, kwargs) in zip(result._ids, calls, strict=True):
+            found = packed.get(id(args))
             if found is None:
-                found = packed[key] = dumps_call((*extra, *args), kwargs)
-                self.client._check_size(found[1])
+                found = packed[id(args)] = dumps_call((*extra, *args), kwargs)
+                self._port.check_size(found[1])
             payload, frames = found
             tasks.append(
-                ((TaskSpec(id, pickled.digest, payload, now, engine, (), options, kind), pickled, frames), result)
+                ((TaskSpec(task, pickled.digest, payload, now, engine, (), options, kind), pickled, frames), result)
             )
-        self._note(result)
-        self.client._channel.submit(tasks)
+        self._remember(result)
+        self._channel.submit(tasks)
 
-    def _note(self, result: AsyncResult) -> None:
-        """These tasks are about to be submitted."""
+    def _remember(self, result: AsyncResult) -> None:
+        """Note tasks that are about to be submitted."""
         self.history += result._ids
-        self.client._direct.update(result._ids)
+        self._port.direct.update(result._ids)
 
     def _apply(
         self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool, targets: Any = None
@@ -92,8 +91,8 @@ class DirectView(View):
         return result.get() if block else result
 
     def _result(self, count: int, single: bool, name: str) -> AsyncResult:
-        ids = [self.client._channel.new_id() for _ in range(count)]
-        return AsyncResult(self.client, ids, single=single, name=name, submitted=time.time(), label=self.label)
+        ids = [self._channel.new_id() for _ in range(count)]
+        return AsyncResult(self._port, ids, single=single, name=name, submitted=time.time(), label=self.label)
 
     def _blocks(self, block: bool | None) -> bool:
         return self.block if block is None else block
@@ -123,11 +122,11 @@ class DirectView(View):
         options = None if wished == TaskOptions() else wished
         now, source = time.time(), code.encode()
         tasks = [
-            ((TaskSpec(id, _EXECUTE, source, now, engine, (), options, "execute"), None, ()), result)  # type: ignore[arg-type]
+            ((TaskSpec(id, _NO_FUNCTION, source, now, engine, (), options, "execute"), None, ()), result)  # type: ignore[arg-type]
             for id, engine in zip(result.msg_ids, engines, strict=True)
         ]
-        self._note(result)
-        self.client._channel.submit(tasks)
+        self._remember(result)
+        self._channel.submit(tasks)
         if self._blocks(block):
             result.get()
         return result
@@ -146,7 +145,7 @@ class DirectView(View):
         """Bind names in the engines' namespaces."""
         if not isinstance(ns, Mapping):
             raise TypeError(f"push needs a dict of names and values, got {type(ns).__name__}")
-        return self._apply(on_engine.push, (dict(ns),), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.push, (dict(ns),), {}, self._blocks(block), targets)
 
     def pull(self, names: str | Sequence[str], targets: Any = None, block: bool | None = None) -> Any:
         """Values of names in the engines' namespaces; a list per engine where several names are given."""
@@ -154,7 +153,7 @@ class DirectView(View):
         for name in [wanted] if isinstance(wanted, str) else wanted:
             if not isinstance(name, str):
                 raise TypeError(f"names are strings, got {name!r}")
-        return self._apply(on_engine.pull, (wanted,), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.pull, (wanted,), {}, self._blocks(block), targets)
 
     def update(self, ns: Mapping[str, Any]) -> Any:
         """`push(ns)`, as a dictionary's update."""
@@ -172,7 +171,7 @@ class DirectView(View):
 
     def clear(self, targets: Any = None, block: bool | None = None) -> Any:
         """Empty the engines' namespaces."""
-        return self._apply(on_engine.clear, (), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.clear, (), {}, self._blocks(block), targets)
 
     # ------------------------------------------------------------------------------------------ properties
 
@@ -181,26 +180,26 @@ class DirectView(View):
         if not isinstance(properties, Mapping):
             raise TypeError(f"properties are a dict of names and values, got {type(properties).__name__}")
         _names(list(properties))
-        return self._apply(on_engine.set_properties, (dict(properties),), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.set_properties, (dict(properties),), {}, self._blocks(block), targets)
 
     def get_properties(
         self, keys: str | Sequence[str] | None = None, targets: Any = None, block: bool | None = None
     ) -> Any:
         """The engines' properties, or some of them, as dicts."""
         wanted = None if keys is None else _names(keys)
-        return self._apply(on_engine.get_properties, (wanted,), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.get_properties, (wanted,), {}, self._blocks(block), targets)
 
     def has_properties(self, keys: str | Sequence[str], targets: Any = None, block: bool | None = None) -> Any:
         """Whether the engines have properties of these names: a list of bools for each engine."""
-        return self._apply(on_engine.has_properties, (_names(keys),), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.has_properties, (_names(keys),), {}, self._blocks(block), targets)
 
     def del_properties(self, keys: str | Sequence[str], targets: Any = None, block: bool | None = None) -> Any:
-        """Remove some of the engines' properties: of each engine all of these, or none."""
-        return self._apply(on_engine.del_properties, (_names(keys),), {}, self._blocks(block), targets)
+        """Remove some of the engines' properties. An engine that lacks one of them raises, and removes none."""
+        return self._apply(engine_calls.del_properties, (_names(keys),), {}, self._blocks(block), targets)
 
     def clear_properties(self, targets: Any = None, block: bool | None = None) -> Any:
         """Remove all of the engines' properties."""
-        return self._apply(on_engine.clear_properties, (), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.clear_properties, (), {}, self._blocks(block), targets)
 
     # ------------------------------------------------------------------------------------------ data
 
@@ -221,13 +220,13 @@ class DirectView(View):
         dist : {"b", "r"}
             Blocks or round robin.
         flatten : bool
-            Where a part has one item, bind the item.
+            Bind the item itself where a part has one item.
         """
         engines, single = self._engines(targets)
-        pieces = parts(seq, len(engines), dist)
+        pieces = split(seq, len(engines), dist)
         result = self._result(len(engines), single, "scatter")
         self._submit(
-            on_engine.push_part, [(e, (key, p, flatten), {}) for e, p in zip(engines, pieces, strict=True)], result
+            engine_calls.push_part, [(e, (key, p, flatten), {}) for e, p in zip(engines, pieces, strict=True)], result
         )
         return result.get() if self._blocks(block) else result
 
@@ -235,14 +234,14 @@ class DirectView(View):
         """Put the parts of a scattered sequence together again."""
         engines, _ = self._engines(targets)
         result = self._map_result(len(engines), "gather", dist)
-        self._submit(on_engine.pull, [(engine, (key,), {}) for engine in engines], result)
+        self._submit(engine_calls.pull, [(engine, (key,), {}) for engine in engines], result)
         return result.get() if self._blocks(block) else result
 
     def _map_result(self, count: int, name: str, dist: str, **kwargs: Any) -> AsyncMapResult:
         if dist not in ("b", "r"):
             raise ValueError(f"dist is 'b' (blocks) or 'r' (round robin), not {dist!r}")
-        ids = [self.client._channel.new_id() for _ in range(count)]
-        return AsyncMapResult(self.client, ids, name=name, submitted=time.time(), label=self.label, dist=dist, **kwargs)
+        ids = [self._channel.new_id() for _ in range(count)]
+        return AsyncMapResult(self._port, ids, name=name, submitted=time.time(), label=self.label, dist=dist, **kwargs)
 
     def map(  # type: ignore[override]
         self,
@@ -257,11 +256,11 @@ class DirectView(View):
     ) -> Any:
         """Call `f` on each item: the sequences are split evenly, one task per engine."""
         callable_or_complain(f)
-        return self._parted(
-            f, on_engine.map_parts, sequences, dist, block, label=label, return_exceptions=return_exceptions
+        return self._call_with_parts(
+            f, engine_calls.map_parts, sequences, dist, block, label=label, return_exceptions=return_exceptions
         )
 
-    def _parted(
+    def _call_with_parts(
         self,
         f: Any,
         how: Any,
@@ -272,26 +271,26 @@ class DirectView(View):
         label: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Call `how(f, *parts)` on each engine with its parts of the sequences."""
+        """Call `how(f, *parts)` on each engine, with its parts of the sequences."""
         if not sequences:
             raise TypeError("map needs at least one sequence")
-        columns = [
-            s if hasattr(s, "__len__") and hasattr(s, "__getitem__") and not isinstance(s, Mapping) else list(s)
-            for s in sequences
-        ]
-        shortest = min(len(column) for column in columns)
-        columns = [column if len(column) == shortest else column[:shortest] for column in columns]
+        columns = as_columns(sequences)
         engines, _ = self._engines()
-        engines = engines[: max(1, shortest)]
-        split = [parts(column, len(engines), dist) for column in columns]
+        engines = engines[: max(1, len(columns[0]))]
+        parts = [split(column, len(engines), dist) for column in columns]
         result = self._map_result(len(engines), getattr(f, "__name__", "map"), dist, **kwargs)
         options = self._task_options()
         if label is not None:
             result.label = plain_label(label)
             options = replaced(options, label=result.label)
-        calls: Any = [(engine, (f, *(column[i] for column in split)), {}) for i, engine in enumerate(engines)]
+        calls: Any = [(engine, (f, *(column[i] for column in parts)), {}) for i, engine in enumerate(engines)]
         self._submit(how, calls, result, options=options)
         return result.get() if self._blocks(block) else result
+
+    def _call_on_parts(
+        self, f: Callable[..., Any], sequences: Sequence[Any], dist: str, ordered: bool, chunksize: int | None
+    ) -> Any:
+        return self._call_with_parts(f, engine_calls.apply_to_part, sequences, dist, None)
 
     # ------------------------------------------------------------------------------------------ imports
 
@@ -304,7 +303,7 @@ class DirectView(View):
         local : bool
             Import here too.
         quiet : bool
-            Do not tell which modules are imported on the engines.
+            Do not print which modules are imported on the engines.
         """
         import builtins
 
@@ -320,7 +319,7 @@ class DirectView(View):
                     what = f"{', '.join(fromlist)} from {name}" if fromlist else name
                     print(f"importing {what} on engine(s)")
             if not local and depth == 0:
-                return _Anything(name)
+                return _Placeholder(name)
             depth += 1
             try:
                 return original(name, globals, locals, fromlist, level)
@@ -333,7 +332,7 @@ class DirectView(View):
         finally:
             builtins.__import__ = original
         if seen:
-            self._apply(on_engine.import_modules, (seen,), {}, True)
+            self._apply(engine_calls.import_modules, (seen,), {}, True)
 
     @property
     def importer(self) -> Any:
@@ -341,19 +340,19 @@ class DirectView(View):
         return self.sync_imports(True)
 
     def __repr__(self) -> str:
-        return f"<DirectView {self.targets if self.targets == 'all' else self.client._resolve(self.targets)}>"
+        return f"<DirectView {self.targets if self.targets == 'all' else self._port.engines.resolve(self.targets)}>"
 
 
-class _Anything:
-    """What an import that is not made here gives."""
+class _Placeholder:
+    """Stands for a module that is imported on the engines alone."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __getattr__(self, name: str) -> _Anything:
+    def __getattr__(self, name: str) -> _Placeholder:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Anything(f"{self._name}.{name}")
+        return _Placeholder(f"{self._name}.{name}")
 
 
 def _names(keys: Any) -> list[str]:
@@ -364,6 +363,3 @@ def _names(keys: Any) -> list[str]:
             raise TypeError(f"a property is named by a str, not {name!r}")
     return names
 
-
-def _identity(value: Any) -> int:
-    return id(value)

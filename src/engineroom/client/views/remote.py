@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-from ...remote import on_engine
-
-if TYPE_CHECKING:
-    from . import View
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 
-def remote(view: View, block: bool | None = None, **flags: Any) -> Callable[[Callable[..., Any]], RemoteFunction]:
+class CallingView(Protocol):
+    """What these functions use of a view."""
+
+    block: bool
+
+    def temp_flags(self, **flags: Any) -> AbstractContextManager[Any]:
+        """Set flags for the time of a `with` block."""
+
+    def apply(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call `f` remotely."""
+
+    def _map_items(
+        self, f: Callable[..., Any], sequences: tuple[Any, ...], ordered: bool, chunksize: int | None
+    ) -> Any:
+        """Call `f` on each item."""
+
+    def _call_on_parts(
+        self, f: Callable[..., Any], sequences: tuple[Any, ...], dist: str, ordered: bool, chunksize: int | None
+    ) -> Any:
+        """Call `f` on parts of the sequences."""
+
+
+def remote(
+    view: CallingView, block: bool | None = None, **flags: Any
+) -> Callable[[Callable[..., Any]], RemoteFunction]:
     """Decorator: calling the function calls it through a view.
 
     >>> @er.remote(view, block=True)   # doctest: +SKIP
@@ -24,7 +44,7 @@ def remote(view: View, block: bool | None = None, **flags: Any) -> Callable[[Cal
 
 
 def parallel(
-    view: View, dist: str = "b", block: bool | None = None, ordered: bool = True, **flags: Any
+    view: CallingView, dist: str = "b", block: bool | None = None, ordered: bool = True, **flags: Any
 ) -> Callable[[Callable[..., Any]], ParallelFunction]:
     """Decorator: the function takes whole sequences and is called on parts of them in parallel.
 
@@ -36,7 +56,7 @@ def parallel(
 class RemoteFunction:
     """A function whose calls go through a view."""
 
-    def __init__(self, view: View, f: Callable[..., Any], block: bool | None = None, **flags: Any) -> None:
+    def __init__(self, view: CallingView, f: Callable[..., Any], block: bool | None = None, **flags: Any) -> None:
         functools.update_wrapper(self, f)
         self.__doc__ = f"{type(self).__name__} wrapping:\n{f.__doc__ or ''}"
         self.view, self.func, self.block, self.flags = view, f, block, flags
@@ -55,7 +75,7 @@ class ParallelFunction(RemoteFunction):
 
     def __init__(
         self,
-        view: View,
+        view: CallingView,
         f: Callable[..., Any],
         dist: str = "b",
         block: bool | None = None,
@@ -68,19 +88,10 @@ class ParallelFunction(RemoteFunction):
 
     def __call__(self, *sequences: Any) -> Any:
         """Call the function on parts of the sequences; the results are put together."""
-        from . import DirectView
-
         with self.view.temp_flags(**self._flags()):
-            view: Any = self.view
-            if not isinstance(view, DirectView):
-                return view._parted_balanced(self.func, sequences, self.dist, self.ordered, self.chunksize)
-            return view._parted(self.func, on_engine.apply_to_part, sequences, self.dist, None)
+            return self.view._call_on_parts(self.func, sequences, self.dist, self.ordered, self.chunksize)
 
     def map(self, *sequences: Any) -> Any:
         """Call the function on each item of the sequences."""
-        from . import LoadBalancedView
-
         with self.view.temp_flags(**self._flags()):
-            if isinstance(self.view, LoadBalancedView):
-                return self.view.map(self.func, *sequences, ordered=self.ordered, chunksize=self.chunksize)
-            return self.view.map(self.func, *sequences)
+            return self.view._map_items(self.func, sequences, self.ordered, self.chunksize)

@@ -1,6 +1,7 @@
-"""The small functions that views run on engines: they work on the engine's namespace.
+"""The functions that views call on engines for their own methods: push, pull, scatter, clear, properties, …
 
-They travel by name, so they live where both ends can import them.
+They work on the namespace and the properties of the engine that calls them. They travel by name. What a user's own
+call does is not here: the engine's executor does that.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Any
 from ..wire.functions import lent, main_namespace
 from .engine_properties import properties
 
-#: Names a fresh namespace has; `clear` leaves these.
+#: Names of a fresh namespace; `clear` leaves these.
 _BUILT_IN = ("__name__", "__doc__", "__package__", "__loader__", "__spec__", "__builtins__", "__builtin__", "__file__")
+_MISSING = object()
 
 
 class Reference:
@@ -88,10 +90,13 @@ def map_parts(function: Callable[..., Any], *parts: Any) -> list[Any]:
 
 
 def clear() -> None:
-    """Empty the namespace, but for what the running task has brought along."""
+    """Empty the namespace. Names that the running task has brought along stay, and IPython's own (`In`, `Out`, …)."""
     namespace = main_namespace()
-    for name in [n for n in namespace if n not in _BUILT_IN and n not in lent and n != "get_ipython"]:
-        del namespace[name]
+    shell = namespace["get_ipython"]() if "get_ipython" in namespace else None
+    of_shell = {} if shell is None else shell.user_ns_hidden
+    for name, value in list(namespace.items()):
+        if name not in _BUILT_IN and name not in lent and of_shell.get(name, _MISSING) is not value:
+            del namespace[name]
 
 
 def set_properties(values: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ import pytest
 import engineroom as er
 from engineroom.messages import Function
 from engineroom.remote import task_context
-from engineroom.remote.dependency import DEPENDENCY_SECONDS
+from engineroom.remote.functional_dependency import DEPENDENCY_SECONDS
 from engineroom.wire import functions
 from engineroom.wire.functions import FunctionCache, digest_of, load_function
 

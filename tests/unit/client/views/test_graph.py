@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import networkx
 import pytest
 
-from engineroom.client.results.drawing import heights, layers_of
-from engineroom.client.results.graph_result import Ran, in_order, predecessors_of, work_of
+from engineroom.client.views.graph import in_order, predecessors_of, work_of
 
 
 def test_a_mapping_names_the_predecessors_of_each_node():
@@ -92,37 +89,3 @@ def test_a_hundred_thousand_nodes_are_read_in_order():
     place = {node: index for index, node in enumerate(in_order(before))}
     assert len(place) == count
     assert all(place[p] < place[node] for node, predecessors in before.items() for p in predecessors)
-
-
-# ---------------------------------------------------------------------------------------------- the picture
-
-
-def test_layers_are_spread_and_neighbours_kept_together():
-    before = {"a": [], "b": [], "a1": ["a"], "b1": ["b"], "a2": ["a"], "b2": ["b"], "end": ["a1", "a2", "b1", "b2"]}
-    layers = layers_of(before)
-    assert [set(layer) for layer in layers] == [{"a", "b"}, {"a1", "a2", "b1", "b2"}, {"end"}]
-    height = heights(layers, before)
-    assert height["end"] == 0
-    assert len({height[n] for n in layers[1]}) == 4
-    assert all(-0.5 < h < 0.5 for h in height.values())
-    assert (max(height["a1"], height["a2"]) < min(height["b1"], height["b2"])) == (height["a"] < height["b"])
-
-
-def test_the_picture_has_a_bar_for_each_task_and_a_curve_for_each_edge():
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    from engineroom.client.results.drawing import draw
-
-    begin = datetime.now(UTC)
-    rows = [
-        Ran(node, engine, begin + timedelta(seconds=start), begin + timedelta(seconds=start + 1))
-        for node, engine, start in (("a", 0, 0), ("b", 1, 1), ("c", 0, 1))
-    ]
-    ax = draw([*rows, Ran("lost", None, None, None)], {"a": [], "b": ["a"], "c": ["a"], "lost": ["c"]})
-    edges, _, bars = ax.collections
-    assert len(edges.get_segments()) == 2
-    assert len(bars.get_segments()) == 3
-    assert "3 tasks on 2 engines, 1 did not run" in ax.get_title(loc="left")
-    pyplot.close(ax.figure)

@@ -1,0 +1,64 @@
+"""Questions to the controller that have no answer yet. There is no network here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from ...errors import OUTCOMES, RemoteError, UnknownTask
+from ...ids import TaskId
+from ...messages import Body, ErrorInfo, Reply, Request, Resubmit
+
+
+class PendingRequests:
+    """A Future for each question. Users' threads add them and the I/O thread resolves them, each in one operation."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._pending: dict[int, tuple[Request, Future[Any]]] = {}
+
+    def add(self, body: Body) -> tuple[Request, Future[Any]]:
+        """A question to be sent, and the Future of its answer."""
+        request, future = Request(next(self._numbers), body), Future[Any]()  # type: ignore[arg-type]
+        self._pending[request.number] = request, future
+        return request, future
+
+    def drop(self, request: Request) -> None:
+        """Nobody waits for the answer."""
+        self._pending.pop(request.number, None)
+
+    def on_reply(self, message: Reply, frames: Sequence[Any]) -> None:
+        """Resolve the Future of an answer."""
+        _, future = self._pending.pop(message.number, (None, None))
+        if future is None or future.done():
+            return  # nobody waits any more
+        if message.error is not None:
+            future.set_exception(error_of(message.error))
+        else:
+            future.set_result(message.value)
+
+    def unanswered(self) -> list[Request]:
+        """The questions without an answer, in order."""
+        return [request for request, _ in list(self._pending.values())]
+
+    def resubmitted(self) -> set[TaskId]:
+        """The new ids of tasks whose resubmission is not answered: the controller may not know them yet."""
+        return {id for request in self.unanswered() if isinstance(request.body, Resubmit) for id in request.body.new}
+
+    def fail(self, error: Callable[[], Exception]) -> None:
+        """There will be no answers; `error` makes an exception for each."""
+        for number in list(self._pending):
+            _, future = self._pending.pop(number, (None, None))
+            if future is not None and not future.done():
+                future.set_exception(error())
+
+
+def error_of(info: ErrorInfo) -> Exception:
+    """The exception that an answer of the controller names."""
+    if info.ename in OUTCOMES:
+        return OUTCOMES[info.ename](info.evalue)
+    if info.ename in ("IndexError", "KeyError"):
+        return IndexError(info.evalue) if info.ename == "IndexError" else UnknownTask(info.evalue)
+    return RemoteError(info.ename, info.evalue, info.traceback, {"method": "controller"})

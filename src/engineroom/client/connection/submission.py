@@ -1,0 +1,142 @@
+"""Tasks on their way to the controller: queued, packed into messages, kept until they are accepted.
+
+There is no network here: `pack_next` and `pack_again` return messages, which the channel sends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from ...ids import Digest, TaskId
+from ...messages import Function, Rejected, Submit, TaskSpec
+from ...wire import frames as wire
+from .environment import environment
+
+#: Tasks in one message.
+BATCH = 512
+#: Bytes of arguments in one message, beyond which the next begins.
+BATCH_BYTES = 8 << 20
+#: Bytes of arguments on their way and not yet accepted. More tasks wait here, so that the controller's memory is
+#: bounded however fast tasks are submitted.
+WINDOW_BYTES = 256 << 20
+
+#: One task on its way out: (spec, its function or None, its large buffers)
+Outgoing = tuple[TaskSpec, Function | None, Sequence[Any]]
+
+
+class SubmissionWindow:
+    """The queue of tasks, and the batches that the controller has not accepted yet.
+
+    Users' threads append to `queue`. The I/O thread does everything else.
+    """
+
+    def __init__(self) -> None:
+        self.queue: deque[Outgoing] = deque()
+        self._numbers = itertools.count(1)
+        #: number → (tasks, bytes of their arguments)
+        self._unaccepted: dict[int, tuple[list[Outgoing], int]] = {}
+        #: of all those
+        self._bytes = 0
+        #: the functions that the controller has from us
+        self._known: set[Digest] = set()
+        self._has_told_environment = False
+        #: when the last message was packed (monotonic seconds)
+        self.last_packed = 0.0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the next batch may be sent."""
+        return self._bytes < WINDOW_BYTES
+
+    @property
+    def unaccepted(self) -> int:
+        """How many messages the controller has not answered."""
+        return len(self._unaccepted)
+
+    def pack_next(self) -> tuple[Submit, list[Any]] | None:
+        """The next message and its frames; None: nothing is queued, or there is no room."""
+        queue = self.queue
+        if not queue or self._bytes >= WINDOW_BYTES:
+            return None
+        batch: list[Outgoing] = []
+        size = 0
+        while queue and len(batch) < BATCH and size < BATCH_BYTES:
+            task = queue.popleft()
+            batch.append(task)
+            size += len(task[0].payload) + (wire.size(b"", task[2]) if task[2] else 0)
+        return self._pack(batch, size, resent=False)
+
+    def _pack(self, batch: list[Outgoing], size: int, *, resent: bool) -> tuple[Submit, list[Any]]:
+        number = next(self._numbers)
+        self.last_packed = time.monotonic()
+        self._unaccepted[number] = (batch, size)
+        self._bytes += size
+        known, functions, specs, cached = self._known, [], [], False
+        table = wire.FrameTable()
+        for spec, function, buffers in batch:
+            if function is not None and function.digest not in known:
+                known.add(function.digest)
+                functions.append(function)
+            if buffers:
+                spec.frames = table.add(buffers)
+            if spec.options is not None and spec.options.cache is not None:
+                cached = True
+            specs.append(spec)
+        told = None if self._has_told_environment else environment()
+        return Submit(number, specs, functions, resent, cached, told), table.frames
+
+    def sent(self, message: Submit) -> None:
+        """A message has been sent."""
+        if message.environment is not None:
+            self._has_told_environment = True
+
+    def unsendable(self, message: Submit) -> list[TaskId]:
+        """A message could not be encoded; returns its tasks, which are given up."""
+        self._known.difference_update(function.digest for function in message.functions)
+        return [spec.id for spec, _, _ in self._answered(message.number)]
+
+    # ------------------------------------------------------------------------------------------ answers
+
+    def accepted(self, numbers: Iterable[int]) -> None:
+        """The controller has recorded the tasks of these messages."""
+        for number in numbers:
+            self._answered(number)
+
+    def rejected(self, message: Rejected) -> list[TaskId]:
+        """The controller has not taken the tasks of a message; returns those that are given up.
+
+        If only functions are missing, the tasks are queued again, first of all, and the functions go with them.
+        """
+        batch = self._answered(message.number)
+        if message.code == "functions":
+            self._known -= {spec.function for spec, _, _ in batch}
+            self.queue.extendleft(reversed(batch))
+            return []
+        return [spec.id for spec, _, _ in batch]
+
+    def _answered(self, number: int) -> list[Outgoing]:
+        batch, size = self._unaccepted.pop(number, ([], 0))
+        self._bytes -= size
+        return batch
+
+    # ------------------------------------------------------------------------------------------ another session
+
+    def forget_functions(self) -> None:
+        """The controller was restarted: it has neither our functions nor our environment."""
+        self._known = set()
+        self._has_told_environment = False
+
+    def pack_again(self) -> Iterator[tuple[Submit, list[Any]]]:
+        """The messages that have not been answered, packed anew: the controller recognises tasks it has."""
+        unaccepted, self._unaccepted, self._bytes = self._unaccepted, {}, 0
+        for batch, size in unaccepted.values():
+            yield self._pack(batch, size, resent=True)
+
+    def tasks(self) -> set[TaskId]:
+        """All tasks that are queued or not accepted yet: the controller may not know them."""
+        batches = [batch for batch, _ in self._unaccepted.values()]
+        return {spec.id for batch in (*batches, list(self.queue)) for spec, _, _ in batch}

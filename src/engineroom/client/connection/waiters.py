@@ -1,0 +1,80 @@
+"""Who waits for the outcome of which task, and how outcomes reach them. There is no network here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from ...errors import UnknownTask
+from ...ids import TaskId
+from ...messages import Gone, Output, Published, Results, Started, TaskDone
+from ...wire import frames as wire
+
+#: Guards the moment in which a result without listeners becomes ready (see `results/task_future.py`).
+fulfilling = threading.Lock()
+
+
+class Waiter(Protocol):
+    """Who waits for a task: an AsyncResult. The I/O thread calls these."""
+
+    def _arrived(self, done: TaskDone, frames: Sequence[Any], now: float) -> bool:
+        """Take in an outcome, with `fulfilling` held. True: `_announce` must be called once it is released."""
+
+    def _announce(self) -> None:
+        """Tell the threads that wait."""
+
+    def _failed(self, id: TaskId, error: Exception) -> None:
+        """There will be no outcome."""
+
+    def _heard(self, id: TaskId, news: Output | Started | Published, frames: Sequence[Any]) -> None:
+        """A running task has printed or published something, or has begun."""
+
+    def _no_more(self) -> None:
+        """The tasks are to be aborted: a map stops submitting further chunks."""
+
+
+class Waiters:
+    """A waiter for each task that has no outcome yet.
+
+    Users' threads put waiters into `by_task` and the I/O thread takes them out. Each access is one operation of a
+    dict, so that no lock is needed.
+    """
+
+    def __init__(self) -> None:
+        self.by_task: dict[TaskId, Waiter] = {}
+
+    def withdraw(self, ids: Iterable[TaskId]) -> None:
+        """Nobody waits for these tasks any more."""
+        for id in ids:
+            self.by_task.pop(id, None)
+
+    def on_results(self, message: Results, frames: Sequence[Any]) -> None:
+        """Give outcomes to their waiters."""
+        pop, announce, now = self.by_task.pop, [], time.time()
+        with fulfilling:
+            for done in message.tasks:
+                waiter = pop(done.id, None)
+                if waiter is not None and waiter._arrived(done, wire.pick(done, frames) if done.frames else (), now):
+                    announce.append(waiter)
+        for waiter in announce:
+            waiter._announce()
+
+    def on_gone(self, message: Gone, frames: Sequence[Any]) -> None:
+        """Tell waiters that an outcome cannot be had."""
+        for id in message.tasks:
+            self.fail([id], lambda id=id: UnknownTask(f"the result of {id} cannot be had: {message.reason}"))  # type: ignore[misc]
+
+    def on_news(self, message: Output | Started | Published, frames: Sequence[Any]) -> None:
+        """Tell a waiter what its running task has to say."""
+        waiter = self.by_task.get(message.task)
+        if waiter is not None:
+            waiter._heard(message.task, message, frames)
+
+    def fail(self, ids: Iterable[TaskId], error: Callable[[], Exception]) -> None:
+        """Tell waiters that there will be no outcome; `error` makes an exception for each of them."""
+        for id in ids:
+            waiter = self.by_task.pop(id, None)
+            if waiter is not None:
+                waiter._failed(id, error())

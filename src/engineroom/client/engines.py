@@ -1,0 +1,107 @@
+"""The engines of a cluster, as a client knows them: their numbers, what `targets` names, and waiting for some."""
+
+from __future__ import annotations
+
+import operator
+import time
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from ..errors import EngineError, NoEnginesRegistered, TimeoutError
+from ..ids import EngineId
+from .connection.channel import Channel
+
+
+class Engines:
+    """The engines that a channel is told of."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        #: number → uuid, also of engines that are gone
+        self._uuids: dict[int, str] = {}
+
+    @property
+    def ids(self) -> list[EngineId]:
+        """Numbers of the engines, sorted."""
+        return [engine.id for engine in self._channel.engines]
+
+    def __len__(self) -> int:
+        return len(self._channel.engines)
+
+    def uuid_of(self, id: EngineId) -> str | None:
+        """The uuid of the engine that has, or last had, this number."""
+        for engine in self._channel.engines:
+            self._uuids[engine.id] = engine.uuid
+        return self._uuids.get(id)
+
+    def require(self) -> None:
+        """Raise NoEnginesRegistered if there are no engines, and none are starting."""
+        channel = self._channel
+        if channel.engines or channel.starting:
+            return
+        if channel.failure is not None:
+            raise channel.failure_error()
+        raise NoEnginesRegistered(
+            "there are no engines: start some with `ipcluster engines -n 4`, or wait for them with "
+            "client.wait_for_engines()"
+        )
+
+    def resolve(self, targets: Any) -> list[EngineId]:
+        """Engine numbers for an int (negative: from the end), a slice, a list or "all"."""
+        if self._channel.failure is not None:
+            raise self._channel.failure_error()
+        ids = self.ids
+        if targets is None or (isinstance(targets, str) and targets == "all"):
+            return ids
+        if not isinstance(targets, bool) and hasattr(targets, "__index__"):  # numpy's integers are integers too
+            targets = operator.index(targets)
+        elif hasattr(targets, "tolist"):
+            targets = targets.tolist()
+        if isinstance(targets, bool) or not isinstance(targets, int | slice | list | tuple | range | set):
+            raise TypeError(f"targets are an int, a slice, a list of ints or 'all'; got {targets!r}")
+        if isinstance(targets, slice):
+            return ids[targets]
+        if isinstance(targets, int):
+            if targets < 0 and -targets <= len(ids):
+                return [ids[targets]]
+            if targets not in ids:
+                raise IndexError(f"there is no engine {targets}; there are {_listed(ids)}")
+            return [EngineId(targets)]
+        return [self.resolve(target)[0] for target in targets]
+
+    def named(self, targets: Any) -> list[EngineId] | None:
+        """The engines that are named; None for "all": the controller knows best which those are."""
+        return None if targets is None or (isinstance(targets, str) and targets == "all") else self.resolve(targets)
+
+    def wait_for(self, n: int, timeout: float | None) -> None:
+        """Wait until `n` engines are there; see `Client.wait_for_engines`."""
+        channel = self._channel
+        deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
+        seen = 0
+        with channel.changed:
+            while len(channel.engines) < n:
+                if channel.failure is not None:
+                    raise channel.failure_error()
+                here, starting = len(channel.engines), channel.starting
+                if seen > here + starting and here + starting < n:
+                    raise EngineError(
+                        f"only {here} of {n} engines came, and no more are starting: see the log of the "
+                        "engines in the profile's log folder"
+                    )
+                seen = max(seen, here + starting)
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError(f"{here} of {n} engines were there after {timeout:g} s")
+                channel.changed.wait(left)
+
+    def wait_until_gone(self, ids: Collection[EngineId]) -> None:
+        """Wait until none of these engines is there, or the connection has failed."""
+        channel = self._channel
+        with channel.changed:
+            channel.changed.wait_for(lambda: not set(ids) & set(self.ids) or channel.failure)
+
+
+def _listed(ids: Sequence[int]) -> str:
+    if not ids:
+        return "none"
+    return ", ".join(map(str, ids)) if len(ids) <= 12 else f"{len(ids)}: {ids[0]} … {ids[-1]}"

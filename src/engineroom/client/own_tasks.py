@@ -1,0 +1,168 @@
+"""The tasks of one client: what names them, which have no outcome yet, and results that wait for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from ..errors import PendingTask
+from ..ids import EngineId, TaskId
+from ..messages import OptionChanges, Resubmit
+from .port import ClientPort
+from .results.graph_result import GraphResult
+from .results.result import AsyncHubResult, AsyncResult
+from .views import View
+
+#: What names tasks: a msg_id, an index into the history, an AsyncResult, GraphResult or Future, a collection of those.
+Jobs = Any
+
+
+class OwnTasks:
+    """The tasks that one client has submitted.
+
+    Attributes
+    ----------
+    views : list of View
+        All views of the client: each lists the tasks it has submitted.
+    resubmitted : list of str
+        msg_ids of tasks that the client has resubmitted, through no view.
+    """
+
+    def __init__(self, port: ClientPort) -> None:
+        self._port = port
+        self._channel = port.channel
+        self.views: list[View] = []
+        self.resubmitted: list[TaskId] = []
+
+    def history(self) -> list[TaskId]:
+        """msg_ids by submission."""
+        ids = {*self.resubmitted, *(id for view in self.views for id in view.history)}
+        return sorted(ids, key=lambda id: int(id.rpartition("-")[2]) if self.is_mine(id) else -1)
+
+    def is_mine(self, id: TaskId) -> bool:
+        """Whether this client has made the msg_id."""
+        return id.startswith(self._channel.session)
+
+    def outstanding(self) -> set[TaskId]:
+        """msg_ids without an outcome."""
+        return self._channel.outstanding()
+
+    def finished(self) -> list[TaskId]:
+        """msg_ids of tasks that have an outcome."""
+        outstanding = self.outstanding()
+        return [id for id in self.history() if id not in outstanding]
+
+    def forget(self, jobs: Jobs) -> None:
+        """Forget tasks (None: all). Raises PendingTask if one is outstanding."""
+        ids = set(self.history() if jobs is None else self.ids_of(jobs))
+        pending = ids & self.outstanding()
+        if pending:
+            raise PendingTask(f"{len(pending)} of these tasks are outstanding: wait for them, or abort them, first")
+        for view in self.views:
+            view.history = [id for id in view.history if id not in ids]
+        self.resubmitted = [id for id in self.resubmitted if id not in ids]
+        self._port.direct -= ids
+
+    # ------------------------------------------------------------------------------------------ names of tasks
+
+    def ids_of(self, jobs: Jobs) -> list[TaskId]:
+        """The msg_ids of tasks."""
+        if isinstance(jobs, AsyncResult | GraphResult):
+            return list(jobs.msg_ids)
+        if isinstance(jobs, str):
+            return [TaskId(jobs)]
+        if isinstance(jobs, int) and not isinstance(jobs, bool):
+            history = self.history()
+            try:
+                return [history[jobs]]
+            except IndexError:
+                raise IndexError(f"this client has submitted {len(history)} tasks; there is no number {jobs}") from None
+        if isinstance(jobs, Iterable) and not isinstance(jobs, Mapping | bytes):
+            return [id for job in jobs for id in self.ids_of(job)]
+        raise TypeError(f"tasks are named by msg_id, index, AsyncResult, or a list of those; got {jobs!r}")
+
+    def id_of(self, job: Jobs) -> TaskId:
+        """The msg_id of one task."""
+        if len(ids := self.ids_of(job)) != 1:
+            raise ValueError(f"name one task, not {len(ids)}")
+        return ids[0]
+
+    # ------------------------------------------------------------------------------------------ results
+
+    def futures(self) -> list[Any]:
+        """The results that wait for an outcome."""
+        return list(set(self._channel.waiting.values()))
+
+    def futures_of(self, jobs: Jobs) -> list[Any]:
+        """Results of tasks, to be waited for; those of other clients are watched from now on."""
+        if isinstance(jobs, Future):
+            return [jobs]
+        if isinstance(jobs, list | tuple | set) and any(isinstance(job, Future) for job in jobs):
+            return [future for job in jobs for future in self.futures_of(job)]
+        waiting = self._channel.waiting
+        ids = self.ids_of(jobs)
+        mine = {waiting[id] for id in ids if id in waiting}
+        others = [id for id in ids if id not in waiting and not self.is_mine(id)]
+        return [*mine, *([self.result_of(others, single=False)] if others else [])]
+
+    def result_of(self, ids: Sequence[TaskId], *, single: bool, owner: bool = True) -> AsyncResult:
+        """A new result for tasks, of this client or any other."""
+        mine = owner and all(map(self.is_mine, ids))
+        kind = AsyncResult if mine else AsyncHubResult
+        result = kind(self._port, ids, single=single, name="get_result", owner=mine)
+        watched = []
+        for id in dict.fromkeys(ids):
+            waiter = self._channel.waiter_of(id)
+            if isinstance(waiter, AsyncResult):
+                waiter._follow(id, result)
+            else:
+                watched.append(id)
+        if watched:
+            self._channel.expect(watched, result)
+        return result
+
+    def resubmit(self, ids: Sequence[TaskId], changes: OptionChanges, *, single: bool) -> AsyncHubResult:
+        """Have recorded tasks run again, as new tasks. Raises UnknownTask, PendingTask."""
+        channel = self._channel
+        new = [channel.new_id() for _ in ids]
+        result = AsyncHubResult(self._port, new, single=single, name="resubmit", submitted=time.time(), owner=False)
+        channel.expect(new, result, watch=False)
+        try:
+            channel.ask(Resubmit(list(ids), new, changes))
+        except BaseException:
+            channel.withdraw(new)
+            raise
+        self.resubmitted += new
+        return result
+
+    def end(self, jobs: Jobs, engines: Sequence[EngineId] | None, *, running: bool) -> Future[Any]:
+        """Ask the controller to end tasks, or those at some engines; with neither, all that this client has submitted.
+
+        Parameters
+        ----------
+        running : bool
+            Also those that have started.
+
+        Returns
+        -------
+        Future
+            Done once the controller has begun to end them.
+        """
+        tasks: list[TaskId] | None = None
+        if jobs is not None:
+            self._port.stop_growing(self.ids_of(jobs))
+            tasks = self.ids_of(jobs)  # read again: a map may have submitted some before it stopped
+        elif engines is None:  # by name: tasks submitted after this call are not meant
+            self._port.stop_growing(self._mine())
+            tasks = self._mine()
+        return self._port.end(tasks, engines, running=running)
+
+    def _mine(self) -> list[TaskId]:
+        return [id for id in self.outstanding() if self.is_mine(id)]
+
+
+def names_one(jobs: Jobs) -> bool:
+    """Whether one task is named, not a list with one."""
+    return jobs._single if isinstance(jobs, AsyncResult) else isinstance(jobs, str | int)

@@ -1,0 +1,83 @@
+"""What views and results use of a client: its channel, its engines, and which of its tasks are direct ones.
+
+`Client` makes one port. Views submit through it; results know the few methods of it that `results/port.py` lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from ..config import MAX_TASK_BYTES, ConnectionInfo
+from ..errors import MessageTooLarge
+from ..ids import EngineId, TaskId
+from ..messages import Abort
+from ..wire import frames as wire
+from .connection.channel import Channel
+from .engines import Engines
+
+
+class ClientPort:
+    """The connection of a client, as its views and results see it.
+
+    Attributes
+    ----------
+    channel : Channel
+        Submits, watches, asks.
+    engines : Engines
+    direct : set of str
+        msg_ids of the tasks that direct views have submitted: load-balanced tasks cannot depend on these.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.engines = Engines(channel)
+        self.direct: set[TaskId] = set()
+
+    @property
+    def info(self) -> ConnectionInfo:
+        """The connection file's content: which cluster this is."""
+        return self.channel.info
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the controller records results, so that they can be fetched again."""
+        return self.channel.keeps
+
+    def engine_uuid(self, id: EngineId) -> str | None:
+        """The uuid of the engine that has, or last had, this number."""
+        return self.engines.uuid_of(id)
+
+    def is_direct(self, id: TaskId) -> bool:
+        """Whether a direct view of this client submitted the task."""
+        return id in self.direct
+
+    def check_size(self, frames: Sequence[Any]) -> None:
+        """Raise MessageTooLarge if the buffers of a task's arguments are more than a task may have."""
+        size = wire.size(b"", frames)
+        if size > MAX_TASK_BYTES:
+            raise MessageTooLarge(
+                f"the arguments have {size / 2**30:.1f} GB, more than the limit of {MAX_TASK_BYTES / 2**30:.0f} GB per "
+                "task; nothing was sent. Write large data to a file that the engines can read, or send it in parts "
+                "(scatter)."
+            )
+
+    # ------------------------------------------------------------------------------------------ ending tasks
+
+    def abort(self, ids: Sequence[TaskId], *, running: bool) -> None:
+        """Ask the controller to end tasks; with `running` also those that have started."""
+        self.stop_growing(ids)
+        self.end(ids, None, running=running)
+
+    def stop_growing(self, ids: Iterable[TaskId]) -> None:
+        """Have the maps to which these tasks belong submit no further chunks."""
+        for waiter in set(map(self.channel.waiter_of, ids)):
+            if waiter is not None:
+                waiter._no_more()
+
+    def end(self, tasks: Sequence[TaskId] | None, engines: Sequence[EngineId] | None, *, running: bool) -> Future[Any]:
+        """Ask the controller to end tasks, by id or by engine; the Future is done once it has begun to."""
+        return self.channel.request(
+            Abort(None if tasks is None else list(tasks), None if engines is None else list(engines), running)
+        )

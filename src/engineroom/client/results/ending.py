@@ -1,0 +1,72 @@
+"""How a task ended, as the client knows it, and the value or the exception that comes of it.
+
+No waiting here: see `task_future.py`. What a task printed, and when it ran, is in `metadata.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ...errors import OUTCOMES, EngineError, RemoteError, TaskAborted
+from ...messages import ErrorInfo, TaskDone
+from ...wire import payload
+
+#: The engine's report; or the exception that stands for it, if no report will come.
+Ending = TaskDone | Exception
+
+
+class Failure:
+    """Stands for a failed task in a list of values. A bare exception would not do: a task may return one."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def value_or_error(value: Any) -> Any:
+    """The value; of a `Failure` its exception."""
+    return value.error if isinstance(value, Failure) else value
+
+
+def succeeded(ending: Ending) -> bool:
+    """Whether the task has a value."""
+    return not isinstance(ending, Exception) and ending.status == "ok"
+
+
+def was_aborted(ending: Ending) -> bool:
+    """Whether the task was aborted or cancelled."""
+    return isinstance(ending, TaskAborted) if isinstance(ending, Exception) else ending.status == "aborted"
+
+
+def value_of(ending: Ending, frames: Sequence[Any]) -> Any:
+    """Unpickle what the task returned; a `Failure` if it failed, or if its value cannot be unpickled here."""
+    if isinstance(ending, Exception):
+        return Failure(ending)
+    if ending.error is not None:
+        return Failure(task_error(ending.error, made_by_engine=ending.started is not None))
+    try:
+        return payload.loads(ending.payload, frames)
+    except Exception as error:
+        text = f"the result cannot be unpickled here: {error}"
+        return Failure(RemoteError(type(error).__name__, text, "", {"engine_id": ending.engine, "method": "result"}))
+
+
+def task_error(error: ErrorInfo, *, made_by_engine: bool) -> Exception:
+    """The exception for a failed task.
+
+    Parameters
+    ----------
+    made_by_engine : bool
+        Whether the engine reported the error. Else the controller did, and its errors have types of their own.
+    """
+    info = {"engine_id": error.engine_id, "engine_uuid": error.engine_uuid, "method": error.method}
+    if error.ename == "EngineError" and not made_by_engine:
+        return EngineError(error.evalue, error.traceback, info)  # type: ignore[arg-type]
+    if error.ename in OUTCOMES and (error.stopped or not made_by_engine):
+        outcome = OUTCOMES[error.ename](error.evalue)
+        if error.traceback:
+            outcome.add_note(f"It was stopped here, on engine {error.engine_id}:\n{error.traceback}")
+        return outcome
+    return RemoteError(error.ename, error.evalue, error.traceback, info)  # type: ignore[arg-type]

@@ -1,0 +1,53 @@
+"""Sequences split into parts, one for each task, and results put together again."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def as_columns(sequences: Iterable[Any]) -> list[Sequence[Any]]:
+    """The arguments of a map as sequences of one length: iterators become lists, longer ones are cut."""
+    columns = [
+        s if hasattr(s, "__len__") and hasattr(s, "__getitem__") and not isinstance(s, Mapping) else list(s)
+        for s in sequences
+    ]
+    count = min(map(len, columns))
+    return [column if len(column) == count else column[:count] for column in columns]
+
+
+def split(sequence: Sequence[Any], count: int, dist: str) -> list[Sequence[Any]]:
+    """Split into `count` parts: "b" contiguous blocks whose sizes differ by at most one, "r" round robin.
+
+    Arrays are split along their first axis, and stay arrays.
+    """
+    if dist == "r":
+        return [sequence[start::count] for start in range(count)]
+    if dist != "b":
+        raise ValueError(f"dist is 'b' (blocks) or 'r' (round robin), not {dist!r}")
+    size, rest = divmod(len(sequence), count)
+    bounds = list(itertools.accumulate((size + (part < rest) for part in range(count)), initial=0))
+    return [sequence[a:b] for a, b in itertools.pairwise(bounds)]
+
+
+def join(parts: Sequence[Any], dist: str) -> Any:
+    """Undo `split`."""
+    arrays = [part for part in parts if hasattr(part, "dtype") and hasattr(part, "shape") and part.shape]
+    if arrays and len(arrays) == len(parts):
+        import numpy
+
+        if dist == "b":
+            return numpy.concatenate(arrays)
+        whole = numpy.empty((sum(len(a) for a in arrays), *arrays[0].shape[1:]), dtype=arrays[0].dtype)
+        for start, part in enumerate(arrays):
+            whole[start :: len(arrays)] = part
+        return whole
+    lists = [
+        list(part) if hasattr(part, "__len__") and not isinstance(part, str | bytes | dict) else [part]
+        for part in parts
+    ]
+    if dist == "b":
+        return list(itertools.chain.from_iterable(lists))
+    missing = object()
+    return [x for row in itertools.zip_longest(*lists, fillvalue=missing) for x in row if x is not missing]

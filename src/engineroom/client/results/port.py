@@ -1,0 +1,30 @@
+"""What results need of the client that made them: a small port. A unit test can put a fake in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ...config import ConnectionInfo
+from ...ids import EngineId, TaskId
+
+
+class ResultPort(Protocol):
+    """The client, as its results see it. `engineroom.client.port.ClientPort` is the real one."""
+
+    @property
+    def info(self) -> ConnectionInfo:
+        """The connection file's content: which cluster this is."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the controller records results, so that they can be fetched again."""
+
+    def engine_uuid(self, id: EngineId) -> str | None:
+        """The uuid of the engine that has, or last had, this number."""
+
+    def is_direct(self, id: TaskId) -> bool:
+        """Whether a direct view of this client submitted the task."""
+
+    def abort(self, ids: Sequence[TaskId], *, running: bool) -> None:
+        """Ask the controller to end tasks; with `running` also those that have started."""

@@ -1,0 +1,180 @@
+"""A Future over the outcomes of one task or several: how it becomes ready, and who is told.
+
+Values, errors and metadata are made of outcomes in `result.py`; nothing is unpickled here. A future costs little
+until somebody waits: its lock and its list of listeners are made on demand.
+
+How readiness stays exact without a lock per future: all futures share the lock `fulfilling`. A future without a
+condition becomes ready with that lock held, and its condition is made with that lock held. So either the condition
+exists, and the change is made under it; or it does not exist, and no listener can have missed the change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from types import MappingProxyType
+from typing import Any
+
+from ...ids import TaskId
+from ...messages import Output, Published, Started, TaskDone
+from ...wire import payload
+from ..connection.waiters import fulfilling
+from .ending import Ending, succeeded
+
+PENDING, FINISHED = "PENDING", "FINISHED"
+
+_NONE_YET: Mapping[TaskId, Ending] = MappingProxyType({})
+
+
+class TaskFuture(Future):  # type: ignore[type-arg]
+    """A Future that is ready once each of its tasks has ended."""
+
+    # concurrent.futures reads `_state`. These become instance attributes when they change.
+    _state = PENDING
+    _cond: threading.Condition | None = None
+    #: of tasks that run: what they have printed and published so far
+    _live: dict[TaskId, dict[str, Any]] | None = None
+    #: futures that are told when one of our tasks ends, by task
+    _followers: dict[TaskId, list[TaskFuture]] | None = None
+    #: large buffers of results, by task
+    _frames: dict[TaskId, Sequence[Any]] | None = None
+    # Shared until the first outcome comes: a future that waits is as few objects as can be.
+    _outcomes: Mapping[TaskId, Ending] = _NONE_YET
+    #: when the last outcome came, in seconds since the epoch
+    _received: float | None = None
+
+    def __init__(self, ids: Sequence[TaskId]) -> None:
+        # Future.__init__ would make a lock: `_condition` makes it when needed.
+        self._ids: Sequence[TaskId] = ids
+        if not ids:
+            self._state = FINISHED
+
+    def done(self) -> bool:
+        """Whether all outcomes are there."""
+        return self._state != PENDING
+
+    def running(self) -> bool:
+        """Whether a task is known to have begun (those that end within a moment are never announced)."""
+        return not self.done() and self._live is not None
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        condition = self._cond
+        if condition is None:
+            with fulfilling:
+                condition = self._cond
+                if condition is None:
+                    self._waiters: list[Any] = []
+                    self._done_callbacks: list[Callable[[Any], Any]] = []
+                    self._news: list[TaskId] = []
+                    condition = self._cond = threading.Condition()
+        return condition
+
+    def _wait_until_done(self, limit: float | None) -> None:
+        if self._state == PENDING:
+            with self._condition:
+                self._condition.wait_for(self.done, limit)
+
+    def _wait_for(self, id: TaskId) -> None:
+        """Wait until one of the tasks has ended."""
+        if id not in self._outcomes:
+            with self._condition:
+                self._condition.wait_for(lambda: id in self._outcomes)
+
+    def _all_there(self) -> bool:
+        return len(self._outcomes) >= len(self._ids)
+
+    # ------------------------------------------------------------------------------------------ called by the channel
+
+    def _arrived(self, done: TaskDone, frames: Sequence[Any], now: float) -> bool:
+        """Keep an outcome, with `fulfilling` held. True: `_announce` must be called once it is released."""
+        self._keep(done.id, done, frames)
+        self._received = now
+        if self._cond is not None:
+            return True
+        if self._all_there():
+            self._state = FINISHED
+        return False
+
+    def _announce(self) -> None:
+        """Tell the threads that wait, and the followers of tasks that have ended."""
+        with self._condition:
+            finished = self._state == PENDING and self._all_there()
+            if finished:
+                self._state = FINISHED
+                failed = not all(map(succeeded, self._outcomes.values()))
+                for waiter in self._waiters:
+                    (waiter.add_exception if failed else waiter.add_result)(self)
+            self._condition.notify_all()
+            followers = self._followers_to_tell()
+        for follower, id in followers:
+            follower._take(id, self)
+        if finished:
+            self._invoke_callbacks()  # type: ignore[attr-defined]
+
+    def _failed(self, id: TaskId, error: Exception) -> None:
+        """Let an error stand for the outcome of a task: none will come."""
+        with self._condition:
+            self._keep(id, error)
+        self._announce()
+
+    def _heard(self, id: TaskId, news: Output | Started | Published, frames: Sequence[Any]) -> None:
+        """Keep what a running task has printed or published."""
+        with self._condition:
+            if self._live is None:
+                self._live = {}
+            live = self._live.setdefault(id, {"stdout": [], "stderr": [], "data": {}, "started": None, "engine": None})
+            if isinstance(news, Output):
+                live[news.stream].append(news.text)
+            elif isinstance(news, Started):
+                live["started"], live["engine"] = news.started, news.engine
+            else:
+                with contextlib.suppress(Exception):  # the task's value may still be good
+                    live["data"] = live["data"] | payload.loads(news.payload, frames)
+            self._condition.notify_all()
+
+    def _no_more(self) -> None:
+        """Submit no further chunks: the tasks are about to be aborted. Only a growing map has chunks left."""
+
+    def _keep(self, id: TaskId, ending: Ending, frames: Sequence[Any] = ()) -> None:
+        """Keep an outcome, if there is none."""
+        if id in self._outcomes:
+            return
+        if frames:
+            self._frames = {**(self._frames or {}), id: frames}
+        if self._outcomes is _NONE_YET:
+            self._outcomes = {id: ending}
+        else:
+            self._outcomes[id] = ending  # type: ignore[index]
+        if self._cond is not None:
+            self._news.append(id)
+
+    # ------------------------------------------------------------------------------------------ followers
+
+    def _follow(self, id: TaskId, follower: TaskFuture) -> None:
+        """Pass the outcome of one of our tasks on to another future, now or when it is there."""
+        with self._condition:
+            if id not in self._outcomes:
+                if self._followers is None:
+                    self._followers = {}
+                self._followers.setdefault(id, []).append(follower)
+                return
+        follower._take(id, self)
+
+    def _followers_to_tell(self) -> list[tuple[TaskFuture, TaskId]]:
+        """Followers of the tasks that have ended since the last call; each is named once."""
+        found = []
+        while self._news:  # emptied in place: outcomes arrive meanwhile
+            id = self._news.pop()
+            if self._followers:
+                found += [(follower, id) for follower in self._followers.pop(id, ())]
+        return found
+
+    def _take(self, id: TaskId, source: TaskFuture) -> None:
+        """Take over the outcome of a task from another future."""
+        with self._condition:
+            self._keep(id, source._outcomes[id], (source._frames or {}).get(id, ()))
+            self._received = source._received
+        self._announce()

@@ -1,0 +1,63 @@
+"""Modules under the names they had in Engineroom 0.1: what that release pickled can still be unpickled.
+
+Pickles name functions and classes by their module. The records of 0.1 hold such pickles, and users' functions in them
+may import a public module by its former name. `import` finds these modules here, after it has looked everywhere else,
+so nothing else becomes slower. No new code should use a former name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+#: former name → name now, of every module whose functions or classes may be in a pickle
+FORMER = {
+    f"engineroom.{former}": f"engineroom.{now}"
+    for former, now in {
+        "client.dependency": "client.views.dependency",
+        "client.explanation": "client.records.explanation",
+        "client.metadata": "client.results.metadata",
+        "client.remote": "client.views.remote",
+        "datapub": "remote.datapub",
+        "dependency": "remote.functional_dependency",
+        "engine_properties": "remote.engine_properties",
+        "task_context": "remote.task_context",
+        "wire.classic": "remote.classic",
+        "wire.on_engine": "remote.engine_calls",
+        "wire.values": "wire.input_cache",
+    }.items()
+}
+
+
+class _Renamed(Loader):
+    """Gives the module of today for a former name, and leaves it as it is."""
+
+    def __init__(self, now: str) -> None:
+        self._now = now
+        self._spec: ModuleSpec | None = None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(self._now)
+        self._spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec  # import has just put that of the former name there
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        now = FORMER.get(name)
+        return None if now is None else ModuleSpec(name, _Renamed(now))
+
+
+def install() -> None:
+    """Let `import` find modules by their former names, in this process."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())

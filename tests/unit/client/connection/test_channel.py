@@ -1,0 +1,397 @@
+"""The channel, its I/O thread included, over a network in memory; the test plays the controller."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import pytest
+
+from engineroom.client.connection import channel as module
+from engineroom.client.connection import submission
+from engineroom.client.connection.channel import Channel
+from engineroom.config import ConnectionInfo
+from engineroom.controller.peers import Peer, Peers
+from engineroom.errors import AuthenticationError, ControllerLost, SerializationError, StoreFull
+from engineroom.ids import Digest, EngineId, EngineUuid, TaskId
+from engineroom.messages import (
+    Accepted,
+    DistinctValues,
+    EngineInfo,
+    Engines,
+    ErrorInfo,
+    Function,
+    Gone,
+    Goodbye,
+    Hello,
+    History,
+    Message,
+    Output,
+    Ping,
+    Rejected,
+    Reply,
+    Request,
+    Resubmit,
+    Results,
+    Submit,
+    TaskDone,
+    TaskSpec,
+    Watch,
+    Welcome,
+)
+from engineroom.testing import MemoryNetwork
+
+from .waiting import Diary
+
+INFO = ConnectionInfo(url="memory://", key="key")
+F = Function(Digest(b"f" * 16), b"pickled")
+ENGINE = EngineInfo(EngineId(0), EngineUuid("e"), "host", 1)
+
+M = TypeVar("M", bound=Message)
+
+
+class Controller:
+    """Greets, answers signs of life, keeps everything else for the test."""
+
+    def __init__(self) -> None:
+        self.network = MemoryNetwork()
+        self.begin("first life")
+        self.channels: list[Channel] = []
+
+    def begin(self, incarnation: str, key: str = "key") -> None:
+        """A (new) life: it knows nobody."""
+        self.peers, self.incarnation = Peers(self.network.listener, key), incarnation
+        self.heard: list[Message] = []
+        self.hellos = 0
+        self.engines = [ENGINE]
+
+    def connect(self, timeout: float = 20.0) -> Channel:
+        """A channel that we have welcomed."""
+        link = self.network.link(b"client")
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(Channel, INFO, timeout=timeout, link=link)
+            self.until(future.done)
+        channel = future.result()
+        self.channels.append(channel)
+        return channel
+
+    def turn(self) -> None:
+        for address, frames in self.network.listener.receive(timeout=0.02):
+            got = self.peers.receive(address, frames[0], time.monotonic())
+            if isinstance(got, Hello):
+                peer = self.peers.admit(address, got, time.monotonic())
+                if peer is not None:
+                    self.hellos += 1
+                    self.peers.welcome(peer, Welcome(self.incarnation, self.engines, scheme="pure", keeps=False))
+            elif got is not None:
+                peer, message = got
+                if isinstance(message, Ping):
+                    self.peers.pong(peer, message)
+                else:
+                    self.heard.append(message)
+
+    def until(self, condition: Callable[[], Any], timeout: float = 20.0) -> Any:
+        """Listen until something is so; returns it."""
+        deadline = time.monotonic() + timeout
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"not so after {timeout:g} s; heard: {self.heard}"
+            self.turn()
+        return found
+
+    def next(self, kind: type[M]) -> M:
+        """The next message, which must be of this kind."""
+        self.until(lambda: self.heard)
+        message = self.heard.pop(0)
+        assert isinstance(message, kind), f"{message} came"
+        return message
+
+    @property
+    def peer(self) -> Peer:
+        [peer] = self.peers
+        return peer
+
+    def say(self, message: Message, *buffers: bytes) -> None:
+        self.peers.send(self.peer, message, buffers)
+
+
+@pytest.fixture(autouse=True)
+def quick_pings(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "PING_SECONDS", 0.05)
+
+
+@pytest.fixture
+def controller() -> Iterator[Controller]:
+    controller = Controller()
+    yield controller
+    for channel in controller.channels:
+        channel.close()
+    for link in controller.network.links.values():
+        link.close()
+    controller.network.listener.close()
+
+
+@pytest.fixture
+def channel(controller: Controller) -> Channel:
+    return controller.connect()
+
+
+@pytest.fixture
+def diary() -> Diary:
+    return Diary()
+
+
+def task(channel: Channel, payload: bytes = b"") -> submission.Outgoing:
+    return TaskSpec(channel.new_id(), F.digest, payload, 0.0), F, ()
+
+
+def submit(channel: Channel, diary: Diary) -> TaskId:
+    outgoing = task(channel)
+    channel.submit_one(outgoing, diary)
+    return outgoing[0].id
+
+
+def done(id: TaskId) -> TaskDone:
+    return TaskDone(id, 1, "ok", 0.0, 1.0, b"result")
+
+
+def test_a_welcome_says_what_there_is(channel: Channel):
+    assert channel.engines == [ENGINE]
+    assert (channel.scheme, channel.keeps) == ("pure", False)
+
+
+def test_a_task_goes_out_and_its_result_comes_in(controller: Controller, channel: Channel, diary: Diary):
+    id = submit(channel, diary)
+    message = controller.next(Submit)
+    assert ([spec.id for spec in message.tasks], message.functions) == ([id], [F])
+    assert not channel.is_all_accepted
+    assert channel.waiter_of(id) is diary
+    controller.say(Output(id, "stdout", "hello"))
+    controller.say(Accepted([message.number]))
+    controller.say(Results([done(id)]))
+    controller.until(lambda: diary.announced)
+    assert (len(diary.news), diary.done[id].payload) == (1, b"result")
+    controller.until(lambda: channel.is_all_accepted)
+    assert channel.waiting == {}
+
+
+def test_a_question_does_not_overtake_tasks(controller: Controller, channel: Channel, diary: Diary):
+    channel.submit([(task(channel), diary) for _ in range(3)])
+    future = channel.request(History())
+    sent = []
+    while not sent or isinstance(sent[-1], Submit):
+        controller.until(lambda: controller.heard)
+        sent.append(controller.heard.pop(0))
+    assert sum(len(message.tasks) for message in sent[:-1]) == 3
+    controller.say(Reply(sent[-1].number, ["a"]))
+    controller.until(future.done)
+    assert future.result(0) == ["a"]
+
+
+def test_a_question_that_cannot_be_sent_fails_in_the_call(controller: Controller, channel: Channel, diary: Diary):
+    with pytest.raises(SerializationError, match="cannot be sent"):
+        channel.request(DistinctValues(5, {}))  # type: ignore[arg-type]
+    with pytest.raises(SerializationError):
+        channel.expect([5], diary)  # type: ignore[list-item]
+    assert channel.waiting == {}
+    future = channel.request(History())
+    controller.say(Reply(controller.next(Request).number, []))
+    controller.until(future.done)
+
+
+def test_a_task_that_cannot_be_sent_fails_alone(controller: Controller, channel: Channel, diary: Diary):
+    endless = TaskSpec(channel.new_id(), F.digest, b"", 10**400)  # type: ignore[arg-type]
+    other = Diary()
+    channel.submit_one((endless, F, ()), other)
+    controller.until(lambda: other.failed)
+    assert isinstance(other.failed[endless.id], SerializationError)
+    id = submit(channel, diary)
+    message = controller.next(Submit)
+    assert [spec.id for spec in message.tasks] == [id]
+    assert message.functions == [F], "the function has not been sent before"
+    assert controller.hellos == 1
+
+
+def test_a_rejected_message_fails_its_tasks_with_the_controllers_error(
+    controller: Controller, channel: Channel, diary: Diary
+):
+    id = submit(channel, diary)
+    controller.say(Rejected(controller.next(Submit).number, ErrorInfo("StoreFull", "the disk is full")))
+    controller.until(lambda: diary.failed)
+    assert isinstance(diary.failed[id], StoreFull)
+    assert channel.waiting == {}
+
+
+def test_missing_functions_are_sent_with_the_tasks(controller: Controller, channel: Channel, diary: Diary):
+    first = submit(channel, diary)
+    message = controller.next(Submit)
+    controller.say(Accepted([message.number]))
+    second = submit(channel, diary)
+    message = controller.next(Submit)
+    assert message.functions == []
+    controller.say(Rejected(message.number, ErrorInfo("ProtocolError", "functions are missing"), "functions"))
+    message = controller.next(Submit)
+    assert ([spec.id for spec in message.tasks], message.functions) == ([second], [F])
+    assert not diary.failed
+    assert set(channel.waiting) == {first, second}
+
+
+def test_no_more_than_a_window_is_sent(
+    controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(submission, "WINDOW_BYTES", 100)
+    channel.submit_one(task(channel, b"x" * 150), diary)
+    message = controller.next(Submit)
+    second = submit(channel, diary)
+    question = channel.request(History())
+    controller.until(lambda: controller.peer.session.received > 4)  # signs of life go on
+    assert controller.heard == []
+    controller.say(Accepted([message.number]))
+    assert [spec.id for spec in controller.next(Submit).tasks] == [second]
+    assert isinstance(controller.next(Request).body, History)
+    assert not question.done()
+
+
+def test_tasks_that_are_gone_are_told_so(controller: Controller, channel: Channel, diary: Diary):
+    channel.expect([TaskId("old")], diary)
+    assert controller.next(Watch).tasks == ["old"]
+    controller.say(Gone([TaskId("old")], "no such task"))
+    controller.until(lambda: diary.failed)
+
+
+# -------------------------------------------------------------------------------------------- reconnections
+
+
+def test_what_a_cut_has_swallowed_is_made_up_for(controller: Controller, channel: Channel, diary: Diary):
+    """Accepted tasks are asked for, others are sent again; so are questions."""
+    accepted = submit(channel, diary)
+    controller.say(Accepted([controller.next(Submit).number]))
+    controller.until(lambda: channel.is_all_accepted)
+    lost = submit(channel, diary)
+    first = controller.next(Submit)
+    question = channel.request(History())
+    asked = controller.next(Request)
+    controller.network.cut(b"client")
+    controller.say(Results([done(accepted)]))  # they go nowhere
+    controller.say(Accepted([first.number]))
+    controller.say(Reply(asked.number, []))
+    controller.network.mend(b"client")
+    again = controller.next(Submit)
+    assert ([spec.id for spec in again.tasks], again.resent) == ([lost], True)
+    assert controller.next(Watch).tasks == [accepted]
+    assert controller.next(Request) == asked
+    assert controller.hellos == 2
+    controller.say(Accepted([again.number]))
+    controller.say(Results([done(accepted), done(lost)]))
+    controller.say(Results([done(accepted)]))  # a second time: nobody waits any more
+    controller.say(Reply(asked.number, ["both"]))
+    controller.until(question.done)
+    assert set(diary.done) == {accepted, lost}
+    assert channel.is_all_accepted
+    assert channel.waiting == {}
+
+
+def test_another_life_of_the_controller_gets_everything_anew(
+    controller: Controller, channel: Channel, diary: Diary
+):
+    submit(channel, diary)
+    before = controller.next(Submit)
+    assert before.environment is not None
+    controller.begin("second life")
+    again = controller.next(Submit)
+    assert [spec.id for spec in again.tasks] == [spec.id for spec in before.tasks]
+    assert (again.functions, again.environment, again.resent) == ([F], before.environment, True)
+
+
+def test_resubmitted_tasks_are_not_asked_for_before_they_are_known(
+    controller: Controller, channel: Channel, diary: Diary
+):
+    channel.expect([TaskId("new")], diary, watch=False)
+    channel.request(Resubmit([TaskId("old")], [TaskId("new")]))
+    controller.next(Request)
+    controller.begin("second life")
+    assert isinstance(controller.next(Request).body, Resubmit), "no Watch came before it"
+
+
+# -------------------------------------------------------------------------------------------- the end
+
+
+def test_a_silent_controller_is_noticed_and_then_lost(
+    controller: Controller,
+    channel: Channel,
+    diary: Diary,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    id = submit(channel, diary)
+    question = channel.request(History())
+    controller.until(lambda: len(controller.heard) == 2)
+    monkeypatch.setattr(module, "NOTICE_SECONDS", 0.1)
+    monkeypatch.setattr(module, "LOST_SECONDS", 0.3)
+    assert isinstance(question.exception(20), ControllerLost)
+    assert "has been silent" in str(diary.failed[id])
+    assert "does not answer; reconnecting" in capsys.readouterr().err
+    for call in (
+        lambda: submit(channel, diary),
+        lambda: channel.submit([(task(channel), diary)]),
+        lambda: channel.request(History()),
+        lambda: channel.expect([TaskId("x")], diary),
+    ):
+        with pytest.raises(ControllerLost, match="has been silent"):
+            call()
+    assert channel.waiting == {}
+    assert channel.engines == []
+
+
+def test_a_controller_that_stops_says_so(controller: Controller, channel: Channel, diary: Diary):
+    id = submit(channel, diary)
+    controller.next(Submit)
+    controller.say(Goodbye("the controller has stopped"))
+    controller.until(lambda: diary.failed)
+    assert "has stopped" in str(diary.failed[id])
+
+
+def test_a_wrong_key_is_refused(controller: Controller):
+    controller.begin("another", key="another key")
+    with pytest.raises(AuthenticationError, match="refused us: the key is wrong"):
+        controller.connect()
+
+
+def test_a_controller_that_never_answers(controller: Controller):
+    with pytest.raises(TimeoutError, match="did not answer within"):
+        Channel(INFO, timeout=0.05, link=controller.network.link(b"nobody hears this"))
+
+
+def test_closing_says_goodbye_and_ends_all_waiting(controller: Controller, channel: Channel, diary: Diary):
+    id = submit(channel, diary)
+    channel.close()
+    assert isinstance(diary.failed[id], ControllerLost)
+    assert isinstance(controller.next(Submit), Submit), "what was submitted has been sent"
+    assert isinstance(controller.next(Goodbye), Goodbye)
+
+
+def test_a_bug_in_the_io_thread_leaves_nobody_waiting(
+    controller: Controller, channel: Channel, diary: Diary, caplog: pytest.LogCaptureFixture
+):
+    id = submit(channel, diary)
+    message = controller.next(Submit)
+    diary._announce = lambda: 1 / 0  # type: ignore[method-assign]
+    other = submit(channel, diary)
+    controller.say(Results([done(id)]))
+    controller.until(lambda: other in diary.failed)
+    assert "ZeroDivisionError" in str(diary.failed[other])
+    assert "a bug in the client's I/O thread" in caplog.text
+    assert message.number == 1
+
+
+def test_that_no_engines_are_left_is_said(
+    controller: Controller, channel: Channel, diary: Diary, capsys: pytest.CaptureFixture[str]
+):
+    submit(channel, diary)
+    controller.say(Engines([], 0))
+    controller.until(lambda: not channel.engines)
+    assert "no engines left" in capsys.readouterr().err
+    controller.say(Engines([ENGINE], 0))
+    with channel.changed:
+        assert channel.changed.wait_for(lambda: channel.engines, 20)

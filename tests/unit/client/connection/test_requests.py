@@ -1,0 +1,63 @@
+"""Questions and their answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from engineroom.client.connection.requests import PendingRequests
+from engineroom.errors import ControllerLost, QueryError, RemoteError, UnknownTask
+from engineroom.ids import TaskId
+from engineroom.messages import ErrorInfo, History, Reply, Resubmit
+
+
+@pytest.fixture
+def pending() -> PendingRequests:
+    return PendingRequests()
+
+
+def test_each_answer_finds_its_question(pending: PendingRequests):
+    first, one = pending.add(History())
+    second, two = pending.add(History())
+    pending.on_reply(Reply(second.number, [2]), ())
+    pending.on_reply(Reply(first.number, [1]), ())
+    assert (one.result(0), two.result(0)) == ([1], [2])
+    pending.on_reply(Reply(first.number, [3]), ())  # again, after a reconnection: nobody waits any more
+    assert one.result(0) == [1]
+
+
+@pytest.mark.parametrize(
+    ("ename", "kind"),
+    [("QueryError", QueryError), ("KeyError", UnknownTask), ("IndexError", IndexError), ("OddError", RemoteError)],
+)
+def test_an_answer_may_be_an_error(pending: PendingRequests, ename: str, kind: type[Exception]):
+    request, future = pending.add(History())
+    pending.on_reply(Reply(request.number, error=ErrorInfo(ename, "this is why")), ())
+    with pytest.raises(kind, match="this is why"):
+        future.result(0)
+
+
+def test_who_has_cancelled_gets_no_answer(pending: PendingRequests):
+    request, future = pending.add(History())
+    assert future.cancel()
+    pending.on_reply(Reply(request.number, []), ())
+    assert future.cancelled()
+
+
+def test_unanswered_questions_are_known_in_order(pending: PendingRequests):
+    first, _ = pending.add(History())
+    again = Resubmit([TaskId("a")], [TaskId("new")])
+    second, _ = pending.add(again)
+    third, _ = pending.add(History())
+    pending.drop(third)
+    assert pending.unanswered() == [first, second]
+    assert pending.resubmitted() == {"new"}
+    pending.on_reply(Reply(second.number), ())
+    assert pending.resubmitted() == set()
+
+
+def test_without_a_controller_every_question_fails(pending: PendingRequests):
+    futures = [pending.add(History())[1] for _ in range(2)]
+    pending.fail(lambda: ControllerLost("gone"))
+    assert [type(future.exception(0)) for future in futures] == [ControllerLost, ControllerLost]
+    assert futures[0].exception(0) is not futures[1].exception(0)
+    assert pending.unanswered() == []

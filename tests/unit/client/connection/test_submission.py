@@ -1,0 +1,145 @@
+"""Tasks on their way: batches, the window, what is sent again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engineroom.client.connection import submission
+from engineroom.client.connection.submission import Outgoing, SubmissionWindow
+from engineroom.ids import Digest, TaskId
+from engineroom.messages import CacheKey, ErrorInfo, Function, Rejected, Submit, TaskOptions, TaskSpec
+
+F = Function(Digest(b"f" * 16), b"pickled")
+
+
+def task(id: str, function: Function | None = F, payload: bytes = b"", buffers: tuple[bytes, ...] = ()) -> Outgoing:
+    return TaskSpec(TaskId(id), function.digest if function else Digest(b""), payload, 0.0), function, buffers
+
+
+def window_with(*tasks: Outgoing) -> SubmissionWindow:
+    window = SubmissionWindow()
+    window.queue.extend(tasks)
+    return window
+
+
+def pack(window: SubmissionWindow) -> tuple[Submit, list[Any]]:
+    """The next message, which there must be, and its frames."""
+    packed = window.pack_next()
+    assert packed is not None
+    return packed
+
+
+def ids(message: Submit) -> list[str]:
+    return [spec.id for spec in message.tasks]
+
+
+def rejected(number: int, code: str = "") -> Rejected:
+    return Rejected(number, ErrorInfo("StoreFull", "no room"), code)
+
+
+def test_what_has_gathered_leaves_in_one_message():
+    window = window_with(task("a"), task("b"))
+    message, _ = pack(window)
+    assert (message.number, ids(message), message.resent) == (1, ["a", "b"], False)
+    assert window.pack_next() is None
+
+
+def test_a_function_and_the_environment_travel_once():
+    window = window_with(task("a"), task("b"))
+    first, _ = pack(window)
+    window.sent(first)
+    window.queue.append(task("c"))
+    second, _ = pack(window)
+    assert (first.functions, second.functions) == ([F], [])
+    assert first.environment is not None
+    assert second.environment is None
+
+
+def test_large_messages_are_cut(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(submission, "BATCH", 2)
+    monkeypatch.setattr(submission, "BATCH_BYTES", 100)
+    window = window_with(*[task(id) for id in "abc"], task("d", payload=b"x" * 200), task("e"))
+    messages = []
+    while packed := window.pack_next():
+        messages.append(ids(packed[0]))
+    assert messages == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_no_more_than_a_window_is_on_its_way(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(submission, "WINDOW_BYTES", 100)
+    window = window_with(task("a", buffers=(b"x" * 150,)), task("b", payload=b"y" * 10))
+    monkeypatch.setattr(submission, "BATCH", 1)
+    first, frames = pack(window)
+    assert (ids(first), frames, first.tasks[0].frames) == (["a"], [b"x" * 150], (0,))
+    assert not window.has_room
+    assert window.pack_next() is None
+    window.accepted([first.number])
+    assert window.has_room
+    assert window.pack_next() is not None
+
+
+def test_a_rejected_message_gives_up_its_tasks():
+    window = window_with(task("a"), task("b"))
+    message, _ = pack(window)
+    assert window.rejected(rejected(message.number)) == ["a", "b"]
+    assert not window.unaccepted
+    assert window.rejected(rejected(message.number)) == [], "twice is as good as once"
+
+
+def test_missing_functions_are_sent_along_before_anything_else():
+    window = window_with(task("a"), task("b"))
+    message, _ = pack(window)
+    window.queue.append(task("c"))
+    assert window.rejected(rejected(message.number, "functions")) == []
+    again, _ = pack(window)
+    assert (ids(again), again.functions) == (["a", "b", "c"], [F])
+
+
+def test_unaccepted_messages_are_sent_again_as_such():
+    window = window_with(task("a"))
+    first, _ = pack(window)
+    window.queue.append(task("b", buffers=(b"large",)))
+    second, _ = pack(window)
+    window.accepted([first.number])
+    window.queue.append(task("c"))
+    assert window.tasks() == {"b", "c"}
+    [(again, frames)] = window.pack_again()
+    assert (ids(again), again.resent, frames) == (["b"], True, [b"large"])
+    assert again.number > second.number
+    assert again.functions == [], "the controller has the function"
+    window.accepted([second.number])
+    assert window.unaccepted == 1, "an answer to the first sending is not one to the second"
+    window.accepted([again.number])
+    assert not window.unaccepted
+    assert window.has_room
+
+
+def test_a_restarted_controller_gets_functions_and_environment_again():
+    window = window_with(task("a"))
+    first, _ = pack(window)
+    window.sent(first)
+    window.forget_functions()
+    [(again, _)] = window.pack_again()
+    assert again.functions == [F]
+    assert again.environment is not None
+
+
+def test_a_message_that_cannot_be_encoded_leaves_nothing_behind():
+    window = window_with(task("a"))
+    message, _ = pack(window)
+    assert window.unsendable(message) == ["a"]
+    window.queue.append(task("b"))
+    following, _ = pack(window)
+    assert following.functions == [F]
+    assert following.environment is not None
+    assert window.unaccepted == 1
+
+
+def test_a_message_says_whether_a_task_may_be_answered_from_the_database():
+    cached, plain = task("a"), task("b")
+    cached[0].options = TaskOptions(cache=CacheKey("code", "arguments"))
+    for tasks, expected in (([cached, plain], True), ([plain], False)):
+        message, _ = pack(window_with(*tasks))
+        assert message.cached is expected
