@@ -36,7 +36,7 @@ chaos: $(VENV)/ready ## the long kill campaign: engines and controllers killed a
 	@$(BIN)/python -m tests.chaos.campaign --rounds 40
 
 nightly: $(VENV)/ready mongodb ## what takes hours: 25,000 random histories of the scheduler, and other long searches
-	@ENGINEROOM_NIGHTLY=1 $(BIN)/python -m pytest tests/unit/test_core_properties.py tests/unit/wire tests/contract
+	@ENGINEROOM_NIGHTLY=1 $(BIN)/python -m pytest tests/unit/core/test_core_properties.py tests/unit/wire tests/contract
 
 clean: ## remove the virtual environment and the tools' caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache

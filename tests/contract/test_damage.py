@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.entries import failed, finished, pending
 
-from engineroom.controller.store_reader import readable_entries
+from engineroom.controller.storage.store_reader import readable_entries
 from engineroom.errors import StoreDamaged, StoreError
 from engineroom.ids import TaskId
 from engineroom.records.record import KEYS

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
+
+import pytest
+
+import engineroom as er
 from engineroom.cores import usable_cores
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -27,3 +34,173 @@ def test_threads_can_be_chosen(fresh_cluster, monkeypatch):
     assert rc[0].apply_sync(threads_of, VARIABLES) == ["3", "3", "3"]
     rc = fresh_cluster(n=1, database="none")
     assert rc[0].apply_sync(threads_of, VARIABLES[:2]) == ["5", None]
+
+
+# ---------------------------------------------------------------------------------------------- forked processes
+
+
+def test_a_process_that_a_task_forks_is_no_engine(rc):
+    def fork():
+        import os
+
+        child = os.fork()
+        if child == 0:
+            print("from the child")
+            return "the child comes to the end of the task"
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    result = rc[0].apply_async(fork)
+    assert result.get(10) == 0
+    assert result.stdout == "from the child\n"
+    assert rc[0].apply_sync(lambda: 5) == 5
+
+
+@pytest.mark.parametrize(("end", "code"), [("sys.exit(3)", 3), ("sys.exit('why')", 1), ("1 / 0", 1), ("exit()", 0)])
+def test_a_forked_process_that_exits_does_not_end_the_task(rc, end, code):
+    def fork(end):
+        import os
+
+        child = os.fork()
+        if child == 0:
+            exec(end, {"sys": sys})
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    result = rc[0].apply_async(fork, end)
+    assert result.get(10) == code
+    assert ("ZeroDivisionError" in result.stderr) == (end == "1 / 0")
+    assert ("why" in result.stderr) == (end == "sys.exit('why')")
+
+
+def test_a_forked_process_cannot_speak_for_its_engine(rc):
+    def fork():
+        import os
+
+        from engineroom.remote.datapub import publish_data
+
+        child = os.fork()
+        if child == 0:
+            try:
+                publish_data({"x": 1})
+            except RuntimeError as error:
+                os._exit(7 if "forked" in str(error) else 8)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert rc[0].apply_sync(fork) == 7
+
+
+def test_multiprocessing_works_in_tasks(rc):
+    def many():
+        import multiprocessing
+
+        context = multiprocessing.get_context("fork")
+        with context.Pool(2) as pool:
+            found = pool.map(abs, [-1, -2, -3])
+        process = context.Process(target=print, args=["from a process"])
+        process.start()
+        process.join()
+        return found
+
+    result = rc[0].apply_async(many)
+    assert result.get(20) == [1, 2, 3]
+    assert result.stdout == "from a process\n"
+
+
+# ---------------------------------------------------------------------------------------------- input
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "input('name? ')",
+        "__import__('getpass').getpass()",
+        "__import__('sys').stdin.read()",
+        "next(__import__('sys').stdin)",
+        "breakpoint()",
+        "__import__('pdb').set_trace()",
+    ],
+)
+def test_a_task_that_reads_input_is_told_why_it_cannot(rc, code):
+    with pytest.raises(er.RemoteError, match=r"cannot read input.*replay"):
+        rc[0].execute(code).get(10)
+
+
+def test_child_processes_of_tasks_have_empty_input(rc):
+    assert rc[0].apply_sync(lambda: __import__("subprocess").check_output(["cat"])) == b""
+
+
+# ---------------------------------------------------------------------------------------------- deaths
+
+
+def test_a_task_that_closes_descriptors_is_the_one_to_blame(fresh_cluster):
+    rc = fresh_cluster(n=1, database="none")
+    lb = rc.load_balanced_view()
+
+    def close(seconds):
+        import os
+
+        time.sleep(seconds)
+        os.closerange(3, 256)
+
+    around = [lb.apply_async(abs, -i) for i in range(20)]
+    with lb.temp_flags(retries=10):
+        guilty = lb.apply_async(close, 0.001)
+    around += [lb.apply_async(abs, -i) for i in range(20)]
+    with pytest.raises(er.EngineError, match=r"(closed its file descriptors|SIGABRT).*running on 3 engines"):
+        guilty.get(60)
+    assert [result.get(30) for result in around] == [*range(20), *range(20)]
+    assert lb.apply_sync(abs, -5) == 5
+
+
+def test_a_death_after_the_end_of_a_task_counts_for_it(fresh_cluster):
+    rc = fresh_cluster(n=1, database="none")
+    lb = rc.load_balanced_view()
+
+    def die_soon():
+        import os
+
+        class Poison:
+            def __reduce__(self):
+                return os.getpid, ()
+
+            def __del__(self):
+                os.kill(os.getpid(), 9)
+
+        return Poison()
+
+    with lb.temp_flags(retries=10), pytest.raises(er.EngineError, match="running on 3 engines"):
+        lb.apply_sync(die_soon)
+    assert lb.apply_sync(abs, -5) == 5
+
+
+def test_an_exception_that_raises_when_it_is_looked_at_does_not_end_the_engine(rc):
+    def hostile(what):
+        class Meta(type):
+            def __getattribute__(cls, name):
+                if what == "class":
+                    raise RuntimeError("no")
+                return super().__getattribute__(name)
+
+        class Hostile(Exception, metaclass=Meta):
+            def __getattribute__(self, name):
+                if what == "attributes":
+                    raise RuntimeError("no")
+                return super().__getattribute__(name)
+
+            def __str__(self):
+                if what in ("text", "exit"):
+                    raise SystemExit(1) if what == "exit" else RuntimeError("no")
+                return "text"
+
+            __repr__ = __str__
+
+        raise Hostile("look")
+
+    pid = rc[0].apply_sync(os.getpid)
+    for what in ("attributes", "text", "exit", "class"):
+        with pytest.raises(er.RemoteError, match="Hostile"):
+            rc[0].apply_sync(hostile, what)
+        rc[0].push({"hostile": hostile}, block=True)
+        for silent in (True, False):
+            with pytest.raises(er.RemoteError, match=r"Hostile|IPython"):
+                rc[0].execute(f"hostile({what!r})", silent=silent).get(10)
+    assert rc[0].apply_sync(os.getpid) == pid

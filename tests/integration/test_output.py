@@ -136,3 +136,189 @@ def test_showing_outputs(rc, capsys):
     with pytest.raises(ValueError, match="groupby"):
         result.display_outputs(groupby="nonsense")
     assert time
+
+
+def test_what_c_code_and_child_processes_print_is_in_the_record(any_rc):
+    def mixed():
+        import ctypes
+        import os
+        import subprocess
+        import sys
+        import time
+
+        print("python")
+        subprocess.run("echo child; echo complaint >&2", shell=True, check=True)
+        print("python again")
+        ctypes.CDLL(None).printf(b"from C, ")
+        time.sleep(0.001)
+        os.write(1, "raw ü\n".encode())
+        subprocess.run(["echo", "to the stream"], stdout=sys.stdout, check=True)
+
+    for _ in range(2):
+        result = any_rc[0].apply_async(mixed)
+        result.get(10)
+        assert sorted(result.stdout.replace("from C, ", "").splitlines()) == [
+            "child",
+            "python",
+            "python again",
+            "raw ü",
+            "to the stream",
+        ]
+        assert result.stdout.index("child") < result.stdout.index("python again")
+        assert "from C, " in result.stdout
+        assert result.stderr == "complaint\n"
+    [record] = any_rc.db_query({"msg_id": result.msg_ids[0]}, keys=["stdout", "stderr"])
+    assert (record["stdout"], record["stderr"]) == (result.stdout, result.stderr)
+    quiet = any_rc[0].apply_async(lambda: None)
+    quiet.get(10)
+    assert (quiet.stdout, quiet.stderr) == ("", "")
+
+
+def test_each_of_many_short_tasks_has_what_it_wrote(rc):
+    def write(i):
+        import os
+
+        os.write(1, f"{i}\n".encode())
+
+    rc[0].apply_async(write, "first").get(10)
+    results = [rc[0].apply_async(write, i) for i in range(300)]
+    for i, result in enumerate(results):
+        result.get(10)
+        assert result.stdout == f"{i}\n"
+
+
+def test_what_a_child_process_prints_is_seen_while_the_task_runs(rc, tmp_path):
+    gate = tmp_path / "gate"
+
+    def talk(gate):
+        import os
+        import subprocess
+        import time
+
+        subprocess.run("echo early", shell=True, check=True)
+        while not os.path.exists(gate):
+            time.sleep(0.005)
+
+    result = rc[0].apply_async(talk, str(gate))
+    wait_until(lambda: result.stdout == "early\n")
+    gate.touch()
+    result.get(10)
+    assert result.stdout == "early\n"
+
+
+def test_boundless_printing_of_a_child_process_is_cut_and_marked(rc):
+    result = rc[0].apply_async(lambda: __import__("os").system("yes | head -c 9000000"))
+    result.get(30)
+    assert len(result.stdout) < 1_200_000
+    assert "dropped" in result.stdout
+
+
+def test_threads_print_into_the_task_that_runs(rc):
+    def start():
+        import threading
+
+        thread = threading.Thread(target=print, args=["from a thread"])
+        thread.start()
+        thread.join()
+
+    result = rc[0].apply_async(start)
+    result.get(10)
+    assert result.stdout == "from a thread\n"
+
+
+def test_a_task_that_rebinds_its_streams_silences_no_other(rc):
+    def rebind():
+        import io
+        import os
+        import sys
+
+        sys.stdout = sys.stderr = io.StringIO()
+        sys.stdin = open(os.devnull)  # noqa: SIM115
+        print("nobody sees this")
+
+    def close():
+        import io
+        import sys
+
+        wrapped = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8")
+        wrapped.write("wrapped ü\n")
+        wrapped.close()
+        sys.stdout.close()
+        sys.stderr.close()
+
+    rc[0].apply_sync(rebind)
+    closing = rc[0].apply_async(close)
+    closing.get(10)
+    assert closing.stdout == "wrapped ü\n"
+    for _ in range(2):
+        result = rc[0].apply_async(lambda: print("seen"))
+        result.get(10)
+        assert result.stdout == "seen\n"
+
+
+def test_the_streams_have_what_streams_have(rc):
+    def look():
+        import sys
+
+        found = []
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True, encoding="utf-8", errors="replace")
+            found.append(
+                [stream.name, stream.encoding, stream.line_buffering, stream.mode, stream.closed, stream.fileno()]
+            )
+            assert stream.buffer.writable()
+            assert stream.buffer.fileno() == stream.fileno()
+            try:
+                stream.reconfigure(colour=True)
+            except TypeError as error:
+                assert "colour" in str(error)  # noqa: PT017
+        return found
+
+    assert rc[0].apply_sync(look) == [
+        ["<stdout>", "utf-8", True, "w", False, 1],
+        ["<stderr>", "utf-8", True, "w", False, 2],
+    ]
+
+
+def test_each_task_shows_its_warnings_and_keeps_its_filters_to_itself(rc):
+    def warn():
+        import warnings
+
+        warnings.warn("look out", stacklevel=1)
+
+    def hide():
+        import warnings
+
+        warnings.simplefilter("ignore")
+        warnings.showwarning = lambda *args, **kwargs: None
+        warnings.warn("look out", stacklevel=1)
+
+    def shown(function):
+        result = rc[0].apply_async(function)
+        result.get(10)
+        return result.stderr.count("UserWarning: look out")
+
+    assert [shown(warn), shown(warn), shown(hide), shown(warn)] == [1, 1, 0, 1]
+    rc[0].execute("import warnings; warnings.simplefilter('ignore')", block=True)
+    assert shown(warn) == 0, "a cell changes filters for those that follow, as in a notebook"
+    rc[0].execute("warnings.resetwarnings(); warnings.simplefilter('default')", block=True)
+    assert shown(warn) == 1
+
+
+def test_exit_in_a_cell_ends_the_cell(fresh_cluster):
+    rc = fresh_cluster(n=1, database="none")
+    for silent in (True, False):
+        for code in ("exit()", "quit()", "import sys; sys.exit(3)"):
+            with pytest.raises(er.RemoteError, match="SystemExit"):
+                rc[0].execute(code, silent=silent).get(10)
+    assert rc[0].apply_sync(lambda: 5) == 5
+
+
+def test_text_that_cannot_be_encoded_is_named(rc):
+    with pytest.raises(ValueError, match=r"lone surrogate.*position 5"):
+        rc[0].execute("x = '\ud800'")
+    shown = rc[0].execute(
+        "from IPython.display import display, HTML; display(HTML('<b>\\ud800</b>'))", silent=False
+    )
+    shown.get(10)
+    assert shown.outputs[0]["data"]["text/html"] == "<b>?</b>"

@@ -9,7 +9,7 @@ import pickle
 import pytest
 
 from engineroom import errors
-from engineroom.controller.requests import _described
+from engineroom.controller.error_info import error_info
 from engineroom.errors import (
     AlreadyDisplayedError,
     CompositeError,
@@ -114,5 +114,5 @@ def test_a_composite_error_shows_a_few_and_counts_the_rest():
 
 
 def test_the_text_of_a_keyerror_is_told_without_quotes() -> None:
-    assert _described(KeyError("nothing is kept")).evalue == "nothing is kept"
-    assert _described(UnknownTask("no such task")).evalue == "no such task"
+    assert error_info(KeyError("nothing is kept")).evalue == "nothing is kept"
+    assert error_info(UnknownTask("no such task")).evalue == "no such task"

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import operator
 import os
-import signal as signals
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_futures
@@ -20,12 +18,12 @@ import msgspec
 from ..config import ConnectionInfo
 from ..errors import ConnectionFileError, EngineroomError, TimeoutError
 from ..ids import EngineId, TaskId
-from ..messages import OptionChanges, SignalEngines, StopController, StopEngines
+from ..messages import OptionChanges, StopController
 from ..records.record import TaskRecord
 from .connection.channel import Channel
 from .connection.connecting import find_connection
 from .interop.executor import ViewExecutor
-from .own_tasks import Jobs, OwnTasks, names_one
+from .own_tasks import Jobs, OwnTasks, TaskResults, names_one
 from .port import ClientPort
 from .records.actions import checked, ids_taken, select_or_none
 from .records.export import export
@@ -35,7 +33,6 @@ from .records.query_args import plain_label, plain_metadata
 from .records.replay import replay
 from .records.selection import Selection
 from .results.result import AsyncResult
-from .results.task_results import TaskResults
 from .views import DirectView, LoadBalancedView
 from .views.flags import whole
 
@@ -117,8 +114,8 @@ class Client:
             raise ConnectionFileError(f"cannot connect to {self.connection.url!r}: {error}") from error
         self.session = Session(self._channel.session)
         self._port = ClientPort(self._channel)
-        self._tasks = OwnTasks(self._port)
         self._records = Records(self._channel)
+        self._tasks = OwnTasks(self._port, self._records)
 
     # ------------------------------------------------------------------------------------------ engines and views
 
@@ -181,7 +178,7 @@ class Client:
             raise TypeError(f"n is a number of engines, got {n!r}")
         wanted = n if n is not None else (self.cluster.n if self.cluster is not None and self.cluster.n else 1)
         if not block:
-            return _in_background(lambda: self._port.engines.wait_for(wanted, timeout))
+            return self._port.engines.wait_in_background(wanted, timeout)
         self._port.engines.wait_for(wanted, timeout)
         return None
 
@@ -200,12 +197,12 @@ class Client:
     @property
     def results(self) -> Mapping[TaskId, Any]:
         """Values of finished tasks, by msg_id: fetched from the controller when asked for."""
-        return TaskResults(self.get_result, self._tasks.finished)
+        return TaskResults(self._tasks)
 
     @property
     def metadata(self) -> Mapping[TaskId, Any]:
         """Metadata of tasks, by msg_id: fetched from the controller when asked for."""
-        return TaskResults(self.get_result, self._tasks.finished, metadata=True)
+        return TaskResults(self._tasks, metadata=True)
 
     def get_result(self, indices_or_msg_ids: Jobs = None, block: bool | None = None, owner: bool = True) -> AsyncResult:
         """The result of any task: of this client, of another, or of an earlier session.
@@ -395,41 +392,12 @@ class Client:
             status |= dict(zip(status["completed"], values, strict=True))
         return status
 
+    @_documented_by(OwnTasks.explain)
     def explain(self, jobs: Jobs) -> Any:
-        """Why tasks are not running, or what has become of them.
+        return self._tasks.explain(jobs)
 
-        Parameters
-        ----------
-        jobs : msg_id, int, AsyncResult, or a list of those
-
-        Returns
-        -------
-        Explanation, or a list of those
-            Printed, it is a sentence. Its `state` is one of waiting, queued, held, recovering, ended, unknown.
-
-        Examples
-        --------
-        >>> rc.explain(result)                                                        # doctest: +SKIP
-        3f9ab2-17 is waiting: …
-        """
-        found = self._records.explain(self._tasks.ids_of(jobs))
-        return found[0] if names_one(jobs) and found else found
-
+    @_documented_by(Records.queue_status)
     def queue_status(self, targets: Any = "all", verbose: bool = False) -> dict[Any, Any]:
-        """What each engine has done and has to do.
-
-        Returns
-        -------
-        dict
-            `{engine: {"queue": direct tasks, "tasks": load-balanced tasks, "completed": …}, "unassigned": …}`:
-            counts, or with `verbose` lists of msg_ids. For a single int as target, the inner dict. After a restart of
-            the controller, "all" are the engines that have come back.
-
-        Raises
-        ------
-        IndexError
-            There is no engine of that number.
-        """
         status = self._records.queue_status(self._port.engines.named(targets), bool(verbose))
         if isinstance(targets, int):
             [of_one] = [inner for engine, inner in status.items() if engine != "unassigned"]
@@ -548,16 +516,8 @@ class Client:
         self.purge_results("all")
         self.purge_local_results("all")
 
+    @_documented_by(Records.pin)
     def pin(self, jobs: Jobs = None, *, query: Mapping[str, Any] | None = None) -> int:
-        """Keep records from retention: of tasks, or of all that match a query now. Returns how many this changes.
-
-        Raises
-        ------
-        ValueError
-            Nothing is named.
-        UnknownTask
-            There is no record of one of the tasks; nothing is changed.
-        """
         return self._pin(jobs, query, True)
 
     def unpin(self, jobs: Jobs = None, *, query: Mapping[str, Any] | None = None) -> int:
@@ -593,14 +553,11 @@ class Client:
 
     def clear(self, targets: Any = None, block: bool | None = None) -> Any:
         """Empty the namespaces of engines."""
-        return self.direct_view("all" if targets is None else targets).clear(
-            block=self._blocks(block)
-        )
+        return self.direct_view("all" if targets is None else targets).clear(block=self._blocks(block))
 
     def send_signal(self, sig: int | str, targets: Any = None, block: bool | None = None) -> None:
         """Send a signal to engine processes, by number or name ("SIGINT"), also while they are busy."""
-        engines = None if targets is None else self._port.engines.resolve(targets)
-        self._channel.ask(SignalEngines(_signal_number(sig), engines))
+        self._port.engines.send_signal(sig, targets)
 
     def shutdown(
         self, targets: Any = "all", restart: bool = False, hub: bool = False, block: bool | None = None
@@ -611,9 +568,7 @@ class Client:
         if hub:
             self._channel.ask(StopController())
             return
-        engines = self._channel.ask(StopEngines(self._port.engines.named(targets)))
-        if self._blocks(block):
-            self._port.engines.wait_until_gone(engines)
+        self._port.engines.stop(targets, wait=self._blocks(block))
 
     def close(self, linger: float | None = None) -> None:
         """End this connection. Tasks go on; their results are in the database."""
@@ -636,30 +591,3 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<Client of {self.connection.url}: {len(self)} engines>"
-
-
-def _in_background(wait: Callable[[], None]) -> Future[None]:
-    """A Future that is done once `wait` has returned, in a thread of its own."""
-    future: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            wait()
-            future.set_result(None)
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
-
-
-def _signal_number(sig: int | str) -> int:
-    if isinstance(sig, str):
-        try:
-            return int(signals.Signals[sig if sig.startswith("SIG") else f"SIG{sig}"])
-        except KeyError:
-            raise ValueError(f"there is no signal {sig!r}") from None
-    number = operator.index(sig)
-    if not 0 < number < signals.NSIG:
-        raise ValueError(f"there is no signal {number}")
-    return number

@@ -1,14 +1,18 @@
-"""The engines of a cluster, as a client knows them: their numbers, what `targets` names, and waiting for some."""
+"""The engines of a cluster, as a client knows them: which `targets` names, waiting for some, signalling, stopping."""
 
 from __future__ import annotations
 
 import operator
+import signal as signals
+import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from ..errors import EngineError, NoEnginesRegistered, TimeoutError
 from ..ids import EngineId
+from ..messages import SignalEngines, StopEngines
 from .connection.channel import Channel
 
 
@@ -94,11 +98,43 @@ class Engines:
                     raise TimeoutError(f"{here} of {n} engines were there after {timeout:g} s")
                 channel.changed.wait(left)
 
-    def wait_until_gone(self, ids: Collection[EngineId]) -> None:
-        """Wait until none of these engines is there, or the connection has failed."""
+    def wait_in_background(self, n: int, timeout: float | None) -> Future[None]:
+        """The same in a thread of its own; the Future is done once that has ended."""
+        future: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                self.wait_for(n, timeout)
+                future.set_result(None)
+            except Exception as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        return future
+
+    def send_signal(self, sig: int | str, targets: Any) -> None:
+        """Send a signal to engine processes, by number or name; None: to all."""
+        self._channel.ask(SignalEngines(_signal_number(sig), None if targets is None else self.resolve(targets)))
+
+    def stop(self, targets: Any, *, wait: bool) -> None:
+        """Stop engines once they have finished what they are running; with `wait`, return when they are gone."""
         channel = self._channel
-        with channel.changed:
-            channel.changed.wait_for(lambda: not set(ids) & set(self.ids) or channel.failure)
+        stopping = set(channel.ask(StopEngines(self.named(targets))))
+        if wait:
+            with channel.changed:
+                channel.changed.wait_for(lambda: not stopping & set(self.ids) or channel.failure)
+
+
+def _signal_number(sig: int | str) -> int:
+    if isinstance(sig, str):
+        try:
+            return int(signals.Signals[sig if sig.startswith("SIG") else f"SIG{sig}"])
+        except KeyError:
+            raise ValueError(f"there is no signal {sig!r}") from None
+    number = operator.index(sig)
+    if not 0 < number < signals.NSIG:
+        raise ValueError(f"there is no signal {number}")
+    return number
 
 
 def _listed(ids: Sequence[int]) -> str:

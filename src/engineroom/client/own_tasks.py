@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -11,6 +11,7 @@ from ..errors import PendingTask
 from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, Resubmit
 from .port import ClientPort
+from .records.queries import Records
 from .results.graph_result import GraphResult
 from .results.result import AsyncHubResult, AsyncResult
 from .views import View
@@ -30,8 +31,8 @@ class OwnTasks:
         msg_ids of tasks that the client has resubmitted, through no view.
     """
 
-    def __init__(self, port: ClientPort) -> None:
-        self._port = port
+    def __init__(self, port: ClientPort, records: Records) -> None:
+        self._port, self._records = port, records
         self._channel = port.channel
         self.views: list[View] = []
         self.resubmitted: list[TaskId] = []
@@ -123,6 +124,26 @@ class OwnTasks:
             self._channel.expect(watched, result)
         return result
 
+    def explain(self, jobs: Jobs) -> Any:
+        """Why tasks are not running, or what has become of them.
+
+        Parameters
+        ----------
+        jobs : msg_id, int, AsyncResult, or a list of those
+
+        Returns
+        -------
+        Explanation, or a list of those
+            Printed, it is a sentence. Its `state` is one of waiting, queued, held, recovering, ended, unknown.
+
+        Examples
+        --------
+        >>> rc.explain(result)                                                        # doctest: +SKIP
+        3f9ab2-17 is waiting: …
+        """
+        found = self._records.explain(self.ids_of(jobs))
+        return found[0] if names_one(jobs) and found else found
+
     def resubmit(self, ids: Sequence[TaskId], changes: OptionChanges, *, single: bool) -> AsyncHubResult:
         """Have recorded tasks run again, as new tasks. Raises UnknownTask, PendingTask."""
         channel = self._channel
@@ -161,6 +182,26 @@ class OwnTasks:
 
     def _mine(self) -> list[TaskId]:
         return [id for id in self.outstanding() if self.is_mine(id)]
+
+
+class TaskResults(Mapping[TaskId, Any]):
+    """Values (or metadata) of a client's tasks, by msg_id, fetched from the controller when asked for."""
+
+    def __init__(self, tasks: OwnTasks, *, metadata: bool = False) -> None:
+        self._tasks, self._metadata = tasks, metadata
+
+    def __getitem__(self, id: TaskId) -> Any:
+        result = self._tasks.result_of([id], single=True)
+        if self._metadata:
+            result.wait()
+            return result.metadata
+        return result.get()
+
+    def __iter__(self) -> Iterator[TaskId]:
+        return iter(self._tasks.finished())
+
+    def __len__(self) -> int:
+        return len(self._tasks.finished())
 
 
 def names_one(jobs: Jobs) -> bool:

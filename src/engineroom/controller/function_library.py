@@ -1,34 +1,39 @@
-"""The functions clients have sent, by digest."""
+"""The functions that tasks call, by digest: those that clients have sent, and those that were read from the store.
+
+Nothing here reads the store: intake has missing functions read, and adds them before the core hears of their tasks.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ..config import MIB
 from ..errors import ProtocolError
 from ..ids import Digest
 from ..messages import Function, TaskSpec
-from ..stores import TaskStore
 from ..wire.functions import digest_of
 
-#: Pickled functions kept in memory; beyond it those nobody needs at present are dropped, oldest first.
+#: Bytes of pickled functions kept in memory. Beyond it, functions that no unfinished task calls are dropped, oldest
+#: first.
 LIMIT = 256 * MIB
 
 
-class Library:
-    """Functions by digest, as pickles nobody here opens."""
+class FunctionLibrary:
+    """Functions in memory, as pickles that the controller never opens."""
 
-    def __init__(self, store: TaskStore) -> None:
-        self._store = store
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._functions: OrderedDict[Digest, Function] = OrderedDict()
         self._bytes = 0
-        #: of all functions seen in this life of the controller, but for those that were let go of
+        #: the names of all functions seen since the controller started, except forgotten ones
         self.names: dict[Digest, str | None] = {}
-        #: those used since `watch`; None: nobody wants to know
-        self._used: set[Digest] | None = None
-        #: let go of: about to be dropped from the store, unless a client sends them again before
-        self.leaving: set[Digest] = set()
+        #: when each of them was used last
+        self._used: dict[Digest, float] = {}
+
+    def __contains__(self, digest: Digest) -> bool:
+        return digest in self._functions
 
     def add(self, functions: Iterable[Function]) -> list[Function]:
         """Take in functions; returns those that were new.
@@ -38,80 +43,69 @@ class Library:
         ProtocolError
             A function does not have the digest it is sent under.
         """
-        new = []
+        new, now = [], self._clock()
         for function in functions:
-            if self._used is not None:
-                self._used.add(function.digest)
-            if function.digest in self._functions:
-                continue
-            if digest_of(function.payload) != function.digest:
-                raise ProtocolError("a function does not have the digest it was sent under")
-            self._functions[function.digest] = function
-            self.leaving.discard(function.digest)
-            self.names[function.digest] = function.name
-            self._bytes += len(function.payload)
-            new.append(function)
+            digest = function.digest
+            if digest not in self._functions:
+                if digest_of(function.payload) != digest:
+                    raise ProtocolError("a function does not have the digest it was sent under")
+                self._functions[digest] = function
+                self.names[digest] = function.name
+                self._bytes += len(function.payload)
+                new.append(function)
+            self._used[digest] = now
         return new
 
     def get(self, digest: Digest) -> Function | None:
-        """The function, which is to be used, from memory or from the store; None if neither has it."""
-        if self._used is not None:
-            self._used.add(digest)
-        function = self._functions.get(digest)
-        if function is None:
-            if digest in self.leaving:
-                return None
-            try:
-                function = self._store.get_function(digest)
-            except KeyError:
-                return None
-            self.add([function])
-        return function
+        """The function, if it is in memory."""
+        return self._functions.get(digest)
 
-    def of(self, tasks: Iterable[TaskSpec]) -> list[Function] | None:
-        """The functions that tasks call; None if one is not to be had."""
-        found = [self.get(digest) for digest in {task.function for task in tasks} if digest]
-        return None if None in found else found  # type: ignore[return-value]
+    def use(self, tasks: Iterable[TaskSpec]) -> list[Digest]:
+        """Note that these tasks call their functions now; returns the functions that are not in memory."""
+        missing, now = [], self._clock()
+        for digest in {task.function for task in tasks}:
+            if digest:
+                self._used[digest] = now
+                if digest not in self._functions:
+                    missing.append(digest)
+        return missing
 
-    # ------------------------------------------------------------------------------------------ what nobody uses
+    def of(self, tasks: Iterable[TaskSpec]) -> list[Function]:
+        """The functions that these tasks call, as far as they are in memory."""
+        found = (self._functions.get(digest) for digest in dict.fromkeys(task.function for task in tasks))
+        return [function for function in found if function is not None]
 
-    def watch(self) -> None:
-        """From now on remember which functions are used."""
-        self._used = set()
+    def forget_unused(self, digests: Iterable[Digest], since: float) -> set[Digest]:
+        """Forget those of these functions that were not used since this moment; returns them.
 
-    def let_go(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Forget those of these that have not been used since `watch`. From now on clients must send them again.
-
-        They are in `leaving` until `gone`. Whoever drops them looks there first: one that was sent again is not in it.
+        A client that calls one of them again is asked to send it again.
         """
-        free = set(digests) - (self._used or set())
-        self.leaving |= free
-        for digest in free:
-            function = self._functions.pop(digest, None)
-            self._bytes -= 0 if function is None else len(function.payload)
+        forgotten = {digest for digest in digests if self._used.get(digest, since - 1) < since}
+        for digest in forgotten:
+            self._drop(digest)
             self.names.pop(digest, None)
-        return free
-
-    def gone(self, digests: Iterable[Digest]) -> None:
-        """They are not in the store any more, unless they were sent again."""
-        self.leaving.difference_update(digests)
-
-    def unwatch(self) -> None:
-        """Nobody wants to know any more."""
-        self._used = None
+            self._used.pop(digest, None)
+        return forgotten
 
     # ------------------------------------------------------------------------------------------ memory
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `trim` has something to do."""
+        return self._bytes > LIMIT
+
     def trim(self, needed: Iterable[Digest]) -> None:
-        """If there are too many, drop those not needed now."""
-        if self._bytes <= LIMIT:
+        """If there is too much, drop functions that are not needed now."""
+        if not self.is_full:
             return
         keep = set(needed)
         for digest in [d for d in self._functions if d not in keep]:
             if self._bytes <= LIMIT // 2:
                 return
-            self._bytes -= len(self._functions.pop(digest).payload)
+            self._drop(digest)
 
-    @property
-    def is_full(self) -> bool:
-        return self._bytes > LIMIT
+    def _drop(self, digest: Digest) -> None:
+        function = self._functions.pop(digest, None)
+        if function is not None:
+            self._bytes -= len(function.payload)
+

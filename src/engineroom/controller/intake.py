@@ -1,92 +1,284 @@
-"""Tasks that have come and are looked up first: those sent again, and those the store may have the results of.
+"""The one door for tasks: first submissions, submissions sent again, resubmissions, and tasks of an earlier life.
 
-After a reconnection a client does not know which of its tasks were received, and sends them again. Questions that it
-asks after them may be about them, so they wait until those tasks are taken in.
+Is there room? Has the task ended before? Is an equal call's result there? Is its function there? What memory cannot
+answer is read from the store, with one read for each submission; then the core hears of the tasks.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
-from ..ids import TaskId
-from ..messages import Abort, Explain, Request, Submit
+from ..core import Scheduler, events
+from ..errors import EngineError, EngineroomError, StoreError
+from ..ids import ClientId, Digest, TaskId
+from ..messages import CacheKey, Environment, ErrorInfo, Function, TaskSpec
 from ..records.record import Entry
-from .store_reader import readable_entries
+from ..stores import TaskStore
+from .function_library import FunctionLibrary
+from .lookups import Lookup, Lookups
+from .outbox import Outbox
+from .result_cache import answer_from, equal_tasks, key_of
+from .storage.store_reader import Reader, readable_entries, readable_functions
 
-if TYPE_CHECKING:
-    from .loop import Controller
-    from .peers import Peer
+log = logging.getLogger(__name__)
 
-
-class LookUp(msgspec.Struct, frozen=True):
-    """One that is under way."""
-
-    number: int
-    client: str
-    #: whether its tasks are known by their ids meanwhile (`cache.py`), to be aborted and explained
-    known: bool
+T = TypeVar("T")
 
 
-class Arriving:
-    """The lookups under way, and the questions behind them."""
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a submission is not taken: none of its tasks runs."""
 
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
-        self._numbers = itertools.count()
-        self._under_way: set[LookUp] = set()
-        self._behind: list[tuple[set[LookUp], Peer, Request]] = []
+    error: Exception
+    #: functions that are not to be had, and why; the client may send them along
+    missing: Mapping[Digest, str] = {}
 
-    def begin(self, peer: Peer, *, known: bool) -> LookUp:
-        """Tasks of a client are being looked up; `end` is to follow."""
-        look_up = LookUp(next(self._numbers), peer.uuid, known)
-        self._under_way.add(look_up)
-        return look_up
 
-    def end(self, look_up: LookUp) -> None:
-        """They are taken in: answer the questions that waited for that."""
-        self._under_way.discard(look_up)
-        waiting, self._behind = self._behind, []
-        for before, peer, request in waiting:
-            before.discard(look_up)
-            if before:
-                self._behind.append((before, peer, request))
+class Submission:
+    """Tasks of a client, and how to tell whether they are taken.
+
+    Parameters
+    ----------
+    client : ClientId
+        Who waits for them.
+    tasks : list of TaskSpec
+        What to run.
+    frames : mapping
+        The large buffers of some tasks.
+    accept, refuse : callable
+        One of the two is called, once.
+    functions : sequence of Function
+        Functions that were sent along.
+    environment : Environment
+        Where the client runs, if it was sent along.
+    resent : bool
+        Some tasks may have been taken before.
+    cached : bool
+        Some tasks may be answered with the results of equal ones.
+    """
+
+    __slots__ = ("accept", "cached", "client", "environment", "frames", "functions", "refuse", "resent", "tasks")
+
+    def __init__(
+        self,
+        client: ClientId,
+        tasks: list[TaskSpec],
+        frames: Mapping[TaskId, Sequence[Any]],
+        accept: Callable[[], None],
+        refuse: Callable[[Refusal], None],
+        *,
+        functions: Sequence[Function] = (),
+        environment: Environment | None = None,
+        resent: bool = False,
+        cached: bool = False,
+    ) -> None:
+        self.client, self.tasks, self.frames = client, tasks, frames
+        self.accept, self.refuse = accept, refuse
+        self.functions, self.environment = functions, environment
+        self.resent, self.cached = resent, cached
+
+
+class Found(msgspec.Struct):
+    """What the store says of a submission."""
+
+    #: tasks that were taken before
+    entries: Mapping[TaskId, Entry] = {}
+    #: tasks whose records cannot be read
+    damaged: Mapping[TaskId, str] = {}
+    #: the latest tasks that are equal to some of these
+    equal: Mapping[CacheKey, Entry] = {}
+    functions: Sequence[Function] = ()
+    #: functions that are not to be had, and why
+    missing: Mapping[Digest, str] = {}
+
+
+class Intake:
+    """Takes tasks in.
+
+    `refusal` tells why the store has no room for new tasks with so many bytes of buffers; `watch` sends a client the
+    results of tasks once they have ended; `reader` is None where nothing is kept (NoDB).
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        decide: Callable[[events.Event], None],
+        library: FunctionLibrary,
+        outbox: Outbox,
+        reader: Reader | None,
+        refusal: Callable[[int], EngineroomError | None],
+        watch: Callable[[ClientId, Sequence[TaskId]], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._scheduler, self._decide = scheduler, decide
+        self._library, self._outbox, self._reader = library, outbox, reader
+        self._refusal, self._watch, self._clock = refusal, watch, clock
+        self._stopping = False
+        #: submissions that wait for the store
+        self.lookups = Lookups()
+
+    def stop(self) -> None:
+        """Take nothing any more."""
+        self._stopping = True
+
+    def refusal(self, size: int = 0) -> Exception | None:
+        """Why new tasks, with so many bytes of buffers, are not taken; None: they are."""
+        if self._stopping:
+            return EngineError("the cluster is stopping")
+        return self._refusal(size)
+
+    def submit(self, submission: Submission, size: int = 0) -> None:
+        """Take tasks in, now or after a look into the store. `size`: bytes of their large buffers."""
+        refused = self.refusal(size)
+        if refused is not None:
+            submission.refuse(Refusal(refused))
+            return
+        self._add_functions(submission.functions)
+        if submission.environment is not None:
+            self._outbox.add_environment(submission.client, submission.environment)
+        tasks, known = submission.tasks, self._scheduler.task
+        missing = self._library.use(tasks)
+        keys: dict[TaskId, CacheKey] = {}
+        if self._reader is not None:
+            if submission.cached:
+                keys = {s.id: key for s in tasks if (key := key_of(s)) is not None and known(s.id) is None}
+            if submission.resent or keys or missing:
+                self._look_up(self._reader, submission, keys, missing)
+                return
+        elif missing:
+            _refuse(submission, dict.fromkeys(missing, "it is not known here"))
+            return
+        self._take(submission, keys, Found())
+
+    def _look_up(
+        self, reader: Reader, submission: Submission, keys: Mapping[TaskId, CacheKey], missing: Sequence[Digest]
+    ) -> None:
+        tasks = [spec for spec in submission.tasks if self._scheduler.task(spec.id) is None]
+        new = [spec.id for spec in tasks]
+        if submission.resent:  # a task that the core knows is taken already, and may end before the store has answered
+            submission.tasks = tasks
+        submission.functions = self._library.of(submission.tasks)  # memory may let go of them meanwhile
+        lookup = self.lookups.begin(submission.client, () if submission.resent else new)
+
+        def look(store: TaskStore) -> Found:
+            found = Found()
+            if submission.resent:  # a task that cannot be read may not have ended: it runs again
+                nothing: tuple[dict[TaskId, Entry], dict[TaskId, str]] = ({}, {})
+                found.entries, found.damaged = _or_nothing(lambda: readable_entries(store, new), nothing)
+            if keys:
+                found.equal = _or_nothing(lambda: equal_tasks(store, set(keys.values())), {})
+            if missing:
+                found.functions, found.missing = readable_functions(store, missing)
+            return found
+
+        def then(found: Found) -> None:
+            try:
+                self._take(submission, keys, found, lookup)
+            except Exception as error:
+                submission.refuse(Refusal(error))
+            finally:
+                self.lookups.end(lookup)
+
+        def failed(error: Exception) -> None:
+            """The store says nothing: the tasks run, if their functions are there."""
+            log.warning("a submission could not be looked up in the database: %s", error)
+            then(Found(missing=dict.fromkeys(missing, str(error))))
+
+        reader.read(look, then, failed)
+
+    def _take(
+        self,
+        submission: Submission,
+        keys: Mapping[TaskId, CacheKey],
+        found: Found,
+        lookup: Lookup | None = None,
+    ) -> None:
+        """Everything is in memory: the core hears of the tasks."""
+        aborted = self.lookups.aborted(lookup) if lookup is not None else {}
+        if found.missing:
+            _refuse(submission, found.missing)
+            return
+        if lookup is not None:  # memory, or the store, may have let go of the functions meanwhile
+            self._add_functions(submission.functions)
+            self._add_functions(found.functions)
+        client, tasks = submission.client, submission.tasks
+        ended = {}
+        if found.entries:
+            ended = {id: entry for id, entry in found.entries.items() if entry.done is not None}
+            tasks = [spec for spec in tasks if spec.id not in ended]
+        if submission.resent:  # a task may have come, and ended, while the store was asked
+            late = [s.id for s in tasks if self._scheduler.outcome(s.id) is not None and s.id not in found.damaged]
+            if late:
+                tasks = [spec for spec in tasks if spec.id not in late]
+                self._watch(client, late)
+        if found.equal:
+            tasks = self._answer(submission, tasks, keys, found.equal, aborted)
+        self._decide(events.TasksSubmitted(client, tasks, submission.frames))
+        submission.accept()
+        for entry in ended.values():
+            assert entry.done is not None
+            self._outbox.deliver(client, entry.done, entry.result_frames)
+        for running in (False, True):
+            ids = [id for id, wish in aborted.items() if wish is running]
+            if ids:
+                self._decide(events.AbortRequested(ids, running))
+
+    def _answer(
+        self,
+        submission: Submission,
+        tasks: Sequence[TaskSpec],
+        keys: Mapping[TaskId, CacheKey],
+        equal: Mapping[CacheKey, Entry],
+        aborted: Mapping[TaskId, bool],
+    ) -> list[TaskSpec]:
+        """End the tasks that have an equal one; returns the others."""
+        now, answers, rest = self._clock(), [], []
+        for spec in tasks:
+            entry = equal.get(keys[spec.id]) if spec.id in keys and spec.id not in aborted else None
+            if entry is None:
+                rest.append(spec)
             else:
-                self._controller.hub.answer(peer, request)
+                answers.append(answer_from(entry, spec, submission.frames.get(spec.id, ()), now))
+        if answers:
+            self._decide(events.TasksAnswered(submission.client, answers))
+        return rest
 
-    def defers(self, peer: Peer, request: Request) -> bool:
-        """Whether a question has to wait; then it is answered later."""
-        if not self._under_way:
-            return False
-        at_once = isinstance(request.body, Abort | Explain)
-        before = {one for one in self._under_way if one.client == peer.uuid and not (at_once and one.known)}
-        if before:
-            self._behind.append((before, peer, request))
-        return bool(before)
+    def recover(self, entries: Sequence[Entry], functions: Sequence[Function], missing: Mapping[Digest, str],
+                deadline: float) -> None:  # fmt: skip
+        """Take in the unfinished tasks of the controller's earlier life; engines may claim theirs until `deadline`.
 
-    def sort_out(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
-        """A Submit that may have been received before: what has ended is answered from the store, the rest queued."""
-        controller = self._controller
-        known = controller.scheduler.tasks
-        look_up = self.begin(peer, known=False)
+        `missing`: functions that cannot be read, and why. Their tasks end with an error.
+        """
+        self._add_functions(functions)
+        self._library.use(entry.spec for entry in entries)
+        found = [events.RecoveredTask(e.spec, e.client, e.frames, e.attempts or ()) for e in entries]
+        self._decide(events.TasksRecovered(found, deadline))
+        for digest, why in missing.items():
+            ids = [task.spec.id for task in found if task.spec.function == digest]
+            self._decide(events.TasksFailed(ids, ErrorInfo(StoreError.__name__, _no_function(why))))
 
-        def look() -> None:
-            # What cannot be read may not have ended: it runs again.
-            found, _ = readable_entries(controller.store, [s.id for s in message.tasks if s.id not in known])
-            controller.post(lambda: take(found))
+    def _add_functions(self, functions: Sequence[Function]) -> None:
+        """Take functions in. New ones go to the store, also those that come from there: it may let go of them."""
+        if functions:
+            self._outbox.add_functions(self._library.add(functions))
 
-        def take(found: dict[TaskId, Entry]) -> None:
-            ended = {id for id, entry in found.items() if entry.done is not None}
-            message.tasks = [spec for spec in message.tasks if spec.id not in ended]
-            controller.submit(peer, message, frames)
-            for id in ended:
-                done = found[id].done
-                assert done is not None
-                controller.performer.deliver(peer, done, found[id].result_frames)
-            self.end(look_up)
 
-        # A store that fails knows of none: they run.
-        controller.hub.in_thread(look, lambda: take({}))
+def _refuse(submission: Submission, missing: Mapping[Digest, str]) -> None:
+    why = next(iter(missing.values()))
+    submission.refuse(Refusal(StoreError(_no_function(why)), missing))
+
+
+def _no_function(why: str) -> str:
+    return f"the function of this task cannot be had: {why}"
+
+
+def _or_nothing(read: Callable[[], T], nothing: T) -> T:
+    """What is read; `nothing` if the store fails."""
+    try:
+        return read()
+    except EngineroomError as error:
+        log.warning("a submission could not be looked up in the database: %s", error)
+        return nothing

@@ -1,36 +1,32 @@
-"""The controller: receives, lets the core decide, performs what it decided.
+"""The controller: its loop receives, lets the core decide, and sends what the core decided.
 
-    transport ──▶ messages ──▶ events ──▶ core ──▶ actions ──▶ outboxes ──▶ transport
-                                                        └────▶ store writer (a thread) ──▶ acknowledgements
+    transport ──▶ messages ──▶ intake ──▶ core ──▶ outbox ──▶ transport
+                                 │                   └──────▶ store writer (a thread) ──▶ acknowledgements
+                                 └── store reader (threads)
 
-One thread owns the core, the peers and the listener: `run`. It takes whatever has arrived, handles it all, and
-then sends one message to each peer concerned. Queries run in threads of their own (`hub.py`). Nothing here
-unpickles anything.
+One thread owns the core, the peers and the listener: `run`. A turn takes whatever has arrived, handles it all, and then
+sends one message to each peer concerned. Each message, each posted function and each action is guarded on its own:
+an error in one of them hurts no other. The loop never touches the store, and it never unpickles anything.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
-import math
-import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, Protocol
 
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
-from ..core import Scheduler, events
-from ..errors import ProtocolError, StoreError
-from ..ids import ClientId, EngineId, EngineUuid, NannyId, new_uuid
+from ..core import Scheduler, actions, events
+from ..errors import EngineroomError, ProtocolError
+from ..ids import ClientId, Digest, EngineId, TaskId, new_uuid
 from ..messages import (
     Answers,
     EngineDied,
-    EngineInfo,
-    Engines,
     ErrorInfo,
-    Functions,
+    Function,
     Goodbye,
     Hello,
     Message,
@@ -51,28 +47,99 @@ from ..messages import (
     Watch,
     Welcome,
 )
+from ..records.record import Entry
 from ..stores import TaskStore
 from ..transport import Listener
 from ..wire.frames import pick
-from .function_library import Library
-from .input_values import Values
-from .intake import Arriving
-from .outbox import Performer
+from .decisions import Decisions
+from .error_info import error_info
+from .function_library import FunctionLibrary
+from .input_values import InputValues
+from .intake import Intake, Refusal, Submission
+from .membership import Membership, Processes
+from .outbox import Outbox, Token
+from .outcome_lookup import OutcomeLookup
 from .peers import Peer, Peers
 from .process_watcher import ProcessWatcher
-from .requests import Hub
-from .result_cache import ResultCache
-from .store_writer import StoreWriter
-from .unused_functions import Collector
+from .requests.requests import Requests
+from .requests.resubmission import Resubmission
+from .requests.stored_results import StoredResults
+from .requests.task_requests import TaskRequests
+from .storage.housekeeping import OnScan
+from .storage.store_reader import Reader, StoreReader, readable_functions
+from .storage.store_writer import StoreWriter
+from .storage.unused_content import UnusedContent
 
 log = logging.getLogger(__name__)
 
 #: How long nannies may take to stop their engines when the controller ends.
 STOP_SECONDS = 5.0
 
+Post = Callable[[Callable[[], None]], None]
+
+
+class WatchedProcesses(Processes, Protocol):
+    """A process watcher that can be closed."""
+
+    def close(self) -> None: ...
+
+
+class Writer(Protocol):
+    """What the controller needs of the store writer (`storage/store_writer.py`)."""
+
+    def put(
+        self,
+        entries: Sequence[Entry],
+        tokens: Sequence[Any] = (),
+        functions: Sequence[Function] = (),
+        environments: Sequence[Any] = (),
+    ) -> None: ...
+
+    def call(self, function: Callable[[TaskStore], Any]) -> Future[Any]: ...
+
+    def hurry(self) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def refusal(self, size: int = 0) -> EngineroomError | None: ...
+
+    def scan(self, store: TaskStore, on_scan: OnScan) -> None: ...
+
+    def purged(self) -> None: ...
+
+    def pinned(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Machinery:
+    """What makes the threads around the loop. The simulation has its own, in virtual time."""
+
+    clock: Callable[[], float] = staticmethod(time.time)
+
+    def scheduler(self, settings: SchedulerSettings | None) -> Scheduler:
+        """The core."""
+        return Scheduler(settings)
+
+    def writer(
+        self, store: TaskStore, on_commit: Callable[[list[Token]], None], retention: RetentionSettings
+    ) -> Writer:
+        """Who writes to the store."""
+        return StoreWriter(store, on_commit, retention)
+
+    def reader(
+        self, store: TaskStore, record: Callable[[], None], flush: Callable[[], None], post: Post
+    ) -> Reader:
+        """Who reads from the store."""
+        return StoreReader(store, record, flush, post)
+
+    def processes(self, ended: Callable[[str], None]) -> WatchedProcesses:
+        """Who watches the processes of peers."""
+        return ProcessWatcher(ended)
+
 
 class Controller:
-    """The process in the middle. `run` returns when the cluster is stopped."""
+    """The process in the middle: makes the parts, and takes the turns. `run` returns when the cluster is stopped."""
 
     def __init__(
         self,
@@ -84,29 +151,81 @@ class Controller:
         liveness: LivenessSettings | None = None,
         retention: RetentionSettings | None = None,
         restarted: bool = False,
+        machinery: Machinery | None = None,
     ) -> None:
-        self.incarnation = new_uuid()
-        #: when this life began, if another one was ended by force before it
-        self.restarted = time.time() if restarted else None
-        self.scheduler = Scheduler(scheduler)
-        self.peers = Peers(listener, key)
-        self.store = store
-        self.library = Library(store)
-        self.values = Values(store)
-        self.hub = Hub(self)
-        self.arriving = Arriving(self)
-        self.cache = ResultCache(self)
-        self.performer = Performer(self)
-        self._liveness = liveness or LivenessSettings()
-        self._listener = listener
-        self._processes = ProcessWatcher(lambda uuid: self.post(lambda: self._process_ended(uuid)))
+        machinery = machinery or Machinery()
+        self._clock = clock = machinery.clock
+        began = clock() if restarted else None
+        self._liveness = liveness = liveness or LivenessSettings()
+        retention = retention or RetentionSettings()
+        self._listener, self._store = listener, store
         self._posted: deque[Callable[[], None]] = deque()
-        self._reserved: set[EngineId] = set()
-        # After a restart engines are on their way back, though none has said so yet.
-        self._expecting_until = (self.restarted or -math.inf) + self._liveness.recovery_grace
         self._stopping_until: float | None = None
         self._next_sweep = 0.0
         self._deadline: float | None = None
+        forgotten = _forgotten(store, began)
+
+        self.scheduler = core = machinery.scheduler(scheduler)
+        performers: dict[type[actions.Action], Callable[[Any], None]] = {}
+        self.decide = decide = Decisions(core, performers, clock).decide
+        self._peers = peers = Peers(listener, key)
+        self._library = FunctionLibrary(clock)
+        #: results that unfinished tasks take as arguments
+        self.values = values = InputValues()
+        self._processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
+        self._writer = writer = machinery.writer(store, self._committed, retention)
+        self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.flush, self.post)
+        kept = reader if store.keeps else None
+
+        self._outbox = outbox = Outbox(peers, self._library, values, writer, kept, self._fail, clock)
+        self._lookup = OutcomeLookup(
+            core, decide, values, kept, lambda uuid: uuid in peers.by_uuid, self.post, clock
+        )
+        performers |= outbox.performers()
+        performers[actions.FindOutcomes] = self._lookup.find
+        self._stored = StoredResults(core, decide, outbox, self._tell, kept, forgotten)
+        self._intake = Intake(
+            core, decide, self._library, outbox, kept, writer.refusal, self._stored.watch, clock
+        )
+        welcome = Welcome(new_uuid(), scheme=core.settings.scheme, keeps=store.keeps)
+        self._members = Membership(
+            peers, core, decide, self._processes, liveness, welcome, self._client_left, clock, began
+        )
+        tasks = TaskRequests(
+            core,
+            decide,
+            self._intake.lookups,
+            outbox.signal_engines,
+            self.stop,
+            clock,
+            keeps=store.keeps,
+            forgotten=forgotten,
+        )
+        resubmission = Resubmission(
+            self._intake, reader, outbox.record, self._in_writer, self._stored.send, clock, forgotten
+        )
+        self._requests = Requests(
+            self._tell,
+            self._intake.lookups,
+            reader,
+            outbox.record,
+            self._in_writer,
+            tasks,
+            resubmission,
+            writer.purged,
+            writer.pinned,
+            forgotten,
+        )
+        self._unused = UnusedContent(
+            store,
+            self._library,
+            self._call_writer,
+            writer.scan,
+            self.post,
+            outbox.environment_of,
+            retention.interval,
+            clock,
+        )
         self._receivers: dict[type[Message], Callable[[Peer, Any, Sequence[Any]], None]] = {
             Submit: self._on_submit,
             Watch: self._on_watch,
@@ -119,26 +238,23 @@ class Controller:
             NeedFunctions: self._on_need_functions,
             Answers: self._on_answers,
             PropertiesChanged: self._on_properties_changed,
-            Starting: self._on_starting,
+            Starting: self._members.on_starting,
             EngineDied: self._on_engine_died,
-            Unresponsive: self._on_unresponsive,
-            Ping: self._on_ping,
-            Goodbye: self._on_goodbye,
+            Unresponsive: self._members.on_unresponsive,
+            Ping: self._members.on_ping,
+            Goodbye: self._members.on_goodbye,
         }
-        self.writer = StoreWriter(store, self._committed, retention, Collector(self))
-        #: engine uuid → since when its process has been stopped
-        self.unresponsive: dict[str, float] = {}
 
     # ------------------------------------------------------------------------------------------ the loop
 
     def run(self) -> None:
         """Serve until stopped."""
-        self._recover()
+        self.recover()
         try:
-            while not self._finished():
-                self._turn()
+            while not self.has_stopped:
+                self.turn()
         finally:
-            self._shut()
+            self.close()
 
     def stop(self, reason: str = "the cluster was stopped") -> None:
         """Begin to end: abort what has not finished, stop the engines. Safe from a signal handler or a thread."""
@@ -149,32 +265,47 @@ class Controller:
         self._posted.append(function)
         self._listener.wake()
 
-    def _turn(self) -> None:
-        received = self._listener.receive(timeout=0.0 if self._posted else self._timeout())
-        now = time.time()
+    def turn(self) -> None:
+        """Wait until something arrives or is due, then handle everything."""
+        received = self._listener.receive(timeout=0.0 if self._posted else max(0.0, self.due - self._clock()))
+        now = self._clock()
         for address, parts in received:
             self._receive(address, parts, now)
-        while self._posted:
-            self._posted.popleft()()
+        self._call_posted()
         if now >= self._next_sweep:
-            self._sweep(now)
+            self._guard(lambda: self._sweep(now))
+        if self._lookup.due is not None:
+            self._guard(lambda: self._lookup.look_again(now))
         if self._deadline is not None and now >= self._deadline:
-            self.decide(events.Ticked())
-        self.performer.flush()
+            self._guard(lambda: self.decide(events.Ticked()))
+        self._outbox.flush()
         self._deadline = self.scheduler.next_deadline()
 
-    def _timeout(self) -> float:
-        until = self._next_sweep if self._deadline is None else min(self._next_sweep, self._deadline)
-        if self._stopping_until is not None:
-            until = min(until, self._stopping_until)
-        return max(0.0, until - time.time())
+    @property
+    def due(self) -> float:
+        """When the next turn is to be taken, if nothing arrives before."""
+        due = self._next_sweep
+        for moment in (self._deadline, self._lookup.due, self._stopping_until):
+            if moment is not None and moment < due:
+                due = moment
+        return due
+
+    def _call_posted(self) -> None:
+        while self._posted:
+            self._guard(self._posted.popleft())
+
+    def _guard(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        except Exception:
+            log.exception("a bug: a function of the loop failed; the loop goes on")
 
     def _receive(self, address: bytes, parts: Sequence[Any], now: float) -> None:
-        arrived = self.peers.receive(address, parts[0], now)
+        arrived = self._peers.receive(address, parts[0], now)
         if arrived is None:
             return
         if isinstance(arrived, Hello):
-            self._on_hello(address, arrived, now)
+            self._guard(lambda: self._members.hello(address, arrived, now))
             return
         peer, message = arrived
         try:
@@ -189,218 +320,63 @@ class Controller:
     def _reject(self, peer: Peer, message: Message, error: Exception) -> None:
         """Tell a client that its tasks were not taken: nobody waits for ever."""
         if isinstance(message, Submit):
-            self.peers.send(peer, Rejected(message.number, ErrorInfo(type(error).__name__, str(error))))
-
-    def decide(self, event: events.Event) -> None:
-        """Let the core take in an event, and perform what follows."""
-        for action in self.scheduler.handle(event, time.time()):
-            self.performer.perform(action)
-
-    # ------------------------------------------------------------------------------------------ peers come and go
-
-    def _on_hello(self, address: bytes, hello: Hello, now: float) -> None:
-        peer = self.peers.admit(address, hello, now)
-        if peer is None:
-            return
-        if hello.host == socket.gethostname() and peer.role != "engine":
-            self._processes.watch(peer.uuid, hello.pid)
-        if peer.role == "engine":
-            self._engine_hello(peer, hello)
-        else:
-            welcome = Welcome(
-                self.incarnation,
-                self.engine_infos(),
-                starting=self.starting(),
-                scheme=self.scheduler.settings.scheme,
-                keeps=self.store.keeps,
-            )
-            self.peers.welcome(peer, welcome)
-
-    def _engine_hello(self, peer: Peer, hello: Hello) -> None:
-        if peer.engine < 0:  # not a repetition
-            taken = hello.wish in self.scheduler.engines
-            peer.engine = self._free_number() if hello.wish < 0 or taken else hello.wish
-            log.info("engine %d joined: %s pid %d", peer.engine, hello.host, hello.pid)
-        peer.functions = set()
-        self.peers.engines[peer.engine] = peer
-        self.peers.welcome(peer, Welcome(self.incarnation, engine=peer.engine))
-        self.decide(
-            events.EngineJoined(
-                peer.engine,
-                EngineUuid(peer.uuid),
-                hello.host,
-                hello.pid,
-                NannyId(hello.nanny),
-                hello.held,
-                hello.resources,
-            )
-        )
-        self.tell_engines()
-
-    def _free_number(self) -> EngineId:
-        """The lowest number no engine has: engines started in the place of lost ones take up their numbers."""
-        taken = self.scheduler.engines.keys() | self._reserved
-        return next(EngineId(number) for number in itertools.count() if number not in taken)
-
-    def _on_ping(self, peer: Peer, message: Ping, frames: Sequence[Any]) -> None:
-        self.peers.pong(peer, message)
-
-    def _on_goodbye(self, peer: Peer, message: Goodbye, frames: Sequence[Any]) -> None:
-        self._peer_left(peer, message.reason or "it left", clean=True)
-
-    def _peer_left(self, peer: Peer, reason: str, *, clean: bool) -> None:
-        self.peers.forget(peer)
-        self._processes.forget(peer.uuid)
-        match peer.role:
-            case "engine":
-                self.unresponsive.pop(peer.uuid, None)
-                self.decide(events.EngineLeft(peer.engine) if clean else events.EngineLost(peer.engine, reason))
-                self.tell_engines()
-            case "nanny":
-                for engine in self.peers.role("engine"):
-                    if engine.nanny == peer.uuid and not clean:
-                        self._peer_left(engine, f"its nanny is gone: {reason}", clean=False)
-                self.tell_engines()
-            case _:
-                self.performer.forget_client(peer.uuid)
-                self.performer.record()
-                self.writer.hurry()  # nobody keeps its tasks for us any more
-
-    def _on_starting(self, peer: Peer, message: Starting, frames: Sequence[Any]) -> None:
-        peer.promised = message.count
-        self.tell_engines()
-
-    def _on_engine_died(self, peer: Peer, message: EngineDied, frames: Sequence[Any]) -> None:
-        cause = _cause_of_death(message)
-        engine = self.peers.by_uuid.get(message.engine)
-        if engine is None:  # it never came to say Hello, or has said goodbye
-            log.warning("an engine process ended: %s", cause)
-            return
-        log.warning("engine %d died: %s", engine.engine, cause)
-        self.peers.forget(engine)
-        self.unresponsive.pop(message.engine, None)
-        self.decide(
-            events.EngineLost(
-                engine.engine,
-                cause,
-                message.running,
-                known=True,
-                overran=message.overran,
-                peak_memory=message.peak_memory or None,
-            )
-        )
-        self.tell_engines()
-
-    def _on_unresponsive(self, peer: Peer, message: Unresponsive, frames: Sequence[Any]) -> None:
-        now = time.time()
-        mine = {e.uuid for e in self.peers.role("engine") if e.nanny == peer.uuid}
-        for uuid in mine - set(message.engines):
-            self.unresponsive.pop(uuid, None)
-        for uuid in message.engines:
-            self.unresponsive.setdefault(uuid, now)
-
-    def _sweep(self, now: float) -> None:
-        """Declare peers lost that have been silent for too long."""
-        self._next_sweep = now + self._liveness.ping_interval
-        oldest = now - self._liveness.allowed_silence
-        for peer in self.peers:
-            if peer.role != "engine" and peer.last_heard < oldest:
-                log.warning("%s %s has been silent for %.0f s", peer.role, peer.uuid, now - peer.last_heard)
-                self._peer_left(peer, f"no sign of life for {self._liveness.allowed_silence:.0f} s", clean=False)
-        for peer in self.peers.role("engine"):
-            since = self.unresponsive.get(peer.uuid)
-            if since is not None and since < oldest:
-                self._peer_left(peer, f"its process was stopped for {now - since:.0f} s", clean=False)
-        self.hub.sweep(now)
-        if self._reserved and self.scheduler.recovery_deadline is None:
-            self._reserved = set()
-        if self.library.is_full:
-            self.library.trim(task.spec.function for task in self.scheduler.tasks.values())
+            self._peers.send(peer, Rejected(message.number, ErrorInfo(type(error).__name__, str(error))))
 
     def _process_ended(self, uuid: str) -> None:
-        for address, parts in self._listener.receive(1 << 20):  # its last words come first
-            self._receive(address, parts, time.time())
-        peer = self.peers.by_uuid.get(uuid)
-        if peer is not None:
-            log.info("%s %s: its process ended", peer.role, uuid)
-            self._peer_left(peer, "its process ended", clean=False)
+        self._hear_last_words()
+        self._members.process_ended(uuid)
 
-    def engine_infos(self) -> list[EngineInfo]:
-        """The engines there are."""
-        return [
-            EngineInfo(e.id, e.uuid, e.host, e.pid, {name: list(indices) for name, indices in e.resources.items()})
-            for e in self.scheduler.engines.values()
-        ]
+    def _hear_last_words(self) -> None:
+        """A process has ended: take in what it has sent before."""
+        now = self._clock()
+        for address, parts in self._listener.receive(1 << 20):
+            self._receive(address, parts, now)
 
-    def starting(self) -> int:
-        """How many engines nannies are about to bring."""
-        engines, nannies = self.peers.role("engine"), self.peers.role("nanny")
-        coming = sum(max(0, nanny.promised - sum(e.nanny == nanny.uuid for e in engines)) for nanny in nannies)
-        return coming or int(not engines and time.time() < self._expecting_until)
-
-    def tell_engines(self) -> None:
-        """Tell all clients which engines there are."""
-        message = Engines(self.engine_infos(), self.starting())
-        for client in self.peers.role("client"):
-            self.peers.send(client, message)
+    def _sweep(self, now: float) -> None:
+        self._next_sweep = now + self._liveness.ping_interval
+        self._members.sweep(now)
+        self._unused.sweep(now)
+        if self._library.is_full:
+            self._library.trim(task.spec.function for task in self.scheduler.tasks.values())
 
     # ------------------------------------------------------------------------------------------ from clients
 
     def _on_submit(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
-        if self._stopping_until is not None:
-            text = ErrorInfo("EngineError", "the cluster is stopping")
-            self.peers.send(peer, Rejected(message.number, text))
-            return
-        refused = self.refusal(sum(memoryview(frame).nbytes for frame in frames))
-        if refused is not None:
-            self._reject(peer, message, refused)
-            return
-        new = self.library.add(message.functions)
-        self.performer.add_functions(new)
-        functions = self.library.of(message.tasks)
-        if functions is None:
-            self.peers.send(
-                peer, Rejected(message.number, ErrorInfo("ProtocolError", "functions are missing"), "functions")
-            )
-            return
-        message.functions = functions  # they stay with the tasks while those are looked up
-        if message.environment is not None:
-            self.performer.add_environment(ClientId(peer.uuid), message.environment)
-        if message.resent and self.store.keeps:
-            self.arriving.sort_out(peer, message, frames)
-            return
-        self.submit(peer, message, frames)
+        client, number = ClientId(peer.uuid), message.number
 
-    def refusal(self, size: int = 0) -> StoreError | None:
-        """Why the store has no room for new tasks (with so many bytes of large buffers); None: it has."""
-        return self.writer.refusal(size)
+        def refuse(refusal: Refusal) -> None:
+            if refusal.missing:
+                rejected = Rejected(number, ErrorInfo("ProtocolError", "functions are missing"), "functions")
+            else:
+                rejected = Rejected(number, error_info(refusal.error, "tasks could not be taken in"))
+            self._tell(client, rejected)
 
-    def submit(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
-        """Queue the tasks of a Submit, but for those that the store can answer."""
-        self.keep_functions(message)
-        if message.cached:
-            self.cache.look_up(peer, message, frames)
-        else:
-            self.queue(peer, message, frames)
-
-    def keep_functions(self, message: Submit) -> None:
-        """After a look into the store: what its tasks call may have been let go of meanwhile."""
-        self.performer.add_functions(self.library.add(message.functions))
-
-    def queue(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
-        """Queue the tasks of a Submit; it is acknowledged once they are recorded."""
         beside = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
-        self.decide(events.TasksSubmitted(ClientId(peer.uuid), message.tasks, beside))
-        self.performer.owe("accepted", peer.uuid, message.number)
+        self._intake.submit(
+            Submission(
+                client,
+                message.tasks,
+                beside,
+                lambda: self._outbox.owe("accepted", client, number),
+                refuse,
+                functions=message.functions,
+                environment=message.environment,
+                resent=message.resent,
+                cached=message.cached,
+            ),
+            sum(memoryview(frame).nbytes for frame in frames),
+        )
 
     def _on_watch(self, peer: Peer, message: Watch, frames: Sequence[Any]) -> None:
-        unknown = [id for id in message.tasks if self.scheduler.task(id) is None]
-        self.decide(events.TasksWatched(ClientId(peer.uuid), message.tasks))
-        if unknown:
-            self.hub.send_stored(peer, unknown)
+        self._stored.watch(ClientId(peer.uuid), message.tasks)
 
     def _on_request(self, peer: Peer, message: Request, frames: Sequence[Any]) -> None:
-        self.hub.answer(peer, message)
+        self._requests.answer(ClientId(peer.uuid), message)
+
+    def _client_left(self, client: ClientId) -> None:
+        self._outbox.forget_client(client)
+        self._outbox.record()
+        self._writer.hurry()  # the client does not keep its tasks for us any more
 
     # ------------------------------------------------------------------------------------------ from engines
 
@@ -411,25 +387,31 @@ class Controller:
             done.peak_memory = peak
         beside = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
         self.decide(events.TasksFinished(peer.engine, message.tasks, beside))
-        self.performer.owe("stored", peer.uuid, message.number)
+        self._outbox.owe("stored", peer.uuid, message.number)
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
         self.decide(events.TasksReturned(peer.engine, message.tasks))
 
     def _on_live(self, peer: Peer, message: Output | Started | Published, frames: Sequence[Any]) -> None:
-        task = self.scheduler.tasks.get(message.task)
+        task = self.scheduler.task(message.task)
         if task is None:
             return  # it has ended meanwhile
         if isinstance(message, Started):
             message.engine = peer.engine
         for client in (task.client, *(task.watchers or ())):
-            listener = self.peers.by_uuid.get(client)
-            if listener is not None:
-                self.peers.send(listener, message)
+            self._tell(client, message)
 
     def _on_need_functions(self, peer: Peer, message: NeedFunctions, frames: Sequence[Any]) -> None:
-        found = [f for digest in message.digests if (f := self.library.get(digest)) is not None]
-        self.peers.send(peer, Functions(found))
+        self._outbox.send_functions(peer, message.digests)
+
+    def _on_engine_died(self, peer: Peer, message: EngineDied, frames: Sequence[Any]) -> None:
+        """A result that was sent before is no reason to blame its task for the death: it is heard first."""
+
+        def died() -> None:
+            self._hear_last_words()
+            self._members.engine_died(message)
+
+        self.post(died)
 
     def _on_answers(self, peer: Peer, message: Answers, frames: Sequence[Any]) -> None:
         self.decide(events.PropertiesAnswered(peer.engine, {a.digest: a.reason for a in message.answers}))
@@ -437,60 +419,81 @@ class Controller:
     def _on_properties_changed(self, peer: Peer, message: PropertiesChanged, frames: Sequence[Any]) -> None:
         self.decide(events.PropertiesChanged([peer.engine]))
 
-    # ------------------------------------------------------------------------------------------ the store
+    # ------------------------------------------------------------------------------------------ between the parts
 
-    def _committed(self, tokens: list[Any]) -> None:
-        self.post(lambda: self.performer.acknowledge(tokens))
+    def _tell(self, client: ClientId, message: Message) -> None:
+        peer = self._peers.by_uuid.get(client)
+        if peer is not None:
+            self._peers.send(peer, message)
+
+    def _fail(self, tasks: Sequence[TaskId], error: ErrorInfo) -> None:
+        self.decide(events.TasksFailed(tasks, error))
+
+    def _committed(self, tokens: list[Token]) -> None:
+        self.post(lambda: self._outbox.acknowledge(tokens))
+
+    def _call_writer(self, function: Callable[[TaskStore], Any]) -> Future[Any]:
+        """Call a function in the writer's thread, after everything that happened before is recorded."""
+        self._outbox.record()
+        return self._writer.call(function)
+
+    def _in_writer(self, function: Callable[[TaskStore], Any], then: Callable[[Future[Any]], None]) -> None:
+        """The same; then the loop calls `then` with the future."""
+        self._call_writer(function).add_done_callback(lambda future: self.post(lambda: then(future)))
 
     # ------------------------------------------------------------------------------------------ begin and end
 
-    def _recover(self) -> None:
-        """Take up what an earlier life of the controller left unfinished."""
-        found = [events.RecoveredTask(e.spec, e.client, e.frames, e.attempts or ()) for e in self.store.unfinished()]
-        if found:
-            log.warning("taking up %d unfinished tasks from the store", len(found))
+    def recover(self) -> None:
+        """Take up what an earlier life of the controller left unfinished. Nothing else is served before."""
+
+        def read(store: TaskStore) -> tuple[list[Entry], list[Function], dict[Digest, str]]:
+            entries = list(store.unfinished())
+            digests = dict.fromkeys(entry.spec.function for entry in entries if entry.spec.function)
+            return entries, *readable_functions(store, digests)
+
+        entries, functions, missing = self._reader.read_now(read)
+        if entries:
+            log.warning("taking up %d unfinished tasks from the store", len(entries))
             # Numbers that direct tasks wait for are for the engines that had them, not for new ones.
-            self._reserved = {task.spec.engine for task in found}
-            self.decide(events.TasksRecovered(found, time.time() + self._liveness.recovery_grace))
+            self._members.reserve(EngineId(entry.spec.engine) for entry in entries)
+            self._intake.recover(entries, functions, missing, self._clock() + self._liveness.recovery_grace)
 
     def _begin_stop(self, reason: str) -> None:
         if self._stopping_until is not None:
             return
-        self._stopping_until = time.time() + STOP_SECONDS
+        self._stopping_until = self._clock() + STOP_SECONDS
+        self._intake.stop()
         self.decide(events.ControllerStopped(reason))
-        for nanny in self.peers.role("nanny"):
-            self.peers.send(nanny, Stop())
+        for nanny in self._peers.role("nanny"):
+            self._peers.send(nanny, Stop())
 
-    def _finished(self) -> bool:
+    @property
+    def has_stopped(self) -> bool:
+        """Whether it was stopped, and everybody has left or had the time to."""
         if self._stopping_until is None:
             return False
-        return not (self.peers.role("nanny") or self.peers.role("engine")) or time.time() >= self._stopping_until
+        return not (self._peers.role("nanny") or self._peers.role("engine")) or self._clock() >= self._stopping_until
 
-    def _shut(self) -> None:
-        self.performer.flush()
-        self.writer.close()
-        while self._posted:
-            self._posted.popleft()()
-        self.performer.flush()
-        for client in self.peers.role("client"):
-            self.peers.send(client, Goodbye("the controller has stopped"))
-        self.hub.close()
+    def close(self) -> None:
+        """Write and send what is left, and say goodbye."""
+        self._outbox.flush()
+        self._writer.close()
+        self._call_posted()
+        self._outbox.flush()
+        for client in self._peers.role("client"):
+            self._peers.send(client, Goodbye("the controller has stopped"))
+        self._reader.close()
         self._processes.close()
         self._listener.close()
-        self.store.close()
+        self._store.close()
 
 
-def _cause_of_death(message: EngineDied) -> str:
-    if message.reason:
-        return message.reason
-    peak = f"; peak memory {message.peak_memory / 2**20:.0f} MB" if message.peak_memory else ""
-    if message.exit_code < 0:
-        try:
-            name = signal.Signals(-message.exit_code).name
-        except ValueError:
-            name = "unknown signal"
-        hint = ""
-        if -message.exit_code == signal.SIGKILL:
-            hint = " (by somebody, or by the kernel for want of memory)"
-        return f"killed by signal {-message.exit_code} ({name}){hint}{peak}"
-    return f"exited with code {message.exit_code}{peak}"
+def _forgotten(store: TaskStore, began: float | None) -> str:
+    """What else to say of an unknown task: that a restart of the controller has cost all records."""
+    if began is None or store.durable:
+        return ""
+    return (
+        f". The controller was restarted at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(began))}, and its "
+        f"database ({store.url}) kept nothing across that: what was submitted before is lost. Submit it "
+        "again; in SQLite, the default database, tasks outlive a restart"
+    )

@@ -1,25 +1,29 @@
-"""Does what the core decided: sends to engines and clients, hands records to the writer.
+"""Sends what the core decided, to engines and clients, and hands records to the store writer.
 
-What one turn of the loop brings is gathered, and leaves in one message to each peer and one hand-over to the
-writer (`flush`).
+What one turn of the loop brings is gathered, and leaves in one message to each peer and one hand-over to the writer
+(`flush`). Sending needs nothing but memory: functions are in the library before the core hears of their tasks, and
+results that have left memory are read first, while the other messages to their engine wait behind them.
 """
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+import logging
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from ..core import actions
 from ..core.tasks import Task
-from ..ids import ClientId, EngineId, EngineUuid, TaskId
+from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ..messages import (
     Accepted,
     Ask,
     Cancel,
     Environment,
+    ErrorInfo,
     Function,
+    Functions,
+    Gone,
     KillTask,
     Message,
     Recall,
@@ -32,15 +36,35 @@ from ..messages import (
     Value,
 )
 from ..records.record import Entry
+from ..stores import TaskStore
 from ..wire.frames import FrameTable, size
-from .peers import Peer
+from .error_info import error_info
+from .function_library import FunctionLibrary
+from .input_values import InputValues, Raw
+from .peers import Peer, Peers
+from .storage.store_reader import Reader, ok_value, readable_entries, readable_functions
 
-if TYPE_CHECKING:
-    from .loop import Controller
+log = logging.getLogger(__name__)
+
+#: An acknowledgement owed once records are committed: (kind, uuid of the peer, number of its message).
+Token = tuple[str, str, int]
 
 
-class Outbox:
-    """What one turn has gathered for one client."""
+class Writer(Protocol):
+    """Where records go."""
+
+    def put(
+        self,
+        entries: Sequence[Entry],
+        tokens: Sequence[Any] = (),
+        functions: Sequence[Function] = (),
+        environments: Sequence[tuple[ClientId, Environment]] = (),
+    ) -> None:
+        """Have these written; the tokens come back once they are. Never blocks."""
+
+
+class ClientBox:
+    """The results that one turn has gathered for one client."""
 
     __slots__ = ("results", "table")
 
@@ -49,21 +73,39 @@ class Outbox:
         self.table = FrameTable()
 
 
-class Performer:
-    """The hands of the controller."""
+class Outbox:
+    """Performs the actions of the core.
 
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
-        self._peers = controller.peers
-        self._outboxes: dict[ClientId, Outbox] = defaultdict(Outbox)
+    `reader` reads results that have left memory; it is None where nothing is kept (NoDB). `fail` ends tasks with an
+    error.
+    """
+
+    def __init__(
+        self,
+        peers: Peers,
+        library: FunctionLibrary,
+        values: InputValues,
+        writer: Writer,
+        reader: Reader | None,
+        fail: Callable[[Sequence[TaskId], ErrorInfo], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._peers, self._library, self._values = peers, library, values
+        self._writer, self._reader, self._fail, self._clock = writer, reader, fail, clock
+        self._boxes: dict[ClientId, ClientBox] = defaultdict(ClientBox)
+        #: what waits behind a read for an engine
+        self._behind: dict[Peer, deque[Callable[[], None]]] = {}
         # for the writer: entries, the acknowledgements owed for them, functions
         self._entries: list[Entry] = []
-        self._tokens: list[tuple[str, str, int]] = []
+        self._tokens: list[Token] = []
         self._functions: list[Function] = []
         self._environments: list[tuple[ClientId, Environment]] = []
         #: digests; also of clients that have gone, whose tasks may not have ended
         self.environment_of: dict[ClientId, str] = {}
-        self._performers: dict[type[actions.Action], Callable[[Any], None]] = {
+
+    def performers(self) -> dict[type[actions.Action], Callable[[Any], None]]:
+        """Who performs which type of action."""
+        return {
             actions.RecordTasks: self._record,
             actions.RecordAttempts: self._record,
             actions.SendTasks: self._send_tasks,
@@ -73,63 +115,126 @@ class Performer:
             actions.KillTask: self._kill_task,
             actions.EndTasks: self._end_tasks,
             actions.StopEngine: lambda a: self._tell(a.engine, Stop()),
-            actions.FindOutcomes: lambda a: controller.hub.find_outcomes(a.tasks),
             actions.KeepValues: self._keep_values,
             actions.ReleaseValues: self._release_values,
         }
-
-    def perform(self, action: actions.Action) -> None:
-        """Do it, or gather it for the end of the turn."""
-        self._performers[type(action)](action)
 
     # ------------------------------------------------------------------------------------------ engines and nannies
 
     def _tell(self, engine: EngineId, message: Message) -> None:
         peer = self._peers.engines.get(engine)
-        if peer is not None:
+        if peer is None:
+            return  # it left in this very moment; the core will hear of it
+        if self._behind and peer in self._behind:
+            self._behind[peer].append(lambda: self._tell(engine, message))
+        else:
             self._peers.send(peer, message)
 
-    def _send_tasks(self, action: actions.SendTasks) -> None:
+    def _send_tasks(self, action: actions.SendTasks, read: Mapping[TaskId, Raw] | None = None) -> None:
+        """`read`: results that were read for these tasks; None: nothing was."""
         peer = self._peers.engines.get(action.engine)
         if peer is None:
             return  # it left in this very moment; the core will hear of it
-        library = self._controller.library
-        table, tasks, attempts, functions = FrameTable(), [], [], []
+        if self._behind and peer in self._behind:
+            self._behind[peer].append(lambda: self._send_tasks(action))
+            return
         inputs: list[TaskId] = []
+        for task in action.tasks:
+            if task.spec.options is not None:
+                inputs += task.spec.options.inputs
+        if inputs and read is None and self._reader is not None:
+            spilled = self._values.spilled(peer.values.missing(inputs))
+            if spilled:
+                self._read_values(self._reader, peer, action, spilled)
+                return
+        get = self._library.get
+        table, tasks, attempts, functions = FrameTable(), [], [], []
         known = peer.functions
         for task in action.tasks:
             spec = task.spec
             if spec.function not in known and spec.function:
-                function = library.get(spec.function)
+                function = get(spec.function)
                 if function is not None:
                     known.add(spec.function)
                     functions.append(function)
-            if spec.options is not None:
-                inputs += spec.options.inputs
             tasks.append(_with_frames(task, table) if task.frames else spec)
             attempts.append(task.attempt)
-        values = self._values(peer, inputs, table) if inputs else []
+        values = self._new_values(peer, inputs, table, read or {}) if inputs else []
         self._peers.send(peer, Run(tasks, attempts, functions, values), table.frames)
 
-    def _values(self, peer: Peer, inputs: Sequence[TaskId], table: FrameTable) -> list[Value]:
-        """The results that tasks take as arguments, but for those the engine has."""
+    def _new_values(
+        self, peer: Peer, inputs: Sequence[TaskId], table: FrameTable, read: Mapping[TaskId, Raw]
+    ) -> list[Value]:
+        """The results that tasks take as arguments, except those that the engine has."""
         values, sizes = [], {}
         for id in peer.values.missing(inputs):
-            raw = self._controller.values.get(id)
-            if raw is not None:  # else the engine names what is missing
+            raw = self._values.get(id) or read.get(id)
+            if raw is not None:  # otherwise the engine names what is missing
                 values.append(Value(id, raw[0], table.add(raw[1])))
                 sizes[id] = size(*raw), None
         peer.values.use(inputs, sizes)
         return values
 
+    def _read_values(self, reader: Reader, peer: Peer, action: actions.SendTasks, ids: list[TaskId]) -> None:
+        """Read results that have left memory, then send the tasks; until then the engine's messages wait."""
+        self._behind[peer] = deque()
+
+        def work(store: TaskStore) -> dict[TaskId, Raw]:
+            entries, _ = readable_entries(store, ids)
+            return {id: value for id, entry in entries.items() if (value := ok_value(entry)) is not None}
+
+        def then(read: dict[TaskId, Raw]) -> None:
+            self._go_on(peer, lambda: self._send_tasks(action, read))
+
+        def failed(error: Exception) -> None:
+            self._go_on(peer, lambda: None)
+            info = error_info(error, "arguments of tasks could not be read")
+            self._fail([task.id for task in action.tasks], info)
+
+        reader.read(work, then, failed, recorded=False)  # only recorded results leave memory
+
+    def _go_on(self, peer: Peer, first: Callable[[], None]) -> None:
+        """A read has ended: do what waited for it, unless the engine has come anew or is gone."""
+        waiting = self._behind.pop(peer, None)
+        if waiting is None or self._peers.engines.get(peer.engine) is not peer:
+            return  # the core knows that nothing of it arrived
+        first()
+        for call in waiting:  # each looks whether it has to wait again
+            call()
+
     def _ask_engine(self, action: actions.AskEngine) -> None:
         peer = self._peers.engines.get(action.engine)
         if peer is None:
             return
+        if self._behind and peer in self._behind:
+            self._behind[peer].append(lambda: self._ask_engine(action))
+            return
         new = [digest for digest in action.functions if digest not in peer.functions]
-        found = [function for digest in new if (function := self._controller.library.get(digest)) is not None]
+        found = [function for digest in new if (function := self._library.get(digest)) is not None]
         peer.functions.update(function.digest for function in found)
         self._peers.send(peer, Ask(list(action.functions), found))
+
+    def send_functions(self, peer: Peer, digests: Sequence[Digest]) -> None:
+        """Send an engine functions that it has forgotten, and name those that are not to be had."""
+        missing = [digest for digest in digests if digest not in self._library]
+        if self._reader is None or not missing:
+            self._send_functions(peer, digests)
+            return
+
+        def then(found: list[Function]) -> None:
+            self.add_functions(self._library.add(found))
+            self._send_functions(peer, digests)
+
+        def failed(error: Exception) -> None:
+            log.warning("functions could not be read from the database: %s", error)
+            self._send_functions(peer, digests)
+
+        self._reader.read(lambda store: readable_functions(store, missing)[0], then, failed)
+
+    def _send_functions(self, peer: Peer, digests: Sequence[Digest]) -> None:
+        found = {digest: self._library.get(digest) for digest in digests}
+        missing = [digest for digest, function in found.items() if function is None]
+        self._peers.send(peer, Functions([f for f in found.values() if f is not None], missing))
 
     def _kill_task(self, action: actions.KillTask) -> None:
         peer = self._peers.engines.get(action.engine)
@@ -152,7 +257,7 @@ class Performer:
     # ------------------------------------------------------------------------------------------ outcomes
 
     def _record(self, action: actions.RecordTasks | actions.RecordAttempts) -> None:
-        name_of, environment_of = self._controller.library.names.get, self.environment_of.get
+        name_of, environment_of = self._library.names.get, self.environment_of.get
         self._entries += [
             Entry(
                 task.spec,
@@ -166,26 +271,35 @@ class Performer:
         ]
 
     def _end_tasks(self, action: actions.EndTasks) -> None:
-        now, entries, engines = time.time(), self._entries, self._peers.engines
-        client, outbox, keeps = None, None, self._controller.store.keeps
-        known, digest, name, environment = self._controller.library.names, None, None, None
+        now, entries, engines = self._clock(), self._entries, self._peers.engines
+        client, box, keeps = None, None, self._reader is not None
+        known, digest, name, environment = self._library.names, None, None, None
         for ended in action.tasks:
             task, done = ended.task, ended.done
             engine = engines.get(done.engine)
             if task.spec.function != digest:
                 digest = task.spec.function
                 name = known.get(digest)
-            if task.client != client or outbox is None:
+            if task.client != client or box is None:
                 client = task.client
-                outbox = self._outboxes[client]
+                box = self._boxes[client]
                 environment = self.environment_of.get(client)
+            frames = ended.frames
+            try:
+                result = _done_with_frames(done, frames, box.table) if frames else done
+                if not keeps:
+                    self._values.note(done.id, done.payload, frames)
+            except Exception as error:  # the core has ended it: an error is its outcome
+                info = error_info(error, f"the outcome of task {done.id} could not be delivered")
+                result = done = TaskDone(done.id, done.attempt, "error", done.started, done.completed, error=info)
+                frames = ()
             entries.append(
                 Entry(
                     task.spec,
                     task.client,
                     task.frames,
                     done,
-                    ended.frames,
+                    frames,
                     now,
                     EngineUuid(engine.uuid) if engine is not None else _lost_uuid(done),
                     task.attempts,
@@ -194,65 +308,72 @@ class Performer:
                     environment,
                 )
             )
-            if not keeps:
-                self._controller.values.note(done.id, done.payload, ended.frames)
-            outbox.results.append(_done_with_frames(ended, outbox.table) if ended.frames else done)
+            box.results.append(result)
             for watcher in task.watchers or ():
-                other = self._outboxes[watcher]
-                other.results.append(_done_with_frames(ended, other.table) if ended.frames else done)
+                other = self._boxes[watcher]
+                other.results.append(_done_with_frames(done, frames, other.table) if frames else done)
 
     def _keep_values(self, action: actions.KeepValues) -> None:
         for ended in action.tasks:
-            self._controller.values.keep(ended.done.id, ended.done.payload, ended.frames)
+            self._values.keep(ended.done.id, ended.done.payload, ended.frames)
             self._tokens.append(("value", ended.done.id, 0))
 
     def _release_values(self, action: actions.ReleaseValues) -> None:
         for id in action.tasks:
-            self._controller.values.release(id)
+            self._values.release(id)
 
-    def deliver(self, peer: Peer, done: TaskDone, frames: Sequence[Any]) -> None:
-        """Put an outcome from the store into a client's outbox."""
-        outbox = self._outboxes[ClientId(peer.uuid)]
+    def deliver(self, client: ClientId, done: TaskDone, frames: Sequence[Any]) -> None:
+        """Send a client an outcome from the store."""
+        box = self._boxes[client]
         if frames:
-            done.frames = outbox.table.add(frames)
-        outbox.results.append(done)
+            done.frames = box.table.add(frames)
+        box.results.append(done)
 
-    def forget_client(self, uuid: str) -> None:
+    def forget_client(self, client: ClientId) -> None:
         """A client is gone: nothing needs to be sent to it."""
-        self._outboxes.pop(ClientId(uuid), None)
+        self._boxes.pop(client, None)
 
     # ------------------------------------------------------------------------------------------ the end of a turn
 
     def owe(self, kind: str, uuid: str, number: int) -> None:
-        """Once what has been gathered is recorded, this is to be acknowledged."""
+        """Acknowledge this once everything gathered so far is recorded."""
         self._tokens.append((kind, uuid, number))
 
     def add_functions(self, functions: Sequence[Function]) -> None:
-        """Have these recorded, too."""
+        """Have these functions recorded, too."""
         self._functions += functions
 
     def add_environment(self, client: ClientId, environment: Environment) -> None:
-        """Have recorded where a client runs."""
+        """Have the environment of a client recorded."""
         self.environment_of[client] = environment.digest
         self._environments.append((client, environment))
 
     def flush(self) -> None:
-        """Send what this turn has gathered, then have it recorded: who waits is served first."""
-        if self._outboxes:
-            for client, outbox in self._outboxes.items():
+        """Send what this turn has gathered, then have it recorded: clients that wait are served first."""
+        if self._boxes:
+            boxes = list(self._boxes.items())
+            self._boxes.clear()
+            for client, box in boxes:
                 peer = self._peers.by_uuid.get(client)
                 if peer is not None:
-                    self._peers.send(peer, Results(outbox.results), outbox.table.frames)
-            self._outboxes.clear()
+                    self._send_results(peer, box)
         if self._tokens or self._entries or self._functions or self._environments:
             self.record()
 
+    def _send_results(self, peer: Peer, box: ClientBox) -> None:
+        try:
+            self._peers.send(peer, Results(box.results), box.table.frames)
+        except Exception as error:
+            info = error_info(error, "results could not be sent")
+            ids = [done.id for done in box.results]
+            self._peers.send(peer, Gone(ids, f"its result cannot be sent: {info.ename}: {info.evalue}"))
+
     def record(self) -> None:
         """Hand what this turn has gathered to the writer."""
-        self._controller.writer.put(self._entries, self._tokens, self._functions, self._environments)
+        self._writer.put(self._entries, self._tokens, self._functions, self._environments)
         self._entries, self._tokens, self._functions, self._environments = [], [], [], []
 
-    def acknowledge(self, tokens: list[tuple[str, str, int]]) -> None:
+    def acknowledge(self, tokens: Sequence[Token]) -> None:
         """Send the acknowledgements that a commit allows."""
         stored: dict[str, int] = {}
         accepted: dict[str, list[int]] = defaultdict(list)
@@ -262,7 +383,7 @@ class Performer:
             elif kind == "accepted":
                 accepted[uuid].append(number)
             else:
-                self._controller.values.stored(TaskId(uuid))
+                self._values.recorded(TaskId(uuid))
         messages: list[tuple[str, Message]] = [(uuid, Accepted(numbers)) for uuid, numbers in accepted.items()]
         messages += [(uuid, Stored(number)) for uuid, number in stored.items()]
         for uuid, message in messages:
@@ -285,8 +406,7 @@ def _with_frames(task: Task, table: FrameTable) -> Any:
     )
 
 
-def _done_with_frames(ended: actions.Ended, table: FrameTable) -> TaskDone:
-    d = ended.done
+def _done_with_frames(d: TaskDone, frames: Sequence[Any], table: FrameTable) -> TaskDone:
     return TaskDone(
         d.id,
         d.attempt,
@@ -295,7 +415,7 @@ def _done_with_frames(ended: actions.Ended, table: FrameTable) -> TaskDone:
         d.completed,
         d.payload,
         d.engine,
-        table.add(ended.frames),
+        table.add(frames),
         d.stdout,
         d.stderr,
         d.error,
@@ -306,5 +426,5 @@ def _done_with_frames(ended: actions.Ended, table: FrameTable) -> TaskDone:
 
 
 def _lost_uuid(done: TaskDone) -> EngineUuid | None:
-    """The uuid of an engine that is not there any more."""
+    """The uuid of an engine that is gone."""
     return EngineUuid(done.error.engine_uuid) if done.error is not None and done.error.engine_uuid else None

@@ -138,7 +138,11 @@ class Peers:
         """Send to a peer. A message that is lost is made up for when the peer notices that it misses something."""
         header = frames.encode(message)
         peer.session.count_sent(header)
-        return self._listener.send(peer.address, [header, *buffers])
+        try:
+            return self._listener.send(peer.address, [header, *buffers])
+        except Exception:  # as if it were lost on the way
+            log.exception("a message to %s %s could not be sent", peer.role, peer.uuid)
+            return False
 
     def welcome(self, peer: Peer, message: Welcome) -> None:
         """Greet a peer; both ends count messages from here."""

@@ -1,27 +1,21 @@
-"""Answers calls from the store, where equal ones have succeeded before.
+"""Answers calls from the store, where equal calls have succeeded before.
 
-The tasks of a Submit that may be are looked up together, in a query thread, before the core hears of them. Those that
-are found end at once, as new records that name the old; the others are queued as any. Equal tasks that are submitted
-at the same time each run.
+The tasks of one submission are looked up together, in a reader thread, before the core hears of them. A task that has
+an equal one ends at once, as a new record that names the old one; the other tasks are queued. Equal tasks that are
+submitted at the same time each run.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core import events
-from ..ids import ClientId, EngineUuid, TaskId
-from ..messages import CacheKey, Submit, TaskDone, TaskSpec
+from ..ids import EngineUuid, TaskId
+from ..messages import CacheKey, TaskDone, TaskSpec
 from ..records.record import COMPLETED, FAILED, Entry
 from ..stores import TaskStore
-from ..wire.frames import pick
-from .store_reader import readable_entries
-
-if TYPE_CHECKING:
-    from .loop import Controller
-    from .peers import Peer
+from .storage.store_reader import readable_entries
 
 #: Digests looked up with one question: so few that SQLite uses the index on them.
 TOGETHER = 400
@@ -29,79 +23,6 @@ TOGETHER = 400
 LOOKED_AT = 100
 
 NOTHING_KEPT = "this controller keeps no task records (NoDB)"
-
-
-class ResultCache:
-    """The lookups under way."""
-
-    def __init__(self, controller: Controller) -> None:
-        self._controller = controller
-        #: tasks that are being looked up: whether they have been aborted meanwhile
-        self._under_way: dict[TaskId, bool | None] = {}
-
-    def __contains__(self, id: TaskId) -> bool:
-        return id in self._under_way
-
-    def look_up(self, peer: Peer, message: Submit, frames: Sequence[Any]) -> None:
-        """Answer those of these tasks that can be, and queue the rest."""
-        controller = self._controller
-        known = controller.scheduler.tasks
-        keys = {s.id: key for s in message.tasks if (key := key_of(s)) is not None and s.id not in known}
-        if not controller.store.keeps or not keys:
-            controller.queue(peer, message, frames)
-            return
-        for spec in message.tasks:
-            self._under_way.setdefault(spec.id, None)
-        look_up = controller.arriving.begin(peer, known=True)
-
-        def look() -> None:
-            found = equal_tasks(controller.store, set(keys.values()))
-            controller.post(lambda: answer(found))
-
-        def answer(found: Mapping[CacheKey, Entry]) -> None:
-            self._answer(peer, message, frames, keys, found)
-            controller.arriving.end(look_up)
-
-        # A store that fails answers nothing: they run.
-        controller.hub.in_thread(look, lambda: answer({}))
-
-    def abort(self, ids: Sequence[TaskId], running: bool) -> None:
-        """These are to be ended: so are those of them that are being looked up, once that is over."""
-        for id in ids:
-            if id in self._under_way:
-                self._under_way[id] = running
-
-    def of_client(self, client: str) -> list[TaskId]:
-        """The tasks of a client that are being looked up."""
-        return [id for id in self._under_way if id.rpartition("-")[0] == client]
-
-    def _answer(
-        self,
-        peer: Peer,
-        message: Submit,
-        frames: Sequence[Any],
-        keys: Mapping[TaskId, CacheKey],
-        found: Mapping[CacheKey, Entry],
-    ) -> None:
-        self._controller.keep_functions(message)
-        now, answers, rest = time.time(), [], []
-        aborted: dict[bool, list[TaskId]] = {False: [], True: []}
-        for spec in message.tasks:
-            running = self._under_way.pop(spec.id, None)
-            if running is not None:
-                aborted[running].append(spec.id)
-            entry = found.get(keys[spec.id]) if spec.id in keys and running is None else None
-            if entry is None:
-                rest.append(spec)
-            else:
-                answers.append(_answer(spec, pick(spec, frames) if spec.frames else (), entry, now))
-        if answers:
-            self._controller.decide(events.TasksAnswered(ClientId(peer.uuid), answers))
-        message.tasks = rest
-        self._controller.queue(peer, message, frames)
-        for running, ids in aborted.items():
-            if ids:
-                self._controller.decide(events.AbortRequested(ids, running))
 
 
 def key_of(spec: TaskSpec) -> CacheKey | None:
@@ -129,7 +50,8 @@ def _has_result(entry: Entry) -> bool:
     return entry.done is not None and bool(entry.done.payload or entry.result_frames)
 
 
-def _answer(spec: TaskSpec, frames: Sequence[Any], entry: Entry, now: float) -> events.Answer:
+def answer_from(entry: Entry, spec: TaskSpec, frames: Sequence[Any], now: float) -> events.Answer:
+    """The outcome of a task, from the entry of an equal one."""
     assert entry.done is not None
     done = TaskDone(
         spec.id, 1, "ok", None, now, entry.done.payload, frames=entry.done.frames, content=entry.done.content,

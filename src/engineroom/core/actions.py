@@ -23,7 +23,7 @@ class RecordTasks(Action, frozen=True, gc=False):
 
 
 class RecordAttempts(Action, frozen=True, gc=False):
-    """Write the attempts so far of these tasks, which go into another one."""
+    """Write the attempts of these tasks so far: each gets another attempt."""
 
     tasks: Sequence[Task]
 
@@ -36,14 +36,14 @@ class SendTasks(Action, frozen=True, gc=False):
 
 
 class RecallTasks(Action, frozen=True, gc=False):
-    """Ask an engine for those of these that it has not started."""
+    """Ask an engine to give back those of these tasks that it has not started."""
 
     engine: EngineId
     tasks: Sequence[TaskId]
 
 
 class CancelTasks(Action, frozen=True, gc=False):
-    """Ask an engine for those of these that it has not started, and to interrupt the one it is running."""
+    """Ask an engine to give back those of these tasks that it has not started, and to interrupt the one it runs."""
 
     engine: EngineId
     tasks: Sequence[TaskId]
@@ -57,20 +57,20 @@ class AskEngine(Action, frozen=True, gc=False):
 
 
 class KillTask(Action, frozen=True, gc=False):
-    """Kill this engine, if this is what it is running: it did not heed its interruption."""
+    """Kill this engine, if it is running this task: the task did not stop when it was interrupted."""
 
     engine: EngineId
     task: TaskId
 
 
 class FindOutcomes(Action, frozen=True, gc=False):
-    """Look up in the store how these ended; answered by OutcomesFound."""
+    """Look up in the store how these tasks ended; answered by OutcomesFound."""
 
     tasks: Sequence[TaskId]
 
 
 class ReleaseValues(Action, frozen=True, gc=False):
-    """Nobody will take the results of these as arguments any more."""
+    """No unfinished task takes the results of these tasks as arguments any more."""
 
     tasks: Sequence[TaskId]
 
@@ -84,13 +84,13 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
 
 
 class KeepValues(Action, frozen=True, gc=False):
-    """Others will take the results of these as arguments: keep them until ReleaseValues."""
+    """Unfinished tasks take the results of these tasks as arguments: keep them until ReleaseValues."""
 
     tasks: Sequence[Ended]
 
 
 class EndTasks(Action, frozen=True, gc=False):
-    """Record these outcomes, and tell whoever waits."""
+    """Record these outcomes, and send them to the clients that wait for them."""
 
     tasks: Sequence[Ended]
 

@@ -1,68 +1,119 @@
-"""What one event brings: when it came, and what is gathered while it is handled, then made into actions."""
+"""Effects: what the core wants done. The only way out of it: handlers and `State` tell it here, and return nothing.
+
+Single orders keep the order in which they are told. What many tasks bring (tasks to send, outcomes, …) is gathered
+while one event is handled, so that each kind becomes one action.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-from ..ids import EngineId, TaskId
+from ..ids import Digest, EngineId, TaskId
 from .actions import (
     Action,
+    AskEngine,
+    CancelTasks,
     Ended,
     EndTasks,
     FindOutcomes,
     KeepValues,
     KillTask,
+    RecallTasks,
     RecordAttempts,
+    RecordTasks,
     ReleaseValues,
     SendTasks,
+    StopEngine,
 )
-from .dependencies import Graph, Outcome
-from .engines import Engine
 from .tasks import Task
 
 
-class Turn:
-    """The time and the batches of one event; then of the next."""
+class Effects:
+    """The actions of one event; then of the next."""
 
-    __slots__ = ("ended", "kept", "kills", "news", "now", "retried", "sends")
+    __slots__ = ("actions", "asks", "ended", "kept", "kills", "released", "retried", "sends", "to_find")
 
     def __init__(self) -> None:
-        self.begin(0.0)
-
-    def begin(self, now: float) -> None:
-        """An event has come. The batches of the last one belong to its actions: begin new ones."""
-        self.now = now
+        self.actions: list[Action] = []
+        #: the tasks that each engine is given
+        self.sends: dict[EngineId, list[Task]] = {}
         self.ended: list[Ended] = []
-        #: those of them whose results are arguments of others
+        #: those of them whose results are arguments of other tasks
         self.kept: list[Ended] = []
         #: tasks that go into another attempt
         self.retried: list[Task] = []
-        self.sends: dict[EngineId, list[Task]] = {}
+        #: tasks about whose outcomes the store is to be asked
+        self.to_find: list[TaskId] = []
+        #: tasks whose results are no longer arguments of any task
+        self.released: list[TaskId] = []
+        #: the functions about which each engine is to be asked
+        self.asks: dict[EngineId, list[Digest]] = {}
         self.kills: list[KillTask] = []
-        #: outcomes that others wait for
-        self.news: list[tuple[TaskId, Outcome | None]] = []
 
-    def send(self, engine: Engine, tasks: list[Task]) -> None:
-        """An engine is given tasks."""
-        if engine.id in self.sends:
-            self.sends[engine.id] += tasks
+    def begin(self) -> None:
+        """An event has come."""
+        self.actions = []
+        if self.sends:
+            self.sends = {}
+
+    # ------------------------------------------------------------------------------------------ single orders
+
+    def record(self, tasks: list[Task]) -> None:
+        """Record new tasks."""
+        self.actions.append(RecordTasks(tasks))
+
+    def recall(self, engine: EngineId, tasks: Sequence[TaskId]) -> None:
+        """Ask an engine for those of these tasks that it has not started."""
+        self.actions.append(RecallTasks(engine, tasks))
+
+    def cancel(self, engine: EngineId, tasks: Sequence[TaskId]) -> None:
+        """Ask an engine to drop these tasks, and to interrupt the one it is running."""
+        self.actions.append(CancelTasks(engine, tasks))
+
+    def stop(self, engine: EngineId) -> None:
+        """Tell an engine to leave."""
+        self.actions.append(StopEngine(engine))
+
+    # ------------------------------------------------------------------------------------------ batches
+
+    def send(self, engine: EngineId, tasks: list[Task]) -> None:
+        """Send tasks to an engine, behind those it is sent already."""
+        if engine in self.sends:
+            self.sends[engine] += tasks
         else:
-            self.sends[engine.id] = tasks
+            self.sends[engine] = tasks
 
-    def actions(self, graph: Graph) -> Iterator[Action]:
-        """What is to be done, in order."""
-        if graph.to_ask:
-            yield FindOutcomes(graph.to_ask)
-            graph.to_ask = []
-        if self.kept:
-            yield KeepValues(self.kept)
+    def ask(self, engine: EngineId, function: Digest) -> None:
+        """Ask an engine whether its properties allow tasks with this function."""
+        self.asks.setdefault(engine, []).append(function)
+
+    def kill(self, engine: EngineId, task: TaskId) -> None:
+        """Kill an engine, if it is running this task."""
+        self.kills.append(KillTask(engine, task))
+
+    def close_batches(self) -> None:
+        """Turn the batches into actions, in this order. They belong to the actions from now on: begin new ones."""
+        actions = self.actions
+        if self.to_find:
+            actions.append(FindOutcomes(self.to_find))
+            self.to_find = []
+        if self.kept:  # before the tasks are sent that take these results as arguments
+            actions.append(KeepValues(self.kept))
+            self.kept = []
         for engine, tasks in self.sends.items():
-            yield SendTasks(engine, tasks)
-        if self.retried:
-            yield RecordAttempts(self.retried)
+            actions.append(SendTasks(engine, tasks))
+        if self.retried:  # before EndTasks: a task may be queued for another attempt, and end, in one event
+            actions.append(RecordAttempts(self.retried))
+            self.retried = []
         if self.ended:
-            yield EndTasks(self.ended)
-        if graph.released:
-            yield ReleaseValues(graph.released)
-            graph.released = []
-        yield from self.kills
+            actions.append(EndTasks(self.ended))
+            self.ended = []
+        if self.released:
+            actions.append(ReleaseValues(self.released))
+            self.released = []
+        if self.kills:
+            actions += self.kills
+            self.kills = []
+        if self.asks:
+            actions += [AskEngine(engine, functions) for engine, functions in self.asks.items()]
+            self.asks = {}

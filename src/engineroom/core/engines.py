@@ -1,13 +1,13 @@
-"""Engines inside the core: what each holds, and how much more it should."""
+"""Engines inside the core: which tasks each holds, and how many more it should."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 from ..ids import Digest, EngineId, EngineUuid, NannyId, TaskId
-from ..messages import TaskDone
-from .placement.queues import TaskQueue
+from ..messages import Attempt, TaskDone
 from .tasks import Task
 
 #: With an adaptive hwm an engine holds about this many seconds of work ahead.
@@ -19,8 +19,16 @@ PREFETCH_LEAST = 2
 LONG_SECONDS = 0.1
 
 
+class Backlog(Protocol):
+    """Direct tasks that their engine has no room for yet."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Task]: ...
+
+
 class Engine:
-    """An engine and the tasks it holds.
+    """An engine and the tasks it holds. Only `State` changes `held`, `recalled` and `stopping`.
 
     `held` keeps the order in which tasks were given: the engine runs them in that order.
     """
@@ -54,19 +62,19 @@ class Engine:
         pid: int,
         nanny: NannyId,
         resources: Mapping[str, Sequence[int]],
-        backlog: TaskQueue,
+        backlog: Backlog,
         hwm: int | None,
         now: float,
     ) -> None:
         self.id, self.uuid, self.host, self.pid, self.nanny = id, uuid, host, pid, nanny
         self.held: dict[TaskId, Task] = {}
-        #: direct tasks it has no room for yet
+        #: direct tasks it has no room for yet: to be read here; `State.backlogs` owns them
         self.backlog = backlog
         #: the indices it has of each named resource
         self.resources = resources
         #: what its properties say against tasks with these functions ("": nothing), until they change
         self.answers: dict[Digest, str] = {}
-        #: … and those it has been asked about, and has not answered
+        #: functions about which it has been asked, and has not answered
         self.asked: set[Digest] = set()
         #: when it was last given a task, counted in tasks
         self.used = 0
@@ -77,15 +85,18 @@ class Engine:
         self.completed = 0
         #: tasks it has been asked to give back
         self.recalled: set[TaskId] = set()
+        #: it gets no more tasks, and leaves
         self.stopping = False
         self.last_heard = now
 
     @property
     def load(self) -> int:
+        """How many tasks it holds, or will hold because no other engine may run them."""
         return len(self.held) + len(self.backlog)
 
     @property
     def has_room(self) -> bool:
+        """Whether it takes another task."""
         return len(self.held) < self.hwm and not self.stopping
 
     @property
@@ -93,7 +104,12 @@ class Engine:
         """How many more tasks it takes."""
         return sys.maxsize if self.hwm == float("inf") else max(0, int(self.hwm) - len(self.held))
 
-    def learn(self, results: list[TaskDone]) -> None:
+    @property
+    def unstarted(self) -> list[Task]:
+        """The tasks it holds, but for the first, which it is running or about to run."""
+        return list(self.held.values())[1:]
+
+    def learn(self, results: Sequence[TaskDone]) -> None:
         """Follow the run times: hold many short tasks ahead, few long ones."""
         spent, count = 0.0, 0
         for done in results:
@@ -109,5 +125,18 @@ class Engine:
             ahead = int(PREFETCH_SECONDS / max(self.mean, 1e-7))
             self.hwm = 1 if self.mean >= LONG_SECONDS else max(PREFETCH_LEAST, min(PREFETCH_MOST, ahead))
 
+    def hold_one(self) -> None:
+        """Hold no task ahead until it has ended one. A fixed hwm stays."""
+        if self.fixed_hwm is None:
+            self.hwm = 1
+
     def __repr__(self) -> str:
         return f"<Engine {self.id} holds {len(self.held)}>"
+
+
+def past_attempt(task: Task, done: TaskDone, engine: Engine | None) -> Attempt:
+    """An attempt that is over, for the record. `engine`: where it ran; None: it is not known any more."""
+    cause = "ok" if done.error is None else f"{done.error.ename}: {done.error.evalue}"
+    uuid, host = (engine.uuid, engine.host) if engine else (EngineUuid(""), "")
+    trace = done.error.traceback or None if done.error else None
+    return Attempt(task.attempt, done.engine, uuid, host, done.started, done.completed, cause, done.peak_memory, trace)

@@ -9,7 +9,7 @@ import msgspec
 
 from ..ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
 from ..messages import Attempt, ErrorInfo, Held, TaskDone, TaskSpec
-from .dependencies import Outcome
+from .dependencies import TaskOutcome
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -17,7 +17,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class TasksSubmitted(Event, frozen=True, gc=False):
-    """A client wants these run. Known ids are ignored: the batch may be a repetition."""
+    """A client submitted these tasks. Known ids are ignored: the batch may be a repetition."""
 
     client: ClientId
     tasks: Sequence[TaskSpec]
@@ -56,14 +56,14 @@ class TasksAnswered(Event, frozen=True, gc=False):
 
 
 class TasksRecovered(Event, frozen=True, gc=False):
-    """The store holds these from the controller's earlier life; engines have until `deadline` to claim theirs."""
+    """The store holds these unfinished tasks from before a restart. Engines may claim theirs until `deadline`."""
 
     tasks: Sequence[RecoveredTask]
     deadline: float
 
 
 class EngineJoined(Event, frozen=True, gc=False):
-    """An engine said Hello: for the first time, or again after a reconnection. `held`: what it has in hand."""
+    """An engine said Hello, for the first time, or again after a reconnection. `held`: the tasks it has."""
 
     engine: EngineId
     uuid: EngineUuid
@@ -78,16 +78,16 @@ class EngineJoined(Event, frozen=True, gc=False):
 class EngineLost(Event, frozen=True, gc=False):
     """An engine is gone without a goodbye.
 
-    `running` is the task it was running, if that is known (`known` True); otherwise the first it held is meant.
+    If `known`, `running` is the task it was running (None: it was idle). Otherwise the core assumes the first it held.
     """
 
     engine: EngineId
     cause: str
     running: TaskId | None = None
     known: bool = False
-    #: it was killed because `running` had used up its run_timeout
+    #: it was killed because `running` had exceeded its run_timeout
     overran: bool = False
-    #: of its process, in bytes, until its end; None: unknown
+    #: the most memory its process ever used, in bytes; None: unknown
     peak_memory: int | None = None
 
 
@@ -104,7 +104,7 @@ class EnginesStopped(Event, frozen=True, gc=False):
 
 
 class TasksFinished(Event, frozen=True, gc=False):
-    """An engine sent outcomes; `frames` holds the large buffers of some."""
+    """An engine sent outcomes of tasks; `frames` holds their large buffers."""
 
     engine: EngineId
     results: Sequence[TaskDone]
@@ -119,14 +119,14 @@ class TasksReturned(Event, frozen=True, gc=False):
 
 
 class PropertiesAnswered(Event, frozen=True, gc=False):
-    """An engine says what its properties have against tasks with these functions; "": nothing."""
+    """An engine says why its properties forbid tasks with these functions; "": they allow them."""
 
     engine: EngineId
     answers: Mapping[Digest, str]
 
 
 class PropertiesChanged(Event, frozen=True, gc=False):
-    """The properties of these engines may not be what they were: what these have answered holds no more."""
+    """The properties of these engines may have changed: their earlier answers are out of date."""
 
     engines: Sequence[EngineId]
 
@@ -150,20 +150,20 @@ class TasksFailed(Event, frozen=True, gc=False):
 
 
 class AbortRequested(Event, frozen=True, gc=False):
-    """End those of these that have not started; with `running`, those that have, too."""
+    """End those of these tasks that have not started; with `running`, also those that have."""
 
     tasks: Sequence[TaskId]
     running: bool = False
 
 
 class OutcomesFound(Event, frozen=True, gc=False):
-    """What the store says of tasks that it was asked about; None: there is no such task."""
+    """How tasks ended of which the store was asked; None: there is no such task."""
 
-    outcomes: Mapping[TaskId, Outcome | None]
+    outcomes: Mapping[TaskId, TaskOutcome | None]
 
 
 class ControllerStopped(Event, frozen=True, gc=False):
-    """The cluster is shutting down: what has not finished is aborted."""
+    """The cluster is shutting down: unfinished tasks are aborted."""
 
     reason: str
 

@@ -1,42 +1,43 @@
-"""Why is it not running? What a task waits for, in words and as data."""
+"""Explains why a task is not running: what it waits for, in words and as data."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..ids import TaskId
-from .placement.requirements import ANY, Requirement, in_words, requirement_of
+from .placement.requirements import ANY, Requirement, in_words
 from .scheduler import Scheduler
-from .tasks import State, Task
+from .state import State
+from .tasks import Task, TaskState
 
-#: Of a long list, this many ids are named.
+#: An explanation names at most this many tasks or engines of a list.
 NAMED = 5
 
 
 def explain(scheduler: Scheduler, id: TaskId, now: float) -> dict[str, Any] | None:
-    """The state of a task, and the reason it is in it; None if the core does not know it (any more).
+    """The state of a task, and why it is in this state; None: the core does not know the task (any more).
 
     Returns
     -------
     dict
-        `msg_id`; `state`: "waiting", "queued", "held" or "recovering"; `reason`: a sentence; `details`: what the
-        sentence is made from.
+        `msg_id`; `state`: "waiting", "queued", "held" or "recovering"; `reason`: a sentence; `details`: the
+        numbers and ids in this sentence, and more.
     """
-    task = scheduler.tasks.get(id)
+    state, task = scheduler.state, scheduler.task(id)
     if task is None:
         return None
     details: dict[str, Any] = {"attempt": task.attempt, "retries_left": task.retries_left}
     match task.state:
-        case State.WAITING:
-            reason = _waiting(scheduler, task, now, details)
-        case State.QUEUED if task.is_direct:
-            reason = _behind(scheduler, task, details)
-        case State.QUEUED:
-            reason = _queued(scheduler, task, details)
-        case State.HELD:
-            reason = _held(task, now, details)
+        case TaskState.WAITING:
+            reason = _waiting(state, task, now, details)
+        case TaskState.QUEUED if task.is_direct:
+            reason = _behind(state, task, details)
+        case TaskState.QUEUED:
+            reason = _queued(state, task, details)
+        case TaskState.HELD:
+            reason = _held(state, task, now, details)
         case _:
-            seconds = max(0.0, (scheduler.recovery_deadline or now) - now)
+            seconds = max(0.0, (state.recovery_deadline or now) - now)
             reason = (
                 "the controller was restarted, and waits for the engine that may still have this task: "
                 f"for {seconds:.1f} s more at most"
@@ -49,15 +50,15 @@ def explain(scheduler: Scheduler, id: TaskId, now: float) -> dict[str, Any] | No
     return {"msg_id": id, "state": task.state.name.lower(), "reason": reason, "details": details}
 
 
-def _waiting(scheduler: Scheduler, task: Task, now: float, details: dict[str, Any]) -> str:
-    waits, sentences = scheduler.graph.waiting[task.id], []
-    for condition in waits.conditions:
+def _waiting(state: State, task: Task, now: float, details: dict[str, Any]) -> str:
+    waiting, sentences = state.dependencies.waiting[task.id], []
+    for condition in waiting.conditions:
         if condition.met:
             continue
         pending = [
             id
             for id in dict.fromkeys(condition.dependency.tasks)
-            if any(one is condition for _, one in scheduler.graph.dependents.get(id, ()))
+            if any(one is condition for _, one in state.dependencies.dependents.get(id, ()))
         ]
         details[condition.word] = {"pending": pending, "of": len(condition.dependency.tasks)}
         what = {
@@ -74,18 +75,18 @@ def _waiting(scheduler: Scheduler, task: Task, now: float, details: dict[str, An
     return ", ".join(sentences)
 
 
-def _queued(scheduler: Scheduler, task: Task, details: dict[str, Any]) -> str:
-    requirement = requirement_of(task, {engine.uuid: engine.id for engine in scheduler.engines.values()})
-    pool = scheduler.pools.pools.get(requirement)
-    queue = pool.queue if pool is not None else scheduler.pools.ready
+def _queued(state: State, task: Task, details: dict[str, Any]) -> str:
+    requirement = state.pools.requirement_of(task)
+    pool = state.pools.pools.get(requirement)
+    queue = pool.queue if pool is not None else state.pools.ready
     ahead = queue.ahead_of(task)
-    fitting = [engine for engine in scheduler.engines.values() if requirement.fits(engine)]
+    fitting = [engine for engine in state.engines.values() if requirement.fits(engine)]
     priority = task.spec.options.priority if task.spec.options is not None else 0
     details |= {"ahead": ahead, "priority": priority, "engines": [engine.id for engine in fitting]}
-    if not scheduler.engines:
+    if not state.engines:
         return "there are no engines"
     if not fitting and requirement.depend:
-        return _unsuitable(scheduler, requirement, details)
+        return _unsuitable(state, requirement, details)
     if not fitting:
         return f"there is no engine {in_words(requirement)}: it ends as impossible unless one comes soon"
     one = f"an engine {in_words(requirement)}" if requirement != ANY else "an engine"
@@ -93,9 +94,9 @@ def _queued(scheduler: Scheduler, task: Task, details: dict[str, Any]) -> str:
     return f"it waits for {one}, {busy} busy; {ahead} of its client's tasks with priority {priority} come before it"
 
 
-def _unsuitable(scheduler: Scheduler, requirement: Requirement, details: dict[str, Any]) -> str:
+def _unsuitable(state: State, requirement: Requirement, details: dict[str, Any]) -> str:
     """What the engines say against tasks that depend on their properties."""
-    allowed = {engine.id: engine for engine in scheduler.engines.values() if requirement.allows(engine)}
+    allowed = {engine.id: engine for engine in state.engines.values() if requirement.allows(engine)}
     against = {id: e.answers[requirement.depend] for id, e in allowed.items() if requirement.depend in e.answers}
     details |= {"against": against, "asked": [id for id in allowed if id not in against]}
     said = [f"engine {id}: {reason}" for id, reason in list(against.items())[:NAMED]]
@@ -107,16 +108,16 @@ def _unsuitable(scheduler: Scheduler, requirement: Requirement, details: dict[st
     return f"it waits for an engine {words}" + (f" ({'; '.join(said)})" if said else "")
 
 
-def _behind(scheduler: Scheduler, task: Task, details: dict[str, Any]) -> str:
-    engine = scheduler.engines[task.spec.engine]
-    ahead = len(engine.held) + engine.backlog.ahead_of(task)
+def _behind(state: State, task: Task, details: dict[str, Any]) -> str:
+    engine = state.engines[task.spec.engine]
+    ahead = len(engine.held) + state.backlogs[engine.id].ahead_of(task)
     details |= {"ahead": ahead, "engine": engine.id}
     return f"it is for engine {engine.id}, which has {ahead} tasks to do before it"
 
 
-def _held(task: Task, now: float, details: dict[str, Any]) -> str:
-    engine = task.engine
-    assert engine is not None
+def _held(state: State, task: Task, now: float, details: dict[str, Any]) -> str:
+    assert task.engine is not None
+    engine = state.engines[task.engine]
     ahead = list(engine.held).index(task.id)
     details |= {"ahead": ahead, "engine": engine.id, "host": engine.host}
     silent = max(0.0, now - engine.last_heard)

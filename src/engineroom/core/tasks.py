@@ -1,49 +1,51 @@
-"""A task inside the core, its states, and the moves between them."""
+"""A task inside the core, its states, and the legal transitions between them. Knows no engines: only their ids."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from ..ids import ClientId, EngineUuid, TaskId
+from ..ids import ClientId, EngineId, EngineUuid, TaskId
 from ..messages import Attempt, TaskSpec
 
-if TYPE_CHECKING:
-    from .engines import Engine
 
-
-class State(enum.IntEnum):
+class TaskState(enum.IntEnum):
     """Where a task is."""
 
     QUEUED = 0  #: in a queue of the core
     HELD = 1  #: given to an engine: running, or waiting there
-    RECOVERING = 2  #: known from the store after a restart; an engine may still have it
+    RECOVERING = 2  #: read from the store after a restart; an engine may still have it
     ENDED = 3  #: it has its outcome
-    WAITING = 4  #: until the tasks it depends on have ended
+    WAITING = 4  #: for the tasks it depends on
+    NEW = 5  #: it has just come
 
 
-#: Every legal move, and the events that cause it.
-TRANSITIONS: dict[tuple[State, State], str] = {
-    (State.WAITING, State.QUEUED): "its dependencies are met",
-    (State.WAITING, State.ENDED): "aborted; its dependencies are not met (in time); or an input is missing",
-    (State.QUEUED, State.HELD): "an engine has room",
-    (State.QUEUED, State.ENDED): "aborted; no engine that may run it is left; or an input is missing",
-    (State.HELD, State.QUEUED): "given back unstarted; retried; refused by the engine; or its engine is lost",
-    (State.HELD, State.ENDED): "finished; aborted; refused by the last engine; lost with its engine; or not sent",
-    (State.RECOVERING, State.HELD): "its engine came back",
-    (State.RECOVERING, State.QUEUED): "nobody came back with it in time",
-    (State.RECOVERING, State.WAITING): "nobody came back with it in time, and it depends on others",
-    (State.RECOVERING, State.ENDED): "its result came late; aborted; its engine did not come back; or an input is missing",
+#: Every legal transition, and what causes it.
+TRANSITIONS: dict[tuple[TaskState, TaskState], str] = {
+    (TaskState.NEW, TaskState.QUEUED): "submitted, and it waits for no other task",
+    (TaskState.NEW, TaskState.WAITING): "submitted, and it depends on others",
+    (TaskState.NEW, TaskState.RECOVERING): "read from the store after a restart",
+    (TaskState.NEW, TaskState.ENDED): "its outcome is known already; or it can never run",
+    (TaskState.WAITING, TaskState.QUEUED): "its dependencies are met",
+    (TaskState.WAITING, TaskState.ENDED): "aborted; its dependencies are not met (in time); or an input is missing",
+    (TaskState.QUEUED, TaskState.HELD): "an engine has room",
+    (TaskState.QUEUED, TaskState.ENDED): "aborted; no engine that may run it is left; or an input is missing",
+    (TaskState.HELD, TaskState.QUEUED): "returned unstarted; retried; refused by the engine; or its engine is lost",
+    (TaskState.HELD, TaskState.ENDED): "finished; aborted; refused by its last engine; lost with it; or not sent",
+    (TaskState.RECOVERING, TaskState.HELD): "its engine came back",
+    (TaskState.RECOVERING, TaskState.QUEUED): "no engine came back with it in time",
+    (TaskState.RECOVERING, TaskState.WAITING): "no engine came back with it in time, and it depends on others",
+    (TaskState.RECOVERING, TaskState.ENDED): "its result came; aborted; its engine stayed away; or an input is missing",
 }
 
 
 class Needs(msgspec.Struct, gc=False, eq=False):
     """What the scheduler has learnt about where a task may run, and by when."""
 
-    #: engines that have said UnmetDependency
+    #: engines that have raised UnmetDependency for it
     refused: frozenset[EngineUuid] = frozenset()
     #: engines on which the tasks it follows ran; None: it follows none
     followed: frozenset[EngineUuid] | None = None
@@ -54,18 +56,19 @@ class Needs(msgspec.Struct, gc=False, eq=False):
 class Task(msgspec.Struct, gc=False, eq=False):
     """One task from its submission to its outcome.
 
-    `engine` is set exactly while the task is HELD. `attempt` counts the times it may have been started.
+    `engine` is set exactly while the task is HELD. `attempt` counts the times the task may have been started.
     """
 
-    # A Struct is made four times faster than an object with __slots__, and the garbage collector need not look
-    # at it: its one cycle (engine, and back by `held`) is undone when the task leaves the engine.
+    # A Struct is made four times faster than an object with __slots__. It is in no reference cycle, so the garbage
+    # collector need not look at it.
 
     spec: TaskSpec
     client: ClientId
     frames: Sequence[Any] = ()
     retries_left: int = 0
-    state: State = State.QUEUED
-    engine: Engine | None = None
+    state: TaskState = TaskState.NEW
+    #: the engine that holds it
+    engine: EngineId | None = None
     attempt: int = 1
     #: engines that died while running it
     deaths: int = 0
@@ -75,7 +78,7 @@ class Task(msgspec.Struct, gc=False, eq=False):
     watchers: set[ClientId] | None = None
     #: an abort was asked for while an engine held it
     aborting: bool = False
-    #: … and it is to be stopped if it has started
+    #: … and it is to be interrupted if it has started
     cancelling: bool = False
     #: None as long as nothing has been learnt
     needs: Needs | None = None
@@ -86,13 +89,27 @@ class Task(msgspec.Struct, gc=False, eq=False):
 
     @property
     def is_direct(self) -> bool:
+        """Whether it is for one certain engine."""
         return self.spec.engine >= 0
 
-    def move(self, state: State) -> None:
-        """Change state; a move that is not in `TRANSITIONS` is a bug."""
+    def move(self, state: TaskState) -> None:
+        """Change state. Only `State` calls this, because its tables change with it. An illegal transition is a bug."""
         if (self.state, state) not in TRANSITIONS:
-            raise AssertionError(f"task {self.id} cannot go from {self.state.name} to {state.name}")
+            raise AssertionError(f"{self} cannot go from {self.state.name} to {state.name}")
         self.state = state
+
+    def note(self, attempt: Attempt) -> None:
+        """Add a past attempt."""
+        # A new list: the store's writer may be reading the old one.
+        self.attempts = [*(self.attempts or ()), attempt]
+
+    @property
+    def last_refusal(self) -> str:
+        """What the last engine said that raised UnmetDependency for it, as the end of a sentence; "": none did."""
+        if self.needs is None or not self.needs.refused or not self.attempts:
+            return ""
+        last = self.attempts[-1]
+        return f". Engine {last.engine} said: {last.cause}"
 
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.state.name} attempt {self.attempt}>"

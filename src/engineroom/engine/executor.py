@@ -23,13 +23,21 @@ from ..remote import classic, engine_calls, functional_dependency, task_context
 from ..remote.engine_properties import properties
 from ..wire import functions, payload, source_lines
 from ..wire import input_cache as values
-from .output import TaskStream, sendable
+from .captured import CLibrary
+from .ending import end_forked
+from .output import Streams, sendable
+from .warning_state import WarningState
 
 if TYPE_CHECKING:
     from .shell import Shell
 
 #: Functions kept unpickled; beyond it the one used longest ago is forgotten (and asked for again if needed).
 FUNCTIONS_KEPT = 1024
+#: After a task that took longer than this, we look for what C code and child processes have printed. (A look costs two
+#: system calls; after shorter tasks we look once for all of them.)
+LOOK_SECONDS = 20e-6
+#: After something was found, we look after each of so many tasks, however short.
+LOOKS = 256
 
 
 class Terminated(BaseException):
@@ -47,8 +55,12 @@ class Interrupted(KeyboardInterrupt):
 class Executor:
     """The namespace, the functions, and the running of tasks."""
 
-    def __init__(self, stdout: TaskStream, stderr: TaskStream) -> None:
-        self._stdout, self._stderr = stdout, stderr
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+        self._stdout, self._stderr = streams.stdout, streams.stderr
+        self._warnings = WarningState()
+        self._c_library = CLibrary()
+        self._looks = 0  # tasks after which, however short they are, we look for what C code has printed
         self._loaded: OrderedDict[Digest, functions.LoadedFunction] = OrderedDict()
         self._pickled: OrderedDict[Digest, Function] = OrderedDict()
         self._shell: Shell | None = None
@@ -57,6 +69,12 @@ class Executor:
         self.uuid = ""
         #: True while user code runs: the only time a signal may interrupt
         self.is_running = False
+        #: how long the last task took
+        self.seconds = 0.0
+        #: whether this process is one that a task has forked
+        self.is_forked = False
+        #: whether the last task was so short that nobody looked for what C code has printed
+        self.has_not_looked = False
         # The user's `__main__`: functions that travelled from another `__main__` live here.
         self.module = types.ModuleType("__main__", "The namespace of this engine.")
         sys.modules["__main__"] = self.module
@@ -95,6 +113,9 @@ class Executor:
         `inputs` are the results of other tasks that it takes as arguments.
         """
         stdout, stderr = self._stdout, self._stderr
+        if sys.stdout is not stdout or sys.stderr is not stderr or sys.stdin is not self._streams.stdin:
+            self._streams.restore()
+        self._warnings.begin()
         stdout.in_task = stderr.in_task = True
         started = time.time()
         begin = time.perf_counter()
@@ -116,13 +137,22 @@ class Executor:
             else:
                 status, error = self._outcome(raised, spec)
         except Terminated:
+            stdout.in_task = stderr.in_task = False
             raise
         except BaseException as caught:
             self.is_running = False  # again: it may have been the `finally` that was interrupted
+            raised = caught
             status, error = self._outcome(caught, spec)
-        finally:
-            stdout.in_task = stderr.in_task = False
-        completed = started + (time.perf_counter() - begin)
+        if self.is_forked:
+            end_forked(raised)
+        seconds = self.seconds = time.perf_counter() - begin
+        completed = started + seconds
+        self._warnings.end(keep=spec.kind == "execute")
+        if seconds > LOOK_SECONDS or self._looks:
+            self.collect()
+        else:
+            self.has_not_looked = True
+        stdout.in_task = stderr.in_task = False
         stream, beside = result
         done = TaskDone(
             spec.id,
@@ -139,6 +169,27 @@ class Executor:
         if not stderr.is_empty:
             done.stderr = stderr.take()
         return done, beside
+
+    def collect(self) -> None:
+        """Have the streams take in what C code and child processes have printed."""
+        self.has_not_looked = False
+        self.flush_c_library()
+        if self._streams.collect():
+            self._looks = LOOKS
+        elif self._looks:
+            self._looks -= 1
+
+    def flush_c_library(self) -> None:
+        """Write out what C code has printed and still has in its buffers."""
+        self._c_library.flush()
+
+    def late_output(self) -> tuple[str, str]:
+        """What C code printed in tasks so short that nobody looked: (stdout, stderr)."""
+        stdout, stderr = self._stdout, self._stderr
+        stdout.in_task = stderr.in_task = True
+        self.collect()
+        stdout.in_task = stderr.in_task = False
+        return ("" if stdout.is_empty else stdout.take(), "" if stderr.is_empty else stderr.take())
 
     @contextlib.contextmanager
     def uninterrupted(self) -> Iterator[None]:
@@ -203,9 +254,13 @@ class Executor:
         except Interrupted:
             return late
         except BaseException as error:
+            if self.is_forked:
+                end_forked(error)
             return f"its depend raised {type(error).__name__}: {_text(error)}"
         finally:
             self.is_running = False
+        if self.is_forked:
+            end_forked(None)
         return "" if agrees else "its depend is false"
 
     def _execute(self, spec: TaskSpec, started: float) -> tuple[Any, dict[str, Any], BaseException | None]:
@@ -255,29 +310,39 @@ class Executor:
             raise type(problem)(message) from error
 
     def _outcome(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
-        """How a task ends that raised this."""
-        if isinstance(error, Interrupted):
+        """How a task ends that raised this. Nothing a hostile exception does may end the engine."""
+        try:
+            return self._outcome_of(error, spec)
+        except BaseException:
+            text = "<nothing can be said of it: its class or its text raises when it is looked at>"
+            name = _name(error)
+            return "error", ErrorInfo(name, text, f"{name}: {text}", self.engine, self.uuid, spec.kind)
+
+    def _outcome_of(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
+        kind = type(error)  # not isinstance(), which asks the exception for its __class__
+        if issubclass(kind, Interrupted):
+            assert isinstance(error, Interrupted)
             stopped = self._describe(error, spec, error.ename)
             stopped.stopped = True
             return error.status, stopped
         # A task that was sent to this engine cannot be tried on another.
-        unmet = isinstance(error, UnmetDependency) and not isinstance(error, ImpossibleDependency)
+        unmet = issubclass(kind, UnmetDependency) and not issubclass(kind, ImpossibleDependency)
         status = "unmet" if unmet and spec.engine < 0 else "error"
-        return status, self._describe(error, spec, type(error).__name__)
+        return status, self._describe(error, spec, _name(error))
 
     def _describe(self, error: BaseException, spec: TaskSpec, name: str) -> ErrorInfo:
-        """An exception as text. Nothing a hostile exception does may stop this."""
+        """An exception as text."""
         text = _text(error)
+        frame: types.TracebackType | None = _traceback_of(error)
         try:
-            frame = error.__traceback__
             while frame is not None and frame.tb_frame.f_code.co_filename in _OURS:
                 frame = frame.tb_next
             source_lines.show_in_traceback(error)
             lines = traceback.format_exception(type(error), error, frame)
-            if name != type(error).__name__:
+            if name != _name(error):
                 lines[-1] = f"{name}: {text}\n"
         except BaseException:
-            lines = [f"{type(error).__name__}: {text}"]
+            lines = [*traceback.format_tb(frame), f"{name}: {text}"]
         return ErrorInfo(name, sendable(text), sendable("".join(lines)), self.engine, self.uuid, spec.kind)
 
 
@@ -286,7 +351,19 @@ def _text(error: BaseException) -> str:
     try:
         return str(error)
     except BaseException as broken:
-        return f"<its str() raised {type(broken).__name__}>"
+        return f"<its str() raised {_name(broken)}>"
+
+
+def _name(error: BaseException) -> str:
+    """The name of an exception's class, whatever its metaclass does."""
+    try:
+        return str(type.__dict__["__name__"].__get__(type(error)))
+    except BaseException:
+        return "Exception"
+
+
+#: Reads the attribute itself: an exception's own `__getattribute__` may raise.
+_traceback_of = BaseException.__dict__["__traceback__"].__get__
 
 
 _OURS = {m.__file__ for m in (classic, engine_calls, functional_dependency, functions, payload, values)} | {__file__}

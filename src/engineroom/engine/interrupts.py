@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -97,8 +97,10 @@ class Interrupter:
                 raise Interrupted(wish.status, wish.ename, wish.text)
 
 
-def spare_forked_processes() -> None:
+def spare_forked_processes(in_child: Callable[[], None]) -> None:
     """Processes that tasks fork are not engines: signals mean to them what they mean to anybody.
+
+    `in_child` is called in each of them.
 
     The signals are blocked around the fork: one that comes before the child has forgotten the engine's handlers
     would be taken by those, and lost.
@@ -116,6 +118,7 @@ def spare_forked_processes() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(SIGNAL, signal.SIG_DFL)
+        in_child()
         unblock()
 
     os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=forget)

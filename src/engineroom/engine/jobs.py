@@ -83,6 +83,10 @@ class Jobs:
         """A function has come: its tasks are next."""
         self.queue.extendleft(reversed(self._parked.pop(function, [])))
 
+    def take_parked(self, function: Digest) -> list[Job]:
+        """Let go of the tasks whose function cannot be had; returns them."""
+        return self._parked.pop(function, [])
+
     def take_out(self, function: Digest) -> list[Job]:
         """Let go of the load-balanced tasks with a function; returns them."""
         alike = [job for job in self.queue if job[0].function == function and job[0].engine < 0]

@@ -1,48 +1,29 @@
 """An engine: takes tasks, runs them one at a time in its main thread, answers in batches.
 
 The main thread owns the link, so that a short task costs no thread switch. While a task runs, the main thread
-lets go of the link, and if the task takes longer than a moment the *attendant* thread tends it: announces the
+lets go of the link. If the task takes longer than a moment, the *attendant* thread tends the link: it announces the
 task, streams its output, gives back unstarted tasks that are recalled, interrupts the task when it is cancelled or
-has had its time, answers the controller.
+out of time, and answers the controller.
+
+What is said to the controller is in `protocol.py`, running one task in `executor.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType, MappingProxyType
 from typing import Any
 
 from .. import resources
 from ..config import ConnectionInfo, EngineSettings
 from ..ids import Digest, EngineUuid, NannyId
-from ..messages import (
-    Answer,
-    Answers,
-    Ask,
-    Cancel,
-    Functions,
-    Goodbye,
-    Message,
-    NeedFunctions,
-    Output,
-    Pong,
-    Published,
-    Recall,
-    Refused,
-    Returned,
-    Run,
-    Started,
-    Stop,
-    Stored,
-    TaskDone,
-    TaskOptions,
-    Welcome,
-)
+from ..messages import Output, Published, Started, TaskDone, TaskOptions
 from ..remote import datapub, engine_properties, task_context
 from ..remote.functional_dependency import DEPENDENCY_SECONDS
 from ..transport import ZmqLink
@@ -50,12 +31,14 @@ from ..wire import frames as wire
 from ..wire import payload
 from ..wire.session import LinkSession, introduce
 from . import devices
-from .executor import Executor, Terminated
+from .captured import Captured
+from .ending import LINK_CLOSED
+from .executor import LOOK_SECONDS, Executor, Terminated
 from .interrupts import Interrupter, spare_forked_processes
-from .jobs import Job, Jobs, held
-from .output import install
+from .jobs import Job
+from .output import Streams, install
 from .property_checks import PropertyChecks
-from .result_buffer import ResultBuffer
+from .protocol import EngineProtocol
 from .session_link import SessionLink
 from .shared_page import SharedPage
 
@@ -79,70 +62,59 @@ class Engine:
 
     def __init__(
         self,
-        connection: ConnectionInfo,
-        uuid: EngineUuid,
-        nanny: NannyId,
+        link: SessionLink,
+        executor: Executor,
+        interrupter: Interrupter,
+        streams: Streams,
         page: SharedPage,
         settings: EngineSettings,
         shares: Mapping[str, list[int]] = MappingProxyType({}),
     ) -> None:
-        self._page = page
-        self._settings = settings
-        self._shares = dict(shares)  # its indices of each named resource
-        introduction = introduce("engine", connection.key, uuid, nanny=nanny, resources=shares)
-        link = ZmqLink(connection.url, uuid.encode(), curve_serverkey=connection.curve_serverkey)
-        session = LinkSession(introduction, PING_SECONDS, time.monotonic())
-        self._link = SessionLink(session, link, wire.decode_to_engine)
-        self._stdout, self._stderr = install(settings.output_limit)
-        self._executor = Executor(self._stdout, self._stderr)
-        self._executor.uuid = uuid
-        self._interrupter = Interrupter(self._executor, page)
-        self._jobs = Jobs()
-        self._results = ResultBuffer()
-        self._checks = PropertyChecks(self._executor.knows, self._ask_function, self._link.send)
-        self._is_deciding = False
-        self._leaving = False
-        self._is_waiting = False
-        self._job: Job | None = None
+        """`shares`: the indices of each named resource that this engine has."""
+        self._link, self._descriptor = link, link.fileno()
+        self._executor, self._interrupter, self._streams = executor, interrupter, streams
+        self._page, self._settings, self._shares = page, settings, dict(shares)
+        self._checks = PropertyChecks(executor.knows, self._ask_function, link.send)
+        self._protocol = EngineProtocol(link, executor, page, self._checks, interrupter.cancel)
+        self._is_deciding = False  # a function is being asked about our properties
+        self._is_waiting = False  # for something to arrive
         self._serial = 0  # counts tasks begun: how the attendant tells a long one from many short ones
         self._link_lock = threading.Lock()
         self._busy = threading.Event()
-        self._handlers: dict[type[Message], Callable[[Any, Sequence[Any]], None]] = {
-            Welcome: self._on_welcome,
-            Run: self._on_run,
-            Recall: self._on_recall,
-            Cancel: self._on_cancel,
-            Functions: self._on_functions,
-            Stored: self._on_stored,
-            Ask: self._on_ask,
-            Stop: self._on_stop,
-            Pong: self._on_pong,
-            Refused: self._on_refused,
-        }
+
+    @property
+    def namespace(self) -> dict[str, Any]:
+        """The names of the user's `__main__`."""
+        return self._executor.module.__dict__
 
     # ------------------------------------------------------------------------------------------ the main thread
 
     def run(self) -> None:
-        """Serve until told to stop."""
+        """Make this process an engine, and serve until told to stop."""
         signal.signal(signal.SIGINT, self._on_sigint)
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        spare_forked_processes()
+        spare_forked_processes(self._in_forked_process)
         logging.root.handlers.clear()  # the nanny's: what tasks log is their output
         logging.root.setLevel(logging.WARNING)
         datapub.bind(self._publish)
         task_context.bind(self._current_task, self._interrupter.limit)
         engine_properties.properties.bind(self._note_change)
         threading.Thread(target=self._attend, name="attendant", daemon=True).start()
+        self.serve()
+
+    def serve(self) -> None:
+        """Take and run tasks until told to stop."""
+        protocol = self._protocol
         self._link_lock.acquire()
-        self._hello()
+        protocol.hello()
         try:
-            while not self._leaving:
+            while not protocol.is_leaving:
                 with contextlib.suppress(KeyboardInterrupt):  # it came between two tasks: nothing to interrupt
                     self._flush()
                     self._link.ping()
-                    self._receive(wait=not self._jobs.queue)
+                    self._receive(wait=not protocol.jobs.queue)
                     self._checks.answer(self._is_leaving)
-                    if self._jobs.queue:
+                    if protocol.jobs.queue:
                         self._work()
             self._leave()
         finally:
@@ -151,10 +123,10 @@ class Engine:
     def _work(self) -> None:
         """Run what is in the queue, looking at the link every few milliseconds."""
         self._busy.set()
-        queue, executor, page, lock = self._jobs.queue, self._executor, self._page, self._link_lock
-        results, checks, wishes = self._results, self._checks, self._interrupter.wishes
+        protocol, executor, page, lock = self._protocol, self._executor, self._page, self._link_lock
+        queue, results, checks, wishes = protocol.jobs.queue, protocol.results, self._checks, self._interrupter.wishes
         pause = time.perf_counter() + GATHER_SECONDS
-        while queue and not self._leaving:
+        while queue and not protocol.is_leaving:
             if results.bytes > self._settings.unstored_limit:
                 self._flush()
                 self._link.ping()
@@ -163,13 +135,12 @@ class Engine:
             job = queue.popleft()
             spec = job[0]
             if not executor.knows(spec.function):
-                if self._jobs.park(job):
-                    self._link.send(NeedFunctions([spec.function]))
+                protocol.park(job)
                 continue
             if spec.options is not None and spec.options.depend and spec.engine < 0 and not self._suits(job):
                 continue
             page.run(spec.id)
-            self._job = job
+            protocol.job = job
             self._serial += 1
             lock.release()
             try:
@@ -178,11 +149,13 @@ class Engine:
                 else:
                     done, beside = self._run_as_wished(job)
             except Terminated:
-                self._leaving = True
+                protocol.is_leaving = True
                 lock.acquire()
                 return
+            if executor.seconds > LOOK_SECONDS and not _is_open(self._descriptor):
+                self._die_of_closed_link()
             self._reacquire()
-            self._job = None
+            protocol.job = None
             if wishes:
                 self._interrupter.forget()
             if checks.changed:
@@ -194,19 +167,25 @@ class Engine:
                 checks.answer(self._is_leaving)
                 pause = time.perf_counter() + GATHER_SECONDS
 
+    def _die_of_closed_link(self) -> None:
+        """The task that has just run closed our sockets: this engine cannot send its result, nor anything else."""
+        print("a task has closed the file descriptors of this engine: it cannot go on", file=self._streams.stderr.log)
+        os._exit(LINK_CLOSED)
+
+    def _in_forked_process(self) -> None:
+        """This is a process that a task has forked: it is no engine."""
+        self._executor.is_forked = True
+        self._streams.forked()
+
     def _is_leaving(self) -> bool:
-        return self._leaving
+        return self._protocol.is_leaving
 
     def _suits(self, job: Job) -> bool:
         """Whether our properties still allow a task that is about to be run; if not, it and its like are given back."""
-        digest = job[0].function
-        against = self._checks.against(digest)
-        if not against:
-            return True
-        alike = self._jobs.take_out(digest)
-        self._link.send(Answers([Answer(digest, against)]))
-        self._link.send(Returned([held(other) for other in (job, *alike)]))
-        return False
+        against = self._checks.against(job[0].function)
+        if against:
+            self._protocol.refuse(job, against)
+        return not against
 
     def _ask_function(self, digest: Digest) -> str:
         """Ask a function of tasks about our properties. This is user code: the attendant stops it if it takes long."""
@@ -218,7 +197,7 @@ class Engine:
         try:
             return self._executor.against(digest, DEPENDENCY_SECONDS)
         except Terminated:
-            self._leaving = True
+            self._protocol.is_leaving = True
             return "the engine leaves"
         finally:
             self._reacquire()
@@ -235,6 +214,8 @@ class Engine:
 
     def _note_change(self) -> None:
         """Properties have changed: called from user code, in any of its threads."""
+        if self._executor.is_forked:
+            return  # only the engine's own properties count
         if self._is_deciding and threading.current_thread() is threading.main_thread():
             return  # who is asked about properties had better not change them: we would ask for ever
         self._checks.changed = True
@@ -262,7 +243,7 @@ class Engine:
 
     def _current_task(self) -> task_context.CurrentTask | None:
         """What the running task may know about itself: called from user code."""
-        job = self._job
+        job = self._protocol.job
         if job is None:
             return None
         spec, options = job[0], job[0].options or _NO_WISHES
@@ -279,15 +260,11 @@ class Engine:
     def _leave(self) -> None:
         """Give back what has not started, hand in what has ended, say goodbye."""
         self._flush()
-        # A task cut short by SIGTERM is still `held` by the controller: at our goodbye it goes to another engine.
-        back = self._jobs.give_back(None)
-        if back:
-            self._link.send(Returned(back))
+        self._protocol.give_back_all()
         deadline = time.monotonic() + LEAVE_SECONDS
-        while self._results.is_awaiting and time.monotonic() < deadline:
+        while self._protocol.results.is_awaiting and time.monotonic() < deadline:
             self._receive(wait=True)
-        self._page.leaving = True
-        self._link.send(Goodbye())
+        self._protocol.goodbye()
 
     # ------------------------------------------------------------------------------------------ the attendant
 
@@ -299,13 +276,13 @@ class Engine:
             while time.monotonic() - quiet_since < REST_SECONDS:
                 serial = self._serial
                 time.sleep(ATTEND_SECONDS)
-                if self._job is None and not self._is_deciding and not self._checks.changed:
+                if self._protocol.job is None and not self._is_deciding and not self._checks.changed:
                     continue
                 quiet_since = time.monotonic()
                 if serial != self._serial or not self._link_lock.acquire(blocking=False):
                     continue  # short tasks, or the main thread is back: it tends the link itself
                 try:
-                    job = self._job
+                    job = self._protocol.job
                     if self._checks.changed:
                         self._checks.tell_change()
                     if job is not None and serial == self._serial:
@@ -316,15 +293,16 @@ class Engine:
                 finally:
                     self._link_lock.release()
             self._busy.clear()
-            if self._job is not None:
+            if self._protocol.job is not None:
                 self._busy.set()
 
     def _tend(self, job: Job, *, first: bool) -> None:
         """Look after the link while the main thread is in a long task."""
         if first:
-            self._flush(keep_page=True)
+            self._protocol.flush()
             self._link.send(Started(job[0].id, time.time() - ATTEND_SECONDS))
-        for name, stream in (("stdout", self._stdout), ("stderr", self._stderr)):
+        self._executor.flush_c_library()
+        for name, stream in (("stdout", self._streams.stdout), ("stderr", self._streams.stderr)):
             text = stream.news()
             if text:
                 self._link.send(Output(job[0].id, name, text))
@@ -332,87 +310,38 @@ class Engine:
         self._interrupter.look()
         self._link.ping()
 
-    # ------------------------------------------------------------------------------------------ talking (with the lock)
+    # ------------------------------------------------------------------------------------------ with the link's lock
 
     def _receive(self, *, wait: bool = False) -> None:
-        """Handle what has arrived; with `wait`, something will have, unless it is time for a sign of life."""
+        """Handle what has arrived. With `wait`, waits for something, until the next sign of life is due."""
         self._is_waiting = wait
         arrived = self._link.receive(wait=wait)
         self._is_waiting = False
-        for parts in arrived:
-            message = self._link.read(parts)
-            self._handlers[type(message)](message, parts[1:])
+        self._protocol.handle(arrived)
 
-    def _hello(self) -> None:
-        running = [self._job] if self._job is not None else []
-        in_hand = [held(job) for job in (*running, *self._jobs)]
-        self._link.hello(self._page.engine, [*in_hand, *self._results.held()])
-        for parts in self._results.sent():
-            self._link.send_frames(parts)
+    def _flush(self) -> None:
+        """Send the results that have gathered. No task is running."""
+        self._page.rest()
+        self._take_late_output()
+        self._protocol.flush()
 
-    def _flush(self, *, keep_page: bool = False) -> None:
-        """Send the results that have gathered."""
-        if not keep_page:
-            self._page.rest()
-        parts = self._results.pack()
-        if parts is not None:
-            self._link.send_frames(parts)
+    def _take_late_output(self) -> None:
+        """What C code and child processes print between tasks, or in very short ones."""
+        if not self._protocol.results.has_gathered:
+            self._executor.collect()  # no task is running: it goes to the log
+        elif self._executor.has_not_looked:
+            self._protocol.results.add_output(*self._executor.late_output())
 
     def _publish(self, data: dict[str, Any]) -> None:
         """Send live data of the running task: called from user code."""
-        job = self._job
+        if self._executor.is_forked:
+            raise RuntimeError("publish_data works in the engine's process, not in one that a task has forked")
+        job = self._protocol.job
         if job is None:
             raise RuntimeError("publish_data works inside a task")
         stream, beside = payload.dumps(dict(data))
         with self._executor.uninterrupted(), self._link_lock:
             self._link.send(Published(job[0].id, stream), beside)
-
-    # ------------------------------------------------------------------------------------------ hearing (with the lock)
-
-    def _on_welcome(self, message: Welcome, frames: Sequence[Any]) -> None:
-        if not self._link.session.on_welcome(message):
-            return
-        self._executor.engine = self._page.engine = message.engine
-        self._jobs.welcomed()
-
-    def _on_run(self, message: Run, frames: Sequence[Any]) -> None:
-        if message.functions:
-            self._executor.learn(message.functions)
-        if not self._jobs.take(message, frames):
-            self._hello()
-
-    def _on_recall(self, message: Recall, frames: Sequence[Any]) -> None:
-        self._link.send(Returned(self._jobs.give_back(set(message.tasks))))
-
-    def _on_cancel(self, message: Cancel, frames: Sequence[Any]) -> None:
-        wanted = set(message.tasks)
-        self._link.send(Returned(self._jobs.give_back(wanted)))
-        if self._job is not None and self._job[0].id in wanted:
-            self._interrupter.cancel()
-
-    def _on_ask(self, message: Ask, frames: Sequence[Any]) -> None:
-        self._executor.learn(message.functions)
-        self._checks.asked(message.digests)
-
-    def _on_functions(self, message: Functions, frames: Sequence[Any]) -> None:
-        self._executor.learn(message.functions)
-        for function in message.functions:
-            self._checks.came(function.digest)
-            self._jobs.unpark(function.digest)
-
-    def _on_stored(self, message: Stored, frames: Sequence[Any]) -> None:
-        self._results.stored(message.number)
-
-    def _on_stop(self, message: Stop, frames: Sequence[Any]) -> None:
-        self._leaving = True
-
-    def _on_pong(self, message: Pong, frames: Sequence[Any]) -> None:
-        if not self._link.session.on_pong(message):
-            self._hello()  # one of us has missed something: begin anew, and reconcile
-
-    def _on_refused(self, message: Refused, frames: Sequence[Any]) -> None:
-        print(f"the controller refused this engine: {message.reason}", flush=True)
-        self._leaving = True
 
     # ------------------------------------------------------------------------------------------ signals
 
@@ -421,9 +350,45 @@ class Engine:
             raise KeyboardInterrupt
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        self._leaving = True
+        self._protocol.is_leaving = True
         if self._executor.is_running:
             raise Terminated
         if self._is_waiting:
             self._is_waiting = False
             raise KeyboardInterrupt  # `run` goes on, and sees that we leave
+
+
+def make_engine(
+    connection: ConnectionInfo,
+    uuid: EngineUuid,
+    nanny: NannyId,
+    page: SharedPage,
+    settings: EngineSettings,
+    shares: Mapping[str, list[int]],
+    captured: tuple[Captured, Captured] | None = None,
+) -> Engine:
+    """The engine that this process is to be: its streams and its `__main__` are replaced."""
+    introduction = introduce("engine", connection.key, uuid, nanny=nanny, resources=shares)
+    session = LinkSession(introduction, PING_SECONDS, time.monotonic())
+    link = ZmqLink(connection.url, uuid.encode(), curve_serverkey=connection.curve_serverkey)
+    streams = install(settings.output_limit, captured)
+    executor = Executor(streams)
+    executor.uuid = uuid
+    return Engine(
+        SessionLink(session, link, wire.decode_to_engine),
+        executor,
+        Interrupter(executor, page),
+        streams,
+        page,
+        settings,
+        shares,
+    )
+
+
+def _is_open(descriptor: int) -> bool:
+    """Whether a file descriptor is open: a task may have closed it."""
+    try:
+        os.get_inheritable(descriptor)
+    except OSError:
+        return False
+    return True

@@ -36,7 +36,7 @@ from ..wire import frames as wire
 from ..wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from . import zygote
 from .session_link import SessionLink
-from .zygote import Died, Fork, Forked, Kill, Signal
+from .zygote import Died, End, Fork, Forked, Kill, Signal
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class Nanny:
             return self._count <= 0 or self._stop_deadline is not None
         if self._stop_deadline is not None and time.monotonic() >= self._stop_deadline:
             for uuid in self._pids:
-                self._pipe.send(Signal(uuid, signal.SIGKILL))
+                self._pipe.send(End(uuid))
             self._stop_deadline = float("inf")
         return False
 

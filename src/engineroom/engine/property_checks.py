@@ -42,6 +42,12 @@ class PropertyChecks:
             self._unanswered.remove(function)
             self._questions.append(function)
 
+    def is_missing(self, function: Digest) -> None:
+        """The function cannot be had. Nothing is said against its tasks: they come, and end with that error."""
+        if function in self._unanswered:
+            self._unanswered.remove(function)
+            self._send(Answers([Answer(function, "")]))
+
     def answer(self, is_leaving: Callable[[], bool]) -> None:
         """Say what speaks against tasks that the controller asks about."""
         if self.changed:

@@ -29,6 +29,17 @@ class ResultBuffer:
             done.frames = self._table.add(beside)
         self._gathered.append(done)
 
+    def add_output(self, stdout: str, stderr: str) -> None:
+        """Add text to what the last task printed that has not been sent yet."""
+        done = self._gathered[-1]
+        done.stdout += stdout
+        done.stderr += stderr
+
+    @property
+    def has_gathered(self) -> bool:
+        """Whether there are results that have not been sent."""
+        return bool(self._gathered)
+
     def pack(self) -> list[Any] | None:
         """The frames of the next message, which the caller sends; None: nothing has gathered."""
         if not self._gathered:

@@ -10,6 +10,8 @@ from typing import Any, cast
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 
+from .output import sendable
+
 
 class _Publisher(DisplayPublisher):
     """Collects what `display` shows."""
@@ -17,7 +19,7 @@ class _Publisher(DisplayPublisher):
     outputs: list[dict[str, Any]]
 
     def publish(self, data: Any, metadata: Any = None, *args: Any, **kwargs: Any) -> None:
-        self.outputs.append({"output_type": "display_data", "data": _plain(data), "metadata": metadata or {}})
+        self.outputs.append({"output_type": "display_data", "data": _plain(data), "metadata": _plain(metadata or {})})
 
     def clear_output(self, wait: bool = False) -> None:
         self.outputs.clear()
@@ -38,6 +40,7 @@ class Shell:
         self._publisher = _make(_Publisher, parent=self._shell, shell=self._shell)
         self._shell.display_pub = self._publisher
         self._shell._showtraceback = lambda *args: None  # the traceback travels with the error
+        self._shell.ask_exit = _exit
         self._shell.show_usage_error = lambda *args: None
 
     def run(self, source: str, *, silent: bool) -> tuple[dict[str, Any], BaseException | None]:
@@ -64,7 +67,7 @@ class Shell:
             "source": source,
             "execution_count": None if silent else count,
             "data": _plain(data),
-            "metadata": metadata,
+            "metadata": _plain(metadata),
             "outputs": self._publisher.outputs,
         }
         return reply, result.error_before_exec or result.error_in_exec
@@ -88,8 +91,19 @@ def _make(kind: Any, **kwargs: Any) -> Any:
     return kind(**kwargs)
 
 
-def _plain(data: dict[str, Any]) -> dict[str, Any]:
-    """A mime bundle as it can travel: bytes (pictures) in base64, as front ends expect."""
-    return {
-        mime: base64.b64encode(value).decode() if isinstance(value, bytes) else value for mime, value in data.items()
-    }
+def _plain(value: Any) -> Any:
+    """A mime bundle as it can travel: bytes (pictures) in base64, as front ends expect; text that can be encoded."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, str):
+        return sendable(value)
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _exit() -> None:
+    """`exit` in a cell ends the cell, not the engine."""
+    raise SystemExit

@@ -27,14 +27,18 @@ import msgspec
 from ..config import ConnectionInfo, EngineSettings
 from ..ids import EngineId, EngineUuid, NannyId, TaskId
 from ..resources import GPU
-from . import compute_threads, devices
-from .main import Engine
+from . import compute_threads, devices, orphans
+from .captured import CaptureFiles, capture
+from .ending import LINK_CLOSED, run_exit_functions
+from .main import make_engine
 from .shared_page import SharedPage
 
 _PR_SET_PDEATHSIG = 1
 
 #: How often the zygote looks whether a task has overrun.
 LOOK_SECONDS = 0.5
+#: What exit codes of engines mean.
+_REASONS = {LINK_CLOSED: "a task closed its file descriptors (os.closerange?), so it could not go on"}
 #: How long an engine may take to stop (it does at once, unless it is deep in the kernel, and then it changes nothing).
 STOP_SECONDS = 0.1
 
@@ -54,6 +58,12 @@ class Signal(msgspec.Struct, tag=True):
 
     uuid: EngineUuid
     number: int
+
+
+class End(msgspec.Struct, tag=True):
+    """To the zygote: kill an engine that does not leave. One that has said goodbye may run its exit functions."""
+
+    uuid: EngineUuid
 
 
 class Kill(msgspec.Struct, tag=True):
@@ -78,6 +88,7 @@ class Died(msgspec.Struct, tag=True):
     exit_code: int
     peak_memory: int
     engine: EngineId
+    #: the task that was running, or the last one if its result had not arrived
     running: TaskId | None
     #: it said goodbye first
     left: bool
@@ -87,7 +98,7 @@ class Died(msgspec.Struct, tag=True):
     overran: bool
 
 
-ToZygote = Fork | Signal | Kill
+ToZygote = Fork | Signal | End | Kill
 FromZygote = Forked | Died
 
 
@@ -119,10 +130,10 @@ class Pipe:
 class Child:
     """An engine process."""
 
-    __slots__ = ("overran", "page", "pid", "reason", "uuid")
+    __slots__ = ("files", "overran", "page", "pid", "reason", "uuid")
 
-    def __init__(self, uuid: EngineUuid, pid: int, page: SharedPage) -> None:
-        self.uuid, self.pid, self.page = uuid, pid, page
+    def __init__(self, uuid: EngineUuid, pid: int, page: SharedPage, files: CaptureFiles) -> None:
+        self.uuid, self.pid, self.page, self.files = uuid, pid, page, files
         self.reason, self.overran = "", False
 
     def kill_if(self, condition: Callable[[], bool], reason: str, *, overran: bool = False) -> None:
@@ -176,6 +187,7 @@ class Zygote:
         for pid in list(self._children):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
+        orphans.kill_all()
 
     def _obey(self, order: ToZygote) -> None:
         if isinstance(order, Fork):
@@ -188,7 +200,11 @@ class Zygote:
             with contextlib.suppress(OSError):  # no such signal
                 os.kill(child.pid, order.number)
             return
-        page, task = child.page, order.task
+        page = child.page
+        if isinstance(order, End):
+            child.kill_if(lambda: not page.leaving, "")
+            return
+        task = order.task
         reason = f"task {task} was cancelled and did not stop when it was interrupted, so its engine was killed"
         child.kill_if(lambda: page.running == task, reason)
 
@@ -212,32 +228,40 @@ class Zygote:
         child.kill_if(lambda: page.deadline == deadline, reason, overran=overran)
 
     def _fork(self, order: Fork) -> None:
-        page = SharedPage()
+        page, files = SharedPage(), CaptureFiles()
         page.engine = order.wish
         zygote = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            self._become_engine(order, page, zygote)
-        self._children[pid] = self._by_uuid[order.uuid] = Child(order.uuid, pid, page)
+            self._become_engine(order, page, files, zygote)
+        self._children[pid] = self._by_uuid[order.uuid] = Child(order.uuid, pid, page, files)
         self._pipe.send(Forked(order.uuid, pid))
 
-    def _become_engine(self, order: Fork, page: SharedPage, zygote: int) -> None:
+    def _become_engine(self, order: Fork, page: SharedPage, files: CaptureFiles, zygote: int) -> None:
         """The life of a forked child; never returns."""
         code = 1
         try:
             _die_with_parent(zygote)
-            os.setpgid(0, 0)  # children of tasks are found, and end, with the engine
+            # Children of tasks are found, and end, with the engine. In a session of its own it has no terminal, which
+            # could stop it.
+            os.setsid()
+            os.environ[orphans.VARIABLE] = order.uuid
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._pipe.close()
             for other in self._children.values():
                 other.page.close()
+                other.files.close()
             if GPU in self._settings.resources:
                 devices.show(order.shares.get(GPU, []))
-            Engine(self._connection, order.uuid, self._nanny, page, self._settings, order.shares).run()
+            captured = capture(files, page, self._settings.output_limit)
+            settings, shares = self._settings, order.shares
+            engine = make_engine(self._connection, order.uuid, self._nanny, page, settings, shares, captured)
+            engine.run()
             code = 0
+            run_exit_functions(engine.namespace)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -267,13 +291,22 @@ class Zygote:
                     os.waitstatus_to_exitcode(status),
                     usage.ru_maxrss * 1024,
                     page.engine,
-                    page.running,
+                    page.suspect,
                     page.leaving,
-                    child.reason,
+                    child.reason or _REASONS.get(os.waitstatus_to_exitcode(status), ""),
                     child.overran,
                 )
             )
+            self._log_last_words(child)
             page.close()
+            child.files.close()
+            orphans.kill_of(child.uuid)
+
+    def _log_last_words(self, child: Child) -> None:
+        words = child.files.last_words(child.page)
+        if words:
+            with contextlib.suppress(OSError):
+                os.write(2, words)
 
 
 def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings, engines: int) -> tuple[int, Pipe]:
@@ -288,6 +321,9 @@ def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings, 
     try:
         ours.close()
         _die_with_parent(parent)
+        os.setsid()  # signals of the terminal are for the nanny
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        orphans.adopt()
         compute_threads.limit(settings.threads, engines)
         Zygote(Pipe(theirs, ToZygote), nanny, connection, settings).run()
         code = 0

@@ -33,6 +33,8 @@ class Functions(Message):
     """The answer to NeedFunctions."""
 
     functions: list[Function]
+    #: the digests of those that the controller does not have: their tasks end with an error
+    missing: list[Digest] = []
 
 
 class Stored(Message):

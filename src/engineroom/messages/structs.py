@@ -88,7 +88,7 @@ class ErrorInfo(Part):
     engine_id: int | None = None
     engine_uuid: str | None = None
     method: str = "apply"
-    #: it was stopped from outside (cancelled, or out of time), whatever its code raised
+    #: it did not come from the task's code: the task was cancelled, was out of time, or could not begin
     stopped: bool = False
 
 

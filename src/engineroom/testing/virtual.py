@@ -18,8 +18,8 @@ import msgspec
 
 from ..config import SchedulerSettings
 from ..core import Scheduler, actions, events
-from ..core.checks import check
-from ..core.dependencies import Outcome
+from ..core.checks import check, check_at_rest
+from ..core.dependencies import TaskOutcome
 from ..core.tasks import Task
 from ..ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
 from ..messages import Attempt, ErrorInfo, GraphDependency, Held, TaskDone, TaskSpec
@@ -186,13 +186,8 @@ class VirtualCluster:
             assert self.clock() < self._last_planned + FOR_EVER, (
                 f"{len(self.specs) - len(self.done)} tasks wait for ever"
             )
-        check(self.scheduler)
         assert len(self.done) == len(self.specs), f"{len(self.specs) - len(self.done)} tasks wait for ever"
-        assert not self.scheduler.tasks, "tasks that have ended are still known"
-        assert not any(engine.load for engine in self.scheduler.engines.values()), "an engine holds ended tasks"
-        graph = self.scheduler.graph
-        assert not graph.waiting, "ended tasks wait"
-        assert not graph.wanted, "somebody wants results and has ended"
+        check_at_rest(self.scheduler)
         assert not self._values, f"results are kept that nobody wants: {sorted(self._values)[:3]}"
         for link in self.links:
             assert not link.engine.held, f"engine {link.engine.id} still holds {link.engine.held}"
@@ -261,7 +256,7 @@ class VirtualCluster:
     def _find_outcomes(self, ids: Sequence[TaskId]) -> None:
         """Ask the store; it has what ended before the question, and says nothing of what ends meanwhile."""
         self.asked["outcomes"] += len(ids)
-        life, wanted = self.scheduler, {id for id in ids if id in self.scheduler.graph.wanted}
+        life, wanted = self.scheduler, set(filter(self.scheduler.wants, ids))
 
         def look() -> None:
             there = {id for id in ids if self._recorded.get(id, math.inf) <= self.clock()}
@@ -269,19 +264,20 @@ class VirtualCluster:
             values = wanted & there
             self.clock.later(self.rng.uniform(0, LOOK_UP / 2), lambda: answer(found, values))
 
-        def answer(found: dict[TaskId, Outcome | None], values: set[TaskId]) -> None:
+        def answer(found: dict[TaskId, TaskOutcome | None], values: set[TaskId]) -> None:
             if self.scheduler is life:
-                self._values |= values & set(self.scheduler.graph.wanted)
+                self._values.update(filter(self.scheduler.wants, values))
                 self.handle(events.OutcomesFound(found))
 
         self.clock.later(COMMIT + self.rng.uniform(0, LOOK_UP / 2), look)
 
-    def _outcome(self, id: TaskId) -> Outcome | None:
+    def _outcome(self, id: TaskId) -> TaskOutcome | None:
         done = self.done.get(id)
         if done is None:
             return None
         ok, direct = done.status == "ok", self.specs[id].engine >= 0
-        return Outcome(ok, self._ran_on.get(id), direct, "" if ok else f"ended {done.status}", () if ok else (id,), 1)
+        cause, path = ("", ()) if ok else (f"ended {done.status}", (id,))
+        return TaskOutcome(ok, self._ran_on.get(id), direct, cause, path, 1)
 
     def _plan_tick(self) -> None:
         deadline = self.scheduler.next_deadline()

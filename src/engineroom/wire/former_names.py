@@ -20,6 +20,7 @@ FORMER = {
     for former, now in {
         "client.dependency": "client.views.dependency",
         "client.explanation": "client.records.explanation",
+        "client.mapping": "client.results.partition",
         "client.metadata": "client.results.metadata",
         "client.remote": "client.views.remote",
         "datapub": "remote.datapub",

@@ -166,14 +166,35 @@ class Records:
         return [Explanation(answer) for answer in self._channel.ask(Explain(list(ids)))]
 
     def queue_status(self, engines: Sequence[EngineId] | None, verbose: bool) -> dict[Any, Any]:
-        """What engines have done and have to do, by number; and the tasks without an engine, as "unassigned"."""
+        """What each engine has done and has to do.
+
+        Returns
+        -------
+        dict
+            `{engine: {"queue": direct tasks, "tasks": load-balanced tasks, "completed": …}, "unassigned": …}`:
+            counts, or with `verbose` lists of msg_ids. For a single int as `targets`, the inner dict. After a restart
+            of the controller, "all" are the engines that have come back.
+
+        Raises
+        ------
+        IndexError
+            There is no engine of that number.
+        """
         status = self._channel.ask(QueueStatus(None if engines is None else list(engines), verbose))
         return {**{int(id): inner for id, inner in status["engines"].items()}, "unassigned": status["unassigned"]}
 
     # ------------------------------------------------------------------------------------------ changes
 
     def pin(self, ids: Sequence[TaskId] | None, query: Mapping[str, Any] | None, pinned: bool) -> int:
-        """Have retention leave records alone, or not any more; returns how many this changes."""
+        """Keep records from retention: of tasks, or of all that match a query now. Returns how many this changes.
+
+        Raises
+        ------
+        ValueError
+            Nothing is named.
+        UnknownTask
+            There is no record of one of the tasks; nothing is changed.
+        """
         tasks = None if ids is None else list(ids)
         return int(self._channel.ask(Pin(tasks, None if query is None else plain_query(query), pinned)))
 

@@ -1,12 +1,13 @@
-"""What is known about a task besides its value, in the keys IPython.parallel's users know."""
+"""What is known about a task besides its value. The keys are those of IPython.parallel."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from ...ids import EngineId, TaskId
-from ...messages import TaskDone
+from ...messages import TaskDone, TaskOptions
 
 KEYS = (
     "msg_id",
@@ -60,34 +61,64 @@ def instant(seconds: float | None) -> datetime | None:
 
 
 def metadata_of(
-    id: TaskId, submitted: float | None, label: str | None, done: TaskDone | None, received: float | None
+    id: TaskId,
+    submitted: float | None,
+    label: str | None,
+    done: TaskDone | None,
+    received: float | None,
+    options: TaskOptions | None = None,
+    live: Mapping[str, Any] | None = None,
 ) -> Metadata:
-    """The metadata of a task, finished or not."""
+    """The metadata of a task.
+
+    Parameters
+    ----------
+    done : TaskDone or None
+        The engine's report; None: the task has not ended.
+    submitted, received : float or None
+        Seconds since the epoch.
+    live : mapping, optional
+        What a running task has printed and published so far, and where it runs.
+    """
     metadata = Metadata(msg_id=id, submitted=instant(submitted), label=label)
-    if done is None:
-        return metadata
-    content = done.content or {}
-    metadata.update(
-        started=instant(done.started),
-        completed=instant(done.completed),
-        received=instant(received),
-        status=done.status,
-        stdout=done.stdout,
-        stderr=done.stderr,
-        engine_id=done.engine if done.engine >= EngineId(0) else None,
-        execute_input=content.get("execute_input"),
-        execute_result=content.get("execute_result"),
-        outputs=content.get("outputs") or [],
-        cached_from=done.cached_from,
-        error=None
-        if done.error is None
-        else {"ename": done.error.ename, "evalue": done.error.evalue, "traceback": done.error.traceback},
-    )
+    if done is not None:
+        metadata.update(_reported(done), received=instant(received))
+    if options is not None:
+        metadata["after"] = None if options.after is None else list(options.after.tasks)
+        metadata["follow"] = None if options.follow is None else list(options.follow.tasks)
+    if live is not None:
+        metadata["data"] = dict(live["data"])
+        if done is None:
+            metadata.update(
+                stdout="".join(live["stdout"]),
+                stderr="".join(live["stderr"]),
+                engine_id=live["engine"],
+                started=instant(live["started"]),
+            )
     return metadata
 
 
+def _reported(done: TaskDone) -> dict[str, Any]:
+    content, error = done.content or {}, done.error
+    return {
+        "started": instant(done.started),
+        "completed": instant(done.completed),
+        "status": done.status,
+        "stdout": done.stdout,
+        "stderr": done.stderr,
+        "engine_id": done.engine if done.engine >= EngineId(0) else None,
+        "execute_input": content.get("execute_input"),
+        "execute_result": content.get("execute_result"),
+        "outputs": content.get("outputs") or [],
+        "cached_from": done.cached_from,
+        "error": None
+        if error is None
+        else {"ename": error.ename, "evalue": error.evalue, "traceback": error.traceback},
+    }
+
+
 class ExecuteReply:
-    """What `execute` answers for one engine.
+    """The value of `execute` for one engine.
 
     Attributes
     ----------

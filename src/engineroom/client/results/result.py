@@ -24,7 +24,7 @@ from ...wire.input_cache import ResultOf
 from ..records.selection import Selection
 from .arguments import refuse_direct, results_of_this_call
 from .ending import Failure, succeeded, value_of, value_or_error, was_aborted
-from .metadata import KEYS, ExecuteReply, Metadata, instant, metadata_of
+from .metadata import KEYS, ExecuteReply, Metadata, metadata_of
 from .port import ResultPort
 from .task_future import TaskFuture
 
@@ -386,25 +386,12 @@ class AsyncResult(TaskFuture):
     # ------------------------------------------------------------------------------------------ metadata
 
     def _metadata_of(self, id: TaskId) -> Metadata:
-        outcome = self._outcomes.get(id)
-        done = outcome if isinstance(outcome, TaskDone) else None
-        metadata = metadata_of(id, self._submitted, self.label, done, self._received)
-        if self._options is not None:
-            for name in ("after", "follow"):
-                wish = getattr(self._options, name)
-                metadata[name] = None if wish is None else list(wish.tasks)
+        ending = self._outcomes.get(id)
+        done = ending if isinstance(ending, TaskDone) else None
+        live = self._live.get(id) if self._live is not None else None
+        metadata = metadata_of(id, self._submitted, self.label, done, self._received, self._options, live)
         if metadata["engine_id"] is not None:
             metadata["engine_uuid"] = self._port.engine_uuid(metadata["engine_id"])
-        live = self._live.get(id) if self._live is not None else None
-        if live is not None:
-            metadata["data"] = dict(live["data"])
-            if done is None:
-                metadata.update(
-                    stdout="".join(live["stdout"]),
-                    stderr="".join(live["stderr"]),
-                    engine_id=live["engine"],
-                    started=instant(live["started"]),
-                )
         return metadata
 
     @property

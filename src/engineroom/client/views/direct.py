@@ -120,7 +120,7 @@ class DirectView(View):
         result.label = plain_label(label) or self.label
         wished = replaced(self._task_options(), retries=0, label=result.label, silent=bool(silent))
         options = None if wished == TaskOptions() else wished
-        now, source = time.time(), code.encode()
+        now, source = time.time(), _encoded(code)
         tasks = [
             ((TaskSpec(id, _NO_FUNCTION, source, now, engine, (), options, "execute"), None, ()), result)  # type: ignore[arg-type]
             for id, engine in zip(result.msg_ids, engines, strict=True)
@@ -353,6 +353,18 @@ class _Placeholder:
         if name.startswith("__"):
             raise AttributeError(name)
         return _Placeholder(f"{self._name}.{name}")
+
+
+def _encoded(code: str) -> bytes:
+    """Source code as it travels."""
+    try:
+        return code.encode()
+    except UnicodeEncodeError as error:
+        character = code[error.start]
+        raise ValueError(
+            f"the code holds a lone surrogate, {character!r}, at position {error.start}: that is half a character, and "
+            "no Python source. Write the escape sequence in its place"
+        ) from None
 
 
 def _names(keys: Any) -> list[str]:

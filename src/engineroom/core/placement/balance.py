@@ -1,8 +1,8 @@
-"""Taking unstarted tasks back: for engines that are idle, and from engines that are stuck in a long task.
+"""Recalls unstarted tasks: for engines that are idle, and from engines that are stuck in a long task.
 
-While nothing is queued and an engine is idle, those that are behind give it half of what they have not started.
-Besides, an engine that holds tasks ahead, and has been silent for much longer than its tasks usually take, is in a
-long one: what waits behind that goes to whoever is free first.
+While no task is queued and an engine is idle, engines that are behind give back half of their unstarted tasks.
+An engine is *stuck* if it holds tasks ahead and has been silent for much longer than its tasks usually take: then
+the tasks behind the long one go to the engine that is free first.
 """
 
 from __future__ import annotations
@@ -11,50 +11,52 @@ import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
 
 from ...ids import EngineId, TaskId
-from ..actions import RecallTasks
 from ..engines import Engine
 from ..tasks import Task
 
-#: An engine that holds work and has been silent this long may have work taken back for an idle one.
+#: An engine that holds tasks and has been silent for this many seconds may have to give some to an idle one.
 RECALL_AFTER = 0.01
-#: Seconds between two looks for such engines, for each engine beyond a hundred.
+#: Seconds between two searches for such engines, for each engine beyond a hundred.
 LOOK_REST = 2e-6
 #: Of many idle engines, this many are asked whether they may run a task.
 IDLE_ASKED = 32
 
 
-#: An engine is stuck that has been silent for this many times its mean run time, and at least RECALL_AFTER.
+#: An engine is stuck after silence for this many times its mean run time, and at least RECALL_AFTER.
 STUCK_FACTOR = 4
-#: Seconds between two looks for such engines, for each engine.
+#: Seconds between two searches for stuck engines, for each engine.
 STUCK_REST = 2e-6
+
+#: an engine, and the tasks it is to give back
+Recall = tuple[Engine, list[TaskId]]
 
 
 class Balancer:
-    """Decides what to take back, and when to look again."""
+    """Decides which tasks to recall, and when to look again. It changes no engine and no task."""
 
     def __init__(self) -> None:
-        #: when to look for engines that are stuck; None: nobody holds tasks ahead
+        #: when to look for stuck engines; None: no engine holds tasks ahead
         self.stuck_at: float | None = None
         #: when to look again whether an idle engine can relieve another
         self.look_at: float | None = None
-        #: and not before
+        #: no look before this time
         self._rest_until = 0.0
 
-    def recalls(
+    def for_idle(
         self,
         engines: Mapping[EngineId, Engine],
         idle: Collection[Engine],
         may_run: Callable[[Task, Engine], bool],
         now: float,
-    ) -> Iterator[RecallTasks]:
-        """What to ask back for the idle ones; nothing is queued."""
+    ) -> Iterator[Recall]:
+        """What to recall for the idle engines; no task is queued."""
         self.look_at = None
         if not idle:
             return
         if now < self._rest_until:
             self.look_at = self._rest_until
             return
-        # A look takes a while where engines are many: spend a few percent of the time on it, no more.
+        # A search takes a while where there are many engines: spend a few percent of the time on it, no more.
         self._rest_until = now + max(0, len(engines) - 100) * LOOK_REST
         behind: list[tuple[float, Engine]] = []
         for engine in engines.values():
@@ -71,13 +73,13 @@ class Balancer:
         behind.sort(key=lambda pair: pair[0], reverse=True)
         helpers, asked = len(idle), list(itertools.islice(idle, IDLE_ASKED))
         for _, engine in behind:
-            unstarted = [
+            movable = [
                 task.id
-                for task in list(engine.held.values())[1:]
+                for task in engine.unstarted
                 if not task.is_direct and any(may_run(task, other) for other in asked)
             ]
-            if unstarted:
-                yield recall(engine, unstarted[len(unstarted) // 2 :])
+            if movable:
+                yield engine, movable[len(movable) // 2 :]
                 helpers -= 1
                 if not helpers:
                     return
@@ -87,8 +89,8 @@ class Balancer:
         if self.stuck_at is None:
             self.stuck_at = now + RECALL_AFTER + engines * STUCK_REST
 
-    def stuck(self, engines: Mapping[EngineId, Engine], now: float) -> Iterator[RecallTasks]:
-        """What to ask back from engines that are in a long task, when it is time to look."""
+    def from_stuck(self, engines: Mapping[EngineId, Engine], now: float) -> Iterator[Recall]:
+        """What to recall from stuck engines, if it is time to look."""
         if self.stuck_at is None or now < self.stuck_at:
             return
         self.stuck_at = None
@@ -98,13 +100,6 @@ class Balancer:
             self.watch(len(engines), now)
             if engine.recalled or now < engine.last_heard + max(RECALL_AFTER, STUCK_FACTOR * (engine.mean or 0.0)):
                 continue
-            unstarted = [task.id for task in list(engine.held.values())[1:] if not task.is_direct]
-            if unstarted:
-                engine.hwm = 1  # until it has ended a task
-                yield recall(engine, unstarted)
-
-
-def recall(engine: Engine, ids: list[TaskId]) -> RecallTasks:
-    """Ask for tasks back, and note that they are asked for."""
-    engine.recalled.update(ids)
-    return RecallTasks(engine.id, ids)
+            movable = [task.id for task in engine.unstarted if not task.is_direct]
+            if movable:
+                yield engine, movable

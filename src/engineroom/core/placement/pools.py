@@ -1,11 +1,11 @@
-"""Where queued tasks wait for an engine, and who gets them.
+"""Where queued tasks wait for an engine, and which engine each of them gets.
 
-Tasks that any engine may run wait in `ready`. Others wait in a *pool* for each requirement. A pool that found no
-engine with room is stuck: it is looked at again when an engine that fits has room again, not before. So the cost
-of a task does not grow with the tasks, engines or pools there are.
+Tasks that any engine may run wait in `ready`. Other tasks wait in a *pool*: one pool for each requirement. A pool
+that found no engine with room is *stuck*: the core looks at it again only when an engine that fits has room again.
+So the cost of a task does not grow with the number of tasks, engines or pools.
 
-Where a requirement depends on engines' properties, each engine is asked once, and its answer holds until its
-properties change, or it says Hello again: however many tasks wait, and however long.
+Where a requirement depends on engines' properties, each engine is asked once. Its answer holds for all tasks with
+this requirement, until the engine's properties change or it says Hello again.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from random import Random
 
 from ...ids import Digest, EngineId, EngineUuid
+from ..effects import Effects
 from ..engines import Engine
 from ..tasks import Task
 from .queues import Shares, TaskQueue
 from .requirements import ANY, Requirement, in_words, requirement_of
 from .schemes import Index, make_index
 
-#: Beyond so many answers of an engine, those that no waiting task needs are forgotten.
+#: When an engine has given more answers than this, those that no waiting task needs are forgotten.
 ANSWERS_KEPT = 10_000
 
 #: What to do for a task whose targets are gone.
@@ -30,8 +31,8 @@ _NO_WAITING = (
     "once one is there"
 )
 
-#: (engine, tasks): what has been decided
-Gift = tuple[Engine, list[Task]]
+#: an engine, and the tasks it is to get
+Assignment = tuple[Engine, list[Task]]
 
 
 class Pool:
@@ -40,19 +41,22 @@ class Pool:
     def __init__(self, requirement: Requirement, queue: TaskQueue, engines: dict[EngineId, Engine] | None) -> None:
         self.requirement = requirement
         self.queue = queue
-        #: the engines that fit, where the requirement names them; None: all but a few
+        #: the engines that fit, if the requirement allows only some; None: nearly all fit
         self.engines = engines
         #: no engine that fits has room
         self.is_stuck = False
-        #: since when there has been no engine with the resources these tasks need
+        #: since when no engine has had the resources these tasks need; None: one has
         self.orphaned_at: float | None = None
 
 
 class Pools:
-    """Tasks that wait, engines that have room, and how they meet."""
+    """Tasks that wait for an engine, and engines that have room."""
 
-    def __init__(self, engines: Mapping[EngineId, Engine], scheme: str, rng: Random) -> None:
+    def __init__(
+        self, engines: Mapping[EngineId, Engine], scheme: str, rng: Random, effects: Effects
+    ) -> None:
         self._engines = engines
+        self._effects = effects
         self._numbers: dict[EngineUuid, EngineId] = {}
         self._rng = rng
         self.shares = Shares()
@@ -65,10 +69,8 @@ class Pools:
         self._named: dict[EngineId, dict[Requirement, Pool]] = {}
         #: the pools that name no engines
         self._open: dict[Requirement, Pool] = {}
-        #: the pools whose tasks depend on engines' properties, by what decides
+        #: the pools whose tasks depend on engines' properties, by the function that decides
         self._depending: dict[Digest, dict[Requirement, Pool]] = {}
-        #: what engines are to be asked
-        self.questions: dict[EngineId, list[Digest]] = {}
         #: pools with new tasks; engines with new room
         self._fresh: dict[Requirement, Pool] = {}
         self._freed: dict[EngineId, Engine] = {}
@@ -103,7 +105,7 @@ class Pools:
         return requirement_of(task, self._numbers).fits(engine)
 
     def hopeless(self, requirement: Requirement) -> str | None:
-        """Why no engine that is there will ever run such tasks; None: one may."""
+        """Why none of the present engines will ever run such tasks; None: one may."""
         if requirement.targets is not None and not any(target in self._engines for target in requirement.targets):
             reason = f"none of the engines it may run on is there (any more): it needs one {in_words(requirement)}"
             return reason if requirement.follows else reason + _NO_WAITING
@@ -114,7 +116,7 @@ class Pools:
     # ------------------------------------------------------------------------------------------ tasks come
 
     def put(self, task: Task, requirement: Requirement, *, first: bool = False) -> Pool | None:
-        """Let a task wait: in a pool, or (None) with those that any engine may run."""
+        """Queue a task. Returns its pool; None: any engine may run it."""
         options = task.spec.options
         priority = options.priority if options is not None else 0
         if requirement is ANY or requirement == ANY:
@@ -147,13 +149,13 @@ class Pools:
         return pool
 
     def is_orphan(self, pool: Pool) -> bool:
-        """Whether there is no engine with the resources these tasks need."""
+        """Whether no engine has the resources these tasks need."""
         if not pool.requirement.resources or pool.engines:
             return False
         return not pool.requirement.depend or not any(map(pool.requirement.allows, self._engines.values()))
 
     def take_out(self, pool: Pool) -> list[Task]:
-        """Dissolve a pool; returns the tasks that waited in it, in order."""
+        """Remove a pool; returns the tasks that waited in it, in order."""
         tasks = list(pool.queue)
         pool.queue.clear()
         self._drop(pool)
@@ -178,7 +180,7 @@ class Pools:
     # ------------------------------------------------------------------------------------------ engines come and go
 
     def joined(self, engine: Engine) -> None:
-        """An engine is there."""
+        """An engine has joined."""
         self._numbers[engine.uuid] = engine.id
         for requirement, pool in self.pools.items():
             if pool.engines is not None and requirement.fits(engine):
@@ -199,13 +201,12 @@ class Pools:
             self._freed[engine.id] = engine
 
     def removed(self, engine: Engine) -> list[Pool]:
-        """An engine is gone; returns the pools that counted on it."""
+        """An engine is gone; returns the pools whose tasks it might have run."""
         self._numbers.pop(engine.uuid, None)
         for index in self._all_indexes:
             index.remove(engine)
         self._freed.pop(engine.id, None)
         self.idle.pop(engine.id, None)
-        self.questions.pop(engine.id, None)
         named = self._named.pop(engine.id, {})
         for pool in named.values():
             assert pool.engines is not None
@@ -221,10 +222,10 @@ class Pools:
             return
         if any(requirement.allows(engine) for requirement in self._depending[depend]):
             engine.asked.add(depend)
-            self.questions.setdefault(engine.id, []).append(depend)
+            self._effects.ask(engine.id, depend)
 
     def properties_changed(self, engine: Engine) -> None:
-        """What an engine has answered holds no more: ask it again, for the tasks that wait."""
+        """The answers of an engine are out of date: ask it again, for the tasks that wait."""
         for requirement, pool in list(self._named.get(engine.id, {}).items()):
             if requirement.depend:
                 self._exclude(engine, pool)
@@ -233,7 +234,7 @@ class Pools:
             self._ask(engine, depend)
 
     def answered(self, engine: Engine, answers: Mapping[Digest, str]) -> None:
-        """An engine says what speaks against tasks with these functions; "": nothing."""
+        """An engine says why it must not run tasks with these functions; "": it may."""
         for depend, reason in answers.items():
             engine.asked.discard(depend)
             engine.answers[depend] = reason
@@ -249,7 +250,7 @@ class Pools:
         self.changed(engine)
 
     def _exclude(self, engine: Engine, pool: Pool) -> None:
-        """An engine does not fit (any more)."""
+        """An engine does not fit a pool (any more)."""
         if pool.engines is not None and pool.engines.pop(engine.id, None) is not None:
             named = self._named[engine.id]
             del named[pool.requirement]
@@ -257,15 +258,21 @@ class Pools:
                 del self._named[engine.id]
 
     def drop_empty(self) -> None:
-        """Forget pools that depend on properties and whose tasks have ended: nobody may ever deal from them."""
+        """Forget pools that depend on properties and whose tasks have all ended.
+
+        Other empty pools go when an engine has room for their tasks; for these, there may never be one.
+        """
         for pool in [pool for pools in self._depending.values() for pool in pools.values()]:
             if next(iter(pool.queue), None) is None:
                 self.take_out(pool)
 
     # ------------------------------------------------------------------------------------------ tasks go
 
-    def deal(self) -> Iterator[Gift]:
-        """Give tasks to engines that have room. Each gift must be taken (and `given` called) before the next."""
+    def assign(self) -> Iterator[Assignment]:
+        """Choose engines with room for the tasks that wait.
+
+        The caller must carry out each assignment, and call `given`, before it asks for the next.
+        """
         if self._fresh or self._freed:
             heap = [(-(pool.queue.top or 0), number, pool) for number, pool in enumerate(self._to_look_at())]
             heapq.heapify(heap)
@@ -273,14 +280,14 @@ class Pools:
                 _, number, pool = heapq.heappop(heap)
                 top = pool.queue.top
                 if top is not None and self.ready.top is not None and self.ready.top > top:
-                    yield from self._deal(self.ready, self.index, top + 1)
+                    yield from self._assign(self.ready, self.index, top + 1)
                 if top is not None:
-                    yield from self._deal_pool(pool, top)
+                    yield from self._assign_pool(pool, top)
                 if not pool.queue:
                     self._drop(pool)
                 elif not pool.is_stuck:
                     heapq.heappush(heap, (-(pool.queue.top or 0), number, pool))
-        yield from self._deal(self.ready, self.index, None)
+        yield from self._assign(self.ready, self.index, None)
 
     def _to_look_at(self) -> Iterable[Pool]:
         found = dict(self._fresh)
@@ -294,23 +301,23 @@ class Pools:
         self._freed.clear()
         return found.values()
 
-    def _deal(self, queue: TaskQueue, index: Index, floor: int | None) -> Iterator[Gift]:
+    def _assign(self, queue: TaskQueue, index: Index, floor: int | None) -> Iterator[Assignment]:
         while queue and (floor is None or (queue.top or 0) >= floor):
             engine = index.pick()
             if engine is None:
                 return
-            # One task at a time keeps the load even, and costs an update of the index each. Where there are many
-            # tasks to an engine, give half of an even share at once: what is uneven, later and smaller shares mend.
+            # One task at a time keeps the load even, but each costs an update of the index. Where there are many tasks
+            # for each engine, give half of an even share at once: later, smaller shares make the load even again.
             share = min(max(1, len(queue) // (2 * len(index))), engine.room) if index.bulk else 1
             tasks = queue.take(share, floor)
             if tasks:
                 yield engine, tasks
 
-    def _deal_pool(self, pool: Pool, floor: int) -> Iterator[Gift]:
+    def _assign_pool(self, pool: Pool, floor: int) -> Iterator[Assignment]:
         requirement, queue = pool.requirement, pool.queue
         index = self.index_of(requirement.scheme)
         if not requirement.names_engines and not requirement.refused:
-            yield from self._deal(queue, index, floor)
+            yield from self._assign(queue, index, floor)
             pool.is_stuck = bool(queue) and index.pick() is None
             return
         while queue and (queue.top or 0) >= floor:
@@ -325,7 +332,7 @@ class Pools:
     def _choose(self, pool: Pool, index: Index) -> Engine | None:
         """The engine for the next task of a pool."""
         fits, engines = pool.requirement.fits, pool.engines
-        if engines is None and index.bulk:  # in an order that suits: the first that fits will do
+        if engines is None and index.bulk:  # the index is in the scheme's order: take the first that fits
             return next((engine for engine in index if fits(engine)), None)
         if engines is None:
             candidates = [engine for engine in index if fits(engine)]
@@ -334,7 +341,7 @@ class Pools:
         return index.choose(candidates) if candidates else None
 
     def given(self, engine: Engine) -> None:
-        """A gift has been taken: the engine holds more."""
+        """An assignment has been carried out: the engine holds more."""
         self._uses += 1
         engine.used = self._uses
         self.idle.pop(engine.id, None)
@@ -342,7 +349,7 @@ class Pools:
             index.update(engine)
 
     def __iter__(self) -> Iterator[Task]:
-        """All that wait."""
+        """All tasks that wait here."""
         yield from self.ready
         for pool in self.pools.values():
             yield from pool.queue

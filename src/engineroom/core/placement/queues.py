@@ -1,7 +1,7 @@
 """Queues of tasks: by priority, then shared fairly between clients, then in order of submission.
 
-Fair means engine time, not tasks: a client is charged the mean run time of its tasks for each one it is served,
-and of those that wait the one charged least comes next (start-time fair queueing). A client that comes back
+Fair means engine time, not number of tasks. For each task that leaves the queue, its client is charged the mean run
+time of its tasks; next comes a task of the client charged least (start-time fair queueing). A client that comes back
 after a pause starts where the others are: it has saved nothing up, and owes nothing.
 """
 
@@ -14,17 +14,17 @@ from collections.abc import Iterator, Sequence
 
 from ...ids import ClientId
 from ...messages import TaskDone
-from ..tasks import State, Task
+from ..tasks import Task, TaskState
 
-#: What a task is charged before any of its client's has been measured, in seconds; and at least.
+#: What a task is charged before a task of its client has been measured, and the least it is charged; in seconds.
 UNKNOWN_COST = 1e-3
 LEAST_COST = 1e-5
-#: Clients remembered that have nothing queued.
+#: When there are more accounts than this, those of clients with no queued task are dropped.
 CLIENTS_KEPT = 1000
 
 
 class Share:
-    """What one client has had."""
+    """The account of one client: how much engine time it has had."""
 
     __slots__ = ("cost", "queued", "used")
 
@@ -42,7 +42,7 @@ class Shares:
 
     def __init__(self) -> None:
         self._shares: dict[ClientId, Share] = {}
-        #: what the client served last had been charged
+        #: what the client whose task left a queue last had been charged by then
         self._clock = 0.0
 
     def of(self, client: ClientId) -> Share:
@@ -84,13 +84,13 @@ class Lane:
         self._shares = shares
         #: none is empty
         self.queues: dict[ClientId, deque[Task]] = {}
-        # (charged, number, client): by what the client had been charged when this was noted. It may have been charged
-        # more since, elsewhere, never less: so it is no worse than what it says, and is looked at when it comes up.
+        # (charged, number, client), with what the client had been charged when the entry was made. Tasks in other
+        # queues may have raised the charge since then, never lowered it: so an entry is checked when it comes up.
         self._heap: list[tuple[float, int, ClientId]] = []
         self._number = 0
 
     def of(self, client: ClientId, share: Share) -> deque[Task]:
-        """A client's queue; what is put into it must not be nothing."""
+        """A client's queue. The caller must put something into it."""
         queue = self.queues.get(client)
         if queue is None:
             queue = self.queues[client] = deque()
@@ -113,7 +113,7 @@ class Lane:
 
 
 class TaskQueue:
-    """Tasks that wait. Those that have ended meanwhile are left in it, and skipped when they come up."""
+    """Tasks that wait. A task that ends while it waits stays inside, and is skipped when it comes up."""
 
     def __init__(self, shares: Shares) -> None:
         self._shares = shares
@@ -124,7 +124,7 @@ class TaskQueue:
         self._length = 0
 
     def push(self, tasks: Sequence[Task], client: ClientId, priority: int = 0, *, first: bool = False) -> None:
-        """Put tasks of one client and one priority behind their like; `first`: before them."""
+        """Put in tasks of one client, behind its other tasks of this priority; `first`: before them."""
         lane = self._lanes.get(priority)
         if lane is None:
             lane = self._lanes[priority] = Lane(self._shares)
@@ -153,7 +153,7 @@ class TaskQueue:
 
     def _take_from_one(self, lane: Lane, taken: list[Task], most: int) -> None:
         [(client, queue)] = lane.queues.items()
-        before, length, queued = len(taken), len(queue), State.QUEUED
+        before, length, queued = len(taken), len(queue), TaskState.QUEUED
         while queue and len(taken) < most:
             task = queue.popleft()
             if task.state is queued:
@@ -169,7 +169,7 @@ class TaskQueue:
             queue, share = lane.next()
             task = queue.popleft()
             self._left(share, 1)
-            if task.state is State.QUEUED:
+            if task.state is TaskState.QUEUED:
                 self._shares.serves(share, 1)
                 taken.append(task)
             if not queue:
@@ -181,7 +181,7 @@ class TaskQueue:
 
     @property
     def top(self) -> int | None:
-        """The highest priority in it."""
+        """The highest priority of the tasks inside; None: it is empty."""
         return self._order[-1] if self._order else None
 
     def clear(self) -> None:
@@ -199,16 +199,16 @@ class TaskQueue:
             for other in lane.queues.get(task.client, ()):
                 if other is task:
                     return ahead
-                ahead += other.state is State.QUEUED
+                ahead += other.state is TaskState.QUEUED
         return 0
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[Task]:
-        """Those that wait, by priority."""
+        """The tasks that wait, by priority."""
         for priority in reversed(self._order):
             for queue in self._lanes[priority].queues.values():
                 for task in queue:
-                    if task.state is State.QUEUED:
+                    if task.state is TaskState.QUEUED:
                         yield task

@@ -16,13 +16,13 @@ class Requirement(NamedTuple):
 
     #: engines by number; None: any
     targets: tuple[EngineId, ...] | None = None
-    #: `targets` come from the engines a `follow` dependency names: they are lost with these very processes
+    #: `targets` are the engines on which the followed tasks ran: another engine with the same number is none of them
     follows: bool = False
-    #: engines that have said UnmetDependency
+    #: engines that have raised UnmetDependency
     refused: frozenset[EngineUuid] = frozenset()
-    #: how much of each named resource
+    #: the amount of each named resource
     resources: tuple[tuple[str, int], ...] = ()
-    #: who chooses among engines that fit; "": the default scheme
+    #: the scheme that chooses among engines that fit; "": the default
     scheme: str = ""
     #: the function that must agree to the engine's properties; b"": they do not matter
     depend: Digest = Digest(b"")
@@ -32,7 +32,7 @@ class Requirement(NamedTuple):
         return self.allows(engine) and (not self.depend or engine.answers.get(self.depend) == "")
 
     def allows(self, engine: Engine) -> bool:
-        """Whether this engine may run such tasks, if its properties are right."""
+        """Whether this engine may run such tasks, whatever its properties are."""
         if self.targets is not None and engine.id not in self.targets:
             return False
         if engine.uuid in self.refused:
@@ -41,7 +41,7 @@ class Requirement(NamedTuple):
 
     @property
     def names_engines(self) -> bool:
-        """Whether only some engines come into question, which can be listed."""
+        """Whether only some engines fit, so that a list of them is worth its upkeep."""
         return self.targets is not None or bool(self.resources) or bool(self.depend)
 
 
@@ -82,7 +82,7 @@ def requirement_of(task: Task, numbers: Mapping[EngineUuid, EngineId]) -> Requir
 
 
 def in_words(requirement: Requirement) -> str:
-    """What such tasks ask of an engine, as part of a sentence."""
+    """What such tasks require of an engine, as part of a sentence after "an engine"."""
     words = []
     if requirement.targets is not None:
         numbers = ", ".join(map(str, requirement.targets)) or "none"

@@ -1,0 +1,253 @@
+"""Peers come and go: clients, engines and nannies say Hello, leave, fall silent, or die.
+
+The core hears of engines only; clients hear which engines there are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import signal
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from ..config import LivenessSettings
+from ..core import Scheduler, events
+from ..ids import ClientId, EngineId, EngineUuid, NannyId
+from ..messages import (
+    EngineDied,
+    EngineInfo,
+    Engines,
+    Goodbye,
+    Hello,
+    Ping,
+    SignalProcesses,
+    Starting,
+    Unresponsive,
+    Welcome,
+)
+from .peers import Peer, Peers
+
+log = logging.getLogger(__name__)
+
+
+class Processes(Protocol):
+    """Watches processes of this host (`process_watcher.py`)."""
+
+    def watch(self, uuid: str, pid: int) -> None: ...
+
+    def forget(self, uuid: str) -> None: ...
+
+
+class Membership:
+    """Who is here.
+
+    Parameters
+    ----------
+    welcome : Welcome
+        What clients and nannies are told, but for the engines.
+    client_left : callable
+        Called when a client is gone.
+    restarted : float
+        When this life of the controller began, if an earlier one was ended by force.
+    """
+
+    def __init__(
+        self,
+        peers: Peers,
+        scheduler: Scheduler,
+        decide: Callable[[events.Event], None],
+        processes: Processes,
+        liveness: LivenessSettings,
+        welcome: Welcome,
+        client_left: Callable[[ClientId], None],
+        clock: Callable[[], float],
+        restarted: float | None,
+    ) -> None:
+        self._peers, self._scheduler, self._decide = peers, scheduler, decide
+        self._processes, self._liveness, self._welcome = processes, liveness, welcome
+        self._client_left, self._clock = client_left, clock
+        #: engine uuid → since when its process has been stopped
+        self._unresponsive: dict[str, float] = {}
+        #: numbers of engines that may come back
+        self._reserved: set[EngineId] = set()
+        # After a restart engines are on their way back, though none has said so yet.
+        self._expecting_until = (-math.inf if restarted is None else restarted) + liveness.recovery_grace
+
+    def reserve(self, numbers: Iterable[EngineId]) -> None:
+        """Keep these numbers for the engines that had them, as long as recovered tasks wait for those."""
+        self._reserved = set(numbers)
+
+    # ------------------------------------------------------------------------------------------ they come
+
+    def hello(self, address: bytes, hello: Hello, now: float) -> None:
+        """A peer says Hello, for the first time or again."""
+        peer = self._peers.admit(address, hello, now)
+        if peer is None:
+            return
+        if hello.host == socket.gethostname() and peer.role != "engine":
+            self._processes.watch(peer.uuid, hello.pid)
+        if peer.role == "engine":
+            self._engine_hello(peer, hello)
+            return
+        known = self._welcome
+        welcome = Welcome(
+            known.incarnation,
+            self._engine_infos(),
+            starting=self._starting(),
+            scheme=known.scheme,
+            keeps=known.keeps,
+        )
+        self._peers.welcome(peer, welcome)
+
+    def _engine_hello(self, peer: Peer, hello: Hello) -> None:
+        if peer.engine < 0:  # not a repetition
+            taken = hello.wish in self._scheduler.engines
+            peer.engine = self._free_number() if hello.wish < 0 or taken else hello.wish
+            log.info("engine %d joined: %s pid %d", peer.engine, hello.host, hello.pid)
+        peer.functions = set()
+        self._peers.engines[peer.engine] = peer
+        self._peers.welcome(peer, Welcome(self._welcome.incarnation, engine=peer.engine))
+        self._decide(
+            events.EngineJoined(
+                peer.engine,
+                EngineUuid(peer.uuid),
+                hello.host,
+                hello.pid,
+                NannyId(hello.nanny),
+                hello.held,
+                hello.resources,
+            )
+        )
+        self.tell_engines()
+
+    def _free_number(self) -> EngineId:
+        """The lowest number no engine has: engines started in the place of lost ones take up their numbers."""
+        taken = self._scheduler.engines.keys() | self._reserved
+        return next(EngineId(number) for number in itertools.count() if number not in taken)
+
+    def on_starting(self, peer: Peer, message: Starting, frames: Sequence[Any]) -> None:
+        """A nanny is about to start engines."""
+        peer.promised = message.count
+        self.tell_engines()
+
+    def on_ping(self, peer: Peer, message: Ping, frames: Sequence[Any]) -> None:
+        """A sign of life."""
+        self._peers.pong(peer, message)
+
+    # ------------------------------------------------------------------------------------------ they go
+
+    def on_goodbye(self, peer: Peer, message: Goodbye, frames: Sequence[Any]) -> None:
+        """A peer leaves."""
+        self._left(peer, message.reason or "it left", clean=True)
+
+    def engine_died(self, message: EngineDied) -> None:
+        """A nanny has told how an engine died."""
+        cause = _cause_of_death(message)
+        engine = self._peers.by_uuid.get(message.engine)
+        if engine is None:  # it never came to say Hello, or has said goodbye
+            log.warning("an engine process ended: %s", cause)
+            return
+        log.warning("engine %d died: %s", engine.engine, cause)
+        self._peers.forget(engine)
+        self._unresponsive.pop(message.engine, None)
+        self._decide(
+            events.EngineLost(
+                engine.engine,
+                cause,
+                message.running,
+                known=True,
+                overran=message.overran,
+                peak_memory=message.peak_memory or None,
+            )
+        )
+        self.tell_engines()
+
+    def on_unresponsive(self, peer: Peer, message: Unresponsive, frames: Sequence[Any]) -> None:
+        """A nanny names the engines whose processes are stopped."""
+        now = self._clock()
+        mine = {e.uuid for e in self._peers.role("engine") if e.nanny == peer.uuid}
+        for uuid in mine - set(message.engines):
+            self._unresponsive.pop(uuid, None)
+        for uuid in message.engines:
+            self._unresponsive.setdefault(uuid, now)
+
+    def process_ended(self, uuid: str) -> None:
+        """The process of a peer has ended."""
+        peer = self._peers.by_uuid.get(uuid)
+        if peer is not None:
+            log.info("%s %s: its process ended", peer.role, uuid)
+            self._left(peer, "its process ended", clean=False)
+
+    def sweep(self, now: float) -> None:
+        """Declare peers lost that have been silent for too long."""
+        oldest = now - self._liveness.allowed_silence
+        for peer in self._peers:
+            if peer.role != "engine" and peer.last_heard < oldest:
+                log.warning("%s %s has been silent for %.0f s", peer.role, peer.uuid, now - peer.last_heard)
+                self._left(peer, f"no sign of life for {self._liveness.allowed_silence:.0f} s", clean=False)
+        for peer in self._peers.role("engine") if self._unresponsive else ():
+            since = self._unresponsive.get(peer.uuid)
+            if since is not None and since < oldest:
+                nanny = self._peers.by_uuid.get(peer.nanny)
+                if nanny is not None:  # it starts another engine for the one that we kill
+                    self._peers.send(nanny, SignalProcesses(signal.SIGKILL, [EngineUuid(peer.uuid)]))
+                self._left(peer, f"its process was stopped for {now - since:.0f} s", clean=False)
+        if self._reserved and self._scheduler.recovery_deadline is None:
+            self._reserved = set()
+
+    def _left(self, peer: Peer, reason: str, *, clean: bool) -> None:
+        self._peers.forget(peer)
+        self._processes.forget(peer.uuid)
+        match peer.role:
+            case "engine":
+                self._unresponsive.pop(peer.uuid, None)
+                self._decide(events.EngineLeft(peer.engine) if clean else events.EngineLost(peer.engine, reason))
+                self.tell_engines()
+            case "nanny":
+                for engine in self._peers.role("engine"):
+                    if engine.nanny == peer.uuid and not clean:
+                        self._left(engine, f"its nanny is gone: {reason}", clean=False)
+                self.tell_engines()
+            case _:
+                self._client_left(ClientId(peer.uuid))
+
+    # ------------------------------------------------------------------------------------------ the engines
+
+    def tell_engines(self) -> None:
+        """Tell all clients which engines there are."""
+        clients = self._peers.role("client")
+        if clients:
+            message = Engines(self._engine_infos(), self._starting())
+            for client in clients:
+                self._peers.send(client, message)
+
+    def _engine_infos(self) -> list[EngineInfo]:
+        return [
+            EngineInfo(e.id, e.uuid, e.host, e.pid, {name: list(indices) for name, indices in e.resources.items()})
+            for e in self._scheduler.engines.values()
+        ]
+
+    def _starting(self) -> int:
+        """How many engines nannies are about to bring."""
+        engines, nannies = self._peers.role("engine"), self._peers.role("nanny")
+        coming = sum(max(0, nanny.promised - sum(e.nanny == nanny.uuid for e in engines)) for nanny in nannies)
+        return coming or int(not engines and self._clock() < self._expecting_until)
+
+
+def _cause_of_death(message: EngineDied) -> str:
+    if message.reason:
+        return message.reason
+    peak = f"; peak memory {message.peak_memory / 2**20:.0f} MB" if message.peak_memory else ""
+    if message.exit_code < 0:
+        try:
+            name = signal.Signals(-message.exit_code).name
+        except ValueError:
+            name = "unknown signal"
+        hint = ""
+        if -message.exit_code == signal.SIGKILL:
+            hint = " (by somebody, or by the kernel for want of memory)"
+        return f"killed by signal {-message.exit_code} ({name}){hint}{peak}"
+    return f"exited with code {message.exit_code}{peak}"

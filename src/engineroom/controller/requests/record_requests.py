@@ -1,0 +1,140 @@
+"""Requests about records: each is a function of the store and of the request.
+
+Those of `FROM_STORE` only read, in a reader thread. Those of `IN_WRITER` change records, in the writer's thread.
+`forgotten` is what else to say of an unknown task: that a restart of the controller has cost all records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from ...errors import PendingTask, UnknownTask
+from ...ids import Digest, TaskId
+from ...messages import (
+    CountRecords,
+    DistinctValues,
+    FindRecords,
+    GetEnvironment,
+    GetFunction,
+    GroupRecords,
+    History,
+    PageRecords,
+    Pin,
+    Purge,
+    ResultStatus,
+)
+from ...stores import TaskStore
+
+#: Records read from the store in one go, where there may be many.
+PAGE = 500
+
+_FINISHED = {"completed": {"$ne": None}}
+
+
+def find_records(store: TaskStore, body: FindRecords, forgotten: str) -> list[Any]:
+    """Records that match a query."""
+    return store.find_records(body.query, body.keys, sort=body.sort, limit=body.limit, skip=body.skip)
+
+
+def count_records(store: TaskStore, body: CountRecords, forgotten: str) -> int:
+    """How many records match a query."""
+    return store.count(body.query)
+
+
+def page_records(store: TaskStore, body: PageRecords, forgotten: str) -> Any:
+    """A part of the records that match."""
+    return store.page(body.query, body.keys, after=body.after, limit=body.limit)
+
+
+def distinct_values(store: TaskStore, body: DistinctValues, forgotten: str) -> list[Any]:
+    """Each value of a key, once."""
+    return store.distinct(body.key, body.query)
+
+
+def group_records(store: TaskStore, body: GroupRecords, forgotten: str) -> list[dict[str, Any]]:
+    """The records that match, grouped by a key."""
+    return store.group_by(body.key, body.query, values=body.values, percentiles=body.percentiles)
+
+
+def history(store: TaskStore, body: History, forgotten: str) -> list[TaskId]:
+    """All ids by time of submission."""
+    return store.get_history()
+
+
+def result_status(store: TaskStore, body: ResultStatus, forgotten: str) -> dict[str, list[TaskId]]:
+    """Which of these tasks are pending, and which completed."""
+    ids = list(dict.fromkeys(body.tasks))
+    found = store.find_records({"msg_id": {"$in": ids}}, ["msg_id", "completed"])
+    known = {record["msg_id"]: record["completed"] is not None for record in found}
+    for id in ids:
+        if id not in known:
+            raise UnknownTask(f"no such task: {id}{forgotten}")
+    return {"pending": [id for id in ids if not known[id]], "completed": [id for id in ids if known[id]]}
+
+
+def get_function(store: TaskStore, body: GetFunction, forgotten: str) -> dict[str, Any]:
+    """A function with its source."""
+    found = store.get_function(Digest(bytes.fromhex(body.digest)))
+    return {"name": found.name, "source": found.source, "payload": found.payload}
+
+
+def get_environment(store: TaskStore, body: GetEnvironment, forgotten: str) -> Any:
+    """Where a client ran."""
+    return msgspec.json.decode(store.get_environment(body.digest))
+
+
+def purge(store: TaskStore, body: Purge, forgotten: str) -> int:
+    """Forget finished tasks; returns how many."""
+    if body.everything:
+        return store.drop_matching_records(_FINISHED)
+    dropped = 0
+    if body.query is not None:
+        store.count(body.query)  # an error in it is named as the user wrote it
+        dropped += store.drop_matching_records({"$and": [body.query, _FINISHED]})
+    if body.tasks is not None:
+        found = {r["msg_id"]: r for r in store.find_records({"msg_id": {"$in": body.tasks}}, ["msg_id", "completed"])}
+        for id in body.tasks:
+            if id not in found:
+                raise UnknownTask(f"no such task: {id}; nothing was purged{forgotten}")
+            if found[id]["completed"] is None:
+                raise PendingTask(f"task {id} has not finished, so it cannot be purged; nothing was purged")
+        dropped += store.drop_matching_records({"msg_id": {"$in": body.tasks}})
+    if body.engines is not None:
+        dropped += store.drop_matching_records({"engine_id": {"$in": list(body.engines)}, **_FINISHED})
+    return dropped
+
+
+def pin(store: TaskStore, body: Pin, forgotten: str) -> int:
+    """Have retention leave records alone, or not any more; returns how many that changes."""
+    query: Mapping[str, Any] = {"msg_id": {"$in": body.tasks}} if body.tasks is not None else body.query or {}
+    if body.tasks is not None and store.count(query) < len(set(body.tasks)):
+        known = {record["msg_id"] for record in store.find_records(query, "msg_id")}
+        unknown = next(id for id in body.tasks if id not in known)
+        raise UnknownTask(f"no such task: {unknown}; nothing was changed{forgotten}")
+    changed, page = 0, store.page(query, "msg_id", limit=PAGE)
+    while page.records:
+        changed += store.pin([record["msg_id"] for record in page.records], body.pinned)
+        if page.next is None:
+            break
+        page = store.page(query, "msg_id", after=page.next, limit=PAGE)
+    return changed
+
+
+StoreRequest = Callable[[TaskStore, Any, str], Any]
+
+FROM_STORE: dict[type, StoreRequest] = {
+    FindRecords: find_records,
+    CountRecords: count_records,
+    PageRecords: page_records,
+    DistinctValues: distinct_values,
+    GroupRecords: group_records,
+    History: history,
+    ResultStatus: result_status,
+    GetFunction: get_function,
+    GetEnvironment: get_environment,
+}
+
+IN_WRITER: dict[type, StoreRequest] = {Purge: purge, Pin: pin}

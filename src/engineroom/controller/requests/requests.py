@@ -1,0 +1,111 @@
+"""Answers what clients ask: finds out who answers a request, and sends the reply.
+
+A request about records is answered after everything that happened before it is committed, so that a client reads what
+it wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from ...ids import ClientId
+from ...messages import Abort, Explain, Message, Pin, Purge, Reply, Request, Resubmit
+from ...stores import TaskStore
+from ..error_info import error_info
+from ..lookups import Lookups
+from ..storage.store_reader import Reader
+from .record_requests import FROM_STORE, IN_WRITER
+from .resubmission import Resubmission
+from .task_requests import TaskRequests
+
+#: Calls a function with the store in the writer's thread, and has the loop call another with its future.
+InWriter = Callable[[Callable[[TaskStore], Any], Callable[[Future[Any]], None]], None]
+
+
+class Requests:
+    """The way from a request to its reply.
+
+    `record` hands what has gathered to the writer; `purged` and `unpinned` are called in the writer's thread after
+    records were dropped or their pins changed.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[ClientId, Message], None],
+        lookups: Lookups,
+        reader: Reader,
+        record: Callable[[], None],
+        in_writer: InWriter,
+        tasks: TaskRequests,
+        resubmission: Resubmission,
+        purged: Callable[[], None],
+        pinned: Callable[[], None],
+        forgotten: str,
+    ) -> None:
+        self._send, self._lookups, self._reader, self._record = send, lookups, reader, record
+        self._in_writer, self._tasks, self._resubmission = in_writer, tasks, resubmission
+        self._after: dict[type, Callable[[], None]] = {Purge: purged, Pin: pinned}
+        self._forgotten = forgotten
+
+    def answer(self, client: ClientId, request: Request) -> None:
+        """Answer a request, now or later: not before the tasks that came before it are taken in."""
+        body, number = request.body, request.number
+        about_known = isinstance(body, Abort | Explain)
+        if self._lookups.defers(client, lambda: self.answer(client, request), about_known=about_known):
+            return
+        self._record()  # what happened before the request is in the answer
+        kind = type(body)
+        reply = _Replies(self._send, client, number)
+        if kind in FROM_STORE:
+            self._reader.read(lambda store: FROM_STORE[kind](store, body, self._forgotten), reply.value, reply.error)
+        elif kind in IN_WRITER:
+            self._in_writer(lambda store: self._change(store, body), reply.result)
+        elif kind in self._tasks.with_store:
+            try:
+                found = self._tasks.with_store[kind](body)
+            except Exception as error:
+                reply.error(error)
+            else:
+                if callable(found):
+                    self._reader.read(found, reply.value, reply.error)
+                else:
+                    reply.value(found)
+        elif isinstance(body, Resubmit):
+            self._resubmission.resubmit(client, body, reply.value, reply.error)
+        else:
+            try:
+                reply.value(self._tasks.at_once[kind](client, body))
+            except Exception as error:
+                reply.error(error)
+
+    def _change(self, store: TaskStore, body: Any) -> Any:
+        try:
+            return IN_WRITER[type(body)](store, body, self._forgotten)
+        finally:
+            self._after[type(body)]()
+
+
+class _Replies:
+    """Ways to reply to one request."""
+
+    def __init__(self, send: Callable[[ClientId, Message], None], client: ClientId, number: int) -> None:
+        self._send, self._client, self._number = send, client, number
+
+    def value(self, value: Any) -> None:
+        """Reply with a value."""
+        self._send(self._client, Reply(self._number, value))
+
+    def error(self, error: Exception) -> None:
+        """Reply with an error."""
+        self._send(self._client, Reply(self._number, error=error_info(error)))
+
+    def result(self, future: Future[Any]) -> None:
+        """Reply with what a future holds."""
+        try:
+            value = future.result()
+        except Exception as error:
+            self.error(error)
+        else:
+            self.value(value)

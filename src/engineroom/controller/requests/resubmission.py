@@ -1,0 +1,117 @@
+"""Runs finished tasks again, under new ids: reads their entries, and makes a submission like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import msgspec
+
+from ...errors import PendingTask, StoreError, UnknownTask
+from ...ids import ClientId, EngineId, TaskId
+from ...messages import Resubmit, TaskOptions, TaskSpec
+from ...records.record import Entry
+from ...stores import TaskStore
+from ..intake import Intake, Submission
+from ..storage.store_reader import Reader
+
+
+class Resubmission:
+    """Answers `Resubmit`.
+
+    `in_writer` calls a function with the store once everything before is recorded, and hands its future back to the
+    loop. `send_stored` sends a client the results of tasks that have ended.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        reader: Reader,
+        record: Callable[[], None],
+        in_writer: Callable[[Callable[[TaskStore], Any], Callable[[Future[Any]], None]], None],
+        send_stored: Callable[[ClientId, Sequence[TaskId]], None],
+        clock: Callable[[], float],
+        forgotten: str,
+    ) -> None:
+        self._intake, self._reader, self._record, self._in_writer = intake, reader, record, in_writer
+        self._send_stored, self._clock, self._forgotten = send_stored, clock, forgotten
+
+    def resubmit(
+        self,
+        client: ClientId,
+        body: Resubmit,
+        answer: Callable[[list[TaskId]], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        """Copy finished tasks under new ids and take them in; `answer` or `fail` is called, once."""
+        refused = self._intake.refusal()
+        if refused is not None:
+            fail(refused)
+            return
+
+        def found(entries: dict[TaskId, Entry]) -> None:
+            if entries:
+                self._submit(client, body, entries, answer, fail)
+            else:
+                answer(body.new)
+                self._send_stored(client, body.new)  # they may have ended while the client was away
+
+        self._reader.read(lambda store: self._look(store, body), found, fail)
+
+    def _look(self, store: TaskStore, body: Resubmit) -> dict[TaskId, Entry]:
+        """The entries of the tasks; {}: this was asked before, and the answer was lost on the way."""
+        if store.entries(body.new):
+            return {}
+        found = store.entries(body.tasks)
+        for id in body.tasks:
+            entry = found.get(id)
+            if entry is None:
+                raise UnknownTask(f"no such task: {id}; nothing was resubmitted{self._forgotten}")
+            if not entry.spec.payload and not entry.frames:
+                raise StoreError(
+                    f"the arguments of task {id} are not kept any more (retention), so it cannot be resubmitted; "
+                    "nothing was resubmitted"
+                )
+            if entry.done is None:
+                raise PendingTask(f"task {id} has not finished, so it cannot be resubmitted; nothing was resubmitted")
+        return found
+
+    def _submit(
+        self,
+        client: ClientId,
+        body: Resubmit,
+        entries: Mapping[TaskId, Entry],
+        answer: Callable[[list[TaskId]], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        now, specs, frames = self._clock(), [], {}
+        for old, new in zip(body.tasks, body.new, strict=True):
+            entry = entries[old]
+            spec = entry.spec
+            options = spec.options
+            if body.changes is not None:
+                changes = {k: v for k, v in msgspec.structs.asdict(body.changes).items() if v is not None}
+                options = msgspec.structs.replace(options or TaskOptions(), **changes)
+            specs.append(TaskSpec(new, spec.function, spec.payload, now, EngineId(-1), (), options, spec.kind))
+            if entry.frames:
+                frames[new] = entry.frames
+
+        def mark(store: TaskStore) -> None:
+            for old, new in zip(body.tasks, body.new, strict=True):
+                store.update_record(old, {"resubmitted": new})
+
+        def accept() -> None:
+            # The client cannot send these again: it is answered once they are recorded.
+            self._record()
+            self._in_writer(mark, lambda marked: answer(body.new))
+
+        self._intake.submit(
+            Submission(client, specs, frames, accept, lambda refusal: fail(_not_resubmitted(refusal.error)))
+        )
+
+
+def _not_resubmitted(error: Exception) -> Exception:
+    if type(error) is StoreError:
+        return StoreError(f"{error}; nothing was resubmitted")
+    return error

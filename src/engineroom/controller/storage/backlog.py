@@ -1,0 +1,95 @@
+"""Entries that the writer has taken over and not yet written: which are due, and what may then be acknowledged.
+
+For some stores, completing a pending record costs far more than writing a whole one. For these stores the backlog
+holds back tasks that have not ended, for a moment: most end meanwhile, and are written once. Acknowledgements keep
+their order, so those behind a task that is held back wait with it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from ...ids import TaskId
+from ...records.record import Entry
+
+
+class Group:
+    """The entries and tokens that came together."""
+
+    __slots__ = ("held", "since", "tokens")
+
+    def __init__(self, since: float, held: dict[TaskId, Entry], tokens: list[Any]) -> None:
+        self.since = since
+        #: tasks that have not ended, nor been written
+        self.held = held
+        self.tokens = tokens
+
+
+class Backlog:
+    """Groups, the oldest first. `take` says what to write now; then either `written` or `failed`."""
+
+    def __init__(self, hold_seconds: float) -> None:
+        self._hold = hold_seconds
+        self._groups: deque[Group] = deque()
+        self._group_of: dict[TaskId, Group] = {}
+        self._writing: dict[TaskId, Entry] = {}
+
+    def due_in(self, now: float) -> float | None:
+        """Seconds until an entry that is held back must be written; None: there is none."""
+        return max(0.0, self._groups[0].since + self._hold - now) if self._groups else None
+
+    def take(self, entries: dict[TaskId, Entry], tokens: Sequence[Any], now: float, all: bool) -> dict[TaskId, Entry]:
+        """Add entries; returns those to write now: with `all` every one, else tasks that ended or waited enough."""
+        if not (self._hold or self._groups):
+            self._groups.append(Group(now, {}, list(tokens)))
+            self._writing = entries
+            return entries
+        writing: dict[TaskId, Entry] = {}
+        held: dict[TaskId, Entry] = {}
+        for id, entry in entries.items():
+            older = self._group_of.get(id)
+            if entry.done is not None:
+                if older is not None:
+                    del older.held[id], self._group_of[id]
+                writing[id] = entry
+            elif older is not None:
+                older.held[id] = entry  # it says more, and has waited as long
+            elif entry.frames:
+                writing[id] = entry  # the client's window of unacknowledged bytes waits for it
+            else:
+                held[id] = entry
+        group = Group(now, held, list(tokens))
+        self._groups.append(group)
+        for id in held:
+            self._group_of[id] = group
+        for group in self._groups:
+            if not all and group.since + self._hold > now:
+                break
+            writing |= group.held
+            for id in group.held:
+                del self._group_of[id]
+            group.held = {}
+        self._writing = writing
+        return writing
+
+    def written(self) -> list[Any]:
+        """The entries taken are in the store; returns the tokens that may be acknowledged."""
+        self._writing = {}
+        free: list[Any] = []
+        while self._groups and not self._groups[0].held:
+            free += self._groups.popleft().tokens
+        return free
+
+    def failed(self) -> tuple[dict[TaskId, Entry], list[Any]]:
+        """The store did not take the entries: gives back all entries and tokens, oldest first."""
+        entries = self._writing
+        tokens: list[Any] = []
+        for group in self._groups:
+            entries = group.held | entries  # an outcome stays
+            tokens += group.tokens
+        self._groups.clear()
+        self._group_of.clear()
+        self._writing = {}
+        return entries, tokens

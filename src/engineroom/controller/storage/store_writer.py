@@ -1,0 +1,242 @@
+"""The one thread that writes to the store.
+
+The thread takes everything that has gathered and commits it at once. A task that was submitted and finished between two
+commits is written once. After the commit, and only then, the writer hands back the tokens that came with the entries:
+they are the acknowledgements that the controller owes. While the store fails nothing is lost and nothing is
+acknowledged: the writer keeps what it has and tries again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from ...config import RetentionSettings
+from ...errors import StoreError
+from ...ids import ClientId, TaskId
+from ...messages import Environment, Function
+from ...records.record import Entry
+from ...stores import TaskStore
+from .backlog import Backlog
+from .housekeeping import Housekeeping, OnScan
+
+log = logging.getLogger(__name__)
+
+#: The writer waits this long for more entries: there are fewer commits, a short task is written once instead of twice,
+#: and the loop is disturbed less often. Nobody waits urgently for an acknowledgement.
+GATHER_SECONDS = 0.02
+#: … but not for more entries than this: a batch is written while the next one gathers.
+GATHER_MOST = 2000
+#: Between attempts while the store fails.
+RETRY_SECONDS = 0.5
+
+_STOPPING = "the controller is stopping"
+
+
+class StoreWriter:
+    """Writes entries in groups; `on_commit(tokens)` is called from its thread."""
+
+    def __init__(
+        self,
+        store: TaskStore,
+        on_commit: Callable[[list[Any]], None],
+        retention: RetentionSettings | None = None,
+    ) -> None:
+        self.store = store
+        self.housekeeping = Housekeeping(store, retention or RetentionSettings())
+        #: why the store takes nothing at present; None: it does
+        self.failure: StoreError | None = None
+        self._on_commit = on_commit
+        self._backlog = Backlog(store.hold_seconds)
+        self._condition = threading.Condition()
+        self._entries: dict[TaskId, Entry] = {}
+        self._under_way: Collection[Entry] = ()  # those that are being written
+        self._functions: list[Function] = []
+        self._environments: list[tuple[ClientId, Environment]] = []
+        self._tokens: list[Any] = []
+        self._calls: list[tuple[Callable[[TaskStore], Any], Future[Any]]] = []
+        self._idle = True  # waits for work …
+        self._gathering = False  # … or for more of it
+        self._closing = False
+        self._ended = False  # the thread has ended: calls are not answered any more
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def put(
+        self,
+        entries: Sequence[Entry],
+        tokens: Sequence[Any] = (),
+        functions: Sequence[Function] = (),
+        environments: Sequence[tuple[ClientId, Environment]] = (),
+    ) -> None:
+        """Have these written; the tokens come back once they are. Never blocks."""
+        with self._condition:
+            pending = self._entries
+            for entry in entries:
+                pending[entry.spec.id] = entry  # a later entry of a task says all that an earlier one did
+            self._functions += functions
+            self._environments += environments
+            self._tokens += tokens
+            if self._idle or (self._gathering and len(pending) > GATHER_MOST):
+                self._idle = self._gathering = False
+                self._condition.notify()
+
+    def call(self, function: Callable[[TaskStore], Any]) -> Future[Any]:
+        """Run a function in the writer's thread, after everything put before it is committed.
+
+        Its error is a StoreError if the store takes nothing, or the writer is closed.
+        """
+        future: Future[Any] = Future()
+        with self._condition:
+            if self._ended:
+                future.set_exception(StoreError(_STOPPING))
+            else:
+                self._calls.append((function, future))
+                self._condition.notify()
+        return future
+
+    def hurry(self) -> None:
+        """Write everything put so far, without waiting for more."""
+        self.call(lambda store: None)
+
+    def flush(self) -> None:
+        """Wait until everything put so far is committed.
+
+        Raises
+        ------
+        StoreError
+            The store takes nothing at present.
+        """
+        self.call(lambda store: None).result()
+
+    def refusal(self, size: int = 0) -> StoreError | None:
+        """Why new tasks (with so many bytes of large buffers) cannot be taken; None: they can."""
+        return self.failure or self.housekeeping.refusal() or self.housekeeping.refusal(size, self._waiting_bytes)
+
+    def scan(self, store: TaskStore, on_scan: OnScan) -> None:
+        """Begin to look for content that no record refers to. For `call`."""
+        self.housekeeping.scan(store, on_scan)
+
+    def purged(self) -> None:
+        """Records were purged. For functions that are called in the writer's thread."""
+        self.housekeeping.shrink()
+
+    def pinned(self) -> None:
+        """Pins were changed. For functions that are called in the writer's thread."""
+        self.housekeeping.look_anew()
+
+    def _waiting_bytes(self) -> int:
+        with self._condition:
+            entries = [*self._entries.values(), *self._under_way]
+        return sum(
+            len(entry.spec.payload)
+            + (len(entry.done.payload) if entry.done is not None else 0)
+            + sum(memoryview(frame).nbytes for frame in (*entry.frames, *entry.result_frames))
+            for entry in entries
+        )
+
+    def close(self) -> None:
+        """Write what is left (once) and stop."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            with self._condition:
+                self._ended = True
+                left, self._calls = self._calls, []
+            for _, future in left:
+                future.set_exception(StoreError(_STOPPING))
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._entries or self._functions or self._environments or self._tokens)
+
+    def _work(self) -> None:
+        while True:
+            with self._condition:
+                while not (self._has_work or self._calls or self._closing):
+                    self._idle = True
+                    pauses = (self.housekeeping.until_due(), self._backlog.due_in(time.monotonic()))
+                    pause = min((seconds for seconds in pauses if seconds is not None), default=None)
+                    if pause == 0.0 or (not self._condition.wait(pause) and pause is not None):
+                        break
+                self._idle = False
+                busy = bool(self._entries)
+                if busy and not (self._calls or self._closing or len(self._entries) > GATHER_MOST):
+                    self._gathering = True
+                    self._condition.wait(GATHER_SECONDS)
+                    self._gathering = False
+                entries, self._entries = self._entries, {}
+                self._under_way = entries.values()
+                functions, self._functions = self._functions, []
+                environments, self._environments = self._environments, []
+                tokens, self._tokens = self._tokens, []
+                calls, self._calls = self._calls, []
+                closing = self._closing
+            due = self._backlog.take(entries, tokens, time.monotonic(), all=bool(calls) or closing)
+            self._under_way = due.values()  # what is held back has no large buffers
+            done = self._write(due, functions, environments, closing)
+            self._under_way = ()
+            if not done:
+                for _, future in calls:
+                    future.set_exception(self.failure or StoreError(_STOPPING))
+                entries, tokens = self._backlog.failed()
+                with self._condition:  # keep all of it for the next attempt; newer entries win
+                    self._entries = entries | self._entries
+                    self._functions = functions + self._functions
+                    self._environments = environments + self._environments
+                    self._tokens = tokens + self._tokens
+                    if self._closing:
+                        return
+                    self._condition.wait(RETRY_SECONDS)
+                continue
+            free = self._backlog.written()
+            if free:
+                self._on_commit(free)
+            for function, future in calls:
+                try:
+                    future.set_result(function(self.store))
+                except Exception as error:
+                    future.set_exception(error)
+            if closing and not self._entries and not self._calls:
+                return
+            if self.housekeeping.until_due() == 0.0:
+                self.housekeeping.turn(busy)
+
+    def _write(
+        self,
+        entries: Mapping[TaskId, Entry],
+        functions: list[Function],
+        environments: list[tuple[ClientId, Environment]],
+        closing: bool,
+    ) -> bool:
+        try:
+            if functions:
+                self.store.add_functions(functions)
+            if environments:
+                self.store.add_environments(environments)
+            if entries:
+                self.store.write(list(entries.values()))
+        except Exception as caught:
+            error = caught if isinstance(caught, StoreError) else StoreError(f"{type(caught).__name__}: {caught}")
+            if self.failure is None and error is not caught:
+                log.error("a bug: the store failed with an error that is none of its own", exc_info=caught)
+            if self.failure is None:
+                log.error("the store takes nothing: %s; new tasks are refused until it does", error)
+            self.failure = error
+            if closing:
+                log.error("%d records could not be written before the end", len(entries))
+            return False
+        if self.failure is not None:
+            log.warning("the store works again")
+            self.failure = None
+        return True

@@ -1,0 +1,93 @@
+"""Tasks end because somebody wants it: aborted before they start, cancelled while they run, or all at shutdown.
+
+Also tasks end because the shell cannot do what they need.
+"""
+
+from __future__ import annotations
+
+from ...ids import EngineId, TaskId
+from ..effects import Effects
+from ..engines import Engine
+from ..events import AbortRequested, ControllerStopped, TasksFailed
+from ..state import State
+from ..tasks import Task, TaskState
+
+#: At least this many seconds pass between two orders to kill the same task.
+KILL_REST = 0.1
+
+
+def on_abort_requested(state: State, effects: Effects, event: AbortRequested) -> None:
+    """End those of these tasks that have not started; with `running`, the others too."""
+    asked: dict[EngineId, list[TaskId]] = {}
+    for id in event.tasks:
+        task = state.tasks.get(id)
+        if task is None:
+            continue  # it has ended
+        if task.engine is None and task.state is not TaskState.RECOVERING:
+            state.abort(task, "aborted before it started")
+            continue
+        task.aborting = True
+        task.cancelling |= event.running
+        if task.engine is None:
+            continue  # an engine that is on its way back may be running it
+        asked.setdefault(task.engine, []).append(id)
+        if event.running:
+            kill_later(state, task)
+    state.pools.drop_empty()
+    for number, ids in asked.items():
+        state.recall(state.engines[number], ids, interrupt=event.running)
+
+
+def on_tasks_failed(state: State, effects: Effects, event: TasksFailed) -> None:
+    """The shell could not do what these tasks need: end them, and have engines drop them."""
+    error = event.error
+    dropped: dict[EngineId, list[TaskId]] = {}
+    for id in event.tasks:
+        task = state.tasks.get(id)
+        if task is None:
+            continue  # it has ended
+        engine = state.engines[task.engine] if task.engine is not None else None
+        if engine is not None:
+            state.release(engine, (id,))
+            dropped.setdefault(engine.id, []).append(id)
+        state.fail(task, error.ename, error.evalue, engine, traceback=error.traceback)
+    state.pools.drop_empty()
+    for number, ids in dropped.items():
+        state.fill_direct(state.engines[number])
+        effects.cancel(number, ids)
+
+
+def kill_later(state: State, task: Task) -> None:
+    """A task is being cancelled: have its engine killed if the task has not ended after the grace."""
+    state.after(state.settings.cancel_grace, _kill, task)
+
+
+def _kill(state: State, task: Task) -> None:
+    """A cancelled task has had its grace. It gets another: its engine may not even have begun it."""
+    if task.engine is not None:
+        state.effects.kill(task.engine, task.id)
+        state.after(max(state.settings.cancel_grace, KILL_REST), _kill, task)
+
+
+def kill_stray_later(state: State, engine: Engine, id: TaskId) -> None:
+    """An engine came back with a task that is no longer its own: have it killed if it runs that after the grace."""
+    state.after(state.settings.cancel_grace, _kill_stray, (engine, id))
+
+
+def _kill_stray(state: State, subject: tuple[Engine, TaskId]) -> None:
+    engine, id = subject
+    task = state.tasks.get(id)
+    if state.engines.get(engine.id) is engine and (task is None or task.engine != engine.id):
+        state.effects.kill(engine.id, id)
+
+
+def on_controller_stopped(state: State, effects: Effects, event: ControllerStopped) -> None:
+    """The cluster is shutting down: end all tasks."""
+    for engine in state.engines.values():
+        state.release(engine, list(engine.held))
+        state.backlogs[engine.id].clear()
+    for task in list(state.tasks.values()):
+        state.abort(task, event.reason)
+    state.dependencies.news.clear()
+    for engine in state.engines.values():
+        state.pools.changed(engine)

@@ -1,0 +1,230 @@
+"""Engines join, come back, are silent, are lost, leave; and what that means for their tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...ids import EngineId, TaskId
+from ...messages import Attempt
+from ..effects import Effects
+from ..engines import Engine
+from ..events import EngineJoined, EngineLeft, EngineLost, EnginesStopped, PropertiesAnswered, PropertiesChanged
+from ..placement.pools import Pool
+from ..state import State
+from ..tasks import Task, TaskState
+from .cancellation import kill_later, kill_stray_later
+
+#: Seconds an engine has to give tasks back. One whose task holds the GIL cannot, for as long as that takes.
+PATIENCE = 1.0
+
+
+# ---------------------------------------------------------------------------------------------- they come
+
+
+def on_engine_joined(state: State, effects: Effects, event: EngineJoined) -> None:
+    """An engine said Hello, for the first time or again."""
+    engine = state.engines.get(event.engine)
+    if engine is not None and engine.uuid != event.uuid:
+        _remove(state, event.engine, "another engine took its place", running=None)
+        engine = None
+    if engine is None:
+        engine = state.add_engine(event)
+    engine.asked.clear()  # the question, or the answer, may have been lost
+    state.pools.properties_changed(engine)
+    in_hand: dict[TaskId, int] = {}
+    for held in event.held:  # it may also have an old result of a task that is being retried
+        in_hand[held.id] = max(held.attempt, in_hand.get(held.id, 0))
+    _take_stock(state, effects, engine, in_hand)
+    # Tasks that it was given and does not have were lost on the way.
+    missing = [id for id, task in engine.held.items() if in_hand.get(id) != task.attempt]
+    lost = state.release(engine, missing)
+    engine.recalled.clear()
+    state.requeue(lost)
+    state.fill_direct(engine)
+    if engine.stopping:
+        effects.stop(engine.id)  # it may not have heard
+
+
+def _take_stock(state: State, effects: Effects, engine: Engine, in_hand: Mapping[TaskId, int]) -> None:
+    """Go through the tasks that an engine has: it keeps those that it may, and is told to drop the others."""
+    recalled, cancelled = [], []
+    for id, attempt in in_hand.items():
+        task = state.tasks.get(id)
+        if task is not None and task.state is TaskState.RECOVERING and _may_have_begun(state, task, engine):
+            state.claim(engine, task, attempt)
+        if task is None or task.engine != engine.id:
+            cancelled.append(id)  # ended, or given to another engine: it would delay the engine's own tasks
+            kill_stray_later(state, engine, id)
+        elif task.cancelling:
+            cancelled.append(id)
+            kill_later(state, task)
+        elif task.aborting:
+            recalled.append(id)
+    if recalled:
+        effects.recall(engine.id, recalled)
+    if cancelled:
+        effects.cancel(engine.id, cancelled)
+
+
+def _may_have_begun(state: State, task: Task, engine: Engine) -> bool:
+    """Whether an engine that has a task may keep it. The engine itself checks whether its properties allow it."""
+    return task.spec.engine == engine.id if task.is_direct else state.pools.requirement_of(task).allows(engine)
+
+
+# ---------------------------------------------------------------------------------------------- they are silent
+
+
+def expect_return(state: State, engine: Engine) -> None:
+    """An engine is asked to give tasks back: see after a while whether it has answered."""
+    state.after(PATIENCE, _check_return, engine)
+
+
+def _check_return(state: State, engine: Engine) -> None:
+    """An engine was asked to give tasks back some time ago. If it has been silent since, others run them.
+
+    It reads its messages before it begins another task, so it will not run them too. If it has begun one all the same,
+    its result comes too late, as that of an earlier attempt.
+    """
+    silent = state.now - engine.last_heard >= PATIENCE
+    if state.engines.get(engine.id) is not engine or not engine.recalled or not silent:
+        return
+    ids = [
+        task.id for task in engine.unstarted if task.id in engine.recalled and not task.aborting and not task.is_direct
+    ]
+    tasks = state.release(engine, ids)
+    for task in tasks:
+        task.attempt += 1
+    engine.hold_one()
+    state.requeue(tasks)
+    state.pools.changed(engine)
+
+
+# ---------------------------------------------------------------------------------------------- they go
+
+
+def on_engines_stopped(state: State, effects: Effects, event: EnginesStopped) -> None:
+    """These engines get no more tasks, and leave."""
+    for id in event.engines:
+        engine = state.engines.get(id)
+        if engine is not None and not engine.stopping:
+            state.stop_engine(engine)
+
+
+def on_engine_left(state: State, effects: Effects, event: EngineLeft) -> None:
+    """An engine said goodbye."""
+    _remove(state, event.engine, "it left", running=None)
+
+
+def on_engine_lost(state: State, effects: Effects, event: EngineLost) -> None:
+    """An engine is gone without a goodbye."""
+    engine = state.engines.get(event.engine)
+    first = next(iter(engine.held), None) if engine else None
+    running = event.running if event.known else first
+    _remove(state, event.engine, event.cause, running, event.overran, event.peak_memory)
+
+
+def _remove(
+    state: State,
+    id: EngineId,
+    cause: str,
+    running: TaskId | None,
+    overran: bool = False,
+    peak_memory: int | None = None,
+) -> None:
+    """Forget an engine. Its tasks go to others, except the one that it was `running`."""
+    engine = state.engines.get(id)
+    if engine is None:
+        return  # it is gone already
+    direct = list(engine.backlog)
+    held, pools = state.remove_engine(engine)
+    back = []
+    for task in held:
+        attempt = None
+        if task.id == running:
+            attempt = Attempt(task.attempt, id, engine.uuid, engine.host, None, state.now, cause, peak_memory)
+        if task.aborting:
+            _note(task, attempt)
+            state.abort(task, f"aborted; engine {id} was lost meanwhile: {cause}")
+        elif attempt is not None and overran:
+            _end_overrun(state, task, engine, cause, attempt)
+        elif task.is_direct:
+            _note(task, attempt)
+            state.fail(task, "EngineError", _lost_with(engine, cause, task, task.id == running), engine)
+        elif attempt is None:
+            # It may have run, with its result lost on the way: another attempt, at no cost to its retries.
+            task.attempt += 1
+            back.append(task)
+        else:
+            _retry_after_death(state, task, engine, cause, attempt)
+    for task in direct:
+        state.fail(task, "EngineError", _lost_with(engine, cause, task, False), engine)
+    state.requeue(back)
+    for pool in pools:
+        _look_again(state, pool)
+
+
+def _look_again(state: State, pool: Pool) -> None:
+    """An engine is gone that the tasks of a pool might have run on: they may have to wait for others, or end."""
+    requirement = pool.requirement
+    if state.pools.pools.get(requirement) is not pool:
+        return
+    if requirement.follows:
+        for task in state.pools.take_out(pool):
+            state.enqueue(task)
+    elif (reason := state.pools.hopeless(requirement)) is not None:
+        for task in state.pools.take_out(pool):
+            state.fail(task, "ImpossibleDependency", reason + task.last_refusal)
+    elif state.pools.is_orphan(pool):
+        state.await_engine(pool)
+
+
+def _retry_after_death(state: State, task: Task, engine: Engine, cause: str, attempt: Attempt) -> None:
+    """An engine died while it was running this task: it costs the task a retry."""
+    task.deaths += 1
+    if task.retries_left > 0 and task.deaths < state.settings.death_limit:
+        task.retries_left -= 1
+        state.retry(task, attempt, first=True)
+        return
+    task.note(attempt)
+    message = _lost_with(engine, cause, task, True)
+    if task.deaths > 1:
+        message += f" It was running on {task.deaths} engines when they died, so it is not tried again."
+    state.fail(task, "EngineError", message, engine)
+
+
+def _end_overrun(state: State, task: Task, engine: Engine, cause: str, attempt: Attempt) -> None:
+    """An engine was killed because this task ran for too long: it costs the task a retry."""
+    if task.retries_left > 0 and not task.is_direct:
+        task.retries_left -= 1
+        state.retry(task, attempt, first=True)
+        return
+    task.note(attempt)
+    state.fail(task, "TaskTimeout", cause, engine)
+
+
+def _note(task: Task, attempt: Attempt | None) -> None:
+    if attempt is not None:
+        task.note(attempt)
+
+
+def _lost_with(engine: Engine, cause: str, task: Task, running: bool) -> str:
+    doing = "while running" if running else "before it ran"
+    return f"engine {engine.id} ({engine.host}, pid {engine.pid}) was lost {doing} task {task.id}: {cause}."
+
+
+# ---------------------------------------------------------------------------------------------- their properties
+
+
+def on_properties_answered(state: State, effects: Effects, event: PropertiesAnswered) -> None:
+    """An engine says why its properties forbid tasks with these functions, or that they allow them."""
+    engine = state.engines.get(event.engine)
+    if engine is not None:
+        state.pools.answered(engine, event.answers)
+
+
+def on_properties_changed(state: State, effects: Effects, event: PropertiesChanged) -> None:
+    """The earlier answers of these engines are out of date."""
+    for id in event.engines:
+        engine = state.engines.get(id)
+        if engine is not None:
+            state.pools.properties_changed(engine)

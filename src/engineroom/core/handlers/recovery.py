@@ -1,0 +1,50 @@
+"""After a restart: unfinished tasks from the store, and the engines that come back with them.
+
+A task from the store is RECOVERING until an engine claims it, its result comes, or the deadline passes. After the
+deadline it is submitted anew, as another attempt: an engine may have started it before the restart.
+"""
+
+from __future__ import annotations
+
+from ..effects import Effects
+from ..events import TasksRecovered
+from ..state import State
+from ..tasks import Task, TaskState
+from .submission import arrive, check_scheme
+
+
+def on_tasks_recovered(state: State, effects: Effects, event: TasksRecovered) -> None:
+    """The store has these unfinished tasks."""
+    state.recovery_deadline = event.deadline
+    for found in event.tasks:
+        if found.spec.id in state.tasks:
+            continue  # a repetition
+        retries = found.spec.options.retries if found.spec.options is not None else 0
+        task = Task(found.spec, found.client, found.frames, retries)
+        if found.attempts:
+            task.attempts = list(found.attempts)
+            task.attempt = found.attempts[-1].number + 1
+            task.retries_left = max(0, retries - len(found.attempts))
+            # Only the attempt of a task whose engine died has no time of its start.
+            task.deaths = sum(attempt.started is None for attempt in found.attempts)
+        state.recover(task)
+        if found.spec.options is not None and not task.is_direct:
+            check_scheme(state, task)
+
+
+def end_recovery(state: State) -> None:
+    """If the deadline has passed, no longer wait for engines that may have recovered tasks."""
+    if state.recovery_deadline is None or state.now < state.recovery_deadline:
+        return
+    state.recovery_deadline = None
+    for task in [t for t in state.tasks.values() if t.state is TaskState.RECOVERING]:
+        if task.state is not TaskState.RECOVERING:
+            continue  # it has ended together with one before it
+        if task.aborting:
+            state.abort(task, "aborted; its engine did not come back with it")
+        elif task.is_direct and task.spec.engine not in state.engines:
+            reason = f"engine {task.spec.engine} did not come back after the controller's restart"
+            state.fail(task, "EngineError", reason)
+        else:
+            task.attempt += 1  # it may have been started before the restart
+            arrive(state, task)

@@ -1,0 +1,58 @@
+"""Engines send outcomes of tasks, and give tasks back."""
+
+from __future__ import annotations
+
+from ...messages import TaskDone
+from ..effects import Effects
+from ..engines import Engine, past_attempt
+from ..events import TasksFinished, TasksReturned
+from ..state import State
+from ..tasks import Needs, Task
+from .waiting import out_of_time
+
+
+def on_tasks_finished(state: State, effects: Effects, event: TasksFinished) -> None:
+    """An engine sent outcomes: end their tasks, or try them again."""
+    engine = state.engines.get(event.engine)
+    accepted = state.finish(engine, event.results, event.frames, _goes_on)
+    if engine is not None:
+        engine.last_heard = state.now
+        engine.completed += len(accepted)
+        engine.learn(accepted)
+        state.fill_direct(engine)
+
+
+def _goes_on(state: State, task: Task, done: TaskDone, engine: Engine | None) -> bool:
+    """Give a task that did not succeed another attempt, if it may have one. False: the task is to end with `done`."""
+    if done.status == "unmet":
+        done.status = "error"
+        if engine is None or task.is_direct or task.aborting:
+            return False
+        task.needs = task.needs or Needs()
+        task.needs.refused |= {engine.uuid}
+        attempt = past_attempt(task, done, engine)
+        if task.needs.deadline is not None and state.now >= task.needs.deadline:
+            state.begin_attempt(task, attempt)
+            out_of_time(state, task)
+        else:
+            state.retry(task, attempt, first=True)
+        return True
+    if done.status == "error" and task.retries_left > 0 and not task.aborting:
+        task.retries_left -= 1
+        state.retry(task, past_attempt(task, done, engine), first=False)
+        return True
+    return False
+
+
+def on_tasks_returned(state: State, effects: Effects, event: TasksReturned) -> None:
+    """An engine gives back tasks that it has not started: others may run them."""
+    engine = state.engines.get(event.engine)
+    if engine is None:
+        return
+    engine.last_heard = state.now
+    # A task that it does not hold, or not in this attempt, was given up before: it is not the engine's to return.
+    held = engine.held
+    returned = [one.id for one in event.tasks if one.id in held and held[one.id].attempt == one.attempt]
+    engine.recalled.clear()
+    state.requeue(state.release(engine, returned))
+    state.fill_direct(engine)

@@ -1,0 +1,111 @@
+"""Tasks come: from clients, or with an outcome that is known already. And other clients begin to wait for them."""
+
+from __future__ import annotations
+
+from ...errors import ConfigError
+from ...messages import TaskOptions
+from ..effects import Effects
+from ..events import TasksAnswered, TasksSubmitted, TasksWatched
+from ..placement.requirements import is_plain
+from ..placement.schemes import NOT_WITH_PURE
+from ..state import State
+from ..tasks import Needs, Task, TaskState
+from .waiting import begin_waiting, depends, out_of_time
+
+_NO_OPTIONS = TaskOptions()
+
+
+def on_tasks_submitted(state: State, effects: Effects, event: TasksSubmitted) -> None:
+    """A client submitted tasks: queue them, have them wait for others, or end them."""
+    known, client, frames, new, plain = state.tasks, event.client, event.frames, [], []
+    decides = state.settings.scheme != "pure"  # which refuses some options
+    for spec in event.tasks:
+        if spec.id in known:
+            continue  # a repetition
+        task = Task(spec, client)
+        known[spec.id] = task
+        new.append(task)
+        if frames:
+            task.frames = frames.get(spec.id, ())
+        options = spec.options
+        if options is not None:
+            task.retries_left = options.retries
+        if spec.engine < 0 and (options is None or (decides and is_plain(options))):
+            plain.append(task)  # `arrive` would only enqueue it
+        else:
+            arrive(state, task)
+    if plain:
+        state.enqueue_plain(plain, client)
+    if new:
+        effects.record(new)
+
+
+def arrive(state: State, task: Task) -> None:
+    """A known task begins its way: it is queued, waits for others, or ends here and now."""
+    options = task.spec.options
+    if options is None:
+        state.enqueue(task)
+        return
+    recovering = task.state is TaskState.RECOVERING
+    if not recovering:
+        state.dependencies.want(task)
+    if task.is_direct:
+        if depends(options):
+            reason = "a direct task cannot depend on others: only its view's order holds"
+            state.fail(task, "InvalidDependency", reason)
+        else:
+            state.enqueue(task)
+        return
+    if not check_scheme(state, task):
+        return
+    if options.timeout is not None:
+        deadline = state.now + options.timeout
+        if recovering:  # some of it has passed before the restart
+            deadline = max(state.now, min(deadline, task.spec.submitted + options.timeout))
+        task.needs = Needs(deadline=deadline)
+        state.deadlines.add(deadline, out_of_time, task)
+    if depends(options):
+        begin_waiting(state, task)
+    else:
+        state.enqueue(task)
+
+
+def check_scheme(state: State, task: Task) -> bool:
+    """Whether the scheme that a task asks for exists and can honour its other options. If not, the task ends."""
+    options = task.spec.options or _NO_OPTIONS
+    if (options.scheme or state.settings.scheme) == "pure":
+        wished = [name for name in NOT_WITH_PURE if getattr(options, name) != getattr(_NO_OPTIONS, name)]
+        if wished:
+            state.fail(
+                task,
+                "ConfigError",
+                f"the scheme 'pure' decides nothing for single tasks, so it cannot honour {', '.join(wished)}: "
+                "leave that out, or use another scheme",
+            )
+            return False
+    try:
+        state.pools.index_of(options.scheme or "")
+    except ConfigError as error:
+        state.fail(task, "ConfigError", str(error))
+        return False
+    return True
+
+
+def on_tasks_answered(state: State, effects: Effects, event: TasksAnswered) -> None:
+    """A client submitted tasks whose outcomes are known already: end them."""
+    for answer in event.answers:
+        id = answer.spec.id
+        if id in state.tasks or state.dependencies.outcomes.get(id) is not None:
+            continue  # a repetition
+        task = Task(answer.spec, event.client, answer.frames)
+        state.dependencies.want(task)  # until it ends
+        state.end(task, answer.done, answer.result_frames, answer.engine)
+    state.dependencies.outcomes.trim()
+
+
+def on_tasks_watched(state: State, effects: Effects, event: TasksWatched) -> None:
+    """Another client waits for these tasks, too."""
+    for id in event.tasks:
+        task = state.tasks.get(id)
+        if task is not None and task.client != event.client:
+            task.watchers = (task.watchers or set()) | {event.client}

@@ -1,0 +1,196 @@
+"""What an engine and the controller say to each other about tasks.
+
+It takes tasks, gives them back, asks for functions, keeps results until they are stored, and begins the session anew
+when something was lost. It does not run tasks, does not wait, and knows no thread: everything here is called with
+the link's lock held.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ..ids import Digest, EngineId
+from ..messages import (
+    Answer,
+    Answers,
+    Ask,
+    Cancel,
+    ErrorInfo,
+    Function,
+    Functions,
+    Goodbye,
+    Message,
+    NeedFunctions,
+    Pong,
+    Recall,
+    Refused,
+    Returned,
+    Run,
+    Stop,
+    Stored,
+    TaskDone,
+    Welcome,
+)
+from .jobs import Job, Jobs, held
+from .property_checks import PropertyChecks
+from .result_buffer import ResultBuffer
+from .session_link import SessionLink
+from .shared_page import SharedPage
+
+
+class FunctionKeeper(Protocol):
+    """Who has the functions of tasks: an Executor."""
+
+    engine: EngineId
+    uuid: str
+
+    def learn(self, new: Sequence[Function]) -> None:
+        """Take in functions."""
+
+
+class EngineProtocol:
+    """The engine's part of the conversation."""
+
+    def __init__(
+        self,
+        link: SessionLink,
+        keeper: FunctionKeeper,
+        page: SharedPage,
+        checks: PropertyChecks,
+        interrupt: Callable[[], None],
+    ) -> None:
+        """`interrupt`: stop the running task, which was cancelled."""
+        self.link = link
+        self._keeper = keeper
+        self._page = page
+        self._interrupt = interrupt
+        self.checks = checks
+        self.jobs = Jobs()
+        self.results = ResultBuffer()
+        #: the running task
+        self.job: Job | None = None
+        #: whether the engine is to leave
+        self.is_leaving = False
+        self._handlers: dict[type[Message], Callable[[Any, Sequence[Any]], None]] = {
+            Welcome: self._on_welcome,
+            Run: self._on_run,
+            Recall: self._on_recall,
+            Cancel: self._on_cancel,
+            Functions: self._on_functions,
+            Stored: self._on_stored,
+            Ask: self._on_ask,
+            Stop: self._on_stop,
+            Pong: self._on_pong,
+            Refused: self._on_refused,
+        }
+
+    # ------------------------------------------------------------------------------------------ saying
+
+    def hello(self) -> None:
+        """Begin the session (anew): say what we hold, and send again what may not be stored."""
+        running = [self.job] if self.job is not None else []
+        in_hand = [held(job) for job in (*running, *self.jobs)]
+        self.link.hello(self._page.engine, [*in_hand, *self.results.held()])
+        for parts in self.results.sent():
+            self.link.send_frames(parts)
+
+    def flush(self) -> None:
+        """Send the results that have gathered."""
+        parts = self.results.pack()
+        if parts is not None:
+            self.link.send_frames(parts)
+
+    def park(self, job: Job) -> None:
+        """Keep a task until its function comes; ask for it."""
+        if self.jobs.park(job):
+            self.link.send(NeedFunctions([job[0].function]))
+
+    def refuse(self, job: Job, reason: str) -> None:
+        """Give back a task that our properties do not allow, and all that are like it."""
+        function = job[0].function
+        alike = self.jobs.take_out(function)
+        self.link.send(Answers([Answer(function, reason)]))
+        self.link.send(Returned([held(other) for other in (job, *alike)]))
+
+    def give_back_all(self) -> None:
+        """Give back everything that has not started: the engine leaves."""
+        # A task cut short by SIGTERM is still `held` by the controller: at our goodbye it goes to another engine.
+        back = self.jobs.give_back(None)
+        if back:
+            self.link.send(Returned(back))
+
+    def goodbye(self) -> None:
+        """The engine leaves now."""
+        self._page.leaving = True
+        self.link.send(Goodbye())
+
+    # ------------------------------------------------------------------------------------------ hearing
+
+    def handle(self, arrived: Sequence[Sequence[Any]]) -> None:
+        """Take in messages, as `SessionLink.receive` gives them."""
+        for parts in arrived:
+            message = self.link.read(parts)
+            self._handlers[type(message)](message, parts[1:])
+
+    def _on_welcome(self, message: Welcome, frames: Sequence[Any]) -> None:
+        if self.link.session.on_welcome(message):
+            self._keeper.engine = self._page.engine = message.engine
+            self.jobs.welcomed()
+
+    def _on_run(self, message: Run, frames: Sequence[Any]) -> None:
+        if message.functions:
+            self._keeper.learn(message.functions)
+        if not self.jobs.take(message, frames):
+            self.hello()
+
+    def _on_recall(self, message: Recall, frames: Sequence[Any]) -> None:
+        self.link.send(Returned(self.jobs.give_back(set(message.tasks))))
+
+    def _on_cancel(self, message: Cancel, frames: Sequence[Any]) -> None:
+        wanted = set(message.tasks)
+        self.link.send(Returned(self.jobs.give_back(wanted)))
+        if self.job is not None and self.job[0].id in wanted:
+            self._interrupt()
+
+    def _on_ask(self, message: Ask, frames: Sequence[Any]) -> None:
+        self._keeper.learn(message.functions)
+        self.checks.asked(message.digests)
+
+    def _on_functions(self, message: Functions, frames: Sequence[Any]) -> None:
+        self._keeper.learn(message.functions)
+        for function in message.functions:
+            self.checks.came(function.digest)
+            self.jobs.unpark(function.digest)
+        for digest in message.missing:
+            self.checks.is_missing(digest)
+            self._end_without_function(digest)
+
+    def _end_without_function(self, digest: Digest) -> None:
+        """End the tasks whose function the controller does not have. They would wait for ever."""
+        for spec, attempt, _, _ in self.jobs.take_parked(digest):
+            now, keeper = time.time(), self._keeper
+            text = (
+                f"the function of this task (digest {digest.hex()}) is not in the controller's database any more, so "
+                "the task cannot run. Submit it again from a client that has the function."
+            )
+            error = ErrorInfo("SerializationError", text, "", keeper.engine, keeper.uuid, spec.kind, True)
+            self.results.add(TaskDone(spec.id, attempt, "error", now, now, error=error), ())
+        self.flush()
+
+    def _on_stored(self, message: Stored, frames: Sequence[Any]) -> None:
+        self.results.stored(message.number)
+        if self.job is None and not self.results.is_awaiting and not self.results.has_gathered:
+            self._page.delivered()
+
+    def _on_stop(self, message: Stop, frames: Sequence[Any]) -> None:
+        self.is_leaving = True
+
+    def _on_pong(self, message: Pong, frames: Sequence[Any]) -> None:
+        if not self.link.session.on_pong(message):
+            self.hello()  # one of us has missed something
+
+    def _on_refused(self, message: Refused, frames: Sequence[Any]) -> None:
+        print(f"the controller refused this engine: {message.reason}", flush=True)
+        self.is_leaving = True

@@ -1,0 +1,77 @@
+"""The thread that writes to the store: whoever asks it something gets an answer, also at the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from engineroom.config import RetentionSettings
+from engineroom.controller.storage.store_writer import StoreWriter
+from engineroom.errors import StoreError, StoreFull
+from engineroom.ids import ClientId, TaskId
+from engineroom.messages import TaskSpec
+from engineroom.records.record import Entry
+from engineroom.stores import DictDB
+
+ENTRY = Entry(TaskSpec(TaskId("c-0"), None, b"", 0.0), ClientId("c"))
+
+
+class Failing(DictDB):
+    """Takes nothing, and says so once it is let; of a disk with 100 MB of room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        self.asked.set()
+        assert self.go_on.wait(20)
+        raise StoreError("no room")
+
+    def room(self) -> int:
+        return 100_000_000
+
+
+def test_questions_after_the_end_are_answered() -> None:
+    writer = StoreWriter(DictDB(), lambda tokens: None)
+    writer.flush()
+    writer.close()
+    with pytest.raises(StoreError, match="is stopping"):
+        writer.call(lambda store: None).result(20)
+
+
+def test_questions_are_answered_when_the_store_fails_at_the_end() -> None:
+    store = Failing()
+    writer = StoreWriter(store, lambda tokens: None)
+    writer.put([ENTRY])
+    assert store.asked.wait(20)
+    late = writer.call(lambda store: None)  # comes while the last attempt to write is under way
+    closing = threading.Thread(target=writer.close)
+    closing.start()
+    while not writer._closing:
+        threading.Event().wait(0.001)
+    store.go_on.set()
+    closing.join(20)
+    assert not closing.is_alive()
+    with pytest.raises(StoreError):
+        late.result(20)
+
+
+def test_what_waits_to_be_written_takes_room() -> None:
+    """Tasks come faster than a disk takes them; admitted they are only if all that waits fits, log and file."""
+    store = Failing()
+    writer = StoreWriter(store, lambda tokens: None, RetentionSettings(min_free=10_000_000))
+    assert writer.refusal(40_000_000) is None
+    assert "this would take 100.0 MB" in str(writer.refusal(50_000_000))
+    writer.put([msgspec.structs.replace(ENTRY, frames=[bytes(20_000_000)])])
+    assert store.asked.wait(20)
+    assert writer.refusal(20_000_000) is None  # it is being written …
+    assert isinstance(writer.refusal(30_000_000), StoreFull)
+    writer.put([msgspec.structs.replace(ENTRY, result_frames=[bytes(20_000_000)])])
+    assert isinstance(writer.refusal(20_000_000), StoreFull)  # … and more waits
+    assert writer.refusal() is None
+    store.go_on.set()
+    writer.close()

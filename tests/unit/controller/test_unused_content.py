@@ -1,0 +1,168 @@
+"""Content that no record refers to is dropped, unless it is used again meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import wait_until
+from support.entries import finished
+
+from engineroom.config import RetentionSettings
+from engineroom.controller.function_library import FunctionLibrary
+from engineroom.controller.storage.store_writer import StoreWriter
+from engineroom.controller.storage.unused_content import UnusedContent
+from engineroom.errors import StoreError
+from engineroom.ids import ClientId, TaskId
+from engineroom.messages import Environment, Function
+from engineroom.stores import DictDB
+from engineroom.stores.base import References
+from engineroom.wire.functions import digest_of
+
+CODE = Function(digest_of(b"code"), b"code", "f")
+
+
+class Controller:
+    """As much of one as is needed; the test takes the turns of its loop."""
+
+    def __init__(self) -> None:
+        self.store = DictDB()
+        self.now = 0.0
+        self.library = FunctionLibrary(lambda: self.now)
+        self.posted: list[Callable[[], None]] = []
+        self.environment_of: dict[ClientId, str] = {}
+        self.writer = StoreWriter(self.store, lambda tokens: None, RetentionSettings())
+        self.unused = UnusedContent(
+            self.store,
+            self.library,
+            self.writer.call,
+            self.writer.scan,
+            self.posted.append,
+            self.environment_of,
+            0.0,
+            lambda: self.now,
+        )
+
+    def sweep(self) -> None:
+        """Some time later the loop looks whether there is something to do."""
+        self.now += 1
+        self.unused.sweep(self.now)
+        self.now += 1
+
+    def turn(self) -> None:
+        """Call the next function that was posted, once there is one."""
+        wait_until(lambda: self.posted)
+        self.posted.pop(0)()
+
+    def submit(self) -> bool:
+        """A task that calls the function, of a client that believes it is known; whether it is."""
+        entry = finished("again")
+        entry.spec.function = CODE.digest
+        if self.library.use([entry.spec]):
+            return False
+        self.writer.put([entry])
+        return True
+
+    def is_kept(self) -> bool:
+        self.writer.flush()
+        return CODE.digest in self.store._functions
+
+
+@pytest.fixture
+def controller() -> Iterator[Controller]:
+    made = Controller()
+    made.writer.put([finished()], functions=made.library.add([CODE]))
+    made.writer.call(lambda store: store.drop_record(TaskId("a"))).result()
+    yield made
+    made.writer.close()
+
+
+def test_what_nobody_uses_goes(controller: Controller) -> None:
+    controller.sweep()
+    controller.turn()  # found
+    assert controller.library.get(CODE.digest) is None
+    wait_until(lambda: not controller.is_kept())
+    assert not controller.submit(), "the client is asked to send it again"
+    assert controller.library.add([CODE]) == [CODE]
+
+
+def test_what_was_used_since_the_scan_began_stays(controller: Controller) -> None:
+    controller.sweep()
+    entry = finished("later")
+    entry.spec.function = CODE.digest
+    assert controller.library.use([entry.spec]) == [], "for a task that is looked up before it is recorded"
+    controller.turn()  # found
+    controller.turn()  # the end
+    assert controller.is_kept()
+    assert controller.submit()
+
+
+def test_what_is_sent_again_before_it_is_dropped_stays(controller: Controller) -> None:
+    controller.sweep()
+    wait_until(lambda: controller.posted)
+    late = threading.Event()
+    controller.writer.call(lambda store: late.wait(10))
+    controller.turn()
+    assert not controller.submit()
+    new = controller.library.add([CODE])
+    assert new == [CODE]
+    assert controller.submit()
+    controller.writer.put([], functions=new)
+    late.set()
+    assert controller.is_kept()
+
+
+def test_what_is_sent_again_while_it_is_dropped_stays(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way, late, drop = threading.Event(), threading.Event(), controller.store.drop_references
+
+    def slowly(unused: References) -> int:
+        under_way.set()
+        late.wait(10)
+        return drop(unused)
+
+    monkeypatch.setattr(controller.store, "drop_references", slowly)
+    controller.sweep()
+    controller.turn()
+    assert under_way.wait(10)
+    controller.writer.put([], functions=controller.library.add([CODE]))
+    assert controller.submit()
+    late.set()
+    assert controller.is_kept()
+
+
+def test_environments_of_clients_that_were_here_stay(controller: Controller) -> None:
+    told = [(ClientId(name), Environment(f"e-{name}", b"3.11")) for name in ("alice", "bob")]
+    controller.writer.put([], environments=told)
+    controller.writer.flush()
+    controller.environment_of[ClientId("alice")] = "e-alice"
+    controller.sweep()
+    for _ in range(3):
+        controller.turn()
+    wait_until(lambda: "e-bob" not in controller.store._environments)
+    assert controller.store.get_environment("e-alice") == b"3.11"
+
+
+def test_a_store_that_fails_is_looked_at_again(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise StoreError("no")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(controller.store, "used_references", fail)
+        controller.sweep()
+        controller.turn()  # the end
+    assert controller.is_kept()
+    controller.sweep()
+    controller.turn()
+    wait_until(lambda: not controller.is_kept())
+
+
+def test_without_drops_nothing_is_looked_for() -> None:
+    made = Controller()
+    made.writer.put([finished()], functions=made.library.add([CODE]))
+    made.writer.flush()
+    made.sweep()
+    assert made.writer.housekeeping.until_due() is None
+    made.writer.close()
+    assert made.posted == []

@@ -1,0 +1,55 @@
+"""Results until the controller has stored them."""
+
+from __future__ import annotations
+
+from engineroom.engine.result_buffer import ResultBuffer
+from engineroom.ids import TaskId
+from engineroom.messages import FromEngine, Held, Results, TaskDone
+from engineroom.wire import frames
+
+
+def done(id: str) -> TaskDone:
+    return TaskDone(TaskId(id), 1, "ok", 0.0, 1.0, b"result")
+
+
+def decoded(parts: list[object] | None) -> Results:
+    assert parts is not None
+    message: FromEngine = frames.decode_from_engine(parts[0])  # type: ignore[arg-type]
+    assert isinstance(message, Results)
+    return message
+
+
+def test_results_gather_and_leave_together():
+    buffer = ResultBuffer()
+    assert buffer.pack() is None
+    large = b"x" * 1000
+    buffer.add(done("a"), [large])
+    buffer.add(done("b"), [large])
+    parts = buffer.pack()
+    message = decoded(parts)
+    assert ([d.id for d in message.tasks], message.number) == (["a", "b"], 1)
+    assert parts is not None
+    assert parts[1:] == [large], "a buffer of two results travels once"
+    assert [d.frames for d in message.tasks] == [(0,), (0,)]
+    assert message.peak_memory is not None
+    assert message.peak_memory > 1 << 20
+    assert buffer.pack() is None
+
+
+def test_results_are_kept_until_they_are_stored():
+    buffer = ResultBuffer()
+    for id in "abc":
+        buffer.add(done(id), [b"x" * 100])
+        buffer.pack()
+    buffer.add(done("d"), ())
+    assert list(buffer.held()) == [Held(id, 1) for id in "dabc"]
+    assert [decoded(parts).number for parts in buffer.sent()] == [1, 2, 3]
+    assert buffer.bytes > 300
+    buffer.stored(2)
+    assert [decoded(parts).number for parts in buffer.sent()] == [3]
+    buffer.stored(1)  # late
+    assert buffer.is_awaiting
+    buffer.stored(3)
+    assert not buffer.is_awaiting
+    assert buffer.bytes == 0
+    assert list(buffer.held()) == [Held("d", 1)]
