@@ -7,13 +7,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # Installs a requirement, and names each package as it comes. The exit code of pip is kept in a file, as a pipe loses it.
 define install
-{ $(PIP) install --progress-bar off --editable '$(1)'; echo $$? > $(VENV)/pip-exit-code; } | \
+{ PIP_CONSTRAINT=constraints.txt $(PIP) install --progress-bar off --editable '$(1)'; echo $$? > $(VENV)/pip-exit-code; } | \
     awk '/^Collecting/ { sub(/[^A-Za-z0-9_.-].*/, "", $$2); printf "  %s\n", $$2; fflush() } /^Successfully/ { print "  installed" }'; \
     exit $$(cat $(VENV)/pip-exit-code)
 endef
 
 help: ## list these words
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/ready ## the main job on real input: every Python file of this installation, one task each
 	@$(BIN)/python examples/demo.py
@@ -38,12 +38,23 @@ chaos: $(VENV)/ready ## the long kill campaign: engines and controllers killed a
 nightly: $(VENV)/ready mongodb ## what takes hours: 25,000 random histories of the scheduler, and other long searches
 	@ENGINEROOM_NIGHTLY=1 $(BIN)/python -m pytest tests/unit/core/test_core_properties.py tests/unit/wire tests/contract
 
+constraints: | $(BIN)/python ## write constraints.txt anew, from the newest of everything; then run `make test`
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(BIN)/python -m venv "$$scratch/new" && \
+	pip="$$scratch/new/bin/python -m pip --disable-pip-version-check" && \
+	$$pip install --quiet --upgrade --upgrade-strategy eager setuptools --editable '.[test,bench]' && \
+	{ echo '# What `make` and CI install, so that a commit that passed passes again. Written by `make constraints`.' && \
+	  $$pip freeze --all --exclude pip --exclude engineroom; } > "$$scratch/constraints.txt" && \
+	cp "$$scratch/constraints.txt" constraints.txt
+
+lowest: mongodb ## the tests that meet the dependencies, with the lowest versions that pyproject.toml allows
+	@$(BIN)/python -m tests.lowest
+
 clean: ## remove the virtual environment and the tools' caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
 
-# Stamps: installed once, and again when pyproject.toml has changed.
+# Stamps: installed once, and again when pyproject.toml or constraints.txt has changed.
 
-$(VENV)/ready: pyproject.toml | $(BIN)/python
+$(VENV)/ready: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing Engineroom and what it needs into $(VENV): once, about a minute."
 	@$(call install,.[test])
 	@touch $@
@@ -59,4 +70,4 @@ $(BIN)/python:
 	@echo "Making a virtual environment in $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint mongodb bench chaos nightly clean
+.PHONY: help demo test lint mongodb bench chaos nightly constraints lowest clean

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId, new_uuid
 from engineroom.messages import ErrorInfo, TaskDone, TaskOptions, TaskSpec
-from engineroom.records.record import Entry
+from engineroom.records.entry import Entry
 from engineroom.stores import SQLiteDB
 
 BEGAN = 1.8e9

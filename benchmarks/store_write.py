@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engineroom.records.record import Entry
+from engineroom.records.entry import Entry
 from engineroom.stores import DictDB, SQLiteDB, TaskStore
 
 from .records import noops

@@ -20,6 +20,7 @@ from engineroom.messages import (
     EngineDied,
     Function,
     Hello,
+    InputResult,
     Message,
     Ping,
     Results,
@@ -30,7 +31,6 @@ from engineroom.messages import (
     TaskDone,
     TaskOptions,
     TaskSpec,
-    Value,
     Welcome,
 )
 from engineroom.transport import ZmqListener
@@ -148,7 +148,7 @@ class Hand:
         sent = []
         for id, value in (values or {}).items():
             stream, beside = payload.dumps(value)
-            sent.append(Value(id, stream, table.add(beside)))
+            sent.append(InputResult(id, stream, table.add(beside)))
         specs = [spec for spec, _ in tasks]
         message = Run(specs, [1] * len(specs), [function for _, function in tasks], sent)
         self.peers.send(self.engine(on), message, table.frames)

@@ -23,7 +23,7 @@ from conftest import processes_of, wait_until
 from engineroom import errors
 from engineroom.core import actions, events
 from engineroom.core.tasks import TRANSITIONS
-from engineroom.records import record as records
+from engineroom.records import fields
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -155,7 +155,7 @@ def test_every_command_is_in_the_docs():
     assert [command for command in commands() if command not in TEXT] == []
 
 
-@pytest.mark.parametrize("key", records.KEYS)
+@pytest.mark.parametrize("key", fields.KEYS)
 def test_every_key_of_a_record_is_in_the_page_of_records(key: str):
     assert re.search(rf"^\| `{key}` \|", (ROOT / "docs/records.md").read_text(), re.M)
 

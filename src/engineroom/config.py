@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from .errors import ConfigError, ConnectionFileError
+from .records.states import ENDED_STATES
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -254,9 +255,8 @@ def retention_settings(given: Mapping[str, Any]) -> RetentionSettings:
         words = ", ".join(RetentionSettings.__struct_fields__)
         of_rules = ", ".join(RetentionRule.__struct_fields__)
         raise ConfigError(f"retention: {error}. It is made of {words}; a rule of {of_rules}.") from None
-    states = ("completed", "failed", "aborted")
-    if any(rule.state not in (None, *states) for rule in settings.rules):
-        raise ConfigError(f"retention: the state of a rule is one of {', '.join(states)}")
+    if any(rule.state not in (None, *ENDED_STATES) for rule in settings.rules):
+        raise ConfigError(f"retention: the state of a rule is one of {', '.join(ENDED_STATES)}")
     if settings.interval <= 0 or any(v is not None and v < 0 for v in (settings.count, settings.bytes)):
         raise ConfigError("retention: interval must be above 0, count and bytes not below")
     return settings

@@ -16,7 +16,7 @@ from support.entries import failed, finished, pending
 from engineroom.controller.storage.store_reader import readable_entries
 from engineroom.errors import StoreDamaged, StoreError
 from engineroom.ids import TaskId
-from engineroom.records.record import KEYS
+from engineroom.records.fields import KEYS
 from engineroom.stores import SQLiteDB
 from engineroom.stores.sqlite.doctor import repair, verify
 from engineroom.stores.sqlite.file import file_system, log_problem
@@ -50,12 +50,11 @@ def test_a_sound_file_is_sound(tmp_path: Path) -> None:
     found = verify(store.path)  # … while it is in use
     assert found.sound, found
     assert (found.good, found.unchecked, found.version) == (5, 0, NEWEST)
-    assert store._writer is not None
-    assert store._writer.execute("SELECT count(*), sum(size) FROM blobs").fetchone() == (1, 100_000)
+    assert store._connections._writer is not None
+    assert store._connections._writer.execute("SELECT count(*), sum(size) FROM blobs").fetchone() == (1, 100_000)
     store.drop_matching_records({})
-    assert store._writer.execute("SELECT (SELECT count(*) FROM blobs) + (SELECT count(*) FROM parts)").fetchone() == (
-        0,
-    )
+    left = "SELECT (SELECT count(*) FROM blobs) + (SELECT count(*) FROM parts)"
+    assert store._connections._writer.execute(left).fetchone() == (0,)
     store.close()
 
 
@@ -155,7 +154,7 @@ def test_who_opens_a_damaged_file_is_told_what_is_left(tmp_path: Path, monkeypat
     assert f"{found.good:,} of its records are good, {len(found.damaged):,} are damaged." in said
     assert f"`engineroom db repair {path}`" in said
     assert f"`engineroom db verify {path}`" in said
-    monkeypatch.setattr("engineroom.stores.sqlite.file.COUNTED_BYTES", 1000)
+    monkeypatch.setattr("engineroom.stores.sqlite.doctor.COUNTED_BYTES", 1000)
     with pytest.raises(StoreDamaged, match="too large to count here"):
         SQLiteDB(path)
 
@@ -225,8 +224,8 @@ def test_an_old_file_is_backed_up_and_migrated(tmp_path: Path, version: int) -> 
     assert store.get_record(TaskId("t5"))["buffers"] == [b"\x01", b"abc"]
     assert store.entries([TaskId("t5")])[TaskId("t5")].frames == (b"abc",)
     store.write([finished("new")])
-    assert store._writer is not None
-    assert store._writer.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    assert store._connections._writer is not None
+    assert store._connections._writer.execute("PRAGMA auto_vacuum").fetchone() == (2,)
     store.close()
     backup = verify(path.with_name(f"tasks.db.v{version}.backup"))
     assert (backup.version, backup.good) == (version, 100)

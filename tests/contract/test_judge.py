@@ -17,7 +17,7 @@ from support import ferrets
 from support.drawing import PATHS, Drawing
 
 from engineroom.ids import TaskId
-from engineroom.records.record import KEYS
+from engineroom.records.fields import KEYS
 from engineroom.stores import DictDB, MongoDB, SQLiteDB, TaskStore
 
 NIGHTLY = bool(os.environ.get("ENGINEROOM_NIGHTLY"))

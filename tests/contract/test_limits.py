@@ -49,7 +49,7 @@ def test_a_long_list_of_ids_is_looked_up(tmp_path: Path) -> None:
     store.write([finished(f"t{n}", NOW + n) for n in range(3000)])
     wanted = [f"t{n}" for n in range(0, 3000, 2)] + [f"none{n}" for n in range(5000)] + [None, 5]
     steps: list[str] = []
-    connection = store._reader()
+    connection = store._connections.reader()
     connection.set_trace_callback(steps.append)
     assert len(store.find_records({"msg_id": {"$in": wanted}}, "msg_id")) == 1500
     [sql] = [step for step in steps if step.startswith("SELECT")]

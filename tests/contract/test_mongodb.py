@@ -38,7 +38,7 @@ def test_one_controller_owns_the_database(open_mongodb: Open) -> None:
 
 
 def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over(open_mongodb: Open) -> None:
-    url = open_mongodb(readonly=True)._client
+    url = open_mongodb(readonly=True)._connection._client
     host, port = next(iter(url.nodes))
     name = open_mongodb(readonly=True)._database.name
     script = f"from engineroom.stores import MongoDB; import os\nMongoDB('mongodb://{host}:{port}/{name}'); os._exit(9)"
@@ -106,7 +106,7 @@ def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(own_server: mo
     with pytest.raises(StoreError, match=r"cannot write tasks: no MongoDB server answers at 127\.0\.0\.1:"):
         store.write([finished("a"), pending("b")])
     own_server.freeze(False)
-    store._patience = 60
+    store._connection._patience = 60
     store.write([finished("a"), finished("b"), pending("c")])  # whether it has taken the first ones in or not
     store.close()
     store = MongoDB(f"{own_server.url}engineroom")
@@ -151,7 +151,7 @@ def test_large_buffers_are_kept_apart(open_mongodb: Open) -> None:
     assert [entry.frames for entry in store.entries([TaskId("a")]).values()] == [tuple(large)]
     assert store.count({"buffers": {"$size": 4}}) == 1
     store.drop_record(TaskId("a"))
-    assert store._chunks.count_documents({}) == 0
+    assert store._database.chunks.count_documents({}) == 0
 
 
 def test_much_output_is_kept_apart(open_mongodb: Open) -> None:
@@ -163,7 +163,7 @@ def test_much_output_is_kept_apart(open_mongodb: Open) -> None:
     assert store.get_record(TaskId("a"))["stdout"] == entry.done.stdout
     store.update_record(TaskId("a"), {"stdout": "short"})
     assert store.get_record(TaskId("a"))["stdout"] == "short"
-    assert store._chunks.count_documents({}) == 0
+    assert store._database.chunks.count_documents({}) == 0
 
 
 def test_what_the_server_refuses_is_stored_all_the_same(open_mongodb: Open) -> None:

@@ -12,9 +12,10 @@ from support.entries import NOW, failed, finished, pending
 from engineroom.errors import ConfigError, QueryError, StoreError
 from engineroom.ids import Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import Attempt, Function, TaskOptions, TaskSpec
-from engineroom.records.record import BULKY, KEYS, document
+from engineroom.records.fields import BULKY, KEYS
+from engineroom.records.record import document
 from engineroom.stores import DictDB, NoDB, SQLiteDB, TaskStore, open_store
-from engineroom.stores.sqlite.rows import blank
+from engineroom.stores.canonical import blank
 
 
 def ids(store: TaskStore, query: dict[str, Any], **more: Any) -> list[str]:

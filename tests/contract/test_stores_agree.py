@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import Attempt, ErrorInfo, TaskDone, TaskOptions, TaskSpec
-from engineroom.records.record import KEYS, TIMES, Entry
+from engineroom.records.entry import Entry
+from engineroom.records.fields import KEYS, TIMES
 from engineroom.stores import DictDB, SQLiteDB
 
 NOW = 1_800_000_000.0

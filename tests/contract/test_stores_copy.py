@@ -15,7 +15,7 @@ from support.entries import failed, finished, pending
 from engineroom.errors import StoreDamaged, StoreError
 from engineroom.ids import Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import Attempt, Function, TaskOptions
-from engineroom.records.record import KEYS
+from engineroom.records.fields import KEYS
 from engineroom.stores import DictDB, MongoDB, SQLiteDB, TaskStore
 from engineroom.stores.maintenance.copy import StoreSide, copy
 from engineroom.stores.maintenance.parquet import ParquetReader, ParquetWriter

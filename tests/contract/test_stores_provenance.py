@@ -10,7 +10,8 @@ from engineroom.controller.result_cache import TOGETHER, equal_tasks, why_it_ran
 from engineroom.errors import StoreError
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import Attempt, CacheKey, Environment, ErrorInfo, Function, TaskDone, TaskOptions, TaskSpec
-from engineroom.records.record import Entry, document
+from engineroom.records.entry import Entry
+from engineroom.records.record import document
 from engineroom.stores import NoDB, SQLiteDB, TaskStore
 
 NOW = 1_800_000_000.0

@@ -10,7 +10,7 @@ from support.entries import NOW, finished, pending
 
 from engineroom.ids import ClientId, Digest, EngineUuid, TaskId
 from engineroom.messages import Environment, Function
-from engineroom.records.record import Entry
+from engineroom.records.entry import Entry
 from engineroom.stores import DictDB, MongoDB, NoDB, SQLiteDB, TaskStore
 from engineroom.stores.base import References
 from engineroom.stores.maintenance.references import drop_unreferenced, find_unreferenced
@@ -138,11 +138,11 @@ def test_memory_that_drops_by_itself_says_so() -> None:
 def test_large_functions_and_what_a_crash_left_go_from_a_server(
     open_mongodb: Callable[..., MongoDB], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engineroom.stores.mongodb.store.CHUNK_BYTES", 1000)
+    monkeypatch.setattr("engineroom.stores.mongodb.chunks.CHUNK_BYTES", 1000)
     store = open_mongodb()
     store.add_functions([Function(digest(n), bytes(5500)) for n in range(3)])
     store._database.functions.delete_one({"_id": digest(1).hex()})  # it died before it had dropped the chunks
     store.write([calls(finished(), 0)])
     assert drop_unreferenced(store) == 1
     assert functions(store) == [0]
-    assert store._chunks.count_documents({}) == 6
+    assert store._database.chunks.count_documents({}) == 6

@@ -10,7 +10,7 @@ from support.entries import failed, finished, pending
 from engineroom.config import retention_settings
 from engineroom.ids import TaskId
 from engineroom.messages import TaskOptions
-from engineroom.records.record import Entry
+from engineroom.records.entry import Entry
 from engineroom.stores import DictDB, TaskStore
 from engineroom.stores.maintenance.retention import Retention
 

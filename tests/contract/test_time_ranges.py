@@ -95,7 +95,7 @@ def test_few_are_looked_up_and_many_are_walked_through(tmp_path: Path, few: int)
     def plan(query: dict[str, Any]) -> str:
         where = narrowed(parse(query), store._read)
         sql = f"EXPLAIN QUERY PLAN SELECT * FROM {where.table} WHERE {where.sql} ORDER BY submitted, msg_id"
-        return " ".join(row[3] for row in store._reader().execute(sql, where.parameters))
+        return " ".join(row[3] for row in store._connections.reader().execute(sql, where.parameters))
 
     for query in ({"completed": {"$gte": at(30)}}, {"completed": {"$gte": at(5), "$lt": at(30)}, "engine_id": 3}):
         assert ("tasks_by_end" in plan(query)) == (few > COUNT)

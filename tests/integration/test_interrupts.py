@@ -12,9 +12,9 @@ from stubborn import catch, hold_the_gil, ignore_for_ever, pid, sleep_for, spin_
 
 import engineroom as er
 from engineroom.messages import (
+    AttemptKey,
     Cancel,
     EngineDied,
-    Held,
     KillTask,
     NeedFunctions,
     Returned,
@@ -30,7 +30,7 @@ def hand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hand]:
         yield hand
 
 
-def cancel(hand: Hand, *ids: Any) -> list[Held]:
+def cancel(hand: Hand, *ids: Any) -> list[AttemptKey]:
     hand.peers.send(hand.engine(), Cancel(list(ids)))
     return hand.next(Returned).tasks
 
@@ -79,7 +79,7 @@ def test_a_task_that_raises_something_else_has_that_error(hand: Hand):
 def test_tasks_that_have_not_started_are_given_back(hand: Hand):
     running = start(hand, sleep_for, 60)
     waiting = hand.run(hand.task(sleep_for, 60), hand.task(abs, -1), hand.task(abs, -2))
-    assert cancel(hand, *waiting[:2]) == [Held(id, 1) for id in waiting[:2]]
+    assert cancel(hand, *waiting[:2]) == [AttemptKey(id, 1) for id in waiting[:2]]
     cancel(hand, running)
     assert hand.outcome(running).status == "aborted"
     assert hand.value(waiting[2]) == 2
@@ -90,7 +90,7 @@ def test_a_task_whose_function_is_missing_is_given_back(hand: Hand):
     spec, function = hand.task(sleep_for, 60)
     spec.function = b"unknown function"
     hand.run((spec, function))
-    assert cancel(hand, spec.id) == [Held(spec.id, 1)]
+    assert cancel(hand, spec.id) == [AttemptKey(spec.id, 1)]
 
 
 def test_a_cancel_that_comes_too_late_hits_nobody(hand: Hand):
@@ -202,4 +202,4 @@ def test_an_engine_that_leaves_gives_back_what_it_had_parked(tmp_path: Path):
         hand.run((spec, function))
         hand.next(NeedFunctions)
         hand.peers.send(hand.engine(), Stop())
-        assert hand.next(Returned).tasks == [Held(spec.id, 1)]
+        assert hand.next(Returned).tasks == [AttemptKey(spec.id, 1)]

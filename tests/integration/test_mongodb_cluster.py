@@ -27,7 +27,7 @@ def test_tasks_are_recorded_on_a_server(
     fresh_cluster: Callable[..., er.Client], open_mongodb: Callable[..., MongoDB]
 ) -> None:
     store = open_mongodb(readonly=True)
-    host, port = next(iter(store._client.nodes))
+    host, port = next(iter(store._connection._client.nodes))
     url = f"mongodb://{host}:{port}/{store._database.name}"
     rc = fresh_cluster(n=2, database=url)
     view = rc.load_balanced_view(label="served")

@@ -13,9 +13,9 @@ from engineroom.controller.loop import Controller
 from engineroom.ids import EngineId, EngineUuid
 from engineroom.messages import (
     Accepted,
+    AttemptKey,
     Function,
     Goodbye,
-    Held,
     Hello,
     Message,
     Results,
@@ -106,7 +106,7 @@ def test_a_controller_serves_pretended_peers(network: MemoryNetwork):
         assert isinstance(hear(client, Accepted), Accepted)
         run = hear(link, Run)
         engine = FakeEngine(EngineId(0), EngineUuid("my-engine"))
-        engine.receive([Held(spec.id, n) for spec, n in zip(run.tasks, run.attempts, strict=True)])
+        engine.receive([AttemptKey(spec.id, n) for spec, n in zip(run.tasks, run.attempts, strict=True)])
         engine.begin()
         number = engine.hand_in([engine.finish(0.0, 1.0)])
         link.send([frames.encode(Results(engine.unstored[number], number))])

@@ -10,7 +10,8 @@ from typing import Any
 
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import Attempt, CacheKey, ErrorInfo, TaskDone, TaskOptions, TaskSpec
-from engineroom.records.record import KEYS, TIMES, Entry
+from engineroom.records.entry import Entry
+from engineroom.records.fields import KEYS, TIMES
 
 NOW = 1_800_000_000.0
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import ErrorInfo, TaskDone, TaskSpec
-from engineroom.records.record import Entry
+from engineroom.records.entry import Entry
 
 NOW = 1_800_000_000.123457
 

@@ -77,7 +77,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
             raise ConfigError(f"IPEngine.cancel_grace is a number of seconds, 0 or more; got {self.cancel_grace}")
         shared = named_resources.read(self.resources)
         # Imported while the controller starts.
-        from ..engine.nanny import Nanny
+        from ..engine.host.nanny import Nanny
 
         path = Path(self.url_file) if self.url_file else connection_file(self.folder, self.cluster_id, "engine")
         deadline = time.monotonic() + self.timeout

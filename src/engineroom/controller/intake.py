@@ -16,7 +16,7 @@ from ..core import Scheduler, events
 from ..errors import EngineError, EngineroomError, StoreError
 from ..ids import ClientId, Digest, TaskId
 from ..messages import CacheKey, Environment, ErrorInfo, Function, TaskSpec
-from ..records.record import Entry
+from ..records.entry import Entry
 from ..stores import TaskStore
 from .function_library import FunctionLibrary
 from .lookups import Lookup, Lookups

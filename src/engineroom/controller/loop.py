@@ -23,7 +23,6 @@ from ..core import Scheduler, actions, events
 from ..errors import EngineroomError, ProtocolError
 from ..ids import ClientId, Digest, EngineId, TaskId, new_uuid
 from ..messages import (
-    Answers,
     EngineDied,
     ErrorInfo,
     Function,
@@ -34,6 +33,7 @@ from ..messages import (
     Output,
     Ping,
     PropertiesChanged,
+    PropertiesChecked,
     Published,
     Rejected,
     Request,
@@ -47,7 +47,7 @@ from ..messages import (
     Watch,
     Welcome,
 )
-from ..records.record import Entry
+from ..records.entry import Entry
 from ..stores import TaskStore
 from ..transport import Listener
 from ..wire.frames import pick
@@ -236,7 +236,7 @@ class Controller:
             Started: self._on_live,
             Published: self._on_live,
             NeedFunctions: self._on_need_functions,
-            Answers: self._on_answers,
+            PropertiesChecked: self._on_answers,
             PropertiesChanged: self._on_properties_changed,
             Starting: self._members.on_starting,
             EngineDied: self._on_engine_died,
@@ -413,7 +413,7 @@ class Controller:
 
         self.post(died)
 
-    def _on_answers(self, peer: Peer, message: Answers, frames: Sequence[Any]) -> None:
+    def _on_answers(self, peer: Peer, message: PropertiesChecked, frames: Sequence[Any]) -> None:
         self.decide(events.PropertiesAnswered(peer.engine, {a.digest: a.reason for a in message.answers}))
 
     def _on_properties_changed(self, peer: Peer, message: PropertiesChanged, frames: Sequence[Any]) -> None:

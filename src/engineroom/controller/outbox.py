@@ -17,25 +17,25 @@ from ..core.tasks import Task
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ..messages import (
     Accepted,
-    Ask,
     Cancel,
+    CheckProperties,
     Environment,
     ErrorInfo,
     Function,
     Functions,
-    Gone,
+    InputResult,
     KillTask,
     Message,
     Recall,
     Results,
+    ResultsUnavailable,
     Run,
     SignalProcesses,
     Stop,
     Stored,
     TaskDone,
-    Value,
 )
-from ..records.record import Entry
+from ..records.entry import Entry
 from ..stores import TaskStore
 from ..wire.frames import FrameTable, size
 from .error_info import error_info
@@ -164,13 +164,13 @@ class Outbox:
 
     def _new_values(
         self, peer: Peer, inputs: Sequence[TaskId], table: FrameTable, read: Mapping[TaskId, Raw]
-    ) -> list[Value]:
+    ) -> list[InputResult]:
         """The results that tasks take as arguments, except those that the engine has."""
         values, sizes = [], {}
         for id in peer.values.missing(inputs):
             raw = self._values.get(id) or read.get(id)
             if raw is not None:  # otherwise the engine names what is missing
-                values.append(Value(id, raw[0], table.add(raw[1])))
+                values.append(InputResult(id, raw[0], table.add(raw[1])))
                 sizes[id] = size(*raw), None
         peer.values.use(inputs, sizes)
         return values
@@ -212,7 +212,7 @@ class Outbox:
         new = [digest for digest in action.functions if digest not in peer.functions]
         found = [function for digest in new if (function := self._library.get(digest)) is not None]
         peer.functions.update(function.digest for function in found)
-        self._peers.send(peer, Ask(list(action.functions), found))
+        self._peers.send(peer, CheckProperties(list(action.functions), found))
 
     def send_functions(self, peer: Peer, digests: Sequence[Digest]) -> None:
         """Send an engine functions that it has forgotten, and name those that are not to be had."""
@@ -366,7 +366,7 @@ class Outbox:
         except Exception as error:
             info = error_info(error, "results could not be sent")
             ids = [done.id for done in box.results]
-            self._peers.send(peer, Gone(ids, f"its result cannot be sent: {info.ename}: {info.evalue}"))
+            self._peers.send(peer, ResultsUnavailable(ids, f"its result cannot be sent: {info.ename}: {info.evalue}"))
 
     def record(self) -> None:
         """Hand what this turn has gathered to the writer."""

@@ -12,7 +12,7 @@ from typing import Any
 from ..core import Scheduler, actions, events
 from ..core.dependencies import TaskOutcome
 from ..ids import EngineUuid, TaskId
-from ..records.record import Entry
+from ..records.entry import Entry
 from ..stores import TaskStore
 from .decisions import not_found
 from .error_info import error_info

@@ -13,7 +13,8 @@ from typing import Any
 from ..core import events
 from ..ids import EngineUuid, TaskId
 from ..messages import CacheKey, TaskDone, TaskSpec
-from ..records.record import COMPLETED, FAILED, Entry
+from ..records.entry import Entry
+from ..records.states import COMPLETED, FAILED
 from ..stores import TaskStore
 from .storage.store_reader import readable_entries
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ..ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
-from ..messages import Attempt, ErrorInfo, Held, TaskDone, TaskSpec
+from ..messages import Attempt, AttemptKey, ErrorInfo, TaskDone, TaskSpec
 from .dependencies import TaskOutcome
 
 
@@ -70,7 +70,7 @@ class EngineJoined(Event, frozen=True, gc=False):
     host: str
     pid: int
     nanny: NannyId
-    held: Sequence[Held] = ()
+    held: Sequence[AttemptKey] = ()
     #: the indices it has of each named resource
     resources: Mapping[str, Sequence[int]] = {}
 
@@ -115,7 +115,7 @@ class TasksReturned(Event, frozen=True, gc=False):
     """An engine gives back tasks it has not started."""
 
     engine: EngineId
-    tasks: Sequence[Held]
+    tasks: Sequence[AttemptKey]
 
 
 class PropertiesAnswered(Event, frozen=True, gc=False):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from ..ids import Digest, TaskId
-from ..messages import Held, Run, TaskSpec
+from ..messages import AttemptKey, Run, TaskSpec
 from ..wire import frames as wire
 from ..wire.input_cache import Inputs, ValueCache
 
@@ -95,9 +95,9 @@ class Jobs:
         self.queue.extend(kept)
         return alike
 
-    def give_back(self, wanted: Collection[TaskId] | None) -> list[Held]:
+    def give_back(self, wanted: Collection[TaskId] | None) -> list[AttemptKey]:
         """Let go of those of these (None: of all) that have not started."""
-        back: list[Held] = []
+        back: list[AttemptKey] = []
         for jobs in (self.queue, *self._parked.values()):
             kept = [job for job in jobs if wanted is not None and job[0].id not in wanted]
             if len(kept) < len(jobs):
@@ -107,6 +107,6 @@ class Jobs:
         return back
 
 
-def held(job: Job) -> Held:
+def held(job: Job) -> AttemptKey:
     """What a task is called when it is given back, or claimed."""
-    return Held(job[0].id, job[1])
+    return AttemptKey(job[0].id, job[1])

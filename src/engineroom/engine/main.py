@@ -30,13 +30,13 @@ from ..transport import ZmqLink
 from ..wire import frames as wire
 from ..wire import payload
 from ..wire.session import LinkSession, introduce
-from . import devices
-from .captured import Captured
-from .ending import LINK_CLOSED
-from .executor import LOOK_SECONDS, Executor, Terminated
-from .interrupts import Interrupter, spare_forked_processes
+from .execution import devices
+from .execution.captured import Captured
+from .execution.ending import LINK_CLOSED
+from .execution.executor import LOOK_SECONDS, Executor, Terminated
+from .execution.interrupts import Interrupter, spare_forked_processes
+from .execution.output import Streams, install
 from .jobs import Job
-from .output import Streams, install
 from .property_checks import PropertyChecks
 from .protocol import EngineProtocol
 from .session_link import SessionLink

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 from ..ids import Digest
-from ..messages import Answer, Answers, Message, NeedFunctions, PropertiesChanged
+from ..messages import Message, NeedFunctions, PropertiesChanged, PropertiesChecked, PropertyCheck
 
 #: Properties that change while somebody is asked about them: so often the question is repeated.
 CHANGES_AWAITED = 3
@@ -46,7 +46,7 @@ class PropertyChecks:
         """The function cannot be had. Nothing is said against its tasks: they come, and end with that error."""
         if function in self._unanswered:
             self._unanswered.remove(function)
-            self._send(Answers([Answer(function, "")]))
+            self._send(PropertiesChecked([PropertyCheck(function, "")]))
 
     def answer(self, is_leaving: Callable[[], bool]) -> None:
         """Say what speaks against tasks that the controller asks about."""
@@ -56,12 +56,12 @@ class PropertyChecks:
         while self._questions and not is_leaving():
             digest = self._questions.popleft()
             if self._knows(digest):
-                answers.append(Answer(digest, self._decide(digest)))
+                answers.append(PropertyCheck(digest, self._decide(digest)))
             else:
                 self._unanswered.add(digest)
                 self._send(NeedFunctions([digest]))
         if answers:
-            self._send(Answers(answers))
+            self._send(PropertiesChecked(answers))
 
     def against(self, function: Digest) -> str:
         """What speaks against tasks with a function that we know; "": nothing."""

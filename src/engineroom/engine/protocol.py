@@ -13,10 +13,8 @@ from typing import Any, Protocol
 
 from ..ids import Digest, EngineId
 from ..messages import (
-    Answer,
-    Answers,
-    Ask,
     Cancel,
+    CheckProperties,
     ErrorInfo,
     Function,
     Functions,
@@ -24,6 +22,8 @@ from ..messages import (
     Message,
     NeedFunctions,
     Pong,
+    PropertiesChecked,
+    PropertyCheck,
     Recall,
     Refused,
     Returned,
@@ -80,7 +80,7 @@ class EngineProtocol:
             Cancel: self._on_cancel,
             Functions: self._on_functions,
             Stored: self._on_stored,
-            Ask: self._on_ask,
+            CheckProperties: self._on_ask,
             Stop: self._on_stop,
             Pong: self._on_pong,
             Refused: self._on_refused,
@@ -111,7 +111,7 @@ class EngineProtocol:
         """Give back a task that our properties do not allow, and all that are like it."""
         function = job[0].function
         alike = self.jobs.take_out(function)
-        self.link.send(Answers([Answer(function, reason)]))
+        self.link.send(PropertiesChecked([PropertyCheck(function, reason)]))
         self.link.send(Returned([held(other) for other in (job, *alike)]))
 
     def give_back_all(self) -> None:
@@ -154,7 +154,7 @@ class EngineProtocol:
         if self.job is not None and self.job[0].id in wanted:
             self._interrupt()
 
-    def _on_ask(self, message: Ask, frames: Sequence[Any]) -> None:
+    def _on_ask(self, message: CheckProperties, frames: Sequence[Any]) -> None:
         self._keeper.learn(message.functions)
         self.checks.asked(message.digests)
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..messages import Held, Results, TaskDone
+from ..messages import AttemptKey, Results, TaskDone
 from ..wire import frames as wire
 
 
@@ -18,7 +18,7 @@ class ResultBuffer:
         self._gathered: list[TaskDone] = []
         self._table = wire.FrameTable()
         #: (number, frames as sent, their tasks)
-        self._sent: deque[tuple[int, list[Any], list[Held]]] = deque()
+        self._sent: deque[tuple[int, list[Any], list[AttemptKey]]] = deque()
         self._number = 0
         #: of what has been sent
         self.bytes = 0
@@ -46,7 +46,7 @@ class ResultBuffer:
             return None
         self._number += 1
         parts = [wire.encode(Results(self._gathered, self._number, _peak_memory())), *self._table.frames]
-        self._sent.append((self._number, parts, [Held(done.id, done.attempt) for done in self._gathered]))
+        self._sent.append((self._number, parts, [AttemptKey(done.id, done.attempt) for done in self._gathered]))
         self.bytes += _bytes(parts)
         self._gathered, self._table = [], wire.FrameTable()
         return parts
@@ -65,10 +65,10 @@ class ResultBuffer:
         """The frames of all messages that may have to be sent again, in order."""
         return (parts for _, parts, _ in self._sent)
 
-    def held(self) -> Iterator[Held]:
+    def held(self) -> Iterator[AttemptKey]:
         """The tasks they are of."""
         for done in self._gathered:
-            yield Held(done.id, done.attempt)
+            yield AttemptKey(done.id, done.attempt)
         for _, _, tasks in self._sent:
             yield from tasks
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..ids import EngineId
-from ..messages import Held, Message
+from ..messages import AttemptKey, Message
 from ..transport import Link
 from ..wire import frames as wire
 from ..wire.session import ANY_NUMBER, LinkSession
@@ -29,7 +29,7 @@ class SessionLink:
         self._link = link
         self._decode = decode
 
-    def hello(self, wish: EngineId = ANY_NUMBER, held: Sequence[Held] = ()) -> None:
+    def hello(self, wish: EngineId = ANY_NUMBER, held: Sequence[AttemptKey] = ()) -> None:
         """Begin the session (anew)."""
         self._link.send([wire.encode(self.session.hello(time.monotonic(), wish, held))])
 

@@ -1,28 +1,28 @@
-"""What travels between the parts: one type per message, one union per direction.
+"""The messages between clients, controller, engines and nannies: one type per message, one union per direction.
 
-Messages are msgspec Structs encoded as msgpack arrays; the first element is the tag. New fields come last
-and have defaults. Arguments and results are opaque bytes: nobody between client and engine unpickles them.
+Messages are msgspec Structs, encoded as msgpack arrays. The first element is the tag. New fields come last and have
+defaults. Arguments and results are opaque bytes: only clients and engines unpickle them.
 
-A message may be followed by *frames*: large buffers that travel beside it, uncopied. A task or result names
-its own by their index in `frames`; two tasks may share one frame.
+A message may be followed by *frames*: large buffers that are sent with it, uncopied. A task or a result names its
+frames by their indexes, in its field `frames`. Two tasks may share a frame.
 
 Times are seconds since the epoch (UTC), as float.
 
-Annotations in this package are not strings: msgspec would have to evaluate each of them at every start.
+Annotations in this package are not strings, because msgspec would have to evaluate each string at every start.
 """
 
-from .clients import Accepted, Engines, Gone, Rejected, Reply, Request, Submit, Watch
+from .clients import Accepted, Engines, Rejected, Reply, Request, ResultsUnavailable, Submit, Watch
 from .connection import Goodbye, Hello, Message, Ping, Pong, Refused, Welcome
 from .engines import (
-    Answers,
-    Ask,
     Cancel,
+    CheckProperties,
     EngineDied,
     Functions,
     KillTask,
     NeedFunctions,
     Output,
     PropertiesChanged,
+    PropertiesChecked,
     Published,
     Recall,
     Results,
@@ -37,7 +37,6 @@ from .engines import (
 )
 from .requests import (
     Abort,
-    Body,
     CountRecords,
     DistinctValues,
     Explain,
@@ -45,35 +44,36 @@ from .requests import (
     GetEnvironment,
     GetFunction,
     GroupRecords,
-    HeldTasks,
     History,
-    LookAgain,
     PageRecords,
     Pin,
     Purge,
     QueueStatus,
+    RecheckProperties,
+    RequestBody,
     Resubmit,
     ResultStatus,
     SignalEngines,
     StopController,
     StopEngines,
+    TasksOnEngines,
 )
 from .structs import (
-    Answer,
     Attempt,
+    AttemptKey,
     CacheKey,
     EngineInfo,
     Environment,
     ErrorInfo,
     Function,
     GraphDependency,
-    Held,
+    InputResult,
+    NestedStruct,
     OptionChanges,
-    Part,
+    PropertyCheck,
     TaskDone,
     TaskOptions,
     TaskSpec,
-    Value,
 )
 
 FromClient = Hello | Submit | Watch | Request | Ping | Goodbye
@@ -83,7 +83,7 @@ ToClient = (
     | Accepted
     | Rejected
     | Results
-    | Gone
+    | ResultsUnavailable
     | Output
     | Started
     | Published
@@ -100,25 +100,23 @@ FromEngine = (
     | Published
     | Returned
     | NeedFunctions
-    | Answers
+    | PropertiesChecked
     | PropertiesChanged
     | Ping
     | Goodbye
 )
-ToEngine = Welcome | Refused | Run | Recall | Cancel | Functions | Stored | Ask | Stop | Pong
+ToEngine = Welcome | Refused | Run | Recall | Cancel | Functions | Stored | CheckProperties | Stop | Pong
 FromNanny = Hello | Starting | EngineDied | Unresponsive | Ping | Goodbye
 ToNanny = Welcome | Refused | SignalProcesses | KillTask | Stop | Pong
 
 __all__ = [
     "Abort",
     "Accepted",
-    "Answer",
-    "Answers",
-    "Ask",
     "Attempt",
-    "Body",
+    "AttemptKey",
     "CacheKey",
     "Cancel",
+    "CheckProperties",
     "CountRecords",
     "DistinctValues",
     "EngineDied",
@@ -135,37 +133,39 @@ __all__ = [
     "Functions",
     "GetEnvironment",
     "GetFunction",
-    "Gone",
     "Goodbye",
     "GraphDependency",
     "GroupRecords",
-    "Held",
-    "HeldTasks",
     "Hello",
     "History",
+    "InputResult",
     "KillTask",
-    "LookAgain",
     "Message",
     "NeedFunctions",
+    "NestedStruct",
     "OptionChanges",
     "Output",
     "PageRecords",
-    "Part",
     "Pin",
     "Ping",
     "Pong",
     "PropertiesChanged",
+    "PropertiesChecked",
+    "PropertyCheck",
     "Published",
     "Purge",
     "QueueStatus",
     "Recall",
+    "RecheckProperties",
     "Refused",
     "Rejected",
     "Reply",
     "Request",
+    "RequestBody",
     "Resubmit",
     "ResultStatus",
     "Results",
+    "ResultsUnavailable",
     "Returned",
     "Run",
     "SignalEngines",
@@ -180,11 +180,11 @@ __all__ = [
     "TaskDone",
     "TaskOptions",
     "TaskSpec",
+    "TasksOnEngines",
     "ToClient",
     "ToEngine",
     "ToNanny",
     "Unresponsive",
-    "Value",
     "Watch",
     "Welcome",
 ]

@@ -1,55 +1,55 @@
-"""What clients and the controller say to each other."""
+"""Messages between clients and the controller. `requests` has what a client may ask in a Request."""
 
 from typing import Any
 
 from ..ids import TaskId
 from .connection import Message
-from .requests import Question
+from .requests import AnyRequestBody
 from .structs import EngineInfo, Environment, ErrorInfo, Function, TaskSpec
 
 # ---------------------------------------------------------------------------------------------- to the controller
 
 
 class Submit(Message):
-    """Run these. Answered by Accepted once recorded."""
+    """New tasks. The controller answers with Accepted once they are recorded, or with Rejected."""
 
     number: int
     tasks: list[TaskSpec]
     functions: list[Function] = []
-    #: sent before, perhaps received before
+    #: the client sends this again after a reconnection: the controller may have received it before
     resent: bool = False
-    #: some of these have a `cache` key
+    #: some of the tasks have a `cache` key
     cached: bool = False
-    #: the client's, with its first tasks
+    #: of the client; sent with its first tasks
     environment: Environment | None = None
 
 
 class Watch(Message):
-    """Send me the results of these, now or when they are there."""
+    """Asks for the results of tasks: now, or when they have ended."""
 
     tasks: list[TaskId]
 
 
 class Request(Message):
-    """A question; answered by Reply(number)."""
+    """A request with one answer: Reply(number)."""
 
     number: int
-    body: Question
+    body: AnyRequestBody
 
 
 # ---------------------------------------------------------------------------------------------- from the controller
 
 
 class Accepted(Message):
-    """The tasks of Submit(number), for each of these numbers, are recorded: each will end with exactly one outcome."""
+    """The tasks of each Submit with one of these numbers are recorded. Each will end with exactly one outcome."""
 
     numbers: list[int]
 
 
 class Rejected(Message):
-    """Submit(number) was not taken, for this reason. Nothing of it will run.
+    """The controller refuses Submit(number). None of its tasks will run.
 
-    `code` "functions" means: these functions are not known here (any more), send them along.
+    `code` "functions": the controller does not have the functions of these tasks. Send them again, with the functions.
     """
 
     number: int
@@ -57,15 +57,15 @@ class Rejected(Message):
     code: str = ""
 
 
-class Gone(Message):
-    """These cannot be waited for: unknown, purged, or never kept."""
+class ResultsUnavailable(Message, tag="gone"):
+    """There will be no results of these tasks: they are unknown, were purged, or no result was kept."""
 
     tasks: list[TaskId]
     reason: str
 
 
 class Engines(Message):
-    """The engines there are now, and how many more are starting."""
+    """The registered engines, and how many more are starting."""
 
     engines: list[EngineInfo]
     starting: int = 0

@@ -1,17 +1,17 @@
-"""What every peer and the controller say to each other: who they are, that they are there, that they leave."""
+"""Messages between every kind of peer and the controller: greeting, liveness, farewell."""
 
 import msgspec
 
 from ..ids import EngineId
-from .structs import EngineInfo, Held
+from .structs import AttemptKey, EngineInfo
 
 
 class Message(msgspec.Struct, array_like=True, gc=False, tag=str.lower):
-    """Base of everything that is sent by itself."""
+    """Base of all messages. What is sent inside a message derives from `structs.NestedStruct`."""
 
 
 class Hello(Message):
-    """First words on every connection, and again after every reconnection."""
+    """The first message of a peer on every connection, and again after every reconnection."""
 
     version: int
     role: str  # "client", "engine" or "nanny"
@@ -19,37 +19,38 @@ class Hello(Message):
     uuid: str
     pid: int
     host: str
-    #: the Python that unpickles: "3.11.7"
+    #: version of the Python that unpickles: "3.11.7"
     python: str = ""
-    #: engines: the nanny that started it, the id it would like to keep, and the tasks it still holds
+    #: engines: the nanny that started it, the id it wants, and the attempts it has not answered yet
     nanny: str = ""
     wish: EngineId = EngineId(-1)
-    held: list[Held] = []
-    #: engines: the indices it has of each named resource
+    held: list[AttemptKey] = []
+    #: engines: the indexes it owns of each named resource
     resources: dict[str, list[int]] = {}
     #: counts the Hellos of this peer: Welcome, Ping and Pong name the one they belong to
     number: int = 0
 
 
 class Welcome(Message):
-    """The peer is known now."""
+    """The controller has registered the peer."""
 
-    #: names this life of the controller; another value after a reconnection means it was restarted
+    #: names this run of the controller; another value after a reconnection means that it was restarted
     incarnation: str
     engines: list[EngineInfo] = []
-    engine: EngineId = EngineId(-1)  # engines: your id
+    #: engines: the id this engine was given
+    engine: EngineId = EngineId(-1)
     #: engines that a nanny is about to start
     starting: int = 0
-    #: who chooses engines, unless a task says otherwise
+    #: the scheme that chooses engines, unless a task names another
     scheme: str = "leastload"
-    #: whether results are recorded, and can be had again
+    #: whether results are recorded, and can be fetched again
     keeps: bool = True
     #: the number of the Hello that this answers
     hello: int = 0
 
 
 class Refused(Message):
-    """The controller will not talk to this peer, and says why."""
+    """The controller does not accept this peer."""
 
     code: str  # an errors.EngineroomError.code
     reason: str
@@ -84,6 +85,6 @@ class Pong(Message):
 
 
 class Goodbye(Message):
-    """A clean end: what this peer held may be given to others."""
+    """The peer leaves in good order. Tasks that it has not finished may be given to others."""
 
     reason: str = ""

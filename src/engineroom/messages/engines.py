@@ -1,30 +1,33 @@
-"""What engines, nannies and the controller say to each other. What tasks bring forth goes on to their clients."""
+"""Messages between engines, nannies and the controller.
+
+The controller forwards Results, Output, Started and Published to the clients of the tasks.
+"""
 
 from ..ids import Digest, EngineId, EngineUuid, TaskId
 from .connection import Message
-from .structs import Answer, Function, Held, TaskDone, TaskSpec, Value
+from .structs import AttemptKey, Function, InputResult, PropertyCheck, TaskDone, TaskSpec
 
 # ---------------------------------------------------------------------------------------------- to engines
 
 
 class Run(Message):
-    """Tasks for an engine, in order; `attempts[i]` is the attempt number of `tasks[i]`."""
+    """Tasks for an engine, to be run in this order. `attempts[i]` is the attempt number of `tasks[i]`."""
 
     tasks: list[TaskSpec]
     attempts: list[int]
     functions: list[Function] = []
     #: results that these tasks take as arguments, except those the engine has in its `ValueCache`
-    values: list[Value] = []
+    values: list[InputResult] = []
 
 
 class Recall(Message):
-    """Give back those of these that have not started; answered by Returned."""
+    """Give back these tasks, except those that have started. The engine answers with Returned."""
 
     tasks: list[TaskId]
 
 
 class Cancel(Message):
-    """Give back those of these that have not started, as for Recall, and interrupt the one that runs."""
+    """Give back these tasks, as for Recall, and interrupt the one that is running."""
 
     tasks: list[TaskId]
 
@@ -38,36 +41,39 @@ class Functions(Message):
 
 
 class Stored(Message):
-    """The results of this number and all before are safe: forget them."""
+    """Results up to this number are stored. The engine may forget them."""
 
     number: int
 
 
-class Ask(Message):
-    """Do your properties allow tasks with these functions? Answered by Answers, between two tasks."""
+class CheckProperties(Message, tag="ask"):
+    """Check whether the engine's properties allow tasks with these functions.
+
+    The engine answers with PropertiesChecked, between two tasks.
+    """
 
     digests: list[Digest]
     functions: list[Function] = []
 
 
 class Stop(Message):
-    """Finish what is running, say Goodbye, exit."""
+    """Finish the running task, say Goodbye, exit."""
 
 
 # ---------------------------------------------------------------------------------------------- from engines
 
 
 class Results(Message):
-    """Outcomes: from engine to controller (numbered, answered by Stored), and from controller to client."""
+    """Outcomes of tasks. From an engine to the controller: numbered, answered by Stored. From there to clients."""
 
     tasks: list[TaskDone]
     number: int = 0
-    #: from engines: of the process, in bytes, until now
+    #: from engines: peak memory of the process so far, in bytes
     peak_memory: int | None = None
 
 
 class Output(Message):
-    """Live output of a running task: from engine to controller to the client that submitted it."""
+    """Live output of a running task, for the client that submitted it."""
 
     task: TaskId
     stream: str  # "stdout" or "stderr"
@@ -75,7 +81,7 @@ class Output(Message):
 
 
 class Started(Message):
-    """A task that runs for a while has begun: from engine to controller, and on to its client."""
+    """A task that has run for a while has started, for the client that submitted it."""
 
     task: TaskId
     started: float
@@ -83,62 +89,62 @@ class Started(Message):
 
 
 class Published(Message):
-    """Live data of a running task (`publish_data`): pickled, merged into `AsyncResult.data`."""
+    """Live data of a running task (`publish_data`): a pickled dict, merged into `AsyncResult.data`."""
 
     task: TaskId
     payload: bytes
 
 
 class Returned(Message):
-    """Tasks given back unstarted."""
+    """Tasks that the engine gives back without having started them."""
 
-    tasks: list[Held]
+    tasks: list[AttemptKey]
 
 
 class NeedFunctions(Message):
-    """The engine has forgotten (or never had) these."""
+    """The engine does not have these functions (any more)."""
 
     digests: list[Digest]
 
 
-class Answers(Message):
-    """What the engine's properties allow, until they change."""
+class PropertiesChecked(Message, tag="answers"):
+    """Which functions the engine's properties allow. Valid until PropertiesChanged."""
 
-    answers: list[Answer]
+    answers: list[PropertyCheck]
 
 
 class PropertiesChanged(Message):
-    """The engine's properties are not what they were: what it answered before holds no more."""
+    """The engine's properties have changed: earlier PropertiesChecked are no longer valid."""
 
 
 # ---------------------------------------------------------------------------------------------- from nannies
 
 
 class Starting(Message):
-    """This nanny is about to have this many engines started (an absolute number)."""
+    """How many engines of this nanny are starting: the number, not a change of it."""
 
     count: int
 
 
 class EngineDied(Message):
-    """An engine process ended without a Goodbye."""
+    """An engine process has ended without a Goodbye."""
 
     engine: EngineUuid
-    #: negative: the signal that killed it
+    #: if negative, the number of the signal that killed it
     exit_code: int
     #: peak memory in bytes
     peak_memory: int
-    #: the task it was running, as it noted in memory shared with its nanny
+    #: the task it was running, as the engine wrote it into memory shared with its nanny
     running: TaskId | None
-    #: the nanny starts another in its place
+    #: the nanny starts another engine in its place
     restarting: bool
     reason: str = ""
-    #: its nanny killed it, because `running` had used up its run_timeout and did not stop
+    #: the nanny killed it, because the task `running` did not stop at its run_timeout
     overran: bool = False
 
 
 class Unresponsive(Message):
-    """These engine processes are stopped (as by SIGSTOP): alive, but doing nothing."""
+    """These engine processes are stopped, as by SIGSTOP: they exist, but do not run."""
 
     engines: list[EngineUuid]
 
@@ -147,14 +153,14 @@ class Unresponsive(Message):
 
 
 class SignalProcesses(Message):
-    """To a nanny: signal these engines."""
+    """Send a signal to these engine processes."""
 
     signal: int
     engines: list[EngineUuid]
 
 
 class KillTask(Message):
-    """To a nanny: kill this engine, if this is the task it is running."""
+    """Kill this engine process, if it is running this task."""
 
     engine: EngineUuid
     task: TaskId

@@ -1,4 +1,4 @@
-"""What clients ask, and what they want done, beside tasks: each has one answer, a `Reply`."""
+"""Bodies of a client's `Request`: queries of records, actions on tasks, control of the cluster."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from ..ids import EngineId, TaskId
 from .structs import OptionChanges
 
 
-class Body(msgspec.Struct, array_like=True, gc=False, tag=str.lower):
-    """Base of the questions that have one answer."""
+class RequestBody(msgspec.Struct, array_like=True, gc=False, tag=str.lower):
+    """Base of the bodies. Each docstring says what the value of the `Reply` is, if it is not None."""
 
 
-class FindRecords(Body):
-    """Records that match a query; answers a list of dicts."""
+class FindRecords(RequestBody):
+    """Records that match a query. Reply: a list of dicts."""
 
     query: dict[str, Any]
     keys: list[str] | None = None
@@ -22,31 +22,34 @@ class FindRecords(Body):
     skip: int = 0
 
 
-class CountRecords(Body):
-    """How many records match; answers an int."""
+class CountRecords(RequestBody):
+    """How many records match. Reply: an int."""
 
     query: dict[str, Any]
 
 
-class PageRecords(Body):
-    """A part of the records that match, by submission; answers {"records": …, "next": the next page's `after`}."""
+class PageRecords(RequestBody):
+    """One page of the matching records, by time of submission.
+
+    Reply: {"records": …, "next": `after` of the next page}.
+    """
 
     query: dict[str, Any]
     keys: list[str] | None
     limit: int
-    #: where the page before ended: (seconds of submission, msg_id)
+    #: where the previous page ended: (seconds of submission, msg_id)
     after: tuple[float | None, str] | None = None
 
 
-class DistinctValues(Body):
-    """Each value of a key in the records that match, once."""
+class DistinctValues(RequestBody):
+    """The distinct values of a key in the matching records. Reply: a list."""
 
     key: str
     query: dict[str, Any]
 
 
-class GroupRecords(Body):
-    """The records that match, grouped by a key; answers a list of dicts."""
+class GroupRecords(RequestBody):
+    """The matching records, grouped by a key. Reply: a list of dicts."""
 
     key: str
     query: dict[str, Any]
@@ -54,41 +57,41 @@ class GroupRecords(Body):
     percentiles: list[float] = []
 
 
-class History(Body):
-    """All msg_ids by time of submission."""
+class History(RequestBody):
+    """All msg_ids, by time of submission. Reply: a list."""
 
 
-class ResultStatus(Body):
-    """Which of these are pending, which completed; unknown ids are an error."""
+class ResultStatus(RequestBody):
+    """Which of these tasks are pending, and which completed. Unknown ids are an error. Reply: a dict."""
 
     tasks: list[TaskId]
 
 
-class HeldTasks(Body):
-    """Which of this client's tasks engines have in hand; answers their ids."""
+class TasksOnEngines(RequestBody, tag="heldtasks"):
+    """Which of this client's tasks engines have been given and not finished. Reply: a list of ids."""
 
 
-class LookAgain(Body):
-    """Ask engines again what their properties allow."""
+class RecheckProperties(RequestBody, tag="lookagain"):
+    """Check again on all engines which functions their properties allow."""
 
 
-class QueueStatus(Body):
-    """What each engine has done and has to do."""
+class QueueStatus(RequestBody):
+    """How many tasks each engine has finished and has been given. Reply: a dict."""
 
     targets: list[EngineId] | None = None
     verbose: bool = False
 
 
-class Resubmit(Body):
-    """Run finished tasks again: `tasks[i]` under the new id `new[i]`, with the options they had but for `changes`."""
+class Resubmit(RequestBody):
+    """Run finished tasks again: `tasks[i]` under the new id `new[i]`, with its old options except for `changes`."""
 
     tasks: list[TaskId]
     new: list[TaskId]
     changes: OptionChanges | None = None
 
 
-class Purge(Body):
-    """Forget finished tasks: by id, by engine, by query, or all. Answers how many."""
+class Purge(RequestBody):
+    """Delete the records of finished tasks: by id, by engine, by query, or all. Reply: how many."""
 
     tasks: list[TaskId] | None = None
     engines: list[EngineId] | None = None
@@ -96,59 +99,59 @@ class Purge(Body):
     everything: bool = False
 
 
-class Pin(Body):
-    """Have retention leave records alone (or not any more): by id, or by query. Answers how many that changes."""
+class Pin(RequestBody):
+    """Pin records, so that retention keeps them, or unpin them: by id, or by query. Reply: how many have changed."""
 
     tasks: list[TaskId] | None = None
     query: dict[str, Any] | None = None
     pinned: bool = True
 
 
-class Abort(Body):
-    """End tasks that have not started: by id, by engine, or (both None) all of this client's. Answers how many."""
+class Abort(RequestBody):
+    """Abort tasks that have not started: by id, by engine, or (both None) all of this client. Reply: how many."""
 
     tasks: list[TaskId] | None = None
     engines: list[EngineId] | None = None
-    #: those that have started, too: they are interrupted, and killed if that does not stop them
+    #: also tasks that have started: they are interrupted, and their engine is killed if that does not stop them
     running: bool = False
 
 
-class Explain(Body):
-    """What each of these waits for; answers a list of dicts."""
+class Explain(RequestBody):
+    """What each of these tasks waits for. Reply: a list of dicts."""
 
     tasks: list[TaskId]
 
 
-class GetFunction(Body):
-    """A function by the digest in its tasks' records; answers {"name": …, "source": …, "payload": …}."""
+class GetFunction(RequestBody):
+    """A function, by the digest in the records of its tasks. Reply: {"name": …, "source": …, "payload": …}."""
 
     digest: str
 
 
-class GetEnvironment(Body):
-    """An environment by its digest; answers a dict."""
+class GetEnvironment(RequestBody):
+    """A client's environment, by its digest. Reply: a dict."""
 
     digest: str
 
 
-class StopEngines(Body):
-    """Let engines finish what they are doing, then leave."""
+class StopEngines(RequestBody):
+    """Stop engines, each when it has finished its running task."""
 
     targets: list[EngineId] | None = None
 
 
-class StopController(Body):
-    """Stop engines, then the controller."""
+class StopController(RequestBody):
+    """Stop all engines, then the controller."""
 
 
-class SignalEngines(Body):
-    """Send a signal to engine processes, also while they are busy."""
+class SignalEngines(RequestBody):
+    """Send a signal to engine processes, also while they run tasks."""
 
     signal: int
     targets: list[EngineId] | None = None
 
 
-Question = (
+AnyRequestBody = (
     FindRecords
     | CountRecords
     | PageRecords
@@ -157,8 +160,8 @@ Question = (
     | History
     | ResultStatus
     | QueueStatus
-    | HeldTasks
-    | LookAgain
+    | TasksOnEngines
+    | RecheckProperties
     | Resubmit
     | Purge
     | Pin

@@ -1,4 +1,4 @@
-"""What travels inside messages, and what tasks, outcomes and records are made of."""
+"""What messages are made of: tasks, their options, outcomes, functions. None of these is sent by itself."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ import msgspec
 from ..ids import Digest, EngineId, EngineUuid, TaskId
 
 
-class Part(msgspec.Struct, array_like=True, gc=False):
-    """Base of what travels inside messages."""
+class NestedStruct(msgspec.Struct, array_like=True, gc=False):
+    """Base of structs that are sent inside messages."""
 
 
 class GraphDependency(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """Met when all (or any) of these tasks have ended in a way that counts."""
+    """Met when all (or any) of these tasks have ended with success, with failure, or either."""
 
     tasks: tuple[TaskId, ...]
     all: bool = True
@@ -21,16 +21,16 @@ class GraphDependency(msgspec.Struct, array_like=True, gc=False, frozen=True):
 
 
 class CacheKey(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """What makes two calls equal. Empty where a call cannot be compared with others: it runs."""
+    """Two calls with the same key are equal. A call with an empty key is equal to no other: it runs."""
 
-    #: digest of what the function does
+    #: digest of what the function does (`wire.identity`)
     code: str = ""
     #: digest of its arguments
     arguments: str = ""
 
 
 class TaskOptions(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
-    """What a task asks for beyond being run once, somewhere. Tasks with no wishes carry None instead."""
+    """Options of a task. A task that has none carries None instead."""
 
     retries: int = 0
     #: engines a load-balanced task may run on; None: any
@@ -39,35 +39,35 @@ class TaskOptions(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     metadata: dict[str, Any] | None = None
     #: `execute` only: show nothing, keep no history
     silent: bool = True
-    #: when it may run: once these tasks have ended
+    #: it runs only after these tasks have ended
     after: GraphDependency | None = None
-    #: where it may run: on an engine on which these tasks ran
+    #: it runs only on an engine on which these tasks ran
     follow: GraphDependency | None = None
-    #: seconds its dependencies have to be met; None: for ever
+    #: seconds within which its dependencies must be met; None: no limit
     timeout: float | None = None
-    #: higher ones go first
+    #: tasks with a higher priority go first
     priority: int = 0
     #: how much of each named resource its engine must have
     resources: dict[str, int] | None = None
-    #: seconds an attempt may run; None: for ever
+    #: seconds an attempt may run; None: no limit
     run_timeout: float | None = None
-    #: who chooses its engine; None: the controller's scheme
+    #: the scheme that chooses its engine; None: the controller's
     scheme: str | None = None
-    #: tasks whose results are arguments of this one: it waits for their success
+    #: tasks whose results are arguments of this one; it waits until they have succeeded
     inputs: tuple[TaskId, ...] = ()
-    #: answer it with the result of an equal call that succeeded; None: run it
+    #: its result may be that of an equal call that has succeeded; None: it must run
     cache: CacheKey | None = None
-    #: it runs only on engines whose properties its function agrees to
+    #: it runs only on engines whose properties the `depend` of its function allows
     depend: bool = False
 
 
-class TaskSpec(Part):
-    """A task as its client made it. Never changed afterwards: the controller forwards and records it as it is."""
+class TaskSpec(NestedStruct):
+    """A task as its client made it. The controller forwards and records it unchanged."""
 
     id: TaskId
     #: digest of the function; b"" for `execute`
     function: Digest
-    #: pickled (args, kwargs), or the source for `execute`; b"" if it travels as the first of `frames`
+    #: pickled (args, kwargs), or the source for `execute`; b"" if the first of `frames` holds it
     payload: bytes
     submitted: float
     #: the engine a direct task is for; -1: load-balanced
@@ -79,8 +79,8 @@ class TaskSpec(Part):
     kind: str = "apply"
 
 
-class ErrorInfo(Part):
-    """An exception as text: it can always travel, whatever its class."""
+class ErrorInfo(NestedStruct):
+    """An exception as text. An exception of any class can be sent so."""
 
     ename: str
     evalue: str
@@ -92,32 +92,32 @@ class ErrorInfo(Part):
     stopped: bool = False
 
 
-class TaskDone(Part):
-    """The outcome of one attempt. Made by an engine, or by the controller for tasks that never ended on one."""
+class TaskDone(NestedStruct):
+    """The outcome of one attempt. The controller makes it for tasks that did not end on an engine."""
 
     id: TaskId
     attempt: int
-    #: "ok", "error" or "aborted"; from engines also "unmet": another engine may be able to run it
+    #: "ok", "error" or "aborted"; from engines also "unmet": a dependency function said no, try another engine
     status: str
     started: float | None
     completed: float
-    #: pickled result; b"" if it travels as the first of `frames`
+    #: pickled result; b"" if the first of `frames` holds it
     payload: bytes = b""
     engine: EngineId = EngineId(-1)
     frames: tuple[int, ...] = ()
     stdout: str = ""
     stderr: str = ""
     error: ErrorInfo | None = None
-    #: what `execute` published: execution_count, execute_result, outputs, …; `data` of publish_data
+    #: what `execute` showed: execution_count, execute_result, outputs, …; and the `data` of publish_data
     content: dict[str, Any] | None = None
-    #: of the engine process, in bytes, until the end of this attempt; None: it was not measured
+    #: of the engine process until the end of this attempt, in bytes; None: not measured
     peak_memory: int | None = None
-    #: the task whose result this is: an equal call
+    #: the task with an equal call whose result this is
     cached_from: TaskId | None = None
 
 
-class Attempt(Part):
-    """One run of a task on one engine, for the record."""
+class Attempt(NestedStruct):
+    """One attempt to run a task, for its record."""
 
     number: int
     engine: EngineId
@@ -125,67 +125,67 @@ class Attempt(Part):
     host: str
     started: float | None
     ended: float
-    #: "ok", or what went wrong
+    #: "ok", or why it failed
     cause: str
-    #: of the engine process, in bytes, until the end of this attempt; None: it was not measured
+    #: of the engine process until the end of this attempt, in bytes; None: not measured
     peak_memory: int | None = None
     traceback: str | None = None
 
 
-class Function(Part):
-    """A pickled function under its content address, and what a reader may want to know of it."""
+class Function(NestedStruct):
+    """A pickled function under its content address, with its name and source for readers."""
 
     digest: Digest
     payload: bytes
     name: str | None = None
-    #: "" where it cannot be had
+    #: "" if it is not known
     source: str = ""
 
 
-class Environment(Part):
-    """Where a client runs, under its content address: JSON."""
+class Environment(NestedStruct):
+    """The environment of a client (Python, packages, host, …) under its content address, as JSON."""
 
     digest: str
     content: bytes
 
 
 class OptionChanges(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
-    """Options that a task gets anew when it is run again; None: it keeps what it had."""
+    """New values of a task's options for when it is run again. None: the old value stays."""
 
     retries: int | None = None
     label: str | None = None
     metadata: dict[str, Any] | None = None
 
 
-class Value(Part):
-    """The result of a finished task, on its way into the arguments of others."""
+class InputResult(NestedStruct):
+    """The result of a finished task that is an argument of tasks in the same Run message."""
 
     id: TaskId
     payload: bytes
     frames: tuple[int, ...] = ()
 
 
-class EngineInfo(Part):
-    """An engine as clients see it."""
+class EngineInfo(NestedStruct):
+    """What clients know of an engine."""
 
     id: EngineId
     uuid: EngineUuid
     host: str
     pid: int
-    #: the indices it has of each named resource
+    #: the indexes it owns of each named resource
     resources: dict[str, list[int]] = {}
 
 
-class Held(Part):
-    """A task an engine has been given and not answered."""
+class AttemptKey(NestedStruct):
+    """Names one attempt of one task."""
 
     id: TaskId
     attempt: int
 
 
-class Answer(Part):
-    """Whether an engine may run tasks with this function."""
+class PropertyCheck(NestedStruct):
+    """Whether an engine's properties allow tasks with this function."""
 
     digest: Digest
-    #: what speaks against it; "": nothing
+    #: why not; "": they are allowed
     reason: str = ""

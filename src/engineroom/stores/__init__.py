@@ -21,8 +21,8 @@ def open_store(url: str, **options: Any) -> TaskStore:
 
     "sqlite:///home/me/tasks.db" (an absolute path), "mongodb://user:password@host/database", "memory" or "none".
 
-    Options that the chosen store does not have are passed over: `query_seconds` is of all that keep records;
-    `synchronous` and `journal` are SQLiteDB's; `record_limit`, `size_limit` and `cull_fraction` are DictDB's.
+    Options that the chosen store does not have are ignored. SQLiteDB has `query_seconds`, `synchronous` and `journal`;
+    MongoDB has `query_seconds`; DictDB has `query_seconds`, `record_limit`, `size_limit` and `cull_fraction`.
 
     Raises
     ------

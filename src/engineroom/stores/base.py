@@ -1,7 +1,7 @@
-"""The seam between the controller and a task database.
+"""What a task database must do: the protocol `TaskStore`, and the types in its answers.
 
-The writer thread calls `write`, `update`, `drop` and `add_functions`; query threads call the rest, at the
-same time. A store raises `StoreError` when it cannot do what was asked, never half of it.
+One thread calls the methods that write. Any number of threads call those that read, at the same time. A store does
+what it was asked completely, or changes nothing and raises `StoreError`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import msgspec
 
 from ..ids import ClientId, Digest, EngineUuid, TaskId
 from ..messages import Environment, Function
-from ..records.record import Entry, TaskRecord
+from ..records.entry import Entry
+from ..records.record import TaskRecord
 
 #: A MongoDB-style query, as users write it.
 QueryDict = Mapping[str, Any]
@@ -29,20 +30,20 @@ QUERY_SECONDS = 30.0
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A part of an answer by submission, and where the next one begins."""
+    """Some records of an answer, in order of submission, and where the next page begins."""
 
     records: list[TaskRecord]
-    #: None: there is no more
+    #: None: this page is the last
     next: Cursor | None
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What a store takes."""
+    """How much space a store uses."""
 
     records: int
     #: bytes in use
     used: int
-    #: bytes that were in use, and can be given back or used again
+    #: bytes that are no longer in use, and can be returned to the system or used again
     unused: int = 0
     #: bytes that may still be written; None: unknown, or without limit
     room: int | None = None
@@ -64,15 +65,15 @@ class References(msgspec.Struct, frozen=True):
 
 
 class TaskStore(Protocol):
-    """What every backend does."""
+    """A task database."""
 
     #: whether anything written can be read back
     keeps: bool
-    #: how many records were dropped, for whatever reason, since the store was opened
+    #: how many records have been dropped since the store was opened
     dropped: int
-    #: whether that outlives the controller
+    #: whether records survive the end of the controller
     durable: bool
-    #: a pending task is written after this time, unless it has ended before: it is then written once, and whole
+    #: seconds that the writer holds a pending task back: if it ends in that time, it is written once, as a whole
     hold_seconds: float
     #: "sqlite:///…/tasks.db", "memory" or "none": what the connection file says
     url: str
@@ -83,22 +84,22 @@ class TaskStore(Protocol):
         """Add or complete tasks, all in one transaction. Writing an entry twice changes nothing."""
 
     def add_functions(self, functions: Sequence[Function]) -> None:
-        """Keep pickled functions; known digests are skipped."""
+        """Store pickled functions; those with a known digest are skipped."""
 
     def get_function(self, digest: Digest) -> Function:
-        """A pickled function; KeyError if it is not kept."""
+        """A pickled function; KeyError if it is not stored."""
 
     def add_environments(self, environments: Sequence[tuple[ClientId, Environment]]) -> None:
-        """Keep where clients run, once for each digest; of a client that is known the first stays."""
+        """Store the environments of clients, each digest once. A client keeps the first one stored for it."""
 
     def get_environment(self, digest: str) -> bytes:
-        """An environment's content; KeyError if it is not kept."""
+        """An environment's content; KeyError if it is not stored."""
 
     def unfinished(self) -> Iterator[Entry]:
-        """Pending tasks by submission, to be taken up by a restarted controller."""
+        """Pending tasks in order of submission, for a restarted controller to go on with."""
 
     def entries(self, ids: Sequence[TaskId]) -> dict[TaskId, Entry]:
-        """What is known of these tasks, payloads included; unknown ones are left out."""
+        """The entries of these tasks, payloads included. Unknown ids are left out."""
 
     # records, as users know them
 
@@ -112,10 +113,10 @@ class TaskStore(Protocol):
         """Change some keys of a record; KeyError if there is none."""
 
     def drop_record(self, msg_id: TaskId) -> None:
-        """Forget a record; KeyError if there is none."""
+        """Drop a record; KeyError if there is none."""
 
     def drop_matching_records(self, query: QueryDict) -> int:
-        """Forget the records that match; returns how many."""
+        """Drop the records that match; returns how many."""
 
     def find_records(
         self,
@@ -126,7 +127,7 @@ class TaskStore(Protocol):
         limit: int | None = None,
         skip: int = 0,
     ) -> list[TaskRecord]:
-        """Records that match, by submission unless `sort` says otherwise.
+        """Records that match, in order of submission unless `sort` is given.
 
         `keys`: which to return (default: all but `buffers` and `result_buffers`); `msg_id` always is.
         QueryError names what is wrong with a query.
@@ -138,13 +139,13 @@ class TaskStore(Protocol):
     def page(
         self, query: QueryDict, keys: Iterable[str] | str | None = None, *, after: Cursor | None = None, limit: int
     ) -> Page:
-        """The next `limit` records that match, by submission, after a cursor.
+        """The next `limit` records that match, in order of submission, after a cursor.
 
-        Page by page a record that is there all the time comes exactly once; one submitted meanwhile comes last.
+        A record that exists all the time comes on exactly one page. A record submitted meanwhile comes last.
         """
 
     def distinct(self, key: str, query: QueryDict) -> list[Any]:
-        """Each value of a key in the records that match, once, sorted; of a list each element."""
+        """The values of a key in the records that match: each once, sorted. A list counts as its elements."""
 
     def group_by(
         self, key: str, query: QueryDict, *, values: str | None = None, percentiles: Sequence[float] = ()
@@ -158,10 +159,10 @@ class TaskStore(Protocol):
     # what is kept
 
     def pin(self, ids: Sequence[TaskId], pinned: bool) -> int:
-        """Pin records, so that retention leaves them alone, or let them loose; returns how many that changes."""
+        """Pin records, so that retention leaves them alone, or unpin them; returns how many records changed."""
 
     def drop_buffers(self, ids: Sequence[TaskId]) -> int:
-        """Let go of the buffers of finished records, which are None from then on; returns how many had some."""
+        """Drop the buffers of finished records: they are None from then on. Returns how many records had any."""
 
     def used_references(self) -> Iterator[References]:
         """What records refer to, some records at a time. Records written during the scan may be left out."""
@@ -173,16 +174,16 @@ class TaskStore(Protocol):
         """Drop functions and the like; returns how many functions were dropped."""
 
     def usage(self) -> Usage:
-        """How much there is."""
+        """How many records there are, and how much space they use."""
 
     def room(self) -> int | None:
-        """Bytes that may still be written, found quickly; None: unknown, or without limit."""
+        """Bytes that may still be written; None: unknown, or without limit. It takes no longer than a system call."""
 
     def give_back(self, most: int) -> int:
-        """Return up to so many unused bytes to the system; tells how many are left."""
+        """Return up to `most` unused bytes to the system; returns how many unused bytes are left."""
 
     def get_history(self) -> list[TaskId]:
-        """All ids by time of submission."""
+        """All ids in order of submission."""
 
     def close(self) -> None:
         """Release files and connections. May be called twice."""

@@ -19,7 +19,7 @@ from ..client.views.base import FUNCTIONS
 from ..client.views.result_args import inputs_of
 from ..errors import PendingTask, SerializationError, UnknownTask
 from ..ids import Digest, EngineId, TaskId
-from ..messages import Function, GraphDependency, HeldTasks, LookAgain, TaskDone, TaskOptions, TaskSpec
+from ..messages import Function, GraphDependency, RecheckProperties, TaskDone, TaskOptions, TasksOnEngines, TaskSpec
 from ..remote.classic import pickled_work
 from ..wire.payload import INLINE, describe_failure
 from .result import KEYS, TaskResult
@@ -261,7 +261,7 @@ class TaskClient:
             runs = list(enumerate(self._runs))
         finals = [(number, run, _final(run)) for number, run in runs]
         unfinished = any(final is None for _, _, final in finals)
-        held = set(self._channel.ask(HeldTasks())) if unfinished else set()
+        held = set(self._channel.ask(TasksOnEngines())) if unfinished else set()
         status: dict[str, list[int]] = {"scheduled": [], "pending": [], "succeeded": [], "failed": []}
         for number, run, final in finals:
             if final is None:
@@ -295,7 +295,7 @@ class TaskClient:
         It does so by itself whenever a property is set or removed: this is for properties that have changed inside, and
         for a `depend` that looks at other things.
         """
-        self._channel.ask(LookAgain())
+        self._channel.ask(RecheckProperties())
 
     def close(self) -> None:
         """End the connection, if it was made by this TaskClient. Tasks go on."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 
 from ..ids import EngineId, EngineUuid, TaskId
-from ..messages import ErrorInfo, Held, TaskDone
+from ..messages import AttemptKey, ErrorInfo, TaskDone
 
 
 class FakeEngine:
@@ -17,25 +17,25 @@ class FakeEngine:
 
     def __init__(self, id: EngineId, uuid: EngineUuid) -> None:
         self.id, self.uuid = id, uuid
-        self.queue: deque[Held] = deque()
-        self.running: Held | None = None
+        self.queue: deque[AttemptKey] = deque()
+        self.running: AttemptKey | None = None
         self.leaving = False
         #: results that have not been acknowledged, by number
         self.unstored: dict[int, list[TaskDone]] = {}
         self.number = 0
         self.begun = 0
 
-    def receive(self, tasks: Iterable[Held]) -> None:
+    def receive(self, tasks: Iterable[AttemptKey]) -> None:
         """Take in tasks, in order."""
         self.queue.extend(tasks)
 
-    def give_back(self, ids: Collection[TaskId] | None = None) -> list[Held]:
+    def give_back(self, ids: Collection[TaskId] | None = None) -> list[AttemptKey]:
         """Those of these (None: of all) that have not started."""
         back = [held for held in self.queue if ids is None or held.id in ids]
         self.queue = deque(held for held in self.queue if ids is not None and held.id not in ids)
         return back
 
-    def begin(self) -> Held | None:
+    def begin(self) -> AttemptKey | None:
         """Start the next task; None if there is none, or one is running already."""
         if self.running is not None or not self.queue or self.leaving:
             return None
@@ -61,7 +61,7 @@ class FakeEngine:
             del self.unstored[old]
 
     @property
-    def held(self) -> list[Held]:
+    def held(self) -> list[AttemptKey]:
         """Everything in hand: running, queued, and done but not known to be stored."""
         running = [self.running] if self.running is not None else []
-        return [*running, *self.queue, *(Held(d.id, d.attempt) for done in self.unstored.values() for d in done)]
+        return [*running, *self.queue, *(AttemptKey(d.id, d.attempt) for done in self.unstored.values() for d in done)]

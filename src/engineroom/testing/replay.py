@@ -19,6 +19,7 @@ from ..config import SchedulerSettings
 from ..errors import ConfigError
 from ..ids import Digest, EngineId, TaskId
 from ..messages import GraphDependency, TaskOptions, TaskSpec
+from ..records.states import STATUS_OF_STATE
 from ..stores import SQLiteDB
 from .virtual import SETTLED, Run, VirtualCluster
 
@@ -29,7 +30,6 @@ KEYS = (
 #: Tasks of a client that came within this many seconds come together.
 TOGETHER = 0.001
 
-_STATUS = {"completed": "ok", "failed": "error", "aborted": "aborted"}
 _OPTIONS = ("targets", "after", "follow", "priority", "resources", "scheme", "inputs")
 
 
@@ -243,7 +243,7 @@ class _Past:
 def _has_run(record: Mapping[str, Any]) -> bool:
     times = ("submitted", "started", "completed")
     return (
-        record["state"] in _STATUS
+        record["state"] in STATUS_OF_STATE
         and record["engine_id"] is not None
         and all(record[time] is not None for time in times)
     )
@@ -255,4 +255,4 @@ def _runs(record: Mapping[str, Any]) -> Iterable[Run]:
         started, ended, cause = attempt["started"], attempt["ended"], attempt["cause"]
         if started is not None and ended is not None and cause != "ok" and not cause.startswith("UnmetDependency"):
             yield Run(max(0.0, (ended - started).total_seconds()), "error")
-    yield Run(max(0.0, (record["completed"] - record["started"]).total_seconds()), _STATUS[record["state"]])
+    yield Run(max(0.0, (record["completed"] - record["started"]).total_seconds()), STATUS_OF_STATE[record["state"]])

@@ -22,7 +22,7 @@ from ..core.checks import check, check_at_rest
 from ..core.dependencies import TaskOutcome
 from ..core.tasks import Task
 from ..ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
-from ..messages import Attempt, ErrorInfo, GraphDependency, Held, TaskDone, TaskSpec
+from ..messages import Attempt, AttemptKey, ErrorInfo, GraphDependency, TaskDone, TaskSpec
 from .clock import VirtualClock
 from .engine import FakeEngine
 
@@ -214,7 +214,7 @@ class VirtualCluster:
         match action:
             case actions.SendTasks(engine, tasks):
                 self._promised(engine, tasks)
-                given = [Held(task.id, task.attempt) for task in tasks]
+                given = [AttemptKey(task.id, task.attempt) for task in tasks]
                 self._to_engine(engine, lambda link: self._received(link, given))
             case actions.RecallTasks(engine, ids):
                 wanted = frozenset(ids)
@@ -294,7 +294,7 @@ class VirtualCluster:
             assert after is None or after > self.clock(), "time has come, but nothing came of it: the loop would spin"
         self._plan_tick()
 
-    def _welcome(self, link: Link, held: list[Held]) -> None:
+    def _welcome(self, link: Link, held: list[AttemptKey]) -> None:
         engine = link.engine
         if self.at.get(engine.id) is not link:  # the first time in this life of the controller
             if engine.id < 0 or engine.id in self.scheduler.engines:
@@ -306,7 +306,7 @@ class VirtualCluster:
         if not link.is_alive:
             self._lost(link, None)
 
-    def _lost(self, link: Link, running: Held | None, *, known: bool = False, overran: bool = False) -> None:
+    def _lost(self, link: Link, running: AttemptKey | None, *, known: bool = False, overran: bool = False) -> None:
         id = link.engine.id
         if self.at.get(id) is link:
             del self.at[id]
@@ -328,7 +328,7 @@ class VirtualCluster:
             del self.at[link.engine.id]
             self.handle(events.EngineLeft(link.engine.id))
 
-    def _returned(self, link: Link, back: list[Held]) -> None:
+    def _returned(self, link: Link, back: list[AttemptKey]) -> None:
         if self.at.get(link.engine.id) is link:
             self.handle(events.TasksReturned(link.engine.id, back))
 
@@ -409,12 +409,12 @@ class VirtualCluster:
     def _hello(self, link: Link) -> None:
         if not link.is_alive:
             return
-        held = [*link.engine.held, *(Held(done.id, done.attempt) for done in link.outbox)]
+        held = [*link.engine.held, *(AttemptKey(done.id, done.attempt) for done in link.outbox)]
         self._to_controller(link, lambda: self._welcome(link, held))
         for number, results in link.engine.unstored.items():
             self.send_results(link, number, results)
 
-    def _received(self, link: Link, tasks: list[Held]) -> None:
+    def _received(self, link: Link, tasks: list[AttemptKey]) -> None:
         link.engine.receive(tasks)
         self._work(link)
 
@@ -440,7 +440,7 @@ class VirtualCluster:
             return
         answers = {function: self._against(link, function) for function in link.questions}
         link.questions.clear()
-        back: list[Held] = []
+        back: list[AttemptKey] = []
         while engine.queue:
             spec = self.specs[engine.queue[0].id]
             if spec.options is None or not spec.options.depend or not (why := self._against(link, spec.function)):
@@ -471,7 +471,7 @@ class VirtualCluster:
             self.clock.later(limit, lambda: self._overran(link, held))
         self.clock.later(run.seconds, lambda: self._finish(link, held, run.status))
 
-    def _finish(self, link: Link, held: Held, status: str) -> None:
+    def _finish(self, link: Link, held: AttemptKey, status: str) -> None:
         """The running task ends, unless it has ended otherwise."""
         if not link.is_alive or link.engine.running is not held:
             return
@@ -482,7 +482,7 @@ class VirtualCluster:
             self._flush(link)
         self._work(link)
 
-    def _overran(self, link: Link, held: Held) -> None:
+    def _overran(self, link: Link, held: AttemptKey) -> None:
         """A task has used up its run_timeout: it is interrupted, and killed if that does not help."""
         if not link.run.is_deaf:
             self._finish(link, held, "overran")
@@ -502,7 +502,7 @@ class VirtualCluster:
         if link is not None:
             self.clock.at(self._arrival(), kill)
 
-    def _kill(self, link: Link, held: Held, *, overran: bool = False) -> None:
+    def _kill(self, link: Link, held: AttemptKey, *, overran: bool = False) -> None:
         if link.is_alive and link.engine.running is held:
             self.asked["kills"] += 1
             self._end(link)

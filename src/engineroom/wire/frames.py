@@ -13,6 +13,7 @@ from ..messages import (
     FromEngine,
     FromNanny,
     Hello,
+    InputResult,
     Message,
     Ping,
     TaskDone,
@@ -20,7 +21,6 @@ from ..messages import (
     ToClient,
     ToEngine,
     ToNanny,
-    Value,
 )
 
 #: Anything with the buffer protocol.
@@ -76,7 +76,7 @@ class FrameTable:
         return tuple(indexes)
 
 
-def pick(part: TaskSpec | TaskDone | Value, frames: Frames) -> tuple[Buffer, ...]:
+def pick(part: TaskSpec | TaskDone | InputResult, frames: Frames) -> tuple[Buffer, ...]:
     """The frames that belong to a task, a result or a value.
 
     Raises

@@ -32,7 +32,7 @@ import msgspec
 from .. import _version
 from ..errors import AuthenticationError, ProtocolError
 from ..ids import EngineId
-from ..messages import Held, Hello, Ping, Pong, Refused, Welcome
+from ..messages import AttemptKey, Hello, Ping, Pong, Refused, Welcome
 
 ROLES = ("client", "engine", "nanny")
 
@@ -96,7 +96,7 @@ class LinkSession(_Counters):
         self.confirmed = 0
         self.next_ping = 0.0
 
-    def hello(self, now: float, wish: EngineId = ANY_NUMBER, held: Sequence[Held] = ()) -> Hello:
+    def hello(self, now: float, wish: EngineId = ANY_NUMBER, held: Sequence[AttemptKey] = ()) -> Hello:
         """Begin (anew). Engines say which number they would like, and which tasks they hold."""
         self.number += 1
         self.is_welcome, self.confirmed = False, 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engineroom.controller.storage.backlog import Backlog
 from engineroom.ids import ClientId, Digest, EngineId, TaskId
 from engineroom.messages import TaskDone, TaskSpec
-from engineroom.records.record import Entry
+from engineroom.records.entry import Entry
 
 
 def entry(id: str, ended: bool = False) -> Entry:

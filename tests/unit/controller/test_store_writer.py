@@ -13,7 +13,7 @@ from engineroom.controller.storage.store_writer import StoreWriter
 from engineroom.errors import StoreError, StoreFull
 from engineroom.ids import ClientId, TaskId
 from engineroom.messages import TaskSpec
-from engineroom.records.record import Entry
+from engineroom.records.entry import Entry
 from engineroom.stores import DictDB
 
 ENTRY = Entry(TaskSpec(TaskId("c-0"), None, b"", 0.0), ClientId("c"))

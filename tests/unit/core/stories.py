@@ -19,7 +19,7 @@ from engineroom.core.events import (
     TasksReturned,
     TasksSubmitted,
 )
-from engineroom.messages import ErrorInfo, Held, TaskDone, TaskOptions, TaskSpec
+from engineroom.messages import AttemptKey, ErrorInfo, TaskDone, TaskOptions, TaskSpec
 
 
 def run(scheduler: Scheduler, *story: Event | tuple[float, Event]) -> list[tuple[Any, ...]]:
@@ -71,7 +71,7 @@ def submitted(*ids: str, engine: int = -1, client: str = "me", **options: Any) -
 
 def joined(engine: int, uuid: str = "", held: Iterable[tuple[str, int]] = (), **resources: int) -> EngineJoined:
     has = {name: list(range(amount)) for name, amount in resources.items()}
-    return EngineJoined(engine, uuid or f"u{engine}", "node", 1, "nanny", [Held(*h) for h in held], has)
+    return EngineJoined(engine, uuid or f"u{engine}", "node", 1, "nanny", [AttemptKey(*h) for h in held], has)
 
 
 def done(id: str, attempt: int = 1, took: float = 0.0) -> TaskDone:
@@ -91,7 +91,7 @@ def finished(engine: int, *results: str | TaskDone) -> TasksFinished:
 
 
 def returned(engine: int, *ids: str, attempt: int = 1) -> TasksReturned:
-    return TasksReturned(engine, [Held(id, attempt) for id in ids])
+    return TasksReturned(engine, [AttemptKey(id, attempt) for id in ids])
 
 
 def recovered(*ids: str, engine: int = -1, deadline: float = 5.0, **options: Any) -> TasksRecovered:

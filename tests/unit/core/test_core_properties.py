@@ -19,7 +19,7 @@ from engineroom.core import Scheduler, actions, events
 from engineroom.core.checks import check
 from engineroom.core.dependencies import TaskOutcome
 from engineroom.core.explain import explain
-from engineroom.messages import ErrorInfo, GraphDependency, Held, TaskDone, TaskOptions, TaskSpec
+from engineroom.messages import AttemptKey, ErrorInfo, GraphDependency, TaskDone, TaskOptions, TaskSpec
 
 NIGHTLY = bool(os.environ.get("ENGINEROOM_NIGHTLY"))
 
@@ -109,8 +109,8 @@ class AnyStory(RuleBasedStateMachine):
         task = self.core.tasks.get(id)
         return attempt or (task.attempt if task is not None else 1)
 
-    def held(self, batch: list[tuple[str, int]]) -> list[Held]:
-        return [Held(id, self.attempt(id, attempt)) for id, attempt in batch]
+    def held(self, batch: list[tuple[str, int]]) -> list[AttemptKey]:
+        return [AttemptKey(id, self.attempt(id, attempt)) for id, attempt in batch]
 
     @invariant()
     def all_is_well(self) -> None:

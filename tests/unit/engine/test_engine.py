@@ -15,27 +15,28 @@ import pytest
 from engineroom.config import EngineSettings
 from engineroom.controller.peers import Peer, Peers
 from engineroom.engine import main
-from engineroom.engine.executor import Executor, Terminated
-from engineroom.engine.interrupts import Interrupter
+from engineroom.engine.execution.executor import Executor, Terminated
+from engineroom.engine.execution.interrupts import Interrupter
+from engineroom.engine.execution.output import Streams
 from engineroom.engine.main import Engine
-from engineroom.engine.output import Streams
 from engineroom.engine.session_link import SessionLink
 from engineroom.engine.shared_page import SharedPage
 from engineroom.ids import Digest, EngineId, NannyId, TaskId
 from engineroom.messages import (
-    Answer,
-    Answers,
-    Ask,
+    AttemptKey,
     Cancel,
+    CheckProperties,
     Function,
     Functions,
     Goodbye,
-    Held,
     Hello,
+    InputResult,
     Message,
     NeedFunctions,
     Ping,
     PropertiesChanged,
+    PropertiesChecked,
+    PropertyCheck,
     Recall,
     Refused,
     Results,
@@ -46,7 +47,6 @@ from engineroom.messages import (
     TaskDone,
     TaskOptions,
     TaskSpec,
-    Value,
     Welcome,
 )
 from engineroom.testing import MemoryNetwork
@@ -316,13 +316,13 @@ def test_unstarted_tasks_are_given_back(script: Script):
     script.executor.during["a"] = recall
     script.then(run("a", "b", "c"))
     script.play()
-    assert script.all(Returned) == [Returned([Held("c", 1)])]
+    assert script.all(Returned) == [Returned([AttemptKey("c", 1)])]
     assert script.ended == ["a", "b"]
 
 
 def test_parked_tasks_are_given_back_too(script: Script):
     script.then(Run([spec("a"), spec("b")], [1, 1]), Recall([TaskId("a")]), Functions([F])).play()
-    assert script.all(Returned) == [Returned([Held("a", 1)])]
+    assert script.all(Returned) == [Returned([AttemptKey("a", 1)])]
     assert script.ended == ["b"]
 
 
@@ -339,7 +339,7 @@ def test_a_running_task_is_interrupted_when_it_is_cancelled(script: Script):
     engine.serve()
     assert script.interrupter.cancelled == 1
     assert script.interrupter.wishes == [], "no other task is interrupted for it"
-    assert [message.tasks for message in script.all(Returned)] == [[Held("b", 1)], []]
+    assert [message.tasks for message in script.all(Returned)] == [[AttemptKey("b", 1)], []]
     assert script.ended == ["a", "c", "d"]
 
 
@@ -348,7 +348,7 @@ def test_a_leaving_engine_gives_back_what_it_has_not_begun(script: Script):
     script.then(run("a", "b", "c")).play()
     assert script.ended == ["a"]
     assert [type(message) for message in script.heard] == [Results, Returned, Goodbye]
-    assert script.all(Returned) == [Returned([Held("b", 1), Held("c", 1)])]
+    assert script.all(Returned) == [Returned([AttemptKey("b", 1), AttemptKey("c", 1)])]
 
 
 def test_a_task_cut_short_by_sigterm_is_left_to_the_controller(script: Script):
@@ -358,7 +358,7 @@ def test_a_task_cut_short_by_sigterm_is_left_to_the_controller(script: Script):
     script.executor.during["a"] = terminated
     script.then(run("a", "b")).play()
     assert script.ended == []
-    assert script.all(Returned) == [Returned([Held("b", 1)])]
+    assert script.all(Returned) == [Returned([AttemptKey("b", 1)])]
     assert isinstance(script.heard[-1], Goodbye)
 
 
@@ -430,7 +430,7 @@ def test_a_lost_welcome_is_asked_for(script: Script):
 def test_missing_inputs_lead_to_one_new_beginning(script: Script):
     """The controller believed that the engine had the value; after the Welcome it sends it again."""
     missing = Run([spec("a", inputs=("v",))], [1], [F])
-    whole = Run([spec("a", inputs=("v",))], [1], [], [Value(TaskId("v"), b"pickled")])
+    whole = Run([spec("a", inputs=("v",))], [1], [], [InputResult(TaskId("v"), b"pickled")])
     script.then(missing, whole).play()
     assert len(script.hellos) == 2
     assert script.executor.inputs["a"] == {"v": (b"pickled", ())}
@@ -455,16 +455,17 @@ def test_an_engine_with_too_many_unstored_results_waits_for_the_store(script: Sc
 
 def test_a_question_about_properties_is_answered_between_two_tasks(script: Script):
     script.executor.objections[G.digest] = "not here"
-    script.then(run("a"), Ask([F.digest, G.digest], [G])).play()
-    assert script.all(Answers) == [Answers([Answer(F.digest, ""), Answer(G.digest, "not here")])]
+    script.then(run("a"), CheckProperties([F.digest, G.digest], [G])).play()
+    checks = [PropertyCheck(F.digest, ""), PropertyCheck(G.digest, "not here")]
+    assert script.all(PropertiesChecked) == [PropertiesChecked(checks)]
 
 
 def test_a_task_that_does_not_suit_any_more_is_given_back_with_its_like(script: Script):
     script.executor.objections[F.digest] = "not here"
     tasks = [spec("a", depend=True), spec("b", G), spec("c", depend=True)]
     script.then(Run(tasks, [1, 1, 1], [F, G])).play()
-    assert script.all(Returned) == [Returned([Held("a", 1), Held("c", 1)])]
-    assert script.all(Answers) == [Answers([Answer(F.digest, "not here")])]
+    assert script.all(Returned) == [Returned([AttemptKey("a", 1), AttemptKey("c", 1)])]
+    assert script.all(PropertiesChecked) == [PropertiesChecked([PropertyCheck(F.digest, "not here")])]
     assert script.ended == ["b"]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from engineroom.engine.jobs import Job, Jobs
 from engineroom.ids import Digest, EngineId, TaskId
-from engineroom.messages import Held, Run, TaskOptions, TaskSpec, Value
+from engineroom.messages import AttemptKey, InputResult, Run, TaskOptions, TaskSpec
 
 F, G = Digest(b"f" * 16), Digest(b"g" * 16)
 
@@ -16,7 +16,7 @@ def spec(id: str, function: Digest = F, engine: int = -1, inputs: tuple[str, ...
     return TaskSpec(TaskId(id), function, b"", 0.0, EngineId(engine), (), options)
 
 
-def run(*specs: TaskSpec, values: tuple[Value, ...] = ()) -> Run:
+def run(*specs: TaskSpec, values: tuple[InputResult, ...] = ()) -> Run:
     return Run(list(specs), [1] * len(specs), values=list(values))
 
 
@@ -62,9 +62,9 @@ def test_unstarted_tasks_are_given_back_wherever_they_wait(jobs: Jobs):
     jobs.take(run(spec("a"), spec("b"), spec("c")), ())
     jobs.park(jobs.queue.popleft())
     queue = jobs.queue
-    assert jobs.give_back({TaskId("a"), TaskId("c"), TaskId("running")}) == [Held("c", 1), Held("a", 1)]
+    assert jobs.give_back({TaskId("a"), TaskId("c"), TaskId("running")}) == [AttemptKey("c", 1), AttemptKey("a", 1)]
     assert ids(queue) == ["b"], "in place: the main thread works on this queue"
-    assert jobs.give_back(None) == [Held("b", 1)]
+    assert jobs.give_back(None) == [AttemptKey("b", 1)]
     assert list(jobs) == []
 
 
@@ -75,7 +75,7 @@ def test_load_balanced_tasks_of_a_function_are_taken_out(jobs: Jobs):
 
 
 def test_a_task_gets_the_results_that_it_takes_as_arguments(jobs: Jobs):
-    value = Value(TaskId("v"), b"pickled", (0,))
+    value = InputResult(TaskId("v"), b"pickled", (0,))
     assert jobs.take(run(spec("a", inputs=("v",)), values=(value,)), [b"large"])
     [job] = jobs.queue
     assert job[3] == {"v": (b"pickled", (b"large",))}
@@ -96,7 +96,7 @@ def test_a_missing_value_leads_to_a_new_beginning_once(jobs: Jobs):
 
 
 def test_after_a_welcome_values_are_sent_anew(jobs: Jobs):
-    jobs.take(run(spec("a", inputs=("v",)), values=(Value(TaskId("v"), b"pickled"),)), ())
+    jobs.take(run(spec("a", inputs=("v",)), values=(InputResult(TaskId("v"), b"pickled"),)), ())
     jobs.welcomed()
     assert not jobs.take(run(spec("b", inputs=("v",))), ())
 
@@ -105,4 +105,4 @@ def test_a_job_is_named_by_task_and_attempt():
     from engineroom.engine.jobs import held
 
     job: Job = (spec("a"), 3, (), None)
-    assert held(job) == Held("a", 3)
+    assert held(job) == AttemptKey("a", 3)

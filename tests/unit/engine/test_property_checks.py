@@ -6,7 +6,7 @@ import pytest
 
 from engineroom.engine.property_checks import CHANGES_AWAITED, PropertyChecks
 from engineroom.ids import Digest
-from engineroom.messages import Answer, Answers, Message, NeedFunctions, PropertiesChanged
+from engineroom.messages import Message, NeedFunctions, PropertiesChanged, PropertiesChecked, PropertyCheck
 
 F, G = Digest(b"f"), Digest(b"g")
 
@@ -41,7 +41,7 @@ def engine() -> Engine:
 
 def test_an_answer_is_kept_until_properties_change(engine: Engine):
     engine.checks.asked([F])
-    assert engine.answer() == [Answers([Answer(F, "not here")])]
+    assert engine.answer() == [PropertiesChecked([PropertyCheck(F, "not here")])]
     assert engine.checks.against(F) == "not here"
     assert engine.asked == [F]
     engine.checks.changed = True
@@ -57,7 +57,7 @@ def test_a_function_that_is_not_known_is_asked_for(engine: Engine):
     engine.says[G] = ""
     engine.checks.came(G)
     engine.checks.came(F)  # nobody asked
-    assert engine.answer() == [Answers([Answer(G, "")])]
+    assert engine.answer() == [PropertiesChecked([PropertyCheck(G, "")])]
 
 
 def test_nothing_is_said_against_tasks_whose_function_cannot_be_had(engine: Engine):
@@ -66,7 +66,7 @@ def test_nothing_is_said_against_tasks_whose_function_cannot_be_had(engine: Engi
     engine.answer()
     engine.checks.is_missing(G)
     engine.checks.is_missing(F)  # nobody asked
-    assert engine.answer() == [Answers([Answer(G, "")])]
+    assert engine.answer() == [PropertiesChecked([PropertyCheck(G, "")])]
     assert engine.asked == []
 
 
@@ -74,7 +74,7 @@ def test_properties_that_change_all_the_time_are_not_asked_about_for_ever(engine
     engine.changes = 100
     engine.checks.asked([F])
     sent = engine.answer()
-    assert sent[-1] == Answers([Answer(F, "not here")])
+    assert sent[-1] == PropertiesChecked([PropertyCheck(F, "not here")])
     assert len(engine.asked) == 1 + CHANGES_AWAITED
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engineroom.engine.result_buffer import ResultBuffer
 from engineroom.ids import TaskId
-from engineroom.messages import FromEngine, Held, Results, TaskDone
+from engineroom.messages import AttemptKey, FromEngine, Results, TaskDone
 from engineroom.wire import frames
 
 
@@ -42,7 +42,7 @@ def test_results_are_kept_until_they_are_stored():
         buffer.add(done(id), [b"x" * 100])
         buffer.pack()
     buffer.add(done("d"), ())
-    assert list(buffer.held()) == [Held(id, 1) for id in "dabc"]
+    assert list(buffer.held()) == [AttemptKey(id, 1) for id in "dabc"]
     assert [decoded(parts).number for parts in buffer.sent()] == [1, 2, 3]
     assert buffer.bytes > 300
     buffer.stored(2)
@@ -52,4 +52,4 @@ def test_results_are_kept_until_they_are_stored():
     buffer.stored(3)
     assert not buffer.is_awaiting
     assert buffer.bytes == 0
-    assert list(buffer.held()) == [Held("d", 1)]
+    assert list(buffer.held()) == [AttemptKey("d", 1)]

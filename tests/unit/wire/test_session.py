@@ -12,7 +12,7 @@ import pytest
 from engineroom import _version
 from engineroom.errors import AuthenticationError, ProtocolError
 from engineroom.ids import EngineId, TaskId
-from engineroom.messages import Held, Hello, Message, Ping, Pong, Refused, Stored, Watch, Welcome
+from engineroom.messages import AttemptKey, Hello, Message, Ping, Pong, Refused, Stored, Watch, Welcome
 from engineroom.wire import frames, session
 from engineroom.wire.session import LinkSession, PeerSession
 
@@ -309,9 +309,9 @@ def test_silence_is_counted_from_the_last_message():
 
 def test_an_engine_says_what_it_holds():
     ours = LinkSession(session.introduce("engine", "key", "uuid", nanny="n", resources={"gpu": [1]}), PING_SECONDS, 0.0)
-    hello = ours.hello(0.0, EngineId(3), [Held(TaskId("t"), 1)])
+    hello = ours.hello(0.0, EngineId(3), [AttemptKey(TaskId("t"), 1)])
     assert (hello.role, hello.nanny, hello.resources) == ("engine", "n", {"gpu": [1]})
-    assert (hello.wish, hello.held, hello.number) == (3, [Held("t", 1)], 1)
+    assert (hello.wish, hello.held, hello.number) == (3, [AttemptKey("t", 1)], 1)
     assert ours.hello(0.0).held == [], "of one Hello nothing is left in the next"
     assert hello.version == _version.PROTOCOL_VERSION
     session.check_hello(hello, b"key")

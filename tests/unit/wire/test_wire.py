@@ -102,13 +102,13 @@ DECODERS = [
 
 SPEC = TaskSpec("t", b"f" * 16, b"payload", 1.5, frames=(0, 2), options=messages.TaskOptions(retries=2, targets=(1, 3)))
 SAMPLES = [
-    (frames.decode_from_unknown, Hello(1, "engine", "key", "uuid", 1, "host", held=[messages.Held("t", 2)])),
+    (frames.decode_from_unknown, Hello(1, "engine", "key", "uuid", 1, "host", held=[messages.AttemptKey("t", 2)])),
     (frames.decode_from_client, messages.Submit(3, [SPEC], [messages.Function(b"d", b"p")])),
     (frames.decode_from_client, messages.Request(1, messages.FindRecords({"state": {"$in": [None, 1.5]}}, ["msg_id"]))),
     (frames.decode_from_client, messages.Request(2, messages.History())),
     (frames.decode_to_client, messages.Results([TaskDone("t", 1, "ok", 0.0, 1.0, b"x", content={"a": [1, None]})])),
     (frames.decode_to_client, messages.Reply(1, error=messages.ErrorInfo("E", "why"))),
-    (frames.decode_from_engine, messages.Returned([messages.Held("t", 1)])),
+    (frames.decode_from_engine, messages.Returned([messages.AttemptKey("t", 1)])),
     (frames.decode_to_engine, messages.Run([SPEC], [1])),
     (frames.decode_from_nanny, messages.EngineDied("u", -9, 1 << 40, None, True)),
     (frames.decode_to_nanny, messages.SignalProcesses(2, ["u"])),

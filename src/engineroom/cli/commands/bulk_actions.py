@@ -15,7 +15,8 @@ from ...client.records.actions import checked, select, taken
 from ...client.records.export import format_of, write_records
 from ...client.records.selection import Selection
 from ...errors import ConfigError
-from ...records.record import BULKY, KEYS, TaskRecord
+from ...records.fields import DEFAULT_KEYS
+from ...records.record import TaskRecord
 from ...stores import open_store
 from ...stores.maintenance.references import drop_unreferenced
 from ..base import UsageError
@@ -242,7 +243,7 @@ engineroom export '{"state": "failed"}' failed.csv --keys=label,started,duration
 
 def _pages(records: Records, query: Mapping[str, Any], keys: list[str] | None) -> Iterator[TaskRecord]:
     """Records one by one, from a cluster or a database file."""
-    wanted = keys or [key for key in KEYS if key not in BULKY]
+    wanted = keys or list(DEFAULT_KEYS)
     if records.client is not None:
         yield from records.client.db_iter(query, wanted, batch=PAGE)
         return

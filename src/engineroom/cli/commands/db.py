@@ -16,7 +16,8 @@ from ...stores import SQLiteDB, TaskStore, open_store
 from ...stores.maintenance.copy import Copied, Source, StoreSide, Target, copy
 from ...stores.maintenance.parquet import ParquetReader, ParquetWriter
 from ...stores.mongodb.store import MongoDB
-from ...stores.sqlite.doctor import Findings, repair, verify
+from ...stores.sqlite.damaged import Findings
+from ...stores.sqlite.doctor import repair, verify
 from ...stores.sqlite.schema import back_up_file
 from ..base import UsageError
 from ..text import jsonable

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from ...client.records.explanation import Explanation
 from ...errors import UnknownTask
-from ...records.record import PENDING, explain_ended
+from ...records.record import explain_ended
+from ...records.states import PENDING
 from ..text import exact, jsonable, one_line, paint
 from .records import Records, RecordsApp
 from .tasks import STYLES

@@ -20,7 +20,8 @@ from ...client.records.query_args import plain_query
 from ...cluster.found_cluster import FoundCluster
 from ...errors import ConfigError, EngineroomError, QueryError, StoreError, UnknownTask
 from ...ids import Digest
-from ...records.record import TIMES, TaskRecord
+from ...records.fields import TIMES
+from ...records.record import TaskRecord
 from ...stores import MongoDB, SQLiteDB, TaskStore
 from ..base import BASE_ALIASES, BASE_FLAGS, EngineroomApp
 from ..databases import database_url

@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 from traitlets import Enum, Integer, Unicode
 
 from ...errors import QueryError
-from ...records.record import KEYS, TIMES, TaskRecord
+from ...records.fields import TIMES
+from ...records.record import TaskRecord
+from ...records.states import STATES
 from ..text import cut, duration, exact, jsonable, one_line, paint, plural, printable, table, when, width_of_terminal
 from .records import Records, RecordsApp, parse_query
 
-STATES = ("pending", "completed", "failed", "aborted")
 STYLES = {"pending": "yellow", "completed": "green", "failed": "red", "aborted": "dim"}
 
 #: Options of a task that `show` prints.
@@ -313,6 +314,3 @@ def _plain(text: str) -> str:
     import re
 
     return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
-
-
-assert set(_TABLE_KEYS) <= set(KEYS)

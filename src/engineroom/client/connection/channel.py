@@ -27,10 +27,8 @@ from ...errors import ControllerLost, EngineroomError, SerializationError
 from ...ids import ClientId, TaskId, new_uuid
 from ...messages import (
     Accepted,
-    Body,
     EngineInfo,
     Engines,
-    Gone,
     Goodbye,
     Message,
     Output,
@@ -39,7 +37,9 @@ from ...messages import (
     Refused,
     Rejected,
     Reply,
+    RequestBody,
     Results,
+    ResultsUnavailable,
     Started,
     Submit,
     Watch,
@@ -116,7 +116,7 @@ class Channel:
             Accepted: self._on_accepted,
             Rejected: self._on_rejected,
             Results: self._waiters.on_results,
-            Gone: self._waiters.on_gone,
+            ResultsUnavailable: self._waiters.on_gone,
             Output: self._waiters.on_news,
             Started: self._waiters.on_news,
             Published: self._waiters.on_news,
@@ -180,7 +180,7 @@ class Channel:
             self.withdraw(ids)
             raise
 
-    def request(self, body: Body) -> Future[Any]:
+    def request(self, body: RequestBody) -> Future[Any]:
         """Ask a question; the Future's result is the answer.
 
         Its errors are those the controller names: QueryError, UnknownTask, PendingTask …
@@ -195,7 +195,7 @@ class Channel:
             raise
         return future
 
-    def ask(self, body: Body, timeout: float | None = None) -> Any:
+    def ask(self, body: RequestBody, timeout: float | None = None) -> Any:
         """Ask a question and wait for the answer."""
         return self.request(body).result(timeout)
 

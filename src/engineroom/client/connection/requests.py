@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import OUTCOMES, RemoteError, UnknownTask
 from ...ids import TaskId
-from ...messages import Body, ErrorInfo, Reply, Request, Resubmit
+from ...messages import ErrorInfo, Reply, Request, RequestBody, Resubmit
 
 
 class PendingRequests:
@@ -19,7 +19,7 @@ class PendingRequests:
         self._numbers = itertools.count(1)
         self._pending: dict[int, tuple[Request, Future[Any]]] = {}
 
-    def add(self, body: Body) -> tuple[Request, Future[Any]]:
+    def add(self, body: RequestBody) -> tuple[Request, Future[Any]]:
         """A question to be sent, and the Future of its answer."""
         request, future = Request(next(self._numbers), body), Future[Any]()  # type: ignore[arg-type]
         self._pending[request.number] = request, future

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ...errors import UnknownTask
 from ...ids import TaskId
-from ...messages import Gone, Output, Published, Results, Started, TaskDone
+from ...messages import Output, Published, Results, ResultsUnavailable, Started, TaskDone
 from ...wire import frames as wire
 
 #: Guards the moment in which a result without listeners becomes ready (see `results/task_future.py`).
@@ -61,7 +61,7 @@ class Waiters:
         for waiter in announce:
             waiter._announce()
 
-    def on_gone(self, message: Gone, frames: Sequence[Any]) -> None:
+    def on_gone(self, message: ResultsUnavailable, frames: Sequence[Any]) -> None:
         """Tell waiters that an outcome cannot be had."""
         for id in message.tasks:
             self.fail([id], lambda id=id: UnknownTask(f"the result of {id} cannot be had: {message.reason}"))  # type: ignore[misc]

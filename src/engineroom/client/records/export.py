@@ -15,7 +15,7 @@ from typing import IO, Any
 import msgspec
 
 from ...errors import ConfigError
-from ...records.record import ALIASES, BULKY, KEYS, TIMES
+from ...records.fields import ALIASES, BULKY, DEFAULT_KEYS, FIELD, NESTED, NUMBERS, TIMES
 from .actions import checked, select
 from .queries import Records
 from .query_args import plain_keys
@@ -27,12 +27,10 @@ FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "pa
 #: Records in a group of rows of Parquet.
 ROWS = 5000
 
-_NUMBERS = {"duration": "float64", "engine_id": "int64"}
-#: Keys that hold dicts or lists: in tables they are JSON.
-_NESTED = frozenset({
-    "header", "content", "metadata", "attempts", "result_header", "result_metadata", "result_content", "pyin", "pyout",
-    "pyerr", "buffers", "result_buffers",
-})  # fmt: skip
+#: Types of columns in Parquet; other keys are strings.
+_ARROW = {float: "float64", int: "int64"}
+#: Keys that are JSON in tables.
+_JSON = NESTED | BULKY
 
 
 def export(
@@ -95,7 +93,7 @@ def write_records(
 ) -> int:
     """Write records to a file, one by one; returns how many. A file of that name is replaced once all is written."""
     kind = format_of(path, format)
-    columns = list(dict.fromkeys(["msg_id", *((key for key in KEYS if key not in BULKY) if keys is None else keys)]))
+    columns = list(dict.fromkeys(["msg_id", *(DEFAULT_KEYS if keys is None else keys)]))
     target = Path(path)
     part = target.with_name(f".{target.name}.part")
     try:
@@ -129,7 +127,7 @@ def _write_csv(file: IO[str], records: Iterable[Any], columns: Sequence[str]) ->
 
 def _write_parquet(path: Path, records: Iterable[Any], columns: Sequence[str]) -> int:
     arrow, parquet = _parquet()
-    kinds = {key: _NUMBERS.get(key, "string") for key in columns}
+    kinds = {key: _ARROW.get(FIELD[key].type, "string") for key in columns}
     schema = arrow.schema([
         (key, arrow.timestamp("us", tz="UTC") if key in TIMES else getattr(arrow, kinds[key])()) for key in columns
     ])  # fmt: skip
@@ -137,7 +135,7 @@ def _write_parquet(path: Path, records: Iterable[Any], columns: Sequence[str]) -
     with parquet.ParquetWriter(path, schema) as writer:
         while rows := list(islice(left, ROWS)):
             made = [
-                {key: record[key] if key in TIMES or key in _NUMBERS else _text(record[key], key) for key in columns}
+                {key: record[key] if key in TIMES or key in NUMBERS else _text(record[key], key) for key in columns}
                 for record in rows
             ]
             writer.write_table(arrow.Table.from_pylist(made, schema=schema))
@@ -157,13 +155,13 @@ def _parquet() -> Any:
 def _cell(value: Any, key: str) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
-    return value if key in _NUMBERS else _text(value, key)
+    return value if key in NUMBERS else _text(value, key)
 
 
 def _text(value: Any, key: str) -> str | None:
     if value is None:
         return None
-    return _json(value) if key in _NESTED or not isinstance(value, str) else value
+    return _json(value) if key in _JSON or not isinstance(value, str) else value
 
 
 def _json(value: Any) -> str:

@@ -26,7 +26,8 @@ from ...messages import (
     QueueStatus,
     ResultStatus,
 )
-from ...records.record import ALIASES, BULKY, KEYS, TaskRecord
+from ...records.fields import ALIASES, DEFAULT_KEYS
+from ...records.record import TaskRecord
 from ..connection.channel import Channel
 from .dataframe import as_frame_of, check_kind
 from .explanation import Explanation
@@ -82,7 +83,7 @@ class Records:
         records = [TaskRecord(record) for record in self._channel.ask(body)]
         if as_frame is None:
             return records
-        named = [key for key in KEYS if key not in BULKY] if wanted is None else ["msg_id", *wanted]
+        named = DEFAULT_KEYS if wanted is None else ["msg_id", *wanted]
         columns = list(records[0]) if records else list(dict.fromkeys(ALIASES.get(key, key) for key in named))
         return as_frame_of(records, columns, as_frame)
 

@@ -9,17 +9,14 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import ConfigError, QueryError
-from ...records.record import ABORTED, ALIASES, COMPLETED, FAILED, PENDING, TIMES
+from ...records.fields import ALIASES, NUMBERS, TEXTS, TIMES
+from ...records.states import STATES
 
 #: Values nested deeper than this are refused.
 DEPTH = 100
 
-_STATES = (PENDING, COMPLETED, FAILED, ABORTED)
-_NUMBERS = frozenset({"engine_id", "duration"})
-_TEXTS = frozenset({
-    "msg_id", "label", "client_uuid", "engine_uuid", "queue", "function", "function_name", "environment", "code_digest",
-    "arguments_digest", "cached_from", "resubmitted", "stdout", "stderr",
-})  # fmt: skip
+#: Keys that hold texts, which may be any (states are checked by themselves).
+_TEXTS = TEXTS - {"state"}
 
 
 def plain_query(query: Any) -> dict[str, Any]:
@@ -191,8 +188,8 @@ def _check(query: Mapping[str, Any]) -> None:
                     f"{key}: no list or plain comparison can hold a regular expression; write "
                     f"{{{key!r}: {{'$regex': …}}}}, and join several with $or"
                 )
-            if key == "state" and argument not in _STATES:
-                raise QueryError(f"there is no state {argument!r}; there are {', '.join(_STATES)}")
+            if key == "state" and argument not in STATES:
+                raise QueryError(f"there is no state {argument!r}; there are {', '.join(STATES)}")
             if key in TIMES and isinstance(argument, bool | str | int | float):
                 raise QueryError(
                     f"{key} is a time and compares with a datetime, not with {argument!r}: "
@@ -200,7 +197,7 @@ def _check(query: Mapping[str, Any]) -> None:
                 )
             if key in _TEXTS and isinstance(argument, bool | int | float | bytes | datetime):
                 raise QueryError(f"{key} is a text and compares with a str, not with {argument!r}")
-            if key in _NUMBERS and isinstance(argument, bool | str | bytes | datetime):
+            if key in NUMBERS and isinstance(argument, bool | str | bytes | datetime):
                 raise QueryError(f"{key} is a number and compares with one, not with {argument!r}")
 
 

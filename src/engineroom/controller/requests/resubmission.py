@@ -11,7 +11,7 @@ import msgspec
 from ...errors import PendingTask, StoreError, UnknownTask
 from ...ids import ClientId, EngineId, TaskId
 from ...messages import Resubmit, TaskOptions, TaskSpec
-from ...records.record import Entry
+from ...records.entry import Entry
 from ...stores import TaskStore
 from ..intake import Intake, Submission
 from ..storage.store_reader import Reader

@@ -7,8 +7,8 @@ from typing import Any
 
 from ...core import Scheduler, events
 from ...ids import ClientId, TaskId
-from ...messages import Gone, Message
-from ...records.record import Entry
+from ...messages import Message, ResultsUnavailable
+from ...records.entry import Entry
 from ...stores import TaskStore
 from ..error_info import error_info
 from ..outbox import Outbox
@@ -48,7 +48,7 @@ class StoredResults:
         """Send results from the store, and say which cannot be had."""
         if self._reader is None:
             why = self._forgotten or ": it has ended, and this controller keeps no records (NoDB)"
-            self._send(client, Gone(list(ids), f"it is not here any more{why}"))
+            self._send(client, ResultsUnavailable(list(ids), f"it is not here any more{why}"))
             return
         for start in range(0, len(ids), PAGE):
             self._read(self._reader, client, list(ids[start : start + PAGE]))
@@ -59,7 +59,8 @@ class StoredResults:
 
         def failed(error: Exception) -> None:
             info = error_info(error, "results could not be read")
-            self._send(client, Gone(ids, f"its result cannot be read from the database now: {info.evalue}"))
+            reason = f"its result cannot be read from the database now: {info.evalue}"
+            self._send(client, ResultsUnavailable(ids, reason))
 
         reader.read(work, lambda found: self._found(client, ids, *found), failed)
 
@@ -70,7 +71,7 @@ class StoredResults:
         for id in ids:
             entry: Any = found.get(id)
             if id in damaged:
-                self._send(client, Gone([id], damaged[id]))
+                self._send(client, ResultsUnavailable([id], damaged[id]))
             elif entry is None:
                 gone.append(id)
             elif entry.done is None:
@@ -81,8 +82,8 @@ class StoredResults:
                 self._outbox.deliver(client, entry.done, entry.result_frames)
         if gone:
             why = self._forgotten or ": never submitted here, or purged"
-            self._send(client, Gone(gone, f"no such task{why}"))
+            self._send(client, ResultsUnavailable(gone, f"no such task{why}"))
         if light:
-            self._send(client, Gone(light, "its result is not kept any more (retention); its record is"))
+            self._send(client, ResultsUnavailable(light, "its result is not kept any more (retention); its record is"))
         if again:  # pending in the store: queued, or it has ended in this very moment
             self.watch(client, again)

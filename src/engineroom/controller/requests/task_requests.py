@@ -8,8 +8,18 @@ from typing import Any
 from ...core import Scheduler, events
 from ...core.explain import explain
 from ...ids import ClientId, EngineId, TaskId
-from ...messages import Abort, Explain, HeldTasks, LookAgain, QueueStatus, SignalEngines, StopController, StopEngines
-from ...records.record import PENDING, explain_ended
+from ...messages import (
+    Abort,
+    Explain,
+    QueueStatus,
+    RecheckProperties,
+    SignalEngines,
+    StopController,
+    StopEngines,
+    TasksOnEngines,
+)
+from ...records.record import explain_ended
+from ...records.states import PENDING
 from ...stores import TaskStore
 from ..lookups import Lookups
 from ..result_cache import NOTHING_KEPT, with_cache
@@ -43,8 +53,8 @@ class TaskRequests:
         #: answered at once
         self.at_once: dict[type, Callable[[ClientId, Any], Any]] = {
             Abort: self._abort,
-            HeldTasks: self._held_tasks,
-            LookAgain: self._look_again,
+            TasksOnEngines: self._held_tasks,
+            RecheckProperties: self._look_again,
             StopEngines: self._stop_engines,
             StopController: self._stop_controller,
             SignalEngines: self._signal_engines,
@@ -74,11 +84,11 @@ class TaskRequests:
         self._decide(events.AbortRequested(ids, body.running))
         return len(ids)
 
-    def _held_tasks(self, client: ClientId, body: HeldTasks) -> list[TaskId]:
+    def _held_tasks(self, client: ClientId, body: TasksOnEngines) -> list[TaskId]:
         engines = self._scheduler.engines.values()
         return [task.id for engine in engines for task in engine.held.values() if task.client == client]
 
-    def _look_again(self, client: ClientId, body: LookAgain) -> None:
+    def _look_again(self, client: ClientId, body: RecheckProperties) -> None:
         self._decide(events.PropertiesChanged(list(self._scheduler.engines)))
 
     def _explain(self, body: Explain) -> FromStore:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...ids import TaskId
-from ...records.record import Entry
+from ...records.entry import Entry
 
 
 class Group:

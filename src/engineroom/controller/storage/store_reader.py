@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from ...errors import StoreDamaged, StoreError
 from ...ids import Digest, TaskId
 from ...messages import Function
-from ...records.record import Entry
+from ...records.entry import Entry
 from ...stores import TaskStore
 
 log = logging.getLogger(__name__)

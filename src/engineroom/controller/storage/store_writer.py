@@ -19,7 +19,7 @@ from ...config import RetentionSettings
 from ...errors import StoreError
 from ...ids import ClientId, TaskId
 from ...messages import Environment, Function
-from ...records.record import Entry
+from ...records.entry import Entry
 from ...stores import TaskStore
 from .backlog import Backlog
 from .housekeeping import Housekeeping, OnScan

@@ -1,4 +1,4 @@
-"""Copies records from one store to another, whatever they are: records, functions, and what was changed by hand."""
+"""Copies records from any source to any target, with their functions, environments, and changes made by users."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import msgspec
 
 from ...ids import ClientId, Digest, TaskId
 from ...messages import Environment, Function
-from ...records.record import KEYS, Entry, TaskRecord
+from ...records.entry import Entry
+from ...records.fields import KEYS
+from ...records.record import TaskRecord
 from ..base import Cursor, TaskStore
 
 #: Records in one step.
@@ -18,7 +20,7 @@ STEP = 200
 
 
 class Item(msgspec.Struct):
-    """A record, and the entry that it was made of (None: it was added as a dict)."""
+    """A record, and the entry that it was made of (None: the record was added as a dict)."""
 
     record: TaskRecord
     entry: Entry | None
@@ -28,26 +30,26 @@ class Source(Protocol):
     """Where records are copied from."""
 
     def items(self) -> Iterator[list[Item]]:
-        """All of them, by submission, some at a time."""
+        """All records in order of submission, some at a time."""
 
     def functions(self) -> Iterator[Function]:
-        """The functions that they refer to."""
+        """The functions that records refer to."""
 
     def environments(self) -> Iterator[tuple[ClientId, Environment]]:
-        """Where their clients ran."""
+        """The environments of clients."""
 
 
 class Target(Protocol):
     """Where records are copied to."""
 
     def take(self, items: list[Item]) -> int:
-        """Add records; those that are there already stay as they are. Returns how many were new."""
+        """Add records, unless the target has one with the same id. Returns how many were new."""
 
     def take_functions(self, functions: list[Function]) -> None:
         """Add functions."""
 
     def take_environments(self, environments: list[tuple[ClientId, Environment]]) -> None:
-        """Add what is known of clients."""
+        """Add environments of clients."""
 
 
 class Copied(msgspec.Struct):
@@ -59,7 +61,7 @@ class Copied(msgspec.Struct):
 
 
 def copy(source: Source, target: Target, progress: Callable[[Copied], None] | None = None) -> Copied:
-    """Copy everything; it may be done again after it was interrupted.
+    """Copy everything. After an interruption it may be called again.
 
     Raises
     ------
@@ -101,7 +103,7 @@ class StoreSide:
             try:
                 yield self._store.get_function(Digest(bytes.fromhex(name)))
             except (KeyError, TypeError, ValueError):
-                continue  # no function: a cell, or a record that was added by hand
+                continue  # a cell has no function; a record that was added by hand may name none
 
     def environments(self) -> Iterator[tuple[ClientId, Environment]]:
         for digest in self._store.distinct("environment", {"environment": {"$ne": None}}):
@@ -122,7 +124,7 @@ class StoreSide:
         return len(new)
 
     def _change(self, items: list[Item]) -> None:
-        """What somebody has changed in records since they were written."""
+        """Make the changes that users have made in records since they were written."""
         query = {"msg_id": {"$in": [item.record["msg_id"] for item in items]}}
         made = {record["msg_id"]: record for record in self._store.find_records(query, list(KEYS))}
         for item in items:

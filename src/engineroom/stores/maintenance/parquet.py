@@ -1,7 +1,7 @@
 """Records as a Parquet file, for other programs to read, and to be read back.
 
-A column for each key of a record; dicts and lists are JSON there. `_record` and `_entry` (msgpack) hold the same
-without loss, but for the buffers, which stand in columns of their own. Functions are in the file's metadata.
+Each key of a record has a column; dicts and lists are JSON. The columns `_record` and `_entry` (msgpack) hold the same
+without loss, except buffers, which have columns of their own. Functions and environments are in the file's metadata.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import msgspec
 from ...errors import ConfigError, StoreDamaged, StoreError
 from ...ids import ClientId
 from ...messages import Environment, Function
-from ...records.record import BULKY, KEYS, TIMES, Entry, TaskRecord
+from ...records.entry import Entry
+from ...records.fields import BULKY, KEYS, TIMES
+from ...records.record import TaskRecord
 from .copy import STEP, Item
 
 _FUNCTIONS, _CLIENTS, _VERSION = b"engineroom.functions", b"engineroom.clients", b"engineroom.version"
@@ -26,7 +28,7 @@ _TEXTS = frozenset(
 
 
 class _Bare(msgspec.Struct, array_like=True):
-    """An entry without its buffers; whether the first of them stood in the task itself."""
+    """An entry without its buffers, and whether the first buffer was part of the task's message itself."""
 
     entry: Entry
     inline: bool
@@ -61,7 +63,7 @@ def _schema(arrow: Any) -> Any:
 
 
 class ParquetWriter:
-    """Makes a file; it is there, whole, when the writer is closed without an error."""
+    """Writes a file. It appears under its name, whole, when the writer is closed without an error."""
 
     def __init__(self, path: Path) -> None:
         if path.exists():
@@ -93,7 +95,7 @@ class ParquetWriter:
         self._clients += environments
 
     def close(self, whole: bool) -> None:
-        """Finish the file, or (not `whole`) forget it."""
+        """Finish the file; or remove it, if it is not whole."""
         about = {_FUNCTIONS: _pack(self._functions), _CLIENTS: _pack(self._clients), _VERSION: b"1"}
         self._writer.add_key_value_metadata(about)
         self._writer.close()
@@ -176,7 +178,7 @@ def _item(row: Mapping[str, Any]) -> Item:
 
 
 def _split(buffers: list[bytes] | None, inline: bool) -> tuple[bytes, tuple[bytes, ...]]:
-    """Buffers as a payload, and the frames beside it."""
+    """Buffers as a payload, and the frames that follow it."""
     if not buffers:
         return b"", ()
     return (buffers[0], tuple(buffers[1:])) if inline else (b"", tuple(buffers))

@@ -1,4 +1,4 @@
-"""What is dropped from a database, and when: by age, rules, count and size, a little at a time.
+"""Which records are dropped, and when: by age, rules, count and size, a little at a time.
 
 `steps` decides, given the time. `Retention.apply` does it, in pieces small enough to come between two commits. Records
 of unfinished tasks and pinned records are in no step. Functions that records refer to are `references.py`'s matter.
@@ -21,28 +21,28 @@ from ..base import Cursor, TaskStore
 BATCH = 500
 #: Bytes given back to the system in one piece of work.
 GIVE_BYTES = 4 << 20
-#: Unused bytes that stay in a file for what comes next: this, or a tenth of it.
+#: Unused bytes that stay in a file for new records: at least this, or a tenth of the used bytes.
 SPARE_BYTES = 8 << 20
-#: Seconds after which everything is looked at again, also what seemed to be done with.
+#: Seconds after which all records are scanned again, from the oldest on.
 RESCAN_SECONDS = 3600.0
-#: A record may be written so much later than its task was submitted.
+#: Seconds that may pass between the submission of a task and the writing of its record.
 LATE_SECONDS = 5.0
 
-_LOOSE: dict[str, Any] = {"pinned": {"$ne": True}}
+_NOT_PINNED: dict[str, Any] = {"pinned": {"$ne": True}}
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What is due by age: records that match are dropped, or their buffers."""
+    """What is due by age: the records that match, or their buffers, are dropped."""
 
     drops: Literal["records", "payloads"]
-    #: who is meant, whatever their age
+    #: which records, of any age
     query: dict[str, Any]
-    #: they ended before this moment
+    #: … that ended before this moment
     before: datetime
 
 
 def steps(settings: RetentionSettings, now: float) -> list[Step]:
-    """What is due at a moment. A record belongs to the first rule that fits it, or else to the general ages."""
+    """What is due at a moment. The first rule that fits a record decides; if none fits, the general ages do."""
     found: list[Step] = []
     others: list[dict[str, Any]] = []
     for rule in (*settings.rules, RetentionRule(age=settings.age, payload_age=settings.payload_age)):
@@ -74,16 +74,16 @@ class Retention:
     def __init__(self, store: TaskStore, settings: RetentionSettings) -> None:
         self.settings = settings
         self._store = store
-        #: by step: all that was submitted before has been dealt with
+        #: number of a step → all records submitted before this moment are done
         self._floors: dict[int, datetime] = {}
         self._rescan_at = 0.0
 
     def rescan(self) -> None:
-        """Records have been let loose: some may be due that were passed by."""
+        """Records have been unpinned: scan again from the oldest on, because some of them may be due."""
         self._floors.clear()
 
     def apply(self, now: float) -> Iterator[int]:
-        """One look, in pieces: each `next` does one, and tells how many records it dropped or made lighter."""
+        """One scan, in pieces: each `next` does one, and gives how many records lost their buffers or were dropped."""
         if time.monotonic() >= self._rescan_at:
             self._rescan_at = time.monotonic() + RESCAN_SECONDS
             self.rescan()
@@ -95,20 +95,20 @@ class Retention:
             yield from self._shrink(self.settings.bytes, "used")
 
     def _do(self, number: int, step: Step, written: datetime) -> Iterator[int]:
-        # Nothing ends before it is submitted, so only the older end of the database is looked at.
+        # No task ends before it is submitted, so only the older part of the database is scanned.
         floor = self._floors.get(number)
         since = {} if floor is None else {"submitted": {"$gte": floor}}
         by_age = {"submitted": {"$lt": step.before, **since.get("submitted", {})}, "completed": {"$lt": step.before}}
         after: Cursor | None = None
         while True:
-            page = self._store.page({"$and": [by_age, step.query, _LOOSE]}, "msg_id", after=after, limit=BATCH)
+            page = self._store.page({"$and": [by_age, step.query, _NOT_PINNED]}, "msg_id", after=after, limit=BATCH)
             ids = [TaskId(record["msg_id"]) for record in page.records]
             if ids:
                 yield self._drop(ids) if step.drops == "records" else self._store.drop_buffers(ids)
             after = page.next
             if after is None:
                 break
-        # What may be due later begins with the first that had not ended then.
+        # The next scan begins with the first record that had not ended before the moment of this step.
         late = {"$and": [since, {"$or": [{"completed": None}, {"completed": {"$gte": step.before}}]}]}
         first = self._store.page(late, "submitted", limit=1).records
         floor = first[0]["submitted"] or _moment(0) if first else step.before
@@ -117,10 +117,10 @@ class Retention:
     def _shrink(self, limit: int, what: Literal["records", "used"]) -> Iterator[int]:
         while (excess := getattr(self._store.usage(), what) - limit) > 0:
             most = min(excess, BATCH) if what == "records" else BATCH // 5
-            finished = {"completed": {"$ne": None}, **_LOOSE}
+            finished = {"completed": {"$ne": None}, **_NOT_PINNED}
             page = self._store.page(finished, "msg_id", limit=most)
             if not page.records:
-                return  # all that is left is pinned, or has not finished
+                return  # all other records are pinned, or have not finished
             yield self._drop([TaskId(record["msg_id"]) for record in page.records])
 
     def _drop(self, ids: list[TaskId]) -> int:

@@ -1,4 +1,4 @@
-"""NoDB: no database. Tasks run, nothing is kept of them."""
+"""NoDB: no database. Tasks run, but no records are kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 
 from ...ids import ClientId, Digest, TaskId
 from ...messages import Environment, Function
-from ...records.record import Entry, TaskRecord
+from ...records.entry import Entry
+from ...records.record import TaskRecord
 from ..base import Cursor, Page, QueryDict, References, Sort, Usage
 
 _ADVICE = ("this controller keeps no task records (NoDB); start it with --sqlitedb (a file) or --dictdb "

@@ -16,10 +16,20 @@ from ...config import GIB
 from ...errors import ConfigError, StoreError
 from ...ids import ClientId, Digest, TaskId
 from ...messages import Environment, Function
-from ...records.record import TIMES, Entry, TaskRecord
+from ...records.entry import Entry
+from ...records.fields import TIMES
+from ...records.record import TaskRecord
 from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usage
-from ..query.group import distinct, elements_at, group, parse_percentiles, value_at
-from ..query.items import (  # fmt: skip
+from ..canonical import blank, canonical
+from ..query.arguments import parse_keys, parse_path, parse_percentiles, parse_sort, parse_window
+from ..query.deadline import Deadline
+from ..query.group import distinct, elements_at, group, value_at
+from ..query.match import compile
+from ..query.nodes import Compare, Eq, Field, In, Query, conjuncts
+from ..query.order import order_key, sort_key
+from ..query.parse import parse
+from ..query.values import DATE, rank
+from .items import (  # fmt: skip
     OUTCOME_KEYS,
     Item,
     Kept,
@@ -38,25 +48,8 @@ from ..query.items import (  # fmt: skip
     settled,
     size_of,
 )
-from ..query.match import Deadline, compile
-from ..query.order import order_key, sort_key
-from ..query.parse import (
-    Compare,
-    Eq,
-    Field,
-    In,
-    Query,
-    conjuncts,
-    parse,
-    parse_keys,
-    parse_path,
-    parse_sort,
-    parse_window,
-)
-from ..query.values import DATE, rank
-from ..sqlite.rows import blank, normal
 
-#: Records, or functions, that are looked at in one piece of work.
+#: Records, or functions, in one piece of a scan.
 PIECE = 5000
 
 
@@ -101,12 +94,12 @@ class DictDB:
         self._items: dict[TaskId, Item] = {}
         #: places in the default order, sorted; records come nearly sorted, so most are appended
         self._order: list[Place] = []
-        self._gone: set[TaskId] = set()  # in `_order`, but not there any more
+        self._gone: set[TaskId] = set()  # dropped, but still in `_order`
         self._finished: dict[TaskId, None] = {}  # in the order in which they finished
         self._size = 0
         self._functions: dict[Digest, Function] = {}
         self._environments: dict[str, bytes] = {}
-        #: those that equal calls may be answered with, by the digest of their arguments
+        #: digest of arguments → ids of the tasks with these arguments, whose results may answer equal calls
         self._by_arguments: defaultdict[str, dict[TaskId, None]] = defaultdict(dict)
 
     # the hot path
@@ -156,7 +149,7 @@ class DictDB:
     # records, as users know them
 
     def add_record(self, msg_id: TaskId, record: Mapping[str, Any]) -> None:
-        whole = {**blank(), **normal(record, msg_id), "msg_id": msg_id}
+        whole = {**blank(), **canonical(record, msg_id), "msg_id": msg_id}
         with self._lock:
             if msg_id in self._items:
                 raise StoreError(f"there is a record of task {msg_id} already")
@@ -169,7 +162,7 @@ class DictDB:
         return record_of(item)
 
     def update_record(self, msg_id: TaskId, changes: Mapping[str, Any]) -> None:
-        changed = normal(changes, msg_id)
+        changed = canonical(changes, msg_id)
         with self._lock:
             item = self._items[msg_id]
             old = item if isinstance(item, Kept) else Kept(item)
@@ -356,7 +349,7 @@ class DictDB:
                 self._remove(id)
 
     def _ordered(self, first: Place | None = None, last: Place | None = None) -> list[Item]:
-        """The records as they are now, in the default order; those between two places."""
+        """The records between two places, in the default order."""
         begin = 0 if first is None else bisect.bisect_right(self._order, first)
         end = len(self._order) if last is None else bisect.bisect_left(self._order, last)
         items = self._items
@@ -365,7 +358,7 @@ class DictDB:
         return [items[place[2]] for place in self._order[begin:end]]  # type: ignore[index]
 
     def _candidates(self, query: Query, after: Place | None = None) -> list[Item]:
-        """In the default order, the records that may match: by their ids or their times, if the query names those."""
+        """The records that may match, in the default order: if the query names ids or times, only those."""
         ids, first, last = _bounds(query, self._by_arguments)
         if ids is not None:
             items = [self._items[id] for id in ids if id in self._items]

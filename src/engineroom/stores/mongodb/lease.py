@@ -1,7 +1,7 @@
 """The lease on a MongoDB database: one controller at a time writes to it.
 
-A document names the owner and until when, by the server's clock. The owner renews it; who wants it while it runs
-is refused, unless its owner is known to be dead: a process of this machine that is no more.
+A document names the owner and the end of the lease, by the server's clock. The owner renews it. Others are refused
+until it ends, unless the owner is known to be dead: a process of this machine that no longer exists.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import psutil
 
 from ...errors import StoreBusy, StoreError
 
-#: Seconds a lease runs. It is renewed three times in that time.
+#: Seconds that a lease lasts. It is renewed three times in that time.
 LEASE_SECONDS = 15.0
 
 _OWNER = {"_id": "owner"}
@@ -39,12 +39,12 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """StoreBusy if the database is not ours any more; asks the server if the lease may have run out."""
+        """StoreBusy if the database is no longer ours. The server is asked only if the lease may have ended."""
         if time.monotonic() - self._renewed > self._seconds:
             self._renew()
 
     def release(self) -> None:
-        """Let another controller have the database. Errors are passed over: the lease runs out by itself."""
+        """Give the database up. Errors are ignored, because the lease ends by itself."""
         import pymongo
 
         self._ended.set()
@@ -66,7 +66,7 @@ class Lease:
     def _take(self) -> None:
         from pymongo.errors import DuplicateKeyError
 
-        for _ in range(3):  # others may want it at the same time; only one of us changes what all have read
+        for _ in range(3):  # of several processes that read the same document, only one can change it
             began = time.monotonic()
             try:
                 self._collection.insert_one({**_OWNER, **self._claim()})
@@ -102,7 +102,7 @@ class Lease:
             try:
                 self._renew()
             except (PyMongoError, StoreError):
-                continue  # `check` says so, when something is to be written
+                continue  # `check` reports it at the next write
 
 
 def _this_process() -> dict[str, Any]:
@@ -110,12 +110,12 @@ def _this_process() -> dict[str, Any]:
 
 
 def _machine() -> str:
-    """What two processes have in common that see each other's process ids."""
+    """A name that is the same for processes which see each other's process ids."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return uuid.uuid4().hex  # unknown: like nobody's
+        return uuid.uuid4().hex  # unknown: never equal
 
 
 def _is_dead(held: dict[str, Any]) -> bool:

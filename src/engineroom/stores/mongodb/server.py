@@ -1,4 +1,4 @@
-"""How a MongoDB server is reached: its URL, the client, and their words in errors."""
+"""The URL of a MongoDB server, pymongo's client, and how their words are shown in errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ANSWER_SECONDS = 60.0
 
 
 def masked(url: str) -> str:
-    """A URL to be shown: without password and options."""
+    """A URL without its password and options, to be shown."""
     found = re.fullmatch(r"(mongodb(?:\+srv)?://)(?:(.*)@)?([^@?]*)(?:\?[^@]*)?", url, re.DOTALL)
     if found is None:
         return url.partition("://")[0] + "://…"
@@ -24,7 +24,7 @@ def masked(url: str) -> str:
 
 
 def connect(url: str) -> Any:
-    """A client of a server, which is asked nothing yet; ConfigError says what is wrong with the URL."""
+    """A client. It does not ask the server anything yet; ConfigError says what is wrong with the URL."""
     try:
         import pymongo
     except ImportError:
@@ -47,21 +47,21 @@ def connect(url: str) -> Any:
 
 
 def codec() -> Any:
-    """How documents are read: datetimes in UTC."""
+    """Options for reading documents: datetimes are in UTC."""
     from bson.codec_options import CodecOptions
 
     return CodecOptions(tz_aware=True, tzinfo=UTC)
 
 
 def no_document() -> tuple[type[Exception], ...]:
-    """What is raised for a document that cannot be sent at all."""
+    """The exceptions for a document that cannot be sent at all."""
     from pymongo.errors import DocumentTooLarge, InvalidDocument
 
     return DocumentTooLarge, InvalidDocument, OverflowError
 
 
 def hosts_of(client: Any) -> str:
-    """Where the servers are, to be shown."""
+    """The addresses of the servers, to be shown."""
     return ", ".join(
         sorted(
             f"{host}:{port}" if port else str(host) for host, port in client.topology_description.server_descriptions()
@@ -70,5 +70,5 @@ def hosts_of(client: Any) -> str:
 
 
 def brief(error: Exception) -> str:
-    """What a server or the connection said, to be shown."""
+    """The message of a server or of the connection, shortened to be shown."""
     return str(error).partition(", full error")[0].partition(", Timeout:")[0][:300]

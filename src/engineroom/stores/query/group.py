@@ -1,4 +1,4 @@
-"""Groups, distinct values, percentiles: computed here, exactly and the same for every backend."""
+"""Groups, distinct values, percentiles: computed here for every backend, so that all give the same answers."""
 
 from __future__ import annotations
 
@@ -6,24 +6,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...errors import QueryError
 from .match import MISSING, walk
-from .parse import Path
+from .nodes import Path
 from .values import NUMBER, Key, key_of, rank, type_code
 
 
-def parse_percentiles(percentiles: Sequence[float]) -> tuple[float, ...]:
-    """Percentiles, checked: numbers from 0 to 100."""
-    if isinstance(percentiles, str | bytes) or not isinstance(percentiles, Iterable):
-        raise QueryError(f"percentiles must be a list of numbers from 0 to 100, got {percentiles!r}")
-    for number in percentiles:
-        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 100:
-            raise QueryError(f"a percentile is a number from 0 to 100, got {number!r}")
-    return tuple(percentiles)
-
-
 def value_at(record: Mapping[str, Any], path: Path) -> Any:
-    """The value at a path, None if there is none; through arrays, the list of what is found in their elements."""
+    """The value at a path, None if there is none. Through an array: the list of the values in its elements."""
     top = value = record.get(path[0])
     for name in path[1:]:
         if isinstance(value, list | tuple):
@@ -33,7 +22,7 @@ def value_at(record: Mapping[str, Any], path: Path) -> Any:
 
 
 def elements_at(record: Mapping[str, Any], path: Path) -> Iterator[Any]:
-    """The values at a path, an array's elements one by one; nothing where there is nothing."""
+    """The values at a path. An array gives its elements; a missing value gives none."""
     for value in walk(record.get(path[0], MISSING), path[1:], spread=False):
         if isinstance(value, list | tuple):
             yield from value
@@ -50,11 +39,12 @@ def distinct(values: Iterable[Any]) -> list[Any]:
 
 
 def group(pairs: Iterable[tuple[Any, Any]], percentiles: Sequence[float], measured: bool) -> list[dict[str, Any]]:
-    """Groups of (key, value) by key: how many, and the measures of those values that are numbers."""
+    """Pairs of (key, value) grouped by key: how many there are, and measures of the values that are numbers."""
     names: dict[Key, Any] = {}
     counts: dict[Key, int] = {}
     numbers: dict[Key, list[float]] = {}
-    made: dict[type, dict[Any, Key]] = {str: {}, int: {}, type(None): {}}  # keys of the commonest, made once
+    # sort keys of the commonest types, computed once
+    made: dict[type, dict[Any, Key]] = {str: {}, int: {}, type(None): {}}
     for name, value in pairs:
         known = made.get(name.__class__)
         key = None if known is None else known.get(name)
@@ -75,7 +65,7 @@ def group(pairs: Iterable[tuple[Any, Any]], percentiles: Sequence[float], measur
 
 
 def _keep(found: dict[Key, Any], key: Key, value: Any) -> None:
-    """Of equal values (1 and 1.0) the one of the lesser type stands for all, whichever came first."""
+    """Equal values (1 and 1.0) are shown as the one whose type comes first, in whatever order they came."""
     if key not in found or type_code(value) < type_code(found[key]):
         found[key] = value
 

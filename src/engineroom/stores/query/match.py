@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from ...errors import QueryError
-from .parse import (  # fmt: skip
+from .deadline import Deadline
+from .nodes import (
     AllOf,
     And,
     Compare,
@@ -26,44 +25,17 @@ from .parse import (  # fmt: skip
     Size,
     Test,
     Type,
-    compiled,
-    is_tame,
 )
+from .patterns import compiled, is_tame
 from .values import NULL_KEY, NUMBER, key_of, rank, type_code
 
 Predicate = Callable[[Mapping[str, Any]], bool]
 
 
-class Deadline:
-    """Until when a query must be answered."""
-
-    def __init__(self, seconds: float = math.inf) -> None:
-        self.seconds = seconds
-        self._at = time.monotonic() + seconds
-
-    def left(self) -> float:
-        """Seconds until then."""
-        return self._at - time.monotonic()
-
-    def passed(self, why: str = "") -> QueryError:
-        """The error to raise."""
-        hint = why or "name an indexed key (msg_id, submitted, engine_id, state, label), or a limit"
-        return QueryError(f"the query was given up after {self.seconds:g} s: {hint}")
-
-    def watch(self, items: Iterable[_T]) -> Iterator[_T]:
-        """The items, as long as there is time."""
-        for number, item in enumerate(items):
-            if not number & 255 and time.monotonic() > self._at:
-                raise self.passed()
-            yield item
-
-
 _NO_LIMIT = Deadline()
-_T = TypeVar("_T")
-
 
 class _Missing:
-    """Stands for a value that is not there."""
+    """Stands for a value that a record does not have."""
 
 
 MISSING: Any = _Missing()
@@ -77,10 +49,10 @@ def _leaf(value: Any) -> Iterator[Any]:
 
 
 def walk(value: Any, path: Path, spread: bool) -> Iterator[Any]:
-    """What stands at `path` below `value`, MISSING where a dict lacks it.
+    """The values at `path` below `value`; MISSING where a dict lacks the name.
 
-    An array on the way stands for each dict in it, and for the element at an index if the path gives one.
-    At the end of the path an array stands for its elements and for itself (`spread`), unless an index led to it.
+    An array on the way is entered: each dict in it, and the element at an index if the path has a number there.
+    An array at the end of the path gives its elements and then itself (`spread`), unless an index led to it.
     """
     for position, name in enumerate(path):
         if isinstance(value, dict):
@@ -144,7 +116,7 @@ def _compile_field(field: Field, deadline: Deadline) -> Predicate:
 
 
 def _compile_test(test: Test, deadline: Deadline) -> Callable[[Any], bool]:
-    """A function that tells whether one value passes, with no regard to what it may contain."""
+    """A function that tells whether one value passes the test. It does not enter arrays."""
     if isinstance(test, Eq):
         return _compile_eq(test.value)
     if isinstance(test, Compare):
@@ -177,14 +149,14 @@ def _compile_test(test: Test, deadline: Deadline) -> Callable[[Any], bool]:
     return lambda v: False
 
 
-#: A search keeps the interpreter for so many seconds; one that takes longer starts again without it.
+#: Seconds for which a search may hold the interpreter's lock; a longer one starts again without the lock.
 _GLANCE = 0.005
-#: Characters in which a tame pattern is searched for at once.
+#: In texts up to this length, a tame pattern is searched for without a timeout.
 _SHORT = 2000
 
 
 def compile_regex(test: Regex, deadline: Deadline) -> Callable[[Any], bool]:
-    """A function that tells whether a pattern is found in a value; a QueryError when that takes too long."""
+    """A function that tells whether a pattern is found in a value; QueryError if that takes too long."""
     search = compiled(test.pattern, test.flags).search
     short = _SHORT if is_tame(test.pattern) else 0
 

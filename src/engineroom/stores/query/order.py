@@ -1,4 +1,4 @@
-"""The order of answers: by submission where nothing else decides, or by a sort with MongoDB's order of values."""
+"""The order of answers: a sort with MongoDB's order of values, and by submission where the sort leaves ties."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .match import MISSING, walk
-from .parse import Path
+from .nodes import Path
 from .values import EMPTY_ARRAY_KEY, NULL_KEY, Key, key_of
 
 
 def order_key(submitted: float | None, msg_id: str) -> tuple[bool, float, str]:
-    """The order of answers where nothing else decides: by submission (unknown first), then by id."""
+    """The default order: by submission (unknown times first), then by id."""
     return (submitted is not None, submitted or 0.0, msg_id)
 
 
 def sort_key(record: Mapping[str, Any], path: Path, descending: bool) -> Key:
-    """A record's place in a sort by `path`: an array counts by its least element, or greatest if descending."""
+    """A record's place in a sort by `path`. An array counts as its least element; descending, as its greatest."""
     top = record.get(path[0], MISSING)
     found = walk(top, path[1:], spread=False) if len(path) > 1 else iter((top,))
     keys: list[Key] = []
@@ -31,7 +31,7 @@ def sort_key(record: Mapping[str, Any], path: Path, descending: bool) -> Key:
 
 
 def sort_rows(rows: list[tuple[Any, ...]], order: Sequence[tuple[Path, bool]], times: Sequence[str]) -> None:
-    """Sort rows of (number, some times in seconds, …, record): a column holds more digits than a datetime."""
+    """Sort rows of (number, some times in seconds, …, record). Seconds hold more digits than a record's datetimes."""
     for path, descending in reversed(order):
         if len(path) == 1 and path[0] in times:
             place = 1 + times.index(path[0])

@@ -1,156 +1,47 @@
-"""Queries: MongoDB's query dicts, parsed once into small typed nodes.
+"""Queries: MongoDB's query dicts, parsed once into typed nodes (`nodes.py`).
 
-    parse(dict) → Query            QueryError names what is wrong, and the nearest valid word
-    parse_keys, parse_sort, …      the other arguments of `find_records`
-
-What the nodes mean is in `matching.py`. Nothing here knows a backend. One that can answer part of a query by
-itself (an index, a server) may do so, as long as the answer is what `matching.compile` says.
+This is the only parser. It knows no backend. A backend that can answer part of a query by itself (an index, a server)
+translates nodes, and its answer must be what `match.compile` says.
 """
 
 from __future__ import annotations
 
-import difflib
-import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 import regex
 
 from ...errors import QueryError
-from ...records.record import ALIASES, BULKY, KEYS
+from .arguments import nearest, parse_path
+from .nodes import (
+    AllOf,
+    And,
+    Compare,
+    ElemMatch,
+    Eq,
+    Exists,
+    Field,
+    Glob,
+    In,
+    Mod,
+    Never,
+    Nor,
+    Not,
+    Or,
+    Path,
+    Query,
+    Regex,
+    Size,
+    Test,
+    Type,
+)
+from .patterns import LETTERS, check_length, compiled, glob_regex
 from .values import TYPE_CODES, plain
 
-#: A dotted key, split.
-Path = tuple[str, ...]
-
-MAX_PATTERN = 1000  #: characters of a regular expression
 MAX_DEPTH = 50  #: nesting of a query
 MAX_LIST = 200_000  #: items of a list
-
-
-class Node(msgspec.Struct, frozen=True, tag=True):
-    """Base of all nodes. Nodes are values: equal queries are equal trees."""
-
-
-# what one value is asked
-
-
-class Eq(Node, frozen=True):
-    """Equal to `value`, or an array that has an element that is. None also matches what is absent."""
-
-    value: Any
-
-
-class Compare(Node, frozen=True):
-    """Before or after `value`, which must be of the same type: numbers with numbers, strings with strings."""
-
-    op: str  # "$lt", "$lte", "$gt" or "$gte"
-    value: Any
-
-
-class In(Node, frozen=True):
-    """Equal to one of `values`, or matching one of the patterns among them."""
-
-    values: tuple[Any, ...]
-    patterns: tuple[Regex, ...] = ()
-
-
-class Mod(Node, frozen=True):
-    """A number that leaves `remainder` (rounding toward zero, as C does)."""
-
-    divisor: int
-    remainder: int
-
-
-class Regex(Node, frozen=True):
-    """A string in which the pattern is found somewhere."""
-
-    pattern: str
-    flags: int = 0
-
-
-class Type(Node, frozen=True):
-    """Of one of these BSON types."""
-
-    codes: frozenset[int]
-
-
-class Size(Node, frozen=True):
-    """An array of this length."""
-
-    length: int
-
-
-class Exists(Node, frozen=True):
-    """Present, be it as None."""
-
-
-class ElemMatch(Node, frozen=True):
-    """An array with an element that passes all of `tests`, or (`query`) is a dict that matches."""
-
-    tests: tuple[Test, ...] = ()
-    query: Query | None = None
-
-
-class Not(Node, frozen=True):
-    """None of what the test would match, the absent included."""
-
-    test: Test
-
-
-class AllOf(Node, frozen=True):
-    """Several tests of one key; each may be passed by another element of an array."""
-
-    tests: tuple[Test, ...]
-
-
-class Never(Node, frozen=True):
-    """Matches nothing: `$all: []`."""
-
-
-Test = Eq | Compare | In | Mod | Regex | Type | Size | Exists | ElemMatch | Not | AllOf | Never
-
-
-# what a record is asked
-
-
-class Field(Node, frozen=True):
-    """The value at `path` passes the test."""
-
-    path: Path
-    test: Test
-
-
-class And(Node, frozen=True):
-    parts: tuple[Query, ...]
-
-
-class Or(Node, frozen=True):
-    parts: tuple[Query, ...]
-
-
-class Nor(Node, frozen=True):
-    parts: tuple[Query, ...]
-
-
-Query = Field | And | Or | Nor
-
-EVERYTHING = And(())
-
-
-def conjuncts(query: Query) -> Iterator[Query]:
-    """Conditions that must all hold."""
-    if isinstance(query, And):
-        for part in query.parts:
-            yield from conjuncts(part)
-    else:
-        yield query
-
-
-# ---------------------------------------------------------------------------------------------- parsing
 
 
 def parse(query: Mapping[str, Any]) -> Query:
@@ -159,80 +50,6 @@ def parse(query: Mapping[str, Any]) -> Query:
     >>> parse({"engine_id": {"$in": [1, 2]}, "completed": None})
     """
     return _parse_query(query, top=True, depth=0)
-
-
-def keys_in(query: Query) -> frozenset[str]:
-    """The record's keys that a query looks at."""
-    if isinstance(query, Field):
-        return frozenset((query.path[0],))
-    return frozenset[str]().union(*(keys_in(part) for part in query.parts))
-
-
-def canonical_key(key: Any) -> str:
-    """A record's key by its proper name; QueryError names the nearest one if there is none."""
-    if isinstance(key, str):
-        if key in KEYS:
-            return key
-        if key in ALIASES:
-            return ALIASES[key]
-    raise QueryError(f"unknown key {key!r}{_nearest(key, [*KEYS, *ALIASES])}")
-
-
-def parse_keys(keys: Iterable[str] | str | None) -> list[str]:
-    """The keys to return, in a document's order; `msg_id` always is, and the default is all but the bulky ones."""
-    if keys is None:
-        return [key for key in KEYS if key not in BULKY]
-    if not isinstance(keys, Iterable):
-        raise QueryError(f"keys must be a key or a list of keys, got {keys!r}")
-    wanted = {canonical_key(key) for key in ([keys] if isinstance(keys, str) else keys)}
-    wanted.add("msg_id")
-    return [key for key in KEYS if key in wanted]
-
-
-def parse_sort(sort: Sequence[tuple[str, int]] | None) -> tuple[tuple[Path, bool], ...]:
-    """[(path, descending), …] of a sort given as [(key, 1 or -1), …]."""
-    if sort is None:
-        return ()
-    parsed = []
-    if isinstance(sort, str | bytes) or not isinstance(sort, Iterable):
-        raise QueryError(f"sort must be a list of (key, 1 or -1), got {sort!r}")
-    for item in sort:
-        if not isinstance(item, tuple | list) or len(item) != 2:
-            raise QueryError(f"sort must be a list of (key, 1 or -1), got {item!r} in it")
-        key, direction = item
-        if direction not in (1, -1) or isinstance(direction, bool):
-            raise QueryError(f"the direction to sort {key!r} in must be 1 or -1, got {direction!r}")
-        parsed.append((parse_path(key, top=True), direction == -1))
-    return tuple(parsed)
-
-
-def parse_window(limit: int | None, skip: int) -> tuple[int | None, int]:
-    """`limit` and `skip`, checked."""
-    for name, value in ("limit", limit), ("skip", skip):
-        if (value is None and name == "limit") or (
-            isinstance(value, int) and value >= 0 and not isinstance(value, bool)
-        ):
-            continue
-        raise QueryError(f"{name} must be a whole number, 0 or more, got {value!r}")
-    return limit, skip
-
-
-def _nearest(word: Any, known: Iterable[str]) -> str:
-    names = list(known)
-    close = difflib.get_close_matches(str(word), names, 1, 0.5)
-    if not close:  # MongoDB's operators are in camel case; a slip there is no distance
-        close = [name for name in names if name.lower() == str(word).lower()]
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
-
-
-def parse_path(key: Any, top: bool = True) -> Path:
-    """A dotted key, split; its first part (`top`) must be a key of records."""
-    if not isinstance(key, str):
-        raise QueryError(f"a key must be a str, got {key!r}")
-    path = tuple(key.split("."))
-    if "" in path:
-        raise QueryError(f"the key {key!r} has an empty part")
-    return (canonical_key(path[0]), *path[1:]) if top else path
 
 
 def _parse_query(query: Any, top: bool, depth: int) -> Query:
@@ -245,7 +62,7 @@ def _parse_query(query: Any, top: bool, depth: int) -> Query:
         if isinstance(key, str) and key.startswith("$"):
             join = _JOINS.get(key)
             if join is None:
-                hint = f"; {key} belongs inside {{key: {{{key!r}: …}}}}" if key in _OPERATORS else _nearest(key, _JOINS)
+                hint = f"; {key} belongs inside {{key: {{{key!r}: …}}}}" if key in _OPERATORS else nearest(key, _JOINS)
                 raise QueryError(f"unknown operator {key!r} at the top of a query{hint}")
             if not isinstance(value, list | tuple) or not value:
                 raise QueryError(f"{key} takes a list of one or more queries, got {value!r}")
@@ -258,7 +75,7 @@ def _parse_query(query: Any, top: bool, depth: int) -> Query:
 
 
 def _or(parts: tuple[Query, ...]) -> Query:
-    """Any of these. What asks whether the same key equals one value or another becomes one list to look up."""
+    """Any of these. Parts that compare the same key with single values become one list, which an index can serve."""
     equal: dict[Path, list[Any]] = {}
     others: list[Query] = []
     for part in parts:
@@ -285,7 +102,7 @@ def _is_operators(value: Any, key: str) -> bool:
 
 
 def parse_condition(key: str, value: Any, depth: int = 0) -> list[Test]:
-    """What `{key: value}` asks: tests that must all be passed."""
+    """The tests of `{key: value}`, which must all be passed."""
     if not _is_operators(value, key):
         if isinstance(value, re.Pattern):
             return [_parse_regex(key, value, None)]
@@ -306,7 +123,7 @@ def _parse_operators(key: str, operators: Mapping[str, Any], depth: int) -> list
         elif name in _OPERATORS:
             tests.append(_OPERATORS[name](f"{key}: {name}", argument, depth))
         else:
-            raise QueryError(f"{key}: unknown operator {name!r}{_nearest(name, [*_OPERATORS, '$regex', '$options'])}")
+            raise QueryError(f"{key}: unknown operator {name!r}{nearest(name, [*_OPERATORS, '$regex', '$options'])}")
     return tests
 
 
@@ -315,7 +132,7 @@ def _literal(value: Any, where: str) -> Any:
 
 
 def _no_operators(value: Any, where: str) -> Any:
-    """Operators deep in a literal would be compared as they stand, and match nothing: surely a slip."""
+    """Refuse operators deep in a literal: they would be compared as names, and match nothing, which nobody wants."""
     if isinstance(value, dict):
         for name, item in value.items():
             if name.startswith("$"):
@@ -339,7 +156,7 @@ def _list(where: str, argument: Any) -> Sequence[Any]:
 
 
 def _whole(value: Any) -> int | None:
-    """The whole number a value is, if it is one."""
+    """A value as a whole number; None if it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(value) if math.isfinite(value) and int(value) == value else None
@@ -414,7 +231,7 @@ def _type(where: str, argument: Any, depth: int) -> Test:
         elif _whole(item) in TYPE_CODES.values():
             codes.add(int(item))
         else:
-            raise QueryError(f"{where}: unknown type {item!r}{_nearest(item, [*TYPE_CODES, 'number'])}")
+            raise QueryError(f"{where}: unknown type {item!r}{nearest(item, [*TYPE_CODES, 'number'])}")
     return Type(frozenset(codes))
 
 
@@ -440,28 +257,8 @@ def _elem_match(where: str, argument: Any, depth: int) -> Test:
 def _glob(where: str, argument: Any, depth: int) -> Test:
     if not isinstance(argument, str):
         raise QueryError(f"{where} takes a str, got {argument!r}")
-    _check_length(where, argument)
-    return Regex(glob_regex(argument))
-
-
-def glob_regex(glob: str, end: str = r"\Z") -> str:
-    """A shell pattern as a regular expression; `end` is the end of a text in the dialect that is wanted."""
-    made, rest = [], glob
-    while rest:
-        letter, rest = rest[0], rest[1:]
-        closed = rest.find("]", 2 if rest[:1] == "!" else 1) if letter == "[" else -1
-        if letter == "*":
-            rest = rest.lstrip("*")
-            made.append(".*")
-        elif letter == "?":
-            made.append(".")
-        elif closed > 0:
-            inside = rest[:closed].replace("\\", r"\\").replace("[", r"\[").replace("]", r"\]")
-            made.append(f"[{'^' + inside[1:] if inside[0] == '!' else inside.replace('^', chr(92) + '^')}]")
-            rest = rest[closed + 1 :]
-        else:
-            made.append(re.escape(letter))
-    return f"^(?s:{''.join(made)}){end}"
+    check_length(where, argument)
+    return Glob(glob_regex(argument), glob=argument)
 
 
 _OPERATORS: dict[str, Callable[[str, Any, int], Test]] = {
@@ -475,54 +272,6 @@ _OPERATORS: dict[str, Callable[[str, Any, int], Test]] = {
     "$elemMatch": _elem_match, "$glob": _glob,
 }  # fmt: skip
 
-#: flags of `re` → flags of `regex`, whose numbers differ
-_FLAGS = {
-    int(re.IGNORECASE): int(regex.IGNORECASE), int(re.MULTILINE): int(regex.MULTILINE),
-    int(re.DOTALL): int(regex.DOTALL), int(re.VERBOSE): int(regex.VERBOSE), int(re.ASCII): int(regex.ASCII),
-}  # fmt: skip
-
-_REGEX_OPTIONS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE, "u": re.UNICODE}
-
-
-def _check_length(where: str, pattern: str) -> None:
-    if len(pattern) > MAX_PATTERN:
-        raise QueryError(f"{where}: the pattern has {len(pattern)} characters; at most {MAX_PATTERN} are allowed")
-
-
-def is_tame(pattern: str) -> bool:
-    """Whether a pattern surely takes no more than quadratic time: it repeats once, and nothing that is composed."""
-    return "(" not in pattern and sum(map(pattern.count, "*+{")) <= 1
-
-
-#: an escape, or a class in brackets
-_TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
-_ASCII = {"w": "A-Za-z0-9_", "d": "0-9"}
-
-
-def _in_ascii(token: re.Match[str]) -> str:
-    r"""`\w` and `\d` as MongoDB has them: ASCII only, though letters fold their case in all scripts."""
-    text = token[0]
-    if text[0] == "[":
-        return re.sub(r"\\([wd])|\\.", lambda m: _ASCII[m[1]] if m[1] else m[0], text, flags=re.DOTALL)
-    if text[1].lower() not in _ASCII:
-        return text
-    return f"[{'^' if text[1].isupper() else ''}{_ASCII[text[1].lower()]}]"
-
-
-@functools.lru_cache(256)
-def compiled(pattern: str, flags: int) -> Any:
-    """A compiled regular expression, of the module `regex`: its searches can be given a timeout."""
-    pattern = _TOKENS.sub(_in_ascii, pattern)
-    return regex.compile(pattern, sum(ours for theirs, ours in _FLAGS.items() if flags & theirs))
-
-
-def pattern_of(pattern: re.Pattern[str] | str, options: str | None) -> tuple[str, str]:
-    """A regular expression as MongoDB has it: its text, and the letters of its options."""
-    if isinstance(pattern, re.Pattern):
-        return pattern.pattern, "".join(letter for letter in "imsx" if pattern.flags & _REGEX_OPTIONS[letter])
-    return pattern, (options or "").replace("u", "")
-
-
 def _parse_regex(where: str, pattern: Any, options: Any) -> Regex:
     flags = 0
     if isinstance(pattern, re.Pattern):
@@ -533,12 +282,12 @@ def _parse_regex(where: str, pattern: Any, options: Any) -> Regex:
         if not isinstance(options, str):
             raise QueryError(f"{where}: $options takes a str of letters, got {options!r}")
         for letter in options:
-            if letter not in _REGEX_OPTIONS:
+            if letter not in LETTERS:
                 raise QueryError(
-                    f"{where}: unknown letter {letter!r} in $options; known are {', '.join(_REGEX_OPTIONS)}"
+                    f"{where}: unknown letter {letter!r} in $options; known are {', '.join(LETTERS)}"
                 )
-            flags |= _REGEX_OPTIONS[letter] & ~re.UNICODE
-    _check_length(where, pattern)
+            flags |= LETTERS[letter] & ~re.UNICODE
+    check_length(where, pattern)
     try:
         compiled(pattern, flags)
     except (regex.error, ValueError, RecursionError, OverflowError) as error:

@@ -24,7 +24,7 @@ _RANKS: dict[type, int] = {
     type(None): NULL, bool: BOOL, int: NUMBER, float: NUMBER, str: STRING, bytes: BINARY, bytearray: BINARY,
     memoryview: BINARY, dict: OBJECT, list: ARRAY, tuple: ARRAY, datetime: DATE, re.Pattern: REGEX,
 }  # fmt: skip
-#: after all other types: what MongoDB has no name for
+#: types that MongoDB does not have come after all others
 OTHER = 100
 
 
@@ -66,7 +66,7 @@ def key_of(value: Any) -> Key:
 
 
 def seconds_of(moment: datetime) -> tuple[float, float]:
-    """The least and the greatest number of seconds that read as this instant.
+    """The least and the greatest number of seconds that are this instant when rounded to a datetime.
 
     A datetime has microseconds, a float of this century about a quarter of one: several floats are one datetime.
     """

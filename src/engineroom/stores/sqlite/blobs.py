@@ -1,7 +1,8 @@
 """Large buffers in the SQLite file: each content is stored once, however many tasks refer to it.
 
-A buffer that comes with several tasks of one message is the same object in all of them, so its content is looked at
-once. Others are found by their SHA-256. Triggers forget a buffer with the last task that uses it (`sql/004_trust.sql`).
+A buffer that several tasks of one message share is the same object in all of them, so its SHA-256 is computed once.
+The digest finds a buffer that is stored already. Triggers delete a buffer together with the last task that uses it
+(`sql/004_trust.sql`).
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from typing import Any
 import msgspec
 
 from ...ids import TaskId
-from ...records.record import Entry
-from .packing import Shared
+from ...records.entry import Entry
+from ..packing import Shared
 
-#: Bytes from which on a buffer is stored beside the rows. Below, a row of its own costs more than it can save.
+#: A buffer of at least so many bytes is stored outside the rows. For a smaller one that costs more than it saves.
 SHARED_FROM = 64 << 10
-#: Bytes of a part: SQLite holds a whole value in memory, and none above 1 GB.
+#: Bytes of a part. SQLite holds a whole value in memory, and refuses values above 1 GB.
 PART_BYTES = 16 << 20
 
 
 def has_large(entries: Sequence[Entry]) -> bool:
-    """Whether some buffer is to be shared."""
+    """Whether some buffer is large enough to be shared."""
     return any(
         memoryview(frame).nbytes >= SHARED_FROM
         for entry in entries
@@ -35,10 +36,10 @@ def has_large(entries: Sequence[Entry]) -> bool:
 
 
 class Sharing:
-    """Stores large buffers in one transaction; `done` tells that it was committed."""
+    """Stores the large buffers of one transaction at a time. The caller calls `done` after it has committed."""
 
     def __init__(self) -> None:
-        #: id of a buffer that is still there → (it, its number)
+        #: Python's id of a buffer → (a reference to it, its number)
         self._known: dict[int, tuple[weakref.ref[memoryview], int]] = {}
         self._new: dict[int, tuple[Any, int]] = {}
 
@@ -57,14 +58,14 @@ class Sharing:
     def share_buffers(
         self, connection: sqlite3.Connection, msg_id: TaskId, buffers: Sequence[Any], result: bool
     ) -> Sequence[Any]:
-        """The same for the buffers of a record, in the place of those that it had."""
+        """The same for the buffers of a record, which replace those that it had."""
         connection.execute("DELETE FROM uses WHERE msg_id = ? AND result = ?", (msg_id, result))
-        self._known.clear()  # what has gone may be numbered anew
+        self._known.clear()  # the number of a deleted buffer may be used again
         self._new = {}
         return self._shared(connection, msg_id, buffers, result)
 
     def done(self) -> None:
-        """What was shared is committed."""
+        """The transaction was committed."""
         for key, (buffer, number) in self._new.items():
             if isinstance(buffer, memoryview):
                 self._known[key] = weakref.ref(buffer), number
@@ -73,7 +74,7 @@ class Sharing:
             self._known = {key: known for key, known in self._known.items() if known[0]() is not None}
 
     def forget(self) -> None:
-        """Records were dropped: their buffers may have gone with them."""
+        """Records were dropped, perhaps with their buffers: forget which numbers are known."""
         self._known.clear()
 
     def _shared(
@@ -114,7 +115,7 @@ class Sharing:
 
 
 def load(connection: sqlite3.Connection, number: int) -> bytes | None:
-    """A shared buffer; None if it is not there, or not as it was."""
+    """A shared buffer; None if it is missing or damaged."""
     row = connection.execute("SELECT size FROM blobs WHERE blob = ?", (number,)).fetchone()
     parts = connection.execute("SELECT data FROM parts WHERE blob = ? ORDER BY part", (number,)).fetchall()
     whole = b"".join([data for (data,) in parts]) if len(parts) != 1 else bytes(parts[0][0])

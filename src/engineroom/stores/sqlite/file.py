@@ -1,7 +1,7 @@
-"""The file under `SQLiteDB`: who owns it, how it is opened, what of the disk it takes.
+"""The file of an `SQLiteDB`: its lock, how it is opened, the space it uses on disk.
 
-A file is opened for writing by one process, which holds the lock beside it. The write-ahead log needs memory that
-processes share through a file; where a file system cannot give that, a rollback journal takes its place.
+One process at a time opens a file for writing: it holds the lock on `<name>.lock`. SQLite's write-ahead log needs a
+file system on which processes can share memory; on others (NFS, Lustre) a rollback journal is used.
 """
 
 from __future__ import annotations
@@ -27,15 +27,13 @@ from .schema import check, migrate, migrations
 
 log = logging.getLogger(__name__)
 
-#: File systems that several machines share, or that answer from another process: SQLite's log does not work there.
+#: File systems of several machines, or served by another process: the write-ahead log does not work on them.
 _REMOTE = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ncpfs|lustre|gpfs|beegfs|ceph|glusterfs|fuse(\..*)?|virtiofs|ocfs2"
 )
-#: A file up to this size, or one whose owner died, is looked through before it is used.
+#: A file up to this size, or one whose last owner died, is checked before it is used.
 CHECKED_BYTES = 32 << 20
-#: … and up to this size it is counted what of a damaged one is good: some seconds.
-COUNTED_BYTES = 256 << 20
-#: Seconds to wait for readers, where they and the writer keep each other out (without the write-ahead log).
+#: Seconds to wait for a lock. Only without the write-ahead log do readers and the writer lock each other out.
 BUSY_SECONDS = 10.0
 #: Bytes of the write-ahead log that stay allocated once it has been copied into the file.
 LOG_BYTES = 64 << 20
@@ -63,7 +61,7 @@ def _described(error: Exception, what: str) -> StoreError:
 
 
 def own(path: Path) -> tuple[IO[str], bool]:
-    """Take the lock beside a database, or raise StoreBusy that names who has it; also whether its last owner died."""
+    """Take the lock of a database: (the lock file, whether its last owner died). StoreBusy names the owner."""
     real = path.resolve()  # a link to a database is the same database
     lock = real.with_name(f"{real.name}.lock")
     file = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600), "r+")
@@ -90,41 +88,44 @@ def _owner(text: str) -> str:
     try:
         owner = json.loads(text)
         return f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
-    except (ValueError, KeyError, TypeError):  # it is about to write it
+    except (ValueError, KeyError, TypeError):  # the owner has not written it yet
         return "one that has just started"
 
 
-def open_to_write(path: Path, synchronous: str, journal: str, died: bool) -> sqlite3.Connection:
-    """The connection to write with; the file is made, checked and migrated first."""
+def make(path: Path) -> None:
+    """Make an empty file, readable to its owner alone, if there is none."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise StoreError(f"cannot open {path}: {error.strerror}") from error
-    with advised(path):
-        complain_if_cut(path)
+
+
+def open_to_write(path: Path) -> sqlite3.Connection:
+    """The connection to write with; the schema of the file is brought up to date first."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
     try:
         check(connection, path, migrations())
         connection.execute("PRAGMA page_size = 8192")  # of a new file; a little faster than 4096
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file; of an old one when it is migrated
         migrate(connection, path)
-        if died or path.stat().st_size <= CHECKED_BYTES:
-            with advised(path):
-                complain_if_damaged(connection, path)
-        problem = None if journal == "wal" else log_problem(path.parent)
-        if journal == "rollback" or problem is not None:
-            if problem is not None:
-                log.warning("%s: %s; it is written with a rollback journal, which is slower", path, problem)
-            connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()
-            synchronous = "FULL" if synchronous == "NORMAL" else synchronous
-        else:
-            connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}").fetchone()
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def set_journal(connection: sqlite3.Connection, path: Path, synchronous: str, journal: str) -> None:
+    """Choose how changes get into the file, and what a commit waits for (`SQLiteDB` explains the words)."""
+    problem = None if journal == "wal" else log_problem(path.parent)
+    if journal == "rollback" or problem is not None:
+        if problem is not None:
+            log.warning("%s: %s; it is written with a rollback journal, which is slower", path, problem)
+        connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()
+        synchronous = "FULL" if synchronous == "NORMAL" else synchronous
+    else:
+        connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}").fetchone()
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
@@ -138,12 +139,12 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def complain_if_cut(path: Path) -> None:
-    """StoreDamaged if the file is shorter than it says of itself."""
+def refuse_cut(path: Path) -> None:
+    """StoreDamaged if the file is shorter than its own header says."""
     with path.open("rb") as file:
         head = file.read(100)
     if len(head) < 100 or not head.startswith(b"SQLite format 3\0"):
-        return  # new, or not SQLite at all: said elsewhere
+        return  # new, or no SQLite file, which `schema.check` reports
     pages, page = int.from_bytes(head[28:32], "big"), int.from_bytes(head[16:18], "big")
     page = 65536 if page == 1 else page
     trusted = head[24:28] == head[92:96]  # else the number of pages is an old one
@@ -152,18 +153,18 @@ def complain_if_cut(path: Path) -> None:
         raise StoreDamaged(f"{path} has been cut: it has {size:,} of {pages * page:,} bytes")
 
 
-def complain_if_moved(path: Path, inode: int) -> None:
-    """Refuse to write into a file that has been deleted, or replaced, under our hands."""
+def refuse_moved(path: Path, inode: int) -> None:
+    """StoreError if the file has been deleted or replaced since it was opened."""
     try:
         now = os.stat(path).st_ino
     except OSError:
         now = -1
     if now != inode:
-        raise StoreError(f"{path} is not there any more, or is another file now: put it back, or start anew")
+        raise StoreError(f"{path} is not there any more, or has been replaced: put it back, or restart the controller")
 
 
-def complain_if_old(connection: sqlite3.Connection, path: Path) -> None:
-    """StoreError if a file cannot be read as it is: it is empty, of an earlier version, or of a later one."""
+def refuse_old(connection: sqlite3.Connection, path: Path) -> None:
+    """StoreError if a file cannot be read as it is: it is empty, or has another version of the schema."""
     known = migrations()
     version = check(connection, path, known)
     if version == 0:
@@ -175,8 +176,8 @@ def complain_if_old(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def complain_if_damaged(connection: sqlite3.Connection, path: Path) -> None:
-    """StoreDamaged if the structure of the file is not sound."""
+def refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
+    """StoreDamaged if SQLite finds flaws in the structure of the file."""
     try:
         found = [text for (text,) in connection.execute("PRAGMA quick_check(100)")]
     except sqlite3.DatabaseError as error:
@@ -184,30 +185,6 @@ def complain_if_damaged(connection: sqlite3.Connection, path: Path) -> None:
     if found != ["ok"]:
         more = "at least " if len(found) >= 100 else ""
         raise StoreDamaged(f"{path} is damaged in {more}{len(found)} places ({found[0]!s:.200})")
-
-
-@contextlib.contextmanager
-def advised(path: Path) -> Iterator[None]:
-    """Say of a damaged file, too, how much of it is good, and what to do now."""
-    try:
-        yield
-    except StoreDamaged as error:
-        raise StoreDamaged(
-            f"{error}. {_what_is_left(path)} `engineroom db repair {path}` writes what is good to a new file, "
-            f"`engineroom db verify {path}` names what is not; this one is not touched."
-        ) from None
-
-
-def _what_is_left(path: Path) -> str:
-    from .doctor import verify  # it uses what uses this
-
-    if path.stat().st_size > COUNTED_BYTES:
-        return "It is too large to count here how many of its records are good."
-    try:
-        found = verify(path)
-    except StoreError:
-        return "None of its records can be read."
-    return f"{found.good:,} of its records are good, {len(found.damaged):,} are damaged."
 
 
 # ---------------------------------------------------------------------------------------------- the write-ahead log
@@ -228,7 +205,7 @@ def log_problem(folder: Path, mounts: str | None = None) -> str | None:
                     return "its file system does not share memory between processes"
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return None  # a full disk is another matter
+            return None  # a full disk says nothing about the kind of file system
         return f"its file system cannot lock files or share their memory ({error.strerror})"
     return None
 
@@ -247,7 +224,8 @@ def file_system(folder: Path, mounts: str | None = None) -> str:
         if len(fields) < 5 or not rest:
             continue
         point = Path(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields[4]))
-        if (point == where or point in where.parents) and len(point.parts) >= best:  # the last one covers the others
+        # equal depth: the last mount on a folder hides the others
+        if (point == where or point in where.parents) and len(point.parts) >= best:
             best, kind = len(point.parts), rest.split()[0]
     return kind
 
@@ -264,7 +242,7 @@ def used_bytes(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def free_bytes(path: Path) -> int | None:
-    """Bytes that may still be written beside a file; None if that cannot be told."""
+    """Bytes that are free on the disk of a file; None if the system does not say."""
     try:
         disk = os.statvfs(path.parent)
     except OSError:
@@ -273,10 +251,10 @@ def free_bytes(path: Path) -> int | None:
 
 
 def give_back(connection: sqlite3.Connection, most: int) -> int:
-    """Return up to `most` free bytes of the file to the file system; tells how many are still free inside it."""
+    """Return up to `most` free bytes of the file to the file system; returns how many are still free inside it."""
     [page] = connection.execute("PRAGMA page_size").fetchone()
     connection.execute(f"PRAGMA incremental_vacuum({max(1, most // page)})").fetchall()
     [left] = connection.execute("PRAGMA freelist_count").fetchone()
-    if not left:  # the file itself shrinks when the log is copied into it
+    if not left:  # the file shrinks only when the log is copied into it
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return int(left * page)

@@ -1,4 +1,4 @@
-"""The SQLite file itself: whose it is, and which version of the schema it has.
+"""The schema of the SQLite file: whether a file is a task database, its version, migrations, backups.
 
 Migrations are the files `sql/NNN_name.sql`, applied in order; `PRAGMA user_version` is the number of the last.
 """
@@ -32,7 +32,7 @@ def migrations() -> Migrations:
 
 
 def check(connection: sqlite3.Connection, path: Path, known: Migrations) -> int:
-    """The schema's version, 0 for an empty file; StoreError if the file is not one we can use."""
+    """The version of the schema, 0 for an empty file; StoreError if it is no task database, or too new."""
     try:
         [owner] = connection.execute("PRAGMA application_id").fetchone()
         [version] = connection.execute("PRAGMA user_version").fetchone()
@@ -84,7 +84,7 @@ def migrate(connection: sqlite3.Connection, path: Path, known: Migrations | None
 
 
 def _let_it_shrink(connection: sqlite3.Connection, path: Path) -> None:
-    """Have free pages returned to the file system from now on: that takes writing the whole file anew."""
+    """Make free pages returnable to the file system. For that, SQLite writes the whole file once more."""
     try:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("VACUUM")
@@ -102,7 +102,7 @@ def back_up_file(path: Path, target: Path) -> None:
 
 
 def back_up(connection: sqlite3.Connection, path: Path) -> None:
-    """Copy a database, as it is at this moment, to a new file; it is there whole, or not at all."""
+    """Copy a database, as it is at this moment, to a new file, which appears whole or not at all."""
     made = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""From queries to SQL: which rows can match.
+"""Queries → SQL: which rows can match.
 
-`translate` answers with a condition that is true of every row that matches. Where it is true of no other row it
-says `exact`, and SQL may count, sort and cut by itself; otherwise each row is asked again by the predicate.
+The condition that `translate` gives is true for every row that matches. If it is false for all other rows, it is
+`exact`, and SQL can count, sort and cut alone. Otherwise the predicate (`query/match.py`) must check each row.
 
-Conditions are written so that NULL (SQL's "unknown") stands for false; `_negation` makes it crisp.
+In conditions NULL (SQL's "unknown") means false. `_negation` turns it into false before it negates.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ...records.record import ABORTED, COMPLETED, FAILED, TIMES, is_hex
-from ..query.parse import AllOf as AllTests
-from ..query.parse import (  # fmt: skip
+from ...records.entry import is_hex
+from ...records.fields import TIMES
+from ...records.states import STATE_OF_STATUS
+from ..query.nodes import (
+    AllOf,
     And,
     Compare,
     Eq,
@@ -36,7 +38,7 @@ from ..query.parse import (  # fmt: skip
     conjuncts,
 )
 from ..query.values import DATE, NULL, NUMBER, STRING, rank, seconds_of
-from .rows import COLUMN_TYPES, PINNED
+from .rows.columns import COLUMN_TYPES, PINNED
 
 _MOST_PARAMETERS = 500  #: of one condition
 
@@ -47,23 +49,23 @@ class Where(NamedTuple):
     sql: str
     parameters: tuple[Any, ...] = ()
     exact: bool = True
-    #: what it is asked of: the rows, and by which index if that is sure to be a good one
+    #: the table to select from, with the index to use if that is known to be good
     table: str = "tasks"
 
 
 ALWAYS, NEVER, UNKNOWN = Where("1"), Where("0"), Where("1", exact=False)
 
-#: One of the values in a parameter.
+#: Compares with a list of values, which is one parameter.
 LONG_LIST = "IN (SELECT value FROM json_each(?))"
 
-#: A number of rows that are read and sorted in no time.
+#: So many rows are read and sorted in some milliseconds.
 FEW = 5000
 
 _SIGNS = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 
 
 def translate(query: Query) -> Where:
-    """The condition on rows of `tasks` that a query stands for."""
+    """The condition on rows of `tasks` for a query."""
     if isinstance(query, Field):
         return _field(query.path, query.test)
     if len(query.parts) > _MOST_PARAMETERS:  # SQLite's own limit is 1,000; the predicate decides
@@ -77,7 +79,10 @@ def translate(query: Query) -> Where:
 
 
 def narrowed(query: Query, read: Callable[[str, Sequence[Any]], Iterable[Any]]) -> Where:
-    """The same; by the index on their ends if few tasks ended at the time in question: SQLite cannot tell."""
+    """The same. If few tasks ended in the time that the query names, it uses the index on `completed`.
+
+    SQLite does not know how many rows such a condition selects, so they are counted here, up to `FEW`.
+    """
     where = translate(query)
     parts = [
         translate(part)
@@ -91,12 +96,12 @@ def narrowed(query: Query, read: Callable[[str, Sequence[Any]], Iterable[Any]]) 
     return indexed(where)._replace(table="tasks INDEXED BY tasks_by_end") if len(found) <= FEW else where
 
 
-#: Keeps SQLite from the index on the ends of tasks, which helps only if they are few, or sorted by it.
+#: With the plus sign, SQLite does not use the index on `completed`, which helps only with few rows or to sort.
 _HELD = "+completed"
 
 
 def indexed(where: Where) -> Where:
-    """A condition that may be looked up by the ends of tasks."""
+    """The condition, allowed to use the index on `completed`."""
     return where._replace(sql=where.sql.replace(_HELD, "completed"))
 
 
@@ -115,7 +120,7 @@ def _join(word: str, parts: Sequence[Where]) -> Where:
 
 
 def _negation(part: Where) -> Where:
-    if not part.exact:  # the complement of too much would be too little
+    if not part.exact:  # it may be true for rows that do not match; its negation would miss them
         return UNKNOWN
     return Where(f"NOT coalesce(({part.sql}), 0)", part.parameters)
 
@@ -123,7 +128,7 @@ def _negation(part: Where) -> Where:
 def _field(path: Path, test: Test) -> Where:
     if isinstance(test, Not):
         return _negation(_field(path, test.test))
-    if isinstance(test, AllTests):
+    if isinstance(test, AllOf):
         return _join("AND", [_field(path, part) for part in test.tests])
     if isinstance(test, Never):
         return NEVER
@@ -174,7 +179,7 @@ def _equal(key: str, values: Sequence[Any]) -> Where:
 
 
 def _one_of(column: str, wanted: Sequence[Any]) -> Where:
-    """One of many values; a long list is a single parameter, and the index is used all the same."""
+    """One of several values. A long list is a single parameter; SQLite uses the index with both forms."""
     if len(wanted) <= _MOST_PARAMETERS:
         return Where(f"{column} IN ({', '.join('?' * len(wanted))})", tuple(wanted))
     if column == "function" or any((isinstance(v, str) and "\0" in v) or v in (math.inf, -math.inf) for v in wanted):
@@ -218,11 +223,8 @@ def _compare(key: str, op: str, value: Any) -> Where:
 
 # ---------------------------------------------------------------------------------------------- derived keys
 
-_STATE_OF = {"ok": COMPLETED, "error": FAILED, "aborted": ABORTED}
-
-
 def _derived(path: Path, test: Test) -> Where:
-    """Conditions on what is derived from columns: never exact, for a document may say otherwise."""
+    """Conditions on keys that are derived from columns. Never exact, because `document` may hold another value."""
     if path[0] == "metadata" and len(path) > 1 and _needs_a_value(test):
         return Where("options IS NOT NULL OR document IS NOT NULL", exact=False)
     values = (test.value,) if isinstance(test, Eq) else test.values if isinstance(test, In) else ()
@@ -233,7 +235,7 @@ def _derived(path: Path, test: Test) -> Where:
     if path == ("result_content", "ename"):
         column, wanted = "ename", list(values)
     elif path == ("result_content", "status"):
-        column, wanted = "state", [_STATE_OF[value] for value in values if value in _STATE_OF]
+        column, wanted = "state", [STATE_OF_STATUS[value] for value in values if value in STATE_OF_STATUS]
     elif path == ("header", "msg_type"):
         column, wanted = "kind", [value.removesuffix("_request") for value in values if value.endswith("_request")]
     elif path == ("header", "session"):
@@ -263,7 +265,7 @@ def _derived(path: Path, test: Test) -> Where:
 
 
 def _needs_a_value(test: Test) -> bool:
-    """Whether nothing absent passes."""
+    """Whether missing values fail the test."""
     if isinstance(test, Eq | Compare):
         return test.value is not None
     if isinstance(test, In):
@@ -278,7 +280,7 @@ ORDER = "submitted, msg_id"
 
 
 def unhinted(where: Where, tail: str) -> str:
-    """An ORDER BY that does not talk SQLite into reading all of an index: it cannot tell how short a long list is."""
+    """The ORDER BY, changed so that SQLite looks up a list of values instead of reading a whole index in order."""
     return tail.replace(" ORDER BY ", " ORDER BY +") if LONG_LIST in where.sql else tail
 
 

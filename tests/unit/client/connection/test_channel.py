@@ -23,7 +23,6 @@ from engineroom.messages import (
     Engines,
     ErrorInfo,
     Function,
-    Gone,
     Goodbye,
     Hello,
     History,
@@ -35,6 +34,7 @@ from engineroom.messages import (
     Request,
     Resubmit,
     Results,
+    ResultsUnavailable,
     Submit,
     TaskDone,
     TaskSpec,
@@ -256,7 +256,7 @@ def test_no_more_than_a_window_is_sent(
 def test_tasks_that_are_gone_are_told_so(controller: Controller, channel: Channel, diary: Diary):
     channel.expect([TaskId("old")], diary)
     assert controller.next(Watch).tasks == ["old"]
-    controller.say(Gone([TaskId("old")], "no such task"))
+    controller.say(ResultsUnavailable([TaskId("old")], "no such task"))
     controller.until(lambda: diary.failed)
 
 

@@ -7,7 +7,7 @@ import pytest
 from engineroom.client.connection.waiters import Waiters
 from engineroom.errors import ControllerLost, ProtocolError, UnknownTask
 from engineroom.ids import TaskId
-from engineroom.messages import Gone, Output, Results, TaskDone
+from engineroom.messages import Output, Results, ResultsUnavailable, TaskDone
 
 from .waiting import Diary
 
@@ -46,7 +46,7 @@ def test_an_outcome_with_fewer_frames_than_it_names_is_refused(waiters: Waiters)
 
 
 def test_tasks_that_are_gone_fail_each_with_its_own_error(waiters: Waiters, diary: Diary):
-    waiters.on_gone(Gone([A, B, C], "purged"), ())
+    waiters.on_gone(ResultsUnavailable([A, B, C], "purged"), ())
     assert {id: type(error) for id, error in diary.failed.items()} == {A: UnknownTask, B: UnknownTask}
     assert "result of b cannot be had: purged" in str(diary.failed[B])
 

@@ -8,8 +8,8 @@ import types
 
 import pytest
 
-from engineroom.engine import compute_threads
-from engineroom.engine.compute_threads import VARIABLES, limit, share_of_cores, variables
+from engineroom.engine.host import compute_threads
+from engineroom.engine.host.compute_threads import VARIABLES, limit, share_of_cores, variables
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from engineroom.errors import QueryError
-from engineroom.records.record import BULKY, KEYS
+from engineroom.records.fields import BULKY, KEYS
+from engineroom.stores.query.arguments import parse_keys
 from engineroom.stores.query.match import compile
 from engineroom.stores.query.order import sort_key
-from engineroom.stores.query.parse import parse, parse_keys
+from engineroom.stores.query.parse import parse
 
 NAN = float("nan")
 NOON = datetime(2024, 5, 6, 12, tzinfo=UTC)

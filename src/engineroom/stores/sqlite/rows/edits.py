@@ -1,26 +1,80 @@
-"""Changes to single rows of the SQLite file: records that are added, changed, pinned, or lighter by their buffers.
+"""Changes to single rows: records that users add, change or pin, and records that lose their buffers.
 
-Each works within the transaction of its caller, and keeps the checksums true.
+Each function works within the transaction of its caller, and brings the checksums up to date.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ...ids import TaskId
-from .blobs import Sharing
-from .packing import SUMMED_OUTCOME, SUMMED_REQUEST, outcome_sum, pack, request_sum
-from .rows import DOCUMENT, columns_of, merged, selection, to_freeze
+from ....ids import TaskId
+from ....records.entry import is_hex
+from ....records.fields import FIELDS, TIMES
+from ...packing import decode, encode, pack
+from ...query.values import in_utc
+from ..blobs import Sharing
+from .checksums import SUMMED_OUTCOME, SUMMED_REQUEST, outcome_sum, request_sum
+from .columns import COLUMN_TYPES, PLACE, selection
+from .reading import record_of
 
 _BUFFERS = (("buffers", "frames", False), ("result_buffers", "result_frames", True))
 
 
+# ---------------------------------------------------------------------------------------------- records as columns
+
+
+def _columns_of(changes: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A canonical record as (columns, keys without a column); `pinned` is in neither."""
+    columns: dict[str, Any] = {}
+    inside: dict[str, Any] = {}
+    for key, value in changes.items():
+        if key in TIMES:
+            columns[key] = None if value is None else in_utc(value).timestamp()
+        elif key == "function":
+            columns[key] = bytes.fromhex(value) if value and is_hex(value) else value
+        elif key in COLUMN_TYPES:
+            columns[key] = value
+        elif key == "pinned":
+            continue
+        elif key == "buffers":
+            columns |= {"payload": None, "frames": None if value is None else pack(value)}
+        elif key == "result_buffers":
+            columns |= {"result_payload": None, "result_frames": None if value is None else pack(value)}
+        else:
+            inside[key] = value
+    return columns, inside
+
+
+#: Columns from which other keys of a task's record are derived.
+_SOURCES = frozenset({"state", "started", "completed", "client_uuid", "engine_uuid", "engine_id", "payload",
+                      "function"})  # fmt: skip
+_DERIVED = [field.name for field in FIELDS if field.place == "derived"]
+_DERIVED_WHEN_PENDING = [field.name for field in FIELDS if field.place == "derived" and not field.outcome]
+
+
+def _to_freeze(columns: Iterable[str], row: Sequence[Any]) -> dict[str, Any]:
+    """Values of derived keys to be stored before a user changes these columns: the change must not alter them."""
+    kind, attempt = row[PLACE["kind"]], row[PLACE["attempt"]]
+    if kind is None or not _SOURCES & set(columns):
+        return {}
+    record = record_of(row)
+    return {key: record[key] for key in (_DERIVED_WHEN_PENDING if attempt is None else _DERIVED)}
+
+
+def _merged(inside: bytes | None, changes: Mapping[str, Any]) -> bytes:
+    """The column `document` with some keys changed."""
+    return encode({**(decode(inside) if inside else {}), **changes})
+
+
+# ---------------------------------------------------------------------------------------------- changes
+
+
 def add(connection: sqlite3.Connection, sharing: Sharing, msg_id: TaskId, record: Mapping[str, Any]) -> bool:
     """Add a row made of a canonical record; False if the id is taken."""
-    columns, inside = columns_of({**record, "msg_id": msg_id})
-    columns["document"] = merged(None, inside)
+    columns, inside = _columns_of({**record, "msg_id": msg_id})
+    columns["document"] = _merged(None, inside)
     done = connection.execute(
         f"INSERT INTO tasks ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
         " ON CONFLICT (msg_id) DO NOTHING",
@@ -34,13 +88,13 @@ def add(connection: sqlite3.Connection, sharing: Sharing, msg_id: TaskId, record
 
 def change(connection: sqlite3.Connection, sharing: Sharing, msg_id: TaskId, changes: Mapping[str, Any]) -> bool:
     """Change some keys of a record, given in canonical form; False if there is none."""
-    columns, inside = columns_of(changes)
+    columns, inside = _columns_of(changes)
     row = connection.execute(f"SELECT {selection(False, False)} FROM tasks WHERE msg_id = ?", (msg_id,)).fetchone()
     if row is None:
         return False
-    inside = {**to_freeze(columns, row), **inside}
+    inside = {**_to_freeze(columns, row), **inside}
     if inside:
-        columns["document"] = merged(row[DOCUMENT], inside)
+        columns["document"] = _merged(row[PLACE["document"]], inside)
     if columns:
         names = ", ".join(f"{name} = ?" for name in columns)
         connection.execute(f"UPDATE tasks SET {names} WHERE msg_id = ?", [*columns.values(), msg_id])
@@ -60,7 +114,7 @@ def _finish(connection: sqlite3.Connection, sharing: Sharing, msg_id: TaskId, ch
 
 
 def pin(connection: sqlite3.Connection, ids: Sequence[TaskId], pinned: bool) -> int:
-    """Pin records or let them loose; returns how many that changes."""
+    """Pin or unpin records; returns how many changed."""
     sql = (
         "INSERT OR IGNORE INTO pins SELECT msg_id FROM tasks WHERE msg_id = ?"
         if pinned
@@ -70,7 +124,7 @@ def pin(connection: sqlite3.Connection, ids: Sequence[TaskId], pinned: bool) -> 
 
 
 def drop_buffers(connection: sqlite3.Connection, ids: Sequence[TaskId]) -> int:
-    """Let go of the buffers of finished records; the source of a cell stays. Returns how many had some."""
+    """Drop the buffers of finished records; a cell keeps its source. Returns how many records had buffers."""
     marks = ", ".join("?" * len(ids))
     rows = connection.execute(
         f"SELECT msg_id FROM tasks WHERE msg_id IN ({marks}) AND completed IS NOT NULL"
@@ -91,7 +145,7 @@ def drop_buffers(connection: sqlite3.Connection, ids: Sequence[TaskId]) -> int:
 
 
 def _sum_up(connection: sqlite3.Connection, ids: Sequence[TaskId]) -> None:
-    """The checksums of rows, from what they hold now."""
+    """Compute the checksums of rows from their present columns."""
     columns = ", ".join(["msg_id", *SUMMED_REQUEST, *SUMMED_OUTCOME])
     marks, split = ", ".join("?" * len(ids)), 1 + len(SUMMED_REQUEST)
     rows = connection.execute(f"SELECT {columns} FROM tasks WHERE msg_id IN ({marks})", list(ids)).fetchall()

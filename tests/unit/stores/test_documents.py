@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import TaskDone, TaskSpec
-from engineroom.records.record import Entry, instant
+from engineroom.records.entry import Entry, instant
 from engineroom.stores.mongodb import documents
 
 times = st.floats(0, 2e9)

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from ..cores import usable_cores
+from ...cores import usable_cores
 
 #: Libraries that read OMP_NUM_THREADS where their own variable is not set.
 _FOLLOW_OPENMP = (

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from ..shared_page import SharedPage
 from .executor import Executor, Interrupted
-from .shared_page import SharedPage
 
 #: Whoever has no handler for it ignores it: no process that a task starts can be hurt by it.
 SIGNAL = signal.SIGURG

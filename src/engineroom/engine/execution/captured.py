@@ -14,7 +14,7 @@ import os
 import tempfile
 import threading
 
-from .shared_page import SharedPage
+from ..shared_page import SharedPage
 
 #: A file that has been read, and is larger than this, is emptied.
 LARGEST = 4 << 20

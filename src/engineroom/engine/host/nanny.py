@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .. import resources
-from ..config import ConnectionInfo, EngineSettings, LivenessSettings
-from ..errors import ControllerLost, EngineroomError
-from ..ids import EngineId, EngineUuid, NannyId, new_uuid
-from ..messages import (
+from ... import resources
+from ...config import ConnectionInfo, EngineSettings, LivenessSettings
+from ...errors import ControllerLost, EngineroomError
+from ...ids import EngineId, EngineUuid, NannyId, new_uuid
+from ...messages import (
     EngineDied,
     Goodbye,
     KillTask,
@@ -31,11 +31,11 @@ from ..messages import (
     Unresponsive,
     Welcome,
 )
-from ..transport import ZmqLink
-from ..wire import frames as wire
-from ..wire.session import LinkSession, introduce, keys_refused_error, refusal_error
+from ...transport import ZmqLink
+from ...wire import frames as wire
+from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
+from ..session_link import SessionLink
 from . import zygote
-from .session_link import SessionLink
 from .zygote import Died, End, Fork, Forked, Kill, Signal
 
 log = logging.getLogger(__name__)

@@ -24,14 +24,15 @@ from typing import Any
 
 import msgspec
 
-from ..config import ConnectionInfo, EngineSettings
-from ..ids import EngineId, EngineUuid, NannyId, TaskId
-from ..resources import GPU
-from . import compute_threads, devices, orphans
-from .captured import CaptureFiles, capture
-from .ending import LINK_CLOSED, run_exit_functions
-from .main import make_engine
-from .shared_page import SharedPage
+from ...config import ConnectionInfo, EngineSettings
+from ...ids import EngineId, EngineUuid, NannyId, TaskId
+from ...resources import GPU
+from ..execution import devices
+from ..execution.captured import CaptureFiles, capture
+from ..execution.ending import LINK_CLOSED, run_exit_functions
+from ..main import make_engine
+from ..shared_page import SharedPage
+from . import compute_threads, orphans
 
 _PR_SET_PDEATHSIG = 1
 

@@ -1,7 +1,7 @@
-"""One record as DictDB keeps it, and what is asked of it.
+"""One record in DictDB, and functions that answer questions about it.
 
-An entry is kept as it was written, for as long as nobody changes the record by hand. A document is made of it when
-somebody asks.
+A record is kept as the entry that was written, until a user changes the record. A document is made from the entry only
+when somebody asks for it.
 """
 
 from __future__ import annotations
@@ -11,82 +11,37 @@ from typing import Any
 import msgspec
 
 from ...ids import Digest, TaskId
-from ...messages import CacheKey
-from ...records.record import (
-    TIMES,
-    Entry,
-    TaskRecord,
-    as_digest,
-    document,
-    duration_of,
-    instant,
-    request_header,
-    result_content,
-    state_of,
-)
+from ...records.entry import Entry, as_digest, cache_key
+from ...records.fields import FIELDS
+from ...records.record import TaskRecord, document
 
 
 class Kept(msgspec.Struct):
-    """What is kept of one record: the entry, or a document, or an entry and what was changed of it since."""
+    """A record that a user has added (`changes` alone), or an entry with the changes that users have made."""
 
     entry: Entry | None
     changes: dict[str, Any] | None = None
 
 
-#: a plain task is kept as its entry alone
+#: a record that no user has changed is kept as its entry alone
 Item = Entry | Kept
-#: what `order_key` makes
+#: a place in the default order, as `order_key` makes it
 Place = tuple[bool, float, str]
 
 
-#: what an outcome overrides, when it arrives after a record was changed by hand
-OUTCOME_KEYS = frozenset({
-    "state", "started", "completed", "received", "engine_uuid", "engine_id", "stdout", "stderr", "result_buffers",
-    "cached_from",
-})  # fmt: skip
+#: Keys that an outcome overrides when it arrives after somebody has changed the record. Those that are derived keep
+#: what they were changed to, as in SQLite.
+OUTCOME_KEYS = frozenset(field.name for field in FIELDS if field.outcome and field.place != "derived")
 
-_FIELDS: dict[str, Any] = {
-    "msg_id": lambda e: e.spec.id,
-    "state": lambda e: state_of(e.done),
-    "label": lambda e: e.spec.options.label if e.spec.options else None,
-    "client_uuid": lambda e: e.client,
-    "function_name": lambda e: e.function_name,
-    "environment": lambda e: e.environment,
-    "code_digest": lambda e: _key_of(e).code or None,
-    "arguments_digest": lambda e: _key_of(e).arguments or None,
-    "cached_from": lambda e: e.done.cached_from if e.done else None,
-    "engine_uuid": lambda e: e.engine_uuid,
-    "engine_id": lambda e: e.done.engine if e.done and e.done.engine >= 0 else None,
-    "resubmitted": lambda e: None,
-    "pinned": lambda e: False,
-    "duration": lambda e: duration_of(e.done.started, e.done.completed) if e.done else None,
-    "stdout": lambda e: e.done.stdout if e.done else "",
-    "stderr": lambda e: e.done.stderr if e.done else "",
-    "metadata": lambda e: dict(e.spec.options.metadata or {}) if e.spec.options else {},
-    "header": lambda e: request_header(e.spec, e.client),
-    "result_content": lambda e: None if e.done is None else result_content(e.done),
-}
-
-_SECONDS: dict[str, Any] = {
-    "submitted": lambda e: e.spec.submitted,
-    "started": lambda e: e.done.started if e.done else None,
-    "completed": lambda e: e.done.completed if e.done else None,
-    "received": lambda e: e.received,
-}
-
-
-_NO_KEY = CacheKey()
-
-
-def _key_of(entry: Entry) -> CacheKey:
-    options = entry.spec.options
-    return (options and options.cache) or _NO_KEY
+#: key → its value in the record of a task; and of a time in seconds
+_VALUES = {field.name: field.value for field in FIELDS}
+_SECONDS = {field.name: field.seconds for field in FIELDS if field.seconds}
 
 
 def arguments_of(item: Item | None) -> str:
-    """What a record stands under in `_by_arguments`; "" if it does not."""
+    """The digest of a record's arguments, under which equal calls find it; "" if there is none."""
     if isinstance(item, Entry):
-        return item.spec.options.cache.arguments if item.spec.options and item.spec.options.cache else ""
+        return cache_key(item.spec).arguments
     if item is None:
         return ""
     if item.changes and "arguments_digest" in item.changes:
@@ -95,7 +50,7 @@ def arguments_of(item: Item | None) -> str:
 
 
 class View(dict[str, Any]):
-    """A record to be asked about: makes no more of the document than the question needs."""
+    """A record for queries: a dict that makes the value of a key when it is read."""
 
     __slots__ = ("_item",)
 
@@ -108,16 +63,14 @@ class View(dict[str, Any]):
 
     def __missing__(self, key: str) -> Any:
         item = self._item
-        if isinstance(item, Entry) and key in _FIELDS:
-            return _FIELDS[key](item)
-        if isinstance(item, Entry) and key in TIMES:
-            return instant(_SECONDS[key](item))
+        if isinstance(item, Entry):
+            return _VALUES[key](item)
         self.update(record_of(item))
         return self[key]
 
     @property
     def place(self) -> Place:
-        """Where it stands in the default order."""
+        """Its place in the default order."""
         return order_of(self._item)
 
     def seconds(self, key: str) -> tuple[bool, float]:
@@ -178,7 +131,7 @@ def function_of(item: Item) -> Digest | None:
 
 
 def settled(entry: Entry) -> Entry:
-    """An entry that owns its frames: views of a message would keep all of the message alive."""
+    """The entry with copies of its frames: views of a message would keep the whole message in memory."""
     if not entry.frames and not entry.result_frames:
         return entry
     return _with(
@@ -189,13 +142,13 @@ def settled(entry: Entry) -> Entry:
 
 
 def completed(old: Entry, new: Entry) -> Entry:
-    """The request as it was first written, with news of its outcome."""
+    """The old entry's request with the new entry's outcome."""
     name, environment = new.function_name or old.function_name, new.environment or old.environment
     return _with(new, spec=old.spec, client=old.client, frames=old.frames, function_name=name, environment=environment)
 
 
 def renumbered(entry: Entry) -> Entry:
-    """An entry whose spec and outcome name its own frames, whatever message they came in."""
+    """The entry with its frames numbered from 0, instead of by their places in the message they came in."""
     spec, done = entry.spec, entry.done
     if spec.frames != (every := tuple(range(len(entry.frames)))):
         spec = msgspec.structs.replace(spec, frames=every)
@@ -205,7 +158,7 @@ def renumbered(entry: Entry) -> Entry:
 
 
 def lightened(item: Item) -> Item:
-    """A finished record without its buffers, but for the source of a cell."""
+    """A finished record without its buffers; a cell keeps its source."""
     whole = record_of(item)
     entry = item if isinstance(item, Entry) else item.entry
     changes = dict((None if isinstance(item, Entry) else item.changes) or {})

@@ -1,0 +1,1 @@
+"""Running one task: namespace, output, cells, interrupts. Nothing here knows the controller."""

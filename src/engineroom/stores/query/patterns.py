@@ -1,0 +1,81 @@
+"""Regular expressions in queries: their dialect is MongoDB's, and each search can be given a timeout."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+import regex
+
+from ...errors import QueryError
+
+#: Characters of a pattern at most.
+MAX_PATTERN = 1000
+
+#: flags of `re` → flags of `regex`, whose numbers differ
+_FLAGS = {
+    int(re.IGNORECASE): int(regex.IGNORECASE), int(re.MULTILINE): int(regex.MULTILINE),
+    int(re.DOTALL): int(regex.DOTALL), int(re.VERBOSE): int(regex.VERBOSE), int(re.ASCII): int(regex.ASCII),
+}  # fmt: skip
+
+LETTERS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE, "u": re.UNICODE}
+
+
+def is_tame(pattern: str) -> bool:
+    """Whether a search surely takes no more than quadratic time: the pattern has one repetition and no groups."""
+    return "(" not in pattern and sum(map(pattern.count, "*+{")) <= 1
+
+
+#: an escape, or a class in brackets
+_TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
+_ASCII = {"w": "A-Za-z0-9_", "d": "0-9"}
+
+
+def _in_ascii(token: re.Match[str]) -> str:
+    r"""`\w` and `\d` as MongoDB has them: ASCII only, though letters fold their case in all scripts."""
+    text = token[0]
+    if text[0] == "[":
+        return re.sub(r"\\([wd])|\\.", lambda m: _ASCII[m[1]] if m[1] else m[0], text, flags=re.DOTALL)
+    if text[1].lower() not in _ASCII:
+        return text
+    return f"[{'^' if text[1].isupper() else ''}{_ASCII[text[1].lower()]}]"
+
+
+@functools.lru_cache(256)
+def compiled(pattern: str, flags: int) -> Any:
+    """A compiled regular expression, of the module `regex`: its searches can be given a timeout."""
+    pattern = _TOKENS.sub(_in_ascii, pattern)
+    return regex.compile(pattern, sum(ours for theirs, ours in _FLAGS.items() if flags & theirs))
+
+
+def pattern_of(pattern: re.Pattern[str] | str, options: str | None) -> tuple[str, str]:
+    """A regular expression as MongoDB has it: its text, and the letters of its options."""
+    if isinstance(pattern, re.Pattern):
+        return pattern.pattern, "".join(letter for letter in "imsx" if pattern.flags & LETTERS[letter])
+    return pattern, (options or "").replace("u", "")
+
+
+def check_length(where: str, pattern: str) -> None:
+    if len(pattern) > MAX_PATTERN:
+        raise QueryError(f"{where}: the pattern has {len(pattern)} characters; at most {MAX_PATTERN} are allowed")
+
+
+def glob_regex(glob: str, end: str = r"\Z") -> str:
+    """A shell pattern as a regular expression; `end` is how the wanted dialect writes the end of a text."""
+    made, rest = [], glob
+    while rest:
+        letter, rest = rest[0], rest[1:]
+        closed = rest.find("]", 2 if rest[:1] == "!" else 1) if letter == "[" else -1
+        if letter == "*":
+            rest = rest.lstrip("*")
+            made.append(".*")
+        elif letter == "?":
+            made.append(".")
+        elif closed > 0:
+            inside = rest[:closed].replace("\\", r"\\").replace("[", r"\[").replace("]", r"\]")
+            made.append(f"[{'^' + inside[1:] if inside[0] == '!' else inside.replace('^', chr(92) + '^')}]")
+            rest = rest[closed + 1 :]
+        else:
+            made.append(re.escape(letter))
+    return f"^(?s:{''.join(made)}){end}"

@@ -1,0 +1,181 @@
+"""The connections to an SQLite file: one to write with, and one for each thread that reads.
+
+In WAL mode readers and the writer do not wait for each other. Errors of SQLite become ours here, a statement is
+stopped once its time is up, and everything is closed together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from ...errors import QueryError, StoreError
+from ..query.deadline import Deadline
+from ..query.match import compile_regex
+from ..query.nodes import Regex
+from .file import open_to_read, refuse_moved, reported
+
+
+class Connections:
+    """All connections of one store to its file. `own` makes it the writer; without that it can only read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        self._guard = threading.Lock()  # of everything below, and of `_readers`
+        self._writer: sqlite3.Connection | None = None
+        self._inode = -1
+        self._owned = False
+        self._lock_file: IO[str] | None = None
+        self._closed = False
+
+    def own(self, lock_file: IO[str], writer: sqlite3.Connection | None = None) -> None:
+        """Take over the lock on the file, then the connection to write with."""
+        self._owned, self._lock_file = True, lock_file
+        if writer is not None:
+            self._writer = writer
+            self._prepare(writer)
+            self._inode = os.stat(self.path).st_ino
+
+    @property
+    def most_parameters(self) -> int:
+        """How many parameters a statement may have."""
+        assert self._writer is not None
+        return self._writer.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+
+    def close(self) -> None:
+        with self._guard:
+            self._closed = True
+            for connection in self._readers:
+                connection.close()
+            self._readers.clear()
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+            if self._lock_file is not None:
+                self._lock_file.truncate(0)  # an empty lock file says that its owner ended well
+                self._lock_file.close()
+                self._lock_file = None
+
+    # ------------------------------------------------------------------------------------------ writing
+
+    @contextlib.contextmanager
+    def writing(self, what: str, whole: bool = True) -> Iterator[sqlite3.Connection]:
+        """The connection to write with, in a transaction: all of it happens, or nothing.
+
+        `whole=False`: without a transaction, for a single statement, which is one by itself.
+        """
+        with self._guard, reported(what):
+            connection = self._writer
+            if connection is None:
+                state = "closed" if self._closed or self._owned else "open for reading only"
+                raise StoreError(f"cannot {what}: {self.path} is {state}")
+            refuse_moved(self.path, self._inode)
+            self._local.deadline = None
+            if not whole:
+                yield connection
+                return
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    # ------------------------------------------------------------------------------------------ reading
+
+    def reader(self) -> sqlite3.Connection:
+        """This thread's connection to read with."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None or self._closed:
+            with self._guard:
+                if self._closed:
+                    raise StoreError(f"{self.path} is closed")
+                connection = open_to_read(self.path)
+                self._prepare(connection)
+                self._readers.append(connection)
+            self._local.connection = connection
+        return connection
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything that this thread reads within is as it was at one moment."""
+        connection = self.reader()
+        if connection.in_transaction:
+            yield
+            return
+        with reported("read"):
+            connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with reported("read"):
+                connection.execute("COMMIT")
+
+    def read(
+        self,
+        sql: str,
+        values: Sequence[Any] = (),
+        deadline: Deadline | None = None,
+        connection: sqlite3.Connection | None = None,
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rows of an answer."""
+        connection = connection or self.reader()
+        with self.in_time(deadline):
+            cursor = connection.execute(sql, values)
+            try:
+                while rows := cursor.fetchmany(500):
+                    yield from rows
+                    if deadline is not None and deadline.left() < 0:
+                        raise deadline.passed()
+            finally:
+                cursor.close()
+
+    @contextlib.contextmanager
+    def in_time(self, deadline: Deadline | None) -> Iterator[None]:
+        """Statements within must end before the deadline.
+
+        What stopped a statement from within (its time was up, a pattern took too long) is raised instead of SQLite's
+        error about it.
+        """
+        self._local.deadline, self._local.stopped = deadline, None
+        try:
+            with reported("read"):
+                yield
+        except StoreError:
+            if self._local.stopped is not None:
+                raise self._local.stopped from None
+            raise
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.set_progress_handler(self._is_late, 50_000)
+        connection.create_function("text_matches", 3, self._text_matches, deterministic=True)
+
+    def _is_late(self) -> bool:
+        """Whether the statement that runs in this thread has used up its time; SQLite asks now and then."""
+        deadline: Deadline | None = getattr(self._local, "deadline", None)
+        if deadline is None or deadline.left() >= 0:
+            return False
+        self._local.stopped = deadline.passed()
+        return True
+
+    def _text_matches(self, pattern: str, flags: int, value: Any) -> bool:
+        """$regex, for SQL."""
+        known: tuple[str, int, Any, Any] | None = getattr(self._local, "pattern", None)
+        deadline = self._local.deadline
+        if known is None or known[0] != pattern or known[1] != flags or known[2] is not deadline:
+            known = pattern, flags, deadline, compile_regex(Regex(pattern, flags), deadline)
+            self._local.pattern = known
+        try:
+            return bool(known[3](value))
+        except QueryError as error:
+            self._local.stopped = error
+            raise

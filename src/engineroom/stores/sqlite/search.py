@@ -1,0 +1,170 @@
+"""Questions to an SQLite file: SQL narrows the rows down, and answers alone where it can.
+
+Where the condition in SQL is not exact (`where.py`), each row is asked again by the predicate (`query/match.py`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from ...ids import TaskId
+from ...records.fields import TIMES
+from ...records.record import TaskRecord
+from ..base import Cursor, Page
+from ..query.arguments import Order, Window
+from ..query.deadline import Deadline
+from ..query.group import distinct, elements_at, group, value_at
+from ..query.match import compile
+from ..query.nodes import Path, Query, keys_in
+from ..query.order import sort_rows
+from .blobs import load
+from .connections import Connections
+from .rows.columns import COLUMN_TYPES
+from .rows.reading import Reader
+from .where import ORDER, Where, indexed, narrowed, order_clause, translate, unhinted
+
+#: Columns whose values stand in records as they are.
+_GROUPED_BY_SQL = COLUMN_TYPES.keys() - TIMES - {"function"}
+
+
+class Search:
+    """Answers queries that have been parsed."""
+
+    def __init__(self, connections: Connections, seconds: float) -> None:
+        self._connections, self._read, self._seconds = connections, connections.read, seconds
+
+    def find(self, query: Query, keys: Sequence[str], order: Order, window: Window) -> list[TaskRecord]:
+        limit, skip = window
+        where, clause, deadline = narrowed(query, self._read), order_clause(order), self.deadline()
+        if order and order[0][0] == ("completed",):
+            where = indexed(where)
+        if clause is not None and where.exact:
+            tail = f"{clause} LIMIT {-1 if limit is None else limit} OFFSET {skip}"
+            with self._connections.snapshot():  # of the rows, and of the large buffers that they share
+                return list(self._select(where, tail, keys, deadline))
+        end = None if limit is None else skip + limit
+        with self._connections.snapshot():
+            if clause is not None:
+                found = self._scan(query, where, clause, (), deadline)
+                return self._fetch([seq for seq, _ in islice(found, skip, end)], keys, deadline)
+            times = [path[0] for path, _ in order if path[0] in TIMES and len(path) == 1]
+            sorted_by = {path[0] for path, _ in order}
+            rows = list(self._scan(query, where, f" ORDER BY {ORDER}", sorted_by, deadline, first=("seq", *times)))
+            sort_rows(rows, order, times)
+            return self._fetch([row[0] for row in rows[skip:end]], keys, deadline)
+
+    def count(self, query: Query) -> int:
+        where, deadline = indexed(translate(query)), self.deadline()
+        if where.exact:
+            [(number,)] = self._read(f"SELECT count(*) FROM tasks WHERE {where.sql}", where.parameters, deadline)
+            return int(number)
+        return sum(1 for _ in self._scan(query, where, "", (), deadline))
+
+    def page(self, query: Query, keys: Sequence[str], after: Cursor | None, limit: int) -> Page:
+        deadline = self.deadline()
+        where = narrowed(query, self._read)
+        if after is not None:
+            where = _behind(where, after)
+        with self._connections.snapshot():
+            found = self._scan(query, where, f" ORDER BY {ORDER}", (), deadline)
+            places = [seq for seq, _ in islice(found, limit)]
+            records = self._fetch(places, keys, deadline)
+            if len(records) < limit:
+                return Page(records, None)
+            [(seconds, last)] = self._read("SELECT submitted, msg_id FROM tasks WHERE seq = ?", (places[-1],))
+            return Page(records, (seconds, last))
+
+    def distinct(self, path: Path, query: Query) -> list[Any]:
+        if len(path) == 1 and path[0] in _GROUPED_BY_SQL:
+            where = narrowed(query, self._read)
+            if where.exact:
+                sql = f"SELECT DISTINCT {path[0]} FROM {where.table} WHERE {where.sql}"
+                return distinct(value for (value,) in self._read(sql, where.parameters, self.deadline()))
+        return distinct(value for record in self._values(query, {path[0]}) for value in elements_at(record, path))
+
+    def group_by(
+        self, path: Path, query: Query, measured: Path | None, percentiles: Sequence[float]
+    ) -> list[dict[str, Any]]:
+        where = narrowed(query, self._read)
+        if where.exact and all(len(p) == 1 and p[0] in _GROUPED_BY_SQL for p in (path, measured or path)):
+            sql = f"SELECT {path[0]}, {measured[0] if measured else 'NULL'} FROM {where.table} WHERE {where.sql}"
+            rows = self._read(sql, where.parameters, self.deadline())
+            return group(((name, value) for name, value in rows), percentiles, measured is not None)
+        records = self._values(query, {path[0], *(measured or ())[:1]})
+        pairs = ((value_at(r, path), value_at(r, measured) if measured else None) for r in records)
+        return group(pairs, percentiles, measured is not None)
+
+    def matching(self, query: Query, where: Where, deadline: Deadline, connection: sqlite3.Connection) -> list[int]:
+        """The numbers of the rows that match, read with another connection: within its transaction."""
+        return [seq for seq, _ in self._scan(query, where, "", (), deadline, connection)]
+
+    def history(self) -> list[TaskId]:
+        """All ids by submission."""
+        return [msg_id for (msg_id,) in self._read(f"SELECT msg_id FROM tasks ORDER BY {ORDER}")]
+
+    def deadline(self) -> Deadline:
+        """For a question that begins now."""
+        return Deadline(self._seconds)
+
+    def load(self, number: int) -> bytes | None:
+        """A buffer that records share."""
+        return load(self._connections.reader(), number)
+
+    # ------------------------------------------------------------------------------------------ rows
+
+    def _scan(
+        self,
+        query: Query,
+        where: Where,
+        tail: str,
+        keys: Iterable[str],
+        deadline: Deadline,
+        connection: sqlite3.Connection | None = None,
+        first: Sequence[str] = ("seq",),
+    ) -> Iterator[tuple[Any, ...]]:
+        """(seq, …, some keys) of the records that match; no more is read of a row than the question needs."""
+        needed = {*keys} if where.exact else {*keys, *keys_in(query)}
+        read, start = Reader(sorted(needed), first, self.load), len(first)
+        rows = self._read(
+            f"SELECT {read.columns} FROM {where.table} WHERE {where.sql}{tail}", where.parameters, deadline, connection
+        )
+        matches = None if where.exact else compile(query, deadline)
+        for row in rows:
+            record = read(row)
+            if matches is None or matches(record):
+                yield (*row[:start], record)
+
+    def _select(self, where: Where, tail: str, keys: Sequence[str], deadline: Deadline) -> Iterator[TaskRecord]:
+        """Some keys of the rows that meet an exact condition."""
+        read = Reader(keys, load=self.load)
+        sql = f"SELECT {read.columns} FROM {where.table} WHERE {where.sql}{unhinted(where, tail)}"
+        return map(read, self._read(sql, where.parameters, deadline))
+
+    def _fetch(self, places: Sequence[int], keys: Sequence[str], deadline: Deadline) -> list[TaskRecord]:
+        """Some keys of the rows with these numbers, in this order."""
+        read = Reader(keys, load=self.load)
+        found: dict[int, TaskRecord] = {}
+        for start in range(0, len(places), 500):
+            some = places[start : start + 500]
+            sql = f"SELECT {read.columns} FROM tasks WHERE seq IN ({', '.join('?' * len(some))})"
+            found |= {row[0]: read(row) for row in self._read(sql, some, deadline)}
+        return [found[seq] for seq in places]
+
+    def _values(self, query: Query, keys: Iterable[str]) -> Iterator[TaskRecord]:
+        """Some keys of the records that match, in any order."""
+        where, deadline = narrowed(query, self._read), self.deadline()
+        return (record for _, record in self._scan(query, where, "", keys, deadline))
+
+
+def _behind(where: Where, after: Cursor) -> Where:
+    """The same condition, for rows that come after a cursor."""
+    seconds, last = after
+    if seconds is None:
+        later = Where("(submitted IS NULL AND msg_id > ?) OR submitted IS NOT NULL", (last,))
+    else:
+        later = Where("(submitted, msg_id) > (?, ?)", (seconds, last))
+    both = (*where.parameters, *later.parameters)
+    return where._replace(sql=f"({where.sql}) AND ({later.sql})", parameters=both)
