@@ -85,17 +85,18 @@ class Scheduler:
         """Recall tasks from engines that are stuck, and for engines that are idle."""
         state = self.state
         balancer, engines, pools, now = state.balancer, state.engines, state.pools, state.now
-        if self.settings.hwm is None and any(
-            len(tasks) > 1 or len(engines[id].held) > 1 for id, tasks in self._effects.sends.items()
-        ):
-            balancer.watch(len(engines), now)
+        if balancer.stuck_at is None and self.settings.hwm is None:
+            for id in self._effects.sends:
+                if len(engines[id].held) > 1:
+                    balancer.watch(len(engines), now)
+                    break
         for engine, ids in balancer.from_stuck(engines, now):
             engine.hold_one()
             self._recall(engine, ids)
         if pools.ready:
             balancer.look_at = None
             return
-        for engine, ids in list(balancer.for_idle(engines, pools.idle.values(), pools.may_run, now)):
+        for engine, ids in balancer.for_idle(engines, pools.idle.values(), pools.may_run, now):
             self._recall(engine, ids)
 
     def _recall(self, engine: Engine, ids: list[TaskId]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from ..ids import Digest, TaskId
 from ..messages import AttemptKey, Run, TaskSpec
 from ..wire import frames as wire
-from ..wire.input_cache import Inputs, ValueCache
+from ..wire.input_cache import InputCache, Inputs
 
 #: A task in hand: (spec, attempt, its frames, the results of others that it takes as arguments)
 Job = tuple[TaskSpec, int, Sequence[Any], Inputs | None]
@@ -22,7 +22,7 @@ class Jobs:
         self.queue: deque[Job] = deque()
         #: tasks whose function has been asked for
         self._parked: dict[Digest, list[Job]] = {}
-        self._values: ValueCache[tuple[bytes, Sequence[Any]]] = ValueCache()
+        self._values: InputCache[tuple[bytes, Sequence[Any]]] = InputCache()
         self._reconciling = self._reconciled = False  # because values were missing
 
     def __iter__(self) -> Iterator[Job]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import zmq
 
+from ..descriptors import require_descriptors
 from .base import Frames
 
 #: Messages queued for one peer that reads nothing, before it counts as congested.
@@ -168,6 +169,7 @@ class ZmqLink:
     """A DEALER socket with a name of its own choosing, by which the listener knows it after a reconnection."""
 
     def __init__(self, url: str, identity: bytes, *, curve_serverkey: str = "") -> None:
+        require_descriptors("a connection")
         self._context = zmq.Context()
         socket = self._context.socket(zmq.DEALER)
         self._monitor: zmq.Socket[bytes] | None = None

@@ -95,7 +95,7 @@ def running(records: Records, action: str) -> Any:
         No cluster is running: only purge and export can do without.
     """
     if records.client is None:
-        raise ConfigError(f"no cluster is running, and `engineroom {action}` needs one. Start it with `ipcluster start`")
+        raise ConfigError(f"no cluster is running, but `engineroom {action}` needs one. Type `ipcluster start`")
     return records.client
 
 

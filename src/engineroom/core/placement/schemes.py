@@ -138,10 +138,14 @@ class LoadIndex(Index):
     def update(self, engine: Engine) -> None:
         self.remove(engine)
         if engine.has_room:
-            level = engine.load
-            self._levels.setdefault(level, {})[engine.id] = engine
-            self._level_of[engine.id] = level
-            self._lowest = min(self._lowest, level)
+            id, level = engine.id, engine.load
+            members = self._levels.get(level)
+            if members is None:
+                members = self._levels[level] = {}
+            members[id] = engine
+            self._level_of[id] = level
+            if level < self._lowest:
+                self._lowest = level
 
     def remove(self, engine: Engine) -> None:
         level = self._level_of.pop(engine.id, None)
