@@ -296,7 +296,7 @@ def run(app: type[Application], argv: list[str] | None = None) -> int:
     name = str(app.name)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show "…" gets "?"
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show "…" gets an escape
     try:
         app.clear_instance()
         tool: Any = app.instance()

@@ -84,7 +84,7 @@ class Nanny:
         self._liveness = liveness or LivenessSettings()
         self._uuid = NannyId(new_uuid())
         self._count = count
-        # What each engine has of the host's resources; who replaces one that died takes over its share.
+        # Each engine's share of the host's resources. The replacement of an engine that died takes over its share.
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         self._dealt = resources.deal(self._settings.resources, count, visible)
         self._shares: dict[EngineUuid, dict[str, list[int]]] = {}
