@@ -3,8 +3,8 @@
 No sockets, clocks, files or threads here. Time arrives as `now`, chance follows from a seed, so a test can replay
 any run. Events and actions carry batches, so that a task costs a few microseconds.
 
-Here it is only decided who takes in which event. What an event means stands in `handlers/`, how a task changes state
-in `state.py`, what is to be done in `effects.py`.
+This module only finds the handler of an event. `handlers/` says what an event means, `state.py` how a task changes
+state, `effects.py` how the actions are gathered.
 
 Duplicates, late news and unknown ids are expected: each has its line in a handler, and changes nothing.
 """

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..client import Client
-from ..client.connection.submission import Outgoing
 from ..client.connection.connecting import find_address
+from ..client.connection.submission import Outgoing
 from ..client.results.arguments import pickled_call
 from ..client.results.result import AsyncResult
 from ..client.views import flags
