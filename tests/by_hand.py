@@ -46,11 +46,13 @@ class Hand:
 
     def __init__(self, listener: ZmqListener, key: str) -> None:
         self._listener = listener
+        self._key = key
         self.peers = Peers(listener, key)
         self.heard: list[tuple[Peer, Message]] = []
         self.outcomes: dict[TaskId, TaskDone] = {}
         self.values: dict[TaskId, Any] = {}
         self.hellos: list[Hello] = []
+        self._has_begun_anew = False
         #: whether signs of life are answered
         self.answers = True
         self._functions = FunctionCache()
@@ -71,7 +73,9 @@ class Hand:
                     self.peers.engines[peer.engine] = peer
                 self.peers.welcome(peer, Welcome("hand", engine=peer.engine))
                 continue
-            assert got is not None
+            if got is None:
+                assert self._has_begun_anew, "a message that makes no sense"
+                continue
             peer, message = got
             if isinstance(message, Ping) and self.answers:
                 self.peers.pong(peer, message)
@@ -84,7 +88,9 @@ class Hand:
                 self.peers.send(peer, Stored(message.number))
             else:
                 if isinstance(message, EngineDied):
-                    self.peers.forget(self.peers.by_uuid[message.engine])
+                    dead = self.peers.by_uuid.get(message.engine)
+                    if dead is not None:
+                        self.peers.forget(dead)
                 self.heard.append((peer, message))
 
     def until(self, condition: Callable[[], Any], timeout: float = 20.0) -> Any:
@@ -114,6 +120,11 @@ class Hand:
         peer = self.until(lambda: self.peers.engines.get(EngineId(number)))
         assert isinstance(peer, Peer)
         return peer
+
+    def begin_anew(self) -> None:
+        """Another life of the controller: it knows nobody."""
+        self.peers = Peers(self._listener, self._key)
+        self._has_begun_anew = True
 
     def greet(self, number: int = 0) -> None:
         """Welcome an engine again."""

@@ -6,6 +6,7 @@ nothing below reads the environment.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -161,10 +162,32 @@ def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
         ) from error
 
 
+#: The longest path that a Unix socket may have, in bytes, and what the name of a socket takes of it.
+_SOCKET_PATH, _SOCKET_NAME = 107, 24
+
+
 def socket_dir() -> Path:
-    """The folder of ipc sockets: short (a socket's path has at most 107 bytes), ours alone."""
-    base = Path(tempfile.gettempdir()) / f"engineroom-{os.getuid()}"
-    base.mkdir(mode=0o700, exist_ok=True)
+    """The folder of ipc sockets: in $TMPDIR, or elsewhere if that path is too long for a socket; ours alone.
+
+    Raises
+    ------
+    ConfigError
+        No folder is short enough, or the folder is not ours alone.
+    """
+    name = f"engineroom-{os.getuid()}"
+    folders = tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR"), "/tmp"
+    places = [Path(folder) / name for folder in folders if folder]
+    fitting = [place for place in places if len(os.fsencode(place)) + _SOCKET_NAME <= _SOCKET_PATH]
+    for base in fitting:
+        with contextlib.suppress(OSError):
+            base.mkdir(mode=0o700, exist_ok=True)
+            break
+    else:
+        tried = ", ".join(str(place.parent) for place in places)
+        raise ConfigError(
+            f"no folder for sockets: the path of a socket has at most {_SOCKET_PATH} bytes, and the folder must be "
+            f"writable; tried {tried}. Set TMPDIR to a short path"
+        )
     found = base.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise ConfigError(f"{base} must be a folder that belongs to you with mode 0700; remove it and start again")

@@ -70,6 +70,20 @@ def test_who_replaces_an_engine_comes_when_its_death_is_known(tmp_path: Path, an
         assert hand.value(hand.call(abs, -1)) == 1
 
 
+def test_a_death_that_was_not_confirmed_is_told_again(tmp_path: Path):
+    """The controller ends in between. Were the death not told again, the next one would wait for the engine for ever."""
+    with by_hand(tmp_path) as hand:
+        before = hand.engine().uuid
+        hand.answers = False
+        hand.call(os._exit, 3)
+        assert hand.next(EngineDied).engine == before
+        hand.begin_anew()
+        hand.answers = True
+        again = hand.next(EngineDied)
+        assert (again.engine, again.exit_code, again.restarting) == (before, 3, True)
+        assert hand.value(hand.call(abs, -1)) == 1
+
+
 def test_an_engine_without_a_gpu_sees_none(tmp_path: Path):
     with by_hand(tmp_path, 2, ["--resources=gpu=1"]) as hand:
         seen = {hand.value(hand.call(look_around, on=number))[0] for number in (0, 1)}

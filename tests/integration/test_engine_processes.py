@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
 import sys
-import time
 
+import psutil
 import pytest
+from conftest import processes_of, wait_until
 
 import engineroom as er
 from engineroom.cores import usable_cores
@@ -137,6 +141,7 @@ def test_a_task_that_closes_descriptors_is_the_one_to_blame(fresh_cluster):
 
     def close(seconds):
         import os
+        import time
 
         time.sleep(seconds)
         os.closerange(3, 256)
@@ -204,3 +209,107 @@ def test_an_exception_that_raises_when_it_is_looked_at_does_not_end_the_engine(r
             with pytest.raises(er.RemoteError, match=r"Hostile|IPython"):
                 rc[0].execute(f"hostile({what!r})", silent=silent).get(10)
     assert rc[0].apply_sync(os.getpid) == pid
+
+
+# ---------------------------------------------------------------------------------------------- the end
+
+
+def test_an_orderly_stop_runs_exit_functions_and_finalizers(fresh_cluster, tmp_path):
+    rc = fresh_cluster(n=2, database="none")
+
+    rc[:].push({"folder": str(tmp_path)}, block=True)
+    rc[:].execute(
+        """
+import atexit, os
+from pathlib import Path
+
+class Owner:
+    def __init__(self, name):
+        self.path = Path(folder) / f"{name}-{os.getpid()}"
+    def __del__(self):
+        self.path.write_text("finalized")
+
+owner = Owner("finalizer")
+atexit.register((Path(folder) / f"atexit-{os.getpid()}").write_text, "done")
+atexit.register(lambda: 1 / 0)
+""",
+        block=True,
+    )
+    rc.shutdown(targets=[0], block=True)
+    wait_until(lambda: len(list(tmp_path.glob("atexit-*"))) == len(list(tmp_path.glob("finalizer-*"))) == 1)
+    rc.cluster.stop_cluster_sync()
+    assert len(list(tmp_path.glob("atexit-*"))) == len(list(tmp_path.glob("finalizer-*"))) == 2
+
+
+def test_exit_functions_that_never_end_do_not_hold_up_the_stop(fresh_cluster, monkeypatch):
+    rc = fresh_cluster(n=1, database="none")
+
+    def register():
+        import atexit
+        import os
+        import time
+
+        atexit.register(time.sleep, 600)
+        return os.getpid()
+
+    pid = rc[0].apply_sync(register)
+    rc.cluster.stop_cluster_sync()
+    wait_until(lambda: not psutil.pid_exists(pid))
+
+
+def test_children_in_a_session_of_their_own_end_with_their_engine(fresh_cluster):
+    rc = fresh_cluster(n=2, database="none")
+
+    def start():
+        import os
+        import subprocess
+
+        command = "sleep 600 & echo $!; exec sleep 600"
+        child = subprocess.Popen(["sh", "-c", command], start_new_session=True, stdout=subprocess.PIPE, text=True)
+        return os.getpid(), child.pid, int(child.stdout.readline())
+
+    (first, *children), (_, *others) = rc[:].apply_sync(start)
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: not any(map(psutil.pid_exists, children)))
+    assert all(map(psutil.pid_exists, others)), "of an engine that lives"
+    rc.cluster.stop_cluster_sync()
+    wait_until(lambda: not any(map(psutil.pid_exists, others)))
+
+
+SCRIPT = """
+import sys, time
+import engineroom as er
+cluster = er.Cluster(n=1, profile_dir=sys.argv[1], database="none")
+cluster.start_and_connect_sync()
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_to_the_users_process_leaves_no_files(tmp_path, number):
+    folder = tmp_path / "profile_default"
+    script = subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert script.stdout.readline() == "ready\n"
+    assert list((folder / "security").iterdir()) != []
+    script.send_signal(number)
+    script.wait(20)
+    script.stdout.close()
+    wait_until(lambda: list((folder / "security").iterdir()) == [])
+    wait_until(lambda: not processes_of(tmp_path))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("whom", ["supervisor", "controller"])
+def test_a_signal_to_ipcluster_or_its_controller_leaves_no_files(tmp_path, number, whom):
+    folder = tmp_path / "profile_default"
+    arguments = ["start", "-n", "1", f"--profile-dir={folder}", "--", "--nodb"]
+    command = [sys.executable, "-m", "engineroom.cli.ipcluster", *arguments]
+    supervisor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert any("stops the cluster" in line for line in iter(supervisor.stdout.readline, ""))
+    [path] = (folder / "security").glob("*-client.json")
+    os.kill(json.loads(path.read_text())["pid"] if whom == "controller" else supervisor.pid, number)
+    supervisor.wait(30)
+    supervisor.stdout.close()
+    wait_until(lambda: list((folder / "security").iterdir()) == [])
+    wait_until(lambda: not processes_of(tmp_path))

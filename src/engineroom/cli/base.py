@@ -290,7 +290,7 @@ def run(app: type[Application], argv: list[str] | None = None) -> int:
     name = str(app.name)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without "…" is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # a terminal without "…" is no reason to fail
     try:
         app.clear_instance()
         tool: Any = app.instance()

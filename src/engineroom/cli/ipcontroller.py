@@ -21,6 +21,7 @@ from traitlets import Bool, Float, Integer, List, Unicode, Union
 from traitlets.config import Configurable
 
 from .._version import __version__
+from ..cluster.cluster_files import ClusterFiles
 from ..config import (
     MAX_TASK_BYTES,
     ConnectionInfo,
@@ -214,9 +215,13 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
         try:
             controller.run()
         finally:
-            for path in [*files, _secret_file(client_file)]:
+            for path in [*files, _secret_file(client_file), *self._files_of_starter(folder)]:
                 path.unlink(missing_ok=True)
         log.info("stopped")
+
+    def _files_of_starter(self, folder: Path) -> list[Path]:
+        """What the process that started the cluster leaves behind if it is killed."""
+        return [ClusterFiles(folder, self.cluster_id).cluster_file] if self.lifeline else []
 
     def _scheduler_settings(self) -> SchedulerSettings:
         chosen = TaskScheduler(parent=self)

@@ -211,7 +211,7 @@ def in_background(supervisor: Supervisor) -> int:
     os.close(sending)
     code: int | None = None
     try:
-        with os.fdopen(receiving) as lines:
+        with os.fdopen(receiving, encoding="utf-8") as lines:
             for line in lines:
                 if line.startswith("\0"):
                     code = int(line[1:])
@@ -239,7 +239,7 @@ def _daemon(supervisor: Supervisor, sending: int) -> int:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    parent: list[Any] = [os.fdopen(sending, "w")]
+    parent: list[Any] = [os.fdopen(sending, "w", encoding="utf-8")]
 
     def say(line: str) -> None:
         with contextlib.suppress(OSError):

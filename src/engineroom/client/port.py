@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -34,6 +35,8 @@ class ClientPort:
         self.channel = channel
         self.engines = Engines(channel)
         self.direct: set[TaskId] = set()
+        # Client, views and results share this port. When the last of them is forgotten, the connection ends.
+        weakref.finalize(self, channel.abandon).atexit = False
 
     @property
     def info(self) -> ConnectionInfo:

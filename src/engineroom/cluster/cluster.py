@@ -112,6 +112,12 @@ class Cluster:
         self._controller = ControllerProcess(self._files, self._restarts)
         self._engine_sets = EngineSets(self._files, self._restarts)
         self._client: Client | None = None
+        self._pid: int | None = None  # the process that started it; None: another one's, found in a file
+
+    @property
+    def _is_parents(self) -> bool:
+        """Whether this process was forked from the one that started the cluster: then it does not stop it."""
+        return self._pid not in (None, os.getpid())
 
     @property
     def controller(self) -> Launcher | None:
@@ -181,6 +187,7 @@ class Cluster:
         return set_id
 
     def _launch_controller(self) -> None:
+        self._pid = os.getpid()
         self._controller.start(self._controller_command, lifeline=self.shutdown_atexit)
         if self.shutdown_atexit:
             atexit.register(self.stop_cluster_sync)
@@ -236,6 +243,8 @@ class Cluster:
 
     def stop_cluster_sync(self) -> None:
         """Stop engines and controller. Tasks that have not ended are recorded as aborted. May be called twice."""
+        if self._is_parents:
+            return
         self._restarts.refuse()
         if self._client is not None:
             self._client.close()
@@ -247,12 +256,15 @@ class Cluster:
 
     def stop_controller_sync(self) -> None:
         """Stop the controller, which stops its engines. Nothing happens if it does not run."""
+        if self._is_parents:
+            return
         self._restarts.refuse()
         self._controller.stop()
 
     def stop_engines_sync(self, engine_set_id: str | None = None) -> None:
         """Stop a set of engines (default: all)."""
-        self._engine_sets.stop(engine_set_id)
+        if not self._is_parents:
+            self._engine_sets.stop(engine_set_id)
 
     def restart_engines_sync(self, engine_set_id: str | None = None) -> None:
         """Stop sets of engines (default: all) and start as many anew."""

@@ -165,9 +165,8 @@ class Intake:
 
         def look(store: TaskStore) -> Found:
             found = Found()
-            if submission.resent:  # a task that cannot be read may not have ended: it runs again
-                nothing: tuple[dict[TaskId, Entry], dict[TaskId, str]] = ({}, {})
-                found.entries, found.damaged = _or_nothing(lambda: readable_entries(store, new), nothing)
+            if submission.resent:  # a task whose record is damaged may not have ended: it runs again
+                found.entries, found.damaged = readable_entries(store, new)
             if keys:
                 found.equal = _or_nothing(lambda: equal_tasks(store, set(keys.values())), {})
             if missing:
@@ -183,9 +182,13 @@ class Intake:
                 self.lookups.end(lookup)
 
         def failed(error: Exception) -> None:
-            """The store says nothing: the tasks run, if their functions are there."""
-            log.warning("a submission could not be looked up in the database: %s", error)
-            then(Found(missing=dict.fromkeys(missing, str(error))))
+            if submission.resent:  # they may have ended: no task is to run a second time
+                self.lookups.aborted(lookup)
+                submission.refuse(Refusal(error))
+                self.lookups.end(lookup)
+            else:
+                log.warning("a submission could not be looked up in the database: %s", error)
+                then(Found(missing=dict.fromkeys(missing, str(error))))
 
         reader.read(look, then, failed)
 

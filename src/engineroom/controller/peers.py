@@ -11,7 +11,7 @@ from ..ids import EngineId
 from ..messages import Hello, Message, Ping, Refused, Welcome
 from ..transport import Listener
 from ..wire import frames
-from ..wire.input_cache import ValueCache
+from ..wire.input_cache import InputCache
 from ..wire.session import PeerSession, answer_unknown, check_hello
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Peer:
         self.nanny = hello.nanny
         self.functions: set[bytes] = set()
         #: … and the results that they have had since their Hello
-        self.values: ValueCache[None] = ValueCache()
+        self.values: InputCache[None] = InputCache()
         #: nannies: how many engines they mean to have
         self.promised = 0
 

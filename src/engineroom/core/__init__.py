@@ -1,4 +1,4 @@
-"""The scheduling core: events in, actions out. Pure: no sockets, clocks, files, threads or global chance."""
+"""The scheduling core: events in, actions out. Pure: no sockets, clocks, files, threads or global random state."""
 
 from .scheduler import Scheduler
 

@@ -23,7 +23,7 @@ def check(scheduler: Scheduler) -> None:
             case TaskState.QUEUED:
                 assert id in queued, f"{task} is in no queue"
             case TaskState.HELD:
-                assert id in held_by, f"{task} is held by nobody"
+                assert id in held_by, f"{task} is held by no engine"
             case TaskState.RECOVERING:
                 assert state.recovery_deadline is not None, f"{task} would wait for ever"
             case TaskState.WAITING:
@@ -33,7 +33,7 @@ def check(scheduler: Scheduler) -> None:
             case TaskState.NEW:
                 raise AssertionError(f"{task} was forgotten on its way in")
         assert (task.engine is not None) == (task.state is TaskState.HELD)
-    assert queued <= set(state.tasks), "a queue holds tasks nobody knows"
+    assert queued <= set(state.tasks), "a queue holds tasks that are not known"
     _check_dependencies(state)
 
 
@@ -58,7 +58,7 @@ def _check_engines(state: State) -> dict[str, int]:
         assert engine.recalled <= set(engine.held), f"{engine} is asked for what it does not hold"
         assert (engine in index) == engine.has_room, f"{engine} is in the index without room, or not in it with room"
         is_idle = engine.has_room and not engine.held
-        assert (engine.id in state.pools.idle) == is_idle, f"{engine} is idle, and nobody knows, or the reverse"
+        assert (engine.id in state.pools.idle) == is_idle, f"{engine} is idle and not listed as idle, or the reverse"
         assert not (any(engine.backlog) and engine.has_room), f"{engine} has room and direct tasks wait"
     return held_by
 
@@ -75,7 +75,7 @@ def _check_queues(state: State) -> None:
         assert pool.requirement == requirement
         fitting = [engine for engine in state.engines.values() if requirement.fits(engine)]
         if any(pool.queue):
-            assert pool.is_stuck, f"nobody will look at {requirement}"
+            assert pool.is_stuck, f"tasks wait in a pool that is never looked at: {requirement}"
             assert not any(engine.has_room for engine in fitting), f"an engine has room and tasks wait: {requirement}"
             allowed = any(requirement.allows(engine) for engine in state.engines.values())
             possible = allowed or requirement.resources or not (requirement.targets is not None or requirement.refused)
@@ -83,7 +83,7 @@ def _check_queues(state: State) -> None:
         if requirement.depend:
             for engine in state.engines.values():
                 known = requirement.depend in engine.answers or requirement.depend in engine.asked
-                assert known or not requirement.allows(engine), f"nobody asks {engine} about {requirement}"
+                assert known or not requirement.allows(engine), f"{engine} is not asked about {requirement}"
         if pool.engines is not None:
             assert pool.engines == {engine.id: engine for engine in fitting}, f"{requirement} counts on others"
 

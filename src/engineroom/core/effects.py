@@ -38,7 +38,7 @@ class Effects:
         #: the tasks that each engine is given
         self.sends: dict[EngineId, list[Task]] = {}
         self.ended: list[Ended] = []
-        #: those of them whose results are arguments of other tasks
+        #: ended tasks whose results are arguments of other tasks
         self.kept: list[Ended] = []
         #: tasks that go into another attempt
         self.retried: list[Task] = []
@@ -63,11 +63,11 @@ class Effects:
         self.actions.append(RecordTasks(tasks))
 
     def recall(self, engine: EngineId, tasks: Sequence[TaskId]) -> None:
-        """Ask an engine for those of these tasks that it has not started."""
+        """Ask an engine to give back those of these tasks that it has not started."""
         self.actions.append(RecallTasks(engine, tasks))
 
     def cancel(self, engine: EngineId, tasks: Sequence[TaskId]) -> None:
-        """Ask an engine to drop these tasks, and to interrupt the one it is running."""
+        """Ask an engine to give back those of these tasks that it has not started, and to interrupt the one it runs."""
         self.actions.append(CancelTasks(engine, tasks))
 
     def stop(self, engine: EngineId) -> None:

@@ -3,8 +3,8 @@
 No sockets, clocks, files or threads here. Time arrives as `now`, chance follows from a seed, so a test can replay
 any run. Events and actions carry batches, so that a task costs a few microseconds.
 
-Here it is only decided who takes in which event. What an event means stands in `handlers/`, how a task changes state
-in `state.py`, what is to be done in `effects.py`.
+This module only finds the handler of an event. `handlers/` says what an event means, `state.py` how a task changes
+state, `effects.py` how the actions are gathered.
 
 Duplicates, late news and unknown ids are expected: each has its line in a handler, and changes nothing.
 """
@@ -85,17 +85,18 @@ class Scheduler:
         """Recall tasks from engines that are stuck, and for engines that are idle."""
         state = self.state
         balancer, engines, pools, now = state.balancer, state.engines, state.pools, state.now
-        if self.settings.hwm is None and any(
-            len(tasks) > 1 or len(engines[id].held) > 1 for id, tasks in self._effects.sends.items()
-        ):
-            balancer.watch(len(engines), now)
+        if balancer.stuck_at is None and self.settings.hwm is None:
+            for id in self._effects.sends:
+                if len(engines[id].held) > 1:
+                    balancer.watch(len(engines), now)
+                    break
         for engine, ids in balancer.from_stuck(engines, now):
             engine.hold_one()
             self._recall(engine, ids)
         if pools.ready:
             balancer.look_at = None
             return
-        for engine, ids in list(balancer.for_idle(engines, pools.idle.values(), pools.may_run, now)):
+        for engine, ids in balancer.for_idle(engines, pools.idle.values(), pools.may_run, now):
             self._recall(engine, ids)
 
     def _recall(self, engine: Engine, ids: list[TaskId]) -> None:

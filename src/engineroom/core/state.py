@@ -1,7 +1,7 @@
 """State: every table of the core, and every transition of a task.
 
-What happens decides which transition a task makes (`handlers/`); how it is made stands here, so that the tables, the
-queues and the dependencies stay in step. Each transition is checked against `TRANSITIONS`. Where many tasks make the
+The handlers (`handlers/`) decide which transition a task makes. State makes it, so that the tables, the queues and the
+dependencies stay in step. Each transition is checked against `TRANSITIONS`. Where many tasks make the
 same one (`enqueue_plain`, `hold`, `finish`), it is checked once for all of them.
 """
 

@@ -1,4 +1,4 @@
-"""The tasks that an engine has been given and has not begun. All is called with the link's lock held."""
+"""The tasks that an engine has been given and has not begun. Everything is called with the link's lock held."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from typing import Any
 from ..ids import Digest, TaskId
 from ..messages import AttemptKey, Run, TaskSpec
 from ..wire import frames as wire
-from ..wire.input_cache import Inputs, ValueCache
+from ..wire.input_cache import InputCache, Inputs
 
 #: A task in hand: (spec, attempt, its frames, the results of others that it takes as arguments)
 Job = tuple[TaskSpec, int, Sequence[Any], Inputs | None]
 
 
 class Jobs:
-    """Tasks in the order they are to be run, and those that cannot be yet."""
+    """A queue of tasks that can run, and the tasks that wait for their function."""
 
     def __init__(self) -> None:
         self.queue: deque[Job] = deque()
-        #: tasks whose function has been asked for
+        #: tasks that wait for their function
         self._parked: dict[Digest, list[Job]] = {}
-        self._values: ValueCache[tuple[bytes, Sequence[Any]]] = ValueCache()
-        self._reconciling = self._reconciled = False  # because values were missing
+        self._values: InputCache[tuple[bytes, Sequence[Any]]] = InputCache()
+        self._reconciling = self._reconciled = False  # whether we have begun anew, for missing values
 
     def __iter__(self) -> Iterator[Job]:
-        """All of them."""
+        """All tasks, queued or waiting."""
         yield from self.queue
         for jobs in self._parked.values():
             yield from jobs
 
     def welcomed(self) -> None:
-        """The controller begins anew with us: it believes that we have no values."""
+        """After a Hello the controller believes that we have no values: forget ours."""
         self._values.clear()
         self._reconciling, self._reconciled = False, self._reconciling
 
     def take(self, message: Run, frames: Sequence[Any]) -> bool:
-        """Queue the tasks of a message; returns whether all is well: if not, begin anew with the controller."""
+        """Queue the tasks of a message. False: values are missing; the caller says Hello again."""
         tasks, attempts = message.tasks, message.attempts
         inputs = [s.options.inputs if s.options is not None else () for s in tasks]
         if message.values or any(inputs):
@@ -49,10 +49,11 @@ class Jobs:
         return True
 
     def _take_with_values(self, message: Run, inputs: Sequence[tuple[TaskId, ...]], frames: Sequence[Any]) -> bool:
-        """Jobs hold their values, whatever the cache forgets. Those whose values are missing are left out, once.
+        """Queue tasks that take results of others. A job keeps its values, even if the cache drops them.
 
-        The cache agrees with the controller's unless messages were lost. So begin anew, and reconcile. What then is
-        still missing nobody has: the job runs, and says so.
+        A value is missing only if a message was lost. Then its task is left out once: the engine says Hello again, and
+        the controller sends task and values again. If the value is missing even then, nobody has it: the task runs,
+        and its error says so.
         """
         new = {v.id: (v.payload, wire.pick(v, frames)) for v in message.values}
         sizes = {id: (wire.size(*value), value) for id, value in new.items()}
@@ -74,21 +75,21 @@ class Jobs:
         return True
 
     def park(self, job: Job) -> bool:
-        """Keep a task until its function has come; returns whether that is to be asked for."""
+        """Keep a task until its function comes. True: the caller asks the controller for the function."""
         parked = self._parked.setdefault(job[0].function, [])
         parked.append(job)
         return len(parked) == 1
 
     def unpark(self, function: Digest) -> None:
-        """A function has come: its tasks are next."""
+        """A function has come: move its tasks to the front of the queue."""
         self.queue.extendleft(reversed(self._parked.pop(function, [])))
 
     def take_parked(self, function: Digest) -> list[Job]:
-        """Let go of the tasks whose function cannot be had; returns them."""
+        """Remove and return the tasks that wait for a function."""
         return self._parked.pop(function, [])
 
     def take_out(self, function: Digest) -> list[Job]:
-        """Let go of the load-balanced tasks with a function; returns them."""
+        """Remove and return the queued load-balanced tasks that call a function."""
         alike = [job for job in self.queue if job[0].function == function and job[0].engine < 0]
         kept = [job for job in self.queue if job[0].function != function or job[0].engine >= 0]
         self.queue.clear()  # in place: the main thread is working on it
@@ -96,7 +97,7 @@ class Jobs:
         return alike
 
     def give_back(self, wanted: Collection[TaskId] | None) -> list[AttemptKey]:
-        """Let go of those of these (None: of all) that have not started."""
+        """Remove and return the tasks with these ids (None: all tasks) that have not started."""
         back: list[AttemptKey] = []
         for jobs in (self.queue, *self._parked.values()):
             kept = [job for job in jobs if wanted is not None and job[0].id not in wanted]
@@ -108,5 +109,5 @@ class Jobs:
 
 
 def held(job: Job) -> AttemptKey:
-    """What a task is called when it is given back, or claimed."""
+    """The name of a task and attempt in messages to the controller."""
     return AttemptKey(job[0].id, job[1])

@@ -181,7 +181,7 @@ class Engine:
         return self._protocol.is_leaving
 
     def _suits(self, job: Job) -> bool:
-        """Whether our properties still allow a task that is about to be run; if not, it and its like are given back."""
+        """Whether our properties still allow a task. If not, it is given back, with all that call the same function."""
         against = self._checks.against(job[0].function)
         if against:
             self._protocol.refuse(job, against)
@@ -217,7 +217,7 @@ class Engine:
         if self._executor.is_forked:
             return  # only the engine's own properties count
         if self._is_deciding and threading.current_thread() is threading.main_thread():
-            return  # who is asked about properties had better not change them: we would ask for ever
+            return  # a `depend` that changes properties itself: asking it again would never end
         self._checks.changed = True
         self._busy.set()  # so that the attendant looks
 
@@ -238,7 +238,7 @@ class Engine:
             return self._executor.run(spec, attempt, frames, inputs)
 
     def _own(self, wanted: Mapping[str, int] | None) -> dict[str, list[int]]:
-        """The indices of each resource that a task gets: it is the only one that runs here, so the first."""
+        """The indices of each resource that a task gets: the first ones, for no other task runs here."""
         return {name: self._shares.get(name, [])[:count] for name, count in (wanted or {}).items()}
 
     def _current_task(self) -> task_context.CurrentTask | None:
@@ -258,7 +258,7 @@ class Engine:
         )
 
     def _leave(self) -> None:
-        """Give back what has not started, hand in what has ended, say goodbye."""
+        """Give back unstarted tasks, wait until results are stored, say goodbye."""
         self._flush()
         self._protocol.give_back_all()
         deadline = time.monotonic() + LEAVE_SECONDS

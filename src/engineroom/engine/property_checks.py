@@ -1,7 +1,7 @@
-"""What an engine's properties have against tasks with certain functions (`depend` of classic tasks).
+"""Whether an engine's properties allow tasks with certain functions (`depend` of classic tasks).
 
-The function itself decides, once: its answer is kept until the properties change. Called with the link's lock held, but
-for `changed`, which any thread may set.
+The `depend` of the function decides. Its answer is kept until the properties change. Everything is called with the
+link's lock held, except that any thread may set `changed`.
 """
 
 from __future__ import annotations
@@ -12,44 +12,44 @@ from collections.abc import Callable, Collection
 from ..ids import Digest
 from ..messages import Message, NeedFunctions, PropertiesChanged, PropertiesChecked, PropertyCheck
 
-#: Properties that change while somebody is asked about them: so often the question is repeated.
+#: How often a question is repeated because the properties changed while `depend` was running.
 CHANGES_AWAITED = 3
 
 
 class PropertyChecks:
-    """Answers the controller's questions."""
+    """Answers the controller's questions about our properties."""
 
     def __init__(
         self, knows: Callable[[Digest], bool], ask: Callable[[Digest], str], send: Callable[[Message], None]
     ) -> None:
         """`knows`: whether we have a function; `ask`: run its `depend`; `send`: tell the controller."""
         self._knows, self._ask, self._send = knows, ask, send
-        #: properties are not what they were, and the controller does not know
+        #: the properties have changed, and the controller has not been told
         self.changed = False
         self._questions: deque[Digest] = deque()
         #: questions whose function has been asked for
         self._unanswered: set[Digest] = set()
-        #: what holds until properties change
+        #: the reason against each function, valid until the properties change
         self._against: dict[Digest, str] = {}
 
     def asked(self, functions: Collection[Digest]) -> None:
-        """The controller wants to know about these."""
+        """The controller asks about tasks with these functions."""
         self._questions.extend(functions)
 
     def came(self, function: Digest) -> None:
-        """We know this function now."""
+        """We have this function now: answer the question that waits for it."""
         if function in self._unanswered:
             self._unanswered.remove(function)
             self._questions.append(function)
 
     def is_missing(self, function: Digest) -> None:
-        """The function cannot be had. Nothing is said against its tasks: they come, and end with that error."""
+        """The controller does not have the function either. We allow its tasks: they come, and end with that error."""
         if function in self._unanswered:
             self._unanswered.remove(function)
             self._send(PropertiesChecked([PropertyCheck(function, "")]))
 
     def answer(self, is_leaving: Callable[[], bool]) -> None:
-        """Say what speaks against tasks that the controller asks about."""
+        """Answer the questions that we can answer; ask for the functions of the others."""
         if self.changed:
             self.tell_change()
         answers = []
@@ -64,7 +64,7 @@ class PropertyChecks:
             self._send(PropertiesChecked(answers))
 
     def against(self, function: Digest) -> str:
-        """What speaks against tasks with a function that we know; "": nothing."""
+        """The reason why our properties do not allow tasks with a function that we have; "": they do."""
         against = self._against.get(function)
         return self._decide(function) if against is None else against
 
@@ -73,13 +73,13 @@ class PropertyChecks:
         for _ in range(CHANGES_AWAITED):
             if not self.changed:
                 break
-            self.tell_change()  # by a thread, meanwhile
+            self.tell_change()  # a thread of a task has changed them meanwhile
             against = self._ask(function)
         self._against[function] = against
         return against
 
     def tell_change(self) -> None:
-        """What we have answered holds no more."""
+        """Tell the controller that our earlier answers are not valid any more."""
         self.changed = False
         self._against.clear()
         self._send(PropertiesChanged())

@@ -41,7 +41,7 @@ from .shared_page import SharedPage
 
 
 class FunctionKeeper(Protocol):
-    """Who has the functions of tasks: an Executor."""
+    """Keeps the functions of tasks: an Executor."""
 
     engine: EngineId
     uuid: str

@@ -1,4 +1,4 @@
-"""Results on their way: they gather, are sent in batches, and kept until the controller has stored them."""
+"""The results of an engine: they gather, are sent in batches, and are kept until the controller has stored them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..wire import frames as wire
 
 
 class ResultBuffer:
-    """The results of an engine that may not be stored yet. All is called with the link's lock held."""
+    """Results that may not be stored yet. Everything is called with the link's lock held."""
 
     def __init__(self) -> None:
         self._gathered: list[TaskDone] = []
@@ -20,13 +20,13 @@ class ResultBuffer:
         #: (number, frames as sent, their tasks)
         self._sent: deque[tuple[int, list[Any], list[AttemptKey]]] = deque()
         self._number = 0
-        #: of what has been sent
+        #: bytes of the results that have been sent
         self.bytes = 0
 
-    def add(self, done: TaskDone, beside: Sequence[Any]) -> None:
-        """A task has ended; `beside` are the buffers of its result."""
-        if beside:
-            done.frames = self._table.add(beside)
+    def add(self, done: TaskDone, buffers: Sequence[Any]) -> None:
+        """Take in the outcome of a task, and the large buffers of its result."""
+        if buffers:
+            done.frames = self._table.add(buffers)
         self._gathered.append(done)
 
     def add_output(self, stdout: str, stderr: str) -> None:
@@ -41,7 +41,7 @@ class ResultBuffer:
         return bool(self._gathered)
 
     def pack(self) -> list[Any] | None:
-        """The frames of the next message, which the caller sends; None: nothing has gathered."""
+        """The frames of the next message; the caller sends it. None: no results have gathered."""
         if not self._gathered:
             return None
         self._number += 1
@@ -52,21 +52,21 @@ class ResultBuffer:
         return parts
 
     def stored(self, number: int) -> None:
-        """The results of this number and all before are safe."""
+        """The controller has stored the results of this number and of all before."""
         while self._sent and self._sent[0][0] <= number:
             self.bytes -= _bytes(self._sent.popleft()[1])
 
     @property
     def is_awaiting(self) -> bool:
-        """Whether some have been sent and may not be stored yet."""
+        """Whether results have been sent that may not be stored yet."""
         return bool(self._sent)
 
     def sent(self) -> Iterator[list[Any]]:
-        """The frames of all messages that may have to be sent again, in order."""
+        """The frames of the messages that may not be stored yet, in order."""
         return (parts for _, parts, _ in self._sent)
 
     def held(self) -> Iterator[AttemptKey]:
-        """The tasks they are of."""
+        """The tasks whose results may not be stored yet."""
         for done in self._gathered:
             yield AttemptKey(done.id, done.attempt)
         for _, _, tasks in self._sent:

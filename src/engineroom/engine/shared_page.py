@@ -1,4 +1,4 @@
-"""A page of memory that an engine shares with its nanny: what it was doing is known even after kill -9."""
+"""A page of memory that an engine shares with its nanny: it tells what the engine was doing, even after kill -9."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _offset = struct.Struct("q")
 
 
 class SharedPage:
-    """Made before the fork; written by the engine, read by the nanny's side."""
+    """Made before the fork; the engine writes to it, the zygote reads it."""
 
     def __init__(self) -> None:
         self._page = mmap.mmap(-1, mmap.PAGESIZE)
@@ -45,22 +45,22 @@ class SharedPage:
         return TaskId(self._page[_RUNNING + 2 : _RUNNING + 2 + length].decode("utf-8", "replace")) if length else None
 
     def limit(self, deadline: float, seconds: float = 0.0, *, is_run_timeout: bool = False) -> None:
-        """Until when (monotonic seconds; 0: for ever) what is running may run, and how long that is."""
+        """Write the deadline of the running task (monotonic seconds; 0: none) and the limit that led to it."""
         _limit.pack_into(self._page, _LIMIT, deadline, seconds, is_run_timeout)
 
     @property
     def deadline(self) -> float:
-        """Until when what is running may run; 0: for ever."""
+        """When the running task is out of time (monotonic seconds); 0: never."""
         return float(_limit.unpack_from(self._page, _LIMIT)[0])
 
     @property
     def seconds(self) -> float:
-        """The limit behind the deadline."""
+        """The time limit that led to the deadline."""
         return float(_limit.unpack_from(self._page, _LIMIT)[1])
 
     @property
     def is_run_timeout(self) -> bool:
-        """Whether it is a task's run_timeout, rather than the time of a dependency function."""
+        """Whether the limit is a task's run_timeout; else it is that of a dependency function."""
         return bool(_limit.unpack_from(self._page, _LIMIT)[2])
 
     def output_read(self, index: int) -> int:

@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
 from .base import STOP_SECONDS
+
+_all: weakref.WeakSet[LocalProcess] = weakref.WeakSet()
 
 
 class LocalProcess:
@@ -46,6 +49,14 @@ class LocalProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._callbacks: list[Callable[[int], None]] = []
         self._waiter: threading.Thread | None = None
+        _all.add(self)
+
+    def forked(self) -> None:
+        """This is a process that was forked from ours: the child is not its own, and the lifeline is not either."""
+        process, self._process = self._process, None
+        self._parents = process  # kept: a Popen that is forgotten complains
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
 
     @property
     def running(self) -> bool:
@@ -145,3 +156,11 @@ class LocalProcess:
 
     def to_dict(self) -> dict[str, Any]:
         return {"class": "local", "pid": self.pid, "log_file": str(self.log_file), "args": self.args}
+
+
+def _in_child() -> None:
+    for process in list(_all):
+        process.forked()
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -16,7 +16,7 @@ class Run(Message):
     tasks: list[TaskSpec]
     attempts: list[int]
     functions: list[Function] = []
-    #: results that these tasks take as arguments, except those the engine has in its `ValueCache`
+    #: results that these tasks take as arguments, except those the engine has in its `InputCache`
     values: list[InputResult] = []
 
 

@@ -1,7 +1,7 @@
-"""What a classic task (`engineroom.tasks`) does on an engine.
+"""How an engine runs a task of the classic interface (`engineroom.tasks`).
 
-`Work` travels as the function of such tasks, so tasks with the same function and the same `depend` share it: it is
-sent once to each engine, and each engine is asked once whether its properties allow them.
+A `Work` is pickled as the function of such tasks. Tasks with the same function and the same `depend` share one. It is
+sent once to each engine, and each engine checks once whether its properties allow these tasks.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ class Work:
     Parameters
     ----------
     function : bytes
-        The pickled function to be called; b"": tasks are expressions.
+        The pickled function to be called; b"": the tasks are expressions.
     depend : bytes
-        The pickled function of the engine's properties that says whether such tasks may run there; b"": they may.
+        The pickled function of the engine's properties that decides whether these tasks may run there; b"": they may.
     """
 
     def __init__(self, function: bytes = b"", depend: bytes = b"") -> None:
-        # Here, so that the globals that travel along are collected. What cannot be unpickled is told when it is called.
+        # Unpickled here, so that the globals that travel with them are collected. An error is raised at the call.
         self._function = _load(function)
         self._depend = _load(depend)
 
     def depend(self, properties: dict[str, Any]) -> Any:
-        """Whether such tasks may run on an engine with these properties."""
+        """Whether these tasks may run on an engine with these properties."""
         return self._depend is None or self._depend(properties)
 
     def __call__(
@@ -48,9 +48,9 @@ class Work:
         clear_before: bool = False,
         clear_after: bool = False,
     ) -> dict[str, Any]:
-        """Run an expression, or call the function with `what`: (args, kwargs). Returns what is pulled, by name.
+        """Run the expression `what`, or call the function with `what` = (args, kwargs).
 
-        What the function returned is in it as "result".
+        Returns the pulled values by name. "result" is what the function returned.
         """
         namespace, results = main_namespace(), {}
         try:
@@ -64,7 +64,7 @@ class Work:
                 results["result"] = self._function(*what[0], **what[1])
             for name in pull:
                 if name not in namespace:
-                    raise NameError(f"the task was to pull {name!r}, and there is no such name after it has run")
+                    raise NameError(f"the task pulls {name!r}, but no such name is defined after it has run")
                 results[name] = namespace[name]
             return results
         finally:
@@ -73,7 +73,7 @@ class Work:
 
 
 class _Travelling:
-    """What is pickled in the place of a Work: nothing needs to be unpickled here."""
+    """Pickled in place of a Work, so that the client need not unpickle the functions."""
 
     def __init__(self, function: bytes, depend: bytes) -> None:
         self._parts = function, depend
@@ -110,5 +110,5 @@ def _execute(source: str, namespace: dict[str, Any]) -> None:
     try:
         exec(compile(source, name, "exec"), namespace)
     finally:
-        if "\n" in source or sys.exc_info()[0] is not None:  # for tracebacks, now and of functions it has defined
+        if "\n" in source or sys.exc_info()[0] is not None:  # for tracebacks, also of functions that the source defines
             linecache.cache[name] = (len(source), None, source.splitlines(True), name)

@@ -1,4 +1,4 @@
-"""Live data from a running task: `publish_data({"loss": 0.1})` appears in `AsyncResult.data` at once."""
+"""Live data of a running task: `publish_data({"loss": 0.1})` appears in `AsyncResult.data` at once."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ _publish: Callable[[dict[str, Any]], None] | None = None
 
 
 def bind(publish: Callable[[dict[str, Any]], None]) -> None:
-    """Say how data leaves this process; called by the engine."""
+    """Set the function that sends data to the controller. The engine calls this."""
     global _publish
     _publish = publish
 
 
 def publish_data(data: dict[str, Any]) -> None:
-    """Send data of the task that is running to whoever waits for it; merged into `AsyncResult.data`.
+    """Send data of the running task to its client, where it is merged into `AsyncResult.data`.
 
     Raises
     ------
     RuntimeError
-        Not called from a task on an engine.
+        It was not called from a task on an engine.
     """
     if _publish is None:
         raise RuntimeError("publish_data works inside a task on an engine")

@@ -1,7 +1,7 @@
-"""The properties of this engine: what tasks may look at to decide whether they can run here.
+"""The properties of this engine: a dict that the `depend` of a task looks at, to decide whether the task may run here.
 
-`engineroom.properties` on an engine is such a dict; each engine process has one of its own, empty at first. What
-changes it is told to the controller, which then looks again at the tasks that depend on it.
+`engineroom.properties` is that dict. Each engine process has its own, empty at first. At every change the controller
+is told, and it checks again which tasks this engine may run.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 
 class Properties(MutableMapping[str, Any]):
-    """A dict whose changes are noticed.
+    """A dict that reports its changes.
 
-    A value that changes inside (a list that grows) is not: bind it anew, or have `TaskClient.spin` look again.
+    A change inside a value (a list that grows) is not reported. Assign the value again, or call `TaskClient.spin`.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Properties(MutableMapping[str, Any]):
         self._changed: Callable[[], None] | None = None
 
     def bind(self, changed: Callable[[], None]) -> None:
-        """Say who is to be told of changes; called by the engine."""
+        """Set the function that is called at every change. The engine calls this."""
         self._changed = changed
 
     def _tell(self) -> None:
@@ -33,7 +33,7 @@ class Properties(MutableMapping[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         if not isinstance(name, str):
-            raise TypeError(f"a property is named by a str, not {name!r}")
+            raise TypeError(f"the name of a property is a str, not {name!r}")
         self._values[name] = value
         self._tell()
 
@@ -51,5 +51,5 @@ class Properties(MutableMapping[str, Any]):
         return repr(self._values)
 
 
-#: Those of this process.
+#: The properties of this process.
 properties = Properties()

@@ -1,7 +1,8 @@
-"""Functions that run only where something holds: `@require`, `@depend`, and the object behind them.
+"""Functional dependencies: `@require`, `@depend`, and the `dependent` behind them.
 
-The checks run on the engine, before the function. Where one is not met the task goes to another engine. A
-`dependent` travels like any function: by name from a module, by content from a script.
+The dependency is checked on the engine, before the function is called. If it is not met, the task goes to another
+engine. A `dependent` is pickled like any function: by name if a module defines it, by value if a script does.
+Dependencies between tasks are not here: see `client.views.dependency`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..errors import ConfigError, UnmetDependency
 from ..wire.functions import main_namespace
 from .task_context import time_limit
 
-#: What numpy calls its own True and False.
+#: Names of numpy's class of True and False.
 _NUMPY_BOOLS = ("bool", "bool_")
 
 #: How long a dependency function may take, in seconds.
@@ -26,7 +27,7 @@ DEPENDENCY_SECONDS = 60.0
 
 
 class dependent:
-    """A function that runs only where another one does not return False.
+    """A function that runs only on engines on which another function does not return False.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ class dependent:
         return self.f(*args, **kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """By name, where it is a module's; the function inside has no name, for this object has taken it."""
+        """By name, if a module has it under its name. The inner function is not importable: this has its name."""
         found: Any = sys.modules.get(self.__module__) if self.__module__ != "__main__" else None
         for part in self.__qualname__.split("."):
             found = getattr(found, part, None)
@@ -88,7 +89,7 @@ class dependent:
 
 
 def depend(g: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], dependent]:
-    """Decorator: run a function only where `g(*args, **kwargs)` does not return False. See `dependent`.
+    """Decorator: run a function only on engines where `g(*args, **kwargs)` does not return False. See `dependent`.
 
     >>> @er.depend(os.path.exists, "/data/catalogue")   # doctest: +SKIP
     ... def look_up(name): ...
@@ -99,20 +100,20 @@ def depend(g: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[Callab
 
 
 def require(*objects: Any, **mapping: Any) -> Callable[[Callable[..., Any]], dependent]:
-    """Decorator: run a function only where some modules can be imported, and with some names defined.
+    """Decorator: run a function only on engines that can import some modules, and define some names there.
 
     Parameters
     ----------
     *objects : str, module, function or class
-        Modules, or their names, are imported on the engine, into its namespace; where one cannot be, the task is tried
-        on another engine. Functions and classes are put into the namespace under their names.
+        Modules, or their names, are imported on the engine, into its namespace. If a module cannot be imported, the
+        task is tried on another engine. Functions and classes are put into the namespace under their names.
     **mapping
         Values put into the namespace under these names.
 
     Raises
     ------
     ConfigError
-        It is none of these.
+        An object is none of these.
 
     Examples
     --------
@@ -138,7 +139,7 @@ def require(*objects: Any, **mapping: Any) -> Callable[[Callable[..., Any]], dep
 
 
 def _fulfil(modules: tuple[str, ...], values: dict[str, Any]) -> None:
-    """Import and define, on the engine.
+    """Import the modules and define the names, on the engine.
 
     Raises
     ------

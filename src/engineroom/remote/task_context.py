@@ -1,4 +1,4 @@
-"""The task that is running: what it may know about itself, and limits on its time. The engine provides both."""
+"""What a running task can ask its engine: facts about itself, and a time limit for a part of its work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..ids import EngineId, TaskId
 
 
 class CurrentTask(msgspec.Struct, frozen=True, kw_only=True):
-    """What `current_task` tells."""
+    """The running task, as `current_task` returns it."""
 
     msg_id: TaskId
     #: 1 for the first
@@ -21,9 +21,9 @@ class CurrentTask(msgspec.Struct, frozen=True, kw_only=True):
     engine_id: EngineId
     label: str | None
     metadata: dict[str, Any] | None
-    #: the indices of each named resource that are this task's own: {"gpu": [2]}
+    #: the indexes of each named resource that are reserved for this task: {"gpu": [2]}
     resources: dict[str, list[int]]
-    #: seconds this attempt may run; None: for ever
+    #: seconds this attempt may run; None: no limit
     run_timeout: float | None
 
 
@@ -34,13 +34,13 @@ _limit: Callable[[float, str, str], AbstractContextManager[None]] | None = None
 def bind(
     task: Callable[[], CurrentTask | None], limit: Callable[[float, str, str], AbstractContextManager[None]]
 ) -> None:
-    """Say who knows the running task, and who limits time; called by the engine."""
+    """Set the functions behind `current_task` and `time_limit`. The engine calls this."""
     global _task, _limit
     _task, _limit = task, limit
 
 
 def current_task() -> CurrentTask | None:
-    """The task that calls this: its `msg_id`, `attempt`, `engine_id`, `label`, `metadata`, `resources`, `run_timeout`.
+    """The running task: its `msg_id`, `attempt`, `engine_id`, `label`, `metadata`, `resources` and `run_timeout`.
 
     None outside a task.
     """
@@ -48,8 +48,8 @@ def current_task() -> CurrentTask | None:
 
 
 def time_limit(seconds: float, ename: str, text: str) -> AbstractContextManager[None]:
-    """Interrupt what runs inside after some seconds, and end its task with this error.
+    """Interrupt the block after some seconds, and end its task with an error of this name and text.
 
-    Outside a task, and in threads that a task has started, time is not limited.
+    Outside a task, and in threads that a task has started, there is no limit.
     """
     return contextlib.nullcontext() if _limit is None else _limit(seconds, ename, text)

@@ -1,4 +1,4 @@
-"""Submits classic tasks, and hands out their results by number."""
+"""The client of classic tasks: submits them, and gives their results by number."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..client import Client
-from ..client.connection.channel import Outgoing
 from ..client.connection.connecting import find_address
+from ..client.connection.submission import Outgoing
 from ..client.results.arguments import pickled_call
 from ..client.results.result import AsyncResult
 from ..client.views import flags
@@ -30,15 +30,15 @@ WORKS_KEPT = 1024
 
 _ANY = EngineId(-1)
 
-#: A task ready to be sent: (what runs it, arguments, their buffers, its wishes but for its number)
+#: A task ready to be sent: (the function that runs it, arguments, their buffers, options)
 _Prepared = tuple[Function, bytes, Sequence[Any], dict[str, Any]]
 
 
 class TaskClient:
     """A cluster, as classic tasks see it.
 
-    Tasks get numbers, from 0 on; results are asked for by number. Everything else is as for a load-balanced view: the
-    engines, the scheduler, the records. All methods may be called from several threads.
+    Tasks get numbers, from 0 on; results are asked for by number. Engines, scheduler and records are those of
+    load-balanced views. All methods may be called from several threads.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class TaskClient:
         self._owns = not isinstance(client, Client)
         if isinstance(client, Client):
             if options:
-                raise TypeError(f"{', '.join(options)}: of no use with a Client, which is connected already")
+                raise TypeError(f"{', '.join(options)}: cannot be given with a Client, which is connected already")
             self.client = client
         else:
             if isinstance(client, tuple | list):
@@ -75,22 +75,22 @@ class TaskClient:
     # ------------------------------------------------------------------------------------------ running
 
     def run(self, task: BaseTask) -> int:
-        """Have a task run; returns its number at once.
+        """Submit a task; returns its number at once.
 
-        Its recovery tasks are submitted with it: the scheduler runs one when the task before it has failed, whether
-        this client is still there or not. What the task is made of is read now: it may be changed, and run again.
+        Its recovery tasks are submitted with it: the scheduler runs one when the task before it has failed, even if
+        this client is gone. The task is read now: afterwards it may be changed, and run again.
 
         Raises
         ------
         SerializationError
-            Something that is pushed, an argument, or a function cannot be pickled; nothing was sent.
+            A pushed value, an argument, or a function cannot be pickled; nothing is sent.
         NoEnginesRegistered
             There is no engine.
         ValueError
-            Its recovery tasks form a loop.
+            The recovery tasks form a loop.
         """
         if not isinstance(task, BaseTask):
-            raise TypeError(f"what is run is a Task or a MapTask, not {task!r}")
+            raise TypeError(f"run() takes a Task or a MapTask, not {task!r}")
         channel = self._channel
         if not channel.engines and not channel.starting:
             self._port.engines.require()
@@ -120,13 +120,13 @@ class TaskClient:
     def _made(
         self, prepared: _Prepared, label: str, about: dict[str, Any], after: GraphDependency | None
     ) -> tuple[Outgoing, AsyncResult]:
-        """A task as it is submitted, and its result to be."""
-        work, payload, frames, wishes = prepared
+        """What is sent for a task, and the result that waits for it."""
+        work, payload, frames, given = prepared
         channel, now = self._channel, time.time()
         if after is None:
-            options = TaskOptions(label=label, metadata=about, **wishes)
+            options = TaskOptions(label=label, metadata=about, **given)
         else:
-            options = TaskOptions(label=label, metadata=about, after=after, **wishes)
+            options = TaskOptions(label=label, metadata=about, after=after, **given)
         if channel.scheme == "pure":
             flags.check_pure(options, channel.scheme)
         id = channel.new_id()
@@ -137,7 +137,7 @@ class TaskClient:
         return (TaskSpec(id, work.digest, payload, now, _ANY, (), options), work, frames), result
 
     def priority(self, task: BaseTask) -> int:
-        """The priority of a task that is run: higher ones go first, equal ones in order. Meant to be overridden."""
+        """The priority with which a task is submitted: higher ones go first. Subclasses may override this."""
         return task.priority
 
     def _prepare(self, task: BaseTask) -> _Prepared:
@@ -145,7 +145,7 @@ class TaskClient:
         frames: Sequence[Any] = ()
         results: Sequence[AsyncResult] = ()
         arguments = task._arguments()
-        if task._is_text and len(arguments[0]) < INLINE // 4:  # as most are: nothing to be looked for in it
+        if task._is_text and len(arguments[0]) < INLINE // 4:  # the common case: text holds no AsyncResult
             payload = pickle.dumps((arguments, {}), 5)
         else:
             try:
@@ -154,20 +154,20 @@ class TaskClient:
                 raise describe_failure(error, task._parts()) from error
             if frames:
                 self._port.check_size(frames)
-        wishes: dict[str, Any] = {}
+        given: dict[str, Any] = {}
         if results:
-            wishes["inputs"] = inputs_of(results, self._port)
+            given["inputs"] = inputs_of(results, self._port)
         if task.retries:
-            wishes["retries"] = task.retries
+            given["retries"] = task.retries
         if task.depend is not None:
-            wishes["depend"] = True
+            given["depend"] = True
         priority = self.priority(task)
         if priority != 0:
-            wishes["priority"] = flags.whole("priority", priority, "a whole number of at most 31 bits", 1 - (1 << 31))
-        return work, payload, frames, wishes
+            given["priority"] = flags.whole("priority", priority, "a whole number of at most 31 bits", 1 - (1 << 31))
+        return work, payload, frames, given
 
     def _work(self, task: BaseTask) -> Function:
-        """What runs a task on an engine; the same for all with the same function and the same `depend`."""
+        """The function that runs a task on an engine: one for each pair of function and `depend`."""
         function, depend = task._function(), task.depend
         called = FUNCTIONS.get(function) if function is not None else _NOTHING
         decides = FUNCTIONS.get(depend) if depend is not None else _NOTHING
@@ -182,12 +182,12 @@ class TaskClient:
     # ------------------------------------------------------------------------------------------ results
 
     def get_task_result(self, taskid: int | str, block: bool = False) -> TaskResult | None:
-        """What became of a task; None while it has not finished, unless `block`.
+        """The result of a task; None if it has not finished and `block` is not set.
 
         Parameters
         ----------
         taskid : int or str
-            The number `run` has given. A str is the msg_id of any task, and its result is made from its record.
+            The number that `run` returned. Or the msg_id of any task: then the result is made from its record.
 
         Raises
         ------
@@ -222,7 +222,7 @@ class TaskClient:
         return result
 
     def barrier(self, taskids: int | Iterable[int], timeout: float | None = None) -> bool:
-        """Wait until tasks have finished, whatever became of them.
+        """Wait until tasks have finished, whether they succeed or fail.
 
         Parameters
         ----------
@@ -254,7 +254,7 @@ class TaskClient:
         Returns
         -------
         dict
-            `scheduled`: not given to an engine yet, or waiting for one that suits; `pending`: given to an engine;
+            `scheduled`: on no engine yet; `pending`: on an engine;
             `succeeded`; `failed`. Counts, or with `verbose` lists of task numbers.
         """
         with self._lock:
@@ -271,13 +271,13 @@ class TaskClient:
         return dict(status) if verbose else {name: len(numbers) for name, numbers in status.items()}
 
     def msg_id(self, taskid: int) -> TaskId:
-        """The msg_id of a task, under which it is recorded, and known to `Client.explain` and all others."""
+        """The msg_id of a task, for `db_query`, `Client.explain` and the like."""
         return self._runs[self._number(taskid)][0]._ids[0]
 
     # ------------------------------------------------------------------------------------------ control
 
     def abort(self, taskid: int) -> None:
-        """End a task, and have none of its recovery tasks run; returns at once. What is running is interrupted.
+        """End a task and its recovery tasks; returns at once. A running task is interrupted.
 
         Raises
         ------
@@ -290,10 +290,10 @@ class TaskClient:
         self.client.cancel([result._ids[0] for result in run], block=False)
 
     def spin(self) -> None:
-        """Have the scheduler ask all engines again whether their properties suit the tasks that wait.
+        """Have the scheduler evaluate the `depend` of waiting tasks on all engines again.
 
-        It does so by itself whenever a property is set or removed: this is for properties that have changed inside, and
-        for a `depend` that looks at other things.
+        It does so by itself whenever a property is set or removed. Call this when the inside of a property has changed,
+        or for a `depend` that uses something else than properties.
         """
         self._channel.ask(RecheckProperties())
 
@@ -326,7 +326,7 @@ _NOTHING = Function(Digest(b""), b"")
 
 
 def _status(result: AsyncResult) -> str | None:
-    """How a task ended: "ok", "error", "aborted", or "unknown": that it will not be known. None: it has not."""
+    """How a task ended: "ok", "error", "aborted"; "unknown" if no outcome will come. None: it has not ended."""
     outcome = result._outcomes.get(result._ids[0])
     if outcome is None:
         return None
@@ -334,7 +334,7 @@ def _status(result: AsyncResult) -> str | None:
 
 
 def _final(run: tuple[AsyncResult, ...]) -> AsyncResult | None:
-    """The result of a task: its own, or that of the recovery task that had the last word; None: not finished."""
+    """The result of a task, or of its last recovery task that ran; None: not finished."""
     for result in run:
         status = _status(result)
         if status != "error":  # a recovery task comes after errors alone

@@ -1,4 +1,4 @@
-"""What became of a classic task."""
+"""The results of classic tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import PendingTask
 from ..messages import ErrorInfo
 from ..wire import payload
 
-#: What a record must tell.
+#: Keys of a record from which a result is made.
 KEYS = (
     "msg_id",
     "state",
@@ -35,7 +35,7 @@ class TaskResult:
     taskid : int or None
         The task's id; None where the record is not of a classic task.
     msg_id : str
-        Its record's id; of a recovery task, if that made the result.
+        The msg_id of the task; of its recovery task, if that made the result.
     engineid : int or None
         The engine that ran it.
     failure : Exception or None
@@ -55,12 +55,12 @@ class TaskResult:
         self.taskid, self.msg_id, self.engineid = taskid, msg_id, engineid
         self._submitted, self._completed = submitted, completed
         self.failure = failure
-        # Of any function, a record may say what it returned; classic tasks return what they pull.
+        # Classic tasks return a dict of what they pull; other tasks any value.
         self._values: dict[str, Any] = values if taskid is not None and failure is None else {"result": values}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> TaskResult:
-        """The result that a record tells, of this session or any other.
+        """The result of a recorded task, of this session or any other.
 
         Parameters
         ----------
@@ -100,12 +100,12 @@ class TaskResult:
 
     @classmethod
     def _of(cls, taskid: int, result: AsyncResult) -> TaskResult:
-        """What an AsyncResult that is ready tells."""
+        """The result of a task whose AsyncResult is ready."""
         [values] = result._all_values()
         failure = values.error if isinstance(values, Failure) else None
         id, submitted = result._ids[0], result._submitted or 0.0
         done = result._outcomes[id]
-        if isinstance(done, Exception):  # nobody ran it
+        if isinstance(done, Exception):  # no engine has reported
             return cls(taskid, id, values, failure, None, submitted, submitted)
         engineid = int(done.engine) if done.engine >= 0 else None
         return cls(taskid, id, values, failure, engineid, submitted, done.completed)
@@ -127,7 +127,7 @@ class TaskResult:
 
     @property
     def results(self) -> dict[str, Any]:
-        """What was pulled, by name. Raises the task's failure."""
+        """The pulled values, by name. Raises the task's failure."""
         self.raise_exception()
         return self._values
 
@@ -138,7 +138,7 @@ class TaskResult:
 
     @property
     def result(self) -> Any:
-        """What the function of a MapTask returned.
+        """The value that the function of a MapTask returned.
 
         Raises
         ------

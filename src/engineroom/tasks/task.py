@@ -1,4 +1,4 @@
-"""Tasks as objects: what is to be run, what goes in and comes out, and what happens when it fails."""
+"""Classic tasks as objects: code or a function, data in and out, and what happens when it fails."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..client.views import flags
 
 
 class BaseTask:
-    """What all classic tasks have in common. All of it may be given to the constructor, or set afterwards.
+    """What all classic tasks have in common. Attributes are given to the constructor, or set afterwards.
 
-    What does not make sense raises TypeError or ValueError where it is set.
+    A value that an attribute cannot have raises TypeError or ValueError when it is set.
 
     Attributes
     ----------
     pull : tuple of str
-        Names that are fetched after the run. One that does not exist then makes the task fail. A str or a list will do.
+        Names whose values are fetched after the run; the task fails if one does not exist. Set it to a str or a list.
     push : dict
         Set in the engine's namespace before the run.
     clear_before, clear_after : bool
@@ -26,15 +26,15 @@ class BaseTask:
     retries : int
         How often it is run again after failing or losing its engine.
     recovery_task : BaseTask or None
-        Run in its place when it has failed for good; its result is the task's result. It may have one itself.
+        Run when the task has failed for good; its result becomes the task's result. It may have one itself.
     depend : callable or None
-        Called on engines with a dict of their properties: where it is true, the task may run. An exception counts as
-        False. Until it is true on some engine, the task waits.
+        Called on each engine with a dict of its properties: the task may run where it returns true. An exception
+        counts as False. The task waits until it is true on some engine.
     priority : int
         Higher ones go first.
     """
 
-    # Defaults are the class's: a task holds what was given, and no more.
+    # Defaults are class attributes: an instance holds only what was given.
     pull: tuple[str, ...] = ()
     push: Mapping[str, Any] | None = None
     clear_before = False
@@ -44,7 +44,7 @@ class BaseTask:
     depend: Callable[[dict[str, Any]], Any] | None = None
     priority = 0
 
-    #: attribute → what makes it right, or refuses it
+    #: attribute → its check, which returns the value to keep
     _CHECKS: ClassVar[dict[str, Callable[[Any], Any]]] = {
         "pull": lambda value: _checked_pull(value),
         "push": lambda value: _checked_push(value),
@@ -114,15 +114,15 @@ class BaseTask:
 
     @property
     def _is_text(self) -> bool:
-        """Whether all that travels is code and names."""
+        """Whether the arguments are only code and names, so that there are no AsyncResults in them."""
         return False
 
     def _what(self) -> Any:
-        """What `Work` is to run."""
+        """The code, or (args, kwargs), that `Work` runs."""
         raise NotImplementedError
 
     def _function(self) -> Callable[..., Any] | None:
-        """The function `Work` is to call; None: `_what` is an expression."""
+        """The function that `Work` calls; None: `_what` is code."""
         return None
 
     def _arguments(self) -> tuple[Any, ...]:
@@ -133,7 +133,7 @@ class BaseTask:
         return (self._what(), self.pull) if self.pull else (self._what(),)
 
     def _parts(self) -> list[tuple[str, Any]]:
-        """What is pickled, by name: for the message when it cannot be."""
+        """The pickled values by name: for the error message if one cannot be pickled."""
         return [(f"push[{name!r}]", value) for name, value in (self.push or {}).items()]
 
 

@@ -10,9 +10,10 @@ recorded histories once more.
 from .clock import VirtualClock
 from .engine import FakeEngine
 from .network import MemoryLink, MemoryListener, MemoryNetwork
+from .peers import Run
 from .replay import History, Replay, replay
 from .simulation import Chaos, Report, simulate
-from .virtual import Run, VirtualCluster
+from .virtual import VirtualCluster
 from .workload import Workload
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""A transport in memory: `transport.base`'s Listener and Link, with faults on demand.
+"""Transports in memory: `transport.base`'s Listener and Link, with faults on demand; and a listener in virtual time.
 
 Both ends may live in one thread or in several. What is sent arrives at once and in order. `cut` breaks a link:
 what is on its way to it and what is sent to it is lost; what it sends itself waits, as with ZeroMQ, for `mend`.
@@ -11,9 +11,11 @@ import os
 import select
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from ..transport import Frames
+from .clock import VirtualClock
 
 T = TypeVar("T")
 
@@ -152,3 +154,100 @@ class MemoryLink:
 
     def close(self, linger: float = 0.0) -> None:
         self.inbox.close()
+
+
+# ---------------------------------------------------------------------------------------------- in virtual time
+
+
+class VirtualNetwork:
+    """A listener in virtual time, and the ways to it.
+
+    `arrived` is called when the listener has something to receive, `wake_up` when it is woken. A fault that is set
+    as `fault` is called before each message is sent to a peer, with its address; it may raise.
+    """
+
+    def __init__(self, clock: VirtualClock, arrived: Callable[[], None], wake_up: Callable[[], None]) -> None:
+        self.clock, self._arrived, self._wake_up = clock, arrived, wake_up
+        self._ways: dict[bytes, Way] = {}
+        self._inbox: deque[tuple[bytes, Frames]] = deque()
+        self.fault: Callable[[bytes], None] | None = None
+
+    def way(self, address: bytes, hear: Callable[[Frames], None], delay: Callable[[], float] | None = None) -> Way:
+        """A new peer: `hear` is called with what is sent to it. `delay` tells the seconds a message takes; None: 0."""
+        way = self._ways[address] = Way(self, address, hear, delay)
+        return way
+
+    def arrive(self, address: bytes, frames: Frames, *, now: bool) -> None:
+        """A message has come; `now`: this is called by the clock."""
+        self._inbox.append((address, frames))
+        (self._arrived if now else self._wake_up)()
+
+    def forget_arrived(self) -> None:
+        """What has come and was not received is lost."""
+        self._inbox.clear()
+
+    # the listener
+
+    @property
+    def url(self) -> str:
+        return "virtual://"
+
+    def receive(self, limit: int = 64, timeout: float = 0.0) -> list[tuple[bytes, Frames]]:
+        return [self._inbox.popleft() for _ in range(min(limit, len(self._inbox)))]
+
+    def wake(self) -> None:
+        self._wake_up()
+
+    def send(self, peer: bytes, frames: Frames) -> bool:
+        if self.fault is not None:
+            self.fault(peer)
+        way = self._ways.get(peer)
+        if way is None or not way.is_open:
+            return False
+        way.deliver(frames)
+        return True
+
+    def close(self) -> None:
+        self._inbox.clear()
+
+
+class Way:
+    """The way between one peer and the listener. Messages keep their order, both ways."""
+
+    def __init__(
+        self,
+        network: VirtualNetwork,
+        address: bytes,
+        hear: Callable[[Frames], None],
+        delay: Callable[[], float] | None,
+    ) -> None:
+        self._network, self.address, self._hear, self._delay = network, address, hear, delay
+        self._cuts = 0
+        self._up = self._down = 0.0  # when the latest message arrives
+        self.is_open = True
+
+    def send(self, frames: Frames) -> None:
+        """Send to the listener."""
+        if self._delay is None:
+            self._network.arrive(self.address, frames, now=False)
+            return
+        cuts, clock = self._cuts, self._network.clock
+        self._up = max(self._up, clock() + self._delay())
+        clock.at(self._up, lambda: self._network.arrive(self.address, frames, now=True) if self._cuts == cuts else None)
+
+    def deliver(self, frames: Frames) -> None:
+        """The listener sends to the peer."""
+        if self._delay is None:
+            self._hear(frames)
+            return
+        cuts, clock = self._cuts, self._network.clock
+        self._down = max(self._down, clock() + self._delay())
+        clock.at(self._down, lambda: self._hear(frames) if self.is_open and self._cuts == cuts else None)
+
+    def cut(self) -> None:
+        """What is on its way, both ways, is lost."""
+        self._cuts += 1
+
+    def close(self) -> None:
+        """The peer hears nothing any more; what it has sent arrives."""
+        self.is_open = False

@@ -21,7 +21,8 @@ from ..ids import Digest, EngineId, TaskId
 from ..messages import GraphDependency, TaskOptions, TaskSpec
 from ..records.states import STATUS_OF_STATE
 from ..stores import SQLiteDB
-from .virtual import SETTLED, Run, VirtualCluster
+from .peers import Run
+from .virtual import SETTLED, VirtualCluster
 
 #: What is read of a record.
 KEYS = (

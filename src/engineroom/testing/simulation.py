@@ -13,10 +13,10 @@ from random import Random
 import msgspec
 
 from ..config import SchedulerSettings
-from ..core import events
 from ..ids import ClientId
 from ..messages import TaskSpec
-from .virtual import SETTLED, Link, VirtualCluster
+from .peers import EnginePeer
+from .virtual import SETTLED, VirtualCluster
 from .workload import Source, Workload
 
 #: Chaos ends when this part of the tasks has ended: the rest must then end by itself.
@@ -171,13 +171,13 @@ class _Weather:
         rng, cluster = self._rng, self._cluster
         ids = rng.choices(list(cluster.clients), k=4) if cluster.clients else []
         at_work = [link.engine.running.id for link in cluster.links if link.engine.running is not None]
-        cluster.handle(events.AbortRequested([*ids, *rng.sample(at_work, min(2, len(at_work)))], running))
+        cluster.abort([*ids, *rng.sample(at_work, min(2, len(at_work)))], running)
 
     def _restart(self) -> None:
         self.faults["restarts"] += 1
         self._cluster.restart()
 
-    def _expect_faults(self, link: Link) -> None:
+    def _expect_faults(self, link: EnginePeer) -> None:
         """Let faults happen to an engine some time, at their rates."""
         chaos, cluster = self._chaos, self._cluster
         self._expect(link, chaos.deaths, "deaths", cluster.die)
@@ -185,7 +185,7 @@ class _Weather:
         self._expect(link, chaos.stops, "stops", cluster.stop)
         self._expect(link, chaos.repeated and 1.0, "repeated", self._repeat)
 
-    def _expect(self, link: Link, rate: float, name: str, fault: Callable[[Link], None]) -> None:
+    def _expect(self, link: EnginePeer, rate: float, name: str, fault: Callable[[EnginePeer], None]) -> None:
         def happen() -> None:
             if link.is_alive and len(self._cluster.done) < CHAOS_UNTIL * self._tasks:
                 self.faults[name] += 1
@@ -195,7 +195,6 @@ class _Weather:
         if rate:
             self._cluster.clock.later(self._rng.expovariate(rate), happen)
 
-    def _repeat(self, link: Link) -> None:
+    def _repeat(self, link: EnginePeer) -> None:
         """Results that have not been acknowledged come twice."""
-        for number, results in link.engine.unstored.items():
-            self._cluster.send_results(link, number, results)
+        link.send_unstored()

@@ -9,7 +9,7 @@ import msgspec
 
 from ..ids import Digest, EngineId, TaskId
 from ..messages import GraphDependency, TaskOptions, TaskSpec
-from .virtual import LEVELS, Run
+from .peers import LEVELS, Run
 
 #: A task depends on tasks among the last so many before it.
 NEAR = 50
@@ -60,7 +60,7 @@ class Source:
         for index, first in enumerate(range(0, self._tasks, work.burst)):
             moment = index * work.pause
             numbers = range(first, min(first + work.burst, self._tasks))
-            found.append((moment, f"client{index % work.clients}", [self._spec(n, moment) for n in numbers]))
+            found.append((moment, self._client(index), [self._spec(n, moment) for n in numbers]))
         return found
 
     def conduct(self, spec: TaskSpec, attempt: int) -> Run:
@@ -75,6 +75,13 @@ class Source:
         gpus = bool(self.workload.gpus)
         return [{"gpu": [n // 3]} if gpus and n % 3 == 0 else {} for n in range(self._engines)]
 
+    def _id(self, number: int) -> TaskId:
+        """As real ids do, it begins with the client's name."""
+        return TaskId(f"{self._client(number // self.workload.burst)}-{number}")
+
+    def _client(self, submission: int) -> str:
+        return f"client{submission % self.workload.clients}"
+
     def _seconds(self) -> float:
         work = self.workload
         match work.spread:
@@ -86,7 +93,7 @@ class Source:
                 return self._rng.expovariate(1 / work.duration)
 
     def _spec(self, number: int, moment: float) -> TaskSpec:
-        rng, work, id, engine = self._rng, self.workload, TaskId(f"t{number}"), -1
+        rng, work, id, engine = self._rng, self.workload, self._id(number), -1
         wishes: dict[str, Any] = {}
         retries = rng.randint(0, work.retries)
         if retries:
@@ -134,7 +141,7 @@ class Source:
         rng, near = self._rng, range(max(0, number - NEAR), number)
         if rng.random() < 0.1:
             near = range(number)  # of long ago
-        picked = [TaskId(f"t{n}") for n in rng.sample(near, min(len(near), rng.randint(1, self.workload.fan_in)))]
+        picked = [self._id(n) for n in rng.sample(near, min(len(near), rng.randint(1, self.workload.fan_in)))]
         if rng.random() < self.workload.strange:
-            return (*picked, rng.choice((TaskId("nobody"), TaskId(f"t{number}"), *picked)))
+            return (*picked, rng.choice((TaskId("nobody"), self._id(number), *picked)))
         return tuple(id for id in picked if id not in self._direct)

@@ -2,8 +2,8 @@
 
 A *listener* is the controller's end: it hears everybody. A *link* is everybody else's end: it knows only the
 controller. Both send and receive messages as lists of frames, the header first; order holds between two ends.
-Sending never blocks. Receiving blocks for as long as is asked; with timeout 0 not at all, for those who poll
-`fileno()`: after it becomes readable `receive` is called until it gives nothing, and again after every `send`.
+Sending never blocks. Receiving waits for `timeout` seconds at most. A caller that polls `fileno()` instead uses timeout
+0: when the descriptor becomes readable, it calls `receive` until nothing comes, and again after every `send`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class Listener(Protocol):
         """End a `receive` that waits. Safe from any thread and from a signal handler."""
 
     def send(self, peer: bytes, frames: Frames) -> bool:
-        """Send to a peer. False: it is gone, or takes nothing at present; the message is dropped."""
+        """Send to a peer. False: the peer is gone or its queue is full; the message is dropped."""
 
     def close(self) -> None:
-        """Say nothing more. May be called twice."""
+        """Close. May be called twice."""
 
 
 class Link(Protocol):

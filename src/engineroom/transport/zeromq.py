@@ -1,8 +1,8 @@
 """Listener and link over ZeroMQ: `ipc://` on one host, `tcp://` with CurveZMQ across hosts.
 
 On one host the socket lies in a folder with mode 0700. Over TCP the link knows the controller's public key,
-so everything is encrypted and the controller proven; that the peer may speak at all it proves with the key in
-its Hello, inside the encrypted channel.
+so everything is encrypted, and the peer knows that it talks to the controller. The peer shows that it may come in by
+the key in its Hello, inside the encrypted channel.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import zmq
 
+from ..descriptors import require_descriptors
 from .base import Frames
 
 #: Messages queued for one peer that reads nothing, before it counts as congested.
@@ -56,7 +57,7 @@ def _rest(socket: zmq.Socket[bytes], *, copy_first: bool = False) -> list[Any]:
 
 
 class _Patience:
-    """How long a socket's blocking receive waits: set only when it changes, for each change costs a call."""
+    """The time limit of a socket's blocking receive. It is set only when it changes, because setting costs a call."""
 
     #: Longer waits are made of pieces of this many milliseconds.
     LONGEST = 500
@@ -104,7 +105,7 @@ class ZmqListener:
             raise
         self._socket = socket
         self._patience = _Patience(socket)
-        # Who wakes us is a peer like any other, with a name nobody can guess.
+        # The waker is a peer like any other, with a name that nobody can guess.
         self._waker_name = secrets.token_bytes(16).hex().encode()
         socket.bind("inproc://wake")
         self._waker = self._context.socket(zmq.DEALER)
@@ -168,6 +169,7 @@ class ZmqLink:
     """A DEALER socket with a name of its own choosing, by which the listener knows it after a reconnection."""
 
     def __init__(self, url: str, identity: bytes, *, curve_serverkey: str = "") -> None:
+        require_descriptors("a connection")
         self._context = zmq.Context()
         socket = self._context.socket(zmq.DEALER)
         self._monitor: zmq.Socket[bytes] | None = None

@@ -1,1 +1,1 @@
-"""Messages ⇄ frames, objects ⇄ buffers. Pure: no sockets, files or threads."""
+"""Messages to and from bytes, objects to and from pickles, and the session over them. No sockets, no threads."""

@@ -1,4 +1,4 @@
-"""Message ⇄ frames: a header of msgpack, then the large buffers, uncopied."""
+"""Messages to and from frames: a header in msgpack, then the large buffers, uncopied."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ decode_to_nanny: Callable[[bytes], ToNanny] = _decoder(ToNanny)
 
 
 class FrameTable:
-    """The frames of one message under construction. A buffer that several tasks share travels once."""
+    """Collects the frames of one message. A buffer that several tasks share is sent once."""
 
     def __init__(self) -> None:
         self.frames: list[Buffer] = []
         self._index: dict[int, int] = {}
 
     def add(self, buffers: Iterable[Buffer]) -> tuple[int, ...]:
-        """Put buffers into the message; returns their indexes."""
+        """Add buffers to the message. Returns their indexes."""
         indexes = []
         for buffer in buffers:
             index = self._index.get(id(buffer))
@@ -77,12 +77,12 @@ class FrameTable:
 
 
 def pick(part: TaskSpec | TaskDone | InputResult, frames: Frames) -> tuple[Buffer, ...]:
-    """The frames that belong to a task, a result or a value.
+    """The frames of a task, an outcome or an input.
 
     Raises
     ------
     ProtocolError
-        The message came with fewer frames than it names.
+        The message has fewer frames than it names.
     """
     if not all(0 <= index < len(frames) for index in part.frames):
         raise ProtocolError(f"task {part.id} names frames {part.frames} of {len(frames)}")
@@ -90,5 +90,5 @@ def pick(part: TaskSpec | TaskDone | InputResult, frames: Frames) -> tuple[Buffe
 
 
 def size(payload: bytes, frames: Frames) -> int:
-    """Bytes of a payload with its frames."""
+    """The size of a payload with its frames, in bytes."""
     return len(payload) + sum(memoryview(f).nbytes for f in frames) if frames else len(payload)

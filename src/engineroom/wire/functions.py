@@ -1,8 +1,10 @@
-"""Functions as content: pickled once, named by a digest of the pickle.
+"""Pickled functions, content-addressed: each is pickled once, and named by a digest of its pickle.
 
-A function of an importable module travels by name. A function of `__main__` (a script, a notebook, a terminal)
-travels by value, with the globals it refers to, and is bound on arrival to the *namespace* of the receiving
-process: there a global name means what that namespace says, and only if it says nothing, what travelled along.
+A function of an importable module is pickled by name. A function of `__main__` (a script, a notebook, a terminal) is
+pickled by value, together with the globals it refers to. Where it is unpickled, it is bound to the *namespace* of
+that process. A global name is looked up in the namespace first, and then among the globals that travelled with it.
+
+This module knows nothing of messages and tasks. `payload` pickles arguments and results.
 """
 
 from __future__ import annotations
@@ -36,28 +38,28 @@ def digest_of(payload: bytes) -> Digest:
 
 # ------------------------------------------------------------------------------------------ arriving: namespaces
 
-#: Where functions that travelled from a `__main__` look names up; None: this process's own `__main__`.
+#: The namespace of functions that came from another `__main__`; None: this process's own `__main__`.
 _namespace: dict[str, Any] | None = None
-#: Names of the namespace that are there only while a task runs: globals that travelled along.
+#: Names that are in the namespace only while a task runs: globals that travelled with its function.
 lent: set[str] = set()
-#: Where the globals that travel along are put while unpickling; None: into the namespace, where it lacks them.
+#: Collects the globals that travel with functions, while unpickling. None: the namespace takes those it lacks.
 _travelled: dict[str, Any] | None = None
 
 
 def bind_namespace(namespace: dict[str, Any] | None) -> None:
-    """Make functions that arrive from another `__main__` live in this namespace."""
+    """Bind functions that come from another `__main__` to this namespace."""
     global _namespace
     _namespace = namespace
 
 
 def main_namespace() -> dict[str, Any]:
-    """The namespace that stands for `__main__` here."""
+    """The namespace that stands for `__main__` in this process."""
     return sys.modules["__main__"].__dict__ if _namespace is None else _namespace
 
 
 @contextlib.contextmanager
 def living_in(namespace: dict[str, Any]) -> Iterator[None]:
-    """While unpickling inside, functions that travelled from a `__main__` live in this namespace."""
+    """Inside the block, functions that come from another `__main__` are bound to this namespace when unpickled."""
     global _namespace
     before, _namespace = _namespace, namespace
     try:
@@ -68,7 +70,7 @@ def living_in(namespace: dict[str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def collecting(travelled: dict[str, Any]) -> Iterator[None]:
-    """While unpickling inside, globals that travel with functions go into `travelled`, not into the namespace."""
+    """Inside the block, globals that travel with unpickled functions go into `travelled`, not into the namespace."""
     global _travelled
     before, _travelled = _travelled, travelled
     try:
@@ -78,7 +80,7 @@ def collecting(travelled: dict[str, Any]) -> Iterator[None]:
 
 
 class _MainNamespace:
-    """Stands in a pickle for the namespace of whoever unpickles it."""
+    """Stands in a pickle for the namespace of the process that unpickles it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return main_namespace, ()
@@ -88,7 +90,7 @@ _MAIN = _MainNamespace()
 
 
 def restore_function(function: types.FunctionType, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    """Give a rebuilt function its attributes, its closure and the globals that travelled with it."""
+    """Give a rebuilt function its attributes, its closure, and the globals that travelled with it."""
     attributes, slots = state
     function.__dict__.update(attributes)
     travelled = slots.pop("__globals__")
@@ -106,12 +108,12 @@ def restore_function(function: types.FunctionType, state: tuple[dict[str, Any], 
         setattr(function, name, value)
 
 
-#: Stands in every pickle that holds a function of a `__main__`.
+#: Every pickle that holds a function of a `__main__` contains these bytes.
 MARK = restore_function.__name__.encode()
 
 
 def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Callable[..., Any]:
-    """A function with `functools.lru_cache` around it, its cache empty."""
+    """A function wrapped in `functools.lru_cache`, with an empty cache."""
     decorate: Callable[..., Callable[..., Any]] = functools.lru_cache(**parameters)
     return decorate(function)
 
@@ -160,11 +162,11 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 class FunctionCache:
-    """Pickles functions, at best once each.
+    """Pickles functions, each only once if possible.
 
-    A function is pickled again when anything it refers to has been bound anew (a global, a closure cell, its
-    defaults), and on every use when it refers to something that can change in place (a list, an array, an
-    object): what travels is always the present state.
+    A pickle always holds the present state. So a function is pickled again if a name it refers to has been bound to
+    another object (a global, a closure cell, its defaults). If it refers to an object that can change in place (a
+    list, an array), it is pickled again at every use.
     """
 
     def __init__(self) -> None:
@@ -173,12 +175,12 @@ class FunctionCache:
         )
 
     def get(self, function: Any) -> Function:
-        """The function under its digest.
+        """The pickled function, with its digest, name and source.
 
         Raises
         ------
         SerializationError
-            It cannot be pickled.
+            The function cannot be pickled.
         """
         try:
             found = self._known.get(function)
@@ -201,7 +203,7 @@ class FunctionCache:
 
 
 def _pickle(function: Any) -> tuple[Function, bool]:
-    """The pickled function, and whether it travels by name."""
+    """The pickled function, and whether it was pickled by name."""
     try:
         try:
             payload = pickle.dumps(function, 5)
@@ -222,7 +224,7 @@ def _pickle(function: Any) -> tuple[Function, bool]:
 
 
 def name_of(function: Any) -> str | None:
-    """What a function is called in records: "module.name", without the module if that is `__main__` or a builtin."""
+    """The name of a function in records: "module.name", or "name" for builtins and functions of `__main__`."""
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     module = getattr(function, "__module__", None)
     found = name.replace("<locals>.", "") if module in (None, "__main__", "builtins") else f"{module}.{name}"
@@ -234,7 +236,7 @@ def _by_value_registered() -> bool:
 
 
 def _suspects(function: Any) -> str:
-    """Which of the names a function refers to cannot be pickled."""
+    """A sentence with the names that a function refers to and that cannot be pickled."""
     bad = []
     for name, value in _references(function):
         try:
@@ -256,7 +258,7 @@ def _references(function: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _global_names(code: types.CodeType) -> set[str]:
-    """Names the code might look up as globals (attribute names are among them: harmless)."""
+    """Names that the code might look up as globals. Attribute names are among them, which does no harm."""
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -265,7 +267,7 @@ def _global_names(code: types.CodeType) -> set[str]:
 
 
 def _watch(function: types.FunctionType, seen: list[tuple[Any, Any, Any]], visited: set[int]) -> bool:
-    """Note everything the pickle of a function depends on. False: something of it can change in place."""
+    """Add everything the pickle of a function depends on to `seen`. False: some of it can change in place."""
     if id(function) in visited:
         return True
     visited.add(id(function))
@@ -338,7 +340,7 @@ _OLD_CODE = types.CodeType.__name__.encode()
 
 
 class LoadedFunction:
-    """A function ready to be called, and the globals that travelled with it."""
+    """An unpickled function, and the globals that travelled with it."""
 
     __slots__ = ("call", "travelled")
 
@@ -348,7 +350,7 @@ class LoadedFunction:
 
 
 def load_function(function: Function) -> LoadedFunction:
-    """Unpickle a function; what it cannot import raises here."""
+    """Unpickle a function. Raises what its imports raise."""
     travelled: dict[str, Any] = {}
     with collecting(travelled):
         call = pickle.loads(function.payload)

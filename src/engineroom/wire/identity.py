@@ -1,9 +1,10 @@
-"""What makes two calls equal: digests of what a function does, and of arguments.
+"""Digests for `cache=True`: two calls with equal digests of function and arguments are equal calls.
 
-Not the digests under which functions travel: those are of pickles, which hold line numbers and file names, and the
-order of sets. The digests here are the same in another session, on another line, in a cell that is run again.
+These are not the digests in `functions`. Those are of pickles, and pickles depend on line numbers, file names and the
+order of sets. The digests here stay the same in another session, on another line, and in a cell that is run again.
 
-They err on one side: equal digests mean equal calls, as far as a client can see; equal calls may have different ones.
+Equal digests mean equal calls, as far as a client can see. The reverse may fail: equal calls may have different
+digests, and then run again.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-#: A value that is nested more deeply is not compared.
+#: Values nested more deeply than this have no digest.
 DEPTH = 200
 
 _ATOMS = frozenset({int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range})
 _GLOBAL_OPERATIONS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})
-#: What a class has beside what its author wrote.
+#: Attributes of a class that its author did not write.
 _OF_EVERY_CLASS = frozenset({
     "__dict__", "__weakref__", "__module__", "__qualname__", "__firstlineno__", "__static_attributes__",
     "__abstractmethods__", "_abc_impl", "__slotnames__",
@@ -34,32 +35,35 @@ _OF_EVERY_CLASS = frozenset({
 
 
 class Incomparable(Exception):
-    """Nothing sure can be said about this value."""
+    """This value has no reliable digest."""
 
 
 def code_digest(function: Any) -> str:
-    """Digest of what a function does; "" if nothing sure can be said.
+    """Digest of what a function does; "" if there is no reliable one.
 
-    Of a function of `__main__`, or one that has no importable name, it is the digest of its code, its defaults, its
-    closure, and the globals that it names, functions and classes among them by their code. Of anything importable it
-    is the digest of its name and, unless that is installed (as packages and the standard library are), its module's
-    source file. What a module imports is not looked into. The version of Python counts, those of packages do not.
+    For a function of `__main__`, or one without an importable name, it covers the code, the defaults, the closure, and
+    the globals that the code names. Functions and classes among these count by their code.
+
+    For an importable function it covers the name and the source file of the module. The source file does not count if
+    the module is installed, as packages and the standard library are. Imports of the module are not followed.
+
+    The version of Python counts. Versions of packages do not.
     """
     digester = _Digester()
     return digester.digest_of((sys.implementation.name, sys.version_info[:2], function))
 
 
 def arguments_digest(kind: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Digest of the arguments of a call; "" if nothing sure can be said."""
+    """Digest of the arguments of a call; "" if there is no reliable one."""
     return _Digester().digest_of((kind, args, dict(kwargs)))
 
 
 class _Digester:
-    """Takes values apart, down to what has a text."""
+    """Feeds values to a hash, part by part, down to numbers and texts."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
-        #: what may be met again, by its id, and kept so that the id stays its own
+        #: id of an object met so far → its number, and the object (kept alive, so that the id stays valid)
         self._met: dict[int, tuple[int, Any]] = {}
         self._depth = 0
 
@@ -142,7 +146,7 @@ class _Digester:
         self._all(kind, sorted(digests))
 
     def _again(self, value: Any) -> bool:
-        """Whether this very object was met before: what is done to it here is done to it there."""
+        """Whether this object was met before. If so, feed its number: one object twice is not two equal ones."""
         met = self._met.get(id(value))
         if met is not None:
             self._text("again", str(met[0]).encode())
@@ -196,7 +200,7 @@ class _Digester:
             self._text("file", _digest_of_file(path, os.stat(path).st_mtime_ns))
 
     def _object(self, value: Any) -> None:
-        """Any other object, as it would be pickled."""
+        """Any other object: feed what pickle would rebuild it from."""
         reduced = value.__reduce_ex__(4)
         if isinstance(reduced, str):
             self._text("object", reduced.encode())
@@ -208,7 +212,7 @@ class _Digester:
 
 
 def _is_importable(value: Any) -> bool:
-    """Whether it can be had by its name, in any process."""
+    """Whether any process can import it by its name."""
     if value.__module__ in (None, "__main__"):
         return False
     found: Any = sys.modules.get(value.__module__)
@@ -218,7 +222,7 @@ def _is_importable(value: Any) -> bool:
 
 
 def _globals_of(code: types.CodeType) -> set[str]:
-    """The globals that code names, also in functions inside it."""
+    """The globals that code names, also in the functions inside it."""
     names = {i.argval for i in dis.get_instructions(code) if i.opname in _GLOBAL_OPERATIONS}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -228,7 +232,7 @@ def _globals_of(code: types.CodeType) -> set[str]:
 
 @functools.cache
 def _installed() -> tuple[str, ...]:
-    """Where the standard library and packages are."""
+    """The folders of the standard library, of packages, and of Engineroom."""
     paths = sysconfig.get_paths()
     ours = Path(__file__).parent.parent
     return tuple(os.path.join(p, "") for p in (*(paths[key] for key in ("stdlib", "purelib", "platlib")), str(ours)))

@@ -1,8 +1,8 @@
-"""Results of tasks as arguments of others: they go from engine to engine, not through the client.
+"""Results of tasks as arguments of other tasks: they go to the engine without passing through the client.
 
-The client pickles a `ResultOf` in the place of the argument, and names the tasks in `TaskOptions.inputs`. The
-controller sends their results along with the task, unless the engine has them in its `ValueCache`. Unpickling the
-call on the engine puts the values in.
+The client pickles a `ResultOf` in place of the argument, and names the tasks in `TaskOptions.inputs`. The controller
+sends their results with the task, unless the engine has them in its `InputCache`. When the engine unpickles the call,
+each `ResultOf` becomes the value.
 """
 
 from __future__ import annotations
@@ -20,48 +20,48 @@ V = TypeVar("V")
 #: The results that a task takes as arguments: id → (stream, frames), as `payload.dumps` made them.
 Inputs = Mapping[TaskId, tuple[bytes, Sequence[Any]]]
 
-#: Bytes of results that an engine keeps for tasks to come.
+#: Bytes of results that an engine keeps for later tasks.
 LIMIT = 256 << 20
 
 
-class ValueCache(Generic[V]):
-    """Which results an engine has: kept twice, by the engine with the values and by the controller for their ids.
+class InputCache(Generic[V]):
+    """The results that an engine has. The engine keeps one with the values, the controller a mirror with the ids.
 
-    The two never talk about it. Both call `use` once for each `Run` message, in order, and `clear` at each Welcome, so
-    they agree about what is kept. What was used longest ago is forgotten first.
+    No message keeps the two alike. Both call `use` once for each `Run` message, in order, and `clear` at each Welcome,
+    so they hold the same ids. The least recently used result is dropped first.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._kept: OrderedDict[TaskId, tuple[int, V]] = OrderedDict()
-        #: of all values kept
+        #: total size of the kept values
         self.bytes = 0
 
     def __contains__(self, id: TaskId) -> bool:
         return id in self._kept
 
     def __iter__(self) -> Iterator[TaskId]:
-        """From the one used longest ago to the latest."""
+        """The ids, least recently used first."""
         return iter(self._kept)
 
     def missing(self, ids: Iterable[TaskId]) -> list[TaskId]:
-        """Those of these that are not kept, each once: they must be sent along."""
+        """The ids among these that are not kept, each once. Their results must be sent."""
         return [id for id in dict.fromkeys(ids) if id not in self._kept]
 
     def use(self, ids: Iterable[TaskId], new: Mapping[TaskId, tuple[int, V]]) -> dict[TaskId, V]:
-        """Take in one message.
+        """Apply one `Run` message.
 
         Parameters
         ----------
         ids : iterable of TaskId
-            `options.inputs` of its tasks, one after the other.
+            The `options.inputs` of its tasks, one after the other.
         new : mapping
-            The results sent along: id → (bytes, value). The engine's values are the results; the controller needs none.
+            The results in the message: id → (bytes, value). The controller's mirror needs no value.
 
         Returns
         -------
         dict
-            The values of these ids, also of those that the limit does not let stay; without those that are nowhere.
+            The values of these ids, also of those that the limit drops at once. Ids without a value are left out.
         """
         found: dict[TaskId, V] = {}
         for id in dict.fromkeys(ids):
@@ -78,20 +78,20 @@ class ValueCache(Generic[V]):
         return found
 
     def clear(self) -> None:
-        """Forget all."""
+        """Drop everything."""
         self._kept.clear()
         self.bytes = 0
 
 
 class ResultOf:
-    """Stands in the arguments of a call for the results of other tasks.
+    """Stands for the results of other tasks in the arguments of a call.
 
     Parameters
     ----------
     ids : tuple of TaskId
         The tasks; they must be in the `inputs` of the task that takes this argument.
     single : bool
-        Whether the argument is the one task's result, rather than the list of the results.
+        True: the argument is the result of the only task. False: it is the list of the results.
     """
 
     def __init__(self, ids: tuple[TaskId, ...], single: bool) -> None:
@@ -101,13 +101,13 @@ class ResultOf:
         return value_of, (self.ids, self.single)
 
 
-#: Of the task whose call is being unpickled; None: of no task.
+#: Inputs of the task whose call is being unpickled; None: no call is being unpickled.
 _inputs: Inputs | None = None
 
 
 @contextlib.contextmanager
 def providing(inputs: Inputs | None) -> Iterator[None]:
-    """While unpickling inside, `ResultOf` becomes these values."""
+    """Inside the block, each unpickled `ResultOf` becomes its value from these inputs."""
     global _inputs
     before, _inputs = _inputs, inputs
     try:
@@ -117,12 +117,12 @@ def providing(inputs: Inputs | None) -> Iterator[None]:
 
 
 def value_of(ids: tuple[TaskId, ...], single: bool) -> Any:
-    """The values that a `ResultOf` stands for, unpickled anew: what a task does to them, no other task sees.
+    """The value that a `ResultOf` stands for, unpickled for each task: none sees what another does to it.
 
     Raises
     ------
     LookupError
-        A value has not come, or this is not an engine.
+        A result was not sent, or this process is not an engine.
     """
     values = [_load(id) for id in ids]
     return values[0] if single else values
@@ -130,13 +130,13 @@ def value_of(ids: tuple[TaskId, ...], single: bool) -> Any:
 
 def _load(id: TaskId) -> Any:
     if _inputs is None:
-        raise LookupError(f"the result of task {id} is put in on the engine, where its call is unpickled: not here")
+        raise LookupError(f"the result of task {id} is known only on the engine that runs the call, not here")
     if id not in _inputs:
         raise LookupError(
-            f"the result of task {id}, an argument of this task, has not come: it is not kept any more "
-            "(purged, or dropped to make room). Run that task again, and then this one."
+            f"the result of task {id}, an argument of this task, is not kept any more "
+            "(it was purged, or dropped to make room). Run that task again, and then this one."
         )
     stream, frames = _inputs[id]
-    # Arrays lie in the frames: each task is given its own. A stream that lies in one is only read.
+    # Arrays use the memory of the frames, so each task is given copies. A frame that holds the pickle is only read.
     start = 0 if stream else 1
     return payload.loads(stream, [*frames[:start], *map(bytearray, frames[start:])])

@@ -1,7 +1,7 @@
-"""Objects ⇄ payloads: arguments and results as one pickle stream and, for large arrays, buffers beside it.
+"""Arguments and results to and from payloads: one pickle stream and, for large arrays, out-of-band buffers.
 
-The plain C pickler does what it can, in about a microsecond. Whatever it cannot do, or would do by reference
-to `__main__` (which is another module on the engine), goes through cloudpickle, by value.
+The C pickler of the standard library comes first: it takes about a microsecond. Objects that it cannot pickle, or
+that it would pickle by reference to `__main__` (another module on the engine), are pickled by value, with cloudpickle.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from ..errors import EngineroomError, SerializationError
 from .frames import Buffer, Frames
 from .functions import ByValuePickler
 
-#: Streams up to this size travel inside the message, larger ones beside it.
+#: Streams up to this size are sent inside the message, larger ones as a frame.
 INLINE = 64 * 1024
-#: Arrays from this size on travel beside the stream, uncopied.
+#: Arrays of at least this size are sent as frames, uncopied.
 OUT_OF_BAND = 16 * 1024
 
 Payload = tuple[bytes, tuple[Buffer, ...]]
@@ -28,12 +28,12 @@ _SMALL = (int, float, bool, type(None))
 
 
 def dumps(value: Any) -> Payload:
-    """Serialize a value: (stream, frames). The stream is empty if it is itself the first frame.
+    """Serialize a value: (stream, frames). If the stream is empty, the first frame holds it.
 
     Raises
     ------
     Exception
-        Whatever the pickler says; `describe_failure` explains it.
+        Any exception of the pickler. `describe_failure` explains it.
     """
     if value is None:
         return _NONE
@@ -74,7 +74,7 @@ def dumps_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
     Raises
     ------
     SerializationError
-        Naming the argument, and the path inside it.
+        An argument cannot be pickled. The text names it, and the path inside it.
     """
     if not args and not kwargs:
         return _NO_ARGUMENTS
@@ -82,7 +82,7 @@ def dumps_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
         if any(type(a) in (bytes, bytearray) and len(a) >= INLINE for a in args):
             args = tuple(_Blob(a) if type(a) in (bytes, bytearray) and len(a) >= INLINE else a for a in args)
         return dumps((args, kwargs))
-    except EngineroomError:  # from an object of ours, which says why
+    except EngineroomError:  # from a class of this package: its text is good
         raise
     except Exception as error:
         named: list[tuple[str, Any]] = [(f"argument {i}", a) for i, a in enumerate(args)]
@@ -119,7 +119,7 @@ def _beside(stream: bytes, buffers: Sequence[Buffer]) -> Payload:
 
 
 class _Blob:
-    """Large bytes, pickled as a buffer of their own: copied once where they are unpickled, nowhere else."""
+    """Large bytes, pickled as an out-of-band buffer. They are copied once, when they are unpickled."""
 
     def __init__(self, value: bytes | bytearray) -> None:
         self.value = value
@@ -137,7 +137,7 @@ def _failure(value: Any) -> Exception | None:
 
 
 def _narrow(path: str, value: Any, cause: Exception) -> tuple[str, Any, Exception]:
-    """Descend to the innermost part that fails by itself."""
+    """Find the innermost part that cannot be pickled by itself: (its path, the part, the error)."""
     for _ in range(20):
         for step, part in _parts(value):
             inner = _failure(part)

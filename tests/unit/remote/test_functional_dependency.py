@@ -75,7 +75,7 @@ def test_it_looks_like_the_function():
     assert greeting.__wrapped__("me") == "hello me"
     assert both.__name__ == "both"
     assert repr(greeting) == "<dependent greeting, if is_set>"
-    assert er.dependent.__doc__.startswith("A function that runs only where")
+    assert er.dependent.__doc__.startswith("A function that runs only on engines")
 
 
 def test_what_the_dependency_raises_is_raised():

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engineroom.wire import payload
-from engineroom.wire.input_cache import ResultOf, ValueCache, providing, value_of
+from engineroom.wire.input_cache import InputCache, ResultOf, providing, value_of
 
 NIGHTLY = bool(os.environ.get("ENGINEROOM_NIGHTLY"))
 
@@ -26,8 +26,8 @@ batches = st.lists(st.one_of(st.none(), st.lists(st.sampled_from(IDS), max_size=
 @settings(max_examples=20_000 if NIGHTLY else 300, deadline=None)
 @given(batches, st.integers(0, 120))
 def test_two_mirrors_fed_the_same_agree(messages: list[list[str] | None], limit: int):
-    ours: ValueCache[None] = ValueCache(limit)
-    theirs: ValueCache[str] = ValueCache(limit)
+    ours: InputCache[None] = InputCache(limit)
+    theirs: InputCache[str] = InputCache(limit)
     for ids in messages:
         if ids is None:  # a Welcome
             ours.clear()
@@ -43,7 +43,7 @@ def test_two_mirrors_fed_the_same_agree(messages: list[list[str] | None], limit:
 
 
 def test_what_was_used_longest_ago_goes_first():
-    cache: ValueCache[str] = ValueCache(limit=10)
+    cache: InputCache[str] = InputCache(limit=10)
     new = {id: (4, id) for id in "abc"}
     cache.use("ab", new)
     cache.use("a", {})
@@ -53,14 +53,14 @@ def test_what_was_used_longest_ago_goes_first():
 
 
 def test_a_value_beyond_the_limit_is_used_and_not_kept():
-    cache: ValueCache[str] = ValueCache(limit=10)
+    cache: InputCache[str] = InputCache(limit=10)
     assert cache.use("a", {"a": (11, "huge")}) == {"a": "huge"}
     assert list(cache) == []
     assert cache.bytes == 0
 
 
 def test_a_value_that_nobody_sent_is_not_found():
-    assert ValueCache().use("ab", {"a": (1, 1)}) == {"a": 1}
+    assert InputCache().use("ab", {"a": (1, 1)}) == {"a": 1}
 
 
 def unpickled(argument: Any, **results: Any) -> Any:
@@ -98,7 +98,7 @@ def test_a_long_stream_beside_the_message():
 
 
 def test_a_value_that_has_not_come_is_named():
-    with pytest.raises(LookupError, match="result of task b, an argument of this task, has not come"):
+    with pytest.raises(LookupError, match="result of task b, an argument of this task, is not kept"):
         unpickled([ResultOf(("a",), True), ResultOf(("b",), True)], a=1)
     with pytest.raises(LookupError, match="on the engine"):
         pickle.loads(pickle.dumps(ResultOf(("a",), True)))

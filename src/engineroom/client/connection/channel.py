@@ -48,13 +48,12 @@ from ...messages import (
 from ...transport import Link, ZmqLink
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
+from . import forks
 from .connecting import NOTICE_SECONDS, no_answer_error, silence_error
 from .requests import PendingRequests, error_of
 from .submission import Outgoing, SubmissionWindow
-from .waiters import Waiter, Waiters, fulfilling
+from .waiters import Waiter, Waiters
 from .wakeup import Wakeup
-
-__all__ = ["Channel", "Outgoing", "Waiter", "fulfilling"]
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +106,7 @@ class Channel:
         self._linger = 0.0
         self._welcome = threading.Event()
         self._pid = os.getpid()
+        forks.watch(self)
         self._asleep = False
         self._link: Link = link or ZmqLink(info.url, self.session.encode(), curve_serverkey=info.curve_serverkey)
         self._wakeup = Wakeup()
@@ -237,6 +237,19 @@ class Channel:
         self._wakeup.wake()
         if self._thread is not threading.current_thread():
             self._thread.join()
+
+    def abandon(self) -> None:
+        """End the session soon: nobody uses it any more. Does not wait."""
+        if self._pid == os.getpid() and not self._closing:
+            self._closing = True
+            self._wakeup.wake()
+
+    def forked(self) -> None:
+        """This is a process that was forked from ours, and has no I/O thread."""
+        self.changed = threading.Condition()  # the I/O thread may have held it
+        self.failure = self.failure_error()
+        for waiter in self._waiting.values():
+            waiter._forked()
 
     def _order(self, message: Message) -> None:
         # The controller ends the session of a client that sends nonsense. So the caller alone pays for it, here.

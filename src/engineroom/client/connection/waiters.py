@@ -31,6 +31,9 @@ class Waiter(Protocol):
     def _heard(self, id: TaskId, news: Output | Started | Published, frames: Sequence[Any]) -> None:
         """A running task has printed or published something, or has begun."""
 
+    def _forked(self) -> None:
+        """This process was forked from the one that waits: here there will be no outcome."""
+
     def _no_more(self) -> None:
         """The tasks are to be aborted: a map stops submitting further chunks."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
+
+from ...descriptors import wait_readable
 
 
 class Wakeup:
@@ -20,7 +21,7 @@ class Wakeup:
 
     def sleep(self, fd: int, timeout: float) -> None:
         """Sleep until a file descriptor is readable, until `wake`, or for so many seconds."""
-        select.select([fd, self._read], [], [], timeout)
+        wait_readable([fd, self._read], timeout)
 
     def clear(self) -> None:
         """Forget past calls of `wake`."""

@@ -11,7 +11,7 @@ from ..views.base import View
 
 
 class ViewExecutor(Executor):
-    """Submits through a view. Shutting it down waits; it never stops engines."""
+    """An Executor that submits through a view. Shutting it down never stops engines."""
 
     def __init__(self, view: View) -> None:
         self.view = view
@@ -40,7 +40,7 @@ class ViewExecutor(Executor):
         return iter(result)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take nothing more; with `wait`, return when all tasks of the view have ended."""
+        """Refuse further calls. With `wait`, return when all tasks of the view have ended."""
         self._closed = True
         if cancel_futures:
             self.view.abort()

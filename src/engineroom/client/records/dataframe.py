@@ -10,7 +10,7 @@ KINDS = ("pandas", "polars")
 
 
 def check_kind(kind: str | None) -> None:
-    """ValueError if there is no such kind of frame; ImportError says what to install."""
+    """Raise ValueError if there is no such kind of frame, ImportError if its library is missing."""
     if kind is None:
         return
     if kind not in KINDS:
@@ -22,7 +22,7 @@ def check_kind(kind: str | None) -> None:
 
 
 def as_frame_of(records: Sequence[Mapping[str, Any]], columns: Sequence[str], kind: str) -> Any:
-    """A frame with a row for each record; columns of dicts and lists hold Python objects where need be."""
+    """A frame with a row for each record. Columns of dicts, or of values of several types, hold Python objects."""
     module: Any = import_module(kind)
     by_column = {name: [record[name] for record in records] for name in columns}
     if kind == "pandas":
@@ -31,7 +31,7 @@ def as_frame_of(records: Sequence[Mapping[str, Any]], columns: Sequence[str], ki
 
 
 def _series(polars: Any, name: str, values: list[Any]) -> Any:
-    """A column of a polars frame: of a type of its own where all values have one, else of Python objects."""
+    """A column of a polars frame: typed if all values have one type, else of Python objects."""
     if any(isinstance(value, dict) for value in values):
         return polars.Series(name, values, dtype=polars.Object)
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Explanation(dict[str, Any]):
-    """The controller's answer about one task: a dict whose keys are attributes too. Printed, it is a sentence.
+    """The controller's answer about one task: a dict whose keys are attributes, too. It prints as a sentence.
 
     Attributes
     ----------
@@ -15,9 +15,9 @@ class Explanation(dict[str, Any]):
         waiting (for other tasks), queued (for an engine), held (by an engine), recovering (the controller was
         restarted, and its engine has not come back yet), ended, or unknown.
     reason : str
-        In words.
+        One sentence.
     details : dict
-        The facts behind the words.
+        The facts from which the sentence is made.
     """
 
     def __getattr__(self, name: str) -> Any:

@@ -1,4 +1,8 @@
-"""What users put into queries and metadata, as values that travel and can be queried."""
+"""Arguments of queries, and metadata, checked and in types that can be sent.
+
+Queries are parsed by the controller (`stores/query/parse.py`), which knows the operators. Here only slips are refused
+that would match nothing: a time compared with a text, a state that does not exist.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +24,13 @@ _TEXTS = TEXTS - {"state"}
 
 
 def plain_query(query: Any) -> dict[str, Any]:
-    """A query in types that travel: naive datetimes become local instants, patterns their text.
+    """A query in types that can be sent: naive datetimes become local times, compiled patterns their text.
 
     Raises
     ------
     QueryError
-        It cannot travel, or compares a key with what it never is (a time with a text), or names a state that does
-        not exist.
+        It cannot be sent; or it compares a key with a value of another type (a time with a text); or it names a state
+        that does not exist.
     """
     if not isinstance(query, Mapping):
         raise QueryError(f"a query is a dict, got {type(query).__name__}")
@@ -36,12 +40,12 @@ def plain_query(query: Any) -> dict[str, Any]:
 
 
 def plain_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata in types that travel; numpy's scalars become Python's.
+    """Metadata in types that can be sent; numpy's scalars become Python's.
 
     Raises
     ------
     ConfigError
-        Naming what cannot be kept in a record.
+        It holds a value that a record cannot hold; the message names it.
     """
     if not isinstance(metadata, Mapping):
         raise ConfigError(f"metadata is a dict or None; got {metadata!r}")
@@ -50,7 +54,7 @@ def plain_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain_keys(keys: Any) -> list[str] | None:
-    """The keys to return: a key, or several; None is the default."""
+    """The keys to return, from one key or several; None: the default keys."""
     if keys is None or isinstance(keys, str):
         return keys if keys is None else [keys]
     if isinstance(keys, bytes) or not isinstance(keys, Iterable):
@@ -87,7 +91,7 @@ def plain_sort(sort: Any) -> list[tuple[str, int]] | None:
 
 
 def plain_count(name: str, value: Any) -> int | None:
-    """A count that the databases can count to."""
+    """A number of records, 0 or more, that fits into 62 bits."""
     if value is None:
         return None
     try:
@@ -115,7 +119,7 @@ def plain_label(label: Any) -> str | None:
     Raises
     ------
     ConfigError
-        It is no text.
+        It is not a str.
     """
     if label is not None and not isinstance(label, str):
         raise ConfigError(f"a label is a str or None; got {label!r}")
@@ -127,7 +131,7 @@ def _plain(value: Any, where: str, error: type[Exception], depth: int) -> Any:
         raise error(f"{where:.60}… is nested more than {DEPTH} levels deep")
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, float | bytes):  # numpy's are subclasses, and do not travel
+    if isinstance(value, float | bytes):  # numpy's are subclasses, and cannot be sent
         return float(value) if isinstance(value, float) else bytes(value)
     if isinstance(value, str):
         return text(str(value), where, error)
@@ -172,7 +176,7 @@ def text(value: str, where: str, error: type[Exception]) -> str:
 
 
 def _check(query: Mapping[str, Any]) -> None:
-    """Refuse what would match nothing by a slip."""
+    """Refuse conditions that could never match: surely slips."""
     for key, condition in query.items():
         if key in ("$and", "$or", "$nor") and isinstance(condition, list):
             for part in condition:
@@ -202,7 +206,7 @@ def _check(query: Mapping[str, Any]) -> None:
 
 
 def _arguments(condition: Any) -> list[Any]:
-    """What the plain comparisons of a condition compare with."""
+    """The values that a condition compares with."""
     if not isinstance(condition, Mapping):
         return [condition]
     found = []

@@ -1,4 +1,4 @@
-"""Showing what tasks printed and displayed."""
+"""Shows what tasks printed and displayed, in a terminal or a notebook."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _show(task: Metadata, kind: str, single: bool) -> None:
 
 
 def _rich(label: str, data: dict[str, Any]) -> None:
-    """In a notebook as rich as it can be, elsewhere as text."""
+    """Display a mime bundle: in a notebook richly, elsewhere as text."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is not None and type(shell).__name__ != "TerminalInteractiveShell":
         from IPython.display import display

@@ -26,7 +26,7 @@ from .arguments import refuse_direct, results_of_this_call
 from .ending import Failure, succeeded, value_of, value_or_error, was_aborted
 from .metadata import KEYS, ExecuteReply, Metadata, metadata_of
 from .port import ResultPort
-from .task_future import TaskFuture
+from .task_future import FINISHED, TaskFuture
 
 #: Pickles up to this many bytes are kept beside their value.
 SMALL = 4096
@@ -68,7 +68,8 @@ class AsyncResult(TaskFuture):
         owner: bool = True,
         return_exceptions: bool = False,
     ) -> None:
-        super().__init__(ids)
+        # Neither TaskFuture nor Future has anything to set up yet: see `TaskFuture`.
+        self._ids: Sequence[TaskId] = ids
         self._port = port
         self._single = single
         self._name = name
@@ -79,6 +80,8 @@ class AsyncResult(TaskFuture):
             self.owner = False
         if return_exceptions:
             self._return_exceptions = True
+        if not ids:
+            self._state = FINISHED
 
     @property
     def msg_ids(self) -> list[TaskId]:
@@ -151,7 +154,7 @@ class AsyncResult(TaskFuture):
         return value_or_error(values[0]) if self._single else self._reconstruct(values)
 
     def result(self, timeout: float | None = None) -> Any:
-        """Future's spelling of `get`."""
+        """`get`, as Future calls it."""
         return self.get(timeout)
 
     def exception(self, timeout: float | None = None) -> Any:
@@ -186,7 +189,7 @@ class AsyncResult(TaskFuture):
         return self.done() and bool(self._ids) and all(map(was_aborted, self._outcomes.values()))
 
     def abort(self) -> None:
-        """End the tasks that have not started. What is running goes on."""
+        """End the tasks that have not started. Tasks that are running go on."""
         self._no_more()
         self._port.abort(self._ids, running=False)
 
@@ -215,7 +218,7 @@ class AsyncResult(TaskFuture):
         return True
 
     def wait_for_output(self, timeout: float | None = -1) -> bool:
-        """Wait until all output is there: it comes with the outcome."""
+        """The same as `wait`: all output has come when the outcome comes."""
         return bool(self.wait(timeout))
 
     def wait_interactive(
@@ -239,7 +242,7 @@ class AsyncResult(TaskFuture):
     # ------------------------------------------------------------------------------------------ values
 
     def _all_values(self) -> list[Any]:
-        """Values in order; errors stand for themselves. Unpickled once."""
+        """Values in order, a `Failure` for each error. They are unpickled once."""
         if self._values is None:
             self._values = [self._value_of(id) for id in self._ids]
             self._frames = None  # large pickles are not needed any more
@@ -251,10 +254,8 @@ class AsyncResult(TaskFuture):
     def _value_of(self, id: TaskId) -> Any:
         ending = self._outcomes[id]
         value = value_of(ending, (self._frames or {}).get(id, ()))
-        if isinstance(value, Failure) or isinstance(ending, Exception):
-            return value
-        if ending.content is not None and "execute_input" in ending.content:
-            return ExecuteReply(value, self._metadata_of(id))
+        if isinstance(ending, TaskDone) and ending.content is not None and "execute_input" in ending.content:
+            return value if isinstance(value, Failure) else ExecuteReply(value, self._metadata_of(id))
         return value
 
     def _ready_value(self, index: int) -> Any:
@@ -298,7 +299,7 @@ class AsyncResult(TaskFuture):
         return self.get_dict()
 
     def __iter__(self) -> Iterator[Any]:
-        """Values in order, each as soon as it is there."""
+        """Values in order, each as soon as its task has ended."""
         if self._single:
             raise TypeError("the result of a single task is not iterable: use get()")
         for index, id in enumerate(self._ids):
@@ -396,7 +397,7 @@ class AsyncResult(TaskFuture):
 
     @property
     def metadata(self) -> Any:
-        """What is known about the task (a dict), or a list of those; live before the end."""
+        """What is known about the task (a dict), or a list of those. Output comes while tasks run."""
         all_of_them = [self._metadata_of(id) for id in self._ids]
         return all_of_them[0] if self._single else all_of_them
 

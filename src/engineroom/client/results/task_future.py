@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from types import MappingProxyType
 from typing import Any
 
+from ...errors import ControllerLost
 from ...ids import TaskId
 from ...messages import Output, Published, Started, TaskDone
 from ...wire import payload
@@ -29,11 +30,19 @@ _NONE_YET: Mapping[TaskId, Ending] = MappingProxyType({})
 
 
 class TaskFuture(Future):  # type: ignore[type-arg]
-    """A Future that is ready once each of its tasks has ended."""
+    """A Future that is ready once each of its tasks has ended.
+
+    There is no `__init__`, and Future's, which makes a lock, is not called: a result costs as little as it can. A
+    subclass sets `_ids`, the tasks' ids; and `_state` to FINISHED, if there are none.
+    """
+
+    _ids: Sequence[TaskId]
 
     # concurrent.futures reads `_state`. These become instance attributes when they change.
     _state = PENDING
     _cond: threading.Condition | None = None
+    #: whether this process was forked from the one that waits for the tasks
+    _is_forked = False
     #: of tasks that run: what they have printed and published so far
     _live: dict[TaskId, dict[str, Any]] | None = None
     #: futures that are told when one of our tasks ends, by task
@@ -45,12 +54,6 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     #: when the last outcome came, in seconds since the epoch
     _received: float | None = None
 
-    def __init__(self, ids: Sequence[TaskId]) -> None:
-        # Future.__init__ would make a lock: `_condition` makes it when needed.
-        self._ids: Sequence[TaskId] = ids
-        if not ids:
-            self._state = FINISHED
-
     def done(self) -> bool:
         """Whether all outcomes are there."""
         return self._state != PENDING
@@ -61,6 +64,11 @@ class TaskFuture(Future):  # type: ignore[type-arg]
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
+        if self._is_forked and not self.done():
+            raise ControllerLost(
+                "this result belongs to the parent process, and was not ready when it forked: get it there, or with a "
+                "Client() of your own"
+            )
         condition = self._cond
         if condition is None:
             with fulfilling:
@@ -134,6 +142,10 @@ class TaskFuture(Future):  # type: ignore[type-arg]
                 with contextlib.suppress(Exception):  # the task's value may still be good
                     live["data"] = live["data"] | payload.loads(news.payload, frames)
             self._condition.notify_all()
+
+    def _forked(self) -> None:
+        """This process was forked from the one that waits: here there will be no outcome."""
+        self._is_forked = True
 
     def _no_more(self) -> None:
         """Submit no further chunks: the tasks are about to be aborted. Only a growing map has chunks left."""

@@ -16,7 +16,7 @@ from ...errors import ConfigError
 from ...ids import EngineId, TaskId
 from ...messages import Function, GraphDependency, TaskOptions, TaskSpec
 from ...wire.input_cache import ResultOf
-from ..connection.channel import Outgoing
+from ..connection.submission import Outgoing
 from ..records.query_args import plain_label
 from ..results.arguments import pickled_call
 from ..results.chunks import ChunkPlan
@@ -122,7 +122,7 @@ class LoadBalancedView(View):
         )
 
     def _waiting_for(self, options: TaskOptions | None, results: Sequence[AsyncResult]) -> TaskOptions | None:
-        """The options of a call with these results among its arguments."""
+        """The options of a call that has these results among its arguments."""
         return self._changed(options, inputs=inputs_of(results, self._port)) if results else options
 
     def _comparable(
@@ -146,14 +146,14 @@ class LoadBalancedView(View):
     def apply_with_flags(
         self, f: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **given: Any
     ) -> Any:
-        """Call `f(*args, **kwargs)` with flags for this call alone; else as `apply`."""
+        """`apply` with flags for this call alone."""
         with self.temp_flags(**given):
             return self._apply(f, tuple(args), kwargs or {}, self.block)
 
     def run_graph(
         self, graph: Any, tasks: Mapping[Any, Any] | None = None, *, pass_results: bool = False
     ) -> GraphResult:
-        """Run a graph of tasks: each node once its predecessors have succeeded. All is submitted in one go.
+        """Run a graph of tasks: each node once its predecessors have succeeded. All nodes are submitted at once.
 
         Parameters
         ----------
@@ -164,7 +164,7 @@ class LoadBalancedView(View):
             node itself, if it can be called.
         pass_results : bool
             Call a node's function with the results of its predecessors, in the graph's order, before its own
-            arguments. They do not pass through the client.
+            arguments. The results do not pass through the client.
 
         Returns
         -------
@@ -174,7 +174,7 @@ class LoadBalancedView(View):
         Raises
         ------
         ValueError
-            There is a cycle, or a node without a task; the message names it.
+            There is a cycle, or a node has no task; the message names it.
 
         Examples
         --------
@@ -270,12 +270,12 @@ class LoadBalancedView(View):
         block : bool, optional
             Wait and give a list; default: the view's flag.
         chunksize : int, optional
-            Items per task. Default: one, up to 1,000 items; beyond, as many as take about a tenth of a second (one,
-            under the flag `cache`).
+            Items per task. Default: one, for up to 1,000 items or under the flag `cache`; for more items, as many as
+            take about a tenth of a second.
         ordered : bool
             With False, iterating the result gives items as they come.
         return_exceptions : bool
-            Put errors in the place of items.
+            Put errors in the place of items, instead of raising them.
 
         Returns
         -------
@@ -362,14 +362,14 @@ class LoadBalancedView(View):
         max_outstanding: int | str = "auto",
         return_exceptions: bool = False,
     ) -> LazyMapIterator:
-        """Call `f` on each item lazily: the sequences may be endless, and are read as results are taken.
+        """Call `f` on each item lazily: items are read as results are taken, so the sequences may be endless.
 
         Parameters
         ----------
         ordered : bool
             With False, results come as they are ready.
         max_outstanding : int or "auto"
-            Tasks that are out at a time; "auto": 10 per engine; 0: no limit.
+            Most tasks without an outcome at a time; "auto": 10 per engine; 0: no limit.
 
         Returns
         -------

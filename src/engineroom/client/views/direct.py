@@ -24,7 +24,7 @@ _NO_FUNCTION = b""
 
 
 class DirectView(View):
-    """Every call runs on each of `targets`; results come as a list in their order (or bare for a single int).
+    """Every call runs on each of `targets`; values come as a list in their order (of a single int, the one value).
 
     Also a dictionary over the engines' namespaces: `view["a"] = 1`, `view["a"]`.
     """
@@ -39,7 +39,7 @@ class DirectView(View):
         return super()._checked_flag(name, value)
 
     def _engines(self, targets: Any = None) -> tuple[list[EngineId], bool]:
-        """The engines meant now, and whether a single one was named by its number."""
+        """The engines of `targets` now, and whether a single one is named by its number."""
         wanted = self.targets if targets is None else targets
         engines = self._port.engines.resolve(wanted)
         if not engines:
@@ -107,7 +107,7 @@ class DirectView(View):
         Parameters
         ----------
         silent : bool
-            Display nothing, keep no history.
+            Display nothing, and keep no history.
 
         Returns
         -------
@@ -148,7 +148,7 @@ class DirectView(View):
         return self._apply(engine_calls.push, (dict(ns),), {}, self._blocks(block), targets)
 
     def pull(self, names: str | Sequence[str], targets: Any = None, block: bool | None = None) -> Any:
-        """Values of names in the engines' namespaces; a list per engine where several names are given."""
+        """The values of names in the engines' namespaces; for several names a list for each engine."""
         wanted = names if isinstance(names, str) else list(names)
         for name in [wanted] if isinstance(wanted, str) else wanted:
             if not isinstance(name, str):

@@ -1,4 +1,4 @@
-"""The flags that say how and where the scheduler runs a task: what may stand in them."""
+"""The flags that say how and where the scheduler runs a task: their checks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ...messages import TaskOptions
 #: The schemes every controller has.
 SCHEMES = ("leastload", "lru", "plainrandom", "twobin", "weighted", "pure")
 
-#: Whole numbers that fit everywhere.
+#: Numbers are smaller: they fit into 31 bits.
 _MOST = 1 << 31
 
-#: What `pure`, which decides nothing for a task by itself, cannot honour.
+#: Options that the scheme `pure` cannot honour: it decides nothing for a single task.
 _NOT_WITH_PURE = ("retries", "targets", "after", "follow", "timeout", "priority", "resources", "inputs", "depend")
 
 
@@ -42,13 +42,13 @@ def seconds(name: str, value: Any, what: str) -> float:
 
 
 def timeout(value: Any) -> float | None:
-    """Seconds for dependencies to be met; None: for ever."""
+    """Seconds for dependencies to be met; None: no limit."""
     what = "a number of seconds for dependencies to be met, 0 or None: for ever"
     return None if value is None else seconds("timeout", value, what) or None
 
 
 def run_timeout(value: Any) -> float | None:
-    """Seconds an attempt may run; None: for ever."""
+    """Seconds an attempt may run; None: no limit."""
     if value is None:
         return None
     what = "a number of seconds an attempt may run, more than 0, or None: for ever"
@@ -73,14 +73,14 @@ def resources(value: Any) -> dict[str, int] | None:
 
 
 def yes_or_no(name: str, value: Any) -> bool:
-    """True or False, and nothing that merely counts as one."""
+    """True or False; no other value will do."""
     if value is True or value is False:
         return bool(value)
     raise ConfigError(f"{name} is True or False; got {value!r}")
 
 
 def scheme(value: Any) -> str | None:
-    """The name of who chooses engines: a scheme of ours, an entry point, or "module:function"."""
+    """The name of a scheme: a built-in one, an entry point, or "module:function"."""
     if value is None or value in SCHEMES:
         return value  # type: ignore[no-any-return]
     if isinstance(value, str):
@@ -102,7 +102,7 @@ def scheme(value: Any) -> str | None:
 
 
 def check_pure(options: TaskOptions, default: str) -> None:
-    """Refuse what `pure` cannot honour.
+    """Refuse options that the scheme `pure` cannot honour.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def check_pure(options: TaskOptions, default: str) -> None:
     Raises
     ------
     ConfigError
-        Naming the flag.
+        The message names the flag.
     """
     if (options.scheme or default) != "pure":
         return

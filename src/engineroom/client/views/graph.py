@@ -1,7 +1,7 @@
 """Graphs of tasks: a node is a call, an edge says that one call comes after another.
 
-Here a graph is read, checked and submitted, all nodes at once, predecessors first. The controller does the waiting
-(`core/dependencies.py`). The results are in `results/graph_result.py`.
+Here a graph is read and checked. `LoadBalancedView.run_graph` submits all its nodes at once; the controller decides
+when each may run (`core/dependencies.py`). The results are in `results/graph_result.py`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def predecessors_of(graph: Any) -> Predecessors:
     Raises
     ------
     TypeError
-        It is neither a directed graph of networkx nor a mapping.
+        The graph is neither a directed graph of networkx nor a mapping.
     """
     if hasattr(graph, "nodes") and hasattr(graph, "predecessors"):
         return {node: list(graph.predecessors(node)) for node in graph.nodes}
     if hasattr(graph, "nodes") and hasattr(graph, "neighbors"):
-        raise TypeError(f"{graph} has no directions, so nothing in it comes before another: give a DiGraph")
+        raise TypeError(f"{graph} has no directions, so no node comes before another: give a DiGraph")
     if not isinstance(graph, Mapping):
         raise TypeError(
             f"a graph is a networkx.DiGraph, or a dict of nodes and lists of their predecessors; got {graph!r}"
@@ -49,7 +49,7 @@ def predecessors_of(graph: Any) -> Predecessors:
 
 
 def in_order(before: Predecessors) -> list[Any]:
-    """The nodes, each behind its predecessors.
+    """The nodes in an order in which predecessors come first.
 
     Raises
     ------

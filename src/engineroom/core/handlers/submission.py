@@ -20,13 +20,13 @@ def on_tasks_submitted(state: State, effects: Effects, event: TasksSubmitted) ->
     known, client, frames, new, plain = state.tasks, event.client, event.frames, [], []
     decides = state.settings.scheme != "pure"  # which refuses some options
     for spec in event.tasks:
-        if spec.id in known:
+        id = spec.id
+        if id in known:
             continue  # a repetition
-        task = Task(spec, client)
-        known[spec.id] = task
+        task = known[id] = Task(spec, client)
         new.append(task)
         if frames:
-            task.frames = frames.get(spec.id, ())
+            task.frames = frames.get(id, ())
         options = spec.options
         if options is not None:
             task.retries_left = options.retries

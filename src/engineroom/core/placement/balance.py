@@ -8,7 +8,7 @@ the tasks behind the long one go to the engine that is free first.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from ...ids import EngineId, TaskId
 from ..engines import Engine
@@ -48,14 +48,14 @@ class Balancer:
         idle: Collection[Engine],
         may_run: Callable[[Task, Engine], bool],
         now: float,
-    ) -> Iterator[Recall]:
+    ) -> list[Recall]:
         """What to recall for the idle engines; no task is queued."""
         self.look_at = None
         if not idle:
-            return
+            return []
         if now < self._rest_until:
             self.look_at = self._rest_until
-            return
+            return []
         # A search takes a while where there are many engines: spend a few percent of the time on it, no more.
         self._rest_until = now + max(0, len(engines) - 100) * LOOK_REST
         behind: list[tuple[float, Engine]] = []
@@ -71,7 +71,8 @@ class Balancer:
             if wait >= RECALL_AFTER / 2:
                 behind.append((wait, engine))
         behind.sort(key=lambda pair: pair[0], reverse=True)
-        helpers, asked = len(idle), list(itertools.islice(idle, IDLE_ASKED))
+        asked = list(itertools.islice(idle, IDLE_ASKED))
+        recalls: list[Recall] = []
         for _, engine in behind:
             movable = [
                 task.id
@@ -79,21 +80,22 @@ class Balancer:
                 if not task.is_direct and any(may_run(task, other) for other in asked)
             ]
             if movable:
-                yield engine, movable[len(movable) // 2 :]
-                helpers -= 1
-                if not helpers:
-                    return
+                recalls.append((engine, movable[len(movable) // 2 :]))
+                if len(recalls) == len(idle):
+                    break
+        return recalls
 
     def watch(self, engines: int, now: float) -> None:
         """Engines have been given tasks: look after a while whether one is stuck."""
         if self.stuck_at is None:
             self.stuck_at = now + RECALL_AFTER + engines * STUCK_REST
 
-    def from_stuck(self, engines: Mapping[EngineId, Engine], now: float) -> Iterator[Recall]:
+    def from_stuck(self, engines: Mapping[EngineId, Engine], now: float) -> list[Recall]:
         """What to recall from stuck engines, if it is time to look."""
         if self.stuck_at is None or now < self.stuck_at:
-            return
+            return []
         self.stuck_at = None
+        recalls: list[Recall] = []
         for engine in engines.values():
             if len(engine.held) < 2:
                 continue
@@ -102,4 +104,5 @@ class Balancer:
                 continue
             movable = [task.id for task in engine.unstarted if not task.is_direct]
             if movable:
-                yield engine, movable
+                recalls.append((engine, movable))
+        return recalls

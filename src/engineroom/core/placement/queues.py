@@ -153,14 +153,16 @@ class TaskQueue:
 
     def _take_from_one(self, lane: Lane, taken: list[Task], most: int) -> None:
         [(client, queue)] = lane.queues.items()
-        before, length, queued = len(taken), len(queue), TaskState.QUEUED
-        while queue and len(taken) < most:
+        length, queued, room = len(queue), TaskState.QUEUED, most - len(taken)
+        missing = room
+        while queue and missing:
             task = queue.popleft()
             if task.state is queued:
                 taken.append(task)
+                missing -= 1
         share = self._shares.of(client)
         self._left(share, length - len(queue))
-        self._shares.serves(share, len(taken) - before)
+        self._shares.serves(share, room - missing)
         if not queue:
             lane.drop_next()
 

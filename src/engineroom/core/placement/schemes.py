@@ -1,4 +1,4 @@
-"""Schemes: who gets the next task, among the engines that have room.
+"""Schemes: which of the engines with room gets the next task.
 
 A scheme is a function of `loads` (tasks outstanding at each of these engines, the least recently used engine
 first) and `rng` (a `random.Random`), which returns an index into `loads`:
@@ -6,9 +6,9 @@ first) and `rng` (a `random.Random`), which returns an index into `loads`:
     def leastload(loads, rng):
         return loads.index(min(loads))
 
-For each scheme of our own there is also an index that gives the same answer without looking at every engine. A
-function of yours is registered by the entry point group `engineroom.schemes`, or named "module:function" in the
-controller's settings; it looks at all engines with room for each task.
+Each built-in scheme also has an index that gives the same answer without looking at every engine. A user's function is
+registered by the entry point group `engineroom.schemes`, or named "module:function" in the controller's settings. It
+looks at all engines with room for each task.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def plainrandom(loads: Sequence[int], rng: Random) -> int:
 
 
 def twobin(loads: Sequence[int], rng: Random) -> int:
-    """Of two at random, the less recently used."""
+    """The less recently used of two engines drawn at random."""
     return min(rng.randrange(len(loads)), rng.randrange(len(loads)))
 
 
@@ -54,13 +54,13 @@ def leastload(loads: Sequence[int], rng: Random) -> int:
 
 
 def weighted(loads: Sequence[int], rng: Random) -> int:
-    """Of two at random, with the inverse of one more than their load as weight, the less loaded."""
+    """The less loaded of two engines, drawn at random with the weight 1 / (1 + load)."""
     first, second = rng.choices(range(len(loads)), [1 / (1 + load) for load in loads], k=2)
     return first if loads[first] <= loads[second] else second
 
 
 def pure(loads: Sequence[int], rng: Random) -> int:
-    """In turn, as many tasks as there is room for: nothing is decided for a task by itself."""
+    """Engines in turn, each as many tasks as it has room for: no task is looked at by itself."""
     return 0
 
 
@@ -68,9 +68,9 @@ def pure(loads: Sequence[int], rng: Random) -> int:
 
 
 class Index:
-    """The engines with room, and who of them is next. Base of all."""
+    """The engines with room, and which of them is next. Base of all indexes, and the index of users' schemes."""
 
-    #: whether an engine may be given several tasks at a time, and the law still holds
+    #: whether the scheme allows an engine to be given several tasks at a time
     bulk = False
 
     def __init__(self, scheme: Scheme, rng: Random) -> None:
@@ -91,21 +91,21 @@ class Index:
         self._engines.pop(engine.id, None)
 
     def pick(self) -> Engine | None:
-        """Who gets the next task; None if no engine has room."""
+        """The engine that gets the next task; None: no engine has room."""
         return self.choose(list(self._engines.values())) if self._engines else None
 
     def choose(self, engines: list[Engine]) -> Engine:
-        """Who of these (one or more) gets the next task."""
+        """The one of these engines (at least one) that gets the next task."""
         engines.sort(key=lambda engine: engine.used)
         loads = [engine.load for engine in engines]
         try:
             return engines[range(len(engines))[self.scheme(loads, self._rng)]]
-        except Exception as error:  # somebody's own scheme: no task may be lost by it
+        except Exception as error:  # a user's scheme may raise anything, and no task may be lost by that
             self._failed(error)
             return engines[leastload(loads, self._rng)]
 
     def _failed(self, error: Exception) -> None:
-        """Log it the first time, the tenth, the hundredth …: it may fail for each of a million tasks."""
+        """Log the 1st, 10th, 100th … failure of a scheme: it may fail for each of a million tasks."""
         self._failures += 1
         if str(self._failures).strip("0") == "1":
             name = getattr(self.scheme, "__name__", self.scheme)
@@ -119,7 +119,7 @@ class Index:
         return engine.id in self._engines
 
     def __iter__(self) -> Iterator[Engine]:
-        """Those with room, in an order that suits the scheme."""
+        """The engines with room, in an order that suits the scheme."""
         return iter(self._engines.values())
 
 
@@ -138,10 +138,14 @@ class LoadIndex(Index):
     def update(self, engine: Engine) -> None:
         self.remove(engine)
         if engine.has_room:
-            level = engine.load
-            self._levels.setdefault(level, {})[engine.id] = engine
-            self._level_of[engine.id] = level
-            self._lowest = min(self._lowest, level)
+            id, level = engine.id, engine.load
+            members = self._levels.get(level)
+            if members is None:
+                members = self._levels[level] = {}
+            members[id] = engine
+            self._level_of[id] = level
+            if level < self._lowest:
+                self._lowest = level
 
     def remove(self, engine: Engine) -> None:
         level = self._level_of.pop(engine.id, None)
@@ -184,7 +188,7 @@ class LruIndex(Index):
         super().update(engine)
         if engine.id in self._engines:
             heapq.heappush(self._heap, (engine.used, engine.id))
-            if len(self._heap) > 4 * len(self._engines) + 64:  # mostly what is out of date
+            if len(self._heap) > 4 * len(self._engines) + 64:  # most entries are out of date
                 self._heap = [(e.used, e.id) for e in self._engines.values()]
                 heapq.heapify(self._heap)
 
@@ -199,7 +203,7 @@ class LruIndex(Index):
 
 
 class RandomIndex(Index):
-    """`plainrandom`: an array, in which the last fills the place of one that goes."""
+    """`plainrandom`: an array. When an engine leaves it, the last one takes its place."""
 
     def __init__(self, scheme: Scheme, rng: Random) -> None:
         super().__init__(scheme, rng)
@@ -235,7 +239,7 @@ class RandomIndex(Index):
 
 
 class TwobinIndex(RandomIndex):
-    """`twobin`: two from the array."""
+    """`twobin`: two draws from the array."""
 
     def pick(self) -> Engine | None:
         first, second = super().pick(), super().pick()
@@ -309,7 +313,7 @@ SCHEMES: dict[str, tuple[Scheme, type[Index]]] = {
     "pure": (pure, TurnIndex),
 }
 
-#: What `pure` cannot honour.
+#: The options that `pure` cannot honour.
 NOT_WITH_PURE = (
     "retries",
     "targets",

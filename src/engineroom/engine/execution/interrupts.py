@@ -18,12 +18,12 @@ from typing import Any
 from ..shared_page import SharedPage
 from .executor import Executor, Interrupted
 
-#: Whoever has no handler for it ignores it: no process that a task starts can be hurt by it.
+#: A process without a handler ignores this signal, so processes that tasks start are not hurt by it.
 SIGNAL = signal.SIGURG
 
 
 class _Wish:
-    """To interrupt what is running, from a moment on (monotonic seconds; 0: now). Granted once."""
+    """A wish to interrupt the running task, from a moment on (monotonic seconds; 0: now). It is granted once."""
 
     __slots__ = ("deadline", "ename", "granted", "seconds", "status", "text")
 
@@ -35,7 +35,7 @@ class _Wish:
 
 
 class Interrupter:
-    """Made in the main thread. All but `look` and `cancel` is called there."""
+    """Made in the main thread. Everything but `look` and `cancel` is called there."""
 
     def __init__(self, executor: Executor, page: SharedPage) -> None:
         self._executor = executor
@@ -80,7 +80,7 @@ class Interrupter:
         self._page.limit(0.0)
 
     def _tell_nanny(self) -> None:
-        """Who does not heed an interruption is killed."""
+        """Write the first deadline into the shared page: the zygote kills an engine whose task goes on after it."""
         first = min((wish for wish in self.wishes if wish.deadline), key=lambda wish: wish.deadline, default=None)
         if first is None:
             self._page.limit(0.0)

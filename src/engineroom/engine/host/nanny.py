@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import signal
 import socket
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 from ... import resources
 from ...config import ConnectionInfo, EngineSettings, LivenessSettings
+from ...descriptors import wait_readable
 from ...errors import ControllerLost, EngineroomError
 from ...ids import EngineId, EngineUuid, NannyId, new_uuid
 from ...messages import (
@@ -84,7 +84,7 @@ class Nanny:
         self._liveness = liveness or LivenessSettings()
         self._uuid = NannyId(new_uuid())
         self._count = count
-        # What each engine has of the host's resources; who replaces one that died takes over its share.
+        # Each engine's share of the host's resources. The replacement of an engine that died takes over its share.
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         self._dealt = resources.deal(self._settings.resources, count, visible)
         self._shares: dict[EngineUuid, dict[str, list[int]]] = {}
@@ -150,7 +150,7 @@ class Nanny:
             self._replace(self._deaths)
         self._receive()  # sending may swallow the news of an arrival: look before sleeping
         wait = max(0.0, min(self._link.session.next_ping - time.monotonic(), 1.0))
-        ready, _, _ = select.select([self._link.fileno(), self._pipe.fileno(), self._signals[0].fileno()], [], [], wait)
+        ready = wait_readable([self._link.fileno(), self._pipe.fileno(), self._signals[0].fileno()], wait)
         if self._signals[0].fileno() in ready:
             self._signals[0].recv(64)
             self._begin_stop()
@@ -243,9 +243,9 @@ class Nanny:
     def _hello(self) -> None:
         """Begin the session (anew), and say again what the controller may have missed."""
         self._link.hello()
-        self._link.send(Starting(self._count))
         for death in self._deaths:
             self._tell_death(death)
+        self._link.send(Starting(self._count))
         if self._stopped:
             self._link.send(Unresponsive(self._stopped))
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import select
 import signal
 import socket
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 import msgspec
 
 from ...config import ConnectionInfo, EngineSettings
+from ...descriptors import raise_limit, set_limit, wait_readable
 from ...ids import EngineId, EngineUuid, NannyId, TaskId
 from ...resources import GPU
 from ..execution import devices
@@ -165,16 +165,18 @@ class Zygote:
         self._nanny, self._connection, self._settings = nanny, connection, settings
         self._children: dict[int, Child] = {}
         self._by_uuid: dict[EngineUuid, Child] = {}
+        self._descriptor_limit = 0  # what engines have
 
     def run(self) -> None:
         """Serve until the nanny's end of the pipe closes."""
+        self._descriptor_limit = raise_limit()  # two files for each engine
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the nanny decides
         while True:
-            ready, _, _ = select.select([self._pipe.fileno(), wake_read], [], [], LOOK_SECONDS)
+            ready = wait_readable([self._pipe.fileno(), wake_read], LOOK_SECONDS)
             if wake_read in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(wake_read, 4096)
@@ -255,6 +257,7 @@ class Zygote:
             for other in self._children.values():
                 other.page.close()
                 other.files.close()
+            set_limit(self._descriptor_limit)
             if GPU in self._settings.resources:
                 devices.show(order.shares.get(GPU, []))
             captured = capture(files, page, self._settings.output_limit)

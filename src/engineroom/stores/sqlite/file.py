@@ -131,12 +131,25 @@ def set_journal(connection: sqlite3.Connection, path: Path, synchronous: str, jo
 def open_to_read(path: Path) -> sqlite3.Connection:
     """A connection to read with."""
     # The last connection that may write removes -wal and -shm as it closes; one that may not leaves them.
-    mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
-    connection = sqlite3.connect(
-        f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
-    )
+    is_writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    connection = _connect(path, "mode=rw" if is_writable else "mode=ro")
+    if not is_writable:
+        try:
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            # On a read-only mount the files beside it, which the write-ahead log needs, cannot be made.
+            connection.close()
+            connection = _connect(path, "immutable=1")
+            logged = path.with_name(f"{path.name}-wal")
+            if logged.exists() and logged.stat().st_size:
+                log.warning("%s cannot be read, so what was written last may be missing", logged)
     connection.execute("PRAGMA query_only = 1")
     return connection
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
+    url = f"{path.as_uri()}?{how}"
+    return sqlite3.connect(url, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
 
 
 def refuse_cut(path: Path) -> None:

@@ -1,0 +1,62 @@
+"""File descriptors: waiting for them, and whether this process may open enough.
+
+ZeroMQ ends the whole process when there are too few.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+from collections.abc import Sequence
+
+from .errors import EngineroomError
+
+#: What a link or a listener opens, with a reserve.
+NEEDED = 24
+
+
+def require_descriptors(purpose: str) -> None:
+    """Check that there are enough file descriptors.
+
+    Raises
+    ------
+    EngineroomError
+        There are not.
+    """
+    opened: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            while len(opened) < NEEDED:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        if len(opened) < NEEDED:
+            limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            raise EngineroomError(
+                f"{purpose} needs {NEEDED} file descriptors, and this process may open {len(opened)} more: its limit "
+                f"is {limit}. Close files or clients, or raise the limit (`ulimit -n {most}`)"
+            )
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def wait_readable(descriptors: Sequence[int], timeout: float) -> list[int]:
+    """Those that are readable, after `timeout` seconds at most. (`select.select` fails for numbers from 1024 on.)"""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(timeout * 1000)]
+
+
+def raise_limit() -> int:
+    """Let this process open as many as the system lets it. Returns the limit that there was."""
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    set_limit(most)
+    return limit
+
+
+def set_limit(limit: int) -> None:
+    """Let this process open so many."""
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

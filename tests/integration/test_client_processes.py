@@ -1,0 +1,155 @@
+"""The user's process: it forks, opens many files or may open few, and forgets clients."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import subprocess
+import sys
+import threading
+
+import pytest
+from conftest import processes_of, wait_until
+
+FORKING = """
+import os, sys, time
+import engineroom as er
+
+cluster = er.Cluster(n=1, profile_dir=sys.argv[1], database="none")
+rc = cluster.start_and_connect_sync()
+called = []
+slow = rc[0].apply_async(time.sleep, 1.5)
+slow.add_done_callback(lambda result: called.append(os.getpid()))
+ready = rc[0].apply_async(abs, -3)
+mapped = rc[0].map_async(abs, [-1, -2])
+
+def child(body):
+    pid = os.fork()
+    if pid == 0:
+        body()
+        sys.exit(5)  # runs the exit functions
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def refused(call):
+    try:
+        call()
+    except er.ControllerLost as error:
+        assert "fork" in str(error) or "parent" in str(error), error
+    else:
+        raise AssertionError("not refused")
+
+def use():
+    for call in (slow.get, slow.wait, lambda: list(mapped), lambda: rc[0].apply_async(abs, -1), rc.queue_status):
+        refused(call)
+    refused(lambda: rc.wait_for_engines(2))
+    rc.close()
+    cluster.stop_cluster_sync()
+    assert not called
+
+assert child(use) == 5
+assert ready.get(10) == 3
+assert child(lambda: ready.get() == 3 or sys.exit(1)) == 5
+assert slow.get(10) is None
+assert list(mapped) == [1, 2]
+assert child(lambda: None) == 5
+assert rc[0].apply_sync(abs, -4) == 4
+print("fine")
+"""
+
+
+def run(source: str, *arguments: str, **options):
+    command = [sys.executable, "-c", source, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, **options)
+
+
+def test_a_forked_process_does_not_wait_for_ever_and_stops_no_cluster(tmp_path):
+    done = run(FORKING, tmp_path / "profile_default")
+    assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+    assert done.stderr == ""
+    wait_until(lambda: not processes_of(tmp_path))
+
+
+def test_a_forked_process_that_lives_on_does_not_keep_the_cluster(tmp_path):
+    source = """
+import os, sys, time
+import engineroom as er
+rc = er.Cluster(n=1, profile_dir=sys.argv[1], database="none").start_and_connect_sync()
+pid = os.fork()
+if pid == 0:
+    os.closerange(0, 3)
+    time.sleep(600)
+print(pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    done = run(source, tmp_path / "profile_default")
+    child = int(done.stdout)
+    try:
+        wait_until(lambda: all(process.pid == child for process in processes_of(tmp_path)))
+    finally:
+        os.kill(child, 9)
+
+
+def test_a_client_works_where_more_than_1024_files_are_open(cluster):
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit[1] < 1500:
+        pytest.skip(f"at most {limit[1]} files may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit[1], 4096), limit[1]))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        with cluster.connect_client_sync() as rc:
+            rc.wait_for_engines(2, timeout=30)
+            assert rc.load_balanced_view().map_sync(abs, [-1, -2]) == [1, 2]
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+
+
+def test_too_few_descriptors_are_an_error(cluster):
+    source = """
+import os, resource, sys
+import engineroom as er
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+clients = []
+try:
+    while True:
+        clients.append(er.Client(profile_dir=sys.argv[1], cluster_id=sys.argv[2]))
+except er.EngineroomError as error:
+    assert "file descriptors" in str(error) and "ulimit" in str(error), error
+assert clients and clients[0][0].apply_sync(abs, -1) == 1
+for client in clients:
+    client.close()
+print("fine")
+"""
+    done = run(source, cluster.profile_dir, cluster.cluster_id)
+    assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+
+
+def descriptors() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_client_that_is_forgotten_is_closed(cluster):
+    threads = set(threading.enumerate())
+    before = descriptors()
+    for _ in range(20):
+        rc = cluster.connect_client_sync()
+        assert rc.load_balanced_view().apply_sync(abs, -1) == 1
+        rc[:].apply_async(abs, -2)
+    del rc
+    wait_until(lambda: descriptors() <= before)
+    wait_until(lambda: set(threading.enumerate()) <= threads)
+
+
+def test_a_result_keeps_its_forgotten_client(cluster):
+    def ask():
+        return cluster.connect_client_sync().load_balanced_view().apply_async(lambda: __import__("time").sleep(0.3))
+
+    view = cluster.connect_client_sync().load_balanced_view()
+    result = ask()
+    gc.collect()
+    assert result.get(10) is None
+    gc.collect()
+    assert view.apply_sync(abs, -1) == 1
