@@ -1,7 +1,7 @@
-"""Settings as frozen values, and where things are: profiles, connection files, sockets.
+"""Settings as frozen values, and the places of files: profiles, connection files, sockets.
 
-Settings are read once, at the edge (command line, configuration file, keyword), and passed down as values;
-nothing below reads the environment.
+Settings are read once, at the edge (command line, configuration file, keyword), and passed down as values. The code
+below the edge does not read the environment.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from .records.states import ENDED_STATES
 MIB, GIB = 1 << 20, 1 << 30
 
 
-#: The largest task: its arguments, or its result, with all their arrays.
+#: The largest size of a task's arguments, or of its result, with all arrays, in bytes.
 MAX_TASK_BYTES = 4 * GIB
 
 
 class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client, an engine or a nanny must know to reach a controller. Kept in a file with mode 0600."""
+    """How a client, an engine or a nanny reaches a controller. The connection file (mode 0600) holds it."""
 
     url: str
-    #: proves that we may talk to the controller; never on a command line
+    #: the secret that the controller asks for; never put it on a command line
     key: str
-    #: the controller's CurveZMQ public key (Z85) where the transport is tcp, else ""
+    #: the controller's CurveZMQ public key (Z85) for tcp, "" for Unix sockets
     curve_serverkey: str = ""
-    #: the host name of the controller's machine, and its process there
+    #: host name and process id of the controller
     location: str = ""
     pid: int = 0
     cluster_id: str = ""
@@ -49,38 +49,38 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LivenessSettings(msgspec.Struct, frozen=True):
-    """When a silent peer is declared gone."""
+    """When a silent peer is declared lost."""
 
-    ping_interval: float = 1.0  #: seconds between signs of life of a nanny or a client
-    allowed_silence: float = 15.0  #: seconds without any, and the peer is lost
+    ping_interval: float = 1.0  #: seconds between two pings of a nanny or a client
+    allowed_silence: float = 15.0  #: seconds without a message after which a peer is lost
     recovery_grace: float = (
-        5.0  #: after a restart: how long engines may take to come back before their tasks run elsewhere
+        5.0  #: seconds that engines have to reconnect to a restarted controller before their tasks go elsewhere
     )
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How engines behave."""
+    """Settings of engines and nannies."""
 
-    output_limit: int = MIB  #: characters of stdout (and of stderr) kept per task; what is beyond is cut, and marked
-    unstored_limit: int = 256 * MIB  #: bytes of results an engine keeps while the controller is away
-    restart: bool = True  #: a nanny starts another engine for one that died
-    connect_timeout: float = 60.0  #: seconds a nanny looks for its controller before it gives up
-    cancel_grace: float = 2.0  #: seconds a task past its run_timeout has to heed its interruption; then it is killed
+    output_limit: int = MIB  #: characters of stdout, and of stderr, kept per task; the rest is cut, with a mark
+    unstored_limit: int = 256 * MIB  #: bytes of results that an engine keeps while it has no controller
+    restart: bool = True  #: whether a nanny replaces an engine that died
+    connect_timeout: float = 60.0  #: seconds that a nanny tries to reach its controller before it gives up
+    cancel_grace: float = 2.0  #: seconds from a task's interruption at its run_timeout to the kill of its engine
     #: threads of BLAS, OpenMP and the like per engine; None: an equal share of the cores; 0: as the libraries choose
     threads: int | None = None
-    #: how much of each named resource this host has, dealt out to its engines by index
+    #: how much of each named resource this host has; its engines share the indexes
     resources: dict[str, int] = {}
 
 
 class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How tasks are handed out."""
+    """Settings of the scheduler."""
 
-    scheme: str = "leastload"  #: who chooses the engine for a task: a name in `core.schemes`, or "module:function"
-    hwm: int | None = None  #: tasks outstanding per engine; None: adaptive, 0: no limit
-    death_limit: int = 3  #: a task that was running on this many engines when they died fails, whatever its retries
-    cancel_grace: float = 2.0  #: seconds a cancelled task has to heed its interruption before its engine is killed
-    engine_grace: float = 30.0  #: seconds a task waits for an engine that has the resources it needs
-    outcomes_kept: int = 65536  #: ended tasks whose outcome the core remembers, for tasks that depend on them
+    scheme: str = "leastload"  #: the scheme that chooses engines: a name of one, or "module:function"
+    hwm: int | None = None  #: how many tasks an engine may have at once; None: adaptive, 0: no limit
+    death_limit: int = 3  #: a task fails if this many engines died while they ran it, whatever its retries
+    cancel_grace: float = 2.0  #: seconds from a cancelled task's interruption to the kill of its engine
+    engine_grace: float = 30.0  #: seconds that a task waits for an engine with the resources it needs
+    outcomes_kept: int = 65536  #: how many outcomes of ended tasks the core remembers, for tasks that depend on them
 
 
 def ipython_dir(given: str | os.PathLike[str] | None = None) -> Path:
@@ -93,7 +93,7 @@ def profile_dir(
     given: str | os.PathLike[str] | None = None,
     ipython: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """The folder of a profile; it need not exist. `$IPP_PROFILE_DIR` names the default's."""
+    """The folder of a profile, which need not exist. `$IPP_PROFILE_DIR` is the folder of the default profile."""
     if given:
         return Path(given).expanduser().absolute()
     if profile is None and os.environ.get("IPP_PROFILE_DIR"):
@@ -105,7 +105,7 @@ def profile_dir(
 
 
 def make_profile_dir(path: Path) -> Path:
-    """Create a profile's folders where they are missing; `security` is readable to its owner alone."""
+    """Create the missing folders of a profile. Only the owner can read `security`."""
     try:
         for name in ("security", "log", "pid"):
             (path / name).mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def make_profile_dir(path: Path) -> Path:
 
 
 def connection_file(profile: Path, cluster_id: str = "", role: str = "client") -> Path:
-    """Where a controller of this profile writes its connection file."""
+    """The path of the connection file of a controller of this profile."""
     if not re.fullmatch(r"[\w.-]*", cluster_id):
         raise ConfigError(f"a cluster's id is made of letters, digits, '_', '-' and '.'; got {cluster_id!r}")
     middle = f"-{cluster_id}" if cluster_id else ""
@@ -124,7 +124,7 @@ def connection_file(profile: Path, cluster_id: str = "", role: str = "client") -
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
+    """Write a file that only its owner can read. It is written completely, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 0600
     try:
@@ -147,7 +147,7 @@ def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
     Raises
     ------
     ConnectionFileError
-        It is missing or not a connection file. FileNotFoundError is its `__cause__` if it is missing.
+        The file is missing (`__cause__` is a FileNotFoundError then), or is no connection file.
     """
     try:
         data = Path(path).read_bytes()
@@ -167,12 +167,12 @@ _SOCKET_PATH, _SOCKET_NAME = 107, 24
 
 
 def socket_dir() -> Path:
-    """The folder of ipc sockets: in $TMPDIR, or elsewhere if that path is too long for a socket; ours alone.
+    """The folder of Unix sockets: in $TMPDIR, or elsewhere if that path is too long. Only its owner has access.
 
     Raises
     ------
     ConfigError
-        No folder is short enough, or the folder is not ours alone.
+        No folder has a short enough path, or other users have access to it.
     """
     name = f"engineroom-{os.getuid()}"
     folders = tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR"), "/tmp"
@@ -195,7 +195,7 @@ def socket_dir() -> Path:
 
 
 def is_local(host: str) -> bool:
-    """Whether a host name in a connection file or a Hello is this machine's."""
+    """Whether this machine has that host name."""
     return host == socket.gethostname()
 
 
@@ -203,29 +203,29 @@ def is_local(host: str) -> bool:
 
 
 class RetentionRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long the records of some tasks are kept; what it does not say is for ever."""
+    """How long the records of some tasks are kept. Without a limit they are kept for ever."""
 
     state: str | None = None  #: completed, failed or aborted
     label: str | None = None  #: a shell pattern
-    age: float | None = None  #: seconds after the end, then the record is dropped
-    payload_age: float | None = None  #: seconds after the end, then its buffers are
+    age: float | None = None  #: the record is dropped so many seconds after the task ended
+    payload_age: float | None = None  #: its buffers are dropped so many seconds after the task ended
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept in the database. Records of unfinished tasks, and pinned ones, always are."""
+    """Which records the database keeps. It always keeps records of unfinished tasks, and pinned records."""
 
-    age: float | None = None  #: seconds after a task's end, then its record is dropped
-    payload_age: float | None = None  #: seconds after its end, then its arguments and result are dropped
-    count: int | None = None  #: records beyond this are dropped, oldest first
-    bytes: int | None = None  #: … and beyond this size of the database
-    min_free: int = 64 * MIB  #: bytes on the disk; with less, new tasks are refused
-    interval: float = 10.0  #: seconds between two looks
-    #: the first rule that fits a record takes the place of `age` and `payload_age`
+    age: float | None = None  #: a record is dropped so many seconds after its task ended
+    payload_age: float | None = None  #: arguments and result are dropped so many seconds after the task ended
+    count: int | None = None  #: the most records; the oldest are dropped first
+    bytes: int | None = None  #: the largest size of the database; the oldest records are dropped first
+    min_free: int = 64 * MIB  #: free bytes on the disk below which new tasks are refused
+    interval: float = 10.0  #: seconds between two checks
+    #: the first rule that matches a record replaces `age` and `payload_age`
     rules: tuple[RetentionRule, ...] = ()
 
     @property
     def drops(self) -> bool:
-        """Whether anything is dropped at all."""
+        """Whether these settings drop anything."""
         return any(value is not None for value in (self.age, self.payload_age, self.count, self.bytes)) or any(
             rule.age is not None or rule.payload_age is not None for rule in self.rules
         )
@@ -239,12 +239,12 @@ _UNITS: dict[str, dict[str, float]] = {
 
 
 def amount(value: float | str, kind: str, name: str = "") -> float:
-    """A number of "seconds" or "bytes", from a number or a text: "90", "12h", "30d"; "500MB", "2GiB".
+    """Seconds or bytes (`kind`) from a number or a text: "90", "12h", "30d"; "500MB", "2GiB".
 
     Raises
     ------
     ConfigError
-        It is neither, or negative.
+        The value is neither, or is negative.
     """
     found = re.fullmatch(r"\s*([\d.]+(?:[eE]\d+)?)\s*([A-Za-z]*)\s*", str(value))
     unit = _UNITS[kind].get(found[2].lower()) if found else None
@@ -266,7 +266,7 @@ def retention_settings(given: Mapping[str, Any]) -> RetentionSettings:
     Raises
     ------
     ConfigError
-        A word or a value is not understood.
+        A key or a value is not valid.
     """
     try:
         rules: Any = given.get("rules") or ()

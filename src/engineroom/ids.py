@@ -1,16 +1,16 @@
-"""The kinds of names that travel through the system, each its own type."""
+"""The ids of tasks, clients, engines, nannies and functions, each a type of its own."""
 
 import os
 from typing import NewType
 
 TaskId = NewType("TaskId", str)  #: a task's `msg_id`; made by the client
 ClientId = NewType("ClientId", str)  #: `client_uuid`: one client session
-EngineUuid = NewType("EngineUuid", str)  #: one life of one engine process
-EngineId = NewType("EngineId", int)  #: the small number users index with; kept when a nanny restarts an engine
+EngineUuid = NewType("EngineUuid", str)  #: one engine process
+EngineId = NewType("EngineId", int)  #: the small number by which users index engines; a restarted engine keeps it
 NannyId = NewType("NannyId", str)  #: one nanny process
 Digest = NewType("Digest", bytes)  #: content address of a pickled function
 
 
 def new_uuid() -> str:
-    """16 hexadecimal digits of fresh randomness: enough for sessions, short enough to prefix every id."""
+    """16 random hexadecimal digits: unique enough for a session, short enough to prefix every id."""
     return os.urandom(8).hex()

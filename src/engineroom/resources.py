@@ -1,4 +1,4 @@
-"""Named resources of a host: how they are written, checked, and dealt out to its engines."""
+"""Named resources of a host, such as gpu=4: parsing, checking, and sharing them among the host's engines."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 
 from .errors import ConfigError
 
-#: The most there can be of one resource.
+#: The largest number of one resource.
 MOST = 65_536
 
-#: Indices of the one resource that is known by its name: what CUDA_VISIBLE_DEVICES holds.
+#: The resource whose indexes are those in CUDA_VISIBLE_DEVICES.
 GPU = "gpu"
 
-_HINT = "Say how many there are of each, as in gpu=4,license=1"
+_HINT = "Give a number for each, as in gpu=4,license=1"
 
 
 def check(resources: Mapping[Any, Any]) -> dict[str, int]:
-    """How much there is of each resource.
+    """A copy of the mapping of names to numbers.
 
     Raises
     ------
     ConfigError
-        A name or a number makes no sense.
+        A name or a number is not valid.
     """
     if not isinstance(resources, Mapping):
         raise ConfigError(f"resources are a mapping of names to numbers, not {resources!r}. {_HINT}")
@@ -33,17 +33,17 @@ def check(resources: Mapping[Any, Any]) -> dict[str, int]:
                 f"the name of a resource is a letter, then letters, digits, '_', '-' and '.'; got {name!r}. {_HINT}"
             )
         if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST:
-            raise ConfigError(f"resource {name}: a number from 0 to {MOST} is wanted, got {count!r}. {_HINT}")
+            raise ConfigError(f"resource {name} needs a number from 0 to {MOST}, got {count!r}. {_HINT}")
     return dict(resources)
 
 
 def parse(text: str) -> dict[str, int]:
-    """What `gpu=4,license=1` says.
+    """The resources in a text like `gpu=4,license=1`.
 
     Raises
     ------
     ConfigError
-        It says nothing of the kind.
+        The text is not like that.
     """
     found: dict[str, Any] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -57,37 +57,39 @@ def parse(text: str) -> dict[str, int]:
 
 
 def read(setting: str | Mapping[str, Any]) -> dict[str, int]:
-    """What a flag or a configuration file says.
+    """The resources in the value of a flag (a text) or of a configuration file (a text or a mapping).
 
     Raises
     ------
     ConfigError
-        It makes no sense.
+        The value is not valid.
     """
     return parse(setting) if isinstance(setting, str) else check(setting)
 
 
 def spell(resources: Mapping[str, int]) -> str:
-    """The text that `parse` understands."""
+    """Resources as a text for `parse`."""
     return ",".join(f"{name}={count}" for name, count in resources.items())
 
 
 def deal(resources: Mapping[str, int], engines: int, visible: str | None = None) -> list[dict[str, list[int]]]:
-    """Deal the indices of each resource out to engines, evenly, in order; who gets none of one does not have it.
+    """Share the indexes of each resource evenly among engines, in order.
+
+    Returns the shares of the engines. A share leaves out resources of which its engine has none.
 
     Parameters
     ----------
     resources : mapping
-        How much there is of each.
+        The number of each resource.
     engines : int
-        To how many.
+        The number of engines.
     visible : str, optional
-        CUDA_VISIBLE_DEVICES of the host: "gpu" are these.
+        CUDA_VISIBLE_DEVICES of the host: the indexes of "gpu".
 
     Raises
     ------
     ConfigError
-        There are fewer gpus than that.
+        CUDA_VISIBLE_DEVICES has fewer gpus than `resources`, or names them otherwise than by number.
     """
     shares: list[dict[str, list[int]]] = [{} for _ in range(engines)]
     for name, count in check(resources).items():

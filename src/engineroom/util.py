@@ -1,4 +1,4 @@
-"""Small helpers that users import."""
+"""Helpers that users import: `interactive`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def interactive(f: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: treat a function of a module as if it had been typed in, so that its globals are the engine's.
+    """Decorator: treat a function of a module as if it were defined in `__main__`.
 
-    Names it refers to are looked up in the engine's namespace.
+    On an engine, it then looks up global names in the engine's namespace.
     """
     if not isinstance(f, types.FunctionType):
         return f

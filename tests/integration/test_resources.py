@@ -68,7 +68,7 @@ def test_resources_that_make_no_sense_are_refused_at_once(tmp_path: Path):
     command = [sys.executable, "-m", "engineroom.cli.ipcluster", "start", "-n", "1", "--resources", "gpu=x"]
     done = subprocess.run([*command, f"--profile-dir={tmp_path / 'profile'}"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert "ipcluster: resource gpu: a number from 0 to 65536 is wanted, got 'x'" in done.stderr
+    assert "ipcluster: resource gpu needs a number from 0 to 65536, got 'x'" in done.stderr
     assert not (tmp_path / "profile").exists() or not list((tmp_path / "profile" / "security").iterdir())
 
 

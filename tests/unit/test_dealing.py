@@ -55,10 +55,10 @@ def test_text_and_mapping_mean_the_same():
     ("bad", "says"),
     [
         ("gpu", "'gpu' has no number"),
-        ("gpu=-1", "gpu: a number from 0"),
+        ("gpu=-1", "gpu needs a number from 0"),
         ("gpu=many", "got 'many'"),
         ("gpu=1.5", "got '1.5'"),
-        ("gpu=99999999999", "gpu: a number from 0"),
+        ("gpu=99999999999", "gpu needs a number from 0"),
         ("4=4", "got '4'"),
         ("my gpu=1", "got 'my gpu'"),
         ("gpu=1,gpu=2", "given twice"),

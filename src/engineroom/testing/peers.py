@@ -48,7 +48,7 @@ from ..messages import (
 from ..messages import Run as RunMessage
 from ..transport import Frames
 from ..wire import frames
-from ..wire.input_cache import ValueCache
+from ..wire.input_cache import InputCache
 from .clock import VirtualClock
 from .engine import FakeEngine
 from .network import VirtualNetwork, Way
@@ -226,7 +226,7 @@ class EnginePeer:
         self._sent = 0.0
         #: the functions it has, and the results of other tasks
         self._functions: set[Digest] = {Digest(b"")}
-        self._values: ValueCache[None] = ValueCache()
+        self._values: InputCache[None] = InputCache()
         #: its property, and the functions it has been asked about
         self._level = 0
         self._questions: dict[Digest, None] = {}
