@@ -110,6 +110,7 @@ class VirtualCluster:
         self.functions: dict[Digest, Function] = {}
         self.clients: dict[TaskId, ClientId] = {}  # of those that have come
         self.done: dict[TaskId, TaskDone] = {}
+        self._unrecorded: dict[TaskId, TaskDone] = {}  # outcomes that a restart has cost
         self._ran_on: dict[TaskId, set[EngineUuid]] = {}  # in any life of the controller
         self.events = self.begun = 0
         self.busy: Counter[int] = Counter()
@@ -299,8 +300,8 @@ class VirtualCluster:
                 assert uuid in where, f"{task} follows tasks that ran on {where}, and is sent to {uuid}"
 
     def _counts(self, dependency: GraphDependency, id: TaskId) -> bool:
-        done = self.done.get(id)
-        return done is not None and (dependency.success if done.status == "ok" else dependency.failure)
+        outcomes = [done for known in (self.done, self._unrecorded) if (done := known.get(id)) is not None]
+        return any(dependency.success if done.status == "ok" else dependency.failure for done in outcomes)
 
     def _is_met(self, dependency: GraphDependency) -> bool:
         counts = [self._counts(dependency, id) for id in dependency.tasks]
@@ -376,7 +377,7 @@ class VirtualCluster:
         self._machinery.kill()
         self.network.forget_arrived()
         for id in [id for id in self.done if (entry := self.store.kept.get(id)) is None or entry.done is None]:
-            del self.done[id]  # it was not recorded, so it may end otherwise
+            self._unrecorded[id] = self.done.pop(id)  # the task runs again, and may end otherwise
         for user in self._users.values():
             user.restarted()
         self._begin(self.rng.randrange(1 << 30), restarted=True)
