@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 import engineroom as er
@@ -25,7 +23,7 @@ def test_cells_show_values_after_clear(rc: er.Client, before: str):
     rc.clear(block=True)
     assert shown(rc[:], "a = 20\na + 1") == ["21", "21"]
     assert shown(rc[:], "_ + 1") == ["22", "22"]
-    assert rc[0].apply_sync(lambda: get_ipython().user_ns is globals())  # type: ignore[name-defined]  # noqa: F821
+    assert rc[0].apply_sync(bool, er.Reference("get_ipython().user_ns is globals()"))
 
 
 @pytest.mark.parametrize("code", ["del _oh, In, Out", "globals().clear()", "%reset -f"])
