@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import linecache
 import pickle
+import socket
 import sys
 import threading
 import time
@@ -21,8 +22,9 @@ from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
 from ...remote import classic, engine_calls, functional_dependency, task_context
 from ...remote.engine_properties import properties
-from ...wire import functions, payload, source_lines
+from ...wire import exceptions, functions, payload, source_lines
 from ...wire import input_cache as values
+from ...wire.exceptions import text_of
 from .captured import CLibrary
 from .ending import end_forked
 from .output import Streams, sendable
@@ -67,6 +69,7 @@ class Executor:
         self._cells = 0
         self.engine = EngineId(-1)
         self.uuid = ""
+        self.host = socket.gethostname()
         #: True while user code runs: the only time a signal may interrupt
         self.is_running = False
         #: how long the last task took
@@ -256,7 +259,7 @@ class Executor:
         except BaseException as error:
             if self.is_forked:
                 end_forked(error)
-            return f"its depend raised {type(error).__name__}: {_text(error)}"
+            return f"its depend raised {type(error).__name__}: {text_of(error)}"
         finally:
             self.is_running = False
         if self.is_forked:
@@ -316,7 +319,8 @@ class Executor:
         except BaseException:
             text = "<nothing can be said of it: its class or its text raises when it is looked at>"
             name = _name(error)
-            return "error", ErrorInfo(name, text, f"{name}: {text}", self.engine, self.uuid, spec.kind)
+            trace = f"{name}: {text}"
+            return "error", ErrorInfo(name, text, trace, self.engine, self.uuid, spec.kind, False, self.host)
 
     def _outcome_of(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
         kind = type(error)  # not isinstance(), which asks the exception for its __class__
@@ -332,7 +336,7 @@ class Executor:
 
     def _describe(self, error: BaseException, spec: TaskSpec, name: str) -> ErrorInfo:
         """An exception as text."""
-        text = _text(error)
+        text = text_of(error)
         frame: types.TracebackType | None = _traceback_of(error)
         try:
             while frame is not None and frame.tb_frame.f_code.co_filename in _OURS:
@@ -343,15 +347,15 @@ class Executor:
                 lines[-1] = f"{name}: {text}\n"
         except BaseException:
             lines = [*traceback.format_tb(frame), f"{name}: {text}"]
-        return ErrorInfo(name, sendable(text), sendable("".join(lines)), self.engine, self.uuid, spec.kind)
-
-
-def _text(error: BaseException) -> str:
-    """An exception's text, however hostile it is."""
-    try:
-        return str(error)
-    except BaseException as broken:
-        return f"<its str() raised {_name(broken)}>"
+        text = sendable(text)
+        try:
+            packed = exceptions.pack(error, text)
+        except BaseException:  # a hostile exception: its text must do
+            packed = b""
+        trace = sendable("".join(lines))
+        return ErrorInfo(
+            name, text, trace, self.engine, self.uuid, spec.kind, False, self.host, None, None, packed
+        )
 
 
 def _name(error: BaseException) -> str:
