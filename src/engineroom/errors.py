@@ -22,7 +22,7 @@
         ├── UnmetDependency → ImpossibleDependency → InvalidDependency, DependencyTimeout
         └── RemoteError                  the task raised on its engine
             ├── EngineError              the engine died or went away while it held the task
-            └── CompositeError           several tasks raised
+            └── CompositeError (ExceptionGroup)   several tasks raised
 
 `TimeoutError` is the builtin. Each class has a stable `code`, used by the command line and in JSON.
 """
@@ -32,7 +32,7 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NoReturn, TypedDict
+from typing import Any, ClassVar, NoReturn, Self, TypedDict
 
 TimeoutError = builtins.TimeoutError
 
@@ -179,7 +179,7 @@ class KernelError(IPythonError):
         """Set the attributes that say which call ended with this error."""
         for key in ("msg_id", "index", "engine_id", "host", "arguments"):
             if info.get(key) is not None:
-                setattr(self, key, info[key])  # type: ignore[literal-required]
+                setattr(self, key, info[key])
 
 
 class NoEnginesRegistered(KernelError):
@@ -295,23 +295,44 @@ class EngineError(RemoteError):
 ErrorEntry = tuple[str, str, str, EngineInfo]
 
 
-class CompositeError(RemoteError):
-    """Several tasks raised; `elist` holds (ename, evalue, traceback, engine_info) of each."""
+class CompositeError(RemoteError, ExceptionGroup[Exception]):
+    """Several tasks raised.
+
+    It is a group: `exceptions` holds the error of each, and `except*` picks some of them.
+
+    Attributes
+    ----------
+    elist : list of tuple
+        (ename, evalue, traceback, engine_info) of each. `engine_info` says which call it was.
+    """
 
     code = "composite"
     tb_limit = 4  #: how many tracebacks are shown
 
-    def __init__(self, message: str, elist: Sequence[ErrorEntry]) -> None:
+    def __new__(cls, message: str, elist: Sequence[ErrorEntry], errors: Sequence[Exception] = ()) -> Self:
+        """`errors`: the exceptions that `elist` describes; default: a RemoteError for each entry."""
+        members = list(errors) or [RemoteError(*entry) for entry in elist] or [RemoteError(cls.__name__, message)]
+        return super().__new__(cls, message, members)
+
+    def __init__(self, message: str, elist: Sequence[ErrorEntry], errors: Sequence[Exception] = ()) -> None:
         Exception.__init__(self, message, elist)
-        self.message = message
+        self._message = message
         self.elist = list(elist)
         self.ename, self.evalue, self.traceback, self.engine_info = "CompositeError", message, "", {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.message, self.elist)
+        # Errors of other classes may not be picklable: their entries are.
+        errors = [e if isinstance(e, EngineroomError) else RemoteError(*entry)
+                  for e, entry in zip(self.exceptions, self.elist, strict=False)]  # fmt: skip
+        return type(self), (self._message, self.elist, errors)
+
+    @property
+    def message(self) -> str:
+        """The text. (That of a group would be its first line: pytest's `match` looks here.)"""
+        return str(self)
 
     def __str__(self) -> str:
-        lines = [self.message]
+        lines = [self._message]
         lines += [
             f"[{_number(info)}:{info.get('method', 'apply')}]: {name}: {value}{_input(info)}"
             for name, value, _, info in self.elist[: self.tb_limit]
@@ -341,8 +362,10 @@ class CompositeError(RemoteError):
         print("\n".join(self.render_traceback(excid)), file=sys.stderr)
 
     def raise_exception(self, excid: int = 0) -> NoReturn:
-        """Raise number `excid` of the collected errors as a `RemoteError`."""
-        raise self._entry(excid)
+        """Raise number `excid` of the collected errors."""
+        if not -len(self.elist) <= excid < len(self.elist):
+            raise IndexError(f"an exception with index {excid} does not exist; there are {len(self.elist)}")
+        raise self.exceptions[excid]
 
     def _entry(self, excid: int) -> RemoteError:
         try:
@@ -386,14 +409,18 @@ def collect_exceptions(results: Iterable[Any], method: str = "unspecified") -> l
     if len(failed) == 1:
         raise failed[0]
     elist: list[ErrorEntry] = []
+    errors: list[Exception] = []
     for error in failed:
         if isinstance(error, CompositeError):
             elist += error.elist
-        elif isinstance(error, RemoteError):
+            errors += error.exceptions
+            continue
+        errors.append(error if isinstance(error, Exception) else RemoteError(type(error).__name__, str(error)))
+        if isinstance(error, RemoteError):
             elist.append((error.ename, error.evalue, error.traceback, error.engine_info))
         else:
             elist.append((type(error).__name__, str(error), "", _info_of(error, method)))
-    raise CompositeError(f"one or more exceptions raised in: {method}", elist)
+    raise CompositeError(f"one or more exceptions raised in: {method}", elist, errors)
 
 
 #: Errors that Engineroom itself gives a task as its outcome. They are raised as what they are; an exception of the

@@ -160,7 +160,7 @@ def remote_error(ename: str, evalue: str, traceback: str = "", info: EngineInfo 
     for kind in _classes(found):
         with contextlib.suppress(Exception, SystemExit):
             error = _also_a(kind, found, args, attributes, (ename, evalue, traceback, info))
-            str(error), repr(error), error.ename  # noqa: B018 — a class that makes these fail is of no use
+            str(error), repr(error), error.ename  # a class that makes these fail is of no use
             break
     if error is None:
         error = RemoteError(ename, evalue, traceback, info)

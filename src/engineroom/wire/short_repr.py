@@ -97,7 +97,7 @@ def _short(value: Any, depth: int) -> str:
     if kind in _slow or getattr(kind, "__repr__", None) is object.__repr__:
         return f"<{_type_name(value)}>"
     begin = time.perf_counter()
-    text = repr(value)
+    text = repr(value).replace("\0", "\\0")
     if time.perf_counter() - begin > SLOW_SECONDS:
         _slow.add(kind)
     return text
@@ -123,7 +123,11 @@ def _container(value: Any, kind: type, depth: int) -> str:
 
 
 def _cut(text: str, longest: int = LONGEST) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    if len(text) > longest:
+        text = text[: longest - 1] + "…"
+    if not text.isascii():  # what a user's repr returns may hold half of a surrogate pair, which cannot be sent
+        text = text.encode("utf-8", "replace").decode()
+    return text
 
 
 def _type_name(value: Any) -> str:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from ...errors import ConfigError
 from ...ids import EngineId, TaskId
 from ...messages import Function, GraphDependency, TaskOptions, TaskSpec
+from ...wire import short_repr
 from ...wire.input_cache import ResultOf
 from ..connection.submission import Outgoing
 from ..records.query_args import plain_label
@@ -217,7 +218,9 @@ class LoadBalancedView(View):
             if before:
                 options = self._changed(options, after=GraphDependency(before))
             options = self._waiting_for(options, results)
-        return TaskSpec(id, pickled.digest, payload, time.time(), _ANY, (), options), pickled, frames
+        text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
+        spec = TaskSpec(id, pickled.digest, payload, time.time(), _ANY, (), options, "apply", text)
+        return spec, pickled, frames
 
     def _apply(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool) -> Any:
         result = self._submit(function, args, kwargs, self._task_options())
@@ -247,7 +250,9 @@ class LoadBalancedView(View):
         if options is not None:
             result._options, result.label = options, options.label
         self.history.append(id)
-        channel.submit_one((TaskSpec(id, pickled.digest, payload, now, _ANY, (), options), pickled, frames), result)
+        text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
+        spec = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text)
+        channel.submit_one((spec, pickled, frames), result)
         return result
 
     def map(  # type: ignore[override]
@@ -343,7 +348,8 @@ class LoadBalancedView(View):
             if self.cache:
                 items = tuple(list(c) if type(c) in (range, tuple) else c for c in columns)  # the same to `f`
                 task_options = self._comparable(task_options, f, pickled, "map", items, {})
-            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "map")
+            text = short_repr.of_items(columns) if self._port.record_arguments else ""
+            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "map", text)
             tasks.append((spec, pickled, frames))
         ids = [spec.id for spec, _, _ in tasks]
 
@@ -432,7 +438,8 @@ class LoadBalancedView(View):
             task_options = self._waiting_for(options, results)
             if self.cache:
                 task_options = self._comparable(task_options, f, pickled, "apply", arguments, {})
-            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options)
+            text = short_repr.of_call(arguments, {}) if self._port.record_arguments else ""
+            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "apply", text)
             tasks.append((spec, pickled, frames))
         result = AsyncMapResult(
             self._port,

@@ -12,6 +12,7 @@ from ...errors import NoEnginesRegistered
 from ...ids import EngineId
 from ...messages import TaskOptions, TaskSpec
 from ...remote import engine_calls
+from ...wire import short_repr
 from ...wire.payload import dumps_call
 from ..records.query_args import plain_label
 from ..results.map_result import AsyncMapResult
@@ -70,9 +71,9 @@ class DirectView(View):
                 found = packed[id(args)] = dumps_call((*extra, *args), kwargs)
                 self._port.check_size(found[1])
             payload, frames = found
-            tasks.append(
-                ((TaskSpec(task, pickled.digest, payload, now, engine, (), options, kind), pickled, frames), result)
-            )
+            text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
+            spec = TaskSpec(task, pickled.digest, payload, now, engine, (), options, kind, text)
+            tasks.append(((spec, pickled, frames), result))
         self._remember(result)
         self._channel.submit(tasks)
 

@@ -320,7 +320,8 @@ class Executor:
             text = "<nothing can be said of it: its class or its text raises when it is looked at>"
             name = _name(error)
             trace = f"{name}: {text}"
-            return "error", ErrorInfo(name, text, trace, self.engine, self.uuid, spec.kind, False, self.host)
+            return "error", ErrorInfo(name, text, trace, self.engine, self.uuid, spec.kind, False, self.host, None,
+                                      spec.arguments or None)  # fmt: skip
 
     def _outcome_of(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
         kind = type(error)  # not isinstance(), which asks the exception for its __class__
@@ -354,7 +355,7 @@ class Executor:
             packed = b""
         trace = sendable("".join(lines))
         return ErrorInfo(
-            name, text, trace, self.engine, self.uuid, spec.kind, False, self.host, None, None, packed
+            name, text, trace, self.engine, self.uuid, spec.kind, False, self.host, None, spec.arguments or None, packed
         )
 
 
