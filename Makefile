@@ -3,7 +3,14 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# Installs a requirement, and names each package as it comes. The exit code of pip is kept in a file, as a pipe loses it.
+define install
+{ PIP_CONSTRAINT=constraints.txt $(PIP) install --progress-bar off --editable '$(1)'; echo $$? > $(VENV)/pip-exit-code; } | \
+    awk '/^Collecting/ { sub(/[^A-Za-z0-9_.-].*/, "", $$2); printf "  %s\n", $$2; fflush() } /^Successfully/ { print "  installed" }'; \
+    exit $$(cat $(VENV)/pip-exit-code)
+endef
 
 help: ## list these words
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,17 +55,19 @@ clean: ## remove the virtual environment and the tools' caches
 # Stamps: installed once, and again when pyproject.toml or constraints.txt has changed.
 
 $(VENV)/ready: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "installing into $(VENV) …"
-	@PIP_CONSTRAINT=constraints.txt $(PIP) install --editable '.[test]'
+	@echo "Installing Engineroom and what it needs into $(VENV): once, about a minute."
+	@$(call install,.[test])
 	@touch $@
 
 $(VENV)/bench: $(VENV)/ready
-	@PIP_CONSTRAINT=constraints.txt $(PIP) install --editable '.[bench]'
+	@echo "Installing what the benchmarks compare with into $(VENV): once."
+	@$(call install,.[bench])
 	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "Making a virtual environment in $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
 .PHONY: help demo test lint mongodb bench chaos nightly constraints lowest clean

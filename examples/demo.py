@@ -2,9 +2,9 @@
 
     python examples/demo.py [FOLDER ...]
 
-It shows what Engineroom is for. Work is spread over engines; every task is a record with its label, times,
-engine and outcome; tasks that failed are found by a query and run again; and when the cluster has stopped and
-another one has started on the same profile, the history is still there.
+It shows what Engineroom is for. Work is spread over engines. Every task is a record with its label, times, engine
+and outcome. Tasks that failed are found by a query and run again: three old files among the input see to it that
+some fail. When the cluster has stopped and another one has started on the same profile, the history is still there.
 """
 
 from __future__ import annotations
@@ -38,15 +38,22 @@ BLOCKS = (
 )
 PARTS = ("body", "orelse", "finalbody", "handlers", "cases")
 
+#: Files as one finds them on old disks. The first two can be read once the engines know how; the third is Python 2.
+OLD_FILES = {
+    "umlauts.py": "# coding: latin-1\nGREETING = 'Grüß Gott'\n".encode("latin-1"),
+    "accents.py": "# coding: cp1252\nMEAL = 'crème brûlée'\n".encode("cp1252"),
+    "python2.py": b"print 'hello'\n",
+}
 
-# What runs on the engines. These functions live in this script; what they use travels with them.
+
+# What runs on the engines. These functions are defined in this script; the names that they use travel with them.
 
 
 def measure(file):
     """Lines, functions, deepest nesting and longest function of a Python file."""
     source = read(file)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # old code has odd escapes; that is its own affair
+        warnings.simplefilter("ignore")  # old code has odd escapes
         tree = ast.parse(source)
     functions, deepest, todo = [], 0, [(tree, 0)]
     while todo:
@@ -66,7 +73,7 @@ def measure(file):
 
 
 def read(file):
-    """A file's source, the way many programs do it: surely it is UTF-8?"""
+    """The source of a file, read as many programs read it: as UTF-8, which is not always right."""
     return Path(file).read_text(encoding="utf-8")
 
 
@@ -79,20 +86,30 @@ def read_as_declared(file):
 
 
 def main():
-    files = dict(find(sys.argv[1:]))
     with tempfile.TemporaryDirectory() as home:
+        files = dict(find(sys.argv[1:] or installed(Path(home))))
         profile = str(Path(home) / "profile_demo")
         work(profile, files)
         remember(profile)
 
 
+def installed(home):
+    """The folders of this Python's library and packages, and one with three old files: a part of the tasks fails."""
+    old = home / "old_files"
+    old.mkdir()
+    for name, content in OLD_FILES.items():
+        (old / name).write_bytes(content)
+    return [sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), old]
+
+
 def find(folders):
-    """Label and path of every Python file in these folders, or in the library and site-packages."""
+    """Label and path of every Python file in these folders; in that of the library without the packages inside it."""
     library, packages = (Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib"))
-    for folder in [Path(folder) for folder in folders] or [library, packages]:
+    for folder in map(Path, folders):
         for file in sorted(folder.rglob("*.py")):
-            if folder != library or packages.name not in file.relative_to(library).parts:
-                yield f"{folder.name}/{file.relative_to(folder).as_posix()}", str(file)
+            name = file.relative_to(folder)
+            if folder != library or packages.name not in name.parts:
+                yield f"{folder.name}/{name.as_posix()}", str(file)
 
 
 def work(profile, files):
@@ -196,7 +213,7 @@ def mend(rc, failed):
     """Teach the engines to read better, and run the same tasks again."""
     heading("Mended")
     print(
-        "  A name in the engine's namespace goes before the one that came with a function, so:\n"
+        "  A name in the engine's namespace wins over the one that came with a function, so:\n"
         "      rc[:].push({'read': read_as_declared})\n"
         "      rc.resubmit(failed)\n"
     )

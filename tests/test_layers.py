@@ -29,6 +29,20 @@ MAY_IMPORT = {
     "util": "",
     # pure: no sockets, files, clocks
     "core": "VOCABULARY",
+    "core.tasks": "VOCABULARY",
+    "core.engines": "VOCABULARY core.tasks",
+    "core.actions": "VOCABULARY core.tasks",
+    "core.effects": "VOCABULARY core.tasks core.actions",
+    "core.dependencies": "VOCABULARY core.tasks core.effects",
+    "core.events": "VOCABULARY core.dependencies",
+    "core.placement": "VOCABULARY core.tasks core.engines core.effects",
+    "core.state": (
+        "VOCABULARY core.tasks core.engines core.actions core.effects core.dependencies core.events core.deadlines"
+        " core.placement"
+    ),
+    "core.handlers": (
+        "VOCABULARY core.tasks core.engines core.effects core.dependencies core.events core.placement core.state"
+    ),
     "wire": "VOCABULARY remote",
     "remote": "VOCABULARY wire",
     # adapters: the only homes of sockets and databases
@@ -44,6 +58,24 @@ MAY_IMPORT = {
     "stores.maintenance": "VOCABULARY stores.base",
     # processes
     "controller": "VOCABULARY core wire transport stores",
+    "controller.peers": "VOCABULARY wire transport",
+    "controller.membership": "VOCABULARY core controller.peers",
+    "controller.function_library": "VOCABULARY wire",
+    "controller.input_values": "VOCABULARY wire",
+    "controller.storage": "VOCABULARY stores",
+    "controller.decisions": "VOCABULARY core controller.error_info",
+    "controller.outbox": (
+        "VOCABULARY core wire stores controller.error_info controller.function_library controller.input_values"
+        " controller.peers controller.storage"
+    ),
+    "controller.intake": (
+        "VOCABULARY core stores controller.function_library controller.lookups controller.outbox"
+        " controller.result_cache controller.storage"
+    ),
+    "controller.requests": (
+        "VOCABULARY core stores controller.error_info controller.intake controller.lookups controller.outbox"
+        " controller.result_cache controller.storage"
+    ),
     "engine": "VOCABULARY wire transport remote",
     "engine.execution": "VOCABULARY wire remote engine.shared_page",
     "client": "VOCABULARY wire transport remote util",
@@ -52,8 +84,9 @@ MAY_IMPORT = {
     "client.port": "VOCABULARY wire client.connection client.engines",
     "client.records": "VOCABULARY wire remote util client.connection",
     "client.results": "VOCABULARY wire util client.connection client.records.selection",
-    "client.views": "VOCABULARY wire remote util client.connection client.port client.results "
-    "client.records.query_args",
+    "client.views": (
+        "VOCABULARY wire remote util client.connection client.port client.results client.records.query_args"
+    ),
     "client.interop": "VOCABULARY wire client.results client.views",
     # faces
     "launchers": "VOCABULARY",

@@ -1,20 +1,20 @@
 """Every exception a user can meet.
 
     EngineroomError
-    ├── ConfigError (ValueError)         a setting or flag makes no sense
-    ├── ConnectionFileError (OSError)    no cluster: the connection file is missing, broken or stale
+    ├── ConfigError (ValueError)         a setting, flag or argument is not valid
+    ├── ConnectionFileError (OSError)    no cluster found: the connection file is missing or broken
     ├── AuthenticationError (PermissionError)   the controller refused our key
-    ├── ProtocolError                    a peer speaks another protocol version, or nonsense
+    ├── ProtocolError                    the other end speaks another protocol version, or sent an invalid message
     ├── ControllerLost (ConnectionError) the controller stopped answering
     ├── SerializationError (TypeError)   an argument or a function cannot be pickled
-    ├── MessageTooLarge (ValueError)     a message exceeds the stated limit
+    ├── MessageTooLarge (ValueError)     a message is larger than the limit
     ├── QueryError (ValueError)          a query names an unknown key or operator
     ├── StoreError
     │   ├── StoreBusy                    another controller owns the database
     │   ├── StoreFull                    there is no room for new tasks
-    │   └── StoreDamaged                 the database is not as it was written
+    │   └── StoreDamaged                 the database is damaged
     ├── UnknownTask (KeyError)           no such msg_id
-    ├── PendingTask (RuntimeError)       the task has not finished, so this cannot be done to it
+    ├── PendingTask (RuntimeError)       the task has not finished: it cannot be resubmitted or purged yet
     └── IPythonError → KernelError
         ├── NoEnginesRegistered
         ├── TaskAborted
@@ -52,13 +52,13 @@ class EngineroomError(Exception):
 
 
 class ConfigError(EngineroomError, ValueError):
-    """A setting or flag makes no sense."""
+    """A setting, flag or argument is not valid."""
 
     code = "config"
 
 
 class ConnectionFileError(EngineroomError, OSError):
-    """No cluster could be found: the connection file is missing, broken or stale."""
+    """No cluster was found: the connection file is missing or broken."""
 
     code = "connection-file"
 
@@ -70,7 +70,7 @@ class AuthenticationError(EngineroomError, PermissionError):
 
 
 class ProtocolError(EngineroomError):
-    """A peer speaks another protocol version, or what it sent makes no sense."""
+    """The other end speaks another protocol version, or sent an invalid message."""
 
     code = "protocol"
 
@@ -88,7 +88,7 @@ class SerializationError(EngineroomError, TypeError):
 
 
 class MessageTooLarge(EngineroomError, ValueError):
-    """A message exceeds the stated limit; nothing was sent."""
+    """A message is larger than the limit; nothing was sent."""
 
     code = "message-too-large"
 
@@ -100,7 +100,7 @@ class QueryError(EngineroomError, ValueError):
 
 
 class StoreError(EngineroomError):
-    """The task database could not do what was asked."""
+    """The task database could not read or write what was asked."""
 
     code = "store"
 
@@ -112,19 +112,19 @@ class StoreBusy(StoreError):
 
 
 class StoreFull(StoreError):
-    """There is no room for new tasks, on the disk or within the limit that was set."""
+    """There is no space for new tasks: the disk is full, or the limit is reached."""
 
     code = "store-full"
 
 
 class StoreDamaged(StoreError):
-    """The task database is not as it was written: it was cut, overwritten, or bits of it have changed."""
+    """The task database is damaged: the file was cut or overwritten, or bits of it have changed."""
 
     code = "store-damaged"
 
 
 class UnknownTask(EngineroomError, KeyError):
-    """No such msg_id."""
+    """There is no task with this msg_id."""
 
     code = "unknown-task"
 
@@ -133,13 +133,13 @@ class UnknownTask(EngineroomError, KeyError):
 
 
 class PendingTask(EngineroomError, RuntimeError):
-    """The task has not finished, so this cannot be done to it."""
+    """The task has not finished, so it cannot be resubmitted or purged yet."""
 
     code = "pending-task"
 
 
 class IPythonError(EngineroomError):
-    """Base of the errors IPython.parallel's users know."""
+    """Base of the errors that users of IPython.parallel know."""
 
     code = "ipython"
 
@@ -163,13 +163,13 @@ class TaskAborted(KernelError):
 
 
 class TaskTimeout(KernelError):
-    """The task was not done in its time."""
+    """The task ran for longer than its `run_timeout`, and was stopped."""
 
     code = "task-timeout"
 
 
 class UnmetDependency(KernelError):
-    """Raised by a task on an engine that lacks what it needs: it is tried elsewhere."""
+    """Raised by a task on an engine that lacks what the task needs: the task is tried on another engine."""
 
     code = "unmet-dependency"
 
@@ -181,13 +181,13 @@ class ImpossibleDependency(UnmetDependency):
 
 
 class InvalidDependency(ImpossibleDependency):
-    """A dependency makes no sense, or has failed."""
+    """A dependency cannot be used: the task depends on itself, on a direct task, or on a task of another cluster."""
 
     code = "invalid-dependency"
 
 
 class DependencyTimeout(ImpossibleDependency):
-    """Dependencies were not met in time."""
+    """The tasks that this one depends on did not end within its `timeout`."""
 
     code = "dependency-timeout"
 
@@ -309,7 +309,7 @@ class CompositeError(RemoteError):
 
 
 class AlreadyDisplayedError(RemoteError):
-    """The original error's output has been shown already."""
+    """Stands for an error whose traceback has been shown already."""
 
     def __init__(self, original_error: RemoteError) -> None:
         super().__init__(original_error.ename, original_error.evalue, "", original_error.engine_info)
@@ -319,7 +319,7 @@ class AlreadyDisplayedError(RemoteError):
         return type(self), (self.original_error,)
 
     def render_traceback(self) -> list[str]:
-        """A single line: how many errors were displayed."""
+        """One line: how many errors were shown."""
         count = len(self.original_error.elist) if isinstance(self.original_error, CompositeError) else 1
         return [f"{count} error" if count == 1 else f"{count} errors"]
 
@@ -327,7 +327,15 @@ class AlreadyDisplayedError(RemoteError):
 
 
 def collect_exceptions(results: Iterable[Any], method: str = "unspecified") -> list[Any]:
-    """The results, if none of them is an exception; raises the one, or a `CompositeError` of the several."""
+    """Return the results if none of them is an exception.
+
+    Raises
+    ------
+    BaseException
+        One result is an exception: it is raised.
+    CompositeError
+        Several are.
+    """
     collected = list(results)
     failed = [r for r in collected if isinstance(r, BaseException)]
     if not failed:
@@ -345,8 +353,8 @@ def collect_exceptions(results: Iterable[Any], method: str = "unspecified") -> l
     raise CompositeError(f"one or more exceptions raised in: {method}", elist)
 
 
-#: Errors that name an outcome of our own making rather than an exception of the user's code:
-#: they are raised as themselves instead of inside a RemoteError.
+#: Errors that Engineroom itself gives a task as its outcome. They are raised as what they are; an exception of the
+#: user's code is raised as a RemoteError.
 OUTCOMES: dict[str, Callable[[str], EngineroomError]] = {
     cls.__name__: cls
     for cls in (

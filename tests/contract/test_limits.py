@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,10 +31,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TaskStore]
 @pytest.mark.parametrize("ask", ["find_records", "count", "drop_matching_records"])
 def test_a_catastrophic_pattern_is_given_up(store: TaskStore, key: str, ask: str) -> None:
     store.add_record(TaskId("a"), {"stdout": "a" * 5000, "metadata": {"text": "a" * 5000}})
-    began = time.monotonic()
     with pytest.raises(QueryError, match=r"given up after 0\.3 s.*takes too long on some text"):
         getattr(store, ask)({key: {"$regex": "(a|aa)+$b"}})
-    assert time.monotonic() - began < 60
     assert store.count({key: {"$regex": "^a+$"}}) == 1
 
 

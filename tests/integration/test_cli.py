@@ -230,9 +230,10 @@ def test_files_of_a_killed_cluster_are_told_and_cleaned(shell: Shell) -> None:
 def test_a_killed_cluster_does_not_hinder_the_next(shell: Shell) -> None:
     shell("ipcluster", "start", "-n", "1", "--daemonize")
     until(lambda: [process.kill() for process in shell.processes()] == [])
-    shell("ipcluster", "start", "-n", "1", "--daemonize")
-    shell("ipcluster", "stop")
+    assert "1 engine ready" in shell("ipcluster", "start", "-n", "1", "--daemonize").stdout
+    assert "Stopped after" in shell("ipcluster", "stop").stdout
     shell("ipcluster", "clean")  # the socket of the first
+    assert shell.left_files() == []
 
 
 def test_why_a_daemon_could_not_start(shell: Shell) -> None:

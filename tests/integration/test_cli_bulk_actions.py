@@ -93,8 +93,8 @@ def test_acting_by_query_on_a_cluster_and_on_its_file(shell: Shell, tmp_path) ->
 @pytest.mark.parametrize(
     ("command", "code", "words"),
     [
-        ("engineroom purge {}", 2, "say `all`"),
-        ("engineroom cancel {}", 2, "say `all`"),
+        ("engineroom purge {}", 2, "type `all`"),
+        ("engineroom cancel {}", 2, "type `all`"),
         ("engineroom resubmit", 2, "QUERY"),
         ("engineroom abort nonsense", 1, "a query is JSON or a Python dict"),
         ("engineroom export all tasks.txt", 1, "none of those endings"),

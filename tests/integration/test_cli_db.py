@@ -53,7 +53,7 @@ def test_a_sound_file(db: Any, path: Path, tmp_path: Path) -> None:
 
 def test_what_is_no_database(db: Any, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, words in (("ftp://host/x", "no database ftp://…"), (tmp_path, "is no file"), ("", "is no file")):
+    for name, words in (("ftp://host/x", "no database ftp://…"), (tmp_path, "is not a file"), ("", "is not a file")):
         for command in (("verify", name), ("info", name), ("copy", path, name)):
             code, _, error = db(*command)
             assert (code, words in error, len(error.splitlines())) == (2, True, 1)

@@ -52,6 +52,26 @@ def test_the_demo_finds_failures_mends_what_can_be_mended_and_remembers(run_exam
 
 
 @pytest.mark.slow
+def test_the_demo_has_something_to_mend_on_every_installation(run_example, tmp_path, monkeypatch):
+    """A library without a single bad file: `make demo` brings its own."""
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "good.py").write_text("x = 1\n")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, sysconfig\n"
+        "if 'demo.py' in sys.orig_argv[1]:\n"
+        f"    sysconfig.get_path = lambda name: {str(tmp_path)!r} + ('/library' if name == 'stdlib' else '/none')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    said = run_example("demo.py")
+    assert "4 Python files, one task each" in said
+    assert "3 tasks: db_query({'state': 'failed'})" in said
+    assert "UnicodeDecodeError" in said
+    assert "SyntaxError" in said
+    assert "2 tasks completed this time, 1 failed again" in said
+
+
+@pytest.mark.slow
 def test_monte_carlo_pi(run_example):
     assert "π ≈ 3.1" in run_example("monte_carlo_pi.py", "200000")
 

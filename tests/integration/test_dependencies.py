@@ -358,7 +358,7 @@ def test_explain_in_a_terminal(cluster, rc, lb, gate):
 def test_explain_of_an_unknown_task_is_an_error(cluster, rc):
     said = explain_in_a_terminal(cluster, "nobody-1")
     assert said.returncode == 1
-    assert "no task is known whose msg_id begins with 'nobody-1'" in said.stderr
+    assert "no task has a msg_id that begins with 'nobody-1'" in said.stderr
 
 
 def test_explain_without_a_cluster_reads_the_database(fresh_cluster):

@@ -314,10 +314,10 @@ def test_the_label_is_kept(rc):
 
 def test_times(rc):
     result = rc[:].apply_async(time.sleep, 0.05)
-    assert result.elapsed < 60
+    assert result.elapsed > 0
     result.get(10)
-    assert 0.1 <= result.serial_time < 5
-    assert 0.05 <= result.wall_time < 5
+    assert result.serial_time >= 0.1, "two engines slept 0.05 s each"
+    assert result.wall_time >= 0.05
     assert result.elapsed == result.wall_time
     assert result.timedelta(result.submitted, result.received) >= 0.05
     assert result.progress == len(result) == 2

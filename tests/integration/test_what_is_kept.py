@@ -46,18 +46,29 @@ def test_a_result_that_was_let_go_says_so(fresh_cluster: Start) -> None:
         rc.resubmit(id)
 
 
-def test_pinned_records_stay(fresh_cluster: Start) -> None:
+def half_once(x: float, path: str) -> float:
+    """Half of x, once a file is there."""
+    import os
+    import time
+
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return x / 2
+
+
+def test_pinned_records_stay(fresh_cluster: Start, tmp_path: Path) -> None:
     rc = fresh_cluster(retention={"count": 0, "interval": 0.05, "rules": []})
     view = rc.load_balanced_view()
-    held = view.apply_async(half, 1)
+    go = tmp_path / "go"
+    held = view.apply_async(half_once, 1, str(go))
     with pytest.raises(ValueError, match="tasks or a query"):
         rc.pin()
     with pytest.raises(er.UnknownTask, match="no such task: nobody-1; nothing"):
         rc.pin("nobody-1")
     rc.pin(held)
-    kept = rc.db_query({"pinned": True}, "msg_id")
-    if not kept:  # it was over before it could be pinned
-        pytest.skip("the record was dropped first")
+    assert [record["msg_id"] for record in rc.db_query({"pinned": True}, "msg_id")] == held.msg_ids
+    go.touch()
+    assert held.get(30) == 0.5
     others = view.map_async(half, range(20), chunksize=1)
     others.get()
     wait_until(lambda: rc.db_count({}) == 1)

@@ -48,7 +48,7 @@ _BUILT_IN = frozenset({"h", "help", "help-all", "V", "version", "show-config", "
 
 
 class UsageError(ConfigError):
-    """The command line makes no sense."""
+    """The command line cannot be understood."""
 
     code = "usage"
 
@@ -59,11 +59,11 @@ class EngineroomApp(Application):
     version = __version__
     aliases: Any = {**BASE_ALIASES}
     flags: Any = {**BASE_FLAGS}
-    #: how it is called: "ipcluster start [options] [-- …]"
+    #: how the command is typed: "ipcluster start [options] [-- …]"
     usage: ClassVar[str] = ""
-    #: how many arguments beside options it takes: (at least, at most), and their name in messages
+    #: how many arguments it takes that are not options: (at least, at most), and their name in messages
     positional: ClassVar[tuple[int, int, str]] = (0, 0, "argument")
-    #: whether `-- …` may follow
+    #: whether it accepts `-- …`: options for another command
     passes_on: ClassVar[bool] = False
 
     profile = Unicode("", help="The profile: a folder of configuration, connection files and the task database.").tag(
@@ -76,7 +76,7 @@ class EngineroomApp(Application):
 
     config_names: ClassVar[tuple[str, ...]] = ()
 
-    #: what stood behind `--`
+    #: the options after `--`
     passed_on: list[str] = []
 
     @property
@@ -110,7 +110,7 @@ class EngineroomApp(Application):
         if "--" in words:
             words, self.passed_on = words[: words.index("--")], words[words.index("--") + 1 :]
             if self.passed_on and not self.passes_on:
-                raise UsageError(f"nothing can stand behind `--` here: {' '.join(self.passed_on)}")
+                raise UsageError(f"this command accepts nothing after `--`; remove {' '.join(self.passed_on)!r}")
         if self.subcommands and words and not words[0].startswith("-"):
             raise UsageError(_unknown("command", words[0], list(self.subcommands)))
         if not self.subcommands or words:
@@ -122,7 +122,13 @@ class EngineroomApp(Application):
             raise UsageError(f"an argument is missing: {what}. Usage: {self.usage}")
 
     def _spelled_out(self, words: list[str]) -> list[str]:
-        """Options as `--name=value`, each known, behind the other words; `-n 4`, `-n4` and `--n 4` mean the same."""
+        """The words with every option as `--name=value`, after all other words. `-n 4`, `-n4`, `--n 4` mean the same.
+
+        Raises
+        ------
+        UsageError
+            There is no such option, or it lacks its value, or it has one that it does not take.
+        """
         result, others = [], []
         left = iter(words)
         for word in left:
@@ -149,7 +155,7 @@ class EngineroomApp(Application):
         return others + result
 
     def _is_trait(self, name: str) -> bool:
-        """Whether it is a `Class.trait` of ours."""
+        """Whether a name is `Class.trait` with a class and a setting of this command."""
         owner, dot, trait = name.partition(".")
         classes = {cls.__name__: cls for known in [type(self), *self.classes] for cls in known.__mro__}
         found = classes.get(owner)
@@ -158,7 +164,7 @@ class EngineroomApp(Application):
     # ------------------------------------------------------------------------------------------ help
 
     def emit_help(self, classes: bool = False) -> Iterator[str]:  # type: ignore[override]
-        """The help text: what it does, how it is called, every option, examples."""
+        """The help text: usage, what the command does, every option, examples."""
         name = self.usage or f"{self.name} [options]"
         yield f"{paint('Usage:', 'bold')} {name}"
         yield ""
@@ -177,7 +183,7 @@ class EngineroomApp(Application):
             yield from textwrap.indent(inspect.cleandoc(self.examples), "  ").splitlines()
             yield ""
         if self.subcommands:
-            yield f"`{self.name} COMMAND --help` tells about one of them."
+            yield f"`{self.name} COMMAND --help` describes one command."
         elif classes:
             yield paint("All settings", "bold")
             yield f"  On the command line as --Class.name=value, in {self._config_file()} as c.Class.name = value."
@@ -221,8 +227,8 @@ class EngineroomApp(Application):
         for key, (_, about) in self.flags.items():
             text = about[:1].upper() + about[1:].rstrip(".") + "."
             (general if key in BASE_FLAGS else own).append((f"--{key}", text))
-        general += [("--help, --help-all", "This text; with every setting."), ("--version", "The version alone.")]
-        for title, options in (("Options", own), ("Where, and how much is said", general)):
+        general += [("--help, --help-all", "Print this text; with every setting."), ("--version", "Print the version.")]
+        for title, options in (("Options", own), ("Profile, log and help", general)):
             if options:
                 yield paint(title, "bold")
                 for shown, text in options:
@@ -230,14 +236,14 @@ class EngineroomApp(Application):
                 yield ""
 
     def make_folder(self) -> Path:
-        """The profile's folder, made if it is missing."""
+        """The profile's folder; it is created if it is missing."""
         try:
             return make_profile_dir(self.folder)
         except ConfigError as error:
             raise ConfigError(f"{error}. Choose another with --profile-dir=") from None
 
 
-#: Application's own, without their decorator, which would log errors and exit: ours become one line, in `run`.
+#: Methods of Application without their decorator: that would log errors and exit. `run` prints one line instead.
 _parse = inspect.unwrap(Application.parse_command_line)
 _initialize_subcommand = inspect.unwrap(Application.initialize_subcommand)
 
@@ -281,16 +287,16 @@ def _unknown(what: str, name: str, known: list[str], dashes: str = "") -> str:
 
 
 def log_to_stderr(level: Any) -> None:
-    """Log lines with a time, as daemons do."""
+    """Write log lines with the time to stderr."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr, force=True)
 
 
 def run(app: type[Application], argv: list[str] | None = None) -> int:
-    """Run a tool; errors we expect are one line and an exit code, not a traceback."""
+    """Run a tool. An expected error prints one line and gives an exit code; no traceback."""
     name = str(app.name)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without "…" is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show "…" gets an escape
     try:
         app.clear_instance()
         tool: Any = app.instance()
@@ -324,7 +330,7 @@ def run(app: type[Application], argv: list[str] | None = None) -> int:
 
 
 def _named_as_option(text: str, tool: Any) -> str:
-    """What traitlets says of a bad value, in terms of the option that was given."""
+    """The message of traitlets about a bad value, with the name of the option that the user typed."""
     found = re.fullmatch(r"The '(\w+)' trait of an? (\w+) instance expected (.*), not the \w+ (.*)\.", text)
     if found is None:
         return text

@@ -1,4 +1,4 @@
-"""Which task database a profile has: what its configuration may say of that, and the url that comes of it."""
+"""The settings of the task database in a configuration file, and the url that follows from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DB_CLASSES = {"sqlitedb": "sqlite", "mongodb": "mongodb", "dictdb": "memory", "n
 
 
 class HubFactory(Configurable):
-    """Older configuration files choose the database here."""
+    """Settings under the name that configuration files of IPython use."""
 
     db_class = Unicode("", help="Like IPController.db_class.").tag(config=True)
     scheme = Unicode("", help="Like TaskScheduler.scheme_name.").tag(config=True)
@@ -37,7 +37,8 @@ class SQLiteDB(Configurable):
     journal = Enum(
         ["auto", "wal", "rollback"],
         "auto",
-        help="A write-ahead log, or a rollback journal (slower) where the file system has not what a log needs.",
+        help="How SQLite writes: wal (a write-ahead log), rollback (a journal; slower, but works on network "
+        "file systems), or auto (wal where the file system has the shared memory that it needs).",
     ).tag(config=True)
 
 
@@ -46,18 +47,19 @@ class MongoDB(Configurable):
 
     url = Unicode(
         os.environ.get(MONGODB_URL, "mongodb://localhost/engineroom"),
-        help=f"mongodb://USER:PASSWORD@HOST:PORT/DATABASE. Default: ${MONGODB_URL}, which no list of processes shows.",
+        help=f"mongodb://USER:PASSWORD@HOST:PORT/DATABASE. Default: ${MONGODB_URL}; other users of this host can see "
+        "options, but not this variable.",
     ).tag(config=True)
 
 
 class DictDB(Configurable):
     """The task database in memory."""
 
-    record_limit = Integer(100_000, help="Records kept; finished ones are dropped beyond, oldest first.").tag(
+    record_limit = Integer(100_000, help="Records kept. Beyond that, finished ones are dropped, oldest first.").tag(
         config=True
     )
     size_limit = Integer(1 << 30, help="Bytes of arguments and results kept.").tag(config=True)
-    cull_fraction = Float(0.1, help="How much is dropped at a time.").tag(config=True)
+    cull_fraction = Float(0.1, help="Which share of the limit is dropped at a time.").tag(config=True)
 
 
 def database_url(parent: Configurable, folder: Path, url: str, db_class: str) -> str:
@@ -66,9 +68,9 @@ def database_url(parent: Configurable, folder: Path, url: str, db_class: str) ->
     Parameters
     ----------
     parent : Configurable
-        Whose configuration counts.
+        The application whose configuration is used.
     folder : Path
-        The profile's.
+        The folder of the profile.
     url, db_class : str
         The settings of IPController; "" where there is none.
 
@@ -82,7 +84,7 @@ def database_url(parent: Configurable, folder: Path, url: str, db_class: str) ->
     chosen = (db_class or HubFactory(parent=parent).db_class or "SQLiteDB").rpartition(".")[2]
     kind = DB_CLASSES.get(chosen.lower())
     if kind is None:
-        raise ConfigError(f"db_class {chosen!r}: there are SQLiteDB, MongoDB, DictDB and NoDB")
+        raise ConfigError(f"there is no db_class {chosen!r}; there are SQLiteDB, MongoDB, DictDB and NoDB")
     if kind == "mongodb":
         return MongoDB(parent=parent).url
     if kind != "sqlite":

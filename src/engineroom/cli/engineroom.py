@@ -26,14 +26,14 @@ class Engineroom(EngineroomApp):
     subcommands: Any = {
         "tasks": (Tasks, "a table of tasks, by query, state or label; also when no cluster is running"),
         "show": (Show, "everything about one task"),
-        "explain": (Explain, "why a task is not running, or what has become of it"),
+        "explain": (Explain, "why a task is not running, or how it ended"),
         "resubmit": (Resubmit, "run finished tasks again, by query"),
         "abort": (Abort, "end tasks that have not started, by query"),
         "cancel": (Cancel, "end tasks, also running ones, by query"),
-        "purge": (Purge, "forget finished tasks, by query; also when no cluster is running"),
+        "purge": (Purge, "delete the records of finished tasks, by query; also when no cluster is running"),
         "export": (Export, "write records to a file: JSON lines, CSV, Parquet; also when no cluster is running"),
-        "replay": (Replay, "what a recorded history would have been with another scheme, hwm or number of engines"),
-        "db": (Db, "look after a task database: verify, repair, backup, migrate, copy, info"),
+        "replay": (Replay, "simulate recorded tasks with another scheme, hwm or number of engines"),
+        "db": (Db, "task databases: verify, repair, backup, migrate, copy, info"),
         "top": (Top, "what the engines are doing, live"),
     }
     examples = """

@@ -26,18 +26,18 @@ from .base import ALREADY_RUNNING, BASE_ALIASES, BASE_FLAGS, EngineroomApp, run
 from .supervisor import Supervisor, in_background, what_a_stop_ends
 from .text import plural, table
 
-#: Exit code of `ipcluster stop` where there is nothing to stop.
+#: Exit code of `ipcluster stop` when there is nothing to stop.
 NOT_RUNNING = 11
 #: Seconds `stop` waits for a supervisor to end.
 STOP_SECONDS = 30.0
 
-#: Options that say which clusters are meant.
+#: Options that name a cluster.
 _WHICH = {key: BASE_ALIASES[key] for key in ("profile", "profile-dir", "ipython-dir", "cluster-id")}
 _COMMON_FLAGS = {"debug": BASE_FLAGS["debug"], "no-config": BASE_FLAGS["no-config"]}
 
 
 class Cluster(Configurable):
-    """What `ipcluster start` starts."""
+    """The settings of `ipcluster start`."""
 
     n = Integer(None, allow_none=True, help="How many engines; default: one per usable core.").tag(config=True)
     engines = Unicode("local", help="What starts the engines; there is: local.").tag(config=True)
@@ -52,7 +52,7 @@ class Cluster(Configurable):
     resources = Union(
         [Unicode(), Dict()],
         default_value="",
-        help="What this host has for tasks to ask for, dealt out to the engines: gpu=4,license=1.",
+        help="Named resources of this host, divided among the engines: gpu=4,license=1.",
     ).tag(config=True)
     engine_timeout = Float(60.0, help="Seconds to wait for the engines.").tag(config=True)
 
@@ -80,13 +80,13 @@ class ClusterApp(EngineroomApp):
 
 
 class IPClusterStart(ClusterApp):
-    """Start a controller and engines, and look after them.
+    """Start a controller and engines, and watch them.
 
-    The command stays: it shows what happens, starts a controller or engines that were killed again, and Ctrl-C stops
-    the cluster. With --daemonize it returns when the engines are ready, and the cluster stays until `ipcluster stop`.
-    What stands behind `--` goes to ipcontroller.
+    The command stays: it prints what happens, and starts a controller or engines again that were killed. Ctrl-C stops
+    the cluster. With --daemonize it returns when the engines are ready, and the cluster runs until `ipcluster stop`.
+    Options after `--` are passed to ipcontroller.
 
-    Exit codes: 0 stopped cleanly, 1 could not start, 10 it is running already.
+    Exit codes: 0 stopped, 1 could not start, 10 it is running already.
     """
 
     name = "ipcluster"
@@ -138,7 +138,7 @@ ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
             )
             self.exit_code = ALREADY_RUNNING
             return
-        for nanny in running:  # of a cluster whose controller and supervisor were killed
+        for nanny in running:  # nannies of a cluster whose controller and supervisor were killed
             nanny.stop()
         found.files.remove()
         supervisor = Supervisor(found, self._make_cluster(found, settings), daemon=self.daemonize)
@@ -163,9 +163,9 @@ ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
 
 
 class IPClusterStop(ClusterApp):
-    """Stop a cluster, and wait until it is gone.
+    """Stop a cluster, and wait until it has ended.
 
-    Engines are stopped at once: what they are running is recorded as aborted. Files that a killed cluster has left
+    Engines are stopped at once; the tasks that they run are recorded as aborted. Files of a cluster that was killed
     are removed. Exit codes: 0 stopped, 11 none was running.
     """
 
@@ -205,7 +205,7 @@ def _stop(found: FoundCluster) -> bool:
     supervisor, processes = found.supervisor, found.processes
     if supervisor is None and not processes:
         if not found.is_elsewhere and found.files.remove():
-            print(f"Removed what {found} had left when it was killed.")
+            print(f"Removed the files of {found}, which was killed.")
         return False
     left = what_a_stop_ends(found)
     print(f"Stopping {found} …" + (f" {left}" if left else ""), flush=True)
@@ -223,10 +223,9 @@ def _stop(found: FoundCluster) -> bool:
 
 
 class IPClusterList(ClusterApp):
-    """List clusters: those that run, and those whose files were left behind.
+    """List clusters that run, and clusters that were killed and left files.
 
-    -o json prints a list of what `Cluster.to_dict()` returns; a program attaches to one of them with
-    `engineroom.Cluster.from_dict`.
+    -o json prints a list. A program attaches to a cluster with `engineroom.Cluster.from_dict` of one of its items.
     """
 
     name = "ipcluster"
@@ -266,7 +265,7 @@ ipcluster list -o json | jq '.[].controller.pid'
 
 
 class IPClusterEngines(ClusterApp):
-    """Add engines to a running cluster; returns when they are ready."""
+    """Add engines to a running cluster, and wait until they are ready."""
 
     name = "ipcluster"
     description = __doc__
@@ -285,7 +284,7 @@ ipcluster engines -n 2 --resources license=2
     }
 
     n = Integer(1, help="How many more engines.").tag(config=True)
-    resources = Unicode("", help="What they share for tasks to ask for: gpu=2,license=1.").tag(config=True)
+    resources = Unicode("", help="Named resources that these engines share: gpu=2,license=1.").tag(config=True)
     engines = Unicode("local", help="What starts the engines; there is: local.").tag(config=True)
     engine_timeout = Float(60.0, help="Seconds to wait for the engines.").tag(config=True)
 
@@ -315,9 +314,9 @@ ipcluster engines -n 2 --resources license=2
 
 
 class IPClusterClean(ClusterApp):
-    """Remove the files that killed clusters have left: cluster, connection and pid files, and their sockets.
+    """Remove the files of clusters that were killed: cluster, connection and pid files, and sockets.
 
-    Files of clusters that run, here or (as far as one can tell) on another host, stay. Records and logs stay too.
+    Files of clusters that run on this host stay, and so do files of clusters on other hosts. Records and logs stay.
     """
 
     name = "ipcluster"
@@ -331,7 +330,7 @@ ipcluster clean --all                 # all profiles
         "all": ({"IPClusterClean": {"all": True}}, "clean every profile"),
         "force": (
             {"IPClusterClean": {"force": True}},
-            "remove also files of clusters that seem to run; nothing is stopped, but nobody can connect any more",
+            "also remove files of clusters that seem to run: they go on, but nobody can connect any more",
         ),
         **_COMMON_FLAGS,
     }
@@ -369,7 +368,7 @@ class IPCluster(EngineroomApp):
         "stop": (IPClusterStop, "stop a cluster"),
         "list": (IPClusterList, "list clusters"),
         "engines": (IPClusterEngines, "add engines to a running cluster"),
-        "clean": (IPClusterClean, "remove what killed clusters have left"),
+        "clean": (IPClusterClean, "remove the files of killed clusters"),
     }
     examples = """
 ipcluster start -n 4 --daemonize

@@ -47,7 +47,7 @@ log = logging.getLogger("engineroom.controller")
 
 
 class TaskScheduler(Configurable):
-    """How tasks are handed out."""
+    """How tasks are given to engines."""
 
     hwm = Integer(-1, help="Tasks outstanding per engine: -1 adaptive, 0 no limit.").tag(config=True)
     scheme_name = Unicode(
@@ -55,16 +55,16 @@ class TaskScheduler(Configurable):
         help=f"Who chooses the engine for a task: {', '.join(SCHEMES)}, a scheme of an installed package, or "
         "'module:function'. Default: leastload.",
     ).tag(config=True)
-    cancel_grace = Float(
-        2.0, help="Seconds a cancelled task has to heed its interruption before its engine is killed."
-    ).tag(config=True)
+    cancel_grace = Float(2.0, help="Seconds from the interruption of a cancelled task until its engine is killed.").tag(
+        config=True
+    )
     engine_grace = Float(30.0, help="Seconds a task waits for an engine that has the resources it needs.").tag(
         config=True
     )
 
 
 class Retention(Configurable):
-    """What is kept in the task database. Records of unfinished tasks, and pinned ones, always are."""
+    """How long records are kept in the task database. Records of unfinished tasks and pinned records always stay."""
 
     age = Unicode("", help="How long after its end a task's record is kept: 30d, 12h. Default: for ever.").tag(
         config=True
@@ -76,15 +76,15 @@ class Retention(Configurable):
     bytes = Unicode("", help="How large the database may be: 10GB. Beyond, the oldest records are dropped.").tag(
         config=True
     )
-    min_free = Unicode("64MiB", help="With less room on the disk than this, new tasks are refused.").tag(config=True)
-    interval = Float(10.0, help="Seconds between two looks at what is due.").tag(config=True)
+    min_free = Unicode("64MiB", help="With less free space on the disk, new tasks are refused.").tag(config=True)
+    interval = Float(10.0, help="Seconds between two searches for records to drop.").tag(config=True)
     rules: Any = List(
-        help='What holds for some tasks in the place of age and payload_age; the first that fits: [{"state": "failed", '
-        '"age": "90d"}, {"label": "test-*", "age": "1h"}].'
+        help='Other ages for some tasks; the first rule that fits a task counts: [{"state": "failed", "age": "90d"}, '
+        '{"label": "test-*", "age": "1h"}].'
     ).tag(config=True)
 
     def settings(self, more: str) -> RetentionSettings:
-        """What the traits say, and then a JSON text (or several, separated by spaces)."""
+        """The settings of the configuration, changed by a JSON text."""
         given: dict[str, Any] = {
             "age": self.age or None,
             "payload_age": self.payload_age or None,
@@ -106,8 +106,8 @@ class Retention(Configurable):
 class IPController(EngineroomApp):
     """Start a controller: the process that clients and engines connect to.
 
-    It schedules tasks and records each in the task database of the profile. Usually started by `ipcluster`; by
-    hand where engines are started by other means (`ipengine`).
+    It schedules tasks, and records each in the task database of the profile. `ipcluster` starts one for you; start it
+    by hand if you start the engines by hand, too (`ipengine`).
     """
 
     name = "ipcontroller"
@@ -118,9 +118,9 @@ ipcontroller --ip='*'                 # for other hosts too, encrypted; copy the
 ipcontroller --ip='*' --port=5000 --location=login1.example.org    # where a firewall lets that port pass
 ipcontroller --hwm=1                  # give an engine a task only when it is free
 ipcontroller --scheme=lru             # who gets the next task: the engine used longest ago
-ipcontroller --retain-age=30d --retain-payload-age=7d --min-free=2GB    # what is kept of the past
+ipcontroller --retain-age=30d --retain-payload-age=7d --min-free=2GB    # how long records are kept
 ipcontroller --nodb                   # keep no records
-ipcontroller --reuse                  # after a crash: engines and clients that are still there reconnect
+ipcontroller --reuse                  # after a crash: engines and clients reconnect
 """
     classes: Any = [TaskScheduler, HubFactory, SQLiteDB, MongoDB, DictDB, Retention]
     config_names: ClassVar[tuple[str, ...]] = ("ipcontroller_config",)
@@ -147,7 +147,7 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
         "nodb": ({"IPController": {"db_class": "NoDB"}}, "keep no records of tasks"),
         "reuse": (
             {"IPController": {"reuse_files": True}},
-            "take up the connection files of an earlier life: engines and clients reconnect",
+            "use the connection files of the controller before this one, so that engines and clients reconnect",
         ),
         "lifeline": ({"IPController": {"lifeline": True}}, "stop when stdin closes"),
     }
@@ -161,18 +161,20 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
     db_url = Unicode("", help="The database as a url: sqlite:///PATH, mongodb://HOST/DATABASE, memory, none.").tag(
         config=True
     )
-    retain = Unicode("", help='What is kept, as JSON: {"age": "30d"}. It comes before Retention\'s own.').tag(
+    retain = Unicode("", help='How long records are kept, as JSON: {"age": "30d"}. It wins over Retention.*.').tag(
         config=True
     )
     query_seconds = Float(30.0, help="Seconds a query of the task database may take.").tag(config=True)
-    reuse_files = Bool(False, help="Take up existing connection files.").tag(config=True)
+    reuse_files = Bool(False, help="Use existing connection files.").tag(config=True)
     lifeline = Bool(False, help="Stop when stdin closes.").tag(config=True)
-    ping_interval = Float(1.0, help="Seconds between signs of life.").tag(config=True)
+    ping_interval = Float(1.0, help="Seconds between two heartbeats.").tag(config=True)
     allowed_silence = Float(15.0, help="Seconds of silence after which a peer is lost.").tag(config=True)
-    recovery_grace = Float(5.0, help="Seconds engines have to come back after a restart.").tag(config=True)
-    death_limit = Integer(
-        3, help="A task that was running on this many engines when they died is not tried again."
-    ).tag(config=True)
+    recovery_grace = Float(5.0, help="Seconds that engines have to reconnect to a restarted controller.").tag(
+        config=True
+    )
+    death_limit = Integer(3, help="A task is not tried again once this many engines died while they ran it.").tag(
+        config=True
+    )
 
     def start(self) -> None:
         log_to_stderr(self.log_level)
@@ -236,7 +238,7 @@ ipcontroller --reuse                  # after a crash: engines and clients that 
         )
 
     def _identity(self, path: Path) -> tuple[ConnectionInfo, tuple[str, str] | None]:
-        """Url and keys: fresh ones, or with --reuse those of an earlier life."""
+        """Url and keys: new ones, or with --reuse those of the controller before."""
         if self.reuse_files and path.exists():
             info = read_connection_file(path)
             with contextlib.suppress(FileNotFoundError):
@@ -305,7 +307,7 @@ def _complain_if_running(path: Path) -> None:
 
 
 def _own_address() -> str:
-    """The address other hosts most likely reach this one by."""
+    """The address by which other hosts most likely reach this one."""
     name = socket.gethostname()
     try:
         return socket.gethostbyname(name)

@@ -41,7 +41,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
     }
     flags: Any = {
         **BASE_FLAGS,
-        "no-restart": ({"IPEngine": {"restart": False}}, "do not start another engine for one that died"),
+        "no-restart": ({"IPEngine": {"restart": False}}, "do not replace engines that die"),
     }
 
     n = Integer(1, help="How many engines.").tag(config=True)
@@ -49,16 +49,16 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
     timeout = Float(
         60.0, help="Seconds to look for the controller, or to wait for it to come back, before giving up."
     ).tag(config=True)
-    restart = Bool(True, help="Start another engine for one that died.").tag(config=True)
+    restart = Bool(True, help="Replace engines that die.").tag(config=True)
     unstored_limit = Integer(
-        256 << 20, help="Bytes of results an engine keeps while they cannot be stored; then it runs nothing more."
+        256 << 20, help="Bytes of results that an engine keeps until they are stored. Beyond that it runs no task."
     ).tag(config=True)
     output_limit = Integer(1 << 20, help="Characters of stdout and of stderr kept per task.").tag(config=True)
 
     resources = Union(
         [Unicode(), Dict()],
         default_value="",
-        help="What this host has for tasks to ask for, dealt out to its engines: gpu=4,license=1.",
+        help="Named resources of this host, divided among its engines: gpu=4,license=1.",
     ).tag(config=True)
     threads = Integer(
         -1,
@@ -66,7 +66,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         "libraries choose.",
     ).tag(config=True)
     cancel_grace = Float(
-        2.0, help="Seconds a task past its run_timeout has to heed its interruption; then its engine is killed."
+        2.0, help="Seconds from the interruption of a task after its run_timeout until its engine is killed."
     ).tag(config=True)
 
     def start(self) -> None:
@@ -84,8 +84,8 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         while not path.exists():
             if time.monotonic() >= deadline:
                 raise ConnectionFileError(
-                    f"there is no connection file {path}, after {self.timeout:g} s. Start a controller "
-                    "(`ipcluster start`), or name its file with --file="
+                    f"no connection file {path} appeared within {self.timeout:g} s. Start a controller "
+                    "(`ipcluster start`), or name its connection file with --file="
                 )
             time.sleep(0.005)
         settings = EngineSettings(

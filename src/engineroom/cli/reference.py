@@ -28,13 +28,13 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "<!-- Made by `python -m engineroom.cli.reference > docs/cli.md`; a test compares. -->"
     yield ""
-    yield "What `--help` says, of every command. All of them print their version alone with `--version`."
+    yield "What `--help` prints, for every command. `--version` prints the version."
     yield ""
     for tool, about in _ABOUT.items():
         yield f"- `{tool.name}` {about}"
     yield ""
-    yield "Exit codes: 0 done, 1 it failed (one line says why), 2 the command line makes no sense, 10 it is running"
-    yield "already, 11 there is nothing to stop, 130 interrupted."
+    yield "Exit codes: 0 done, 1 failed (one line says why), 2 the command line cannot be understood, 10 it is running"
+    yield "already, 11 there is nothing to stop, 12 another controller owns the task database, 130 interrupted."
     for tool in _ABOUT:
         yield from _section(str(tool.name), tool, "##")
         for name, (command, _) in tool().subcommands.items():

@@ -1,7 +1,7 @@
-"""What `ipcluster start` is while the cluster runs: in the foreground, or as a daemon of its own session.
+"""What `ipcluster start` does while the cluster runs, in the foreground or as a daemon.
 
-It starts the cluster, tells what happens to it, and stops it when it is told to. That engines and a controller that
-were killed are started again is the doing of `cluster/cluster.py`.
+It starts the cluster, prints what happens to it, and stops it on a signal. It does not start killed processes again:
+`cluster/controller_process.py` and `cluster/engine_sets.py` do that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 class Supervisor:
-    """Starts a cluster, tells what happens to it, and stops it in the end."""
+    """Starts a cluster, prints what happens to it, and stops it at the end."""
 
     def __init__(self, found: FoundCluster, cluster: Cluster, *, daemon: bool) -> None:
         self.found, self.files = found, found.files
@@ -37,7 +37,7 @@ class Supervisor:
         self._exit_codes: dict[str, int] = {}
 
     def run(self, say: Say = print, ready: Callable[[], None] = lambda: None) -> int:
-        """Start, look after, stop. `ready` is called when the engines are there. Returns the exit code."""
+        """Start the cluster, watch it, stop it. `ready` is called when the engines are ready. Returns the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)
         self.files.pid_file.write_text(str(os.getpid()))
@@ -62,9 +62,9 @@ class Supervisor:
         except ConnectionFileError:
             words = cluster.controller.get_output().splitlines() if cluster.controller is not None else []
             raise EngineroomError(
-                f"the controller ended at once. It said: {words[-1] if words else 'nothing'}"
+                f"the controller ended at once. Its log ends: {words[-1] if words else '(it is empty)'}"
             ) from None
-        say(f"The controller is there (pid {info.pid}). Tasks are recorded in {_database(info)}.")
+        say(f"The controller is running (pid {info.pid}). Tasks are recorded in {_database(info)}.")
         if wanted:
             with cluster.connect_client_sync() as client:
                 self._wait_for_engines(client, wanted)
@@ -106,7 +106,7 @@ class Supervisor:
     # ------------------------------------------------------------------------------------------ while it runs
 
     def _look_after(self, say: Say) -> int:
-        """Until it is stopped from elsewhere, or fails for good."""
+        """Watch the cluster until another process stops it, or the controller cannot be started again."""
         cluster = self.cluster
         while True:
             controller = cluster.controller
@@ -143,7 +143,7 @@ class Supervisor:
             return 0
         words = self.cluster.controller.get_output().splitlines() if self.cluster.controller else []
         say(
-            "The controller died again and again, and is not started any more. "
+            "The controller died five times soon after its start, and is not started again. "
             + (f"Its log ends: {words[-1]}" if words else "")
         )
         return FAILED
@@ -152,7 +152,7 @@ class Supervisor:
         cluster = self.cluster
         for set_id in [set_id for set_id in cluster.engines if set_id in self._exit_codes]:
             code = self._exit_codes.pop(set_id)
-            if cluster.engines[set_id].running:  # the cluster has seen to it
+            if cluster.engines[set_id].running:  # the cluster has started it again
                 say(f"The nanny of engine set {set_id} ended (exit code {code}): its engines are started again.")
                 self._watch(set_id)
                 continue
@@ -192,7 +192,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _ignore_signals() -> None:
-    """Once stopping, nothing hastens it: what does not end by itself is killed after some seconds anyway."""
+    """Ignore signals while the cluster stops: processes that do not end by themselves are killed anyway."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
@@ -232,7 +232,7 @@ def in_background(supervisor: Supervisor) -> int:
 
 
 def _daemon(supervisor: Supervisor, sending: int) -> int:
-    """In the child: leave the terminal, tell the parent what happens until the engines are ready, then only the log."""
+    """In the child: leave the terminal; print to the parent until the engines are ready, and then only to the log."""
     os.setsid()
     path = supervisor.files.log_of("ipcluster")
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -1,4 +1,4 @@
-"""Text for people: tables that fit the terminal, durations, times, colours where a terminal shows them."""
+"""Text for people: tables that fit the terminal, durations, times, colours."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, TextIO
 
 #: Columns are not made narrower than this.
 NARROWEST = 6
-#: The width assumed where there is no terminal: nothing is cut that a script may look for.
+#: The width without a terminal: nothing is cut, as a script may look for it.
 WIDE = 1000
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether someone is watching, in a terminal that understands ANSI codes."""
+    """Whether a stream is a terminal that understands ANSI codes."""
     return stream.isatty() and os.environ.get("TERM", "") != "dumb"
 
 
@@ -82,7 +82,7 @@ def table(
     styles: dict[tuple[int, int], str] | None = None,
     width: int | None = None,
 ) -> list[str]:
-    """Lines of a table; its widest columns give way until it fits.
+    """Lines of a table. Its widest columns are cut until it fits.
 
     Parameters
     ----------

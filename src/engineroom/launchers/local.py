@@ -73,7 +73,7 @@ class LocalProcess:
 
     @property
     def state(self) -> str:
-        """"before" its start, "running", or "after" its end."""
+        """ "before" its start, "running", or "after" its end."""
         if self._process is None:
             return "before"
         return "running" if self.running else "after"

@@ -32,7 +32,7 @@ class BulkActionApp(RecordsApp):
 
     aliases: Any = {**RecordsApp.aliases}
     flags: Any = {
-        "dry-run": ({"BulkActionApp": {"dry_run": True}}, "do nothing, tell how many tasks it would be, and the first"),
+        "dry-run": ({"BulkActionApp": {"dry_run": True}}, "change nothing; print how many tasks match, and the first"),
         **RecordsApp.flags,
     }
     action: ClassVar[str] = ""
@@ -47,11 +47,11 @@ class BulkActionApp(RecordsApp):
             return "all"
         found = parse_query(text)
         if not found and self.action != "export":
-            raise UsageError(f"an empty query would {self.action} every task: say `all` if that is meant")
+            raise UsageError(f"an empty query would {self.action} every task; type `all` if you mean that")
         return found
 
     def tell(self, selection: Selection, origin: str) -> None:
-        """What was done, or would be."""
+        """Print what was done, or what would be done."""
         if self.json:
             print(json.dumps(msgspec.to_builtins(selection), default=jsonable, indent=1))
         else:
@@ -60,20 +60,26 @@ class BulkActionApp(RecordsApp):
 
 
 class ConfirmedApp(BulkActionApp):
-    """Base of those that ask first."""
+    """Base of the commands that ask before they act."""
 
-    flags: Any = {"yes": ({"ConfirmedApp": {"yes": True}}, "do not ask"), **BulkActionApp.flags}
+    flags: Any = {"yes": ({"ConfirmedApp": {"yes": True}}, "do not ask for confirmation"), **BulkActionApp.flags}
 
     yes = Bool(False, help="Do not ask.").tag(config=True)
 
     def is_meant(self, selection: Selection) -> bool:
-        """Ask in a terminal; without one, --yes must be given."""
+        """Ask the user. Without a terminal nobody can answer, so --yes is needed.
+
+        Raises
+        ------
+        UsageError
+            There is no terminal, and --yes was not given.
+        """
         if self.yes or not selection.count:
             return True
         if not sys.stdin.isatty():
             raise UsageError(
-                f"this would {self.action} {selection.count:,} tasks: give --yes, or --dry-run to see which "
-                "(nobody can be asked: the input is not a terminal)"
+                f"this would {self.action} {selection.count:,} tasks. Add --yes to do it, or --dry-run to see which "
+                "tasks they are (the input is not a terminal, so the command cannot ask)"
             )
         print(msgspec.structs.replace(selection, dry_run=True))
         answer = input(f"{self.action.capitalize()} {selection.count:,} tasks? [y/N] ")
@@ -81,19 +87,23 @@ class ConfirmedApp(BulkActionApp):
 
 
 def running(records: Records, action: str) -> Any:
-    """The client of the running cluster, which this action needs."""
+    """The client of the running cluster.
+
+    Raises
+    ------
+    ConfigError
+        No cluster is running: only purge and export can do without.
+    """
     if records.client is None:
-        raise ConfigError(
-            f"no cluster is running, so there is nothing to {action} with: start it with `ipcluster start`"
-        )
+        raise ConfigError(f"no cluster is running, but `engineroom {action}` needs one. Type `ipcluster start`")
     return records.client
 
 
 class Resubmit(BulkActionApp):
-    """Run all finished tasks again whose records match QUERY, as new tasks; pending ones are left out.
+    """Run all finished tasks whose records match QUERY again, as new tasks. Pending tasks are left out.
 
-    The command does not wait for them. QUERY is that of `engineroom tasks`, or the word `all`. A cluster must be
-    running.
+    The command does not wait for the new tasks. QUERY is as for `engineroom tasks`, or the word `all`. A cluster must
+    be running.
     """
 
     description = __doc__
@@ -115,7 +125,7 @@ engineroom resubmit '{"result_content.ename": "MemoryError", "completed": {"$gt"
 
 
 class EndingApp(ConfirmedApp):
-    """Base of `abort` and `cancel`."""
+    """Base of `abort` and `cancel`: both end tasks."""
 
     def start(self) -> None:
         query = self.query()
@@ -131,10 +141,10 @@ class EndingApp(ConfirmedApp):
 
 
 class Abort(EndingApp):
-    """End all tasks that have not started and match QUERY; those that are running go on.
+    """End all tasks that match QUERY and have not started. Running tasks go on.
 
-    QUERY is that of `engineroom tasks`, or the word `all`. A cluster must be running. It asks first, unless --yes
-    is given.
+    QUERY is as for `engineroom tasks`, or the word `all`. A cluster must be running. The command asks before it acts,
+    unless --yes is given.
     """
 
     description = __doc__
@@ -147,10 +157,10 @@ engineroom abort all --yes
 
 
 class Cancel(EndingApp):
-    """End all tasks that match QUERY, also those that are running: they are interrupted.
+    """End all tasks that match QUERY. Running tasks are interrupted.
 
-    QUERY is that of `engineroom tasks`, or the word `all`. A cluster must be running. It asks first, unless --yes
-    is given.
+    QUERY is as for `engineroom tasks`, or the word `all`. A cluster must be running. The command asks before it acts,
+    unless --yes is given.
     """
 
     description = __doc__
@@ -162,10 +172,10 @@ engineroom cancel '{"label": "sweep", "submitted": {"$lt": "-2h"}}'
 
 
 class Purge(ConfirmedApp):
-    """Forget all finished tasks whose records match QUERY; pending ones are left out.
+    """Delete the records of all finished tasks that match QUERY. Records of pending tasks stay.
 
-    QUERY is that of `engineroom tasks`, or the word `all`. If no cluster of the profile is running, its database
-    is changed directly, and belongs to this command meanwhile. It asks first, unless --yes is given.
+    QUERY is as for `engineroom tasks`, or the word `all`. If no cluster of the profile is running, the command opens
+    the database itself, and no cluster can start until it is done. It asks before it acts, unless --yes is given.
     """
 
     description = __doc__
@@ -191,7 +201,7 @@ engineroom purge all
                 dropped = records.client.purge_hub_results(query=query)
                 self.tell(msgspec.structs.replace(chosen, count=dropped), records.origin)
                 return
-        store = open_store(self._database_url())  # takes the lock: nobody else writes meanwhile
+        store = open_store(self._database_url())  # it takes the lock, so no controller writes meanwhile
         try:
             dropped = store.drop_matching_records(taken(checked(query, self.action), self.action))
             drop_unreferenced(store)
@@ -201,10 +211,10 @@ engineroom purge all
 
 
 class Export(BulkActionApp):
-    """Write records that match QUERY to FILE: JSON lines, CSV or Parquet, by its ending (.jsonl, .csv, .parquet).
+    """Write records that match QUERY to FILE. Its ending says how: .jsonl (JSON lines), .csv or .parquet.
 
-    QUERY is that of `engineroom tasks`, or the word `all`. If no cluster of the profile is running, they come from its
-    database. An existing FILE is replaced.
+    QUERY is as for `engineroom tasks`, or the word `all`. If no cluster of the profile is running, the records are
+    read from its database. An existing FILE is replaced.
     """
 
     description = __doc__
@@ -232,7 +242,7 @@ engineroom export '{"state": "failed"}' failed.csv --keys=label,started,duration
 
 
 def _pages(records: Records, query: Mapping[str, Any], keys: list[str] | None) -> Iterator[TaskRecord]:
-    """Records one by one, of a cluster or a file."""
+    """Records one by one, from a cluster or a database file."""
     wanted = keys or list(DEFAULT_KEYS)
     if records.client is not None:
         yield from records.client.db_iter(query, wanted, batch=PAGE)

@@ -1,4 +1,4 @@
-"""`engineroom db`: look after a task database: is it sound, what is in it; repair, back up, migrate, copy."""
+"""`engineroom db`: check, repair, back up, migrate, copy and describe a task database."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from ..text import jsonable
 from .records import RecordsApp
 
 _SQLITE = "sqlite://"
-#: Damaged records that are named one by one.
+#: How many damaged records are named.
 NAMED = 20
 
 
 class Db(RecordsApp):
-    """Look after a task database.
+    """Check, repair, back up, migrate, copy or describe a task database.
 
-    verify DATABASE: is every record as it was written? Also while a controller uses it.
-    repair DATABASE [TARGET]: write what is good to a new file; the old one is not touched.
-    backup DATABASE [TARGET]: a copy as of this moment, also while a controller uses it.
-    migrate DATABASE: bring it to this version, after a backup; a controller that opens it does the same.
-    copy DATABASE TARGET: all records to another database, which may have some already.
-    info DATABASE: how much is in it.
+    verify DATABASE: check that every record is as it was written. A controller may use it meanwhile.
+    repair DATABASE [TARGET]: write all good records to a new file; the old file is not changed.
+    backup DATABASE [TARGET]: copy it as it is now. A controller may use it meanwhile.
+    migrate DATABASE: back it up and bring it to the schema of this version. A controller does the same at its start.
+    copy DATABASE TARGET: copy all records to another database, which may hold some already.
+    info DATABASE: show how many records it holds, and how large it is.
 
     DATABASE and TARGET are files (tasks.db, or tasks.parquet for copy) or urls (sqlite:///PATH, mongodb://HOST/NAME).
-    DATABASE is the profile's, if it is not named. Exit code 1: it is damaged, or it failed.
+    Without DATABASE the database of the profile is used. Exit code 1: it is damaged, or the command failed.
     """
 
     description = __doc__
@@ -100,7 +100,7 @@ engineroom db info lab.db --json
             lines.append(f"  {found.damaged_functions} of {found.functions} functions are damaged")
         lines += [f"  {text}" for text in found.structure[:5]]
         if target is not None:
-            lines.append(f"{found.good} records were written to {target}; {found.path} is as it was")
+            lines.append(f"{found.good} records were written to {target}; {found.path} was not changed")
         told = {
             **msgspec.structs.asdict(found),
             "sound": found.sound,
@@ -114,7 +114,7 @@ engineroom db info lab.db --json
         if not path.exists():
             raise StoreError(f"there is no task database {path}")
         if target.exists():
-            raise StoreError(f"there is a file {target} already; name another")
+            raise StoreError(f"the file {target} exists already; name another target")
         back_up_file(path, target)
         found = verify(target)
         self._tell({"target": str(target), "records": found.good, "sound": found.sound},
@@ -138,7 +138,7 @@ engineroom db info lab.db --json
 
     def _copy(self, names: list[str]) -> None:
         if len(names) < 2:
-            raise UsageError("name what to copy, and where to: engineroom db copy DATABASE TARGET")
+            raise UsageError("name both databases: engineroom db copy DATABASE TARGET")
         with _source(names[0]) as source, _target(names[1]) as target:
             done: Copied = copy(source, target)
         there = f"; {done.read - done.new} were there already" if done.new < done.read else ""
@@ -170,13 +170,13 @@ def _few(ids: list[Any]) -> str:
 
 def _file(name: str) -> Path:
     if name.startswith("mongodb") and "://" in name:
-        raise UsageError("a MongoDB server looks after its files itself: use its own tools, or `engineroom db copy`")
+        raise UsageError("this works on SQLite files. For a MongoDB server use its own tools, or `engineroom db copy`")
     if "://" in name and not name.startswith(_SQLITE):
         scheme = name.partition("://")[0]
         raise UsageError(f"there is no database {scheme}://…; there are files, sqlite:///PATH and mongodb://HOST/NAME")
     path = Path("/" + name.removeprefix(_SQLITE).lstrip("/") if name.startswith(_SQLITE) else name).expanduser()
     if not name or path.is_dir():
-        raise UsageError(f"{name!r} is no file")
+        raise UsageError(f"{name!r} is not a file")
     return path.absolute()
 
 
@@ -186,7 +186,7 @@ def _is_server(name: str) -> bool:
 
 @contextlib.contextmanager
 def _opened(name: str) -> Iterator[TaskStore]:
-    """A database to look at."""
+    """A database, opened for reading only."""
     store: TaskStore = MongoDB(name, readonly=True) if _is_server(name) else SQLiteDB.open_readonly(_file(name))
     with contextlib.closing(store):
         yield store

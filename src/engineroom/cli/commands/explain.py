@@ -1,4 +1,4 @@
-"""`engineroom explain`: why a task is not running, or what has become of it."""
+"""`engineroom explain`: why a task is not running, or how it ended."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..text import exact, jsonable, one_line, paint
 from .records import Records, RecordsApp
 from .tasks import STYLES
 
-#: Beyond it nobody types ids.
+#: The most msg_ids in one command.
 MANY = 1000
 
 
 class Explain(RecordsApp):
-    """Say why tasks are not running: what they wait for, and whether it can come.
+    """Say why tasks are not running: what they wait for, and whether that can still happen.
 
-    Of a task that has ended, say how, when and where. MSG_ID may be shortened, as for `engineroom show`.
+    For a task that has ended, say how, when and where. MSG_ID may be shortened, as for `engineroom show`.
     """
 
     description = __doc__
@@ -48,19 +48,19 @@ engineroom tasks --state=pending --json | jq -r '.[].msg_id' | xargs engineroom 
 
 
 def _explanation(name: str, records: Records) -> Explanation:
-    """What is to be said of the task with this (shortened) msg_id.
+    """The explanation of the task with this msg_id, which may be shortened.
 
     Raises
     ------
     UnknownTask
-        There is none, or there are several.
+        No task has this msg_id, or several msg_ids begin with it.
     """
     try:
         record = records.one(name)
     except UnknownTask:
         if records.client is None:
             raise
-        # a controller without records knows what has not ended
+        # a controller without records still knows the tasks that have not ended
         explanation: Explanation = records.client.explain(name)
         if explanation["state"] == "unknown":
             raise
@@ -71,11 +71,11 @@ def _explanation(name: str, records: Records) -> Explanation:
         return Explanation(
             msg_id=record["msg_id"],
             state="recovering",
-            reason="no cluster is running; it goes on when the cluster of this profile is started again",
+            reason="no cluster is running; the task goes on when the cluster of this profile is started again",
             details={"submitted": record["submitted"]},
         )
     current: Explanation = records.client.explain(record["msg_id"])
-    if current["state"] == "ended":  # meanwhile
+    if current["state"] == "ended":  # it ended since the record was read
         return Explanation(explain_ended(records.one(record["msg_id"])))
     return current
 

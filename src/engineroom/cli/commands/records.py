@@ -1,4 +1,4 @@
-"""Where the tools find task records: the running cluster of a profile, or its database, read-only."""
+"""Where the commands find task records: in the running cluster of a profile, or in its database, opened read-only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SQLITE = "sqlite://"
 
 
 class RecordsApp(EngineroomApp):
-    """Base of the commands that look at tasks."""
+    """Base of the commands that read task records."""
 
     name = "engineroom"
     aliases: Any = {key: BASE_ALIASES[key] for key in ("profile", "profile-dir", "ipython-dir", "cluster-id")}
@@ -38,13 +38,19 @@ class RecordsApp(EngineroomApp):
         "json": ({"RecordsApp": {"json": True}}, "print JSON, for programs"),
         "no-config": BASE_FLAGS["no-config"],
     }
-    #: the controller's, which may say where the database is
+    #: the controller's configuration: it may say where the database is
     config_names: ClassVar[tuple[str, ...]] = ("ipcontroller_config",)
 
     json = Bool(False, help="Print JSON.").tag(config=True)
 
     def records(self) -> Records:
-        """The records of the cluster, or of the profile if none is running."""
+        """The records of the running cluster, or of the profile's database if none is running.
+
+        Raises
+        ------
+        ConfigError
+            No cluster is running, and there is no database to read.
+        """
         found = FoundCluster(self.folder, self.cluster_id)
         if found.running or found.is_elsewhere:
             info = found.connection
@@ -56,7 +62,7 @@ class RecordsApp(EngineroomApp):
             server = MongoDB(url, readonly=True)
             return Records(store=server, url=server.url)
         if not url.startswith(_SQLITE):
-            raise ConfigError(f"{found} is not running, and its task database ({url}) ended with it")
+            raise ConfigError(f"{found} is not running, and its records ended with it: they were in {url} only")
         path = Path(url.removeprefix(_SQLITE))
         if not path.exists():
             raise ConfigError(
@@ -79,7 +85,7 @@ class Records:
         self._store = store
         self._names: dict[str, str] = {}
         if store is None and url.startswith(_SQLITE):
-            # beside the running controller, for what it does not tell: the functions
+            # the names of functions are read from the file, as the controller does not tell them
             with contextlib.suppress(StoreError):
                 self._store = SQLiteDB.open_readonly(Path(url.removeprefix(_SQLITE)))
 
@@ -96,7 +102,7 @@ class Records:
 
     @property
     def origin(self) -> str:
-        """Where the records come from."""
+        """Where the records come from, in words."""
         where = self.url.removeprefix(_SQLITE)
         return f"running cluster, {where}" if self.client is not None else f"{where}, no cluster is running"
 
@@ -126,12 +132,17 @@ class Records:
         return self.store.count(query)
 
     def one(self, name: str) -> TaskRecord:
-        """The record of a msg_id, of the beginning of one that no other shares, or of "<beginning>-<number>".
+        """The record of one task.
+
+        Parameters
+        ----------
+        name : str
+            Its msg_id, or the beginning of it that no other msg_id has, or "<beginning>-<number>".
 
         Raises
         ------
         UnknownTask
-            None is, or several are.
+            No task has such a msg_id, or several tasks have.
         """
         session, dash, number = name.partition("-")
         if not re.fullmatch(r"[\w-]+", name):
@@ -147,7 +158,7 @@ class Records:
             if found:
                 several = ", ".join(record["msg_id"] for record in found[:5]) + (" …" if len(found) > 5 else "")
                 raise UnknownTask(f"several tasks begin with {name!r}: {several}")
-        raise UnknownTask(f"no task is known whose msg_id begins with {name!r} ({self.origin})")
+        raise UnknownTask(f"no task has a msg_id that begins with {name!r} ({self.origin})")
 
     def what(self, record: TaskRecord) -> str:
         """What a task runs, in a few words: the function's name, or the first line of the code."""
@@ -158,7 +169,7 @@ class Records:
         return self.function_name(digest) if digest else ""
 
     def function_name(self, digest: str) -> str:
-        """The name of a function by its digest; the digest's beginning where it cannot be known."""
+        """The name of a function by its digest, or the first digits of the digest if the name is not known."""
         if digest not in self._names:
             name = ""
             if self._store is not None:
@@ -205,7 +216,7 @@ def parse_query(text: str) -> dict[str, Any]:
     Raises
     ------
     QueryError
-        It is neither, or not a dict; or it has what `plain_query` refuses.
+        The text is neither JSON nor a Python literal, or not a dict, or `plain_query` refuses the query.
     """
     try:
         query = json.loads(text)

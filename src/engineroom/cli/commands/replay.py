@@ -1,4 +1,4 @@
-"""`engineroom replay`: what a recorded history would have been with another scheme, hwm or number of engines."""
+"""`engineroom replay`: simulate recorded tasks with another scheme, hwm or number of engines."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .records import Records, RecordsApp, parse_query
 class Replay(RecordsApp):
     """Replay a recorded history in virtual time with another scheme, hwm or number of engines, and compare.
 
-    DATABASE is the file of a task database; without it, the records of the profile are replayed. Tasks come when they
-    came, take as long as they took, fail where they failed, and wait for the tasks they waited for; only who runs them
-    is decided anew. "replayed" is the same history with as many engines, under leastload and an adaptive hwm: how far
-    it is from what was recorded shows what the recorded cluster spent on other things. Nothing is run.
+    DATABASE is the file of a task database; without it, the records of the profile are replayed. In the simulation,
+    tasks are submitted when they were submitted, take as long as they took, fail where they failed, and wait for the
+    tasks that they waited for. Only the choice of engines is new. "replayed" is the same history with as many engines,
+    under leastload and an adaptive hwm: compare it with "recorded" to see how well the simulation fits. No task is run.
     """
 
     description = __doc__
@@ -52,7 +52,7 @@ engineroom replay /data/run7.db --label='fit-*' --engines=4 --json
     hwm = Integer(-1, help="Tasks outstanding per engine; 0: no limit, -1: adaptive.").tag(config=True)
     since = Unicode("", help="Only tasks submitted since then: 2026-01-31, 2026-01-31T14:00 or -2h.").tag(config=True)
     label = Unicode("", help="Only tasks with this label; * and ? stand for anything.").tag(config=True)
-    seed = Integer(0, help="Decides what is left to chance.").tag(config=True)
+    seed = Integer(0, help="Seed of the random numbers.").tag(config=True)
 
     def start(self) -> None:
         if self.engines < 0 or self.hwm < -1:
@@ -73,7 +73,7 @@ engineroom replay /data/run7.db --label='fit-*' --engines=4 --json
             return
         for line in self._lines(course):
             print(line)
-        left_out = f", {course.left_out:,} that have not run left out" if course.left_out else ""
+        left_out = f", {course.left_out:,} that have not run are left out" if course.left_out else ""
         print(paint(f"{plural(course.tasks, 'task')}{left_out}. ({origin})", "dim", stream=sys.stderr), file=sys.stderr)
 
     def _records(self) -> Records:
@@ -107,10 +107,10 @@ engineroom replay /data/run7.db --label='fit-*' --engines=4 --json
             yield ""
             yield f"difference in makespan: {sign}{duration(course.difference)} ({share:+.1%})"
         if course.not_run:
-            yield paint(f"{plural(course.not_run, 'task')} would not have run at all", "red")
+            yield paint(f"{plural(course.not_run, 'task')} could not have run at all", "red")
 
     def _asked(self) -> str:
-        """What is different, in words."""
+        """The settings that differ, in words."""
         words = [plural(self.engines, "engine")] if self.engines else []
         words += [self.scheme] if self.scheme else []
         words += [f"hwm {self.hwm}"] if self.hwm >= 0 else []

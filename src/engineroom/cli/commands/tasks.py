@@ -1,4 +1,4 @@
-"""`engineroom tasks`: a table of task records. `engineroom show`: one of them, with everything."""
+"""`engineroom tasks`: a table of task records. `engineroom show`: everything in one record."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .records import Records, RecordsApp, parse_query
 
 STYLES = {"pending": "yellow", "completed": "green", "failed": "red", "aborted": "dim"}
 
-#: Options that `show` tells.
+#: Options of a task that `show` prints.
 _WISHES = (
     "retries", "targets", "after", "follow", "timeout", "inputs", "priority", "resources", "run_timeout", "scheme",
 )  # fmt: skip
 
-#: What the table without --keys is made from.
+#: The keys that the table needs, if --keys is not given.
 _TABLE_KEYS = (
     "msg_id", "state", "label", "content", "function", "engine_id", "submitted", "started", "completed",
     "result_content",
@@ -99,7 +99,7 @@ engineroom tasks --state=failed --json | jq -r '.[].msg_id'
         return {"$and": conditions} if len(conditions) > 1 else conditions[0] if conditions else {}
 
     def _end(self, shown: int, total: int, records: Records) -> None:
-        """How many there are, and where they come from; not part of what a pipe reads."""
+        """Print to stderr how many tasks match, and where they come from: a pipe does not read that."""
         if not total:
             text = f"No task matches. ({records.origin})"
         elif shown < total:

@@ -21,15 +21,13 @@ from .records import RecordsApp
 
 #: How many failed tasks are shown.
 FAILURES = 5
-#: Seconds the controller may take to answer.
-PATIENCE = 10.0
 
 
 class Top(RecordsApp):
-    """Watch a running cluster: what each engine holds, has completed and how fast; what waits; what failed.
+    """Watch a running cluster: what each engine holds and has completed, how fast, what waits, what failed.
 
-    Held are the tasks an engine has been given: the one it runs, and those next in line. q or Ctrl-C ends it.
-    Where the output is not a terminal, it is shown once.
+    HELD counts the tasks that an engine has been given: the one it runs, and those it runs next. q or Ctrl-C ends the
+    command. If the output is not a terminal, it is printed once.
     """
 
     description = __doc__
@@ -43,12 +41,12 @@ engineroom top --json                                  # one line of JSON per in
 """
     aliases: Any = {"interval": "Top.interval", **RecordsApp.aliases}
     flags: Any = {
-        "once": ({"Top": {"once": True}}, "show it once, and end"),
+        "once": ({"Top": {"once": True}}, "print it once, and end"),
         **RecordsApp.flags,
     }
 
-    interval = Float(1.0, help="Seconds between two looks.").tag(config=True)
-    once = Bool(False, help="Show it once, and end.").tag(config=True)
+    interval = Float(1.0, help="Seconds between two updates.").tag(config=True)
+    once = Bool(False, help="Print it once, and end.").tag(config=True)
 
     def start(self) -> None:
         if not self.interval > 0:
@@ -83,7 +81,7 @@ engineroom top --json                                  # one line of JSON per in
 
 
 class Watch:
-    """Looks at a cluster again and again, and remembers enough for rates."""
+    """Asks a cluster again and again what its engines do, and computes rates from two answers."""
 
     def __init__(self, client: Client, cluster: FoundCluster) -> None:
         self._client, self._cluster = client, cluster
@@ -91,7 +89,7 @@ class Watch:
         self._then = 0.0
 
     def look(self) -> Look:
-        """What there is now.
+        """The present state.
 
         Raises
         ------
@@ -104,7 +102,7 @@ class Watch:
         except IndexError:  # an engine left between our asking which there are and what they do
             status = client.queue_status()
         except TimeoutError:
-            raise ControllerLost("the controller does not answer") from None
+            raise ControllerLost("the controller does not answer; `ipcluster list` shows whether it runs") from None
         now = time.monotonic()
         passed = now - self._then if self._then else 0.0
         unassigned = status.pop("unassigned")
@@ -133,7 +131,7 @@ class Watch:
 
 
 class Look:
-    """One look at a cluster."""
+    """What a cluster does at one moment."""
 
     def __init__(
         self, cluster: FoundCluster, engines: list[dict[str, Any]], unassigned: int, failures: list[Any]
@@ -170,7 +168,7 @@ class Look:
         }
 
     def lines(self, width: int, height: int) -> list[str]:
-        """As text in so many columns and lines; where there are too many engines, the busiest."""
+        """As text that fits this many columns and lines. If there are too many engines, the busiest are shown."""
         busy = sum(1 for engine in self.engines if engine["held"])
         top = [
             f"{paint(one_line(self._cluster), 'bold')}   {time.strftime('%H:%M:%S')}",
@@ -228,7 +226,7 @@ def _rate(value: float | None) -> str:
 
 
 class Screen:
-    """The terminal's other screen, drawn over line by line: nothing is cleared first, so nothing flickers."""
+    """The alternate screen of the terminal. Lines are overwritten and not cleared first, so nothing flickers."""
 
     def __init__(self, keys: bool) -> None:
         self._keys = keys
@@ -249,7 +247,7 @@ class Screen:
 
 @contextlib.contextmanager
 def _screen() -> Iterator[Screen]:
-    """The other screen of the terminal, without a cursor; afterwards all is as before."""
+    """The alternate screen without a cursor; at the end the terminal is restored."""
     keys = sys.stdin.isatty()
     before: list[Any] | None = None
     if keys:
