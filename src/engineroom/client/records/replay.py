@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import UnknownTask
 from ...ids import Digest, TaskId
 from ...messages import Function
-from ...remote import engine_calls
+from ...on_engine import engine_calls
 from ...wire import functions, input_cache, payload, source_lines
 from .queries import Records
 

@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import NoEnginesRegistered
 from ...ids import EngineId
 from ...messages import TaskOptions, TaskSpec
-from ...remote import engine_calls
+from ...on_engine import engine_calls
 from ...wire.payload import dumps_call
 from ..records.query_args import plain_label
 from ..results.map_result import AsyncMapResult

@@ -22,8 +22,8 @@ import msgspec
 from ...errors import ImpossibleDependency, UnmetDependency
 from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
-from ...remote import classic, engine_calls, functional_dependency, task_context
-from ...remote.engine_properties import properties
+from ...on_engine import classic, engine_calls, functional_dependency, task_context
+from ...on_engine.engine_properties import properties
 from ...wire import functions, payload, source_lines
 from ...wire import input_cache as values
 from ...wire.parts import Part
