@@ -384,8 +384,8 @@ class Client(RecordMethods):
         """
         status = self._records.result_status(self._tasks.ids_of(msg_ids))
         if not status_only and status["completed"]:
-            values = self.get_result(status["completed"]).get(return_exceptions=True)
-            status |= dict(zip(status["completed"], values, strict=True))
+            results = self.get_result(status["completed"]).split()
+            status |= {r.msg_ids[0]: r.get(return_exceptions=True) for r in results}
         return status
 
     @documented_by(OwnTasks.explain)
