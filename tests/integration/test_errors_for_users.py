@@ -82,6 +82,29 @@ def test_a_composite_error_names_the_input_of_each(rc: er.Client):
     assert [one.engine_id for one in found if isinstance(one, er.RemoteError)] == [0, 1]
 
 
+def test_an_error_of_a_map_names_the_item(rc: er.Client):
+    balanced, direct = rc.load_balanced_view(), rc[:]
+    for give in (
+        lambda: balanced.map_async(divide, range(40), [1] * 33 + [0] + [1] * 6),
+        lambda: balanced.map_async(divide, range(40), [1] * 33 + [0] + [1] * 6, chunksize=7),
+        lambda: direct.map_async(divide, range(40), [1] * 33 + [0] + [1] * 6),
+        lambda: direct.map_async(divide, range(40), [1] * 33 + [0] + [1] * 6, dist="r"),
+    ):
+        result = give()
+        with pytest.raises(ZeroDivisionError) as caught:
+            result.get()
+        assert isinstance(caught.value, er.RemoteError)
+        assert (caught.value.index, caught.value.arguments) == (33, "(33, 0)")
+        assert caught.value.msg_id in result.msg_ids
+        assert "item 33, called with (33, 0)" in caught.value.__notes__[0]
+
+
+def test_an_error_of_a_growing_map_names_the_item(rc: er.Client):
+    values = rc.load_balanced_view().map_async(divide, [1] * 3000, [1] * 2500 + [0] + [1] * 499)
+    error = values.get(return_exceptions=True)[2500]
+    assert (error.index, error.arguments) == (2500, "(1, 0)")
+
+
 def test_records_have_the_arguments(any_rc: er.Client):
     view = any_rc.load_balanced_view()
     result = view.apply_async(divide, 6, by=3)

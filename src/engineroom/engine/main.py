@@ -24,8 +24,8 @@ from .. import resources
 from ..config import ConnectionInfo, EngineSettings
 from ..ids import Digest, EngineUuid, NannyId
 from ..messages import Output, Published, Started, TaskDone, TaskOptions
-from ..remote import datapub, engine_properties, task_context
-from ..remote.functional_dependency import DEPENDENCY_SECONDS
+from ..on_engine import datapub, engine_properties, task_context
+from ..on_engine.functional_dependency import DEPENDENCY_SECONDS
 from ..transport import ZmqLink
 from ..wire import frames as wire
 from ..wire import payload

@@ -54,13 +54,20 @@ def of_items(columns: Sequence[Sequence[Any]]) -> str:
     """The arguments of several calls of a map, given as one column for each parameter."""
     if not columns or not len(columns[0]):
         return "()"
-    first = of_call([column[0] for column in columns], {})
-    count = len(columns[0])
+    first, count = of_item(columns, 0), len(columns[0])
     if count == 1:
         return first
-    last = of_call([column[-1] for column in columns], {})
+    last = of_item(columns, count - 1)
     half = (LONGEST - 40) // 2
     return f"{count} items: {_cut(first, half)} … {_cut(last, half)}"
+
+
+def of_item(columns: Sequence[Sequence[Any]], index: int) -> str:
+    """The arguments of one call of a map."""
+    try:  # `column[index]` of a pandas.Series would look for a label
+        return of_call([getattr(column, "iloc", column)[index] for column in columns], {})
+    except Exception:
+        return f"({', '.join(f'item {index} of {_type_name(column)}' for column in columns)})"
 
 
 def short(value: Any, depth: int = 0) -> str:
