@@ -21,7 +21,7 @@ from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
 from ...on_engine import classic, engine_calls, functional_dependency, task_context
 from ...on_engine.engine_properties import properties
-from ...wire import functions, payload, source_lines
+from ...wire import functions, payload, script_globals, source_lines
 from ...wire import input_cache as values
 from .captured import CLibrary
 from .ending import end_forked
@@ -79,6 +79,7 @@ class Executor:
         self.module = types.ModuleType("__main__", "The namespace of this engine.")
         sys.modules["__main__"] = self.module
         functions.bind_namespace(self.module.__dict__)
+        script_globals.prepare(self.module.__dict__)
 
     # ------------------------------------------------------------------------------------------ functions
 
@@ -214,13 +215,14 @@ class Executor:
                 travelled = {**with_arguments, **travelled}
         else:
             args, kwargs = pickle.loads(spec.payload)
+        if function.is_short_of_names:
+            with script_globals.plain(self.module.__dict__):
+                return self._lending(travelled, lambda: _call_as(spec.kind, function.call, args, kwargs))
         if not travelled:
             if spec.kind == "map":
                 return engine_calls.map_parts(function.call, *args)
             return function.call(*args, **kwargs)
-        if spec.kind == "map":
-            return self._lending(travelled, lambda: engine_calls.map_parts(function.call, *args))
-        return self._lending(travelled, lambda: function.call(*args, **kwargs))
+        return self._lending(travelled, lambda: _call_as(spec.kind, function.call, args, kwargs))
 
     def _lending(self, travelled: Mapping[str, Any], call: Callable[[], Any]) -> Any:
         """Names of the engine win; what travelled along fills the gaps, for the time of the call."""
@@ -276,7 +278,7 @@ class Executor:
                 self._cells += 1
                 name = f"<cell {self._cells}>"
                 linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-                exec(compile(tree, name, "exec"), self.module.__dict__)
+                script_globals.execute(compile(tree, name, "exec"), self.module.__dict__)
                 return (
                     {"source": source, "execution_count": None, "data": {}, "metadata": {}},
                     {"execute_input": source},
@@ -286,6 +288,7 @@ class Executor:
             from .shell import Shell
 
             self._shell = Shell(self.module)
+            script_globals.refresh()  # IPython has added `display`
         reply, caught = self._shell.run(source, silent=silent)
         content = {"execute_input": source, "execution_count": reply["execution_count"], "outputs": reply["outputs"]}
         if reply["data"]:
@@ -346,6 +349,11 @@ class Executor:
         return ErrorInfo(name, sendable(text), sendable("".join(lines)), self.engine, self.uuid, spec.kind)
 
 
+def _call_as(kind: str, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call a function as tasks of this kind do."""
+    return engine_calls.map_parts(function, *args) if kind == "map" else function(*args, **kwargs)
+
+
 def _text(error: BaseException) -> str:
     """An exception's text, however hostile it is."""
     try:
@@ -366,4 +374,5 @@ def _name(error: BaseException) -> str:
 _traceback_of = BaseException.__dict__["__traceback__"].__get__
 
 
-_OURS = {m.__file__ for m in (classic, engine_calls, functional_dependency, functions, payload, values)} | {__file__}
+_MODULES = (classic, engine_calls, functional_dependency, functions, payload, script_globals, values)
+_OURS = {module.__file__ for module in _MODULES} | {__file__}
