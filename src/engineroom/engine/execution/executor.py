@@ -25,7 +25,7 @@ from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
 from ...on_engine import classic, engine_calls, functional_dependency, task_context
 from ...on_engine.engine_properties import properties
-from ...wire import exceptions, functions, payload, short_repr, source_lines
+from ...wire import exceptions, functions, payload, script_globals, short_repr, source_lines
 from ...wire import input_cache as values
 from ...wire.exceptions import text_of
 from ...wire.parts import Part
@@ -87,6 +87,7 @@ class Executor:
         self.module = types.ModuleType("__main__", "The namespace of this engine.")
         sys.modules["__main__"] = self.module
         functions.bind_namespace(self.module.__dict__)
+        script_globals.prepare(self.module.__dict__)
 
     # ------------------------------------------------------------------------------------------ functions
 
@@ -230,6 +231,9 @@ class Executor:
             call = functools.partial(self._map, spec, call)
         elif spec.kind == "part":
             call = functools.partial(_part, call)
+        if function.is_short_of_names:
+            with script_globals.plain(self.module.__dict__):
+                return self._lending(travelled, lambda: call(*args, **kwargs))
         if not travelled:
             return call(*args, **kwargs)
         return self._lending(travelled, lambda: call(*args, **kwargs))
@@ -345,7 +349,7 @@ class Executor:
                 self._cells += 1
                 name = f"<cell {self._cells}>"
                 linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-                exec(compile(tree, name, "exec"), self.module.__dict__)
+                script_globals.execute(compile(tree, name, "exec"), self.module.__dict__)
                 return (
                     {"source": source, "execution_count": None, "data": {}, "metadata": {}},
                     {"execute_input": source},
@@ -355,6 +359,7 @@ class Executor:
             from .shell import Shell
 
             self._shell = Shell(self.module)
+            script_globals.refresh()  # IPython has added `display`
         reply, caught = self._shell.run(source, silent=silent)
         content = {"execute_input": source, "execution_count": reply["execution_count"], "outputs": reply["outputs"]}
         if reply["data"]:
@@ -442,4 +447,5 @@ def _name(error: BaseException) -> str:
 _traceback_of = BaseException.__dict__["__traceback__"].__get__
 
 
-_OURS = {m.__file__ for m in (classic, engine_calls, functional_dependency, functions, payload, values)} | {__file__}
+_MODULES = (classic, engine_calls, functional_dependency, functions, payload, script_globals, values)
+_OURS = {module.__file__ for module in _MODULES} | {__file__}
