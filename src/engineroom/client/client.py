@@ -9,8 +9,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import wait as wait_futures
+from concurrent.futures import ALL_COMPLETED, Future
 from typing import Any
 
 from ..config import ConnectionInfo
@@ -29,6 +28,7 @@ from .records.query_args import plain_label, plain_metadata
 from .records.scope import in_session
 from .records.selection import Selection
 from .results.result import AsyncResult
+from .results.waiting import wait_for_futures
 from .views import DirectView, LoadBalancedView
 from .views.flags import whole
 
@@ -252,7 +252,7 @@ class Client(RecordMethods):
             jobs = ids_taken(self._records, query, "wait for")
         limit = None if timeout is None or timeout < 0 else timeout
         futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs)
-        return not wait_futures(futures, limit).not_done
+        return not wait_for_futures(futures, limit, ALL_COMPLETED, self._port)[1]
 
     def wait_interactive(self, jobs: Jobs = None, interval: float = 1.0, timeout: float = -1.0) -> None:
         """Wait for tasks, with a progress bar."""

@@ -51,6 +51,10 @@ class ClientPort:
         """Whether the controller records results, so that they can be fetched again."""
         return self.channel.keeps
 
+    def outstanding(self) -> int:
+        """How many tasks of this client have no outcome yet."""
+        return sum(id.startswith(self.channel.session) for id in self.channel.waiting)
+
     def engine_uuid(self, id: EngineId) -> str | None:
         """The uuid of the engine that has, or last had, this number."""
         return self.engines.uuid_of(id)

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION
-from concurrent.futures import wait as wait_futures
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +27,7 @@ from .ending import Failure, errors_in, succeeded, value_of, value_or_error, was
 from .metadata import KEYS, ExecuteReply, Metadata, metadata_of
 from .port import ResultPort
 from .task_future import FINISHED, TaskFuture
+from .waiting import wait_for_futures
 
 #: Pickles up to this many bytes are kept beside their value.
 SMALL = 4096
@@ -116,7 +116,7 @@ class AsyncResult(TaskFuture):
         limit = _limit(timeout)
         if return_when is not None and not (return_when == ALL_COMPLETED and self._single):
             parts = self.split()
-            done, pending = wait_futures(parts, timeout=limit, return_when=return_when)
+            done, pending = wait_for_futures(parts, limit, return_when, self._port)
             return done, pending
         self._wait_until_done(limit)
         if return_when is not None:
