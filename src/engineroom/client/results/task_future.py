@@ -21,7 +21,7 @@ from ...errors import ControllerLost
 from ...ids import TaskId
 from ...messages import Output, Published, Started, TaskDone
 from ...wire import payload
-from ..connection.waiters import fulfilling
+from ..connection.waiters import IOThread, fulfilling
 from .callbacks import run_callbacks
 from .ending import Ending, succeeded
 from .port import ResultPort
@@ -125,9 +125,11 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             self._invoke_callbacks()
 
     def _invoke_callbacks(self) -> None:
-        """Have the callbacks called. Not by this thread, through which the results come: they may wait for some."""
-        if self._done_callbacks:
+        """Call the callbacks. Not in the thread through which the results come: they may wait for some."""
+        if self._done_callbacks and isinstance(threading.current_thread(), IOThread):
             run_callbacks(self, self._done_callbacks)
+        elif self._done_callbacks:
+            super()._invoke_callbacks()  # type: ignore[misc]
 
     def _failed(self, id: TaskId, error: Exception) -> None:
         """Let an error stand for the outcome of a task: none will come."""
