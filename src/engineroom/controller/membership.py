@@ -82,16 +82,16 @@ class Membership:
 
     # ------------------------------------------------------------------------------------------ they come
 
-    def hello(self, address: bytes, hello: Hello, now: float) -> None:
-        """A peer says Hello, for the first time or again."""
+    def hello(self, address: bytes, hello: Hello, now: float) -> bool:
+        """A peer says Hello, for the first time or again. Returns whether it may come in."""
         peer = self._peers.admit(address, hello, now)
         if peer is None:
-            return
+            return False
         if hello.host == socket.gethostname() and peer.role != "engine":
             self._processes.watch(peer.uuid, hello.pid)
         if peer.role == "engine":
             self._engine_hello(peer, hello)
-            return
+            return True
         known = self._welcome
         welcome = Welcome(
             known.incarnation,
@@ -101,6 +101,7 @@ class Membership:
             keeps=known.keeps,
         )
         self._peers.welcome(peer, welcome)
+        return True
 
     def _engine_hello(self, peer: Peer, hello: Hello) -> None:
         if peer.engine < 0:  # not a repetition

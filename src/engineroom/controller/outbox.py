@@ -42,12 +42,14 @@ from .error_info import error_info
 from .function_library import FunctionLibrary
 from .input_values import InputValues, Raw
 from .peers import Peer, Peers
+from .storage.backpressure import Unrecorded
 from .storage.store_reader import Reader, ok_value, readable_entries, readable_functions
 
 log = logging.getLogger(__name__)
 
-#: An acknowledgement owed once records are committed: (kind, uuid of the peer, number of its message).
-Token = tuple[str, str, int]
+#: An acknowledgement owed once records are committed: (kind, uuid of the peer, number of its message, how many tasks
+#: or results it brought, its bytes).
+Token = tuple[str, str, int, int, int]
 
 
 class Writer(Protocol):
@@ -100,6 +102,8 @@ class Outbox:
         self._tokens: list[Token] = []
         self._functions: list[Function] = []
         self._environments: list[tuple[ClientId, Environment]] = []
+        #: the tasks and results that wait for the writer
+        self.unrecorded = Unrecorded()
         #: digests; also of clients that have gone, whose tasks may not have ended
         self.environment_of: dict[ClientId, str] = {}
 
@@ -316,7 +320,7 @@ class Outbox:
     def _keep_values(self, action: actions.KeepValues) -> None:
         for ended in action.tasks:
             self._values.keep(ended.done.id, ended.done.payload, ended.frames)
-            self._tokens.append(("value", ended.done.id, 0))
+            self._tokens.append(("value", ended.done.id, 0, 0, 0))
 
     def _release_values(self, action: actions.ReleaseValues) -> None:
         for id in action.tasks:
@@ -335,9 +339,19 @@ class Outbox:
 
     # ------------------------------------------------------------------------------------------ the end of a turn
 
-    def owe(self, kind: str, uuid: str, number: int) -> None:
-        """Acknowledge this once everything gathered so far is recorded."""
-        self._tokens.append((kind, uuid, number))
+    def owe(self, kind: str, uuid: str, number: int, count: int, weight: int) -> None:
+        """Acknowledge a message once everything gathered so far is recorded.
+
+        Parameters
+        ----------
+        kind : {"accepted", "stored"}
+        uuid, number : str, int
+            Of the peer, and of its message.
+        count, weight : int
+            How many tasks or results it brought; its bytes.
+        """
+        self.unrecorded.add(count, weight)
+        self._tokens.append((kind, uuid, number, count, weight))
 
     def add_functions(self, functions: Sequence[Function]) -> None:
         """Have these functions recorded, too."""
@@ -377,7 +391,8 @@ class Outbox:
         """Send the acknowledgements that a commit allows."""
         stored: dict[str, int] = {}
         accepted: dict[str, list[int]] = defaultdict(list)
-        for kind, uuid, number in tokens:
+        for kind, uuid, number, count, weight in tokens:
+            self.unrecorded.remove(count, weight)
             if kind == "stored":
                 stored[uuid] = number  # the latest says it for all before
             elif kind == "accepted":

@@ -36,6 +36,7 @@ from .engines import (
     Unresponsive,
 )
 from .requests import (
+    URGENT,
     Abort,
     CountRecords,
     DistinctValues,
@@ -110,6 +111,7 @@ FromNanny = Hello | Starting | EngineDied | Unresponsive | Ping | Goodbye
 ToNanny = Welcome | Refused | SignalProcesses | KillTask | Stop | Pong
 
 __all__ = [
+    "URGENT",
     "Abort",
     "Accepted",
     "Attempt",

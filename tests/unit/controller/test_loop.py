@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import pytest
 
 from engineroom import _version
 from engineroom.controller.loop import Controller
+from engineroom.controller.storage import backpressure
 from engineroom.errors import StoreDamaged
 from engineroom.ids import ClientId, Digest, TaskId
 from engineroom.messages import (
@@ -20,6 +22,8 @@ from engineroom.messages import (
     Reply,
     Request,
     Resubmit,
+    ResultStatus,
+    SignalEngines,
     Submit,
     TaskDone,
     TasksOnEngines,
@@ -40,9 +44,9 @@ OLD, NEW = TaskId("me-1"), TaskId("me-2")
 class Talk:
     """A controller, and a client that talks to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: DictDB | None = None) -> None:
         self.network = MemoryNetwork()
-        self.store = DictDB()
+        self.store = store or DictDB()
         self.controller = Controller(self.network.listener, self.store, "key")
         self.link = self.network.link(b"me")
         self.say(Hello(_version.PROTOCOL_VERSION, "client", "key", "me", 0, "elsewhere"))
@@ -127,3 +131,36 @@ def test_a_function_that_was_let_go_of_is_read_for_the_next_task(talk: Talk) -> 
     talk.say(Submit(2, [TaskSpec(TaskId("me-3"), digest_of(b"unknown"), b"", 0.0)]))
     rejected = talk.hear(Rejected)
     assert (rejected.number, rejected.code) == (2, "functions"), "the client sends it along"
+
+
+class Holding(DictDB):
+    """Writes nothing before it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        assert self.go_on.wait(20)
+        super().write(entries)
+
+
+def test_while_the_store_is_behind_tasks_wait_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backpressure, "MOST", 2)
+    talk = Talk(store := Holding())
+    try:
+        for number in range(1, 5):
+            tasks = [TaskSpec(TaskId(f"me-{number}-{n}"), CODE.digest, b"", 0.0) for n in range(2)]
+            talk.say(Submit(number, tasks, [CODE]))
+        talk.say(Request(1, ResultStatus([TaskId("me-4-0")])))
+        talk.say(Request(2, SignalEngines(2, [])))
+        assert talk.hear(Reply).number == 2, "what is not about tasks does not wait"
+        assert set(talk.controller.scheduler.tasks) == {"me-1-0", "me-1-1"}
+        store.go_on.set()
+        assert [talk.hear(Accepted).numbers for _ in range(2)] == [[1], [2]]
+        reply = talk.hear(Reply)
+        assert (reply.number, reply.error) == (1, None), "a question waits for the tasks before it"
+        assert len(talk.controller.scheduler.tasks) == 8
+    finally:
+        store.go_on.set()
+        talk.close()

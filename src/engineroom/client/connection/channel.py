@@ -26,6 +26,7 @@ from ...config import ConnectionInfo
 from ...errors import ControllerLost, EngineroomError, SerializationError
 from ...ids import ClientId, TaskId, new_uuid
 from ...messages import (
+    URGENT,
     Accepted,
     EngineInfo,
     Engines,
@@ -37,6 +38,7 @@ from ...messages import (
     Refused,
     Rejected,
     Reply,
+    Request,
     RequestBody,
     Results,
     ResultsUnavailable,
@@ -97,7 +99,8 @@ class Channel:
         self._window = SubmissionWindow()
         self._waiters = Waiters()
         self._requests = PendingRequests()
-        self._orders: deque[Message] = deque()  # what else is to be sent: questions, Watch
+        self._orders: deque[Message] = deque()  # what else is to be sent, behind the tasks: questions, Watch
+        self._urgent: deque[Message] = deque()  # … and what does not wait for them
         self._outgoing, self._waiting = self._window.queue, self._waiters.by_task  # the hot path reaches them at once
         self._counts = LinkSession(introduce("client", info.key, self.session), PING_SECONDS, time.monotonic())
         self._must_greet = False  # something was lost: say Hello again
@@ -183,6 +186,8 @@ class Channel:
     def request(self, body: RequestBody) -> Future[Any]:
         """Ask a question; the Future's result is the answer.
 
+        It is sent behind the tasks that were submitted before it; one of `URGENT` only behind those that have room.
+
         Its errors are those the controller names: QueryError, UnknownTask, PendingTask …
         """
         request, future = self._requests.add(body)
@@ -257,7 +262,8 @@ class Channel:
             wire.decode_from_client(wire.encode(message))
         except Exception as error:
             raise SerializationError(f"this cannot be sent: {error}") from None
-        self._orders.append(message)
+        is_urgent = isinstance(message, Request) and isinstance(message.body, URGENT)
+        (self._urgent if is_urgent else self._orders).append(message)
         self._wakeup.wake()
 
     def _connect(self, timeout: float) -> None:
@@ -326,16 +332,18 @@ class Channel:
 
     def _has_work(self) -> bool:
         """Whether `_flush` would send something."""
-        return self._window.has_room if self._outgoing else bool(self._orders)
+        return bool(self._urgent) or (self._window.has_room if self._outgoing else bool(self._orders))
 
     def _flush(self) -> None:
         """Send what has gathered, once we are welcome."""
         if not self._welcome.is_set() or self.failure is not None:
             return
         # Counted first, sent last: a question never overtakes the tasks that were submitted before it.
-        orders, window = len(self._orders), self._window
+        orders, urgent, window = len(self._orders), len(self._urgent), self._window
         while (packed := window.pack_next()) is not None:
             self._send_tasks(*packed)
+        for _ in range(urgent):  # these do not wait for tasks that have no room
+            self._send(self._urgent.popleft())
         if not window.queue:
             for _ in range(orders):
                 self._send(self._orders.popleft())
@@ -354,6 +362,11 @@ class Channel:
         if now < self._counts.next_ping:
             return
         self._send(self._counts.ping(now))
+        if many := self._window.tell_of_many():
+            _notice(
+                f"{many:,} tasks wait in this process: tasks are submitted faster than the cluster's database records "
+                "them. They are sent as it does; questions wait behind them"
+            )
         if self._link.refused():
             self._fail(keys_refused_error(self.info.url))
         silence = self._counts.silence(now)
@@ -404,7 +417,7 @@ class Channel:
         if missing:
             self._send(Watch(missing))
         for request in self._requests.unanswered():
-            if request not in self._orders:
+            if request not in self._orders and request not in self._urgent:
                 self._send(request)
 
     def _on_refused(self, message: Refused, frames: Sequence[Any]) -> None:
