@@ -36,7 +36,6 @@ from .engines import (
     Unresponsive,
 )
 from .requests import (
-    URGENT,
     Abort,
     CountRecords,
     DistinctValues,
@@ -111,7 +110,6 @@ FromNanny = Hello | Starting | EngineDied | Unresponsive | Ping | Goodbye
 ToNanny = Welcome | Refused | SignalProcesses | KillTask | Stop | Pong
 
 __all__ = [
-    "URGENT",
     "Abort",
     "Accepted",
     "Attempt",

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from engineroom import _version
+from engineroom.controller import membership
 from engineroom.controller.loop import Controller
 from engineroom.controller.storage import backpressure
 from engineroom.errors import StoreDamaged
@@ -16,8 +17,10 @@ from engineroom.ids import ClientId, Digest, TaskId
 from engineroom.messages import (
     Accepted,
     Function,
+    Goodbye,
     Hello,
     Message,
+    Ping,
     Rejected,
     Reply,
     Request,
@@ -164,3 +167,25 @@ def test_while_the_store_is_behind_tasks_wait_outside(monkeypatch: pytest.Monkey
     finally:
         store.go_on.set()
         talk.close()
+
+
+def test_engines_share_one_limit_on_results_that_are_not_stored(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership, "UNSTORED", 100)
+    monkeypatch.setattr(membership, "LEAST_UNSTORED", 30)
+    links, told = [], []
+    for name in (b"e1", b"e2", b"e3", b"e4"):
+        link = talk.network.link(name)
+        links.append(link)
+        hello = Hello(_version.PROTOCOL_VERSION, "engine", "key", name.decode(), 0, "elsewhere", number=1)
+        link.send([frames.encode(hello)])
+        talk.controller.turn()
+        [[header]] = link.receive()
+        told.append(frames.decode_to_engine(header).unstored_limit)
+    assert told == [100, 50, 33, 30], "many engines have at least a little each"
+    links[3].send([frames.encode(Goodbye())])
+    links[0].send([frames.encode(Ping(2, 1))])
+    talk.controller.turn()
+    [[header]] = links[0].receive()
+    assert frames.decode_to_engine(header).unstored_limit == 33, "a sign of life tells how it is now"
+    for link in links:
+        link.close()

@@ -26,7 +26,6 @@ from ...config import ConnectionInfo
 from ...errors import ControllerLost, EngineroomError, SerializationError
 from ...ids import ClientId, TaskId, new_uuid
 from ...messages import (
-    URGENT,
     Accepted,
     EngineInfo,
     Engines,
@@ -47,6 +46,7 @@ from ...messages import (
     Watch,
     Welcome,
 )
+from ...messages.requests import URGENT
 from ...transport import Link, ZmqLink
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error

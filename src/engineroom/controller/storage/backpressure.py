@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ...config import MIB
-from ...messages import URGENT, Request, Submit, Watch
+from ...messages import Request, Submit, Watch
+from ...messages.requests import URGENT
 
 #: Tasks and results that are not recorded, beyond which no more tasks are taken in …
 MOST = 100_000
