@@ -364,14 +364,14 @@ class Controller:
                 rejected = Rejected(number, error_info(refusal.error, "tasks could not be taken in"))
             self._tell(client, rejected)
 
-        beside = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
+        buffers = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
         size = sum(memoryview(frame).nbytes for frame in frames)
         weight = size + sum([len(spec.payload) for spec in message.tasks])
         self._intake.submit(
             Submission(
                 client,
                 message.tasks,
-                beside,
+                buffers,
                 lambda: self._outbox.owe("accepted", client, number, len(message.tasks), weight),
                 refuse,
                 functions=message.functions,
@@ -401,8 +401,8 @@ class Controller:
         for done in message.tasks:
             done.engine = number
             done.peak_memory = peak
-        beside = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
-        self.decide(events.TasksFinished(peer.engine, message.tasks, beside))
+        buffers = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
+        self.decide(events.TasksFinished(peer.engine, message.tasks, buffers))
         weight = sum([len(done.payload) for done in message.tasks]) + sum(memoryview(f).nbytes for f in frames)
         self._outbox.owe("stored", peer.uuid, message.number, len(message.tasks), weight)
 
