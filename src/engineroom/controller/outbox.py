@@ -46,6 +46,7 @@ from .function_library import FunctionLibrary
 from .input_values import InputValues, Raw
 from .peers import Peer, Peers
 from .storage.backpressure import Unrecorded
+from .storage.queued_buffers import QueuedBuffers
 from .storage.store_reader import Reader, ok_value, readable_entries, readable_functions
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,18 @@ class ClientBox:
         self.table = FrameTable()
 
 
+class FromStore(msgspec.Struct, frozen=True):
+    """What was read for tasks that are to be sent."""
+
+    #: results that are arguments of the tasks
+    values: Mapping[TaskId, Raw] = {}
+    #: the tasks' own arguments
+    arguments: Mapping[TaskId, Raw] = {}
+
+
+_NOTHING_READ = FromStore()
+
+
 class Outbox:
     """Performs the actions of the core.
 
@@ -105,6 +118,8 @@ class Outbox:
         self._tokens: list[Token] = []
         self._functions: list[Function] = []
         self._environments: list[tuple[ClientId, Environment]] = []
+        #: large arguments of tasks
+        self._buffers = QueuedBuffers()
         #: the tasks and results that wait for the writer
         self.unrecorded = Unrecorded()
         #: digests; also of clients that have gone, whose tasks may not have ended
@@ -137,8 +152,8 @@ class Outbox:
         else:
             self._peers.send(peer, message)
 
-    def _send_tasks(self, action: actions.SendTasks, read: Mapping[TaskId, Raw] | None = None) -> None:
-        """`read`: results that were read for these tasks; None: nothing was."""
+    def _send_tasks(self, action: actions.SendTasks, read: FromStore | None = None) -> None:
+        """`read`: what was read for these tasks; None: nothing was."""
         peer = self._peers.engines.get(action.engine)
         if peer is None:
             return  # it left in this very moment; the core will hear of it
@@ -149,11 +164,13 @@ class Outbox:
         for task in action.tasks:
             if task.spec.options is not None:
                 inputs += task.spec.options.inputs
-        if inputs and read is None and self._reader is not None:
-            spilled = self._values.spilled(peer.values.missing(inputs))
-            if spilled:
-                self._read_values(self._reader, peer, action, spilled)
+        if (inputs or self._buffers.spilled) and read is None and self._reader is not None:
+            values = self._values.spilled(peer.values.missing(inputs)) if inputs else []
+            arguments = [task.id for task in action.tasks if task.id in self._buffers.spilled]
+            if values or arguments:
+                self._read_for(self._reader, peer, action, values, arguments)
                 return
+        read = read or _NOTHING_READ
         get = self._library.get
         table, tasks, attempts, functions = FrameTable(), [], [], []
         known = peer.functions
@@ -164,10 +181,15 @@ class Outbox:
                 if function is not None:
                     known.add(spec.function)
                     functions.append(function)
-            tasks.append(_with_frames(task, table) if task.frames else spec)
+            if task.id in read.arguments:
+                payload, frames = read.arguments[task.id]
+                spec = msgspec.structs.replace(spec, payload=payload, frames=table.add(frames))
+            elif task.frames:
+                spec = _with_frames(task, table)
+            tasks.append(spec)
             attempts.append(task.attempt)
-        values = self._new_values(peer, inputs, table, read or {}) if inputs else []
-        self._peers.send(peer, Run(tasks, attempts, functions, values), table.frames)
+        results = self._new_values(peer, inputs, table, read.values) if inputs else []
+        self._peers.send(peer, Run(tasks, attempts, functions, results), table.frames)
 
     def _new_values(
         self, peer: Peer, inputs: Sequence[TaskId], table: FrameTable, read: Mapping[TaskId, Raw]
@@ -182,16 +204,34 @@ class Outbox:
         peer.values.use(inputs, sizes)
         return values
 
-    def _read_values(self, reader: Reader, peer: Peer, action: actions.SendTasks, ids: list[TaskId]) -> None:
-        """Read results that have left memory, then send the tasks; until then the engine's messages wait."""
+    def _read_for(
+        self,
+        reader: Reader,
+        peer: Peer,
+        action: actions.SendTasks,
+        values: Sequence[TaskId],
+        arguments: Sequence[TaskId],
+    ) -> None:
+        """Read what has left memory, then send the tasks; until then the engine's messages wait.
+
+        `values`: the results to be read; `arguments`: the tasks whose own arguments are to be read.
+        """
         self._waiting_for_read[peer] = deque()
 
-        def work(store: TaskStore) -> dict[TaskId, Raw]:
-            entries, _ = readable_entries(store, ids)
-            return {id: value for id, entry in entries.items() if (value := ok_value(entry)) is not None}
+        def work(store: TaskStore) -> FromStore:
+            entries, _ = readable_entries(store, [*values, *arguments])
+            found = ((id, ok_value(entries.get(id))) for id in values)
+            return FromStore(
+                {id: value for id, value in found if value is not None},
+                {id: (entries[id].spec.payload, entries[id].frames) for id in arguments if id in entries},
+            )
 
-        def then(read: dict[TaskId, Raw]) -> None:
-            self._send_after_read(peer, lambda: self._send_tasks(action, read))
+        def then(read: FromStore) -> None:
+            lost = [id for id in arguments if id not in read.arguments]
+            there = [task for task in action.tasks if task.id not in lost]
+            self._send_after_read(peer, lambda: self._send_tasks(actions.SendTasks(action.engine, there), read))
+            if lost:
+                self._fail(lost, ErrorInfo("StoreError", "the arguments of this task cannot be read from the database"))
 
         def failed(error: Exception) -> None:
             self._send_after_read(peer, lambda: None)
@@ -265,6 +305,10 @@ class Outbox:
 
     def _record(self, action: actions.RecordTasks | actions.RecordAttempts) -> None:
         name_of, environment_of = self._library.names.get, self.environment_of.get
+        if self._reader is not None:
+            self._tokens += [
+                ("arguments", task.id, 0, 0, 0) for task in action.tasks if task.frames and self._buffers.add(task)
+            ]
         self._entries += [
             Entry(
                 task.spec,
@@ -281,6 +325,7 @@ class Outbox:
         now, entries, engines = self._clock(), self._entries, self._peers.engines
         client, box, keeps = None, None, self._reader is not None
         known, digest, name, environment = self._library.names, None, None, None
+        buffers = self._buffers
         for ended in action.tasks:
             task, done = ended.task, ended.done
             engine = engines.get(done.engine)
@@ -318,6 +363,8 @@ class Outbox:
                     environment,
                 )
             )
+            if buffers:
+                buffers.forget(task.id)
             box.results.append(result)
 
     def _keep_values(self, action: actions.KeepValues) -> None:
@@ -400,6 +447,8 @@ class Outbox:
                 stored[uuid] = number  # the latest says it for all before
             elif kind == "accepted":
                 accepted[uuid].append(number)
+            elif kind == "arguments":
+                self._buffers.recorded(TaskId(uuid))
             else:
                 self._values.recorded(TaskId(uuid))
         messages: list[tuple[str, Message]] = [(uuid, Accepted(numbers)) for uuid, numbers in accepted.items()]

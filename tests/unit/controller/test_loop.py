@@ -11,7 +11,7 @@ import pytest
 from engineroom import _version
 from engineroom.controller import membership
 from engineroom.controller.loop import Controller
-from engineroom.controller.storage import backpressure
+from engineroom.controller.storage import backpressure, queued_buffers
 from engineroom.errors import StoreDamaged
 from engineroom.ids import ClientId, Digest, TaskId
 from engineroom.messages import (
@@ -25,7 +25,9 @@ from engineroom.messages import (
     Reply,
     Request,
     Resubmit,
+    Results,
     ResultStatus,
+    Run,
     SignalEngines,
     Submit,
     TaskDone,
@@ -35,6 +37,7 @@ from engineroom.messages import (
 from engineroom.records.entry import Entry
 from engineroom.stores import DictDB
 from engineroom.testing import MemoryNetwork
+from engineroom.testing.network import MemoryLink
 from engineroom.wire import frames
 from engineroom.wire.functions import digest_of
 
@@ -189,3 +192,63 @@ def test_engines_share_one_limit_on_results_that_are_not_stored(talk: Talk, monk
     assert frames.decode_to_engine(header).unstored_limit == 33, "a sign of life tells how it is now"
     for link in links:
         link.close()
+
+
+def large_tasks(talk: Talk) -> list[bytes]:
+    """Three tasks with large arguments, taken in and recorded; returns the arguments."""
+    arguments = [bytes([n]) * 1000 for n in range(1, 4)]
+    tasks = [TaskSpec(TaskId(f"me-{n}"), CODE.digest, b"", 0.0, frames=(n,)) for n in range(3)]
+    talk.link.send([frames.encode(Submit(1, tasks, [CODE])), *arguments])
+    talk.hear(Accepted)
+    return arguments
+
+
+def engine_of(talk: Talk) -> MemoryLink:
+    """An engine comes."""
+    link = talk.network.link(b"engine")
+    link.send([frames.encode(Hello(_version.PROTOCOL_VERSION, "engine", "key", "engine", 0, "elsewhere"))])
+    return link
+
+
+def runs_on(talk: Talk, link: MemoryLink, count: int) -> dict[str, tuple[bytes, ...]]:
+    """The arguments of the first tasks that an engine is given."""
+    got: dict[str, tuple[bytes, ...]] = {}
+    for _ in range(200):
+        talk.controller.turn()
+        for header, *buffers in link.receive():
+            message = frames.decode_to_engine(header)
+            if isinstance(message, Run):
+                got |= {spec.id: tuple(map(bytes, frames.pick(spec, buffers))) for spec in message.tasks}
+                results = [TaskDone(spec.id, 1, "ok", 1.0, 2.0, b"result") for spec in message.tasks]
+                link.send([frames.encode(Results(results, len(got)))])
+        if len(got) >= count:
+            return got
+    raise AssertionError(f"only {sorted(got)} came")
+
+
+def test_large_arguments_that_are_recorded_leave_memory_and_are_read_again(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queued_buffers, "LIMIT", 1500)
+    arguments = large_tasks(talk)
+    kept = {id: len(task.frames) for id, task in talk.controller.scheduler.tasks.items()}
+    assert kept == {"me-0": 1, "me-1": 0, "me-2": 0}
+    link = engine_of(talk)
+    assert runs_on(talk, link, 3) == {f"me-{n}": (arguments[n],) for n in range(3)}
+    talk.hear(Results)
+    assert talk.store.get_record(TaskId("me-2"))["buffers"] == [arguments[2]], "the record still has them"
+    link.close()
+
+
+def test_arguments_that_cannot_be_read_again_end_their_task(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queued_buffers, "LIMIT", 1500)
+    arguments = large_tasks(talk)
+    talk.store.drop_record(TaskId("me-1"))
+    link = engine_of(talk)
+    got = runs_on(talk, link, 2)
+    assert got == {"me-0": (arguments[0],), "me-2": (arguments[2],)}
+    ended: dict[str, Any] = {}
+    while "me-1" not in ended:
+        ended |= {done.id: done.error for done in talk.hear(Results).tasks}
+    assert "cannot be read" in ended["me-1"].evalue
+    link.close()
