@@ -32,6 +32,8 @@ class ClientPort:
         msg_ids of all tasks that this client has submitted, through any view, in order.
     direct : Marks
         The tasks that direct views have submitted: load-balanced tasks cannot depend on these.
+    record_arguments : bool
+        Whether tasks carry their arguments as a short text, for records and errors.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -39,6 +41,7 @@ class ClientPort:
         self.engines = Engines(channel)
         self.history = History(channel.session)
         self.direct = Marks(self.history)
+        self.record_arguments = True
         # Client, views and results share this port. When the last of them is forgotten, the connection ends.
         weakref.finalize(self, channel.abandon).atexit = False
 
