@@ -67,6 +67,8 @@ GATHER_SECONDS = 0.001
 PING_SECONDS = 1.0
 #: After this silence of the controller, waiting ends with ControllerLost.
 LOST_SECONDS = 30.0
+#: So long `close` goes on sending tasks that were submitted and had no room.
+CLOSE_SECONDS = 60.0
 
 
 class Channel:
@@ -284,7 +286,7 @@ class Channel:
             self._hello()
             while not self._closing:
                 self._turn()
-            self._flush()
+            self._send_rest()
             if self.failure is None:
                 self._send(Goodbye())
         except Exception as error:  # a bug here must not leave anybody waiting
@@ -305,7 +307,7 @@ class Channel:
                 wait = GATHER_SECONDS  # a stream of tasks: nobody needs to wake us for the next one
             else:
                 self._asleep = True
-            if not self._has_work() and not self._closing:
+            if not self._has_work() and (self._outgoing or not self._closing):
                 self._wakeup.sleep(self._link.fileno(), min(wait, PING_SECONDS))
             self._asleep = False
             self._wakeup.clear()
@@ -321,6 +323,16 @@ class Channel:
             self._hello()
         self._flush()
         self._keep_alive()
+
+    def _send_rest(self) -> None:
+        """The session ends: send the tasks that still wait for room, for a while."""
+        self._flush()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while self._outgoing and self.failure is None and self._welcome.is_set():
+            if time.monotonic() > deadline:
+                _notice(f"{len(self._outgoing):,} tasks were not sent before this client was closed")
+                return
+            self._turn()
 
     def _send(self, message: Message, buffers: Sequence[Any] = ()) -> None:
         header = wire.encode(message)

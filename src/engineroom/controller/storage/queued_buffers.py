@@ -13,7 +13,7 @@ from ...config import MIB
 from ...ids import TaskId
 
 #: Bytes of large arguments that are recorded and yet stay in memory.
-LIMIT = 128 * MIB
+LIMIT = 64 * MIB
 
 
 class Holder(Protocol):

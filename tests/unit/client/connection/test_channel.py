@@ -216,6 +216,36 @@ def test_what_is_over_the_window_waits_here_and_questions_with_it(
     controller.until(question.done)
 
 
+def test_closing_sends_what_waits_for_room_first(
+    controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(submission, "WINDOW", 1)
+    monkeypatch.setattr(submission, "BATCH", 1)
+    ids = [submit(channel, diary) for _ in range(3)]
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(channel.close)
+        for id in ids:
+            message = controller.next(Submit)
+            assert [spec.id for spec in message.tasks] == [id]
+            assert not closing.done()
+            controller.say(Accepted([message.number]))
+        controller.next(Goodbye)
+    closing.result(20)
+
+
+def test_closing_does_not_wait_for_ever_for_room(
+    controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    monkeypatch.setattr(submission, "WINDOW", 1)
+    monkeypatch.setattr(submission, "BATCH", 1)
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.0)
+    for _ in range(3):
+        submit(channel, diary)
+    controller.next(Submit)
+    channel.close()
+    assert "2 tasks were not sent" in capsys.readouterr().err
+
+
 def test_a_question_that_cannot_be_sent_fails_in_the_call(controller: Controller, channel: Channel, diary: Diary):
     with pytest.raises(SerializationError, match="cannot be sent"):
         channel.request(DistinctValues(5, {}))  # type: ignore[arg-type]
