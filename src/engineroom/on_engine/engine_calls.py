@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..wire import modules
 from ..wire.functions import lent, main_namespace
 from ..wire.parts import Part
 from ..wire.script_globals import execute
@@ -132,6 +133,11 @@ def clear() -> None:
     for name, value in list(namespace.items()):
         if name not in _BUILT_IN and name not in lent and of_shell.get(name, _MISSING) is not value:
             del namespace[name]
+
+
+def reload_modules(names: Sequence[str] | None) -> list[str]:
+    """Load modules again (None: the user's modules whose files have changed), and those that use them."""
+    return modules.renewed(main_namespace(), lambda: modules.reload(names))
 
 
 def set_properties(values: Mapping[str, Any]) -> None:

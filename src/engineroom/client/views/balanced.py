@@ -26,7 +26,7 @@ from ..results.partition import as_columns, split
 from ..results.result import AsyncResult
 from . import flags
 from .base import FUNCTIONS, View, ViewClient, callable_or_complain, referenced, replaced
-from .cache_key import cache_key
+from .cache_key import cache_key, with_needs
 from .dependency import Dependency, dependency_flag, graph_dependency
 from .graph import Work, in_order, predecessors_of, work_of
 from .result_args import inputs_of
@@ -234,7 +234,7 @@ class LoadBalancedView(View):
         elif not callable(function):
             callable_or_complain(function)
         pickled = FUNCTIONS.get(function)
-        payload, frames, results = pickled_call(args, kwargs)
+        payload, frames, results = pickled_call(*(with_needs(args, kwargs) if self.cache else (args, kwargs)))
         if results:
             options = self._waiting_for(options, results)
         if self.cache:
@@ -338,7 +338,8 @@ class LoadBalancedView(View):
         pickled, now = FUNCTIONS.get(f), time.time()
         tasks: list[Outgoing] = []
         for columns in chunks:
-            payload, frames, results = pickled_call(tuple(columns), {})
+            sent = with_needs(tuple(columns), {}) if self.cache else (tuple(columns), {})
+            payload, frames, results = pickled_call(*sent)
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:
@@ -429,7 +430,8 @@ class LoadBalancedView(View):
         pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
         tasks: list[Outgoing] = []
         for arguments in zip(*parts, strict=True):
-            payload, frames, results = pickled_call(arguments, {} if dist == "b" else {"dist": dist})
+            how = {} if dist == "b" else {"dist": dist}
+            payload, frames, results = pickled_call(*(with_needs(arguments, how) if self.cache else (arguments, how)))
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:
