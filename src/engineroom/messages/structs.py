@@ -75,8 +75,11 @@ class TaskSpec(NestedStruct):
     #: indexes of this task's buffers among the frames of the message
     frames: tuple[int, ...] = ()
     options: TaskOptions | None = None
-    #: "apply": call a function; "execute": run a cell; "map": call a function on each item of a list
+    #: "apply": call a function; "execute": run a cell; "map": call a function on each item of a list; "part": call a
+    #: function on a part of a sequence
     kind: str = "apply"
+    #: the arguments as a short text; "": they are not recorded
+    arguments: str = ""
 
 
 class ErrorInfo(NestedStruct):
@@ -90,10 +93,21 @@ class ErrorInfo(NestedStruct):
     method: str = "apply"
     #: it did not come from the task's code: the task was cancelled, was out of time, or could not begin
     stopped: bool = False
+    #: where the engine runs
+    host: str | None = None
+    #: of a map: the number of the item within its task
+    index: int | None = None
+    #: of that item's call, if it is not the arguments of the whole task: a short text
+    arguments: str | None = None
+    #: the exception itself (`wire.exceptions`); b"": there is only the text
+    packed: bytes = b""
 
 
 class TaskDone(NestedStruct):
-    """The outcome of one attempt. The controller makes it for tasks that did not end on an engine."""
+    """The outcome of one attempt. The controller makes it for tasks that did not end on an engine.
+
+    A chunk of a map in which some items failed has both an error, that of the first such item, and a payload.
+    """
 
     id: TaskId
     attempt: int
@@ -130,6 +144,8 @@ class Attempt(NestedStruct):
     #: of the engine process until the end of this attempt, in bytes; None: not measured
     peak_memory: int | None = None
     traceback: str | None = None
+    #: what ended it: "task" (it returned or raised), "refusal" (UnmetDependency), "death" of its engine, "run_timeout"
+    ended_by: str = "task"
 
 
 class Function(NestedStruct):

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from ...errors import ConfigError
 from ...ids import EngineId, TaskId
 from ...messages import Function, GraphDependency, TaskOptions, TaskSpec
+from ...wire import short_repr
 from ...wire.input_cache import ResultOf
 from ..connection.submission import Outgoing
 from ..records.query_args import plain_label
@@ -217,7 +218,9 @@ class LoadBalancedView(View):
             if before:
                 options = self._changed(options, after=GraphDependency(before))
             options = self._waiting_for(options, results)
-        return TaskSpec(id, pickled.digest, payload, time.time(), _ANY, (), options), pickled, frames
+        text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
+        spec = TaskSpec(id, pickled.digest, payload, time.time(), _ANY, (), options, "apply", text)
+        return spec, pickled, frames
 
     def _apply(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool) -> Any:
         result = self._submit(function, args, kwargs, self._task_options())
@@ -247,7 +250,9 @@ class LoadBalancedView(View):
         if options is not None:
             result._options, result.label = options, options.label
         self.history.append(id)
-        channel.submit_one((TaskSpec(id, pickled.digest, payload, now, _ANY, (), options), pickled, frames), result)
+        text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
+        spec = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text)
+        channel.submit_one((spec, pickled, frames), result)
         return result
 
     def map(  # type: ignore[override]
@@ -303,26 +308,30 @@ class LoadBalancedView(View):
             "return_exceptions": return_exceptions,
         }
         result: AsyncMapResult
-        if chunksize is None and count > SINGLES and not return_exceptions and not self.cache:
+        if chunksize is None and count > SINGLES and not self.cache:
             plan = ChunkPlan(count, len(self._channel.engines))
+            begin = 0
 
             def prepare(chunks: list[list[Sequence[Any]]]) -> tuple[list[TaskId], Callable[[AsyncResult], None]]:
-                return self._prepare_chunks(f, chunks, options)
+                nonlocal begin
+                first, begin = begin, begin + sum(len(columns[0]) for columns in chunks)
+                return self._prepare_chunks(f, chunks, options, first)
 
             result = GrowingMapResult(self._port, prepare, columns, plan, options=options, **common)
         else:
             size = chunksize or 1
             chunks = [[column[start : start + size] for column in columns] for start in range(0, count, size)]
             ids, submit = self._prepare_chunks(f, chunks, options)
-            result = AsyncMapResult(self._port, ids, **common)
+            sizes = {id: len(columns[0]) for id, columns in zip(ids, chunks, strict=True)} if size > 1 else None
+            result = AsyncMapResult(self._port, ids, sizes=sizes, **common)
             result._options = options
             submit(result)
         return result.get() if (self.block if block is None else block) else result
 
     def _prepare_chunks(
-        self, f: Any, chunks: Sequence[Sequence[Sequence[Any]]], options: TaskOptions | None
+        self, f: Any, chunks: Sequence[Sequence[Sequence[Any]]], options: TaskOptions | None, begin: int = 0
     ) -> tuple[list[TaskId], Callable[[AsyncResult], None]]:
-        """Pickle chunks of a map's items, each a list of columns of arguments.
+        """Pickle chunks of a map's items, each a list of columns of arguments. `begin`: the number of the first item.
 
         Returns
         -------
@@ -337,13 +346,15 @@ class LoadBalancedView(View):
         pickled, now = FUNCTIONS.get(f), time.time()
         tasks: list[Outgoing] = []
         for columns in chunks:
-            payload, frames, results = pickled_call(tuple(columns), {})
+            payload, frames, results = pickled_call(tuple(columns), {"first": begin} if begin else {})
+            begin += len(columns[0])
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:
                 items = tuple(list(c) if type(c) in (range, tuple) else c for c in columns)  # the same to `f`
-                task_options = self._comparable(task_options, f, pickled, "map", items, {})
-            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "map")
+                task_options = self._comparable(task_options, f, pickled, "chunk", items, {})
+            text = short_repr.of_items(columns) if self._port.record_arguments else ""
+            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "map", text)
             tasks.append((spec, pickled, frames))
         ids = [spec.id for spec, _, _ in tasks]
 
@@ -381,9 +392,8 @@ class LoadBalancedView(View):
         if max_outstanding != "auto" and (not isinstance(max_outstanding, int) or max_outstanding < 0):
             raise ValueError(f"max_outstanding is a number of tasks, 0 or more, or 'auto'; got {max_outstanding!r}")
         return LazyMapIterator(
-            self._lazily(
-                f, zip(*sequences, strict=False), self._task_options(), ordered, max_outstanding, return_exceptions
-            )
+            self._lazily(f, zip(*sequences, strict=False), self._task_options(), ordered, max_outstanding),
+            return_exceptions,
         )
 
     def _lazily(
@@ -393,8 +403,8 @@ class LoadBalancedView(View):
         options: TaskOptions | None,
         ordered: bool,
         limit: int | str,
-        return_exceptions: bool,
     ) -> Iterator[Any]:
+        """The entries of a `LazyMapIterator`."""
         most = max(1, 10 * len(self._port.engines)) if limit == "auto" else int(limit) or 1 << 60
         out: deque[AsyncResult] = deque()
         ready: list[AsyncResult] = []
@@ -410,7 +420,9 @@ class LoadBalancedView(View):
                 ready = [result for result in out if result in done]
                 out = deque(result for result in out if result not in done)
             while ready:
-                yield ready.pop(0).get(return_exceptions=return_exceptions)
+                result = ready.pop(0)
+                result.wait()
+                yield result._all_values()[0]
 
     def _map_items(
         self, f: Callable[..., Any], sequences: Sequence[Any], ordered: bool, chunksize: int | None
@@ -427,12 +439,13 @@ class LoadBalancedView(View):
         pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
         tasks: list[Outgoing] = []
         for arguments in zip(*parts, strict=True):
-            payload, frames, results = pickled_call(arguments, {})
+            payload, frames, results = pickled_call(arguments, {} if dist == "b" else {"dist": dist})
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:
-                task_options = self._comparable(task_options, f, pickled, "apply", arguments, {})
-            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options)
+                task_options = self._comparable(task_options, f, pickled, f"part {dist}", arguments, {})
+            text = short_repr.of_call(arguments, {}) if self._port.record_arguments else ""
+            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "part", text)
             tasks.append((spec, pickled, frames))
         result = AsyncMapResult(
             self._port,
@@ -440,7 +453,6 @@ class LoadBalancedView(View):
             name=getattr(f, "__name__", "parallel"),
             submitted=now,
             label=self.label,
-            dist=dist,
             ordered=ordered,
         )
         self.history += result._ids
