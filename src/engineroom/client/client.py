@@ -417,6 +417,34 @@ class Client(RecordMethods):
         """Empty the namespaces of engines."""
         return self.direct_view("all" if targets is None else targets).clear(block=self._blocks(block))
 
+    def reload_modules(
+        self, targets: Any = None, names: str | Sequence[str] | None = None
+    ) -> dict[EngineId, list[str]]:
+        """Have engines load modules again that were edited after the engines imported them.
+
+        Modules that use a changed one are loaded again too, after it. The modules in this process are left alone.
+
+        Parameters
+        ----------
+        targets : optional
+            The engines; default: all.
+        names : str or list of str, optional
+            Modules. Default: those that are not installed, and whose files have changed.
+
+        Returns
+        -------
+        dict
+            Engine → the modules that it has loaded again, in this order.
+
+        Raises
+        ------
+        RemoteError, CompositeError
+            The code of a module raised on an engine. That module is as far as its code ran.
+        """
+        engines = self._port.engines.resolve(targets)
+        done = self.direct_view(engines).reload_modules(names, block=True)
+        return dict(zip(engines, done, strict=True))
+
     def send_signal(self, sig: int | str, targets: Any = None, block: bool | None = None) -> None:
         """Send a signal to engine processes, by number or name ("SIGINT"), also while they are busy."""
         self._port.engines.send_signal(sig, targets)

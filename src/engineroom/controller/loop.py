@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -97,6 +97,8 @@ class Writer(Protocol):
     ) -> None: ...
 
     def call(self, function: Callable[[TaskStore], Any]) -> Future[Any]: ...
+
+    def change(self, function: Callable[[TaskStore], Iterator[int]]) -> Future[int]: ...
 
     def hurry(self) -> None: ...
 
@@ -203,14 +205,14 @@ class Controller:
             forgotten=forgotten,
         )
         resubmission = Resubmission(
-            self._intake, reader, outbox.record, self._in_writer, self._stored.send, clock, forgotten
+            self._intake, reader, outbox.record, self._change, self._stored.send, clock, forgotten
         )
         self._requests = Requests(
             self._tell,
             self._intake.lookups,
             reader,
             outbox.record,
-            self._in_writer,
+            self._change,
             tasks,
             resubmission,
             writer.purged,
@@ -222,6 +224,7 @@ class Controller:
             self._library,
             self._call_writer,
             writer.scan,
+            writer.purged,
             self.post,
             outbox.environment_of,
             retention.interval,
@@ -454,9 +457,10 @@ class Controller:
         self._outbox.record()
         return self._writer.call(function)
 
-    def _in_writer(self, function: Callable[[TaskStore], Any], then: Callable[[Future[Any]], None]) -> None:
-        """The same; then the loop calls `then` with the future."""
-        self._call_writer(function).add_done_callback(lambda future: self.post(lambda: then(future)))
+    def _change(self, function: Callable[[TaskStore], Iterator[int]], then: Callable[[Future[Any]], None]) -> None:
+        """The same for a change in pieces; then the loop calls `then` with the future."""
+        self._outbox.record()
+        self._writer.change(function).add_done_callback(lambda future: self.post(lambda: then(future)))
 
     # ------------------------------------------------------------------------------------------ begin and end
 

@@ -27,7 +27,7 @@ from ..results.partition import as_columns, split
 from ..results.result import AsyncResult
 from . import flags
 from .base import FUNCTIONS, View, ViewClient, callable_or_complain, referenced, replaced
-from .cache_key import cache_key
+from .cache_key import cache_key, with_needs
 from .dependency import Dependency, dependency_flag, graph_dependency
 from .graph import Work, in_order, predecessors_of, work_of
 from .result_args import inputs_of
@@ -237,7 +237,7 @@ class LoadBalancedView(View):
         elif not callable(function):
             callable_or_complain(function)
         pickled = FUNCTIONS.get(function)
-        payload, frames, results = pickled_call(args, kwargs)
+        payload, frames, results = pickled_call(*(with_needs(args, kwargs) if self.cache else (args, kwargs)))
         if results:
             options = self._waiting_for(options, results)
         if self.cache:
@@ -347,7 +347,8 @@ class LoadBalancedView(View):
         pickled, now = FUNCTIONS.get(f), time.time()
         tasks: list[Outgoing] = []
         for columns in chunks:
-            payload, frames, results = pickled_call(tuple(columns), {"first": begin} if begin else {})
+            call: Any = (tuple(columns), {"first": begin} if begin else {})
+            payload, frames, results = pickled_call(*(with_needs(*call) if self.cache else call))
             begin += len(columns[0])
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
@@ -440,7 +441,8 @@ class LoadBalancedView(View):
         pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
         tasks: list[Outgoing] = []
         for arguments in zip(*parts, strict=True):
-            payload, frames, results = pickled_call(arguments, {} if dist == "b" else {"dist": dist})
+            how = {} if dist == "b" else {"dist": dist}
+            payload, frames, results = pickled_call(*(with_needs(arguments, how) if self.cache else (arguments, how)))
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:

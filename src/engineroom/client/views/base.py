@@ -19,9 +19,10 @@ from ..records.query_args import plain_label, plain_metadata
 from ..results.result import AsyncResult
 from . import flags
 from .remote import parallel, remote
+from .submission_warnings import look
 
 #: Functions pickled by this process, shared by all clients and views.
-FUNCTIONS = functions.FunctionCache()
+FUNCTIONS = functions.FunctionCache(look)
 
 
 class ViewClient(Protocol):

@@ -175,6 +175,13 @@ class DirectView(View):
         """Empty the engines' namespaces."""
         return self._apply(engine_calls.clear, (), {}, self._blocks(block), targets)
 
+    def reload_modules(
+        self, names: str | Sequence[str] | None = None, targets: Any = None, block: bool | None = None
+    ) -> Any:
+        """Have engines load modules again; see `Client.reload_modules`. Gives the names for each engine."""
+        wanted = [names] if isinstance(names, str) else names if names is None else list(names)
+        return self._apply(engine_calls.reload_modules, (wanted,), {}, self._blocks(block), targets)
+
     # ------------------------------------------------------------------------------------------ properties
 
     def set_properties(self, properties: Mapping[str, Any], targets: Any = None, block: bool | None = None) -> Any:
