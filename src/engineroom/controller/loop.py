@@ -278,7 +278,7 @@ class Controller:
             self._guard(lambda: self._lookup.look_again(now))
         if self._deadline is not None and now >= self._deadline:
             self._guard(lambda: self.decide(events.Ticked()))
-        self._outbox.flush()
+        self._guard(self._outbox.flush)
         self._deadline = self.scheduler.next_deadline()
 
     @property
@@ -301,7 +301,11 @@ class Controller:
             log.exception("a bug: a function of the loop failed; the loop goes on")
 
     def _receive(self, address: bytes, parts: Sequence[Any], now: float) -> None:
-        arrived = self._peers.receive(address, parts[0], now)
+        try:
+            arrived = self._peers.receive(address, parts[0], now)
+        except Exception:
+            log.exception("a bug: while taking in a message")
+            return
         if arrived is None:
             return
         if isinstance(arrived, Hello):

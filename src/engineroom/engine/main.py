@@ -26,7 +26,7 @@ from ..ids import Digest, EngineUuid, NannyId
 from ..messages import Output, Published, Started, TaskDone, TaskOptions
 from ..remote import datapub, engine_properties, task_context
 from ..remote.functional_dependency import DEPENDENCY_SECONDS
-from ..transport import ZmqLink
+from ..transport import connect
 from ..wire import frames as wire
 from ..wire import payload
 from ..wire.session import LinkSession, introduce
@@ -370,7 +370,7 @@ def make_engine(
     """The engine that this process is to be: its streams and its `__main__` are replaced."""
     introduction = introduce("engine", connection.key, uuid, nanny=nanny, resources=shares)
     session = LinkSession(introduction, PING_SECONDS, time.monotonic())
-    link = ZmqLink(connection.url, uuid.encode(), curve_serverkey=connection.curve_serverkey)
+    link = connect(connection)
     streams = install(settings.output_limit, captured)
     executor = Executor(streams)
     executor.uuid = uuid

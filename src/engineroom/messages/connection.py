@@ -15,7 +15,8 @@ class Hello(Message):
 
     version: int
     role: str  # "client", "engine" or "nanny"
-    key: str
+    #: that the peer has the key: an HMAC of nonce, version, role and uuid. The key itself never travels
+    proof: str
     uuid: str
     pid: int
     host: str
@@ -29,6 +30,8 @@ class Hello(Message):
     resources: dict[str, list[int]] = {}
     #: counts the Hellos of this peer: Welcome, Ping and Pong name the one they belong to
     number: int = 0
+    #: random, never used twice: the Welcome proves with it that the controller has the key
+    nonce: str = ""
 
 
 class Welcome(Message):
@@ -47,6 +50,8 @@ class Welcome(Message):
     keeps: bool = True
     #: the number of the Hello that this answers
     hello: int = 0
+    #: that the controller has the key: an HMAC of the nonce in the Hello, `incarnation` and `hello`
+    proof: str = ""
 
 
 class Refused(Message):

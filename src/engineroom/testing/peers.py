@@ -49,6 +49,7 @@ from ..messages import Run as RunMessage
 from ..transport import Frames
 from ..wire import frames
 from ..wire.input_cache import InputCache
+from ..wire.session import prove
 from .clock import VirtualClock
 from .engine import FakeEngine
 from .network import VirtualNetwork, Way
@@ -110,7 +111,7 @@ class World(Protocol):
 
 
 def _hello(role: str, uuid: str, **more: Any) -> Hello:
-    return Hello(_version.PROTOCOL_VERSION, role, KEY, uuid, 1, "host", **more)
+    return prove(Hello(_version.PROTOCOL_VERSION, role, "", uuid, 1, "host", **more), KEY.encode())
 
 
 # ---------------------------------------------------------------------------------------------- clients
@@ -242,8 +243,16 @@ class EnginePeer:
             return
         held = [*self.engine.held, *(AttemptKey(done.id, done.attempt) for done in self._done)]
         resources = {name: list(indices) for name, indices in self.resources.items()}
-        hello = _hello("engine", self.engine.uuid, nanny=self._nanny.uuid, wish=self.engine.id, held=held)
-        self._send(msgspec.structs.replace(hello, resources=resources))
+        self._send(
+            _hello(
+                "engine",
+                self.engine.uuid,
+                nanny=self._nanny.uuid,
+                wish=self.engine.id,
+                held=held,
+                resources=resources,
+            )
+        )
         self.send_unstored()
 
     def send_unstored(self) -> None:

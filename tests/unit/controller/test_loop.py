@@ -30,6 +30,7 @@ from engineroom.stores import DictDB
 from engineroom.testing import MemoryNetwork
 from engineroom.wire import frames
 from engineroom.wire.functions import digest_of
+from engineroom.wire.session import prove
 
 M = TypeVar("M", bound=Message)
 
@@ -45,7 +46,7 @@ class Talk:
         self.store = DictDB()
         self.controller = Controller(self.network.listener, self.store, "key")
         self.link = self.network.link(b"me")
-        self.say(Hello(_version.PROTOCOL_VERSION, "client", "key", "me", 0, "elsewhere"))
+        self.say(prove(Hello(_version.PROTOCOL_VERSION, "client", "", "me", 0, "elsewhere"), b"key"))
 
     def say(self, message: Message) -> None:
         self.link.send([frames.encode(message)])
