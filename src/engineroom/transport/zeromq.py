@@ -336,7 +336,8 @@ class ZmqLink:
         return received
 
     def send(self, frames: Frames) -> None:
-        _send(self._socket, frames, 0)
+        with contextlib.suppress(zmq.Again):  # the listener has refused our keys: ZeroMQ has given up this link
+            _send(self._socket, frames, _NOBLOCK)
 
     def refused(self) -> bool:
         if self._monitor is None:
