@@ -102,8 +102,8 @@ class Peers:
         #: uuid → peer
         self.by_uuid: dict[str, Peer] = {}
         self.engines: dict[EngineId, Peer] = {}
-        #: nonces of Hellos that were accepted, oldest first
-        self._nonces: dict[str, None] = {}
+        #: nonce of a Hello that was accepted → the address it came from; oldest first
+        self._nonces: dict[str, bytes] = {}
         self._dropped, self._unknown, self._refused = _Tally(), _Tally(), _Tally()
 
     def __iter__(self) -> Iterator[Peer]:
@@ -154,7 +154,7 @@ class Peers:
                 log.warning("refused a %.20r (%d peers so far): %s", hello.role, self._refused.total, error)
             self._refuse(address, error)
             return None
-        self._nonces[hello.nonce] = None
+        self._nonces[hello.nonce] = address
         if len(self._nonces) > REMEMBERED_NONCES:
             del self._nonces[next(iter(self._nonces))]
         peer = Peer(address, hello, self._key, now)
@@ -164,8 +164,8 @@ class Peers:
         return peer
 
     def _check_name(self, address: bytes, before: Peer | None, hello: Hello) -> None:
-        if hello.nonce in self._nonces:
-            raise AuthenticationError("this Hello has been said before")
+        if self._nonces.get(hello.nonce, address) != address:
+            raise AuthenticationError("another connection has said this Hello before")
         if before is not None and (before.uuid, before.role) != (hello.uuid, hello.role):
             raise ProtocolError("a connection keeps its uuid and its role")
         owner = self.by_uuid.get(hello.uuid)

@@ -24,6 +24,7 @@ from .. import resources
 from ..config import ConnectionInfo, EngineSettings
 from ..ids import Digest, EngineUuid, NannyId
 from ..messages import Output, Published, Started, TaskDone, TaskOptions
+from ..messages.bounds import StreamName
 from ..remote import datapub, engine_properties, task_context
 from ..remote.functional_dependency import DEPENDENCY_SECONDS
 from ..transport import connect
@@ -302,7 +303,11 @@ class Engine:
             self._protocol.flush()
             self._link.send(Started(job[0].id, time.time() - ATTEND_SECONDS))
         self._executor.flush_c_library()
-        for name, stream in (("stdout", self._streams.stdout), ("stderr", self._streams.stderr)):
+        streams: tuple[tuple[StreamName, Any], ...] = (
+            ("stdout", self._streams.stdout),
+            ("stderr", self._streams.stderr),
+        )
+        for name, stream in streams:
             text = stream.news()
             if text:
                 self._link.send(Output(job[0].id, name, text))

@@ -3,6 +3,7 @@
 import msgspec
 
 from ..ids import EngineId
+from .bounds import Count, EngineNumber, Name, SmallInteger
 from .structs import AttemptKey, EngineInfo
 
 
@@ -13,25 +14,25 @@ class Message(msgspec.Struct, array_like=True, gc=False, tag=str.lower):
 class Hello(Message):
     """The first message of a peer on every connection, and again after every reconnection."""
 
-    version: int
+    version: SmallInteger
     role: str  # "client", "engine" or "nanny"
     #: that the peer has the key: an HMAC of nonce, version, role and uuid. The key itself never travels
     proof: str
-    uuid: str
-    pid: int
-    host: str
+    uuid: Name
+    pid: SmallInteger
+    host: Name
     #: version of the Python that unpickles: "3.11.7"
-    python: str = ""
+    python: Name = ""
     #: engines: the nanny that started it, the id it wants, and the attempts it has not answered yet
-    nanny: str = ""
-    wish: EngineId = EngineId(-1)
+    nanny: Name = ""
+    wish: EngineNumber = EngineId(-1)
     held: list[AttemptKey] = []
     #: engines: the indexes it owns of each named resource
-    resources: dict[str, list[int]] = {}
+    resources: dict[str, list[Count]] = {}
     #: counts the Hellos of this peer: Welcome, Ping and Pong name the one they belong to
-    number: int = 0
+    number: Count = 0
     #: random, never used twice: the Welcome proves with it that the controller has the key
-    nonce: str = ""
+    nonce: Name = ""
 
 
 class Welcome(Message):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -46,6 +46,7 @@ from ..messages import (
     Welcome,
 )
 from ..messages import Run as RunMessage
+from ..messages.bounds import Status
 from ..transport import Frames
 from ..wire import frames
 from ..wire.input_cache import InputCache
@@ -76,7 +77,7 @@ class Run(msgspec.Struct, frozen=True):
     """What an attempt of a task does if it is left alone."""
 
     seconds: float
-    status: str = "ok"  #: "ok", "error", or "unmet"
+    status: Status = "ok"  #: "ok", "error", or "unmet"
     is_deaf: bool = False  #: it does not heed an interruption
 
 
@@ -361,7 +362,7 @@ class EnginePeer:
             world.clock.later(limit, lambda: self._overran(held))
         world.clock.later(run.seconds, lambda: self._finish(held, run.status))
 
-    def _finish(self, held: AttemptKey, status: str) -> None:
+    def _finish(self, held: AttemptKey, status: Status | Literal["overran"]) -> None:
         """The running task ends, unless it has ended otherwise."""
         if not self.is_alive or self.engine.running is not held:
             return

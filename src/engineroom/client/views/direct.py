@@ -11,6 +11,7 @@ from typing import Any
 from ...errors import NoEnginesRegistered
 from ...ids import EngineId
 from ...messages import TaskOptions, TaskSpec
+from ...messages.bounds import Kind
 from ...remote import engine_calls
 from ...wire.payload import dumps_call
 from ..records.query_args import plain_label
@@ -54,7 +55,7 @@ class DirectView(View):
         function: Any,
         calls: Sequence[tuple[EngineId, tuple[Any, ...], Mapping[str, Any]]],
         result: AsyncResult,
-        kind: str = "apply",
+        kind: Kind = "apply",
         options: TaskOptions | None = None,
     ) -> None:
         """One task per call. Calls that share their argument tuple share its pickle and its buffers."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ImpossibleDependency, UnmetDependency
 from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
+from ...messages.bounds import Status
 from ...remote import classic, engine_calls, functional_dependency, task_context
 from ...remote.engine_properties import properties
 from ...wire import functions, payload, source_lines
@@ -47,7 +48,7 @@ class Terminated(BaseException):
 class Interrupted(KeyboardInterrupt):
     """Raised in user code whose task was cancelled or has had its time: how it ends, if nothing catches this."""
 
-    def __init__(self, status: str, ename: str, text: str) -> None:
+    def __init__(self, status: Status, ename: str, text: str) -> None:
         super().__init__(text)
         self.status, self.ename = status, ename
 
@@ -119,7 +120,8 @@ class Executor:
         stdout.in_task = stderr.in_task = True
         started = time.time()
         begin = time.perf_counter()
-        status, error = "ok", None
+        status: Status = "ok"
+        error: ErrorInfo | None = None
         content: dict[str, Any] | None = None
         raised: BaseException | None = None
         result: payload.Payload = b"", ()
@@ -309,7 +311,7 @@ class Executor:
             )
             raise type(problem)(message) from error
 
-    def _outcome(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
+    def _outcome(self, error: BaseException, spec: TaskSpec) -> tuple[Status, ErrorInfo]:
         """How a task ends that raised this. Nothing a hostile exception does may end the engine."""
         try:
             return self._outcome_of(error, spec)
@@ -318,7 +320,7 @@ class Executor:
             name = _name(error)
             return "error", ErrorInfo(name, text, f"{name}: {text}", self.engine, self.uuid, spec.kind)
 
-    def _outcome_of(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
+    def _outcome_of(self, error: BaseException, spec: TaskSpec) -> tuple[Status, ErrorInfo]:
         kind = type(error)  # not isinstance(), which asks the exception for its __class__
         if issubclass(kind, Interrupted):
             assert isinstance(error, Interrupted)
@@ -327,7 +329,7 @@ class Executor:
             return error.status, stopped
         # A task that was sent to this engine cannot be tried on another.
         unmet = issubclass(kind, UnmetDependency) and not issubclass(kind, ImpossibleDependency)
-        status = "unmet" if unmet and spec.engine < 0 else "error"
+        status: Status = "unmet" if unmet and spec.engine < 0 else "error"
         return status, self._describe(error, spec, _name(error))
 
     def _describe(self, error: BaseException, spec: TaskSpec, name: str) -> ErrorInfo:
