@@ -25,7 +25,7 @@ OF_THE_PRODUCT = ("graph", "mongo", "frames", "parquet")
 OF_THE_TESTS = ("pytest", "pytest-timeout", "hypothesis")
 
 TESTS = (
-    *(f"tests/unit/{name}" for name in ("wire", "remote", "stores", "client")),
+    *(f"tests/unit/{name}" for name in ("wire", "on_engine", "stores", "client")),
     "tests/contract",
     "tests/test_exports.py",
     *(f"tests/integration/test_{name}.py" for name in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
 import subprocess
 import sys
 
@@ -40,3 +41,10 @@ def test_the_import_is_light():
     code = f"import sys, engineroom; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert found == []
+
+
+def test_no_part_of_the_package_has_the_name_of_another_public_thing():
+    # `import engineroom.remote.x as y` looks y up in `engineroom.remote`, which would be the decorator
+    parts = {part.name for part in pkgutil.iter_modules(engineroom.__path__)}
+    hidden = {name for name in parts & set(engineroom.__all__) if not inspect.ismodule(getattr(engineroom, name))}
+    assert hidden == set()

@@ -43,8 +43,8 @@ MAY_IMPORT = {
     "core.handlers": (
         "VOCABULARY core.tasks core.engines core.effects core.dependencies core.events core.placement core.state"
     ),
-    "wire": "VOCABULARY remote",
-    "remote": "VOCABULARY wire",
+    "wire": "VOCABULARY on_engine",
+    "on_engine": "VOCABULARY wire",
     # adapters: the only homes of sockets and databases
     "transport": "VOCABULARY",
     "stores": "VOCABULARY",
@@ -76,27 +76,27 @@ MAY_IMPORT = {
         "VOCABULARY core stores controller.error_info controller.intake controller.lookups controller.outbox"
         " controller.result_cache controller.storage"
     ),
-    "engine": "VOCABULARY wire transport remote",
-    "engine.execution": "VOCABULARY wire remote engine.shared_page",
-    "client": "VOCABULARY wire transport remote util",
+    "engine": "VOCABULARY wire transport on_engine",
+    "engine.execution": "VOCABULARY wire on_engine engine.shared_page",
+    "client": "VOCABULARY wire transport on_engine util",
     "client.connection": "VOCABULARY wire transport",
     "client.engines": "VOCABULARY client.connection",
     "client.port": "VOCABULARY wire client.connection client.engines",
-    "client.records": "VOCABULARY wire remote util client.connection",
+    "client.records": "VOCABULARY wire on_engine util client.connection",
     "client.results": "VOCABULARY wire util client.connection client.records.selection",
     "client.views": (
-        "VOCABULARY wire remote util client.connection client.port client.results client.records.query_args"
+        "VOCABULARY wire on_engine util client.connection client.port client.results client.records.query_args"
     ),
     "client.interop": "VOCABULARY wire client.results client.views",
     # faces
     "launchers": "VOCABULARY",
     "cluster": "VOCABULARY launchers client",
-    "tasks": "VOCABULARY wire remote client",
+    "tasks": "VOCABULARY wire on_engine client",
     "testing": "VOCABULARY core wire transport stores client controller",
     "cli": "VOCABULARY core wire transport stores controller engine client cluster launchers testing",
     "controller.__main__": "cli",
     "engine.__main__": "cli",
-    "__init__": "VOCABULARY util client cluster tasks remote wire.former_names",
+    "__init__": "VOCABULARY util client cluster tasks on_engine wire.former_names",
 }
 
 #: Heavy or outside modules, and the only parts that import them.

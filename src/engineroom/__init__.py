@@ -53,10 +53,10 @@ from .errors import (
     UnknownTask,
     UnmetDependency,
 )
-from .remote.engine_calls import Reference
-from .remote.engine_properties import properties
-from .remote.functional_dependency import depend, dependent, require
-from .remote.task_context import current_task
+from .on_engine.engine_calls import Reference
+from .on_engine.engine_properties import properties
+from .on_engine.functional_dependency import depend, dependent, require
+from .on_engine.task_context import current_task
 from .util import interactive
 from .wire import former_names as _former_names
 

@@ -71,7 +71,7 @@ def test_who_replaces_an_engine_comes_when_its_death_is_known(tmp_path: Path, an
 
 
 def test_a_death_that_was_not_confirmed_is_told_again(tmp_path: Path):
-    """The controller ends in between. Were the death not told again, the next one would wait for the engine for ever."""
+    """The controller ends in between. An untold death would make the next controller wait for the engine for ever."""
     with by_hand(tmp_path) as hand:
         before = hand.engine().uuid
         hand.answers = False

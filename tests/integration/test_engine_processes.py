@@ -79,7 +79,7 @@ def test_a_forked_process_cannot_speak_for_its_engine(rc):
     def fork():
         import os
 
-        from engineroom.remote.datapub import publish_data
+        from engineroom.on_engine.datapub import publish_data
 
         child = os.fork()
         if child == 0:

@@ -9,7 +9,7 @@ import pytest
 from conftest import wait_until
 
 import engineroom as er
-from engineroom.remote import datapub
+from engineroom.on_engine import datapub
 
 
 def test_printed_text_comes_with_the_result_and_the_record(any_rc):
@@ -54,7 +54,7 @@ def test_published_data_is_seen_while_the_task_runs(rc, tmp_path):
         import os
         import time
 
-        from engineroom.remote.datapub import publish_data
+        from engineroom.on_engine.datapub import publish_data
 
         publish_data({"step": 1, "loss": 0.5})
         publish_data({"step": 2})

@@ -81,7 +81,7 @@ def test_in_foul_weather_every_task_ends_exactly_once(seed: int):
 @pytest.mark.parametrize("hwm", [None, 1, 0])
 def test_every_kind_of_fault_fires_and_every_kind_of_outcome_is_seen(hwm: int | None):
     report = simulate(
-        98,
+        99,
         engines=6,
         tasks=1500,
         workload=Workload(**RICH),

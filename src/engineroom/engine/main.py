@@ -25,8 +25,8 @@ from ..config import ConnectionInfo, EngineSettings
 from ..ids import Digest, EngineUuid, NannyId
 from ..messages import Output, Published, Started, TaskDone, TaskOptions
 from ..messages.bounds import StreamName
-from ..remote import datapub, engine_properties, task_context
-from ..remote.functional_dependency import DEPENDENCY_SECONDS
+from ..on_engine import datapub, engine_properties, task_context
+from ..on_engine.functional_dependency import DEPENDENCY_SECONDS
 from ..transport import connect
 from ..wire import frames as wire
 from ..wire import payload

@@ -27,6 +27,6 @@ Seconds = Annotated[float, Meta(ge=-253e9, le=253e9)]
 #: the name of a process or a host
 Name = Annotated[str, Meta(max_length=256)]
 
-Kind = Literal["apply", "execute", "map"]
+Kind = Literal["apply", "execute", "map", "part"]
 Status = Literal["ok", "error", "aborted", "unmet"]
 StreamName = Literal["stdout", "stderr"]

@@ -76,7 +76,8 @@ class TaskSpec(NestedStruct):
     #: indexes of this task's buffers among the frames of the message
     frames: tuple[int, ...] = ()
     options: TaskOptions | None = None
-    #: "apply": call a function; "execute": run a cell; "map": call a function on each item of a list
+    #: "apply": call a function; "execute": run a cell; "map": call a function on each item of a list; "part": call a
+    #: function on a part of a sequence
     kind: Kind = "apply"
 
 
@@ -94,7 +95,10 @@ class ErrorInfo(NestedStruct):
 
 
 class TaskDone(NestedStruct):
-    """The outcome of one attempt. The controller makes it for tasks that did not end on an engine."""
+    """The outcome of one attempt. The controller makes it for tasks that did not end on an engine.
+
+    A chunk of a map in which some items failed has both an error, that of the first such item, and a payload.
+    """
 
     id: TaskId
     attempt: Count
@@ -131,6 +135,8 @@ class Attempt(NestedStruct):
     #: of the engine process until the end of this attempt, in bytes; None: not measured
     peak_memory: Count | None = None
     traceback: str | None = None
+    #: what ended it: "task" (it returned or raised), "refusal" (UnmetDependency), "death" of its engine, "run_timeout"
+    ended_by: str = "task"
 
 
 class Function(NestedStruct):

@@ -62,7 +62,7 @@ class Field(msgspec.Struct, frozen=True):
     @property
     def is_nested(self) -> bool:
         """Whether it holds dicts, lists or any value, so that tables show it as JSON."""
-        return self.type in (dict, list, object)
+        return self.type in (dict, list, object) and not self.is_bulky
 
 
 def set_later(entry: Entry) -> None:

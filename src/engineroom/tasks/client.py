@@ -20,7 +20,7 @@ from ..client.views.result_args import inputs_of
 from ..errors import PendingTask, SerializationError, UnknownTask
 from ..ids import Digest, EngineId, TaskId
 from ..messages import Function, GraphDependency, RecheckProperties, TaskDone, TaskOptions, TasksOnEngines, TaskSpec
-from ..remote.classic import pickled_work
+from ..on_engine.classic import pickled_work
 from ..wire.payload import INLINE, describe_failure
 from .result import KEYS, TaskResult
 from .task import BaseTask

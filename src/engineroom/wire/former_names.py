@@ -23,12 +23,12 @@ FORMER = {
         "client.mapping": "client.results.partition",
         "client.metadata": "client.results.metadata",
         "client.remote": "client.views.remote",
-        "datapub": "remote.datapub",
-        "dependency": "remote.functional_dependency",
-        "engine_properties": "remote.engine_properties",
-        "task_context": "remote.task_context",
-        "wire.classic": "remote.classic",
-        "wire.on_engine": "remote.engine_calls",
+        "datapub": "on_engine.datapub",
+        "dependency": "on_engine.functional_dependency",
+        "engine_properties": "on_engine.engine_properties",
+        "task_context": "on_engine.task_context",
+        "wire.classic": "on_engine.classic",
+        "wire.on_engine": "on_engine.engine_calls",
         "wire.values": "wire.input_cache",
     }.items()
 }

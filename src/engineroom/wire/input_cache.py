@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from ..ids import TaskId
 from . import payload
+from .parts import combine, plain
 
 V = TypeVar("V")
 
@@ -91,7 +92,7 @@ class ResultOf:
     ids : tuple of TaskId
         The tasks; they must be in the `inputs` of the task that takes this argument.
     single : bool
-        True: the argument is the result of the only task. False: it is the list of the results.
+        True: the argument is the result of the only task. False: it is what `get()` gives for these tasks.
     """
 
     def __init__(self, ids: tuple[TaskId, ...], single: bool) -> None:
@@ -125,7 +126,7 @@ def value_of(ids: tuple[TaskId, ...], single: bool) -> Any:
         A result was not sent, or this process is not an engine.
     """
     values = [_load(id) for id in ids]
-    return values[0] if single else values
+    return plain(values[0]) if single else combine(values)
 
 
 def _load(id: TaskId) -> Any:

@@ -251,6 +251,15 @@ def test_when_the_engine_it_follows_is_lost_it_is_impossible_even_if_another_tak
     assert "on which the tasks it follows ran" in errors(core, submitted("d", follow=on("a")))["d"]
 
 
+def test_when_the_engine_it_follows_is_lost_that_lacked_what_it_needs_it_is_impossible():
+    core = scheduler(engine_grace=60.0)
+    run(core, joined(0), submitted("a"), finished(0, "a"))
+    assert run(core, submitted("c", follow=on("a"), resources={"gpu": 1})) == []  # engine 0 has no gpu: it waits
+    told = errors(core, EngineLost(0, "killed"))
+    assert "on which the tasks it follows ran" in told["c"]
+    assert run(core, joined(0, uuid="another", gpu=1)) == []
+
+
 def test_following_and_targets_must_both_hold():
     core = scheduler()
     run(core, joined(0), joined(1), submitted("a"), finished(0, "a"))

@@ -15,7 +15,7 @@ import pytest
 
 import engineroom as er
 from engineroom.messages import Function
-from engineroom.remote import datapub, engine_calls, task_context
+from engineroom.on_engine import datapub, engine_calls, task_context
 from engineroom.wire import functions, input_cache, payload
 from engineroom.wire.former_names import FORMER
 from engineroom.wire.functions import digest_of, load_function
@@ -62,7 +62,7 @@ def test_a_former_name_gives_the_module_of_today(former: str):
 def test_former_names_work_in_a_new_process_too():
     """Here the modules of today are imported by their former names first."""
     code = "".join(f"import {former}\n" for former in FORMER)
-    code += "from engineroom.datapub import publish_data\nfrom engineroom.remote import datapub as now\n"
+    code += "from engineroom.datapub import publish_data\nfrom engineroom.on_engine import datapub as now\n"
     code += "assert publish_data is now.publish_data and engineroom.datapub is now"
     subprocess.run([sys.executable, "-c", code], check=True)
 

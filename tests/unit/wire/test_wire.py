@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from engineroom import _version, messages
 from engineroom.errors import ProtocolError, SerializationError
 from engineroom.messages import Function, Hello, TaskDone, TaskSpec
-from engineroom.remote import engine_calls
+from engineroom.on_engine import engine_calls
 from engineroom.wire import frames, functions, payload
 from engineroom.wire.functions import FunctionCache, digest_of, load_function
 

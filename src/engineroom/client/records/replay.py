@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import UnknownTask
 from ...ids import Digest, TaskId
 from ...messages import Function
-from ...remote import engine_calls
+from ...on_engine import engine_calls
 from ...wire import functions, input_cache, payload, source_lines
 from .queries import Records
 
@@ -94,7 +94,9 @@ def _call(records: Records, record: Mapping[str, Any], kind: str, space: dict[st
             args, kwargs = payload.loads(buffers[0], [bytearray(buffer) for buffer in buffers[1:]])
     for name, value in {**travelled, **call.travelled}.items():
         space.setdefault(name, value)
-    return engine_calls.map_parts(call.call, *args) if kind == "map" else call.call(*args, **kwargs)
+    if kind == "map":
+        return engine_calls.map_parts(call.call, *args)
+    return call.call(*args) if kind == "part" else call.call(*args, **kwargs)
 
 
 def _inputs(records: Records, ids: Sequence[TaskId]) -> dict[TaskId, tuple[bytes, Sequence[Any]]]:

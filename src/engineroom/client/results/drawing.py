@@ -1,7 +1,7 @@
 """A picture of a graph that has run: what ran when, on which engine, and what it waited for.
 
 A node is a bar from its start to its end, in the colour of its engine; a curve leads from the end of each
-predecessor to the start of its successor. networkx chooses the heights.
+predecessor to the start of its successor. networkx tells in which order the nodes of a column stand.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ def heights(predecessors: Mapping[Any, Sequence[Any]]) -> dict[Any, float]:
 
     graph = networkx.DiGraph([(first, node) for node, before in predecessors.items() for first in before])
     graph.add_nodes_from(predecessors)
-    # The layout stacks the nodes of a layer in the order given. Depth first, successors of one node come together.
+    # Depth first, the successors of one node come together.
     place = {node: index for index, node in enumerate(networkx.dfs_preorder_nodes(graph))}
-    layers = map(list, networkx.topological_generations(graph))
-    in_order = {depth: sorted(layer, key=place.__getitem__) for depth, layer in enumerate(layers)}
-    layout = networkx.multipartite_layout(graph, in_order)
-    highest = max((abs(y) for _, y in layout.values()), default=0.0) or 1.0
-    return {node: float(y) / highest / 2 for node, (_, y) in layout.items()}
+    height: dict[Any, float] = {}
+    for layer in networkx.topological_generations(graph):
+        in_order = sorted(layer, key=place.__getitem__)
+        height |= {node: index - (len(in_order) - 1) / 2 for index, node in enumerate(in_order)}
+    highest = max(height.values(), default=0.0) or 1.0
+    return {node: y / highest / 2 for node, y in height.items()}
 
 
 def draw(rows: Sequence[Ran], predecessors: Mapping[Any, Sequence[Any]], ax: Any = None) -> Any:

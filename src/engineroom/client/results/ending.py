@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from ...errors import OUTCOMES, EngineError, RemoteError, TaskAborted
 from ...messages import ErrorInfo, TaskDone
 from ...wire import payload
+from ...wire.parts import Part
 
 #: The engine's report; or the exception that stands for it, if no report will come.
 Ending = TaskDone | Exception
@@ -26,8 +29,17 @@ class Failure:
 
 
 def value_or_error(value: Any) -> Any:
-    """The value; of a `Failure` its exception."""
+    """The value; of a `Failure` its exception; of a `Part` what it holds, with exceptions for items that failed."""
+    if type(value) is Part:
+        return [value_or_error(item) for item in value.value] if value.errors else value.value
     return value.error if isinstance(value, Failure) else value
+
+
+def errors_in(value: Any) -> list[Exception]:
+    """The exception of a `Failure`, or those of a `Part`'s items; []: the task has succeeded."""
+    if type(value) is Part:
+        return [value.value[index].error for index in sorted(value.errors)]
+    return [value.error] if isinstance(value, Failure) else []
 
 
 def succeeded(ending: Ending) -> bool:
@@ -41,9 +53,18 @@ def was_aborted(ending: Ending) -> bool:
 
 
 def value_of(ending: Ending, frames: Sequence[Any]) -> Any:
-    """Unpickle what the task returned; a `Failure` if it failed, or if its value cannot be unpickled here."""
+    """Unpickle what the task returned; a `Failure` if it failed, or if its value cannot be unpickled here.
+
+    A chunk of a map of which some items failed is a `Part`, with a `Failure` in the place of each of these.
+    """
     if isinstance(ending, Exception):
         return Failure(ending)
+    if ending.error is not None and (ending.payload or frames):
+        value = value_of(msgspec.structs.replace(ending, error=None), frames)
+        if type(value) is Part:
+            for index, error in value.errors.items():
+                value.value[index] = Failure(task_error(error, made_by_engine=True))
+            return value
     if ending.error is not None:
         return Failure(task_error(ending.error, made_by_engine=ending.started is not None))
     try:

@@ -9,12 +9,9 @@ from typing import Any
 from ...errors import SerializationError, TaskAborted
 from ...ids import TaskId
 from ...messages import TaskDone, TaskOptions
-from ...wire.input_cache import ResultOf
 from .chunks import ChunkPlan
-from .ending import Failure, value_or_error
-from .partition import join
 from .port import ResultPort
-from .result import AsyncResult
+from .result import AsyncResult, ResultIterator
 
 #: Stands for the tasks of a growing map that will not be submitted.
 NEVER = TaskId("never-submitted")
@@ -26,40 +23,24 @@ Prepare = Callable[[list[list[Sequence[Any]]]], tuple[Sequence[TaskId], Callable
 class AsyncMapResult(AsyncResult):
     """The result of a map: one list over all tasks.
 
-    Iterating gives the items as soon as they are there, in order; with `ordered=False` in the order they come.
+    Iterating gives the items as soon as they are there, in order; with `ordered=False` in the order they come. An item
+    that failed raises in its place, and `next` goes on behind it.
+
+    Parameters
+    ----------
+    sizes : dict, optional
+        How many items a task has, where that is not one.
     """
 
-    def __init__(self, *args: Any, dist: str = "b", ordered: bool = True, chunked: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, ordered: bool = True, sizes: dict[TaskId, int] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, single=False, **kwargs)
-        self._dist = dist
         self._ordered = ordered
-        #: whether a task's value is a list of items, or one item
-        self._chunked = chunked
+        self._sizes = {} if sizes is None else sizes
 
-    def _reconstruct(self, values: list[Any]) -> Any:
-        if not self._chunked:
-            return [value_or_error(value) for value in values]
-        values = [[value.error] if isinstance(value, Failure) else value for value in values]
-        return join(values, self._dist) if values else []
-
-    def _pickled_as(self, ids: tuple[TaskId, ...]) -> tuple[Any, ...]:
-        return join, (ResultOf(ids, single=False), self._dist)
-
-    def __iter__(self) -> Iterator[Any]:
-        if self._dist == "r" and self._chunked:
-            yield from self.get()
-            return
-        for id in self._ids_in_order() if self._ordered else self._ids_as_they_come():
-            index = self._ids.index(id) if self._values is not None else -1
-            value = self._values[index] if self._values is not None else self._value_of(id)
-            if isinstance(value, Failure):
-                if not self._return_exceptions:
-                    raise value.error
-                yield value.error
-            elif self._chunked:
-                yield from value
-            else:
-                yield value
+    def _ids_as_wanted(self) -> Iterator[TaskId]:
+        return self._ids_in_order() if self._ordered else self._ids_as_they_come()
 
     def _ids_in_order(self) -> Iterator[TaskId]:
         index = 0
@@ -114,7 +95,7 @@ class GrowingMapResult(AsyncMapResult):
         self._state = "PENDING"
         self._options = options
         self._prepare, self._columns, self._plan = prepare, columns, plan
-        self._sizes: dict[TaskId, int] = {}
+        self._sizes: dict[TaskId, int]
         self._items_done = 0
         self._stopped = False
         #: held while chunks are pickled and submitted; never by the I/O thread. Taken before `_condition`.
@@ -219,20 +200,17 @@ class GrowingMapResult(AsyncMapResult):
         return values[key]
 
 
-class LazyMapIterator:
+class LazyMapIterator(ResultIterator):
     """The iterator of `imap`: submits as it goes, at most `max_outstanding` tasks ahead."""
 
-    def __init__(self, results: Iterator[Any]) -> None:
-        self._results = results
+    def __init__(self, entries: Iterator[Any], return_exceptions: bool) -> None:
+        super().__init__(entries, return_exceptions)
         self._cancelled = False
-
-    def __iter__(self) -> LazyMapIterator:
-        return self
 
     def __next__(self) -> Any:
         if self._cancelled:
             raise StopIteration
-        return next(self._results)
+        return super().__next__()
 
     def cancel(self) -> None:
         """Submit nothing more."""

@@ -1,10 +1,12 @@
-"""Sequences split into parts, one for each task, and results put together again."""
+"""Sequences split into parts, one for each task. The parts of the result are put together in `wire/parts.py`."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from ...wire.parts import join  # noqa: F401 — pickles in old records name it here
 
 
 def as_columns(sequences: Iterable[Any]) -> list[Sequence[Any]]:
@@ -29,25 +31,3 @@ def split(sequence: Sequence[Any], count: int, dist: str) -> list[Sequence[Any]]
     size, rest = divmod(len(sequence), count)
     bounds = list(itertools.accumulate((size + (part < rest) for part in range(count)), initial=0))
     return [sequence[a:b] for a, b in itertools.pairwise(bounds)]
-
-
-def join(parts: Sequence[Any], dist: str) -> Any:
-    """Undo `split`."""
-    arrays = [part for part in parts if hasattr(part, "dtype") and hasattr(part, "shape") and part.shape]
-    if arrays and len(arrays) == len(parts):
-        import numpy
-
-        if dist == "b":
-            return numpy.concatenate(arrays)
-        whole = numpy.empty((sum(len(a) for a in arrays), *arrays[0].shape[1:]), dtype=arrays[0].dtype)
-        for start, part in enumerate(arrays):
-            whole[start :: len(arrays)] = part
-        return whole
-    lists = [
-        list(part) if hasattr(part, "__len__") and not isinstance(part, str | bytes | dict) else [part]
-        for part in parts
-    ]
-    if dist == "b":
-        return list(itertools.chain.from_iterable(lists))
-    missing = object()
-    return [x for row in itertools.zip_longest(*lists, fillvalue=missing) for x in row if x is not missing]

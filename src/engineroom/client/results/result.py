@@ -21,9 +21,10 @@ from ...errors import InvalidDependency, SerializationError, collect_exceptions
 from ...ids import TaskId
 from ...messages import TaskDone, TaskOptions
 from ...wire.input_cache import ResultOf
+from ...wire.parts import Part, combine, items_of
 from ..records.selection import Selection
 from .arguments import refuse_direct, results_of_this_call
-from .ending import Failure, succeeded, value_of, value_or_error, was_aborted
+from .ending import Failure, errors_in, succeeded, value_of, value_or_error, was_aborted
 from .metadata import KEYS, ExecuteReply, Metadata, metadata_of
 from .port import ResultPort
 from .task_future import FINISHED, TaskFuture
@@ -51,6 +52,10 @@ class AsyncResult(TaskFuture):
 
     # These become instance attributes when they change: a result that waits is as few objects as can be.
     _values: list[Any] | None = None
+    #: values of tasks that another result has unpickled before
+    _taken: dict[TaskId, Any] | None = None
+    #: of a map: how many items a task has, where that is not one
+    _sizes: dict[TaskId, int] | None = None
     _return_exceptions = False
     _options: TaskOptions | None = None
     owner = True
@@ -150,8 +155,8 @@ class AsyncResult(TaskFuture):
             return_exceptions = self._return_exceptions
         values = self._all_values()
         if not return_exceptions:
-            collect_exceptions([value.error for value in values if isinstance(value, Failure)], self._name)
-        return value_or_error(values[0]) if self._single else self._reconstruct(values)
+            self._raise_errors_in(values)
+        return value_or_error(values[0]) if self._single else self._together(values)
 
     def result(self, timeout: float | None = None) -> Any:
         """`get`, as Future calls it."""
@@ -169,8 +174,29 @@ class AsyncResult(TaskFuture):
             return error
         return None
 
-    def _reconstruct(self, values: list[Any]) -> Any:
-        return [value_or_error(value) for value in values]
+    def _together(self, values: Sequence[Any]) -> Any:
+        """The values of the tasks as `get` returns them: parts of a call are put together."""
+        together = self._entries(values)
+        if any(isinstance(value, Failure) or (type(value) is Part and value.errors) for value in values):
+            return [value_or_error(value) for value in together]
+        return together
+
+    def _entries(self, values: Sequence[Any]) -> Any:
+        """`_together`, with a `Failure` in the place of each error."""
+        dist = next((value.dist for value in values if type(value) is Part), None)
+        if dist is None and self._sizes is None:
+            return list(values)
+        return combine([self._as_part(id, value, dist or "b") for id, value in zip(self._ids, values, strict=True)])
+
+    def _as_part(self, id: TaskId, value: Any, dist: str) -> Any:
+        """The value of a task; in place of a chunk that failed as a whole, the same error for each of its items."""
+        if isinstance(value, Failure):
+            return Part([value] * (1 if self._sizes is None else self._sizes.get(id, 1)), dist)
+        return value
+
+    def _raise_errors_in(self, values: Sequence[Any]) -> None:
+        failed = [value for value in values if isinstance(value, Failure | Part)]
+        collect_exceptions([error for value in failed for error in errors_in(value)], self._name)
 
     def successful(self) -> bool:
         """Whether no task failed.
@@ -252,6 +278,8 @@ class AsyncResult(TaskFuture):
         return self._values
 
     def _value_of(self, id: TaskId) -> Any:
+        if self._taken is not None and id in self._taken:
+            return self._taken[id]
         ending = self._outcomes[id]
         value = value_of(ending, (self._frames or {}).get(id, ()))
         if isinstance(ending, TaskDone) and ending.content is not None and "execute_input" in ending.content:
@@ -262,14 +290,14 @@ class AsyncResult(TaskFuture):
         """The value of task `index`, which has ended. Raises its error."""
         values = self._values
         value = values[index] if values is not None else self._value_of(self._ids[index])
-        if isinstance(value, Failure) and not self._return_exceptions:
-            raise value.error
+        if not self._return_exceptions:
+            self._raise_errors_in([value])
         return value_or_error(value)
 
     def _take(self, id: TaskId, source: TaskFuture) -> None:
         # Once the source has unpickled its values, it drops their pickles: take over the value, too.
-        if self._single and isinstance(source, AsyncResult) and source._values is not None:
-            self._values = [source._values[source._ids.index(id)]]
+        if isinstance(source, AsyncResult) and source._values is not None:
+            self._taken = {**(self._taken or {}), id: source._values[source._ids.index(id)]}
         super()._take(id, source)
 
     def get_dict(self, timeout: float | None = -1) -> dict[int, Any]:
@@ -280,8 +308,8 @@ class AsyncResult(TaskFuture):
         ValueError
             Several tasks ran on one engine.
         """
-        values = self.get(timeout)
-        values = [values] if self._single else values
+        self.get(timeout)
+        values = list(map(value_or_error, self._all_values()))
         engines = [self._metadata_of(id)["engine_id"] for id in self._ids]
         doubled = {e for e in engines if engines.count(e) > 1} if len(set(engines)) < len(engines) else set()
         if doubled:
@@ -299,12 +327,33 @@ class AsyncResult(TaskFuture):
         return self.get_dict()
 
     def __iter__(self) -> Iterator[Any]:
-        """Values in order, each as soon as its task has ended."""
+        """Values in order, each as soon as its task has ended. Of a map these are its items.
+
+        An error is raised in the place of its value. `next` then goes on with the values behind it.
+        """
         if self._single:
             raise TypeError("the result of a single task is not iterable: use get()")
-        for index, id in enumerate(self._ids):
+        return ResultIterator(self._entries_as_they_come(), self._return_exceptions)
+
+    def _entries_as_they_come(self) -> Iterator[Any]:
+        """What iterating gives, with a `Failure` in the place of each error."""
+        unpickled: dict[TaskId, Any] = {}
+        for id in self._ids_as_wanted():
+            if self._values is not None and not unpickled:
+                unpickled = dict(zip(self._ids, self._values, strict=True))
+            value = unpickled[id] if unpickled else self._value_of(id)
+            if type(value) is Part and value.dist != "b":  # its first item is followed by the first of the next part
+                self._wait_until_done(None)
+                yield from self._entries(self._all_values())
+                return
+            part = value if self._sizes is None else self._as_part(id, value, "b")
+            yield from items_of(part.value) if type(part) is Part else (part,)
+
+    def _ids_as_wanted(self) -> Iterator[TaskId]:
+        """The ids of the tasks, in the order in which iterating gives their values; each once its task has ended."""
+        for id in self._ids:
             self._wait_for(id)
-            yield self._ready_value(index)
+            yield id
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -322,8 +371,9 @@ class AsyncResult(TaskFuture):
             for index in ids:
                 self._wait_for(self._ids[index])
             values = [self._value_of(self._ids[i]) if self._values is None else self._values[i] for i in ids]
-            collect_exceptions([value.error for value in values if isinstance(value, Failure)], self._name)
-            return values
+            if not self._return_exceptions:
+                self._raise_errors_in(values)
+            return list(map(value_or_error, values))
         index = range(len(self._ids))[key]
         self._wait_for(self._ids[index])
         return self._ready_value(index)
@@ -484,6 +534,19 @@ class AsyncResult(TaskFuture):
             return f"<{type(self).__name__}({self._name}): finished>"
         count = "" if self._single else f": {len(self._outcomes)}/{len(self._ids)}"
         return f"<{type(self).__name__}({self._name}): pending{count}>"
+
+
+class ResultIterator(Iterator[Any]):
+    """Iterates over values; raises errors in their place, and can go on behind them."""
+
+    def __init__(self, entries: Iterator[Any], return_exceptions: bool) -> None:
+        self._entries, self._return_exceptions = entries, return_exceptions
+
+    def __next__(self) -> Any:
+        entry = next(self._entries)
+        if isinstance(entry, Failure) and not self._return_exceptions:
+            raise entry.error
+        return value_or_error(entry)
 
 
 class ResultPart(AsyncResult):

@@ -303,7 +303,7 @@ class LoadBalancedView(View):
             "return_exceptions": return_exceptions,
         }
         result: AsyncMapResult
-        if chunksize is None and count > SINGLES and not return_exceptions and not self.cache:
+        if chunksize is None and count > SINGLES and not self.cache:
             plan = ChunkPlan(count, len(self._channel.engines))
 
             def prepare(chunks: list[list[Sequence[Any]]]) -> tuple[list[TaskId], Callable[[AsyncResult], None]]:
@@ -314,7 +314,8 @@ class LoadBalancedView(View):
             size = chunksize or 1
             chunks = [[column[start : start + size] for column in columns] for start in range(0, count, size)]
             ids, submit = self._prepare_chunks(f, chunks, options)
-            result = AsyncMapResult(self._port, ids, **common)
+            sizes = {id: len(columns[0]) for id, columns in zip(ids, chunks, strict=True)} if size > 1 else None
+            result = AsyncMapResult(self._port, ids, sizes=sizes, **common)
             result._options = options
             submit(result)
         return result.get() if (self.block if block is None else block) else result
@@ -342,7 +343,7 @@ class LoadBalancedView(View):
             task_options = self._waiting_for(options, results)
             if self.cache:
                 items = tuple(list(c) if type(c) in (range, tuple) else c for c in columns)  # the same to `f`
-                task_options = self._comparable(task_options, f, pickled, "map", items, {})
+                task_options = self._comparable(task_options, f, pickled, "chunk", items, {})
             spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "map")
             tasks.append((spec, pickled, frames))
         ids = [spec.id for spec, _, _ in tasks]
@@ -381,9 +382,8 @@ class LoadBalancedView(View):
         if max_outstanding != "auto" and (not isinstance(max_outstanding, int) or max_outstanding < 0):
             raise ValueError(f"max_outstanding is a number of tasks, 0 or more, or 'auto'; got {max_outstanding!r}")
         return LazyMapIterator(
-            self._lazily(
-                f, zip(*sequences, strict=False), self._task_options(), ordered, max_outstanding, return_exceptions
-            )
+            self._lazily(f, zip(*sequences, strict=False), self._task_options(), ordered, max_outstanding),
+            return_exceptions,
         )
 
     def _lazily(
@@ -393,8 +393,8 @@ class LoadBalancedView(View):
         options: TaskOptions | None,
         ordered: bool,
         limit: int | str,
-        return_exceptions: bool,
     ) -> Iterator[Any]:
+        """The entries of a `LazyMapIterator`."""
         most = max(1, 10 * len(self._port.engines)) if limit == "auto" else int(limit) or 1 << 60
         out: deque[AsyncResult] = deque()
         ready: list[AsyncResult] = []
@@ -410,7 +410,9 @@ class LoadBalancedView(View):
                 ready = [result for result in out if result in done]
                 out = deque(result for result in out if result not in done)
             while ready:
-                yield ready.pop(0).get(return_exceptions=return_exceptions)
+                result = ready.pop(0)
+                result.wait()
+                yield result._all_values()[0]
 
     def _map_items(
         self, f: Callable[..., Any], sequences: Sequence[Any], ordered: bool, chunksize: int | None
@@ -427,12 +429,12 @@ class LoadBalancedView(View):
         pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
         tasks: list[Outgoing] = []
         for arguments in zip(*parts, strict=True):
-            payload, frames, results = pickled_call(arguments, {})
+            payload, frames, results = pickled_call(arguments, {} if dist == "b" else {"dist": dist})
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:
-                task_options = self._comparable(task_options, f, pickled, "apply", arguments, {})
-            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options)
+                task_options = self._comparable(task_options, f, pickled, f"part {dist}", arguments, {})
+            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "part")
             tasks.append((spec, pickled, frames))
         result = AsyncMapResult(
             self._port,
@@ -440,7 +442,6 @@ class LoadBalancedView(View):
             name=getattr(f, "__name__", "parallel"),
             submitted=now,
             label=self.label,
-            dist=dist,
             ordered=ordered,
         )
         self.history += result._ids

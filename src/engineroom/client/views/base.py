@@ -11,7 +11,7 @@ import msgspec
 from ...errors import ConfigError
 from ...ids import TaskId
 from ...messages import TaskOptions
-from ...remote import engine_calls
+from ...on_engine import engine_calls
 from ...wire import functions
 from ..port import ClientPort
 from ..records.query_args import plain_label, plain_metadata

@@ -12,7 +12,7 @@ from ...errors import NoEnginesRegistered
 from ...ids import EngineId
 from ...messages import TaskOptions, TaskSpec
 from ...messages.bounds import Kind
-from ...remote import engine_calls
+from ...on_engine import engine_calls
 from ...wire.payload import dumps_call
 from ..records.query_args import plain_label
 from ..results.map_result import AsyncMapResult
@@ -235,14 +235,14 @@ class DirectView(View):
         """Put the parts of a scattered sequence together again."""
         engines, _ = self._engines(targets)
         result = self._map_result(len(engines), "gather", dist)
-        self._submit(engine_calls.pull, [(engine, (key,), {}) for engine in engines], result)
+        self._submit(engine_calls.pull_part, [(engine, (key, dist), {}) for engine in engines], result)
         return result.get() if self._blocks(block) else result
 
     def _map_result(self, count: int, name: str, dist: str, **kwargs: Any) -> AsyncMapResult:
         if dist not in ("b", "r"):
             raise ValueError(f"dist is 'b' (blocks) or 'r' (round robin), not {dist!r}")
         ids = [self._channel.new_id() for _ in range(count)]
-        return AsyncMapResult(self._port, ids, name=name, submitted=time.time(), label=self.label, dist=dist, **kwargs)
+        return AsyncMapResult(self._port, ids, name=name, submitted=time.time(), label=self.label, **kwargs)
 
     def map(  # type: ignore[override]
         self,
@@ -258,13 +258,13 @@ class DirectView(View):
         """Call `f` on each item: the sequences are split evenly, one task per engine."""
         callable_or_complain(f)
         return self._call_with_parts(
-            f, engine_calls.map_parts, sequences, dist, block, label=label, return_exceptions=return_exceptions
+            f, "map", sequences, dist, block, label=label, return_exceptions=return_exceptions
         )
 
     def _call_with_parts(
         self,
         f: Any,
-        how: Any,
+        kind: str,
         sequences: Sequence[Any],
         dist: str,
         block: bool | None,
@@ -272,26 +272,33 @@ class DirectView(View):
         label: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Call `how(f, *parts)` on each engine, with its parts of the sequences."""
+        """Call `f` on each engine with its parts of the sequences ("part"), or on their items ("map")."""
         if not sequences:
             raise TypeError("map needs at least one sequence")
+        name = getattr(f, "__name__", "map")
         columns = as_columns(sequences)
+        function, extra = referenced(f, ())
+        if extra and kind == "map":
+            f, columns = function, [[extra[0]] * len(columns[0]), *columns]
         engines, _ = self._engines()
         engines = engines[: max(1, len(columns[0]))]
         parts = [split(column, len(engines), dist) for column in columns]
-        result = self._map_result(len(engines), getattr(f, "__name__", "map"), dist, **kwargs)
+        result = self._map_result(len(engines), name, dist, **kwargs)
         options = self._task_options()
         if label is not None:
             result.label = plain_label(label)
             options = replaced(options, label=result.label)
-        calls: Any = [(engine, (f, *(column[i] for column in parts)), {}) for i, engine in enumerate(engines)]
-        self._submit(how, calls, result, options=options)
+        how = {} if dist == "b" else {"dist": dist}
+        calls = [(engine, tuple([column[i] for column in parts]), how) for i, engine in enumerate(engines)]
+        if kind == "map":
+            result._sizes = {id: len(parts[0][i]) for i, id in enumerate(result._ids)}
+        self._submit(f, calls, result, kind, options)
         return result.get() if self._blocks(block) else result
 
     def _call_on_parts(
         self, f: Callable[..., Any], sequences: Sequence[Any], dist: str, ordered: bool, chunksize: int | None
     ) -> Any:
-        return self._call_with_parts(f, engine_calls.apply_to_part, sequences, dist, None)
+        return self._call_with_parts(f, "part", sequences, dist, None)
 
     # ------------------------------------------------------------------------------------------ imports
 

@@ -211,9 +211,13 @@ class Pools:
         for pool in named.values():
             assert pool.engines is not None
             del pool.engines[engine.id]
-        depending = (pool for pools in self._depending.values() for pool in pools.values())
-        others = (pool for pool in depending if pool.requirement not in named)
-        return [*named.values(), *others, *(pool for pool in self._open.values() if pool.requirement.refused)]
+        # Pools that it might have served, but did not fit: for want of resources, an answer, or because it refused.
+        others = [
+            pool
+            for requirement, pool in self.pools.items()
+            if requirement not in named and _counts_on(requirement, engine)
+        ]
+        return [*named.values(), *others]
 
     # ------------------------------------------------------------------------------------------ engines' properties
 
@@ -353,3 +357,8 @@ class Pools:
         yield from self.ready
         for pool in self.pools.values():
             yield from pool.queue
+
+
+def _counts_on(requirement: Requirement, engine: Engine) -> bool:
+    """Whether the loss of an engine may make such tasks impossible, though it did not fit at the moment."""
+    return bool(requirement.depend or requirement.refused) or engine.id in (requirement.targets or ())

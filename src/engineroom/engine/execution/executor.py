@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import inspect
 import linecache
 import pickle
@@ -16,14 +17,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ...errors import ImpossibleDependency, UnmetDependency
 from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
 from ...messages.bounds import Status
-from ...remote import classic, engine_calls, functional_dependency, task_context
-from ...remote.engine_properties import properties
-from ...wire import functions, payload, source_lines
+from ...on_engine import classic, engine_calls, functional_dependency, task_context
+from ...on_engine.engine_properties import properties
+from ...wire import functions, payload, script_globals, source_lines
 from ...wire import input_cache as values
+from ...wire.parts import Part
 from .captured import CLibrary
 from .ending import end_forked
 from .output import Streams, sendable
@@ -80,6 +84,7 @@ class Executor:
         self.module = types.ModuleType("__main__", "The namespace of this engine.")
         sys.modules["__main__"] = self.module
         functions.bind_namespace(self.module.__dict__)
+        script_globals.prepare(self.module.__dict__)
 
     # ------------------------------------------------------------------------------------------ functions
 
@@ -134,7 +139,10 @@ class Executor:
                     value = self._call(spec, frames, inputs)
             finally:
                 self.is_running = False
-            if raised is None:
+            if raised is None and spec.kind == "map":
+                result, error = self._pickle_chunk(value, spec)
+                status = "ok" if error is None else "error"
+            elif raised is None:
                 result = self._pickle(value)
             else:
                 status, error = self._outcome(raised, spec)
@@ -216,13 +224,54 @@ class Executor:
                 travelled = {**with_arguments, **travelled}
         else:
             args, kwargs = pickle.loads(spec.payload)
-        if not travelled:
-            if spec.kind == "map":
-                return engine_calls.map_parts(function.call, *args)
-            return function.call(*args, **kwargs)
+        call: Callable[..., Any] = function.call
         if spec.kind == "map":
-            return self._lending(travelled, lambda: engine_calls.map_parts(function.call, *args))
-        return self._lending(travelled, lambda: function.call(*args, **kwargs))
+            call = functools.partial(self._map, spec, call)
+        elif spec.kind == "part":
+            call = functools.partial(_part, call)
+        if function.is_short_of_names:
+            with script_globals.plain(self.module.__dict__):
+                return self._lending(travelled, lambda: call(*args, **kwargs))
+        if not travelled:
+            return call(*args, **kwargs)
+        return self._lending(travelled, lambda: call(*args, **kwargs))
+
+    def _map(self, spec: TaskSpec, function: Callable[..., Any], *columns: Any, dist: str = "b") -> Part:
+        """Call a function on each item of a chunk, also after one has failed."""
+        errors: dict[int, ErrorInfo] = {}
+
+        def is_of_item(index: int, error: BaseException) -> bool:
+            # An interrupt, an unmet dependency and SIGTERM are for the whole chunk; a forked process ends at once.
+            if self.is_forked or issubclass(type(error), KeyboardInterrupt | Terminated):
+                return False
+            status, info = self._outcome(error, spec)
+            if status == "error":
+                errors[index] = info
+            return status == "error"
+
+        return Part(engine_calls.map_items(function, columns, is_of_item), dist, errors)
+
+    def _pickle_chunk(self, part: Part, spec: TaskSpec) -> tuple[payload.Payload, ErrorInfo | None]:
+        """The pickle of a chunk's values, and the error for its record, if an item failed."""
+        if not part.errors:
+            try:
+                return payload.dumps(part), None
+            except Exception:  # the value of an item cannot be pickled: find out which
+                part = Part(part.value, part.dist, {})
+        errors = dict(part.errors)
+        for index, value in enumerate(part.value):
+            if index not in errors:
+                try:
+                    self._pickle(value)
+                except Exception as error:
+                    errors[index] = self._outcome(error, spec)[1]
+        values = [None if index in errors else value for index, value in enumerate(part.value)]
+        first = errors[min(errors)] if errors else None
+        if first is None or len(values) == 1:
+            return (b"", ()) if first else payload.dumps(part), first
+        text = f"{first.evalue} (item {min(errors)} of this task; {len(errors)} of its {len(values)} items failed)"
+        whole = msgspec.structs.replace(first, evalue=text)
+        return payload.dumps(Part(values, part.dist, errors)), whole
 
     def _lending(self, travelled: Mapping[str, Any], call: Callable[[], Any]) -> Any:
         """Names of the engine win; what travelled along fills the gaps, for the time of the call."""
@@ -278,7 +327,7 @@ class Executor:
                 self._cells += 1
                 name = f"<cell {self._cells}>"
                 linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-                exec(compile(tree, name, "exec"), self.module.__dict__)
+                script_globals.execute(compile(tree, name, "exec"), self.module.__dict__)
                 return (
                     {"source": source, "execution_count": None, "data": {}, "metadata": {}},
                     {"execute_input": source},
@@ -288,6 +337,7 @@ class Executor:
             from .shell import Shell
 
             self._shell = Shell(self.module)
+            script_globals.refresh()  # IPython has added `display`
         reply, caught = self._shell.run(source, silent=silent)
         content = {"execute_input": source, "execution_count": reply["execution_count"], "outputs": reply["outputs"]}
         if reply["data"]:
@@ -348,6 +398,11 @@ class Executor:
         return ErrorInfo(name, sendable(text), sendable("".join(lines)), self.engine, self.uuid, spec.kind)
 
 
+def _part(function: Callable[..., Any], *parts: Any, dist: str = "b") -> Part:
+    """Call a function on whole parts (what a ParallelFunction's call does)."""
+    return Part(function(*parts), dist)
+
+
 def _text(error: BaseException) -> str:
     """An exception's text, however hostile it is."""
     try:
@@ -368,4 +423,5 @@ def _name(error: BaseException) -> str:
 _traceback_of = BaseException.__dict__["__traceback__"].__get__
 
 
-_OURS = {m.__file__ for m in (classic, engine_calls, functional_dependency, functions, payload, values)} | {__file__}
+_MODULES = (classic, engine_calls, functional_dependency, functions, payload, script_globals, values)
+_OURS = {module.__file__ for module in _MODULES} | {__file__}

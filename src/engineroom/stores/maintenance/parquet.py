@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,11 @@ from ...errors import ConfigError, StoreDamaged, StoreError
 from ...ids import ClientId
 from ...messages import Environment, Function
 from ...records.entry import Entry
-from ...records.fields import BULKY, KEYS, TIMES
+from ...records.fields import BULKY, FIELDS, KEYS, NESTED
 from ...records.record import TaskRecord
 from .copy import STEP, Item
 
 _FUNCTIONS, _CLIENTS, _VERSION = b"engineroom.functions", b"engineroom.clients", b"engineroom.version"
-_TEXTS = frozenset(
-    {"msg_id", "state", "label", "client_uuid", "engine_uuid", "queue", "function", "resubmitted", "stdout", "stderr"}
-)
 
 
 class _Bare(msgspec.Struct, array_like=True):
@@ -53,12 +51,12 @@ def _arrow() -> Any:
 
 
 def _schema(arrow: Any) -> Any:
-    kinds = {
-        **dict.fromkeys(_TEXTS, arrow.string()), **dict.fromkeys(TIMES, arrow.timestamp("us", "UTC")),
-        **dict.fromkeys(BULKY, arrow.list_(arrow.binary())), "duration": arrow.float64(), "engine_id": arrow.int64(),
-        "pinned": arrow.bool_(),
-    }  # fmt: skip
-    fields = [(key, kinds.get(key, arrow.string())) for key in KEYS]
+    kinds = {str: arrow.string(), datetime: arrow.timestamp("us", "UTC"), float: arrow.float64(), int: arrow.int64(),
+             bool: arrow.bool_()}  # fmt: skip
+    fields = [
+        (field.name, arrow.list_(arrow.binary()) if field.is_bulky else kinds.get(field.type, arrow.string()))
+        for field in FIELDS
+    ]
     return arrow.schema([*fields, ("_record", arrow.binary()), ("_entry", arrow.binary())])
 
 
@@ -139,8 +137,7 @@ def _row(item: Item) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for key in KEYS:
         value = record[key]
-        plain = key in TIMES or key in BULKY or key in _TEXTS or key in ("duration", "engine_id", "pinned")
-        row[key] = value if plain or value is None else _json(value).decode()
+        row[key] = _json(value).decode() if key in NESTED and value is not None else value
     row["_record"] = _pack({key: value for key, value in record.items() if key not in BULKY})
     row["_entry"] = None if item.entry is None else _pack(_bare(item.entry))
     return row

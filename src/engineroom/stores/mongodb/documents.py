@@ -29,7 +29,7 @@ Document = dict[str, Any]
 APART_ABOVE = 4 << 20
 
 #: Keys that hold what users chose, or of any length: a server may refuse the document for it.
-_FREE = tuple(field.name for field in FIELDS if field.long or (field.is_nested and not field.is_bulky))
+_FREE = tuple(field.name for field in FIELDS if field.long or field.is_nested)
 #: Keys that an outcome changes.
 _OUTCOME = tuple(field.name for field in FIELDS if field.outcome)
 _SECONDS = [(field.name, field.seconds) for field in FIELDS if field.seconds]

@@ -31,6 +31,8 @@ class Connections:
         self._guard = threading.Lock()  # of everything below, and of `_readers`
         self._writer: sqlite3.Connection | None = None
         self._inode = -1
+        #: how many parameters a statement may have
+        self.most_parameters = 999
         self._owned = False
         self._lock_file: IO[str] | None = None
         self._closed = False
@@ -41,13 +43,8 @@ class Connections:
         if writer is not None:
             self._writer = writer
             self._prepare(writer)
+            self.most_parameters = writer.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
             self._inode = os.stat(self.path).st_ino
-
-    @property
-    def most_parameters(self) -> int:
-        """How many parameters a statement may have."""
-        assert self._writer is not None
-        return self._writer.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
 
     def close(self) -> None:
         with self._guard:

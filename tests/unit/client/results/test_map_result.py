@@ -14,6 +14,7 @@ import engineroom as er
 from engineroom.client.results.chunks import SAMPLE, ChunkPlan
 from engineroom.client.results.map_result import AsyncMapResult, GrowingMapResult
 from engineroom.ids import TaskId
+from engineroom.wire.parts import Part
 
 from ..fakes import FakePort, arrive, done, failed
 
@@ -63,7 +64,7 @@ class Cluster:
         """Each chunk that is out gives its items, negated."""
         for id, items in list(self.submitted.items())[self.answered :]:
             self.answered += 1
-            arrive(result, done(id, [-item for item in items], started=0.0, completed=seconds * len(items)))
+            arrive(result, done(id, Part([-item for item in items]), started=0.0, completed=seconds * len(items)))
 
     def answer_all(self, result: GrowingMapResult) -> None:
         def answered() -> bool:
@@ -188,13 +189,13 @@ def test_iterating_gives_items_as_they_come():
 
 def test_unordered_items_come_by_arrival():
     result = AsyncMapResult(FakePort(), [TaskId("a"), TaskId("b")], ordered=False)
-    arrive(result, done("b", [3, 4]), done("a", [1, 2]))
+    arrive(result, done("b", Part([3, 4])), done("a", Part([1, 2])))
     assert list(result) == [3, 4, 1, 2]
 
 
 def test_a_failed_chunk_raises_where_it_comes():
     result = AsyncMapResult(FakePort(), [TaskId("a"), TaskId("b")])
-    arrive(result, done("a", [1, 2]), failed("b"))
+    arrive(result, done("a", Part([1, 2])), failed("b"))
     iterator = iter(result)
     assert [next(iterator), next(iterator)] == [1, 2]
     with pytest.raises(er.RemoteError):
@@ -203,7 +204,7 @@ def test_a_failed_chunk_raises_where_it_comes():
 
 def test_a_failed_chunk_may_stand_among_the_items():
     result = AsyncMapResult(FakePort(), [TaskId("a"), TaskId("b")], return_exceptions=True)
-    arrive(result, failed("a"), done("b", [3]))
+    arrive(result, failed("a"), done("b", Part([3])))
     error, value = result.get(0)
     assert (error.ename, value) == ("ValueError", 3)
     assert [type(item) for item in result] == [er.RemoteError, int]

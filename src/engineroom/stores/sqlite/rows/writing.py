@@ -7,7 +7,7 @@ lock, and is prepared once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 from zlib import crc32
@@ -23,9 +23,8 @@ from .columns import LOOK_INSIDE, OUTCOME_COLUMNS
 
 _COMPLETED_BYTES = COMPLETED.encode()
 
-#: Rows per statement. The last rows of a batch are padded to the next size with rows of zeros, which the statement
-#: leaves out: that costs less than another statement.
-_SIZES = tuple(1 << n for n in range(11))
+#: Rows per statement at most.
+MOST_ROWS = 1024
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -76,7 +75,7 @@ def statements(entries: Iterable[Entry], most: int) -> list[tuple[str, list[Any]
     return [
         (_insert(shape, size), values)
         for shape, flat in parameters(entries)
-        for size, values in _chunks(flat, len(shape.bound), most // len(ANY.bound))
+        for size, values in _chunks(flat, len(shape.bound), _sizes(most))
     ]
 
 
@@ -95,9 +94,17 @@ def _insert(shape: Shape, rows: int) -> str:
     )
 
 
-def _chunks(flat: list[Any], width: int, most: int) -> Iterator[tuple[int, list[Any]]]:
-    """Rows cut, and padded, to sizes that have a statement."""
-    sizes = [size for size in _SIZES if size <= most]
+@cache
+def _sizes(most: int) -> tuple[int, ...]:
+    """Numbers of rows for which there are statements: powers of two, within SQLite's limit of parameters."""
+    return tuple(1 << n for n in range(MOST_ROWS.bit_length()) if (1 << n) * len(ANY.bound) <= most)
+
+
+def _chunks(flat: list[Any], width: int, sizes: Sequence[int]) -> Iterator[tuple[int, list[Any]]]:
+    """Rows cut to sizes that have a statement.
+
+    The last rows are padded with rows of zeros, which the statement leaves out: one more statement would cost more.
+    """
     largest = sizes[-1]
     for start in range(0, len(flat), largest * width):
         values = flat[start : start + largest * width] if len(flat) > largest * width else flat

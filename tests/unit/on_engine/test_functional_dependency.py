@@ -14,8 +14,8 @@ import pytest
 
 import engineroom as er
 from engineroom.messages import Function
-from engineroom.remote import task_context
-from engineroom.remote.functional_dependency import DEPENDENCY_SECONDS
+from engineroom.on_engine import task_context
+from engineroom.on_engine.functional_dependency import DEPENDENCY_SECONDS
 from engineroom.wire import functions
 from engineroom.wire.functions import FunctionCache, digest_of, load_function
 

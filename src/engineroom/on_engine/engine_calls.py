@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..wire.functions import lent, main_namespace
+from ..wire.parts import Part
+from ..wire.script_globals import execute
 from .engine_properties import properties
 
 #: Names of a fresh namespace; `clear` leaves these.
@@ -38,7 +40,7 @@ class Reference:
 
 def evaluate(expression: str) -> Any:
     """The value of an expression in the namespace."""
-    return eval(expression, main_namespace())
+    return execute(compile(expression.strip(), "<Reference>", "eval"), main_namespace())
 
 
 def call_reference(expression: str, *args: Any, **kwargs: Any) -> Any:
@@ -69,24 +71,57 @@ def _lookup(name: str) -> Any:
     return value
 
 
+def pull_part(name: str, dist: str) -> Part:
+    """One engine's part of a scattered sequence."""
+    return Part(_lookup(name), dist)
+
+
 def push_part(name: str, part: Any, flatten: bool) -> None:
     """Bind one engine's part of a scattered sequence."""
     main_namespace()[name] = part[0] if flatten and len(part) == 1 else part
 
 
 def apply_to_part(function: Callable[..., Any], *parts: Any) -> Any:
-    """Call a function on whole parts (what a ParallelFunction's call does)."""
+    """Call a function on whole parts. Only records of Engineroom 0.1 name it; they can be run again."""
     return function(*parts)
 
 
 def map_parts(function: Callable[..., Any], *parts: Any) -> list[Any]:
-    """Call a function on each element of the parts.
+    """Call a function on each element of the parts. The first error ends it.
 
     Not by `map`, which would take a StopIteration of the function for its own end.
     """
     if len(parts) == 1:
         return [function(item) for item in parts[0]]
     return [function(*items) for items in zip(*parts, strict=True)]
+
+
+def map_items(
+    function: Callable[..., Any], parts: Sequence[Any], is_of_item: Callable[[int, BaseException], bool]
+) -> list[Any]:
+    """Call a function on each element of the parts, also after an error. An item that failed has None in the list.
+
+    `is_of_item` is called with the index of an item and what it raised. If it returns False, the error ends the call.
+    """
+    values: list[Any] = []
+    keep = values.append
+    if len(parts) == 1:
+        for item in parts[0]:
+            try:
+                keep(function(item))
+            except BaseException as error:
+                if not is_of_item(len(values), error):
+                    raise
+                keep(None)
+        return values
+    for items in zip(*parts, strict=True):
+        try:
+            keep(function(*items))
+        except BaseException as error:
+            if not is_of_item(len(values), error):
+                raise
+            keep(None)
+    return values
 
 
 def clear() -> None:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from engineroom.remote.classic import Work, pickled_work
+from engineroom.on_engine.classic import Work, pickled_work
 from engineroom.tasks import MapTask, Task, TaskResult
 from engineroom.wire.functions import FunctionCache, load_function
 

@@ -1,0 +1,254 @@
+"""Maps: what one item does to the others, and the shape of a result, whoever fetches it."""
+
+from __future__ import annotations
+
+import operator
+import os
+import time
+
+import numpy as np
+import pytest
+
+import engineroom as er
+
+
+def fails_at(*bad):
+    def call(x):
+        if x in bad:
+            raise ValueError(f"no {x}")
+        return -x
+
+    return call
+
+
+def kinds(values):
+    return [getattr(value, "evalue", value) for value in values]
+
+
+# ------------------------------------------------------------------------------------------ one item that fails
+
+
+@pytest.mark.parametrize("how", [{}, {"chunksize": 7}, {"chunksize": 4000}])
+def test_an_error_takes_the_place_of_its_item_alone(lb, how):
+    result = lb.map_async(fails_at(700), range(3000), **how)
+    values = result.get(60, return_exceptions=True)
+    assert kinds(values[699:702]) == [-699, "no 700", -701]
+    assert values[:700] + values[701:] == [-x for x in range(3000) if x != 700]
+    with pytest.raises(er.RemoteError, match="no 700") as caught:
+        result.get(1)
+    assert not isinstance(caught.value, er.CompositeError)
+    assert not result.successful()
+
+
+def test_the_flag_of_the_map_does_the_same(lb, rc):
+    for view in (lb, rc[:]):
+        values = view.map_sync(fails_at(5), range(3000), return_exceptions=True)
+        assert len(values) == 3000
+        assert kinds(values[4:7]) == [-4, "no 5", -6]
+
+
+def test_several_errors_are_raised_together_in_the_order_of_the_items(lb):
+    result = lb.map_async(fails_at(11, 3, 25), range(30), chunksize=10)
+    with pytest.raises(er.CompositeError) as caught:
+        result.get(30)
+    assert [evalue for _, evalue, _, _ in caught.value.elist] == ["no 3", "no 11", "no 25"]
+
+
+@pytest.mark.parametrize("dist", ["b", "r"])
+def test_a_direct_map_keeps_the_good_items(rc, dist):
+    result = rc[:].map_async(fails_at(2, 7), range(9), dist=dist)
+    assert kinds(result.get(30, return_exceptions=True)) == [0, -1, "no 2", -3, -4, -5, -6, "no 7", -8]
+    with pytest.raises(er.CompositeError):
+        result.get(1)
+
+
+def test_iterating_raises_in_the_place_of_the_item_and_goes_on(lb, rc):
+    for result in (
+        lb.map_async(fails_at(3), range(6), chunksize=4),
+        lb.map_async(fails_at(3), range(6)),
+        rc[:].map_async(fails_at(3), range(6), dist="r"),
+    ):
+        for _ in range(2):  # before and after `get`
+            seen, items = [], iter(result)
+            while True:
+                try:
+                    seen.append(next(items))
+                except er.RemoteError as error:
+                    seen.append(error.evalue)
+                except StopIteration:
+                    break
+            assert seen == [0, -1, -2, "no 3", -4, -5]
+            result.get(10, return_exceptions=True)
+
+
+def test_unordered_items_and_those_of_imap_go_on_too(lb):
+    def all_of(items):
+        while True:
+            try:
+                yield next(items)
+            except er.RemoteError as error:
+                yield error.evalue
+            except StopIteration:
+                return
+
+    unordered = lb.map_async(fails_at(3), range(6), chunksize=2, ordered=False)
+    assert sorted(map(str, all_of(iter(unordered)))) == sorted(["0", "-1", "-2", "no 3", "-4", "-5"])
+    assert list(all_of(lb.imap(fails_at(3), range(6)))) == [0, -1, -2, "no 3", -4, -5]
+
+
+def test_the_parts_of_a_map_keep_theirs(lb, rc):
+    first, second = lb.map_async(fails_at(3), range(6), chunksize=3).split()
+    assert first.get(30) == [0, -1, -2]
+    assert kinds(second.get(30, return_exceptions=True)) == ["no 3", -4, -5]
+    with pytest.raises(er.RemoteError, match="no 3"):
+        second.get(1)
+    assert rc[:].map_async(abs, range(4)).get_dict(10) == {0: [0, 1], 1: [2, 3]}
+
+
+def test_the_record_of_a_chunk_has_its_first_error_and_how_many_there_were(rc, lb):
+    result = lb.map_async(fails_at(3, 4), range(6), chunksize=6)
+    result.wait(30)
+    [id] = result.msg_ids
+    [record] = rc.db_query({"msg_id": id, "state": "failed"}, ["result_content"])
+    assert record["result_content"]["ename"] == "ValueError"
+    assert record["result_content"]["evalue"] == "no 3 (item 3 of this task; 2 of its 6 items failed)"
+    assert "no 3" in record["result_content"]["traceback"]
+
+
+def test_a_value_that_cannot_be_pickled_is_an_error_of_its_item(lb):
+    def returns(x):
+        import threading
+
+        return threading.Lock() if x == 1 else x
+
+    zero, bad, two = lb.map_async(returns, range(3), chunksize=3).get(30, return_exceptions=True)
+    assert (zero, two) == (0, 2)
+    assert "cannot be pickled" in str(bad)
+
+
+def test_retries_run_a_chunk_again(rc, tmp_path):
+    def once(x, folder):
+        import pathlib
+
+        if x == 1 and not pathlib.Path(folder, "again").exists():
+            pathlib.Path(folder, "again").touch()
+            raise ValueError("the first time")
+        return x
+
+    view = rc.load_balanced_view(retries=1)
+    assert view.map_async(once, range(3), [str(tmp_path)] * 3, chunksize=3).get(30) == [0, 1, 2]
+
+
+def test_a_cancelled_chunk_is_the_error_of_all_its_items(lb):
+    def sleeps(x):
+        time.sleep(60)
+
+    result = lb.map_async(sleeps, range(3), chunksize=3)
+    result.cancel()
+    values = result.get(30, return_exceptions=True)
+    assert [type(value) for value in values] == [er.TaskAborted] * 3
+
+
+def test_a_dead_engine_is_the_error_of_all_items_of_its_chunk(lb):
+    def dies(x):
+        os._exit(3)
+
+    values = lb.map_async(dies, range(3), chunksize=3).get(60, return_exceptions=True)
+    assert [type(value) for value in values] == [er.EngineError] * 3
+
+
+def test_an_item_that_exits_is_an_error_of_the_item(lb):
+    def exits(x):
+        if x == 1:
+            raise SystemExit(3)
+        return x
+
+    zero, bad, two = lb.map_async(exits, range(3), chunksize=3).get(30, return_exceptions=True)
+    assert (zero, bad.ename, two) == (0, "SystemExit", 2)
+
+
+# ------------------------------------------------------------------------------------------ fetched again
+
+
+def fetched_as(rc, result):
+    """What every other way of fetching the tasks gives."""
+    yield rc.get_result(result.msg_ids).get(30)
+    yield rc.get_result(result.msg_ids, owner=False).get(30)
+    yield rc.get_result(result).get(30)
+    yield list(rc.get_result(result.msg_ids))
+    yield er.AsyncResult.join(result).get(30)
+
+
+def test_a_map_fetched_again_is_as_it_was(rc, lb):
+    for result in (
+        lb.map_async(abs, range(-5, 0)),
+        lb.map_async(abs, range(-5, 0), chunksize=2),
+        lb.map_async(operator.add, range(5), range(5)),
+        rc[:].map_async(abs, range(-5, 0)),
+        rc[:].map_async(abs, range(-5, 0), dist="r"),
+        rc[:].map_async(lambda x: [x] * 1000, range(6)),
+    ):
+        first = result.get(30)
+        for again in fetched_as(rc, result):
+            assert again == first
+
+
+def test_a_long_map_fetched_again_is_as_it_was(rc, lb):
+    result = lb.map_async(abs, range(-3000, 0))
+    first = result.get(60)
+    assert first == [abs(x) for x in range(-3000, 0)]
+    assert rc.get_result(result.msg_ids).get(60) == first
+
+
+def test_errors_stand_where_they_stood(rc, lb):
+    result = lb.map_async(fails_at(3), range(6), chunksize=4)
+    first = kinds(result.get(30, return_exceptions=True))
+    assert kinds(rc.get_result(result.msg_ids).get(30, return_exceptions=True)) == first
+    with pytest.raises(er.RemoteError, match="no 3"):
+        rc.get_result(result.msg_ids).get(30)
+
+
+def test_a_resubmitted_map_has_its_shape(rc, lb):
+    result = lb.map_async(abs, range(-5, 0), chunksize=2)
+    result.wait(30)
+    assert rc.resubmit(result.msg_ids).get(30) == [5, 4, 3, 2, 1]
+
+
+def test_gathered_and_parallel_arrays_are_whole(rc, lb):
+    view = rc[:]
+    for dist in ("b", "r"):
+        view.scatter("part", np.arange(7), dist=dist, block=True)
+        gathered = view.gather("part", dist=dist, block=False)
+        assert gathered.get(30).tolist() == list(range(7))
+        assert rc.get_result(gathered.msg_ids).get(30).tolist() == list(range(7))
+        for caller in (view, lb):
+            double = caller.parallel(dist=dist, block=False)(lambda part: part * 2)
+            result = double(np.arange(7))
+            assert result.get(30).tolist() == list(range(0, 14, 2))
+            assert rc.get_result(result.msg_ids).get(30).tolist() == list(range(0, 14, 2))
+
+
+def test_other_calls_keep_their_shape(rc, lb):
+    single, several = rc[0].apply_async(abs, -1), rc[:].apply_async(abs, -1)
+    assert (single.get(10), several.get(10)) == (1, [1, 1])
+    assert rc.get_result(single.msg_ids[0]).get(10) == 1
+    assert rc.get_result(several.msg_ids).get(10) == [1, 1]
+    lists = rc[:].apply_async(list, "ab")
+    assert rc.get_result(lists.msg_ids).get(10) == lists.get(10) == [["a", "b"], ["a", "b"]]
+    ran = rc[:].execute("1 + 1", silent=False)
+    assert [reply.data for reply in rc.get_result(ran.msg_ids).get(30)] == [reply.data for reply in ran.get(30)]
+    graph = lb.run_graph({"b": ["a"]}, {"a": (abs, [-1]), "b": (list, ["xy"])})
+    assert list(graph.get(30).values()) == rc.get_result(graph.msg_ids).get(30) == [1, ["x", "y"]]
+
+
+def test_the_result_of_a_map_is_one_argument(rc, lb):
+    mapped = lb.map_async(abs, range(-4, 0), chunksize=3)
+    assert lb.apply_sync(list, mapped) == [4, 3, 2, 1]
+    assert lb.apply_sync(list, rc.get_result(mapped.msg_ids)) == [4, 3, 2, 1]
+    assert lb.apply_sync(list, mapped.split()[1]) == [1]
+
+
+def test_what_was_unpickled_can_be_joined(lb):
+    first, second = lb.apply_async(bytes, 10_000), lb.apply_async(bytes, 20_000)
+    assert [len(first.get(10)), len(second.get(10))] == [10_000, 20_000]
+    assert list(map(len, er.AsyncResult.join(first, second).get(10))) == [10_000, 20_000]
