@@ -90,7 +90,7 @@ def test_a_hello_that_was_overheard_is_worth_nothing(door: Door):
     assert alice is not None
     door.peers.forget(alice)
     assert door.hello(b"two", overheard) is None
-    assert "said before" in refusal(door, b"two")
+    assert "said this Hello before" in refusal(door, b"two")
 
 
 def test_remembered_hellos_do_not_grow_for_ever(door: Door, monkeypatch: pytest.MonkeyPatch):

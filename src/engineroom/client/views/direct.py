@@ -264,7 +264,7 @@ class DirectView(View):
     def _call_with_parts(
         self,
         f: Any,
-        kind: str,
+        kind: Kind,
         sequences: Sequence[Any],
         dist: str,
         block: bool | None,
