@@ -18,12 +18,14 @@ EngineNumber = Annotated[EngineId, Meta(ge=-1, le=_INT32)]
 Count = Annotated[int, Meta(ge=0, le=_INT64)]
 #: a number that may be negative
 Integer = Annotated[int, Meta(ge=-_INT64, le=_INT64)]
-#: of a process, a signal, an exit code
+#: the number of a signal
+Signal = Annotated[int, Meta(ge=0, le=64)]
+#: of a process, an exit code
 SmallInteger = Annotated[int, Meta(ge=-_INT32, le=_INT32)]
 #: seconds since the epoch; at most in the year 9987
 Moment = Annotated[float, Meta(ge=0.0, le=253e9)]
 #: seconds, finite
-Seconds = Annotated[float, Meta(ge=-253e9, le=253e9)]
+Seconds = Annotated[float, Meta(ge=-1e308, le=1e308)]
 #: the name of a process or a host
 Name = Annotated[str, Meta(max_length=256)]
 

@@ -4,7 +4,7 @@ The controller forwards Results, Output, Started and Published to the clients of
 """
 
 from ..ids import Digest, EngineId, EngineUuid, TaskId
-from .bounds import Count, EngineNumber, Moment, SmallInteger, StreamName
+from .bounds import Count, EngineNumber, Moment, Signal, SmallInteger, StreamName
 from .connection import Message
 from .structs import AttemptKey, Function, InputResult, PropertyCheck, TaskDone, TaskSpec
 
@@ -156,7 +156,7 @@ class Unresponsive(Message):
 class SignalProcesses(Message):
     """Send a signal to these engine processes."""
 
-    signal: SmallInteger
+    signal: Signal
     engines: list[EngineUuid]
 
 

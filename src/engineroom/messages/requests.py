@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from ..ids import TaskId
-from .bounds import EngineNumber, Integer, Seconds, SmallInteger
+from .bounds import EngineNumber, Integer, Seconds, Signal
 from .structs import OptionChanges
 
 
@@ -148,7 +148,7 @@ class StopController(RequestBody):
 class SignalEngines(RequestBody):
     """Send a signal to engine processes, also while they run tasks."""
 
-    signal: SmallInteger
+    signal: Signal
     targets: list[EngineNumber] | None = None
 
 
