@@ -13,6 +13,7 @@ from ...ids import EngineId
 from ...messages import TaskOptions, TaskSpec
 from ...messages.bounds import Kind
 from ...on_engine import engine_calls
+from ...wire import short_repr
 from ...wire.payload import dumps_call
 from ..records.query_args import plain_label
 from ..results.map_result import AsyncMapResult
@@ -71,9 +72,11 @@ class DirectView(View):
                 found = packed[id(args)] = dumps_call((*extra, *args), kwargs)
                 self._port.check_size(found[1])
             payload, frames = found
-            tasks.append(
-                ((TaskSpec(task, pickled.digest, payload, now, engine, (), options, kind), pickled, frames), result)
-            )
+            text = ""
+            if self._port.record_arguments:
+                text = short_repr.of_items(args) if kind == "map" else short_repr.of_call(args, kwargs)
+            spec = TaskSpec(task, pickled.digest, payload, now, engine, (), options, kind, text)
+            tasks.append(((spec, pickled, frames), result))
         self._remember(result)
         self._channel.submit(tasks)
 
@@ -288,10 +291,13 @@ class DirectView(View):
         if label is not None:
             result.label = plain_label(label)
             options = replaced(options, label=result.label)
-        how = {} if dist == "b" else {"dist": dist}
-        calls = [(engine, tuple([column[i] for column in parts]), how) for i, engine in enumerate(engines)]
+        how: list[dict[str, Any]] = [{} if dist == "b" else {"dist": dist} for _ in engines]
         if kind == "map":
-            result._sizes = {id: len(parts[0][i]) for i, id in enumerate(result._ids)}
+            sizes = [len(part) for part in parts[0]]
+            result._sizes = dict(zip(result._ids, sizes, strict=True))
+            for i, given in enumerate(how):
+                given |= {"first": sum(sizes[:i])} if dist == "b" else {"first": i, "step": len(engines)}
+        calls = [(engine, tuple([column[i] for column in parts]), how[i]) for i, engine in enumerate(engines)]
         self._submit(f, calls, result, kind, options)
         return result.get() if self._blocks(block) else result
 
