@@ -51,6 +51,8 @@ class Welcome(Message):
     keeps: bool = True
     #: the number of the Hello that this answers
     hello: int = 0
+    #: engines: bytes of results that this engine may keep until they are stored; 0: as many as it likes
+    unstored_limit: Count = 0
     #: that the controller has the key: an HMAC of the nonce in the Hello, `incarnation` and `hello`
     proof: str = ""
 
@@ -88,6 +90,8 @@ class Pong(Message):
     checksum: int = 0
     #: how many messages of the peer have come since its Hello
     heard: int = 0
+    #: engines: the same as in the Welcome, with the engines that there are now
+    unstored_limit: int = 0
 
 
 class Goodbye(Message):

@@ -112,6 +112,18 @@ class Search:
         """The numbers of the rows that match, read with another connection: within its transaction."""
         return [seq for seq, _ in self._scan(query, where, "", (), deadline, connection)]
 
+    def few(self, query: Query, where: Where, most: int, seconds: float) -> list[int] | None:
+        """The numbers of the rows that match; None: there are more, or it takes longer than so many seconds."""
+        found: list[int] = []
+        try:
+            for seq, _ in self._scan(query, indexed(where), f" LIMIT {most + 1}" * where.exact, (), Deadline(seconds)):
+                found.append(seq)
+                if len(found) > most:
+                    return None
+        except QueryError:
+            return None
+        return found
+
     def history(self) -> list[TaskId]:
         """All ids by submission."""
         return [msg_id for (msg_id,) in self._read(f"SELECT msg_id FROM tasks ORDER BY {ORDER}")]
