@@ -11,6 +11,7 @@ from typing import Any
 from ...errors import NoEnginesRegistered
 from ...ids import EngineId, TaskId
 from ...messages import TaskOptions, TaskSpec
+from ...messages.bounds import Kind
 from ...on_engine import engine_calls
 from ...wire import short_repr
 from ...wire.payload import dumps_call
@@ -55,7 +56,7 @@ class DirectView(View):
         function: Any,
         calls: Sequence[tuple[EngineId, tuple[Any, ...], Mapping[str, Any]]],
         result: AsyncResult,
-        kind: str = "apply",
+        kind: Kind = "apply",
         options: TaskOptions | None = None,
     ) -> None:
         """One task per call. Calls that share their argument tuple share its pickle and its buffers."""
@@ -272,7 +273,7 @@ class DirectView(View):
     def _call_with_parts(
         self,
         f: Any,
-        kind: str,
+        kind: Kind,
         sequences: Sequence[Any],
         dist: str,
         block: bool | None,
