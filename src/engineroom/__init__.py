@@ -47,11 +47,13 @@ from .errors import (
     StoreDamaged,
     StoreError,
     StoreFull,
+    StoreRefused,
     TaskAborted,
     TaskTimeout,
     TimeoutError,
     UnknownTask,
     UnmetDependency,
+    WaitError,
 )
 from .on_engine.engine_calls import Reference
 from .on_engine.engine_properties import properties
@@ -59,8 +61,10 @@ from .on_engine.functional_dependency import depend, dependent, require
 from .on_engine.task_context import current_task
 from .util import interactive
 from .wire import former_names as _former_names
+from .wire import modules as _modules
 
 _former_names.install()
+_modules.watch()
 
 if _typing.TYPE_CHECKING:
     from . import tasks
@@ -119,12 +123,14 @@ __all__ = [
     "StoreDamaged",
     "StoreError",
     "StoreFull",
+    "StoreRefused",
     "TaskAborted",
     "TaskTimeout",
     "TimeoutError",
     "UnknownTask",
     "UnmetDependency",
     "ViewExecutor",
+    "WaitError",
     "__version__",
     "current_task",
     "depend",

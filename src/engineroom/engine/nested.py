@@ -63,11 +63,11 @@ class NestedRuns:
         """SIGINT has come: if a task waits, and nothing runs inside the wait, it is for this task."""
         self._is_interrupted = bool(self._protocol.waiting) and self._protocol.job is None
 
-    def wait(self, ready: Callable[[], bool], seconds: float | None, url: str) -> bool:
+    def wait(self, ready: Callable[[], bool], seconds: float | None, url: Callable[[], str]) -> bool:
         """See `task_context.wait`, which calls this from user code."""
         if (
             self._protocol.job is None
-            or url != self._url
+            or url() != self._url
             or not self._executor.is_running
             or self._executor.is_forked
             or threading.current_thread() is not threading.main_thread()

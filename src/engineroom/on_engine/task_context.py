@@ -29,13 +29,13 @@ class CurrentTask(msgspec.Struct, frozen=True, kw_only=True):
 
 _task: Callable[[], CurrentTask | None] | None = None
 _limit: Callable[[float, str, str], AbstractContextManager[None]] | None = None
-_wait: Callable[[Callable[[], bool], float | None, str], bool] | None = None
+_wait: Callable[[Callable[[], bool], float | None, Callable[[], str]], bool] | None = None
 
 
 def bind(
     task: Callable[[], CurrentTask | None],
     limit: Callable[[float, str, str], AbstractContextManager[None]],
-    wait: Callable[[Callable[[], bool], float | None, str], bool],
+    wait: Callable[[Callable[[], bool], float | None, Callable[[], str]], bool],
 ) -> None:
     """Set the functions behind `current_task`, `time_limit` and `wait`. The engine calls this."""
     global _task, _limit, _wait
@@ -58,13 +58,13 @@ def time_limit(seconds: float, ename: str, text: str) -> AbstractContextManager[
     return contextlib.nullcontext() if _limit is None else _limit(seconds, ename, text)
 
 
-def wait(ready: Callable[[], bool], seconds: float | None, url: str) -> bool:
+def wait(ready: Callable[[], bool], seconds: float | None, url: Callable[[], str]) -> bool:
     """Wait until `ready()`, for some seconds at most, and let the engine run other tasks meanwhile.
 
     Parameters
     ----------
-    url : str
-        The cluster that is waited for.
+    url : callable
+        Returns the url of the cluster that is waited for.
 
     Returns
     -------

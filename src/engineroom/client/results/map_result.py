@@ -10,10 +10,10 @@ from typing import Any
 from ...errors import SerializationError, TaskAborted
 from ...ids import TaskId
 from ...messages import TaskDone, TaskOptions
+from ..waiting.waits import wait_until
 from .chunks import ChunkPlan
 from .port import ResultPort
 from .result import AsyncResult, ResultIterator
-from .waiting import wait_until
 
 #: Stands for the tasks of a growing map that will not be submitted.
 NEVER = TaskId("never-submitted")

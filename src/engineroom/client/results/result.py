@@ -22,12 +22,12 @@ from ...messages import TaskDone, TaskOptions
 from ...wire.input_cache import ResultOf
 from ...wire.parts import Part, combine, items_of
 from ..records.selection import Selection
+from ..waiting.waits import wait_for_futures
 from .arguments import refuse_direct, results_of_this_call
 from .ending import Failure, errors_in, succeeded, value_of, value_or_error, was_aborted
 from .metadata import KEYS, ExecuteReply, Metadata, metadata_of
 from .port import ResultPort
 from .task_future import FINISHED, TaskFuture
-from .waiting import wait_for_futures
 
 #: Pickles up to this many bytes are kept beside their value.
 SMALL = 4096

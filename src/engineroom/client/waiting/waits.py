@@ -12,30 +12,41 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_futures
-from typing import Any
+from typing import Any, Protocol
 
+from ...config import ConnectionInfo
 from ...errors import WaitError
 from ...on_engine import task_context
 from ..connection.waiters import IOThread
-from .port import ResultPort
+
+
+class WaitPort(Protocol):
+    """The client, as waits see it."""
+
+    @property
+    def info(self) -> ConnectionInfo:
+        """The connection file's content: which cluster this is."""
+
+    def outstanding(self) -> int:
+        """How many tasks of this client have no outcome yet."""
 
 
 def wait_until(
-    condition: threading.Condition, ready: Callable[[], bool], limit: float | None, port: ResultPort
+    condition: threading.Condition, ready: Callable[[], bool], limit: float | None, port: WaitPort
 ) -> bool:
     """Wait until `ready()`, which may become true when `condition` is notified; at most `limit` seconds.
 
     The caller does not hold the condition. Returns `ready()`.
     """
     with _guarded(port):
-        if task_context.wait(ready, limit, port.info.url):
+        if task_context.wait(ready, limit, lambda: port.info.url):
             return ready()
         with condition:
             return condition.wait_for(ready, limit)
 
 
 def wait_for_futures(
-    futures: Collection[Future[Any]], limit: float | None, return_when: str, port: ResultPort
+    futures: Collection[Future[Any]], limit: float | None, return_when: str, port: WaitPort
 ) -> tuple[set[Any], set[Any]]:
     """`concurrent.futures.wait`: returns the sets (done, pending)."""
 
@@ -47,7 +58,7 @@ def wait_for_futures(
         return all(future.done() for future in futures)
 
     with _guarded(port):
-        waited = task_context.wait(ready, limit, port.info.url)
+        waited = task_context.wait(ready, limit, lambda: port.info.url)
         done, pending = wait_futures(futures, 0 if waited else limit, return_when)
         return done, pending
 
@@ -57,7 +68,7 @@ def _has_failed(future: Future[Any]) -> bool:
 
 
 @contextlib.contextmanager
-def _guarded(port: ResultPort) -> Iterator[None]:
+def _guarded(port: WaitPort) -> Iterator[None]:
     if isinstance(threading.current_thread(), IOThread):
         raise WaitError(
             "this waits for tasks in the thread through which their results come, so it would never end. It runs code "
