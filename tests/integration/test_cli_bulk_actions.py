@@ -41,6 +41,11 @@ def test_acting_by_query_on_a_cluster_and_on_its_file(shell: Shell, tmp_path) ->
 
         dry = shell("engineroom", "resubmit", '{"state": "failed"}', "--dry-run").stdout
         assert dry.startswith("would resubmit 1 task: ")
+        assert "; all of 1 other session" in dry
+        session = rc.session.session
+        assert "resubmit 4 tasks" in shell("engineroom", "resubmit", "all", "--dry-run", f"--session={session}").stdout
+        assert "no task is of a session" in shell("engineroom", "tasks", "--session=xyz", code=1).stderr
+        assert len(shell.json("engineroom", "tasks", "--session=last", "--json")) == 4
         done = shell.json("engineroom", "resubmit", '{"state": "failed", "resubmitted": null}', "--json")
         assert (done["action"], done["count"], done["left_out"]) == ("resubmit", 1, 0)
         assert rc.wait(query={"label": "acting"}, timeout=SECONDS)
@@ -54,6 +59,7 @@ def test_acting_by_query_on_a_cluster_and_on_its_file(shell: Shell, tmp_path) ->
         assert not sleeping.done()
         text, code = answered(shell, "n", "engineroom", "abort", '{"label": "acting"}')
         assert "would abort 4 tasks" in text
+        assert "Abort 4 tasks of 1 session? [y/N]" in text
         assert "Nothing was done." in text
         assert code == 0
         text, code = answered(shell, "y", "engineroom", "cancel", '{"label": "acting"}')

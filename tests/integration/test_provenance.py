@@ -336,6 +336,35 @@ def test_pending_tasks_are_left_out_and_that_is_said(any_rc, mixed):
     assert (again.selection.count, again.selection.left_out) == (0, 1)
 
 
+def test_a_session_narrows_queries_and_actions(any_rc, mixed):
+    with er.Client(any_rc.connection) as other:
+        theirs = other.load_balanced_view(label=mixed.query["label"]).apply_async(lambda: 1 / 0)
+        theirs.wait(10)
+        failed = {**mixed.query, "state": "failed"}
+        assert any_rc.db_count(failed) == 2
+        assert [r["msg_id"] for r in any_rc.db_query(failed, "msg_id", session="mine")] == [mixed.bad]
+        assert [r["msg_id"] for r in any_rc.db_iter(failed, "msg_id", session=other)] == theirs.msg_ids
+        assert any_rc.db_count({}, session=other.session.session[:10]) == 1
+        assert any_rc.db_distinct("state", session=other) == ["failed"]
+        assert any_rc.db_group("state", session=other) == [{"key": "failed", "count": 1}]
+        assert any_rc.hub_history(session=other) == theirs.msg_ids
+        would = any_rc.resubmit(query=failed, dry_run=True)
+        assert (would.count, would.others, would.other_sessions) == (2, 1, 1)
+        assert "; 1 of 1 other session" in repr(would)
+        assert any_rc.export("/nonexistent/x.csv", failed, session="mine", dry_run=True).count == 1
+        for act in (any_rc.resubmit, any_rc.purge_results):
+            assert act(query=failed, session="mine", dry_run=True).first == [mixed.bad]
+        for act in (any_rc.abort, any_rc.cancel, any_rc.wait):
+            assert act(query="all", session=other, dry_run=True).count == 0
+            with pytest.raises(ValueError, match="narrows a query"):
+                act(session="mine")
+        assert any_rc.pin(query=mixed.query, session=other) == any_rc.unpin(query=mixed.query, session=other) == 1
+        again = any_rc.resubmit(query=failed, session="mine")
+        assert again.selection.first == [mixed.bad]
+        any_rc.wait(again, 10)
+        assert any_rc.purge_hub_results(query="all", session=other) == 1
+
+
 def test_acting_on_everything_needs_a_word(any_rc):
     for act in (any_rc.resubmit, any_rc.purge_results, any_rc.abort, any_rc.cancel, any_rc.wait):
         with pytest.raises(ValueError, match='query="all"'):

@@ -8,55 +8,39 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_futures
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from ..config import ConnectionInfo
 from ..errors import ConnectionFileError, EngineroomError, TimeoutError
 from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, StopController
-from ..records.record import TaskRecord
 from .connection.channel import Channel
 from .connection.connecting import find_connection
 from .interop.executor import ViewExecutor
 from .own_tasks import Jobs, OwnTasks, TaskResults, names_one
 from .port import ClientPort
-from .records.actions import checked, ids_taken, select_or_none
-from .records.export import export
-from .records.provenance import provenance
+from .record_methods import RecordMethods, documented_by
+from .records.actions import ids_taken, select_or_none
 from .records.queries import Records
 from .records.query_args import plain_label, plain_metadata
-from .records.replay import replay
+from .records.scope import in_session
 from .records.selection import Selection
 from .results.result import AsyncResult
 from .views import DirectView, LoadBalancedView
 from .views.flags import whole
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _documented_by(method: Callable[..., Any]) -> Callable[[F], F]:
-    """Decorator: the function has the docstring of the method to which it passes the call."""
-
-    def document(function: F) -> F:
-        function.__doc__ = method.__doc__
-        return function
-
-    return document
-
 
 class Session:
-    """The identity of a client; `session` is the `client_uuid` of its tasks' records."""
+    """The identity of a client; its attribute `session` is the `client_uuid` of its tasks' records."""
 
     def __init__(self, uuid: str) -> None:
         self.session = uuid
 
 
-class Client:
+class Client(RecordMethods):
     """A connection to a cluster.
 
     Parameters
@@ -234,6 +218,7 @@ class Client:
         timeout: float | None = -1,
         *,
         query: Mapping[str, Any] | str | None = None,
+        session: Any = None,
         dry_run: bool = False,
     ) -> Any:
         """Wait for tasks (default: all of this client's that are outstanding). Returns whether all are done.
@@ -242,9 +227,12 @@ class Client:
         ----------
         query : dict or "all", optional
             Instead of `jobs`: the tasks, of any client, that match and are pending now.
+        session : str or Client, optional
+            With `query`: only tasks of this session: "mine", "last", an id, or a client.
         dry_run : bool
             With `query`: do not wait, return a Selection of the tasks that would be waited for.
         """
+        query = in_session(self._records, query, session)
         chosen = select_or_none(self._records, query, "wait for", dry_run=dry_run, others=jobs)
         if dry_run:
             return chosen
@@ -268,6 +256,7 @@ class Client:
         block: bool | None = None,
         *,
         query: Mapping[str, Any] | str | None = None,
+        session: Any = None,
         dry_run: bool = False,
     ) -> Selection | None:
         """End tasks that have not started: `jobs`, or those at engines `targets`, or all of this client's.
@@ -278,6 +267,8 @@ class Client:
         ----------
         query : dict or "all", optional
             Instead of `jobs`: the tasks, of any client, that match and are pending now.
+        session : str or Client, optional
+            With `query`: only tasks of this session: "mine", "last", an id, or a client.
         dry_run : bool
             With `query`: do nothing, return the selection.
 
@@ -286,7 +277,7 @@ class Client:
         Selection or None
             With `query`.
         """
-        return self._end(jobs, targets, block, query, dry_run, running=False)
+        return self._end(jobs, targets, block, in_session(self._records, query, session), dry_run, running=False)
 
     def cancel(
         self,
@@ -295,6 +286,7 @@ class Client:
         block: bool | None = None,
         *,
         query: Mapping[str, Any] | str | None = None,
+        session: Any = None,
         dry_run: bool = False,
     ) -> Selection | None:
         """End tasks, also those that are running: `jobs`, or those at engines `targets`, or all of this client's.
@@ -306,10 +298,10 @@ class Client:
         ----------
         block : bool, optional
             Wait until the controller has begun to end them. (`wait(jobs)` waits until they have ended.)
-        query, dry_run
+        query, session, dry_run
             As for `abort`.
         """
-        return self._end(jobs, targets, block, query, dry_run, running=True)
+        return self._end(jobs, targets, block, in_session(self._records, query, session), dry_run, running=True)
 
     def _end(
         self, jobs: Jobs, targets: Any, block: bool | None, query: Any, dry_run: bool, *, running: bool
@@ -334,6 +326,7 @@ class Client:
         block: bool | None = None,
         *,
         query: Mapping[str, Any] | str | None = None,
+        session: Any = None,
         retries: int | None = None,
         label: str | None = None,
         dry_run: bool = False,
@@ -346,6 +339,8 @@ class Client:
         query : dict or "all", optional
             Instead of naming tasks: all finished tasks whose records match. The result's `selection` tells how many
             pending tasks match, too; these are left out.
+        session : str or Client, optional
+            With `query`: only tasks of this session: "mine", "last", an id, or a client.
         metadata, retries, label
             Options of the new tasks; default: the options of the old ones.
         dry_run : bool
@@ -360,6 +355,7 @@ class Client:
         UnknownTask, PendingTask
             Nothing is resubmitted then.
         """
+        query = in_session(self._records, query, session)
         chosen = select_or_none(self._records, query, "resubmit", dry_run=dry_run, others=indices_or_msg_ids)
         if dry_run:
             return chosen
@@ -392,162 +388,17 @@ class Client:
             status |= {r.msg_ids[0]: r.get(return_exceptions=True) for r in results}
         return status
 
-    @_documented_by(OwnTasks.explain)
+    @documented_by(OwnTasks.explain)
     def explain(self, jobs: Jobs) -> Any:
         return self._tasks.explain(jobs)
 
-    @_documented_by(Records.queue_status)
+    @documented_by(Records.queue_status)
     def queue_status(self, targets: Any = "all", verbose: bool = False) -> dict[Any, Any]:
         status = self._records.queue_status(self._port.engines.named(targets), bool(verbose))
         if isinstance(targets, int):
             [of_one] = [inner for engine, inner in status.items() if engine != "unassigned"]
             return dict(of_one)
         return status
-
-    # ------------------------------------------------------------------------------------------ records
-
-    @_documented_by(Records.find)
-    def db_query(
-        self,
-        query: Mapping[str, Any],
-        keys: str | Iterable[str] | None = None,
-        *,
-        sort: str | Sequence[tuple[str, int]] | None = None,
-        limit: int | None = None,
-        skip: int = 0,
-        as_frame: str | None = None,
-    ) -> Any:
-        return self._records.find(query, keys, sort=sort, limit=limit, skip=skip, as_frame=as_frame)
-
-    @_documented_by(Records.iterate)
-    def db_iter(
-        self, query: Mapping[str, Any], keys: str | Iterable[str] | None = None, *, batch: int = 1000
-    ) -> Iterator[TaskRecord]:
-        return self._records.iterate(query, keys, batch=batch)
-
-    @_documented_by(Records.distinct)
-    def db_distinct(self, key: str, query: Mapping[str, Any] | None = None) -> list[Any]:
-        return self._records.distinct(key, query)
-
-    @_documented_by(Records.group)
-    def db_group(
-        self,
-        key: str,
-        query: Mapping[str, Any] | None = None,
-        *,
-        values: str | None = None,
-        percentiles: Sequence[float] = (50, 95),
-        as_frame: str | None = None,
-    ) -> Any:
-        return self._records.group(key, query, values=values, percentiles=percentiles, as_frame=as_frame)
-
-    @_documented_by(Records.count)
-    def db_count(self, query: Mapping[str, Any]) -> int:
-        return self._records.count(query)
-
-    @_documented_by(Records.history)
-    def hub_history(self) -> list[TaskId]:
-        return self._records.history()
-
-    def purge_results(
-        self,
-        jobs: Jobs = None,
-        targets: Any = None,
-        *,
-        query: Mapping[str, Any] | str | None = None,
-        dry_run: bool = False,
-    ) -> Selection | None:
-        """Forget finished tasks: by msg_id, by engine, by query, or "all".
-
-        Parameters
-        ----------
-        dry_run : bool
-            With `query`: do nothing, return the selection.
-
-        Returns
-        -------
-        Selection or None
-            With `query`: the tasks, and how many pending ones match, too, and are left out.
-
-        Raises
-        ------
-        ValueError
-            Nothing is named, or the query is empty.
-        PendingTask
-            One of the tasks has not finished; nothing is purged.
-        """
-        others = jobs if jobs is not None else targets
-        chosen = select_or_none(self._records, query, "purge", dry_run=dry_run, others=others)
-        if dry_run:
-            return chosen
-        dropped = self.purge_hub_results(jobs, targets, query=query)
-        return chosen if chosen is None else msgspec.structs.replace(chosen, count=dropped)
-
-    def purge_hub_results(
-        self, jobs: Jobs = None, targets: Any = None, *, query: Mapping[str, Any] | str | None = None
-    ) -> int:
-        """`purge_results` that tells how many records were forgotten."""
-
-        def nothing(value: Any) -> bool:
-            return value is None or (isinstance(value, list | tuple) and not value)
-
-        if nothing(jobs) and nothing(targets) and query is None:
-            raise ValueError("name what to purge: jobs=, targets=, query=, or jobs='all'")
-        if isinstance(jobs, str) and jobs == "all":
-            return self._records.purge(everything=True)
-        return self._records.purge(
-            None if nothing(jobs) else self._tasks.ids_of(jobs),
-            None if nothing(targets) else self._port.engines.resolve(targets),
-            None if query is None else checked(query, "purge"),
-        )
-
-    def purge_local_results(self, jobs: Jobs = None, targets: Any = None) -> None:
-        """Forget this client's own history of tasks; records in the database stay.
-
-        Raises
-        ------
-        PendingTask
-            One of the tasks is outstanding.
-        """
-        self._tasks.forget(None if isinstance(jobs, str) and jobs == "all" else jobs)
-
-    def purge_everything(self) -> None:
-        """Forget all finished tasks, here and in the database."""
-        self.purge_results("all")
-        self.purge_local_results("all")
-
-    @_documented_by(Records.pin)
-    def pin(self, jobs: Jobs = None, *, query: Mapping[str, Any] | None = None) -> int:
-        return self._pin(jobs, query, True)
-
-    def unpin(self, jobs: Jobs = None, *, query: Mapping[str, Any] | None = None) -> int:
-        """Undo `pin`: records that are due are dropped soon."""
-        return self._pin(jobs, query, False)
-
-    def _pin(self, jobs: Jobs, query: Mapping[str, Any] | None, pinned: bool) -> int:
-        if (jobs is None) == (query is None):
-            raise ValueError("name either tasks or a query=")
-        return self._records.pin(None if jobs is None else self._tasks.ids_of(jobs), query, pinned)
-
-    @_documented_by(export)
-    def export(
-        self,
-        path: str | os.PathLike[str],
-        query: Mapping[str, Any] | str | None = None,
-        keys: str | Iterable[str] | None = None,
-        *,
-        format: str | None = None,
-        dry_run: bool = False,
-    ) -> Selection:
-        return export(self._records, path, query, keys, format=format, dry_run=dry_run)
-
-    @_documented_by(provenance)
-    def provenance(self, job: Jobs) -> dict[str, Any]:
-        return provenance(self._records, self._tasks.id_of(job))
-
-    @_documented_by(replay)
-    def replay(self, job: Jobs, *, namespace: Mapping[str, Any] | None = None, debug: bool = False) -> Any:
-        return replay(self._records, self._tasks.id_of(job), namespace=namespace, debug=debug)
 
     # ------------------------------------------------------------------------------------------ control
 

@@ -351,12 +351,12 @@ class Controller:
                 rejected = Rejected(number, error_info(refusal.error, "tasks could not be taken in"))
             self._tell(client, rejected)
 
-        beside = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
+        buffers = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
         self._intake.submit(
             Submission(
                 client,
                 message.tasks,
-                beside,
+                buffers,
                 lambda: self._outbox.owe("accepted", client, number),
                 refuse,
                 functions=message.functions,
@@ -385,8 +385,8 @@ class Controller:
         for done in message.tasks:
             done.engine = number
             done.peak_memory = peak
-        beside = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
-        self.decide(events.TasksFinished(peer.engine, message.tasks, beside))
+        buffers = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
+        self.decide(events.TasksFinished(peer.engine, message.tasks, buffers))
         self._outbox.owe("stored", peer.uuid, message.number)
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:

@@ -12,6 +12,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from ..core import actions
 from ..core.tasks import Task
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
@@ -34,6 +36,7 @@ from ..messages import (
     Stop,
     Stored,
     TaskDone,
+    TaskSpec,
 )
 from ..records.entry import Entry
 from ..stores import TaskStore
@@ -94,7 +97,7 @@ class Outbox:
         self._writer, self._reader, self._fail, self._clock = writer, reader, fail, clock
         self._boxes: dict[ClientId, ClientBox] = defaultdict(ClientBox)
         #: what waits behind a read for an engine
-        self._behind: dict[Peer, deque[Callable[[], None]]] = {}
+        self._waiting_for_read: dict[Peer, deque[Callable[[], None]]] = {}
         # for the writer: entries, the acknowledgements owed for them, functions
         self._entries: list[Entry] = []
         self._tokens: list[Token] = []
@@ -125,8 +128,8 @@ class Outbox:
         peer = self._peers.engines.get(engine)
         if peer is None:
             return  # it left in this very moment; the core will hear of it
-        if self._behind and peer in self._behind:
-            self._behind[peer].append(lambda: self._tell(engine, message))
+        if self._waiting_for_read and peer in self._waiting_for_read:
+            self._waiting_for_read[peer].append(lambda: self._tell(engine, message))
         else:
             self._peers.send(peer, message)
 
@@ -135,8 +138,8 @@ class Outbox:
         peer = self._peers.engines.get(action.engine)
         if peer is None:
             return  # it left in this very moment; the core will hear of it
-        if self._behind and peer in self._behind:
-            self._behind[peer].append(lambda: self._send_tasks(action))
+        if self._waiting_for_read and peer in self._waiting_for_read:
+            self._waiting_for_read[peer].append(lambda: self._send_tasks(action))
             return
         inputs: list[TaskId] = []
         for task in action.tasks:
@@ -177,25 +180,25 @@ class Outbox:
 
     def _read_values(self, reader: Reader, peer: Peer, action: actions.SendTasks, ids: list[TaskId]) -> None:
         """Read results that have left memory, then send the tasks; until then the engine's messages wait."""
-        self._behind[peer] = deque()
+        self._waiting_for_read[peer] = deque()
 
         def work(store: TaskStore) -> dict[TaskId, Raw]:
             entries, _ = readable_entries(store, ids)
             return {id: value for id, entry in entries.items() if (value := ok_value(entry)) is not None}
 
         def then(read: dict[TaskId, Raw]) -> None:
-            self._go_on(peer, lambda: self._send_tasks(action, read))
+            self._send_after_read(peer, lambda: self._send_tasks(action, read))
 
         def failed(error: Exception) -> None:
-            self._go_on(peer, lambda: None)
+            self._send_after_read(peer, lambda: None)
             info = error_info(error, "arguments of tasks could not be read")
             self._fail([task.id for task in action.tasks], info)
 
         reader.read(work, then, failed, recorded=False)  # only recorded results leave memory
 
-    def _go_on(self, peer: Peer, first: Callable[[], None]) -> None:
+    def _send_after_read(self, peer: Peer, first: Callable[[], None]) -> None:
         """A read has ended: do what waited for it, unless the engine has come anew or is gone."""
-        waiting = self._behind.pop(peer, None)
+        waiting = self._waiting_for_read.pop(peer, None)
         if waiting is None or self._peers.engines.get(peer.engine) is not peer:
             return  # the core knows that nothing of it arrived
         first()
@@ -206,8 +209,8 @@ class Outbox:
         peer = self._peers.engines.get(action.engine)
         if peer is None:
             return
-        if self._behind and peer in self._behind:
-            self._behind[peer].append(lambda: self._ask_engine(action))
+        if self._waiting_for_read and peer in self._waiting_for_read:
+            self._waiting_for_read[peer].append(lambda: self._ask_engine(action))
             return
         new = [digest for digest in action.functions if digest not in peer.functions]
         found = [function for digest in new if (function := self._library.get(digest)) is not None]
@@ -287,6 +290,9 @@ class Outbox:
             frames = ended.frames
             try:
                 result = _done_with_frames(done, frames, box.table) if frames else done
+                for watcher in task.watchers or ():
+                    other = self._boxes[watcher]
+                    other.results.append(_done_with_frames(done, frames, other.table) if frames else done)
                 if not keeps:
                     self._values.note(done.id, done.payload, frames)
             except Exception as error:  # the core has ended it: an error is its outcome
@@ -309,9 +315,6 @@ class Outbox:
                 )
             )
             box.results.append(result)
-            for watcher in task.watchers or ():
-                other = self._boxes[watcher]
-                other.results.append(_done_with_frames(done, frames, other.table) if frames else done)
 
     def _keep_values(self, action: actions.KeepValues) -> None:
         for ended in action.tasks:
@@ -392,37 +395,12 @@ class Outbox:
                 self._peers.send(peer, message)
 
 
-def _with_frames(task: Task, table: FrameTable) -> Any:
-    spec = task.spec
-    return type(spec)(
-        spec.id,
-        spec.function,
-        spec.payload,
-        spec.submitted,
-        spec.engine,
-        table.add(task.frames),
-        spec.options,
-        spec.kind,
-    )
+def _with_frames(task: Task, table: FrameTable) -> TaskSpec:
+    return msgspec.structs.replace(task.spec, frames=table.add(task.frames))
 
 
-def _done_with_frames(d: TaskDone, frames: Sequence[Any], table: FrameTable) -> TaskDone:
-    return TaskDone(
-        d.id,
-        d.attempt,
-        d.status,
-        d.started,
-        d.completed,
-        d.payload,
-        d.engine,
-        table.add(frames),
-        d.stdout,
-        d.stderr,
-        d.error,
-        d.content,
-        d.peak_memory,
-        d.cached_from,
-    )
+def _done_with_frames(done: TaskDone, frames: Sequence[Any], table: FrameTable) -> TaskDone:
+    return msgspec.structs.replace(done, frames=table.add(frames))
 
 
 def _lost_uuid(done: TaskDone) -> EngineUuid | None:

@@ -139,11 +139,11 @@ class State:
 
     def retry(self, task: Task, attempt: Attempt, *, first: bool) -> None:
         """Queue a released task for its next attempt, in front if `first`."""
-        self.begin_attempt(task, attempt)
+        self.end_attempt(task, attempt)
         self.enqueue(task, first=first)
 
-    def begin_attempt(self, task: Task, attempt: Attempt) -> None:
-        """`attempt` of a released task is over. The task is QUEUED, but the caller must still enqueue it, or end it."""
+    def end_attempt(self, task: Task, attempt: Attempt) -> None:
+        """Note that an attempt of a released task is over. The task is QUEUED; the caller enqueues it, or ends it."""
         task.note(attempt)
         task.attempt += 1
         task.move(TaskState.QUEUED)

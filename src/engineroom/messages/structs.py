@@ -134,6 +134,8 @@ class Attempt(NestedStruct):
     #: of the engine process until the end of this attempt, in bytes; None: not measured
     peak_memory: int | None = None
     traceback: str | None = None
+    #: what ended it: "task" (it returned or raised), "refusal" (UnmetDependency), "death" of its engine, "run_timeout"
+    ended_by: str = "task"
 
 
 class Function(NestedStruct):

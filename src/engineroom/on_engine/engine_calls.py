@@ -12,6 +12,7 @@ from typing import Any
 
 from ..wire.functions import lent, main_namespace
 from ..wire.parts import Part
+from ..wire.script_globals import execute
 from .engine_properties import properties
 
 #: Names of a fresh namespace; `clear` leaves these.
@@ -39,7 +40,7 @@ class Reference:
 
 def evaluate(expression: str) -> Any:
     """The value of an expression in the namespace."""
-    return eval(expression, main_namespace())
+    return execute(compile(expression.strip(), "<Reference>", "eval"), main_namespace())
 
 
 def call_reference(expression: str, *args: Any, **kwargs: Any) -> Any:

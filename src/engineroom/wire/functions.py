@@ -2,13 +2,15 @@
 
 A function of an importable module is pickled by name. A function of `__main__` (a script, a notebook, a terminal) is
 pickled by value, together with the globals it refers to. Where it is unpickled, it is bound to the *namespace* of
-that process. A global name is looked up in the namespace first, and then among the globals that travelled with it.
+that process. A global name is looked up in the namespace first, and then among the globals that travelled with it:
+`script_globals` sees to that.
 
 This module knows nothing of messages and tasks. `payload` pickles arguments and results.
 """
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import functools
 import hashlib
@@ -25,7 +27,8 @@ import cloudpickle
 from ..errors import SerializationError
 from ..ids import Digest
 from ..messages import Function
-from . import arrays, source_lines
+from . import arrays, script_globals, source_lines
+from .identity import globals_of
 
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), range, frozenset)
 _MISSING = object()
@@ -77,6 +80,7 @@ def collecting(travelled: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         _travelled = before
+        script_globals.restore(main_namespace())  # pickles of Engineroom 0.1 change it
 
 
 class _MainNamespace:
@@ -98,6 +102,7 @@ def restore_function(function: types.FunctionType, state: tuple[dict[str, Any], 
     slots.pop("_cloudpickle_submodules", None)  # unpickling them has imported them
     if _travelled is not None:
         _travelled.update(travelled)
+        script_globals.show(function, travelled)
     else:
         for name, value in travelled.items():
             function.__globals__.setdefault(name, value)
@@ -106,6 +111,23 @@ def restore_function(function: types.FunctionType, state: tuple[dict[str, Any], 
             cell.cell_contents = sent.cell_contents
     for name, value in slots.items():
         setattr(function, name, value)
+
+
+def make_function(
+    code: types.CodeType, namespace: dict[str, Any], name: Any, defaults: Any, closure: Any
+) -> types.FunctionType:
+    """Rebuild a function with which globals travel."""
+    if _travelled is None:  # they go into the namespace
+        return make_plain_function(code, namespace, name, defaults, closure)
+    return script_globals.make_function(code, namespace, name, defaults, closure)
+
+
+def make_plain_function(
+    code: types.CodeType, namespace: dict[str, Any], name: Any, defaults: Any, closure: Any
+) -> types.FunctionType:
+    """Rebuild a function with which no globals travel. cloudpickle's way changes the builtins of the namespace."""
+    with script_globals.plain(namespace):
+        return types.FunctionType(code, namespace, name, defaults, closure)
 
 
 #: Every pickle that holds a function of a `__main__` contains these bytes.
@@ -164,7 +186,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _cached, (obj.__wrapped__, obj.cache_parameters())
         reduced = super().reducer_override(obj)
         if type(obj) is types.FunctionType and isinstance(reduced, tuple) and obj.__globals__ is main_namespace():
-            make, (code, _globals, *rest), state = reduced[:3]
+            _make, (code, _globals, *rest), state = reduced[:3]
+            make = make_function if state[1]["__globals__"] else make_plain_function
             return make, (code, _MAIN, *rest), state, None, None, restore_function
         return reduced
 
@@ -353,11 +376,20 @@ _OLD_CODE = types.CodeType.__name__.encode()
 class LoadedFunction:
     """An unpickled function, and the globals that travelled with it."""
 
-    __slots__ = ("call", "travelled")
+    __slots__ = ("call", "is_short_of_names", "travelled")
 
     def __init__(self, call: Callable[..., Any], travelled: dict[str, Any]) -> None:
         self.call = call
         self.travelled = travelled
+        #: Functions inside it name globals that have not travelled: those of other functions must not stand in.
+        self.is_short_of_names = _is_short_of_names(call, travelled)
+
+
+def _is_short_of_names(call: Any, travelled: Mapping[str, Any]) -> bool:
+    if type(call) is not types.FunctionType or call.__globals__ is not main_namespace():
+        return False
+    inner = set().union(*(globals_of(code) for code in source_lines.inner_code(call.__code__)))
+    return any(name not in travelled and not hasattr(builtins, name) for name in inner)
 
 
 def load_function(function: Function) -> LoadedFunction:

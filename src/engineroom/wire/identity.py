@@ -167,7 +167,7 @@ class _Digester:
         self._all("function", [function.__code__, function.__defaults__, function.__kwdefaults__, cells])
         self._all("attributes", [part for item in sorted(function.__dict__.items()) for part in item])
         space = function.__globals__
-        for name in sorted(_globals_of(function.__code__)):
+        for name in sorted(globals_of(function.__code__)):
             if name in space:
                 self._text("global", name.encode())
                 self.feed(space[name])
@@ -221,12 +221,12 @@ def _is_importable(value: Any) -> bool:
     return found is value
 
 
-def _globals_of(code: types.CodeType) -> set[str]:
+def globals_of(code: types.CodeType) -> set[str]:
     """The globals that code names, also in the functions inside it."""
     names = {i.argval for i in dis.get_instructions(code) if i.opname in _GLOBAL_OPERATIONS}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= _globals_of(constant)
+            names |= globals_of(constant)
     return names
 
 

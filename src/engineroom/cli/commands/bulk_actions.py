@@ -20,7 +20,7 @@ from ...records.record import TaskRecord
 from ...stores import open_store
 from ...stores.maintenance.references import drop_unreferenced
 from ..base import UsageError
-from ..text import jsonable, paint
+from ..text import jsonable, paint, plural
 from .records import Records, RecordsApp, parse_query
 
 #: Records read in one go.
@@ -30,7 +30,7 @@ PAGE = 1000
 class BulkActionApp(RecordsApp):
     """Base of the commands that act on all tasks that match a query."""
 
-    aliases: Any = {**RecordsApp.aliases}
+    aliases: Any = {**RecordsApp.session_alias, **RecordsApp.aliases}
     flags: Any = {
         "dry-run": ({"BulkActionApp": {"dry_run": True}}, "change nothing; print how many tasks match, and the first"),
         **RecordsApp.flags,
@@ -76,13 +76,14 @@ class ConfirmedApp(BulkActionApp):
         """
         if self.yes or not selection.count:
             return True
+        sessions = f" of {plural(selection.other_sessions, 'session')}" if selection.others else ""
         if not sys.stdin.isatty():
             raise UsageError(
-                f"this would {self.action} {selection.count:,} tasks. Add --yes to do it, or --dry-run to see which "
-                "tasks they are (the input is not a terminal, so the command cannot ask)"
+                f"this would {self.action} {plural(selection.count, 'task')}{sessions}. Add --yes to do it, or "
+                "--dry-run to see which tasks they are (the input is not a terminal, so the command cannot ask)"
             )
         print(msgspec.structs.replace(selection, dry_run=True))
-        answer = input(f"{self.action.capitalize()} {selection.count:,} tasks? [y/N] ")
+        answer = input(f"{self.action.capitalize()} {plural(selection.count, 'task')}{sessions}? [y/N] ")
         return answer.strip().lower() in ("y", "yes")
 
 
@@ -111,13 +112,14 @@ class Resubmit(BulkActionApp):
     action = "resubmit"
     examples = """
 engineroom resubmit '{"result_content.ename": "MemoryError", "completed": {"$gt": "-1d"}}' --dry-run
-engineroom resubmit '{"result_content.ename": "MemoryError", "completed": {"$gt": "-1d"}}'
+engineroom resubmit '{"state": "failed"}' --session=last
 """
 
     def start(self) -> None:
         query = self.query()
         with self.records() as records:
             client = running(records, self.action)
+            query = self.scoped(records, query)
             if self.dry_run:
                 self.tell(client.resubmit(query=query, dry_run=True), records.origin)
                 return
@@ -131,6 +133,7 @@ class EndingApp(ConfirmedApp):
         query = self.query()
         with self.records() as records:
             act = getattr(running(records, self.action), self.action)
+            query = self.scoped(records, query)
             chosen = act(query=query, dry_run=True)
             if not self.dry_run:
                 if not self.is_meant(chosen):
@@ -190,6 +193,7 @@ engineroom purge all
     def start(self) -> None:
         query = self.query()
         with self.records() as records:
+            query = self.scoped(records, query)
             chosen = select(records, query, self.action, dry_run=self.dry_run)
             if self.dry_run:
                 self.tell(chosen, records.origin)
@@ -234,6 +238,7 @@ engineroom export '{"state": "failed"}' failed.csv --keys=label,started,duration
         format_of(path)
         keys = [key for key in self.keys.replace(" ", "").split(",") if key] or None
         with self.records() as records:
+            query = self.scoped(records, query)
             chosen = select(records, query, self.action, dry_run=self.dry_run)
             if not self.dry_run:
                 written = write_records(path, _pages(records, checked(query, self.action), keys), keys)

@@ -13,10 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from traitlets import Bool
+from traitlets import Bool, Unicode
 
 from ...client import Client
 from ...client.records.query_args import plain_query
+from ...client.records.scope import in_session
 from ...cluster.found_cluster import FoundCluster
 from ...errors import ConfigError, EngineroomError, QueryError, StoreError, UnknownTask
 from ...ids import Digest
@@ -34,6 +35,8 @@ class RecordsApp(EngineroomApp):
 
     name = "engineroom"
     aliases: Any = {key: BASE_ALIASES[key] for key in ("profile", "profile-dir", "ipython-dir", "cluster-id")}
+    #: those of commands that take a query
+    session_alias: ClassVar[dict[str, str]] = {"session": "RecordsApp.session"}
     flags: Any = {
         "json": ({"RecordsApp": {"json": True}}, "print JSON, for programs"),
         "no-config": BASE_FLAGS["no-config"],
@@ -42,6 +45,13 @@ class RecordsApp(EngineroomApp):
     config_names: ClassVar[tuple[str, ...]] = ("ipcontroller_config",)
 
     json = Bool(False, help="Print JSON.").tag(config=True)
+    session = Unicode(
+        "", help="Only tasks of this session: its id (`client` in `engineroom show`), its beginning, or `last`."
+    ).tag(config=True)
+
+    def scoped(self, records: Records, query: Any) -> Any:
+        """A query, narrowed to the session that --session names."""
+        return in_session(records, query, self.session or None)
 
     def records(self) -> Records:
         """The records of the running cluster, or of the profile's database if none is running.
@@ -101,6 +111,11 @@ class Records:
             self.client.close()
 
     @property
+    def session(self) -> str:
+        """No session is that of a command."""
+        return ""
+
+    @property
     def origin(self) -> str:
         """Where the records come from, in words."""
         where = self.url.removeprefix(_SQLITE)
@@ -130,6 +145,12 @@ class Records:
         if self.client is not None:
             return self.client.db_count(query)
         return self.store.count(query)
+
+    def distinct(self, key: str, query: Mapping[str, Any] | None = None) -> list[Any]:
+        """Each value of a key in the records that match, once."""
+        if self.client is not None:
+            return self.client.db_distinct(key, query)
+        return self.store.distinct(key, query or {})
 
     def one(self, name: str) -> TaskRecord:
         """The record of one task.

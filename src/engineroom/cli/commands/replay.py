@@ -43,6 +43,7 @@ engineroom replay /data/run7.db --label='fit-*' --engines=4 --json
         "since": "Replay.since",
         "label": "Replay.label",
         "seed": "Replay.seed",
+        **RecordsApp.session_alias,
         **RecordsApp.aliases,
     }
 
@@ -58,7 +59,7 @@ engineroom replay /data/run7.db --label='fit-*' --engines=4 --json
         if self.engines < 0 or self.hwm < -1:
             raise ConfigError(f"--engines is 0 or more and --hwm -1 or more, got {self.engines} and {self.hwm}")
         with self._records() as records:
-            found = records.find(self._query(), KEYS, [("submitted", 1)])
+            found = records.find(self.scoped(records, self._query()), KEYS, [("submitted", 1)])
             origin = records.origin
         course = replay(
             found,

@@ -59,6 +59,7 @@ engineroom tasks --state=failed --json | jq -r '.[].msg_id'
         "limit": "Tasks.limit",
         "sort": "Tasks.sort",
         "keys": "Tasks.keys",
+        **RecordsApp.session_alias,
         **RecordsApp.aliases,
     }
 
@@ -78,6 +79,7 @@ engineroom tasks --state=failed --json | jq -r '.[].msg_id'
         if wanted is None and not self.json:
             wanted = list(_TABLE_KEYS)
         with self.records() as records:
+            query = self.scoped(records, query)
             found = records.find(query, wanted, sort, self.limit or None)
             if self.json:
                 print(json.dumps(found, default=jsonable, indent=1, ensure_ascii=False))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from ...ids import TaskId
 from .queries import Records
 from .query_args import plain_query
@@ -19,6 +21,13 @@ class Searchable(Protocol):
 
     def find(self, query: Mapping[str, Any], keys: Sequence[str], *, limit: int) -> list[Any]:
         """The first records that match, by submission."""
+
+    def distinct(self, key: str, query: Mapping[str, Any] | None = None) -> list[Any]:
+        """Each value of a key in the matching records, once."""
+
+    @property
+    def session(self) -> str:
+        """The id of our own session; "" if we have none."""
 
 
 def checked(query: Any, action: str) -> dict[str, Any]:
@@ -46,9 +55,18 @@ def taken(query: Mapping[str, Any], action: str) -> dict[str, Any]:
 def select(records: Searchable, query: Any, action: str, *, dry_run: bool) -> Selection:
     """What an action by query takes now."""
     wanted = checked(query, action)
-    count, total = records.count(taken(wanted, action)), records.count(wanted)
-    first = [record["msg_id"] for record in records.find(taken(wanted, action), ["msg_id"], limit=FIRST)]
-    return Selection(action, count, first, max(0, total - count), dry_run)
+    takes = taken(wanted, action)
+    count, total = records.count(takes), records.count(wanted)
+    first = [record["msg_id"] for record in records.find(takes, ["msg_id"], limit=FIRST)]
+    chosen = Selection(action, count, first, max(0, total - count), dry_run)
+    if not count:
+        return chosen
+    foreign = {"client_uuid": {"$ne": records.session}}
+    others = {"$and": [takes, foreign]} if takes else foreign
+    if not (of_others := records.count(others)):
+        return chosen
+    sessions = len(records.distinct("client_uuid", others))
+    return msgspec.structs.replace(chosen, others=of_others, other_sessions=sessions)
 
 
 def select_or_none(records: Searchable, query: Any, action: str, *, dry_run: bool, others: Any) -> Selection | None:

@@ -19,6 +19,7 @@ from ...records.fields import ALIASES, BULKY, DEFAULT_KEYS, FIELD, NESTED, NUMBE
 from .actions import checked, select
 from .queries import Records
 from .query_args import plain_keys
+from .scope import in_session
 from .selection import Selection
 
 #: ending of a file's name → format
@@ -40,6 +41,7 @@ def export(
     keys: str | Iterable[str] | None = None,
     *,
     format: str | None = None,
+    session: Any = None,
     dry_run: bool = False,
 ) -> Selection:
     """Write task records to a file, by submission. Memory stays flat, however many there are.
@@ -55,14 +57,17 @@ def export(
         Default: all but `buffers` and `result_buffers`, which become base64.
     format : "jsonl", "csv" or "parquet", optional
         Instead of the ending's.
+    session : str or Client, optional
+        Only tasks of this session: "mine", "last", an id, or a client.
     dry_run : bool
         Write nothing, return the selection.
     """
     format_of(path, format)
-    chosen = select(records, "all" if query is None else query, "export", dry_run=dry_run)
+    query = in_session(records, "all" if query is None else query, session)
+    chosen = select(records, query, "export", dry_run=dry_run)
     if dry_run:
         return chosen
-    named, plain = plain_keys(keys), {} if query is None else checked(query, "export")
+    named, plain = plain_keys(keys), checked(query, "export")
     wanted = named if named is None else [ALIASES.get(key, key) for key in named]
     count = write_records(path, records.iterate(plain, wanted), wanted, format)
     return msgspec.structs.replace(chosen, count=count)

@@ -40,6 +40,11 @@ class Records:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
+    @property
+    def session(self) -> str:
+        """The id of this client's session."""
+        return self._channel.session
+
     # ------------------------------------------------------------------------------------------ queries
 
     def find(
@@ -65,6 +70,9 @@ class Records:
         limit, skip : int, optional
         as_frame : "pandas" or "polars", optional
             A data frame, with a column for each key, in place of the list.
+        session : str or Client, optional
+            Only tasks of this session: "mine" (this client's), "last" (that of the newest task), a session id (the
+            `client_uuid` of records, or its beginning), or a client. `Client` has this argument.
 
         Returns
         -------

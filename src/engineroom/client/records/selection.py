@@ -36,6 +36,10 @@ class Selection(msgspec.Struct, frozen=True):
         How many match but cannot be taken: pending ones where finished ones are meant, or the other way round.
     dry_run : bool
         Nothing was done.
+    others : int
+        How many of these tasks other sessions have submitted, not this client.
+    other_sessions : int
+        How many sessions that were.
     """
 
     action: str
@@ -43,6 +47,8 @@ class Selection(msgspec.Struct, frozen=True):
     first: list[TaskId]
     left_out: int = 0
     dry_run: bool = False
+    others: int = 0
+    other_sessions: int = 0
 
     def __len__(self) -> int:
         return self.count
@@ -52,6 +58,9 @@ class Selection(msgspec.Struct, frozen=True):
         text = f"{verb} {self.count:,} task{'s' if self.count != 1 else ''}"
         if self.first:
             text += f": {', '.join(self.first)}" + (" …" if self.count > len(self.first) else "")
+        if self.others:
+            which = "all" if self.others == self.count else f"{self.others:,}"
+            text += f"; {which} of {self.other_sessions:,} other session{'s' if self.other_sessions != 1 else ''}"
         if self.left_out:
             kind = CONDITIONS[self.action][1]
             text += f"; {self.left_out:,} {kind} one{'s' if self.left_out != 1 else ''} left out"

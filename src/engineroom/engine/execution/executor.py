@@ -24,7 +24,7 @@ from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
 from ...on_engine import classic, engine_calls, functional_dependency, task_context
 from ...on_engine.engine_properties import properties
-from ...wire import functions, payload, source_lines
+from ...wire import functions, payload, script_globals, source_lines
 from ...wire import input_cache as values
 from ...wire.parts import Part
 from .captured import CLibrary
@@ -83,6 +83,7 @@ class Executor:
         self.module = types.ModuleType("__main__", "The namespace of this engine.")
         sys.modules["__main__"] = self.module
         functions.bind_namespace(self.module.__dict__)
+        script_globals.prepare(self.module.__dict__)
 
     # ------------------------------------------------------------------------------------------ functions
 
@@ -226,6 +227,9 @@ class Executor:
             call = functools.partial(self._map, spec, call)
         elif spec.kind == "part":
             call = functools.partial(_part, call)
+        if function.is_short_of_names:
+            with script_globals.plain(self.module.__dict__):
+                return self._lending(travelled, lambda: call(*args, **kwargs))
         if not travelled:
             return call(*args, **kwargs)
         return self._lending(travelled, lambda: call(*args, **kwargs))
@@ -321,7 +325,7 @@ class Executor:
                 self._cells += 1
                 name = f"<cell {self._cells}>"
                 linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-                exec(compile(tree, name, "exec"), self.module.__dict__)
+                script_globals.execute(compile(tree, name, "exec"), self.module.__dict__)
                 return (
                     {"source": source, "execution_count": None, "data": {}, "metadata": {}},
                     {"execute_input": source},
@@ -331,6 +335,7 @@ class Executor:
             from .shell import Shell
 
             self._shell = Shell(self.module)
+            script_globals.refresh()  # IPython has added `display`
         reply, caught = self._shell.run(source, silent=silent)
         content = {"execute_input": source, "execution_count": reply["execution_count"], "outputs": reply["outputs"]}
         if reply["data"]:
@@ -416,4 +421,5 @@ def _name(error: BaseException) -> str:
 _traceback_of = BaseException.__dict__["__traceback__"].__get__
 
 
-_OURS = {m.__file__ for m in (classic, engine_calls, functional_dependency, functions, payload, values)} | {__file__}
+_MODULES = (classic, engine_calls, functional_dependency, functions, payload, script_globals, values)
+_OURS = {module.__file__ for module in _MODULES} | {__file__}

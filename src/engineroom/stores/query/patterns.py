@@ -79,3 +79,40 @@ def glob_regex(glob: str, end: str = r"\Z") -> str:
         else:
             made.append(re.escape(letter))
     return f"^(?s:{''.join(made)}){end}"
+
+
+#: Characters that mean themselves in a regular expression, wherever they stand outside of a class.
+_LITERAL = re.compile(r"[^\\^$.|?*+()\[\]{}]|\\[^\w\s]")
+_REPEATED = ("?", "*", "+", "{")
+
+
+def literal_prefix(pattern: str, flags: int) -> str:
+    """What each text in which a pattern is found begins with; "" if that is not known."""
+    if flags & (re.IGNORECASE | re.MULTILINE | re.VERBOSE) or not pattern.startswith("^"):
+        return ""
+    if "|" in pattern or "(?" in pattern:  # another alternative, or flags that hold for all of the pattern
+        return ""
+    found, place = "", 1
+    while letter := _LITERAL.match(pattern, place):
+        place = letter.end()
+        if pattern.startswith(_REPEATED, place):
+            break
+        found += letter[0][-1]
+    return found
+
+
+def glob_prefix(glob: str) -> tuple[str, bool]:
+    """What each text that matches a shell pattern begins with; and whether all such texts match."""
+    found = re.match(r"[^*?\[]*", glob)
+    prefix = found[0] if found else ""
+    rest = glob[len(prefix) :]
+    return prefix, bool(rest) and not rest.strip("*")
+
+
+def behind_prefix(prefix: str) -> str | None:
+    """The first text, by code points, after all those that begin with a prefix; None: there is none."""
+    for end in range(len(prefix) - 1, -1, -1):
+        code = ord(prefix[end]) + 1
+        if code <= 0x10FFFF:
+            return prefix[:end] + chr(0xE000 if 0xD800 <= code <= 0xDFFF else code)
+    return None

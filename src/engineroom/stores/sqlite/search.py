@@ -24,7 +24,7 @@ from .blobs import load
 from .connections import Connections
 from .rows.columns import COLUMN_TYPES
 from .rows.reading import Reader
-from .where import ORDER, Where, indexed, narrowed, order_clause, translate, unhinted
+from .where import ORDER, Where, indexed, latest, narrowed, order_clause, translate, unhinted
 
 #: Columns whose values stand in records as they are.
 _GROUPED_BY_SQL = COLUMN_TYPES.keys() - TIMES - {"function"}
@@ -40,7 +40,7 @@ class Search:
         limit, skip = window
         where, clause, deadline = narrowed(query, self._read), order_clause(order), self.deadline()
         if order and order[0][0] == ("completed",):
-            where = indexed(where)
+            where = latest(where, self._read) if clause is not None and limit is not None else indexed(where)
         if clause is not None and where.exact:
             tail = f"{clause} LIMIT {-1 if limit is None else limit} OFFSET {skip}"
             with self._connections.snapshot():  # of the rows, and of the large buffers that they share

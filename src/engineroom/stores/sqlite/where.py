@@ -24,6 +24,7 @@ from ..query.nodes import (
     Eq,
     Exists,
     Field,
+    Glob,
     In,
     Mod,
     Never,
@@ -37,6 +38,7 @@ from ..query.nodes import (
     Type,
     conjuncts,
 )
+from ..query.patterns import behind_prefix, glob_prefix, literal_prefix
 from ..query.values import DATE, NULL, NUMBER, STRING, rank, seconds_of
 from .rows.columns import COLUMN_TYPES, PINNED
 
@@ -58,8 +60,10 @@ ALWAYS, NEVER, UNKNOWN = Where("1"), Where("0"), Where("1", exact=False)
 #: Compares with a list of values, which is one parameter.
 LONG_LIST = "IN (SELECT value FROM json_each(?))"
 
-#: So many rows are read and sorted in some milliseconds.
-FEW = 5000
+#: So many rows are read and sorted in a small part of a second.
+FEW = 20_000
+#: So many matching rows are sorted whole, if only the first of them are wanted.
+SORTED = 2000
 
 _SIGNS = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 
@@ -78,31 +82,57 @@ def translate(query: Query) -> Where:
     return _negation(_join("OR", parts))
 
 
-def narrowed(query: Query, read: Callable[[str, Sequence[Any]], Iterable[Any]]) -> Where:
-    """The same. If few tasks ended in the time that the query names, it uses the index on `completed`.
+#: Columns with ranges of values that may hold few rows or nearly all → the index on each.
+_RANGES = {"completed": "tasks_by_end", "label": "tasks_by_label", "msg_id": "sqlite_autoindex_tasks_1",
+           "engine_uuid": "tasks_by_engine"}  # fmt: skip
 
-    SQLite does not know how many rows such a condition selects, so they are counted here, up to `FEW`.
+
+def narrowed(query: Query, read: Callable[[str, Sequence[Any]], Iterable[Any]]) -> Where:
+    """The same. If few rows are in a range of values that the query names, it uses the index on that column.
+
+    SQLite does not know how many rows a range holds, so they are counted here, up to `FEW`.
     """
     where = translate(query)
-    parts = [
-        translate(part)
-        for part in conjuncts(query)
-        if isinstance(part, Field) and part.path == ("completed",) and isinstance(part.test, Compare | Eq)
-    ]
-    ended = indexed(_join("AND", [part for part in parts if _HELD in part.sql]))
-    if ended.sql == "1":
-        return where
-    found = list(read(f"SELECT 1 FROM tasks WHERE {ended.sql} LIMIT {FEW + 1}", ended.parameters))
-    return indexed(where)._replace(table="tasks INDEXED BY tasks_by_end") if len(found) <= FEW else where
+    for column, index in _RANGES.items():
+        parts = [
+            part
+            for condition in conjuncts(query)
+            if isinstance(condition, Field) and condition.path == (column,)
+            if _held(column) in (part := _range(column, condition.test)).sql
+        ]
+        if not parts:
+            continue
+        inside = indexed(_join("AND", parts))
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY {index} WHERE {inside.sql} LIMIT {FEW + 1})"
+        [(found,)] = read(sql, inside.parameters)
+        if found <= FEW:
+            return indexed(where)._replace(table=f"tasks INDEXED BY {index}")
+    return where
 
 
-#: With the plus sign, SQLite does not use the index on `completed`, which helps only with few rows or to sort.
-_HELD = "+completed"
+def latest(where: Where, read: Callable[[str, Sequence[Any]], Iterable[Any]]) -> Where:
+    """The condition for a question whose answer is sorted by `completed` and cut.
+
+    If few rows match, they are found and sorted. If many do, the index on `completed` soon has enough of them.
+    """
+    if where.table != "tasks" or not where.exact or "text_matches" in where.sql:
+        return indexed(where)
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM tasks WHERE {where.sql} LIMIT {SORTED + 1})"
+    [(found,)] = read(sql, where.parameters)
+    return where if found <= SORTED else indexed(where)._replace(table="tasks INDEXED BY tasks_by_end")
+
+
+def _held(column: str) -> str:
+    """A column with a range of values. With the plus sign, SQLite does not use an index on it."""
+    return f"+{column}" if column in _RANGES else column
 
 
 def indexed(where: Where) -> Where:
-    """The condition, allowed to use the index on `completed`."""
-    return where._replace(sql=where.sql.replace(_HELD, "completed"))
+    """The condition, allowed to use the indexes for ranges of values."""
+    sql = where.sql
+    for column in _RANGES:
+        sql = sql.replace(f"+{column}", column)
+    return where._replace(sql=sql)
 
 
 def _join(word: str, parts: Sequence[Where]) -> Where:
@@ -152,8 +182,32 @@ def _column(key: str, test: Test) -> Where:
     if isinstance(test, Compare):
         return _compare(key, test.op, test.value)
     if isinstance(test, Regex) and COLUMN_TYPES[key] is str and key != "function":
-        return Where(f"text_matches(?, ?, {key})", (test.pattern, test.flags))
+        return _pattern(key, test)
     return UNKNOWN
+
+
+def _pattern(key: str, test: Regex) -> Where:
+    found = Where(f"text_matches(?, ?, {key})", (test.pattern, test.flags))
+    begins, is_all = _beginning(key, test)
+    return begins if is_all else _join("AND", [begins, found])
+
+
+def _beginning(key: str, test: Regex) -> tuple[Where, bool]:
+    """The condition that a text begins as a pattern says; and whether that is all the pattern says."""
+    prefix, is_all = literal_prefix(test.pattern, test.flags), False
+    if isinstance(test, Glob):
+        prefix, is_all = glob_prefix(test.glob)
+    end = behind_prefix(prefix)
+    if end is None or any("\ud800" <= letter <= "\udfff" for letter in prefix):
+        return ALWAYS, False
+    return Where(f"{_held(key)} >= ? AND {_held(key)} < ?", (prefix, end)), is_all
+
+
+def _range(key: str, test: Test) -> Where:
+    """The range of values that a test names, as a condition that an index can answer alone."""
+    if isinstance(test, Regex):
+        return _beginning(key, test)[0]
+    return _column(key, test) if isinstance(test, Compare | Eq) else ALWAYS
 
 
 def _equal(key: str, values: Sequence[Any]) -> Where:
@@ -200,10 +254,6 @@ def _moment(key: str, value: Any) -> Where:
     return Where(f"{_held(key)} BETWEEN ? AND ?", (first, last))
 
 
-def _held(key: str) -> str:
-    return _HELD if key == "completed" else key
-
-
 def _compare(key: str, op: str, value: Any) -> Where:
     kind = rank(value)
     if kind == NULL:
@@ -218,7 +268,7 @@ def _compare(key: str, op: str, value: Any) -> Where:
         return NEVER if kind != STRING else UNKNOWN  # blobs and text in one column have another order
     if kind != (NUMBER if COLUMN_TYPES[key] in (int, float) else STRING) or value != value:
         return NEVER
-    return Where(f"{key} {sign} ?", (value,))
+    return Where(f"{_held(key)} {sign} ?", (value,))
 
 
 # ---------------------------------------------------------------------------------------------- derived keys
@@ -227,6 +277,9 @@ def _derived(path: Path, test: Test) -> Where:
     """Conditions on keys that are derived from columns. Never exact, because `document` may hold another value."""
     if path[0] == "metadata" and len(path) > 1 and _needs_a_value(test):
         return Where("options IS NOT NULL OR document IS NOT NULL", exact=False)
+    if path == ("function_name",) and isinstance(test, Regex):
+        sql = "function IN (SELECT digest FROM functions WHERE text_matches(?, ?, name)) OR document IS NOT NULL"
+        return Where(sql, (test.pattern, test.flags), exact=False)
     values = (test.value,) if isinstance(test, Eq) else test.values if isinstance(test, In) else ()
     if not values or (isinstance(test, In) and test.patterns) or len(values) > _MOST_PARAMETERS:
         return UNKNOWN
