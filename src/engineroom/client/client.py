@@ -101,6 +101,18 @@ class Client(RecordMethods):
         self._records = Records(self._channel)
         self._tasks = OwnTasks(self._port, self._records)
 
+    @property
+    def record_arguments(self) -> bool:
+        """Whether the record of a task, and its error, have its arguments as a short text (at most 200 characters).
+
+        True from the start. Set it to False where arguments are secret, or their `repr` does something.
+        """
+        return self._port.record_arguments
+
+    @record_arguments.setter
+    def record_arguments(self, value: bool) -> None:
+        self._port.record_arguments = bool(value)
+
     # ------------------------------------------------------------------------------------------ engines and views
 
     @property

@@ -30,12 +30,15 @@ class ClientPort:
     engines : Engines
     direct : set of str
         msg_ids of the tasks that direct views have submitted: load-balanced tasks cannot depend on these.
+    record_arguments : bool
+        Whether tasks carry their arguments as a short text, for records and errors.
     """
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.engines = Engines(channel)
         self.direct: set[TaskId] = set()
+        self.record_arguments = True
         self._files: tuple[Sequence[EngineInfo], bool] = (), False
         # Client, views and results share this port. When the last of them is forgotten, the connection ends.
         weakref.finalize(self, channel.abandon).atexit = False

@@ -321,7 +321,9 @@ class State:
 
     def abort(self, task: Task, reason: str) -> None:
         """End a task because it is not wanted any more."""
-        self._end_with(task, "aborted", ErrorInfo("TaskAborted", reason, method=task.spec.kind))
+        arguments = task.spec.arguments or None
+        error = ErrorInfo("TaskAborted", reason, method=task.spec.kind, arguments=arguments)
+        self._end_with(task, "aborted", error)
 
     def fail(
         self,
@@ -335,7 +337,9 @@ class State:
     ) -> None:
         """End a task with an error that no engine sent. `engine`: where it was or should have been."""
         number, uuid = (engine.id, engine.uuid) if engine is not None else (None, None)
-        self._end_with(task, "error", ErrorInfo(ename, evalue, traceback, number, uuid, task.spec.kind), blame)
+        error = ErrorInfo(ename, evalue, traceback, number, uuid, task.spec.kind)
+        error.host, error.arguments = engine.host if engine is not None else None, task.spec.arguments or None
+        self._end_with(task, "error", error, blame)
 
     def _end_with(self, task: Task, status: str, error: ErrorInfo, blame: TaskOutcome | None = None) -> None:
         done = TaskDone(task.id, task.attempt, status, None, self.now, error=error)

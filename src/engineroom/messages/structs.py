@@ -78,6 +78,8 @@ class TaskSpec(NestedStruct):
     #: "apply": call a function; "execute": run a cell; "map": call a function on each item of a list; "part": call a
     #: function on a part of a sequence
     kind: str = "apply"
+    #: the arguments as a short text; "": they are not recorded
+    arguments: str = ""
 
 
 class ErrorInfo(NestedStruct):
@@ -91,6 +93,14 @@ class ErrorInfo(NestedStruct):
     method: str = "apply"
     #: it did not come from the task's code: the task was cancelled, was out of time, or could not begin
     stopped: bool = False
+    #: where the engine runs
+    host: str | None = None
+    #: of a map: the number of the item within its task
+    index: int | None = None
+    #: of that item's call, if it is not the arguments of the whole task: a short text
+    arguments: str | None = None
+    #: the exception itself (`wire.exceptions`); b"": there is only the text
+    packed: bytes = b""
 
 
 class TaskDone(NestedStruct):

@@ -98,6 +98,8 @@ FIELDS: tuple[Field, ...] = (
           lambda e: "task" if e.spec.engine < 0 else "mux", "column"),
     Field("function", str, "digest of the function (hex), or None", lambda e: e.spec.function.hex() or None, "column"),
     Field("function_name", str, "its name, or None", lambda e: e.function_name),
+    Field("arguments", str, "the arguments as a short text (at most 200 characters), or None: not recorded",
+          lambda e: e.spec.arguments or None, "column"),
     Field("environment", str, "digest of the client's environment: Python, packages, working directory; or None",
           lambda e: e.environment),
     Field("code_digest", str, "with cache=True: digest of what the function does, or None",

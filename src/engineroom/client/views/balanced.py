@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from ...errors import ConfigError
 from ...ids import EngineId, TaskId
 from ...messages import Function, GraphDependency, TaskOptions, TaskSpec
+from ...wire import short_repr
 from ...wire.input_cache import ResultOf
 from ..connection.submission import Outgoing
 from ..records.query_args import plain_label
@@ -218,7 +219,9 @@ class LoadBalancedView(View):
             if before:
                 options = self._changed(options, after=GraphDependency(before))
             options = self._waiting_for(options, results)
-        return TaskSpec(id, pickled.digest, payload, time.time(), _ANY, (), options), pickled, frames
+        text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
+        spec = TaskSpec(id, pickled.digest, payload, time.time(), _ANY, (), options, "apply", text)
+        return spec, pickled, frames
 
     def _apply(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool) -> Any:
         result = self._submit(function, args, kwargs, self._task_options())
@@ -248,7 +251,8 @@ class LoadBalancedView(View):
         if options is not None:
             result._options, result.label = options, options.label
         self.history.append(id)
-        task = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options), pickled, frames
+        text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
+        task = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text), pickled, frames
         if self.track:
             self._send([task], result)
         else:
@@ -327,9 +331,12 @@ class LoadBalancedView(View):
             chunksize = -(-count // SINGLES)  # pickled at once, unless the rest of the items is sure not to change
         if growing is not None:
             plan = ChunkPlan(count, len(self._channel.engines))
+            begin = 0
 
             def prepare(chunks: list[list[Sequence[Any]]]) -> tuple[list[TaskId], Callable[[AsyncResult], None]]:
-                return self._prepare_chunks(f, chunks, [options] * len(chunks))
+                nonlocal begin
+                first, begin = begin, begin + sum(len(columns[0]) for columns in chunks)
+                return self._prepare_chunks(f, chunks, [options] * len(chunks), first)
 
             result = GrowingMapResult(self._port, prepare, growing, plan, options=options, **common)
         else:
@@ -345,9 +352,15 @@ class LoadBalancedView(View):
         return result.get() if (self.block if block is None else block) else result
 
     def _prepare_chunks(
-        self, f: Any, chunks: Sequence[Sequence[Sequence[Any]]], options: Sequence[TaskOptions | None]
+        self,
+        f: Any,
+        chunks: Sequence[Sequence[Sequence[Any]]],
+        options: Sequence[TaskOptions | None],
+        begin: int = 0,
     ) -> tuple[list[TaskId], Callable[[AsyncResult], None]]:
         """Pickle chunks of a map's items, each a list of columns of arguments; `options` has those of each chunk.
+
+        `begin` is the number of the first item.
 
         Returns
         -------
@@ -363,13 +376,16 @@ class LoadBalancedView(View):
         tasks: list[Outgoing] = []
         files, copy = self._port.files, not self.track
         for columns, own in zip(chunks, options, strict=True):
-            payload, frames, results = pickled_call(tuple(columns), {}, copy=copy, files=files)
+            how = {"first": begin} if begin else {}
+            payload, frames, results = pickled_call(tuple(columns), how, copy=copy, files=files)
+            begin += len(columns[0])
             self._port.check_size(frames)
             task_options = self._waiting_for(own, results)
             if self.cache:
                 items = tuple(list(c) if type(c) in (range, tuple) else c for c in columns)  # the same to `f`
                 task_options = self._comparable(task_options, f, pickled, "chunk", items, {})
-            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "map")
+            text = short_repr.of_items(columns) if self._port.record_arguments else ""
+            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "map", text)
             tasks.append((spec, pickled, frames))
         ids = [spec.id for spec, _, _ in tasks]
 
@@ -461,7 +477,8 @@ class LoadBalancedView(View):
             task_options = self._waiting_for(options, results)
             if self.cache:
                 task_options = self._comparable(task_options, f, pickled, f"part {dist}", arguments, {})
-            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "part")
+            text = short_repr.of_call(arguments, {}) if self._port.record_arguments else ""
+            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "part", text)
             tasks.append((spec, pickled, frames))
         result = AsyncMapResult(
             self._port,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from ...errors import NoEnginesRegistered
 from ...ids import EngineId
 from ...messages import TaskOptions, TaskSpec
 from ...on_engine import engine_calls
+from ...wire import short_repr
 from ...wire.payload import dumps_call
 from ..records.query_args import plain_label
 from ..results.map_result import AsyncMapResult
@@ -80,8 +82,11 @@ class DirectView(View):
                 )
                 self._port.check_size(found[1])
             payload, frames = found
-            wanted = options if each is None else each[index]
-            tasks.append((TaskSpec(task, pickled.digest, payload, now, engine, (), wanted, kind), pickled, frames))
+            wanted, text = options if each is None else each[index], ""
+            if self._port.record_arguments:
+                text = short_repr.of_items(args) if kind == "map" else short_repr.of_call(args, kwargs)
+            spec = TaskSpec(task, pickled.digest, payload, now, engine, (), wanted, kind, text)
+            tasks.append((spec, pickled, frames))
         self._remember(result)
         self._send(tasks, result, track)
 
@@ -343,10 +348,14 @@ class DirectView(View):
             result.label = plain_label(label)
         if each is not None:
             result._each = dict(zip(result._ids, each, strict=True))
-        how = {} if dist == "b" else {"dist": dist}
-        calls = [(engine, tuple([column[i] for column in parts]), how) for i, engine in enumerate(engines)]
+        how: list[dict[str, Any]] = [{} if dist == "b" else {"dist": dist} for _ in engines]
         if kind == "map":
-            result._sizes = {id: len(parts[0][i]) for i, id in enumerate(result._ids)}
+            sizes = [len(part) for part in parts[0]]
+            result._sizes = dict(zip(result._ids, sizes, strict=True))
+            firsts = itertools.accumulate(sizes, initial=0)
+            for i, (given, first) in enumerate(zip(how, firsts, strict=False)):
+                given |= {"first": first} if dist == "b" else {"first": i, "step": len(engines)}
+        calls = [(engine, tuple([column[i] for column in parts]), how[i]) for i, engine in enumerate(engines)]
         self._submit(f, calls, result, kind, options, each, track)
         return result.get() if self._blocks(block) else result
 

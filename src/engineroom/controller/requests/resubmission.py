@@ -93,7 +93,8 @@ class Resubmission:
             if body.changes is not None:
                 changes = {k: v for k, v in msgspec.structs.asdict(body.changes).items() if v is not None}
                 options = msgspec.structs.replace(options or TaskOptions(), **changes)
-            specs.append(TaskSpec(new, spec.function, spec.payload, now, EngineId(-1), (), options, spec.kind))
+            call = spec.function, spec.payload, now, EngineId(-1), (), options, spec.kind, spec.arguments
+            specs.append(TaskSpec(new, *call))
             if entry.frames:
                 frames[new] = entry.frames
 

@@ -8,6 +8,7 @@ import functools
 import inspect
 import linecache
 import pickle
+import socket
 import sys
 import threading
 import time
@@ -24,8 +25,9 @@ from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
 from ...on_engine import classic, engine_calls, functional_dependency, task_context
 from ...on_engine.engine_properties import properties
-from ...wire import functions, payload, script_globals, source_lines
+from ...wire import exceptions, functions, payload, script_globals, short_repr, source_lines
 from ...wire import input_cache as values
+from ...wire.exceptions import text_of
 from ...wire.parts import Part
 from .captured import CLibrary
 from .ending import end_forked
@@ -69,8 +71,10 @@ class Executor:
         self._pickled: OrderedDict[Digest, Function] = OrderedDict()
         self._shell: Shell | None = None
         self._cells = 0
+        self._name_item: Callable[[int, ErrorInfo], ErrorInfo]  # says in an error which item of the last chunk failed
         self.engine = EngineId(-1)
         self.uuid = ""
+        self.host = socket.gethostname()
         #: True while user code runs: the only time a signal may interrupt
         self.is_running = False
         #: how long the last task took
@@ -234,8 +238,26 @@ class Executor:
             return call(*args, **kwargs)
         return self._lending(travelled, lambda: call(*args, **kwargs))
 
-    def _map(self, spec: TaskSpec, function: Callable[..., Any], *columns: Any, dist: str = "b") -> Part:
-        """Call a function on each item of a chunk, also after one has failed."""
+    def _map(
+        self,
+        spec: TaskSpec,
+        function: Callable[..., Any],
+        *columns: Any,
+        dist: str = "b",
+        first: int = 0,
+        step: int = 1,
+    ) -> Part:
+        """Call a function on each item of a chunk, also after one has failed.
+
+        Item i of the chunk is item `first + i * step` of the map.
+        """
+
+        def name_item(index: int, info: ErrorInfo) -> ErrorInfo:
+            info.index = first + index * step
+            if spec.arguments:
+                info.arguments = short_repr.of_item(columns, index)
+            return info
+
         errors: dict[int, ErrorInfo] = {}
 
         def is_of_item(index: int, error: BaseException) -> bool:
@@ -244,10 +266,12 @@ class Executor:
                 return False
             status, info = self._outcome(error, spec)
             if status == "error":
-                errors[index] = info
+                errors[index] = name_item(index, info)
             return status == "error"
 
-        return Part(engine_calls.map_items(function, columns, is_of_item), dist, errors)
+        values = engine_calls.map_items(function, columns, is_of_item)
+        self._name_item = name_item
+        return Part(values, dist, errors)
 
     def _pickle_chunk(self, part: Part, spec: TaskSpec) -> tuple[payload.Payload, ErrorInfo | None]:
         """The pickle of a chunk's values, and the error for its record, if an item failed."""
@@ -262,7 +286,7 @@ class Executor:
                 try:
                     self._pickle(value)
                 except Exception as error:
-                    errors[index] = self._outcome(error, spec)[1]
+                    errors[index] = self._name_item(index, self._outcome(error, spec)[1])
         values = [None if index in errors else value for index, value in enumerate(part.value)]
         first = errors[min(errors)] if errors else None
         if first is None or len(values) == 1:
@@ -305,7 +329,7 @@ class Executor:
         except BaseException as error:
             if self.is_forked:
                 end_forked(error)
-            return f"its depend raised {type(error).__name__}: {_text(error)}"
+            return f"its depend raised {type(error).__name__}: {text_of(error)}"
         finally:
             self.is_running = False
         if self.is_forked:
@@ -366,7 +390,9 @@ class Executor:
         except BaseException:
             text = "<nothing can be said of it: its class or its text raises when it is looked at>"
             name = _name(error)
-            return "error", ErrorInfo(name, text, f"{name}: {text}", self.engine, self.uuid, spec.kind)
+            trace = f"{name}: {text}"
+            return "error", ErrorInfo(name, text, trace, self.engine, self.uuid, spec.kind, False, self.host, None,
+                                      spec.arguments or None)  # fmt: skip
 
     def _outcome_of(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
         kind = type(error)  # not isinstance(), which asks the exception for its __class__
@@ -382,7 +408,7 @@ class Executor:
 
     def _describe(self, error: BaseException, spec: TaskSpec, name: str) -> ErrorInfo:
         """An exception as text."""
-        text = _text(error)
+        text = text_of(error)
         frame: types.TracebackType | None = _traceback_of(error)
         try:
             while frame is not None and frame.tb_frame.f_code.co_filename in _OURS:
@@ -393,20 +419,20 @@ class Executor:
                 lines[-1] = f"{name}: {text}\n"
         except BaseException:
             lines = [*traceback.format_tb(frame), f"{name}: {text}"]
-        return ErrorInfo(name, sendable(text), sendable("".join(lines)), self.engine, self.uuid, spec.kind)
+        text = sendable(text)
+        try:
+            packed = exceptions.pack(error, text)
+        except BaseException:  # a hostile exception: its text must do
+            packed = b""
+        trace = sendable("".join(lines))
+        return ErrorInfo(
+            name, text, trace, self.engine, self.uuid, spec.kind, False, self.host, None, spec.arguments or None, packed
+        )
 
 
 def _part(function: Callable[..., Any], *parts: Any, dist: str = "b") -> Part:
     """Call a function on whole parts (what a ParallelFunction's call does)."""
     return Part(function(*parts), dist)
-
-
-def _text(error: BaseException) -> str:
-    """An exception's text, however hostile it is."""
-    try:
-        return str(error)
-    except BaseException as broken:
-        return f"<its str() raised {_name(broken)}>"
 
 
 def _name(error: BaseException) -> str:

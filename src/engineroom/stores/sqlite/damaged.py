@@ -328,12 +328,12 @@ class DamagedFile:
             self.findings.lightened.append(row["msg_id"])
             for name in lost:
                 row[name] = row["payload" if name == "frames" else "result_payload"] = None
-            row["request_sum"] = request_sum(*[row[name] for name in SUMMED_REQUEST])
+            row["request_sum"] = request_sum(*[row.get(name) for name in SUMMED_REQUEST])  # type: ignore[arg-type]
             row["outcome_sum"] = outcome_sum(*[row[name] for name in SUMMED_OUTCOME])
         return True
 
     def _agrees(self, row: Row, column: str, names: Sequence[str], sum_up: Callable[..., int]) -> bool:
-        return row.get(column) is None or sum_up(*[row[name] for name in names]) == row[column]
+        return row.get(column) is None or sum_up(*[row.get(name) for name in names]) == row[column]
 
     def _read(self, row: Row) -> None:
         """A row without checksums is good if it can be decoded and nothing is missing; else this raises something."""

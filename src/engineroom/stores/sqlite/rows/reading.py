@@ -25,8 +25,8 @@ from .columns import COLUMN_TYPES, ENVIRONMENT, FUNCTION_NAME, HOST, PINNED, PLA
 def entry_of(row: Sequence[Any], load: Load | None = None) -> Entry:
     """The entry that a row was made of."""
     (msg_id, kind, state, submitted, started, completed, received, client, engine_uuid, engine_id, target, function,
-     cached_from, attempt, peak_memory, options, outcome, stdout, stderr, host, function_name, environment, payload,
-     frames, result_payload, result_frames, *_of_records) = row  # fmt: skip
+     cached_from, attempt, peak_memory, options, outcome, stdout, stderr, arguments, host, function_name, environment,
+     payload, frames, result_payload, result_frames, *_of_records) = row  # fmt: skip
     buffers, result_buffers = unpack(frames, load), unpack(result_frames, load)
     rare = decode_outcome(outcome)
     done = None
@@ -39,6 +39,7 @@ def entry_of(row: Sequence[Any], load: Load | None = None) -> Entry:
     spec = TaskSpec(
         msg_id, Digest(function if isinstance(function, bytes) else b""), payload or b"", submitted or 0.0,
         EngineId(target), tuple(range(len(buffers))), None if options is None else decode_options(options), kind,
+        arguments or "",
     )  # fmt: skip
     return Entry(
         spec, ClientId(client), tuple(buffers), done, tuple(result_buffers), received, engine_uuid, rare.attempts,
