@@ -96,7 +96,7 @@ MAY_IMPORT = {
     "cli": "VOCABULARY core wire transport stores controller engine client cluster launchers testing",
     "controller.__main__": "cli",
     "engine.__main__": "cli",
-    "__init__": "VOCABULARY util client cluster tasks on_engine wire.former_names",
+    "__init__": "VOCABULARY util client cluster tasks on_engine wire.former_names wire.modules",
 }
 
 #: Heavy or outside modules, and the only parts that import them.

@@ -59,8 +59,10 @@ from .on_engine.functional_dependency import depend, dependent, require
 from .on_engine.task_context import current_task
 from .util import interactive
 from .wire import former_names as _former_names
+from .wire import modules as _modules
 
 _former_names.install()
+_modules.watch()
 
 if _typing.TYPE_CHECKING:
     from . import tasks

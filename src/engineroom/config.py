@@ -218,6 +218,8 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     payload_age: float | None = None  #: arguments and result are dropped so many seconds after the task ended
     count: int | None = None  #: the most records; the oldest are dropped first
     bytes: int | None = None  #: the largest size of the database; the oldest records are dropped first
+    #: the most bytes of large buffers (64 KiB and more) in SQLite; the oldest are dropped first, their records stay
+    payload_bytes: int | None = 10 * GIB
     min_free: int = 64 * MIB  #: free bytes on the disk below which new tasks are refused
     interval: float = 10.0  #: seconds between two checks
     #: the first rule that matches a record replaces `age` and `payload_age`
@@ -226,7 +228,8 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     @property
     def drops(self) -> bool:
         """Whether these settings drop anything."""
-        return any(value is not None for value in (self.age, self.payload_age, self.count, self.bytes)) or any(
+        limits = (self.age, self.payload_age, self.count, self.bytes, self.payload_bytes)
+        return any(value is not None for value in limits) or any(
             rule.age is not None or rule.payload_age is not None for rule in self.rules
         )
 
@@ -257,7 +260,8 @@ def amount(value: float | str, kind: str, name: str = "") -> float:
         raise ConfigError(f"{name or 'this'} is a number of {kind}, with or without {units}; got {value!r}") from None
 
 
-_AMOUNTS = {"age": "seconds", "payload_age": "seconds", "interval": "seconds", "bytes": "bytes", "min_free": "bytes"}
+_AMOUNTS = {"age": "seconds", "payload_age": "seconds", "interval": "seconds", "bytes": "bytes",
+            "payload_bytes": "bytes", "min_free": "bytes"}  # fmt: skip
 
 
 def retention_settings(given: Mapping[str, Any]) -> RetentionSettings:
@@ -280,8 +284,10 @@ def retention_settings(given: Mapping[str, Any]) -> RetentionSettings:
         raise ConfigError(f"retention: {error}. It is made of {words}; a rule of {of_rules}.") from None
     if any(rule.state not in (None, *ENDED_STATES) for rule in settings.rules):
         raise ConfigError(f"retention: the state of a rule is one of {', '.join(ENDED_STATES)}")
-    if settings.interval <= 0 or any(v is not None and v < 0 for v in (settings.count, settings.bytes)):
-        raise ConfigError("retention: interval must be above 0, count and bytes not below")
+    if settings.interval <= 0 or any(
+        v is not None and v < 0 for v in (settings.count, settings.bytes, settings.payload_bytes)
+    ):
+        raise ConfigError("retention: interval must be above 0; count, bytes and payload_bytes not below")
     return settings
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -65,6 +65,7 @@ from .requests.requests import Requests
 from .requests.resubmission import Resubmission
 from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
+from .storage.backpressure import WaitingRoom
 from .storage.housekeeping import OnScan
 from .storage.store_reader import Reader, StoreReader, readable_functions
 from .storage.store_writer import StoreWriter
@@ -96,6 +97,8 @@ class Writer(Protocol):
     ) -> None: ...
 
     def call(self, function: Callable[[TaskStore], Any]) -> Future[Any]: ...
+
+    def change(self, function: Callable[[TaskStore], Iterator[int]]) -> Future[int]: ...
 
     def hurry(self) -> None: ...
 
@@ -202,14 +205,14 @@ class Controller:
             forgotten=forgotten,
         )
         resubmission = Resubmission(
-            self._intake, reader, outbox.record, self._in_writer, self._stored.send, clock, forgotten
+            self._intake, reader, outbox.record, self._change, self._stored.send, clock, forgotten
         )
         self._requests = Requests(
             self._tell,
             self._intake.lookups,
             reader,
             outbox.record,
-            self._in_writer,
+            self._change,
             tasks,
             resubmission,
             writer.purged,
@@ -221,11 +224,13 @@ class Controller:
             self._library,
             self._call_writer,
             writer.scan,
+            writer.purged,
             self.post,
             outbox.environment_of,
             retention.interval,
             clock,
         )
+        self._room = WaitingRoom(self._is_behind, self._handle)
         self._receivers: dict[type[Message], Callable[[Peer, Any, Sequence[Any]], None]] = {
             Submit: self._on_submit,
             Watch: self._on_watch,
@@ -272,6 +277,7 @@ class Controller:
         for address, parts in received:
             self._receive(address, parts, now)
         self._call_posted()
+        self._room.let_in()
         if now >= self._next_sweep:
             self._guard(lambda: self._sweep(now))
         if self._lookup.due is not None:
@@ -305,17 +311,27 @@ class Controller:
         if arrived is None:
             return
         if isinstance(arrived, Hello):
-            self._guard(lambda: self._members.hello(address, arrived, now))
+            self._guard(lambda: self._on_hello(address, arrived, now))
             return
-        peer, message = arrived
+        self._room.receive(*arrived, parts[1:])
+
+    def _handle(self, peer: Peer, message: Message, frames: Sequence[Any]) -> None:
         try:
-            self._receivers[type(message)](peer, message, parts[1:])
+            self._receivers[type(message)](peer, message, frames)
         except ProtocolError as error:
             log.warning("%s %s broke the protocol: %s", peer.role, peer.uuid, error)
             self._reject(peer, message, error)
         except Exception as error:
             log.exception("a bug: while handling %.2000r from %s %s", message, peer.role, peer.uuid)
             self._reject(peer, message, error)
+
+    def _on_hello(self, address: bytes, hello: Hello, now: float) -> None:
+        if self._members.hello(address, hello, now):
+            self._room.forget(hello.uuid)
+
+    def _is_behind(self) -> bool:
+        """Whether tasks have to wait until the store has caught up. A store that fails refuses them at once."""
+        return self._outbox.unrecorded.is_too_much and self._writer.refusal() is None
 
     def _reject(self, peer: Peer, message: Message, error: Exception) -> None:
         """Tell a client that its tasks were not taken: nobody waits for ever."""
@@ -352,19 +368,21 @@ class Controller:
             self._tell(client, rejected)
 
         buffers = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
+        size = sum(memoryview(frame).nbytes for frame in frames)
+        weight = size + sum([len(spec.payload) for spec in message.tasks])
         self._intake.submit(
             Submission(
                 client,
                 message.tasks,
                 buffers,
-                lambda: self._outbox.owe("accepted", client, number),
+                lambda: self._outbox.owe("accepted", client, number, len(message.tasks), weight),
                 refuse,
                 functions=message.functions,
                 environment=message.environment,
                 resent=message.resent,
                 cached=message.cached,
             ),
-            sum(memoryview(frame).nbytes for frame in frames),
+            size,
         )
 
     def _on_watch(self, peer: Peer, message: Watch, frames: Sequence[Any]) -> None:
@@ -374,6 +392,7 @@ class Controller:
         self._requests.answer(ClientId(peer.uuid), message)
 
     def _client_left(self, client: ClientId) -> None:
+        self._room.let_all_in(client)
         self._outbox.forget_client(client)
         self._outbox.record()
         self._writer.hurry()  # the client does not keep its tasks for us any more
@@ -387,7 +406,8 @@ class Controller:
             done.peak_memory = peak
         buffers = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
         self.decide(events.TasksFinished(peer.engine, message.tasks, buffers))
-        self._outbox.owe("stored", peer.uuid, message.number)
+        weight = sum([len(done.payload) for done in message.tasks]) + sum(memoryview(f).nbytes for f in frames)
+        self._outbox.owe("stored", peer.uuid, message.number, len(message.tasks), weight)
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
         self.decide(events.TasksReturned(peer.engine, message.tasks))
@@ -437,9 +457,10 @@ class Controller:
         self._outbox.record()
         return self._writer.call(function)
 
-    def _in_writer(self, function: Callable[[TaskStore], Any], then: Callable[[Future[Any]], None]) -> None:
-        """The same; then the loop calls `then` with the future."""
-        self._call_writer(function).add_done_callback(lambda future: self.post(lambda: then(future)))
+    def _change(self, function: Callable[[TaskStore], Iterator[int]], then: Callable[[Future[Any]], None]) -> None:
+        """The same for a change in pieces; then the loop calls `then` with the future."""
+        self._outbox.record()
+        self._writer.change(function).add_done_callback(lambda future: self.post(lambda: then(future)))
 
     # ------------------------------------------------------------------------------------------ begin and end
 

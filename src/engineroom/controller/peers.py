@@ -148,9 +148,11 @@ class Peers:
         """Greet a peer; both ends count messages from here."""
         self._listener.send(peer.address, [frames.encode(peer.session.welcome(message))])
 
-    def pong(self, peer: Peer, message: Ping) -> None:
+    def pong(self, peer: Peer, message: Ping, unstored_limit: int = 0) -> None:
         """Answer a Ping, and say whether everything that the peer sent has come."""
-        self.send(peer, peer.session.answer(message))
+        answer = peer.session.answer(message)
+        answer.unstored_limit = unstored_limit
+        self.send(peer, answer)
 
     def _refuse(self, address: bytes, error: AuthenticationError | ProtocolError) -> None:
         self._listener.send(address, [frames.encode(Refused(error.code, str(error)))])

@@ -76,6 +76,7 @@ class Engine:
         self._page, self._settings, self._shares = page, settings, dict(shares)
         self._checks = PropertyChecks(executor.knows, self._ask_function, link.send)
         self._protocol = EngineProtocol(link, executor, page, self._checks, interrupter.cancel)
+        self._protocol.results.limit = settings.unstored_limit
         self._is_deciding = False  # a function is being asked about our properties
         self._is_waiting = False  # for something to arrive
         self._serial = 0  # counts tasks begun: how the attendant tells a long one from many short ones
@@ -127,7 +128,7 @@ class Engine:
         queue, results, checks, wishes = protocol.jobs.queue, protocol.results, self._checks, self._interrupter.wishes
         pause = time.perf_counter() + GATHER_SECONDS
         while queue and not protocol.is_leaving:
-            if results.bytes > self._settings.unstored_limit:
+            if results.is_full:
                 self._flush()
                 self._link.ping()
                 self._receive(wait=True)  # until the store has caught up

@@ -137,6 +137,7 @@ class EngineProtocol:
     def _on_welcome(self, message: Welcome, frames: Sequence[Any]) -> None:
         if self.link.session.on_welcome(message):
             self._keeper.engine = self._page.engine = message.engine
+            self.results.share = message.unstored_limit
             self.jobs.welcomed()
 
     def _on_run(self, message: Run, frames: Sequence[Any]) -> None:
@@ -188,6 +189,7 @@ class EngineProtocol:
         self.is_leaving = True
 
     def _on_pong(self, message: Pong, frames: Sequence[Any]) -> None:
+        self.results.share = message.unstored_limit or self.results.share
         if not self.link.session.on_pong(message):
             self.hello()  # one of us has missed something
 

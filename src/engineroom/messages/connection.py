@@ -47,6 +47,8 @@ class Welcome(Message):
     keeps: bool = True
     #: the number of the Hello that this answers
     hello: int = 0
+    #: engines: bytes of results that this engine may keep until they are stored; 0: as many as it likes
+    unstored_limit: int = 0
 
 
 class Refused(Message):
@@ -82,6 +84,8 @@ class Pong(Message):
     checksum: int = 0
     #: how many messages of the peer have come since its Hello
     heard: int = 0
+    #: engines: the same as in the Welcome, with the engines that there are now
+    unstored_limit: int = 0
 
 
 class Goodbye(Message):

@@ -173,3 +173,6 @@ AnyRequestBody = (
     | StopController
     | SignalEngines
 )
+
+#: These say nothing about tasks: they do not wait for tasks that have no room.
+URGENT = (StopEngines, StopController, SignalEngines)

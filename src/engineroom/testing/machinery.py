@@ -141,6 +141,9 @@ class VirtualWriter:
         self._plan(COMMIT)
         return future
 
+    def change(self, function: Callable[[TaskStore], Iterator[int]]) -> Future[int]:
+        return self.call(lambda store: sum(function(store)))
+
     def hurry(self) -> None: ...
 
     def flush(self) -> None: ...

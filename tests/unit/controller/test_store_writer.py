@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from conftest import wait_until
+from support.entries import finished
 
 from engineroom.config import RetentionSettings
 from engineroom.controller.storage.store_writer import StoreWriter
@@ -14,7 +19,7 @@ from engineroom.errors import StoreError, StoreFull
 from engineroom.ids import ClientId, TaskId
 from engineroom.messages import TaskSpec
 from engineroom.records.entry import Entry
-from engineroom.stores import DictDB
+from engineroom.stores import DictDB, SQLiteDB, TaskStore
 
 ENTRY = Entry(TaskSpec(TaskId("c-0"), None, b"", 0.0), ClientId("c"))
 
@@ -75,3 +80,58 @@ def test_what_waits_to_be_written_takes_room() -> None:
     assert writer.refusal() is None
     store.go_on.set()
     writer.close()
+
+
+def test_others_are_written_between_the_pieces_of_a_change() -> None:
+    store = DictDB()
+    acknowledged: list[Any] = []
+    writer = StoreWriter(store, acknowledged.extend)
+
+    def pieces(store: TaskStore) -> Iterator[int]:
+        yield 2
+        writer.put([ENTRY], ["written"])
+        while "written" not in acknowledged:
+            yield 0
+        yield 3
+
+    changed = writer.change(pieces)
+    assert changed.result(20) == 5
+    assert acknowledged == ["written"]
+    writer.close()
+
+
+def test_a_change_that_fails_says_so_and_one_that_is_not_complete_at_the_end_too() -> None:
+    writer = StoreWriter(DictDB(), lambda tokens: None)
+
+    def fails(store: TaskStore) -> Iterator[int]:
+        yield 1
+        raise StoreError("no")
+
+    with pytest.raises(StoreError, match="no"):
+        writer.change(fails).result(20)
+
+    def goes_on(store: TaskStore) -> Iterator[int]:
+        while True:
+            yield 0
+
+    endless = writer.change(goes_on)
+    writer.flush()
+    writer.close()
+    with pytest.raises(StoreError, match="is stopping; a part of the change was made"):
+        endless.result(20)
+    with pytest.raises(StoreError, match="is stopping"):
+        writer.change(goes_on).result(20)
+
+
+def test_space_that_an_earlier_life_left_is_given_back(tmp_path: Path) -> None:
+    """A controller that is stopped after a purge leaves an empty file behind, of its full size."""
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished(f"t{n}", buffers=(random.randbytes(1 << 20),)) for n in range(20)])
+    store.drop_matching_records({})
+    store.close()
+    assert store.path.stat().st_size > 20 << 20
+    store = SQLiteDB(tmp_path / "tasks.db")
+    writer = StoreWriter(store, lambda tokens: None)
+    wait_until(lambda: store.path.stat().st_size < 1 << 20)
+    writer.close()
+    store.close()

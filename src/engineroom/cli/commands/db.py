@@ -146,17 +146,17 @@ engineroom db info lab.db --json
 
     def _info(self, names: list[str]) -> None:
         with _opened(names[0]) as store:
-            usage = store.usage()
+            usage, records = store.usage(), store.count({})
             states = {group["key"]: group["count"] for group in store.group_by("state", {})}
             ends = [store.find_records({}, "submitted", sort=[("submitted", way)], limit=1) for way in (1, -1)]
             first, last = (found[0]["submitted"] if found else None for found in ends)
             pinned = store.count({"pinned": True})
             url = store.url
-        told = {"database": url, "records": usage.records, "states": states, "pinned": pinned, 
+        told = {"database": url, "records": records, "states": states, "pinned": pinned, 
                 "first": first, "last": last, "bytes": usage.used, "unused_bytes": usage.unused,
                 "free_on_disk": usage.room}  # fmt: skip
         counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
-        lines = [url, f"  records   {usage.records} ({counts}; {pinned} pinned)"]
+        lines = [url, f"  records   {records} ({counts}; {pinned} pinned)"]
         if first is not None and last is not None:
             lines.append(f"  submitted {first.astimezone():%Y-%m-%d %H:%M} to {last.astimezone():%Y-%m-%d %H:%M}")
         lines.append(f"  size      {usage.used / 1e6:.1f} MB, and {usage.unused / 1e6:.1f} MB unused")

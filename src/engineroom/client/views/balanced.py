@@ -27,7 +27,7 @@ from ..results.partition import as_columns, split, unchanging
 from ..results.result import AsyncResult
 from . import flags
 from .base import FUNCTIONS, View, ViewClient, callable_or_complain, referenced, replaced
-from .cache_key import cache_key
+from .cache_key import cache_key, with_needs
 from .dependency import Dependency, dependency_flag, graph_dependency
 from .graph import Work, in_order, predecessors_of, work_of
 from .item_options import check_one_task_per_item, options_of_items
@@ -199,7 +199,7 @@ class LoadBalancedView(View):
         for node in order:
             before = tuple([ids[predecessor] for predecessor in predecessors[node]])
             batch.append(self._graph_task(ids[node], work[node], before, pass_results))
-        self.history += whole._ids
+        self._remember(whole._ids)
         self._send(batch, whole)
         return GraphResult(ids, {node: predecessors[node] for node in order}, whole)
 
@@ -238,7 +238,8 @@ class LoadBalancedView(View):
         elif not callable(function):
             callable_or_complain(function)
         pickled = FUNCTIONS.get(function)
-        payload, frames, results = pickled_call(args, kwargs, copy=not self.track, files=self._port.files)
+        call = with_needs(args, kwargs) if self.cache else (args, kwargs)
+        payload, frames, results = pickled_call(*call, copy=not self.track, files=self._port.files)
         if results:
             options = self._waiting_for(options, results)
         if self.cache:
@@ -250,6 +251,7 @@ class LoadBalancedView(View):
         result = AsyncResult(self._port, (id,), name=getattr(function, "__name__", "task"), submitted=now)
         if options is not None:
             result._options, result.label = options, options.label
+        self._port.history.append(id)
         self.history.append(id)
         text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
         task = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text), pickled, frames
@@ -376,8 +378,9 @@ class LoadBalancedView(View):
         tasks: list[Outgoing] = []
         files, copy = self._port.files, not self.track
         for columns, own in zip(chunks, options, strict=True):
-            how = {"first": begin} if begin else {}
-            payload, frames, results = pickled_call(tuple(columns), how, copy=copy, files=files)
+            call: Any = (tuple(columns), {"first": begin} if begin else {})
+            call = with_needs(*call) if self.cache else call
+            payload, frames, results = pickled_call(*call, copy=copy, files=files)
             begin += len(columns[0])
             self._port.check_size(frames)
             task_options = self._waiting_for(own, results)
@@ -390,8 +393,8 @@ class LoadBalancedView(View):
         ids = [spec.id for spec, _, _ in tasks]
 
         def submit(result: AsyncResult) -> None:
+            self._remember(ids)
             self._send(tasks, result)
-            self.history += ids
 
         return ids, submit
 
@@ -470,9 +473,9 @@ class LoadBalancedView(View):
         pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
         tasks: list[Outgoing] = []
         for arguments in zip(*parts, strict=True):
-            payload, frames, results = pickled_call(
-                arguments, {} if dist == "b" else {"dist": dist}, copy=not self.track, files=self._port.files
-            )
+            how = {} if dist == "b" else {"dist": dist}
+            call = with_needs(arguments, how) if self.cache else (arguments, how)
+            payload, frames, results = pickled_call(*call, copy=not self.track, files=self._port.files)
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:
@@ -488,7 +491,7 @@ class LoadBalancedView(View):
             label=self.label,
             ordered=ordered,
         )
-        self.history += result._ids
+        self._remember(result._ids)
         self._send(tasks, result)
         return result.get() if self.block else result
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -99,6 +99,23 @@ class StoreWriter:
                 self._condition.notify()
         return future
 
+    def change(self, function: Callable[[TaskStore], Iterator[int]]) -> Future[int]:
+        """Make a change that takes long, after everything put before it is committed; commits come in between.
+
+        Each `next` of the iterator makes a part of it, and gives how many records that changed. The future gives how
+        many changed in all. Its error is a StoreError if the writer is closed before the change is complete.
+        """
+        future: Future[int] = Future()
+
+        def tell_failure(begun: Future[Any]) -> None:
+            error = begun.exception()
+            if error is not None:
+                future.set_exception(error)
+
+        begun = self.call(lambda store: self.housekeeping.change(function(store), future))
+        begun.add_done_callback(tell_failure)
+        return future
+
     def hurry(self) -> None:
         """Write everything put so far, without waiting for more."""
         self.call(lambda store: None)
@@ -155,6 +172,7 @@ class StoreWriter:
                 left, self._calls = self._calls, []
             for _, future in left:
                 future.set_exception(StoreError(_STOPPING))
+            self.housekeeping.stop(StoreError(f"{_STOPPING}; a part of the change was made"))
 
     @property
     def _has_work(self) -> bool:

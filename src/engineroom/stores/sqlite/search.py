@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from ...errors import QueryError
 from ...ids import TaskId
 from ...records.fields import TIMES
 from ...records.record import TaskRecord
@@ -100,6 +101,18 @@ class Search:
     def matching(self, query: Query, where: Where, deadline: Deadline, connection: sqlite3.Connection) -> list[int]:
         """The numbers of the rows that match, read with another connection: within its transaction."""
         return [seq for seq, _ in self._scan(query, where, "", (), deadline, connection)]
+
+    def few(self, query: Query, where: Where, most: int, seconds: float) -> list[int] | None:
+        """The numbers of the rows that match; None: there are more, or it takes longer than so many seconds."""
+        found: list[int] = []
+        try:
+            for seq, _ in self._scan(query, indexed(where), f" LIMIT {most + 1}" * where.exact, (), Deadline(seconds)):
+                found.append(seq)
+                if len(found) > most:
+                    return None
+        except QueryError:
+            return None
+        return found
 
     def history(self) -> list[TaskId]:
         """All ids by submission."""
