@@ -38,6 +38,7 @@ from ..config import (
 from ..controller.loop import Controller
 from ..core.placement.schemes import SCHEMES, make_index
 from ..errors import ConfigError, ConnectionFileError
+from ..private import make_private_folder
 from ..stores import open_store
 from ..transport import ZmqListener, curve_keypair
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
@@ -194,7 +195,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         info, curve = self._identity(client_file)
         store = open_store(database_url(self, folder, self.db_url, self.db_class), **self._store_options())
         try:
-            listener = ZmqListener(info.url, curve=curve, max_message_size=2 * MAX_TASK_BYTES)
+            listener = ZmqListener(info.url, info.key, curve=curve, max_message_size=2 * MAX_TASK_BYTES)
         except Exception as error:
             store.close()
             raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None
@@ -252,6 +253,8 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
                 secret = _secret_file(path).read_text()
                 listen = info.url if not self.ip else f"tcp://{self.ip}:{info.url.rpartition(':')[2]}"
                 return msgspec.structs.replace(info, pid=os.getpid(), url=listen), (info.curve_serverkey, secret)
+            if info.url.startswith("ipc://"):  # the folder may have been removed; the listener checks whose it is
+                make_private_folder(Path(info.url.removeprefix("ipc://")).parent)
             return msgspec.structs.replace(info, pid=os.getpid()), None
         _complain_if_running(path)
         curve = None

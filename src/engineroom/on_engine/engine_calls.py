@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..wire import modules
 from ..wire.functions import lent, main_namespace
 from ..wire.parts import Part
 from ..wire.script_globals import execute
@@ -138,6 +139,11 @@ def clear() -> None:
         shell.init_user_ns()
         shell.displayhook.flush()
         shell.push(dict.fromkeys(("_", "__", "___"), ""), interactive=False)  # else IPython takes them for the user's
+
+
+def reload_modules(names: Sequence[str] | None) -> list[str]:
+    """Load modules again (None: the user's modules whose files have changed), and those that use them."""
+    return modules.renewed(main_namespace(), lambda: modules.reload(names))
 
 
 def set_properties(values: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from ..results.partition import as_columns, split
 from ..results.result import AsyncResult
 from . import flags
 from .base import FUNCTIONS, View, ViewClient, callable_or_complain, referenced, replaced
-from .cache_key import cache_key
+from .cache_key import cache_key, with_needs
 from .dependency import Dependency, dependency_flag, graph_dependency
 from .graph import Work, in_order, predecessors_of, work_of
 from .result_args import inputs_of
@@ -198,7 +198,7 @@ class LoadBalancedView(View):
         for node in order:
             before = tuple([ids[predecessor] for predecessor in predecessors[node]])
             batch.append((self._graph_task(ids[node], work[node], before, pass_results), whole))
-        self.history += whole._ids
+        self._remember(whole._ids)
         self._channel.submit(batch)
         return GraphResult(ids, {node: predecessors[node] for node in order}, whole)
 
@@ -237,7 +237,7 @@ class LoadBalancedView(View):
         elif not callable(function):
             callable_or_complain(function)
         pickled = FUNCTIONS.get(function)
-        payload, frames, results = pickled_call(args, kwargs)
+        payload, frames, results = pickled_call(*(with_needs(args, kwargs) if self.cache else (args, kwargs)))
         if results:
             options = self._waiting_for(options, results)
         if self.cache:
@@ -249,6 +249,7 @@ class LoadBalancedView(View):
         result = AsyncResult(self._port, (id,), name=getattr(function, "__name__", "task"), submitted=now)
         if options is not None:
             result._options, result.label = options, options.label
+        self._port.history.append(id)
         self.history.append(id)
         text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
         spec = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text)
@@ -346,7 +347,8 @@ class LoadBalancedView(View):
         pickled, now = FUNCTIONS.get(f), time.time()
         tasks: list[Outgoing] = []
         for columns in chunks:
-            payload, frames, results = pickled_call(tuple(columns), {"first": begin} if begin else {})
+            call: Any = (tuple(columns), {"first": begin} if begin else {})
+            payload, frames, results = pickled_call(*(with_needs(*call) if self.cache else call))
             begin += len(columns[0])
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
@@ -359,8 +361,8 @@ class LoadBalancedView(View):
         ids = [spec.id for spec, _, _ in tasks]
 
         def submit(result: AsyncResult) -> None:
+            self._remember(ids)
             self._channel.submit([(task, result) for task in tasks])
-            self.history += ids
 
         return ids, submit
 
@@ -439,7 +441,8 @@ class LoadBalancedView(View):
         pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
         tasks: list[Outgoing] = []
         for arguments in zip(*parts, strict=True):
-            payload, frames, results = pickled_call(arguments, {} if dist == "b" else {"dist": dist})
+            how = {} if dist == "b" else {"dist": dist}
+            payload, frames, results = pickled_call(*(with_needs(arguments, how) if self.cache else (arguments, how)))
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:
@@ -455,7 +458,7 @@ class LoadBalancedView(View):
             label=self.label,
             ordered=ordered,
         )
-        self.history += result._ids
+        self._remember(result._ids)
         self._channel.submit([(task, result) for task in tasks])
         return result.get() if self.block else result
 

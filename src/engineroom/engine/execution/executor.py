@@ -23,14 +23,16 @@ import msgspec
 from ...errors import ImpossibleDependency, UnmetDependency
 from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
+from ...messages.bounds import Status
 from ...on_engine import classic, engine_calls, functional_dependency, task_context
 from ...on_engine.engine_properties import properties
-from ...wire import exceptions, functions, payload, script_globals, short_repr, source_lines
+from ...wire import exceptions, functions, modules, payload, script_globals, short_repr, source_lines
 from ...wire import input_cache as values
 from ...wire.exceptions import text_of
 from ...wire.parts import Part
 from .captured import CLibrary
 from .ending import end_forked
+from .module_check import ModuleCheck
 from .output import Streams, sendable
 from .warning_state import WarningState
 
@@ -53,7 +55,7 @@ class Terminated(BaseException):
 class Interrupted(KeyboardInterrupt):
     """Raised in user code whose task was cancelled or has had its time: how it ends, if nothing catches this."""
 
-    def __init__(self, status: str, ename: str, text: str) -> None:
+    def __init__(self, status: Status, ename: str, text: str) -> None:
         super().__init__(text)
         self.status, self.ename = status, ename
 
@@ -69,6 +71,7 @@ class Executor:
         self._looks = 0  # tasks after which, however short they are, we look for what C code has printed
         self._loaded: OrderedDict[Digest, functions.LoadedFunction] = OrderedDict()
         self._pickled: OrderedDict[Digest, Function] = OrderedDict()
+        self._with_needs: dict[Digest, Function] = {}  # those loaded functions that need modules of users
         self._shell: Shell | None = None
         self._cells = 0
         self._name_item: Callable[[int, ErrorInfo], ErrorInfo]  # says in an error which item of the last chunk failed
@@ -88,6 +91,8 @@ class Executor:
         sys.modules["__main__"] = self.module
         functions.bind_namespace(self.module.__dict__)
         script_globals.prepare(self.module.__dict__)
+        self._modules = ModuleCheck(self.module.__dict__)
+        modules.tell(self)
 
     # ------------------------------------------------------------------------------------------ functions
 
@@ -105,12 +110,34 @@ class Executor:
     def _function(self, digest: Digest) -> functions.LoadedFunction:
         function = self._loaded.get(digest)
         if function is None:
-            function = functions.load_function(self._pickled[digest])
+            needs: dict[str, str] = {}
+            try:
+                function = functions.load_function(self._pickled[digest], needs)
+            finally:
+                self._modules.tell(needs, self.engine)
             self._loaded[digest] = function
-            del self._pickled[digest]
+            pickled = self._pickled.pop(digest)
+            if needs:
+                self._with_needs[digest] = pickled
             if len(self._loaded) > FUNCTIONS_KEPT:
-                self._loaded.popitem(last=False)
+                self._with_needs.pop(self._loaded.popitem(last=False)[0], None)
         return function
+
+    def modules_changed(self) -> None:
+        """Modules are being loaded again: functions that need some are unpickled anew when they are next called."""
+        for digest, pickled in self._with_needs.items():
+            del self._loaded[digest]
+            self._pickled[digest] = pickled
+        self._with_needs.clear()
+
+    def _newest(self, spec: TaskSpec, frames: Sequence[Any]) -> functions.LoadedFunction:
+        """The function of a call whose result may be reused: its modules are those of the client."""
+        function = self._function(spec.function)
+        needs = dict(function.needs)
+        if modules.MARK in (spec.payload or frames[0]):
+            with modules.collecting(needs), functions.collecting({}):
+                payload.loads(spec.payload, frames)
+        return self._function(spec.function) if self._modules.renew(needs, self.engine) else function
 
     # ------------------------------------------------------------------------------------------ running
 
@@ -128,7 +155,8 @@ class Executor:
         stdout.in_task = stderr.in_task = True
         started = time.time()
         begin = time.perf_counter()
-        status, error = "ok", None
+        status: Status = "ok"
+        error: ErrorInfo | None = None
         content: dict[str, Any] | None = None
         raised: BaseException | None = None
         result: payload.Payload = b"", ()
@@ -216,7 +244,10 @@ class Executor:
             self.is_running = before
 
     def _call(self, spec: TaskSpec, frames: Sequence[Any], inputs: values.Inputs | None) -> Any:
-        function = self._loaded.get(spec.function) or self._function(spec.function)
+        if spec.options is not None and spec.options.cache is not None and spec.options.cache.code:
+            function = self._newest(spec, frames)
+        else:
+            function = self._loaded.get(spec.function) or self._function(spec.function)
         travelled = function.travelled
         if frames or inputs is not None or functions.MARK in spec.payload:
             with_arguments: dict[str, Any] = {}
@@ -383,7 +414,7 @@ class Executor:
             )
             raise type(problem)(message) from error
 
-    def _outcome(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
+    def _outcome(self, error: BaseException, spec: TaskSpec) -> tuple[Status, ErrorInfo]:
         """How a task ends that raised this. Nothing a hostile exception does may end the engine."""
         try:
             return self._outcome_of(error, spec)
@@ -394,7 +425,7 @@ class Executor:
             return "error", ErrorInfo(name, text, trace, self.engine, self.uuid, spec.kind, False, self.host, None,
                                       spec.arguments or None)  # fmt: skip
 
-    def _outcome_of(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
+    def _outcome_of(self, error: BaseException, spec: TaskSpec) -> tuple[Status, ErrorInfo]:
         kind = type(error)  # not isinstance(), which asks the exception for its __class__
         if issubclass(kind, Interrupted):
             assert isinstance(error, Interrupted)
@@ -403,7 +434,7 @@ class Executor:
             return error.status, stopped
         # A task that was sent to this engine cannot be tried on another.
         unmet = issubclass(kind, UnmetDependency) and not issubclass(kind, ImpossibleDependency)
-        status = "unmet" if unmet and spec.engine < 0 else "error"
+        status: Status = "unmet" if unmet and spec.engine < 0 else "error"
         return status, self._describe(error, spec, _name(error))
 
     def _describe(self, error: BaseException, spec: TaskSpec, name: str) -> ErrorInfo:
