@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, actions, events
-from ..errors import EngineroomError, ProtocolError
+from ..errors import EngineroomError, ProtocolError, StoreRefused
 from ..ids import ClientId, Digest, EngineId, TaskId, new_uuid
 from ..messages import (
     EngineDied,
@@ -125,10 +125,14 @@ class Machinery:
         return Scheduler(settings)
 
     def writer(
-        self, store: TaskStore, on_commit: Callable[[list[Token]], None], retention: RetentionSettings
+        self,
+        store: TaskStore,
+        on_commit: Callable[[list[Token]], None],
+        retention: RetentionSettings,
+        on_refused: Callable[[list[tuple[Entry, StoreRefused]]], None],
     ) -> Writer:
         """Who writes to the store."""
-        return StoreWriter(store, on_commit, retention)
+        return StoreWriter(store, on_commit, retention, on_refused)
 
     def reader(
         self, store: TaskStore, record: Callable[[], None], flush: Callable[[], None], post: Post
@@ -176,7 +180,7 @@ class Controller:
         #: results that unfinished tasks take as arguments
         self.values = values = InputValues()
         self._processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
-        self._writer = writer = machinery.writer(store, self._committed, retention)
+        self._writer = writer = machinery.writer(store, self._committed, retention, self._refused)
         self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.flush, self.post)
         kept = reader if store.keeps else None
 
@@ -284,7 +288,7 @@ class Controller:
             self._guard(lambda: self._lookup.look_again(now))
         if self._deadline is not None and now >= self._deadline:
             self._guard(lambda: self.decide(events.Ticked()))
-        self._outbox.flush()
+        self._guard(self._outbox.flush)
         self._deadline = self.scheduler.next_deadline()
 
     @property
@@ -307,7 +311,11 @@ class Controller:
             log.exception("a bug: a function of the loop failed; the loop goes on")
 
     def _receive(self, address: bytes, parts: Sequence[Any], now: float) -> None:
-        arrived = self._peers.receive(address, parts[0], now)
+        try:
+            arrived = self._peers.receive(address, parts[0], now)
+        except Exception:
+            log.exception("a bug: while taking in a message")
+            return
         if arrived is None:
             return
         if isinstance(arrived, Hello):
@@ -451,6 +459,11 @@ class Controller:
 
     def _committed(self, tokens: list[Token]) -> None:
         self.post(lambda: self._outbox.acknowledge(tokens))
+
+    def _refused(self, refused: list[tuple[Entry, StoreRefused]]) -> None:
+        """The store cannot hold these: their tasks end."""
+        for entry, error in refused:
+            self.post(lambda id=entry.spec.id, error=error: self._fail([id], error_info(error)))  # type: ignore[misc]
 
     def _call_writer(self, function: Callable[[TaskStore], Any]) -> Future[Any]:
         """Call a function in the writer's thread, after everything that happened before is recorded."""

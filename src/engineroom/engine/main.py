@@ -24,9 +24,10 @@ from .. import resources
 from ..config import ConnectionInfo, EngineSettings
 from ..ids import Digest, EngineUuid, NannyId
 from ..messages import Output, Published, Started, TaskDone, TaskOptions
+from ..messages.bounds import StreamName
 from ..on_engine import datapub, engine_properties, task_context
 from ..on_engine.functional_dependency import DEPENDENCY_SECONDS
-from ..transport import ZmqLink
+from ..transport import connect
 from ..wire import frames as wire
 from ..wire import payload
 from ..wire.session import LinkSession, introduce
@@ -303,7 +304,11 @@ class Engine:
             self._protocol.flush()
             self._link.send(Started(job[0].id, time.time() - ATTEND_SECONDS))
         self._executor.flush_c_library()
-        for name, stream in (("stdout", self._streams.stdout), ("stderr", self._streams.stderr)):
+        streams: tuple[tuple[StreamName, Any], ...] = (
+            ("stdout", self._streams.stdout),
+            ("stderr", self._streams.stderr),
+        )
+        for name, stream in streams:
             text = stream.news()
             if text:
                 self._link.send(Output(job[0].id, name, text))
@@ -371,7 +376,7 @@ def make_engine(
     """The engine that this process is to be: its streams and its `__main__` are replaced."""
     introduction = introduce("engine", connection.key, uuid, nanny=nanny, resources=shares)
     session = LinkSession(introduction, PING_SECONDS, time.monotonic())
-    link = ZmqLink(connection.url, uuid.encode(), curve_serverkey=connection.curve_serverkey)
+    link = connect(connection)
     streams = install(settings.output_limit, captured)
     executor = Executor(streams)
     executor.uuid = uuid

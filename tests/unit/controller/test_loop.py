@@ -40,6 +40,7 @@ from engineroom.testing import MemoryNetwork
 from engineroom.testing.network import MemoryLink
 from engineroom.wire import frames
 from engineroom.wire.functions import digest_of
+from engineroom.wire.session import prove
 
 M = TypeVar("M", bound=Message)
 
@@ -55,7 +56,7 @@ class Talk:
         self.store = store or DictDB()
         self.controller = Controller(self.network.listener, self.store, "key")
         self.link = self.network.link(b"me")
-        self.say(Hello(_version.PROTOCOL_VERSION, "client", "key", "me", 0, "elsewhere"))
+        self.say(prove(Hello(_version.PROTOCOL_VERSION, "client", "", "me", 0, "elsewhere"), b"key"))
 
     def say(self, message: Message) -> None:
         self.link.send([frames.encode(message)])

@@ -23,7 +23,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from ...config import ConnectionInfo
-from ...errors import ControllerLost, EngineroomError, SerializationError
+from ...errors import AuthenticationError, ControllerLost, EngineroomError, SerializationError
 from ...ids import ClientId, TaskId, new_uuid
 from ...messages import (
     Accepted,
@@ -47,7 +47,7 @@ from ...messages import (
     Welcome,
 )
 from ...messages.requests import URGENT
-from ...transport import Link, ZmqLink
+from ...transport import Link, connect
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from . import forks
@@ -113,7 +113,7 @@ class Channel:
         self._pid = os.getpid()
         forks.watch(self)
         self._asleep = False
-        self._link: Link = link or ZmqLink(info.url, self.session.encode(), curve_serverkey=info.curve_serverkey)
+        self._link: Link = link or connect(info)
         self._wakeup = Wakeup()
         self._handlers: dict[type[Message], Callable[[Any, Sequence[Any]], None]] = {
             Welcome: self._on_welcome,
@@ -317,7 +317,8 @@ class Channel:
             for parts in arrived:
                 self._counts.count_received(parts[0], now)
                 message = wire.decode_to_client(parts[0])
-                handlers[type(message)](message, parts[1:])
+                if self._counts.believes(message):
+                    handlers[type(message)](message, parts[1:])
         if self._must_greet:
             self._must_greet = False
             self._hello()
@@ -407,7 +408,11 @@ class Channel:
 
     def _on_welcome(self, message: Welcome, frames: Sequence[Any]) -> None:
         is_again, incarnation = self._welcome.is_set(), self._counts.incarnation
-        if not self._counts.on_welcome(message):
+        try:
+            if not self._counts.on_welcome(message):
+                return
+        except AuthenticationError as error:
+            self._fail(error)
             return
         if message.incarnation != incarnation:
             self._window.forget_functions()

@@ -12,6 +12,7 @@ from typing import Any
 from ...errors import NoEnginesRegistered
 from ...ids import EngineId, TaskId
 from ...messages import TaskOptions, TaskSpec
+from ...messages.bounds import Kind
 from ...on_engine import engine_calls
 from ...wire import short_repr
 from ...wire.payload import dumps_call
@@ -57,7 +58,7 @@ class DirectView(View):
         function: Any,
         calls: Sequence[tuple[EngineId, tuple[Any, ...], Mapping[str, Any]]],
         result: AsyncResult,
-        kind: str = "apply",
+        kind: Kind = "apply",
         options: TaskOptions | None = None,
         each: Sequence[TaskOptions] | None = None,
         track: bool | None = None,
@@ -317,7 +318,7 @@ class DirectView(View):
     def _call_with_parts(
         self,
         f: Any,
-        kind: str,
+        kind: Kind,
         sequences: Sequence[Any],
         dist: str,
         block: bool | None,
