@@ -12,6 +12,7 @@ from ...errors import NoEnginesRegistered
 from ...ids import EngineId
 from ...messages import TaskOptions, TaskSpec
 from ...on_engine import engine_calls
+from ...on_engine.random_streams import seeded
 from ...wire import short_repr
 from ...wire.payload import dumps_call
 from ..records.query_args import plain_label
@@ -263,11 +264,15 @@ class DirectView(View):
         return_exceptions: bool = False,
         label: str | None = None,
         dist: str = "b",
+        seed: Any = None,
     ) -> Any:
-        """Call `f` on each item: the sequences are split evenly, one task per engine."""
+        """Call `f` on each item: the sequences are split evenly, one task per engine.
+
+        `seed` gives each item random numbers of its own, as in `LoadBalancedView.map`.
+        """
         callable_or_complain(f)
         return self._call_with_parts(
-            f, "map", sequences, dist, block, label=label, return_exceptions=return_exceptions
+            seeded(f, seed), "map", sequences, dist, block, label=label, return_exceptions=return_exceptions
         )
 
     def _call_with_parts(
