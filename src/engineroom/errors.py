@@ -12,6 +12,7 @@
     ├── StoreError
     │   ├── StoreBusy                    another controller owns the database
     │   ├── StoreFull                    there is no room for new tasks
+    │   ├── StoreRefused                 a record holds a value that the database cannot hold
     │   └── StoreDamaged                 the database is damaged
     ├── UnknownTask (KeyError)           no such msg_id
     ├── PendingTask (RuntimeError)       the task has not finished: it cannot be resubmitted or purged yet
@@ -123,6 +124,12 @@ class StoreFull(StoreError):
     """There is no space for new tasks: the disk is full, or the limit is reached."""
 
     code = "store-full"
+
+
+class StoreRefused(StoreError):
+    """The task database cannot hold a record, because of a value in it. Others are written."""
+
+    code = "store-refused"
 
 
 class StoreDamaged(StoreError):
@@ -442,6 +449,7 @@ OUTCOMES: dict[str, Callable[[str], EngineroomError]] = {
         StoreError,
         StoreBusy,
         StoreFull,
+        StoreRefused,
         StoreDamaged,
         SerializationError,
         ProtocolError,

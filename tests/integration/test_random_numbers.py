@@ -90,9 +90,13 @@ def test_a_generator_that_travels_is_named_once(rc, typed):
     typed("import numpy as np\nrng_of_test = np.random.default_rng(1)")
     draw = typed("def draws(_): return rng_of_test.random()")
     view = rc.load_balanced_view()
-    with pytest.warns(RuntimeWarning, match="draws uses rng_of_test, a numpy.Generator") as caught:
+
+    def send() -> None:
         for sender in (view, view, rc[:]):
             sender.map_sync(draw, range(3))
+
+    with pytest.warns(RuntimeWarning, match="draws uses rng_of_test, a numpy.Generator") as caught:
+        send()
     assert len(caught) == 1
     assert caught[0].filename == __file__
 

@@ -10,7 +10,6 @@ import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import wait as wait_futures
 from typing import Any
 
 from ..config import ConnectionInfo
@@ -19,6 +18,7 @@ from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, StopController
 from .connection.channel import Channel
 from .connection.connecting import find_connection
+from .connection.history import History
 from .interop.executor import ViewExecutor
 from .own_tasks import Jobs, OwnTasks, TaskResults, names_one
 from .port import ClientPort
@@ -139,13 +139,13 @@ class Client(RecordMethods):
     def direct_view(self, targets: Any = "all", **flags: Any) -> DirectView:
         """A view of some engines; "all" means all engines at the time of each call."""
         view = DirectView(self, targets, **flags)
-        self._tasks.views.append(view)
+        self._tasks.views.add(view)
         return view
 
     def load_balanced_view(self, targets: Any = None, **flags: Any) -> LoadBalancedView:
         """A view whose tasks the scheduler gives to engines."""
         view = LoadBalancedView(self, targets, **flags)
-        self._tasks.views.append(view)
+        self._tasks.views.add(view)
         return view
 
     def executor(self, targets: Any = None) -> ViewExecutor:
@@ -181,8 +181,8 @@ class Client(RecordMethods):
     # ------------------------------------------------------------------------------------------ this client's tasks
 
     @property
-    def history(self) -> list[TaskId]:
-        """msg_ids of this client's tasks, by submission."""
+    def history(self) -> History:
+        """msg_ids of this client's tasks, by submission; reads like a list of str."""
         return self._tasks.history()
 
     @property
@@ -251,8 +251,7 @@ class Client(RecordMethods):
         if chosen is not None:
             jobs = ids_taken(self._records, query, "wait for")
         limit = None if timeout is None or timeout < 0 else timeout
-        futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs)
-        return not wait_futures(futures, limit).not_done
+        return self._tasks.wait(jobs, limit)
 
     def wait_interactive(self, jobs: Jobs = None, interval: float = 1.0, timeout: float = -1.0) -> None:
         """Wait for tasks, with a progress bar."""

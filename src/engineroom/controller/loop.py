@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, actions, events
-from ..errors import EngineroomError, ProtocolError
+from ..errors import EngineroomError, ProtocolError, StoreRefused
 from ..ids import ClientId, Digest, EngineId, TaskId, new_uuid
 from ..messages import (
     EngineDied,
@@ -65,6 +65,7 @@ from .requests.requests import Requests
 from .requests.resubmission import Resubmission
 from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
+from .storage.backpressure import WaitingRoom
 from .storage.housekeeping import OnScan
 from .storage.store_reader import Reader, StoreReader, readable_functions
 from .storage.store_writer import StoreWriter
@@ -124,10 +125,14 @@ class Machinery:
         return Scheduler(settings)
 
     def writer(
-        self, store: TaskStore, on_commit: Callable[[list[Token]], None], retention: RetentionSettings
+        self,
+        store: TaskStore,
+        on_commit: Callable[[list[Token]], None],
+        retention: RetentionSettings,
+        on_refused: Callable[[list[tuple[Entry, StoreRefused]]], None],
     ) -> Writer:
         """Who writes to the store."""
-        return StoreWriter(store, on_commit, retention)
+        return StoreWriter(store, on_commit, retention, on_refused)
 
     def reader(
         self, store: TaskStore, record: Callable[[], None], flush: Callable[[], None], post: Post
@@ -175,7 +180,7 @@ class Controller:
         #: results that unfinished tasks take as arguments
         self.values = values = InputValues()
         self._processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
-        self._writer = writer = machinery.writer(store, self._committed, retention)
+        self._writer = writer = machinery.writer(store, self._committed, retention, self._refused)
         self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.flush, self.post)
         kept = reader if store.keeps else None
 
@@ -229,6 +234,7 @@ class Controller:
             retention.interval,
             clock,
         )
+        self._room = WaitingRoom(self._is_behind, self._handle)
         self._receivers: dict[type[Message], Callable[[Peer, Any, Sequence[Any]], None]] = {
             Submit: self._on_submit,
             Watch: self._on_watch,
@@ -275,13 +281,14 @@ class Controller:
         for address, parts in received:
             self._receive(address, parts, now)
         self._call_posted()
+        self._room.let_in()
         if now >= self._next_sweep:
             self._guard(lambda: self._sweep(now))
         if self._lookup.due is not None:
             self._guard(lambda: self._lookup.look_again(now))
         if self._deadline is not None and now >= self._deadline:
             self._guard(lambda: self.decide(events.Ticked()))
-        self._outbox.flush()
+        self._guard(self._outbox.flush)
         self._deadline = self.scheduler.next_deadline()
 
     @property
@@ -304,21 +311,35 @@ class Controller:
             log.exception("a bug: a function of the loop failed; the loop goes on")
 
     def _receive(self, address: bytes, parts: Sequence[Any], now: float) -> None:
-        arrived = self._peers.receive(address, parts[0], now)
+        try:
+            arrived = self._peers.receive(address, parts[0], now)
+        except Exception:
+            log.exception("a bug: while taking in a message")
+            return
         if arrived is None:
             return
         if isinstance(arrived, Hello):
-            self._guard(lambda: self._members.hello(address, arrived, now))
+            self._guard(lambda: self._on_hello(address, arrived, now))
             return
-        peer, message = arrived
+        self._room.receive(*arrived, parts[1:])
+
+    def _handle(self, peer: Peer, message: Message, frames: Sequence[Any]) -> None:
         try:
-            self._receivers[type(message)](peer, message, parts[1:])
+            self._receivers[type(message)](peer, message, frames)
         except ProtocolError as error:
             log.warning("%s %s broke the protocol: %s", peer.role, peer.uuid, error)
             self._reject(peer, message, error)
         except Exception as error:
             log.exception("a bug: while handling %.2000r from %s %s", message, peer.role, peer.uuid)
             self._reject(peer, message, error)
+
+    def _on_hello(self, address: bytes, hello: Hello, now: float) -> None:
+        if self._members.hello(address, hello, now):
+            self._room.forget(hello.uuid)
+
+    def _is_behind(self) -> bool:
+        """Whether tasks have to wait until the store has caught up. A store that fails refuses them at once."""
+        return self._outbox.unrecorded.is_too_much and self._writer.refusal() is None
 
     def _reject(self, peer: Peer, message: Message, error: Exception) -> None:
         """Tell a client that its tasks were not taken: nobody waits for ever."""
@@ -355,19 +376,21 @@ class Controller:
             self._tell(client, rejected)
 
         buffers = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
+        size = sum(memoryview(frame).nbytes for frame in frames)
+        weight = size + sum([len(spec.payload) for spec in message.tasks])
         self._intake.submit(
             Submission(
                 client,
                 message.tasks,
                 buffers,
-                lambda: self._outbox.owe("accepted", client, number),
+                lambda: self._outbox.owe("accepted", client, number, len(message.tasks), weight),
                 refuse,
                 functions=message.functions,
                 environment=message.environment,
                 resent=message.resent,
                 cached=message.cached,
             ),
-            sum(memoryview(frame).nbytes for frame in frames),
+            size,
         )
 
     def _on_watch(self, peer: Peer, message: Watch, frames: Sequence[Any]) -> None:
@@ -377,6 +400,7 @@ class Controller:
         self._requests.answer(ClientId(peer.uuid), message)
 
     def _client_left(self, client: ClientId) -> None:
+        self._room.let_all_in(client)
         self._outbox.forget_client(client)
         self._outbox.record()
         self._writer.hurry()  # the client does not keep its tasks for us any more
@@ -390,7 +414,8 @@ class Controller:
             done.peak_memory = peak
         buffers = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
         self.decide(events.TasksFinished(peer.engine, message.tasks, buffers))
-        self._outbox.owe("stored", peer.uuid, message.number)
+        weight = sum([len(done.payload) for done in message.tasks]) + sum(memoryview(f).nbytes for f in frames)
+        self._outbox.owe("stored", peer.uuid, message.number, len(message.tasks), weight)
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
         self.decide(events.TasksReturned(peer.engine, message.tasks))
@@ -434,6 +459,11 @@ class Controller:
 
     def _committed(self, tokens: list[Token]) -> None:
         self.post(lambda: self._outbox.acknowledge(tokens))
+
+    def _refused(self, refused: list[tuple[Entry, StoreRefused]]) -> None:
+        """The store cannot hold these: their tasks end."""
+        for entry, error in refused:
+            self.post(lambda id=entry.spec.id, error=error: self._fail([id], error_info(error)))  # type: ignore[misc]
 
     def _call_writer(self, function: Callable[[TaskStore], Any]) -> Future[Any]:
         """Call a function in the writer's thread, after everything that happened before is recorded."""

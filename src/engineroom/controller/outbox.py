@@ -45,12 +45,15 @@ from .error_info import error_info
 from .function_library import FunctionLibrary
 from .input_values import InputValues, Raw
 from .peers import Peer, Peers
+from .storage.backpressure import Unrecorded
+from .storage.queued_buffers import QueuedBuffers
 from .storage.store_reader import Reader, ok_value, readable_entries, readable_functions
 
 log = logging.getLogger(__name__)
 
-#: An acknowledgement owed once records are committed: (kind, uuid of the peer, number of its message).
-Token = tuple[str, str, int]
+#: An acknowledgement owed once records are committed: (kind, uuid of the peer, number of its message, how many tasks
+#: or results it brought, its bytes).
+Token = tuple[str, str, int, int, int]
 
 
 class Writer(Protocol):
@@ -74,6 +77,18 @@ class ClientBox:
     def __init__(self) -> None:
         self.results: list[TaskDone] = []
         self.table = FrameTable()
+
+
+class FromStore(msgspec.Struct, frozen=True):
+    """What was read for tasks that are to be sent."""
+
+    #: results that are arguments of the tasks
+    values: Mapping[TaskId, Raw] = {}
+    #: the tasks' own arguments
+    arguments: Mapping[TaskId, Raw] = {}
+
+
+_NOTHING_READ = FromStore()
 
 
 class Outbox:
@@ -103,6 +118,10 @@ class Outbox:
         self._tokens: list[Token] = []
         self._functions: list[Function] = []
         self._environments: list[tuple[ClientId, Environment]] = []
+        #: large arguments of tasks
+        self._buffers = QueuedBuffers()
+        #: the tasks and results that wait for the writer
+        self.unrecorded = Unrecorded()
         #: digests; also of clients that have gone, whose tasks may not have ended
         self.environment_of: dict[ClientId, str] = {}
 
@@ -133,8 +152,8 @@ class Outbox:
         else:
             self._peers.send(peer, message)
 
-    def _send_tasks(self, action: actions.SendTasks, read: Mapping[TaskId, Raw] | None = None) -> None:
-        """`read`: results that were read for these tasks; None: nothing was."""
+    def _send_tasks(self, action: actions.SendTasks, read: FromStore | None = None) -> None:
+        """`read`: what was read for these tasks; None: nothing was."""
         peer = self._peers.engines.get(action.engine)
         if peer is None:
             return  # it left in this very moment; the core will hear of it
@@ -145,11 +164,13 @@ class Outbox:
         for task in action.tasks:
             if task.spec.options is not None:
                 inputs += task.spec.options.inputs
-        if inputs and read is None and self._reader is not None:
-            spilled = self._values.spilled(peer.values.missing(inputs))
-            if spilled:
-                self._read_values(self._reader, peer, action, spilled)
+        if (inputs or self._buffers.spilled) and read is None and self._reader is not None:
+            values = self._values.spilled(peer.values.missing(inputs)) if inputs else []
+            arguments = [task.id for task in action.tasks if task.id in self._buffers.spilled]
+            if values or arguments:
+                self._read_for(self._reader, peer, action, values, arguments)
                 return
+        read = read or _NOTHING_READ
         get = self._library.get
         table, tasks, attempts, functions = FrameTable(), [], [], []
         known = peer.functions
@@ -160,10 +181,15 @@ class Outbox:
                 if function is not None:
                     known.add(spec.function)
                     functions.append(function)
-            tasks.append(_with_frames(task, table) if task.frames else spec)
+            if task.id in read.arguments:
+                payload, frames = read.arguments[task.id]
+                spec = msgspec.structs.replace(spec, payload=payload, frames=table.add(frames))
+            elif task.frames:
+                spec = _with_frames(task, table)
+            tasks.append(spec)
             attempts.append(task.attempt)
-        values = self._new_values(peer, inputs, table, read or {}) if inputs else []
-        self._peers.send(peer, Run(tasks, attempts, functions, values), table.frames)
+        results = self._new_values(peer, inputs, table, read.values) if inputs else []
+        self._peers.send(peer, Run(tasks, attempts, functions, results), table.frames)
 
     def _new_values(
         self, peer: Peer, inputs: Sequence[TaskId], table: FrameTable, read: Mapping[TaskId, Raw]
@@ -178,16 +204,34 @@ class Outbox:
         peer.values.use(inputs, sizes)
         return values
 
-    def _read_values(self, reader: Reader, peer: Peer, action: actions.SendTasks, ids: list[TaskId]) -> None:
-        """Read results that have left memory, then send the tasks; until then the engine's messages wait."""
+    def _read_for(
+        self,
+        reader: Reader,
+        peer: Peer,
+        action: actions.SendTasks,
+        values: Sequence[TaskId],
+        arguments: Sequence[TaskId],
+    ) -> None:
+        """Read what has left memory, then send the tasks; until then the engine's messages wait.
+
+        `values`: the results to be read; `arguments`: the tasks whose own arguments are to be read.
+        """
         self._waiting_for_read[peer] = deque()
 
-        def work(store: TaskStore) -> dict[TaskId, Raw]:
-            entries, _ = readable_entries(store, ids)
-            return {id: value for id, entry in entries.items() if (value := ok_value(entry)) is not None}
+        def work(store: TaskStore) -> FromStore:
+            entries, _ = readable_entries(store, [*values, *arguments])
+            found = ((id, ok_value(entries.get(id))) for id in values)
+            return FromStore(
+                {id: value for id, value in found if value is not None},
+                {id: (entries[id].spec.payload, entries[id].frames) for id in arguments if id in entries},
+            )
 
-        def then(read: dict[TaskId, Raw]) -> None:
-            self._send_after_read(peer, lambda: self._send_tasks(action, read))
+        def then(read: FromStore) -> None:
+            lost = [id for id in arguments if id not in read.arguments]
+            there = [task for task in action.tasks if task.id not in lost]
+            self._send_after_read(peer, lambda: self._send_tasks(actions.SendTasks(action.engine, there), read))
+            if lost:
+                self._fail(lost, ErrorInfo("StoreError", "the arguments of this task cannot be read from the database"))
 
         def failed(error: Exception) -> None:
             self._send_after_read(peer, lambda: None)
@@ -261,6 +305,10 @@ class Outbox:
 
     def _record(self, action: actions.RecordTasks | actions.RecordAttempts) -> None:
         name_of, environment_of = self._library.names.get, self.environment_of.get
+        if self._reader is not None:
+            self._tokens += [
+                ("arguments", task.id, 0, 0, 0) for task in action.tasks if task.frames and self._buffers.add(task)
+            ]
         self._entries += [
             Entry(
                 task.spec,
@@ -277,6 +325,7 @@ class Outbox:
         now, entries, engines = self._clock(), self._entries, self._peers.engines
         client, box, keeps = None, None, self._reader is not None
         known, digest, name, environment = self._library.names, None, None, None
+        buffers = self._buffers
         for ended in action.tasks:
             task, done = ended.task, ended.done
             engine = engines.get(done.engine)
@@ -314,12 +363,14 @@ class Outbox:
                     environment,
                 )
             )
+            if buffers:
+                buffers.forget(task.id)
             box.results.append(result)
 
     def _keep_values(self, action: actions.KeepValues) -> None:
         for ended in action.tasks:
             self._values.keep(ended.done.id, ended.done.payload, ended.frames)
-            self._tokens.append(("value", ended.done.id, 0))
+            self._tokens.append(("value", ended.done.id, 0, 0, 0))
 
     def _release_values(self, action: actions.ReleaseValues) -> None:
         for id in action.tasks:
@@ -338,9 +389,19 @@ class Outbox:
 
     # ------------------------------------------------------------------------------------------ the end of a turn
 
-    def owe(self, kind: str, uuid: str, number: int) -> None:
-        """Acknowledge this once everything gathered so far is recorded."""
-        self._tokens.append((kind, uuid, number))
+    def owe(self, kind: str, uuid: str, number: int, count: int, weight: int) -> None:
+        """Acknowledge a message once everything gathered so far is recorded.
+
+        Parameters
+        ----------
+        kind : {"accepted", "stored"}
+        uuid, number : str, int
+            Of the peer, and of its message.
+        count, weight : int
+            How many tasks or results it brought; its bytes.
+        """
+        self.unrecorded.add(count, weight)
+        self._tokens.append((kind, uuid, number, count, weight))
 
     def add_functions(self, functions: Sequence[Function]) -> None:
         """Have these functions recorded, too."""
@@ -380,11 +441,14 @@ class Outbox:
         """Send the acknowledgements that a commit allows."""
         stored: dict[str, int] = {}
         accepted: dict[str, list[int]] = defaultdict(list)
-        for kind, uuid, number in tokens:
+        for kind, uuid, number, count, weight in tokens:
+            self.unrecorded.remove(count, weight)
             if kind == "stored":
                 stored[uuid] = number  # the latest says it for all before
             elif kind == "accepted":
                 accepted[uuid].append(number)
+            elif kind == "arguments":
+                self._buffers.recorded(TaskId(uuid))
             else:
                 self._values.recorded(TaskId(uuid))
         messages: list[tuple[str, Message]] = [(uuid, Accepted(numbers)) for uuid, numbers in accepted.items()]

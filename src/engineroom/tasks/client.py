@@ -134,7 +134,7 @@ class TaskClient:
         result = AsyncResult(self._port, (id,), name=label, submitted=now, label=label)
         if after is not None:
             result._options = options
-        self._view.history.append(id)
+        self._view._remember((id,))
         return (TaskSpec(id, work.digest, payload, now, _ANY, (), options, "apply", text), work, frames), result
 
     def priority(self, task: BaseTask) -> int:

@@ -199,7 +199,7 @@ class LoadBalancedView(View):
         for node in order:
             before = tuple([ids[predecessor] for predecessor in predecessors[node]])
             batch.append((self._graph_task(ids[node], work[node], before, pass_results), whole))
-        self.history += whole._ids
+        self._remember(whole._ids)
         self._channel.submit(batch)
         return GraphResult(ids, {node: predecessors[node] for node in order}, whole)
 
@@ -250,6 +250,7 @@ class LoadBalancedView(View):
         result = AsyncResult(self._port, (id,), name=getattr(function, "__name__", "task"), submitted=now)
         if options is not None:
             result._options, result.label = options, options.label
+        self._port.history.append(id)
         self.history.append(id)
         text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
         spec = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text)
@@ -367,8 +368,8 @@ class LoadBalancedView(View):
         ids = [spec.id for spec, _, _ in tasks]
 
         def submit(result: AsyncResult) -> None:
+            self._remember(ids)
             self._channel.submit([(task, result) for task in tasks])
-            self.history += ids
 
         return ids, submit
 
@@ -471,7 +472,7 @@ class LoadBalancedView(View):
             label=self.label,
             ordered=ordered,
         )
-        self.history += result._ids
+        self._remember(result._ids)
         self._channel.submit([(task, result) for task in tasks])
         return result.get() if self.block else result
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import NoEnginesRegistered
-from ...ids import EngineId
+from ...ids import EngineId, TaskId
 from ...messages import TaskOptions, TaskSpec
+from ...messages.bounds import Kind
 from ...on_engine import engine_calls
 from ...on_engine.random_streams import seeded
 from ...wire import short_repr
@@ -56,7 +57,7 @@ class DirectView(View):
         function: Any,
         calls: Sequence[tuple[EngineId, tuple[Any, ...], Mapping[str, Any]]],
         result: AsyncResult,
-        kind: str = "apply",
+        kind: Kind = "apply",
         options: TaskOptions | None = None,
     ) -> None:
         """One task per call. Calls that share their argument tuple share its pickle and its buffers."""
@@ -77,13 +78,12 @@ class DirectView(View):
                 text = short_repr.of_items(args) if kind == "map" else short_repr.of_call(args, kwargs)
             spec = TaskSpec(task, pickled.digest, payload, now, engine, (), options, kind, text)
             tasks.append(((spec, pickled, frames), result))
-        self._remember(result)
+        self._remember(result._ids)
         self._channel.submit(tasks)
 
-    def _remember(self, result: AsyncResult) -> None:
-        """Note tasks that are about to be submitted."""
-        self.history += result._ids
-        self._port.direct.update(result._ids)
+    def _remember(self, ids: Sequence[TaskId]) -> None:
+        super()._remember(ids)
+        self._port.direct.add(ids)
 
     def _apply(
         self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool, targets: Any = None
@@ -129,7 +129,7 @@ class DirectView(View):
             ((TaskSpec(id, _NO_FUNCTION, source, now, engine, (), options, "execute"), None, ()), result)  # type: ignore[arg-type]
             for id, engine in zip(result.msg_ids, engines, strict=True)
         ]
-        self._remember(result)
+        self._remember(result._ids)
         self._channel.submit(tasks)
         if self._blocks(block):
             result.get()
@@ -278,7 +278,7 @@ class DirectView(View):
     def _call_with_parts(
         self,
         f: Any,
-        kind: str,
+        kind: Kind,
         sequences: Sequence[Any],
         dist: str,
         block: bool | None,

@@ -23,6 +23,7 @@ import msgspec
 from ...errors import ImpossibleDependency, UnmetDependency
 from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
+from ...messages.bounds import Status
 from ...on_engine import classic, engine_calls, functional_dependency, random_streams, task_context
 from ...on_engine.engine_properties import properties
 from ...on_engine.random_streams import Seeded
@@ -55,7 +56,7 @@ class Terminated(BaseException):
 class Interrupted(KeyboardInterrupt):
     """Raised in user code whose task was cancelled or has had its time: how it ends, if nothing catches this."""
 
-    def __init__(self, status: str, ename: str, text: str) -> None:
+    def __init__(self, status: Status, ename: str, text: str) -> None:
         super().__init__(text)
         self.status, self.ename = status, ename
 
@@ -155,7 +156,8 @@ class Executor:
         stdout.in_task = stderr.in_task = True
         started = time.time()
         begin = time.perf_counter()
-        status, error = "ok", None
+        status: Status = "ok"
+        error: ErrorInfo | None = None
         content: dict[str, Any] | None = None
         raised: BaseException | None = None
         result: payload.Payload = b"", ()
@@ -415,7 +417,7 @@ class Executor:
             )
             raise type(problem)(message) from error
 
-    def _outcome(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
+    def _outcome(self, error: BaseException, spec: TaskSpec) -> tuple[Status, ErrorInfo]:
         """How a task ends that raised this. Nothing a hostile exception does may end the engine."""
         try:
             return self._outcome_of(error, spec)
@@ -426,7 +428,7 @@ class Executor:
             return "error", ErrorInfo(name, text, trace, self.engine, self.uuid, spec.kind, False, self.host, None,
                                       spec.arguments or None)  # fmt: skip
 
-    def _outcome_of(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
+    def _outcome_of(self, error: BaseException, spec: TaskSpec) -> tuple[Status, ErrorInfo]:
         kind = type(error)  # not isinstance(), which asks the exception for its __class__
         if issubclass(kind, Interrupted):
             assert isinstance(error, Interrupted)
@@ -435,7 +437,7 @@ class Executor:
             return error.status, stopped
         # A task that was sent to this engine cannot be tried on another.
         unmet = issubclass(kind, UnmetDependency) and not issubclass(kind, ImpossibleDependency)
-        status = "unmet" if unmet and spec.engine < 0 else "error"
+        status: Status = "unmet" if unmet and spec.engine < 0 else "error"
         return status, self._describe(error, spec, _name(error))
 
     def _describe(self, error: BaseException, spec: TaskSpec, name: str) -> ErrorInfo:
