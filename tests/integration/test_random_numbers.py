@@ -33,6 +33,8 @@ def test_the_numbers_depend_on_the_seed_and_the_item_alone(rc, draw):
     assert rc[:].map_sync(draw, range(n), seed=5) == expected
     assert rc[:].map_sync(draw, range(n), seed=5, dist="r") == expected
     assert list(view.imap(draw, range(n), seed=5)) == expected
+    for sender in (view, rc[:]):
+        assert sender.map_sync(draw, range(n), seed=5, labels=["each"] * n) == expected
     assert view.map_sync(draw, range(n), seed=6) != expected
 
 
