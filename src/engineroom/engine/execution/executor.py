@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 import types
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,9 @@ from ...errors import ImpossibleDependency, UnmetDependency
 from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
 from ...messages.bounds import Status
-from ...on_engine import classic, engine_calls, functional_dependency, task_context
+from ...on_engine import classic, engine_calls, functional_dependency, random_streams, task_context
 from ...on_engine.engine_properties import properties
+from ...on_engine.random_streams import Seeded
 from ...wire import exceptions, functions, modules, payload, script_globals, short_repr, source_lines
 from ...wire import input_cache as values
 from ...wire.exceptions import text_of
@@ -232,6 +234,27 @@ class Executor:
         return ("" if stdout.is_empty else stdout.take(), "" if stderr.is_empty else stderr.take())
 
     @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """The running task waits: inside the block other tasks may be run. What they leave behind is put right."""
+        self.collect()
+        streams = sys.stdin, sys.stdout, sys.stderr
+        shown, lent = (warnings.filters[:], warnings.showwarning), set(functions.lent)
+        resume = self._stdout.suspend(), self._stderr.suspend()
+        outputs = None if self._shell is None else self._shell.outputs
+        try:
+            yield
+        finally:
+            self.collect()
+            for one in resume:
+                one()
+            sys.stdin, sys.stdout, sys.stderr = streams
+            warnings.filters[:], warnings.showwarning = shown  # type: ignore[index]
+            self._warnings.begin()
+            functions.lent.update(lent)
+            if self._shell is not None and outputs is not None:
+                self._shell.outputs = outputs
+
+    @contextlib.contextmanager
     def uninterrupted(self) -> Iterator[None]:
         """Let no signal interrupt what a task does inside."""
         if threading.current_thread() is not threading.main_thread():  # signals interrupt the main thread alone
@@ -300,6 +323,8 @@ class Executor:
                 errors[index] = name_item(index, info)
             return status == "error"
 
+        if isinstance(function, Seeded):
+            function = function.items(first, step)
         values = engine_calls.map_items(function, columns, is_of_item)
         self._name_item = name_item
         return Part(values, dist, errors)
@@ -478,5 +503,7 @@ def _name(error: BaseException) -> str:
 _traceback_of = BaseException.__dict__["__traceback__"].__get__
 
 
-_MODULES = (classic, engine_calls, functional_dependency, functions, payload, script_globals, values)
+_MODULES = (
+    classic, engine_calls, functional_dependency, random_streams, functions, payload, script_globals, values,
+)  # fmt: skip
 _OURS = {module.__file__ for module in _MODULES} | {__file__}
