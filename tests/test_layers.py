@@ -109,7 +109,7 @@ HOMES = {
     "cloudpickle": "wire",
     "traitlets": "cli engine.execution.shell",
     "IPython": "engine.execution.shell client.results client.magics",
-    "tqdm": "client.results",
+    "tqdm": "client.results cli.bars",
 }
 
 FILES = {

@@ -77,6 +77,11 @@ class Retention(Configurable):
     bytes = Unicode("", help="How large the database may be: 10GB. Beyond, the oldest records are dropped.").tag(
         config=True
     )
+    payload_bytes = Unicode(
+        "10GiB",
+        help="How many bytes of large buffers an SQLite database keeps; beyond, the oldest are dropped, and the rest "
+        "of their records stays. none: no limit.",
+    ).tag(config=True)
     min_free = Unicode("64MiB", help="With less free space on the disk, new tasks are refused.").tag(config=True)
     interval = Float(10.0, help="Seconds between two searches for records to drop.").tag(config=True)
     rules: Any = List(
@@ -91,6 +96,7 @@ class Retention(Configurable):
             "payload_age": self.payload_age or None,
             "count": None if self.count < 0 else self.count,
             "bytes": self.bytes or None,
+            "payload_bytes": None if self.payload_bytes in ("", "none") else self.payload_bytes,
             "min_free": self.min_free,
             "interval": self.interval,
             "rules": self.rules,
@@ -138,6 +144,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         "retain-payload-age": "Retention.payload_age",
         "retain-count": "Retention.count",
         "retain-bytes": "Retention.bytes",
+        "retain-payload-bytes": "Retention.payload_bytes",
         "min-free": "Retention.min_free",
     }
     flags: Any = {

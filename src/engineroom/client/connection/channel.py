@@ -397,6 +397,7 @@ class Channel:
             self.failure = error
         self._requests.fail(self.failure_error)
         self._waiters.fail(list(self._waiting), self.failure_error)
+        self._window.give_up()
         self._welcome.set()
         with self.changed:
             self.engines, self.starting = [], 0
