@@ -3,8 +3,8 @@
 A read sees everything that was recorded before it. What it found is handed back to the loop.
 
 What the controller itself looks up has threads of its own: no question of a client keeps it waiting. Each client has
-one question under way at a time; its others wait behind it, and those of other clients do not. When a client leaves, its
-questions end.
+one question under way at a time; its others wait behind it, and those of other clients do not. When a client
+leaves, its questions end.
 """
 
 from __future__ import annotations
