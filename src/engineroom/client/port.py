@@ -57,6 +57,10 @@ class ClientPort:
         """Whether the controller records results, so that they can be fetched again."""
         return self.channel.keeps
 
+    def outstanding(self) -> int:
+        """How many tasks of this client have no outcome yet."""
+        return sum(id.startswith(self.channel.session) for id in self.channel.waiting)
+
     @property
     def files(self) -> bool:
         """Whether all engines are on this host, so that they can open the files that we can open."""

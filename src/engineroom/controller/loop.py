@@ -44,6 +44,7 @@ from ..messages import (
     Stop,
     Submit,
     Unresponsive,
+    Waiting,
     Watch,
     Welcome,
 )
@@ -241,6 +242,7 @@ class Controller:
             Request: self._on_request,
             Results: self._on_results,
             Returned: self._on_returned,
+            Waiting: self._on_waiting,
             Output: self._on_live,
             Started: self._on_live,
             Published: self._on_live,
@@ -420,6 +422,9 @@ class Controller:
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
         self.decide(events.TasksReturned(peer.engine, message.tasks))
+
+    def _on_waiting(self, peer: Peer, message: Waiting, frames: Sequence[Any]) -> None:
+        self.decide(events.TasksWaiting(peer.engine, message.tasks))
 
     def _on_live(self, peer: Peer, message: Output | Started | Published, frames: Sequence[Any]) -> None:
         task = self.scheduler.task(message.task)

@@ -16,7 +16,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, MappingProxyType
 from typing import Any
 
@@ -38,6 +38,7 @@ from .execution.executor import LOOK_SECONDS, Executor, Terminated
 from .execution.interrupts import Interrupter, spare_forked_processes
 from .execution.output import Streams, install
 from .jobs import Job
+from .nested import NestedRuns
 from .property_checks import PropertyChecks
 from .protocol import EngineProtocol
 from .session_link import SessionLink
@@ -70,8 +71,9 @@ class Engine:
         page: SharedPage,
         settings: EngineSettings,
         shares: Mapping[str, list[int]] = MappingProxyType({}),
+        url: str = "",
     ) -> None:
-        """`shares`: the indices of each named resource that this engine has."""
+        """`shares`: the indices of each named resource that this engine has. `url`: of its cluster."""
         self._link, self._descriptor = link, link.fileno()
         self._executor, self._interrupter, self._streams = executor, interrupter, streams
         self._page, self._settings, self._shares = page, settings, dict(shares)
@@ -80,6 +82,7 @@ class Engine:
         self._protocol.results.limit = settings.unstored_limit
         self._is_deciding = False  # a function is being asked about our properties
         self._is_waiting = False  # for something to arrive
+        self._nested = NestedRuns(url, self._protocol, executor, interrupter, page, self)
         self._serial = 0  # counts tasks begun: how the attendant tells a long one from many short ones
         self._link_lock = threading.Lock()
         self._busy = threading.Event()
@@ -99,7 +102,7 @@ class Engine:
         logging.root.handlers.clear()  # the nanny's: what tasks log is their output
         logging.root.setLevel(logging.WARNING)
         datapub.bind(self._publish)
-        task_context.bind(self._current_task, self._interrupter.limit)
+        task_context.bind(self._current_task, self._interrupter.limit, self._nested.wait)
         engine_properties.properties.bind(self._note_change)
         threading.Thread(target=self._attend, name="attendant", daemon=True).start()
         self.serve()
@@ -122,13 +125,13 @@ class Engine:
         finally:
             self._link.close()
 
-    def _work(self) -> None:
-        """Run what is in the queue, looking at the link every few milliseconds."""
+    def _work(self, until: Callable[[], bool] | None = None) -> None:
+        """Run what is in the queue, looking at the link every few milliseconds. `until`: stop when this is true."""
         self._busy.set()
         protocol, executor, page, lock = self._protocol, self._executor, self._page, self._link_lock
         queue, results, checks, wishes = protocol.jobs.queue, protocol.results, self._checks, self._interrupter.wishes
         pause = time.perf_counter() + GATHER_SECONDS
-        while queue and not protocol.is_leaving:
+        while queue and not protocol.is_leaving and (until is None or not until()):
             if results.is_full:
                 self._flush()
                 self._link.ping()
@@ -168,6 +171,30 @@ class Engine:
                 self._receive()
                 checks.answer(self._is_leaving)
                 pause = time.perf_counter() + GATHER_SECONDS
+
+    # A task that waits for others: called by `NestedRuns`.
+
+    def take_link(self) -> None:
+        """The main thread tends the link."""
+        self._reacquire()
+
+    def leave_link(self) -> None:
+        """The main thread goes back to user code. The attendant sees a task that has just begun."""
+        self._serial += 1
+        self._busy.set()
+        self._link_lock.release()
+
+    def serve_once(self, until: Callable[[], bool], seconds: float) -> None:
+        """Run the tasks that there are, until the condition is true; or wait for a message for some seconds."""
+        protocol = self._protocol
+        if protocol.jobs.queue:
+            self._work(until)
+            protocol.flush()
+            self._page.run(protocol.waiting[-1][0].id)
+        else:
+            self._link.ping()
+            protocol.handle(self._link.receive(wait=True, most=seconds))
+            self._checks.answer(self._is_leaving)
 
     def _die_of_closed_link(self) -> None:
         """The task that has just run closed our sockets: this engine cannot send its result, nor anything else."""
@@ -354,9 +381,10 @@ class Engine:
     def _on_sigint(self, number: int, frame: FrameType | None) -> None:
         if self._executor.is_running:
             raise KeyboardInterrupt
+        self._nested.interrupt()
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        self._protocol.is_leaving = True
+        self._protocol.is_leaving = self._nested.is_terminated = True
         if self._executor.is_running:
             raise Terminated
         if self._is_waiting:
@@ -388,6 +416,7 @@ def make_engine(
         page,
         settings,
         shares,
+        connection.url,
     )
 
 

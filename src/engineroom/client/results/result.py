@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION
-from concurrent.futures import wait as wait_futures
 from datetime import datetime
 from typing import Any
 
@@ -24,6 +23,7 @@ from ...wire.input_cache import ResultOf
 from ...wire.parts import Part, combine, items_of
 from ..connection.submission import Acceptance
 from ..records.selection import Selection
+from ..waiting.waits import wait_for_futures
 from .arguments import refuse_direct, results_of_this_call
 from .ending import Failure, errors_in, succeeded, value_of, value_or_error, was_aborted
 from .metadata import KEYS, ExecuteReply, Metadata, metadata_of
@@ -121,7 +121,7 @@ class AsyncResult(TaskFuture):
         limit = _limit(timeout)
         if return_when is not None and not (return_when == ALL_COMPLETED and self._single):
             parts = self.split()
-            done, pending = wait_futures(parts, timeout=limit, return_when=return_when)
+            done, pending = wait_for_futures(parts, limit, return_when, self._port)
             return done, pending
         self._wait_until_done(limit)
         if return_when is not None:

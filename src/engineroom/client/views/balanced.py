@@ -9,7 +9,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED
-from concurrent.futures import wait as wait_futures
 from typing import Any, ClassVar
 
 from ...errors import ConfigError
@@ -25,6 +24,7 @@ from ..results.graph_result import GraphResult
 from ..results.map_result import AsyncMapResult, GrowingMapResult, LazyMapIterator
 from ..results.partition import as_columns, split, unchanging
 from ..results.result import AsyncResult
+from ..waiting.waits import wait_for_futures
 from . import flags
 from .base import FUNCTIONS, View, ViewClient, callable_or_complain, referenced, replaced
 from .cache_key import cache_key, with_needs
@@ -450,7 +450,7 @@ class LoadBalancedView(View):
             if ordered:
                 ready.append(out.popleft())
             else:
-                done, _ = wait_futures(out, return_when=FIRST_COMPLETED)
+                done, _ = wait_for_futures(out, None, FIRST_COMPLETED, self._port)
                 ready = [result for result in out if result in done]
                 out = deque(result for result in out if result not in done)
             while ready:
