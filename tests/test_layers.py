@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "engineroom"
 #: No module is longer, and no folder holds more modules (`__init__` and `__main__` not counted).
 MOST_LINES, MOST_FILES = 600, 14
 
-VOCABULARY = "_version errors ids messages records config resources cores descriptors"
+VOCABULARY = "_version errors ids messages records config resources cores descriptors printable private"
 
 #: part → what it may import besides itself. A part is a package, a folder or a module; a module belongs to the most
 #: specific part that names it. `client` allows all of `client`; VOCABULARY is the line above.
@@ -83,9 +83,11 @@ MAY_IMPORT = {
     "client.engines": "VOCABULARY client.connection",
     "client.port": "VOCABULARY wire client.connection client.engines",
     "client.records": "VOCABULARY wire on_engine util client.connection",
-    "client.results": "VOCABULARY wire util client.connection client.records.selection",
+    "client.waiting": "VOCABULARY on_engine client.connection",
+    "client.results": "VOCABULARY wire util client.connection client.records.selection client.waiting",
     "client.views": (
         "VOCABULARY wire on_engine util client.connection client.port client.results client.records.query_args"
+        " client.waiting"
     ),
     "client.interop": "VOCABULARY wire client.results client.views",
     # faces
@@ -109,7 +111,7 @@ HOMES = {
     "cloudpickle": "wire",
     "traitlets": "cli engine.execution.shell",
     "IPython": "engine.execution.shell client.results client.magics",
-    "tqdm": "client.results",
+    "tqdm": "client.results cli.bars",
 }
 
 FILES = {

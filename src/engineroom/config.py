@@ -11,7 +11,6 @@ import json
 import os
 import re
 import socket
-import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import msgspec
 
 from .errors import ConfigError, ConnectionFileError
+from .private import make_private_folder, why_not_private
 from .records.states import ENDED_STATES
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -105,10 +105,10 @@ def profile_dir(
 
 
 def make_profile_dir(path: Path) -> Path:
-    """Create the missing folders of a profile. Only the owner can read `security`."""
+    """Create the missing folders of a profile, readable to their owner alone, whatever the umask is."""
     try:
         for name in ("security", "log", "pid"):
-            (path / name).mkdir(parents=True, exist_ok=True)
+            make_private_folder(path / name)
         (path / "security").chmod(0o700)
     except OSError as error:
         raise ConfigError(f"cannot write in the profile's folder {path}: {error.strerror}") from None
@@ -125,7 +125,7 @@ def connection_file(profile: Path, cluster_id: str = "", role: str = "client") -
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read. It is written completely, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 0600
     try:
         with os.fdopen(handle, "w") as file:
@@ -167,7 +167,9 @@ _SOCKET_PATH, _SOCKET_NAME = 107, 24
 
 
 def socket_dir() -> Path:
-    """The folder of Unix sockets: in $TMPDIR, or elsewhere if that path is too long. Only its owner has access.
+    """The folder of Unix sockets: in $XDG_RUNTIME_DIR, $TMPDIR or /tmp; the first whose path is short enough.
+
+    Only its owner has access.
 
     Raises
     ------
@@ -175,7 +177,7 @@ def socket_dir() -> Path:
         No folder has a short enough path, or other users have access to it.
     """
     name = f"engineroom-{os.getuid()}"
-    folders = tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR"), "/tmp"
+    folders = os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"
     places = [Path(folder) / name for folder in folders if folder]
     fitting = [place for place in places if len(os.fsencode(place)) + _SOCKET_NAME <= _SOCKET_PATH]
     for base in fitting:
@@ -188,9 +190,11 @@ def socket_dir() -> Path:
             f"no folder for sockets: the path of a socket has at most {_SOCKET_PATH} bytes, and the folder must be "
             f"writable; tried {tried}. Set TMPDIR to a short path"
         )
-    found = base.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise ConfigError(f"{base} must be a folder that belongs to you with mode 0700; remove it and start again")
+    why = why_not_private(base.lstat())
+    if why:
+        raise ConfigError(
+            f"{base} must be a folder that belongs to you with mode 0700, but {why}; remove it and start again"
+        )
     return base
 
 

@@ -12,9 +12,11 @@
     ├── StoreError
     │   ├── StoreBusy                    another controller owns the database
     │   ├── StoreFull                    there is no room for new tasks
+    │   ├── StoreRefused                 a record holds a value that the database cannot hold
     │   └── StoreDamaged                 the database is damaged
     ├── UnknownTask (KeyError)           no such msg_id
     ├── PendingTask (RuntimeError)       the task has not finished: it cannot be resubmitted or purged yet
+    ├── WaitError (RuntimeError)         a wait could never end, or waits are nested too deeply
     └── IPythonError → KernelError
         ├── NoEnginesRegistered
         ├── TaskAborted
@@ -125,6 +127,12 @@ class StoreFull(StoreError):
     code = "store-full"
 
 
+class StoreRefused(StoreError):
+    """The task database cannot hold a record, because of a value in it. Others are written."""
+
+    code = "store-refused"
+
+
 class StoreDamaged(StoreError):
     """The task database is damaged: the file was cut or overwritten, or bits of it have changed."""
 
@@ -144,6 +152,12 @@ class PendingTask(EngineroomError, RuntimeError):
     """The task has not finished, so it cannot be resubmitted or purged yet."""
 
     code = "pending-task"
+
+
+class WaitError(EngineroomError, RuntimeError):
+    """A wait for tasks that could never end, or waits inside tasks that are nested too deeply."""
+
+    code = "wait"
 
 
 class IPythonError(EngineroomError):
@@ -442,6 +456,7 @@ OUTCOMES: dict[str, Callable[[str], EngineroomError]] = {
         StoreError,
         StoreBusy,
         StoreFull,
+        StoreRefused,
         StoreDamaged,
         SerializationError,
         ProtocolError,

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, actions, events
-from ..errors import EngineroomError, ProtocolError
+from ..errors import EngineroomError, ProtocolError, StoreRefused
 from ..ids import ClientId, Digest, EngineId, TaskId, new_uuid
 from ..messages import (
     EngineDied,
@@ -44,6 +44,7 @@ from ..messages import (
     Stop,
     Submit,
     Unresponsive,
+    Waiting,
     Watch,
     Welcome,
 )
@@ -125,10 +126,14 @@ class Machinery:
         return Scheduler(settings)
 
     def writer(
-        self, store: TaskStore, on_commit: Callable[[list[Token]], None], retention: RetentionSettings
+        self,
+        store: TaskStore,
+        on_commit: Callable[[list[Token]], None],
+        retention: RetentionSettings,
+        on_refused: Callable[[list[tuple[Entry, StoreRefused]]], None],
     ) -> Writer:
         """Who writes to the store."""
-        return StoreWriter(store, on_commit, retention)
+        return StoreWriter(store, on_commit, retention, on_refused)
 
     def reader(
         self, store: TaskStore, record: Callable[[], None], flush: Callable[[], None], post: Post
@@ -176,7 +181,7 @@ class Controller:
         #: results that unfinished tasks take as arguments
         self.values = values = InputValues()
         self._processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
-        self._writer = writer = machinery.writer(store, self._committed, retention)
+        self._writer = writer = machinery.writer(store, self._committed, retention, self._refused)
         self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.flush, self.post)
         kept = reader if store.keeps else None
 
@@ -209,6 +214,7 @@ class Controller:
         )
         self._requests = Requests(
             self._tell,
+            self.post,
             self._intake.lookups,
             reader,
             outbox.record,
@@ -237,6 +243,7 @@ class Controller:
             Request: self._on_request,
             Results: self._on_results,
             Returned: self._on_returned,
+            Waiting: self._on_waiting,
             Output: self._on_live,
             Started: self._on_live,
             Published: self._on_live,
@@ -284,7 +291,7 @@ class Controller:
             self._guard(lambda: self._lookup.look_again(now))
         if self._deadline is not None and now >= self._deadline:
             self._guard(lambda: self.decide(events.Ticked()))
-        self._outbox.flush()
+        self._guard(self._outbox.flush)
         self._deadline = self.scheduler.next_deadline()
 
     @property
@@ -297,7 +304,7 @@ class Controller:
         return due
 
     def _call_posted(self) -> None:
-        while self._posted:
+        for _ in range(len(self._posted)):  # what these post is called in the next turn
             self._guard(self._posted.popleft())
 
     def _guard(self, function: Callable[[], None]) -> None:
@@ -307,7 +314,11 @@ class Controller:
             log.exception("a bug: a function of the loop failed; the loop goes on")
 
     def _receive(self, address: bytes, parts: Sequence[Any], now: float) -> None:
-        arrived = self._peers.receive(address, parts[0], now)
+        try:
+            arrived = self._peers.receive(address, parts[0], now)
+        except Exception:
+            log.exception("a bug: while taking in a message")
+            return
         if arrived is None:
             return
         if isinstance(arrived, Hello):
@@ -394,6 +405,7 @@ class Controller:
     def _client_left(self, client: ClientId) -> None:
         self._room.let_all_in(client)
         self._outbox.forget_client(client)
+        self._reader.client_left(client)
         self._outbox.record()
         self._writer.hurry()  # the client does not keep its tasks for us any more
 
@@ -411,6 +423,9 @@ class Controller:
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
         self.decide(events.TasksReturned(peer.engine, message.tasks))
+
+    def _on_waiting(self, peer: Peer, message: Waiting, frames: Sequence[Any]) -> None:
+        self.decide(events.TasksWaiting(peer.engine, message.tasks))
 
     def _on_live(self, peer: Peer, message: Output | Started | Published, frames: Sequence[Any]) -> None:
         task = self.scheduler.task(message.task)
@@ -451,6 +466,11 @@ class Controller:
 
     def _committed(self, tokens: list[Token]) -> None:
         self.post(lambda: self._outbox.acknowledge(tokens))
+
+    def _refused(self, refused: list[tuple[Entry, StoreRefused]]) -> None:
+        """The store cannot hold these: their tasks end."""
+        for entry, error in refused:
+            self.post(lambda id=entry.spec.id, error=error: self._fail([id], error_info(error)))  # type: ignore[misc]
 
     def _call_writer(self, function: Callable[[TaskStore], Any]) -> Future[Any]:
         """Call a function in the writer's thread, after everything that happened before is recorded."""
@@ -499,7 +519,8 @@ class Controller:
         """Write and send what is left, and say goodbye."""
         self._outbox.flush()
         self._writer.close()
-        self._call_posted()
+        while self._posted:
+            self._call_posted()
         self._outbox.flush()
         for client in self._peers.role("client"):
             self._peers.send(client, Goodbye("the controller has stopped"))

@@ -40,6 +40,7 @@ HANDLERS: dict[type[events.Event], Callable[[State, Effects, Any], None]] = {
     events.TasksRecovered: recovery.on_tasks_recovered,
     events.TasksFinished: results.on_tasks_finished,
     events.TasksReturned: results.on_tasks_returned,
+    events.TasksWaiting: results.on_tasks_waiting,
     events.EngineJoined: engine_events.on_engine_joined,
     events.EngineLost: engine_events.on_engine_lost,
     events.EngineLeft: engine_events.on_engine_left,
@@ -144,6 +145,10 @@ class Scheduler:
     def queued(self) -> Iterator[Task]:
         """The load-balanced tasks that wait for an engine."""
         return iter(self.state.pools)
+
+    def queued_count(self) -> int:
+        """How many load-balanced tasks wait for an engine."""
+        return len(self.state.pools)
 
     def outcome(self, id: TaskId) -> TaskOutcome | None:
         """How a task ended; None: it has not ended, or the core has forgotten it (`outcomes_kept`)."""

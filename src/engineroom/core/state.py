@@ -14,6 +14,7 @@ from typing import Any
 from ..config import SchedulerSettings
 from ..ids import ClientId, EngineId, EngineUuid, TaskId
 from ..messages import Attempt, ErrorInfo, TaskDone
+from ..messages.bounds import Status
 from .actions import Ended
 from .deadlines import Deadlines
 from .dependencies import Dependencies, TaskOutcome, Waiting
@@ -223,7 +224,14 @@ class State:
             task.engine = None
         if engine.recalled:
             engine.recalled.difference_update(ids)
+        if engine.waiting:
+            engine.waiting.difference_update(ids)
         return released
+
+    def set_waiting(self, engine: Engine, ids: Sequence[TaskId]) -> None:
+        """These tasks of an engine wait for others, so that it has room for more."""
+        engine.waiting = {id for id in ids if id in engine.held}
+        self.pools.changed(engine)
 
     # ------------------------------------------------------------------------------------------ to its end
 
@@ -341,7 +349,7 @@ class State:
         error.host, error.arguments = engine.host if engine is not None else None, task.spec.arguments or None
         self._end_with(task, "error", error, blame)
 
-    def _end_with(self, task: Task, status: str, error: ErrorInfo, blame: TaskOutcome | None = None) -> None:
+    def _end_with(self, task: Task, status: Status, error: ErrorInfo, blame: TaskOutcome | None = None) -> None:
         done = TaskDone(task.id, task.attempt, status, None, self.now, error=error)
         if error.engine_id is not None:
             done.engine = EngineId(error.engine_id)

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from ..ids import Digest, EngineId
+from ..errors import AuthenticationError
+from ..ids import Digest, EngineId, TaskId
 from ..messages import (
     Cancel,
     CheckProperties,
@@ -31,8 +32,10 @@ from ..messages import (
     Stop,
     Stored,
     TaskDone,
+    Waiting,
     Welcome,
 )
+from ..printable import one_line
 from .jobs import Job, Jobs, held
 from .property_checks import PropertyChecks
 from .result_buffer import ResultBuffer
@@ -71,6 +74,10 @@ class EngineProtocol:
         self.results = ResultBuffer()
         #: the running task
         self.job: Job | None = None
+        #: tasks that have begun, and wait for other tasks: the last of them waits inside the one before it
+        self.waiting: list[Job] = []
+        #: those of them that were cancelled meanwhile
+        self.cancelled: set[TaskId] = set()
         #: whether the engine is to leave
         self.is_leaving = False
         self._handlers: dict[type[Message], Callable[[Any, Sequence[Any]], None]] = {
@@ -91,10 +98,26 @@ class EngineProtocol:
     def hello(self) -> None:
         """Begin the session (anew): say what we hold, and send again what may not be stored."""
         running = [self.job] if self.job is not None else []
-        in_hand = [held(job) for job in (*running, *self.jobs)]
+        in_hand = [held(job) for job in (*self.waiting, *running, *self.jobs)]
         self.link.hello(self._page.engine, [*in_hand, *self.results.held()])
         for parts in self.results.sent():
             self.link.send_frames(parts)
+
+    def begin_wait(self, job: Job) -> None:
+        """The running task waits for other tasks: the controller is to give us more."""
+        self.waiting.append(job)
+        self.job = None
+        self._tell_waiting()
+
+    def end_wait(self, job: Job) -> None:
+        """It runs again."""
+        self.waiting.remove(job)
+        self.job = job
+        self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        self.flush()
+        self.link.send(Waiting([job[0].id for job in self.waiting]))
 
     def flush(self) -> None:
         """Send the results that have gathered."""
@@ -132,13 +155,21 @@ class EngineProtocol:
         """Take in messages, as `SessionLink.receive` gives them."""
         for parts in arrived:
             message = self.link.read(parts)
-            self._handlers[type(message)](message, parts[1:])
+            if message is not None:
+                self._handlers[type(message)](message, parts[1:])
 
     def _on_welcome(self, message: Welcome, frames: Sequence[Any]) -> None:
-        if self.link.session.on_welcome(message):
+        try:
+            is_new = self.link.session.on_welcome(message)
+        except AuthenticationError as error:
+            self._on_refused(Refused(error.code, str(error)), ())
+            return
+        if is_new:
             self._keeper.engine = self._page.engine = message.engine
             self.results.share = message.unstored_limit
             self.jobs.welcomed()
+            if self.waiting:
+                self._tell_waiting()
 
     def _on_run(self, message: Run, frames: Sequence[Any]) -> None:
         if message.functions:
@@ -154,6 +185,7 @@ class EngineProtocol:
         self.link.send(Returned(self.jobs.give_back(wanted)))
         if self.job is not None and self.job[0].id in wanted:
             self._interrupt()
+        self.cancelled |= {job[0].id for job in self.waiting if job[0].id in wanted}
 
     def _on_ask(self, message: CheckProperties, frames: Sequence[Any]) -> None:
         self._keeper.learn(message.functions)
@@ -182,7 +214,7 @@ class EngineProtocol:
 
     def _on_stored(self, message: Stored, frames: Sequence[Any]) -> None:
         self.results.stored(message.number)
-        if self.job is None and not self.results.is_awaiting and not self.results.has_gathered:
+        if self.job is None and not self.waiting and not self.results.is_awaiting and not self.results.has_gathered:
             self._page.delivered()
 
     def _on_stop(self, message: Stop, frames: Sequence[Any]) -> None:
@@ -194,5 +226,5 @@ class EngineProtocol:
             self.hello()  # one of us has missed something
 
     def _on_refused(self, message: Refused, frames: Sequence[Any]) -> None:
-        print(f"the controller refused this engine: {message.reason}", flush=True)
+        print(f"the controller refused this engine: {one_line(message.reason)}", flush=True)
         self.is_leaving = True

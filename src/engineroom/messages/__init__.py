@@ -34,6 +34,7 @@ from .engines import (
     Stop,
     Stored,
     Unresponsive,
+    Waiting,
 )
 from .requests import (
     Abort,
@@ -99,6 +100,7 @@ FromEngine = (
     | Started
     | Published
     | Returned
+    | Waiting
     | NeedFunctions
     | PropertiesChecked
     | PropertiesChanged
@@ -185,6 +187,7 @@ __all__ = [
     "ToEngine",
     "ToNanny",
     "Unresponsive",
+    "Waiting",
     "Watch",
     "Welcome",
 ]

@@ -4,6 +4,7 @@ The controller forwards Results, Output, Started and Published to the clients of
 """
 
 from ..ids import Digest, EngineId, EngineUuid, TaskId
+from .bounds import Count, EngineNumber, Moment, Signal, SmallInteger, StreamName
 from .connection import Message
 from .structs import AttemptKey, Function, InputResult, PropertyCheck, TaskDone, TaskSpec
 
@@ -67,16 +68,16 @@ class Results(Message):
     """Outcomes of tasks. From an engine to the controller: numbered, answered by Stored. From there to clients."""
 
     tasks: list[TaskDone]
-    number: int = 0
+    number: Count = 0
     #: from engines: peak memory of the process so far, in bytes
-    peak_memory: int | None = None
+    peak_memory: Count | None = None
 
 
 class Output(Message):
     """Live output of a running task, for the client that submitted it."""
 
     task: TaskId
-    stream: str  # "stdout" or "stderr"
+    stream: StreamName
     text: str
 
 
@@ -84,8 +85,8 @@ class Started(Message):
     """A task that has run for a while has started, for the client that submitted it."""
 
     task: TaskId
-    started: float
-    engine: EngineId = EngineId(-1)
+    started: Moment
+    engine: EngineNumber = EngineId(-1)
 
 
 class Published(Message):
@@ -99,6 +100,15 @@ class Returned(Message):
     """Tasks that the engine gives back without having started them."""
 
     tasks: list[AttemptKey]
+
+
+class Waiting(Message):
+    """The tasks of this engine that have begun, and now wait for other tasks: all of them, not a change.
+
+    The engine runs other tasks meanwhile.
+    """
+
+    tasks: list[TaskId]
 
 
 class NeedFunctions(Message):
@@ -123,7 +133,7 @@ class PropertiesChanged(Message):
 class Starting(Message):
     """How many engines of this nanny are starting: the number, not a change of it."""
 
-    count: int
+    count: Count
 
 
 class EngineDied(Message):
@@ -131,9 +141,9 @@ class EngineDied(Message):
 
     engine: EngineUuid
     #: if negative, the number of the signal that killed it
-    exit_code: int
+    exit_code: SmallInteger
     #: peak memory in bytes
-    peak_memory: int
+    peak_memory: Count
     #: the task it was running, as the engine wrote it into memory shared with its nanny
     running: TaskId | None
     #: the nanny starts another engine in its place
@@ -155,7 +165,7 @@ class Unresponsive(Message):
 class SignalProcesses(Message):
     """Send a signal to these engine processes."""
 
-    signal: int
+    signal: Signal
     engines: list[EngineUuid]
 
 

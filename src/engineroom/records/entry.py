@@ -95,9 +95,14 @@ def cache_key(spec: TaskSpec) -> CacheKey:
     return (spec.options and spec.options.cache) or _NO_KEY
 
 
+def source_of(spec: TaskSpec) -> str | None:
+    """The source of a cell; None for calls."""
+    return spec.payload.decode(errors="replace") if spec.kind == "execute" else None
+
+
 def content_of(spec: TaskSpec) -> dict[str, Any]:
     """The content of the request: the source of a cell, nothing for a call."""
-    return {"code": spec.payload.decode()} if spec.kind == "execute" else {}
+    return {"code": source_of(spec)} if spec.kind == "execute" else {}
 
 
 def metadata_of(spec: TaskSpec) -> dict[str, Any]:
@@ -116,6 +121,8 @@ def result_content(done: TaskDone) -> dict[str, Any]:
             "traceback": error.traceback,
             "engine_info": {"engine_id": error.engine_id, "engine_uuid": error.engine_uuid, "method": error.method},
         }
+        if error.index is not None:
+            content["engine_info"] |= {"index": error.index, "arguments": error.arguments}
     if done.content:
         content |= done.content
     return content

@@ -26,6 +26,7 @@ from .entry import (
     result_content,
     result_error,
     result_header,
+    source_of,
     state_of,
 )
 
@@ -117,8 +118,7 @@ FIELDS: tuple[Field, ...] = (
           lambda e: None if e.done is None else {}, outcome=True),
     Field("result_content", dict, "status, and for errors ename, evalue, traceback; None until done",
           lambda e: None if e.done is None else result_content(e.done), outcome=True),
-    Field("pyin", object, "execute: the source",
-          lambda e: e.spec.payload.decode() if e.spec.kind == "execute" else None, alias="execute_input"),
+    Field("pyin", object, "execute: the source", lambda e: source_of(e.spec), alias="execute_input"),
     Field("pyout", object, "execute: the value, as a mime bundle",
           lambda e: result_content(e.done).get("execute_result") if e.done and e.spec.kind == "execute" else None,
           outcome=True, alias="execute_result"),

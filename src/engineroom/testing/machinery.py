@@ -216,6 +216,7 @@ class VirtualReader:
         failed: Callable[[Exception], None],
         *,
         recorded: bool = True,
+        client: ClientId | None = None,
     ) -> None:
         def run() -> None:
             if self._writer.is_dead:
@@ -240,6 +241,9 @@ class VirtualReader:
             self._writer.call(lambda store: None).add_done_callback(flushed)
         else:
             self._clock.later(self._rng.uniform(0, LOOK_UP / 2), run)
+
+    def client_left(self, client: ClientId) -> None:
+        """Answers to a client that has left harm nobody here."""
 
     def read_now(self, work: Callable[[TaskStore], T]) -> T:
         return work(self._store)
@@ -299,7 +303,11 @@ class VirtualMachinery(Machinery):
         return ObservedScheduler(settings, self._seed, self._observe)
 
     def writer(
-        self, store: TaskStore, on_commit: Callable[[list[Any]], None], retention: RetentionSettings
+        self,
+        store: TaskStore,
+        on_commit: Callable[[list[Any]], None],
+        retention: RetentionSettings,
+        on_refused: Callable[[list[Any]], None],
     ) -> VirtualWriter:
         self._writer = VirtualWriter(store, on_commit, self._virtual_clock)
         return self._writer

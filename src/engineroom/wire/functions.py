@@ -14,6 +14,7 @@ import builtins
 import contextlib
 import functools
 import hashlib
+import importlib
 import io
 import pickle
 import sys
@@ -27,7 +28,7 @@ import cloudpickle
 from ..errors import SerializationError
 from ..ids import Digest
 from ..messages import Function
-from . import modules, script_globals, source_lines
+from . import arrays, modules, script_globals, source_lines
 from .identity import globals_of
 
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), range, frozenset)
@@ -148,15 +149,41 @@ def restore_code(arguments: tuple[Any, ...], file: str, source: str | None) -> t
     return code
 
 
+def _attribute(module: str, name: str) -> Any:
+    """A function of a module that draws from the module's own random state."""
+    return getattr(importlib.import_module(module), name)
+
+
+def module_with_state(function: Any) -> str | None:
+    """The module whose own random state a function draws from, as `random.randint` does; None: there is none.
+
+    Pickled as a method, it would take a copy of that state to each task, and draw the same numbers in all of them.
+    """
+    if isinstance(getattr(function, "__self__", None), types.ModuleType | type(None)):
+        return None
+    for home in ("random", "numpy.random"):
+        if getattr(sys.modules.get(home), function.__name__, None) == function:
+            return home
+    return None
+
+
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle, with two changes.
+    """cloudpickle, with three changes.
 
     Functions of `__main__` are bound to the receiver's namespace. Code keeps the name of its file, which cloudpickle
-    3.1.3 drops, and takes its source lines along.
+    3.1.3 drops, and takes its source lines along. Functions that draw from their module's random state travel by name.
     """
 
-    def __init__(self, file: Any, protocol: int | None = None, buffer_callback: Any = None) -> None:
+    def __init__(
+        self,
+        file: Any,
+        protocol: int | None = None,
+        buffer_callback: Any = None,
+        reducers: Mapping[type, arrays.Reducer] = types.MappingProxyType({}),
+    ) -> None:
         super().__init__(file, protocol=protocol, buffer_callback=buffer_callback)
+        #: type → what takes the place of its `__reduce_ex__`
+        self._reducers = reducers
         #: ids of the code objects inside one that is pickled: its lines are theirs, too
         self._inner: set[int] = set()
         #: one string for each file name, so that the pickle does not depend on which code objects share one
@@ -171,6 +198,13 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is types.CodeType:
             return self._code(obj)
+        if type(obj) in (types.MethodType, types.BuiltinFunctionType):
+            home = module_with_state(obj)
+            if home:
+                return _attribute, (home, obj.__name__)
+        reducer = self._reducers.get(type(obj))
+        if reducer is not None:
+            return reducer(obj)
         if type(obj) is functools._lru_cache_wrapper and getattr(obj, "__module__", None) == "__main__":
             return _cached, (obj.__wrapped__, obj.cache_parameters())
         reduced = super().reducer_override(obj)
@@ -234,19 +268,23 @@ class FunctionCache:
         return pickled, by_name, needs
 
 
+#: Pickles with these bytes hold what `ByValuePickler` does better: names of `__main__`, states of random generators.
+_BY_VALUE = (b"__main__", b"__randomstate_ctor", b"\x8c\x06Random\x94")
+
+
 def _pickle(function: Any) -> tuple[Function, bool, modules.Needs]:
     """The pickled function, whether it was pickled by name, and the modules it depends on."""
     needs = modules.needs_of(function)
     sent = modules.Needing(function, needs) if needs else function
     try:
         try:
-            payload = pickle.dumps(sent, 5)
-            by_name = b"__main__" not in payload and not _by_value_registered()
+            payload = arrays.dumps(sent)
+            by_name = not any(mark in payload for mark in _BY_VALUE) and not _by_value_registered()
         except Exception:  # lambdas, closures, locals: by value
             by_name = False
         if not by_name:
             file = io.BytesIO()
-            ByValuePickler(file, protocol=5).dump(sent)
+            ByValuePickler(file, protocol=5, reducers=arrays.reducers(files=False)).dump(sent)
             payload = file.getvalue()
     except Exception as error:
         name = getattr(function, "__qualname__", repr(function))
@@ -273,7 +311,7 @@ def _by_value_registered() -> bool:
 def _suspects(function: Any) -> str:
     """A sentence with the names that a function refers to and that cannot be pickled."""
     bad = []
-    for name, value in _references(function):
+    for name, value in references(function):
         try:
             cloudpickle.dumps(value)
         except Exception:
@@ -281,7 +319,8 @@ def _suspects(function: Any) -> str:
     return f"It refers to: {', '.join(bad)}." if bad else ""
 
 
-def _references(function: Any) -> Iterator[tuple[str, Any]]:
+def references(function: Any) -> Iterator[tuple[str, Any]]:
+    """The globals and the closure of a function: (name, value)."""
     if not isinstance(function, types.FunctionType):
         return
     for name in sorted(_global_names(function.__code__)):

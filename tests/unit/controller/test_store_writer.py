@@ -14,10 +14,11 @@ from conftest import wait_until
 from support.entries import finished
 
 from engineroom.config import RetentionSettings
+from engineroom.controller.storage import store_writer as module
 from engineroom.controller.storage.store_writer import StoreWriter
-from engineroom.errors import StoreError, StoreFull
-from engineroom.ids import ClientId, TaskId
-from engineroom.messages import TaskSpec
+from engineroom.errors import StoreError, StoreFull, StoreRefused
+from engineroom.ids import ClientId, Digest, TaskId
+from engineroom.messages import Function, TaskDone, TaskSpec
 from engineroom.records.entry import Entry
 from engineroom.stores import DictDB, SQLiteDB, TaskStore
 
@@ -135,3 +136,95 @@ def test_space_that_an_earlier_life_left_is_given_back(tmp_path: Path) -> None:
     wait_until(lambda: store.path.stat().st_size < 1 << 20)
     writer.close()
     store.close()
+
+
+# ---------------------------------------------------------------------------------------- records that do not fit
+
+
+class Choosy(DictDB):
+    """Cannot hold some records, each for another reason."""
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.spec.engine == 2**63:
+                raise StoreRefused("too large a number")
+            if entry.done is not None and entry.done.status == "strange":
+                raise KeyError("strange")
+        super().write(entries)
+
+
+def entry(number: int, **changes: object) -> Entry:
+    id = TaskId(f"c-{number}")
+    return Entry(msgspec.structs.replace(ENTRY.spec, id=id, function=b"", **changes), ClientId("c"))
+
+
+def test_a_record_that_does_not_fit_ends_its_task_and_no_other() -> None:
+    refused: list[tuple[Entry, StoreRefused]] = []
+    tokens: list[object] = []
+    writer = StoreWriter(Choosy(), tokens.extend, on_refused=refused.extend)
+    strange = entry(70)
+    strange.done = TaskDone(strange.spec.id, 1, "strange", 1.0, 2.0)  # type: ignore[arg-type]
+    writer.put([*map(entry, range(50)), entry(60, engine=2**63), strange, *map(entry, range(100, 150))], ["token"])
+    writer.flush()
+    assert {entry.spec.id: type(error) for entry, error in refused} == {"c-60": StoreRefused, "c-70": StoreRefused}
+    assert tokens == ["token"], "the others are acknowledged"
+    assert writer.refusal() is None
+    assert writer.store.count({}) == 102
+    records = writer.store.find_records({"state": "failed"})
+    assert {record["msg_id"] for record in records} == {"c-60", "c-70"}
+    assert {record["result_content"]["ename"] for record in records} == {"StoreRefused"}
+    writer.close()
+
+
+def test_a_store_with_a_bug_ends_no_task() -> None:
+    class Broken(DictDB):
+        works = False
+
+        def write(self, entries: Sequence[Entry]) -> None:
+            if not self.works:
+                raise ZeroDivisionError
+            super().write(entries)
+
+    refused: list[tuple[Entry, StoreRefused]] = []
+    store = Broken()
+    writer = StoreWriter(store, lambda tokens: None, on_refused=refused.extend)
+    writer.put([entry(1), entry(2)])
+    with pytest.raises(StoreError, match="ZeroDivisionError"):
+        writer.flush()
+    store.works = True
+    while store.count({}) < 2:
+        threading.Event().wait(0.001)
+    assert refused == []
+    writer.close()
+
+
+def test_a_function_that_does_not_fit_keeps_nobody_waiting() -> None:
+    class Choosy(DictDB):
+        def add_functions(self, functions: Sequence[Function]) -> None:
+            if any(function.name == "bad" for function in functions):
+                raise StoreRefused("no such name")
+            super().add_functions(functions)
+
+    writer = StoreWriter(Choosy(), lambda tokens: None)
+    writer.put([entry(1)], functions=[Function(Digest(b"1"), b"p", "bad"), Function(Digest(b"2"), b"p", "good")])
+    writer.flush()
+    assert writer.store.get_function(Digest(b"2")).name == "good"
+    writer.close()
+
+
+def test_a_bug_in_the_writers_thread_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+    told = threading.Event()
+
+    def once(tokens: list[object]) -> None:
+        if not told.is_set():
+            told.set()
+            raise ZeroDivisionError
+
+    writer = StoreWriter(DictDB(), once)
+    writer.put([entry(1)], ["token"])
+    assert told.wait(20)
+    writer.put([entry(2)])
+    writer.flush()
+    assert writer.store.count({}) == 2
+    writer.close()

@@ -18,6 +18,7 @@ from engineroom.core.events import (
     TasksRecovered,
     TasksReturned,
     TasksSubmitted,
+    TasksWaiting,
 )
 from engineroom.messages import AttemptKey, ErrorInfo, TaskDone, TaskOptions, TaskSpec
 
@@ -92,6 +93,10 @@ def finished(engine: int, *results: str | TaskDone) -> TasksFinished:
 
 def returned(engine: int, *ids: str, attempt: int = 1) -> TasksReturned:
     return TasksReturned(engine, [AttemptKey(id, attempt) for id in ids])
+
+
+def waiting(engine: int, *ids: str) -> TasksWaiting:
+    return TasksWaiting(engine, ids)
 
 
 def recovered(*ids: str, engine: int = -1, deadline: float = 5.0, **options: Any) -> TasksRecovered:

@@ -23,7 +23,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from ...config import ConnectionInfo
-from ...errors import ControllerLost, EngineroomError, SerializationError
+from ...errors import AuthenticationError, ControllerLost, EngineroomError, SerializationError, WaitError
 from ...ids import ClientId, TaskId, new_uuid
 from ...messages import (
     Accepted,
@@ -47,14 +47,15 @@ from ...messages import (
     Welcome,
 )
 from ...messages.requests import URGENT
-from ...transport import Link, ZmqLink
+from ...printable import one_line
+from ...transport import Link, connect
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from . import forks
 from .connecting import NOTICE_SECONDS, no_answer_error, silence_error
 from .requests import PendingRequests, error_of
 from .submission import Outgoing, SubmissionWindow
-from .waiters import Waiter, Waiters
+from .waiters import IOThread, Waiter, Waiters
 from .wakeup import Wakeup
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class Channel:
         self._pid = os.getpid()
         forks.watch(self)
         self._asleep = False
-        self._link: Link = link or ZmqLink(info.url, self.session.encode(), curve_serverkey=info.curve_serverkey)
+        self._link: Link = link or connect(info)
         self._wakeup = Wakeup()
         self._handlers: dict[type[Message], Callable[[Any, Sequence[Any]], None]] = {
             Welcome: self._on_welcome,
@@ -130,7 +131,7 @@ class Channel:
             Pong: self._on_pong,
             Goodbye: self._on_goodbye,
         }
-        self._thread = threading.Thread(target=self._run, name="engineroom-client", daemon=True)
+        self._thread = IOThread(target=self._run, name="engineroom-client", daemon=True)
         self._thread.start()
         try:
             self._connect(timeout)
@@ -203,7 +204,9 @@ class Channel:
         return future
 
     def ask(self, body: RequestBody, timeout: float | None = None) -> Any:
-        """Ask a question and wait for the answer."""
+        """Ask a question and wait for the answer. WaitError in the I/O thread, through which the answer comes."""
+        if threading.current_thread() is self._thread:
+            raise WaitError("a question is asked in the thread through which the answer comes: it would never end")
         return self.request(body).result(timeout)
 
     @property
@@ -317,7 +320,8 @@ class Channel:
             for parts in arrived:
                 self._counts.count_received(parts[0], now)
                 message = wire.decode_to_client(parts[0])
-                handlers[type(message)](message, parts[1:])
+                if self._counts.believes(message):
+                    handlers[type(message)](message, parts[1:])
         if self._must_greet:
             self._must_greet = False
             self._hello()
@@ -396,6 +400,7 @@ class Channel:
             self.failure = error
         self._requests.fail(self.failure_error)
         self._waiters.fail(list(self._waiting), self.failure_error)
+        self._window.give_up()
         self._welcome.set()
         with self.changed:
             self.engines, self.starting = [], 0
@@ -406,7 +411,11 @@ class Channel:
 
     def _on_welcome(self, message: Welcome, frames: Sequence[Any]) -> None:
         is_again, incarnation = self._welcome.is_set(), self._counts.incarnation
-        if not self._counts.on_welcome(message):
+        try:
+            if not self._counts.on_welcome(message):
+                return
+        except AuthenticationError as error:
+            self._fail(error)
             return
         if message.incarnation != incarnation:
             self._window.forget_functions()
@@ -463,4 +472,4 @@ class Channel:
 
 def _notice(text: str) -> None:
     """Tell the user something, without disturbing what the program prints."""
-    print(f"engineroom: {text}", file=sys.stderr)
+    print(f"engineroom: {one_line(text)}", file=sys.stderr)

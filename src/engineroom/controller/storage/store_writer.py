@@ -16,11 +16,12 @@ from concurrent.futures import Future
 from typing import Any
 
 from ...config import RetentionSettings
-from ...errors import StoreError
+from ...errors import StoreError, StoreRefused
 from ...ids import ClientId, TaskId
 from ...messages import Environment, Function
 from ...records.entry import Entry
 from ...stores import TaskStore
+from . import isolation
 from .backlog import Backlog
 from .housekeeping import Housekeeping, OnScan
 
@@ -38,19 +39,23 @@ _STOPPING = "the controller is stopping"
 
 
 class StoreWriter:
-    """Writes entries in groups; `on_commit(tokens)` is called from its thread."""
+    """Writes entries in groups.
+
+    `on_commit(tokens)` is called from its thread, and so is `on_refused` with entries that the store cannot hold.
+    """
 
     def __init__(
         self,
         store: TaskStore,
         on_commit: Callable[[list[Any]], None],
         retention: RetentionSettings | None = None,
+        on_refused: Callable[[list[tuple[Entry, StoreRefused]]], None] = lambda refused: None,
     ) -> None:
         self.store = store
         self.housekeeping = Housekeeping(store, retention or RetentionSettings())
         #: why the store takes nothing at present; None: it does
         self.failure: StoreError | None = None
-        self._on_commit = on_commit
+        self._on_commit, self._on_refused = on_commit, on_refused
         self._backlog = Backlog(store.hold_seconds)
         self._condition = threading.Condition()
         self._entries: dict[TaskId, Entry] = {}
@@ -165,7 +170,13 @@ class StoreWriter:
 
     def _run(self) -> None:
         try:
-            self._work()
+            while True:
+                try:
+                    self._work()
+                    break
+                except Exception:
+                    log.exception("a bug: the store writer failed; it goes on")
+                    time.sleep(RETRY_SECONDS)
         finally:
             with self._condition:
                 self._ended = True
@@ -239,11 +250,13 @@ class StoreWriter:
     ) -> bool:
         try:
             if functions:
-                self.store.add_functions(functions)
+                isolation.each(self.store.add_functions, functions)
             if environments:
-                self.store.add_environments(environments)
+                isolation.each(self.store.add_environments, environments)
             if entries:
-                self.store.write(list(entries.values()))
+                refused = isolation.write(self.store, list(entries.values()))
+                if refused:
+                    self._on_refused(refused)
         except Exception as caught:
             error = caught if isinstance(caught, StoreError) else StoreError(f"{type(caught).__name__}: {caught}")
             if self.failure is None and error is not caught:

@@ -193,7 +193,7 @@ class Pools:
         for index in self._all_indexes:
             index.update(engine)
         has_room = engine.has_room
-        if has_room and not engine.held:
+        if has_room and len(engine.held) == len(engine.waiting):
             self.idle[engine.id] = engine
         else:
             self.idle.pop(engine.id, None)
@@ -351,6 +351,10 @@ class Pools:
         self.idle.pop(engine.id, None)
         for index in self._all_indexes:
             index.update(engine)
+
+    def __len__(self) -> int:
+        """How many tasks wait here."""
+        return len(self.ready) + sum(len(pool.queue) for pool in self.pools.values())
 
     def __iter__(self) -> Iterator[Task]:
         """All tasks that wait here."""

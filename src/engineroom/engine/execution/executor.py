@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 import types
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,10 @@ import msgspec
 from ...errors import ImpossibleDependency, UnmetDependency
 from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
-from ...on_engine import classic, engine_calls, functional_dependency, task_context
+from ...messages.bounds import Status
+from ...on_engine import classic, engine_calls, functional_dependency, random_streams, task_context
 from ...on_engine.engine_properties import properties
+from ...on_engine.random_streams import Seeded
 from ...wire import exceptions, functions, modules, payload, script_globals, short_repr, source_lines
 from ...wire import input_cache as values
 from ...wire.exceptions import text_of
@@ -54,7 +57,7 @@ class Terminated(BaseException):
 class Interrupted(KeyboardInterrupt):
     """Raised in user code whose task was cancelled or has had its time: how it ends, if nothing catches this."""
 
-    def __init__(self, status: str, ename: str, text: str) -> None:
+    def __init__(self, status: Status, ename: str, text: str) -> None:
         super().__init__(text)
         self.status, self.ename = status, ename
 
@@ -154,7 +157,8 @@ class Executor:
         stdout.in_task = stderr.in_task = True
         started = time.time()
         begin = time.perf_counter()
-        status, error = "ok", None
+        status: Status = "ok"
+        error: ErrorInfo | None = None
         content: dict[str, Any] | None = None
         raised: BaseException | None = None
         result: payload.Payload = b"", ()
@@ -230,6 +234,27 @@ class Executor:
         return ("" if stdout.is_empty else stdout.take(), "" if stderr.is_empty else stderr.take())
 
     @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """The running task waits: inside the block other tasks may be run. What they leave behind is put right."""
+        self.collect()
+        streams = sys.stdin, sys.stdout, sys.stderr
+        shown, lent = (warnings.filters[:], warnings.showwarning), set(functions.lent)
+        resume = self._stdout.suspend(), self._stderr.suspend()
+        outputs = None if self._shell is None else self._shell.outputs
+        try:
+            yield
+        finally:
+            self.collect()
+            for one in resume:
+                one()
+            sys.stdin, sys.stdout, sys.stderr = streams
+            warnings.filters[:], warnings.showwarning = shown  # type: ignore[index]
+            self._warnings.begin()
+            functions.lent.update(lent)
+            if self._shell is not None and outputs is not None:
+                self._shell.outputs = outputs
+
+    @contextlib.contextmanager
     def uninterrupted(self) -> Iterator[None]:
         """Let no signal interrupt what a task does inside."""
         if threading.current_thread() is not threading.main_thread():  # signals interrupt the main thread alone
@@ -298,6 +323,8 @@ class Executor:
                 errors[index] = name_item(index, info)
             return status == "error"
 
+        if isinstance(function, Seeded):
+            function = function.items(first, step)
         values = engine_calls.map_items(function, columns, is_of_item)
         self._name_item = name_item
         return Part(values, dist, errors)
@@ -412,7 +439,7 @@ class Executor:
             )
             raise type(problem)(message) from error
 
-    def _outcome(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
+    def _outcome(self, error: BaseException, spec: TaskSpec) -> tuple[Status, ErrorInfo]:
         """How a task ends that raised this. Nothing a hostile exception does may end the engine."""
         try:
             return self._outcome_of(error, spec)
@@ -423,7 +450,7 @@ class Executor:
             return "error", ErrorInfo(name, text, trace, self.engine, self.uuid, spec.kind, False, self.host, None,
                                       spec.arguments or None)  # fmt: skip
 
-    def _outcome_of(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
+    def _outcome_of(self, error: BaseException, spec: TaskSpec) -> tuple[Status, ErrorInfo]:
         kind = type(error)  # not isinstance(), which asks the exception for its __class__
         if issubclass(kind, Interrupted):
             assert isinstance(error, Interrupted)
@@ -432,7 +459,7 @@ class Executor:
             return error.status, stopped
         # A task that was sent to this engine cannot be tried on another.
         unmet = issubclass(kind, UnmetDependency) and not issubclass(kind, ImpossibleDependency)
-        status = "unmet" if unmet and spec.engine < 0 else "error"
+        status: Status = "unmet" if unmet and spec.engine < 0 else "error"
         return status, self._describe(error, spec, _name(error))
 
     def _describe(self, error: BaseException, spec: TaskSpec, name: str) -> ErrorInfo:
@@ -476,5 +503,7 @@ def _name(error: BaseException) -> str:
 _traceback_of = BaseException.__dict__["__traceback__"].__get__
 
 
-_MODULES = (classic, engine_calls, functional_dependency, functions, payload, script_globals, values)
+_MODULES = (
+    classic, engine_calls, functional_dependency, random_streams, functions, payload, script_globals, values,
+)  # fmt: skip
 _OURS = {module.__file__ for module in _MODULES} | {__file__}

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from ...messages.bounds import Status
 from ..shared_page import SharedPage
 from .executor import Executor, Interrupted
 
@@ -27,11 +28,15 @@ class _Wish:
 
     __slots__ = ("deadline", "ename", "granted", "seconds", "status", "text")
 
-    def __init__(self, status: str, ename: str, text: str, seconds: float = 0.0) -> None:
+    def __init__(self, status: Status, ename: str, text: str, seconds: float = 0.0) -> None:
         self.status, self.ename, self.text = status, ename, text
         self.seconds = seconds
         self.deadline = time.monotonic() + seconds if seconds else 0.0
         self.granted = False
+
+    def is_due(self) -> bool:
+        """Whether the moment has come, and nobody was interrupted."""
+        return not self.granted and time.monotonic() >= self.deadline
 
 
 class Interrupter:
@@ -73,6 +78,11 @@ class Interrupter:
         finally:
             self.wishes.remove(wish)
             self._tell_nanny()
+
+    def resume(self, wishes: list[_Wish]) -> None:
+        """A task goes on that had waited for others. Called with the link's lock held."""
+        self.wishes = wishes
+        self._tell_nanny()
 
     def forget(self) -> None:
         """The task has ended. Called with the link's lock held."""

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from ...errors import StoreBusy, StoreDamaged, StoreError, StoreFull
+from ...errors import StoreBusy, StoreDamaged, StoreError, StoreFull, StoreRefused
 from .schema import check, migrate, migrations
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,8 @@ def _described(error: Exception, what: str) -> StoreError:
     text = f"the task database could not {what}: {error}"
     if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
         return StoreFull(f"{text}. Free some space: it goes on by itself.")
+    if isinstance(error, OverflowError | sqlite3.DataError | sqlite3.InterfaceError | sqlite3.IntegrityError):
+        return StoreRefused(text)
     no_text = str(error).startswith("Could not decode to UTF-8")
     if no_text or getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return StoreDamaged(

@@ -11,6 +11,7 @@ from typing import Any
 from ....errors import StoreDamaged
 from ....ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ....messages import TaskDone, TaskSpec
+from ....messages.bounds import Kind
 from ....records.entry import Entry, attempts_of, instant, request_header, result_content
 from ....records.fields import FIELDS, KEYS
 from ....records.record import TaskRecord
@@ -167,7 +168,7 @@ class Reader:
         return TaskRecord([(key, found[key]) for key in self._order]) if self._order else found
 
 
-def _header(kind: str, msg_id: TaskId, client: ClientId, options: bytes | None) -> dict[str, Any]:
+def _header(kind: Kind, msg_id: TaskId, client: ClientId, options: bytes | None) -> dict[str, Any]:
     decoded = None if options is None else decode_options(options)
     return request_header(TaskSpec(msg_id, Digest(b""), b"", 0.0, options=decoded, kind=kind), client)
 
