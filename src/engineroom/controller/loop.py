@@ -405,6 +405,7 @@ class Controller:
     def _client_left(self, client: ClientId) -> None:
         self._room.let_all_in(client)
         self._outbox.forget_client(client)
+        self._reader.client_left(client)
         self._outbox.record()
         self._writer.hurry()  # the client does not keep its tasks for us any more
 

@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 from traitlets import Enum, Integer, Unicode
 
 from ...errors import QueryError
+from ...printable import one_line, printable
 from ...records.fields import TIMES
 from ...records.record import TaskRecord
 from ...records.states import STATES
-from ..text import cut, duration, exact, jsonable, one_line, paint, plural, printable, table, when, width_of_terminal
+from ..text import cut, duration, exact, jsonable, paint, plural, table, when, width_of_terminal
 from .records import Records, RecordsApp, parse_query
 
 STYLES = {"pending": "yellow", "completed": "green", "failed": "red", "aborted": "dim"}

@@ -61,7 +61,9 @@ class Requests:
         kind = type(body)
         reply = _Replies(self._send, client, number)
         if kind in FROM_STORE:
-            self._reader.read(lambda store: FROM_STORE[kind](store, body, self._forgotten), reply.value, reply.error)
+            self._reader.read(
+                lambda store: FROM_STORE[kind](store, body, self._forgotten), reply.value, reply.error, client=client
+            )
         elif kind in IN_WRITER:
             self._change(lambda store: self._pieces(store, body), reply.result)
         elif kind in self._tasks.with_store:
@@ -71,7 +73,7 @@ class Requests:
                 reply.error(error)
             else:
                 if callable(found):
-                    self._reader.read(found, reply.value, reply.error)
+                    self._reader.read(found, reply.value, reply.error, client=client)
                 else:
                     reply.value(found)
         elif kind in self._tasks.in_pieces:
