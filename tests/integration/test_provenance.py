@@ -330,7 +330,7 @@ def test_acting_by_query(any_rc, mixed):
 def test_pending_tasks_are_left_out_and_that_is_said(any_rc, mixed):
     purged = any_rc.purge_results(query=mixed.query)
     assert (purged.count, purged.left_out) == (3, 1)
-    assert "1 pending one left out" in str(purged)
+    assert "1 unfinished one left out" in str(purged)
     assert any_rc.db_query(mixed.query, "msg_id") == [{"msg_id": mixed.pending}]
     again = any_rc.resubmit(query=mixed.query)
     assert (again.selection.count, again.selection.left_out) == (0, 1)

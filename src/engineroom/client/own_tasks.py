@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import PendingTask
 from ..ids import EngineId, TaskId
-from ..messages import OptionChanges, Resubmit
+from ..messages import OptionChanges, Resubmit, Sync
 from .port import ClientPort
 from .records.queries import Records
 from .results.graph_result import GraphResult
@@ -122,6 +122,8 @@ class OwnTasks:
                 watched.append(id)
         if watched:
             self._channel.expect(watched, result)
+            if not all(map(self.is_mine, watched)):  # they may have printed something before we came
+                result._caught_up = self._channel.request(Sync())
         return result
 
     def explain(self, jobs: Jobs) -> Any:

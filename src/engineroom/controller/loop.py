@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, actions, events
 from ..errors import EngineroomError, ProtocolError
-from ..ids import ClientId, Digest, EngineId, TaskId, new_uuid
+from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId, new_uuid
 from ..messages import (
     EngineDied,
     ErrorInfo,
@@ -65,6 +65,7 @@ from .requests.requests import Requests
 from .requests.resubmission import Resubmission
 from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
+from .running_tasks import RunningTasks
 from .storage.housekeeping import OnScan
 from .storage.store_reader import Reader, StoreReader, readable_functions
 from .storage.store_writer import StoreWriter
@@ -169,7 +170,8 @@ class Controller:
         performers: dict[type[actions.Action], Callable[[Any], None]] = {}
         self.decide = decide = Decisions(core, performers, clock).decide
         self._peers = peers = Peers(listener, key)
-        self._library = FunctionLibrary(clock)
+        self._library = library = FunctionLibrary(clock)
+        self._running = running = RunningTasks()
         #: results that unfinished tasks take as arguments
         self.values = values = InputValues()
         self._processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
@@ -198,6 +200,8 @@ class Controller:
             outbox.signal_engines,
             self.stop,
             clock,
+            running.memory,
+            library.names.get,
             keeps=store.keeps,
             forgotten=forgotten,
         )
@@ -232,8 +236,8 @@ class Controller:
             Request: self._on_request,
             Results: self._on_results,
             Returned: self._on_returned,
-            Output: self._on_live,
-            Started: self._on_live,
+            Output: self._on_output,
+            Started: self._on_started,
             Published: self._on_live,
             NeedFunctions: self._on_need_functions,
             PropertiesChecked: self._on_answers,
@@ -336,6 +340,10 @@ class Controller:
         self._next_sweep = now + self._liveness.ping_interval
         self._members.sweep(now)
         self._unused.sweep(now)
+        tasks = self.scheduler.tasks
+        self._running.sweep(
+            lambda id: id in tasks and tasks[id].engine is not None, [peer.uuid for peer in self._peers.role("engine")]
+        )
         if self._library.is_full:
             self._library.trim(task.spec.function for task in self.scheduler.tasks.values())
 
@@ -368,7 +376,13 @@ class Controller:
         )
 
     def _on_watch(self, peer: Peer, message: Watch, frames: Sequence[Any]) -> None:
-        self._stored.watch(ClientId(peer.uuid), message.tasks)
+        client = ClientId(peer.uuid)
+        for id in message.tasks:
+            task = self.scheduler.task(id)
+            if task is not None and client != task.client and client not in (task.watchers or ()):
+                for news in self._running.news_of(id):  # what the client has not heard, because it comes later
+                    self._tell(client, news)
+        self._stored.watch(client, message.tasks)
 
     def _on_request(self, peer: Peer, message: Request, frames: Sequence[Any]) -> None:
         self._requests.answer(ClientId(peer.uuid), message)
@@ -387,19 +401,36 @@ class Controller:
             done.peak_memory = peak
         beside = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
         self.decide(events.TasksFinished(peer.engine, message.tasks, beside))
+        self._running.forget([done.id for done in message.tasks])
         self._outbox.owe("stored", peer.uuid, message.number)
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
         self.decide(events.TasksReturned(peer.engine, message.tasks))
 
+    def _on_started(self, peer: Peer, message: Started, frames: Sequence[Any]) -> None:
+        message.engine = peer.engine
+        if not self._is_running(message.task, peer):
+            return
+        self.decide(events.TaskStarted(peer.engine, message.task, message.attempt, message.started))
+        if self._running.on_started(EngineUuid(peer.uuid), message):
+            self._on_live(peer, message, frames)
+
+    def _on_output(self, peer: Peer, message: Output, frames: Sequence[Any]) -> None:
+        if self._is_running(message.task, peer):
+            self._running.on_output(message)
+            self._on_live(peer, message, frames)
+
     def _on_live(self, peer: Peer, message: Output | Started | Published, frames: Sequence[Any]) -> None:
         task = self.scheduler.task(message.task)
         if task is None:
             return  # it has ended meanwhile
-        if isinstance(message, Started):
-            message.engine = peer.engine
         for client in (task.client, *(task.watchers or ())):
             self._tell(client, message)
+
+    def _is_running(self, id: TaskId, peer: Peer) -> bool:
+        """Whether this engine holds a task, so that it may run it."""
+        task = self.scheduler.task(id)
+        return task is not None and task.engine == peer.engine
 
     def _on_need_functions(self, peer: Peer, message: NeedFunctions, frames: Sequence[Any]) -> None:
         self._outbox.send_functions(peer, message.digests)

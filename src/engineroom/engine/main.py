@@ -37,6 +37,7 @@ from .execution.executor import LOOK_SECONDS, Executor, Terminated
 from .execution.interrupts import Interrupter, spare_forked_processes
 from .execution.output import Streams, install
 from .jobs import Job
+from .memory import memory_in_use
 from .property_checks import PropertyChecks
 from .protocol import EngineProtocol
 from .session_link import SessionLink
@@ -48,6 +49,8 @@ PING_SECONDS = 2.0
 GATHER_SECONDS = 0.004
 #: How often the attendant looks at a task that takes its time.
 ATTEND_SECONDS = 0.02
+#: How often a task that goes on running is announced again.
+ANNOUNCE_SECONDS = 2.0
 #: After this long without work the attendant sleeps until there is some.
 REST_SECONDS = 1.0
 #: How long a leaving engine waits for its last results to be stored.
@@ -78,6 +81,7 @@ class Engine:
         self._protocol = EngineProtocol(link, executor, page, self._checks, interrupter.cancel)
         self._is_deciding = False  # a function is being asked about our properties
         self._is_waiting = False  # for something to arrive
+        self._started = 0.0  # when the task that was announced last began
         self._serial = 0  # counts tasks begun: how the attendant tells a long one from many short ones
         self._link_lock = threading.Lock()
         self._busy = threading.Event()
@@ -272,7 +276,7 @@ class Engine:
         while True:
             self._busy.wait()
             quiet_since = time.monotonic()
-            announced = -1
+            announced = (-1, 0.0)  # the serial of a task, and when it was announced last
             while time.monotonic() - quiet_since < REST_SECONDS:
                 serial = self._serial
                 time.sleep(ATTEND_SECONDS)
@@ -286,8 +290,12 @@ class Engine:
                     if self._checks.changed:
                         self._checks.tell_change()
                     if job is not None and serial == self._serial:
-                        self._tend(job, first=announced != serial)
-                        announced = serial
+                        now = time.monotonic()
+                        first = announced[0] != serial
+                        again = now - announced[1] > ANNOUNCE_SECONDS
+                        self._tend(job, first=first, again=again)
+                        if first or again:
+                            announced = serial, now
                     elif self._is_deciding:
                         self._interrupter.look()
                 finally:
@@ -296,11 +304,16 @@ class Engine:
             if self._protocol.job is not None:
                 self._busy.set()
 
-    def _tend(self, job: Job, *, first: bool) -> None:
-        """Look after the link while the main thread is in a long task."""
+    def _tend(self, job: Job, *, first: bool, again: bool) -> None:
+        """Look after the link while the main thread is in a long task.
+
+        A task is announced when it is `first` seen, and `again` every few seconds: the controller may be another one.
+        """
         if first:
             self._protocol.flush()
-            self._link.send(Started(job[0].id, time.time() - ATTEND_SECONDS))
+            self._started = time.time() - ATTEND_SECONDS
+        if first or again:
+            self._link.send(Started(job[0].id, self._started, attempt=job[1], memory=memory_in_use()))
         self._executor.flush_c_library()
         for name, stream in (("stdout", self._streams.stdout), ("stderr", self._streams.stderr)):
             text = stream.news()

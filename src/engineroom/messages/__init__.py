@@ -56,6 +56,7 @@ from .requests import (
     SignalEngines,
     StopController,
     StopEngines,
+    Sync,
     TasksOnEngines,
 )
 from .structs import (
@@ -177,6 +178,7 @@ __all__ = [
     "StopEngines",
     "Stored",
     "Submit",
+    "Sync",
     "TaskDone",
     "TaskOptions",
     "TaskSpec",

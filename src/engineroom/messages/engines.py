@@ -73,7 +73,7 @@ class Results(Message):
 
 
 class Output(Message):
-    """Live output of a running task, for the client that submitted it."""
+    """Live output of a running task, for the clients that wait for it."""
 
     task: TaskId
     stream: str  # "stdout" or "stderr"
@@ -81,11 +81,17 @@ class Output(Message):
 
 
 class Started(Message):
-    """A task that has run for a while has started, for the client that submitted it."""
+    """A task has run for a moment. From an engine every few seconds, to clients that wait for the task once.
+
+    `engine` is set by the controller.
+    """
 
     task: TaskId
     started: float
     engine: EngineId = EngineId(-1)
+    attempt: int = 0
+    #: bytes in memory of the engine process at this moment; None: unknown
+    memory: int | None = None
 
 
 class Published(Message):

@@ -144,6 +144,10 @@ class StopController(RequestBody):
     """Stop all engines, then the controller."""
 
 
+class Sync(RequestBody):
+    """Nothing. The reply comes when everything that the client sent before has been handled."""
+
+
 class SignalEngines(RequestBody):
     """Send a signal to engine processes, also while they run tasks."""
 
@@ -172,4 +176,5 @@ AnyRequestBody = (
     | StopEngines
     | StopController
     | SignalEngines
+    | Sync
 )

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ...client.records.explanation import Explanation
 from ...errors import UnknownTask
 from ...records.record import explain_ended
-from ...records.states import PENDING
+from ...records.states import PENDING, RUNNING
 from ..text import exact, jsonable, one_line, paint
 from .records import Records, RecordsApp
 from .tasks import STYLES
@@ -65,7 +65,7 @@ def _explanation(name: str, records: Records) -> Explanation:
         if explanation["state"] == "unknown":
             raise
         return explanation
-    if record["state"] != PENDING:
+    if record["state"] not in (PENDING, RUNNING):
         return Explanation(explain_ended(record))
     if records.client is None:
         return Explanation(

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from traitlets import Enum, Integer, Unicode
+from traitlets import Bool, Enum, Integer, Unicode
 
+from ...controller.running_tasks import CUT
 from ...errors import QueryError
 from ...records.fields import TIMES
 from ...records.record import TaskRecord
-from ...records.states import STATES
+from ...records.states import RUNNING, STATES
 from ..text import cut, duration, exact, jsonable, one_line, paint, plural, printable, table, when, width_of_terminal
 from .records import Records, RecordsApp, parse_query
 
-STYLES = {"pending": "yellow", "completed": "green", "failed": "red", "aborted": "dim"}
+STYLES = {"pending": "yellow", "running": "cyan", "completed": "green", "failed": "red", "aborted": "dim"}
 
 #: Options of a task that `show` prints.
 _WISHES = (
@@ -30,6 +31,10 @@ _TABLE_KEYS = (
     "msg_id", "state", "label", "content", "function", "engine_id", "submitted", "started", "completed",
     "result_content",
 )  # fmt: skip
+#: How often `show --follow` looks for news.
+FOLLOW_SECONDS = 0.1
+#: Characters by which text is found that was shown before.
+KNOWN = 200
 _HEADER = ["ID", "STATE", "TASK", "ENGINE", "SUBMITTED", "TOOK", "ERROR"]
 
 
@@ -125,7 +130,7 @@ def _lines(found: list[TaskRecord], records: Records) -> Iterator[str]:
                 one_line(_title(record, records)),
                 "" if engine is None else str(engine),
                 when(record["submitted"]),
-                duration(_seconds(record["started"], record["completed"])),
+                _took(record),
                 one_line(_error(record)),
             ]
         )
@@ -173,6 +178,13 @@ def _error(record: TaskRecord) -> str:
     return f"{content['ename']}: {content['evalue']}" if content.get("evalue") else str(content["ename"])
 
 
+def _took(record: TaskRecord) -> str:
+    """How long a task took; of one that runs, how long it has."""
+    if record["state"] == RUNNING:
+        return f"{duration(_seconds(record['started'], datetime.now(UTC)))} …"
+    return duration(_seconds(record["started"], record["completed"]))
+
+
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return None if start is None or end is None else (end - start).total_seconds()
 
@@ -193,6 +205,9 @@ def _shortened(ids: list[str]) -> dict[str, str]:
 class Show(RecordsApp):
     """Show everything about one task: times, engine, attempts, error with traceback, output.
 
+    Of a task that runs, it shows what the task has printed so far: the last 64 KiB, if it began before. With --follow
+    it goes on until the task has ended (Ctrl-C ends the command, not the task).
+
     MSG_ID may be shortened to a beginning that no other task shares, or as `engineroom tasks` shows it.
     """
 
@@ -201,13 +216,26 @@ class Show(RecordsApp):
     positional: ClassVar[tuple[int, int, str]] = (1, 1, "MSG_ID")
     examples = """
 engineroom show 3f9ab2-17
+engineroom show 3f9ab2-17 --follow                         # what it prints, until it has ended
 engineroom show 3f9ab2-17 --profile=night
 engineroom show 3f9ab2-17 --json | jq .result_content
 """
 
+    flags: Any = {
+        "follow": ({"Show": {"follow": True}}, "print what the task prints, until it has ended"),
+        **RecordsApp.flags,
+    }
+
+    follow = Bool(False, help="Go on until the task has ended.").tag(config=True)
+
     def start(self) -> None:
         with self.records() as records:
             record = records.one(self.extra_args[0])
+            if record["completed"] is None and records.client is not None and not self.json:
+                result = records.client.get_result(record["msg_id"])
+                record["stdout"], record["stderr"] = result.stdout, result.stderr
+                if self.follow:
+                    record = self._follow(record, result, records)
             if self.json:
                 print(json.dumps(record, default=jsonable, indent=1, ensure_ascii=False))
                 return
@@ -215,7 +243,34 @@ engineroom show 3f9ab2-17 --json | jq .result_content
                 print(line)
 
 
-def _described(record: TaskRecord, records: Records) -> Iterator[str]:
+    def _follow(self, record: TaskRecord, result: Any, records: Records) -> TaskRecord:
+        """Print what a task prints, until it has ended. Returns its record, without what was printed."""
+        for line in _described({**record, "stdout": "", "stderr": ""}, records):
+            print(line)
+        print(flush=True)
+        shown = {"stdout": "", "stderr": ""}
+        has_ended = False
+        while not has_ended:
+            has_ended = result.wait(FOLLOW_SECONDS)
+            for stream, file in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+                text = getattr(result, stream)
+                file.write(printable(news(shown[stream], text)))
+                file.flush()
+                shown[stream] = text
+        print(flush=True)
+        return TaskRecord({**records.one(record["msg_id"]), "stdout": "", "stderr": ""})
+
+
+def news(before: str, now: str) -> str:
+    """What a text says now that it did not say before. Its beginning may have been dropped before, or now."""
+    if now.startswith(before):
+        return now[len(before) :]
+    known = before.removeprefix(CUT)[-KNOWN:]
+    place = now.rfind(known) if known else -1
+    return now if place < 0 else now[place + len(known) :]
+
+
+def _described(record: Mapping[str, Any], records: Records) -> Iterator[str]:
     state = record["state"]
     yield f"{paint('Task ' + record['msg_id'], 'bold')}  {paint(state, STYLES.get(state, 'dim'))}"
     yield ""
@@ -244,7 +299,7 @@ def _described(record: TaskRecord, records: Records) -> Iterator[str]:
         yield from _section("error", lines, "red")
 
 
-def _facts(record: TaskRecord, records: Records) -> Iterator[tuple[str, str]]:
+def _facts(record: Mapping[str, Any], records: Records) -> Iterator[tuple[str, str]]:
     yield "label", one_line(record["label"] or "")
     kind = str((record["header"] or {}).get("msg_type", "")).removesuffix("_request")
     if record["function"]:
@@ -263,6 +318,8 @@ def _facts(record: TaskRecord, records: Records) -> Iterator[tuple[str, str]]:
     yield "submitted", f"{exact(submitted)}  ({when(submitted)})"
     if started is not None:
         yield "started", f"{exact(started)}  after {duration(_seconds(submitted, started))} of waiting"
+        if completed is None:
+            yield "running", f"for {duration(_seconds(started, datetime.now(UTC)))}"
     if completed is not None:
         took = _seconds(started, completed)
         yield "completed", exact(completed) + (f"  after {duration(took)} of running" if took is not None else "")

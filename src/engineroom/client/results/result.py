@@ -6,18 +6,19 @@ somebody asks for them, metadata, times, output.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION
+from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_futures
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from ...errors import InvalidDependency, SerializationError, collect_exceptions
+from ...errors import EngineroomError, InvalidDependency, SerializationError, collect_exceptions
 from ...ids import TaskId
 from ...messages import TaskDone, TaskOptions
 from ...wire.input_cache import ResultOf
@@ -31,6 +32,8 @@ from .task_future import FINISHED, TaskFuture
 
 #: Pickles up to this many bytes are kept beside their value.
 SMALL = 4096
+#: Seconds to wait for what the controller knows of a running task.
+CATCH_UP_SECONDS = 5.0
 
 
 class AsyncResult(TaskFuture):
@@ -57,6 +60,8 @@ class AsyncResult(TaskFuture):
     #: of a map: how many items a task has, where that is not one
     _sizes: dict[TaskId, int] | None = None
     _return_exceptions = False
+    #: of tasks submitted elsewhere: done once the controller has told us what they have printed so far
+    _caught_up: Future[Any] | None = None
     _options: TaskOptions | None = None
     owner = True
     label: str | None = None
@@ -448,12 +453,21 @@ class AsyncResult(TaskFuture):
     @property
     def metadata(self) -> Any:
         """What is known about the task (a dict), or a list of those. Output comes while tasks run."""
+        self._catch_up()
         all_of_them = [self._metadata_of(id) for id in self._ids]
         return all_of_them[0] if self._single else all_of_them
+
+    def _catch_up(self) -> None:
+        """Wait until we know what the controller knows of tasks that run. It has been asked when this was made."""
+        if self._caught_up is not None and not self.done():
+            with contextlib.suppress(EngineroomError, TimeoutError):
+                self._caught_up.result(CATCH_UP_SECONDS)
+            self._caught_up = None
 
     def _metadata_list(self, key: str) -> Any:
         if key not in KEYS:
             raise KeyError(f"there is no metadata {key!r}; there is {', '.join(KEYS)}")
+        self._catch_up()
         values = [self._metadata_of(id)[key] for id in self._ids]
         return values[0] if self._single else values
 

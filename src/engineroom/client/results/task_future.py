@@ -133,14 +133,29 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         with self._condition:
             if self._live is None:
                 self._live = {}
-            live = self._live.setdefault(id, {"stdout": [], "stderr": [], "data": {}, "started": None, "engine": None})
+            live = self._live.get(id)
+            if live is None:
+                live = {"stdout": [], "stderr": [], "data": {}, "started": None, "engine": None}
+                self._live = {**self._live, id: live}
             if isinstance(news, Output):
                 live[news.stream].append(news.text)
             elif isinstance(news, Started):
+                if live["started"] not in (None, news.started):  # another attempt: it prints anew
+                    live["stdout"], live["stderr"] = [], []
                 live["started"], live["engine"] = news.started, news.engine
             else:
                 with contextlib.suppress(Exception):  # the task's value may still be good
                     live["data"] = live["data"] | payload.loads(news.payload, frames)
+            self._condition.notify_all()
+            followers = list(self._followers.get(id, ())) if self._followers else []
+        for follower in followers:
+            follower._share(id, live)
+
+    def _share(self, id: TaskId, live: dict[str, Any]) -> None:
+        """Show what another future hears of a running task: both have the same dict."""
+        with self._condition:
+            if self._live is None or self._live.get(id) is not live:
+                self._live = {**(self._live or {}), id: live}
             self._condition.notify_all()
 
     def _forked(self) -> None:
@@ -172,8 +187,13 @@ class TaskFuture(Future):  # type: ignore[type-arg]
                 if self._followers is None:
                     self._followers = {}
                 self._followers.setdefault(id, []).append(follower)
-                return
-        follower._take(id, self)
+                live = self._live.get(id) if self._live else None
+            else:
+                live = None
+        if id in self._outcomes:
+            follower._take(id, self)
+        elif live is not None:
+            follower._share(id, live)
 
     def _followers_to_tell(self) -> list[tuple[TaskFuture, TaskId]]:
         """Followers of the tasks that have ended since the last call; each is named once."""

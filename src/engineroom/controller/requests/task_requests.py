@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...core import Scheduler, events
+from ...core.engines import Engine
 from ...core.explain import explain
-from ...ids import ClientId, EngineId, TaskId
+from ...ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ...messages import (
     Abort,
     Explain,
@@ -16,10 +17,10 @@ from ...messages import (
     SignalEngines,
     StopController,
     StopEngines,
+    Sync,
     TasksOnEngines,
 )
 from ...records.record import explain_ended
-from ...records.states import PENDING
 from ...stores import TaskStore
 from ..lookups import Lookups
 from ..result_cache import NOTHING_KEPT, with_cache
@@ -31,8 +32,8 @@ FromStore = Callable[[TaskStore], Any]
 class TaskRequests:
     """The requests, each with its answer.
 
-    `signal` has nannies signal engines, `stop` ends the controller with a reason. `forgotten` is what else to say of
-    an unknown task.
+    `signal` has nannies signal engines, `stop` ends the controller with a reason. `memory` holds the bytes that each
+    engine had last. `function_name` names the function of a digest. `forgotten` is what else to say of an unknown task.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class TaskRequests:
         signal: Callable[[int, Sequence[EngineId]], None],
         stop: Callable[[str], None],
         clock: Callable[[], float],
+        memory: Mapping[EngineUuid, int],
+        function_name: Callable[[Digest], str | None],
         *,
         keeps: bool,
         forgotten: str,
@@ -50,6 +53,7 @@ class TaskRequests:
         self._scheduler, self._decide, self._lookups = scheduler, decide, lookups
         self._signal, self._stop, self._clock = signal, stop, clock
         self._keeps, self._forgotten = keeps, forgotten
+        self._memory, self._function_name = memory, function_name
         #: answered at once
         self.at_once: dict[type, Callable[[ClientId, Any], Any]] = {
             Abort: self._abort,
@@ -58,6 +62,7 @@ class TaskRequests:
             StopEngines: self._stop_engines,
             StopController: self._stop_controller,
             SignalEngines: self._signal_engines,
+            Sync: lambda client, body: None,
         }
         #: completed from the store, if what they return is a function
         self.with_store: dict[type, Callable[[Any], FromStore | dict[str, Any]]] = {
@@ -127,7 +132,15 @@ class TaskRequests:
             engine = engines[id]
             direct = [t.id for t in (*engine.held.values(), *engine.backlog) if t.is_direct]
             balanced = [t.id for t in engine.held.values() if not t.is_direct]
-            status[str(id)] = {"queue": direct, "tasks": balanced, "completed": engine.completed}
+            status[str(id)] = {
+                "queue": direct,
+                "tasks": balanced,
+                "completed": engine.completed,
+                "running": self._running_on(engine),
+                "memory": self._memory.get(engine.uuid),
+                "host": engine.host,
+                "pid": engine.pid,
+            }
             uuids[str(id)] = engine.uuid
         unassigned = [task.id for task in self._scheduler.queued()]
         if not body.verbose:
@@ -137,11 +150,26 @@ class TaskRequests:
 
         def complete(store: TaskStore) -> dict[str, Any]:
             for id, inner in status.items():
-                found = store.find_records({"engine_uuid": uuids[id], "state": {"$ne": PENDING}}, ["msg_id"])
+                found = store.find_records({"engine_uuid": uuids[id], "completed": {"$ne": None}}, ["msg_id"])
                 inner["completed"] = [record["msg_id"] for record in found]
             return {"engines": status, "unassigned": unassigned}
 
         return complete
+
+    def _running_on(self, engine: Engine) -> dict[str, Any] | None:
+        """What an engine is known to run."""
+        task = next((task for task in engine.held.values() if task.started is not None), None)
+        if task is None:
+            return None
+        spec = task.spec
+        return {
+            "msg_id": task.id,
+            "label": spec.options.label if spec.options else None,
+            "function": self._function_name(spec.function) if spec.function else None,
+            "code": spec.payload.decode(errors="replace")[:200] if spec.kind == "execute" else None,
+            "started": task.started,
+            "attempt": task.attempt,
+        }
 
     def _stop_engines(self, client: ClientId, body: StopEngines) -> list[EngineId]:
         engines = self._engines(body.targets)
