@@ -283,13 +283,14 @@ def test_the_flag_is_true_or_false_and_of_load_balanced_views(any_rc):
 
 @pytest.fixture
 def mixed(any_rc):
-    """Two completed tasks, one failed, and one that is pending for a while, under one label."""
+    """Two completed tasks, one failed, and one that runs for a while, under one label."""
     label = f"mixed{time.time_ns()}"
     view = any_rc.load_balanced_view(label=label)
     done = [view.apply_async(abs, -x) for x in (1, 2)]
     bad = view.apply_async(lambda: 1 / 0)
     any_rc.wait([*done, bad], 10)
     pending = view.apply_async(time.sleep, 30)
+    wait_until(lambda: any_rc.db_count({"msg_id": pending.msg_ids[0], "state": "running"}))
     yield types.SimpleNamespace(
         query={"label": label}, done=[d.msg_ids[0] for d in done], bad=bad.msg_ids[0], pending=pending.msg_ids[0]
     )
@@ -389,7 +390,7 @@ def test_records_are_exported(any_rc, mixed, tmp_path):
     any_rc.export(tmp_path / "a.csv", mixed.query, ["state", "submitted", "result_content", "error"])
     with (tmp_path / "a.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["state"] for row in rows] == ["completed", "completed", "failed", "pending"]
+    assert [row["state"] for row in rows] == ["completed", "completed", "failed", "running"]
     assert json.loads(rows[2]["result_content"])["ename"] == "ZeroDivisionError"
     assert any_rc.export(tmp_path / "all.csv").count == any_rc.db_count({})
     pandas = pytest.importorskip("pandas")

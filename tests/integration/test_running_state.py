@@ -130,3 +130,49 @@ def test_short_tasks_are_never_said_to_run(rc):
     view = rc.load_balanced_view(label=f"short {time.time_ns()}")
     view.map_sync(abs, range(500), chunksize=1)
     assert rc.db_group("state", {"label": view.label}) == [{"key": "completed", "count": 500}]
+
+
+def test_many_tasks_are_explained_by_reason(rc, tmp_path):
+    view = rc.load_balanced_view(label=f"many {time.time_ns()}")
+    end = str(tmp_path / "end")
+    held = [view.apply_async(talk_until, end) for _ in range(40)]
+    wait_until(lambda: rc.db_count({"state": "running", "label": view.label}) == 2)
+    explained = rc.explain(held)
+    assert len(explained) == 40
+    assert len(str(explained).splitlines()) < 8, "one line for each reason"
+    open(end, "w").close()
+    rc.wait(held, 20)
+    lines = str(rc.explain(held)).splitlines()
+    assert len(lines) <= 2, "one for each engine"
+    assert sum(int(line.split()[0]) for line in lines) == 40
+
+
+def test_parts_of_records_under_dotted_keys(rc):
+    view = rc.load_balanced_view(label=f"parts {time.time_ns()}", metadata={"run": 7})
+    view.apply_sync(abs, -1)
+    query = {"label": view.label}
+    [record] = rc.db_query(query, keys=["attempts.peak_memory", "metadata.run", "state"])
+    assert set(record) == {"msg_id", "attempts.peak_memory", "metadata.run", "state"}
+    assert record["metadata.run"] == 7
+    assert record["attempts.peak_memory"][0] > 0
+    [alone] = rc.db_query(query, keys="attempts.peak_memory")
+    assert alone["attempts.peak_memory"] == record["attempts.peak_memory"]
+    assert list(rc.db_iter(query, "metadata.run"))[0]["metadata.run"] == 7
+    assert list(rc.db_query(query, "metadata.run", as_frame="pandas")["metadata.run"]) == [7]
+    with pytest.raises(er.QueryError, match="did you mean 'metadata'"):
+        rc.db_query(query, keys="metdata.run")
+
+
+def test_the_tasks_of_a_map_keep_their_order(rc):
+    view = rc.load_balanced_view(label=f"order {time.time_ns()}")
+    ids = view.map(abs, range(300), chunksize=1).msg_ids
+    rc.wait()
+    newest = rc.db_query({"label": view.label}, "submitted", sort="-submitted")
+    assert [record["msg_id"] for record in newest] == ids[::-1]
+    assert rc.hub_history(session="mine")[-300:] == ids
+
+
+def test_flags_pass_through_an_executor(rc):
+    with rc.executor(retries=1, label="pool") as pool:
+        assert pool.view.retries == 1
+        assert pool.submit(abs, -1).result(10) == 1

@@ -136,9 +136,9 @@ class Client(RecordMethods):
         self._tasks.views.append(view)
         return view
 
-    def executor(self, targets: Any = None) -> ViewExecutor:
-        """A `concurrent.futures.Executor` over a load-balanced view."""
-        return ViewExecutor(self.load_balanced_view(targets))
+    def executor(self, targets: Any = None, **flags: Any) -> ViewExecutor:
+        """A `concurrent.futures.Executor` over a load-balanced view with these flags: `rc.executor(retries=1)`."""
+        return ViewExecutor(self.load_balanced_view(targets, **flags))
 
     def wait_for_engines(
         self,

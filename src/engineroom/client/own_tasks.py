@@ -135,8 +135,9 @@ class OwnTasks:
 
         Returns
         -------
-        Explanation, or a list of those
-            Printed, it is a sentence. Its `state` is one of waiting, queued, held, recovering, ended, unknown.
+        Explanation, or Explanations (a list of those)
+            Printed, it is a sentence; a list prints one line for each distinct reason, with how many tasks have it.
+            Its `state` is one of waiting, queued, held, recovering, ended, unknown.
 
         Examples
         --------

@@ -55,6 +55,8 @@ class Cluster:
     retention : dict, optional
         What is kept in the database: `{"age": "30d", "payload_age": "7d", "count": 10**6, "bytes": "10GB"}`, `rules`
         and `min_free`, as in docs/records.md. Default: what the configuration says, else everything.
+    engines, controller : "local"
+        The launchers. A number as `engines` means `n`.
     engine_timeout : float
         Seconds to wait for the engines.
     shutdown_atexit : bool
@@ -82,7 +84,7 @@ class Cluster:
         engine_args: Sequence[str] = (),
         resources: Mapping[str, int] | None = None,
         retention: Mapping[str, Any] | None = None,
-        engines: str = "local",
+        engines: str | int = "local",
         controller: str = "local",
         engine_timeout: float = 60.0,
         shutdown_atexit: bool = True,
@@ -90,8 +92,14 @@ class Cluster:
     ) -> None:
         if n is not None and (not isinstance(n, int) or isinstance(n, bool) or n < 0):
             raise ConfigError(f"n is a number of engines, got {n!r}")
+        if isinstance(engines, int) and not isinstance(engines, bool):  # how many, as `n` says
+            if n is not None and n != engines:
+                raise ConfigError(f"n={n} and engines={engines} both say how many engines there are: give one of them")
+            n, engines = engines, "local"
+            if n < 0:
+                raise ConfigError(f"engines is a number of engines, got {n!r}")
         for kind, name in (("engines", engines), ("controller", controller)):
-            if name.lower() != "local":
+            if not isinstance(name, str) or name.lower() != "local":
                 raise ConfigError(f"{kind}={name!r}: the launchers there are: local")
         self.n = n
         self.profile = profile

@@ -133,12 +133,13 @@ class Records:
         keys: Sequence[str] | None = None,
         sort: Sequence[tuple[str, int]] | None = None,
         limit: int | None = None,
+        skip: int = 0,
     ) -> list[TaskRecord]:
         """Records that match."""
         if self.client is not None:
-            found: list[TaskRecord] = self.client.db_query(query, keys, sort=sort, limit=limit)
+            found: list[TaskRecord] = self.client.db_query(query, keys, sort=sort, limit=limit, skip=skip)
             return found
-        return self.store.find_records(query, keys, sort=sort, limit=limit)
+        return self.store.find_records(query, keys, sort=sort, limit=limit, skip=skip)
 
     def count(self, query: Mapping[str, Any]) -> int:
         """How many match."""

@@ -35,7 +35,8 @@ class Top(RecordsApp):
 
     HELD counts the tasks that an engine has been given: the one it runs, and those it runs next. RUNS is a task that
     takes longer than a moment, FOR how long it has been running, MEMORY what its engine had in use then. LEFT is how
-    long the unfinished tasks of a label may take, if they go on as in the last minute. q or Ctrl-C ends the command. If the output is not a terminal, it is printed once.
+    long the unfinished tasks of a label may take, if they go on as in the last minute. q or Ctrl-C ends the command.
+    If the output is not a terminal, it is printed once.
     """
 
     description = __doc__

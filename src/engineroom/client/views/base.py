@@ -21,6 +21,9 @@ from .remote import parallel, remote
 
 #: Functions pickled by this process, shared by all clients and views.
 FUNCTIONS = functions.FunctionCache()
+#: Seconds between the submissions of two tasks of one call, in their records: they keep their order in a sort by time.
+#: To make a task takes longer, so these times are not in the future.
+TICK = 1e-6
 
 
 class ViewClient(Protocol):

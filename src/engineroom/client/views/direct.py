@@ -17,7 +17,7 @@ from ..records.query_args import plain_label
 from ..results.map_result import AsyncMapResult
 from ..results.partition import as_columns, split
 from ..results.result import AsyncResult
-from .base import FUNCTIONS, View, ViewClient, callable_or_complain, referenced, replaced
+from .base import FUNCTIONS, TICK, View, ViewClient, callable_or_complain, referenced, replaced
 
 #: Cells have no function.
 _NO_FUNCTION = b""
@@ -73,6 +73,7 @@ class DirectView(View):
             tasks.append(
                 ((TaskSpec(task, pickled.digest, payload, now, engine, (), options, kind), pickled, frames), result)
             )
+            now += TICK
         self._remember(result)
         self._channel.submit(tasks)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engineroom.cli.commands.tasks import news
+from engineroom.cli.commands.show import news
 from engineroom.controller.running_tasks import CUT
 
 
