@@ -30,7 +30,7 @@ class Engineroom(EngineroomApp):
         "abort": (_in("bulk_actions.Abort"), "end tasks that have not started, by query"),
         "cancel": (_in("bulk_actions.Cancel"), "end tasks, also running ones, by query"),
         "purge": (_in("bulk_actions.Purge"), "delete records of finished tasks, by query; also without a cluster"),
-        "export": (_in("bulk_actions.Export"), "write records to a file (.jsonl, .csv, .parquet); also without a cluster"),
+        "export": (_in("bulk_actions.Export"), "write records to a file: JSON lines, CSV or Parquet"),
         "replay": (_in("replay.Replay"), "simulate recorded tasks with another scheme, hwm or number of engines"),
         "db": (_in("db.Db"), "task databases: verify, repair, backup, migrate, copy, info"),
         "top": (_in("top.Top"), "what the engines are doing, live"),

@@ -47,6 +47,9 @@ class Client(RecordMethods):
     ----------
     connection_info : path or dict, optional
         A connection file or its content. Default: found by profile.
+        Without arguments the client finds the cluster that runs, whoever started it: the profile's unnamed one; else
+        the only one of the profile, with any id; else the only one of all profiles. If several run, the error lists
+        what to write for each.
     profile, profile_dir, ipython_dir, cluster_id : str, optional
         Where to find the connection file: `<profile_dir>/security/ipcontroller[-<cluster_id>]-client.json`.
     timeout : float

@@ -48,6 +48,7 @@ engineroom show 3f9ab2-17 --profile=night
 engineroom show 3f9ab2-17 --json | jq .result_content
 """
 
+    aliases: Any = {**RecordsApp.database_alias, **RecordsApp.aliases}
     flags: Any = {
         "follow": ({"Show": {"follow": True}}, "print what the task prints, until it has ended"),
         **RecordsApp.flags,

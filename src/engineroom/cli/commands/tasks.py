@@ -67,6 +67,7 @@ engineroom tasks --state=failed --json | jq -r '.[].msg_id'
         "sort": "Tasks.sort",
         "keys": "Tasks.keys",
         **RecordsApp.session_alias,
+        **RecordsApp.database_alias,
         **RecordsApp.aliases,
     }
 

@@ -60,7 +60,7 @@ engineroom top --json                                  # one line of JSON per in
     def start(self) -> None:
         if not self.interval > 0:
             raise ConfigError(f"--interval is more than 0 seconds, got {self.interval:g}")
-        found = FoundCluster(self.folder, self.cluster_id)
+        found = self.found(anywhere=True)
         info = found.connection
         if info is None or not (found.running or found.is_elsewhere):
             raise ConnectionFileError(f"{found} is not running; start it with `ipcluster start`")
