@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "engineroom"
 #: No module is longer, and no folder holds more modules (`__init__` and `__main__` not counted).
 MOST_LINES, MOST_FILES = 600, 14
 
-VOCABULARY = "_version errors ids messages records config resources cores descriptors"
+VOCABULARY = "_version errors ids messages records config resources cores descriptors private"
 
 #: part → what it may import besides itself. A part is a package, a folder or a module; a module belongs to the most
 #: specific part that names it. `client` allows all of `client`; VOCABULARY is the line above.
@@ -96,7 +96,7 @@ MAY_IMPORT = {
     "cli": "VOCABULARY core wire transport stores controller engine client cluster launchers testing",
     "controller.__main__": "cli",
     "engine.__main__": "cli",
-    "__init__": "VOCABULARY util client cluster tasks on_engine wire.former_names",
+    "__init__": "VOCABULARY util client cluster tasks on_engine wire.former_names wire.modules",
 }
 
 #: Heavy or outside modules, and the only parts that import them.
@@ -109,7 +109,7 @@ HOMES = {
     "cloudpickle": "wire",
     "traitlets": "cli engine.execution.shell",
     "IPython": "engine.execution.shell client.results client.magics",
-    "tqdm": "client.results",
+    "tqdm": "client.results cli.bars",
 }
 
 FILES = {

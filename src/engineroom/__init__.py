@@ -47,6 +47,7 @@ from .errors import (
     StoreDamaged,
     StoreError,
     StoreFull,
+    StoreRefused,
     TaskAborted,
     TaskTimeout,
     TimeoutError,
@@ -59,8 +60,10 @@ from .on_engine.functional_dependency import depend, dependent, require
 from .on_engine.task_context import current_task
 from .util import interactive
 from .wire import former_names as _former_names
+from .wire import modules as _modules
 
 _former_names.install()
+_modules.watch()
 
 if _typing.TYPE_CHECKING:
     from . import tasks
@@ -119,6 +122,7 @@ __all__ = [
     "StoreDamaged",
     "StoreError",
     "StoreFull",
+    "StoreRefused",
     "TaskAborted",
     "TaskTimeout",
     "TimeoutError",

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import socket
-import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import msgspec
 
 from .errors import ConfigError, ConnectionFileError
+from .private import make_private_folder, why_not_private
 from .records.states import ENDED_STATES
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -105,10 +105,10 @@ def profile_dir(
 
 
 def make_profile_dir(path: Path) -> Path:
-    """Create the missing folders of a profile. Only the owner can read `security`."""
+    """Create the missing folders of a profile, readable to their owner alone, whatever the umask is."""
     try:
         for name in ("security", "log", "pid"):
-            (path / name).mkdir(parents=True, exist_ok=True)
+            make_private_folder(path / name)
         (path / "security").chmod(0o700)
     except OSError as error:
         raise ConfigError(f"cannot write in the profile's folder {path}: {error.strerror}") from None
@@ -125,7 +125,7 @@ def connection_file(profile: Path, cluster_id: str = "", role: str = "client") -
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read. It is written completely, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 0600
     try:
         with os.fdopen(handle, "w") as file:
@@ -167,7 +167,9 @@ _SOCKET_PATH, _SOCKET_NAME = 107, 24
 
 
 def socket_dir() -> Path:
-    """The folder of Unix sockets: in $TMPDIR, or elsewhere if that path is too long. Only its owner has access.
+    """The folder of Unix sockets: in $XDG_RUNTIME_DIR, $TMPDIR or /tmp; the first whose path is short enough.
+
+    Only its owner has access.
 
     Raises
     ------
@@ -175,7 +177,7 @@ def socket_dir() -> Path:
         No folder has a short enough path, or other users have access to it.
     """
     name = f"engineroom-{os.getuid()}"
-    folders = tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR"), "/tmp"
+    folders = os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"
     places = [Path(folder) / name for folder in folders if folder]
     fitting = [place for place in places if len(os.fsencode(place)) + _SOCKET_NAME <= _SOCKET_PATH]
     for base in fitting:
@@ -188,9 +190,11 @@ def socket_dir() -> Path:
             f"no folder for sockets: the path of a socket has at most {_SOCKET_PATH} bytes, and the folder must be "
             f"writable; tried {tried}. Set TMPDIR to a short path"
         )
-    found = base.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise ConfigError(f"{base} must be a folder that belongs to you with mode 0700; remove it and start again")
+    why = why_not_private(base.lstat())
+    if why:
+        raise ConfigError(
+            f"{base} must be a folder that belongs to you with mode 0700, but {why}; remove it and start again"
+        )
     return base
 
 
@@ -218,6 +222,8 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     payload_age: float | None = None  #: arguments and result are dropped so many seconds after the task ended
     count: int | None = None  #: the most records; the oldest are dropped first
     bytes: int | None = None  #: the largest size of the database; the oldest records are dropped first
+    #: the most bytes of large buffers (64 KiB and more) in SQLite; the oldest are dropped first, their records stay
+    payload_bytes: int | None = 10 * GIB
     min_free: int = 64 * MIB  #: free bytes on the disk below which new tasks are refused
     interval: float = 10.0  #: seconds between two checks
     #: the first rule that matches a record replaces `age` and `payload_age`
@@ -226,7 +232,8 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     @property
     def drops(self) -> bool:
         """Whether these settings drop anything."""
-        return any(value is not None for value in (self.age, self.payload_age, self.count, self.bytes)) or any(
+        limits = (self.age, self.payload_age, self.count, self.bytes, self.payload_bytes)
+        return any(value is not None for value in limits) or any(
             rule.age is not None or rule.payload_age is not None for rule in self.rules
         )
 
@@ -257,7 +264,8 @@ def amount(value: float | str, kind: str, name: str = "") -> float:
         raise ConfigError(f"{name or 'this'} is a number of {kind}, with or without {units}; got {value!r}") from None
 
 
-_AMOUNTS = {"age": "seconds", "payload_age": "seconds", "interval": "seconds", "bytes": "bytes", "min_free": "bytes"}
+_AMOUNTS = {"age": "seconds", "payload_age": "seconds", "interval": "seconds", "bytes": "bytes",
+            "payload_bytes": "bytes", "min_free": "bytes"}  # fmt: skip
 
 
 def retention_settings(given: Mapping[str, Any]) -> RetentionSettings:
@@ -280,8 +288,10 @@ def retention_settings(given: Mapping[str, Any]) -> RetentionSettings:
         raise ConfigError(f"retention: {error}. It is made of {words}; a rule of {of_rules}.") from None
     if any(rule.state not in (None, *ENDED_STATES) for rule in settings.rules):
         raise ConfigError(f"retention: the state of a rule is one of {', '.join(ENDED_STATES)}")
-    if settings.interval <= 0 or any(v is not None and v < 0 for v in (settings.count, settings.bytes)):
-        raise ConfigError("retention: interval must be above 0, count and bytes not below")
+    if settings.interval <= 0 or any(
+        v is not None and v < 0 for v in (settings.count, settings.bytes, settings.payload_bytes)
+    ):
+        raise ConfigError("retention: interval must be above 0; count, bytes and payload_bytes not below")
     return settings
 
 

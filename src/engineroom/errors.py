@@ -12,6 +12,7 @@
     ├── StoreError
     │   ├── StoreBusy                    another controller owns the database
     │   ├── StoreFull                    there is no room for new tasks
+    │   ├── StoreRefused                 a record holds a value that the database cannot hold
     │   └── StoreDamaged                 the database is damaged
     ├── UnknownTask (KeyError)           no such msg_id
     ├── PendingTask (RuntimeError)       the task has not finished: it cannot be resubmitted or purged yet
@@ -22,7 +23,7 @@
         ├── UnmetDependency → ImpossibleDependency → InvalidDependency, DependencyTimeout
         └── RemoteError                  the task raised on its engine
             ├── EngineError              the engine died or went away while it held the task
-            └── CompositeError           several tasks raised
+            └── CompositeError (ExceptionGroup)   several tasks raised
 
 `TimeoutError` is the builtin. Each class has a stable `code`, used by the command line and in JSON.
 """
@@ -32,17 +33,25 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NoReturn, TypedDict
+from typing import Any, ClassVar, NoReturn, Self, TypedDict
 
 TimeoutError = builtins.TimeoutError
 
 
 class EngineInfo(TypedDict, total=False):
-    """Where a remote error came from."""
+    """Where a remote error came from, and which call it was."""
 
     engine_id: int | None
     engine_uuid: str | None
     method: str
+    #: the task
+    msg_id: str | None
+    #: of a map: the number of the item
+    index: int | None
+    #: where the engine runs
+    host: str | None
+    #: of the call, as a short text
+    arguments: str | None
 
 
 class EngineroomError(Exception):
@@ -117,6 +126,12 @@ class StoreFull(StoreError):
     code = "store-full"
 
 
+class StoreRefused(StoreError):
+    """The task database cannot hold a record, because of a value in it. Others are written."""
+
+    code = "store-refused"
+
+
 class StoreDamaged(StoreError):
     """The task database is damaged: the file was cut or overwritten, or bits of it have changed."""
 
@@ -145,9 +160,33 @@ class IPythonError(EngineroomError):
 
 
 class KernelError(IPythonError):
-    """Something went wrong on or with an engine."""
+    """Something went wrong on or with an engine.
+
+    Attributes
+    ----------
+    msg_id : str or None
+        The task that ended with this error; None: it is not the outcome of a task.
+    index : int or None
+        The number of the item in its map; None: the task is not of a map, or several items are meant.
+    engine_id : int or None
+    host : str or None
+        Where the engine runs.
+    arguments : str or None
+        The arguments of the call, as a short text. None: they are not known, or `rc.record_arguments` is off.
+    """
 
     code = "kernel"
+    msg_id: str | None = None
+    index: int | None = None
+    engine_id: int | None = None
+    host: str | None = None
+    arguments: str | None = None
+
+    def name_call(self, info: EngineInfo) -> None:
+        """Set the attributes that say which call ended with this error."""
+        for key in ("msg_id", "index", "engine_id", "host", "arguments"):
+            if info.get(key) is not None:
+                setattr(self, key, info[key])
 
 
 class NoEnginesRegistered(KernelError):
@@ -202,19 +241,29 @@ class RemoteError(KernelError):
     traceback : str
         The engine's traceback, as text.
     engine_info : dict
-        `engine_id`, `engine_uuid` and `method` ("apply" or "execute").
+        `engine_id`, `engine_uuid`, `method` ("apply" or "execute"), `msg_id`, `index`, `host` and `arguments`.
+        The last four, and `engine_id`, are attributes too.
+
+    The error that a result raises is also an instance of the exception's own class, where this process can make
+    that: `except KeyError` catches it. It then has the attributes, notes, causes and context of the original.
     """
 
     code = "remote"
+    #: the original exception, as `wire.exceptions` packs it
+    _packed: bytes = b""
 
     def __init__(self, ename: str, evalue: str, traceback: str = "", engine_info: EngineInfo | None = None) -> None:
-        super().__init__(ename, evalue)
+        # Not super(): another class, whose constructor has other arguments, may come next.
+        Exception.__init__(self, ename, evalue)
         self.ename = ename
         self.evalue = evalue
         self.traceback = traceback or ""
         self.engine_info: EngineInfo = engine_info or {}
+        self.name_call(self.engine_info)
         if self.traceback:
-            self.add_note(f"Traceback on {_where(self.engine_info)}:\n{self.traceback}")
+            self.add_note(f"Traceback on {_where(self.engine_info)}{_call(self.engine_info)}:\n{self.traceback}")
+        elif _call(self.engine_info):
+            self.add_note(f"On {_where(self.engine_info)}{_call(self.engine_info)}")
 
     def __str__(self) -> str:
         where = self.engine_info
@@ -226,8 +275,9 @@ class RemoteError(KernelError):
         return type(self), (self.ename, self.evalue, self.traceback, self.engine_info)
 
     def render_traceback(self) -> list[str]:
-        """The remote traceback as lines, ending with this error."""
-        return [*self.traceback.splitlines(), str(self)]
+        """The remote traceback as lines, then which call it was, ending with this error."""
+        call = _call(self.engine_info)
+        return [*self.traceback.splitlines(), *([f"On {_where(self.engine_info)}{call}:"] if call else []), str(self)]
 
     _render_traceback_ = render_traceback  # IPython shows this instead of the local frames
 
@@ -252,25 +302,46 @@ class EngineError(RemoteError):
 ErrorEntry = tuple[str, str, str, EngineInfo]
 
 
-class CompositeError(RemoteError):
-    """Several tasks raised; `elist` holds (ename, evalue, traceback, engine_info) of each."""
+class CompositeError(RemoteError, ExceptionGroup[Exception]):
+    """Several tasks raised.
+
+    It is a group: `exceptions` holds the error of each, and `except*` picks some of them.
+
+    Attributes
+    ----------
+    elist : list of tuple
+        (ename, evalue, traceback, engine_info) of each. `engine_info` says which call it was.
+    """
 
     code = "composite"
     tb_limit = 4  #: how many tracebacks are shown
 
-    def __init__(self, message: str, elist: Sequence[ErrorEntry]) -> None:
+    def __new__(cls, message: str, elist: Sequence[ErrorEntry], errors: Sequence[Exception] = ()) -> Self:
+        """`errors`: the exceptions that `elist` describes; default: a RemoteError for each entry."""
+        members = list(errors) or [RemoteError(*entry) for entry in elist] or [RemoteError(cls.__name__, message)]
+        return super().__new__(cls, message, members)
+
+    def __init__(self, message: str, elist: Sequence[ErrorEntry], errors: Sequence[Exception] = ()) -> None:
         Exception.__init__(self, message, elist)
-        self.message = message
+        self._message = message
         self.elist = list(elist)
         self.ename, self.evalue, self.traceback, self.engine_info = "CompositeError", message, "", {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.message, self.elist)
+        # Errors of other classes may not be picklable: their entries are.
+        errors = [e if isinstance(e, EngineroomError) else RemoteError(*entry)
+                  for e, entry in zip(self.exceptions, self.elist, strict=False)]  # fmt: skip
+        return type(self), (self._message, self.elist, errors)
+
+    @property
+    def message(self) -> str:
+        """The text. (That of a group would be its first line: pytest's `match` looks here.)"""
+        return str(self)
 
     def __str__(self) -> str:
-        lines = [self.message]
+        lines = [self._message]
         lines += [
-            f"[{_number(info)}:{info.get('method', 'apply')}]: {name}: {value}"
+            f"[{_number(info)}:{info.get('method', 'apply')}]: {name}: {value}{_input(info)}"
             for name, value, _, info in self.elist[: self.tb_limit]
         ]
         if len(self.elist) > self.tb_limit:
@@ -298,8 +369,10 @@ class CompositeError(RemoteError):
         print("\n".join(self.render_traceback(excid)), file=sys.stderr)
 
     def raise_exception(self, excid: int = 0) -> NoReturn:
-        """Raise number `excid` of the collected errors as a `RemoteError`."""
-        raise self._entry(excid)
+        """Raise number `excid` of the collected errors."""
+        if not -len(self.elist) <= excid < len(self.elist):
+            raise IndexError(f"an exception with index {excid} does not exist; there are {len(self.elist)}")
+        raise self.exceptions[excid]
 
     def _entry(self, excid: int) -> RemoteError:
         try:
@@ -343,14 +416,18 @@ def collect_exceptions(results: Iterable[Any], method: str = "unspecified") -> l
     if len(failed) == 1:
         raise failed[0]
     elist: list[ErrorEntry] = []
+    errors: list[Exception] = []
     for error in failed:
         if isinstance(error, CompositeError):
             elist += error.elist
-        elif isinstance(error, RemoteError):
+            errors += error.exceptions
+            continue
+        errors.append(error if isinstance(error, Exception) else RemoteError(type(error).__name__, str(error)))
+        if isinstance(error, RemoteError):
             elist.append((error.ename, error.evalue, error.traceback, error.engine_info))
         else:
-            elist.append((type(error).__name__, str(error), "", {"method": method}))
-    raise CompositeError(f"one or more exceptions raised in: {method}", elist)
+            elist.append((type(error).__name__, str(error), "", _info_of(error, method)))
+    raise CompositeError(f"one or more exceptions raised in: {method}", elist, errors)
 
 
 #: Errors that Engineroom itself gives a task as its outcome. They are raised as what they are; an exception of the
@@ -372,6 +449,7 @@ OUTCOMES: dict[str, Callable[[str], EngineroomError]] = {
         StoreError,
         StoreBusy,
         StoreFull,
+        StoreRefused,
         StoreDamaged,
         SerializationError,
         ProtocolError,
@@ -382,10 +460,39 @@ OUTCOMES: dict[str, Callable[[str], EngineroomError]] = {
 }
 
 
+def _info_of(error: BaseException, method: str) -> EngineInfo:
+    info: EngineInfo = {"method": method}
+    if isinstance(error, KernelError) and error.msg_id is not None:
+        info |= {"engine_id": error.engine_id, "msg_id": error.msg_id, "index": error.index, "host": error.host,
+                 "arguments": error.arguments}  # fmt: skip
+    return info
+
+
 def _number(info: EngineInfo) -> str:
     number = info.get("engine_id")
     return "?" if number is None else str(number)
 
 
 def _where(info: EngineInfo) -> str:
-    return f"engine {_number(info)}"
+    host = info.get("host")
+    return f"engine {_number(info)}" + (f" ({host})" if host else "")
+
+
+def _call(info: EngineInfo) -> str:
+    """Which call it was, as the end of a sentence; "": it is not known."""
+    parts = []
+    if info.get("msg_id"):
+        parts.append(f"task {info['msg_id']}")
+    if info.get("index") is not None:
+        parts.append(f"item {info['index']}")
+    if info.get("arguments"):
+        parts.append(f"called with {info['arguments']}")
+    return "".join(f", {part}" for part in parts)
+
+
+def _input(info: EngineInfo) -> str:
+    """The input of a call, in brackets; "": it is not known."""
+    parts = [f"item {info['index']}"] if info.get("index") is not None else []
+    if info.get("arguments"):
+        parts.append(f"called with {info['arguments']}")
+    return f" [{', '.join(parts)}]" if parts else ""

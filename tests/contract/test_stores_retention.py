@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from support.entries import failed, finished, pending
@@ -11,7 +12,7 @@ from engineroom.config import retention_settings
 from engineroom.ids import TaskId
 from engineroom.messages import TaskOptions
 from engineroom.records.entry import Entry
-from engineroom.stores import DictDB, TaskStore
+from engineroom.stores import DictDB, SQLiteDB, TaskStore
 from engineroom.stores.maintenance.retention import Retention
 
 NOW = time.time()
@@ -135,3 +136,31 @@ def test_memory_never_drops_what_is_pinned() -> None:
     store.pin([TaskId("first")], True)
     store.write([finished(f"t{n:02}", n + 1.0) for n in range(50)])
     assert store.get_history() == ["first", *[f"t{n:02}" for n in range(41, 50)]]
+
+
+def test_the_oldest_large_buffers_go_beyond_a_size(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished(f"t{n}", NOW - 100 + n, buffers=(bytes([n]) * 100_000,)) for n in range(10)])
+    store.write([finished("small", NOW - 200)])
+    store.write([pending("waits", NOW - 300, buffers=(b"w" * 100_000,))])
+    shared = b"s" * 100_000
+    store.write([finished(f"shared{n}", NOW - 150 + n, buffers=(shared,)) for n in range(2)])
+    store.pin([TaskId("t1")], True)
+    assert store.usage().large == 1_200_000
+    assert [id for id, _ in store.large_buffers(3)] == ["shared0", "shared1", "t0"]
+    retention = Retention(store, retention_settings({"payload_bytes": "1MB"}))
+    tend(store, retention)
+    assert store.usage().large == 1_000_000
+    left = {r["msg_id"] for r in store.find_records({}, "buffers") if r["buffers"] is not None}
+    assert left == {"small", "waits", *(f"t{n}" for n in range(1, 10))}
+    assert store.count({}) == 14, "the records stay"
+    assert tend(store, retention) == 0
+    tend(store, payload_bytes=0)
+    assert store.usage().large == 200_000, "of the pinned record and the unfinished task"
+    store.close()
+
+
+def test_payloads_have_a_bound_by_default_that_can_be_taken_away() -> None:
+    assert retention_settings({}).payload_bytes == 10 << 30
+    assert retention_settings({}).drops
+    assert not retention_settings({"payload_bytes": None}).drops

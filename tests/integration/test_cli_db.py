@@ -7,15 +7,20 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import engineroom as er
+from engineroom.cli.commands.bulk_actions import Purge
 from engineroom.cli.commands.db import Db
 from engineroom.cli.engineroom import Engineroom, main
+from engineroom.ids import Digest, TaskId
+from engineroom.messages import Function
 from engineroom.stores import SQLiteDB
+from engineroom.stores.sqlite.doctor import verify
 
 
 @pytest.fixture
@@ -45,7 +50,7 @@ def test_a_sound_file(db: Any, path: Path, tmp_path: Path) -> None:
     assert (code, told["records"], told["states"], told["pinned"]) == (0, 30, {"completed": 30}, 0)
     assert "30 completed; 0 pinned" in db("info", f"sqlite://{path}")[1]
     assert db("backup", path, tmp_path / "b.db") == (0, f"{tmp_path}/b.db: 30 records\n", "")
-    assert "there is a file" in db("backup", path, tmp_path / "b.db")[2]
+    assert "exists already" in db("backup", path, tmp_path / "b.db")[2]
     assert "the newest" in db("migrate", path)[1]
     assert db("copy", path, tmp_path / "c.db")[1] == "30 records and 0 functions copied\n"
     assert db("copy", path, tmp_path / "c.db")[1] == "0 records and 0 functions copied; 30 were there already\n"
@@ -106,3 +111,52 @@ def test_beside_a_running_controller(db: Any, rc: er.Client, tmp_path: Path) -> 
         assert store.count({"label": "kept apart"}) == 50
     code, _, error = db("migrate", url)
     assert (code, "belongs to another controller" in error) == (12, True) or code == 1
+
+
+def test_a_file_is_compacted_and_a_running_controller_is_named(
+    db: Any, path: Path, rc: er.Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.closing(SQLiteDB(path)) as store:
+        store.add_functions([Function(Digest(b"f" * 20), bytes(5_000_000), "f")])
+        for n in range(20):
+            store.add_record(TaskId(f"large{n}"), {"completed": None, "buffers": [os.urandom(300_000)]})
+        store.drop_matching_records({"msg_id": {"$glob": "large*"}})
+    assert path.stat().st_size > 11_000_000
+    code, output, _ = db("compact", path, "--json")
+    told = json.loads(output)
+    assert (code, told["functions"], told["after"]) == (0, 1, path.stat().st_size)
+    assert told["before"] > 11_000_000 > 500_000 > told["after"]
+    assert db("verify", path)[0] == 0
+    assert "0.2 MB → " in db("compact", path)[1]
+    code, _, error = db("compact", rc.cluster.connection.database)
+    assert code != 0
+    assert "belongs to another controller" in error
+    assert "returns unused space by itself; to compact the file, stop it" in error
+    assert "there is no task database" in db("compact", path.with_name("none.db"))[2]
+
+
+def test_what_takes_long_shows_how_far_it_is(db: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, int]] = []
+    monkeypatch.setattr("engineroom.stores.sqlite.damaged.PAGE", 10)
+    verify(path, lambda *step: told.append(step))
+    assert told[0] == ("structure", 0, 0)
+    assert [step for step in told if step[0] == "records"] == [("records", n, 30) for n in (10, 20, 30, 30)]
+    assert db("verify", path)[2] == "", "no bar without a terminal"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert "records: " in db("verify", path)[2]
+    assert "records: " in db("repair", path, path.with_name("new.db"))[2]
+    assert "records: " in db("copy", path, path.with_name("copy.db"))[2]
+
+
+def test_a_purge_without_a_cluster_gives_the_space_back(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.closing(SQLiteDB(path)) as store:
+        for n in range(20):
+            store.add_record(TaskId(f"l{n}"), {"completed": datetime.now(UTC), "buffers": [os.urandom(300_000)]})
+    assert path.stat().st_size > 6_000_000
+    for kind in (Db, Purge, Engineroom):
+        kind.clear_instance()
+    assert main(["purge", "all", "--yes", f"--profile-dir={path.parent}"]) == 0
+    assert path.stat().st_size < 500_000
+    assert "20 tasks" in capsys.readouterr().out

@@ -369,7 +369,7 @@ def test_over_tcp_everything_is_encrypted_and_works(fresh_cluster):
 
     with pytest.raises(er.AuthenticationError):
         er.Client(msgspec.structs.replace(info, curve_serverkey=curve_keypair()[0]), timeout=8)
-    with pytest.raises(er.AuthenticationError, match="key is wrong"):
+    with pytest.raises(er.AuthenticationError, match="refused our encryption keys"):
         er.Client(msgspec.structs.replace(info, key="wrong"), timeout=8)
     assert rc[0].apply_sync(abs, -1) == 1
 
@@ -379,6 +379,8 @@ def test_random_bytes_from_strangers_harm_nobody(fresh_cluster, ip):
     import random
 
     import zmq
+
+    from engineroom.transport import zeromq
 
     rc = fresh_cluster(n=1, controller_ip=ip)
     randomly = random.Random(1)
@@ -390,7 +392,7 @@ def test_random_bytes_from_strangers_harm_nobody(fresh_cluster, ip):
         if info.curve_serverkey:
             socket.ipv6 = True
             socket.curve_serverkey = info.curve_serverkey.encode()
-            socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()
+            socket.curve_publickey, socket.curve_secretkey = zeromq._peers_keypair(info.key)
         socket.connect(info.url)
         view = rc.load_balanced_view()
         for round in range(200):
@@ -414,7 +416,7 @@ def test_a_known_peer_that_sends_nonsense_harms_only_itself(rc, cluster):
     import zmq
 
     from engineroom import _version, messages
-    from engineroom.wire import frames
+    from engineroom.wire import frames, session
 
     info = cluster.connection
     context = zmq.Context()
@@ -423,8 +425,8 @@ def test_a_known_peer_that_sends_nonsense_harms_only_itself(rc, cluster):
             socket = context.socket(zmq.DEALER)
             socket.linger = 0
             socket.connect(info.url)
-            hello = messages.Hello(_version.PROTOCOL_VERSION, role, info.key, f"evil-{role}", os.getpid(), "elsewhere")
-            socket.send(frames.encode(hello))
+            hello = messages.Hello(_version.PROTOCOL_VERSION, role, "", f"evil-{role}", os.getpid(), "elsewhere")
+            socket.send(frames.encode(session.prove(hello, info.key.encode())))
             for message in (
                 messages.Results([messages.TaskDone("x", 1, "ok", 0.0, 0.0, frames=(5,))], 1),
                 messages.Submit(1, [messages.TaskSpec("evil-0", b"no such", b"", 0.0, frames=(9,))]),

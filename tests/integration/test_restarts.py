@@ -124,7 +124,7 @@ def test_a_client_waits_for_the_controller_to_be_started_again(fresh_cluster):
 
 def test_a_client_follows_a_connection_file_to_another_address(cluster, tmp_path):
     path = tmp_path / "ipcontroller-client.json"
-    dead = msgspec.structs.replace(cluster.connection, url="ipc:///tmp/nobody-listens-here", pid=a_dead_pid())
+    dead = msgspec.structs.replace(cluster.connection, url=f"ipc://{er.config.socket_dir()}/nobody", pid=a_dead_pid())
     path.write_bytes(msgspec.json.encode(dead))
     with ThreadPoolExecutor() as threads:
         found = threads.submit(er.Client, path, timeout=30)
@@ -137,7 +137,7 @@ def test_a_client_follows_a_connection_file_to_another_address(cluster, tmp_path
 
 @pytest.mark.parametrize("as_file", [True, False])
 def test_a_controller_without_successor_is_lost(cluster, tmp_path, as_file):
-    info = msgspec.structs.replace(cluster.connection, url="ipc:///tmp/nobody-listens-here", pid=a_dead_pid())
+    info = msgspec.structs.replace(cluster.connection, url=f"ipc://{er.config.socket_dir()}/nobody", pid=a_dead_pid())
     path = tmp_path / "ipcontroller-client.json"
     er.config.write_connection_file(path, info)
     told = rf"pid {info.pid}\) is not running any more, and none has taken its place within 0.3 s. Start a cluster"

@@ -37,13 +37,18 @@ def test_a_cluster_starts_where_tmpdir_is_too_long_for_a_socket(fresh_cluster, t
 
 def test_the_folder_of_sockets(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    assert config.socket_dir().parent == Path("/tmp")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 100)))
     assert config.socket_dir() == Path(f"/tmp/engineroom-{os.getuid()}")
     short = Path(tempfile.mkdtemp(dir="/tmp"))
     try:
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
         assert config.socket_dir().parent == short
-        monkeypatch.setattr(tempfile, "tempdir", str(short / "absent"))
+        monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+        assert config.socket_dir().parent == short, "the folder that the system makes for this user comes first"
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(short / "absent"))
+        monkeypatch.setattr(tempfile, "tempdir", str(short))
         assert config.socket_dir().parent == short, "a folder that cannot be made"
     finally:
         shutil.rmtree(short)

@@ -28,6 +28,7 @@ from engineroom.stores import NoDB
 from engineroom.testing import FakeEngine, MemoryLink, MemoryNetwork, VirtualClock
 from engineroom.wire import frames
 from engineroom.wire.functions import digest_of
+from engineroom.wire.session import prove
 
 
 def test_a_clock_makes_the_calls_that_come_due_in_order():
@@ -100,7 +101,8 @@ def test_a_controller_serves_pretended_peers(network: MemoryNetwork):
     try:
         client, link = network.link(b"client"), network.link(b"engine")
         for end, role in ((client, "client"), (link, "engine")):
-            end.send([frames.encode(Hello(_version.PROTOCOL_VERSION, role, "key", f"my-{role}", 0, "elsewhere"))])
+            hello = Hello(_version.PROTOCOL_VERSION, role, "", f"my-{role}", 0, "elsewhere")
+            end.send([frames.encode(prove(hello, b"key"))])
         function = Function(digest_of(b"pickled"), b"pickled")
         client.send([frames.encode(Submit(1, [TaskSpec("t", function.digest, b"", 0.0)], [function]))])
         assert isinstance(hear(client, Accepted), Accepted)

@@ -38,6 +38,7 @@ from ..config import (
 from ..controller.loop import Controller
 from ..core.placement.schemes import SCHEMES, make_index
 from ..errors import ConfigError, ConnectionFileError, StoreBusy
+from ..private import make_private_folder
 from ..stores import TaskStore, open_store
 from ..transport import ZmqListener, curve_keypair
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
@@ -79,6 +80,11 @@ class Retention(Configurable):
     bytes = Unicode("", help="How large the database may be: 10GB. Beyond, the oldest records are dropped.").tag(
         config=True
     )
+    payload_bytes = Unicode(
+        "10GiB",
+        help="How many bytes of large buffers an SQLite database keeps; beyond, the oldest are dropped, and the rest "
+        "of their records stays. none: no limit.",
+    ).tag(config=True)
     min_free = Unicode("64MiB", help="With less free space on the disk, new tasks are refused.").tag(config=True)
     interval = Float(10.0, help="Seconds between two searches for records to drop.").tag(config=True)
     rules: Any = List(
@@ -93,6 +99,7 @@ class Retention(Configurable):
             "payload_age": self.payload_age or None,
             "count": None if self.count < 0 else self.count,
             "bytes": self.bytes or None,
+            "payload_bytes": None if self.payload_bytes in ("", "none") else self.payload_bytes,
             "min_free": self.min_free,
             "interval": self.interval,
             "rules": self.rules,
@@ -140,6 +147,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         "retain-payload-age": "Retention.payload_age",
         "retain-count": "Retention.count",
         "retain-bytes": "Retention.bytes",
+        "retain-payload-bytes": "Retention.payload_bytes",
         "min-free": "Retention.min_free",
     }
     flags: Any = {
@@ -195,7 +203,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         info, curve = self._identity(client_file)
         store = self._open_store(folder)
         try:
-            listener = ZmqListener(info.url, curve=curve, max_message_size=2 * MAX_TASK_BYTES)
+            listener = ZmqListener(info.url, info.key, curve=curve, max_message_size=2 * MAX_TASK_BYTES)
         except Exception as error:
             store.close()
             raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None
@@ -267,6 +275,8 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
                 secret = _secret_file(path).read_text()
                 listen = info.url if not self.ip else f"tcp://{self.ip}:{info.url.rpartition(':')[2]}"
                 return msgspec.structs.replace(info, pid=os.getpid(), url=listen), (info.curve_serverkey, secret)
+            if info.url.startswith("ipc://"):  # the folder may have been removed; the listener checks whose it is
+                make_private_folder(Path(info.url.removeprefix("ipc://")).parent)
             return msgspec.structs.replace(info, pid=os.getpid()), None
         _complain_if_running(path)
         curve = None

@@ -10,7 +10,6 @@ import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import wait as wait_futures
 from typing import Any
 
 from ..config import ConnectionInfo
@@ -19,6 +18,7 @@ from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, StopController
 from .connection.channel import Channel
 from .connection.connecting import find_connection
+from .connection.history import History
 from .interop.executor import ViewExecutor
 from .own_tasks import Jobs, OwnTasks, TaskResults, names_one
 from .port import ClientPort
@@ -104,6 +104,18 @@ class Client(RecordMethods):
         self._records = Records(self._channel)
         self._tasks = OwnTasks(self._port, self._records)
 
+    @property
+    def record_arguments(self) -> bool:
+        """Whether the record of a task, and its error, have its arguments as a short text (at most 200 characters).
+
+        True from the start. Set it to False where arguments are secret, or their `repr` does something.
+        """
+        return self._port.record_arguments
+
+    @record_arguments.setter
+    def record_arguments(self, value: bool) -> None:
+        self._port.record_arguments = bool(value)
+
     # ------------------------------------------------------------------------------------------ engines and views
 
     @property
@@ -130,13 +142,13 @@ class Client(RecordMethods):
     def direct_view(self, targets: Any = "all", **flags: Any) -> DirectView:
         """A view of some engines; "all" means all engines at the time of each call."""
         view = DirectView(self, targets, **flags)
-        self._tasks.views.append(view)
+        self._tasks.views.add(view)
         return view
 
     def load_balanced_view(self, targets: Any = None, **flags: Any) -> LoadBalancedView:
         """A view whose tasks the scheduler gives to engines."""
         view = LoadBalancedView(self, targets, **flags)
-        self._tasks.views.append(view)
+        self._tasks.views.add(view)
         return view
 
     def executor(self, targets: Any = None, **flags: Any) -> ViewExecutor:
@@ -172,8 +184,8 @@ class Client(RecordMethods):
     # ------------------------------------------------------------------------------------------ this client's tasks
 
     @property
-    def history(self) -> list[TaskId]:
-        """msg_ids of this client's tasks, by submission."""
+    def history(self) -> History:
+        """msg_ids of this client's tasks, by submission; reads like a list of str."""
         return self._tasks.history()
 
     @property
@@ -242,8 +254,7 @@ class Client(RecordMethods):
         if chosen is not None:
             jobs = ids_taken(self._records, query, "wait for")
         limit = None if timeout is None or timeout < 0 else timeout
-        futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs)
-        return not wait_futures(futures, limit).not_done
+        return self._tasks.wait(jobs, limit)
 
     def wait_interactive(self, jobs: Jobs = None, interval: float = 1.0, timeout: float = -1.0) -> None:
         """Wait for tasks, with a progress bar."""
@@ -408,6 +419,34 @@ class Client(RecordMethods):
     def clear(self, targets: Any = None, block: bool | None = None) -> Any:
         """Empty the namespaces of engines."""
         return self.direct_view("all" if targets is None else targets).clear(block=self._blocks(block))
+
+    def reload_modules(
+        self, targets: Any = None, names: str | Sequence[str] | None = None
+    ) -> dict[EngineId, list[str]]:
+        """Have engines load modules again that were edited after the engines imported them.
+
+        Modules that use a changed one are loaded again too, after it. The modules in this process are left alone.
+
+        Parameters
+        ----------
+        targets : optional
+            The engines; default: all.
+        names : str or list of str, optional
+            Modules. Default: those that are not installed, and whose files have changed.
+
+        Returns
+        -------
+        dict
+            Engine → the modules that it has loaded again, in this order.
+
+        Raises
+        ------
+        RemoteError, CompositeError
+            The code of a module raised on an engine. That module is as far as its code ran.
+        """
+        engines = self._port.engines.resolve(targets)
+        done = self.direct_view(engines).reload_modules(names, block=True)
+        return dict(zip(engines, done, strict=True))
 
     def send_signal(self, sig: int | str, targets: Any = None, block: bool | None = None) -> None:
         """Send a signal to engine processes, by number or name ("SIGINT"), also while they are busy."""

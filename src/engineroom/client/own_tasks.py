@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 from ..errors import PendingTask
 from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, Resubmit, Sync
+from .connection.history import History
 from .port import ClientPort
 from .records.queries import Records
 from .results.graph_result import GraphResult
 from .results.result import AsyncHubResult, AsyncResult
+from .results.task_future import wait_for_all
 from .views import View
 
 #: What names tasks: a msg_id, an index into the history, an AsyncResult, GraphResult or Future, a collection of those.
@@ -25,22 +28,19 @@ class OwnTasks:
 
     Attributes
     ----------
-    views : list of View
-        All views of the client: each lists the tasks it has submitted.
-    resubmitted : list of str
-        msg_ids of tasks that the client has resubmitted, through no view.
+    views : WeakSet of View
+        The client's views, as long as somebody uses them. Each has a history of its own; the client's history, which
+        the port has, keeps the tasks of views that are gone.
     """
 
     def __init__(self, port: ClientPort, records: Records) -> None:
         self._port, self._records = port, records
         self._channel = port.channel
-        self.views: list[View] = []
-        self.resubmitted: list[TaskId] = []
+        self.views: weakref.WeakSet[View] = weakref.WeakSet()
 
-    def history(self) -> list[TaskId]:
-        """msg_ids by submission."""
-        ids = {*self.resubmitted, *(id for view in self.views for id in view.history)}
-        return sorted(ids, key=lambda id: int(id.rpartition("-")[2]) if self.is_mine(id) else -1)
+    def history(self) -> History:
+        """msg_ids by submission, at this moment."""
+        return self._port.history.copy()
 
     def is_mine(self, id: TaskId) -> bool:
         """Whether this client has made the msg_id."""
@@ -53,18 +53,20 @@ class OwnTasks:
     def finished(self) -> list[TaskId]:
         """msg_ids of tasks that have an outcome."""
         outstanding = self.outstanding()
-        return [id for id in self.history() if id not in outstanding]
+        return [id for id in self._port.history if id not in outstanding]
 
     def forget(self, jobs: Jobs) -> None:
         """Forget tasks (None: all). Raises PendingTask if one is outstanding."""
-        ids = set(self.history() if jobs is None else self.ids_of(jobs))
-        pending = ids & self.outstanding()
+        outstanding = self.outstanding()
+        ids = None if jobs is None else set(self.ids_of(jobs))
+        pending = self._port.history.among(outstanding) if ids is None else ids & outstanding
         if pending:
             raise PendingTask(f"{len(pending)} of these tasks are outstanding: wait for them, or abort them, first")
-        for view in self.views:
-            view.history = [id for id in view.history if id not in ids]
-        self.resubmitted = [id for id in self.resubmitted if id not in ids]
-        self._port.direct -= ids
+        for history in (self._port.history, *(view.history for view in list(self.views))):
+            if ids is None:
+                history.clear()
+            else:
+                history.forget(ids)
 
     # ------------------------------------------------------------------------------------------ names of tasks
 
@@ -75,7 +77,7 @@ class OwnTasks:
         if isinstance(jobs, str):
             return [TaskId(jobs)]
         if isinstance(jobs, int) and not isinstance(jobs, bool):
-            history = self.history()
+            history = self._port.history
             try:
                 return [history[jobs]]
             except IndexError:
@@ -100,13 +102,23 @@ class OwnTasks:
         """Results of tasks, to be waited for; those of other clients are watched from now on."""
         if isinstance(jobs, Future):
             return [jobs]
-        if isinstance(jobs, list | tuple | set) and any(isinstance(job, Future) for job in jobs):
-            return [future for job in jobs for future in self.futures_of(job)]
-        waiting = self._channel.waiting
-        ids = self.ids_of(jobs)
-        mine = {waiting[id] for id in ids if id in waiting}
-        others = [id for id in ids if id not in waiting and not self.is_mine(id)]
-        return [*mine, *([self.result_of(others, single=False)] if others else [])]
+        futures: list[Any] = []
+        if isinstance(jobs, list | tuple | set):
+            futures = [job for job in jobs if isinstance(job, Future)]
+            jobs = [job for job in jobs if not isinstance(job, Future)]
+        waiter_of, others = self._channel.waiter_of, []
+        mine: dict[Any, None] = {}
+        for id in self.ids_of(jobs):
+            waiter = waiter_of(id)
+            if waiter is not None:
+                mine[waiter] = None
+            elif not self.is_mine(id):
+                others.append(id)
+        return [*futures, *mine, *([self.result_of(others, single=False)] if others else [])]
+
+    def wait(self, jobs: Jobs, limit: float | None) -> bool:
+        """Wait for tasks (None: all that this client waits for), for `limit` seconds. Returns whether all are done."""
+        return wait_for_all(self.futures() if jobs is None else self.futures_of(jobs), limit)
 
     def result_of(self, ids: Sequence[TaskId], *, single: bool, owner: bool = True) -> AsyncResult:
         """A new result for tasks, of this client or any other."""
@@ -158,7 +170,7 @@ class OwnTasks:
         except BaseException:
             channel.withdraw(new)
             raise
-        self.resubmitted += new
+        self._port.history.extend(new)
         return result
 
     def end(self, jobs: Jobs, engines: Sequence[EngineId] | None, *, running: bool) -> Future[Any]:

@@ -16,6 +16,7 @@ from ..ids import EngineId, TaskId
 from ..messages import Abort
 from ..wire import frames as wire
 from .connection.channel import Channel
+from .connection.history import History, Marks
 from .engines import Engines
 
 
@@ -27,14 +28,20 @@ class ClientPort:
     channel : Channel
         Submits, watches, asks.
     engines : Engines
-    direct : set of str
-        msg_ids of the tasks that direct views have submitted: load-balanced tasks cannot depend on these.
+    history : History
+        msg_ids of all tasks that this client has submitted, through any view, in order.
+    direct : Marks
+        The tasks that direct views have submitted: load-balanced tasks cannot depend on these.
+    record_arguments : bool
+        Whether tasks carry their arguments as a short text, for records and errors.
     """
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.engines = Engines(channel)
-        self.direct: set[TaskId] = set()
+        self.history = History(channel.session)
+        self.direct = Marks(self.history)
+        self.record_arguments = True
         # Client, views and results share this port. When the last of them is forgotten, the connection ends.
         weakref.finalize(self, channel.abandon).atexit = False
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, actions, events
-from ..errors import EngineroomError, ProtocolError
+from ..errors import EngineroomError, ProtocolError, StoreRefused
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId, new_uuid
 from ..messages import (
     EngineDied,
@@ -66,6 +66,7 @@ from .requests.resubmission import Resubmission
 from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
 from .running_tasks import RunningTasks
+from .storage.backpressure import WaitingRoom
 from .storage.housekeeping import OnScan
 from .storage.store_reader import Reader, StoreReader, readable_functions
 from .storage.store_writer import StoreWriter
@@ -98,6 +99,8 @@ class Writer(Protocol):
 
     def call(self, function: Callable[[TaskStore], Any]) -> Future[Any]: ...
 
+    def change(self, function: Callable[[TaskStore], Iterator[int]]) -> Future[int]: ...
+
     def hurry(self) -> None: ...
 
     def flush(self) -> None: ...
@@ -123,10 +126,14 @@ class Machinery:
         return Scheduler(settings)
 
     def writer(
-        self, store: TaskStore, on_commit: Callable[[list[Token]], None], retention: RetentionSettings
+        self,
+        store: TaskStore,
+        on_commit: Callable[[list[Token]], None],
+        retention: RetentionSettings,
+        on_refused: Callable[[list[tuple[Entry, StoreRefused]]], None],
     ) -> Writer:
         """Who writes to the store."""
-        return StoreWriter(store, on_commit, retention)
+        return StoreWriter(store, on_commit, retention, on_refused)
 
     def reader(
         self, store: TaskStore, record: Callable[[], None], flush: Callable[[], None], post: Post
@@ -175,7 +182,7 @@ class Controller:
         #: results that unfinished tasks take as arguments
         self.values = values = InputValues()
         self._processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
-        self._writer = writer = machinery.writer(store, self._committed, retention)
+        self._writer = writer = machinery.writer(store, self._committed, retention, self._refused)
         self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.flush, self.post)
         kept = reader if store.keeps else None
 
@@ -206,14 +213,14 @@ class Controller:
             forgotten=forgotten,
         )
         resubmission = Resubmission(
-            self._intake, reader, outbox.record, self._in_writer, self._stored.send, clock, forgotten
+            self._intake, reader, outbox.record, self._change, self._stored.send, clock, forgotten
         )
         self._requests = Requests(
             self._tell,
             self._intake.lookups,
             reader,
             outbox.record,
-            self._in_writer,
+            self._change,
             tasks,
             resubmission,
             writer.purged,
@@ -225,11 +232,13 @@ class Controller:
             self._library,
             self._call_writer,
             writer.scan,
+            writer.purged,
             self.post,
             outbox.environment_of,
             retention.interval,
             clock,
         )
+        self._room = WaitingRoom(self._is_behind, self._handle)
         self._receivers: dict[type[Message], Callable[[Peer, Any, Sequence[Any]], None]] = {
             Submit: self._on_submit,
             Watch: self._on_watch,
@@ -276,13 +285,14 @@ class Controller:
         for address, parts in received:
             self._receive(address, parts, now)
         self._call_posted()
+        self._room.let_in()
         if now >= self._next_sweep:
             self._guard(lambda: self._sweep(now))
         if self._lookup.due is not None:
             self._guard(lambda: self._lookup.look_again(now))
         if self._deadline is not None and now >= self._deadline:
             self._guard(lambda: self.decide(events.Ticked()))
-        self._outbox.flush()
+        self._guard(self._outbox.flush)
         self._deadline = self.scheduler.next_deadline()
 
     @property
@@ -305,21 +315,35 @@ class Controller:
             log.exception("a bug: a function of the loop failed; the loop goes on")
 
     def _receive(self, address: bytes, parts: Sequence[Any], now: float) -> None:
-        arrived = self._peers.receive(address, parts[0], now)
+        try:
+            arrived = self._peers.receive(address, parts[0], now)
+        except Exception:
+            log.exception("a bug: while taking in a message")
+            return
         if arrived is None:
             return
         if isinstance(arrived, Hello):
-            self._guard(lambda: self._members.hello(address, arrived, now))
+            self._guard(lambda: self._on_hello(address, arrived, now))
             return
-        peer, message = arrived
+        self._room.receive(*arrived, parts[1:])
+
+    def _handle(self, peer: Peer, message: Message, frames: Sequence[Any]) -> None:
         try:
-            self._receivers[type(message)](peer, message, parts[1:])
+            self._receivers[type(message)](peer, message, frames)
         except ProtocolError as error:
             log.warning("%s %s broke the protocol: %s", peer.role, peer.uuid, error)
             self._reject(peer, message, error)
         except Exception as error:
             log.exception("a bug: while handling %.2000r from %s %s", message, peer.role, peer.uuid)
             self._reject(peer, message, error)
+
+    def _on_hello(self, address: bytes, hello: Hello, now: float) -> None:
+        if self._members.hello(address, hello, now):
+            self._room.forget(hello.uuid)
+
+    def _is_behind(self) -> bool:
+        """Whether tasks have to wait until the store has caught up. A store that fails refuses them at once."""
+        return self._outbox.unrecorded.is_too_much and self._writer.refusal() is None
 
     def _reject(self, peer: Peer, message: Message, error: Exception) -> None:
         """Tell a client that its tasks were not taken: nobody waits for ever."""
@@ -359,20 +383,22 @@ class Controller:
                 rejected = Rejected(number, error_info(refusal.error, "tasks could not be taken in"))
             self._tell(client, rejected)
 
-        beside = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
+        buffers = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
+        size = sum(memoryview(frame).nbytes for frame in frames)
+        weight = size + sum([len(spec.payload) for spec in message.tasks])
         self._intake.submit(
             Submission(
                 client,
                 message.tasks,
-                beside,
-                lambda: self._outbox.owe("accepted", client, number),
+                buffers,
+                lambda: self._outbox.owe("accepted", client, number, len(message.tasks), weight),
                 refuse,
                 functions=message.functions,
                 environment=message.environment,
                 resent=message.resent,
                 cached=message.cached,
             ),
-            sum(memoryview(frame).nbytes for frame in frames),
+            size,
         )
 
     def _on_watch(self, peer: Peer, message: Watch, frames: Sequence[Any]) -> None:
@@ -388,6 +414,7 @@ class Controller:
         self._requests.answer(ClientId(peer.uuid), message)
 
     def _client_left(self, client: ClientId) -> None:
+        self._room.let_all_in(client)
         self._outbox.forget_client(client)
         self._outbox.record()
         self._writer.hurry()  # the client does not keep its tasks for us any more
@@ -399,10 +426,11 @@ class Controller:
         for done in message.tasks:
             done.engine = number
             done.peak_memory = peak
-        beside = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
-        self.decide(events.TasksFinished(peer.engine, message.tasks, beside))
+        buffers = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
+        self.decide(events.TasksFinished(peer.engine, message.tasks, buffers))
         self._running.forget([done.id for done in message.tasks])
-        self._outbox.owe("stored", peer.uuid, message.number)
+        weight = sum([len(done.payload) for done in message.tasks]) + sum(memoryview(f).nbytes for f in frames)
+        self._outbox.owe("stored", peer.uuid, message.number, len(message.tasks), weight)
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
         self.decide(events.TasksReturned(peer.engine, message.tasks))
@@ -463,14 +491,20 @@ class Controller:
     def _committed(self, tokens: list[Token]) -> None:
         self.post(lambda: self._outbox.acknowledge(tokens))
 
+    def _refused(self, refused: list[tuple[Entry, StoreRefused]]) -> None:
+        """The store cannot hold these: their tasks end."""
+        for entry, error in refused:
+            self.post(lambda id=entry.spec.id, error=error: self._fail([id], error_info(error)))  # type: ignore[misc]
+
     def _call_writer(self, function: Callable[[TaskStore], Any]) -> Future[Any]:
         """Call a function in the writer's thread, after everything that happened before is recorded."""
         self._outbox.record()
         return self._writer.call(function)
 
-    def _in_writer(self, function: Callable[[TaskStore], Any], then: Callable[[Future[Any]], None]) -> None:
-        """The same; then the loop calls `then` with the future."""
-        self._call_writer(function).add_done_callback(lambda future: self.post(lambda: then(future)))
+    def _change(self, function: Callable[[TaskStore], Iterator[int]], then: Callable[[Future[Any]], None]) -> None:
+        """The same for a change in pieces; then the loop calls `then` with the future."""
+        self._outbox.record()
+        self._writer.change(function).add_done_callback(lambda future: self.post(lambda: then(future)))
 
     # ------------------------------------------------------------------------------------------ begin and end
 

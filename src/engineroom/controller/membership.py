@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from ..config import LivenessSettings
+from ..config import MIB, LivenessSettings
 from ..core import Scheduler, events
 from ..ids import ClientId, EngineId, EngineUuid, NannyId
 from ..messages import (
@@ -31,6 +31,11 @@ from ..messages import (
 from .peers import Peer, Peers
 
 log = logging.getLogger(__name__)
+
+#: Bytes of results that all engines together may keep until they are stored. Each has an equal share …
+UNSTORED = 256 * MIB
+#: … but for very many engines, which have so much each.
+LEAST_UNSTORED = MIB // 4
 
 
 class Processes(Protocol):
@@ -82,16 +87,16 @@ class Membership:
 
     # ------------------------------------------------------------------------------------------ they come
 
-    def hello(self, address: bytes, hello: Hello, now: float) -> None:
-        """A peer says Hello, for the first time or again."""
+    def hello(self, address: bytes, hello: Hello, now: float) -> bool:
+        """A peer says Hello, for the first time or again. Returns whether it may come in."""
         peer = self._peers.admit(address, hello, now)
         if peer is None:
-            return
+            return False
         if hello.host == socket.gethostname() and peer.role != "engine":
             self._processes.watch(peer.uuid, hello.pid)
         if peer.role == "engine":
             self._engine_hello(peer, hello)
-            return
+            return True
         known = self._welcome
         welcome = Welcome(
             known.incarnation,
@@ -101,6 +106,7 @@ class Membership:
             keeps=known.keeps,
         )
         self._peers.welcome(peer, welcome)
+        return True
 
     def _engine_hello(self, peer: Peer, hello: Hello) -> None:
         if peer.engine < 0:  # not a repetition
@@ -109,7 +115,8 @@ class Membership:
             log.info("engine %d joined: %s pid %d", peer.engine, hello.host, hello.pid)
         peer.functions = set()
         self._peers.engines[peer.engine] = peer
-        self._peers.welcome(peer, Welcome(self._welcome.incarnation, engine=peer.engine))
+        incarnation, share = self._welcome.incarnation, self._unstored_limit()
+        self._peers.welcome(peer, Welcome(incarnation, engine=peer.engine, unstored_limit=share))
         self._decide(
             events.EngineJoined(
                 peer.engine,
@@ -123,6 +130,10 @@ class Membership:
         )
         self.tell_engines()
 
+    def _unstored_limit(self) -> int:
+        """What each engine may keep. As engines come and go, the others hear of it with the next sign of life."""
+        return max(LEAST_UNSTORED, UNSTORED // max(1, len(self._peers.engines)))
+
     def _free_number(self) -> EngineId:
         """The lowest number no engine has: engines started in the place of lost ones take up their numbers."""
         taken = self._scheduler.engines.keys() | self._reserved
@@ -135,7 +146,7 @@ class Membership:
 
     def on_ping(self, peer: Peer, message: Ping, frames: Sequence[Any]) -> None:
         """A sign of life."""
-        self._peers.pong(peer, message)
+        self._peers.pong(peer, message, self._unstored_limit() if peer.role == "engine" else 0)
 
     # ------------------------------------------------------------------------------------------ they go
 

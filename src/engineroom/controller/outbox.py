@@ -12,6 +12,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from ..core import actions
 from ..core.tasks import Task
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
@@ -34,6 +36,7 @@ from ..messages import (
     Stop,
     Stored,
     TaskDone,
+    TaskSpec,
 )
 from ..records.entry import Entry
 from ..stores import TaskStore
@@ -42,12 +45,15 @@ from .error_info import error_info
 from .function_library import FunctionLibrary
 from .input_values import InputValues, Raw
 from .peers import Peer, Peers
+from .storage.backpressure import Unrecorded
+from .storage.queued_buffers import QueuedBuffers
 from .storage.store_reader import Reader, ok_value, readable_entries, readable_functions
 
 log = logging.getLogger(__name__)
 
-#: An acknowledgement owed once records are committed: (kind, uuid of the peer, number of its message).
-Token = tuple[str, str, int]
+#: An acknowledgement owed once records are committed: (kind, uuid of the peer, number of its message, how many tasks
+#: or results it brought, its bytes).
+Token = tuple[str, str, int, int, int]
 
 
 class Writer(Protocol):
@@ -73,6 +79,18 @@ class ClientBox:
         self.table = FrameTable()
 
 
+class FromStore(msgspec.Struct, frozen=True):
+    """What was read for tasks that are to be sent."""
+
+    #: results that are arguments of the tasks
+    values: Mapping[TaskId, Raw] = {}
+    #: the tasks' own arguments
+    arguments: Mapping[TaskId, Raw] = {}
+
+
+_NOTHING_READ = FromStore()
+
+
 class Outbox:
     """Performs the actions of the core.
 
@@ -94,12 +112,16 @@ class Outbox:
         self._writer, self._reader, self._fail, self._clock = writer, reader, fail, clock
         self._boxes: dict[ClientId, ClientBox] = defaultdict(ClientBox)
         #: what waits behind a read for an engine
-        self._behind: dict[Peer, deque[Callable[[], None]]] = {}
+        self._waiting_for_read: dict[Peer, deque[Callable[[], None]]] = {}
         # for the writer: entries, the acknowledgements owed for them, functions
         self._entries: list[Entry] = []
         self._tokens: list[Token] = []
         self._functions: list[Function] = []
         self._environments: list[tuple[ClientId, Environment]] = []
+        #: large arguments of tasks
+        self._buffers = QueuedBuffers()
+        #: the tasks and results that wait for the writer
+        self.unrecorded = Unrecorded()
         #: digests; also of clients that have gone, whose tasks may not have ended
         self.environment_of: dict[ClientId, str] = {}
 
@@ -125,28 +147,30 @@ class Outbox:
         peer = self._peers.engines.get(engine)
         if peer is None:
             return  # it left in this very moment; the core will hear of it
-        if self._behind and peer in self._behind:
-            self._behind[peer].append(lambda: self._tell(engine, message))
+        if self._waiting_for_read and peer in self._waiting_for_read:
+            self._waiting_for_read[peer].append(lambda: self._tell(engine, message))
         else:
             self._peers.send(peer, message)
 
-    def _send_tasks(self, action: actions.SendTasks, read: Mapping[TaskId, Raw] | None = None) -> None:
-        """`read`: results that were read for these tasks; None: nothing was."""
+    def _send_tasks(self, action: actions.SendTasks, read: FromStore | None = None) -> None:
+        """`read`: what was read for these tasks; None: nothing was."""
         peer = self._peers.engines.get(action.engine)
         if peer is None:
             return  # it left in this very moment; the core will hear of it
-        if self._behind and peer in self._behind:
-            self._behind[peer].append(lambda: self._send_tasks(action))
+        if self._waiting_for_read and peer in self._waiting_for_read:
+            self._waiting_for_read[peer].append(lambda: self._send_tasks(action))
             return
         inputs: list[TaskId] = []
         for task in action.tasks:
             if task.spec.options is not None:
                 inputs += task.spec.options.inputs
-        if inputs and read is None and self._reader is not None:
-            spilled = self._values.spilled(peer.values.missing(inputs))
-            if spilled:
-                self._read_values(self._reader, peer, action, spilled)
+        if (inputs or self._buffers.spilled) and read is None and self._reader is not None:
+            values = self._values.spilled(peer.values.missing(inputs)) if inputs else []
+            arguments = [task.id for task in action.tasks if task.id in self._buffers.spilled]
+            if values or arguments:
+                self._read_for(self._reader, peer, action, values, arguments)
                 return
+        read = read or _NOTHING_READ
         get = self._library.get
         table, tasks, attempts, functions = FrameTable(), [], [], []
         known = peer.functions
@@ -157,10 +181,15 @@ class Outbox:
                 if function is not None:
                     known.add(spec.function)
                     functions.append(function)
-            tasks.append(_with_frames(task, table) if task.frames else spec)
+            if task.id in read.arguments:
+                payload, frames = read.arguments[task.id]
+                spec = msgspec.structs.replace(spec, payload=payload, frames=table.add(frames))
+            elif task.frames:
+                spec = _with_frames(task, table)
+            tasks.append(spec)
             attempts.append(task.attempt)
-        values = self._new_values(peer, inputs, table, read or {}) if inputs else []
-        self._peers.send(peer, Run(tasks, attempts, functions, values), table.frames)
+        results = self._new_values(peer, inputs, table, read.values) if inputs else []
+        self._peers.send(peer, Run(tasks, attempts, functions, results), table.frames)
 
     def _new_values(
         self, peer: Peer, inputs: Sequence[TaskId], table: FrameTable, read: Mapping[TaskId, Raw]
@@ -175,27 +204,45 @@ class Outbox:
         peer.values.use(inputs, sizes)
         return values
 
-    def _read_values(self, reader: Reader, peer: Peer, action: actions.SendTasks, ids: list[TaskId]) -> None:
-        """Read results that have left memory, then send the tasks; until then the engine's messages wait."""
-        self._behind[peer] = deque()
+    def _read_for(
+        self,
+        reader: Reader,
+        peer: Peer,
+        action: actions.SendTasks,
+        values: Sequence[TaskId],
+        arguments: Sequence[TaskId],
+    ) -> None:
+        """Read what has left memory, then send the tasks; until then the engine's messages wait.
 
-        def work(store: TaskStore) -> dict[TaskId, Raw]:
-            entries, _ = readable_entries(store, ids)
-            return {id: value for id, entry in entries.items() if (value := ok_value(entry)) is not None}
+        `values`: the results to be read; `arguments`: the tasks whose own arguments are to be read.
+        """
+        self._waiting_for_read[peer] = deque()
 
-        def then(read: dict[TaskId, Raw]) -> None:
-            self._go_on(peer, lambda: self._send_tasks(action, read))
+        def work(store: TaskStore) -> FromStore:
+            entries, _ = readable_entries(store, [*values, *arguments])
+            found = ((id, ok_value(entries.get(id))) for id in values)
+            return FromStore(
+                {id: value for id, value in found if value is not None},
+                {id: (entries[id].spec.payload, entries[id].frames) for id in arguments if id in entries},
+            )
+
+        def then(read: FromStore) -> None:
+            lost = [id for id in arguments if id not in read.arguments]
+            there = [task for task in action.tasks if task.id not in lost]
+            self._send_after_read(peer, lambda: self._send_tasks(actions.SendTasks(action.engine, there), read))
+            if lost:
+                self._fail(lost, ErrorInfo("StoreError", "the arguments of this task cannot be read from the database"))
 
         def failed(error: Exception) -> None:
-            self._go_on(peer, lambda: None)
+            self._send_after_read(peer, lambda: None)
             info = error_info(error, "arguments of tasks could not be read")
             self._fail([task.id for task in action.tasks], info)
 
         reader.read(work, then, failed, recorded=False)  # only recorded results leave memory
 
-    def _go_on(self, peer: Peer, first: Callable[[], None]) -> None:
+    def _send_after_read(self, peer: Peer, first: Callable[[], None]) -> None:
         """A read has ended: do what waited for it, unless the engine has come anew or is gone."""
-        waiting = self._behind.pop(peer, None)
+        waiting = self._waiting_for_read.pop(peer, None)
         if waiting is None or self._peers.engines.get(peer.engine) is not peer:
             return  # the core knows that nothing of it arrived
         first()
@@ -206,8 +253,8 @@ class Outbox:
         peer = self._peers.engines.get(action.engine)
         if peer is None:
             return
-        if self._behind and peer in self._behind:
-            self._behind[peer].append(lambda: self._ask_engine(action))
+        if self._waiting_for_read and peer in self._waiting_for_read:
+            self._waiting_for_read[peer].append(lambda: self._ask_engine(action))
             return
         new = [digest for digest in action.functions if digest not in peer.functions]
         found = [function for digest in new if (function := self._library.get(digest)) is not None]
@@ -258,6 +305,10 @@ class Outbox:
 
     def _record(self, action: actions.RecordTasks | actions.RecordProgress) -> None:
         name_of, environment_of = self._library.names.get, self.environment_of.get
+        if self._reader is not None:
+            self._tokens += [
+                ("arguments", task.id, 0, 0, 0) for task in action.tasks if task.frames and self._buffers.add(task)
+            ]
         entries = [
             Entry(
                 task.spec,
@@ -281,6 +332,7 @@ class Outbox:
         now, entries, engines = self._clock(), self._entries, self._peers.engines
         client, box, keeps = None, None, self._reader is not None
         known, digest, name, environment = self._library.names, None, None, None
+        buffers = self._buffers
         for ended in action.tasks:
             task, done = ended.task, ended.done
             engine = engines.get(done.engine)
@@ -294,6 +346,9 @@ class Outbox:
             frames = ended.frames
             try:
                 result = _done_with_frames(done, frames, box.table) if frames else done
+                for watcher in task.watchers or ():
+                    other = self._boxes[watcher]
+                    other.results.append(_done_with_frames(done, frames, other.table) if frames else done)
                 if not keeps:
                     self._values.note(done.id, done.payload, frames)
             except Exception as error:  # the core has ended it: an error is its outcome
@@ -315,15 +370,14 @@ class Outbox:
                     environment,
                 )
             )
+            if buffers:
+                buffers.forget(task.id)
             box.results.append(result)
-            for watcher in task.watchers or ():
-                other = self._boxes[watcher]
-                other.results.append(_done_with_frames(done, frames, other.table) if frames else done)
 
     def _keep_values(self, action: actions.KeepValues) -> None:
         for ended in action.tasks:
             self._values.keep(ended.done.id, ended.done.payload, ended.frames)
-            self._tokens.append(("value", ended.done.id, 0))
+            self._tokens.append(("value", ended.done.id, 0, 0, 0))
 
     def _release_values(self, action: actions.ReleaseValues) -> None:
         for id in action.tasks:
@@ -342,9 +396,19 @@ class Outbox:
 
     # ------------------------------------------------------------------------------------------ the end of a turn
 
-    def owe(self, kind: str, uuid: str, number: int) -> None:
-        """Acknowledge this once everything gathered so far is recorded."""
-        self._tokens.append((kind, uuid, number))
+    def owe(self, kind: str, uuid: str, number: int, count: int, weight: int) -> None:
+        """Acknowledge a message once everything gathered so far is recorded.
+
+        Parameters
+        ----------
+        kind : {"accepted", "stored"}
+        uuid, number : str, int
+            Of the peer, and of its message.
+        count, weight : int
+            How many tasks or results it brought; its bytes.
+        """
+        self.unrecorded.add(count, weight)
+        self._tokens.append((kind, uuid, number, count, weight))
 
     def add_functions(self, functions: Sequence[Function]) -> None:
         """Have these functions recorded, too."""
@@ -384,11 +448,14 @@ class Outbox:
         """Send the acknowledgements that a commit allows."""
         stored: dict[str, int] = {}
         accepted: dict[str, list[int]] = defaultdict(list)
-        for kind, uuid, number in tokens:
+        for kind, uuid, number, count, weight in tokens:
+            self.unrecorded.remove(count, weight)
             if kind == "stored":
                 stored[uuid] = number  # the latest says it for all before
             elif kind == "accepted":
                 accepted[uuid].append(number)
+            elif kind == "arguments":
+                self._buffers.recorded(TaskId(uuid))
             else:
                 self._values.recorded(TaskId(uuid))
         messages: list[tuple[str, Message]] = [(uuid, Accepted(numbers)) for uuid, numbers in accepted.items()]
@@ -399,37 +466,12 @@ class Outbox:
                 self._peers.send(peer, message)
 
 
-def _with_frames(task: Task, table: FrameTable) -> Any:
-    spec = task.spec
-    return type(spec)(
-        spec.id,
-        spec.function,
-        spec.payload,
-        spec.submitted,
-        spec.engine,
-        table.add(task.frames),
-        spec.options,
-        spec.kind,
-    )
+def _with_frames(task: Task, table: FrameTable) -> TaskSpec:
+    return msgspec.structs.replace(task.spec, frames=table.add(task.frames))
 
 
-def _done_with_frames(d: TaskDone, frames: Sequence[Any], table: FrameTable) -> TaskDone:
-    return TaskDone(
-        d.id,
-        d.attempt,
-        d.status,
-        d.started,
-        d.completed,
-        d.payload,
-        d.engine,
-        table.add(frames),
-        d.stdout,
-        d.stderr,
-        d.error,
-        d.content,
-        d.peak_memory,
-        d.cached_from,
-    )
+def _done_with_frames(done: TaskDone, frames: Sequence[Any], table: FrameTable) -> TaskDone:
+    return msgspec.structs.replace(done, frames=table.add(frames))
 
 
 def _lost_uuid(done: TaskDone) -> EngineUuid | None:

@@ -1,4 +1,9 @@
-"""Who is connected: clients, engines and nannies, each known since its Hello."""
+"""Who is connected: clients, engines and nannies, each known since its Hello.
+
+A peer is its connection: the address under which the listener knows it, a random name that only its link knows. The
+uuid in its Hello is a name for others. A connection that has not said Hello can only say Hello; nobody can say Hello
+under the uuid of a peer that is connected.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +28,31 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
 }
 
 
+#: The longest message that a peer may send before its Hello is accepted, in bytes. An engine's Hello names every
+#: attempt that it holds, some 40 bytes each.
+MOST_BEFORE_HELLO = 16 << 20
+#: So many nonces of the latest Hellos are remembered, so that nobody can send one of these Hellos again.
+REMEMBERED_NONCES = 100_000
+#: Between two log lines of one kind about what strangers do.
+LOG_SECONDS = 10.0
+
+
+class _Tally:
+    """Counts events of one kind, and says when to write a log line: the first, then one in `LOG_SECONDS` at most."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._quiet_until = float("-inf")
+
+    def count(self, now: float) -> bool:
+        """Count one more. Whether a line may be written."""
+        self.total += 1
+        if now < self._quiet_until:
+            return False
+        self._quiet_until = now + LOG_SECONDS
+        return True
+
+
 class Peer:
     """One connected process."""
 
@@ -40,13 +70,13 @@ class Peer:
         "values",
     )
 
-    def __init__(self, address: bytes, hello: Hello, now: float) -> None:
+    def __init__(self, address: bytes, hello: Hello, key: bytes, now: float) -> None:
         self.address = address
         self.role = hello.role
         self.uuid = hello.uuid
         self.host = hello.host
         self.decode = DECODERS[hello.role]
-        self.session = PeerSession(hello, now)
+        self.session = PeerSession(hello, key, now)
         #: engines: their number, their nanny, and the digests of the functions they have
         self.engine = EngineId(-1)
         self.nanny = hello.nanny
@@ -72,8 +102,9 @@ class Peers:
         #: uuid → peer
         self.by_uuid: dict[str, Peer] = {}
         self.engines: dict[EngineId, Peer] = {}
-        #: how many messages were dropped because they made no sense
-        self.dropped = 0
+        #: nonce of a Hello that was accepted → the address it came from; oldest first
+        self._nonces: dict[str, bytes] = {}
+        self._dropped, self._unknown, self._refused = _Tally(), _Tally(), _Tally()
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(list(self._known.values()))
@@ -92,17 +123,19 @@ class Peers:
             message = peer.decode(header)
             return message if type(message) is Hello else (peer, message)
         except ProtocolError as error:
-            self.dropped += 1
             if peer is None:  # perhaps known to an earlier life of the controller: it will say Hello
-                log.info("dropped a message of a peer that has not said Hello: %s", error)
+                if self._unknown.count(now):
+                    log.info("dropped a message of a peer without a Hello (%d so far): %s", self._unknown.total, error)
                 return None
             self.forget(peer)
             self._refuse(address, error)
-            if self.dropped & (self.dropped - 1) == 0:  # 1st, 2nd, 4th, 8th …: a flood does not fill the log
-                log.warning("dropped a message that makes no sense (%d so far): %s", self.dropped, error)
+            if self._dropped.count(now):
+                log.warning("dropped a message that makes no sense (%d so far): %s", self._dropped.total, error)
             return None
 
     def _receive_unknown(self, address: bytes, header: bytes) -> Hello | None:
+        if len(header) > MOST_BEFORE_HELLO:
+            raise ProtocolError(f"{len(header)} bytes in one message; before its Hello a peer may send less")
         message = frames.decode_from_unknown(header)
         if isinstance(message, Hello):
             return message
@@ -114,16 +147,30 @@ class Peers:
         """Let a peer in, or refuse it and say why."""
         try:
             check_hello(hello, self._key)
+            before = self._known.get(address)
+            self._check_name(address, before, hello)
         except (AuthenticationError, ProtocolError) as error:
-            log.warning("refused a %.20r: %s", hello.role, error)
+            if self._refused.count(now):
+                log.warning("refused a %.20r (%d peers so far): %s", hello.role, self._refused.total, error)
             self._refuse(address, error)
             return None
-        before = self._known.get(address)
-        peer = Peer(address, hello, now)
+        self._nonces[hello.nonce] = address
+        if len(self._nonces) > REMEMBERED_NONCES:
+            del self._nonces[next(iter(self._nonces))]
+        peer = Peer(address, hello, self._key, now)
         if before is not None:
             peer.functions, peer.promised, peer.engine = before.functions, before.promised, before.engine
         self._known[address] = self.by_uuid[peer.uuid] = peer
         return peer
+
+    def _check_name(self, address: bytes, before: Peer | None, hello: Hello) -> None:
+        if self._nonces.get(hello.nonce, address) != address:
+            raise AuthenticationError("another connection has said this Hello before")
+        if before is not None and (before.uuid, before.role) != (hello.uuid, hello.role):
+            raise ProtocolError("a connection keeps its uuid and its role")
+        owner = self.by_uuid.get(hello.uuid)
+        if owner is not None and owner is not before:
+            raise ProtocolError("another connection has this uuid")
 
     def forget(self, peer: Peer) -> None:
         """The peer is gone."""
@@ -148,9 +195,11 @@ class Peers:
         """Greet a peer; both ends count messages from here."""
         self._listener.send(peer.address, [frames.encode(peer.session.welcome(message))])
 
-    def pong(self, peer: Peer, message: Ping) -> None:
+    def pong(self, peer: Peer, message: Ping, unstored_limit: int = 0) -> None:
         """Answer a Ping, and say whether everything that the peer sent has come."""
-        self.send(peer, peer.session.answer(message))
+        answer = peer.session.answer(message)
+        answer.unstored_limit = unstored_limit
+        self.send(peer, answer)
 
     def _refuse(self, address: bytes, error: AuthenticationError | ProtocolError) -> None:
         self._listener.send(address, [frames.encode(Refused(error.code, str(error)))])

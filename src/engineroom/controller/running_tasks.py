@@ -11,6 +11,7 @@ import msgspec
 
 from ..ids import EngineUuid, TaskId
 from ..messages import Message, Output, Started
+from ..messages.bounds import StreamName
 
 #: Characters of each stream of a task that are kept.
 TAIL = 1 << 16
@@ -23,7 +24,7 @@ class _Running(msgspec.Struct):
     """One running task."""
 
     started: Started | None = None
-    tails: dict[str, str] = {}
+    tails: dict[StreamName, str] = {}
     #: streams whose beginning was dropped
     cut: set[str] = set()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 #: A heap with fewer entries than this is not searched for entries that are out of date.
-FEW = 1024
+PRUNE_ABOVE = 1024
 
 
 class Deadlines:
@@ -18,7 +18,7 @@ class Deadlines:
         self._is_void = is_void
         self._heap: list[tuple[float, int, Callable[..., None], Any]] = []
         self._count = 0
-        self._prune_at = FEW
+        self._prune_at = PRUNE_ABOVE
 
     def add(self, when: float, due: Callable[..., None], subject: Any) -> None:
         """Have `due` called about this subject at this time."""
@@ -27,7 +27,7 @@ class Deadlines:
         if len(self._heap) > self._prune_at:
             self._heap = [entry for entry in self._heap if not self._is_void(entry[3])]
             heapq.heapify(self._heap)
-            self._prune_at = max(FEW, 2 * len(self._heap))
+            self._prune_at = max(PRUNE_ABOVE, 2 * len(self._heap))
 
     @property
     def next(self) -> float | None:

@@ -134,9 +134,11 @@ class Engine:
         return f"<Engine {self.id} holds {len(self.held)}>"
 
 
-def past_attempt(task: Task, done: TaskDone, engine: Engine | None) -> Attempt:
+def past_attempt(task: Task, done: TaskDone, engine: Engine | None, ended_by: str = "task") -> Attempt:
     """An attempt that is over, for the record. `engine`: where it ran; None: it is not known any more."""
     cause = "ok" if done.error is None else f"{done.error.ename}: {done.error.evalue}"
     uuid, host = (engine.uuid, engine.host) if engine else (EngineUuid(""), "")
     trace = done.error.traceback or None if done.error else None
-    return Attempt(task.attempt, done.engine, uuid, host, done.started, done.completed, cause, done.peak_memory, trace)
+    return Attempt(
+        task.attempt, done.engine, uuid, host, done.started, done.completed, cause, done.peak_memory, trace, ended_by
+    )

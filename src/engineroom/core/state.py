@@ -14,6 +14,7 @@ from typing import Any
 from ..config import SchedulerSettings
 from ..ids import ClientId, EngineId, EngineUuid, TaskId
 from ..messages import Attempt, ErrorInfo, TaskDone
+from ..messages.bounds import Status
 from .actions import Ended
 from .deadlines import Deadlines
 from .dependencies import Dependencies, TaskOutcome, Waiting
@@ -139,11 +140,11 @@ class State:
 
     def retry(self, task: Task, attempt: Attempt, *, first: bool) -> None:
         """Queue a released task for its next attempt, in front if `first`."""
-        self.begin_attempt(task, attempt)
+        self.end_attempt(task, attempt)
         self.enqueue(task, first=first)
 
-    def begin_attempt(self, task: Task, attempt: Attempt) -> None:
-        """`attempt` of a released task is over. The task is QUEUED, but the caller must still enqueue it, or end it."""
+    def end_attempt(self, task: Task, attempt: Attempt) -> None:
+        """Note that an attempt of a released task is over. The task is QUEUED; the caller enqueues it, or ends it."""
         task.note(attempt)
         task.attempt += 1
         task.move(TaskState.QUEUED)
@@ -335,7 +336,9 @@ class State:
 
     def abort(self, task: Task, reason: str) -> None:
         """End a task because it is not wanted any more."""
-        self._end_with(task, "aborted", ErrorInfo("TaskAborted", reason, method=task.spec.kind))
+        arguments = task.spec.arguments or None
+        error = ErrorInfo("TaskAborted", reason, method=task.spec.kind, arguments=arguments)
+        self._end_with(task, "aborted", error)
 
     def fail(
         self,
@@ -349,9 +352,11 @@ class State:
     ) -> None:
         """End a task with an error that no engine sent. `engine`: where it was or should have been."""
         number, uuid = (engine.id, engine.uuid) if engine is not None else (None, None)
-        self._end_with(task, "error", ErrorInfo(ename, evalue, traceback, number, uuid, task.spec.kind), blame)
+        error = ErrorInfo(ename, evalue, traceback, number, uuid, task.spec.kind)
+        error.host, error.arguments = engine.host if engine is not None else None, task.spec.arguments or None
+        self._end_with(task, "error", error, blame)
 
-    def _end_with(self, task: Task, status: str, error: ErrorInfo, blame: TaskOutcome | None = None) -> None:
+    def _end_with(self, task: Task, status: Status, error: ErrorInfo, blame: TaskOutcome | None = None) -> None:
         done = TaskDone(task.id, task.attempt, status, None, self.now, error=error)
         if error.engine_id is not None:
             done.engine = EngineId(error.engine_id)

@@ -24,9 +24,10 @@ from .. import resources
 from ..config import ConnectionInfo, EngineSettings
 from ..ids import Digest, EngineUuid, NannyId
 from ..messages import Output, Published, Started, TaskDone, TaskOptions
+from ..messages.bounds import StreamName
 from ..on_engine import datapub, engine_properties, task_context
 from ..on_engine.functional_dependency import DEPENDENCY_SECONDS
-from ..transport import ZmqLink
+from ..transport import connect
 from ..wire import frames as wire
 from ..wire import payload
 from ..wire.session import LinkSession, introduce
@@ -79,6 +80,7 @@ class Engine:
         self._page, self._settings, self._shares = page, settings, dict(shares)
         self._checks = PropertyChecks(executor.knows, self._ask_function, link.send)
         self._protocol = EngineProtocol(link, executor, page, self._checks, interrupter.cancel)
+        self._protocol.results.limit = settings.unstored_limit
         self._is_deciding = False  # a function is being asked about our properties
         self._is_waiting = False  # for something to arrive
         self._started = 0.0  # when the task that was announced last began
@@ -131,7 +133,7 @@ class Engine:
         queue, results, checks, wishes = protocol.jobs.queue, protocol.results, self._checks, self._interrupter.wishes
         pause = time.perf_counter() + GATHER_SECONDS
         while queue and not protocol.is_leaving:
-            if results.bytes > self._settings.unstored_limit:
+            if results.is_full:
                 self._flush()
                 self._link.ping()
                 self._receive(wait=True)  # until the store has caught up
@@ -315,7 +317,11 @@ class Engine:
         if first or again:
             self._link.send(Started(job[0].id, self._started, attempt=job[1], memory=memory_in_use()))
         self._executor.flush_c_library()
-        for name, stream in (("stdout", self._streams.stdout), ("stderr", self._streams.stderr)):
+        streams: tuple[tuple[StreamName, Any], ...] = (
+            ("stdout", self._streams.stdout),
+            ("stderr", self._streams.stderr),
+        )
+        for name, stream in streams:
             text = stream.news()
             if text:
                 self._link.send(Output(job[0].id, name, text))
@@ -383,7 +389,7 @@ def make_engine(
     """The engine that this process is to be: its streams and its `__main__` are replaced."""
     introduction = introduce("engine", connection.key, uuid, nanny=nanny, resources=shares)
     session = LinkSession(introduction, PING_SECONDS, time.monotonic())
-    link = ZmqLink(connection.url, uuid.encode(), curve_serverkey=connection.curve_serverkey)
+    link = connect(connection)
     streams = install(settings.output_limit, captured)
     executor = Executor(streams)
     executor.uuid = uuid

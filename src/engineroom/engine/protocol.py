@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from ..errors import AuthenticationError
 from ..ids import Digest, EngineId
 from ..messages import (
     Cancel,
@@ -132,11 +133,18 @@ class EngineProtocol:
         """Take in messages, as `SessionLink.receive` gives them."""
         for parts in arrived:
             message = self.link.read(parts)
-            self._handlers[type(message)](message, parts[1:])
+            if message is not None:
+                self._handlers[type(message)](message, parts[1:])
 
     def _on_welcome(self, message: Welcome, frames: Sequence[Any]) -> None:
-        if self.link.session.on_welcome(message):
+        try:
+            is_new = self.link.session.on_welcome(message)
+        except AuthenticationError as error:
+            self._on_refused(Refused(error.code, str(error)), ())
+            return
+        if is_new:
             self._keeper.engine = self._page.engine = message.engine
+            self.results.share = message.unstored_limit
             self.jobs.welcomed()
 
     def _on_run(self, message: Run, frames: Sequence[Any]) -> None:
@@ -188,6 +196,7 @@ class EngineProtocol:
         self.is_leaving = True
 
     def _on_pong(self, message: Pong, frames: Sequence[Any]) -> None:
+        self.results.share = message.unstored_limit or self.results.share
         if not self.link.session.on_pong(message):
             self.hello()  # one of us has missed something
 

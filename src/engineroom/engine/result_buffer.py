@@ -7,20 +7,28 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..config import MIB
 from ..messages import AttemptKey, Results, TaskDone
 from ..wire import frames as wire
+
+#: What a result weighs until it is stored, here and in the controller, besides its bytes.
+RESULT_BYTES = 2048
 
 
 class ResultBuffer:
     """Results that may not be stored yet. Everything is called with the link's lock held."""
 
     def __init__(self) -> None:
+        #: bytes beyond which the engine runs no task until earlier results are stored …
+        self.limit = 256 * MIB
+        #: … and its share of what all engines of the cluster may keep; 0: it was not told
+        self.share = 0
         self._gathered: list[TaskDone] = []
         self._table = wire.FrameTable()
         #: (number, frames as sent, their tasks)
         self._sent: deque[tuple[int, list[Any], list[AttemptKey]]] = deque()
         self._number = 0
-        #: bytes of the results that have been sent
+        #: what the results weigh that have been sent
         self.bytes = 0
 
     def add(self, done: TaskDone, buffers: Sequence[Any]) -> None:
@@ -47,14 +55,20 @@ class ResultBuffer:
         self._number += 1
         parts = [wire.encode(Results(self._gathered, self._number, _peak_memory())), *self._table.frames]
         self._sent.append((self._number, parts, [AttemptKey(done.id, done.attempt) for done in self._gathered]))
-        self.bytes += _bytes(parts)
+        self.bytes += _bytes(parts) + len(self._gathered) * RESULT_BYTES
         self._gathered, self._table = [], wire.FrameTable()
         return parts
 
     def stored(self, number: int) -> None:
         """The controller has stored the results of this number and of all before."""
         while self._sent and self._sent[0][0] <= number:
-            self.bytes -= _bytes(self._sent.popleft()[1])
+            _, parts, tasks = self._sent.popleft()
+            self.bytes -= _bytes(parts) + len(tasks) * RESULT_BYTES
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no task should run before results are stored."""
+        return self.bytes > (min(self.limit, self.share) if self.share else self.limit)
 
     @property
     def is_awaiting(self) -> bool:

@@ -60,9 +60,10 @@ class SessionLink:
         return self._link.receive(timeout=max(0.001, until))
 
     def read(self, frames: Sequence[Any]) -> Any:
-        """The message in one of the results of `receive`: counted and decoded."""
+        """The message in one of the results of `receive`: counted and decoded. None: it is not to be believed."""
         self.session.count_received(frames[0], time.monotonic())
-        return self._decode(frames[0])
+        message = self._decode(frames[0])
+        return message if self.session.believes(message) else None
 
     def fileno(self) -> int:
         """A file descriptor that becomes readable when something may have arrived."""

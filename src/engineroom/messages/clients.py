@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..ids import TaskId
+from .bounds import Count
 from .connection import Message
 from .requests import AnyRequestBody
 from .structs import EngineInfo, Environment, ErrorInfo, Function, TaskSpec
@@ -13,7 +14,7 @@ from .structs import EngineInfo, Environment, ErrorInfo, Function, TaskSpec
 class Submit(Message):
     """New tasks. The controller answers with Accepted once they are recorded, or with Rejected."""
 
-    number: int
+    number: Count
     tasks: list[TaskSpec]
     functions: list[Function] = []
     #: the client sends this again after a reconnection: the controller may have received it before
@@ -33,7 +34,7 @@ class Watch(Message):
 class Request(Message):
     """A request with one answer: Reply(number)."""
 
-    number: int
+    number: Count
     body: AnyRequestBody
 
 
@@ -52,7 +53,7 @@ class Rejected(Message):
     `code` "functions": the controller does not have the functions of these tasks. Send them again, with the functions.
     """
 
-    number: int
+    number: Count
     error: ErrorInfo
     code: str = ""
 
@@ -74,6 +75,6 @@ class Engines(Message):
 class Reply(Message):
     """The answer to Request(number)."""
 
-    number: int
+    number: Count
     value: Any = None
     error: ErrorInfo | None = None

@@ -3,6 +3,7 @@
 import msgspec
 
 from ..ids import EngineId
+from .bounds import Count, EngineNumber, Name, SmallInteger
 from .structs import AttemptKey, EngineInfo
 
 
@@ -13,22 +14,25 @@ class Message(msgspec.Struct, array_like=True, gc=False, tag=str.lower):
 class Hello(Message):
     """The first message of a peer on every connection, and again after every reconnection."""
 
-    version: int
+    version: SmallInteger
     role: str  # "client", "engine" or "nanny"
-    key: str
-    uuid: str
-    pid: int
-    host: str
+    #: that the peer has the key: an HMAC of nonce, version, role and uuid. The key itself never travels
+    proof: str
+    uuid: Name
+    pid: SmallInteger
+    host: Name
     #: version of the Python that unpickles: "3.11.7"
-    python: str = ""
+    python: Name = ""
     #: engines: the nanny that started it, the id it wants, and the attempts it has not answered yet
-    nanny: str = ""
-    wish: EngineId = EngineId(-1)
+    nanny: Name = ""
+    wish: EngineNumber = EngineId(-1)
     held: list[AttemptKey] = []
     #: engines: the indexes it owns of each named resource
-    resources: dict[str, list[int]] = {}
+    resources: dict[str, list[Count]] = {}
     #: counts the Hellos of this peer: Welcome, Ping and Pong name the one they belong to
-    number: int = 0
+    number: Count = 0
+    #: random, never used twice: the Welcome proves with it that the controller has the key
+    nonce: Name = ""
 
 
 class Welcome(Message):
@@ -47,6 +51,10 @@ class Welcome(Message):
     keeps: bool = True
     #: the number of the Hello that this answers
     hello: int = 0
+    #: engines: bytes of results that this engine may keep until they are stored; 0: as many as it likes
+    unstored_limit: Count = 0
+    #: that the controller has the key: an HMAC of the nonce in the Hello, `incarnation` and `hello`
+    proof: str = ""
 
 
 class Refused(Message):
@@ -82,6 +90,8 @@ class Pong(Message):
     checksum: int = 0
     #: how many messages of the peer have come since its Hello
     heard: int = 0
+    #: engines: the same as in the Welcome, with the engines that there are now
+    unstored_limit: int = 0
 
 
 class Goodbye(Message):

@@ -4,6 +4,7 @@ The controller forwards Results, Output, Started and Published to the clients of
 """
 
 from ..ids import Digest, EngineId, EngineUuid, TaskId
+from .bounds import Count, EngineNumber, Moment, Signal, SmallInteger, StreamName
 from .connection import Message
 from .structs import AttemptKey, Function, InputResult, PropertyCheck, TaskDone, TaskSpec
 
@@ -67,16 +68,16 @@ class Results(Message):
     """Outcomes of tasks. From an engine to the controller: numbered, answered by Stored. From there to clients."""
 
     tasks: list[TaskDone]
-    number: int = 0
+    number: Count = 0
     #: from engines: peak memory of the process so far, in bytes
-    peak_memory: int | None = None
+    peak_memory: Count | None = None
 
 
 class Output(Message):
     """Live output of a running task, for the clients that wait for it."""
 
     task: TaskId
-    stream: str  # "stdout" or "stderr"
+    stream: StreamName
     text: str
 
 
@@ -87,11 +88,11 @@ class Started(Message):
     """
 
     task: TaskId
-    started: float
-    engine: EngineId = EngineId(-1)
-    attempt: int = 0
+    started: Moment
+    engine: EngineNumber = EngineId(-1)
+    attempt: Count = 0
     #: bytes in memory of the engine process at this moment; None: unknown
-    memory: int | None = None
+    memory: Count | None = None
 
 
 class Published(Message):
@@ -129,7 +130,7 @@ class PropertiesChanged(Message):
 class Starting(Message):
     """How many engines of this nanny are starting: the number, not a change of it."""
 
-    count: int
+    count: Count
 
 
 class EngineDied(Message):
@@ -137,9 +138,9 @@ class EngineDied(Message):
 
     engine: EngineUuid
     #: if negative, the number of the signal that killed it
-    exit_code: int
+    exit_code: SmallInteger
     #: peak memory in bytes
-    peak_memory: int
+    peak_memory: Count
     #: the task it was running, as the engine wrote it into memory shared with its nanny
     running: TaskId | None
     #: the nanny starts another engine in its place
@@ -161,7 +162,7 @@ class Unresponsive(Message):
 class SignalProcesses(Message):
     """Send a signal to these engine processes."""
 
-    signal: int
+    signal: Signal
     engines: list[EngineUuid]
 
 

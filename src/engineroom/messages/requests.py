@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from ..ids import EngineId, TaskId
+from ..ids import TaskId
+from .bounds import EngineNumber, Integer, Seconds, Signal
 from .structs import OptionChanges
 
 
@@ -18,8 +19,8 @@ class FindRecords(RequestBody):
     query: dict[str, Any]
     keys: list[str] | None = None
     sort: list[tuple[str, int]] | None = None
-    limit: int | None = None
-    skip: int = 0
+    limit: Integer | None = None
+    skip: Integer = 0
 
 
 class CountRecords(RequestBody):
@@ -36,9 +37,9 @@ class PageRecords(RequestBody):
 
     query: dict[str, Any]
     keys: list[str] | None
-    limit: int
+    limit: Integer
     #: where the previous page ended: (seconds of submission, msg_id)
-    after: tuple[float | None, str] | None = None
+    after: tuple[Seconds | None, str] | None = None
 
 
 class DistinctValues(RequestBody):
@@ -78,7 +79,7 @@ class RecheckProperties(RequestBody, tag="lookagain"):
 class QueueStatus(RequestBody):
     """How many tasks each engine has finished and has been given. Reply: a dict."""
 
-    targets: list[EngineId] | None = None
+    targets: list[EngineNumber] | None = None
     verbose: bool = False
 
 
@@ -94,7 +95,7 @@ class Purge(RequestBody):
     """Delete the records of finished tasks: by id, by engine, by query, or all. Reply: how many."""
 
     tasks: list[TaskId] | None = None
-    engines: list[EngineId] | None = None
+    engines: list[EngineNumber] | None = None
     query: dict[str, Any] | None = None
     everything: bool = False
 
@@ -111,7 +112,7 @@ class Abort(RequestBody):
     """Abort tasks that have not started: by id, by engine, or (both None) all of this client. Reply: how many."""
 
     tasks: list[TaskId] | None = None
-    engines: list[EngineId] | None = None
+    engines: list[EngineNumber] | None = None
     #: also tasks that have started: they are interrupted, and their engine is killed if that does not stop them
     running: bool = False
 
@@ -137,7 +138,7 @@ class GetEnvironment(RequestBody):
 class StopEngines(RequestBody):
     """Stop engines, each when it has finished its running task."""
 
-    targets: list[EngineId] | None = None
+    targets: list[EngineNumber] | None = None
 
 
 class StopController(RequestBody):
@@ -151,8 +152,8 @@ class Sync(RequestBody):
 class SignalEngines(RequestBody):
     """Send a signal to engine processes, also while they run tasks."""
 
-    signal: int
-    targets: list[EngineId] | None = None
+    signal: Signal
+    targets: list[EngineNumber] | None = None
 
 
 AnyRequestBody = (
@@ -178,3 +179,6 @@ AnyRequestBody = (
     | SignalEngines
     | Sync
 )
+
+#: These say nothing about tasks: they do not wait for tasks that have no room.
+URGENT = (StopEngines, StopController, SignalEngines)

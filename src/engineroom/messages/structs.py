@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from ..ids import Digest, EngineId, EngineUuid, TaskId
+from .bounds import Count, EngineNumber, Integer, Kind, Moment, Seconds, SmallInteger, Status
 
 
 class NestedStruct(msgspec.Struct, array_like=True, gc=False):
@@ -32,9 +33,9 @@ class CacheKey(msgspec.Struct, array_like=True, gc=False, frozen=True):
 class TaskOptions(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     """Options of a task. A task that has none carries None instead."""
 
-    retries: int = 0
+    retries: Count = 0
     #: engines a load-balanced task may run on; None: any
-    targets: tuple[EngineId, ...] | None = None
+    targets: tuple[EngineNumber, ...] | None = None
     label: str | None = None
     metadata: dict[str, Any] | None = None
     #: `execute` only: show nothing, keep no history
@@ -44,13 +45,13 @@ class TaskOptions(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     #: it runs only on an engine on which these tasks ran
     follow: GraphDependency | None = None
     #: seconds within which its dependencies must be met; None: no limit
-    timeout: float | None = None
+    timeout: Seconds | None = None
     #: tasks with a higher priority go first
-    priority: int = 0
+    priority: Integer = 0
     #: how much of each named resource its engine must have
-    resources: dict[str, int] | None = None
+    resources: dict[str, Integer] | None = None
     #: seconds an attempt may run; None: no limit
-    run_timeout: float | None = None
+    run_timeout: Seconds | None = None
     #: the scheme that chooses its engine; None: the controller's
     scheme: str | None = None
     #: tasks whose results are arguments of this one; it waits until they have succeeded
@@ -69,15 +70,17 @@ class TaskSpec(NestedStruct):
     function: Digest
     #: pickled (args, kwargs), or the source for `execute`; b"" if the first of `frames` holds it
     payload: bytes
-    submitted: float
+    submitted: Moment
     #: the engine a direct task is for; -1: load-balanced
-    engine: EngineId = EngineId(-1)
+    engine: EngineNumber = EngineId(-1)
     #: indexes of this task's buffers among the frames of the message
     frames: tuple[int, ...] = ()
     options: TaskOptions | None = None
     #: "apply": call a function; "execute": run a cell; "map": call a function on each item of a list; "part": call a
     #: function on a part of a sequence
-    kind: str = "apply"
+    kind: Kind = "apply"
+    #: the arguments as a short text; "": they are not recorded
+    arguments: str = ""
 
 
 class ErrorInfo(NestedStruct):
@@ -86,11 +89,19 @@ class ErrorInfo(NestedStruct):
     ename: str
     evalue: str
     traceback: str = ""
-    engine_id: int | None = None
+    engine_id: Integer | None = None
     engine_uuid: str | None = None
     method: str = "apply"
     #: it did not come from the task's code: the task was cancelled, was out of time, or could not begin
     stopped: bool = False
+    #: where the engine runs
+    host: str | None = None
+    #: of a map: the number of the item within its task
+    index: int | None = None
+    #: of that item's call, if it is not the arguments of the whole task: a short text
+    arguments: str | None = None
+    #: the exception itself (`wire.exceptions`); b"": there is only the text
+    packed: bytes = b""
 
 
 class TaskDone(NestedStruct):
@@ -100,14 +111,14 @@ class TaskDone(NestedStruct):
     """
 
     id: TaskId
-    attempt: int
+    attempt: Count
     #: "ok", "error" or "aborted"; from engines also "unmet": a dependency function said no, try another engine
-    status: str
-    started: float | None
-    completed: float
+    status: Status
+    started: Moment | None
+    completed: Moment
     #: pickled result; b"" if the first of `frames` holds it
     payload: bytes = b""
-    engine: EngineId = EngineId(-1)
+    engine: EngineNumber = EngineId(-1)
     frames: tuple[int, ...] = ()
     stdout: str = ""
     stderr: str = ""
@@ -115,7 +126,7 @@ class TaskDone(NestedStruct):
     #: what `execute` showed: execution_count, execute_result, outputs, …; and the `data` of publish_data
     content: dict[str, Any] | None = None
     #: of the engine process until the end of this attempt, in bytes; None: not measured
-    peak_memory: int | None = None
+    peak_memory: Count | None = None
     #: the task with an equal call whose result this is
     cached_from: TaskId | None = None
 
@@ -123,17 +134,19 @@ class TaskDone(NestedStruct):
 class Attempt(NestedStruct):
     """One attempt to run a task, for its record."""
 
-    number: int
-    engine: EngineId
+    number: Count
+    engine: EngineNumber
     engine_uuid: EngineUuid
     host: str
-    started: float | None
-    ended: float
+    started: Moment | None
+    ended: Moment
     #: "ok", or why it failed
     cause: str
     #: of the engine process until the end of this attempt, in bytes; None: not measured
-    peak_memory: int | None = None
+    peak_memory: Count | None = None
     traceback: str | None = None
+    #: what ended it: "task" (it returned or raised), "refusal" (UnmetDependency), "death" of its engine, "run_timeout"
+    ended_by: str = "task"
 
 
 class Function(NestedStruct):
@@ -156,7 +169,7 @@ class Environment(NestedStruct):
 class OptionChanges(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     """New values of a task's options for when it is run again. None: the old value stays."""
 
-    retries: int | None = None
+    retries: Count | None = None
     label: str | None = None
     metadata: dict[str, Any] | None = None
 
@@ -172,10 +185,10 @@ class InputResult(NestedStruct):
 class EngineInfo(NestedStruct):
     """What clients know of an engine."""
 
-    id: EngineId
+    id: EngineNumber
     uuid: EngineUuid
     host: str
-    pid: int
+    pid: SmallInteger
     #: the indexes it owns of each named resource
     resources: dict[str, list[int]] = {}
 
@@ -184,7 +197,7 @@ class AttemptKey(NestedStruct):
     """Names one attempt of one task."""
 
     id: TaskId
-    attempt: int
+    attempt: Count
 
 
 class PropertyCheck(NestedStruct):

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..messages import Function
 from ..wire.functions import digest_of, main_namespace
+from ..wire.script_globals import execute
 from .engine_calls import clear
 
 _numbers = itertools.count(1)
@@ -108,7 +109,7 @@ def _raiser(error: Exception) -> Callable[..., Any]:
 def _execute(source: str, namespace: dict[str, Any]) -> None:
     name = f"<task {next(_numbers) % 1000}>"
     try:
-        exec(compile(source, name, "exec"), namespace)
+        execute(compile(source, name, "exec"), namespace)
     finally:
         if "\n" in source or sys.exc_info()[0] is not None:  # for tracebacks, also of functions that the source defines
             linecache.cache[name] = (len(source), None, source.splitlines(True), name)

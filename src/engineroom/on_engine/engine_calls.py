@@ -10,13 +10,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..wire import modules
 from ..wire.functions import lent, main_namespace
 from ..wire.parts import Part
+from ..wire.script_globals import execute
 from .engine_properties import properties
 
 #: Names of a fresh namespace; `clear` leaves these.
 _BUILT_IN = ("__name__", "__doc__", "__package__", "__loader__", "__spec__", "__builtins__", "__builtin__", "__file__")
-_MISSING = object()
 
 
 class Reference:
@@ -39,7 +40,7 @@ class Reference:
 
 def evaluate(expression: str) -> Any:
     """The value of an expression in the namespace."""
-    return eval(expression, main_namespace())
+    return execute(compile(expression.strip(), "<Reference>", "eval"), main_namespace())
 
 
 def call_reference(expression: str, *args: Any, **kwargs: Any) -> Any:
@@ -124,13 +125,25 @@ def map_items(
 
 
 def clear() -> None:
-    """Empty the namespace. Names that the running task has brought along stay, and IPython's own (`In`, `Out`, …)."""
+    """Empty the namespace. Names that the running task has brought along stay, and IPython's own (`In`, `Out`, …).
+
+    The shown values that IPython keeps (`Out`, `_`) are dropped.
+    """
     namespace = main_namespace()
-    shell = namespace["get_ipython"]() if "get_ipython" in namespace else None
-    of_shell = {} if shell is None else shell.user_ns_hidden
-    for name, value in list(namespace.items()):
-        if name not in _BUILT_IN and name not in lent and of_shell.get(name, _MISSING) is not value:
+    for name in list(namespace):
+        if name not in _BUILT_IN and name not in lent:
             del namespace[name]
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    if shell is not None and shell.user_ns is namespace:
+        shell.init_user_ns()
+        shell.displayhook.flush()
+        shell.push(dict.fromkeys(("_", "__", "___"), ""), interactive=False)  # else IPython takes them for the user's
+
+
+def reload_modules(names: Sequence[str] | None) -> list[str]:
+    """Load modules again (None: the user's modules whose files have changed), and those that use them."""
+    return modules.renewed(main_namespace(), lambda: modules.reload(names))
 
 
 def set_properties(values: Mapping[str, Any]) -> None:

@@ -107,9 +107,14 @@ def cache_key(spec: TaskSpec) -> CacheKey:
     return (spec.options and spec.options.cache) or _NO_KEY
 
 
+def source_of(spec: TaskSpec) -> str | None:
+    """The source of a cell; None for calls."""
+    return spec.payload.decode(errors="replace") if spec.kind == "execute" else None
+
+
 def content_of(spec: TaskSpec) -> dict[str, Any]:
     """The content of the request: the source of a cell, nothing for a call."""
-    return {"code": spec.payload.decode()} if spec.kind == "execute" else {}
+    return {"code": source_of(spec)} if spec.kind == "execute" else {}
 
 
 def metadata_of(spec: TaskSpec) -> dict[str, Any]:

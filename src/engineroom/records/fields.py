@@ -27,6 +27,7 @@ from .entry import (
     result_content,
     result_error,
     result_header,
+    source_of,
     state_of,
 )
 
@@ -99,6 +100,8 @@ FIELDS: tuple[Field, ...] = (
           lambda e: "task" if e.spec.engine < 0 else "mux", "column"),
     Field("function", str, "digest of the function (hex), or None", lambda e: e.spec.function.hex() or None, "column"),
     Field("function_name", str, "its name, or None", lambda e: e.function_name),
+    Field("arguments", str, "the arguments as a short text (at most 200 characters), or None: not recorded",
+          lambda e: e.spec.arguments or None, "column"),
     Field("environment", str, "digest of the client's environment: Python, packages, working directory; or None",
           lambda e: e.environment),
     Field("code_digest", str, "with cache=True: digest of what the function does, or None",
@@ -116,8 +119,7 @@ FIELDS: tuple[Field, ...] = (
           lambda e: None if e.done is None else {}, outcome=True),
     Field("result_content", dict, "status, and for errors ename, evalue, traceback; None until done",
           lambda e: None if e.done is None else result_content(e.done), outcome=True),
-    Field("pyin", object, "execute: the source",
-          lambda e: e.spec.payload.decode() if e.spec.kind == "execute" else None, alias="execute_input"),
+    Field("pyin", object, "execute: the source", lambda e: source_of(e.spec), alias="execute_input"),
     Field("pyout", object, "execute: the value, as a mime bundle",
           lambda e: result_content(e.done).get("execute_result") if e.done and e.spec.kind == "execute" else None,
           outcome=True, alias="execute_result"),

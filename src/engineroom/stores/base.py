@@ -40,13 +40,14 @@ class Page(msgspec.Struct, frozen=True):
 class Usage(msgspec.Struct, frozen=True):
     """How much space a store uses."""
 
-    records: int
     #: bytes in use
     used: int
     #: bytes that are no longer in use, and can be returned to the system or used again
     unused: int = 0
     #: bytes that may still be written; None: unknown, or without limit
     room: int | None = None
+    #: bytes of large buffers, which are stored apart from the records; 0 if the store does not tell them apart
+    large: int = 0
 
 
 class References(msgspec.Struct, frozen=True):
@@ -116,7 +117,14 @@ class TaskStore(Protocol):
         """Drop a record; KeyError if there is none."""
 
     def drop_matching_records(self, query: QueryDict) -> int:
-        """Drop the records that match; returns how many."""
+        """Drop the records that match, in one transaction; returns how many."""
+
+    def drop_in_pieces(self, query: QueryDict) -> Iterator[int]:
+        """Drop the records that match now, a piece at each `next`, which gives how many records it dropped.
+
+        A piece is a transaction of its own, takes a small part of a second, and needs little room on the disk. What
+        the pieces so far have dropped stays dropped if the rest does not follow. There is no time limit for the whole.
+        """
 
     def find_records(
         self,
@@ -164,6 +172,9 @@ class TaskStore(Protocol):
     def drop_buffers(self, ids: Sequence[TaskId]) -> int:
         """Drop the buffers of finished records: they are None from then on. Returns how many records had any."""
 
+    def large_buffers(self, most: int) -> list[tuple[TaskId, int]]:
+        """Finished records with large buffers, except pinned ones: (id, bytes), by submission, `most` at most."""
+
     def used_references(self) -> Iterator[References]:
         """What records refer to, some records at a time. Records written during the scan may be left out."""
 
@@ -174,7 +185,7 @@ class TaskStore(Protocol):
         """Drop functions and the like; returns how many functions were dropped."""
 
     def usage(self) -> Usage:
-        """How many records there are, and how much space they use."""
+        """How much space the records use. It takes some milliseconds, however many there are."""
 
     def room(self) -> int | None:
         """Bytes that may still be written; None: unknown, or without limit. It takes no longer than a system call."""

@@ -21,6 +21,7 @@ from ..errors import PendingTask, SerializationError, UnknownTask
 from ..ids import Digest, EngineId, TaskId
 from ..messages import Function, GraphDependency, RecheckProperties, TaskDone, TaskOptions, TasksOnEngines, TaskSpec
 from ..on_engine.classic import pickled_work
+from ..wire import short_repr
 from ..wire.payload import INLINE, describe_failure
 from .result import KEYS, TaskResult
 from .task import BaseTask
@@ -31,7 +32,7 @@ WORKS_KEPT = 1024
 _ANY = EngineId(-1)
 
 #: A task ready to be sent: (the function that runs it, arguments, their buffers, options)
-_Prepared = tuple[Function, bytes, Sequence[Any], dict[str, Any]]
+_Prepared = tuple[Function, bytes, Sequence[Any], dict[str, Any], str]
 
 
 class TaskClient:
@@ -121,7 +122,7 @@ class TaskClient:
         self, prepared: _Prepared, label: str, about: dict[str, Any], after: GraphDependency | None
     ) -> tuple[Outgoing, AsyncResult]:
         """What is sent for a task, and the result that waits for it."""
-        work, payload, frames, given = prepared
+        work, payload, frames, given, text = prepared
         channel, now = self._channel, time.time()
         if after is None:
             options = TaskOptions(label=label, metadata=about, **given)
@@ -133,8 +134,8 @@ class TaskClient:
         result = AsyncResult(self._port, (id,), name=label, submitted=now, label=label)
         if after is not None:
             result._options = options
-        self._view.history.append(id)
-        return (TaskSpec(id, work.digest, payload, now, _ANY, (), options), work, frames), result
+        self._view._remember((id,))
+        return (TaskSpec(id, work.digest, payload, now, _ANY, (), options, "apply", text), work, frames), result
 
     def priority(self, task: BaseTask) -> int:
         """The priority with which a task is submitted: higher ones go first. Subclasses may override this."""
@@ -164,7 +165,8 @@ class TaskClient:
         priority = self.priority(task)
         if priority != 0:
             given["priority"] = flags.whole("priority", priority, "a whole number of at most 31 bits", 1 - (1 << 31))
-        return work, payload, frames, given
+        text = short_repr.of_call(arguments, {}) if self._port.record_arguments else ""
+        return work, payload, frames, given, text
 
     def _work(self, task: BaseTask) -> Function:
         """The function that runs a task on an engine: one for each pair of function and `depend`."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 
 from ..ids import EngineId, EngineUuid, TaskId
 from ..messages import AttemptKey, ErrorInfo, TaskDone
+from ..messages.bounds import Status
 
 
 class FakeEngine:
@@ -43,7 +44,7 @@ class FakeEngine:
         self.begun += 1
         return self.running
 
-    def finish(self, started: float, now: float, status: str = "ok", error: ErrorInfo | None = None) -> TaskDone:
+    def finish(self, started: float, now: float, status: Status = "ok", error: ErrorInfo | None = None) -> TaskDone:
         """End the running task."""
         assert self.running is not None
         held, self.running = self.running, None

@@ -141,6 +141,9 @@ class VirtualWriter:
         self._plan(COMMIT)
         return future
 
+    def change(self, function: Callable[[TaskStore], Iterator[int]]) -> Future[int]:
+        return self.call(lambda store: sum(function(store)))
+
     def hurry(self) -> None: ...
 
     def flush(self) -> None: ...
@@ -296,7 +299,11 @@ class VirtualMachinery(Machinery):
         return ObservedScheduler(settings, self._seed, self._observe)
 
     def writer(
-        self, store: TaskStore, on_commit: Callable[[list[Any]], None], retention: RetentionSettings
+        self,
+        store: TaskStore,
+        on_commit: Callable[[list[Any]], None],
+        retention: RetentionSettings,
+        on_refused: Callable[[list[Any]], None],
     ) -> VirtualWriter:
         self._writer = VirtualWriter(store, on_commit, self._virtual_clock)
         return self._writer

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -46,9 +46,11 @@ from ..messages import (
     Welcome,
 )
 from ..messages import Run as RunMessage
+from ..messages.bounds import Status
 from ..transport import Frames
 from ..wire import frames
 from ..wire.input_cache import InputCache
+from ..wire.session import prove
 from .clock import VirtualClock
 from .engine import FakeEngine
 from .network import VirtualNetwork, Way
@@ -75,7 +77,7 @@ class Run(msgspec.Struct, frozen=True):
     """What an attempt of a task does if it is left alone."""
 
     seconds: float
-    status: str = "ok"  #: "ok", "error", or "unmet"
+    status: Status = "ok"  #: "ok", "error", or "unmet"
     is_deaf: bool = False  #: it does not heed an interruption
 
 
@@ -110,7 +112,7 @@ class World(Protocol):
 
 
 def _hello(role: str, uuid: str, **more: Any) -> Hello:
-    return Hello(_version.PROTOCOL_VERSION, role, KEY, uuid, 1, "host", **more)
+    return prove(Hello(_version.PROTOCOL_VERSION, role, "", uuid, 1, "host", **more), KEY.encode())
 
 
 # ---------------------------------------------------------------------------------------------- clients
@@ -242,8 +244,16 @@ class EnginePeer:
             return
         held = [*self.engine.held, *(AttemptKey(done.id, done.attempt) for done in self._done)]
         resources = {name: list(indices) for name, indices in self.resources.items()}
-        hello = _hello("engine", self.engine.uuid, nanny=self._nanny.uuid, wish=self.engine.id, held=held)
-        self._send(msgspec.structs.replace(hello, resources=resources))
+        self._send(
+            _hello(
+                "engine",
+                self.engine.uuid,
+                nanny=self._nanny.uuid,
+                wish=self.engine.id,
+                held=held,
+                resources=resources,
+            )
+        )
         self.send_unstored()
 
     def send_unstored(self) -> None:
@@ -352,7 +362,7 @@ class EnginePeer:
             world.clock.later(limit, lambda: self._overran(held))
         world.clock.later(run.seconds, lambda: self._finish(held, run.status))
 
-    def _finish(self, held: AttemptKey, status: str) -> None:
+    def _finish(self, held: AttemptKey, status: Status | Literal["overran"]) -> None:
         """The running task ends, unless it has ended otherwise."""
         if not self.is_alive or self.engine.running is not held:
             return

@@ -9,6 +9,7 @@ import msgspec
 
 from ..ids import Digest, EngineId, TaskId
 from ..messages import GraphDependency, TaskOptions, TaskSpec
+from ..messages.bounds import Status
 from .peers import LEVELS, Run
 
 #: A task depends on tasks among the last so many before it.
@@ -67,7 +68,7 @@ class Source:
         """What an attempt does."""
         rng, work = self._rng, self.workload
         is_unmet = spec.engine < 0 and rng.random() < work.unmet
-        status = "unmet" if is_unmet else "error" if rng.random() < work.failing else "ok"
+        status: Status = "unmet" if is_unmet else "error" if rng.random() < work.failing else "ok"
         return Run(0.0 if is_unmet else self._seconds(), status, rng.random() < work.deaf)
 
     def resources(self) -> list[dict[str, list[int]]]:

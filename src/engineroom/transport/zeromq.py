@@ -1,13 +1,18 @@
 """Listener and link over ZeroMQ: `ipc://` on one host, `tcp://` with CurveZMQ across hosts.
 
-On one host the socket lies in a folder with mode 0700. Over TCP the link knows the controller's public key,
-so everything is encrypted, and the peer knows that it talks to the controller. The peer shows that it may come in by
-the key in its Hello, inside the encrypted channel.
+On one host the socket lies in a folder of ours with mode 0700. A link connects to a socket in no other folder.
+
+Over TCP everything is encrypted. The link knows the controller's public key, so nobody else can answer it. All links
+of a cluster use one key pair, which is derived from the cluster's key; the listener refuses every other one before it
+takes in a single message.
+
+A link has a random name. The listener knows it by this name, also after a reconnection. Nobody else knows the name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
 import secrets
@@ -16,8 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import zmq
+from zmq.utils import z85
 
+from ..config import ConnectionInfo, is_local
 from ..descriptors import require_descriptors
+from ..errors import ConnectionFileError
+from ..private import open_private_folder
 from .base import Frames
 
 #: Messages queued for one peer that reads nothing, before it counts as congested.
@@ -32,6 +41,28 @@ def curve_keypair() -> tuple[str, str]:
     """A fresh (public, secret) pair for CurveZMQ, in Z85."""
     public, secret = zmq.curve_keypair()
     return public.decode(), secret.decode()
+
+
+def _peers_keypair(key: str) -> tuple[bytes, bytes]:
+    """The (public, secret) pair for CurveZMQ of everybody who has the cluster's key, in Z85."""
+    secret = z85.encode(hashlib.sha256(b"engineroom: the key pair of links\0" + key.encode()).digest())
+    return zmq.curve_public(secret), secret
+
+
+def connect(info: ConnectionInfo) -> ZmqLink:
+    """A link to the controller of a connection file.
+
+    Raises
+    ------
+    ConnectionFileError
+        The file names a socket of another host, or a socket in a folder that is not ours alone.
+    """
+    if info.url.startswith("ipc://") and info.location and not is_local(info.location):
+        raise ConnectionFileError(
+            f"the connection file names a Unix socket of the host {info.location}, and this is another host. Start the "
+            "controller with --ip='*', so that other hosts can reach it"
+        )
+    return ZmqLink(info.url, info.key, curve_serverkey=info.curve_serverkey)
 
 
 def _send(socket: zmq.Socket[bytes], frames: Frames, flags: int) -> None:
@@ -73,12 +104,59 @@ class _Patience:
             self._socket.setsockopt(zmq.RCVTIMEO, wanted)
 
 
-class ZmqListener:
-    """A ROUTER socket. `address` is `ipc://PATH` or `tcp://IP[:PORT]` (a free port is taken if none is given)."""
+class _Gate:
+    """Lets peers with one key pair in, and no others: a thread that answers ZeroMQ's ZAP requests (its RFC 27)."""
 
-    def __init__(self, address: str, *, curve: tuple[str, str] | None = None, max_message_size: int = -1) -> None:
+    ADDRESS = "inproc://zeromq.zap.01"
+
+    def __init__(self, context: zmq.Context[Any], public: bytes) -> None:
+        self._context, self._public = context, z85.decode(public)
+        self._socket = context.socket(zmq.REP)
+        self._socket.bind(self.ADDRESS)
+        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with self._socket as socket:
+            while len(request := socket.recv_multipart()) > 1:
+                version, number, *rest = request
+                is_known = rest[3:] == [b"CURVE", self._public]
+                status, text = (b"200", b"OK") if is_known else (b"400", b"no peer of this cluster")
+                socket.send_multipart([version, number, status, text, b"", b""])
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._context.socket(zmq.REQ) as socket:
+            socket.connect(self.ADDRESS)
+            socket.send(b"")
+            self._thread.join()
+            socket.close(linger=0)
+
+
+class ZmqListener:
+    """A ROUTER socket.
+
+    Parameters
+    ----------
+    address : str
+        `ipc://PATH`, in a folder that is ours alone, or `tcp://IP[:PORT]` (a free port is taken if none is given).
+    key : str
+        The cluster's key: over TCP only links that have it can connect.
+    curve : (str, str)
+        The controller's key pair, for TCP.
+
+    Raises
+    ------
+    PermissionError
+        Others have access to the folder of the socket.
+    """
+
+    def __init__(
+        self, address: str, key: str = "", *, curve: tuple[str, str] | None = None, max_message_size: int = -1
+    ) -> None:
         self._context = zmq.Context()
         self._path: Path | None = None
+        self._gate: _Gate | None = None
         socket = self._context.socket(zmq.ROUTER)
         try:
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -88,19 +166,24 @@ class ZmqListener:
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.MAXMSGSIZE, max_message_size)
             if address.startswith("tcp://"):
-                if curve is None:
-                    raise ValueError("a tcp listener needs a key pair")
+                if curve is None or not key:
+                    raise ValueError("a tcp listener needs a key, and a key pair")
+                self._gate = _Gate(self._context, _peers_keypair(key)[0])
                 socket.setsockopt(zmq.IPV6, int("[" in address))
                 socket.curve_server = True
                 socket.curve_publickey, socket.curve_secretkey = (k.encode() for k in curve)
                 if address.count(":") == 1 or address.endswith("]"):
                     address += ":*"
             else:
-                self._path = Path(address.removeprefix("ipc://"))
+                path = Path(address.removeprefix("ipc://"))
+                os.close(open_private_folder(path.parent))
+                self._path = path
             socket.bind(address)
             self._url = socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
         except BaseException:
             socket.close()
+            if self._gate is not None:
+                self._gate.close()
             self._context.term()
             raise
         self._socket = socket
@@ -160,22 +243,33 @@ class ZmqListener:
             with self._waker_lock:
                 self._waker.close(linger=0)
             self._socket.close(linger=200)
+            if self._gate is not None:
+                self._gate.close()
             self._context.term()
             if self._path is not None:
                 self._path.unlink(missing_ok=True)
 
 
 class ZmqLink:
-    """A DEALER socket with a name of its own choosing, by which the listener knows it after a reconnection."""
+    """A DEALER socket with a random name, by which the listener knows it after a reconnection.
 
-    def __init__(self, url: str, identity: bytes, *, curve_serverkey: str = "") -> None:
+    Raises
+    ------
+    ConnectionFileError
+        The folder of the socket is not ours alone.
+    """
+
+    def __init__(self, url: str, key: str = "", *, curve_serverkey: str = "") -> None:
         require_descriptors("a connection")
+        self._folder = -1
+        if url.startswith("ipc://"):
+            url = self._pinned(Path(url.removeprefix("ipc://")))
         self._context = zmq.Context()
         socket = self._context.socket(zmq.DEALER)
         self._monitor: zmq.Socket[bytes] | None = None
         self._failures = 0
         try:
-            socket.setsockopt(zmq.IDENTITY, identity)
+            socket.setsockopt(zmq.IDENTITY, b"p" + secrets.token_bytes(16))
             socket.setsockopt(zmq.SNDHWM, 0)
             socket.setsockopt(zmq.RCVHWM, 0)
             socket.setsockopt(zmq.RECONNECT_IVL, 10)
@@ -183,7 +277,7 @@ class ZmqLink:
             if url.startswith("tcp://"):
                 socket.setsockopt(zmq.IPV6, 1)
                 socket.curve_serverkey = curve_serverkey.encode()
-                socket.curve_publickey, socket.curve_secretkey = zmq.curve_keypair()
+                socket.curve_publickey, socket.curve_secretkey = _peers_keypair(key)
                 self._monitor = socket.get_monitor_socket(
                     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
                     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -194,10 +288,35 @@ class ZmqLink:
         except BaseException:
             socket.close(linger=0)
             self._context.term()
+            self._close_folder()
             raise
         self._socket = socket
         self._patience = _Patience(socket)
         self._pid = os.getpid()
+
+    def _pinned(self, path: Path) -> str:
+        """The url of a socket in a folder that we have checked and hold open.
+
+        ZeroMQ connects again by itself. If the folder was removed meanwhile, another user may have made one of its
+        name. On Linux the url leads to the folder that we hold, and to no other.
+        """
+        try:
+            if not path.is_absolute():  # an abstract socket has no folder that keeps others out
+                raise PermissionError("a socket is named by its absolute path")
+            self._folder = open_private_folder(path.parent)
+        except OSError as error:
+            why = "it does not exist (any more)" if isinstance(error, FileNotFoundError) else error.strerror or error
+            raise ConnectionFileError(
+                f"the connection file names a socket in the folder {path.parent}, which cannot be trusted: {why}. "
+                "The controller makes this folder, for you alone: start the cluster anew"
+            ) from None
+        pinned = Path(f"/proc/self/fd/{self._folder}")
+        return f"ipc://{pinned / path.name if pinned.exists() else path}"
+
+    def _close_folder(self) -> None:
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
 
     def fileno(self) -> int:
         return int(self._socket.getsockopt(zmq.FD))
@@ -217,7 +336,8 @@ class ZmqLink:
         return received
 
     def send(self, frames: Frames) -> None:
-        _send(self._socket, frames, 0)
+        with contextlib.suppress(zmq.Again):  # the listener has refused our keys: ZeroMQ has given up this link
+            _send(self._socket, frames, _NOBLOCK)
 
     def refused(self) -> bool:
         if self._monitor is None:
@@ -227,7 +347,10 @@ class ZmqLink:
         monitor = self._monitor
         while monitor.poll(0):
             event = recv_monitor_message(monitor)["event"]
-            self._failures = 0 if event == zmq.EVENT_HANDSHAKE_SUCCEEDED else self._failures + 1
+            if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:  # ZeroMQ does not try again
+                self._failures += 2
+            else:
+                self._failures = 0 if event == zmq.EVENT_HANDSHAKE_SUCCEEDED else self._failures + 1
         return self._failures >= 2
 
     def close(self, linger: float = 0.0) -> None:
@@ -239,3 +362,4 @@ class ZmqLink:
             self._monitor.close(linger=0)
         self._socket.close(linger=int(linger * 1000))
         self._context.term()
+        self._close_folder()

@@ -2,13 +2,15 @@
 
 A function of an importable module is pickled by name. A function of `__main__` (a script, a notebook, a terminal) is
 pickled by value, together with the globals it refers to. Where it is unpickled, it is bound to the *namespace* of
-that process. A global name is looked up in the namespace first, and then among the globals that travelled with it.
+that process. A global name is looked up in the namespace first, and then among the globals that travelled with it:
+`script_globals` sees to that.
 
 This module knows nothing of messages and tasks. `payload` pickles arguments and results.
 """
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import functools
 import hashlib
@@ -17,7 +19,7 @@ import pickle
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import cloudpickle
@@ -25,7 +27,8 @@ import cloudpickle
 from ..errors import SerializationError
 from ..ids import Digest
 from ..messages import Function
-from . import source_lines
+from . import modules, script_globals, source_lines
+from .identity import globals_of
 
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), range, frozenset)
 _MISSING = object()
@@ -77,6 +80,7 @@ def collecting(travelled: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         _travelled = before
+        script_globals.restore(main_namespace())  # pickles of Engineroom 0.1 change it
 
 
 class _MainNamespace:
@@ -98,6 +102,7 @@ def restore_function(function: types.FunctionType, state: tuple[dict[str, Any], 
     slots.pop("_cloudpickle_submodules", None)  # unpickling them has imported them
     if _travelled is not None:
         _travelled.update(travelled)
+        script_globals.show(function, travelled)
     else:
         for name, value in travelled.items():
             function.__globals__.setdefault(name, value)
@@ -106,6 +111,23 @@ def restore_function(function: types.FunctionType, state: tuple[dict[str, Any], 
             cell.cell_contents = sent.cell_contents
     for name, value in slots.items():
         setattr(function, name, value)
+
+
+def make_function(
+    code: types.CodeType, namespace: dict[str, Any], name: Any, defaults: Any, closure: Any
+) -> types.FunctionType:
+    """Rebuild a function with which globals travel."""
+    if _travelled is None:  # they go into the namespace
+        return make_plain_function(code, namespace, name, defaults, closure)
+    return script_globals.make_function(code, namespace, name, defaults, closure)
+
+
+def make_plain_function(
+    code: types.CodeType, namespace: dict[str, Any], name: Any, defaults: Any, closure: Any
+) -> types.FunctionType:
+    """Rebuild a function with which no globals travel. cloudpickle's way changes the builtins of the namespace."""
+    with script_globals.plain(namespace):
+        return types.FunctionType(code, namespace, name, defaults, closure)
 
 
 #: Every pickle that holds a function of a `__main__` contains these bytes.
@@ -153,7 +175,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _cached, (obj.__wrapped__, obj.cache_parameters())
         reduced = super().reducer_override(obj)
         if type(obj) is types.FunctionType and isinstance(reduced, tuple) and obj.__globals__ is main_namespace():
-            make, (code, _globals, *rest), state = reduced[:3]
+            _make, (code, _globals, *rest), state = reduced[:3]
+            make = make_function if state[1]["__globals__"] else make_plain_function
             return make, (code, _MAIN, *rest), state, None, None, restore_function
         return reduced
 
@@ -165,11 +188,13 @@ class FunctionCache:
     """Pickles functions, each only once if possible.
 
     A pickle always holds the present state. So a function is pickled again if a name it refers to has been bound to
-    another object (a global, a closure cell, its defaults). If it refers to an object that can change in place (a
-    list, an array), it is pickled again at every use.
+    another object (a global, a closure cell, its defaults), or if a user's module was loaded again. If it refers to an
+    object that can change in place (a list, an array), it is pickled again at every use.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, look: Callable[[Any, modules.Needs], None] | None = None) -> None:
+        """`look` is called with each function that is pickled, and the modules it depends on."""
+        self._look = look
         self._known: weakref.WeakKeyDictionary[Any, tuple[Function, Callable[[], bool] | None]] = (
             weakref.WeakKeyDictionary()
         )
@@ -185,16 +210,16 @@ class FunctionCache:
         try:
             found = self._known.get(function)
         except TypeError:  # not hashable, or has no weak references
-            return _pickle(function)[0]
+            return self._pickle(function)[0]
         if found is not None and (found[1] is None or found[1]()):
             return found[0]
-        pickled, by_name = _pickle(function)
+        pickled, by_name, needs = self._pickle(function)
         if by_name:
             if type(function) in (types.FunctionType, types.BuiltinFunctionType) or isinstance(function, type):
                 if not isinstance(getattr(function, "__self__", None), (types.ModuleType, type(None))):
                     return pickled  # a method of an object: its state is in the pickle
                 with contextlib.suppress(TypeError):
-                    self._known[function] = (pickled, None)
+                    self._known[function] = (pickled, _same_modules() if needs else None)
         elif type(function) is types.FunctionType:
             seen: list[tuple[Any, Any, Any]] = []
             if _watch(function, seen, set()):
@@ -202,17 +227,26 @@ class FunctionCache:
         return pickled
 
 
-def _pickle(function: Any) -> tuple[Function, bool]:
-    """The pickled function, and whether it was pickled by name."""
+    def _pickle(self, function: Any) -> tuple[Function, bool, modules.Needs]:
+        pickled, by_name, needs = _pickle(function)
+        if self._look is not None:
+            self._look(function, needs)
+        return pickled, by_name, needs
+
+
+def _pickle(function: Any) -> tuple[Function, bool, modules.Needs]:
+    """The pickled function, whether it was pickled by name, and the modules it depends on."""
+    needs = modules.needs_of(function)
+    sent = modules.Needing(function, needs) if needs else function
     try:
         try:
-            payload = pickle.dumps(function, 5)
+            payload = pickle.dumps(sent, 5)
             by_name = b"__main__" not in payload and not _by_value_registered()
         except Exception:  # lambdas, closures, locals: by value
             by_name = False
         if not by_name:
             file = io.BytesIO()
-            ByValuePickler(file, protocol=5).dump(function)
+            ByValuePickler(file, protocol=5).dump(sent)
             payload = file.getvalue()
     except Exception as error:
         name = getattr(function, "__qualname__", repr(function))
@@ -220,7 +254,8 @@ def _pickle(function: Any) -> tuple[Function, bool]:
             f"the function {name} cannot be pickled, so nothing was sent ({type(error).__name__}: {error}). "
             f"{_suspects(function)}"
         ) from error
-    return Function(digest_of(payload), payload, name_of(function), source_lines.source_of(function)), by_name
+    pickled = Function(digest_of(payload), payload, name_of(function), source_lines.source_of(function))
+    return pickled, by_name, needs
 
 
 def name_of(function: Any) -> str | None:
@@ -310,17 +345,24 @@ def _steady(value: Any, seen: list[tuple[Any, Any, Any]], visited: set[int]) -> 
     return False
 
 
+def _same_modules() -> Callable[[], bool]:
+    generation = modules.generation
+    return lambda: modules.generation == generation
+
+
 def _unchanged(
     reference: weakref.ref[types.FunctionType], function: types.FunctionType, seen: list[tuple[Any, Any, Any]]
 ) -> Callable[[], bool]:
     code, defaults, keywords = function.__code__, function.__defaults__, dict(function.__kwdefaults__ or {})
     cells = [(cell, value) for cell, name, value in seen if name is None]
     names: list[tuple[MutableMapping[str, Any], str, Any]] = [entry for entry in seen if entry[1] is not None]
+    generation = modules.generation
 
     def unchanged() -> bool:
         now = reference()
         return (
             now is not None
+            and modules.generation == generation
             and now.__code__ is code
             and now.__defaults__ is defaults
             and (now.__kwdefaults__ or {}) == keywords
@@ -340,21 +382,32 @@ _OLD_CODE = types.CodeType.__name__.encode()
 
 
 class LoadedFunction:
-    """An unpickled function, and the globals that travelled with it."""
+    """An unpickled function, the globals that travelled with it, and the modules it needs."""
 
-    __slots__ = ("call", "travelled")
+    __slots__ = ("call", "is_short_of_names", "needs", "travelled")
 
-    def __init__(self, call: Callable[..., Any], travelled: dict[str, Any]) -> None:
+    def __init__(self, call: Callable[..., Any], travelled: dict[str, Any], needs: modules.Needs) -> None:
         self.call = call
         self.travelled = travelled
+        self.needs = needs
+        #: Functions inside it name globals that have not travelled: those of other functions must not stand in.
+        self.is_short_of_names = _is_short_of_names(call, travelled)
 
 
-def load_function(function: Function) -> LoadedFunction:
-    """Unpickle a function. Raises what its imports raise."""
+def _is_short_of_names(call: Any, travelled: Mapping[str, Any]) -> bool:
+    if type(call) is not types.FunctionType or call.__globals__ is not main_namespace():
+        return False
+    inner = set().union(*(globals_of(code) for code in source_lines.inner_code(call.__code__)))
+    return any(name not in travelled and not hasattr(builtins, name) for name in inner)
+
+
+def load_function(function: Function, needs: dict[str, str] | None = None) -> LoadedFunction:
+    """Unpickle a function. Raises what its imports raise; `needs` then holds the modules that it needs."""
     travelled: dict[str, Any] = {}
-    with collecting(travelled):
+    needs = {} if needs is None else needs
+    with collecting(travelled), modules.collecting(needs):
         call = pickle.loads(function.payload)
     code = getattr(call, "__code__", None)
     if isinstance(code, types.CodeType) and _OLD_CODE in function.payload and not source_lines.is_remembered(code):
         source_lines.remember(code, function.source)
-    return LoadedFunction(call, travelled)
+    return LoadedFunction(call, travelled, needs)

@@ -13,14 +13,13 @@ import dis
 import functools
 import hashlib
 import operator
-import os
 import struct
 import sys
-import sysconfig
 import types
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
+
+from .modules import is_importable, needs_of, version_of
 
 #: Values nested more deeply than this have no digest.
 DEPTH = 200
@@ -44,13 +43,15 @@ def code_digest(function: Any) -> str:
     For a function of `__main__`, or one without an importable name, it covers the code, the defaults, the closure, and
     the globals that the code names. Functions and classes among these count by their code.
 
-    For an importable function it covers the name and the source file of the module. The source file does not count if
-    the module is installed, as packages and the standard library are. Imports of the module are not followed.
+    For an importable function it covers the name. The modules that the code depends on count by the source that this
+    process has loaded, unless they are installed, as packages and the standard library are.
 
     The version of Python counts. Versions of packages do not.
     """
-    digester = _Digester()
-    return digester.digest_of((sys.implementation.name, sys.version_info[:2], function))
+    needs = needs_of(function)
+    if "" in needs.values():
+        return ""
+    return _Digester().digest_of((sys.implementation.name, sys.version_info[:2], sorted(needs.items()), function))
 
 
 def arguments_digest(kind: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -155,7 +156,7 @@ class _Digester:
         return False
 
     def _function(self, function: types.FunctionType) -> None:
-        if _is_importable(function):
+        if is_importable(function):
             self._named("function", function)
             return
         cells: list[tuple[Any, ...]] = []
@@ -167,7 +168,7 @@ class _Digester:
         self._all("function", [function.__code__, function.__defaults__, function.__kwdefaults__, cells])
         self._all("attributes", [part for item in sorted(function.__dict__.items()) for part in item])
         space = function.__globals__
-        for name in sorted(_globals_of(function.__code__)):
+        for name in sorted(globals_of(function.__code__)):
             if name in space:
                 self._text("global", name.encode())
                 self.feed(space[name])
@@ -180,7 +181,7 @@ class _Digester:
         ])  # fmt: skip
 
     def _class(self, cls: type) -> None:
-        if _is_importable(cls):
+        if is_importable(cls):
             self._named("class", cls)
             return
         written = sorted((name, value) for name, value in vars(cls).items() if name not in _OF_EVERY_CLASS)
@@ -195,9 +196,11 @@ class _Digester:
 
     def _module(self, name: str) -> None:
         self._text("module", name.encode())
-        path = getattr(sys.modules.get(name), "__file__", None)
-        if path and not os.path.abspath(path).startswith(_installed()):
-            self._text("file", _digest_of_file(path, os.stat(path).st_mtime_ns))
+        version = version_of(name)
+        if version == "":
+            raise Incomparable(f"which version of {name} was loaded is not known")
+        if version is not None:
+            self._text("file", version.encode())
 
     def _object(self, value: Any) -> None:
         """Any other object: feed what pickle would rebuild it from."""
@@ -211,33 +214,10 @@ class _Digester:
         self._all("object", [make, args, state, [*(items or ())], [part for pair in pairs or () for part in pair]])
 
 
-def _is_importable(value: Any) -> bool:
-    """Whether any process can import it by its name."""
-    if value.__module__ in (None, "__main__"):
-        return False
-    found: Any = sys.modules.get(value.__module__)
-    for name in value.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is value
-
-
-def _globals_of(code: types.CodeType) -> set[str]:
+def globals_of(code: types.CodeType) -> set[str]:
     """The globals that code names, also in the functions inside it."""
     names = {i.argval for i in dis.get_instructions(code) if i.opname in _GLOBAL_OPERATIONS}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= _globals_of(constant)
+            names |= globals_of(constant)
     return names
-
-
-@functools.cache
-def _installed() -> tuple[str, ...]:
-    """The folders of the standard library, of packages, and of Engineroom."""
-    paths = sysconfig.get_paths()
-    ours = Path(__file__).parent.parent
-    return tuple(os.path.join(p, "") for p in (*(paths[key] for key in ("stdlib", "purelib", "platlib")), str(ours)))
-
-
-@functools.lru_cache(1024)
-def _digest_of_file(path: str, changed: int) -> bytes:
-    return hashlib.blake2b(Path(path).read_bytes(), digest_size=16).digest()

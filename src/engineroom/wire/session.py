@@ -14,12 +14,16 @@ Both ends count the messages since the last Hello and keep a checksum of them, i
 two. A message that was lost, came twice or came out of order makes them differ. Then the link's end says Hello
 again: both ends begin to count anew, and say again what may have been lost.
 
+Hello and Welcome prove that their senders have the cluster's key. The key itself is never sent. Until the first Welcome
+with a proof, the link's end believes nothing that it receives (`believes`).
+
 There is no socket, no clock and no thread here. Time is an argument. The methods return what is to be sent; the
 caller sends it. The caller counts everything it sends and receives, except Hello, Welcome and Refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 import platform
@@ -32,7 +36,7 @@ import msgspec
 from .. import _version
 from ..errors import AuthenticationError, ProtocolError
 from ..ids import EngineId
-from ..messages import AttemptKey, Hello, Ping, Pong, Refused, Welcome
+from ..messages import AttemptKey, Goodbye, Hello, Message, Ping, Pong, Refused, Welcome
 
 ROLES = ("client", "engine", "nanny")
 
@@ -41,6 +45,17 @@ ANY_NUMBER = EngineId(-1)
 
 #: So many bytes of each header go into the checksum: enough to tell messages apart, and cheap for long ones.
 CHECKED = 64
+
+
+#: What the link's end may hear from a controller that has not proved the key: none of it can run code.
+_HARMLESS = (Welcome, Refused, Pong, Goodbye)
+
+
+class Introduction(msgspec.Struct, frozen=True):
+    """Who a process is, and the key by which it proves that it may come in."""
+
+    hello: Hello
+    key: bytes
 
 
 class _Counters:
@@ -79,13 +94,27 @@ class _Counters:
 class LinkSession(_Counters):
     """The end of a client, an engine or a nanny. It begins the session, and begins it anew when something is lost."""
 
-    __slots__ = ("_introduction", "_ping_seconds", "confirmed", "incarnation", "is_welcome", "next_ping", "number")
+    __slots__ = (
+        "_introduction",
+        "_nonce",
+        "_ping_seconds",
+        "_proven",
+        "confirmed",
+        "incarnation",
+        "is_welcome",
+        "next_ping",
+        "number",
+    )
 
-    def __init__(self, introduction: Hello, ping_seconds: float, now: float) -> None:
+    def __init__(self, introduction: Introduction, ping_seconds: float, now: float) -> None:
         """`introduction`: who we are (see `introduce`); `ping_seconds`: between two signs of life."""
         super().__init__(now)
         self._introduction = introduction
         self._ping_seconds = ping_seconds
+        #: of the last Hello
+        self._nonce = ""
+        #: whether a controller has proved on this link that it has the key
+        self._proven = False
         #: how many Hellos we have said
         self.number = 0
         #: whether the controller has answered the last Hello
@@ -103,12 +132,34 @@ class LinkSession(_Counters):
         self._reset_sent(1)  # the Hello itself
         self._reset_received(0)
         self.next_ping = now + self._ping_seconds
-        return msgspec.structs.replace(self._introduction, wish=wish, held=list(held), number=self.number)
+        known = self._introduction
+        hello = prove(
+            msgspec.structs.replace(known.hello, wish=wish, held=list(held), number=self.number), known.key
+        )
+        self._nonce = hello.nonce
+        return hello
+
+    def believes(self, message: Message) -> bool:
+        """Whether a message may be handled. Before the controller has proved the key, only harmless ones may."""
+        return self._proven or isinstance(message, _HARMLESS)
 
     def on_welcome(self, message: Welcome) -> bool:
-        """The controller answers our Hello. False: it answers an earlier Hello; the caller ignores it."""
+        """The controller answers our Hello. False: it answers an earlier Hello; the caller ignores it.
+
+        Raises
+        ------
+        AuthenticationError
+            It does not prove that it has the key.
+        """
         if message.hello != self.number:
             return False
+        proof = _welcome_proof(message, self._nonce, self._introduction.key)
+        if not hmac.compare_digest(message.proof.encode(), proof):
+            raise AuthenticationError(
+                "what answers at the address of the connection file does not have the cluster's key: it is not the "
+                "controller. Look who listens there; use the connection file in the controller's security folder"
+            )
+        self._proven = True
         self._reset_received(0)
         self.is_welcome = True
         self.incarnation = message.incarnation
@@ -142,10 +193,11 @@ class LinkSession(_Counters):
 class PeerSession(_Counters):
     """The controller's end: one for each peer, since its last Hello."""
 
-    __slots__ = ("hello",)
+    __slots__ = ("_key", "_nonce", "hello")
 
-    def __init__(self, hello: Hello, now: float) -> None:
+    def __init__(self, hello: Hello, key: bytes, now: float) -> None:
         super().__init__(now)
+        self._key, self._nonce = key, hello.nonce
         #: the number of the Hello that began it
         self.hello = hello.number
         self._reset_received(1)  # the Hello itself
@@ -153,6 +205,7 @@ class PeerSession(_Counters):
     def welcome(self, message: Welcome) -> Welcome:
         """Greet the peer; the caller sends the result. Both ends count from here."""
         message.hello = self.hello
+        message.proof = _welcome_proof(message, self._nonce, self._key).decode()
         self._reset_sent(0)
         self._reset_received(1)
         return message
@@ -165,12 +218,12 @@ class PeerSession(_Counters):
 
 def introduce(
     role: str, key: str, uuid: str, *, nanny: str = "", resources: Mapping[str, list[int]] | None = None
-) -> Hello:
+) -> Introduction:
     """Who this process is, for a `LinkSession`."""
-    return Hello(
+    hello = Hello(
         _version.PROTOCOL_VERSION,
         role,
-        key,
+        "",
         uuid,
         os.getpid(),
         socket.gethostname(),
@@ -178,10 +231,30 @@ def introduce(
         nanny,
         resources=dict(resources or {}),
     )
+    return Introduction(hello, key.encode())
+
+
+def prove(hello: Hello, key: bytes) -> Hello:
+    """The Hello with a fresh nonce, and with the proof that we have the key."""
+    fresh = msgspec.structs.replace(hello, nonce=os.urandom(16).hex())
+    return msgspec.structs.replace(fresh, proof=_hello_proof(fresh, key).decode())
+
+
+def _hello_proof(hello: Hello, key: bytes) -> bytes:
+    # Of fields that every later version has, too: a peer of another version is told so.
+    return _proof(key, "hello", hello.nonce, hello.version, hello.role, hello.uuid)
+
+
+def _welcome_proof(message: Welcome, nonce: str, key: bytes) -> bytes:
+    return _proof(key, "welcome", nonce, message.incarnation, message.hello)
+
+
+def _proof(key: bytes, *facts: str | int) -> bytes:
+    return hmac.new(key, msgspec.msgpack.encode(facts), hashlib.sha256).hexdigest().encode()
 
 
 def check_hello(hello: Hello, key: bytes) -> None:
-    """Decide whether a peer may come in. The key is compared before anything else.
+    """Decide whether a peer may come in. The proof of the key is checked before anything else.
 
     Raises
     ------
@@ -190,7 +263,10 @@ def check_hello(hello: Hello, key: bytes) -> None:
     ProtocolError
         The peer speaks another version of the protocol, or has a role that does not exist.
     """
-    if not hmac.compare_digest(hello.key.encode(), key):
+    has_key = hmac.compare_digest(hello.proof.encode(), _hello_proof(hello, key))
+    if not has_key and hello.version < 3:  # such peers sent the key itself: they are told which version they speak
+        has_key = hmac.compare_digest(hello.proof.encode(), key)
+    if not has_key:
         raise AuthenticationError("the key is wrong")
     if hello.version != _version.PROTOCOL_VERSION:
         raise ProtocolError(

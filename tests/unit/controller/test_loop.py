@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import pytest
 
 from engineroom import _version
+from engineroom.controller import membership
 from engineroom.controller.loop import Controller
+from engineroom.controller.storage import backpressure, queued_buffers
 from engineroom.errors import StoreDamaged
 from engineroom.ids import ClientId, Digest, TaskId
 from engineroom.messages import (
     Accepted,
     Function,
+    Goodbye,
     Hello,
     Message,
+    Ping,
     Rejected,
     Reply,
     Request,
     Resubmit,
+    Results,
+    ResultStatus,
+    Run,
+    SignalEngines,
     Submit,
     TaskDone,
     TasksOnEngines,
@@ -28,8 +37,10 @@ from engineroom.messages import (
 from engineroom.records.entry import Entry
 from engineroom.stores import DictDB
 from engineroom.testing import MemoryNetwork
+from engineroom.testing.network import MemoryLink
 from engineroom.wire import frames
 from engineroom.wire.functions import digest_of
+from engineroom.wire.session import prove
 
 M = TypeVar("M", bound=Message)
 
@@ -40,12 +51,12 @@ OLD, NEW = TaskId("me-1"), TaskId("me-2")
 class Talk:
     """A controller, and a client that talks to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: DictDB | None = None) -> None:
         self.network = MemoryNetwork()
-        self.store = DictDB()
+        self.store = store or DictDB()
         self.controller = Controller(self.network.listener, self.store, "key")
         self.link = self.network.link(b"me")
-        self.say(Hello(_version.PROTOCOL_VERSION, "client", "key", "me", 0, "elsewhere"))
+        self.say(prove(Hello(_version.PROTOCOL_VERSION, "client", "", "me", 0, "elsewhere"), b"key"))
 
     def say(self, message: Message) -> None:
         self.link.send([frames.encode(message)])
@@ -127,3 +138,118 @@ def test_a_function_that_was_let_go_of_is_read_for_the_next_task(talk: Talk) -> 
     talk.say(Submit(2, [TaskSpec(TaskId("me-3"), digest_of(b"unknown"), b"", 0.0)]))
     rejected = talk.hear(Rejected)
     assert (rejected.number, rejected.code) == (2, "functions"), "the client sends it along"
+
+
+class Holding(DictDB):
+    """Writes nothing before it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        assert self.go_on.wait(20)
+        super().write(entries)
+
+
+def test_while_the_store_is_behind_tasks_wait_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backpressure, "MOST", 2)
+    talk = Talk(store := Holding())
+    try:
+        for number in range(1, 5):
+            tasks = [TaskSpec(TaskId(f"me-{number}-{n}"), CODE.digest, b"", 0.0) for n in range(2)]
+            talk.say(Submit(number, tasks, [CODE]))
+        talk.say(Request(1, ResultStatus([TaskId("me-4-0")])))
+        talk.say(Request(2, SignalEngines(2, [])))
+        assert talk.hear(Reply).number == 2, "what is not about tasks does not wait"
+        assert set(talk.controller.scheduler.tasks) == {"me-1-0", "me-1-1"}
+        store.go_on.set()
+        assert [talk.hear(Accepted).numbers for _ in range(2)] == [[1], [2]]
+        reply = talk.hear(Reply)
+        assert (reply.number, reply.error) == (1, None), "a question waits for the tasks before it"
+        assert len(talk.controller.scheduler.tasks) == 8
+    finally:
+        store.go_on.set()
+        talk.close()
+
+
+def test_engines_share_one_limit_on_results_that_are_not_stored(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership, "UNSTORED", 100)
+    monkeypatch.setattr(membership, "LEAST_UNSTORED", 30)
+    links, told = [], []
+    for name in (b"e1", b"e2", b"e3", b"e4"):
+        link = talk.network.link(name)
+        links.append(link)
+        hello = Hello(_version.PROTOCOL_VERSION, "engine", "key", name.decode(), 0, "elsewhere", number=1)
+        link.send([frames.encode(hello)])
+        talk.controller.turn()
+        [[header]] = link.receive()
+        told.append(frames.decode_to_engine(header).unstored_limit)
+    assert told == [100, 50, 33, 30], "many engines have at least a little each"
+    links[3].send([frames.encode(Goodbye())])
+    links[0].send([frames.encode(Ping(2, 1))])
+    talk.controller.turn()
+    [[header]] = links[0].receive()
+    assert frames.decode_to_engine(header).unstored_limit == 33, "a sign of life tells how it is now"
+    for link in links:
+        link.close()
+
+
+def large_tasks(talk: Talk) -> list[bytes]:
+    """Three tasks with large arguments, taken in and recorded; returns the arguments."""
+    arguments = [bytes([n]) * 1000 for n in range(1, 4)]
+    tasks = [TaskSpec(TaskId(f"me-{n}"), CODE.digest, b"", 0.0, frames=(n,)) for n in range(3)]
+    talk.link.send([frames.encode(Submit(1, tasks, [CODE])), *arguments])
+    talk.hear(Accepted)
+    return arguments
+
+
+def engine_of(talk: Talk) -> MemoryLink:
+    """An engine comes."""
+    link = talk.network.link(b"engine")
+    link.send([frames.encode(Hello(_version.PROTOCOL_VERSION, "engine", "key", "engine", 0, "elsewhere"))])
+    return link
+
+
+def runs_on(talk: Talk, link: MemoryLink, count: int) -> dict[str, tuple[bytes, ...]]:
+    """The arguments of the first tasks that an engine is given."""
+    got: dict[str, tuple[bytes, ...]] = {}
+    for _ in range(200):
+        talk.controller.turn()
+        for header, *buffers in link.receive():
+            message = frames.decode_to_engine(header)
+            if isinstance(message, Run):
+                got |= {spec.id: tuple(map(bytes, frames.pick(spec, buffers))) for spec in message.tasks}
+                results = [TaskDone(spec.id, 1, "ok", 1.0, 2.0, b"result") for spec in message.tasks]
+                link.send([frames.encode(Results(results, len(got)))])
+        if len(got) >= count:
+            return got
+    raise AssertionError(f"only {sorted(got)} came")
+
+
+def test_large_arguments_that_are_recorded_leave_memory_and_are_read_again(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queued_buffers, "LIMIT", 1500)
+    arguments = large_tasks(talk)
+    kept = {id: len(task.frames) for id, task in talk.controller.scheduler.tasks.items()}
+    assert kept == {"me-0": 1, "me-1": 0, "me-2": 0}
+    link = engine_of(talk)
+    assert runs_on(talk, link, 3) == {f"me-{n}": (arguments[n],) for n in range(3)}
+    talk.hear(Results)
+    assert talk.store.get_record(TaskId("me-2"))["buffers"] == [arguments[2]], "the record still has them"
+    link.close()
+
+
+def test_arguments_that_cannot_be_read_again_end_their_task(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queued_buffers, "LIMIT", 1500)
+    arguments = large_tasks(talk)
+    talk.store.drop_record(TaskId("me-1"))
+    link = engine_of(talk)
+    got = runs_on(talk, link, 2)
+    assert got == {"me-0": (arguments[0],), "me-2": (arguments[2],)}
+    ended: dict[str, Any] = {}
+    while "me-1" not in ended:
+        ended |= {done.id: done.error for done in talk.hear(Results).tasks}
+    assert "cannot be read" in ended["me-1"].evalue
+    link.close()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from conftest import wait_until
+from support.entries import finished
 
 from engineroom.config import RetentionSettings
+from engineroom.controller.storage import store_writer as module
 from engineroom.controller.storage.store_writer import StoreWriter
-from engineroom.errors import StoreError, StoreFull
-from engineroom.ids import ClientId, TaskId
-from engineroom.messages import TaskSpec
+from engineroom.errors import StoreError, StoreFull, StoreRefused
+from engineroom.ids import ClientId, Digest, TaskId
+from engineroom.messages import Function, TaskDone, TaskSpec
 from engineroom.records.entry import Entry
-from engineroom.stores import DictDB
+from engineroom.stores import DictDB, SQLiteDB, TaskStore
 
 ENTRY = Entry(TaskSpec(TaskId("c-0"), None, b"", 0.0), ClientId("c"))
 
@@ -74,4 +80,151 @@ def test_what_waits_to_be_written_takes_room() -> None:
     assert isinstance(writer.refusal(20_000_000), StoreFull)  # … and more waits
     assert writer.refusal() is None
     store.go_on.set()
+    writer.close()
+
+
+def test_others_are_written_between_the_pieces_of_a_change() -> None:
+    store = DictDB()
+    acknowledged: list[Any] = []
+    writer = StoreWriter(store, acknowledged.extend)
+
+    def pieces(store: TaskStore) -> Iterator[int]:
+        yield 2
+        writer.put([ENTRY], ["written"])
+        while "written" not in acknowledged:
+            yield 0
+        yield 3
+
+    changed = writer.change(pieces)
+    assert changed.result(20) == 5
+    assert acknowledged == ["written"]
+    writer.close()
+
+
+def test_a_change_that_fails_says_so_and_one_that_is_not_complete_at_the_end_too() -> None:
+    writer = StoreWriter(DictDB(), lambda tokens: None)
+
+    def fails(store: TaskStore) -> Iterator[int]:
+        yield 1
+        raise StoreError("no")
+
+    with pytest.raises(StoreError, match="no"):
+        writer.change(fails).result(20)
+
+    def goes_on(store: TaskStore) -> Iterator[int]:
+        while True:
+            yield 0
+
+    endless = writer.change(goes_on)
+    writer.flush()
+    writer.close()
+    with pytest.raises(StoreError, match="is stopping; a part of the change was made"):
+        endless.result(20)
+    with pytest.raises(StoreError, match="is stopping"):
+        writer.change(goes_on).result(20)
+
+
+def test_space_that_an_earlier_life_left_is_given_back(tmp_path: Path) -> None:
+    """A controller that is stopped after a purge leaves an empty file behind, of its full size."""
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished(f"t{n}", buffers=(random.randbytes(1 << 20),)) for n in range(20)])
+    store.drop_matching_records({})
+    store.close()
+    assert store.path.stat().st_size > 20 << 20
+    store = SQLiteDB(tmp_path / "tasks.db")
+    writer = StoreWriter(store, lambda tokens: None)
+    wait_until(lambda: store.path.stat().st_size < 1 << 20)
+    writer.close()
+    store.close()
+
+
+# ---------------------------------------------------------------------------------------- records that do not fit
+
+
+class Choosy(DictDB):
+    """Cannot hold some records, each for another reason."""
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.spec.engine == 2**63:
+                raise StoreRefused("too large a number")
+            if entry.done is not None and entry.done.status == "strange":
+                raise KeyError("strange")
+        super().write(entries)
+
+
+def entry(number: int, **changes: object) -> Entry:
+    id = TaskId(f"c-{number}")
+    return Entry(msgspec.structs.replace(ENTRY.spec, id=id, function=b"", **changes), ClientId("c"))
+
+
+def test_a_record_that_does_not_fit_ends_its_task_and_no_other() -> None:
+    refused: list[tuple[Entry, StoreRefused]] = []
+    tokens: list[object] = []
+    writer = StoreWriter(Choosy(), tokens.extend, on_refused=refused.extend)
+    strange = entry(70)
+    strange.done = TaskDone(strange.spec.id, 1, "strange", 1.0, 2.0)  # type: ignore[arg-type]
+    writer.put([*map(entry, range(50)), entry(60, engine=2**63), strange, *map(entry, range(100, 150))], ["token"])
+    writer.flush()
+    assert {entry.spec.id: type(error) for entry, error in refused} == {"c-60": StoreRefused, "c-70": StoreRefused}
+    assert tokens == ["token"], "the others are acknowledged"
+    assert writer.refusal() is None
+    assert writer.store.count({}) == 102
+    records = writer.store.find_records({"state": "failed"})
+    assert {record["msg_id"] for record in records} == {"c-60", "c-70"}
+    assert {record["result_content"]["ename"] for record in records} == {"StoreRefused"}
+    writer.close()
+
+
+def test_a_store_with_a_bug_ends_no_task() -> None:
+    class Broken(DictDB):
+        works = False
+
+        def write(self, entries: Sequence[Entry]) -> None:
+            if not self.works:
+                raise ZeroDivisionError
+            super().write(entries)
+
+    refused: list[tuple[Entry, StoreRefused]] = []
+    store = Broken()
+    writer = StoreWriter(store, lambda tokens: None, on_refused=refused.extend)
+    writer.put([entry(1), entry(2)])
+    with pytest.raises(StoreError, match="ZeroDivisionError"):
+        writer.flush()
+    store.works = True
+    while store.count({}) < 2:
+        threading.Event().wait(0.001)
+    assert refused == []
+    writer.close()
+
+
+def test_a_function_that_does_not_fit_keeps_nobody_waiting() -> None:
+    class Choosy(DictDB):
+        def add_functions(self, functions: Sequence[Function]) -> None:
+            if any(function.name == "bad" for function in functions):
+                raise StoreRefused("no such name")
+            super().add_functions(functions)
+
+    writer = StoreWriter(Choosy(), lambda tokens: None)
+    writer.put([entry(1)], functions=[Function(Digest(b"1"), b"p", "bad"), Function(Digest(b"2"), b"p", "good")])
+    writer.flush()
+    assert writer.store.get_function(Digest(b"2")).name == "good"
+    writer.close()
+
+
+def test_a_bug_in_the_writers_thread_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+    told = threading.Event()
+
+    def once(tokens: list[object]) -> None:
+        if not told.is_set():
+            told.set()
+            raise ZeroDivisionError
+
+    writer = StoreWriter(DictDB(), once)
+    writer.put([entry(1)], ["token"])
+    assert told.wait(20)
+    writer.put([entry(2)])
+    writer.flush()
+    assert writer.store.count({}) == 2
     writer.close()

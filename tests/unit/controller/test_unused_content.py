@@ -39,6 +39,7 @@ class Controller:
             self.library,
             self.writer.call,
             self.writer.scan,
+            self.writer.purged,
             self.posted.append,
             self.environment_of,
             0.0,
@@ -158,11 +159,30 @@ def test_a_store_that_fails_is_looked_at_again(controller: Controller, monkeypat
     wait_until(lambda: not controller.is_kept())
 
 
-def test_without_drops_nothing_is_looked_for() -> None:
+def test_what_an_earlier_life_left_is_looked_for_once() -> None:
+    """A controller that ended between a purge and its scan leaves functions to the next one."""
     made = Controller()
-    made.writer.put([finished()], functions=made.library.add([CODE]))
-    made.writer.flush()
+    made.store.add_functions([CODE])
     made.sweep()
-    assert made.writer.housekeeping.until_due() is None
+    made.turn()  # found
+    made.turn()  # the end
+    assert not made.is_kept()
+    began: list[Any] = []
+    made.writer.scan = lambda *scan: began.append(scan)  # type: ignore[method-assign]
+    made.sweep()
+    made.writer.flush()
     made.writer.close()
-    assert made.posted == []
+    assert began == []
+
+
+def test_the_space_of_dropped_functions_is_given_back(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = threading.Event()
+    monkeypatch.setattr(controller.store, "give_back", lambda most: given.set() or 0)
+    controller.sweep()
+    while not given.wait(0.01):
+        assert controller.posted or controller.writer._thread.is_alive()
+        if controller.posted:
+            controller.posted.pop(0)()
+    assert not controller.is_kept()

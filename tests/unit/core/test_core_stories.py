@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from stories import done, finished, joined, outcome, raised, recovered, returned, run, scheduler, started, submitted
+from stories import (
+    done,
+    finished,
+    joined,
+    outcome,
+    raised,
+    recovered,
+    returned,
+    run,
+    scheduler,
+    started,
+    submitted,
+    unmet,
+)
 
 from engineroom.core import Scheduler, actions
 from engineroom.core.checks import check
@@ -538,6 +551,19 @@ def test_what_nobody_claims_in_time_runs_again_in_order():
 
 def test_a_result_that_comes_before_its_engine_has_claimed_the_task_counts():
     assert run(scheduler(), recovered("a"), joined(0), finished(0, done("a", 4))) == [("end", "a", "ok")]
+
+
+def test_a_restart_counts_retries_and_deaths_as_before():
+    core = scheduler(death_limit=2)
+    run(core, joined(0), joined(1), submitted("a", retries=2))
+    run(core, finished(0, unmet("a")), joined(2))  # costs no retry
+    run(core, EngineLost(1, "it ran for too long", "a", known=True, overran=True))  # one retry, and no death
+    before = core.tasks["a"]
+    [spec], attempts = submitted("a", retries=2).tasks, before.attempts
+    again = scheduler(death_limit=2)
+    run(again, TasksRecovered([RecoveredTask(spec, "me", attempts=attempts)], 5.0))
+    after = again.tasks["a"]
+    assert (after.retries_left, after.deaths) == (before.retries_left, before.deaths) == (1, 0)
 
 
 def test_a_direct_task_whose_engine_does_not_come_back_fails():

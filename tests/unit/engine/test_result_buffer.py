@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engineroom.engine.result_buffer import ResultBuffer
+from engineroom.engine.result_buffer import RESULT_BYTES, ResultBuffer
 from engineroom.ids import TaskId
 from engineroom.messages import AttemptKey, FromEngine, Results, TaskDone
 from engineroom.wire import frames
@@ -53,3 +53,29 @@ def test_results_are_kept_until_they_are_stored():
     assert not buffer.is_awaiting
     assert buffer.bytes == 0
     assert list(buffer.held()) == [AttemptKey("d", 1)]
+
+
+def full_after(buffer: ResultBuffer) -> int:
+    """How many results of 100 bytes make a buffer full."""
+    for count in range(1, 1000):
+        buffer.add(done(f"t{count}"), [b"x" * 100])
+        buffer.pack()
+        if buffer.is_full:
+            return count
+    raise AssertionError("it is never full")
+
+
+def test_it_is_full_when_its_share_is_used_up():
+    buffer = ResultBuffer()
+    buffer.limit = 20 * RESULT_BYTES
+    assert full_after(buffer) < 20, "a small result weighs more than its bytes"
+    buffer.stored(buffer._number)
+    assert not buffer.is_full
+    buffer.share = 4 * RESULT_BYTES
+    assert full_after(buffer) == 4
+    buffer.share = 40 * RESULT_BYTES
+    assert not buffer.is_full
+    buffer.stored(buffer._number)
+    assert full_after(buffer) < 20, "a large share does not lift the engine's own limit"
+    buffer.stored(buffer._number)
+    assert buffer.bytes == 0

@@ -7,6 +7,7 @@ import random
 from collections import deque
 from typing import Any
 
+import msgspec
 import pytest
 
 from engineroom import _version
@@ -81,7 +82,7 @@ class ControllerEnd:
 
     def receive(self, message: Message, diary: Any, now: float) -> None:
         if isinstance(message, Hello):
-            self.session, self.sent, self.received = PeerSession(message, now), [], []
+            self.session, self.sent, self.received = PeerSession(message, b"key", now), [], []
             self.out.append((self.session.welcome(Welcome("life")), None))
         elif self.session is None:
             if isinstance(message, Ping):
@@ -144,6 +145,8 @@ class World:
             case ["controller restarts"]:
                 self.controller = ControllerEnd(self.down)
             case ["we restart"]:
+                self.up.clear()  # a new link has a new name: the controller does not mistake it for the old one
+                self.down.clear()
                 self.link = LinkEnd(self.up)
                 self.link.hello(self.now)
 
@@ -326,7 +329,37 @@ def test_the_key_is_compared_before_anything_else():
 def test_who_does_not_fit_is_refused(version: int | None, role: str, said: str):
     version = _version.PROTOCOL_VERSION if version is None else version
     with pytest.raises(ProtocolError, match=said):
-        session.check_hello(Hello(version, role, "key", "uuid", 1, "host"), b"key")
+        session.check_hello(session.prove(Hello(version, role, "", "uuid", 1, "host"), b"key"), b"key")
+
+
+def test_a_peer_of_a_version_that_sent_the_key_is_told_its_version():
+    with pytest.raises(ProtocolError, match="version 2"):
+        session.check_hello(Hello(2, "client", "key", "uuid", 1, "host"), b"key")
+
+
+def test_the_key_never_travels_and_a_proof_is_good_for_one_hello():
+    ours = LinkSession(session.introduce("client", "the secret key", "uuid"), PING_SECONDS, 0.0)
+    first, second = ours.hello(0.0), ours.hello(1.0)
+    assert b"the secret key" not in frames.encode(first)
+    assert first.nonce != second.nonce
+    for forged in ({"uuid": "another"}, {"role": "engine"}, {"nonce": second.nonce}):
+        with pytest.raises(AuthenticationError):
+            session.check_hello(msgspec.structs.replace(first, **forged), b"the secret key")
+
+
+@pytest.mark.parametrize("key", [b"another key", b""])
+def test_a_controller_without_the_key_is_not_believed(key: bytes):
+    ours = link_session()
+    hello = ours.hello(0.0)
+    stranger = PeerSession(hello, key, 0.0)
+    assert not ours.believes(Watch([]))
+    with pytest.raises(AuthenticationError, match="does not have the cluster's key"):
+        ours.on_welcome(stranger.welcome(Welcome("life")))
+    with pytest.raises(AuthenticationError):
+        ours.on_welcome(Welcome("life", hello=hello.number))
+    assert not ours.believes(Watch([]))
+    assert ours.on_welcome(PeerSession(hello, b"key", 0.0).welcome(Welcome("life")))
+    assert ours.believes(Watch([]))
 
 
 def test_a_refusal_becomes_an_error_that_says_what_to_do():

@@ -18,7 +18,8 @@ from ...errors import ConfigError
 from ...records.fields import DEFAULT_KEYS
 from ...records.record import TaskRecord
 from ...stores import open_store
-from ...stores.maintenance.references import drop_unreferenced
+from ...stores.maintenance.compact import purge
+from ..bars import bar
 from ..base import UsageError
 from ..text import jsonable, paint, plural
 from .records import Records, RecordsApp, parse_query
@@ -208,8 +209,8 @@ engineroom purge all
                 return
         store = open_store(self._database_url())  # it takes the lock, so no controller writes meanwhile
         try:
-            dropped = store.drop_matching_records(taken(checked(query, self.action), self.action))
-            drop_unreferenced(store)
+            with bar("") as progress:
+                dropped = purge(store, taken(checked(query, self.action), self.action), chosen.count, progress)
         finally:
             store.close()
         self.tell(msgspec.structs.replace(chosen, count=dropped), records.origin)

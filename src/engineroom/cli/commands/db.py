@@ -1,4 +1,4 @@
-"""`engineroom db`: check, repair, back up, migrate, copy and describe a task database."""
+"""`engineroom db`: check, repair, back up, migrate, copy, compact and describe a task database."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from ...errors import StoreDamaged, StoreError
+from ...errors import StoreBusy, StoreDamaged, StoreError
 from ...stores import SQLiteDB, TaskStore, open_store
+from ...stores.maintenance.compact import compact
 from ...stores.maintenance.copy import Copied, Source, StoreSide, Target, copy
 from ...stores.maintenance.parquet import ParquetReader, ParquetWriter
 from ...stores.mongodb.store import MongoDB
 from ...stores.sqlite.damaged import Findings
 from ...stores.sqlite.doctor import repair, verify
 from ...stores.sqlite.schema import back_up_file
+from ..bars import bar
 from ..base import UsageError
 from ..text import jsonable
 from .records import RecordsApp
@@ -29,13 +31,15 @@ NAMED = 20
 
 
 class Db(RecordsApp):
-    """Check, repair, back up, migrate, copy or describe a task database.
+    """Check, repair, back up, migrate, copy, compact or describe a task database.
 
     verify DATABASE: check that every record is as it was written. A controller may use it meanwhile.
     repair DATABASE [TARGET]: write all good records to a new file; the old file is not changed.
     backup DATABASE [TARGET]: copy it as it is now. A controller may use it meanwhile.
     migrate DATABASE: back it up and bring it to the schema of this version. A controller does the same at its start.
     copy DATABASE TARGET: copy all records to another database, which may hold some already.
+    compact DATABASE: make the file as small as its records. No controller may use it meanwhile; a running controller
+    returns unused space by itself.
     info DATABASE: show how many records it holds, and how large it is.
 
     DATABASE and TARGET are files (tasks.db, or tasks.parquet for copy) or urls (sqlite:///PATH, mongodb://HOST/NAME).
@@ -51,6 +55,7 @@ engineroom db backup ~/.ipython/profile_default/tasks.db /backup/tasks.db
 engineroom db repair tasks.db saved.db
 engineroom db copy tasks.db mongodb://localhost/lab
 engineroom db copy mongodb://localhost/lab lab.parquet
+engineroom db compact
 engineroom db info lab.db --json
 """
 
@@ -62,6 +67,7 @@ engineroom db info lab.db --json
             "backup": self._backup,
             "migrate": self._migrate,
             "copy": self._copy,
+            "compact": self._compact,
             "info": self._info,
         }
         if command not in commands:
@@ -76,7 +82,7 @@ engineroom db info lab.db --json
     # ------------------------------------------------------------------------------------------ the commands
 
     def _verify(self, names: list[str]) -> None:
-        found = verify(_file(names[0]))
+        found = _verified(_file(names[0]))
         self._report(found)
         if not found.sound:
             raise StoreDamaged(f"{found.summary()}. `engineroom db repair {found.path}` saves the good ones")
@@ -84,7 +90,8 @@ engineroom db info lab.db --json
     def _repair(self, names: list[str]) -> None:
         path = _file(names[0])
         target = _file(names[1]) if len(names) > 1 else path.with_name(f"{path.stem}.repaired{path.suffix}")
-        found = repair(path, target)
+        with bar("") as progress:
+            found = repair(path, target, progress)
         self._report(found, target)
 
     def _report(self, found: Findings, target: Path | None = None) -> None:
@@ -116,7 +123,7 @@ engineroom db info lab.db --json
         if target.exists():
             raise StoreError(f"the file {target} exists already; name another target")
         back_up_file(path, target)
-        found = verify(target)
+        found = _verified(target)
         self._tell({"target": str(target), "records": found.good, "sound": found.sound},
                    [f"{target}: {found.good} records"])  # fmt: skip
         if not found.sound:
@@ -139,28 +146,52 @@ engineroom db info lab.db --json
     def _copy(self, names: list[str]) -> None:
         if len(names) < 2:
             raise UsageError("name both databases: engineroom db copy DATABASE TARGET")
-        with _source(names[0]) as source, _target(names[1]) as target:
-            done: Copied = copy(source, target)
+        with _source(names[0]) as source, _target(names[1]) as target, bar("") as progress:
+            done: Copied = copy(source, target, lambda made: progress("records", made.read, 0))
         there = f"; {done.read - done.new} were there already" if done.new < done.read else ""
         self._tell(msgspec.structs.asdict(done), [f"{done.new} records and {done.functions} functions copied{there}"])
 
+    def _compact(self, names: list[str]) -> None:
+        path = _file(names[0])
+        if not path.exists():
+            raise StoreError(f"there is no task database {path}")
+        before = path.stat().st_size
+        try:
+            store = SQLiteDB(path)
+        except StoreBusy as error:
+            raise StoreBusy(
+                f"{error} While it runs, it returns unused space by itself; to compact the file, stop it "
+                "(`ipcluster stop`)."
+            ) from None
+        with contextlib.closing(store), bar("B") as progress:
+            functions = compact(store, progress)
+        after = path.stat().st_size
+        told = {"before": before, "after": after, "functions": functions}
+        dropped = f"; {functions} functions dropped that no record refers to" if functions else ""
+        self._tell(told, [f"{path}: {before / 1e6:.1f} MB → {after / 1e6:.1f} MB{dropped}"])
+
     def _info(self, names: list[str]) -> None:
         with _opened(names[0]) as store:
-            usage = store.usage()
+            usage, records = store.usage(), store.count({})
             states = {group["key"]: group["count"] for group in store.group_by("state", {})}
             ends = [store.find_records({}, "submitted", sort=[("submitted", way)], limit=1) for way in (1, -1)]
             first, last = (found[0]["submitted"] if found else None for found in ends)
             pinned = store.count({"pinned": True})
             url = store.url
-        told = {"database": url, "records": usage.records, "states": states, "pinned": pinned, 
+        told = {"database": url, "records": records, "states": states, "pinned": pinned, 
                 "first": first, "last": last, "bytes": usage.used, "unused_bytes": usage.unused,
                 "free_on_disk": usage.room}  # fmt: skip
         counts = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
-        lines = [url, f"  records   {usage.records} ({counts}; {pinned} pinned)"]
+        lines = [url, f"  records   {records} ({counts}; {pinned} pinned)"]
         if first is not None and last is not None:
             lines.append(f"  submitted {first.astimezone():%Y-%m-%d %H:%M} to {last.astimezone():%Y-%m-%d %H:%M}")
         lines.append(f"  size      {usage.used / 1e6:.1f} MB, and {usage.unused / 1e6:.1f} MB unused")
         self._tell(told, lines)
+
+
+def _verified(path: Path) -> Findings:
+    with bar("") as progress:
+        return verify(path, progress)
 
 
 def _few(ids: list[Any]) -> str:

@@ -23,7 +23,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from ...config import ConnectionInfo
-from ...errors import ControllerLost, EngineroomError, SerializationError
+from ...errors import AuthenticationError, ControllerLost, EngineroomError, SerializationError
 from ...ids import ClientId, TaskId, new_uuid
 from ...messages import (
     Accepted,
@@ -37,6 +37,7 @@ from ...messages import (
     Refused,
     Rejected,
     Reply,
+    Request,
     RequestBody,
     Results,
     ResultsUnavailable,
@@ -45,7 +46,8 @@ from ...messages import (
     Watch,
     Welcome,
 )
-from ...transport import Link, ZmqLink
+from ...messages.requests import URGENT
+from ...transport import Link, connect
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from . import forks
@@ -65,6 +67,8 @@ GATHER_SECONDS = 0.001
 PING_SECONDS = 1.0
 #: After this silence of the controller, waiting ends with ControllerLost.
 LOST_SECONDS = 30.0
+#: So long `close` goes on sending tasks that were submitted and had no room.
+CLOSE_SECONDS = 60.0
 
 
 class Channel:
@@ -97,7 +101,8 @@ class Channel:
         self._window = SubmissionWindow()
         self._waiters = Waiters()
         self._requests = PendingRequests()
-        self._orders: deque[Message] = deque()  # what else is to be sent: questions, Watch
+        self._orders: deque[Message] = deque()  # what else is to be sent, behind the tasks: questions, Watch
+        self._urgent: deque[Message] = deque()  # … and what does not wait for them
         self._outgoing, self._waiting = self._window.queue, self._waiters.by_task  # the hot path reaches them at once
         self._counts = LinkSession(introduce("client", info.key, self.session), PING_SECONDS, time.monotonic())
         self._must_greet = False  # something was lost: say Hello again
@@ -108,7 +113,7 @@ class Channel:
         self._pid = os.getpid()
         forks.watch(self)
         self._asleep = False
-        self._link: Link = link or ZmqLink(info.url, self.session.encode(), curve_serverkey=info.curve_serverkey)
+        self._link: Link = link or connect(info)
         self._wakeup = Wakeup()
         self._handlers: dict[type[Message], Callable[[Any, Sequence[Any]], None]] = {
             Welcome: self._on_welcome,
@@ -182,6 +187,8 @@ class Channel:
 
     def request(self, body: RequestBody) -> Future[Any]:
         """Ask a question; the Future's result is the answer.
+
+        It is sent behind the tasks that were submitted before it; one of `URGENT` only behind those that have room.
 
         Its errors are those the controller names: QueryError, UnknownTask, PendingTask …
         """
@@ -257,7 +264,8 @@ class Channel:
             wire.decode_from_client(wire.encode(message))
         except Exception as error:
             raise SerializationError(f"this cannot be sent: {error}") from None
-        self._orders.append(message)
+        is_urgent = isinstance(message, Request) and isinstance(message.body, URGENT)
+        (self._urgent if is_urgent else self._orders).append(message)
         self._wakeup.wake()
 
     def _connect(self, timeout: float) -> None:
@@ -278,7 +286,7 @@ class Channel:
             self._hello()
             while not self._closing:
                 self._turn()
-            self._flush()
+            self._send_rest()
             if self.failure is None:
                 self._send(Goodbye())
         except Exception as error:  # a bug here must not leave anybody waiting
@@ -299,7 +307,7 @@ class Channel:
                 wait = GATHER_SECONDS  # a stream of tasks: nobody needs to wake us for the next one
             else:
                 self._asleep = True
-            if not self._has_work() and not self._closing:
+            if not self._has_work() and (self._outgoing or not self._closing):
                 self._wakeup.sleep(self._link.fileno(), min(wait, PING_SECONDS))
             self._asleep = False
             self._wakeup.clear()
@@ -309,12 +317,23 @@ class Channel:
             for parts in arrived:
                 self._counts.count_received(parts[0], now)
                 message = wire.decode_to_client(parts[0])
-                handlers[type(message)](message, parts[1:])
+                if self._counts.believes(message):
+                    handlers[type(message)](message, parts[1:])
         if self._must_greet:
             self._must_greet = False
             self._hello()
         self._flush()
         self._keep_alive()
+
+    def _send_rest(self) -> None:
+        """The session ends: send the tasks that still wait for room, for a while."""
+        self._flush()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while self._outgoing and self.failure is None and self._welcome.is_set():
+            if time.monotonic() > deadline:
+                _notice(f"{len(self._outgoing):,} tasks were not sent before this client was closed")
+                return
+            self._turn()
 
     def _send(self, message: Message, buffers: Sequence[Any] = ()) -> None:
         header = wire.encode(message)
@@ -326,16 +345,18 @@ class Channel:
 
     def _has_work(self) -> bool:
         """Whether `_flush` would send something."""
-        return self._window.has_room if self._outgoing else bool(self._orders)
+        return bool(self._urgent) or (self._window.has_room if self._outgoing else bool(self._orders))
 
     def _flush(self) -> None:
         """Send what has gathered, once we are welcome."""
         if not self._welcome.is_set() or self.failure is not None:
             return
         # Counted first, sent last: a question never overtakes the tasks that were submitted before it.
-        orders, window = len(self._orders), self._window
+        orders, urgent, window = len(self._orders), len(self._urgent), self._window
         while (packed := window.pack_next()) is not None:
             self._send_tasks(*packed)
+        for _ in range(urgent):  # these do not wait for tasks that have no room
+            self._send(self._urgent.popleft())
         if not window.queue:
             for _ in range(orders):
                 self._send(self._orders.popleft())
@@ -354,6 +375,11 @@ class Channel:
         if now < self._counts.next_ping:
             return
         self._send(self._counts.ping(now))
+        if many := self._window.tell_of_many():
+            _notice(
+                f"{many:,} tasks wait in this process: tasks are submitted faster than the cluster's database records "
+                "them. They are sent as it does; questions wait behind them"
+            )
         if self._link.refused():
             self._fail(keys_refused_error(self.info.url))
         silence = self._counts.silence(now)
@@ -381,7 +407,11 @@ class Channel:
 
     def _on_welcome(self, message: Welcome, frames: Sequence[Any]) -> None:
         is_again, incarnation = self._welcome.is_set(), self._counts.incarnation
-        if not self._counts.on_welcome(message):
+        try:
+            if not self._counts.on_welcome(message):
+                return
+        except AuthenticationError as error:
+            self._fail(error)
             return
         if message.incarnation != incarnation:
             self._window.forget_functions()
@@ -404,7 +434,7 @@ class Channel:
         if missing:
             self._send(Watch(missing))
         for request in self._requests.unanswered():
-            if request not in self._orders:
+            if request not in self._orders and request not in self._urgent:
                 self._send(request)
 
     def _on_refused(self, message: Refused, frames: Sequence[Any]) -> None:

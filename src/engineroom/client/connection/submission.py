@@ -20,9 +20,14 @@ from .environment import environment
 BATCH = 512
 #: Bytes of arguments in one message, beyond which the next begins.
 BATCH_BYTES = 8 << 20
-#: Bytes of arguments on their way and not yet accepted. More tasks wait here, so that the controller's memory is
-#: bounded however fast tasks are submitted.
+#: Tasks on their way and not yet accepted. More tasks wait here, so that the controller's memory is bounded however
+#: fast tasks are submitted …
+WINDOW = 50_000
+#: … and bytes of their arguments, with what each task weighs in the controller besides.
 WINDOW_BYTES = 256 << 20
+TASK_BYTES = 1024
+#: When so many tasks wait here, the user is told.
+MANY = 500_000
 
 #: One task on its way out: (spec, its function or None, its large buffers)
 Outgoing = tuple[TaskSpec, Function | None, Sequence[Any]]
@@ -37,10 +42,11 @@ class SubmissionWindow:
     def __init__(self) -> None:
         self.queue: deque[Outgoing] = deque()
         self._numbers = itertools.count(1)
-        #: number → (tasks, bytes of their arguments)
+        #: number → (tasks, bytes that they weigh)
         self._unaccepted: dict[int, tuple[list[Outgoing], int]] = {}
         #: of all those
-        self._bytes = 0
+        self._bytes = self._tasks = 0
+        self._has_told_of_many = False
         #: the functions that the controller has from us
         self._known: set[Digest] = set()
         self._has_told_environment = False
@@ -50,7 +56,17 @@ class SubmissionWindow:
     @property
     def has_room(self) -> bool:
         """Whether the next batch may be sent."""
-        return self._bytes < WINDOW_BYTES
+        return self._bytes < WINDOW_BYTES and self._tasks < WINDOW
+
+    def tell_of_many(self) -> int:
+        """How many tasks wait here, if they have become many since the user was told; else 0."""
+        waiting = len(self.queue)
+        if waiting < MANY // 2:
+            self._has_told_of_many = False
+        if waiting < MANY or self._has_told_of_many:
+            return 0
+        self._has_told_of_many = True
+        return waiting
 
     @property
     def unaccepted(self) -> int:
@@ -60,7 +76,7 @@ class SubmissionWindow:
     def pack_next(self) -> tuple[Submit, list[Any]] | None:
         """The next message and its frames; None: nothing is queued, or there is no room."""
         queue = self.queue
-        if not queue or self._bytes >= WINDOW_BYTES:
+        if not queue or not self.has_room:
             return None
         batch: list[Outgoing] = []
         size = 0
@@ -68,6 +84,7 @@ class SubmissionWindow:
             task = queue.popleft()
             batch.append(task)
             size += len(task[0].payload) + (wire.size(b"", task[2]) if task[2] else 0)
+        size += len(batch) * TASK_BYTES
         return self._pack(batch, size, resent=False)
 
     def _pack(self, batch: list[Outgoing], size: int, *, resent: bool) -> tuple[Submit, list[Any]]:
@@ -75,6 +92,7 @@ class SubmissionWindow:
         self.last_packed = time.monotonic()
         self._unaccepted[number] = (batch, size)
         self._bytes += size
+        self._tasks += len(batch)
         known, functions, specs, cached = self._known, [], [], False
         table = wire.FrameTable()
         for spec, function, buffers in batch:
@@ -121,6 +139,7 @@ class SubmissionWindow:
     def _answered(self, number: int) -> list[Outgoing]:
         batch, size = self._unaccepted.pop(number, ([], 0))
         self._bytes -= size
+        self._tasks -= len(batch)
         return batch
 
     # ------------------------------------------------------------------------------------------ another session
@@ -132,7 +151,8 @@ class SubmissionWindow:
 
     def pack_again(self) -> Iterator[tuple[Submit, list[Any]]]:
         """The messages that have not been answered, packed anew: the controller recognises tasks it has."""
-        unaccepted, self._unaccepted, self._bytes = self._unaccepted, {}, 0
+        unaccepted, self._unaccepted = self._unaccepted, {}
+        self._bytes = self._tasks = 0
         for batch, size in unaccepted.values():
             yield self._pack(batch, size, resent=True)
 

@@ -15,6 +15,7 @@ from typing import Any
 from ...errors import ConfigError, QueryError
 from ...records.fields import ALIASES, NUMBERS, TEXTS, TIMES
 from ...records.states import STATES
+from ..connection.history import History
 
 #: Values nested deeper than this are refused.
 DEPTH = 100
@@ -151,7 +152,7 @@ def _plain(value: Any, where: str, error: type[Exception], depth: int) -> Any:
         return {
             text(key, where, error): _plain(part, f"{where}[{key!r}]", error, depth + 1) for key, part in value.items()
         }
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple | set | frozenset | History):
         return [_plain(part, where, error, depth + 1) for part in value]
     if isinstance(value, re.Pattern):
         flags = "".join(

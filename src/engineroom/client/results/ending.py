@@ -10,9 +10,11 @@ from typing import Any
 
 import msgspec
 
-from ...errors import OUTCOMES, EngineError, RemoteError, TaskAborted
+from ...errors import OUTCOMES, EngineError, EngineInfo, KernelError, RemoteError, TaskAborted
+from ...ids import TaskId
 from ...messages import ErrorInfo, TaskDone
 from ...wire import payload
+from ...wire.exceptions import remote_error
 from ...wire.parts import Part
 
 #: The engine's report; or the exception that stands for it, if no report will come.
@@ -63,10 +65,10 @@ def value_of(ending: Ending, frames: Sequence[Any]) -> Any:
         value = value_of(msgspec.structs.replace(ending, error=None), frames)
         if type(value) is Part:
             for index, error in value.errors.items():
-                value.value[index] = Failure(task_error(error, made_by_engine=True))
+                value.value[index] = Failure(task_error(error, made_by_engine=True, id=ending.id))
             return value
     if ending.error is not None:
-        return Failure(task_error(ending.error, made_by_engine=ending.started is not None))
+        return Failure(task_error(ending.error, made_by_engine=ending.started is not None, id=ending.id))
     try:
         return payload.loads(ending.payload, frames)
     except Exception as error:
@@ -74,7 +76,7 @@ def value_of(ending: Ending, frames: Sequence[Any]) -> Any:
         return Failure(RemoteError(type(error).__name__, text, "", {"engine_id": ending.engine, "method": "result"}))
 
 
-def task_error(error: ErrorInfo, *, made_by_engine: bool) -> Exception:
+def task_error(error: ErrorInfo, *, made_by_engine: bool, id: TaskId | None = None) -> Exception:
     """The exception for a failed task.
 
     Parameters
@@ -82,12 +84,24 @@ def task_error(error: ErrorInfo, *, made_by_engine: bool) -> Exception:
     made_by_engine : bool
         Whether the engine reported the error. Else the controller did, and its errors have types of their own.
     """
-    info = {"engine_id": error.engine_id, "engine_uuid": error.engine_uuid, "method": error.method}
+    info: EngineInfo = {"engine_id": error.engine_id, "engine_uuid": error.engine_uuid, "method": error.method}
+    if id is not None:
+        info["msg_id"] = id
+    if error.host is not None:
+        info["host"] = error.host
+    if error.index is not None:
+        info["index"] = error.index
+    if error.arguments is not None:
+        info["arguments"] = error.arguments
     if error.ename == "EngineError" and not made_by_engine:
-        return EngineError(error.evalue, error.traceback, info)  # type: ignore[arg-type]
+        return EngineError(error.evalue, error.traceback, info)
     if error.ename in OUTCOMES and (error.stopped or not made_by_engine):
         outcome = OUTCOMES[error.ename](error.evalue)
+        if isinstance(outcome, KernelError):
+            outcome.name_call(info)
+        if error.arguments is not None:
+            outcome.add_note(f"It was called with {error.arguments}")
         if error.traceback:
             outcome.add_note(f"It was stopped here, on engine {error.engine_id}:\n{error.traceback}")
         return outcome
-    return RemoteError(error.ename, error.evalue, error.traceback, info)  # type: ignore[arg-type]
+    return remote_error(error.ename, error.evalue, error.traceback, info, error.packed)

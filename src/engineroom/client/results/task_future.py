@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures import wait as wait_futures
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +27,25 @@ from ..connection.waiters import fulfilling
 from .ending import Ending, succeeded
 
 PENDING, FINISHED = "PENDING", "FINISHED"
+
+def wait_for_all(futures: Iterable[Future[Any]], limit: float | None) -> bool:
+    """Wait until all futures are done, or `limit` seconds are over. Returns whether all are.
+
+    It waits for one after the other. So futures that are done, or become so meanwhile, need no condition, and no time
+    is spent on the rest once the limit is over. (`concurrent.futures.wait` locks every future, twice.)
+    """
+    deadline = None if limit is None else time.monotonic() + limit
+    for future in futures:
+        if not future.done():
+            left = None if deadline is None else deadline - time.monotonic()
+            if isinstance(future, TaskFuture):
+                future._wait_until_done(left)
+            else:
+                wait_futures([future], left)
+            if not future.done():
+                return False
+    return True
+
 
 _NONE_YET: Mapping[TaskId, Ending] = MappingProxyType({})
 

@@ -16,6 +16,7 @@ from ...errors import ConfigError
 from ...ids import EngineId, TaskId
 from ...messages import Function, GraphDependency, TaskOptions, TaskSpec
 from ...on_engine.functional_dependency import dependent
+from ...wire import short_repr
 from ...wire.input_cache import ResultOf
 from ..connection.submission import Outgoing
 from ..records.query_args import plain_label
@@ -27,7 +28,7 @@ from ..results.partition import as_columns, split
 from ..results.result import AsyncResult
 from . import flags
 from .base import FUNCTIONS, TICK, View, ViewClient, callable_or_complain, referenced, replaced
-from .cache_key import cache_key
+from .cache_key import cache_key, with_needs
 from .dependency import Dependency, dependency_flag, graph_dependency
 from .graph import Work, in_order, predecessors_of, work_of
 from .result_args import inputs_of
@@ -211,7 +212,7 @@ class LoadBalancedView(View):
         for node in order:
             before = tuple([ids[predecessor] for predecessor in predecessors[node]])
             batch.append((self._graph_task(ids[node], work[node], before, pass_results), whole))
-        self.history += whole._ids
+        self._remember(whole._ids)
         self._channel.submit(batch)
         return GraphResult(ids, {node: predecessors[node] for node in order}, whole)
 
@@ -231,7 +232,9 @@ class LoadBalancedView(View):
             if before:
                 options = self._changed(options, after=GraphDependency(before))
             options = self._waiting_for(options, results)
-        return TaskSpec(id, pickled.digest, payload, time.time(), _ANY, (), options), pickled, frames
+        text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
+        spec = TaskSpec(id, pickled.digest, payload, time.time(), _ANY, (), options, "apply", text)
+        return spec, pickled, frames
 
     def _apply(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool) -> Any:
         result = self._submit(function, args, kwargs, self._task_options())
@@ -248,7 +251,7 @@ class LoadBalancedView(View):
         elif not callable(function):
             callable_or_complain(function)
         pickled = FUNCTIONS.get(function)
-        payload, frames, results = pickled_call(args, kwargs)
+        payload, frames, results = pickled_call(*(with_needs(args, kwargs) if self.cache else (args, kwargs)))
         if results:
             options = self._waiting_for(options, results)
         if self.cache:
@@ -262,8 +265,11 @@ class LoadBalancedView(View):
         result = AsyncResult(self._port, (id,), name=getattr(function, "__name__", "task"), submitted=now)
         if options is not None:
             result._options, result.label = options, options.label
+        self._port.history.append(id)
         self.history.append(id)
-        channel.submit_one((TaskSpec(id, pickled.digest, payload, now, _ANY, (), options), pickled, frames), result)
+        text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
+        spec = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text)
+        channel.submit_one((spec, pickled, frames), result)
         return result
 
     def map(  # type: ignore[override]
@@ -321,9 +327,12 @@ class LoadBalancedView(View):
         result: AsyncMapResult
         if chunksize is None and count > SINGLES and not self.cache:
             plan = ChunkPlan(count, len(self._channel.engines))
+            begin = 0
 
             def prepare(chunks: list[list[Sequence[Any]]]) -> tuple[list[TaskId], Callable[[AsyncResult], None]]:
-                return self._prepare_chunks(f, chunks, options)
+                nonlocal begin
+                first, begin = begin, begin + sum(len(columns[0]) for columns in chunks)
+                return self._prepare_chunks(f, chunks, options, first)
 
             result = GrowingMapResult(self._port, prepare, columns, plan, options=options, **common)
         else:
@@ -337,9 +346,9 @@ class LoadBalancedView(View):
         return result.get() if (self.block if block is None else block) else result
 
     def _prepare_chunks(
-        self, f: Any, chunks: Sequence[Sequence[Sequence[Any]]], options: TaskOptions | None
+        self, f: Any, chunks: Sequence[Sequence[Sequence[Any]]], options: TaskOptions | None, begin: int = 0
     ) -> tuple[list[TaskId], Callable[[AsyncResult], None]]:
-        """Pickle chunks of a map's items, each a list of columns of arguments.
+        """Pickle chunks of a map's items, each a list of columns of arguments. `begin`: the number of the first item.
 
         Returns
         -------
@@ -354,7 +363,9 @@ class LoadBalancedView(View):
         pickled, now = FUNCTIONS.get(f), time.time()
         tasks: list[Outgoing] = []
         for columns in chunks:
-            payload, frames, results = pickled_call(tuple(columns), {})
+            call: Any = (tuple(columns), {"first": begin} if begin else {})
+            payload, frames, results = pickled_call(*(with_needs(*call) if self.cache else call))
+            begin += len(columns[0])
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if task_options is not None and task_options.timeout is not None:
@@ -362,14 +373,15 @@ class LoadBalancedView(View):
             if self.cache:
                 items = tuple(list(c) if type(c) in (range, tuple) else c for c in columns)  # the same to `f`
                 task_options = self._comparable(task_options, f, pickled, "chunk", items, {})
-            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "map")
+            text = short_repr.of_items(columns) if self._port.record_arguments else ""
+            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "map", text)
             now += TICK
             tasks.append((spec, pickled, frames))
         ids = [spec.id for spec, _, _ in tasks]
 
         def submit(result: AsyncResult) -> None:
+            self._remember(ids)
             self._channel.submit([(task, result) for task in tasks])
-            self.history += ids
 
         return ids, submit
 
@@ -449,12 +461,14 @@ class LoadBalancedView(View):
         began = now
         tasks: list[Outgoing] = []
         for arguments in zip(*parts, strict=True):
-            payload, frames, results = pickled_call(arguments, {} if dist == "b" else {"dist": dist})
+            how = {} if dist == "b" else {"dist": dist}
+            payload, frames, results = pickled_call(*(with_needs(arguments, how) if self.cache else (arguments, how)))
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:
                 task_options = self._comparable(task_options, f, pickled, f"part {dist}", arguments, {})
-            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "part")
+            text = short_repr.of_call(arguments, {}) if self._port.record_arguments else ""
+            spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "part", text)
             now += TICK
             tasks.append((spec, pickled, frames))
         result = AsyncMapResult(
@@ -465,7 +479,7 @@ class LoadBalancedView(View):
             label=self.label,
             ordered=ordered,
         )
-        self.history += result._ids
+        self._remember(result._ids)
         self._channel.submit([(task, result) for task in tasks])
         return result.get() if self.block else result
 

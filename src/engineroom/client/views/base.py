@@ -13,14 +13,16 @@ from ...ids import TaskId
 from ...messages import TaskOptions
 from ...on_engine import engine_calls
 from ...wire import functions
+from ..connection.history import History
 from ..port import ClientPort
 from ..records.query_args import plain_label, plain_metadata
 from ..results.result import AsyncResult
 from . import flags
 from .remote import parallel, remote
+from .submission_warnings import look
 
 #: Functions pickled by this process, shared by all clients and views.
-FUNCTIONS = functions.FunctionCache()
+FUNCTIONS = functions.FunctionCache(look)
 #: Seconds between the submissions of two tasks of one call, in their records: they keep their order in a sort by time.
 #: To make a task takes longer, so these times are not in the future.
 TICK = 1e-6
@@ -74,12 +76,12 @@ class View:
         The engines.
     label : str or None
         Put into the record of every task.
-    history : list of str
-        msg_ids of this view's tasks.
+    history : History
+        msg_ids of this view's tasks; reads like a list of str.
     """
 
     client: Any  # a Client; views do not import it, and use it as a `ViewClient`
-    history: list[TaskId]
+    history: History
 
     #: flag → what it does; each view adds its own
     FLAGS: ClassVar[dict[str, str]] = {
@@ -96,7 +98,7 @@ class View:
         self.client = self._client = client
         self._port = client._port
         self._channel = client._port.channel
-        self.history = []
+        self.history = History(self._channel.session)
         self.block = client.block
         self.track = False
         self.label: str | None = None
@@ -252,14 +254,19 @@ class View:
 
     # ------------------------------------------------------------------------------------------ tasks of this view
 
+    def _remember(self, ids: Sequence[TaskId]) -> None:
+        """Note tasks that are about to be submitted."""
+        self._port.history.extend(ids)
+        self.history.extend(ids)
+
     @property
     def outstanding(self) -> set[TaskId]:
         """Tasks of this view without an outcome."""
-        return self._client.outstanding & set(self.history)
+        return self.history.among(self._client.outstanding)
 
     def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
         """Wait for tasks (default: all of this view's). Returns whether all are done."""
-        return bool(self._client.wait(self.history if jobs is None else jobs, timeout))
+        return bool(self._client.wait(self.outstanding if jobs is None else jobs, timeout))
 
     def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = False) -> AsyncResult:
         """The result of tasks, by msg_id or by index in this view's history (default: the last)."""

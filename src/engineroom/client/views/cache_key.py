@@ -9,6 +9,7 @@ from typing import Any
 from ...ids import Digest
 from ...messages import CacheKey, Function, TaskOptions
 from ...wire.identity import arguments_digest, code_digest
+from ...wire.modules import Needing, needs_of
 
 #: Digests of functions kept.
 KEPT = 1024
@@ -39,3 +40,14 @@ def cache_key(
             _code.popitem(last=False)
     arguments = arguments_digest(kind, args, kwargs) if code else ""
     return CacheKey(code, arguments) if arguments else _NO_KEY
+
+
+def with_needs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """The arguments, as they are sent when their call is compared: the engine sees which modules they need."""
+    needs = needs_of(*args, *kwargs.values())
+    if not needs:
+        return args, kwargs
+    if args:
+        return (Needing(args[0], needs), *args[1:]), kwargs
+    first = next(iter(kwargs))
+    return args, {**kwargs, first: Needing(kwargs[first], needs)}

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import NoEnginesRegistered
-from ...ids import EngineId
+from ...ids import EngineId, TaskId
 from ...messages import TaskOptions, TaskSpec
+from ...messages.bounds import Kind
 from ...on_engine import engine_calls
+from ...wire import short_repr
 from ...wire.payload import dumps_call
 from ..records.query_args import plain_label
 from ..results.map_result import AsyncMapResult
@@ -54,7 +56,7 @@ class DirectView(View):
         function: Any,
         calls: Sequence[tuple[EngineId, tuple[Any, ...], Mapping[str, Any]]],
         result: AsyncResult,
-        kind: str = "apply",
+        kind: Kind = "apply",
         options: TaskOptions | None = None,
     ) -> None:
         """One task per call. Calls that share their argument tuple share its pickle and its buffers."""
@@ -70,17 +72,18 @@ class DirectView(View):
                 found = packed[id(args)] = dumps_call((*extra, *args), kwargs)
                 self._port.check_size(found[1])
             payload, frames = found
-            tasks.append(
-                ((TaskSpec(task, pickled.digest, payload, now, engine, (), options, kind), pickled, frames), result)
-            )
+            text = ""
+            if self._port.record_arguments:
+                text = short_repr.of_items(args) if kind == "map" else short_repr.of_call(args, kwargs)
+            spec = TaskSpec(task, pickled.digest, payload, now, engine, (), options, kind, text)
+            tasks.append(((spec, pickled, frames), result))
             now += TICK
-        self._remember(result)
+        self._remember(result._ids)
         self._channel.submit(tasks)
 
-    def _remember(self, result: AsyncResult) -> None:
-        """Note tasks that are about to be submitted."""
-        self.history += result._ids
-        self._port.direct.update(result._ids)
+    def _remember(self, ids: Sequence[TaskId]) -> None:
+        super()._remember(ids)
+        self._port.direct.add(ids)
 
     def _apply(
         self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool, targets: Any = None
@@ -126,7 +129,7 @@ class DirectView(View):
             ((TaskSpec(id, _NO_FUNCTION, source, now, engine, (), options, "execute"), None, ()), result)  # type: ignore[arg-type]
             for id, engine in zip(result.msg_ids, engines, strict=True)
         ]
-        self._remember(result)
+        self._remember(result._ids)
         self._channel.submit(tasks)
         if self._blocks(block):
             result.get()
@@ -173,6 +176,13 @@ class DirectView(View):
     def clear(self, targets: Any = None, block: bool | None = None) -> Any:
         """Empty the engines' namespaces."""
         return self._apply(engine_calls.clear, (), {}, self._blocks(block), targets)
+
+    def reload_modules(
+        self, names: str | Sequence[str] | None = None, targets: Any = None, block: bool | None = None
+    ) -> Any:
+        """Have engines load modules again; see `Client.reload_modules`. Gives the names for each engine."""
+        wanted = [names] if isinstance(names, str) else names if names is None else list(names)
+        return self._apply(engine_calls.reload_modules, (wanted,), {}, self._blocks(block), targets)
 
     # ------------------------------------------------------------------------------------------ properties
 
@@ -264,7 +274,7 @@ class DirectView(View):
     def _call_with_parts(
         self,
         f: Any,
-        kind: str,
+        kind: Kind,
         sequences: Sequence[Any],
         dist: str,
         block: bool | None,
@@ -288,10 +298,13 @@ class DirectView(View):
         if label is not None:
             result.label = plain_label(label)
             options = replaced(options, label=result.label)
-        how = {} if dist == "b" else {"dist": dist}
-        calls = [(engine, tuple([column[i] for column in parts]), how) for i, engine in enumerate(engines)]
+        how: list[dict[str, Any]] = [{} if dist == "b" else {"dist": dist} for _ in engines]
         if kind == "map":
-            result._sizes = {id: len(parts[0][i]) for i, id in enumerate(result._ids)}
+            sizes = [len(part) for part in parts[0]]
+            result._sizes = dict(zip(result._ids, sizes, strict=True))
+            for i, given in enumerate(how):
+                given |= {"first": sum(sizes[:i])} if dist == "b" else {"first": i, "step": len(engines)}
+        calls = [(engine, tuple([column[i] for column in parts]), how[i]) for i, engine in enumerate(engines)]
         self._submit(f, calls, result, kind, options)
         return result.get() if self._blocks(block) else result
 

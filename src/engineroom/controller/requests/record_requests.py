@@ -6,7 +6,7 @@ Those of `FROM_STORE` only read, in a reader thread. Those of `IN_WRITER` change
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -27,6 +27,7 @@ from ...messages import (
     ResultStatus,
 )
 from ...stores import TaskStore
+from ...stores.query.parse import parse
 
 #: Records read from the store in one go, where there may be many.
 PAGE = 500
@@ -86,14 +87,14 @@ def get_environment(store: TaskStore, body: GetEnvironment, forgotten: str) -> A
     return msgspec.json.decode(store.get_environment(body.digest))
 
 
-def purge(store: TaskStore, body: Purge, forgotten: str) -> int:
-    """Forget finished tasks; returns how many."""
+def purge(store: TaskStore, body: Purge, forgotten: str) -> Iterator[int]:
+    """Forget finished tasks, a piece at a time; gives how many."""
     if body.everything:
-        return store.drop_matching_records(_FINISHED)
-    dropped = 0
+        yield from store.drop_in_pieces(_FINISHED)
+        return
     if body.query is not None:
-        store.count(body.query)  # an error in it is named as the user wrote it
-        dropped += store.drop_matching_records({"$and": [body.query, _FINISHED]})
+        parse(body.query)  # an error in it is named as the user wrote it
+        yield from store.drop_in_pieces({"$and": [body.query, _FINISHED]})
     if body.tasks is not None:
         found = {r["msg_id"]: r for r in store.find_records({"msg_id": {"$in": body.tasks}}, ["msg_id", "completed"])}
         for id in body.tasks:
@@ -101,26 +102,25 @@ def purge(store: TaskStore, body: Purge, forgotten: str) -> int:
                 raise UnknownTask(f"no such task: {id}; nothing was purged{forgotten}")
             if found[id]["completed"] is None:
                 raise PendingTask(f"task {id} has not finished, so it cannot be purged; nothing was purged")
-        dropped += store.drop_matching_records({"msg_id": {"$in": body.tasks}})
+        for start in range(0, len(body.tasks), PAGE):
+            yield store.drop_matching_records({"msg_id": {"$in": body.tasks[start : start + PAGE]}})
     if body.engines is not None:
-        dropped += store.drop_matching_records({"engine_id": {"$in": list(body.engines)}, **_FINISHED})
-    return dropped
+        yield from store.drop_in_pieces({"engine_id": {"$in": list(body.engines)}, **_FINISHED})
 
 
-def pin(store: TaskStore, body: Pin, forgotten: str) -> int:
-    """Have retention leave records alone, or not any more; returns how many that changes."""
+def pin(store: TaskStore, body: Pin, forgotten: str) -> Iterator[int]:
+    """Have retention leave records alone, or not any more, a piece at a time; gives how many that changes."""
     query: Mapping[str, Any] = {"msg_id": {"$in": body.tasks}} if body.tasks is not None else body.query or {}
     if body.tasks is not None and store.count(query) < len(set(body.tasks)):
         known = {record["msg_id"] for record in store.find_records(query, "msg_id")}
         unknown = next(id for id in body.tasks if id not in known)
         raise UnknownTask(f"no such task: {unknown}; nothing was changed{forgotten}")
-    changed, page = 0, store.page(query, "msg_id", limit=PAGE)
+    page = store.page(query, "msg_id", limit=PAGE)
     while page.records:
-        changed += store.pin([record["msg_id"] for record in page.records], body.pinned)
+        yield store.pin([record["msg_id"] for record in page.records], body.pinned)
         if page.next is None:
-            break
+            return
         page = store.page(query, "msg_id", after=page.next, limit=PAGE)
-    return changed
 
 
 StoreRequest = Callable[[TaskStore, Any, str], Any]
@@ -137,4 +137,5 @@ FROM_STORE: dict[type, StoreRequest] = {
     GetEnvironment: get_environment,
 }
 
-IN_WRITER: dict[type, StoreRequest] = {Purge: purge, Pin: pin}
+#: Changes, which are made in pieces: each gives how many records it has changed.
+IN_WRITER: dict[type, Callable[[TaskStore, Any, str], Iterator[int]]] = {Purge: purge, Pin: pin}

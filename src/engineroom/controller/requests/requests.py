@@ -6,7 +6,7 @@ it wrote.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,8 +20,9 @@ from .record_requests import FROM_STORE, IN_WRITER
 from .resubmission import Resubmission
 from .task_requests import TaskRequests
 
-#: Calls a function with the store in the writer's thread, and has the loop call another with its future.
-InWriter = Callable[[Callable[[TaskStore], Any], Callable[[Future[Any]], None]], None]
+#: Has a change made in the writer's thread, in pieces that each give how many records they changed; then the loop calls
+#: the second function with the future of how many changed in all.
+Change = Callable[[Callable[[TaskStore], Iterator[int]], Callable[[Future[Any]], None]], None]
 
 
 class Requests:
@@ -37,7 +38,7 @@ class Requests:
         lookups: Lookups,
         reader: Reader,
         record: Callable[[], None],
-        in_writer: InWriter,
+        change: Change,
         tasks: TaskRequests,
         resubmission: Resubmission,
         purged: Callable[[], None],
@@ -45,7 +46,7 @@ class Requests:
         forgotten: str,
     ) -> None:
         self._send, self._lookups, self._reader, self._record = send, lookups, reader, record
-        self._in_writer, self._tasks, self._resubmission = in_writer, tasks, resubmission
+        self._change, self._tasks, self._resubmission = change, tasks, resubmission
         self._after: dict[type, Callable[[], None]] = {Purge: purged, Pin: pinned}
         self._forgotten = forgotten
 
@@ -61,7 +62,7 @@ class Requests:
         if kind in FROM_STORE:
             self._reader.read(lambda store: FROM_STORE[kind](store, body, self._forgotten), reply.value, reply.error)
         elif kind in IN_WRITER:
-            self._in_writer(lambda store: self._change(store, body), reply.result)
+            self._change(lambda store: self._pieces(store, body), reply.result)
         elif kind in self._tasks.with_store:
             try:
                 found = self._tasks.with_store[kind](body)
@@ -80,9 +81,9 @@ class Requests:
             except Exception as error:
                 reply.error(error)
 
-    def _change(self, store: TaskStore, body: Any) -> Any:
+    def _pieces(self, store: TaskStore, body: Any) -> Iterator[int]:
         try:
-            return IN_WRITER[type(body)](store, body, self._forgotten)
+            yield from IN_WRITER[type(body)](store, body, self._forgotten)
         finally:
             self._after[type(body)]()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,8 +20,8 @@ from ..storage.store_reader import Reader
 class Resubmission:
     """Answers `Resubmit`.
 
-    `in_writer` calls a function with the store once everything before is recorded, and hands its future back to the
-    loop. `send_stored` sends a client the results of tasks that have ended.
+    `change` has a change made in pieces once everything before is recorded, and hands its future back to the loop.
+    `send_stored` sends a client the results of tasks that have ended.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class Resubmission:
         intake: Intake,
         reader: Reader,
         record: Callable[[], None],
-        in_writer: Callable[[Callable[[TaskStore], Any], Callable[[Future[Any]], None]], None],
+        change: Callable[[Callable[[TaskStore], Iterator[int]], Callable[[Future[Any]], None]], None],
         send_stored: Callable[[ClientId, Sequence[TaskId]], None],
         clock: Callable[[], float],
         forgotten: str,
     ) -> None:
-        self._intake, self._reader, self._record, self._in_writer = intake, reader, record, in_writer
+        self._intake, self._reader, self._record, self._change = intake, reader, record, change
         self._send_stored, self._clock, self._forgotten = send_stored, clock, forgotten
 
     def resubmit(
@@ -93,18 +93,20 @@ class Resubmission:
             if body.changes is not None:
                 changes = {k: v for k, v in msgspec.structs.asdict(body.changes).items() if v is not None}
                 options = msgspec.structs.replace(options or TaskOptions(), **changes)
-            specs.append(TaskSpec(new, spec.function, spec.payload, now, EngineId(-1), (), options, spec.kind))
+            call = spec.function, spec.payload, now, EngineId(-1), (), options, spec.kind, spec.arguments
+            specs.append(TaskSpec(new, *call))
             if entry.frames:
                 frames[new] = entry.frames
 
-        def mark(store: TaskStore) -> None:
+        def mark(store: TaskStore) -> Iterator[int]:
             for old, new in zip(body.tasks, body.new, strict=True):
                 store.update_record(old, {"resubmitted": new})
+                yield 1
 
         def accept() -> None:
             # The client cannot send these again: it is answered once they are recorded.
             self._record()
-            self._in_writer(mark, lambda marked: answer(body.new))
+            self._change(mark, lambda marked: answer(body.new))
 
         self._intake.submit(
             Submission(client, specs, frames, accept, lambda refusal: fail(_not_resubmitted(refusal.error)))

@@ -1,13 +1,16 @@
 """Keeps the database within its limits, in the writer's thread between commits; watches the disk.
 
-While tasks are being recorded, a pause nine times as long follows each piece of work: the tasks come first.
+Long changes that clients ask for (purges, pins) are made here too, in pieces. While tasks are being recorded, a pause
+nine times as long follows each piece of work, and one as long as the piece if a client waits: the tasks come first.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 
 from ...config import RetentionSettings
 from ...errors import StoreError, StoreFull
@@ -20,6 +23,12 @@ log = logging.getLogger(__name__)
 
 #: How much longer than a piece of work the pause after it is, while the writer has other work.
 PAUSE = 9.0
+#: The same if a client waits for the work.
+PAUSE_OF_CHANGES = 1.0
+#: Small pieces of it are done together, for about so many seconds.
+TOGETHER = 0.02
+#: The shortest pause after a piece of work, in seconds.
+LEAST_PAUSE = 0.001
 #: With so much more room than is needed, the bytes that wait to be written are not counted.
 PLENTY = 16 << 30
 #: Copies of a byte on the disk at a time: one in the log, one in the database file.
@@ -43,6 +52,9 @@ class Housekeeping:
         self._dropped = 0
         self._next_look = 0.0
         self._giving = False
+        #: changes that clients wait for: their pieces, the future of the whole, how many records changed so far
+        self._changes: deque[tuple[Iterator[int], Future[int], list[int]]] = deque()
+        self._is_new = store.durable  # an earlier life may have left unused space
         self._due = 0.0
         self._low = False
 
@@ -84,9 +96,11 @@ class Housekeeping:
 
     def until_due(self) -> float | None:
         """Seconds until there is something to do; None: nothing, ever."""
+        if self._changes:
+            return max(0.0, self._due - time.monotonic())
         if not self._store.keeps:
             return None
-        if self._giving or self._settings.drops or self._scan is not None:
+        if self._is_new or self._giving or self._settings.drops or self._scan is not None:
             return max(0.0, self._due - time.monotonic())
         return None
 
@@ -94,10 +108,27 @@ class Housekeeping:
         """Begin to look for content that no record refers to."""
         self._scan, self._scanned, self._due = (find_unreferenced(store), on_scan), 0.0, 0.0
 
+    def change(self, pieces: Iterator[int], done: Future[int]) -> None:
+        """Make a change in pieces, each of which gives how many records it changed; `done` gets the number of all."""
+        self._changes.append((pieces, done, [0]))
+        self._due = 0.0
+
+    def stop(self, error: StoreError) -> None:
+        """The writer ends: changes that are not complete get this error."""
+        while self._changes:
+            pieces, done, _ = self._changes.popleft()
+            pieces.close()  # type: ignore[attr-defined]
+            done.set_exception(error)
+
     def turn(self, busy: bool) -> None:
         """Do one piece of what is due."""
         began = time.monotonic()
         if began < self._due:
+            return
+        if self._changes:
+            self._go_on_changing(*self._changes[0])
+            took = time.monotonic() - began
+            self._due = time.monotonic() + max(took * (PAUSE_OF_CHANGES if busy else 0.0), LEAST_PAUSE)
             return
         try:
             more = self._piece()
@@ -108,12 +139,33 @@ class Housekeeping:
             self._end_scan(None)
         took = time.monotonic() - began
         if more:
-            self._due = time.monotonic() + took * (PAUSE if busy else 0.2)
+            self._due = time.monotonic() + max(took * (PAUSE if busy else 0.2), LEAST_PAUSE)
         else:
             self._due = max(self._next_look, time.monotonic() + self._settings.interval / 10)
 
+    def _go_on_changing(self, pieces: Iterator[int], done: Future[int], changed: list[int]) -> None:
+        began = time.monotonic()
+        try:
+            while number := next(pieces):
+                changed[0] += number
+                if time.monotonic() - began > TOGETHER:
+                    break
+        except StopIteration:
+            self._changes.popleft()
+            done.set_result(changed[0])
+        except Exception as error:
+            self._changes.popleft()
+            done.set_exception(error)
+        else:
+            room = self._store.room()
+            if room is not None and room < 2 * self._settings.min_free:
+                self._store.give_back(GIVE_BYTES)
+
     def _piece(self) -> bool:
         """Whether there is more to do."""
+        if self._is_new:
+            self._is_new = False
+            self._shrink()
         if self._giving:
             self._giving = self._store.give_back(GIVE_BYTES) > 0
             return True

@@ -11,16 +11,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from ...config import RetentionSettings
-from ...errors import StoreError
+from ...errors import StoreError, StoreRefused
 from ...ids import ClientId, TaskId
 from ...messages import Environment, Function
 from ...records.entry import Entry
 from ...stores import TaskStore
+from . import isolation
 from .backlog import Backlog
 from .housekeeping import Housekeeping, OnScan
 
@@ -38,19 +39,23 @@ _STOPPING = "the controller is stopping"
 
 
 class StoreWriter:
-    """Writes entries in groups; `on_commit(tokens)` is called from its thread."""
+    """Writes entries in groups.
+
+    `on_commit(tokens)` is called from its thread, and so is `on_refused` with entries that the store cannot hold.
+    """
 
     def __init__(
         self,
         store: TaskStore,
         on_commit: Callable[[list[Any]], None],
         retention: RetentionSettings | None = None,
+        on_refused: Callable[[list[tuple[Entry, StoreRefused]]], None] = lambda refused: None,
     ) -> None:
         self.store = store
         self.housekeeping = Housekeeping(store, retention or RetentionSettings())
         #: why the store takes nothing at present; None: it does
         self.failure: StoreError | None = None
-        self._on_commit = on_commit
+        self._on_commit, self._on_refused = on_commit, on_refused
         self._backlog = Backlog(store.hold_seconds)
         self._condition = threading.Condition()
         self._entries: dict[TaskId, Entry] = {}
@@ -97,6 +102,23 @@ class StoreWriter:
             else:
                 self._calls.append((function, future))
                 self._condition.notify()
+        return future
+
+    def change(self, function: Callable[[TaskStore], Iterator[int]]) -> Future[int]:
+        """Make a change that takes long, after everything put before it is committed; commits come in between.
+
+        Each `next` of the iterator makes a part of it, and gives how many records that changed. The future gives how
+        many changed in all. Its error is a StoreError if the writer is closed before the change is complete.
+        """
+        future: Future[int] = Future()
+
+        def tell_failure(begun: Future[Any]) -> None:
+            error = begun.exception()
+            if error is not None:
+                future.set_exception(error)
+
+        begun = self.call(lambda store: self.housekeeping.change(function(store), future))
+        begun.add_done_callback(tell_failure)
         return future
 
     def hurry(self) -> None:
@@ -148,13 +170,20 @@ class StoreWriter:
 
     def _run(self) -> None:
         try:
-            self._work()
+            while True:
+                try:
+                    self._work()
+                    break
+                except Exception:
+                    log.exception("a bug: the store writer failed; it goes on")
+                    time.sleep(RETRY_SECONDS)
         finally:
             with self._condition:
                 self._ended = True
                 left, self._calls = self._calls, []
             for _, future in left:
                 future.set_exception(StoreError(_STOPPING))
+            self.housekeeping.stop(StoreError(f"{_STOPPING}; a part of the change was made"))
 
     @property
     def _has_work(self) -> bool:
@@ -221,11 +250,13 @@ class StoreWriter:
     ) -> bool:
         try:
             if functions:
-                self.store.add_functions(functions)
+                isolation.each(self.store.add_functions, functions)
             if environments:
-                self.store.add_environments(environments)
+                isolation.each(self.store.add_environments, environments)
             if entries:
-                self.store.write(list(entries.values()))
+                refused = isolation.write(self.store, list(entries.values()))
+                if refused:
+                    self._on_refused(refused)
         except Exception as caught:
             error = caught if isinstance(caught, StoreError) else StoreError(f"{type(caught).__name__}: {caught}")
             if self.failure is None and error is not caught:

@@ -47,6 +47,8 @@ class UnusedContent:
         Calls a function with the store in the writer's thread, once everything before is recorded.
     scan : callable
         Begins a scan; to be called in the writer's thread.
+    freed : callable
+        Has the space given back that was freed; to be called in the writer's thread.
     post : callable
         Has the loop call a function.
     environment_of : mapping
@@ -61,17 +63,18 @@ class UnusedContent:
         library: Library,
         in_writer: Callable[[Callable[[TaskStore], Any]], Future[Any]],
         scan: Callable[[TaskStore, OnScan], None],
+        freed: Callable[[], None],
         post: Callable[[Callable[[], None]], None],
         environment_of: Mapping[ClientId, str],
         interval: float,
         clock: Callable[[], float],
     ) -> None:
-        self._store, self._library, self._in_writer, self._scan = store, library, in_writer, scan
+        self._store, self._library, self._in_writer, self._scan, self._freed = store, library, in_writer, scan, freed
         self._post, self._environment_of, self._interval, self._clock = post, environment_of, interval, clock
-        self._dropped = store.dropped
+        self._dropped = -1  # an earlier life may have ended between a purge and its scan
         #: when the scan under way began
         self._began: float | None = None
-        self._rest_until = 0.0
+        self._rest_until = clock() + interval
 
     def sweep(self, now: float) -> None:
         """Begin a scan if records were dropped since the last one."""
@@ -96,7 +99,7 @@ class UnusedContent:
 
         def drop(store: TaskStore) -> int:
             here = dict(self._environment_of)
-            return store.drop_references(
+            dropped = store.drop_references(
                 References(
                     frozenset(digest for digest in functions if digest not in self._library),
                     unused.clients.difference(here),
@@ -104,6 +107,8 @@ class UnusedContent:
                     unused.engines,
                 )
             )
+            self._freed()
+            return dropped
 
         self._in_writer(drop).add_done_callback(_tell)
 

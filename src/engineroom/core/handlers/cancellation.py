@@ -13,7 +13,7 @@ from ..state import State
 from ..tasks import Task, TaskState
 
 #: At least this many seconds pass between two orders to kill the same task.
-KILL_REST = 0.1
+MIN_SECONDS_BETWEEN_KILLS = 0.1
 
 
 def on_abort_requested(state: State, effects: Effects, event: AbortRequested) -> None:
@@ -66,7 +66,7 @@ def _kill(state: State, task: Task) -> None:
     """A cancelled task has had its grace. It gets another: its engine may not even have begun it."""
     if task.engine is not None:
         state.effects.kill(task.engine, task.id)
-        state.after(max(state.settings.cancel_grace, KILL_REST), _kill, task)
+        state.after(max(state.settings.cancel_grace, MIN_SECONDS_BETWEEN_KILLS), _kill, task)
 
 
 def kill_stray_later(state: State, engine: Engine, id: TaskId) -> None:

@@ -15,7 +15,7 @@ from ..tasks import Task, TaskState
 from .cancellation import kill_later, kill_stray_later
 
 #: Seconds an engine has to give tasks back. One whose task holds the GIL cannot, for as long as that takes.
-PATIENCE = 1.0
+RECALL_ANSWER_SECONDS = 1.0
 
 
 # ---------------------------------------------------------------------------------------------- they come
@@ -76,7 +76,7 @@ def _may_have_begun(state: State, task: Task, engine: Engine) -> bool:
 
 def expect_return(state: State, engine: Engine) -> None:
     """An engine is asked to give tasks back: see after a while whether it has answered."""
-    state.after(PATIENCE, _check_return, engine)
+    state.after(RECALL_ANSWER_SECONDS, _check_return, engine)
 
 
 def _check_return(state: State, engine: Engine) -> None:
@@ -85,7 +85,7 @@ def _check_return(state: State, engine: Engine) -> None:
     It reads its messages before it begins another task, so it will not run them too. If it has begun one all the same,
     its result comes too late, as that of an earlier attempt.
     """
-    silent = state.now - engine.last_heard >= PATIENCE
+    silent = state.now - engine.last_heard >= RECALL_ANSWER_SECONDS
     if state.engines.get(engine.id) is not engine or not engine.recalled or not silent:
         return
     ids = [
@@ -141,7 +141,10 @@ def _remove(
     for task in held:
         attempt = None
         if task.id == running:
-            attempt = Attempt(task.attempt, id, engine.uuid, engine.host, None, state.now, cause, peak_memory)
+            ended_by = "run_timeout" if overran else "death"
+            attempt = Attempt(
+                task.attempt, id, engine.uuid, engine.host, None, state.now, cause, peak_memory, ended_by=ended_by
+            )
         if task.aborting:
             _note(task, attempt)
             state.abort(task, f"aborted; engine {id} was lost meanwhile: {cause}")
@@ -160,10 +163,10 @@ def _remove(
         state.fail(task, "EngineError", _lost_with(engine, cause, task, False), engine)
     state.requeue(back)
     for pool in pools:
-        _look_again(state, pool)
+        _recheck_pool(state, pool)
 
 
-def _look_again(state: State, pool: Pool) -> None:
+def _recheck_pool(state: State, pool: Pool) -> None:
     """An engine is gone that the tasks of a pool might have run on: they may have to wait for others, or end."""
     requirement = pool.requirement
     if state.pools.pools.get(requirement) is not pool:

@@ -6,6 +6,8 @@ deadline it is submitted anew, as another attempt: an engine may have started it
 
 from __future__ import annotations
 
+from collections import Counter
+
 from ..effects import Effects
 from ..events import TasksRecovered
 from ..state import State
@@ -24,9 +26,9 @@ def on_tasks_recovered(state: State, effects: Effects, event: TasksRecovered) ->
         if found.attempts:
             task.attempts = list(found.attempts)
             task.attempt = found.attempts[-1].number + 1
-            task.retries_left = max(0, retries - len(found.attempts))
-            # Only the attempt of a task whose engine died has no time of its start.
-            task.deaths = sum(attempt.started is None for attempt in found.attempts)
+            causes = Counter(attempt.ended_by for attempt in found.attempts)
+            task.retries_left = max(0, retries - causes.total() + causes["refusal"])  # a refusal costs no retry
+            task.deaths = causes["death"]
         state.recover(task)
         if found.spec.options is not None and not task.is_direct:
             check_scheme(state, task)

@@ -25,7 +25,7 @@ def on_task_started(state: State, effects: Effects, event: TaskStarted) -> None:
 def on_tasks_finished(state: State, effects: Effects, event: TasksFinished) -> None:
     """An engine sent outcomes: end their tasks, or try them again."""
     engine = state.engines.get(event.engine)
-    accepted = state.finish(engine, event.results, event.frames, _goes_on)
+    accepted = state.finish(engine, event.results, event.frames, _retry_if_allowed)
     if engine is not None:
         engine.last_heard = state.now
         engine.completed += len(accepted)
@@ -33,17 +33,17 @@ def on_tasks_finished(state: State, effects: Effects, event: TasksFinished) -> N
         state.fill_direct(engine)
 
 
-def _goes_on(state: State, task: Task, done: TaskDone, engine: Engine | None) -> bool:
-    """Give a task that did not succeed another attempt, if it may have one. False: the task is to end with `done`."""
+def _retry_if_allowed(state: State, task: Task, done: TaskDone, engine: Engine | None) -> bool:
+    """Queue another attempt of a task that did not succeed, if it has one left; returns whether it did."""
     if done.status == "unmet":
         done.status = "error"
         if engine is None or task.is_direct or task.aborting:
             return False
         task.needs = task.needs or Needs()
         task.needs.refused |= {engine.uuid}
-        attempt = past_attempt(task, done, engine)
+        attempt = past_attempt(task, done, engine, "refusal")
         if task.needs.deadline is not None and state.now >= task.needs.deadline:
-            state.begin_attempt(task, attempt)
+            state.end_attempt(task, attempt)
             out_of_time(state, task)
         else:
             state.retry(task, attempt, first=True)

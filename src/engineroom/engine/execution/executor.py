@@ -8,6 +8,7 @@ import functools
 import inspect
 import linecache
 import pickle
+import socket
 import sys
 import threading
 import time
@@ -22,13 +23,16 @@ import msgspec
 from ...errors import ImpossibleDependency, UnmetDependency
 from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
+from ...messages.bounds import Status
 from ...on_engine import classic, engine_calls, functional_dependency, task_context
 from ...on_engine.engine_properties import properties
-from ...wire import functions, payload, source_lines
+from ...wire import exceptions, functions, modules, payload, script_globals, short_repr, source_lines
 from ...wire import input_cache as values
+from ...wire.exceptions import text_of
 from ...wire.parts import Part
 from .captured import CLibrary
 from .ending import end_forked
+from .module_check import ModuleCheck
 from .output import Streams, sendable
 from .warning_state import WarningState
 
@@ -51,7 +55,7 @@ class Terminated(BaseException):
 class Interrupted(KeyboardInterrupt):
     """Raised in user code whose task was cancelled or has had its time: how it ends, if nothing catches this."""
 
-    def __init__(self, status: str, ename: str, text: str) -> None:
+    def __init__(self, status: Status, ename: str, text: str) -> None:
         super().__init__(text)
         self.status, self.ename = status, ename
 
@@ -67,10 +71,13 @@ class Executor:
         self._looks = 0  # tasks after which, however short they are, we look for what C code has printed
         self._loaded: OrderedDict[Digest, functions.LoadedFunction] = OrderedDict()
         self._pickled: OrderedDict[Digest, Function] = OrderedDict()
+        self._with_needs: dict[Digest, Function] = {}  # those loaded functions that need modules of users
         self._shell: Shell | None = None
         self._cells = 0
+        self._name_item: Callable[[int, ErrorInfo], ErrorInfo]  # says in an error which item of the last chunk failed
         self.engine = EngineId(-1)
         self.uuid = ""
+        self.host = socket.gethostname()
         #: True while user code runs: the only time a signal may interrupt
         self.is_running = False
         #: how long the last task took
@@ -83,6 +90,9 @@ class Executor:
         self.module = types.ModuleType("__main__", "The namespace of this engine.")
         sys.modules["__main__"] = self.module
         functions.bind_namespace(self.module.__dict__)
+        script_globals.prepare(self.module.__dict__)
+        self._modules = ModuleCheck(self.module.__dict__)
+        modules.tell(self)
 
     # ------------------------------------------------------------------------------------------ functions
 
@@ -100,12 +110,34 @@ class Executor:
     def _function(self, digest: Digest) -> functions.LoadedFunction:
         function = self._loaded.get(digest)
         if function is None:
-            function = functions.load_function(self._pickled[digest])
+            needs: dict[str, str] = {}
+            try:
+                function = functions.load_function(self._pickled[digest], needs)
+            finally:
+                self._modules.tell(needs, self.engine)
             self._loaded[digest] = function
-            del self._pickled[digest]
+            pickled = self._pickled.pop(digest)
+            if needs:
+                self._with_needs[digest] = pickled
             if len(self._loaded) > FUNCTIONS_KEPT:
-                self._loaded.popitem(last=False)
+                self._with_needs.pop(self._loaded.popitem(last=False)[0], None)
         return function
+
+    def modules_changed(self) -> None:
+        """Modules are being loaded again: functions that need some are unpickled anew when they are next called."""
+        for digest, pickled in self._with_needs.items():
+            del self._loaded[digest]
+            self._pickled[digest] = pickled
+        self._with_needs.clear()
+
+    def _newest(self, spec: TaskSpec, frames: Sequence[Any]) -> functions.LoadedFunction:
+        """The function of a call whose result may be reused: its modules are those of the client."""
+        function = self._function(spec.function)
+        needs = dict(function.needs)
+        if modules.MARK in (spec.payload or frames[0]):
+            with modules.collecting(needs), functions.collecting({}):
+                payload.loads(spec.payload, frames)
+        return self._function(spec.function) if self._modules.renew(needs, self.engine) else function
 
     # ------------------------------------------------------------------------------------------ running
 
@@ -123,7 +155,8 @@ class Executor:
         stdout.in_task = stderr.in_task = True
         started = time.time()
         begin = time.perf_counter()
-        status, error = "ok", None
+        status: Status = "ok"
+        error: ErrorInfo | None = None
         content: dict[str, Any] | None = None
         raised: BaseException | None = None
         result: payload.Payload = b"", ()
@@ -211,7 +244,10 @@ class Executor:
             self.is_running = before
 
     def _call(self, spec: TaskSpec, frames: Sequence[Any], inputs: values.Inputs | None) -> Any:
-        function = self._loaded.get(spec.function) or self._function(spec.function)
+        if spec.options is not None and spec.options.cache is not None and spec.options.cache.code:
+            function = self._newest(spec, frames)
+        else:
+            function = self._loaded.get(spec.function) or self._function(spec.function)
         travelled = function.travelled
         if frames or inputs is not None or functions.MARK in spec.payload:
             with_arguments: dict[str, Any] = {}
@@ -226,12 +262,33 @@ class Executor:
             call = functools.partial(self._map, spec, call)
         elif spec.kind == "part":
             call = functools.partial(_part, call)
+        if function.is_short_of_names:
+            with script_globals.plain(self.module.__dict__):
+                return self._lending(travelled, lambda: call(*args, **kwargs))
         if not travelled:
             return call(*args, **kwargs)
         return self._lending(travelled, lambda: call(*args, **kwargs))
 
-    def _map(self, spec: TaskSpec, function: Callable[..., Any], *columns: Any, dist: str = "b") -> Part:
-        """Call a function on each item of a chunk, also after one has failed."""
+    def _map(
+        self,
+        spec: TaskSpec,
+        function: Callable[..., Any],
+        *columns: Any,
+        dist: str = "b",
+        first: int = 0,
+        step: int = 1,
+    ) -> Part:
+        """Call a function on each item of a chunk, also after one has failed.
+
+        Item i of the chunk is item `first + i * step` of the map.
+        """
+
+        def name_item(index: int, info: ErrorInfo) -> ErrorInfo:
+            info.index = first + index * step
+            if spec.arguments:
+                info.arguments = short_repr.of_item(columns, index)
+            return info
+
         errors: dict[int, ErrorInfo] = {}
 
         def is_of_item(index: int, error: BaseException) -> bool:
@@ -240,10 +297,12 @@ class Executor:
                 return False
             status, info = self._outcome(error, spec)
             if status == "error":
-                errors[index] = info
+                errors[index] = name_item(index, info)
             return status == "error"
 
-        return Part(engine_calls.map_items(function, columns, is_of_item), dist, errors)
+        values = engine_calls.map_items(function, columns, is_of_item)
+        self._name_item = name_item
+        return Part(values, dist, errors)
 
     def _pickle_chunk(self, part: Part, spec: TaskSpec) -> tuple[payload.Payload, ErrorInfo | None]:
         """The pickle of a chunk's values, and the error for its record, if an item failed."""
@@ -258,7 +317,7 @@ class Executor:
                 try:
                     self._pickle(value)
                 except Exception as error:
-                    errors[index] = self._outcome(error, spec)[1]
+                    errors[index] = self._name_item(index, self._outcome(error, spec)[1])
         values = [None if index in errors else value for index, value in enumerate(part.value)]
         first = errors[min(errors)] if errors else None
         if first is None or len(values) == 1:
@@ -301,7 +360,7 @@ class Executor:
         except BaseException as error:
             if self.is_forked:
                 end_forked(error)
-            return f"its depend raised {type(error).__name__}: {_text(error)}"
+            return f"its depend raised {type(error).__name__}: {text_of(error)}"
         finally:
             self.is_running = False
         if self.is_forked:
@@ -321,7 +380,7 @@ class Executor:
                 self._cells += 1
                 name = f"<cell {self._cells}>"
                 linecache.cache[name] = (len(source), None, source.splitlines(True), name)
-                exec(compile(tree, name, "exec"), self.module.__dict__)
+                script_globals.execute(compile(tree, name, "exec"), self.module.__dict__)
                 return (
                     {"source": source, "execution_count": None, "data": {}, "metadata": {}},
                     {"execute_input": source},
@@ -331,6 +390,7 @@ class Executor:
             from .shell import Shell
 
             self._shell = Shell(self.module)
+            script_globals.refresh()  # IPython has added `display`
         reply, caught = self._shell.run(source, silent=silent)
         content = {"execute_input": source, "execution_count": reply["execution_count"], "outputs": reply["outputs"]}
         if reply["data"]:
@@ -354,16 +414,18 @@ class Executor:
             )
             raise type(problem)(message) from error
 
-    def _outcome(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
+    def _outcome(self, error: BaseException, spec: TaskSpec) -> tuple[Status, ErrorInfo]:
         """How a task ends that raised this. Nothing a hostile exception does may end the engine."""
         try:
             return self._outcome_of(error, spec)
         except BaseException:
             text = "<nothing can be said of it: its class or its text raises when it is looked at>"
             name = _name(error)
-            return "error", ErrorInfo(name, text, f"{name}: {text}", self.engine, self.uuid, spec.kind)
+            trace = f"{name}: {text}"
+            return "error", ErrorInfo(name, text, trace, self.engine, self.uuid, spec.kind, False, self.host, None,
+                                      spec.arguments or None)  # fmt: skip
 
-    def _outcome_of(self, error: BaseException, spec: TaskSpec) -> tuple[str, ErrorInfo]:
+    def _outcome_of(self, error: BaseException, spec: TaskSpec) -> tuple[Status, ErrorInfo]:
         kind = type(error)  # not isinstance(), which asks the exception for its __class__
         if issubclass(kind, Interrupted):
             assert isinstance(error, Interrupted)
@@ -372,12 +434,12 @@ class Executor:
             return error.status, stopped
         # A task that was sent to this engine cannot be tried on another.
         unmet = issubclass(kind, UnmetDependency) and not issubclass(kind, ImpossibleDependency)
-        status = "unmet" if unmet and spec.engine < 0 else "error"
+        status: Status = "unmet" if unmet and spec.engine < 0 else "error"
         return status, self._describe(error, spec, _name(error))
 
     def _describe(self, error: BaseException, spec: TaskSpec, name: str) -> ErrorInfo:
         """An exception as text."""
-        text = _text(error)
+        text = text_of(error)
         frame: types.TracebackType | None = _traceback_of(error)
         try:
             while frame is not None and frame.tb_frame.f_code.co_filename in _OURS:
@@ -388,20 +450,20 @@ class Executor:
                 lines[-1] = f"{name}: {text}\n"
         except BaseException:
             lines = [*traceback.format_tb(frame), f"{name}: {text}"]
-        return ErrorInfo(name, sendable(text), sendable("".join(lines)), self.engine, self.uuid, spec.kind)
+        text = sendable(text)
+        try:
+            packed = exceptions.pack(error, text)
+        except BaseException:  # a hostile exception: its text must do
+            packed = b""
+        trace = sendable("".join(lines))
+        return ErrorInfo(
+            name, text, trace, self.engine, self.uuid, spec.kind, False, self.host, None, spec.arguments or None, packed
+        )
 
 
 def _part(function: Callable[..., Any], *parts: Any, dist: str = "b") -> Part:
     """Call a function on whole parts (what a ParallelFunction's call does)."""
     return Part(function(*parts), dist)
-
-
-def _text(error: BaseException) -> str:
-    """An exception's text, however hostile it is."""
-    try:
-        return str(error)
-    except BaseException as broken:
-        return f"<its str() raised {_name(broken)}>"
 
 
 def _name(error: BaseException) -> str:
@@ -416,4 +478,5 @@ def _name(error: BaseException) -> str:
 _traceback_of = BaseException.__dict__["__traceback__"].__get__
 
 
-_OURS = {m.__file__ for m in (classic, engine_calls, functional_dependency, functions, payload, values)} | {__file__}
+_MODULES = (classic, engine_calls, functional_dependency, functions, payload, script_globals, values)
+_OURS = {module.__file__ for module in _MODULES} | {__file__}

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from ...messages.bounds import Status
 from ..shared_page import SharedPage
 from .executor import Executor, Interrupted
 
@@ -27,7 +28,7 @@ class _Wish:
 
     __slots__ = ("deadline", "ename", "granted", "seconds", "status", "text")
 
-    def __init__(self, status: str, ename: str, text: str, seconds: float = 0.0) -> None:
+    def __init__(self, status: Status, ename: str, text: str, seconds: float = 0.0) -> None:
         self.status, self.ename, self.text = status, ename, text
         self.seconds = seconds
         self.deadline = time.monotonic() + seconds if seconds else 0.0

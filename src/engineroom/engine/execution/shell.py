@@ -12,6 +12,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from .output import sendable
 
+#: Names without which IPython cannot show a value. A task may have deleted them.
+NEEDED = frozenset({"In", "Out", "_ih", "_oh", "_dh", "get_ipython"})
+
 
 class _Publisher(DisplayPublisher):
     """Collects what `display` shows."""
@@ -46,6 +49,8 @@ class Shell:
     def run(self, source: str, *, silent: bool) -> tuple[dict[str, Any], BaseException | None]:
         """Run a cell: (reply, the exception it raised or None)."""
         shell = self._shell
+        if not shell.user_ns.keys() >= NEEDED:
+            shell.init_user_ns()
         self._publisher.outputs = []
         count = shell.execution_count
         shown: list[Any] = []

@@ -31,7 +31,7 @@ from ...messages import (
     Unresponsive,
     Welcome,
 )
-from ...transport import ZmqLink
+from ...transport import connect
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from ..session_link import SessionLink
@@ -93,7 +93,7 @@ class Nanny:
         session = LinkSession(
             introduce("nanny", connection.key, self._uuid), self._liveness.ping_interval, time.monotonic()
         )
-        link = ZmqLink(connection.url, self._uuid.encode(), curve_serverkey=connection.curve_serverkey)
+        link = connect(connection)
         self._link = SessionLink(session, link, wire.decode_to_nanny)
         #: the engines' processes (0: being forked) and when they were born
         self._pids: dict[EngineUuid, int] = {}
@@ -161,7 +161,8 @@ class Nanny:
         while arrived := self._link.receive(wait=False):
             for parts in arrived:
                 message = self._link.read(parts)
-                self._handlers[type(message)](message)
+                if message is not None:
+                    self._handlers[type(message)](message)
 
     def _finished(self) -> bool:
         if not self._pids:

@@ -90,9 +90,11 @@ class Retention:
         for number, step in enumerate(steps(self.settings, now)):
             yield from self._do(number, step, _moment(now - LATE_SECONDS))
         if self.settings.count is not None:
-            yield from self._shrink(self.settings.count, "records")
+            yield from self._drop_more_than(self.settings.count)
         if self.settings.bytes is not None:
-            yield from self._shrink(self.settings.bytes, "used")
+            yield from self._shrink(self.settings.bytes)
+        if self.settings.payload_bytes is not None:
+            yield from self._lighten(self.settings.payload_bytes)
 
     def _do(self, number: int, step: Step, written: datetime) -> Iterator[int]:
         # No task ends before it is submitted, so only the older part of the database is scanned.
@@ -114,14 +116,35 @@ class Retention:
         floor = first[0]["submitted"] or _moment(0) if first else step.before
         self._floors[number] = min(floor, written)
 
-    def _shrink(self, limit: int, what: Literal["records", "used"]) -> Iterator[int]:
-        while (excess := getattr(self._store.usage(), what) - limit) > 0:
-            most = min(excess, BATCH) if what == "records" else BATCH // 5
-            finished = {"completed": {"$ne": None}, **_NOT_PINNED}
-            page = self._store.page(finished, "msg_id", limit=most)
-            if not page.records:
-                return  # all other records are pinned, or have not finished
-            yield self._drop([TaskId(record["msg_id"]) for record in page.records])
+    def _drop_more_than(self, limit: int) -> Iterator[int]:
+        excess = self._store.count({}) - limit
+        while excess > 0 and (oldest := self._oldest(min(excess, BATCH))):
+            dropped = self._drop(oldest)
+            excess -= dropped
+            yield dropped
+
+    def _shrink(self, limit: int) -> Iterator[int]:
+        while self._store.usage().used > limit and (oldest := self._oldest(BATCH // 5)):
+            yield self._drop(oldest)
+
+    def _oldest(self, most: int) -> list[TaskId]:
+        """The oldest records that may go; none if all are pinned, or have not finished."""
+        page = self._store.page({"completed": {"$ne": None}, **_NOT_PINNED}, "msg_id", limit=most)
+        return [TaskId(record["msg_id"]) for record in page.records]
+
+    def _lighten(self, limit: int) -> Iterator[int]:
+        """Drop the oldest large buffers. Two records may share one, which goes with the second of them."""
+        while (excess := self._store.usage().large - limit) > 0:
+            ids = []
+            for id, size in self._store.large_buffers(BATCH // 5):
+                ids.append(id)
+                excess -= size
+                if excess <= 0:
+                    break
+            dropped = self._store.drop_buffers(ids) if ids else 0
+            if not dropped:
+                return  # all others are of pinned records, or of tasks that have not finished
+            yield dropped
 
     def _drop(self, ids: list[TaskId]) -> int:
         return self._store.drop_matching_records({"msg_id": {"$in": ids}})

@@ -56,6 +56,9 @@ class NoDB:
     def drop_matching_records(self, query: QueryDict) -> int:
         _refuse()
 
+    def drop_in_pieces(self, query: QueryDict) -> Iterator[int]:
+        _refuse()
+
     def find_records(
         self,
         query: QueryDict,
@@ -89,6 +92,9 @@ class NoDB:
     def drop_buffers(self, ids: Sequence[TaskId]) -> int:
         _refuse()
 
+    def large_buffers(self, most: int) -> list[tuple[TaskId, int]]:
+        return []
+
     def used_references(self) -> Iterator[References]:
         return iter(())
 
@@ -99,7 +105,7 @@ class NoDB:
         return 0
 
     def usage(self) -> Usage:
-        return Usage(0, 0)
+        return Usage(0)
 
     def room(self) -> int | None:
         return None

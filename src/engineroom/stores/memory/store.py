@@ -182,6 +182,19 @@ class DictDB:
                 self._remove(msg_id)
         return len(doomed)
 
+    def drop_in_pieces(self, query: QueryDict) -> Iterator[int]:
+        parsed = parse(query)
+        with self._lock:
+            ids = [id_of(item) for item in self._candidates(parsed)]
+        for start in range(0, len(ids), PIECE):
+            matches = compile(parsed, Deadline(self._query_seconds))
+            with self._lock:
+                items = [self._items[id] for id in ids[start : start + PIECE] if id in self._items]
+                doomed = [id_of(item) for item in items if matches(View(item))]
+                for msg_id in doomed:
+                    self._remove(msg_id)
+            yield len(doomed)
+
     def find_records(
         self,
         query: QueryDict,
@@ -254,6 +267,9 @@ class DictDB:
                 dropped += size_of(light) < size_of(item)
         return dropped
 
+    def large_buffers(self, most: int) -> list[tuple[TaskId, int]]:
+        return []  # `size_limit` bounds all buffers
+
     def used_references(self) -> Iterator[References]:
         with self._lock:
             ids = list(self._items)
@@ -280,7 +296,7 @@ class DictDB:
 
     def usage(self) -> Usage:
         with self._lock:
-            return Usage(len(self._items), self._size)
+            return Usage(self._size)
 
     def room(self) -> int | None:
         return None

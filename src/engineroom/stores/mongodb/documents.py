@@ -115,6 +115,7 @@ def _plain_document(entry: Entry) -> Document:
         "queue": "task" if spec.engine < 0 else "mux",
         "function": spec.function.hex() or None,
         "function_name": entry.function_name,
+        "arguments": spec.arguments or None,
         "environment": entry.environment,
         "pinned": False,
         "attempts": [],
@@ -303,7 +304,7 @@ def entry_of(document: Document, apart: Mapping[str, bytes]) -> Entry:
     id, function, engine_id = TaskId(document["_id"]), record["function"] or "", record["engine_id"]
     spec = TaskSpec(
         id, Digest(bytes.fromhex(function)), payload, seconds["submitted"] or 0.0, EngineId(task["target"]),
-        tuple(range(len(frames))), options, task["kind"],
+        tuple(range(len(frames))), options, task["kind"], record["arguments"] or "",
     )  # fmt: skip
     done: TaskDone | None = None
     result_frames: tuple[bytes, ...] = ()

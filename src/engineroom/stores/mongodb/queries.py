@@ -7,7 +7,7 @@ patterns become regular expressions, and names are those that documents have.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from ...errors import QueryError
 from ...records.fields import TIMES
@@ -144,8 +144,10 @@ def _condition(test: Test) -> Document:
             return {"$all": [_item(part) for part in tests]}
         case AllOf(tests):
             return _merged(tests)
-        case _:
+        case Never():
             return {"$in": []}
+        case _:
+            assert_never(test)
 
 
 def _merged(tests: Sequence[Test]) -> Document:

@@ -183,6 +183,16 @@ class MongoDB:
     def drop_matching_records(self, query: QueryDict) -> int:
         return self._drop("drop records", server_query(parse(query)))
 
+    def drop_in_pieces(self, query: QueryDict) -> Iterator[int]:
+        after: Cursor | None = None
+        while True:
+            page = self.page(query, "msg_id", after=after, limit=BATCH)
+            ids = [record["msg_id"] for record in page.records]
+            yield self._drop("drop records", {"_id": {"$in": ids}}) if ids else 0
+            after = page.next
+            if after is None:
+                return
+
     def _drop(self, what: str, query: Document) -> int:
         with self._writing(what):
             dropped = self._writer.drop(query)
@@ -273,6 +283,9 @@ class MongoDB:
                 dropped += 1
             return dropped
 
+    def large_buffers(self, most: int) -> list[tuple[TaskId, int]]:
+        return []  # how much a server may hold is its administrator's matter
+
     def used_references(self) -> Iterator[References]:
         return references.used(self._database, self._connection.read)
 
@@ -285,9 +298,8 @@ class MongoDB:
 
     def usage(self) -> Usage:
         with self._reported("count"):
-            records = int(self._again(self._tasks.estimated_document_count))
             told = self._again(self._database.command, "dbStats")
-        return Usage(records, int(told.get("dataSize") or 0))
+        return Usage(int(told.get("dataSize") or 0))
 
     def room(self) -> int | None:
         return None

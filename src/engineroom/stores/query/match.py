@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, assert_never
 
 from .deadline import Deadline
 from .nodes import (
@@ -17,6 +17,7 @@ from .nodes import (
     Field,
     In,
     Mod,
+    Never,
     Not,
     Or,
     Path,
@@ -146,7 +147,9 @@ def _compile_test(test: Test, deadline: Deadline) -> Callable[[Any], bool]:
     if isinstance(test, AllOf):
         parts = [_compile_test(part, deadline) for part in test.tests]
         return lambda v: all(part(v) for part in parts)
-    return lambda v: False
+    if isinstance(test, Never):
+        return lambda v: False
+    assert_never(test)
 
 
 #: Seconds for which a search may hold the interpreter's lock; a longer one starts again without the lock.

@@ -24,6 +24,15 @@ SHARED_FROM = 64 << 10
 #: Bytes of a part. SQLite holds a whole value in memory, and refuses values above 1 GB.
 PART_BYTES = 16 << 20
 
+#: (msg_id, bytes) of finished records with large buffers, by submission, except pinned ones.
+OLDEST = """
+    SELECT tasks.msg_id, found.size FROM
+        (SELECT msg_id, sum(size) AS size FROM uses JOIN blobs USING (blob) GROUP BY msg_id) AS found
+        CROSS JOIN tasks ON tasks.msg_id = found.msg_id
+    WHERE completed IS NOT NULL AND NOT EXISTS (SELECT 1 FROM pins WHERE pins.msg_id = tasks.msg_id)
+    ORDER BY submitted, tasks.msg_id LIMIT ?
+"""
+
 
 def has_large(entries: Sequence[Entry]) -> bool:
     """Whether some buffer is large enough to be shared."""

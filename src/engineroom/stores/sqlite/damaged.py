@@ -32,7 +32,12 @@ PROBLEMS = 100
 #: Bytes of the smallest row, with its entries in the indexes.
 _LEAST_BYTES = 100
 
+#: How often the progress is told while the structure is checked: steps of SQLite's machine.
+STEPS = 1_000_000
+
 Row = dict[str, Any]
+#: Told what is being read, how much of it has been, and how much there is (0: unknown).
+Progress = Callable[[str, int, int], None]
 
 
 class Findings(msgspec.Struct):
@@ -88,7 +93,8 @@ _TYPES: dict[str, tuple[type, ...]] = {"TEXT": (str,), "BLOB": (bytes,), "REAL":
 class DamagedFile:
     """A file that may be damaged anywhere. What is found goes into `findings` while the file is read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, progress: Progress = lambda what, done, total: None) -> None:
+        self._progress = progress
         self._path = path
         if not path.exists():
             raise StoreError(f"there is no task database {path}")
@@ -138,10 +144,14 @@ class DamagedFile:
         self._types = {name: _TYPES[kind] for name, kind in self._names.items()} | {"function": (bytes, str)}
         self._is_old = "request_sum" not in self._names
         self._index: dict[int, TaskId | None] | None = None
+        self._progress("structure", 0, 0)
+        self._connection.set_progress_handler(lambda: self._progress("structure", 0, 0), STEPS)
         try:
             found = self._connection.execute(f"PRAGMA integrity_check({PROBLEMS})").fetchall()
         except sqlite3.DatabaseError as error:
             found = [(str(error),)]
+        finally:
+            self._connection.set_progress_handler(None, 0)
         self.findings.structure += [text for (text,) in found if text != "ok"]
         #: numbers of the large buffers that are whole; None: the schema is older than large buffers
         self._blobs = None if self._is_old else set(self._whole_blobs())
@@ -233,7 +243,7 @@ class DamagedFile:
 
     def _all(self) -> Iterator[tuple[int, Sequence[Any] | None]]:
         """(number, row) of every record, in order of the numbers; None for a row that cannot be read."""
-        last, names, broken = -1, ", ".join(self._names), False
+        last, names, broken, number, total = -1, ", ".join(self._names), False, 0, self._count()
         while True:
             try:
                 rows = self._connection.execute(
@@ -243,6 +253,8 @@ class DamagedFile:
                 self._note(f"table tasks: {error}")
                 broken = True
                 break
+            number += len(rows)
+            self._progress("records", number, max(number, total))
             for seq, *row in rows:
                 yield seq, row
             if len(rows) < PAGE:
@@ -251,6 +263,13 @@ class DamagedFile:
         seqs = [seq for seq in self._known if seq > last] if broken else self._missing(last)
         for seq in sorted(seqs):
             yield seq, self._one(seq, names) if broken else None
+
+    def _count(self) -> int:
+        """How many records there are; 0 if that cannot be read."""
+        try:
+            return int(self._connection.execute("SELECT count(*) FROM tasks").fetchone()[0])
+        except sqlite3.DatabaseError:
+            return 0
 
     def _one(self, seq: int, names: str) -> Sequence[Any] | None:
         try:
@@ -328,12 +347,12 @@ class DamagedFile:
             self.findings.lightened.append(row["msg_id"])
             for name in lost:
                 row[name] = row["payload" if name == "frames" else "result_payload"] = None
-            row["request_sum"] = request_sum(*[row[name] for name in SUMMED_REQUEST])
+            row["request_sum"] = request_sum(*[row.get(name) for name in SUMMED_REQUEST])  # type: ignore[arg-type]
             row["outcome_sum"] = outcome_sum(*[row[name] for name in SUMMED_OUTCOME])
         return True
 
     def _agrees(self, row: Row, column: str, names: Sequence[str], sum_up: Callable[..., int]) -> bool:
-        return row.get(column) is None or sum_up(*[row[name] for name in names]) == row[column]
+        return row.get(column) is None or sum_up(*[row.get(name) for name in names]) == row[column]
 
     def _read(self, row: Row) -> None:
         """A row without checksums is good if it can be decoded and nothing is missing; else this raises something."""

@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import StoreDamaged, StoreError
-from .damaged import DamagedFile, Findings, Row
+from .damaged import DamagedFile, Findings, Progress, Row
 from .file import make, open_to_write, set_journal
 
 #: Up to this size, the good records of a damaged file are counted when it is opened: that takes some seconds.
 COUNTED_BYTES = 256 << 20
 
-def verify(path: Path) -> Findings:
+def verify(path: Path, progress: Progress = lambda what, done, total: None) -> Findings:
     """Read all of a database, also while a controller uses it.
+
+    `progress` is told what is being read, how much of it has been, and how much there is (0: unknown).
 
     Raises
     ------
@@ -28,13 +30,13 @@ def verify(path: Path) -> Findings:
     StoreDamaged
         Nothing of it can be read.
     """
-    with contextlib.closing(DamagedFile(path)) as file:
+    with contextlib.closing(DamagedFile(path, progress)) as file:
         for _ in file.records():
             pass
         return file.findings
 
 
-def repair(path: Path, target: Path) -> Findings:
+def repair(path: Path, target: Path, progress: Progress = lambda what, done, total: None) -> Findings:
     """Write what is good in a database to a new file; returns what was found. The old one is not touched.
 
     Raises
@@ -44,7 +46,7 @@ def repair(path: Path, target: Path) -> Findings:
     """
     if target.exists():
         raise StoreError(f"there is a file {target} already; name another")
-    with contextlib.closing(DamagedFile(path)) as file:
+    with contextlib.closing(DamagedFile(path, progress)) as file:
         copy = _new(target)
         try:
             copy.execute("BEGIN")

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from ...errors import StoreBusy, StoreDamaged, StoreError, StoreFull
+from ...errors import StoreBusy, StoreDamaged, StoreError, StoreFull, StoreRefused
 from .schema import check, migrate, migrations
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,8 @@ def _described(error: Exception, what: str) -> StoreError:
     text = f"the task database could not {what}: {error}"
     if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
         return StoreFull(f"{text}. Free some space: it goes on by itself.")
+    if isinstance(error, OverflowError | sqlite3.DataError | sqlite3.InterfaceError | sqlite3.IntegrityError):
+        return StoreRefused(text)
     no_text = str(error).startswith("Could not decode to UTF-8")
     if no_text or getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return StoreDamaged(
@@ -107,6 +109,8 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         check(connection, path, migrations())
         connection.execute("PRAGMA page_size = 8192")  # of a new file; a little faster than 4096
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file; of an old one when it is migrated
+        # Some builds overwrite what is deleted with zeros: that takes as much room in the log as it frees.
+        connection.execute("PRAGMA secure_delete = OFF").fetchone()
         migrate(connection, path)
     except BaseException:
         connection.close()
@@ -263,11 +267,36 @@ def free_bytes(path: Path) -> int | None:
     return disk.f_bavail * disk.f_frsize
 
 
-def give_back(connection: sqlite3.Connection, most: int) -> int:
-    """Return up to `most` free bytes of the file to the file system; returns how many are still free inside it."""
+def give_back(connection: sqlite3.Connection, path: Path, most: int) -> int:
+    """Return up to `most` free bytes of the file to the file system; returns how many are still to be returned."""
     [page] = connection.execute("PRAGMA page_size").fetchone()
-    connection.execute(f"PRAGMA incremental_vacuum({max(1, most // page)})").fetchall()
+    if shorten_log(connection, path):
+        connection.execute(f"PRAGMA incremental_vacuum({max(1, most // page)})").fetchall()
     [left] = connection.execute("PRAGMA freelist_count").fetchone()
-    if not left:  # the file shrinks only when the log is copied into it
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    if not left and not shorten_log(connection, path, 0):  # the file shrinks only when the log is copied into it
+        return log_bytes(path)
     return int(left * page)
+
+
+def log_bytes(path: Path) -> int:
+    """The size of the write-ahead log of a file."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size
+    except OSError:
+        return 0
+
+
+def shorten_log(connection: sqlite3.Connection, path: Path, most: int = LOG_BYTES) -> bool:
+    """Copy the write-ahead log into the file and empty it if it has a quarter of `most` bytes; wait for no reader.
+
+    False: the log has more than `most` bytes, and a reader needs it.
+    """
+    size = log_bytes(path)
+    if size <= most // 4:
+        return True
+    connection.execute("PRAGMA busy_timeout = 0").fetchone()
+    try:
+        [busy, _, _] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}").fetchone()
+    return not busy or size <= most

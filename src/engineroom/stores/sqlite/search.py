@@ -5,11 +5,15 @@ Where the condition in SQL is not exact (`where.py`), each row is asked again by
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import msgspec
+
+from ...errors import QueryError, StoreError
 from ...ids import TaskId
 from ...records.fields import TIMES
 from ...records.record import TaskRecord
@@ -26,6 +30,11 @@ from .rows.columns import COLUMN_TYPES
 from .rows.reading import Reader
 from .where import ORDER, Where, indexed, latest, narrowed, order_clause, translate, unhinted
 
+log = logging.getLogger(__name__)
+
+#: Unreadable records that are named in the log.
+MOST_NAMED = 1000
+
 #: Columns whose values stand in records as they are.
 _GROUPED_BY_SQL = COLUMN_TYPES.keys() - TIMES - {"function"}
 
@@ -35,6 +44,8 @@ class Search:
 
     def __init__(self, connections: Connections, seconds: float) -> None:
         self._connections, self._read, self._seconds = connections, connections.read, seconds
+        #: `seq` of records that could not be read, and have been named in the log
+        self._unreadable: set[int] = set()
 
     def find(self, query: Query, keys: Sequence[str], order: Order, window: Window) -> list[TaskRecord]:
         limit, skip = window
@@ -72,7 +83,7 @@ class Search:
             found = self._scan(query, where, f" ORDER BY {ORDER}", (), deadline)
             places = [seq for seq, _ in islice(found, limit)]
             records = self._fetch(places, keys, deadline)
-            if len(records) < limit:
+            if len(places) < limit:
                 return Page(records, None)
             [(seconds, last)] = self._read("SELECT submitted, msg_id FROM tasks WHERE seq = ?", (places[-1],))
             return Page(records, (seconds, last))
@@ -100,6 +111,18 @@ class Search:
     def matching(self, query: Query, where: Where, deadline: Deadline, connection: sqlite3.Connection) -> list[int]:
         """The numbers of the rows that match, read with another connection: within its transaction."""
         return [seq for seq, _ in self._scan(query, where, "", (), deadline, connection)]
+
+    def few(self, query: Query, where: Where, most: int, seconds: float) -> list[int] | None:
+        """The numbers of the rows that match; None: there are more, or it takes longer than so many seconds."""
+        found: list[int] = []
+        try:
+            for seq, _ in self._scan(query, indexed(where), f" LIMIT {most + 1}" * where.exact, (), Deadline(seconds)):
+                found.append(seq)
+                if len(found) > most:
+                    return None
+        except QueryError:
+            return None
+        return found
 
     def history(self) -> list[TaskId]:
         """All ids by submission."""
@@ -133,15 +156,16 @@ class Search:
         )
         matches = None if where.exact else compile(query, deadline)
         for row in rows:
-            record = read(row)
-            if matches is None or matches(record):
+            record = self._readable(read, row)
+            if record is not None and (matches is None or matches(record)):
                 yield (*row[:start], record)
 
     def _select(self, where: Where, tail: str, keys: Sequence[str], deadline: Deadline) -> Iterator[TaskRecord]:
         """Some keys of the rows that meet an exact condition."""
         read = Reader(keys, load=self.load)
         sql = f"SELECT {read.columns} FROM {where.table} WHERE {where.sql}{unhinted(where, tail)}"
-        return map(read, self._read(sql, where.parameters, deadline))
+        records = (self._readable(read, row) for row in self._read(sql, where.parameters, deadline))
+        return (record for record in records if record is not None)
 
     def _fetch(self, places: Sequence[int], keys: Sequence[str], deadline: Deadline) -> list[TaskRecord]:
         """Some keys of the rows with these numbers, in this order."""
@@ -150,8 +174,25 @@ class Search:
         for start in range(0, len(places), 500):
             some = places[start : start + 500]
             sql = f"SELECT {read.columns} FROM tasks WHERE seq IN ({', '.join('?' * len(some))})"
-            found |= {row[0]: read(row) for row in self._read(sql, some, deadline)}
-        return [found[seq] for seq in places]
+            for row in self._read(sql, some, deadline):
+                record = self._readable(read, row)
+                if record is not None:
+                    found[row[0]] = record
+        return [found[seq] for seq in places if seq in found]
+
+    def _readable(self, read: Reader, row: Sequence[Any]) -> TaskRecord | None:
+        """Some keys of a row. None: a value in it is not what it must be; the others are answered without it."""
+        try:
+            return read(row)
+        except (ValueError, OverflowError, OSError, RecursionError, msgspec.MsgspecError) as error:
+            if isinstance(error, StoreError | QueryError):
+                raise
+            if row[0] not in self._unreadable and len(self._unreadable) < MOST_NAMED:
+                self._unreadable.add(row[0])
+                named = self._connections.reader().execute("SELECT msg_id FROM tasks WHERE seq = ?", (row[0],))
+                [msg_id] = named.fetchone() or [row[0]]
+                log.error("the record of task %r cannot be read, and is left out of answers: %s", msg_id, error)
+            return None
 
     def _values(self, query: Query, keys: Iterable[str]) -> Iterator[TaskRecord]:
         """Some keys of the records that match, in any order."""

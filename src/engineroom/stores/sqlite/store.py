@@ -24,10 +24,11 @@ from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usa
 from ..canonical import canonical
 from ..query.arguments import parse_keys, parse_path, parse_percentiles, parse_sort, parse_window
 from ..query.parse import parse
-from . import references
+from . import blobs, references
 from .blobs import Sharing, has_large
 from .connections import Connections
 from .doctor import advised
+from .dropping import Dropping
 from .file import (
     CHECKED_BYTES,
     free_bytes,
@@ -243,6 +244,12 @@ class SQLiteDB:
             self._sharing.forget()
         self.dropped += 1
 
+    def drop_in_pieces(self, query: QueryDict) -> Iterator[int]:
+        for dropped in Dropping(self._connections, self._search, parse(query)).pieces():
+            self._sharing.forget()
+            self.dropped += dropped
+            yield dropped
+
     def drop_matching_records(self, query: QueryDict) -> int:
         parsed = parse(query)
         where, deadline = translate(parsed), self._search.deadline()
@@ -267,6 +274,9 @@ class SQLiteDB:
             self._sharing.forget()
             return edits.drop_buffers(connection, ids)
 
+    def large_buffers(self, most: int) -> list[tuple[TaskId, int]]:
+        return list(self._read(blobs.OLDEST, (most,)))
+
     def used_references(self) -> Iterator[References]:
         self._hosts.clear()  # from now on it gathers the engines that must not be dropped
         return references.used(self._read)
@@ -281,15 +291,15 @@ class SQLiteDB:
     def usage(self) -> Usage:
         with reported("look at its file"):
             used, free = used_bytes(self._connections.reader())
-        [(records,)] = self._read("SELECT count(*) FROM tasks")
-        return Usage(records, used, free, free_bytes(self.path))
+        [(large,)] = self._read("SELECT coalesce(sum(size), 0) FROM blobs")
+        return Usage(used, free, free_bytes(self.path), large)
 
     def room(self) -> int | None:
         return free_bytes(self.path)
 
     def give_back(self, most: int) -> int:
         with self._writing("shrink", whole=False) as connection:
-            return give_back(connection, most)
+            return give_back(connection, self.path, most)
 
     def find_records(
         self,

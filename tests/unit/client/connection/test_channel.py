@@ -35,6 +35,7 @@ from engineroom.messages import (
     Resubmit,
     Results,
     ResultsUnavailable,
+    StopEngines,
     Submit,
     TaskDone,
     TaskSpec,
@@ -187,6 +188,63 @@ def test_a_question_does_not_overtake_tasks(controller: Controller, channel: Cha
     controller.say(Reply(sent[-1].number, ["a"]))
     controller.until(future.done)
     assert future.result(0) == ["a"]
+
+
+def test_what_is_over_the_window_waits_here_and_questions_with_it(
+    controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    monkeypatch.setattr(submission, "WINDOW", 1)
+    monkeypatch.setattr(submission, "BATCH", 1)
+    monkeypatch.setattr(submission, "MANY", 2)
+    ids = [submit(channel, diary) for _ in range(3)]
+    question = channel.request(History())
+    urgent = channel.request(StopEngines([EngineId(0)]))
+    first = controller.next(Submit)
+    assert [spec.id for spec in first.tasks] == ids[:1]
+    request = controller.next(Request)
+    assert isinstance(request.body, StopEngines), "what is no question about tasks does not wait"
+    told: list[str] = []
+    controller.until(lambda: told.append(capsys.readouterr().err) or "2 tasks wait in this process" in "".join(told))
+    assert not controller.heard
+    controller.say(Reply(request.number, []))
+    controller.until(urgent.done)
+    for id in ids[1:]:
+        controller.say(Accepted([first.number]))
+        first = controller.next(Submit)
+        assert [spec.id for spec in first.tasks] == [id]
+    controller.say(Reply(controller.next(Request).number, []))
+    controller.until(question.done)
+
+
+def test_closing_sends_what_waits_for_room_first(
+    controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(submission, "WINDOW", 1)
+    monkeypatch.setattr(submission, "BATCH", 1)
+    ids = [submit(channel, diary) for _ in range(3)]
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(channel.close)
+        for id in ids:
+            message = controller.next(Submit)
+            assert [spec.id for spec in message.tasks] == [id]
+            assert not closing.done() or id == ids[-1]
+            if id != ids[-1]:
+                controller.say(Accepted([message.number]))
+        controller.next(Goodbye)
+    closing.result(20)
+
+
+def test_closing_does_not_wait_for_ever_for_room(
+    controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    monkeypatch.setattr(submission, "WINDOW", 1)
+    monkeypatch.setattr(submission, "BATCH", 1)
+    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.0)
+    for _ in range(3):
+        submit(channel, diary)
+    controller.next(Submit)
+    channel.close()
+    assert "2 tasks were not sent" in capsys.readouterr().err
 
 
 def test_a_question_that_cannot_be_sent_fails_in_the_call(controller: Controller, channel: Channel, diary: Diary):

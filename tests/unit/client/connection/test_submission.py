@@ -143,3 +143,44 @@ def test_a_message_says_whether_a_task_may_be_answered_from_the_database():
     for tasks, expected in (([cached, plain], True), ([plain], False)):
         message, _ = pack(window_with(*tasks))
         assert message.cached is expected
+
+
+def test_small_tasks_fill_the_window_by_their_number(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(submission, "BATCH", 2)
+    monkeypatch.setattr(submission, "WINDOW", 4)
+    window = window_with(*[task(id) for id in "abcdef"])
+    first, _ = pack(window)
+    pack(window)
+    assert not window.has_room
+    assert window.pack_next() is None
+    window.accepted([first.number])
+    third, _ = pack(window)
+    assert ids(third) == ["e", "f"]
+
+
+def test_a_task_weighs_more_than_its_arguments(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(submission, "WINDOW_BYTES", 3 * submission.TASK_BYTES)
+    monkeypatch.setattr(submission, "BATCH", 1)
+    window = window_with(*[task(id) for id in "abcd"])
+    sent = []
+    while packed := window.pack_next():
+        sent += ids(packed[0])
+    assert sent == ["a", "b", "c"]
+    assert [ids(again) for again, _ in window.pack_again()] == [["a"], ["b"], ["c"]]
+    assert not window.has_room
+    for message in range(4, 7):
+        window.accepted([message])
+    assert window.has_room
+    assert (window._bytes, window._tasks) == (0, 0)
+
+
+def test_a_long_queue_is_told_of_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(submission, "MANY", 4)
+    window = window_with(*[task(id) for id in "abc"])
+    assert window.tell_of_many() == 0
+    window.queue.append(task("d"))
+    assert [window.tell_of_many(), window.tell_of_many()] == [4, 0]
+    window.queue.clear()
+    assert window.tell_of_many() == 0
+    window.queue.extend([task(id) for id in "abcd"])
+    assert window.tell_of_many() == 4

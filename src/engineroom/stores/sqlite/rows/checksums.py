@@ -16,10 +16,11 @@ four_numbers = struct.Struct("<4d").pack
 def request_sum(
     msg_id: str, kind: str | None, client: str | None, submitted: float | None, target: int | None, function: Any,
     payload: bytes | None, frames: bytes | None, options: bytes | None, document: bytes | None,
+    arguments: str | None,
 ) -> int:  # fmt: skip
     """The checksum of what was submitted."""
     name = function.encode() if isinstance(function, str) else function or b""
-    names = f"{msg_id} {client} {kind}".encode("utf-8", "surrogatepass")
+    names = f"{msg_id} {client} {kind}{arguments or ''}".encode("utf-8", "surrogatepass")
     parts = [two_numbers(submitted or 0.0, target or 0.0), names, name, payload or b"", frames or b"", options or b"",
              document or b""]  # fmt: skip
     return crc32(b"".join(parts))
@@ -40,6 +41,7 @@ def outcome_sum(
 #: The columns of each checksum, in the order of the function's arguments.
 SUMMED_REQUEST = (
     "msg_id", "kind", "client_uuid", "submitted", "target", "function", "payload", "frames", "options", "document",
+    "arguments",
 )  # fmt: skip
 SUMMED_OUTCOME = (
     "state", "started", "completed", "received", "engine_id", "result_payload", "result_frames", "outcome", "stdout",

@@ -29,7 +29,7 @@ PINNED = "(msg_id IN (SELECT msg_id FROM pins))"
 _ENTRY = (
     "msg_id", "kind", "state", "submitted", "started", "completed", "received", "client_uuid", "engine_uuid",
     "engine_id", "target", "function", "cached_from", "attempt", "peak_memory", "options", "outcome", "stdout",
-    "stderr",
+    "stderr", "arguments",
 )  # fmt: skip
 _BUFFERS = ("payload", "frames", "result_payload", "result_frames")
 _RECORD = ("document", *[name for name in COLUMN_TYPES if name not in _ENTRY])

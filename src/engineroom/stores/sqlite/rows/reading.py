@@ -11,6 +11,7 @@ from typing import Any
 from ....errors import StoreDamaged
 from ....ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ....messages import TaskDone, TaskSpec
+from ....messages.bounds import Kind
 from ....records.entry import Entry, attempts_of, instant, request_header, result_content
 from ....records.fields import FIELDS, KEYS
 from ....records.record import TaskRecord
@@ -25,8 +26,8 @@ from .columns import COLUMN_TYPES, ENVIRONMENT, FUNCTION_NAME, HOST, PINNED, PLA
 def entry_of(row: Sequence[Any], load: Load | None = None) -> Entry:
     """The entry that a row was made of."""
     (msg_id, kind, state, submitted, started, completed, received, client, engine_uuid, engine_id, target, function,
-     cached_from, attempt, peak_memory, options, outcome, stdout, stderr, host, function_name, environment, payload,
-     frames, result_payload, result_frames, *_of_records) = row  # fmt: skip
+     cached_from, attempt, peak_memory, options, outcome, stdout, stderr, arguments, host, function_name, environment,
+     payload, frames, result_payload, result_frames, *_of_records) = row  # fmt: skip
     buffers, result_buffers = unpack(frames, load), unpack(result_frames, load)
     rare = decode_outcome(outcome)
     done = None
@@ -39,6 +40,7 @@ def entry_of(row: Sequence[Any], load: Load | None = None) -> Entry:
     spec = TaskSpec(
         msg_id, Digest(function if isinstance(function, bytes) else b""), payload or b"", submitted or 0.0,
         EngineId(target), tuple(range(len(buffers))), None if options is None else decode_options(options), kind,
+        arguments or "",
     )  # fmt: skip
     return Entry(
         spec, ClientId(client), tuple(buffers), done, tuple(result_buffers), received, engine_uuid, rare.attempts,
@@ -166,7 +168,7 @@ class Reader:
         return TaskRecord([(key, found[key]) for key in self._order]) if self._order else found
 
 
-def _header(kind: str, msg_id: TaskId, client: ClientId, options: bytes | None) -> dict[str, Any]:
+def _header(kind: Kind, msg_id: TaskId, client: ClientId, options: bytes | None) -> dict[str, Any]:
     decoded = None if options is None else decode_options(options)
     return request_header(TaskSpec(msg_id, Digest(b""), b"", 0.0, options=decoded, kind=kind), client)
 

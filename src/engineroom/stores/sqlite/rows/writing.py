@@ -39,7 +39,7 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 _QUEUE = "CASE WHEN target < 0 THEN 'task' ELSE 'mux' END"
-_REQUEST_BOUND = ("msg_id", "submitted", "client_uuid", "target", "function", "payload", "request_sum")
+_REQUEST_BOUND = ("msg_id", "submitted", "client_uuid", "target", "function", "payload", "arguments", "request_sum")
 _PLAIN = (("kind", "'apply'"), ("queue", _QUEUE), ("stdout", "''"), ("stderr", "''"))
 
 #: A call without options or frames, not ended.
@@ -56,8 +56,8 @@ LABELLED_RETURNED = Shape((*RETURNED.bound, "label", "options"), RETURNED.derive
 #: Any other task; the columns that `_any_row` makes.
 _BY_HAND = Shape(
     ("msg_id", "kind", "label", "submitted", "client_uuid", "target", "function", "options", "code_digest",
-     "arguments_digest", "payload", "frames", "state", "started", "completed", "received", "engine_uuid", "engine_id",
-     "attempt", "peak_memory", "cached_from", "ename", "outcome", "stdout", "stderr", "result_payload",
+     "arguments_digest", "payload", "frames", "arguments", "state", "started", "completed", "received", "engine_uuid",
+     "engine_id", "attempt", "peak_memory", "cached_from", "ename", "outcome", "stdout", "stderr", "result_payload",
      "result_frames", "request_sum", "outcome_sum"),
     (("queue", _QUEUE),),
 )  # fmt: skip
@@ -132,12 +132,13 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
             and entry.attempts is None and spec.function and spec.kind == "apply"
         ):  # fmt: skip
             function, payload, made = spec.function, spec.payload, b"" if options is None else encode(options)
-            names = f"{spec.id} {entry.client} apply".encode()
+            arguments = spec.arguments or None
+            names = f"{spec.id} {entry.client} apply{spec.arguments}".encode("utf-8", "surrogatepass")
             first_sum = crc32(b"".join((two_numbers(spec.submitted, spec.engine), names, function, payload, made)))
             if done is None:
                 if entry.engine_uuid is None and entry.received is None and entry.started is None:
                     request = (spec.id, spec.submitted, entry.client, spec.engine, bytearray(function),
-                               bytearray(payload), first_sum)  # fmt: skip
+                               bytearray(payload), arguments, first_sum)  # fmt: skip
                     if options is None:
                         extend_waiting(request)
                     else:
@@ -152,8 +153,9 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
                 times = four_numbers(done.started or 0.0, done.completed, received or 0.0, engine)
                 row = (
                     spec.id, spec.submitted, entry.client, spec.engine, bytearray(function), bytearray(payload),
-                    first_sum, done.started, done.completed, received, entry.engine_uuid, engine, done.attempt,
-                    done.peak_memory, bytearray(result), crc32(b"".join((times, result, _COMPLETED_BYTES))),
+                    arguments, first_sum, done.started, done.completed, received, entry.engine_uuid, engine,
+                    done.attempt, done.peak_memory, bytearray(result),
+                    crc32(b"".join((times, result, _COMPLETED_BYTES))),
                 )  # fmt: skip
                 if options is None:
                     extend_returned(row)
@@ -189,10 +191,11 @@ def _any_row(entry: Entry) -> tuple[Any, ...]:
     frames = pack(entry.frames) if entry.frames else None
     request = (
         spec.id, spec.kind, options and options.label, spec.submitted, entry.client, spec.engine, function, made,
-        (key and key.code) or None, (key and key.arguments) or None, spec.payload, frames,
+        (key and key.code) or None, (key and key.arguments) or None, spec.payload, frames, spec.arguments or None,
     )  # fmt: skip
     first_sum = request_sum(
-        spec.id, spec.kind, entry.client, spec.submitted, spec.engine, function, spec.payload, frames, made, None
+        spec.id, spec.kind, entry.client, spec.submitted, spec.engine, function, spec.payload, frames, made, None,
+        spec.arguments or None,
     )
     outcome = None if attempts is None else encode(Outcome(attempts=attempts))
     if done is None:

@@ -1,0 +1,34 @@
+"""The values that fields of messages may have, where the type alone allows too many.
+
+Decoding checks them, so that a wrong value is refused at the door, and its sender alone is harmed. A value within these
+bounds fits a column of every database, a C int where the operating system wants one, and a date.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from ..ids import EngineId
+
+_INT32, _INT64 = 2**31 - 1, 2**63 - 1
+
+#: an engine's number; -1: none
+EngineNumber = Annotated[EngineId, Meta(ge=-1, le=_INT32)]
+#: a number of things, bytes or messages
+Count = Annotated[int, Meta(ge=0, le=_INT64)]
+#: a number that may be negative
+Integer = Annotated[int, Meta(ge=-_INT64, le=_INT64)]
+#: the number of a signal
+Signal = Annotated[int, Meta(ge=0, le=64)]
+#: of a process, an exit code
+SmallInteger = Annotated[int, Meta(ge=-_INT32, le=_INT32)]
+#: seconds since the epoch; at most in the year 9987
+Moment = Annotated[float, Meta(ge=0.0, le=253e9)]
+#: seconds, finite
+Seconds = Annotated[float, Meta(ge=-1e308, le=1e308)]
+#: the name of a process or a host
+Name = Annotated[str, Meta(max_length=256)]
+
+Kind = Literal["apply", "execute", "map", "part"]
+Status = Literal["ok", "error", "aborted", "unmet"]
+StreamName = Literal["stdout", "stderr"]

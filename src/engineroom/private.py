@@ -1,0 +1,72 @@
+"""Files and folders that no other user of the host can change.
+
+Sockets, connection files and configuration are trusted because of where they lie. This module makes such places, and
+refuses others. The superuser is trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+#: Others may neither read, write nor enter.
+_PRIVATE = 0o700
+_OTHERS = 0o077
+#: The bits that let others change a file, or what lies in a folder.
+_OTHERS_WRITE = 0o022
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder and the missing folders above it, all with mode 0700 whatever the umask is."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=_PRIVATE)  # a umask only takes bits away
+            folder.chmod(_PRIVATE)
+
+
+def why_not_private(found: os.stat_result) -> str:
+    """Why a folder is not ours alone; "": it is."""
+    if not stat.S_ISDIR(found.st_mode):
+        return "it is not a folder"
+    if found.st_uid != os.geteuid():
+        return f"it belongs to the user with the number {found.st_uid}, not to you"
+    if found.st_mode & _OTHERS:
+        return f"others have access to it (mode {found.st_mode & 0o777:04o}, not 0700)"
+    return ""
+
+
+def open_private_folder(path: Path) -> int:
+    """A file descriptor of a folder that is ours, with mode 0700.
+
+    The descriptor names this very folder. A path may name another one a moment later.
+
+    Raises
+    ------
+    PermissionError
+        The folder is not ours alone; the text says why.
+    OSError
+        It cannot be opened.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    why = why_not_private(os.fstat(handle))
+    if why:
+        os.close(handle)
+        raise PermissionError(why)
+    return handle
+
+
+def why_not_trusted(path: Path) -> str:
+    """Why another user of the host may have written this file, or put it there; "": only we (or root) can have."""
+    for place in (path, path.parent):
+        found = place.stat()
+        if found.st_uid not in (os.geteuid(), 0):
+            return f"{place} belongs to the user with the number {found.st_uid}"
+        if found.st_mode & _OTHERS_WRITE:
+            return f"others may write to {place} (mode {found.st_mode & 0o777:04o})"
+    return ""

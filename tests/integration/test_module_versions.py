@@ -1,0 +1,166 @@
+"""Modules that are edited while engines have them loaded: who runs older code says so, and stores no wrong answer."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import engineroom as er
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def module(any_rc: er.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ModuleType]]:
+    """Write a module, and import it here, anew if it was imported; engines can import it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    any_rc[:].execute(f"import sys; sys.path.insert(0, {str(tmp_path)!r})", block=True)
+    prefix = f"edited_{next(_numbers)}_"
+
+    def write(name: str, text: str, *, load: bool = True) -> ModuleType | None:
+        name, path = prefix + name, tmp_path / f"{prefix}{name}.py"
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        while not path.exists() or path.stat().st_mtime_ns == before:
+            path.write_text(text.replace("low", prefix + "low"))
+        importlib.invalidate_caches()
+        any_rc[:].execute("import importlib; importlib.invalidate_caches()", block=True)
+        if not load:
+            return None
+        if name in sys.modules:
+            return importlib.reload(sys.modules[name])
+        return importlib.import_module(name)
+
+    yield write
+    any_rc[:].execute(f"import sys; sys.path.remove({str(tmp_path)!r})", block=True)
+    for name in [name for name in sys.modules if name.startswith(prefix)]:
+        del sys.modules[name]
+
+
+def words_of(result: er.AsyncResult) -> str:
+    """What the tasks of a result wrote to stderr."""
+    result.get(20)
+    stderr = result.stderr
+    return stderr if isinstance(stderr, str) else "".join(stderr)
+
+
+def test_an_engine_that_runs_older_code_says_so_once(any_rc, module):
+    low = module("low", "def f(x): return x\n")
+    view = any_rc[0]
+    assert words_of(view.apply_async(low.f, 1)) == ""
+    low = module("low", "def f(x): return 10 * x\n")
+    first = view.apply_async(low.f, 1)
+    assert f"different versions of the module {low.__name__}: it loaded an older version of" in words_of(first)
+    assert "rc.reload_modules()" in words_of(first)
+    assert first.get() == 1
+    assert words_of(view.apply_async(low.f, 1)) == "", "it has said so"
+    assert any_rc.reload_modules(0) == {0: [low.__name__]}
+    assert any_rc.reload_modules(0) == {0: []}
+    assert view.apply_sync(low.f, 1) == 10
+
+
+def test_a_script_and_an_import_inside_a_function_count_too(any_rc, module, typed):
+    low = module("low", "def f(x): return x\n")
+    sys.modules["__main__"].low_for_test = low
+    calls = [
+        typed("def calls(x): return low_for_test.f(x)"),
+        typed(f"def imports(x):\n    import {low.__name__} as low\n    return low.f(x)"),
+    ]
+    try:
+        assert [any_rc[:].apply_sync(f, 1) for f in calls] == [[1, 1], [1, 1]]
+        module("low", "def f(x): return 10 * x\n")
+        assert low.__name__ in words_of(any_rc[0].apply_async(calls[0], 1))
+        assert low.__name__ in words_of(any_rc[1].apply_async(calls[1], 1))
+        any_rc.reload_modules()
+        assert [any_rc[:].apply_sync(f, 1) for f in calls] == [[10, 10], [10, 10]]
+    finally:
+        del sys.modules["__main__"].low_for_test
+
+
+def test_an_answer_that_is_reused_is_of_the_code_that_ran(any_rc, module):
+    module("low", "def f(x): return x\n")
+    high = module("high", "import low\ndef g(x): return low.f(x) + 1\n")
+    view = any_rc.load_balanced_view(cache=True, targets=[0])
+    first = view.apply_async(high.g, 1)
+    assert first.get(20) == 2
+    again = view.apply_async(high.g, 1)
+    assert (again.get(20), again.metadata["cached_from"]) == (2, first.msg_ids[0])
+    module("low", "def f(x): return 10 * x\n")
+    second = view.apply_async(high.g, 1)
+    assert (second.get(20), second.metadata["cached_from"]) == (11, None), "what it imports has changed"
+    assert "has loaded again what has changed" in words_of(second)
+    third = view.apply_async(high.g, 1)
+    assert (third.get(20), third.metadata["cached_from"]) == (11, second.msg_ids[0])
+    assert view.map_sync(high.g, [1, 2]) == [11, 21]
+
+
+def test_code_of_the_arguments_counts_for_reuse(any_rc, module, typed):
+    source = "class Rate:\n    def __init__(self, x): self.x = x\n    def cost(self): return {} * self.x\n"
+    low = module("low", source.format(1))
+    cost = typed("def cost(rate): return rate.cost()")
+    view = any_rc.load_balanced_view(cache=True, targets=[0])
+    assert view.apply_sync(cost, low.Rate(2)) == 2
+    low = module("low", source.format(30))
+    assert view.apply_sync(cost, low.Rate(2)) == 60
+    assert view.map_sync(cost, [low.Rate(2), low.Rate(3)]) == [60, 90]
+    assert view.apply_sync(typed("def named(*, rate): return rate.cost()"), rate=low.Rate(2)) == 60
+
+
+def test_a_client_with_older_code_gets_no_wrong_answer(any_rc, module):
+    low = module("low", "def f(x): return x\n")
+    view = any_rc.load_balanced_view(cache=True)
+    first = view.apply_async(low.f, 1)
+    assert first.get(20) == 1
+    module("low", "def f(x): return 10 * x\n", load=False)
+    again = view.apply_async(low.f, 1)
+    assert (again.get(20), again.metadata["cached_from"]) == (1, first.msg_ids[0]), "the code that is loaded here"
+    assert set(map(tuple, any_rc.reload_modules().values())) <= {(low.__name__,), ()}
+    assert any_rc[:].apply_sync(er.Reference(f"__import__({low.__name__!r}).f"), 1) == [10, 10]
+    other = view.apply_async(low.f, 2)
+    with pytest.raises(er.RemoteError, match="reload it in the client"):
+        other.get(20)
+
+
+def test_a_module_that_was_edited_before_its_first_use_is_named(any_rc, module):
+    low = module("low", "def f(x): return x\n")
+    module("low", "def f(x): return 10 * x\n", load=False)
+    view = any_rc.load_balanced_view(cache=True)
+    with pytest.warns(RuntimeWarning, match=f"{low.__name__} has changed since this process imported it") as w:
+        results = [view.apply_async(low.f, 1) for _ in range(2)]
+    assert len(w) == 1
+    assert w[0].filename == __file__
+    assert [(r.get(20), r.metadata["cached_from"]) for r in results] == [(10, None), (10, None)]
+    low = importlib.reload(low)
+    assert view.apply_sync(low.f, 1) == 10
+
+
+def test_code_that_reloads_on_an_engine_is_run_by_functions_the_engine_has(any_rc, module):
+    low = module("low", "RATE = 2\ndef f(x): return RATE * x\n")
+    view = any_rc[0]
+    assert view.apply_sync(low.f, 1) == 2
+    view.execute(f"import {low.__name__} as low; from {low.__name__} import f", block=True)
+    module("low", "RATE = 3\ndef f(x): return 1000 * RATE * x\n", load=False)
+    view.execute("import importlib; importlib.reload(low)", block=True)
+    result = view.apply_async(low.f, 1)
+    assert result.get(20) == 3000
+    assert "reload it in the client" in words_of(result)
+    module("low", "RATE = 4\ndef f(x): return 2000 * RATE * x\n", load=False)
+    view.execute("f = low.f", block=True)
+    view.reload_modules(block=True)
+    assert view.apply_sync(er.Reference("f"), 1) == 8000, "names of the engine are bound anew"
+
+
+def test_a_module_that_fails_to_load_says_which(any_rc, module):
+    low = module("low", "def f(x): return x\n")
+    any_rc[0].apply_sync(low.f, 1)
+    module("low", "raise ValueError('half written')\n", load=False)
+    with pytest.raises(er.RemoteError, match="half written") as caught:
+        any_rc.reload_modules(0)
+    assert f"while {low.__name__} was loaded again" in caught.value.traceback
+    module("low", "def f(x): return x + 1\n", load=False)
+    assert any_rc.reload_modules(0, low.__name__) == {0: [low.__name__]}

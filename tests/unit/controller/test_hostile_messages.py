@@ -1,0 +1,272 @@
+"""A peer that has the key sends whatever the types of messages allow, and more: only the peer itself may suffer."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import inspect
+
+from engineroom import _version, messages
+from engineroom.controller.loop import Controller
+from engineroom.ids import EngineId
+from engineroom.messages import (
+    Abort,
+    Accepted,
+    Attempt,
+    CheckProperties,
+    Engines,
+    FindRecords,
+    Function,
+    Hello,
+    Message,
+    PropertiesChecked,
+    PropertyCheck,
+    Purge,
+    Reply,
+    Request,
+    Results,
+    Run,
+    SignalEngines,
+    StopController,
+    StopEngines,
+    Submit,
+    TaskDone,
+    TaskSpec,
+)
+from engineroom.stores import SQLiteDB
+from engineroom.testing.network import MemoryLink, MemoryNetwork
+from engineroom.wire import frames
+from engineroom.wire.functions import digest_of
+from engineroom.wire.session import prove
+
+UNIONS = {"client": messages.FromClient, "engine": messages.FromEngine, "nanny": messages.FromNanny}
+FUNCTION = Function(digest_of(b"pickled"), b"pickled", "f")
+SECONDS = 30.0
+
+#: What peers with the key may do to others: these stay out of the test.
+POWERS = (StopController, StopEngines, SignalEngines)
+
+NUMBERS = (0, 1, -1, 2, 7, 255, 2**31 - 1, 2**31, -(2**31), 2**40, 2**63 - 1, 2**63, -(2**63), 2**64 - 1)
+REALS = (0.0, -0.0, 1.5, -1.0, 1e9, 253e9, 1e300, math.inf, -math.inf, math.nan, 5e-324)
+TEXTS = ("", "x", "my-0", "my-1", "my-2", "\0", "\x1b[2J", "\u202e", "a" * 300, "$where", "state.x", "{}", "00", "é")
+BLOBS = (b"", b"x", b"\xff\xfe", b"\xc1" * 40, FUNCTION.digest)
+
+
+class Maker:
+    """Makes values of types. With `wild`, bounds of numbers and lengths do not count."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance, self.wild = random.Random(seed), False
+
+    def anything(self, depth: int = 0) -> Any:
+        match self.chance.randrange(10 if depth < 4 else 6):
+            case 0:
+                return None
+            case 1:
+                return self.chance.random() < 0.5
+            case 2:
+                return self.chance.choice(NUMBERS)
+            case 3:
+                return self.chance.choice(REALS)
+            case 4:
+                return self.chance.choice(TEXTS)
+            case 5:
+                return self.chance.choice([*BLOBS, datetime.datetime(1, 1, 1, tzinfo=datetime.UTC)])
+            case 6 | 7:
+                return [self.anything(depth + 1) for _ in range(self.chance.randrange(3))]
+            case _:
+                return {self.chance.choice(TEXTS): self.anything(depth + 1) for _ in range(self.chance.randrange(3))}
+
+    def make(self, kind: inspect.Type) -> Any:
+        chance = self.chance
+        match kind:
+            case inspect.StructType():
+                given = {}
+                for field in kind.fields:
+                    if field.required or chance.random() < 0.6:
+                        given[field.name] = self.make(field.type)
+                return kind.cls(**given)
+            case inspect.UnionType():
+                return self.make(chance.choice(kind.types))
+            case inspect.IntType() | inspect.FloatType():
+                choices = NUMBERS if isinstance(kind, inspect.IntType) else REALS
+                if self.wild:
+                    return chance.choice(choices)
+                least, most = kind.ge, kind.le
+                least, most = -math.inf if least is None else least, math.inf if most is None else most
+                return chance.choice([number for number in choices if least <= number <= most])
+            case inspect.StrType():
+                fits = [t for t in TEXTS if self.wild or kind.max_length is None or len(t) <= kind.max_length]
+                return chance.choice(fits)
+            case inspect.LiteralType():
+                return chance.choice([*kind.values, "strange"] if self.wild else kind.values)
+            case inspect.BytesType():
+                return chance.choice(BLOBS)
+            case inspect.BoolType():
+                return chance.random() < 0.5
+            case inspect.NoneType():
+                return None
+            case inspect.ListType():
+                return [self.make(kind.item_type) for _ in range(chance.randrange(4))]
+            case inspect.VarTupleType():
+                return tuple(self.make(kind.item_type) for _ in range(chance.randrange(4)))
+            case inspect.TupleType():
+                return tuple(self.make(item) for item in kind.item_types)
+            case inspect.DictType():
+                return {self.make(kind.key_type): self.make(kind.value_type) for _ in range(chance.randrange(3))}
+            case inspect.AnyType():
+                return self.anything()
+        raise AssertionError(f"the test cannot make a {kind}")
+
+    def message(self, union: Any) -> Message:
+        kinds = inspect.type_info(union)
+        assert isinstance(kinds, inspect.UnionType)
+        while True:
+            self.wild = self.chance.random() < 0.3
+            message: Message = self.make(self.chance.choice(kinds.types))
+            if isinstance(message, Request):
+                body = message.body
+                if isinstance(body, POWERS):
+                    continue
+                if isinstance(body, Abort | Purge):
+                    body.engines, body.tasks = None, ["my-0", "my-1"]
+                    if isinstance(body, Purge):
+                        body.query, body.everything = None, False
+            return message
+
+
+class Honest:
+    """A client and an engine that work, one task after the other, and ask for all records."""
+
+    def __init__(self, network: MemoryNetwork) -> None:
+        self.network, self.number, self.results = network, 0, 0
+        self.client, self.engine = self.join("client", "honest"), self.join("engine", "engine")
+        self.heard: list[Message] = []
+        self.wait_for(lambda: any(isinstance(message, Engines) and message.engines for message in self.heard))
+        self.engine_number = EngineId(0)
+
+    def join(self, role: str, uuid: str) -> MemoryLink:
+        link = self.network.link(uuid.encode())
+        hello = Hello(_version.PROTOCOL_VERSION, role, "", uuid, 1, "elsewhere", number=1)
+        link.send([frames.encode(prove(hello, b"key"))])
+        return link
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, f"heard only {self.heard[-20:]}"
+            self.run_tasks()
+            self.heard += [frames.decode_to_client(bytes(parts[0])) for parts in self.client.receive(64, timeout=0.01)]
+
+    def run_tasks(self) -> None:
+        """What the engine does: every task is done at once."""
+        for parts in self.engine.receive():
+            message = frames.decode_to_engine(bytes(parts[0]))
+            if isinstance(message, Run):
+                pairs = zip(message.tasks, message.attempts, strict=True)
+                done = [TaskDone(task.id, attempt, "ok", 1e9, 2e9, b"result") for task, attempt in pairs]
+                self.results += 1
+                self.engine.send([frames.encode(Results(done, self.results))])
+            elif isinstance(message, CheckProperties):
+                answers = [PropertyCheck(digest) for digest in message.digests]
+                self.engine.send([frames.encode(PropertiesChecked(answers))])
+
+    def ask(self, body: Any) -> Any:
+        self.number += 1
+        self.client.send([frames.encode(Request(self.number, body))])
+        self.wait_for(lambda: any(isinstance(m, Reply) and m.number == self.number for m in self.heard))
+        [reply] = [m for m in self.heard if isinstance(m, Reply) and m.number == self.number]
+        assert reply.error is None
+        return reply.value
+
+    def work(self) -> None:
+        self.number += 1
+        id = f"good-{self.number}"
+        spec = TaskSpec(id, FUNCTION.digest, b"arguments", 1e9, self.engine_number)
+        self.client.send([frames.encode(Submit(self.number, [spec], [FUNCTION]))])
+        self.wait_for(lambda: any(isinstance(m, Accepted) and self.number in m.numbers for m in self.heard))
+        self.wait_for(lambda: any(done.id == id for m in self.heard if isinstance(m, Results) for done in m.tasks))
+        records = self.ask(FindRecords({}, ["msg_id", "state", "header", "submitted"]))
+        assert {record["msg_id"]: record["state"] for record in records}[id] == "completed"
+        assert self.ask(FindRecords({})), "a question for everything in all records"
+        self.heard.clear()
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[MemoryNetwork]:
+    network = MemoryNetwork()
+    controller = Controller(network.listener, SQLiteDB(tmp_path / "tasks.db", query_seconds=5.0), "key")
+    thread = threading.Thread(target=controller.run)
+    thread.start()
+    yield network
+    assert thread.is_alive(), "the controller goes on"
+    controller.stop()
+    for link in list(network.links.values()):
+        link.close()
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("role", UNIONS)
+@pytest.mark.parametrize("seed", range(3))
+def test_random_messages_of_a_peer_with_the_key_hurt_nobody_else(
+    network: MemoryNetwork, role: str, seed: int, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.ERROR)
+    maker, honest = Maker(seed), Honest(network)
+    honest.work()
+    for round in range(12):
+        hostile = honest.join(role, f"hostile-{round}")
+        for _ in range(25):
+            message = maker.message(UNIONS[role])
+            try:
+                header = frames.encode(message)
+            except (TypeError, ValueError, OverflowError, msgspec.MsgspecError):
+                continue
+            hostile.send([header, *([b"frame"] if maker.chance.random() < 0.3 else [])])
+        honest.work()
+    bugs = [record.getMessage() for record in caplog.records if "a bug" in record.getMessage()]
+    assert bugs == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Submit(1, [TaskSpec("bad", FUNCTION.digest, b"", 1e9, EngineId(2**63))], [FUNCTION]),
+        Submit(1, [TaskSpec("bad", FUNCTION.digest, b"", 1e300)], [FUNCTION]),
+        Submit(1, [TaskSpec("bad", FUNCTION.digest, b"", math.nan)], [FUNCTION]),
+        Submit(1, [TaskSpec("bad", b"", b"\xff\xfe", 1e9, kind="execute")]),
+        Submit(1, [TaskSpec("bad", FUNCTION.digest, b"", 1e9, kind="strange")], [FUNCTION]),  # type: ignore[arg-type]
+        Results([TaskDone("good-1", 1, "strange", 1e9, 2e9)], 1),  # type: ignore[arg-type]
+        Hello(_version.PROTOCOL_VERSION, "nanny", "", "pid", 2**40, "elsewhere"),
+    ],
+    ids=lambda message: str(message)[:40],
+)
+def test_one_malformed_value_stops_nobody(network: MemoryNetwork, message: Message):
+    honest = Honest(network)
+    role = "engine" if isinstance(message, Results) else "client"
+    hostile = honest.join(role, "hostile")
+    if isinstance(message, Hello):
+        import socket
+
+        message = prove(msgspec.structs.replace(message, host=socket.gethostname()), b"key")
+        hostile = network.link(b"another")
+    hostile.send([frames.encode(message)])
+    for _ in range(3):
+        honest.work()
+
+
+def test_attempts_are_bounded_like_everything_else():
+    header = msgspec.msgpack.encode(Attempt(1, EngineId(0), "u", "h", 1e300, 2.0, "ok"))
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(header, type=Attempt)
