@@ -157,7 +157,7 @@ def test_parts_of_records_under_dotted_keys(rc):
     assert record["attempts.peak_memory"][0] > 0
     [alone] = rc.db_query(query, keys="attempts.peak_memory")
     assert alone["attempts.peak_memory"] == record["attempts.peak_memory"]
-    assert list(rc.db_iter(query, "metadata.run"))[0]["metadata.run"] == 7
+    assert next(iter(rc.db_iter(query, "metadata.run")))["metadata.run"] == 7
     assert list(rc.db_query(query, "metadata.run", as_frame="pandas")["metadata.run"]) == [7]
     with pytest.raises(er.QueryError, match="did you mean 'metadata'"):
         rc.db_query(query, keys="metdata.run")

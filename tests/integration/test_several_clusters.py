@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,12 @@ from engineroom.client.connection.connecting import find_connection
 
 
 @pytest.fixture
-def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of profiles in which no cluster runs."""
     for name in ("IPP_CLUSTER_ID", "IPP_PROFILE_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    yield tmp_path
+    return tmp_path
 
 
 def test_the_only_cluster_is_found_whoever_started_it(profiles: Path):

@@ -63,9 +63,9 @@ from .peers import Peer, Peers
 from .process_watcher import ProcessWatcher
 from .requests.requests import Requests
 from .requests.resubmission import Resubmission
+from .requests.running_tasks import RunningTasks
 from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
-from .running_tasks import RunningTasks
 from .storage.backpressure import WaitingRoom
 from .storage.housekeeping import OnScan
 from .storage.store_reader import Reader, StoreReader, readable_functions

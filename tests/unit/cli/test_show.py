@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engineroom.cli.commands.show import news
-from engineroom.controller.running_tasks import CUT
+from engineroom.controller.requests.running_tasks import CUT
 
 
 @pytest.mark.parametrize(

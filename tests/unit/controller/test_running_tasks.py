@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engineroom.controller.running_tasks import CUT, TAIL, RunningTasks
+from engineroom.controller.requests.running_tasks import CUT, TAIL, RunningTasks
 from engineroom.ids import EngineId, EngineUuid, TaskId
 from engineroom.messages import Output, Started
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from traitlets import Bool
 
-from ...controller.running_tasks import CUT
+from ...controller.requests.running_tasks import CUT
 from ...records.record import TaskRecord
 from ..text import cut, duration, exact, jsonable, one_line, paint, printable, table, when, width_of_terminal
 from .records import Records, RecordsApp

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from ..ids import EngineUuid, TaskId
-from ..messages import Message, Output, Started
-from ..messages.bounds import StreamName
+from ...ids import EngineUuid, TaskId
+from ...messages import Message, Output, Started
+from ...messages.bounds import StreamName
 
 #: Characters of each stream of a task that are kept.
 TAIL = 1 << 16
