@@ -83,9 +83,11 @@ MAY_IMPORT = {
     "client.engines": "VOCABULARY client.connection",
     "client.port": "VOCABULARY wire client.connection client.engines",
     "client.records": "VOCABULARY wire on_engine util client.connection",
-    "client.results": "VOCABULARY wire util client.connection client.records.selection",
+    "client.waiting": "VOCABULARY on_engine client.connection",
+    "client.results": "VOCABULARY wire util client.connection client.records.selection client.waiting",
     "client.views": (
         "VOCABULARY wire on_engine util client.connection client.port client.results client.records.query_args"
+        " client.waiting"
     ),
     "client.interop": "VOCABULARY wire client.results client.views",
     # faces

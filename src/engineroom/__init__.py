@@ -53,6 +53,7 @@ from .errors import (
     TimeoutError,
     UnknownTask,
     UnmetDependency,
+    WaitError,
 )
 from .on_engine.engine_calls import Reference
 from .on_engine.engine_properties import properties
@@ -129,6 +130,7 @@ __all__ = [
     "UnknownTask",
     "UnmetDependency",
     "ViewExecutor",
+    "WaitError",
     "__version__",
     "current_task",
     "depend",

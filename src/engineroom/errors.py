@@ -16,6 +16,7 @@
     │   └── StoreDamaged                 the database is damaged
     ├── UnknownTask (KeyError)           no such msg_id
     ├── PendingTask (RuntimeError)       the task has not finished: it cannot be resubmitted or purged yet
+    ├── WaitError (RuntimeError)         a wait could never end, or waits are nested too deeply
     └── IPythonError → KernelError
         ├── NoEnginesRegistered
         ├── TaskAborted
@@ -151,6 +152,12 @@ class PendingTask(EngineroomError, RuntimeError):
     """The task has not finished, so it cannot be resubmitted or purged yet."""
 
     code = "pending-task"
+
+
+class WaitError(EngineroomError, RuntimeError):
+    """A wait for tasks that could never end, or waits inside tasks that are nested too deeply."""
+
+    code = "wait"
 
 
 class IPythonError(EngineroomError):

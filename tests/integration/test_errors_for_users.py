@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import queue
+import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from conftest import wait_until
 
 import engineroom as er
 
@@ -175,3 +181,160 @@ def test_a_result_fetched_again_raises_the_same(any_rc: er.Client):
             other.get_result(result.msg_ids[0]).get()
         assert isinstance(caught.value.__cause__, KeyError)
         assert caught.value.msg_id == result.msg_ids[0]
+
+
+# ---------------------------------------------------------------------------------------------- waits
+
+
+@contextlib.contextmanager
+def interrupted_in(function: str) -> Iterator[None]:
+    """SIGINT comes as soon as this thread is inside a function of this name; the block is to end by then."""
+    main, over = threading.get_ident(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            frame = sys._current_frames().get(main)
+            while frame is not None:
+                if frame.f_code.co_name == function:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
+                frame = frame.f_back
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("how", ["get", "wait", "iterate", "rc.wait", "first"])
+def test_ctrl_c_in_a_wait_says_what_goes_on(rc: er.Client, how: str):
+    result = rc.load_balanced_view().map_async(time.sleep, [30, 30, 30])
+    waits: dict[str, Callable[[], Any]] = {
+        "get": result.get,
+        "wait": result.wait,
+        "iterate": lambda: list(result),
+        "rc.wait": rc.wait,
+        "first": lambda: result.wait(return_when="FIRST_COMPLETED"),
+    }
+    name = "wait_for_futures" if how == "first" else "wait_until"
+    with pytest.raises(KeyboardInterrupt) as caught, interrupted_in(name):
+        waits[how]()
+    [note] = caught.value.__notes__
+    assert note.startswith("3 tasks of this client go on. rc.cancel() ends all")
+    rc.cancel()
+    assert result.wait(20)
+
+
+def test_callbacks_may_wait_and_keep_their_order(rc: er.Client):
+    view, heard = rc.load_balanced_view(), queue.SimpleQueue[Any]()
+
+    def ask(first: er.AsyncResult) -> None:
+        heard.put(view.apply_sync(divide, first.get(), 2))
+        heard.put(list(view.map_async(divide, [4, 6], [2, 2])))
+        heard.put(rc.wait())
+        heard.put(len(rc.db_query({"msg_id": first.msg_ids[0]})))
+
+    with_gate = view.apply_async(time.sleep, 0.2)
+    result = view.apply_async(delayed, 0.2, 12)
+    for call in (ask, lambda first: 1 / 0, lambda first: sys.exit(1), lambda first: heard.put("last")):
+        result.add_done_callback(call)
+    assert [heard.get(timeout=20) for _ in range(5)] == [6.0, [2.0, 3.0], True, 1, "last"]
+    with_gate.get()
+    result.add_done_callback(lambda done: heard.put(threading.current_thread()))
+    assert heard.get(timeout=20) is threading.current_thread()
+
+
+def delayed(seconds: float, value: Any) -> Any:
+    time.sleep(seconds)
+    return value
+
+
+class WaitsWhenUnpickled:
+    result: er.AsyncResult
+
+    def __reduce__(self) -> Any:
+        return wait_here, ()
+
+
+def wait_here() -> Any:
+    return WaitsWhenUnpickled.result.get() if hasattr(WaitsWhenUnpickled, "result") else None
+
+
+def publish(seconds: float) -> None:
+    from engineroom.on_engine.datapub import publish_data
+
+    publish_data({"waits": WaitsWhenUnpickled()})
+    time.sleep(seconds)
+
+
+def test_a_wait_in_the_thread_of_the_results_is_an_error(rc: er.Client, monkeypatch: pytest.MonkeyPatch):
+    result = rc[0].apply_async(publish, 0.3)
+    monkeypatch.setattr(WaitsWhenUnpickled, "result", result, raising=False)
+    assert result.get(timeout=20) is None
+    assert result.data == {}
+
+
+# ---------------------------------------------------------------------------------------------- waits in tasks
+
+
+def run_inside(info: Any, function: Callable[..., Any], *items: Any) -> Any:
+    print("before")
+    with er.Client(info) as rc:
+        values = rc.load_balanced_view().map_sync(function, items)
+        direct = rc[:].apply_sync(function, 100)
+    print("after")
+    task = er.current_task()
+    return values, direct, task.msg_id if task else None
+
+
+def say(x: Any) -> Any:
+    print(f"inside {x}")
+    return x
+
+
+def dive(info: Any, depth: int) -> int:
+    if depth == 0:
+        return 0
+    with er.Client(info) as rc:
+        return 1 + rc.load_balanced_view().apply_sync(dive, info, depth - 1)
+
+
+def wait_for_ever(info: Any) -> None:
+    with er.Client(info) as rc:
+        rc.load_balanced_view(after=[rc.load_balanced_view().apply_async(time.sleep, 60)]).apply_sync(say, 1)
+
+
+def test_a_task_that_waits_for_its_own_cluster_on_its_last_engine(fresh_cluster: Callable[..., er.Client]):
+    rc = fresh_cluster(n=1)
+    view = rc.load_balanced_view()
+    result = view.apply_async(run_inside, rc.connection, say, 1, 2, 3)
+    assert result.get(timeout=30) == ([1, 2, 3], [100], result.msg_ids[0])
+    assert result.stdout == "before\nafter\n"
+    [inside] = rc.db_query({"arguments": "(2)"}, keys=["stdout", "state"])
+    assert (inside["stdout"], inside["state"]) == ("inside 2\n", "completed")
+    assert view.apply_async(dive, rc.connection, 8).get(timeout=30) == 8
+    with pytest.raises(er.RemoteError, match="WaitError: 20 tasks of this engine wait"):
+        view.apply_async(dive, rc.connection, 30).get(timeout=60)
+    assert view.apply_sync(say, 5) == 5
+
+    # What waits can be stopped like anything else.
+    result = view.apply_async(wait_for_ever, rc.connection)
+    wait_until(lambda: "waits for other tasks" in str(rc.explain(result)))
+    rc.cancel(query={"arguments": "(60)"})
+    result.cancel()
+    with pytest.raises(er.TaskAborted):
+        result.get(timeout=30)
+    late = rc.load_balanced_view(run_timeout=0.5).apply_async(dive_and_sleep, rc.connection)
+    with pytest.raises(er.TaskTimeout):
+        late.get(timeout=30)
+    rc.cancel(query="all")
+    assert view.apply_async(say, 6).get(timeout=30) == 6
+
+
+def dive_and_sleep(info: Any) -> None:
+    with er.Client(info) as rc:
+        rc.load_balanced_view(after=[rc.load_balanced_view().apply_async(time.sleep, 1)]).apply_sync(say, 1)
+        time.sleep(60)

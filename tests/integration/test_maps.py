@@ -252,3 +252,50 @@ def test_what_was_unpickled_can_be_joined(lb):
     first, second = lb.apply_async(bytes, 10_000), lb.apply_async(bytes, 20_000)
     assert [len(first.get(10)), len(second.get(10))] == [10_000, 20_000]
     assert list(map(len, er.AsyncResult.join(first, second).get(10))) == [10_000, 20_000]
+
+
+# ------------------------------------------------------------------------------------------ labels and metadata
+
+
+def test_each_item_has_its_label_and_metadata(rc, lb):
+    points = [{"alpha": alpha, "beta": beta} for alpha in (0.1, 0.2) for beta in (1, 2)]
+    for number, view in enumerate((lb, rc[:])):
+        view.set_flags(metadata={"sweep": number})
+        labels = [f"point {number}.{i}" for i in range(4)]
+        result = view.map_async(abs, range(-4, 0), labels=labels, metadata=points)
+        assert result.get(30) == [4, 3, 2, 1]
+        assert [about["label"] for about in result.metadata] == labels
+        found = rc.db_query({"metadata.sweep": number, "metadata.alpha": 0.2}, ["label", "metadata"], sort="label")
+        assert [record["label"] for record in found] == labels[2:]
+        assert [record["metadata"] for record in found] == [{"sweep": number, **point} for point in points[2:]]
+
+
+def test_a_frame_has_a_row_for_each_point(rc, lb):
+    pytest.importorskip("pandas")
+    lb.map_sync(abs, [1, 2], labels=["framed"] * 2, metadata=[{"alpha": 1}, {"beta": 2.5}])
+    frame = rc.db_query({"label": "framed"}, ["metadata", "state"], sort="submitted", as_frame="pandas")
+    assert {"metadata.alpha", "metadata.beta"} <= set(frame.columns)
+    assert frame["metadata.alpha"].tolist()[0] == 1
+    assert frame["metadata.beta"].tolist()[1] == 2.5
+
+
+def test_a_round_robin_map_with_labels_keeps_the_order_of_the_items(rc):
+    result = rc[:].map_async(lambda x: x, range(5), dist="r", labels=list("abcde"))
+    assert result.get(30) == list(range(5))
+    assert result.engine_id == [0, 1, 0, 1, 0]
+
+
+def test_too_few_labels_are_an_error_and_nothing_is_sent(rc, lb):
+    before = len(rc.history)
+    for view in (rc[:], lb):
+        with pytest.raises(ValueError, match="labels has 1 entries, but the map has 2 items"):
+            view.map(abs, [1, 2], labels=["a"])
+        with pytest.raises(ValueError, match="metadata has 3 entries, but the map has 2 items"):
+            view.map(abs, [1, 2], metadata=[{}] * 3)
+        with pytest.raises(er.ConfigError, match="metadata of item 1"):
+            view.map(abs, [1, 2], metadata=[{}, {"x": object()}])
+        with pytest.raises(TypeError, match="label= is for all items"):
+            view.map(abs, [1, 2], labels="ab")
+    with pytest.raises(ValueError, match="chunksize=2"):
+        lb.map(abs, [1, 2], labels=["a", "b"], chunksize=2)
+    assert len(rc.history) == before

@@ -51,7 +51,7 @@ def test_values_and_groups(asked: er.Client) -> None:
 def test_answers_as_frames(asked: er.Client, kind: str) -> None:
     pytest.importorskip(kind)
     frame = asked.db_query(MINE, ["submitted", "state", "duration", "metadata"], as_frame=kind)
-    assert list(frame.columns) == ["msg_id", "state", "metadata", "submitted", "duration"]
+    assert list(frame.columns) == ["msg_id", "state", "metadata", "metadata.parity", "submitted", "duration"]
     assert len(frame) == 12
     assert isinstance(frame["submitted"][0], datetime)
     assert set(frame["state"]) == {"completed", "failed"}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import socket
 import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
@@ -13,7 +14,7 @@ from typing import Any
 from ..config import MAX_TASK_BYTES, ConnectionInfo
 from ..errors import MessageTooLarge
 from ..ids import EngineId, TaskId
-from ..messages import Abort
+from ..messages import Abort, EngineInfo
 from ..wire import frames as wire
 from .connection.channel import Channel
 from .connection.history import History, Marks
@@ -42,6 +43,7 @@ class ClientPort:
         self.history = History(channel.session)
         self.direct = Marks(self.history)
         self.record_arguments = True
+        self._files: tuple[Sequence[EngineInfo], bool] = (), False
         # Client, views and results share this port. When the last of them is forgotten, the connection ends.
         weakref.finalize(self, channel.abandon).atexit = False
 
@@ -54,6 +56,20 @@ class ClientPort:
     def keeps(self) -> bool:
         """Whether the controller records results, so that they can be fetched again."""
         return self.channel.keeps
+
+    def outstanding(self) -> int:
+        """How many tasks of this client have no outcome yet."""
+        return sum(id.startswith(self.channel.session) for id in self.channel.waiting)
+
+    @property
+    def files(self) -> bool:
+        """Whether all engines are on this host, so that they can open the files that we can open."""
+        engines, is_here = self._files
+        if engines is not self.channel.engines:
+            engines, here = self.channel.engines, socket.gethostname()
+            is_here = bool(engines) and all(engine.host == here for engine in engines)
+            self._files = engines, is_here
+        return is_here
 
     def engine_uuid(self, id: EngineId) -> str | None:
         """The uuid of the engine that has, or last had, this number."""

@@ -44,6 +44,7 @@ from ..messages import (
     Stop,
     Submit,
     Unresponsive,
+    Waiting,
     Watch,
     Welcome,
 )
@@ -245,6 +246,7 @@ class Controller:
             Request: self._on_request,
             Results: self._on_results,
             Returned: self._on_returned,
+            Waiting: self._on_waiting,
             Output: self._on_output,
             Started: self._on_started,
             Published: self._on_live,
@@ -447,6 +449,9 @@ class Controller:
         if self._is_running(message.task, peer):
             self._running.on_output(message)
             self._on_live(peer, message, frames)
+
+    def _on_waiting(self, peer: Peer, message: Waiting, frames: Sequence[Any]) -> None:
+        self.decide(events.TasksWaiting(peer.engine, message.tasks))
 
     def _on_live(self, peer: Peer, message: Output | Started | Published, frames: Sequence[Any]) -> None:
         task = self.scheduler.task(message.task)

@@ -57,9 +57,10 @@ def _check_engines(state: State) -> dict[str, int]:
                 requirement = requirement_of(task, numbers)
                 if requirement.refused or not requirement.follows:  # another that it followed may have gone
                     assert requirement.allows(engine), f"{task} needs {requirement}, but is on {engine}"
+        assert engine.waiting <= set(engine.held), f"{engine} waits in tasks that it does not hold"
         assert engine.recalled <= set(engine.held), f"{engine} is asked for what it does not hold"
         assert (engine in index) == engine.has_room, f"{engine} is in the index without room, or not in it with room"
-        is_idle = engine.has_room and not engine.held
+        is_idle = engine.has_room and len(engine.held) == len(engine.waiting)
         assert (engine.id in state.pools.idle) == is_idle, f"{engine} is idle and not listed as idle, or the reverse"
         assert not (any(engine.backlog) and engine.has_room), f"{engine} has room and direct tasks wait"
     return held_by

@@ -28,7 +28,7 @@ class Backlog(Protocol):
 
 
 class Engine:
-    """An engine and the tasks it holds. Only `State` changes `held`, `recalled` and `stopping`.
+    """An engine and the tasks it holds. Only `State` changes `held`, `recalled`, `waiting` and `stopping`.
 
     `held` keeps the order in which tasks were given: the engine runs them in that order.
     """
@@ -52,6 +52,7 @@ class Engine:
         "stopping",
         "used",
         "uuid",
+        "waiting",
     )
 
     def __init__(
@@ -88,6 +89,8 @@ class Engine:
         #: it gets no more tasks, and leaves
         self.stopping = False
         self.last_heard = now
+        #: those of `held` that have begun, and wait for other tasks: the engine runs others meanwhile
+        self.waiting: set[TaskId] = set()
 
     @property
     def load(self) -> int:
@@ -97,16 +100,18 @@ class Engine:
     @property
     def has_room(self) -> bool:
         """Whether it takes another task."""
-        return len(self.held) < self.hwm and not self.stopping
+        return len(self.held) - len(self.waiting) < self.hwm and not self.stopping
 
     @property
     def room(self) -> int:
         """How many more tasks it takes."""
-        return sys.maxsize if self.hwm == float("inf") else max(0, int(self.hwm) - len(self.held))
+        return sys.maxsize if self.hwm == float("inf") else max(0, int(self.hwm) + len(self.waiting) - len(self.held))
 
     @property
     def unstarted(self) -> list[Task]:
-        """The tasks it holds, but for the first, which it is running or about to run."""
+        """The tasks it holds, but for those that wait, and the first of the others: it runs that, or is about to."""
+        if self.waiting:
+            return [task for id, task in self.held.items() if id not in self.waiting][1:]
         return list(self.held.values())[1:]
 
     def learn(self, results: Sequence[TaskDone]) -> None:

@@ -130,6 +130,16 @@ class TasksReturned(Event, frozen=True, gc=False):
     tasks: Sequence[AttemptKey]
 
 
+class TasksWaiting(Event, frozen=True, gc=False):
+    """These tasks of an engine have begun, and now wait for other tasks; others that were named before go on.
+
+    A task waits for results of its own cluster. The engine has room for one more task for each of them.
+    """
+
+    engine: EngineId
+    tasks: Sequence[TaskId]
+
+
 class PropertiesAnswered(Event, frozen=True, gc=False):
     """An engine says why its properties forbid tasks with these functions; "": they allow them."""
 

@@ -91,7 +91,12 @@ def _queued(state: State, task: Task, details: dict[str, Any]) -> str:
         return f"there is no engine {in_words(requirement)}: it ends as impossible unless one comes soon"
     one = f"an engine {in_words(requirement)}" if requirement != ANY else "an engine"
     busy = "which is" if len(fitting) == 1 else f"all {len(fitting)} of which are"
-    return f"it waits for {one}, {busy} busy; {ahead} of its client's tasks with priority {priority} come before it"
+    reason = f"it waits for {one}, {busy} busy; {ahead} of its client's tasks with priority {priority} come before it"
+    if waiting := {engine.id: sorted(engine.waiting) for engine in fitting if engine.waiting}:
+        details["waiting"] = waiting
+        tasks = [id for ids in waiting.values() for id in ids]
+        reason += f". On {len(waiting)} of these engines tasks wait for other tasks ({_some(tasks)})"
+    return reason
 
 
 def _unsuitable(state: State, requirement: Requirement, details: dict[str, Any]) -> str:
@@ -118,11 +123,18 @@ def _behind(state: State, task: Task, details: dict[str, Any]) -> str:
 def _held(state: State, task: Task, now: float, details: dict[str, Any]) -> str:
     assert task.engine is not None
     engine = state.engines[task.engine]
-    ahead = list(engine.held).index(task.id)
+    ahead = 0 if task.id in engine.waiting else [id for id in engine.held if id not in engine.waiting].index(task.id)
     details |= {"ahead": ahead, "engine": engine.id, "host": engine.host}
     silent = max(0.0, now - engine.last_heard)
     if task.aborting:
         return f"it is being cancelled on engine {engine.id} ({engine.host})"
+    if task.id in engine.waiting:
+        others = len(engine.held) - len(engine.waiting)
+        details["waiting"] = True
+        return (
+            f"it has begun on engine {engine.id} ({engine.host}, pid {engine.pid}), and waits for other tasks. "
+            f"The engine runs others meanwhile: it has {others} of them"
+        )
     if ahead:
         return f"it was given to engine {engine.id} ({engine.host}), which has {ahead} to do before it"
     if task.started is not None:

@@ -41,6 +41,7 @@ HANDLERS: dict[type[events.Event], Callable[[State, Effects, Any], None]] = {
     events.TaskStarted: results.on_task_started,
     events.TasksFinished: results.on_tasks_finished,
     events.TasksReturned: results.on_tasks_returned,
+    events.TasksWaiting: results.on_tasks_waiting,
     events.EngineJoined: engine_events.on_engine_joined,
     events.EngineLost: engine_events.on_engine_lost,
     events.EngineLeft: engine_events.on_engine_left,

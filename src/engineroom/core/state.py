@@ -238,7 +238,14 @@ class State:
                 self.unstart(task)
         if engine.recalled:
             engine.recalled.difference_update(ids)
+        if engine.waiting:
+            engine.waiting.difference_update(ids)
         return released
+
+    def set_waiting(self, engine: Engine, ids: Sequence[TaskId]) -> None:
+        """These tasks of an engine wait for others, so that it has room for more."""
+        engine.waiting = {id for id in ids if id in engine.held}
+        self.pools.changed(engine)
 
     # ------------------------------------------------------------------------------------------ to its end
 

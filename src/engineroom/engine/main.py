@@ -16,13 +16,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, MappingProxyType
 from typing import Any
 
 from .. import resources
 from ..config import ConnectionInfo, EngineSettings
-from ..ids import Digest, EngineUuid, NannyId
+from ..ids import Digest, EngineUuid, NannyId, TaskId
 from ..messages import Output, Published, Started, TaskDone, TaskOptions
 from ..messages.bounds import StreamName
 from ..on_engine import datapub, engine_properties, task_context
@@ -39,6 +39,7 @@ from .execution.interrupts import Interrupter, spare_forked_processes
 from .execution.output import Streams, install
 from .jobs import Job
 from .memory import memory_in_use
+from .nested import NestedRuns
 from .property_checks import PropertyChecks
 from .protocol import EngineProtocol
 from .session_link import SessionLink
@@ -52,6 +53,8 @@ GATHER_SECONDS = 0.004
 ATTEND_SECONDS = 0.02
 #: How often a task that goes on running is announced again.
 ANNOUNCE_SECONDS = 2.0
+#: Of so many tasks the start is remembered: a task that waits for others may have some of them run on this engine.
+STARTS_KEPT = 64
 #: After this long without work the attendant sleeps until there is some.
 REST_SECONDS = 1.0
 #: How long a leaving engine waits for its last results to be stored.
@@ -59,6 +62,9 @@ LEAVE_SECONDS = 5.0
 
 #: of a task that carries no options
 _NO_WISHES = TaskOptions()
+
+#: a task and the number of its attempt
+AttemptOf = tuple[TaskId, int]
 
 
 class Engine:
@@ -73,8 +79,9 @@ class Engine:
         page: SharedPage,
         settings: EngineSettings,
         shares: Mapping[str, list[int]] = MappingProxyType({}),
+        url: str = "",
     ) -> None:
-        """`shares`: the indices of each named resource that this engine has."""
+        """`shares`: the indices of each named resource that this engine has. `url`: of its cluster."""
         self._link, self._descriptor = link, link.fileno()
         self._executor, self._interrupter, self._streams = executor, interrupter, streams
         self._page, self._settings, self._shares = page, settings, dict(shares)
@@ -83,7 +90,8 @@ class Engine:
         self._protocol.results.limit = settings.unstored_limit
         self._is_deciding = False  # a function is being asked about our properties
         self._is_waiting = False  # for something to arrive
-        self._started = 0.0  # when the task that was announced last began
+        self._starts: dict[AttemptOf, float] = {}  # when the tasks began that were announced last
+        self._nested = NestedRuns(url, self._protocol, executor, interrupter, page, self)
         self._serial = 0  # counts tasks begun: how the attendant tells a long one from many short ones
         self._link_lock = threading.Lock()
         self._busy = threading.Event()
@@ -103,7 +111,7 @@ class Engine:
         logging.root.handlers.clear()  # the nanny's: what tasks log is their output
         logging.root.setLevel(logging.WARNING)
         datapub.bind(self._publish)
-        task_context.bind(self._current_task, self._interrupter.limit)
+        task_context.bind(self._current_task, self._interrupter.limit, self._nested.wait)
         engine_properties.properties.bind(self._note_change)
         threading.Thread(target=self._attend, name="attendant", daemon=True).start()
         self.serve()
@@ -126,13 +134,13 @@ class Engine:
         finally:
             self._link.close()
 
-    def _work(self) -> None:
-        """Run what is in the queue, looking at the link every few milliseconds."""
+    def _work(self, until: Callable[[], bool] | None = None) -> None:
+        """Run what is in the queue, looking at the link every few milliseconds. `until`: stop when this is true."""
         self._busy.set()
         protocol, executor, page, lock = self._protocol, self._executor, self._page, self._link_lock
         queue, results, checks, wishes = protocol.jobs.queue, protocol.results, self._checks, self._interrupter.wishes
         pause = time.perf_counter() + GATHER_SECONDS
-        while queue and not protocol.is_leaving:
+        while queue and not protocol.is_leaving and (until is None or not until()):
             if results.is_full:
                 self._flush()
                 self._link.ping()
@@ -172,6 +180,30 @@ class Engine:
                 self._receive()
                 checks.answer(self._is_leaving)
                 pause = time.perf_counter() + GATHER_SECONDS
+
+    # A task that waits for others: called by `NestedRuns`.
+
+    def take_link(self) -> None:
+        """The main thread tends the link."""
+        self._reacquire()
+
+    def leave_link(self) -> None:
+        """The main thread goes back to user code. The attendant sees a task that has just begun."""
+        self._serial += 1
+        self._busy.set()
+        self._link_lock.release()
+
+    def serve_once(self, until: Callable[[], bool], seconds: float) -> None:
+        """Run the tasks that there are, until the condition is true; or wait for a message for some seconds."""
+        protocol = self._protocol
+        if protocol.jobs.queue:
+            self._work(until)
+            protocol.flush()
+            self._page.run(protocol.waiting[-1][0].id)
+        else:
+            self._link.ping()
+            protocol.handle(self._link.receive(wait=True, most=seconds))
+            self._checks.answer(self._is_leaving)
 
     def _die_of_closed_link(self) -> None:
         """The task that has just run closed our sockets: this engine cannot send its result, nor anything else."""
@@ -313,9 +345,13 @@ class Engine:
         """
         if first:
             self._protocol.flush()
-            self._started = time.time() - ATTEND_SECONDS
         if first or again:
-            self._link.send(Started(job[0].id, self._started, attempt=job[1], memory=memory_in_use()))
+            key = job[0].id, job[1]
+            if key not in self._starts:
+                while len(self._starts) >= STARTS_KEPT:
+                    del self._starts[next(iter(self._starts))]
+                self._starts[key] = time.time() - ATTEND_SECONDS
+            self._link.send(Started(key[0], self._starts[key], attempt=key[1], memory=memory_in_use()))
         self._executor.flush_c_library()
         streams: tuple[tuple[StreamName, Any], ...] = (
             ("stdout", self._streams.stdout),
@@ -367,9 +403,10 @@ class Engine:
     def _on_sigint(self, number: int, frame: FrameType | None) -> None:
         if self._executor.is_running:
             raise KeyboardInterrupt
+        self._nested.interrupt()
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        self._protocol.is_leaving = True
+        self._protocol.is_leaving = self._nested.is_terminated = True
         if self._executor.is_running:
             raise Terminated
         if self._is_waiting:
@@ -401,6 +438,7 @@ def make_engine(
         page,
         settings,
         shares,
+        connection.url,
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ..errors import AuthenticationError
-from ..ids import Digest, EngineId
+from ..ids import Digest, EngineId, TaskId
 from ..messages import (
     Cancel,
     CheckProperties,
@@ -32,6 +32,7 @@ from ..messages import (
     Stop,
     Stored,
     TaskDone,
+    Waiting,
     Welcome,
 )
 from .jobs import Job, Jobs, held
@@ -72,6 +73,10 @@ class EngineProtocol:
         self.results = ResultBuffer()
         #: the running task
         self.job: Job | None = None
+        #: tasks that have begun, and wait for other tasks: the last of them waits inside the one before it
+        self.waiting: list[Job] = []
+        #: those of them that were cancelled meanwhile
+        self.cancelled: set[TaskId] = set()
         #: whether the engine is to leave
         self.is_leaving = False
         self._handlers: dict[type[Message], Callable[[Any, Sequence[Any]], None]] = {
@@ -92,10 +97,26 @@ class EngineProtocol:
     def hello(self) -> None:
         """Begin the session (anew): say what we hold, and send again what may not be stored."""
         running = [self.job] if self.job is not None else []
-        in_hand = [held(job) for job in (*running, *self.jobs)]
+        in_hand = [held(job) for job in (*self.waiting, *running, *self.jobs)]
         self.link.hello(self._page.engine, [*in_hand, *self.results.held()])
         for parts in self.results.sent():
             self.link.send_frames(parts)
+
+    def begin_wait(self, job: Job) -> None:
+        """The running task waits for other tasks: the controller is to give us more."""
+        self.waiting.append(job)
+        self.job = None
+        self._tell_waiting()
+
+    def end_wait(self, job: Job) -> None:
+        """It runs again."""
+        self.waiting.remove(job)
+        self.job = job
+        self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        self.flush()
+        self.link.send(Waiting([job[0].id for job in self.waiting]))
 
     def flush(self) -> None:
         """Send the results that have gathered."""
@@ -146,6 +167,8 @@ class EngineProtocol:
             self._keeper.engine = self._page.engine = message.engine
             self.results.share = message.unstored_limit
             self.jobs.welcomed()
+            if self.waiting:
+                self._tell_waiting()
 
     def _on_run(self, message: Run, frames: Sequence[Any]) -> None:
         if message.functions:
@@ -161,6 +184,7 @@ class EngineProtocol:
         self.link.send(Returned(self.jobs.give_back(wanted)))
         if self.job is not None and self.job[0].id in wanted:
             self._interrupt()
+        self.cancelled |= {job[0].id for job in self.waiting if job[0].id in wanted}
 
     def _on_ask(self, message: CheckProperties, frames: Sequence[Any]) -> None:
         self._keeper.learn(message.functions)
@@ -189,7 +213,7 @@ class EngineProtocol:
 
     def _on_stored(self, message: Stored, frames: Sequence[Any]) -> None:
         self.results.stored(message.number)
-        if self.job is None and not self.results.is_awaiting and not self.results.has_gathered:
+        if self.job is None and not self.waiting and not self.results.is_awaiting and not self.results.has_gathered:
             self._page.delivered()
 
     def _on_stop(self, message: Stop, frames: Sequence[Any]) -> None:

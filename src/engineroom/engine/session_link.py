@@ -52,11 +52,14 @@ class SessionLink:
         """Give a sign of life, and have the controller confirm what we have sent."""
         self.send(self.session.ping(now))
 
-    def receive(self, *, wait: bool) -> list[Sequence[Any]]:
-        """The messages that have arrived. With `wait`, waits for one, until the next sign of life is due."""
+    def receive(self, *, wait: bool, most: float = WAIT_SECONDS) -> list[Sequence[Any]]:
+        """The messages that have arrived.
+
+        With `wait`, waits for one, until the next sign of life is due, and for `most` seconds at most.
+        """
         if not wait:
             return self._link.receive()
-        until = min(self.session.next_ping - time.monotonic(), WAIT_SECONDS)
+        until = min(self.session.next_ping - time.monotonic(), most)
         return self._link.receive(timeout=max(0.001, until))
 
     def read(self, frames: Sequence[Any]) -> Any:

@@ -34,6 +34,7 @@ from .engines import (
     Stop,
     Stored,
     Unresponsive,
+    Waiting,
 )
 from .requests import (
     Abort,
@@ -100,6 +101,7 @@ FromEngine = (
     | Started
     | Published
     | Returned
+    | Waiting
     | NeedFunctions
     | PropertiesChecked
     | PropertiesChanged
@@ -187,6 +189,7 @@ __all__ = [
     "ToEngine",
     "ToNanny",
     "Unresponsive",
+    "Waiting",
     "Watch",
     "Welcome",
 ]

@@ -108,6 +108,15 @@ class Returned(Message):
     tasks: list[AttemptKey]
 
 
+class Waiting(Message):
+    """The tasks of this engine that have begun, and now wait for other tasks: all of them, not a change.
+
+    The engine runs other tasks meanwhile.
+    """
+
+    tasks: list[TaskId]
+
+
 class NeedFunctions(Message):
     """The engine does not have these functions (any more)."""
 

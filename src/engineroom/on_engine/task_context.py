@@ -29,14 +29,17 @@ class CurrentTask(msgspec.Struct, frozen=True, kw_only=True):
 
 _task: Callable[[], CurrentTask | None] | None = None
 _limit: Callable[[float, str, str], AbstractContextManager[None]] | None = None
+_wait: Callable[[Callable[[], bool], float | None, Callable[[], str]], bool] | None = None
 
 
 def bind(
-    task: Callable[[], CurrentTask | None], limit: Callable[[float, str, str], AbstractContextManager[None]]
+    task: Callable[[], CurrentTask | None],
+    limit: Callable[[float, str, str], AbstractContextManager[None]],
+    wait: Callable[[Callable[[], bool], float | None, Callable[[], str]], bool],
 ) -> None:
-    """Set the functions behind `current_task` and `time_limit`. The engine calls this."""
-    global _task, _limit
-    _task, _limit = task, limit
+    """Set the functions behind `current_task`, `time_limit` and `wait`. The engine calls this."""
+    global _task, _limit, _wait
+    _task, _limit, _wait = task, limit, wait
 
 
 def current_task() -> CurrentTask | None:
@@ -53,3 +56,24 @@ def time_limit(seconds: float, ename: str, text: str) -> AbstractContextManager[
     Outside a task, and in threads that a task has started, there is no limit.
     """
     return contextlib.nullcontext() if _limit is None else _limit(seconds, ename, text)
+
+
+def wait(ready: Callable[[], bool], seconds: float | None, url: Callable[[], str]) -> bool:
+    """Wait until `ready()`, for some seconds at most, and let the engine run other tasks meanwhile.
+
+    Parameters
+    ----------
+    url : callable
+        Returns the url of the cluster that is waited for.
+
+    Returns
+    -------
+    bool
+        False: it has not waited. This is no task; or it is one of another cluster, or a thread that a task started.
+
+    Raises
+    ------
+    WaitError
+        Too many tasks of this engine wait, one inside the other.
+    """
+    return _wait is not None and _wait(ready, seconds, url)

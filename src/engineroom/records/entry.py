@@ -133,6 +133,8 @@ def result_content(done: TaskDone) -> dict[str, Any]:
             "traceback": error.traceback,
             "engine_info": {"engine_id": error.engine_id, "engine_uuid": error.engine_uuid, "method": error.method},
         }
+        if error.index is not None:
+            content["engine_info"] |= {"index": error.index, "arguments": error.arguments}
     if done.content:
         content |= done.content
     return content

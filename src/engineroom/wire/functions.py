@@ -27,7 +27,7 @@ import cloudpickle
 from ..errors import SerializationError
 from ..ids import Digest
 from ..messages import Function
-from . import modules, script_globals, source_lines
+from . import arrays, modules, script_globals, source_lines
 from .identity import globals_of
 
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), range, frozenset)
@@ -155,8 +155,16 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     3.1.3 drops, and takes its source lines along.
     """
 
-    def __init__(self, file: Any, protocol: int | None = None, buffer_callback: Any = None) -> None:
+    def __init__(
+        self,
+        file: Any,
+        protocol: int | None = None,
+        buffer_callback: Any = None,
+        reducers: Mapping[type, arrays.Reducer] = types.MappingProxyType({}),
+    ) -> None:
         super().__init__(file, protocol=protocol, buffer_callback=buffer_callback)
+        #: type → what takes the place of its `__reduce_ex__`
+        self._reducers = reducers
         #: ids of the code objects inside one that is pickled: its lines are theirs, too
         self._inner: set[int] = set()
         #: one string for each file name, so that the pickle does not depend on which code objects share one
@@ -171,6 +179,9 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is types.CodeType:
             return self._code(obj)
+        reducer = self._reducers.get(type(obj))
+        if reducer is not None:
+            return reducer(obj)
         if type(obj) is functools._lru_cache_wrapper and getattr(obj, "__module__", None) == "__main__":
             return _cached, (obj.__wrapped__, obj.cache_parameters())
         reduced = super().reducer_override(obj)
@@ -240,13 +251,13 @@ def _pickle(function: Any) -> tuple[Function, bool, modules.Needs]:
     sent = modules.Needing(function, needs) if needs else function
     try:
         try:
-            payload = pickle.dumps(sent, 5)
+            payload = arrays.dumps(sent)
             by_name = b"__main__" not in payload and not _by_value_registered()
         except Exception:  # lambdas, closures, locals: by value
             by_name = False
         if not by_name:
             file = io.BytesIO()
-            ByValuePickler(file, protocol=5).dump(sent)
+            ByValuePickler(file, protocol=5, reducers=arrays.reducers(files=False)).dump(sent)
             payload = file.getvalue()
     except Exception as error:
         name = getattr(function, "__qualname__", repr(function))

@@ -1,5 +1,8 @@
 """Arguments and results to and from payloads: one pickle stream and, for large arrays, out-of-band buffers.
 
+Buffers are sent after the call has returned. So memory that can change is copied while it is pickled, unless the caller
+says that it will not change (`copy=False`).
+
 The C pickler of the standard library comes first: it takes about a microsecond. Objects that it cannot pickle, or
 that it would pickle by reference to `__main__` (another module on the engine), are pickled by value, with cloudpickle.
 """
@@ -12,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import EngineroomError, SerializationError
+from . import arrays
 from .frames import Buffer, Frames
 from .functions import ByValuePickler
 
 #: Streams up to this size are sent inside the message, larger ones as a frame.
 INLINE = 64 * 1024
-#: Arrays of at least this size are sent as frames, uncopied.
+#: Arrays of at least this size are sent as frames.
 OUT_OF_BAND = 16 * 1024
 
 Payload = tuple[bytes, tuple[Buffer, ...]]
@@ -25,10 +29,18 @@ Payload = tuple[bytes, tuple[Buffer, ...]]
 _NONE: Payload = (pickle.dumps(None, 5), ())
 _NO_ARGUMENTS: Payload = (pickle.dumps(((), {}), 5), ())
 _SMALL = (int, float, bool, type(None))
+_SMALL_OR_TEXT = {*_SMALL, str}
 
 
-def dumps(value: Any) -> Payload:
+def dumps(value: Any, *, copy: bool = True, files: bool = False) -> Payload:
     """Serialize a value: (stream, frames). If the stream is empty, the first frame holds it.
+
+    Parameters
+    ----------
+    copy : bool
+        False: buffers use the memory of the value. It must not change until they are sent, and stored.
+    files : bool
+        Memory maps of files may travel as the names of these: the receiver can open them.
 
     Raises
     ------
@@ -41,8 +53,8 @@ def dumps(value: Any) -> Payload:
     if kind in _SMALL:
         return pickle.dumps(value, 5), ()
     if kind in (bytes, bytearray) and len(value) >= INLINE:
-        blobs: list[Buffer] = []
-        return _beside(pickle.dumps(_Blob(value), 5, buffer_callback=blobs.append), blobs)
+        blobs = [bytes(value) if copy else value]  # bytes are not copied
+        return _beside(pickle.dumps(_Blob(value), 5, buffer_callback=lambda buffer: None), blobs)
     buffers: list[Buffer] = []
 
     def keep_inside(buffer: pickle.PickleBuffer) -> bool:
@@ -52,24 +64,26 @@ def dumps(value: Any) -> Payload:
             return True
         if raw.nbytes < OUT_OF_BAND:
             return True
-        buffers.append(raw)
+        buffers.append(bytes(raw) if copy and not _is_constant(raw.obj) else raw)
         return False
 
     try:
-        stream = pickle.dumps(value, 5, buffer_callback=keep_inside)
+        stream = arrays.dumps(value, keep_inside, files=files)
         by_reference_to_main = b"__main__" in stream
     except Exception:  # it may be a lambda, or hold one: cloudpickle decides
         by_reference_to_main = True
     if by_reference_to_main:
         buffers.clear()
         file = io.BytesIO()
-        ByValuePickler(file, protocol=5, buffer_callback=keep_inside).dump(value)
+        ByValuePickler(file, 5, keep_inside, arrays.reducers(files)).dump(value)
         stream = file.getvalue()
     return _beside(stream, buffers)
 
 
-def dumps_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
-    """Serialize the arguments of a call.
+def dumps_call(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], *, copy: bool = True, files: bool = False
+) -> Payload:
+    """Serialize the arguments of a call; `copy` and `files` as for `dumps`.
 
     Raises
     ------
@@ -79,9 +93,11 @@ def dumps_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Payload:
     if not args and not kwargs:
         return _NO_ARGUMENTS
     try:
+        if not kwargs and _SMALL_OR_TEXT.issuperset(map(type, args)):
+            return _beside(pickle.dumps((args, {}), 5), ())
         if any(type(a) in (bytes, bytearray) and len(a) >= INLINE for a in args):
             args = tuple(_Blob(a) if type(a) in (bytes, bytearray) and len(a) >= INLINE else a for a in args)
-        return dumps((args, kwargs))
+        return dumps((args, kwargs), copy=copy, files=files)
     except EngineroomError:  # from a class of this package: its text is good
         raise
     except Exception as error:
@@ -116,6 +132,15 @@ def _beside(stream: bytes, buffers: Sequence[Buffer]) -> Payload:
     if len(stream) > INLINE:
         return b"", (stream, *buffers)
     return stream, tuple(buffers)
+
+
+def _is_constant(owner: Any) -> bool:
+    """Whether memory cannot change: it is that of a bytes object, which an array may show."""
+    while (base := getattr(owner, "base", None)) is not None:
+        owner = base
+    if type(owner) is memoryview:
+        owner = owner.obj
+    return type(owner) is bytes
 
 
 class _Blob:

@@ -19,6 +19,7 @@ from engineroom.core.events import (
     TasksReturned,
     TasksSubmitted,
     TaskStarted,
+    TasksWaiting,
 )
 from engineroom.messages import AttemptKey, ErrorInfo, TaskDone, TaskOptions, TaskSpec
 
@@ -97,6 +98,10 @@ def started(engine: int, id: str, at: float = 1.0, attempt: int = 1) -> TaskStar
 
 def returned(engine: int, *ids: str, attempt: int = 1) -> TasksReturned:
     return TasksReturned(engine, [AttemptKey(id, attempt) for id in ids])
+
+
+def waiting(engine: int, *ids: str) -> TasksWaiting:
+    return TasksWaiting(engine, ids)
 
 
 def recovered(*ids: str, engine: int = -1, deadline: float = 5.0, **options: Any) -> TasksRecovered:

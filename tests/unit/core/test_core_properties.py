@@ -193,6 +193,12 @@ class AnyStory(RuleBasedStateMachine):
     def tasks_are_returned(self, engine: int, batch: list[tuple[str, int]]) -> None:
         self.happen(events.TasksReturned(engine, self.held(batch)))
 
+    @rule(engine=engine_ids, count=st.integers(0, 3), stray=task_ids)
+    def tasks_wait_for_others(self, engine: int, count: int, stray: str) -> None:
+        known = self.core.engines.get(engine)
+        ids = list(known.held)[:count] if known is not None else []
+        self.happen(events.TasksWaiting(engine, [*ids, stray] if count == 3 else ids))
+
     @rule(engine=engine_ids)
     def an_engine_gives_back_what_was_recalled(self, engine: int) -> None:
         known = self.core.engines.get(engine)

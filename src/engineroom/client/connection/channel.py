@@ -23,7 +23,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from ...config import ConnectionInfo
-from ...errors import AuthenticationError, ControllerLost, EngineroomError, SerializationError
+from ...errors import AuthenticationError, ControllerLost, EngineroomError, SerializationError, WaitError
 from ...ids import ClientId, TaskId, new_uuid
 from ...messages import (
     Accepted,
@@ -54,7 +54,7 @@ from . import forks
 from .connecting import NOTICE_SECONDS, no_answer_error, silence_error
 from .requests import PendingRequests, error_of
 from .submission import Outgoing, SubmissionWindow
-from .waiters import Waiter, Waiters
+from .waiters import IOThread, Waiter, Waiters
 from .wakeup import Wakeup
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Channel:
             Pong: self._on_pong,
             Goodbye: self._on_goodbye,
         }
-        self._thread = threading.Thread(target=self._run, name="engineroom-client", daemon=True)
+        self._thread = IOThread(target=self._run, name="engineroom-client", daemon=True)
         self._thread.start()
         try:
             self._connect(timeout)
@@ -203,7 +203,9 @@ class Channel:
         return future
 
     def ask(self, body: RequestBody, timeout: float | None = None) -> Any:
-        """Ask a question and wait for the answer."""
+        """Ask a question and wait for the answer. WaitError in the I/O thread, through which the answer comes."""
+        if threading.current_thread() is self._thread:
+            raise WaitError("a question is asked in the thread through which the answer comes: it would never end")
         return self.request(body).result(timeout)
 
     @property
@@ -397,6 +399,7 @@ class Channel:
             self.failure = error
         self._requests.fail(self.failure_error)
         self._waiters.fail(list(self._waiting), self.failure_error)
+        self._window.give_up()
         self._welcome.set()
         with self.changed:
             self.engines, self.starting = [], 0

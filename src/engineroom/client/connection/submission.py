@@ -6,6 +6,7 @@ There is no network here: `pack_next` and `pack_again` return messages, which th
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +34,47 @@ MANY = 500_000
 Outgoing = tuple[TaskSpec, Function | None, Sequence[Any]]
 
 
+class Acceptance:
+    """Whether the controller has accepted all tasks of a call. Until then they may have to be sent again."""
+
+    def __init__(self, tasks: int) -> None:
+        self._left = tasks
+        self._accepted = threading.Event()
+        if not tasks:
+            self._accepted.set()
+
+    def count(self) -> None:
+        """One more task is accepted, or will never be. The I/O thread calls this."""
+        self._left -= 1
+        if self._left <= 0:
+            self._accepted.set()
+
+    def is_complete(self) -> bool:
+        """Whether all are accepted."""
+        return self._accepted.is_set()
+
+    def wait(self, limit: float | None) -> bool:
+        """Wait until all are accepted; returns whether they are."""
+        return self._accepted.wait(limit)
+
+
+class TrackedBuffers(tuple[Any, ...]):
+    """The large buffers of a task that somebody tracks. They are not copied, and must not change until then."""
+
+    acceptance: Acceptance
+
+    def __bool__(self) -> bool:
+        return True  # a task without buffers is tracked, too
+
+
+def tracked(task: Outgoing, acceptance: Acceptance) -> Outgoing:
+    """The task, with an `Acceptance` that counts it once it is accepted."""
+    spec, function, buffers = task
+    with_acceptance = TrackedBuffers(buffers)
+    with_acceptance.acceptance = acceptance
+    return spec, function, with_acceptance
+
+
 class SubmissionWindow:
     """The queue of tasks, and the batches that the controller has not accepted yet.
 
@@ -44,7 +86,9 @@ class SubmissionWindow:
         self._numbers = itertools.count(1)
         #: number → (tasks, bytes that they weigh)
         self._unaccepted: dict[int, tuple[list[Outgoing], int]] = {}
-        #: of all those
+        #: number → who tracks tasks of the message, once for each task
+        self._tracked: dict[int, list[Acceptance]] = {}
+        #: of all that is not accepted
         self._bytes = self._tasks = 0
         self._has_told_of_many = False
         #: the functions that the controller has from us
@@ -101,6 +145,8 @@ class SubmissionWindow:
                 functions.append(function)
             if buffers:
                 spec.frames = table.add(buffers)
+                if type(buffers) is TrackedBuffers:
+                    self._tracked.setdefault(number, []).append(buffers.acceptance)
             if spec.options is not None and spec.options.cache is not None:
                 cached = True
             specs.append(spec)
@@ -129,6 +175,8 @@ class SubmissionWindow:
 
         If only functions are missing, the tasks are queued again, first of all, and the functions go with them.
         """
+        if message.code == "functions":
+            self._tracked.pop(message.number, None)  # they are sent again
         batch = self._answered(message.number)
         if message.code == "functions":
             self._known -= {spec.function for spec, _, _ in batch}
@@ -140,7 +188,16 @@ class SubmissionWindow:
         batch, size = self._unaccepted.pop(number, ([], 0))
         self._bytes -= size
         self._tasks -= len(batch)
+        if self._tracked:
+            for acceptance in self._tracked.pop(number, ()):
+                acceptance.count()
         return batch
+
+    def give_up(self) -> None:
+        """Nothing will be sent any more."""
+        for _, _, buffers in [*self.queue, *(task for batch, _ in self._unaccepted.values() for task in batch)]:
+            if type(buffers) is TrackedBuffers:
+                buffers.acceptance.count()
 
     # ------------------------------------------------------------------------------------------ another session
 
@@ -151,7 +208,7 @@ class SubmissionWindow:
 
     def pack_again(self) -> Iterator[tuple[Submit, list[Any]]]:
         """The messages that have not been answered, packed anew: the controller recognises tasks it has."""
-        unaccepted, self._unaccepted = self._unaccepted, {}
+        unaccepted, self._unaccepted, self._tracked = self._unaccepted, {}, {}
         self._bytes = self._tasks = 0
         for batch, size in unaccepted.values():
             yield self._pack(batch, size, resent=True)

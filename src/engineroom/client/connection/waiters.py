@@ -16,6 +16,10 @@ from ...wire import frames as wire
 fulfilling = threading.Lock()
 
 
+class IOThread(threading.Thread):
+    """The thread through which results come. Nobody may wait for a result in it."""
+
+
 class Waiter(Protocol):
     """Who waits for a task: an AsyncResult. The I/O thread calls these."""
 

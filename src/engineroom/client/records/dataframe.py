@@ -22,11 +22,20 @@ def check_kind(kind: str | None) -> None:
 
 
 def as_frame_of(records: Sequence[Mapping[str, Any]], columns: Sequence[str], kind: str) -> Any:
-    """A frame with a row for each record. Columns of dicts, or of values of several types, hold Python objects."""
+    """A frame with a row for each record. Columns of dicts, or of values of several types, hold Python objects.
+
+    Behind the column `metadata` there is a column `metadata.KEY` for each key that the metadata of a record has.
+    """
     module: Any = import_module(kind)
-    by_column = {name: [record[name] for record in records] for name in columns}
+    by_column: dict[str, list[Any]] = {}
+    for name in columns:
+        by_column[name] = [record[name] for record in records]
+        if name == "metadata":
+            found = [value if isinstance(value, Mapping) else {} for value in by_column[name]]
+            for key in dict.fromkeys(key for value in found for key in value):
+                by_column[f"metadata.{key}"] = [value.get(key) for value in found]
     if kind == "pandas":
-        return module.DataFrame(by_column, columns=list(columns))
+        return module.DataFrame(by_column, columns=list(by_column))
     return module.DataFrame([_series(module, name, values) for name, values in by_column.items()])
 
 

@@ -30,9 +30,11 @@ _NO_RESULTS: tuple[Any, ...] = ()
 
 
 def pickled_call(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], *, copy: bool = True, files: bool = False
 ) -> tuple[bytes, tuple[Buffer, ...], Sequence[Any]]:
     """The arguments of a load-balanced call as stream and frames, and the AsyncResults among them.
+
+    `copy` and `files` are those of `payload.dumps`.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def pickled_call(
     found: list[Any] = []
     _call.results = found
     try:
-        return *dumps_call(args, kwargs), found
+        return *dumps_call(args, kwargs, copy=copy, files=files), found
     finally:
         _call.results = before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from ...errors import SerializationError, TaskAborted
 from ...ids import TaskId
 from ...messages import TaskDone, TaskOptions
+from ..waiting.waits import wait_until
 from .chunks import ChunkPlan
 from .port import ResultPort
 from .result import AsyncResult, ResultIterator
@@ -45,9 +47,10 @@ class AsyncMapResult(AsyncResult):
     def _ids_in_order(self) -> Iterator[TaskId]:
         index = 0
         while True:
+            if index >= len(self._ids):
+                more = functools.partial(self._is_submitted, index)
+                wait_until(self._condition, more, None, self._port)
             with self._condition:
-                while index >= len(self._ids) and not self._all_submitted():
-                    self._condition.wait()
                 if index >= len(self._ids):
                     return
                 id = self._ids[index]
@@ -58,14 +61,22 @@ class AsyncMapResult(AsyncResult):
     def _ids_as_they_come(self) -> Iterator[TaskId]:
         given = 0
         while True:
+            if not self._has_come(given):
+                wait_until(self._condition, functools.partial(self._has_come, given), None, self._port)
             with self._condition:
-                while len(self._outcomes) <= given and not (self._all_submitted() and given >= len(self._ids)):
-                    self._condition.wait()
                 fresh = list(self._outcomes)[given:]  # a dict keeps the order of arrival
             if not fresh:
                 return
             given += len(fresh)
             yield from fresh
+
+    def _is_submitted(self, index: int) -> bool:
+        """Whether there is a task of this index, or none will be submitted."""
+        return index < len(self._ids) or self._all_submitted()
+
+    def _has_come(self, given: int) -> bool:
+        """Whether there are more outcomes than these, or no more will come."""
+        return len(self._outcomes) > given or (self._all_submitted() and given >= len(self._ids))
 
     def _all_submitted(self) -> bool:
         """Whether no further tasks will be submitted."""

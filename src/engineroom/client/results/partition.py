@@ -19,6 +19,36 @@ def as_columns(sequences: Iterable[Any]) -> list[Sequence[Any]]:
     return [column if len(column) == count else column[:count] for column in columns]
 
 
+def unchanging(columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]] | None:
+    """Copies of columns, of which nothing can change later; None if an item of them can."""
+    copies: list[Sequence[Any]] = []
+    for column in columns:
+        kind = type(column)
+        if kind is range or kind is str or kind is bytes:
+            copies.append(column)
+        elif kind is list or kind is tuple:
+            if not _are_constant(column):
+                return None
+            copies.append(list(column))
+        elif hasattr(column, "dtype") and not getattr(column.dtype, "hasobject", True) and hasattr(column, "copy"):
+            copies.append(column.copy())
+        else:
+            return None
+    return copies
+
+
+#: Types of values that cannot change.
+_CONSTANTS = {int, float, complex, bool, str, bytes, type(None), range}
+
+
+def _are_constant(values: Sequence[Any], depth: int = 3) -> bool:
+    if _CONSTANTS.issuperset(map(type, values)):
+        return True
+    return depth > 0 and all(
+        type(value) in _CONSTANTS or (type(value) is tuple and _are_constant(value, depth - 1)) for value in values
+    )
+
+
 def split(sequence: Sequence[Any], count: int, dist: str) -> list[Sequence[Any]]:
     """Split into `count` parts: "b" contiguous blocks whose sizes differ by at most one, "r" round robin.
 

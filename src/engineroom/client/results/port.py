@@ -20,6 +20,9 @@ class ResultPort(Protocol):
     def keeps(self) -> bool:
         """Whether the controller records results, so that they can be fetched again."""
 
+    def outstanding(self) -> int:
+        """How many tasks of this client have no outcome yet."""
+
     def engine_uuid(self, id: EngineId) -> str | None:
         """The uuid of the engine that has, or last had, this number."""
 

@@ -10,9 +10,8 @@ import contextlib
 import operator
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Future
-from concurrent.futures import wait as wait_futures
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +22,9 @@ from ...ids import TaskId
 from ...messages import TaskDone, TaskOptions
 from ...wire.input_cache import ResultOf
 from ...wire.parts import Part, combine, items_of
+from ..connection.submission import Acceptance
 from ..records.selection import Selection
+from ..waiting.waits import wait_for_futures
 from .arguments import refuse_direct, results_of_this_call
 from .ending import Failure, errors_in, succeeded, value_of, value_or_error, was_aborted
 from .metadata import KEYS, ExecuteReply, Metadata, metadata_of
@@ -63,6 +64,10 @@ class AsyncResult(TaskFuture):
     #: of tasks submitted elsewhere: done once the controller has told us what they have printed so far
     _caught_up: Future[Any] | None = None
     _options: TaskOptions | None = None
+    #: of a map with labels or metadata for each item: the options of each task
+    _each: Mapping[TaskId, TaskOptions] | None = None
+    #: with `track`: whether the tasks have been accepted
+    _acceptance: Acceptance | None = None
     owner = True
     label: str | None = None
 
@@ -121,7 +126,7 @@ class AsyncResult(TaskFuture):
         limit = _limit(timeout)
         if return_when is not None and not (return_when == ALL_COMPLETED and self._single):
             parts = self.split()
-            done, pending = wait_futures(parts, timeout=limit, return_when=return_when)
+            done, pending = wait_for_futures(parts, limit, return_when, self._port)
             return done, pending
         self._wait_until_done(limit)
         if return_when is not None:
@@ -240,13 +245,23 @@ class AsyncResult(TaskFuture):
         self._port.abort(self._ids, running=True)
         return True
 
-    def wait_for_send(self, timeout: float | None = -1) -> None:
-        """Kept for old code: tasks are sent in the background, and large arrays are not copied before."""
+    def wait_for_send(self, timeout: float | None = -1) -> bool:
+        """Wait until the arguments may be changed; returns whether they may.
+
+        At once, unless `track` is set: arguments are copied at the call. With `track=True` large buffers are not
+        copied, and may be changed once the controller has accepted the tasks: until then they may be sent again.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds; None or negative: no limit.
+        """
+        return self._acceptance is None or self._acceptance.wait(_limit(timeout))
 
     @property
     def sent(self) -> bool:
-        """Kept for old code: see `wait_for_send`."""
-        return True
+        """Whether the arguments may be changed: see `wait_for_send`."""
+        return self._acceptance is None or self._acceptance.is_complete()
 
     def wait_for_output(self, timeout: float | None = -1) -> bool:
         """The same as `wait`: all output has come when the outcome comes."""
@@ -445,7 +460,11 @@ class AsyncResult(TaskFuture):
         ending = self._outcomes.get(id)
         done = ending if isinstance(ending, TaskDone) else None
         live = self._live.get(id) if self._live is not None else None
-        metadata = metadata_of(id, self._submitted, self.label, done, self._received, self._options, live)
+        options, label = self._options, self.label
+        if self._each is not None:
+            options = self._each[id]
+            label = options.label
+        metadata = metadata_of(id, self._submitted, label, done, self._received, options, live)
         if metadata["engine_id"] is not None:
             metadata["engine_uuid"] = self._port.engine_uuid(metadata["engine_id"])
         return metadata

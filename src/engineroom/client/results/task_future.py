@@ -23,10 +23,14 @@ from ...errors import ControllerLost
 from ...ids import TaskId
 from ...messages import Output, Published, Started, TaskDone
 from ...wire import payload
-from ..connection.waiters import fulfilling
+from ..connection.waiters import IOThread, fulfilling
+from ..waiting.callbacks import run_callbacks
+from ..waiting.waits import wait_until
 from .ending import Ending, succeeded
+from .port import ResultPort
 
 PENDING, FINISHED = "PENDING", "FINISHED"
+
 
 def wait_for_all(futures: Iterable[Future[Any]], limit: float | None) -> bool:
     """Wait until all futures are done, or `limit` seconds are over. Returns whether all are.
@@ -54,10 +58,11 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     """A Future that is ready once each of its tasks has ended.
 
     There is no `__init__`, and Future's, which makes a lock, is not called: a result costs as little as it can. A
-    subclass sets `_ids`, the tasks' ids; and `_state` to FINISHED, if there are none.
+    subclass sets `_ids`, the tasks' ids; `_port`, the client's port; and `_state` to FINISHED, if there are none.
     """
 
     _ids: Sequence[TaskId]
+    _port: ResultPort
 
     # concurrent.futures reads `_state`. These become instance attributes when they change.
     _state = PENDING
@@ -103,14 +108,12 @@ class TaskFuture(Future):  # type: ignore[type-arg]
 
     def _wait_until_done(self, limit: float | None) -> None:
         if self._state == PENDING:
-            with self._condition:
-                self._condition.wait_for(self.done, limit)
+            wait_until(self._condition, self.done, limit, self._port)
 
     def _wait_for(self, id: TaskId) -> None:
         """Wait until one of the tasks has ended."""
         if id not in self._outcomes:
-            with self._condition:
-                self._condition.wait_for(lambda: id in self._outcomes)
+            wait_until(self._condition, lambda: id in self._outcomes, None, self._port)
 
     def _all_there(self) -> bool:
         return len(self._outcomes) >= len(self._ids)
@@ -141,7 +144,14 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         for follower, id in followers:
             follower._take(id, self)
         if finished:
-            self._invoke_callbacks()  # type: ignore[attr-defined]
+            self._invoke_callbacks()
+
+    def _invoke_callbacks(self) -> None:
+        """Call the callbacks. Not in the thread through which the results come: they may wait for some."""
+        if self._done_callbacks and isinstance(threading.current_thread(), IOThread):
+            run_callbacks(self, self._done_callbacks)
+        elif self._done_callbacks:
+            super()._invoke_callbacks()  # type: ignore[misc]
 
     def _failed(self, id: TaskId, error: Exception) -> None:
         """Let an error stand for the outcome of a task: none will come."""

@@ -9,7 +9,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED
-from concurrent.futures import wait as wait_futures
 from typing import Any, ClassVar
 
 from ...errors import ConfigError
@@ -24,13 +23,15 @@ from ..results.arguments import pickled_call
 from ..results.chunks import ChunkPlan
 from ..results.graph_result import GraphResult
 from ..results.map_result import AsyncMapResult, GrowingMapResult, LazyMapIterator
-from ..results.partition import as_columns, split
+from ..results.partition import as_columns, split, unchanging
 from ..results.result import AsyncResult
+from ..waiting.waits import wait_for_futures
 from . import flags
 from .base import FUNCTIONS, TICK, View, ViewClient, callable_or_complain, referenced, replaced
 from .cache_key import cache_key, with_needs
 from .dependency import Dependency, dependency_flag, graph_dependency
 from .graph import Work, in_order, predecessors_of, work_of
+from .item_options import check_one_task_per_item, options_of_items
 from .result_args import inputs_of
 
 #: A map of at most this many items is one task per item: each has its own record, result and retries.
@@ -208,12 +209,12 @@ class LoadBalancedView(View):
         whole = AsyncResult(
             self._port, list(ids.values()), single=False, name="graph", submitted=time.time(), label=self.label
         )
-        batch = []
+        batch: list[Outgoing] = []
         for node in order:
             before = tuple([ids[predecessor] for predecessor in predecessors[node]])
-            batch.append((self._graph_task(ids[node], work[node], before, pass_results), whole))
+            batch.append(self._graph_task(ids[node], work[node], before, pass_results))
         self._remember(whole._ids)
-        self._channel.submit(batch)
+        self._send(batch, whole)
         return GraphResult(ids, {node: predecessors[node] for node in order}, whole)
 
     def _graph_task(self, id: TaskId, work: Work, before: tuple[TaskId, ...], pass_results: bool) -> Outgoing:
@@ -222,7 +223,7 @@ class LoadBalancedView(View):
         if pass_results:
             args = (*[ResultOf((predecessor,), single=True) for predecessor in before], *args)
         pickled = FUNCTIONS.get(function)
-        payload, frames, results = pickled_call(args, kwargs)
+        payload, frames, results = pickled_call(args, kwargs, copy=not self.track, files=self._port.files)
         if frames:
             self._port.check_size(frames)
         options = self._task_options()
@@ -251,7 +252,8 @@ class LoadBalancedView(View):
         elif not callable(function):
             callable_or_complain(function)
         pickled = FUNCTIONS.get(function)
-        payload, frames, results = pickled_call(*(with_needs(args, kwargs) if self.cache else (args, kwargs)))
+        call = with_needs(args, kwargs) if self.cache else (args, kwargs)
+        payload, frames, results = pickled_call(*call, copy=not self.track, files=self._port.files)
         if results:
             options = self._waiting_for(options, results)
         if self.cache:
@@ -268,8 +270,11 @@ class LoadBalancedView(View):
         self._port.history.append(id)
         self.history.append(id)
         text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
-        spec = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text)
-        channel.submit_one((spec, pickled, frames), result)
+        task = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text), pickled, frames
+        if self.track:
+            self._send([task], result)
+        else:
+            channel.submit_one(task, result)
         return result
 
     def map(  # type: ignore[override]
@@ -282,6 +287,8 @@ class LoadBalancedView(View):
         ordered: bool = True,
         return_exceptions: bool = False,
         label: str | None = None,
+        labels: Iterable[str | None] | None = None,
+        metadata: Iterable[Mapping[str, Any]] | None = None,
     ) -> Any:
         """Call `f` on each item of the sequences (together, as the builtin `map` does).
 
@@ -292,16 +299,23 @@ class LoadBalancedView(View):
         block : bool, optional
             Wait and give a list; default: the view's flag.
         chunksize : int, optional
-            Items per task. Default: one, for up to 1,000 items or under the flag `cache`; for more items, as many as
-            take about a tenth of a second.
+            Items per task. Default: one, for up to 1,000 items, under the flag `cache`, and with `labels` or
+            `metadata`; for more items, as many as take about a tenth of a second.
         ordered : bool
             With False, iterating the result gives items as they come.
         return_exceptions : bool
             Put errors in the place of items, instead of raising them.
+        labels, metadata : lists, optional
+            A label, and a dict, for the record of each item. Then each item is a task.
 
         Returns
         -------
         AsyncMapResult or list
+
+        Raises
+        ------
+        ValueError
+            `labels` or `metadata` has more entries than there are items, or fewer.
         """
         callable_or_complain(f)
         if not sequences:
@@ -316,6 +330,10 @@ class LoadBalancedView(View):
         options = self._task_options()
         if label is not None:
             options = replaced(options, label=plain_label(label))
+        each = options_of_items(options, labels, metadata, count)
+        if each is not None:
+            check_one_task_per_item(chunksize)
+            chunksize = 1
         name = getattr(f, "__name__", "map")
         common: dict[str, Any] = {
             "name": name,
@@ -325,30 +343,42 @@ class LoadBalancedView(View):
             "return_exceptions": return_exceptions,
         }
         result: AsyncMapResult
+        growing = None
         if chunksize is None and count > SINGLES and not self.cache:
+            growing = None if self.track else unchanging(columns)
+            chunksize = -(-count // SINGLES)  # pickled at once, unless the rest of the items is sure not to change
+        if growing is not None:
             plan = ChunkPlan(count, len(self._channel.engines))
             begin = 0
 
             def prepare(chunks: list[list[Sequence[Any]]]) -> tuple[list[TaskId], Callable[[AsyncResult], None]]:
                 nonlocal begin
                 first, begin = begin, begin + sum(len(columns[0]) for columns in chunks)
-                return self._prepare_chunks(f, chunks, options, first)
+                return self._prepare_chunks(f, chunks, [options] * len(chunks), first)
 
-            result = GrowingMapResult(self._port, prepare, columns, plan, options=options, **common)
+            result = GrowingMapResult(self._port, prepare, growing, plan, options=options, **common)
         else:
             size = chunksize or 1
             chunks = [[column[start : start + size] for column in columns] for start in range(0, count, size)]
-            ids, submit = self._prepare_chunks(f, chunks, options)
+            ids, submit = self._prepare_chunks(f, chunks, each or [options] * len(chunks))
             sizes = {id: len(columns[0]) for id, columns in zip(ids, chunks, strict=True)} if size > 1 else None
             result = AsyncMapResult(self._port, ids, sizes=sizes, **common)
             result._options = options
+            if each is not None:
+                result._each = dict(zip(ids, each, strict=True))
             submit(result)
         return result.get() if (self.block if block is None else block) else result
 
     def _prepare_chunks(
-        self, f: Any, chunks: Sequence[Sequence[Sequence[Any]]], options: TaskOptions | None, begin: int = 0
+        self,
+        f: Any,
+        chunks: Sequence[Sequence[Sequence[Any]]],
+        options: Sequence[TaskOptions | None],
+        begin: int = 0,
     ) -> tuple[list[TaskId], Callable[[AsyncResult], None]]:
-        """Pickle chunks of a map's items, each a list of columns of arguments. `begin`: the number of the first item.
+        """Pickle chunks of a map's items, each a list of columns of arguments; `options` has those of each chunk.
+
+        `begin` is the number of the first item.
 
         Returns
         -------
@@ -362,12 +392,14 @@ class LoadBalancedView(View):
             chunks = [[[extra[0]] * len(columns[0]), *columns] for columns in chunks]
         pickled, now = FUNCTIONS.get(f), time.time()
         tasks: list[Outgoing] = []
-        for columns in chunks:
+        files, copy = self._port.files, not self.track
+        for columns, own in zip(chunks, options, strict=True):
             call: Any = (tuple(columns), {"first": begin} if begin else {})
-            payload, frames, results = pickled_call(*(with_needs(*call) if self.cache else call))
+            call = with_needs(*call) if self.cache else call
+            payload, frames, results = pickled_call(*call, copy=copy, files=files)
             begin += len(columns[0])
             self._port.check_size(frames)
-            task_options = self._waiting_for(options, results)
+            task_options = self._waiting_for(own, results)
             if task_options is not None and task_options.timeout is not None:
                 self._check_timeout(task_options, f)
             if self.cache:
@@ -381,7 +413,7 @@ class LoadBalancedView(View):
 
         def submit(result: AsyncResult) -> None:
             self._remember(ids)
-            self._channel.submit([(task, result) for task in tasks])
+            self._send(tasks, result)
 
         return ids, submit
 
@@ -437,7 +469,7 @@ class LoadBalancedView(View):
             if ordered:
                 ready.append(out.popleft())
             else:
-                done, _ = wait_futures(out, return_when=FIRST_COMPLETED)
+                done, _ = wait_for_futures(out, None, FIRST_COMPLETED, self._port)
                 ready = [result for result in out if result in done]
                 out = deque(result for result in out if result not in done)
             while ready:
@@ -462,7 +494,8 @@ class LoadBalancedView(View):
         tasks: list[Outgoing] = []
         for arguments in zip(*parts, strict=True):
             how = {} if dist == "b" else {"dist": dist}
-            payload, frames, results = pickled_call(*(with_needs(arguments, how) if self.cache else (arguments, how)))
+            call = with_needs(arguments, how) if self.cache else (arguments, how)
+            payload, frames, results = pickled_call(*call, copy=not self.track, files=self._port.files)
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:
@@ -480,7 +513,7 @@ class LoadBalancedView(View):
             ordered=ordered,
         )
         self._remember(result._ids)
-        self._channel.submit([(task, result) for task in tasks])
+        self._send(tasks, result)
         return result.get() if self.block else result
 
     def __repr__(self) -> str:

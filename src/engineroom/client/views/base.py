@@ -14,6 +14,7 @@ from ...messages import TaskOptions
 from ...on_engine import engine_calls
 from ...wire import functions
 from ..connection.history import History
+from ..connection.submission import Acceptance, Outgoing, tracked
 from ..port import ClientPort
 from ..records.query_args import plain_label, plain_metadata
 from ..results.result import AsyncResult
@@ -86,7 +87,7 @@ class View:
     #: flag → what it does; each view adds its own
     FLAGS: ClassVar[dict[str, str]] = {
         "block": "whether calls wait for their result",
-        "track": "accepted for old code; sending never copies large buffers",
+        "track": "whether large buffers are sent without a copy; they must not change until AsyncResult.sent",
         "targets": "the engines",
         "label": "put into the record of every task",
         "metadata": "a dict put into the record of every task",
@@ -177,7 +178,7 @@ class View:
 
     def _task_options(self) -> TaskOptions | None:
         """The options that are sent with a task; None: the defaults."""
-        if self.__dict__.get("_options_stale", True):
+        if self.__dict__.get("_options_stale", True) or self.metadata is not None:  # the dict may have changed
             options = self._options_of_flags()
             self._options = None if options == TaskOptions() else options
             self.__dict__["_options_stale"] = False
@@ -192,6 +193,13 @@ class View:
         )
 
     # ------------------------------------------------------------------------------------------ calling
+
+    def _send(self, tasks: Sequence[Outgoing], result: AsyncResult, track: bool | None = None) -> None:
+        """Submit tasks. With `track` (None: the view's flag) the result tells when they are accepted."""
+        if self.track if track is None else track:
+            result._acceptance = acceptance = Acceptance(len(tasks))
+            tasks = [tracked(task, acceptance) for task in tasks]
+        self._channel.submit([(task, result) for task in tasks])
 
     def _apply(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool) -> Any:
         raise NotImplementedError

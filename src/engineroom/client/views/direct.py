@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..results.map_result import AsyncMapResult
 from ..results.partition import as_columns, split
 from ..results.result import AsyncResult
 from .base import FUNCTIONS, TICK, View, ViewClient, callable_or_complain, referenced, replaced
+from .item_options import options_of_items
 
 #: Cells have no function.
 _NO_FUNCTION = b""
@@ -58,40 +60,55 @@ class DirectView(View):
         result: AsyncResult,
         kind: Kind = "apply",
         options: TaskOptions | None = None,
+        each: Sequence[TaskOptions] | None = None,
+        track: bool | None = None,
     ) -> None:
-        """One task per call. Calls that share their argument tuple share its pickle and its buffers."""
+        """One task per call. Calls that share their argument tuple share its pickle and its buffers.
+
+        `each`: the options of each call, where they differ.
+        """
         function, extra = referenced(function, ())
         pickled = FUNCTIONS.get(function)
         options = options or self._task_options()
+        if track is None:
+            track = self.track
         now = time.time()
         packed: dict[int, Any] = {}
         tasks = []
-        for task, (engine, args, kwargs) in zip(result._ids, calls, strict=True):
+        for index, (task, (engine, args, kwargs)) in enumerate(zip(result._ids, calls, strict=True)):
             found = packed.get(id(args))
             if found is None:
-                found = packed[id(args)] = dumps_call((*extra, *args), kwargs)
+                found = packed[id(args)] = dumps_call(
+                    (*extra, *args), kwargs, copy=not track, files=self._port.files
+                )
                 self._port.check_size(found[1])
             payload, frames = found
-            text = ""
+            wanted, text = options if each is None else each[index], ""
             if self._port.record_arguments:
                 text = short_repr.of_items(args) if kind == "map" else short_repr.of_call(args, kwargs)
-            spec = TaskSpec(task, pickled.digest, payload, now, engine, (), options, kind, text)
-            tasks.append(((spec, pickled, frames), result))
+            spec = TaskSpec(task, pickled.digest, payload, now, engine, (), wanted, kind, text)
+            tasks.append((spec, pickled, frames))
             now += TICK
         self._remember(result._ids)
-        self._channel.submit(tasks)
+        self._send(tasks, result, track)
 
     def _remember(self, ids: Sequence[TaskId]) -> None:
         super()._remember(ids)
         self._port.direct.add(ids)
 
     def _apply(
-        self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool, targets: Any = None
+        self,
+        function: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        block: bool,
+        targets: Any = None,
+        track: bool | None = None,
     ) -> Any:
         callable_or_complain(function)
         engines, single = self._engines(targets)
         result = self._result(len(engines), single, getattr(function, "__name__", "task"))
-        self._submit(function, [(engine, args, kwargs) for engine in engines], result)
+        self._submit(function, [(engine, args, kwargs) for engine in engines], result, track=track)
         return result.get() if block else result
 
     def _result(self, count: int, single: bool, name: str) -> AsyncResult:
@@ -146,10 +163,10 @@ class DirectView(View):
     def push(
         self, ns: Mapping[str, Any], targets: Any = None, block: bool | None = None, track: bool | None = None
     ) -> Any:
-        """Bind names in the engines' namespaces."""
+        """Bind names in the engines' namespaces. `track`: see `AsyncResult.wait_for_send`."""
         if not isinstance(ns, Mapping):
             raise TypeError(f"push needs a dict of names and values, got {type(ns).__name__}")
-        return self._apply(engine_calls.push, (dict(ns),), {}, self._blocks(block), targets)
+        return self._apply(engine_calls.push, (dict(ns),), {}, self._blocks(block), targets, track)
 
     def pull(self, names: str | Sequence[str], targets: Any = None, block: bool | None = None) -> Any:
         """The values of names in the engines' namespaces; for several names a list for each engine."""
@@ -232,12 +249,17 @@ class DirectView(View):
             Blocks or round robin.
         flatten : bool
             Bind the item itself where a part has one item.
+        track : bool, optional
+            Send large buffers without a copy: see `AsyncResult.wait_for_send`. Default: the view's flag.
         """
         engines, single = self._engines(targets)
         pieces = split(seq, len(engines), dist)
         result = self._result(len(engines), single, "scatter")
         self._submit(
-            engine_calls.push_part, [(e, (key, p, flatten), {}) for e, p in zip(engines, pieces, strict=True)], result
+            engine_calls.push_part,
+            [(e, (key, p, flatten), {}) for e, p in zip(engines, pieces, strict=True)],
+            result,
+            track=track,
         )
         return result.get() if self._blocks(block) else result
 
@@ -260,15 +282,38 @@ class DirectView(View):
         /,
         *sequences: Any,
         block: bool | None = None,
-        track: bool = False,
+        track: bool | None = None,
         return_exceptions: bool = False,
         label: str | None = None,
+        labels: Iterable[str | None] | None = None,
+        metadata: Iterable[Mapping[str, Any]] | None = None,
         dist: str = "b",
     ) -> Any:
-        """Call `f` on each item: the sequences are split evenly, one task per engine."""
+        """Call `f` on each item: the sequences are split evenly, one task per engine.
+
+        Parameters
+        ----------
+        track : bool, optional
+            Send large buffers without a copy: see `AsyncResult.wait_for_send`. Default: the view's flag.
+        return_exceptions : bool
+            Put errors in the place of items, instead of raising them.
+        labels, metadata : lists, optional
+            A label, and a dict, for the record of each item. Then each item is a task.
+        dist : {"b", "r"}
+            Blocks or round robin.
+        """
         callable_or_complain(f)
         return self._call_with_parts(
-            f, "map", sequences, dist, block, label=label, return_exceptions=return_exceptions
+            f,
+            "map",
+            sequences,
+            dist,
+            block,
+            label=label,
+            labels=labels,
+            metadata=metadata,
+            track=track,
+            return_exceptions=return_exceptions,
         )
 
     def _call_with_parts(
@@ -280,6 +325,9 @@ class DirectView(View):
         block: bool | None,
         *,
         label: str | None = None,
+        labels: Any = None,
+        metadata: Any = None,
+        track: bool | None = None,
         **kwargs: Any,
     ) -> Any:
         """Call `f` on each engine with its parts of the sequences ("part"), or on their items ("map")."""
@@ -291,21 +339,32 @@ class DirectView(View):
         if extra and kind == "map":
             f, columns = function, [[extra[0]] * len(columns[0]), *columns]
         engines, _ = self._engines()
-        engines = engines[: max(1, len(columns[0]))]
-        parts = [split(column, len(engines), dist) for column in columns]
-        result = self._map_result(len(engines), name, dist, **kwargs)
+        count = len(columns[0])
+        engines = engines[: max(1, count)]
         options = self._task_options()
         if label is not None:
+            options = replaced(options, label=plain_label(label))
+        each = options_of_items(options, labels, metadata, count)
+        if each is not None:
+            engines = _engine_of_items(engines, count, dist)
+            dist = "b"
+            parts: list[Any] = [[column[i : i + 1] for i in range(count)] for column in columns]
+        else:
+            parts = [split(column, len(engines), dist) for column in columns]
+        result = self._map_result(len(engines), name, dist, **kwargs)
+        if label is not None:
             result.label = plain_label(label)
-            options = replaced(options, label=result.label)
+        if each is not None:
+            result._each = dict(zip(result._ids, each, strict=True))
         how: list[dict[str, Any]] = [{} if dist == "b" else {"dist": dist} for _ in engines]
         if kind == "map":
             sizes = [len(part) for part in parts[0]]
             result._sizes = dict(zip(result._ids, sizes, strict=True))
-            for i, given in enumerate(how):
-                given |= {"first": sum(sizes[:i])} if dist == "b" else {"first": i, "step": len(engines)}
+            firsts = itertools.accumulate(sizes, initial=0)
+            for i, (given, first) in enumerate(zip(how, firsts, strict=False)):
+                given |= {"first": first} if dist == "b" else {"first": i, "step": len(engines)}
         calls = [(engine, tuple([column[i] for column in parts]), how[i]) for i, engine in enumerate(engines)]
-        self._submit(f, calls, result, kind, options)
+        self._submit(f, calls, result, kind, options, each, track)
         return result.get() if self._blocks(block) else result
 
     def _call_on_parts(
@@ -362,6 +421,13 @@ class DirectView(View):
 
     def __repr__(self) -> str:
         return f"<DirectView {self.targets if self.targets == 'all' else self._port.engines.resolve(self.targets)}>"
+
+
+def _engine_of_items(engines: Sequence[EngineId], count: int, dist: str) -> list[EngineId]:
+    """The engine of each item of a map, if each item is a task."""
+    parts = split(range(count), len(engines), dist)
+    found = {item: engine for engine, items in zip(engines, parts, strict=True) for item in items}
+    return [found[item] for item in range(count)]
 
 
 class _Placeholder:

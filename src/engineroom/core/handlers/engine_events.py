@@ -29,6 +29,8 @@ def on_engine_joined(state: State, effects: Effects, event: EngineJoined) -> Non
         engine = None
     if engine is None:
         engine = state.add_engine(event)
+    elif engine.waiting:
+        state.set_waiting(engine, ())  # it will say anew which of its tasks wait
     engine.asked.clear()  # the question, or the answer, may have been lost
     state.pools.properties_changed(engine)
     in_hand: dict[TaskId, int] = {}
@@ -136,23 +138,25 @@ def _remove(
     if engine is None:
         return  # it is gone already
     direct = list(engine.backlog)
+    begun = {running, *engine.waiting} if running is not None else set()
     held, pools = state.remove_engine(engine)
     back = []
     for task in held:
         attempt = None
-        if task.id == running:
-            ended_by = "run_timeout" if overran else "death"
+        is_late = overran and task.id == running
+        if task.id in begun:
+            ended_by = "run_timeout" if is_late else "death"
             attempt = Attempt(
                 task.attempt, id, engine.uuid, engine.host, None, state.now, cause, peak_memory, ended_by=ended_by
             )
         if task.aborting:
             _note(task, attempt)
             state.abort(task, f"aborted; engine {id} was lost meanwhile: {cause}")
-        elif attempt is not None and overran:
+        elif attempt is not None and is_late:
             _end_overrun(state, task, engine, cause, attempt)
         elif task.is_direct:
             _note(task, attempt)
-            state.fail(task, "EngineError", _lost_with(engine, cause, task, task.id == running), engine)
+            state.fail(task, "EngineError", _lost_with(engine, cause, task, task.id in begun), engine)
         elif attempt is None:
             # It may have run, with its result lost on the way: another attempt, at no cost to its retries.
             task.attempt += 1

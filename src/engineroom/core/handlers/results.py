@@ -1,11 +1,11 @@
-"""Engines announce the tasks that they run, send outcomes, and give tasks back."""
+"""Engines announce the tasks that they run, send outcomes, give tasks back, and say which tasks wait."""
 
 from __future__ import annotations
 
 from ...messages import TaskDone
 from ..effects import Effects
 from ..engines import Engine, past_attempt
-from ..events import TasksFinished, TasksReturned, TaskStarted
+from ..events import TasksFinished, TasksReturned, TaskStarted, TasksWaiting
 from ..state import State
 from ..tasks import Needs, Task
 from .waiting import out_of_time
@@ -66,4 +66,14 @@ def on_tasks_returned(state: State, effects: Effects, event: TasksReturned) -> N
     returned = [one.id for one in event.tasks if one.id in held and held[one.id].attempt == one.attempt]
     engine.recalled.clear()
     state.requeue(state.release(engine, returned))
+    state.fill_direct(engine)
+
+
+def on_tasks_waiting(state: State, effects: Effects, event: TasksWaiting) -> None:
+    """These tasks of an engine wait for others: it has room for more."""
+    engine = state.engines.get(event.engine)
+    if engine is None:
+        return
+    engine.last_heard = state.now
+    state.set_waiting(engine, event.tasks)
     state.fill_direct(engine)

@@ -193,7 +193,7 @@ class Pools:
         for index in self._all_indexes:
             index.update(engine)
         has_room = engine.has_room
-        if has_room and not engine.held:
+        if has_room and len(engine.held) == len(engine.waiting):
             self.idle[engine.id] = engine
         else:
             self.idle.pop(engine.id, None)

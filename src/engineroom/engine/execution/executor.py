@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 import types
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -230,6 +231,27 @@ class Executor:
         self.collect()
         stdout.in_task = stderr.in_task = False
         return ("" if stdout.is_empty else stdout.take(), "" if stderr.is_empty else stderr.take())
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """The running task waits: inside the block other tasks may be run. What they leave behind is put right."""
+        self.collect()
+        streams = sys.stdin, sys.stdout, sys.stderr
+        shown, lent = (warnings.filters[:], warnings.showwarning), set(functions.lent)
+        resume = self._stdout.suspend(), self._stderr.suspend()
+        outputs = None if self._shell is None else self._shell.outputs
+        try:
+            yield
+        finally:
+            self.collect()
+            for one in resume:
+                one()
+            sys.stdin, sys.stdout, sys.stderr = streams
+            warnings.filters[:], warnings.showwarning = shown  # type: ignore[index]
+            self._warnings.begin()
+            functions.lent.update(lent)
+            if self._shell is not None and outputs is not None:
+                self._shell.outputs = outputs
 
     @contextlib.contextmanager
     def uninterrupted(self) -> Iterator[None]:

@@ -34,6 +34,10 @@ class _Wish:
         self.deadline = time.monotonic() + seconds if seconds else 0.0
         self.granted = False
 
+    def is_due(self) -> bool:
+        """Whether the moment has come, and nobody was interrupted."""
+        return not self.granted and time.monotonic() >= self.deadline
+
 
 class Interrupter:
     """Made in the main thread. Everything but `look` and `cancel` is called there."""
@@ -74,6 +78,11 @@ class Interrupter:
         finally:
             self.wishes.remove(wish)
             self._tell_nanny()
+
+    def resume(self, wishes: list[_Wish]) -> None:
+        """A task goes on that had waited for others. Called with the link's lock held."""
+        self.wishes = wishes
+        self._tell_nanny()
 
     def forget(self) -> None:
         """The task has ended. Called with the link's lock held."""

@@ -11,6 +11,7 @@ import io
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from .captured import Captured
@@ -129,6 +130,18 @@ class TaskStream(io.TextIOBase):
     @property
     def is_empty(self) -> bool:
         return not self._parts
+
+    def suspend(self) -> Callable[[], None]:
+        """Another task prints from now on, until the returned function is called."""
+        kept = self._parts, self._kept, self._dropped, self._told
+        self._parts, self._kept, self._dropped, self._told = [], 0, 0, 0
+        self.in_task = False
+
+        def resume() -> None:
+            self._parts, self._kept, self._dropped, self._told = kept
+            self.in_task = True
+
+        return resume
 
     def take(self) -> str:
         """All that the task printed; starts anew."""

@@ -46,6 +46,15 @@ class Shell:
         self._shell.ask_exit = _exit
         self._shell.show_usage_error = lambda *args: None
 
+    @property
+    def outputs(self) -> list[dict[str, Any]]:
+        """What the cell that runs has shown so far."""
+        return self._publisher.outputs  # type: ignore[no-any-return]
+
+    @outputs.setter
+    def outputs(self, shown: list[dict[str, Any]]) -> None:
+        self._publisher.outputs = shown
+
     def run(self, source: str, *, silent: bool) -> tuple[dict[str, Any], BaseException | None]:
         """Run a cell: (reply, the exception it raised or None)."""
         shell = self._shell

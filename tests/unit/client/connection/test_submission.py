@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engineroom.client.connection import submission
-from engineroom.client.connection.submission import Outgoing, SubmissionWindow
+from engineroom.client.connection.submission import Acceptance, Outgoing, SubmissionWindow, tracked
 from engineroom.ids import Digest, TaskId
 from engineroom.messages import CacheKey, ErrorInfo, Function, Rejected, Submit, TaskOptions, TaskSpec
 
@@ -184,3 +184,46 @@ def test_a_long_queue_is_told_of_once(monkeypatch: pytest.MonkeyPatch):
     assert window.tell_of_many() == 0
     window.queue.extend([task(id) for id in "abcd"])
     assert window.tell_of_many() == 4
+
+
+# ------------------------------------------------------------------------------------------ tracked tasks
+
+
+def test_tracked_tasks_are_sent_when_all_are_accepted():
+    acceptance = Acceptance(2)
+    window = window_with(tracked(task("a", buffers=(b"large",)), acceptance))
+    first, frames = pack(window)
+    assert frames == [b"large"]
+    window.queue.append(tracked(task("b"), acceptance))
+    second, _ = pack(window)
+    window.accepted([first.number])
+    assert not acceptance.wait(0)
+    window.accepted([second.number])
+    assert acceptance.is_complete()
+
+
+def test_tasks_that_are_sent_again_are_not_accepted_yet():
+    acceptance = Acceptance(1)
+    window = window_with(tracked(task("a"), acceptance))
+    first, _ = pack(window)
+    window.rejected(rejected(first.number, "functions"))
+    again, _ = pack(window)
+    [(resent, _)] = window.pack_again()
+    window.accepted([first.number, again.number])
+    assert not acceptance.is_complete()
+    window.accepted([resent.number])
+    assert acceptance.is_complete()
+
+
+@pytest.mark.parametrize("end", ["rejected", "unsendable", "give_up"])
+def test_nobody_waits_for_what_will_not_be_sent(end: str):
+    acceptance = Acceptance(1)
+    window = window_with(tracked(task("a"), acceptance))
+    message, _ = pack(window)
+    if end == "rejected":
+        window.rejected(rejected(message.number))
+    elif end == "unsendable":
+        window.unsendable(message)
+    else:
+        window.give_up()
+    assert acceptance.is_complete()

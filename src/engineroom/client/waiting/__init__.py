@@ -1,0 +1,1 @@
+"""How the threads of a client wait for tasks, and in which thread done-callbacks run."""

@@ -1,0 +1,90 @@
+"""How this process waits for tasks. All waits for results come through here.
+
+- Ctrl-C in a wait says what goes on, and how to end it.
+- A wait inside a task of the same cluster gives the engine back meanwhile (`on_engine/task_context.py`).
+- A wait in the client's own I/O thread could never end: it is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future
+from concurrent.futures import wait as wait_futures
+from typing import Any, Protocol
+
+from ...config import ConnectionInfo
+from ...errors import WaitError
+from ...on_engine import task_context
+from ..connection.waiters import IOThread
+
+
+class WaitPort(Protocol):
+    """The client, as waits see it."""
+
+    @property
+    def info(self) -> ConnectionInfo:
+        """The connection file's content: which cluster this is."""
+
+    def outstanding(self) -> int:
+        """How many tasks of this client have no outcome yet."""
+
+
+def wait_until(
+    condition: threading.Condition, ready: Callable[[], bool], limit: float | None, port: WaitPort
+) -> bool:
+    """Wait until `ready()`, which may become true when `condition` is notified; at most `limit` seconds.
+
+    The caller does not hold the condition. Returns `ready()`.
+    """
+    with _guarded(port):
+        if task_context.wait(ready, limit, lambda: port.info.url):
+            return ready()
+        with condition:
+            return condition.wait_for(ready, limit)
+
+
+def wait_for_futures(
+    futures: Collection[Future[Any]], limit: float | None, return_when: str, port: WaitPort
+) -> tuple[set[Any], set[Any]]:
+    """`concurrent.futures.wait`: returns the sets (done, pending)."""
+
+    def ready() -> bool:
+        if return_when == FIRST_COMPLETED and any(future.done() for future in futures):
+            return True
+        if return_when not in (FIRST_COMPLETED, ALL_COMPLETED) and any(map(_has_failed, futures)):
+            return True
+        return all(future.done() for future in futures)
+
+    with _guarded(port):
+        waited = task_context.wait(ready, limit, lambda: port.info.url)
+        done, pending = wait_futures(futures, 0 if waited else limit, return_when)
+        return done, pending
+
+
+def _has_failed(future: Future[Any]) -> bool:
+    return future.done() and (future.cancelled() or future.exception() is not None)
+
+
+@contextlib.contextmanager
+def _guarded(port: WaitPort) -> Iterator[None]:
+    if isinstance(threading.current_thread(), IOThread):
+        raise WaitError(
+            "this waits for tasks in the thread through which their results come, so it would never end. It runs code "
+            "of yours when published data are unpickled, or an object is deleted: do not wait for tasks there"
+        )
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        say_what_goes_on(error, port.outstanding())
+        raise
+
+
+def say_what_goes_on(error: KeyboardInterrupt, count: int) -> None:
+    """Add a note to a KeyboardInterrupt that came in a wait: how many tasks go on, and how to end them."""
+    if count and type(error) is KeyboardInterrupt and not getattr(error, "__notes__", None):
+        tasks = "1 task of this client goes on" if count == 1 else f"{count} tasks of this client go on"
+        error.add_note(
+            f"{tasks}. rc.cancel() ends all, rc.abort() those that have not started; get() and wait() wait again."
+        )
