@@ -6,18 +6,17 @@ somebody asks for them, metadata, times, output.
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION, Future
+from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from ...errors import EngineroomError, InvalidDependency, SerializationError, collect_exceptions
+from ...errors import InvalidDependency, SerializationError, collect_exceptions
 from ...ids import TaskId
 from ...messages import TaskDone, TaskOptions
 from ...wire.input_cache import ResultOf
@@ -33,8 +32,6 @@ from .task_future import FINISHED, TaskFuture
 
 #: Pickles up to this many bytes are kept beside their value.
 SMALL = 4096
-#: Seconds to wait for what the controller knows of a running task.
-CATCH_UP_SECONDS = 5.0
 
 
 class AsyncResult(TaskFuture):
@@ -61,8 +58,6 @@ class AsyncResult(TaskFuture):
     #: of a map: how many items a task has, where that is not one
     _sizes: dict[TaskId, int] | None = None
     _return_exceptions = False
-    #: of tasks submitted elsewhere: done once the controller has told us what they have printed so far
-    _caught_up: Future[Any] | None = None
     _options: TaskOptions | None = None
     #: of a map with labels or metadata for each item: the options of each task
     _each: Mapping[TaskId, TaskOptions] | None = None
@@ -475,13 +470,6 @@ class AsyncResult(TaskFuture):
         self._catch_up()
         all_of_them = [self._metadata_of(id) for id in self._ids]
         return all_of_them[0] if self._single else all_of_them
-
-    def _catch_up(self) -> None:
-        """Wait until we know what the controller knows of tasks that run. It has been asked when this was made."""
-        if self._caught_up is not None and not self.done():
-            with contextlib.suppress(EngineroomError, TimeoutError):
-                self._caught_up.result(CATCH_UP_SECONDS)
-            self._caught_up = None
 
     def _metadata_list(self, key: str) -> Any:
         if key not in KEYS:

@@ -19,7 +19,7 @@ from concurrent.futures import wait as wait_futures
 from types import MappingProxyType
 from typing import Any
 
-from ...errors import ControllerLost
+from ...errors import ControllerLost, EngineroomError
 from ...ids import TaskId
 from ...messages import Output, Published, Started, TaskDone
 from ...wire import payload
@@ -28,6 +28,9 @@ from ..waiting.callbacks import run_callbacks
 from ..waiting.waits import wait_until
 from .ending import Ending, succeeded
 from .port import ResultPort
+
+#: Seconds to wait for what the controller knows of a running task.
+CATCH_UP_SECONDS = 5.0
 
 PENDING, FINISHED = "PENDING", "FINISHED"
 
@@ -71,6 +74,8 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     _is_forked = False
     #: of tasks that run: what they have printed and published so far
     _live: dict[TaskId, dict[str, Any]] | None = None
+    #: of tasks submitted elsewhere: done once the controller has told us what they have printed so far
+    _caught_up: Future[Any] | None = None
     #: futures that are told when one of our tasks ends, by task
     _followers: dict[TaskId, list[TaskFuture]] | None = None
     #: large buffers of results, by task
@@ -188,6 +193,13 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             if self._live is None or self._live.get(id) is not live:
                 self._live = {**(self._live or {}), id: live}
             self._condition.notify_all()
+
+    def _catch_up(self) -> None:
+        """Wait until we know what the controller knows of tasks that run. It has been asked when this was made."""
+        if self._caught_up is not None and not self.done():
+            with contextlib.suppress(EngineroomError, TimeoutError):
+                self._caught_up.result(CATCH_UP_SECONDS)
+            self._caught_up = None
 
     def _forked(self) -> None:
         """This process was forked from the one that waits: here there will be no outcome."""
