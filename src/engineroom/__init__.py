@@ -58,6 +58,7 @@ from .errors import (
 from .on_engine.engine_calls import Reference
 from .on_engine.engine_properties import properties
 from .on_engine.functional_dependency import depend, dependent, require
+from .on_engine.random_streams import task_rng
 from .on_engine.task_context import current_task
 from .util import interactive
 from .wire import former_names as _former_names
@@ -140,6 +141,7 @@ __all__ = [
     "properties",
     "remote",
     "require",
+    "task_rng",
     "tasks",
     "version_info",
 ]

@@ -7,7 +7,9 @@ refuses others. The superuser is trusted.
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from pathlib import Path
 _PRIVATE = 0o700
 _OTHERS = 0o077
 #: The bits that let others change a file, or what lies in a folder.
-_OTHERS_WRITE = 0o022
+_GROUP_WRITE, _ALL_WRITE = 0o020, 0o002
 
 
 def make_private_folder(path: Path) -> None:
@@ -61,12 +63,21 @@ def open_private_folder(path: Path) -> int:
     return handle
 
 
+def _is_alone_in(gid: int) -> bool:
+    """Whether a group is the one that many systems make for each user, and nobody else is in it."""
+    try:
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return group.gr_gid == user.pw_gid and group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
+
+
 def why_not_trusted(path: Path) -> str:
     """Why another user of the host may have written this file, or put it there; "": only we (or root) can have."""
     for place in (path, path.parent):
         found = place.stat()
         if found.st_uid not in (os.geteuid(), 0):
             return f"{place} belongs to the user with the number {found.st_uid}"
-        if found.st_mode & _OTHERS_WRITE:
+        if found.st_mode & _ALL_WRITE or (found.st_mode & _GROUP_WRITE and not _is_alone_in(found.st_gid)):
             return f"others may write to {place} (mode {found.st_mode & 0o777:04o})"
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from support.entries import NOW, finished
 from engineroom.errors import QueryError
 from engineroom.ids import TaskId
 from engineroom.stores import DictDB, SQLiteDB, TaskStore
+from engineroom.stores.query import match
 from engineroom.stores.query.parse import MAX_LIST
 
 SECONDS = 0.3
@@ -34,6 +36,37 @@ def test_a_catastrophic_pattern_is_given_up(store: TaskStore, key: str, ask: str
     with pytest.raises(QueryError, match=r"given up after 0\.3 s.*takes too long on some text"):
         getattr(store, ask)({key: {"$regex": "(a|aa)+$b"}})
     assert store.count({key: {"$regex": "^a+$"}}) == 1
+
+
+def test_many_searches_that_are_each_in_time_are_given_up_together(store: TaskStore) -> None:
+    """Each text takes some milliseconds: so little that nobody looked at the time."""
+    for number in range(500):
+        store.add_record(TaskId(f"t{number}"), {"stdout": "a" * 20})
+    searched = 0
+    real = match.compiled
+
+    class Slow:
+        def search(self, text: str, **options: object) -> None:
+            nonlocal searched
+            searched += 1
+            time.sleep(0.002)  # what a search takes that is just in time
+
+    match.compiled = lambda pattern, flags: Slow()  # type: ignore[assignment]
+    try:
+        with pytest.raises(QueryError, match=r"given up after 0\.3 s"):
+            store.count({"stdout": {"$regex": "(a|aa)+$b"}})
+    finally:
+        match.compiled = real
+    assert searched < 300
+
+
+def test_a_pattern_has_less_time_for_one_text_than_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(match, "_LONGEST", 0.05)
+    store = SQLiteDB(tmp_path / "tasks.db", query_seconds=1000.0)
+    store.add_record(TaskId("a"), {"stdout": "a" * 5000})
+    with pytest.raises(QueryError, match=r"takes too long on some text, more than 0\.05 s"):
+        store.count({"stdout": {"$regex": "(a|aa)+$b"}})
+    store.close()
 
 
 def test_a_search_of_everything_is_given_up(tmp_path: Path) -> None:

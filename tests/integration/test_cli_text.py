@@ -10,8 +10,9 @@ import cloudpickle
 import pytest
 
 from engineroom.cli.commands.records import name_in_pickle, parse_query
-from engineroom.cli.text import cut, duration, one_line, table, when, wide
+from engineroom.cli.text import cut, duration, table, when, wide
 from engineroom.errors import QueryError
+from engineroom.printable import one_line
 from engineroom.wire.functions import FunctionCache
 
 

@@ -24,6 +24,8 @@ from .._version import __version__
 from ..cluster.commands import STORE_BUSY
 from ..config import make_profile_dir, profile_dir
 from ..errors import ConfigError, EngineroomError, StoreBusy
+from ..printable import one_line, printable
+from ..private import why_not_trusted
 from .text import paint
 
 #: Exit codes.
@@ -91,11 +93,22 @@ class EngineroomApp(Application):
         given = Config(self.config.copy())
         if self.use_config:
             for name in self.config_names:
+                self._refuse_foreign(name)
                 try:
                     self.load_config_file(name, path=[str(self.folder)])
                 except ConfigFileNotFound:
                     continue
             self.update_config(given)  # the command line wins
+
+    def _refuse_foreign(self, name: str) -> None:
+        """Configuration in Python is run: refuse what another user may have written."""
+        for path in (self.folder / f"{name}.py", self.folder / f"{name}.json"):
+            why = why_not_trusted(path) if path.exists() else ""
+            if why:
+                raise ConfigError(
+                    f"{path} is not read, because another user may have written it: {why}. Make both yours alone "
+                    f"(chmod go-w), or do without it: --no-config"
+                )
 
     def initialize_subcommand(self, subc: str, argv: Any = None) -> None:
         _initialize_subcommand(self, subc, argv)
@@ -286,9 +299,18 @@ def _unknown(what: str, name: str, known: list[str], dashes: str = "") -> str:
     return f"there is no {what} {dashes}{name}.{hint}" + (" `--help` shows them all." if dashes and not close else "")
 
 
+class _PrintableFormatter(logging.Formatter):
+    """Log lines quote what peers send: nothing in them steers a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def log_to_stderr(level: Any) -> None:
     """Write log lines with the time to stderr."""
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(message)s", stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PrintableFormatter("%(asctime)s %(levelname).1s %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
 def run(app: type[Application], argv: list[str] | None = None) -> int:
@@ -343,5 +365,5 @@ def _named_as_option(text: str, tool: Any) -> str:
 
 
 def _complain(name: str, error: object, code: int) -> int:
-    print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"{name}: {one_line(error)}", file=sys.stderr)
     return code

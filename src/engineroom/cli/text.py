@@ -37,17 +37,6 @@ def width_of_terminal() -> int:
     return WIDE
 
 
-def one_line(value: Any) -> str:
-    """Any value in one line; control characters (which could steer the terminal) become spaces or are left out."""
-    text = value if isinstance(value, str) else str(value)
-    return "".join(c for c in " ".join(text.split()) if unicodedata.category(c)[0] != "C")
-
-
-def printable(text: str) -> str:
-    """Text of several lines without control characters other than newline and tab."""
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
-
-
 def wide(text: str) -> int:
     """How many columns a terminal needs for it."""
     if text.isascii():

@@ -218,6 +218,7 @@ class Controller:
         )
         self._requests = Requests(
             self._tell,
+            self.post,
             self._intake.lookups,
             reader,
             outbox.record,
@@ -307,7 +308,7 @@ class Controller:
         return due
 
     def _call_posted(self) -> None:
-        while self._posted:
+        for _ in range(len(self._posted)):  # what these post is called in the next turn
             self._guard(self._posted.popleft())
 
     def _guard(self, function: Callable[[], None]) -> None:
@@ -418,6 +419,7 @@ class Controller:
     def _client_left(self, client: ClientId) -> None:
         self._room.let_all_in(client)
         self._outbox.forget_client(client)
+        self._reader.client_left(client)
         self._outbox.record()
         self._writer.hurry()  # the client does not keep its tasks for us any more
 
@@ -548,7 +550,8 @@ class Controller:
         """Write and send what is left, and say goodbye."""
         self._outbox.flush()
         self._writer.close()
-        self._call_posted()
+        while self._posted:
+            self._call_posted()
         self._outbox.flush()
         for client in self._peers.role("client"):
             self._peers.send(client, Goodbye("the controller has stopped"))

@@ -147,6 +147,10 @@ class Scheduler:
         """The load-balanced tasks that wait for an engine."""
         return iter(self.state.pools)
 
+    def queued_count(self) -> int:
+        """How many load-balanced tasks wait for an engine."""
+        return len(self.state.pools)
+
     def outcome(self, id: TaskId) -> TaskOutcome | None:
         """How a task ended; None: it has not ended, or the core has forgotten it (`outcomes_kept`)."""
         return self.state.dependencies.outcomes.get(id)

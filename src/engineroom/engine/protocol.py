@@ -35,6 +35,7 @@ from ..messages import (
     Waiting,
     Welcome,
 )
+from ..printable import one_line
 from .jobs import Job, Jobs, held
 from .property_checks import PropertyChecks
 from .result_buffer import ResultBuffer
@@ -225,5 +226,5 @@ class EngineProtocol:
             self.hello()  # one of us has missed something
 
     def _on_refused(self, message: Refused, frames: Sequence[Any]) -> None:
-        print(f"the controller refused this engine: {message.reason}", flush=True)
+        print(f"the controller refused this engine: {one_line(message.reason)}", flush=True)
         self.is_leaving = True

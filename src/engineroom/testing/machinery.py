@@ -216,6 +216,7 @@ class VirtualReader:
         failed: Callable[[Exception], None],
         *,
         recorded: bool = True,
+        client: ClientId | None = None,
     ) -> None:
         def run() -> None:
             if self._writer.is_dead:
@@ -240,6 +241,9 @@ class VirtualReader:
             self._writer.call(lambda store: None).add_done_callback(flushed)
         else:
             self._clock.later(self._rng.uniform(0, LOOK_UP / 2), run)
+
+    def client_left(self, client: ClientId) -> None:
+        """Answers to a client that has left harm nobody here."""
 
     def read_now(self, work: Callable[[TaskStore], T]) -> T:
         return work(self._store)

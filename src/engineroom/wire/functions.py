@@ -14,6 +14,7 @@ import builtins
 import contextlib
 import functools
 import hashlib
+import importlib
 import io
 import pickle
 import sys
@@ -148,11 +149,29 @@ def restore_code(arguments: tuple[Any, ...], file: str, source: str | None) -> t
     return code
 
 
+def _attribute(module: str, name: str) -> Any:
+    """A function of a module that draws from the module's own random state."""
+    return getattr(importlib.import_module(module), name)
+
+
+def module_with_state(function: Any) -> str | None:
+    """The module whose own random state a function draws from, as `random.randint` does; None: there is none.
+
+    Pickled as a method, it would take a copy of that state to each task, and draw the same numbers in all of them.
+    """
+    if isinstance(getattr(function, "__self__", None), types.ModuleType | type(None)):
+        return None
+    for home in ("random", "numpy.random"):
+        if getattr(sys.modules.get(home), function.__name__, None) == function:
+            return home
+    return None
+
+
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle, with two changes.
+    """cloudpickle, with three changes.
 
     Functions of `__main__` are bound to the receiver's namespace. Code keeps the name of its file, which cloudpickle
-    3.1.3 drops, and takes its source lines along.
+    3.1.3 drops, and takes its source lines along. Functions that draw from their module's random state travel by name.
     """
 
     def __init__(
@@ -179,6 +198,10 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is types.CodeType:
             return self._code(obj)
+        if type(obj) in (types.MethodType, types.BuiltinFunctionType):
+            home = module_with_state(obj)
+            if home:
+                return _attribute, (home, obj.__name__)
         reducer = self._reducers.get(type(obj))
         if reducer is not None:
             return reducer(obj)
@@ -245,6 +268,10 @@ class FunctionCache:
         return pickled, by_name, needs
 
 
+#: Pickles with these bytes hold what `ByValuePickler` does better: names of `__main__`, states of random generators.
+_BY_VALUE = (b"__main__", b"__randomstate_ctor", b"\x8c\x06Random\x94")
+
+
 def _pickle(function: Any) -> tuple[Function, bool, modules.Needs]:
     """The pickled function, whether it was pickled by name, and the modules it depends on."""
     needs = modules.needs_of(function)
@@ -252,7 +279,7 @@ def _pickle(function: Any) -> tuple[Function, bool, modules.Needs]:
     try:
         try:
             payload = arrays.dumps(sent)
-            by_name = b"__main__" not in payload and not _by_value_registered()
+            by_name = not any(mark in payload for mark in _BY_VALUE) and not _by_value_registered()
         except Exception:  # lambdas, closures, locals: by value
             by_name = False
         if not by_name:
@@ -284,7 +311,7 @@ def _by_value_registered() -> bool:
 def _suspects(function: Any) -> str:
     """A sentence with the names that a function refers to and that cannot be pickled."""
     bad = []
-    for name, value in _references(function):
+    for name, value in references(function):
         try:
             cloudpickle.dumps(value)
         except Exception:
@@ -292,7 +319,8 @@ def _suspects(function: Any) -> str:
     return f"It refers to: {', '.join(bad)}." if bad else ""
 
 
-def _references(function: Any) -> Iterator[tuple[str, Any]]:
+def references(function: Any) -> Iterator[tuple[str, Any]]:
+    """The globals and the closure of a function: (name, value)."""
     if not isinstance(function, types.FunctionType):
         return
     for name in sorted(_global_names(function.__code__)):

@@ -219,7 +219,8 @@ def _add_names(value: Any, names: set[str], waiting: list[Any]) -> None:
         waiting.append(kind)
         attributes = getattr(value, "__dict__", None)
         is_of_user = kind.__module__ == "__main__" or version_of(kind.__module__) is not None
-        if is_of_user and type(attributes) is dict:
+        holds_functions = kind.__module__.startswith("engineroom.on_engine.")  # Seeded, dependent
+        if (is_of_user or holds_functions) and type(attributes) is dict:
             waiting += attributes.values()
 
 

@@ -11,16 +11,19 @@ import pytest
 from engineroom import _version
 from engineroom.controller import membership
 from engineroom.controller.loop import Controller
+from engineroom.controller.requests import task_requests
 from engineroom.controller.storage import backpressure, queued_buffers
 from engineroom.errors import StoreDamaged
-from engineroom.ids import ClientId, Digest, TaskId
+from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import (
+    Abort,
     Accepted,
     Function,
     Goodbye,
     Hello,
     Message,
     Ping,
+    QueueStatus,
     Rejected,
     Reply,
     Request,
@@ -180,7 +183,8 @@ def test_engines_share_one_limit_on_results_that_are_not_stored(talk: Talk, monk
     for name in (b"e1", b"e2", b"e3", b"e4"):
         link = talk.network.link(name)
         links.append(link)
-        hello = Hello(_version.PROTOCOL_VERSION, "engine", "key", name.decode(), 0, "elsewhere", number=1)
+        greeting = Hello(_version.PROTOCOL_VERSION, "engine", "", name.decode(), 0, "elsewhere", number=1)
+        hello = prove(greeting, b"key")
         link.send([frames.encode(hello)])
         talk.controller.turn()
         [[header]] = link.receive()
@@ -207,7 +211,7 @@ def large_tasks(talk: Talk) -> list[bytes]:
 def engine_of(talk: Talk) -> MemoryLink:
     """An engine comes."""
     link = talk.network.link(b"engine")
-    link.send([frames.encode(Hello(_version.PROTOCOL_VERSION, "engine", "key", "engine", 0, "elsewhere"))])
+    link.send([frames.encode(prove(Hello(_version.PROTOCOL_VERSION, "engine", "", "engine", 0, "elsewhere"), b"key"))])
     return link
 
 
@@ -253,3 +257,41 @@ def test_arguments_that_cannot_be_read_again_end_their_task(talk: Talk, monkeypa
         ended |= {done.id: done.error for done in talk.hear(Results).tasks}
     assert "cannot be read" in ended["me-1"].evalue
     link.close()
+
+
+def test_many_tasks_are_aborted_in_pieces_and_others_are_answered_in_between(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_requests, "PIECE", 10)
+    ids = [TaskId(f"me-{n}") for n in range(35)]
+    talk.say(Submit(1, [TaskSpec(id, CODE.digest, b"", 0.0) for id in ids], [CODE]))
+    talk.hear(Accepted)
+    left = talk.controller.scheduler.tasks
+    talk.say(Request(1, Abort()))
+    talk.say(Request(2, TasksOnEngines()))
+    assert talk.hear(Reply).number == 2, "before the abort is done"
+    assert 0 < len(left) < 35
+    assert list(left) == ids[: len(left)], "the last ones end first"
+    reply = talk.hear(Reply)
+    assert (reply.number, reply.value, len(left)) == (1, 35, 0)
+
+
+def test_the_status_of_queues_reads_a_bounded_number_of_records(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_requests, "LISTED", 3)
+    engine = talk.network.link(b"engine")
+    engine.send([frames.encode(prove(Hello(_version.PROTOCOL_VERSION, "engine", "", "e-1", 0, "elsewhere"), b"key"))])
+    talk.say(Request(1, TasksOnEngines()))
+    talk.hear(Reply)
+    for n in range(10):
+        done = TaskDone(TaskId(f"old-{n}"), 1, "ok", 1.0, 2.0, b"result")
+        spec = TaskSpec(done.id, CODE.digest, b"", float(n))
+        talk.store.write([Entry(spec, ClientId("me"), done=done, engine_uuid=EngineUuid("e-1"))])
+    talk.say(Submit(1, [TaskSpec(TaskId("me-1"), CODE.digest, b"", 0.0, EngineId(-1))], [CODE]))
+    talk.hear(Accepted)
+    talk.say(Request(2, QueueStatus(None, True)))
+    status = talk.hear(Reply).value
+    [inner] = status["engines"].values()
+    assert inner["completed"] == ["old-7", "old-8", "old-9"]
+    talk.say(Request(3, QueueStatus(None, False)))
+    assert talk.hear(Reply).value["unassigned"] == len(status["unassigned"])
+    engine.close()

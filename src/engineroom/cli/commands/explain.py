@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 from ...client.records.explanation import Explanation
 from ...errors import UnknownTask
+from ...printable import one_line
 from ...records.record import explain_ended
 from ...records.states import PENDING, RUNNING
-from ..text import exact, jsonable, one_line, paint
+from ..text import exact, jsonable, paint
 from .records import Records, RecordsApp
 from .tasks import STYLES
 

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 from traitlets import Bool
 
 from ...controller.requests.running_tasks import CUT
+from ...printable import one_line, printable
 from ...records.record import TaskRecord
-from ..text import cut, duration, exact, jsonable, one_line, paint, printable, table, when, width_of_terminal
+from ..text import cut, duration, exact, jsonable, paint, table, when, width_of_terminal
 from .records import Records, RecordsApp
 from .tasks import STYLES, seconds_between
 

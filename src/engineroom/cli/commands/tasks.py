@@ -13,20 +13,12 @@ from typing import Any, ClassVar
 from traitlets import Enum, Integer, Unicode
 
 from ...errors import QueryError
+from ...printable import one_line
 from ...records.fields import TIMES
 from ...records.projection import part_of, projected
 from ...records.record import TaskRecord
 from ...records.states import RUNNING, STATES
-from ..text import (
-    Table,
-    duration,
-    exact,
-    jsonable,
-    one_line,
-    paint,
-    plural,
-    when,
-)
+from ..text import Table, duration, exact, jsonable, paint, plural, when
 from .paging import pages
 from .records import Records, RecordsApp, parse_query
 

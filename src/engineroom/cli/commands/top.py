@@ -17,7 +17,8 @@ from traitlets import Bool, Float
 from ...client import Client
 from ...cluster.found_cluster import FoundCluster
 from ...errors import ConfigError, ConnectionFileError, ControllerLost, EngineroomError
-from ..text import duration, is_terminal, jsonable, one_line, paint, plural, table, when, width_of_terminal
+from ...printable import one_line
+from ..text import duration, is_terminal, jsonable, paint, plural, table, when, width_of_terminal
 from .records import RecordsApp
 
 #: How many failed tasks are shown.

@@ -47,6 +47,7 @@ from ...messages import (
     Welcome,
 )
 from ...messages.requests import URGENT
+from ...printable import one_line
 from ...transport import Link, connect
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
@@ -471,4 +472,4 @@ class Channel:
 
 def _notice(text: str) -> None:
     """Tell the user something, without disturbing what the program prints."""
-    print(f"engineroom: {text}", file=sys.stderr)
+    print(f"engineroom: {one_line(text)}", file=sys.stderr)

@@ -11,6 +11,7 @@ from ...errors import UnknownTask
 from ...ids import Digest, TaskId
 from ...messages import Function
 from ...on_engine import engine_calls
+from ...on_engine.random_streams import Seeded
 from ...wire import functions, input_cache, payload, source_lines
 from .queries import Records
 
@@ -95,7 +96,10 @@ def _call(records: Records, record: Mapping[str, Any], kind: str, space: dict[st
     for name, value in {**travelled, **call.travelled}.items():
         space.setdefault(name, value)
     if kind == "map":
-        return engine_calls.map_parts(call.call, *args)
+        of_items = call.call
+        if isinstance(of_items, Seeded):
+            of_items = of_items.items(kwargs.get("first", 0), kwargs.get("step", 1))
+        return engine_calls.map_parts(of_items, *args)
     return call.call(*args) if kind == "part" else call.call(*args, **kwargs)
 
 

@@ -454,7 +454,7 @@ class AsyncResult(TaskFuture):
     def _metadata_of(self, id: TaskId) -> Metadata:
         ending = self._outcomes.get(id)
         done = ending if isinstance(ending, TaskDone) else None
-        live = self._live.get(id) if self._live is not None else None
+        live = self._news_of(id)
         options, label = self._options, self.label
         if self._each is not None:
             options = self._each[id]
@@ -467,14 +467,12 @@ class AsyncResult(TaskFuture):
     @property
     def metadata(self) -> Any:
         """What is known about the task (a dict), or a list of those. Output comes while tasks run."""
-        self._catch_up()
         all_of_them = [self._metadata_of(id) for id in self._ids]
         return all_of_them[0] if self._single else all_of_them
 
     def _metadata_list(self, key: str) -> Any:
         if key not in KEYS:
             raise KeyError(f"there is no metadata {key!r}; there is {', '.join(KEYS)}")
-        self._catch_up()
         values = [self._metadata_of(id)[key] for id in self._ids]
         return values[0] if self._single else values
 

@@ -194,12 +194,16 @@ class TaskFuture(Future):  # type: ignore[type-arg]
                 self._live = {**(self._live or {}), id: live}
             self._condition.notify_all()
 
-    def _catch_up(self) -> None:
-        """Wait until we know what the controller knows of tasks that run. It has been asked when this was made."""
+    def _news_of(self, id: TaskId) -> dict[str, Any] | None:
+        """What a task has printed and published while it runs; None: nothing that we know of.
+
+        Waits until we know what the controller knows: it has been asked when this future was made.
+        """
         if self._caught_up is not None and not self.done():
             with contextlib.suppress(EngineroomError, TimeoutError):
                 self._caught_up.result(CATCH_UP_SECONDS)
             self._caught_up = None
+        return None if self._live is None else self._live.get(id)
 
     def _forked(self) -> None:
         """This process was forked from the one that waits: here there will be no outcome."""

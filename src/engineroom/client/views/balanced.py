@@ -15,6 +15,7 @@ from ...errors import ConfigError
 from ...ids import EngineId, TaskId
 from ...messages import Function, GraphDependency, TaskOptions, TaskSpec
 from ...on_engine.functional_dependency import dependent
+from ...on_engine.random_streams import Seeded, seeded
 from ...wire import short_repr
 from ...wire.input_cache import ResultOf
 from ..connection.submission import Outgoing
@@ -289,6 +290,7 @@ class LoadBalancedView(View):
         label: str | None = None,
         labels: Iterable[str | None] | None = None,
         metadata: Iterable[Mapping[str, Any]] | None = None,
+        seed: Any = None,
     ) -> Any:
         """Call `f` on each item of the sequences (together, as the builtin `map` does).
 
@@ -307,6 +309,9 @@ class LoadBalancedView(View):
             Put errors in the place of items, instead of raising them.
         labels, metadata : lists, optional
             A label, and a dict, for the record of each item. Then each item is a task.
+        seed : int, sequence of int, or numpy.random.SeedSequence, optional
+            Each item draws random numbers of its own, from `er.task_rng()`, `random` and `numpy.random`. They depend
+            on the seed and the item's index alone. Default: as the engine's generators are.
 
         Returns
         -------
@@ -335,6 +340,7 @@ class LoadBalancedView(View):
             check_one_task_per_item(chunksize)
             chunksize = 1
         name = getattr(f, "__name__", "map")
+        f = seeded(f, seed)
         common: dict[str, Any] = {
             "name": name,
             "submitted": time.time(),
@@ -397,18 +403,19 @@ class LoadBalancedView(View):
             call: Any = (tuple(columns), {"first": begin} if begin else {})
             call = with_needs(*call) if self.cache else call
             payload, frames, results = pickled_call(*call, copy=copy, files=files)
-            begin += len(columns[0])
             self._port.check_size(frames)
             task_options = self._waiting_for(own, results)
             if task_options is not None and task_options.timeout is not None:
                 self._check_timeout(task_options, f)
             if self.cache:
                 items = tuple(list(c) if type(c) in (range, tuple) else c for c in columns)  # the same to `f`
-                task_options = self._comparable(task_options, f, pickled, "chunk", items, {})
+                where = {"first": begin} if isinstance(f, Seeded) else {}
+                task_options = self._comparable(task_options, f, pickled, "chunk", items, where)
             text = short_repr.of_items(columns) if self._port.record_arguments else ""
             spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "map", text)
             now += TICK
             tasks.append((spec, pickled, frames))
+            begin += len(columns[0])
         ids = [spec.id for spec, _, _ in tasks]
 
         def submit(result: AsyncResult) -> None:
@@ -425,6 +432,7 @@ class LoadBalancedView(View):
         ordered: bool = True,
         max_outstanding: int | str = "auto",
         return_exceptions: bool = False,
+        seed: Any = None,
     ) -> LazyMapIterator:
         """Call `f` on each item lazily: items are read as results are taken, so the sequences may be endless.
 
@@ -434,6 +442,8 @@ class LoadBalancedView(View):
             With False, results come as they are ready.
         max_outstanding : int or "auto"
             Most tasks without an outcome at a time; "auto": 10 per engine; 0: no limit.
+        seed : int, sequence of int, or numpy.random.SeedSequence, optional
+            As for `map`.
 
         Returns
         -------
@@ -444,8 +454,12 @@ class LoadBalancedView(View):
             raise TypeError("imap needs at least one sequence")
         if max_outstanding != "auto" and (not isinstance(max_outstanding, int) or max_outstanding < 0):
             raise ValueError(f"max_outstanding is a number of tasks, 0 or more, or 'auto'; got {max_outstanding!r}")
+        items: Iterator[tuple[Any, ...]] = zip(*sequences, strict=False)
+        if seed is not None:
+            f = seeded(f, seed)
+            items = ((index, *arguments) for index, arguments in enumerate(items))
         return LazyMapIterator(
-            self._lazily(f, zip(*sequences, strict=False), self._task_options(), ordered, max_outstanding),
+            self._lazily(f, items, self._task_options(), ordered, max_outstanding),
             return_exceptions,
         )
 

@@ -14,6 +14,7 @@ from ...ids import EngineId, TaskId
 from ...messages import TaskOptions, TaskSpec
 from ...messages.bounds import Kind
 from ...on_engine import engine_calls
+from ...on_engine.random_streams import seeded
 from ...wire import short_repr
 from ...wire.payload import dumps_call
 from ..records.query_args import plain_label
@@ -288,6 +289,7 @@ class DirectView(View):
         labels: Iterable[str | None] | None = None,
         metadata: Iterable[Mapping[str, Any]] | None = None,
         dist: str = "b",
+        seed: Any = None,
     ) -> Any:
         """Call `f` on each item: the sequences are split evenly, one task per engine.
 
@@ -301,10 +303,12 @@ class DirectView(View):
             A label, and a dict, for the record of each item. Then each item is a task.
         dist : {"b", "r"}
             Blocks or round robin.
+        seed : optional
+            Each item draws random numbers of its own, as in `LoadBalancedView.map`.
         """
         callable_or_complain(f)
         return self._call_with_parts(
-            f,
+            seeded(f, seed),
             "map",
             sequences,
             dist,

@@ -6,7 +6,7 @@ it wrote.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -28,13 +28,14 @@ Change = Callable[[Callable[[TaskStore], Iterator[int]], Callable[[Future[Any]],
 class Requests:
     """The way from a request to its reply.
 
-    `record` hands what has gathered to the writer; `purged` and `unpinned` are called in the writer's thread after
-    records were dropped or their pins changed.
+    `post` has the loop call a function in its next turn. `record` hands what has gathered to the writer; `purged` and
+    `pinned` are called in the writer's thread after records were dropped or their pins changed.
     """
 
     def __init__(
         self,
         send: Callable[[ClientId, Message], None],
+        post: Callable[[Callable[[], None]], None],
         lookups: Lookups,
         reader: Reader,
         record: Callable[[], None],
@@ -45,7 +46,7 @@ class Requests:
         pinned: Callable[[], None],
         forgotten: str,
     ) -> None:
-        self._send, self._lookups, self._reader, self._record = send, lookups, reader, record
+        self._send, self._post, self._lookups, self._reader, self._record = send, post, lookups, reader, record
         self._change, self._tasks, self._resubmission = change, tasks, resubmission
         self._after: dict[type, Callable[[], None]] = {Purge: purged, Pin: pinned}
         self._forgotten = forgotten
@@ -60,7 +61,9 @@ class Requests:
         kind = type(body)
         reply = _Replies(self._send, client, number)
         if kind in FROM_STORE:
-            self._reader.read(lambda store: FROM_STORE[kind](store, body, self._forgotten), reply.value, reply.error)
+            self._reader.read(
+                lambda store: FROM_STORE[kind](store, body, self._forgotten), reply.value, reply.error, client=client
+            )
         elif kind in IN_WRITER:
             self._change(lambda store: self._pieces(store, body), reply.result)
         elif kind in self._tasks.with_store:
@@ -70,9 +73,11 @@ class Requests:
                 reply.error(error)
             else:
                 if callable(found):
-                    self._reader.read(found, reply.value, reply.error)
+                    self._reader.read(found, reply.value, reply.error, client=client)
                 else:
                     reply.value(found)
+        elif kind in self._tasks.in_pieces:
+            self._go_on(self._tasks.in_pieces[kind](client, body), reply)
         elif isinstance(body, Resubmit):
             self._resubmission.resubmit(client, body, reply.value, reply.error)
         else:
@@ -80,6 +85,17 @@ class Requests:
                 reply.value(self._tasks.at_once[kind](client, body))
             except Exception as error:
                 reply.error(error)
+
+    def _go_on(self, pieces: Generator[None, None, Any], reply: _Replies) -> None:
+        """Do a piece now, and have the loop call this again in its next turn."""
+        try:
+            next(pieces)
+        except StopIteration as end:
+            reply.value(end.value)
+        except Exception as error:
+            reply.error(error)
+        else:
+            self._post(lambda: self._go_on(pieces, reply))
 
     def _pieces(self, store: TaskStore, body: Any) -> Iterator[int]:
         try:

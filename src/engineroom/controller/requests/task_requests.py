@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from ...core import Scheduler, events
@@ -24,6 +24,11 @@ from ...records.record import explain_ended
 from ...stores import TaskStore
 from ..lookups import Lookups
 from ..result_cache import NOTHING_KEPT, with_cache
+
+#: Tasks that are ended in one turn of the loop: some milliseconds.
+PIECE = 2000
+#: Completed tasks of an engine that are listed: the newest.
+LISTED = 1000
 
 #: Completes an answer from the store.
 FromStore = Callable[[TaskStore], Any]
@@ -56,7 +61,6 @@ class TaskRequests:
         self._memory, self._function_name = memory, function_name
         #: answered at once
         self.at_once: dict[type, Callable[[ClientId, Any], Any]] = {
-            Abort: self._abort,
             TasksOnEngines: self._held_tasks,
             RecheckProperties: self._look_again,
             StopEngines: self._stop_engines,
@@ -64,6 +68,8 @@ class TaskRequests:
             SignalEngines: self._signal_engines,
             Sync: lambda client, body: None,
         }
+        #: done in pieces, other work comes in between; what is returned at the end is the answer
+        self.in_pieces: dict[type, Callable[[ClientId, Any], Generator[None, None, Any]]] = {Abort: self._abort}
         #: completed from the store, if what they return is a function
         self.with_store: dict[type, Callable[[Any], FromStore | dict[str, Any]]] = {
             Explain: self._explain,
@@ -72,7 +78,7 @@ class TaskRequests:
 
     # ------------------------------------------------------------------------------------------ tasks
 
-    def _abort(self, client: ClientId, body: Abort) -> int:
+    def _abort(self, client: ClientId, body: Abort) -> Generator[None, None, int]:
         scheduler = self._scheduler
         if body.tasks is not None:
             ids: Sequence[TaskId] = body.tasks
@@ -86,7 +92,11 @@ class TaskRequests:
         else:
             ids = [task.id for task in scheduler.tasks_of(client)] + self._lookups.of_client(client)
         self._lookups.abort(ids, body.running)
-        self._decide(events.AbortRequested(ids, body.running))
+        # The last first: a task ends before those that it depends on.
+        for end in range(len(ids), 0, -PIECE):
+            self._decide(events.AbortRequested(ids[max(0, end - PIECE) : end], body.running))
+            if end > PIECE:
+                yield
         return len(ids)
 
     def _held_tasks(self, client: ClientId, body: TasksOnEngines) -> list[TaskId]:
@@ -130,6 +140,7 @@ class TaskRequests:
         uuids: dict[str, str] = {}
         for id in self._engines(body.targets):
             engine = engines[id]
+            uuids[str(id)] = engine.uuid
             direct = [t.id for t in (*engine.held.values(), *engine.backlog) if t.is_direct]
             balanced = [t.id for t in engine.held.values() if not t.is_direct]
             status[str(id)] = {
@@ -141,17 +152,17 @@ class TaskRequests:
                 "host": engine.host,
                 "pid": engine.pid,
             }
-            uuids[str(id)] = engine.uuid
-        unassigned = [task.id for task in self._scheduler.queued()]
         if not body.verbose:
             for inner in status.values():
                 inner |= {"queue": len(inner["queue"]), "tasks": len(inner["tasks"])}
-            return {"engines": status, "unassigned": len(unassigned)}
+            return {"engines": status, "unassigned": self._scheduler.queued_count()}
+        unassigned = [task.id for task in self._scheduler.queued()]
 
         def complete(store: TaskStore) -> dict[str, Any]:
             for id, inner in status.items():
-                found = store.find_records({"engine_uuid": uuids[id], "completed": {"$ne": None}}, ["msg_id"])
-                inner["completed"] = [record["msg_id"] for record in found]
+                ended = {"engine_uuid": uuids[id], "completed": {"$ne": None}}
+                found = store.find_records(ended, ["msg_id"], sort=[("submitted", -1)], limit=LISTED)
+                inner["completed"] = [record["msg_id"] for record in reversed(found)]
             return {"engines": status, "unassigned": unassigned}
 
         return complete

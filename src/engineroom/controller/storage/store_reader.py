@@ -1,27 +1,36 @@
 """Reads from the store, in threads: nothing else in the controller does, so that a slow store delays no scheduling.
 
 A read sees everything that was recorded before it. What it found is handed back to the loop.
+
+What the controller itself looks up has threads of its own: no question of a client keeps it waiting. Each client has
+one question under way at a time; its others wait behind it, and those of other clients do not. When a client
+leaves, its questions end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from ...errors import StoreDamaged, StoreError
-from ...ids import Digest, TaskId
+from ...ids import ClientId, Digest, TaskId
 from ...messages import Function
 from ...records.entry import Entry
 from ...stores import TaskStore
+from ...stores.query.deadline import Asker, asked_by
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Queries that run at the same time.
-THREADS = 2
+#: Questions of clients that run at the same time, and look-ups of the controller.
+QUESTION_THREADS = 4
+LOOKUP_THREADS = 2
 
 
 class Reader(Protocol):
@@ -34,12 +43,16 @@ class Reader(Protocol):
         failed: Callable[[Exception], None],
         *,
         recorded: bool = True,
+        client: ClientId | None = None,
     ) -> None:
         """Call `work` with the store in a thread, then `then` with its result in the loop.
 
         If reading fails, or `then` raises, `failed` is called in the loop with the error. `recorded`: wait until
-        everything that happened before is committed.
+        everything that happened before is committed. `client`: who asks; None: the controller itself.
         """
+
+    def client_left(self, client: ClientId) -> None:
+        """Nobody waits for the answers to this client's questions any more."""
 
     def read_now(self, work: Callable[[TaskStore], T]) -> T:
         """Call `work` with the store, and wait for its result. Only for the start of the controller."""
@@ -63,7 +76,8 @@ class StoreReader:
         post: Callable[[Callable[[], None]], None],
     ) -> None:
         self._store, self._record, self._flush, self._post = store, record, flush, post
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="query")
+        self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
+        self._questions = _Questions()
 
     def read(
         self,
@@ -72,6 +86,7 @@ class StoreReader:
         failed: Callable[[Exception], None],
         *,
         recorded: bool = True,
+        client: ClientId | None = None,
     ) -> None:
         if recorded:
             self._record()
@@ -86,12 +101,71 @@ class StoreReader:
             else:
                 self._post(lambda: hand_over(found, then, failed))
 
-        self._threads.submit(run)
+        if client is None:
+            self._lookups.submit(run)
+        else:
+            self._questions.add(client, run)
+
+    def client_left(self, client: ClientId) -> None:
+        self._questions.drop(client)
 
     def read_now(self, work: Callable[[TaskStore], T]) -> T:
-        return self._threads.submit(work, self._store).result()
+        return self._lookups.submit(work, self._store).result()
 
     def close(self) -> None:
+        self._questions.close()
+        self._lookups.shutdown(wait=True, cancel_futures=True)
+
+
+class _Questions:
+    """Runs the questions of clients: of each client one at a time, in their order."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(QUESTION_THREADS, thread_name_prefix="question")
+        self._lock = threading.Lock()
+        #: client → its questions that wait behind the one that was handed to the threads
+        self._waiting: dict[ClientId, deque[Callable[[], None]]] = {}
+        #: the same clients, as askers
+        self._askers: dict[ClientId, Asker] = {}
+
+    def add(self, client: ClientId, run: Callable[[], None]) -> None:
+        """Run a question, once those that this client asked before are answered."""
+        with self._lock:
+            if client in self._waiting:
+                self._waiting[client].append(run)
+                return
+            self._waiting[client] = deque()
+            asker = self._askers[client] = Asker()
+        self._threads.submit(self._run, client, asker, run)
+
+    def _run(self, client: ClientId, asker: Asker, run: Callable[[], None]) -> None:
+        try:
+            if not asker.has_left:
+                with asked_by(asker):
+                    run()
+        finally:
+            with self._lock:
+                waiting = self._waiting.get(client)
+                if self._askers.get(client) is asker and waiting is not None:
+                    if waiting:
+                        with contextlib.suppress(RuntimeError):  # the controller is closing
+                            self._threads.submit(self._run, client, asker, waiting.popleft())
+                    else:
+                        del self._waiting[client], self._askers[client]
+
+    def drop(self, client: ClientId) -> None:
+        """Forget the questions of a client, and end the one that runs."""
+        with self._lock:
+            self._waiting.pop(client, None)
+            asker = self._askers.pop(client, None)
+            if asker is not None:
+                asker.has_left = True
+
+    def close(self) -> None:
+        """End what runs, and forget the rest."""
+        with self._lock:
+            for asker in self._askers.values():
+                asker.has_left = True
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 

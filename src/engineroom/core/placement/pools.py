@@ -352,6 +352,10 @@ class Pools:
         for index in self._all_indexes:
             index.update(engine)
 
+    def __len__(self) -> int:
+        """How many tasks wait here."""
+        return len(self.ready) + sum(len(pool.queue) for pool in self.pools.values())
+
     def __iter__(self) -> Iterator[Task]:
         """All tasks that wait here."""
         yield from self.ready

@@ -25,8 +25,9 @@ from ...errors import ImpossibleDependency, UnmetDependency
 from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
 from ...messages.bounds import Status
-from ...on_engine import classic, engine_calls, functional_dependency, task_context
+from ...on_engine import classic, engine_calls, functional_dependency, random_streams, task_context
 from ...on_engine.engine_properties import properties
+from ...on_engine.random_streams import Seeded
 from ...wire import exceptions, functions, modules, payload, script_globals, short_repr, source_lines
 from ...wire import input_cache as values
 from ...wire.exceptions import text_of
@@ -322,6 +323,8 @@ class Executor:
                 errors[index] = name_item(index, info)
             return status == "error"
 
+        if isinstance(function, Seeded):
+            function = function.items(first, step)
         values = engine_calls.map_items(function, columns, is_of_item)
         self._name_item = name_item
         return Part(values, dist, errors)
@@ -500,5 +503,7 @@ def _name(error: BaseException) -> str:
 _traceback_of = BaseException.__dict__["__traceback__"].__get__
 
 
-_MODULES = (classic, engine_calls, functional_dependency, functions, payload, script_globals, values)
+_MODULES = (
+    classic, engine_calls, functional_dependency, random_streams, functions, payload, script_globals, values,
+)  # fmt: skip
 _OURS = {module.__file__ for module in _MODULES} | {__file__}

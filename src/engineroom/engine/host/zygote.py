@@ -26,6 +26,7 @@ import msgspec
 from ...config import ConnectionInfo, EngineSettings
 from ...descriptors import raise_limit, set_limit, wait_readable
 from ...ids import EngineId, EngineUuid, NannyId, TaskId
+from ...on_engine import random_streams
 from ...resources import GPU
 from ..execution import devices
 from ..execution.captured import CaptureFiles, capture
@@ -260,6 +261,7 @@ class Zygote:
             set_limit(self._descriptor_limit)
             if GPU in self._settings.resources:
                 devices.show(order.shares.get(GPU, []))
+            random_streams.reseed()
             captured = capture(files, page, self._settings.output_limit)
             settings, shares = self._settings, order.shares
             engine = make_engine(self._connection, order.uuid, self._nanny, page, settings, shares, captured)

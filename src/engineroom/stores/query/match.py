@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, assert_never
 
+from ...errors import QueryError
 from .deadline import Deadline
 from .nodes import (
     AllOf,
@@ -154,6 +155,8 @@ def _compile_test(test: Test, deadline: Deadline) -> Callable[[Any], bool]:
 
 #: Seconds for which a search may hold the interpreter's lock; a longer one starts again without the lock.
 _GLANCE = 0.005
+#: Seconds that a search in one text may take. It cannot be stopped from outside, when its asker leaves.
+_LONGEST = 2.0
 #: In texts up to this length, a tame pattern is searched for without a timeout.
 _SHORT = 2000
 
@@ -166,6 +169,8 @@ def compile_regex(test: Regex, deadline: Deadline) -> Callable[[Any], bool]:
     def found(v: Any) -> bool:
         if not isinstance(v, str):
             return False
+        if deadline.left() < 0:  # many searches, each of which is in time
+            raise deadline.passed()
         if len(v) <= short:
             return search(v) is not None
         try:
@@ -173,9 +178,14 @@ def compile_regex(test: Regex, deadline: Deadline) -> Callable[[Any], bool]:
         except TimeoutError:
             pass
         try:
-            return search(v, timeout=max(deadline.left(), _GLANCE), concurrent=True) is not None
+            return search(v, timeout=min(max(deadline.left(), _GLANCE), _LONGEST), concurrent=True) is not None
         except TimeoutError:
-            raise deadline.passed(f"the pattern {test.pattern!r} takes too long on some text") from None
+            if deadline.left() < 0:
+                raise deadline.passed(f"the pattern {test.pattern!r} takes too long on some text") from None
+            raise QueryError(
+                f"the query was given up: the pattern {test.pattern!r} takes too long on some text, more than "
+                f"{_LONGEST:g} s"
+            ) from None
 
     return found
 

@@ -1,0 +1,98 @@
+"""Folders and files that no other user of the host can change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engineroom.cli.ipcontroller import IPController
+from engineroom.config import make_profile_dir, write_private
+from engineroom.errors import ConfigError
+from engineroom.private import make_private_folder, open_private_folder, why_not_trusted
+
+NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: another unix user; run this as root")
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_profile_folders_are_ours_alone_whatever_the_umask_is(tmp_path: Path, umask: int):
+    profile = make_profile_dir(tmp_path / "ipython" / "profile_x")
+    for path in (profile.parent, profile, profile / "security", profile / "log", profile / "pid"):
+        assert mode(path) == 0o700
+    write_private(tmp_path / "another" / "file", "text")
+    assert mode(tmp_path / "another") == 0o700
+    assert mode(tmp_path / "another" / "file") == 0o600
+
+
+def test_a_folder_that_exists_is_left_as_it_is(tmp_path: Path):
+    tmp_path.chmod(0o755)
+    make_private_folder(tmp_path / "a" / "b")
+    make_private_folder(tmp_path)
+    assert mode(tmp_path) == 0o755
+    assert mode(tmp_path / "a") == 0o700
+
+
+def configured(folder: Path) -> IPController:
+    app = IPController(profile_directory=str(folder))
+    app.initialize([f"--profile-dir={folder}"])
+    return app
+
+
+@pytest.mark.parametrize("name", ["ipcontroller_config.py", "ipcontroller_config.json"])
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_configuration_that_others_can_write_is_refused(tmp_path: Path, name: str, what: str):
+    ran = tmp_path / "ran"
+    profile = tmp_path / "profile"
+    profile.mkdir(mode=0o700)
+    config = profile / name
+    config.write_text("{}" if name.endswith("json") else f"open({str(ran)!r}, 'w').close()")
+    config.chmod(0o644)
+    configured(profile)
+    assert ran.exists() == name.endswith(".py"), "it is read while only we can write it"
+    ran.unlink(missing_ok=True)
+    place = config if what == "file" else profile
+    place.chmod(mode(place) | 0o002)
+    with pytest.raises(ConfigError, match="is not read, because another user may have written it: others may write"):
+        configured(profile)
+    assert not ran.exists()
+
+
+@needs_root
+def test_configuration_of_another_user_is_refused(tmp_path: Path):
+    config = tmp_path / "ipcontroller_config.py"
+    config.write_text("raise SystemExit('it ran')")
+    os.chown(config, NOBODY, NOBODY)
+    with pytest.raises(ConfigError, match=f"belongs to the user with the number {NOBODY}"):
+        configured(tmp_path)
+
+
+def test_a_group_of_others_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "file"
+    path.write_text("")
+    path.chmod(0o664)
+    monkeypatch.setattr("engineroom.private._is_alone_in", lambda gid: False)
+    assert "others may write" in why_not_trusted(path)
+    monkeypatch.setattr("engineroom.private._is_alone_in", lambda gid: True)
+    assert why_not_trusted(path) == "", "many systems make a group for each user"
+
+
+@needs_root
+def test_a_folder_of_another_user_is_not_ours(tmp_path: Path):
+    folder = tmp_path / "theirs"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, NOBODY, NOBODY)
+    with pytest.raises(PermissionError, match="belongs to the user"):
+        open_private_folder(folder)
