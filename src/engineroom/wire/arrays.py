@@ -69,7 +69,9 @@ def _is_simple(value: Any, depth: int) -> bool:
         if len(value) > 32:
             return False
         return _ATOMS.issuperset(map(type, value)) or all(_is_simple(item, depth - 1) for item in value)
-    return _is_simple(value.value, depth - 1) if kind is Part else kind is dict and not value
+    if kind is dict:
+        return len(value) <= 32 and _ATOMS.issuperset(map(type, value.values()))
+    return kind is Part and not value.errors and _is_simple(value.value, depth - 1)
 
 
 def _table(files: bool) -> dict[type, Any] | None:

@@ -46,6 +46,8 @@ def plain(value: Any) -> Any:
 
 def combine(values: Sequence[Any]) -> Any:
     """The values of several tasks as one value: parts of a call are put together, other values are items of a list."""
+    if set(map(type, values)) == {Part} and len({value.dist for value in values}) == 1:
+        return join([value.value for value in values], values[0].dist)  # as in most cases
     runs = [
         list(values) if dist is None else join([part.value for part in values], dist)
         for dist, values in itertools.groupby(values, lambda value: value.dist if type(value) is Part else None)
@@ -55,12 +57,16 @@ def combine(values: Sequence[Any]) -> Any:
 
 def items_of(value: Any) -> list[Any]:
     """The items of one part: of a sequence its elements; any other value is one item."""
+    if type(value) is list:
+        return value
     return list(value) if hasattr(value, "__len__") and not isinstance(value, str | bytes | dict) else [value]
 
 
 def join(parts: Sequence[Any], dist: str) -> Any:
     """Put the parts of a sequence together again: arrays to one array, anything else to a list."""
-    arrays = [part for part in parts if hasattr(part, "dtype") and hasattr(part, "shape") and part.shape]
+    arrays: list[Any] = []
+    if list not in set(map(type, parts)):
+        arrays = [part for part in parts if hasattr(part, "dtype") and hasattr(part, "shape") and part.shape]
     if arrays and len(arrays) == len(parts):
         import numpy
 

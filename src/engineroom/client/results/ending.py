@@ -5,7 +5,7 @@ No waiting here: see `task_future.py`. What a task printed, and when it ran, is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -52,6 +52,24 @@ def succeeded(ending: Ending) -> bool:
 def was_aborted(ending: Ending) -> bool:
     """Whether the task was aborted or cancelled."""
     return isinstance(ending, TaskAborted) if isinstance(ending, Exception) else ending.status == "aborted"
+
+
+def failed_among(values: Sequence[Any]) -> list[Any]:
+    """The values of tasks that have failed, as a whole or in an item."""
+    return [value for value in values if type(value) is Failure or (type(value) is Part and value.errors)]
+
+
+class ResultIterator(Iterator[Any]):
+    """Iterates over values; raises errors in their place, and can go on behind them."""
+
+    def __init__(self, entries: Iterator[Any], return_exceptions: bool) -> None:
+        self._entries, self._return_exceptions = entries, return_exceptions
+
+    def __next__(self) -> Any:
+        entry = next(self._entries)
+        if isinstance(entry, Failure) and not self._return_exceptions:
+            raise entry.error
+        return value_or_error(entry)
 
 
 def value_of(ending: Ending, frames: Sequence[Any]) -> Any:

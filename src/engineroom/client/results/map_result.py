@@ -12,8 +12,9 @@ from ...ids import TaskId
 from ...messages import TaskDone, TaskOptions
 from ..waiting.waits import wait_until
 from .chunks import ChunkPlan
+from .ending import ResultIterator
 from .port import ResultPort
-from .result import AsyncResult, ResultIterator
+from .result import AsyncResult
 
 #: Stands for the tasks of a growing map that will not be submitted.
 NEVER = TaskId("never-submitted")

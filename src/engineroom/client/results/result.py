@@ -25,7 +25,7 @@ from ..connection.submission import Acceptance
 from ..records.selection import Selection
 from ..waiting.waits import wait_for_futures
 from .arguments import refuse_direct, results_of_this_call
-from .ending import Failure, errors_in, succeeded, value_of, value_or_error, was_aborted
+from .ending import Failure, ResultIterator, errors_in, failed_among, succeeded, value_of, value_or_error, was_aborted
 from .metadata import KEYS, ExecuteReply, Metadata, metadata_of
 from .port import ResultPort
 from .task_future import FINISHED, TaskFuture
@@ -182,7 +182,7 @@ class AsyncResult(TaskFuture):
     def _together(self, values: Sequence[Any]) -> Any:
         """The values of the tasks as `get` returns them: parts of a call are put together."""
         together = self._entries(values)
-        if any(isinstance(value, Failure) or (type(value) is Part and value.errors) for value in values):
+        if failed_among(values):
             return [value_or_error(value) for value in together]
         return together
 
@@ -191,6 +191,8 @@ class AsyncResult(TaskFuture):
         dist = next((value.dist for value in values if type(value) is Part), None)
         if dist is None and self._sizes is None:
             return list(values)
+        if Failure not in set(map(type, values)):
+            return combine(values)
         return combine([self._as_part(id, value, dist or "b") for id, value in zip(self._ids, values, strict=True)])
 
     def _as_part(self, id: TaskId, value: Any, dist: str) -> Any:
@@ -200,8 +202,7 @@ class AsyncResult(TaskFuture):
         return value
 
     def _raise_errors_in(self, values: Sequence[Any]) -> None:
-        failed = [value for value in values if isinstance(value, Failure | Part)]
-        collect_exceptions([error for value in failed for error in errors_in(value)], self._name)
+        collect_exceptions([error for value in failed_among(values) for error in errors_in(value)], self._name)
 
     def successful(self) -> bool:
         """Whether no task failed.
@@ -553,19 +554,6 @@ class AsyncResult(TaskFuture):
             return f"<{type(self).__name__}({self._name}): finished>"
         count = "" if self._single else f": {len(self._outcomes)}/{len(self._ids)}"
         return f"<{type(self).__name__}({self._name}): pending{count}>"
-
-
-class ResultIterator(Iterator[Any]):
-    """Iterates over values; raises errors in their place, and can go on behind them."""
-
-    def __init__(self, entries: Iterator[Any], return_exceptions: bool) -> None:
-        self._entries, self._return_exceptions = entries, return_exceptions
-
-    def __next__(self) -> Any:
-        entry = next(self._entries)
-        if isinstance(entry, Failure) and not self._return_exceptions:
-            raise entry.error
-        return value_or_error(entry)
 
 
 class ResultPart(AsyncResult):
