@@ -135,6 +135,23 @@ def test_a_file_is_compacted_and_a_running_controller_is_named(
     assert "there is no task database" in db("compact", path.with_name("none.db"))[2]
 
 
+def test_compacting_fills_pages_that_are_half_empty(db: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(SQLiteDB(path)) as store:
+        for n in range(600):
+            store.add_record(TaskId(f"m{n}"), {"state": "odd" if n % 2 else "even", "stdout": "x" * 3000})  # type: ignore[arg-type]
+        assert sum(store.drop_in_pieces({"state": "odd"})) == 300
+    before = path.stat().st_size
+    with monkeypatch.context() as full:
+        full.setattr("engineroom.stores.sqlite.store.free_bytes", lambda path: 1000)
+        assert "no room to write the file anew" in db("compact", path)[1]
+    assert db("compact", path)[0] == 0
+    assert path.stat().st_size < 0.7 * before
+    assert db("verify", path)[0] == 0
+    with contextlib.closing(SQLiteDB(path)) as store:
+        assert store.count({"state": "even"}) == 300
+        assert store.give_back(1 << 20) == 0, "it can still shrink"
+
+
 def test_what_takes_long_shows_how_far_it_is(db: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[str, int, int]] = []
     monkeypatch.setattr("engineroom.stores.sqlite.damaged.PAGE", 10)

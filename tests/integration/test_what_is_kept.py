@@ -151,6 +151,18 @@ def test_a_full_disk_loses_nothing(small_disk: Path, fresh_cluster: Start) -> No
         assert [other.get_result(result.msg_ids[0]).get() for result in running] == values
 
 
+def test_a_purge_needs_no_room_on_the_disk(small_disk: Path, fresh_cluster: Start) -> None:
+    rc = fresh_cluster(database=f"sqlite://{small_disk}/tasks.db", retention={"min_free": 0})
+    view = rc.load_balanced_view()
+    assert len(view.map_sync(slow_megabyte, [0.0] * 8, chunksize=1)) == 8
+    path = small_disk / "tasks.db"
+    wait_until(lambda: rc.db_count({"state": "completed"}) == 8)
+    fill(small_disk / "ballast", 100_000)
+    assert rc.purge_hub_results("all") == 8
+    wait_until(lambda: path.stat().st_size < 1_000_000)
+    assert view.apply_sync(half, 1) == 0.5
+
+
 def _works(view: Any) -> bool:
     try:
         return bool(view.apply_sync(half, 1) == 0.5)

@@ -87,7 +87,7 @@ class TaskResult:
             content = record["result_content"]
             where = content["engine_info"]
             error = ErrorInfo(content["ename"], content["evalue"], content["traceback"], **where)
-            failure = task_error(error, made_by_engine=record["started"] is not None)
+            failure = task_error(error, made_by_engine=record["started"] is not None, id=record["msg_id"])
         return cls(
             record["metadata"].get("task"),
             record["msg_id"],
@@ -155,5 +155,7 @@ class TaskResult:
             raise self.failure
 
     def __repr__(self) -> str:
-        what = repr(self._values) if self.failure is None else f"{type(self.failure).__name__}: {self.failure}"
+        failure = self.failure
+        kind = "RemoteError" if type(failure).__name__.startswith("Remote") else type(failure).__name__
+        what = repr(self._values) if failure is None else f"{kind}: {failure}"
         return f"TaskResult[ID:{self.taskid}]:{what}"

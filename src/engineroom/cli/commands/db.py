@@ -26,6 +26,7 @@ from ..text import jsonable
 from .records import RecordsApp
 
 _SQLITE = "sqlite://"
+_NO_ROOM = "; pages that are partly empty stay so, because the disk has no room to write the file anew"
 #: How many damaged records are named.
 NAMED = 20
 
@@ -39,7 +40,7 @@ class Db(RecordsApp):
     migrate DATABASE: back it up and bring it to the schema of this version. A controller does the same at its start.
     copy DATABASE TARGET: copy all records to another database, which may hold some already.
     compact DATABASE: make the file as small as its records. No controller may use it meanwhile; a running controller
-    returns unused space by itself.
+    returns unused space by itself. With three times its size free on the disk, the file is also written anew.
     info DATABASE: show how many records it holds, and how large it is.
 
     DATABASE and TARGET are files (tasks.db, or tasks.parquet for copy) or urls (sqlite:///PATH, mongodb://HOST/NAME).
@@ -165,10 +166,12 @@ engineroom db info lab.db --json
             ) from None
         with contextlib.closing(store), bar("B") as progress:
             functions = compact(store, progress)
+            rewritten = store.rewrite(lambda: progress("rewriting", 0, 0))
         after = path.stat().st_size
-        told = {"before": before, "after": after, "functions": functions}
+        told = {"before": before, "after": after, "functions": functions, "rewritten": rewritten}
         dropped = f"; {functions} functions dropped that no record refers to" if functions else ""
-        self._tell(told, [f"{path}: {before / 1e6:.1f} MB → {after / 1e6:.1f} MB{dropped}"])
+        room = "" if rewritten else _NO_ROOM
+        self._tell(told, [f"{path}: {before / 1e6:.1f} MB → {after / 1e6:.1f} MB{dropped}{room}"])
 
     def _info(self, names: list[str]) -> None:
         with _opened(names[0]) as store:

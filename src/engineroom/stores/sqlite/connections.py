@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +19,9 @@ from ..query.deadline import Deadline
 from ..query.match import compile_regex
 from ..query.nodes import Regex
 from .file import open_to_read, refuse_moved, reported
+
+#: After so many steps of its machine SQLite asks whether a statement is late.
+STEPS = 50_000
 
 
 class Connections:
@@ -152,8 +155,17 @@ class Connections:
                 raise self._local.stopped from None
             raise
 
+    @contextlib.contextmanager
+    def telling(self, connection: sqlite3.Connection, tick: Callable[[], None]) -> Iterator[None]:
+        """While statements run within, call `tick` now and then; they have no deadline."""
+        connection.set_progress_handler(tick, 1_000_000)
+        try:
+            yield
+        finally:
+            connection.set_progress_handler(self._is_late, STEPS)
+
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.set_progress_handler(self._is_late, 50_000)
+        connection.set_progress_handler(self._is_late, STEPS)
         connection.create_function("text_matches", 3, self._text_matches, deterministic=True)
 
     def _is_late(self) -> bool:

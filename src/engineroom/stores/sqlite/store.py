@@ -11,11 +11,11 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ...errors import ConfigError, StoreDamaged, StoreError
+from ...errors import ConfigError, StoreDamaged, StoreError, StoreFull
 from ...ids import ClientId, Digest, EngineUuid, TaskId
 from ...messages import Environment, Function
 from ...records.entry import Entry
@@ -41,6 +41,7 @@ from .file import (
     refuse_old,
     reported,
     set_journal,
+    shorten_log,
     used_bytes,
 )
 from .rows import edits
@@ -300,6 +301,23 @@ class SQLiteDB:
     def give_back(self, most: int) -> int:
         with self._writing("shrink", whole=False) as connection:
             return give_back(connection, self.path, most)
+
+    def rewrite(self, tick: Callable[[], None]) -> bool:
+        """Write the whole file anew, so that no page of it is half empty; `tick` is called now and then meanwhile.
+
+        False: the disk has no room for it (three times the bytes in use), and the file is as it was.
+        """
+        usage = self.usage()
+        if usage.room is not None and usage.room < 3 * usage.used:
+            return False
+        try:
+            with self._writing("rewrite its file", whole=False) as connection:
+                with self._connections.telling(connection, tick):
+                    connection.execute("VACUUM")
+                shorten_log(connection, self.path, 0)
+        except StoreFull:  # where SQLite makes its temporary files
+            return False
+        return True
 
     def find_records(
         self,
