@@ -29,7 +29,8 @@ Payload = tuple[bytes, tuple[Buffer, ...]]
 _NONE: Payload = (pickle.dumps(None, 5), ())
 _NO_ARGUMENTS: Payload = (pickle.dumps(((), {}), 5), ())
 _SMALL = (int, float, bool, type(None))
-_SMALL_OR_TEXT = {*_SMALL, str}
+#: Types of arguments that hold no others, and that the C pickler can pickle.
+_ATOMS = {*_SMALL, str, range}
 
 
 def dumps(value: Any, *, copy: bool = True, files: bool = False) -> Payload:
@@ -93,8 +94,8 @@ def dumps_call(
     if not args and not kwargs:
         return _NO_ARGUMENTS
     try:
-        if not kwargs and _SMALL_OR_TEXT.issuperset(map(type, args)):
-            return _beside(pickle.dumps((args, {}), 5), ())
+        if _ATOMS.issuperset(map(type, args)) and (not kwargs or _ATOMS.issuperset(map(type, kwargs.values()))):
+            return _beside(pickle.dumps((args, kwargs), 5), ())
         if any(type(a) in (bytes, bytearray) and len(a) >= INLINE for a in args):
             args = tuple(_Blob(a) if type(a) in (bytes, bytearray) and len(a) >= INLINE else a for a in args)
         return dumps((args, kwargs), copy=copy, files=files)
