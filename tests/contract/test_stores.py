@@ -12,6 +12,7 @@ from support.entries import NOW, failed, finished, pending
 from engineroom.errors import ConfigError, QueryError, StoreError
 from engineroom.ids import Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import Attempt, Function, TaskOptions, TaskSpec
+from engineroom.records.entry import Entry
 from engineroom.records.fields import BULKY, KEYS
 from engineroom.records.record import document
 from engineroom.stores import DictDB, NoDB, SQLiteDB, TaskStore, open_store
@@ -35,6 +36,36 @@ def test_a_task_is_pending_then_finished(store: TaskStore) -> None:
     store.write([finished()])
     assert store.get_record(TaskId("a")) == document(finished())
     assert list(store.unfinished()) == []
+
+
+def running(entry: Entry) -> Entry:
+    """The same task while engine 3 runs it."""
+    entry.started, entry.engine, entry.engine_uuid, entry.host = NOW + 1, EngineId(3), EngineUuid("e3"), "node3"
+    return entry
+
+
+@pytest.mark.parametrize("frames", [(), (b"frame",)])
+def test_a_task_that_runs_has_a_start_and_an_engine(store: TaskStore, frames: Any) -> None:
+    store.write([pending("a", buffers=frames), pending("b")])
+    store.write([running(pending("a", buffers=frames))])
+    record = store.get_record(TaskId("a"))
+    assert (record["state"], record["engine_id"], record["engine_uuid"]) == ("running", 3, "e3")
+    assert record["started"] == datetime.fromtimestamp(NOW + 1, UTC)
+    assert (record["completed"], record["duration"], record["attempts"], record["stdout"]) == (None, None, [], "")
+    assert ids(store, {"state": "running"}) == ids(store, {"engine_id": 3}) == ["a"]
+    assert ids(store, {"state": "pending"}) == ["b"]
+    assert ids(store, {"completed": None}) == ["a", "b"]
+    [entry, _] = store.unfinished()
+    assert (entry.started, entry.engine, entry.engine_uuid) == (NOW + 1, 3, "e3")
+    store.write([pending("a", buffers=frames)])  # its engine died: it waits for another
+    waiting = store.get_record(TaskId("a"))
+    assert (waiting["state"], waiting["started"], waiting["engine_id"], waiting["engine_uuid"]) == (
+        "pending", None, None, None,
+    )  # fmt: skip
+    store.write([running(pending("a", buffers=frames))])
+    store.write([finished("a")])
+    store.write([running(pending("a"))])  # late
+    assert store.get_record(TaskId("a"))["state"] == "completed"
 
 
 def test_writing_twice_changes_nothing(store: TaskStore) -> None:

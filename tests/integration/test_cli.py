@@ -297,6 +297,57 @@ def test_without_a_command_there_is_help(shell: Shell) -> None:
         assert shell(tool).stdout == shell(tool, "--help").stdout
 
 
+def reports(path: str) -> None:
+    print("begun", flush=True)
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    print("ended")
+
+
+def test_a_task_that_runs_is_shown_and_followed(shell: Shell, tmp_path: Path) -> None:
+    shell("ipcluster", "start", "-n", "2", "--daemonize")
+    end = tmp_path / "end"
+    with shell.client() as rc:
+        view = rc.load_balanced_view(label="report")
+        view.map_sync(abs, range(3), chunksize=1)
+        result = view.apply_async(reports, str(end))
+        [id] = result.msg_ids
+        until(lambda: result.stdout == "begun\n" and rc.db_count({"state": "running"}))
+
+        row = next(line for line in shell("engineroom", "tasks").stdout.splitlines() if "running" in line)
+        assert "report: test_cli.reports" in row
+        assert row.rstrip().endswith("…"), "how long it has been running"
+        assert len(shell.json("engineroom", "tasks", "--state=running", "--json")) == 1
+        shown = shell("engineroom", "show", id).stdout
+        assert "running" in shown.splitlines()[0]
+        assert "begun" in shown
+        top = shell.json("engineroom", "top", "--once", "--json")
+        [engine] = [engine for engine in top["engines"] if engine["running"]]
+        assert (engine["running"]["msg_id"], engine["running"]["label"]) == (id, "report")
+        assert engine["memory"] > 1 << 20
+        [progress] = top["progress"]
+        assert (progress["label"], progress["ended"], progress["total"]) == ("report", 3, 4)
+        assert progress["seconds_left"] > 0
+        lines = shell("engineroom", "top", "--once").stdout
+        assert f"report: test_cli.reports ({id})" in lines
+        assert "3 of 4" in lines
+
+        following = subprocess.Popen(
+            [BIN / "engineroom", "show", id, "--follow"], env=shell.env, stdout=subprocess.PIPE, text=True
+        )
+        assert following.stdout is not None
+        for line in following.stdout:
+            if line == "begun\n":
+                break
+        end.touch()
+        rest = following.stdout.read()
+        assert rest.startswith("ended\n")
+        assert "completed" in rest
+        assert following.wait(SECONDS) == 0
+        following.stdout.close()
+    shell("ipcluster", "stop")
+
+
 def test_top_in_a_terminal_redraws_and_ends_with_q(shell: Shell) -> None:
     shell("ipcluster", "start", "-n", "1", "--daemonize")
     ours, theirs = pty.openpty()

@@ -283,13 +283,14 @@ def test_the_flag_is_true_or_false_and_of_load_balanced_views(any_rc):
 
 @pytest.fixture
 def mixed(any_rc):
-    """Two completed tasks, one failed, and one that is pending for a while, under one label."""
+    """Two completed tasks, one failed, and one that runs for a while, under one label."""
     label = f"mixed{time.time_ns()}"
     view = any_rc.load_balanced_view(label=label)
     done = [view.apply_async(abs, -x) for x in (1, 2)]
     bad = view.apply_async(lambda: 1 / 0)
     any_rc.wait([*done, bad], 10)
     pending = view.apply_async(time.sleep, 30)
+    wait_until(lambda: any_rc.db_count({"msg_id": pending.msg_ids[0], "state": "running"}))
     yield types.SimpleNamespace(
         query={"label": label}, done=[d.msg_ids[0] for d in done], bad=bad.msg_ids[0], pending=pending.msg_ids[0]
     )
@@ -330,7 +331,7 @@ def test_acting_by_query(any_rc, mixed):
 def test_pending_tasks_are_left_out_and_that_is_said(any_rc, mixed):
     purged = any_rc.purge_results(query=mixed.query)
     assert (purged.count, purged.left_out) == (3, 1)
-    assert "1 pending one left out" in str(purged)
+    assert "1 unfinished one left out" in str(purged)
     assert any_rc.db_query(mixed.query, "msg_id") == [{"msg_id": mixed.pending}]
     again = any_rc.resubmit(query=mixed.query)
     assert (again.selection.count, again.selection.left_out) == (0, 1)
@@ -389,7 +390,7 @@ def test_records_are_exported(any_rc, mixed, tmp_path):
     any_rc.export(tmp_path / "a.csv", mixed.query, ["state", "submitted", "result_content", "error"])
     with (tmp_path / "a.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["state"] for row in rows] == ["completed", "completed", "failed", "pending"]
+    assert [row["state"] for row in rows] == ["completed", "completed", "failed", "running"]
     assert json.loads(rows[2]["result_content"])["ename"] == "ZeroDivisionError"
     assert any_rc.export(tmp_path / "all.csv").count == any_rc.db_count({})
     pandas = pytest.importorskip("pandas")

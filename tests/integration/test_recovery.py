@@ -86,4 +86,4 @@ def test_a_killed_nanny_is_replaced_with_its_engines_under_their_numbers(fresh_c
 def test_a_second_cluster_on_one_database_is_refused(fresh_cluster, tmp_path):
     rc = fresh_cluster(n=0)
     with pytest.raises(er.StoreBusy, match=f"process {rc.connection.pid}"):
-        er.Cluster(n=0, profile_dir=rc.connection.profile_dir).start_cluster_sync()
+        er.Cluster(n=0, profile_dir=rc.connection.profile_dir, database="sqlite").start_cluster_sync()

@@ -128,6 +128,8 @@ class Drawing:
             entry.done.content = some(lambda: {choice(["ename", "status", "execute_result"]): choice(TEXTS)})
             entry.received, entry.engine_uuid = self.seconds(), engine
             entry.host = {"e1": "node1", "e2": "node2"}.get(engine)
+        elif self.random.random() < 0.3:
+            entry.started, entry.engine, entry.engine_uuid = self.seconds(), EngineId(choice([0, 1])), engine
         if self.random.random() < 0.4:
             entry.attempts = [Attempt(0, EngineId(0), engine, "host", None, self.seconds(), choice(TEXTS),
                                       choice([None, 2]), choice([None, "Traceback"]))]  # fmt: skip

@@ -6,12 +6,11 @@ import sys
 from typing import Any
 
 from .base import EngineroomApp, run
-from .commands.bulk_actions import Abort, Cancel, Export, Purge, Resubmit
-from .commands.db import Db
-from .commands.explain import Explain
-from .commands.replay import Replay
-from .commands.tasks import Show, Tasks
-from .commands.top import Top
+
+
+def _in(place: str) -> str:
+    """The class of a command by its full name: it is imported when it is wanted, because each imports much."""
+    return f"{__package__}.commands.{place}"
 
 
 class Engineroom(EngineroomApp):
@@ -24,17 +23,17 @@ class Engineroom(EngineroomApp):
     description = __doc__
     usage = "engineroom COMMAND [options]"
     subcommands: Any = {
-        "tasks": (Tasks, "a table of tasks, by query, state or label; also when no cluster is running"),
-        "show": (Show, "everything about one task"),
-        "explain": (Explain, "why a task is not running, or how it ended"),
-        "resubmit": (Resubmit, "run finished tasks again, by query"),
-        "abort": (Abort, "end tasks that have not started, by query"),
-        "cancel": (Cancel, "end tasks, also running ones, by query"),
-        "purge": (Purge, "delete the records of finished tasks, by query; also when no cluster is running"),
-        "export": (Export, "write records to a file: JSON lines, CSV, Parquet; also when no cluster is running"),
-        "replay": (Replay, "simulate recorded tasks with another scheme, hwm or number of engines"),
-        "db": (Db, "task databases: verify, repair, backup, migrate, copy, info"),
-        "top": (Top, "what the engines are doing, live"),
+        "tasks": (_in("tasks.Tasks"), "a table of tasks, by query, state or label; also when no cluster is running"),
+        "show": (_in("show.Show"), "everything about one task"),
+        "explain": (_in("explain.Explain"), "why a task is not running, or how it ended"),
+        "resubmit": (_in("bulk_actions.Resubmit"), "run finished tasks again, by query"),
+        "abort": (_in("bulk_actions.Abort"), "end tasks that have not started, by query"),
+        "cancel": (_in("bulk_actions.Cancel"), "end tasks, also running ones, by query"),
+        "purge": (_in("bulk_actions.Purge"), "delete records of finished tasks, by query; also without a cluster"),
+        "export": (_in("bulk_actions.Export"), "write records to a file: JSON lines, CSV or Parquet"),
+        "replay": (_in("replay.Replay"), "simulate recorded tasks with another scheme, hwm or number of engines"),
+        "db": (_in("db.Db"), "task databases: verify, repair, backup, migrate, copy, info"),
+        "top": (_in("top.Top"), "what the engines are doing, live"),
     }
     examples = """
 engineroom tasks --state=failed

@@ -37,14 +37,17 @@ from ..config import (
 )
 from ..controller.loop import Controller
 from ..core.placement.schemes import SCHEMES, make_index
-from ..errors import ConfigError, ConnectionFileError
+from ..errors import ConfigError, ConnectionFileError, StoreBusy
 from ..private import make_private_folder
-from ..stores import open_store
+from ..stores import TaskStore, open_store
 from ..transport import ZmqListener, curve_keypair
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
 from .databases import DictDB, HubFactory, MongoDB, SQLiteDB, database_url
 
 log = logging.getLogger("engineroom.controller")
+
+#: How many databases of one profile may be in use at a time.
+MOST_DATABASES = 99
 
 
 class TaskScheduler(Configurable):
@@ -157,6 +160,10 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             {"IPController": {"reuse_files": True}},
             "use the connection files of the controller before this one, so that engines and clients reconnect",
         ),
+        "next-free": (
+            {"IPController": {"next_free": True}},
+            "if another controller owns the file tasks.db, use tasks-2.db, tasks-3.db and so on",
+        ),
         "lifeline": ({"IPController": {"lifeline": True}}, "stop when stdin closes"),
     }
 
@@ -175,6 +182,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     query_seconds = Float(30.0, help="Seconds a query of the task database may take.").tag(config=True)
     reuse_files = Bool(False, help="Use existing connection files.").tag(config=True)
     lifeline = Bool(False, help="Stop when stdin closes.").tag(config=True)
+    next_free = Bool(False, help="Use tasks-2.db (and so on) if another controller owns tasks.db.").tag(config=True)
     ping_interval = Float(1.0, help="Seconds between two heartbeats.").tag(config=True)
     allowed_silence = Float(15.0, help="Seconds of silence after which a peer is lost.").tag(config=True)
     recovery_grace = Float(5.0, help="Seconds that engines have to reconnect to a restarted controller.").tag(
@@ -193,7 +201,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         liveness = LivenessSettings(self.ping_interval, self.allowed_silence, self.recovery_grace)
         restarted = self.reuse_files and client_file.exists()  # a controller that stops removes its files
         info, curve = self._identity(client_file)
-        store = open_store(database_url(self, folder, self.db_url, self.db_class), **self._store_options())
+        store = self._open_store(folder)
         try:
             listener = ZmqListener(info.url, info.key, curve=curve, max_message_size=2 * MAX_TASK_BYTES)
         except Exception as error:
@@ -228,6 +236,20 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             for path in [*files, _secret_file(client_file), *self._files_of_starter(folder)]:
                 path.unlink(missing_ok=True)
         log.info("stopped")
+
+    def _open_store(self, folder: Path) -> TaskStore:
+        """The task database. With `next_free`, the next one that no other controller owns: tasks-2.db, tasks-3.db …"""
+        url, options = database_url(self, folder, self.db_url, self.db_class), self._store_options()
+        for number in range(1, MOST_DATABASES + 1):
+            base, dot, ending = url.rpartition(".")
+            try:
+                return open_store(url if number == 1 else f"{base}-{number}{dot}{ending}", **options)
+            except StoreBusy as error:
+                if not (self.next_free and url.startswith("sqlite:") and dot and "/" not in ending):
+                    raise
+                log.warning("%s", error)
+                last = error
+        raise last
 
     def _files_of_starter(self, folder: Path) -> list[Path]:
         """What the process that started the cluster leaves behind if it is killed."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from traitlets.utils.importstring import import_item
+
 from .engineroom import Engineroom
 from .ipcluster import IPCluster
 from .ipcontroller import IPController
@@ -38,7 +40,8 @@ def _lines() -> Iterator[str]:
     for tool in _ABOUT:
         yield from _section(str(tool.name), tool, "##")
         for name, (command, _) in tool().subcommands.items():
-            yield from _section(f"{tool.name} {name}", command, "###")
+            found = import_item(command) if isinstance(command, str) else command
+            yield from _section(f"{tool.name} {name}", found, "###")
 
 
 def _section(title: str, app: Any, heading: str) -> Iterator[str]:

@@ -63,6 +63,57 @@ def pad(text: str, width: int, right: bool = False) -> str:
     return space + text if right else text + space
 
 
+class Table:
+    """A table that is printed a part at a time. Its columns grow with what comes, until they fill the terminal.
+
+    Parameters
+    ----------
+    right : list of str
+        Columns (by their header) that are aligned to the right.
+    width : int, optional
+        Columns of the terminal.
+    """
+
+    def __init__(self, header: Sequence[str], right: Sequence[str] = (), width: int | None = None) -> None:
+        self.header = list(header)
+        self._room = (width_of_terminal() if width is None else width) - 2 * (len(self.header) - 1)
+        self._aligned = [name in right for name in self.header]
+        self._widths = [wide(name) for name in self.header]
+        self._has_begun = False
+
+    def lines(self, rows: Sequence[Sequence[str]], styles: dict[tuple[int, int], str] | None = None) -> list[str]:
+        """The lines of some rows, the first time with the header. The widest columns are cut until a line fits.
+
+        Parameters
+        ----------
+        styles : dict
+            (row, column) → style of a cell.
+        """
+        widths = [max([least, *(wide(row[i]) for row in rows)]) for i, least in enumerate(self._widths)]
+        while sum(widths) > self._room and max(widths) > NARROWEST:
+            widths[widths.index(max(widths))] -= 1
+        self._widths = widths
+        head = [] if self._has_begun else [paint("  ".join(self._padded(self.header)).rstrip(), "bold")]
+        self._has_begun = True
+        found = styles or {}
+        return [
+            *head,
+            *(
+                "  ".join(
+                    paint(cell, found[number, i]) if (number, i) in found else cell
+                    for i, cell in enumerate(self._padded(row))
+                ).rstrip()
+                for number, row in enumerate(rows)
+            ),
+        ]
+
+    def _padded(self, cells: Sequence[str]) -> list[str]:
+        padded = [pad(cell, w, r) for cell, w, r in zip(cells, self._widths, self._aligned, strict=True)]
+        if not self._aligned[-1]:
+            padded[-1] = padded[-1].rstrip()
+        return padded
+
+
 def table(
     header: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -71,33 +122,8 @@ def table(
     styles: dict[tuple[int, int], str] | None = None,
     width: int | None = None,
 ) -> list[str]:
-    """Lines of a table. Its widest columns are cut until it fits.
-
-    Parameters
-    ----------
-    right : list of str
-        Columns (by their header) that are aligned to the right.
-    styles : dict
-        (row, column) → style of a cell.
-    """
-    room = (width_of_terminal() if width is None else width) - 2 * (len(header) - 1)
-    widths = [max([wide(name), *(wide(row[i]) for row in rows)]) for i, name in enumerate(header)]
-    while sum(widths) > room and max(widths) > NARROWEST:
-        widths[widths.index(max(widths))] -= 1
-    aligned = [name in right for name in header]
-
-    def line(cells: Sequence[str], number: int) -> str:
-        padded = [pad(cell, w, r) for cell, w, r in zip(cells, widths, aligned, strict=True)]
-        if not aligned[-1]:
-            padded[-1] = padded[-1].rstrip()
-        if number < 0:
-            return paint("  ".join(padded).rstrip(), "bold")
-        found = styles or {}
-        return "  ".join(
-            paint(cell, found[number, i]) if (number, i) in found else cell for i, cell in enumerate(padded)
-        ).rstrip()
-
-    return [line(header, -1), *(line(row, number) for number, row in enumerate(rows))]
+    """Lines of a table (see `Table`)."""
+    return Table(header, right, width).lines(rows, styles)
 
 
 def duration(seconds: float | None) -> str:

@@ -47,6 +47,9 @@ class Client(RecordMethods):
     ----------
     connection_info : path or dict, optional
         A connection file or its content. Default: found by profile.
+        Without arguments the client finds the cluster that runs, whoever started it: the profile's unnamed one; else
+        the only one of the profile, with any id; else the only one of all profiles. If several run, the error lists
+        what to write for each.
     profile, profile_dir, ipython_dir, cluster_id : str, optional
         Where to find the connection file: `<profile_dir>/security/ipcontroller[-<cluster_id>]-client.json`.
     timeout : float
@@ -148,9 +151,9 @@ class Client(RecordMethods):
         self._tasks.views.add(view)
         return view
 
-    def executor(self, targets: Any = None) -> ViewExecutor:
-        """A `concurrent.futures.Executor` over a load-balanced view."""
-        return ViewExecutor(self.load_balanced_view(targets))
+    def executor(self, targets: Any = None, **flags: Any) -> ViewExecutor:
+        """A `concurrent.futures.Executor` over a load-balanced view with these flags: `rc.executor(retries=1)`."""
+        return ViewExecutor(self.load_balanced_view(targets, **flags))
 
     def wait_for_engines(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import PendingTask
 from ..ids import EngineId, TaskId
-from ..messages import OptionChanges, Resubmit
+from ..messages import OptionChanges, Resubmit, Sync
 from .connection.history import History
 from .port import ClientPort
 from .records.queries import Records
@@ -134,6 +134,8 @@ class OwnTasks:
                 watched.append(id)
         if watched:
             self._channel.expect(watched, result)
+            if not all(map(self.is_mine, watched)):  # they may have printed something before we came
+                result._caught_up = self._channel.request(Sync())
         return result
 
     def explain(self, jobs: Jobs) -> Any:
@@ -145,8 +147,9 @@ class OwnTasks:
 
         Returns
         -------
-        Explanation, or a list of those
-            Printed, it is a sentence. Its `state` is one of waiting, queued, held, recovering, ended, unknown.
+        Explanation, or Explanations (a list of those)
+            Printed, it is a sentence; a list prints one line for each distinct reason, with how many tasks have it.
+            Its `state` is one of waiting, queued, held, recovering, ended, unknown.
 
         Examples
         --------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -45,6 +47,7 @@ class Cluster:
         Distinguishes clusters of one profile; default: random.
     database : {"sqlite", "memory", "none"} or url, optional
         Where tasks are recorded; default: what the profile's configuration says, else SQLite in the profile's folder.
+        If another cluster of the profile is using that file (tasks.db), the default is one beside it: tasks-2.db.
     controller_ip : str
         Address to listen on for other hosts ("*": all), encrypted; default: this host only.
     controller_args, engine_args : list of str
@@ -55,6 +58,8 @@ class Cluster:
     retention : dict, optional
         What is kept in the database: `{"age": "30d", "payload_age": "7d", "count": 10**6, "bytes": "10GB"}`, `rules`
         and `min_free`, as in docs/records.md. Default: what the configuration says, else everything.
+    engines, controller : "local"
+        The launchers. A number as `engines` means `n`.
     engine_timeout : float
         Seconds to wait for the engines.
     shutdown_atexit : bool
@@ -82,7 +87,7 @@ class Cluster:
         engine_args: Sequence[str] = (),
         resources: Mapping[str, int] | None = None,
         retention: Mapping[str, Any] | None = None,
-        engines: str = "local",
+        engines: str | int = "local",
         controller: str = "local",
         engine_timeout: float = 60.0,
         shutdown_atexit: bool = True,
@@ -90,8 +95,14 @@ class Cluster:
     ) -> None:
         if n is not None and (not isinstance(n, int) or isinstance(n, bool) or n < 0):
             raise ConfigError(f"n is a number of engines, got {n!r}")
+        if isinstance(engines, int) and not isinstance(engines, bool):  # how many, as `n` says
+            if n is not None and n != engines:
+                raise ConfigError(f"n={n} and engines={engines} both say how many engines there are: give one of them")
+            n, engines = engines, "local"
+            if n < 0:
+                raise ConfigError(f"engines is a number of engines, got {n!r}")
         for kind, name in (("engines", engines), ("controller", controller)):
-            if name.lower() != "local":
+            if not isinstance(name, str) or name.lower() != "local":
                 raise ConfigError(f"{kind}={name!r}: the launchers there are: local")
         self.n = n
         self.profile = profile
@@ -146,6 +157,7 @@ class Cluster:
             if wanted:
                 self.start_engines_sync(wanted)
             self._controller.wait_until_ready(self.engine_timeout)
+            self._tell_database()
         except BaseException:
             self.stop_cluster_sync()
             raise
@@ -162,6 +174,7 @@ class Cluster:
         """
         self._launch_controller()
         self._controller.wait_until_ready(self.engine_timeout)
+        self._tell_database()
         self.write_cluster_file()
 
     def start_engines_sync(
@@ -193,18 +206,39 @@ class Cluster:
             atexit.register(self.stop_cluster_sync)
 
     def _controller_command(self, reuse: bool) -> Command:
+        database = self.database
+        if reuse and self._shares_profile:  # started again: the same database, though another may be free now
+            found = self.connection.database
+            database = found if found.startswith("sqlite:") else database
         return controller_command(
             profile_dir=self.profile_dir,
             cluster_id=self.cluster_id,
-            database=self.database,
+            database=database,
             retention=self.retention,
             ip=self.controller_ip,
             location=self.controller_location,
             lifeline=self.shutdown_atexit,
             load_profile=self.load_profile,
             reuse=reuse,
+            next_free=self._shares_profile and not reuse,
             more=self.controller_args,
         )
+
+    @property
+    def _shares_profile(self) -> bool:
+        """Whether other clusters of the profile may run: this one then has a database of its own beside theirs."""
+        return self.database is None and bool(self.cluster_id)
+
+    def _tell_database(self) -> None:
+        """Say so if the profile's database belongs to another cluster, so that this one has another."""
+        path = Path(self.connection.database.removeprefix("sqlite://"))
+        first = path.with_name(re.sub(r"-\d+(\.\w+)$", r"\1", path.name))
+        if self._shares_profile and first != path and first.exists():
+            warnings.warn(
+                f"another cluster of this profile is running and has its database {first.name}; this one records its "
+                f"tasks in {path.name}. Its clients: Client(cluster_id={self.cluster_id!r})",
+                stacklevel=4,
+            )
 
     def _engines_command(self, n: int, resources: Mapping[str, int]) -> Command:
         return engines_command(

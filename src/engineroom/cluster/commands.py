@@ -44,6 +44,7 @@ def controller_command(
     lifeline: bool = False,
     load_profile: bool = True,
     reuse: bool = False,
+    next_free: bool = False,
     more: Sequence[str] = (),
 ) -> Command:
     """How a controller is started.
@@ -64,6 +65,8 @@ def controller_command(
         Whether it reads the profile's configuration files.
     reuse : bool
         Whether it takes over the connection files of the controller before it, so that engines and clients reconnect.
+    next_free : bool
+        Whether it uses another file if the database belongs to another controller: tasks-2.db and so on.
     more : list of str
         More arguments for `ipcontroller`.
     """
@@ -91,6 +94,8 @@ def controller_command(
         args.append("--no-config")
     if reuse:
         args.append("--reuse")
+    if next_free:
+        args.append("--next-free")
     return Command([*args, *more], environment)
 
 

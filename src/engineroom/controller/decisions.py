@@ -49,7 +49,7 @@ class Decisions:
 def _failure(action: actions.Action, error: ErrorInfo) -> events.Event | None:
     """What the core is told of an action that failed; None: no task depends on it."""
     match action:
-        case actions.SendTasks() | actions.RecordTasks() | actions.RecordAttempts():
+        case actions.SendTasks() | actions.RecordTasks() | actions.RecordProgress():
             return events.TasksFailed([task.id for task in action.tasks], error)
         case actions.FindOutcomes():
             return not_found(action.tasks, error)

@@ -257,7 +257,7 @@ class Intake:
         """
         self._add_functions(functions)
         self._library.use(entry.spec for entry in entries)
-        found = [events.RecoveredTask(e.spec, e.client, e.frames, e.attempts or ()) for e in entries]
+        found = [events.RecoveredTask(e.spec, e.client, e.frames, e.attempts or (), e.started) for e in entries]
         self._decide(events.TasksRecovered(found, deadline))
         for digest, why in missing.items():
             ids = [task.spec.id for task in found if task.spec.function == digest]

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, actions, events
 from ..errors import EngineroomError, ProtocolError, StoreRefused
-from ..ids import ClientId, Digest, EngineId, TaskId, new_uuid
+from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId, new_uuid
 from ..messages import (
     EngineDied,
     ErrorInfo,
@@ -64,6 +64,7 @@ from .peers import Peer, Peers
 from .process_watcher import ProcessWatcher
 from .requests.requests import Requests
 from .requests.resubmission import Resubmission
+from .requests.running_tasks import RunningTasks
 from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
 from .storage.backpressure import WaitingRoom
@@ -177,7 +178,8 @@ class Controller:
         performers: dict[type[actions.Action], Callable[[Any], None]] = {}
         self.decide = decide = Decisions(core, performers, clock).decide
         self._peers = peers = Peers(listener, key)
-        self._library = FunctionLibrary(clock)
+        self._library = library = FunctionLibrary(clock)
+        self._running = running = RunningTasks()
         #: results that unfinished tasks take as arguments
         self.values = values = InputValues()
         self._processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
@@ -206,6 +208,8 @@ class Controller:
             outbox.signal_engines,
             self.stop,
             clock,
+            running.memory,
+            library.names.get,
             keeps=store.keeps,
             forgotten=forgotten,
         )
@@ -244,8 +248,8 @@ class Controller:
             Results: self._on_results,
             Returned: self._on_returned,
             Waiting: self._on_waiting,
-            Output: self._on_live,
-            Started: self._on_live,
+            Output: self._on_output,
+            Started: self._on_started,
             Published: self._on_live,
             NeedFunctions: self._on_need_functions,
             PropertiesChecked: self._on_answers,
@@ -364,6 +368,10 @@ class Controller:
         self._next_sweep = now + self._liveness.ping_interval
         self._members.sweep(now)
         self._unused.sweep(now)
+        tasks = self.scheduler.tasks
+        self._running.sweep(
+            lambda id: id in tasks and tasks[id].engine is not None, [peer.uuid for peer in self._peers.role("engine")]
+        )
         if self._library.is_full:
             self._library.trim(task.spec.function for task in self.scheduler.tasks.values())
 
@@ -398,7 +406,13 @@ class Controller:
         )
 
     def _on_watch(self, peer: Peer, message: Watch, frames: Sequence[Any]) -> None:
-        self._stored.watch(ClientId(peer.uuid), message.tasks)
+        client = ClientId(peer.uuid)
+        for id in message.tasks:
+            task = self.scheduler.task(id)
+            if task is not None and client != task.client and client not in (task.watchers or ()):
+                for news in self._running.news_of(id):  # what the client has not heard, because it comes later
+                    self._tell(client, news)
+        self._stored.watch(client, message.tasks)
 
     def _on_request(self, peer: Peer, message: Request, frames: Sequence[Any]) -> None:
         self._requests.answer(ClientId(peer.uuid), message)
@@ -419,11 +433,25 @@ class Controller:
             done.peak_memory = peak
         buffers = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
         self.decide(events.TasksFinished(peer.engine, message.tasks, buffers))
+        self._running.forget([done.id for done in message.tasks])
         weight = sum([len(done.payload) for done in message.tasks]) + sum(memoryview(f).nbytes for f in frames)
         self._outbox.owe("stored", peer.uuid, message.number, len(message.tasks), weight)
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
         self.decide(events.TasksReturned(peer.engine, message.tasks))
+
+    def _on_started(self, peer: Peer, message: Started, frames: Sequence[Any]) -> None:
+        message.engine = peer.engine
+        if not self._is_running(message.task, peer):
+            return
+        self.decide(events.TaskStarted(peer.engine, message.task, message.attempt, message.started))
+        if self._running.on_started(EngineUuid(peer.uuid), message):
+            self._on_live(peer, message, frames)
+
+    def _on_output(self, peer: Peer, message: Output, frames: Sequence[Any]) -> None:
+        if self._is_running(message.task, peer):
+            self._running.on_output(message)
+            self._on_live(peer, message, frames)
 
     def _on_waiting(self, peer: Peer, message: Waiting, frames: Sequence[Any]) -> None:
         self.decide(events.TasksWaiting(peer.engine, message.tasks))
@@ -432,10 +460,13 @@ class Controller:
         task = self.scheduler.task(message.task)
         if task is None:
             return  # it has ended meanwhile
-        if isinstance(message, Started):
-            message.engine = peer.engine
         for client in (task.client, *(task.watchers or ())):
             self._tell(client, message)
+
+    def _is_running(self, id: TaskId, peer: Peer) -> bool:
+        """Whether this engine holds a task, so that it may run it."""
+        task = self.scheduler.task(id)
+        return task is not None and task.engine == peer.engine
 
     def _on_need_functions(self, peer: Peer, message: NeedFunctions, frames: Sequence[Any]) -> None:
         self._outbox.send_functions(peer, message.digests)

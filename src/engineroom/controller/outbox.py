@@ -129,7 +129,7 @@ class Outbox:
         """Who performs which type of action."""
         return {
             actions.RecordTasks: self._record,
-            actions.RecordAttempts: self._record,
+            actions.RecordProgress: self._record,
             actions.SendTasks: self._send_tasks,
             actions.RecallTasks: lambda a: self._tell(a.engine, Recall(list(a.tasks))),
             actions.CancelTasks: lambda a: self._tell(a.engine, Cancel(list(a.tasks))),
@@ -303,13 +303,13 @@ class Outbox:
 
     # ------------------------------------------------------------------------------------------ outcomes
 
-    def _record(self, action: actions.RecordTasks | actions.RecordAttempts) -> None:
+    def _record(self, action: actions.RecordTasks | actions.RecordProgress) -> None:
         name_of, environment_of = self._library.names.get, self.environment_of.get
         if self._reader is not None:
             self._tokens += [
                 ("arguments", task.id, 0, 0, 0) for task in action.tasks if task.frames and self._buffers.add(task)
             ]
-        self._entries += [
+        entries = [
             Entry(
                 task.spec,
                 task.client,
@@ -320,6 +320,13 @@ class Outbox:
             )
             for task in action.tasks
         ]
+        self._entries += entries
+        if isinstance(action, actions.RecordProgress):
+            for task, entry in zip(action.tasks, entries, strict=True):
+                peer = None if task.engine is None else self._peers.engines.get(task.engine)
+                if task.started is not None and peer is not None:
+                    entry.started, entry.engine = task.started, peer.engine
+                    entry.engine_uuid, entry.host = EngineUuid(peer.uuid), peer.host
 
     def _end_tasks(self, action: actions.EndTasks) -> None:
         now, entries, engines = self._clock(), self._entries, self._peers.engines

@@ -22,8 +22,8 @@ class RecordTasks(Action, frozen=True, gc=False):
     tasks: Sequence[Task]
 
 
-class RecordAttempts(Action, frozen=True, gc=False):
-    """Write the attempts of these tasks so far: each gets another attempt."""
+class RecordProgress(Action, frozen=True, gc=False):
+    """Write how far these tasks are: one has started, or waits again, or gets another attempt."""
 
     tasks: Sequence[Task]
 

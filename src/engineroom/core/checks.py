@@ -33,6 +33,8 @@ def check(scheduler: Scheduler) -> None:
             case TaskState.NEW:
                 raise AssertionError(f"{task} was forgotten on its way in")
         assert (task.engine is not None) == (task.state is TaskState.HELD)
+        may_run = task.state in (TaskState.HELD, TaskState.RECOVERING)
+        assert task.started is None or may_run, f"{task} is said to run, and does not"
     assert queued <= set(state.tasks), "a queue holds tasks that are not known"
     _check_dependencies(state)
 

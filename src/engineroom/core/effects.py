@@ -19,7 +19,7 @@ from .actions import (
     KeepValues,
     KillTask,
     RecallTasks,
-    RecordAttempts,
+    RecordProgress,
     RecordTasks,
     ReleaseValues,
     SendTasks,
@@ -31,7 +31,7 @@ from .tasks import Task
 class Effects:
     """The actions of one event; then of the next."""
 
-    __slots__ = ("actions", "asks", "ended", "kept", "kills", "released", "retried", "sends", "to_find")
+    __slots__ = ("actions", "asks", "ended", "kept", "kills", "progress", "released", "sends", "to_find")
 
     def __init__(self) -> None:
         self.actions: list[Action] = []
@@ -40,8 +40,8 @@ class Effects:
         self.ended: list[Ended] = []
         #: ended tasks whose results are arguments of other tasks
         self.kept: list[Ended] = []
-        #: tasks that go into another attempt
-        self.retried: list[Task] = []
+        #: tasks that have started, or are to run again: their records change
+        self.progress: list[Task] = []
         #: tasks about whose outcomes the store is to be asked
         self.to_find: list[TaskId] = []
         #: tasks whose results are no longer arguments of any task
@@ -102,9 +102,9 @@ class Effects:
             self.kept = []
         for engine, tasks in self.sends.items():
             actions.append(SendTasks(engine, tasks))
-        if self.retried:  # before EndTasks: a task may be queued for another attempt, and end, in one event
-            actions.append(RecordAttempts(self.retried))
-            self.retried = []
+        if self.progress:  # before EndTasks: a task may be queued for another attempt, and end, in one event
+            actions.append(RecordProgress(self.progress))
+            self.progress = []
         if self.ended:
             actions.append(EndTasks(self.ended))
             self.ended = []

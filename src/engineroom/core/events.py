@@ -31,6 +31,8 @@ class RecoveredTask(msgspec.Struct, frozen=True, gc=False):
     client: ClientId
     frames: Sequence[Any] = ()
     attempts: Sequence[Attempt] = ()
+    #: when the attempt that was running began; None: none was known to run
+    started: float | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -101,6 +103,16 @@ class EnginesStopped(Event, frozen=True, gc=False):
     """These engines get no more work and leave."""
 
     engines: Sequence[EngineId]
+
+
+class TaskStarted(Event, frozen=True, gc=False):
+    """An engine has announced that it runs a task, perhaps not for the first time: it does so every few seconds."""
+
+    engine: EngineId
+    task: TaskId
+    attempt: int
+    #: by the clock of the engine's host
+    started: float
 
 
 class TasksFinished(Event, frozen=True, gc=False):

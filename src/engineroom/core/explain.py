@@ -137,6 +137,10 @@ def _held(state: State, task: Task, now: float, details: dict[str, Any]) -> str:
         )
     if ahead:
         return f"it was given to engine {engine.id} ({engine.host}), which has {ahead} to do before it"
+    if task.started is not None:
+        details["started"] = task.started
+        since = max(0.0, now - task.started)
+        return f"it has been running on engine {engine.id} ({engine.host}, pid {engine.pid}) for {since:.3g} s"
     return (
         f"it is running on engine {engine.id} ({engine.host}, pid {engine.pid}), or about to: the engine was last "
         f"heard of {silent:.1f} s ago"

@@ -38,6 +38,7 @@ HANDLERS: dict[type[events.Event], Callable[[State, Effects, Any], None]] = {
     events.TasksAnswered: submission.on_tasks_answered,
     events.TasksWatched: submission.on_tasks_watched,
     events.TasksRecovered: recovery.on_tasks_recovered,
+    events.TaskStarted: results.on_task_started,
     events.TasksFinished: results.on_tasks_finished,
     events.TasksReturned: results.on_tasks_returned,
     events.TasksWaiting: results.on_tasks_waiting,

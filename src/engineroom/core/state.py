@@ -148,7 +148,19 @@ class State:
         task.note(attempt)
         task.attempt += 1
         task.move(TaskState.QUEUED)
-        self.effects.retried.append(task)
+        task.started = None
+        self.effects.progress.append(task)
+
+    def start(self, task: Task, started: float) -> None:
+        """The engine that holds a task has announced that it runs it."""
+        task.started = started
+        self.effects.progress.append(task)
+
+    def unstart(self, task: Task) -> None:
+        """A task does not run any more, or is not known to: its record must not say so. It has not ended."""
+        if task.started is not None:
+            task.started = None
+            self.effects.progress.append(task)
 
     def wait(self, task: Task) -> Waiting:
         """Have a task wait for what it depends on. If the returned `Waiting` is over, it need not wait.
@@ -222,6 +234,8 @@ class State:
         released = [task for id in ids if (task := held.pop(id, None)) is not None]
         for task in released:
             task.engine = None
+            if task.started is not None and task.state is not TaskState.ENDED:
+                self.unstart(task)
         if engine.recalled:
             engine.recalled.difference_update(ids)
         if engine.waiting:

@@ -80,6 +80,8 @@ class Task(msgspec.Struct, gc=False, eq=False):
     aborting: bool = False
     #: … and it is to be interrupted if it has started
     cancelling: bool = False
+    #: when its running attempt began, by the clock of its engine; None: no engine has announced that it runs the task
+    started: float | None = None
     #: None as long as nothing has been learnt
     needs: Needs | None = None
 

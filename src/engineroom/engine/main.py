@@ -22,7 +22,7 @@ from typing import Any
 
 from .. import resources
 from ..config import ConnectionInfo, EngineSettings
-from ..ids import Digest, EngineUuid, NannyId
+from ..ids import Digest, EngineUuid, NannyId, TaskId
 from ..messages import Output, Published, Started, TaskDone, TaskOptions
 from ..messages.bounds import StreamName
 from ..on_engine import datapub, engine_properties, task_context
@@ -38,6 +38,7 @@ from .execution.executor import LOOK_SECONDS, Executor, Terminated
 from .execution.interrupts import Interrupter, spare_forked_processes
 from .execution.output import Streams, install
 from .jobs import Job
+from .memory import memory_in_use
 from .nested import NestedRuns
 from .property_checks import PropertyChecks
 from .protocol import EngineProtocol
@@ -50,6 +51,10 @@ PING_SECONDS = 2.0
 GATHER_SECONDS = 0.004
 #: How often the attendant looks at a task that takes its time.
 ATTEND_SECONDS = 0.02
+#: How often a task that goes on running is announced again.
+ANNOUNCE_SECONDS = 2.0
+#: Of so many tasks the start is remembered: a task that waits for others may have some of them run on this engine.
+STARTS_KEPT = 64
 #: After this long without work the attendant sleeps until there is some.
 REST_SECONDS = 1.0
 #: How long a leaving engine waits for its last results to be stored.
@@ -57,6 +62,9 @@ LEAVE_SECONDS = 5.0
 
 #: of a task that carries no options
 _NO_WISHES = TaskOptions()
+
+#: a task and the number of its attempt
+AttemptOf = tuple[TaskId, int]
 
 
 class Engine:
@@ -82,6 +90,7 @@ class Engine:
         self._protocol.results.limit = settings.unstored_limit
         self._is_deciding = False  # a function is being asked about our properties
         self._is_waiting = False  # for something to arrive
+        self._starts: dict[AttemptOf, float] = {}  # when the tasks began that were announced last
         self._nested = NestedRuns(url, self._protocol, executor, interrupter, page, self)
         self._serial = 0  # counts tasks begun: how the attendant tells a long one from many short ones
         self._link_lock = threading.Lock()
@@ -301,7 +310,7 @@ class Engine:
         while True:
             self._busy.wait()
             quiet_since = time.monotonic()
-            announced = -1
+            announced = (-1, 0.0)  # the serial of a task, and when it was announced last
             while time.monotonic() - quiet_since < REST_SECONDS:
                 serial = self._serial
                 time.sleep(ATTEND_SECONDS)
@@ -315,8 +324,12 @@ class Engine:
                     if self._checks.changed:
                         self._checks.tell_change()
                     if job is not None and serial == self._serial:
-                        self._tend(job, first=announced != serial)
-                        announced = serial
+                        now = time.monotonic()
+                        first = announced[0] != serial
+                        again = now - announced[1] > ANNOUNCE_SECONDS
+                        self._tend(job, first=first, again=again)
+                        if first or again:
+                            announced = serial, now
                     elif self._is_deciding:
                         self._interrupter.look()
                 finally:
@@ -325,11 +338,20 @@ class Engine:
             if self._protocol.job is not None:
                 self._busy.set()
 
-    def _tend(self, job: Job, *, first: bool) -> None:
-        """Look after the link while the main thread is in a long task."""
+    def _tend(self, job: Job, *, first: bool, again: bool) -> None:
+        """Look after the link while the main thread is in a long task.
+
+        A task is announced when it is `first` seen, and `again` every few seconds: the controller may be another one.
+        """
         if first:
             self._protocol.flush()
-            self._link.send(Started(job[0].id, time.time() - ATTEND_SECONDS))
+        if first or again:
+            key = job[0].id, job[1]
+            if key not in self._starts:
+                while len(self._starts) >= STARTS_KEPT:
+                    del self._starts[next(iter(self._starts))]
+                self._starts[key] = time.time() - ATTEND_SECONDS
+            self._link.send(Started(key[0], self._starts[key], attempt=key[1], memory=memory_in_use()))
         self._executor.flush_c_library()
         streams: tuple[tuple[StreamName, Any], ...] = (
             ("stdout", self._streams.stdout),

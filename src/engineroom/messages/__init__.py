@@ -57,6 +57,7 @@ from .requests import (
     SignalEngines,
     StopController,
     StopEngines,
+    Sync,
     TasksOnEngines,
 )
 from .structs import (
@@ -179,6 +180,7 @@ __all__ = [
     "StopEngines",
     "Stored",
     "Submit",
+    "Sync",
     "TaskDone",
     "TaskOptions",
     "TaskSpec",

@@ -74,7 +74,7 @@ class Results(Message):
 
 
 class Output(Message):
-    """Live output of a running task, for the client that submitted it."""
+    """Live output of a running task, for the clients that wait for it."""
 
     task: TaskId
     stream: StreamName
@@ -82,11 +82,17 @@ class Output(Message):
 
 
 class Started(Message):
-    """A task that has run for a while has started, for the client that submitted it."""
+    """A task has run for a moment. From an engine every few seconds, to clients that wait for the task once.
+
+    `engine` is set by the controller.
+    """
 
     task: TaskId
     started: Moment
     engine: EngineNumber = EngineId(-1)
+    attempt: Count = 0
+    #: bytes in memory of the engine process at this moment; None: unknown
+    memory: Count | None = None
 
 
 class Published(Message):

@@ -145,6 +145,10 @@ class StopController(RequestBody):
     """Stop all engines, then the controller."""
 
 
+class Sync(RequestBody):
+    """Nothing. The reply comes when everything that the client sent before has been handled."""
+
+
 class SignalEngines(RequestBody):
     """Send a signal to engine processes, also while they run tasks."""
 
@@ -173,6 +177,7 @@ AnyRequestBody = (
     | StopEngines
     | StopController
     | SignalEngines
+    | Sync
 )
 
 #: These say nothing about tasks: they do not wait for tasks that have no room.

@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from ..ids import ClientId, Digest, EngineUuid, TaskId
+from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ..messages import Attempt, CacheKey, TaskDone, TaskSpec
-from .states import PENDING, STATE_OF_STATUS
+from .states import PENDING, RUNNING, STATE_OF_STATUS
 
 
 class Entry(msgspec.Struct, gc=False):
@@ -36,6 +36,9 @@ class Entry(msgspec.Struct, gc=False):
     #: stores that have tables of functions and environments take these two from there
     function_name: str | None = None
     environment: str | None = None
+    #: when the running attempt began, on `engine`; None: no engine has announced that it runs the task
+    started: float | None = None
+    engine: EngineId | None = None
 
     @property
     def id(self) -> TaskId:
@@ -48,9 +51,18 @@ class Entry(msgspec.Struct, gc=False):
         return done is not None and done.status == "ok" and not (done.payload or self.result_frames or done.content)
 
 
-def state_of(done: TaskDone | None) -> str:
-    """The record's state, given the outcome."""
-    return PENDING if done is None else STATE_OF_STATUS[done.status]
+def state_of(entry: Entry) -> str:
+    """The record's state."""
+    if entry.done is not None:
+        return STATE_OF_STATUS[entry.done.status]
+    return PENDING if entry.started is None else RUNNING
+
+
+def engine_of(entry: Entry) -> EngineId | None:
+    """The number of the engine that ran the task, or runs it."""
+    if entry.done is None:
+        return entry.engine
+    return entry.done.engine if entry.done.engine >= 0 else None
 
 
 def instant(seconds: float | None) -> datetime | None:

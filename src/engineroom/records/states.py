@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-#: "pending" covers queued and running.
-PENDING, COMPLETED, FAILED, ABORTED = "pending", "completed", "failed", "aborted"
+#: "running": an engine has announced that it runs the task. Engines announce a task that takes longer than a moment
+#: (20 ms); a shorter one is "pending" until its end. `{"completed": None}` finds both.
+PENDING, RUNNING, COMPLETED, FAILED, ABORTED = "pending", "running", "completed", "failed", "aborted"
 
-STATES = (PENDING, COMPLETED, FAILED, ABORTED)
+STATES = (PENDING, RUNNING, COMPLETED, FAILED, ABORTED)
 #: The states of a task that has ended.
 ENDED_STATES = (COMPLETED, FAILED, ABORTED)
 

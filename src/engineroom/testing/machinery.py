@@ -97,7 +97,7 @@ def _outcome_of(entry: Entry) -> TaskRecord:
     error = entry.done.error if entry.done is not None else None
     found: dict[str, Any] = {
         "msg_id": entry.spec.id,
-        "state": state_of(entry.done),
+        "state": state_of(entry),
         "engine_uuid": entry.engine_uuid,
         "queue": "mux" if entry.spec.engine >= 0 else "task",
         "result_content": None if error is None else {"ename": error.ename, "evalue": error.evalue},

@@ -18,6 +18,7 @@ from engineroom.core.events import (
     TasksRecovered,
     TasksReturned,
     TasksSubmitted,
+    TaskStarted,
     TasksWaiting,
 )
 from engineroom.messages import AttemptKey, ErrorInfo, TaskDone, TaskOptions, TaskSpec
@@ -57,7 +58,7 @@ def in_short(action: actions.Action) -> Iterable[tuple[Any, ...]]:
             yield ("release", *ids)
         case actions.KeepValues(ended):
             yield ("keep", *(one.done.id for one in ended))
-        case actions.RecordTasks() | actions.RecordAttempts():
+        case actions.RecordTasks() | actions.RecordProgress():
             pass
 
 
@@ -89,6 +90,10 @@ def unmet(id: str, attempt: int = 1) -> TaskDone:
 
 def finished(engine: int, *results: str | TaskDone) -> TasksFinished:
     return TasksFinished(engine, [done(r) if isinstance(r, str) else r for r in results])
+
+
+def started(engine: int, id: str, at: float = 1.0, attempt: int = 1) -> TaskStarted:
+    return TaskStarted(engine, id, attempt, at)
 
 
 def returned(engine: int, *ids: str, attempt: int = 1) -> TasksReturned:

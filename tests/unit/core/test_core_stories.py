@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from stories import done, finished, joined, outcome, raised, recovered, returned, run, scheduler, submitted, unmet
+from stories import (
+    done,
+    finished,
+    joined,
+    outcome,
+    raised,
+    recovered,
+    returned,
+    run,
+    scheduler,
+    started,
+    submitted,
+    unmet,
+)
 
 from engineroom.core import Scheduler, actions
+from engineroom.core.checks import check
 from engineroom.core.events import (
     AbortRequested,
     Answer,
@@ -623,13 +637,63 @@ def test_attempts_are_recorded_as_they_are_spent_and_taken_up_after_a_restart():
     core.handle(joined(0), 0.0)
     core.handle(submitted("a", retries=3), 0.0)
     after = core.handle(finished(0, raised("a")), 1.0)
-    [spent] = [action.tasks for action in after if isinstance(action, actions.RecordAttempts)]
+    [spent] = [action.tasks for action in after if isinstance(action, actions.RecordProgress)]
     assert [(task.id, [attempt.number for attempt in task.attempts]) for task in spent] == [("a", [1])]
     again = scheduler()
     task = spent[0]
     kept = RecoveredTask(task.spec, task.client, (), tuple(task.attempts))
     again.handle(TasksRecovered([kept], deadline=10.0), 2.0)
     assert (again.tasks["a"].attempt, again.tasks["a"].retries_left) == (2, 2)
+
+
+# tasks that run
+
+
+def progress(core: Scheduler, event: Event, now: float = 5.0) -> list[tuple[str, float | None]]:
+    """Whose records an event changes, and since when the task runs."""
+    changed = [a.tasks for a in core.handle(event, now) if isinstance(a, actions.RecordProgress)]
+    check(core)
+    return [(task.id, task.started) for tasks in changed for task in tasks]
+
+
+def test_a_task_that_its_engine_announces_runs():
+    core = scheduler()
+    run(core, joined(0), submitted("a"), submitted("b"))
+    assert progress(core, started(0, "a")) == [("a", 1.0)]
+    assert progress(core, started(0, "a")) == [], "it is announced again and again"
+    assert progress(core, started(0, "b")) == [], "the engine does not hold it"
+    assert progress(core, started(0, "a", attempt=2)) == []
+    assert progress(core, started(7, "a")) == []
+    assert progress(core, finished(0, "a")) == [], "its end says all"
+
+
+def test_a_task_runs_no_more_when_its_engine_is_gone():
+    core = scheduler()
+    run(core, joined(0), submitted("a", retries=1), started(0, "a"))
+    assert ("a", None) in progress(core, EngineLost(0, "killed", "a", known=True))
+    core = scheduler()
+    run(core, joined(0), submitted("a"), started(0, "a"))
+    assert progress(core, EngineLeft(0)) == [("a", None)]
+    run(core, joined(1))
+    assert progress(core, started(1, "a", 9.0, attempt=2)) == [("a", 9.0)]
+
+
+def test_a_task_that_failed_and_is_tried_again_does_not_run_meanwhile():
+    core = scheduler()
+    run(core, joined(0), submitted("a", "b", retries=1), started(0, "a"))
+    assert ("a", None) in progress(core, finished(0, raised("a")))
+
+
+def test_after_a_restart_a_task_runs_on_if_its_engine_comes_back():
+    [spec] = submitted("a").tasks
+    taken_up = TasksRecovered([RecoveredTask(spec, "me", started=1.0)], deadline=10.0)
+    core = scheduler()
+    run(core, taken_up, joined(0, held=[("a", 1)]))
+    assert core.tasks["a"].started == 1.0
+    assert progress(core, started(0, "a", 1.0)) == []
+    alone = scheduler()
+    run(alone, taken_up)
+    assert progress(alone, Ticked(), now=11.0) == [("a", None)]
 
 
 # calls that the store answers

@@ -61,6 +61,6 @@ def test_what_is_known_at_submission_stays_when_the_task_ends() -> None:
 
 
 def test_states_and_statuses_are_each_others_inverse() -> None:
-    assert set(STATES) == {"pending", *ENDED_STATES}
+    assert set(STATES) == {"pending", "running", *ENDED_STATES}
     assert set(STATE_OF_STATUS.values()) == set(STATUS_OF_STATE) == set(ENDED_STATES)
     assert all(STATUS_OF_STATE[STATE_OF_STATUS[status]] == status for status in STATE_OF_STATUS)

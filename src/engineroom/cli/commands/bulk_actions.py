@@ -185,6 +185,7 @@ class Purge(ConfirmedApp):
     description = __doc__
     usage = "engineroom purge QUERY [options]"
     action = "purge"
+    aliases: Any = {**RecordsApp.database_alias, **ConfirmedApp.aliases}
     examples = """
 engineroom purge '{"completed": {"$lt": "-30d"}}' --dry-run
 engineroom purge '{"completed": {"$lt": "-30d"}}' --yes
@@ -230,7 +231,7 @@ class Export(BulkActionApp):
 engineroom export all tasks.jsonl
 engineroom export '{"state": "failed"}' failed.csv --keys=label,started,duration,attempts
 """
-    aliases: Any = {"keys": "Export.keys", **BulkActionApp.aliases}
+    aliases: Any = {"keys": "Export.keys", **RecordsApp.database_alias, **BulkActionApp.aliases}
 
     keys = Unicode("", help="Which keys of the records to write, separated by commas.").tag(config=True)
 

@@ -11,7 +11,7 @@ from ...client.records.explanation import Explanation
 from ...errors import UnknownTask
 from ...printable import one_line
 from ...records.record import explain_ended
-from ...records.states import PENDING
+from ...records.states import PENDING, RUNNING
 from ..text import exact, jsonable, paint
 from .records import Records, RecordsApp
 from .tasks import STYLES
@@ -66,7 +66,7 @@ def _explanation(name: str, records: Records) -> Explanation:
         if explanation["state"] == "unknown":
             raise
         return explanation
-    if record["state"] != PENDING:
+    if record["state"] not in (PENDING, RUNNING):
         return Explanation(explain_ended(record))
     if records.client is None:
         return Explanation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import os
 import pickletools
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from ...client import Client
 from ...client.records.query_args import plain_query
 from ...client.records.scope import in_session
 from ...cluster.found_cluster import FoundCluster
+from ...config import ipython_dir
 from ...errors import ConfigError, EngineroomError, QueryError, StoreError, UnknownTask
 from ...ids import Digest
 from ...records.fields import TIMES
@@ -35,6 +37,8 @@ class RecordsApp(EngineroomApp):
 
     name = "engineroom"
     aliases: Any = {key: BASE_ALIASES[key] for key in ("profile", "profile-dir", "ipython-dir", "cluster-id")}
+    #: those of commands that can read a database by themselves
+    database_alias: ClassVar[dict[str, str]] = {"db-url": "RecordsApp.db_url"}
     #: those of commands that take a query
     session_alias: ClassVar[dict[str, str]] = {"session": "RecordsApp.session"}
     flags: Any = {
@@ -45,6 +49,9 @@ class RecordsApp(EngineroomApp):
     config_names: ClassVar[tuple[str, ...]] = ("ipcontroller_config",)
 
     json = Bool(False, help="Print JSON.").tag(config=True)
+    db_url = Unicode("", help="Read this database instead: a file, or a url. For when no cluster uses it.").tag(
+        config=True
+    )
     session = Unicode(
         "", help="Only tasks of this session: its id (`client` in `engineroom show`), its beginning, or `last`."
     ).tag(config=True)
@@ -52,6 +59,33 @@ class RecordsApp(EngineroomApp):
     def scoped(self, records: Records, query: Any) -> Any:
         """A query, narrowed to the session that --session names."""
         return in_session(records, query, self.session or None)
+
+    def found(self, *, anywhere: bool) -> FoundCluster:
+        """The cluster that is meant: the one named, or else the only one of the profile that runs, whoever started it.
+
+        `anywhere`: if none of the profile runs, and no profile is named, the only one that runs in any profile.
+
+        Raises
+        ------
+        ConfigError
+            Several run. The message says what to type for each.
+        """
+        found = FoundCluster(self.folder, self.cluster_id)
+        if self.cluster_id or found.running or found.is_elsewhere:
+            return found
+        others = list(FoundCluster.all_of(self.folder))
+        running = [other for other in others if other.running] or [other for other in others if other.is_elsewhere]
+        if not (running or self.profile or self.profile_directory or os.environ.get("IPP_PROFILE_DIR")) and anywhere:
+            folders = sorted(ipython_dir(self.ipython_directory or None).absolute().glob("profile_*"))
+            running = [other for folder in folders for other in FoundCluster.all_of(folder) if other.running]
+        if len(running) > 1:
+            named = ", ".join(f"`{other.files.options().strip()}`" for other in running)
+            raise ConfigError(f"{len(running)} clusters are running; say which of them you want: {named}")
+        return running[0] if running else found
+
+    def _has_database(self) -> bool:
+        url = self._database_url()
+        return not url.startswith(_SQLITE) or Path(url.removeprefix(_SQLITE)).exists()
 
     def records(self) -> Records:
         """The records of the running cluster, or of the profile's database if none is running.
@@ -61,8 +95,8 @@ class RecordsApp(EngineroomApp):
         ConfigError
             No cluster is running, and there is no database to read.
         """
-        found = FoundCluster(self.folder, self.cluster_id)
-        if found.running or found.is_elsewhere:
+        found = self.found(anywhere=not self.db_url and not self._has_database())
+        if not self.db_url and (found.running or found.is_elsewhere):
             info = found.connection
             if info is not None:
                 with contextlib.suppress(EngineroomError, TimeoutError):
@@ -82,6 +116,8 @@ class RecordsApp(EngineroomApp):
         return Records(store=SQLiteDB.open_readonly(path), url=url)
 
     def _database_url(self) -> str:
+        if self.db_url:
+            return self.db_url if "://" in self.db_url else f"{_SQLITE}/{str(Path(self.db_url).absolute()).lstrip('/')}"
         given = self.config.IPController
         url = database_url(self, self.folder, given.get("db_url", ""), given.get("db_class", ""))
         return f"{_SQLITE}/{url.removeprefix(_SQLITE).lstrip('/')}" if url.startswith(_SQLITE) else url
@@ -133,12 +169,13 @@ class Records:
         keys: Sequence[str] | None = None,
         sort: Sequence[tuple[str, int]] | None = None,
         limit: int | None = None,
+        skip: int = 0,
     ) -> list[TaskRecord]:
         """Records that match."""
         if self.client is not None:
-            found: list[TaskRecord] = self.client.db_query(query, keys, sort=sort, limit=limit)
+            found: list[TaskRecord] = self.client.db_query(query, keys, sort=sort, limit=limit, skip=skip)
             return found
-        return self.store.find_records(query, keys, sort=sort, limit=limit)
+        return self.store.find_records(query, keys, sort=sort, limit=limit, skip=skip)
 
     def count(self, query: Mapping[str, Any]) -> int:
         """How many match."""

@@ -86,7 +86,7 @@ engineroom replay /data/run7.db --label='fit-*' --engines=4 --json
         return Records(store=SQLiteDB.open_readonly(path), url=f"sqlite://{path}")
 
     def _query(self) -> dict[str, Any]:
-        query: dict[str, Any] = {"state": {"$ne": "pending"}}
+        query: dict[str, Any] = {"completed": {"$ne": None}}
         if self.since:
             query |= parse_query(json.dumps({"submitted": {"$gte": self.since}}))
         if self.label:

@@ -1,30 +1,28 @@
-"""`engineroom tasks`: a table of task records. `engineroom show`: everything in one record."""
+"""`engineroom tasks`: a table of task records."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import textwrap
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from traitlets import Enum, Integer, Unicode
 
 from ...errors import QueryError
-from ...printable import one_line, printable
+from ...printable import one_line
 from ...records.fields import TIMES
+from ...records.projection import part_of, projected
 from ...records.record import TaskRecord
-from ...records.states import STATES
-from ..text import cut, duration, exact, jsonable, paint, plural, table, when, width_of_terminal
+from ...records.states import RUNNING, STATES
+from ..text import Table, duration, exact, jsonable, paint, plural, when
+from .paging import pages
 from .records import Records, RecordsApp, parse_query
 
-STYLES = {"pending": "yellow", "completed": "green", "failed": "red", "aborted": "dim"}
-
-#: Options of a task that `show` prints.
-_WISHES = (
-    "retries", "targets", "after", "follow", "timeout", "inputs", "priority", "resources", "run_timeout", "scheme",
-)  # fmt: skip
+STYLES = {"pending": "yellow", "running": "cyan", "completed": "green", "failed": "red", "aborted": "dim"}
 
 #: The keys that the table needs, if --keys is not given.
 _TABLE_KEYS = (
@@ -61,6 +59,7 @@ engineroom tasks --state=failed --json | jq -r '.[].msg_id'
         "sort": "Tasks.sort",
         "keys": "Tasks.keys",
         **RecordsApp.session_alias,
+        **RecordsApp.database_alias,
         **RecordsApp.aliases,
     }
 
@@ -81,16 +80,26 @@ engineroom tasks --state=failed --json | jq -r '.[].msg_id'
             wanted = list(_TABLE_KEYS)
         with self.records() as records:
             query = self.scoped(records, query)
-            found = records.find(query, wanted, sort, self.limit or None)
-            if self.json:
-                print(json.dumps(found, default=jsonable, indent=1, ensure_ascii=False))
-                return
-            lines = _by_keys(found, keys) if keys else list(_lines(found, records))
-            total = records.count(query) if self.limit and len(found) == self.limit else len(found)
-            if found:
-                for line in lines:
-                    print(line)
-            self._end(len(found), total, records)
+            if not self.limit and sort[0][0] == "submitted":
+                parts = pages(records, query, wanted, sort[0][1])
+            else:
+                parts = iter([records.find(query, wanted, sort, self.limit or None)])
+            shown = self._print_json(parts, keys) if self.json else _print_table(parts, keys, records)
+            if not self.json:
+                self._end(shown, records.count(query) if shown == self.limit else shown, records)
+
+    def _print_json(self, parts: Iterator[list[TaskRecord]], keys: list[str]) -> int:
+        """Print a list of records, one by one; returns how many."""
+        count = 0
+        for record in itertools.chain.from_iterable(parts):
+            if keys:
+                record = projected(record, keys)
+            text = json.dumps(record, default=jsonable, indent=1, ensure_ascii=False)
+            print("[" if not count else ",")
+            print(textwrap.indent(text, " "), end="")
+            count += 1
+        print("\n]" if count else "[]")
+        return count
 
     def _query(self) -> dict[str, Any]:
         conditions = [parse_query(self.extra_args[0])] if self.extra_args else []
@@ -112,7 +121,32 @@ engineroom tasks --state=failed --json | jq -r '.[].msg_id'
         print(paint(text, "dim", stream=sys.stderr), file=sys.stderr)
 
 
-def _lines(found: list[TaskRecord], records: Records) -> Iterator[str]:
+def _print_table(parts: Iterator[list[TaskRecord]], keys: list[str], records: Records) -> int:
+    """Print a table, a part at a time. Columns grow with what comes, and never shrink. Returns how many records."""
+    count = 0
+    columns = ["msg_id", *(key for key in keys if key != "msg_id")]
+    shown: Table | None = None
+    following = next(parts, None)
+    while following is not None:
+        found, following = following, next(parts, None)
+        if not found:
+            continue
+        if keys:
+            rows: list[list[str]] = [[_cell(part_of(record, key), key) for key in columns] for record in found]
+            styles: dict[tuple[int, int], str] = {}
+            shown = shown or Table(columns)
+        else:
+            rows, styles = _rows(found, records)
+            if shown is None:  # the column of errors is left out if there are none
+                has_errors = following or any(row[-1] for row in rows)
+                shown = Table(_HEADER if has_errors else _HEADER[:-1], right=["ENGINE", "TOOK"])
+        for line in shown.lines([row[: len(shown.header)] for row in rows], styles):
+            print(line)
+        count += len(found)
+    return count
+
+
+def _rows(found: list[TaskRecord], records: Records) -> tuple[list[list[str]], dict[tuple[int, int], str]]:
     rows: list[list[str]] = []
     styles: dict[tuple[int, int], str] = {}
     shorten = _shortened([record["msg_id"] for record in found])
@@ -126,29 +160,11 @@ def _lines(found: list[TaskRecord], records: Records) -> Iterator[str]:
                 one_line(_title(record, records)),
                 "" if engine is None else str(engine),
                 when(record["submitted"]),
-                duration(_seconds(record["started"], record["completed"])),
+                _took(record),
                 one_line(_error(record)),
             ]
         )
-    header = _HEADER
-    if not any(row[-1] for row in rows):
-        header, rows = header[:-1], [row[:-1] for row in rows]
-    yield from table(header, rows, right=["ENGINE", "TOOK"], styles=styles)
-
-
-def _by_keys(found: list[TaskRecord], keys: list[str]) -> list[str]:
-    columns = ["msg_id", *(key for key in keys if key != "msg_id")]
-    return table([*columns], [[_cell(_dig(record, key), key) for key in columns] for record in found])
-
-
-def _dig(record: TaskRecord, key: str) -> Any:
-    value: Any = record
-    for part in key.split("."):
-        if isinstance(value, dict):
-            value = value[part] if value is record else value.get(part)
-        else:
-            return None
-    return value
+    return rows, styles
 
 
 def _cell(value: Any, key: str) -> str:
@@ -174,7 +190,15 @@ def _error(record: TaskRecord) -> str:
     return f"{content['ename']}: {content['evalue']}" if content.get("evalue") else str(content["ename"])
 
 
-def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+def _took(record: TaskRecord) -> str:
+    """How long a task took; of one that runs, how long it has."""
+    if record["state"] == RUNNING:
+        return f"{duration(seconds_between(record['started'], datetime.now(UTC)))} …"
+    return duration(seconds_between(record["started"], record["completed"]))
+
+
+def seconds_between(start: datetime | None, end: datetime | None) -> float | None:
+    """Seconds between two times, if both are known."""
     return None if start is None or end is None else (end - start).total_seconds()
 
 
@@ -186,134 +210,3 @@ def _shortened(ids: list[str]) -> dict[str, str]:
         short[id] = f"{session[:6]}-{number}" if dash and number.isdigit() else id
     sessions = {id.rpartition("-")[0] for id in ids}
     return short if len({session[:6] for session in sessions}) == len(sessions) else {id: id for id in ids}
-
-
-# ------------------------------------------------------------------------------------------ one task
-
-
-class Show(RecordsApp):
-    """Show everything about one task: times, engine, attempts, error with traceback, output.
-
-    MSG_ID may be shortened to a beginning that no other task shares, or as `engineroom tasks` shows it.
-    """
-
-    description = __doc__
-    usage = "engineroom show MSG_ID [options]"
-    positional: ClassVar[tuple[int, int, str]] = (1, 1, "MSG_ID")
-    examples = """
-engineroom show 3f9ab2-17
-engineroom show 3f9ab2-17 --profile=night
-engineroom show 3f9ab2-17 --json | jq .result_content
-"""
-
-    def start(self) -> None:
-        with self.records() as records:
-            record = records.one(self.extra_args[0])
-            if self.json:
-                print(json.dumps(record, default=jsonable, indent=1, ensure_ascii=False))
-                return
-            for line in _described(record, records):
-                print(line)
-
-
-def _described(record: TaskRecord, records: Records) -> Iterator[str]:
-    state = record["state"]
-    yield f"{paint('Task ' + record['msg_id'], 'bold')}  {paint(state, STYLES.get(state, 'dim'))}"
-    yield ""
-    for name, value in _facts(record, records):
-        if value:
-            yield f"  {name:12}{value}"
-    error = record["result_content"] or {}
-    attempts = record["attempts"] or []
-    if len(attempts) > 1 or any(attempt.get("cause") not in (None, "ok") for attempt in attempts):
-        yield from _section("attempts", _attempts(attempts))
-    if code := (record["content"] or {}).get("code"):
-        yield from _section("code", printable(code).splitlines())
-    shown = record.get("pyout")
-    if isinstance(shown, dict) and (text := (shown.get("data") or {}).get("text/plain")):
-        yield from _section("value", printable(str(text)).splitlines())
-    for stream in ("stdout", "stderr"):
-        if record[stream]:
-            yield from _section(stream, printable(record[stream]).splitlines())
-    if error.get("ename"):
-        traceback = error.get("traceback") or ""
-        text = "\n".join(traceback) if isinstance(traceback, list) else str(traceback)
-        last = f"{error['ename']}: {error.get('evalue', '')}"
-        lines = printable(_plain(text)).rstrip().splitlines()
-        if not lines or not lines[-1].startswith(error["ename"]):
-            lines += printable(last).splitlines()
-        yield from _section("error", lines, "red")
-
-
-def _facts(record: TaskRecord, records: Records) -> Iterator[tuple[str, str]]:
-    yield "label", one_line(record["label"] or "")
-    kind = str((record["header"] or {}).get("msg_type", "")).removesuffix("_request")
-    if record["function"]:
-        yield (
-            "function",
-            f"{record['function_name'] or records.function_name(record['function'])} ({record['function']})",
-        )
-    yield "cached from", record["cached_from"] or ""
-    yield "kind", f"{kind}, {'direct' if record['queue'] == 'mux' else 'load-balanced'}"
-    yield "client", record["client_uuid"] or ""
-    if record["engine_id"] is not None or record["engine_uuid"]:
-        host = next((a["host"] for a in reversed(record["attempts"] or []) if a.get("host")), None)
-        number = "?" if record["engine_id"] is None else record["engine_id"]
-        yield "engine", f"{number} ({record['engine_uuid']}{f' on {host}' if host else ''})"
-    submitted, started, completed = record["submitted"], record["started"], record["completed"]
-    yield "submitted", f"{exact(submitted)}  ({when(submitted)})"
-    if started is not None:
-        yield "started", f"{exact(started)}  after {duration(_seconds(submitted, started))} of waiting"
-    if completed is not None:
-        took = _seconds(started, completed)
-        yield "completed", exact(completed) + (f"  after {duration(took)} of running" if took is not None else "")
-    if record["received"] is not None and completed is not None:
-        yield "received", f"{exact(record['received'])}  {duration(_seconds(completed, record['received']))} later"
-    header = record["header"] or {}
-    for option in _WISHES:
-        if header.get(option):
-            yield option, one_line(_wish(header[option]))
-    if record["metadata"]:
-        yield "metadata", one_line(json.dumps(record["metadata"], default=jsonable, ensure_ascii=False))
-    yield "resubmitted", f"as {record['resubmitted']}" if record["resubmitted"] else ""
-
-
-def _wish(value: Any) -> Any:
-    """An option in words: of a dependency (tasks, all, success, failure) its tasks, and what is unusual about it."""
-    if not isinstance(value, list) or not value or not isinstance(value[0], list):
-        return ", ".join(map(str, value)) if isinstance(value, list) else value
-    tasks, together, success, failure = value
-    words = "" if together else "any of "
-    ends = "" if success and not failure else " (however they end)" if success else " (if they fail)"
-    return f"{words}{', '.join(tasks)}{ends}"
-
-
-def _attempts(attempts: list[dict[str, Any]]) -> list[str]:
-    rows = [
-        [
-            str(attempt.get("number", "")),
-            "" if attempt.get("engine_id") is None else str(attempt["engine_id"]),
-            attempt.get("host") or "",
-            exact(attempt.get("started")),
-            duration(_seconds(attempt.get("started"), attempt.get("ended"))),
-            f"{peak / 2**20:,.0f} MB" if (peak := attempt.get("peak_memory")) else "",
-            one_line(attempt.get("cause") or ""),
-        ]
-        for attempt in attempts
-    ]
-    return table(["#", "ENGINE", "HOST", "STARTED", "TOOK", "PEAK", "OUTCOME"], rows, width=width_of_terminal() - 4)
-
-
-def _section(title: str, lines: list[str], *styles: str) -> Iterator[str]:
-    yield ""
-    yield f"  {paint(title, 'bold', *styles)}"
-    width = width_of_terminal()
-    for line in lines:
-        yield textwrap.indent(cut(line, width - 4) if title == "attempts" else line, "    ")
-
-
-def _plain(text: str) -> str:
-    """Without ANSI codes: IPython's tracebacks are coloured."""
-    import re
-
-    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)

@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from traitlets import Bool, Float
@@ -17,18 +18,26 @@ from ...client import Client
 from ...cluster.found_cluster import FoundCluster
 from ...errors import ConfigError, ConnectionFileError, ControllerLost, EngineroomError
 from ...printable import one_line
-from ..text import is_terminal, jsonable, paint, plural, table, when, width_of_terminal
+from ..text import duration, is_terminal, jsonable, paint, plural, table, when, width_of_terminal
 from .records import RecordsApp
 
 #: How many failed tasks are shown.
 FAILURES = 5
+#: How many labels are shown.
+LABELS = 5
+#: Seconds between two looks at the progress of labels, at least; and in times of how long a look takes.
+LOOK_SECONDS, RARELY = 1.0, 10
+#: The remaining time follows from the tasks that ended within so many seconds, and from at most so many tasks.
+RATE_SECONDS, RECENT = 60.0, 2000
 
 
 class Top(RecordsApp):
-    """Watch a running cluster: what each engine holds and has completed, how fast, what waits, what failed.
+    """Watch a running cluster: what each engine runs and has completed, how far each label is, what waits, what failed.
 
-    HELD counts the tasks that an engine has been given: the one it runs, and those it runs next. q or Ctrl-C ends the
-    command. If the output is not a terminal, it is printed once.
+    HELD counts the tasks that an engine has been given: the one it runs, and those it runs next. RUNS is a task that
+    takes longer than a moment, FOR how long it has been running, MEMORY what its engine had in use then. LEFT is how
+    long the unfinished tasks of a label may take, if they go on as in the last minute. q or Ctrl-C ends the command.
+    If the output is not a terminal, it is printed once.
     """
 
     description = __doc__
@@ -52,7 +61,7 @@ engineroom top --json                                  # one line of JSON per in
     def start(self) -> None:
         if not self.interval > 0:
             raise ConfigError(f"--interval is more than 0 seconds, got {self.interval:g}")
-        found = FoundCluster(self.folder, self.cluster_id)
+        found = self.found(anywhere=True)
         info = found.connection
         if info is None or not (found.running or found.is_elsewhere):
             raise ConnectionFileError(f"{found} is not running; start it with `ipcluster start`")
@@ -86,6 +95,7 @@ class Watch:
 
     def __init__(self, client: Client, cluster: FoundCluster) -> None:
         self._client, self._cluster = client, cluster
+        self._progress = Progress(client)
         self._before: dict[int, int] = {}
         self._then = 0.0
 
@@ -115,6 +125,10 @@ class Watch:
                 "balanced": inner["tasks"],
                 "completed": inner["completed"],
                 "rate": (inner["completed"] - self._before[id]) / passed if passed and id in self._before else None,
+                "running": inner["running"],
+                "memory": inner["memory"],
+                "host": inner["host"],
+                "pid": inner["pid"],
             }
             for id, inner in sorted(status.items())
         ]
@@ -128,16 +142,22 @@ class Watch:
             )
         except EngineroomError:  # a cluster without records
             failures = []
-        return Look(self._cluster, engines, unassigned, failures)
+        return Look(self._cluster, engines, unassigned, failures, self._progress.look())
 
 
 class Look:
     """What a cluster does at one moment."""
 
     def __init__(
-        self, cluster: FoundCluster, engines: list[dict[str, Any]], unassigned: int, failures: list[Any]
+        self,
+        cluster: FoundCluster,
+        engines: list[dict[str, Any]],
+        unassigned: int,
+        failures: list[Any],
+        progress: list[dict[str, Any]],
     ) -> None:
         self._cluster, self.engines, self.unassigned, self.failures = cluster, engines, unassigned, failures
+        self.progress = progress
 
     def total(self, key: str) -> Any:
         """The sum over engines; None if none of them knows."""
@@ -155,6 +175,7 @@ class Look:
             "held": self.total("held") or 0,
             "completed": self.total("completed") or 0,
             "rate": self.total("rate"),
+            "progress": self.progress,
             "failures": [
                 {
                     "msg_id": record["msg_id"],
@@ -177,8 +198,9 @@ class Look:
             f"{self.total('completed') or 0:,} completed   {_rate(self.total('rate'))}",
             "",
         ]
+        progress = list(self._progress_lines(width))
         failures = list(self._failure_lines(width))
-        room = max(3, height - len(top) - len(failures) - 2)
+        room = max(3, height - len(top) - len(progress) - len(failures) - 2)
         engines = self.engines
         if len(engines) > room:
             shown = sorted(engines, key=lambda e: (-(e["rate"] or 0), -e["held"], e["engine_id"]))[: room - 1]
@@ -190,15 +212,32 @@ class Look:
                 str(engine["direct"]) if engine["direct"] else "·",
                 f"{engine['completed']:,}",
                 _rate(engine["rate"]),
+                "" if engine["memory"] is None else f"{engine['memory'] / 2**20:,.0f} MB",
+                *_runs(engine["running"]),
             ]
             for engine in engines
         ]
         styles = {(number, 1): "green" for number, engine in enumerate(engines) if engine["held"]}
-        header = ["ENGINE", "HELD", "DIRECT", "COMPLETED", "RATE"]
-        body = table(header, rows, right=header, styles=styles, width=width)
+        header = ["ENGINE", "HELD", "DIRECT", "COMPLETED", "RATE", "MEMORY", "FOR", "RUNS"]
+        body = table(header, rows, right=header[:-1], styles=styles, width=width)
         if len(engines) < len(self.engines):
             body.append(paint(f"… and {len(self.engines) - len(engines)} more engines", "dim"))
-        return [*top, *body, *failures][:height]
+        return [*top, *body, *progress, *failures][:height]
+
+    def _progress_lines(self, width: int) -> Iterator[str]:
+        if not self.progress:
+            return
+        yield ""
+        rows = [
+            [
+                "(no label)" if each["label"] is None else one_line(each["label"]),
+                f"{each['ended']:,} of {each['total']:,}",
+                f"{100 * each['ended'] // max(1, each['total'])} %",
+                "" if each["seconds_left"] is None else f"about {duration(each['seconds_left'])}",
+            ]
+            for each in self.progress
+        ]
+        yield from table(["LABEL", "ENDED", "DONE", "LEFT"], rows, right=["ENDED", "DONE"], width=width)
 
     def _failure_lines(self, width: int) -> Iterator[str]:
         if not self.failures:
@@ -218,6 +257,73 @@ class Look:
                 ]
             )
         yield from table(["FAILED", "ID", "LABEL", "ENGINE", "ERROR"], rows, right=["ENGINE"], width=width)
+
+
+class Progress:
+    """How far the tasks of each label are, and how long the rest may take.
+
+    The tasks of a label are those of the sessions that have unfinished ones under it. The remaining time follows from
+    how many ended within the last minute.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._found: list[dict[str, Any]] = []
+        self._due = 0.0
+
+    def look(self) -> list[dict[str, Any]]:
+        """For each label its `ended` and `total` tasks and `seconds_left`; the labels with most to do, first."""
+        began = time.monotonic()
+        if began >= self._due:
+            try:
+                self._found = self._ask()
+            except EngineroomError:  # a cluster without records, or a query that takes too long
+                self._found = []
+            took = time.monotonic() - began
+            self._due = began + max(LOOK_SECONDS, RARELY * took)  # a large database is not kept busy
+        return self._found
+
+    def _ask(self) -> list[dict[str, Any]]:
+        client, unfinished = self._client, {"completed": None}
+        groups = sorted(client.db_group("label", unfinished), key=lambda group: -group["count"])
+        return [self._progress_of(group["key"], group["count"]) for group in groups[:LABELS]]
+
+    def _progress_of(self, label: str | None, left: int) -> dict[str, Any]:
+        client = self._client
+        sessions = client.db_distinct("client_uuid", {"completed": None, "label": label})
+        of_label = {"label": label, "client_uuid": {"$in": sessions}}
+        since = datetime.now(UTC) - timedelta(seconds=RATE_SECONDS)
+        recent = client.db_query({**of_label, "completed": {"$gt": since}}, ["completed", "started"], limit=RECENT,
+                                 sort=[("completed", 1)])  # fmt: skip
+        ended = client.db_count({**of_label, "completed": {"$ne": None}})
+        return {
+            "label": label,
+            "ended": ended,
+            "total": ended + left,
+            "seconds_left": seconds_left(left, [(r["started"], r["completed"]) for r in recent], datetime.now(UTC)),
+        }
+
+
+def seconds_left(left: int, recent: list[tuple[datetime | None, datetime]], now: datetime) -> float | None:
+    """How long so many tasks may take, if they go on as those (start, end) that have ended lately; None: unknown."""
+    if not recent:
+        return None
+    begun = min(started or completed for started, completed in recent)
+    began = max(begun, now - timedelta(seconds=RATE_SECONDS))
+    last = recent[-1][1] if len(recent) == RECENT else now  # there were more than we have read
+    passed = (last - began).total_seconds()
+    return left * passed / len(recent) if passed > 0 else None
+
+
+def _runs(running: dict[str, Any] | None) -> tuple[str, str]:
+    """Since when an engine runs what."""
+    if running is None:
+        return "", ""
+    code = running["code"]
+    what = code.strip().partition("\n")[0] if code else running["function"] or running["msg_id"]
+    if running["label"]:
+        what = f"{running['label']}: {what}"
+    return duration(max(0.0, time.time() - running["started"])), one_line(f"{what} ({running['msg_id']})")
 
 
 def _rate(value: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from ...errors import ConnectionFileError, ControllerLost
 POLL_SECONDS = 0.02
 #: After this time the user is told what we wait for.
 NOTICE_SECONDS = 3.0
+#: How many clusters a message names.
+NAMED = 5
 
 
 def find_address(host: str, port: int, ipython: Any = None) -> Path:
@@ -62,10 +64,57 @@ def find_connection(
                 f"{given}: a url is not enough to connect: give the connection file, which holds the key too"
             )
     else:
-        wanted = os.environ.get("IPP_CLUSTER_ID", "") if cluster_id is None else cluster_id
-        path = connection_file(profile_dir(profile, directory, ipython), wanted)
+        wanted = os.environ.get("IPP_CLUSTER_ID") if cluster_id is None else cluster_id
+        folder = profile_dir(profile, directory, ipython)
+        path = connection_file(folder, wanted or "")
+        if wanted is None and not path.exists():
+            is_default = not (profile or directory or os.environ.get("IPP_PROFILE_DIR"))
+            path = _running_cluster(folder, ipython_dir(ipython) if is_default else None) or path
     _wait_for_file(path, given, profile, timeout)
     return _wait_for_controller(path, timeout)
+
+
+def _running_cluster(folder: Path, ipython: Path | None) -> Path | None:
+    """The connection file of the one cluster that runs: of a profile, or else of any profile in the folder `ipython`.
+
+    None: none runs, as far as this host can see.
+
+    Raises
+    ------
+    ConnectionFileError
+        Several run. The message says how to name each.
+    """
+    found = _running_files(folder.glob("security/ipcontroller*-client.json"))
+    if not found and ipython is not None:
+        found = _running_files(ipython.absolute().glob("profile_*/security/ipcontroller*-client.json"))
+    if len(found) > 1:
+        named = ", ".join(f"Client({_arguments(path, folder)})" for path in found[:NAMED])
+        more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        raise ConnectionFileError(f"{len(found)} clusters are running; say which of them you want: {named}{more}")
+    return found[0] if found else None
+
+
+def _running_files(paths: Iterable[Path]) -> list[Path]:
+    """Those connection files whose controller is not known to have ended."""
+    running = []
+    for path in sorted(paths):
+        try:
+            if not has_ended(read_connection_file(path)):
+                running.append(path)
+        except ConnectionFileError:
+            continue  # it is not one of ours, or it has just been removed
+    return running
+
+
+def _arguments(path: Path, default: Path) -> str:
+    """What to write in `Client(…)` for a connection file. `default`: the folder that needs no naming."""
+    id = path.name.removeprefix("ipcontroller").removesuffix("-client.json").removeprefix("-")
+    folder = path.parent.parent
+    words = []
+    if folder != default:
+        words.append(f"profile={folder.name.removeprefix('profile_')!r}")
+    words.append(f"cluster_id={id!r}")
+    return ", ".join(words)
 
 
 def _wait_for_file(path: Path, given: Any, profile: str | None, timeout: float) -> None:

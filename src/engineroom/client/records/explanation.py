@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+#: How many msg_ids are named of tasks that share a reason.
+NAMED = 3
+#: Numbers that differ from task to task without making another reason: places in a queue, times.
+_OWN_NUMBERS = re.compile(
+    r"\d[\d,.]*(?:e[+-]?\d+)?(?= of its client's tasks| to do before| tasks to do| s\b)"
+    r"|(?<= at )[\d-]+ [\d:]+|(?<=attempt )\d+"
+)
 
 
 class Explanation(dict[str, Any]):
@@ -28,5 +37,34 @@ class Explanation(dict[str, Any]):
 
     def __str__(self) -> str:
         return f"{self['msg_id']} is {self['state']}: {self['reason']}"
+
+    __repr__ = __str__
+
+
+class Explanations(list[Explanation]):
+    """What the controller says about several tasks: a list. It prints one line for each distinct reason."""
+
+    def grouped(self) -> list[tuple[str, str, list[str]]]:
+        """(state, reason, msg_ids), the most frequent first. Numbers that differ from task to task are left out."""
+        groups: dict[tuple[str, str], list[Explanation]] = {}
+        for each in self:
+            groups.setdefault((each["state"], _OWN_NUMBERS.sub("…", each["reason"])), []).append(each)
+        found = [
+            (state, alike[0]["reason"] if len(alike) == 1 else reason, [each["msg_id"] for each in alike])
+            for (state, reason), alike in groups.items()
+        ]
+        return sorted(found, key=lambda group: -len(group[2]))
+
+    def __str__(self) -> str:
+        if not self:
+            return "no tasks"
+        lines = []
+        for state, reason, ids in self.grouped():
+            if len(ids) == 1:
+                lines.append(f"{ids[0]} is {state}: {reason}")
+            else:
+                named = ", ".join(ids[:NAMED]) + (", …" if len(ids) > NAMED else "")
+                lines.append(f"{len(ids):,} tasks are {state}: {reason} ({named})")
+        return "\n".join(lines)
 
     __repr__ = __str__

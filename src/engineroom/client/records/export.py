@@ -132,7 +132,7 @@ def _write_csv(file: IO[str], records: Iterable[Any], columns: Sequence[str]) ->
 
 def _write_parquet(path: Path, records: Iterable[Any], columns: Sequence[str]) -> int:
     arrow, parquet = _parquet()
-    kinds = {key: _ARROW.get(FIELD[key].type, "string") for key in columns}
+    kinds = {key: _ARROW.get(FIELD[key].type, "string") if key in FIELD else "string" for key in columns}
     schema = arrow.schema([
         (key, arrow.timestamp("us", tz="UTC") if key in TIMES else getattr(arrow, kinds[key])()) for key in columns
     ])  # fmt: skip

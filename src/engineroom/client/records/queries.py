@@ -27,10 +27,11 @@ from ...messages import (
     ResultStatus,
 )
 from ...records.fields import ALIASES, DEFAULT_KEYS
+from ...records.projection import is_dotted, projected, whole_keys
 from ...records.record import TaskRecord
 from ..connection.channel import Channel
 from .dataframe import as_frame_of, check_kind
-from .explanation import Explanation
+from .explanation import Explanation, Explanations
 from .query_args import plain_count, plain_key, plain_keys, plain_percentiles, plain_query, plain_sort
 
 
@@ -64,7 +65,8 @@ class Records:
         query : dict
             `{"completed": None}`, `{"result_content.ename": "ValueError", "submitted": {"$gt": yesterday}}` …
         keys : str or list of str, optional
-            Which keys to return; `msg_id` always is. Default: all but `buffers` and `result_buffers`.
+            Which keys to return; `msg_id` always is. Default: all but `buffers` and `result_buffers`. A dotted key
+            returns a part under that name: `"metadata.run"`, `"attempts.peak_memory"` (of each attempt).
         sort : str or list of (key, 1 or -1), optional
             Default: by submission. A str is a key, with "-" in front for descending order.
         limit, skip : int, optional
@@ -87,8 +89,11 @@ class Records:
         check_kind(as_frame)
         wanted = plain_keys(keys)
         window = plain_count("limit", limit), plain_count("skip", skip) or 0
-        body = FindRecords(plain_query(query), wanted, plain_sort(sort), *window)
+        whole = whole_keys(wanted) if wanted is not None and is_dotted(wanted) else wanted
+        body = FindRecords(plain_query(query), whole, plain_sort(sort), *window)
         records = [TaskRecord(record) for record in self._channel.ask(body)]
+        if wanted is not None and is_dotted(wanted):
+            records = [projected(record, wanted) for record in records]
         if as_frame is None:
             return records
         named = DEFAULT_KEYS if wanted is None else ["msg_id", *wanted]
@@ -104,12 +109,14 @@ class Records:
         purged before its page is fetched does not come; a record is as it is when its page is fetched.
         """
         wanted = plain_keys(keys)
+        whole = whole_keys(wanted) if wanted is not None and is_dotted(wanted) else wanted
         plain, size, after = plain_query(query), plain_count("batch", batch), None
         if not size:
             raise QueryError(f"batch is a whole number, 1 or more, got {batch!r}")
         while True:
-            page = self._channel.ask(PageRecords(plain, wanted, size, after))
-            yield from map(TaskRecord, page["records"])
+            page = self._channel.ask(PageRecords(plain, whole, size, after))
+            for record in map(TaskRecord, page["records"]):
+                yield projected(record, wanted) if wanted is not None and whole is not wanted else record
             after = page["next"]
             if after is None:
                 return
@@ -170,9 +177,9 @@ class Records:
         """Which tasks are pending and which completed: two lists of msg_ids. Raises UnknownTask."""
         return dict(self._channel.ask(ResultStatus(list(ids))))
 
-    def explain(self, ids: Sequence[TaskId]) -> list[Explanation]:
+    def explain(self, ids: Sequence[TaskId]) -> Explanations:
         """Why each of these tasks is not running, or what has become of it."""
-        return [Explanation(answer) for answer in self._channel.ask(Explain(list(ids)))]
+        return Explanations(Explanation(answer) for answer in self._channel.ask(Explain(list(ids))))
 
     def queue_status(self, engines: Sequence[EngineId] | None, verbose: bool) -> dict[Any, Any]:
         """What each engine has done and has to do.

@@ -13,8 +13,8 @@ FIRST = 10
 
 #: action → the condition for tasks that it takes, and the word for those that it leaves out
 CONDITIONS: dict[str, tuple[dict[str, Any], str]] = {
-    "resubmit": ({"completed": {"$ne": None}}, "pending"),
-    "purge": ({"completed": {"$ne": None}}, "pending"),
+    "resubmit": ({"completed": {"$ne": None}}, "unfinished"),
+    "purge": ({"completed": {"$ne": None}}, "unfinished"),
     "abort": ({"completed": None}, "finished"),
     "cancel": ({"completed": None}, "finished"),
     "wait for": ({"completed": None}, "finished"),
@@ -33,7 +33,7 @@ class Selection(msgspec.Struct, frozen=True):
     first : list of str
         The msg_ids of the first ten, by submission.
     left_out : int
-        How many match but cannot be taken: pending ones where finished ones are meant, or the other way round.
+        How many match but cannot be taken: unfinished ones where finished ones are meant, or the other way round.
     dry_run : bool
         Nothing was done.
     others : int

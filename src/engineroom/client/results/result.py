@@ -455,7 +455,7 @@ class AsyncResult(TaskFuture):
     def _metadata_of(self, id: TaskId) -> Metadata:
         ending = self._outcomes.get(id)
         done = ending if isinstance(ending, TaskDone) else None
-        live = self._live.get(id) if self._live is not None else None
+        live = self._news_of(id)
         options, label = self._options, self.label
         if self._each is not None:
             options = self._each[id]

@@ -19,7 +19,7 @@ from concurrent.futures import wait as wait_futures
 from types import MappingProxyType
 from typing import Any
 
-from ...errors import ControllerLost
+from ...errors import ControllerLost, EngineroomError
 from ...ids import TaskId
 from ...messages import Output, Published, Started, TaskDone
 from ...wire import payload
@@ -28,6 +28,9 @@ from ..waiting.callbacks import run_callbacks
 from ..waiting.waits import wait_until
 from .ending import Ending, succeeded
 from .port import ResultPort
+
+#: Seconds to wait for what the controller knows of a running task.
+CATCH_UP_SECONDS = 5.0
 
 PENDING, FINISHED = "PENDING", "FINISHED"
 
@@ -71,6 +74,8 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     _is_forked = False
     #: of tasks that run: what they have printed and published so far
     _live: dict[TaskId, dict[str, Any]] | None = None
+    #: of tasks submitted elsewhere: done once the controller has told us what they have printed so far
+    _caught_up: Future[Any] | None = None
     #: futures that are told when one of our tasks ends, by task
     _followers: dict[TaskId, list[TaskFuture]] | None = None
     #: large buffers of results, by task
@@ -164,15 +169,41 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         with self._condition:
             if self._live is None:
                 self._live = {}
-            live = self._live.setdefault(id, {"stdout": [], "stderr": [], "data": {}, "started": None, "engine": None})
+            live = self._live.get(id)
+            if live is None:
+                live = {"stdout": [], "stderr": [], "data": {}, "started": None, "engine": None}
+                self._live = {**self._live, id: live}
             if isinstance(news, Output):
                 live[news.stream].append(news.text)
             elif isinstance(news, Started):
+                if live["started"] not in (None, news.started):  # another attempt: it prints anew
+                    live["stdout"], live["stderr"] = [], []
                 live["started"], live["engine"] = news.started, news.engine
             else:
                 with contextlib.suppress(Exception):  # the task's value may still be good
                     live["data"] = live["data"] | payload.loads(news.payload, frames)
             self._condition.notify_all()
+            followers = list(self._followers.get(id, ())) if self._followers else []
+        for follower in followers:
+            follower._share(id, live)
+
+    def _share(self, id: TaskId, live: dict[str, Any]) -> None:
+        """Show what another future hears of a running task: both have the same dict."""
+        with self._condition:
+            if self._live is None or self._live.get(id) is not live:
+                self._live = {**(self._live or {}), id: live}
+            self._condition.notify_all()
+
+    def _news_of(self, id: TaskId) -> dict[str, Any] | None:
+        """What a task has printed and published while it runs; None: nothing that we know of.
+
+        Waits until we know what the controller knows: it has been asked when this future was made.
+        """
+        if self._caught_up is not None and not self.done():
+            with contextlib.suppress(EngineroomError, TimeoutError):
+                self._caught_up.result(CATCH_UP_SECONDS)
+            self._caught_up = None
+        return None if self._live is None else self._live.get(id)
 
     def _forked(self) -> None:
         """This process was forked from the one that waits: here there will be no outcome."""
@@ -203,8 +234,13 @@ class TaskFuture(Future):  # type: ignore[type-arg]
                 if self._followers is None:
                     self._followers = {}
                 self._followers.setdefault(id, []).append(follower)
-                return
-        follower._take(id, self)
+                live = self._live.get(id) if self._live else None
+            else:
+                live = None
+        if id in self._outcomes:
+            follower._take(id, self)
+        elif live is not None:
+            follower._share(id, live)
 
     def _followers_to_tell(self) -> list[tuple[TaskFuture, TaskId]]:
         """Followers of the tasks that have ended since the last call; each is named once."""

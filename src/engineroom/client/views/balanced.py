@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from ...errors import ConfigError
 from ...ids import EngineId, TaskId
 from ...messages import Function, GraphDependency, TaskOptions, TaskSpec
+from ...on_engine.functional_dependency import dependent
 from ...on_engine.random_streams import Seeded, seeded
 from ...wire import short_repr
 from ...wire.input_cache import ResultOf
@@ -27,7 +28,7 @@ from ..results.partition import as_columns, split, unchanging
 from ..results.result import AsyncResult
 from ..waiting.waits import wait_for_futures
 from . import flags
-from .base import FUNCTIONS, View, ViewClient, callable_or_complain, referenced, replaced
+from .base import FUNCTIONS, TICK, View, ViewClient, callable_or_complain, referenced, replaced
 from .cache_key import cache_key, with_needs
 from .dependency import Dependency, dependency_flag, graph_dependency
 from .graph import Work, in_order, predecessors_of, work_of
@@ -82,6 +83,7 @@ class LoadBalancedView(View):
         self.resources: dict[str, int] | None = None
         self.scheme: str | None = None
         self.cache = False
+        self._has_warned = False
         super().__init__(client, targets, **given)
 
     def _checked_flag(self, name: str, value: Any) -> Any:
@@ -139,6 +141,18 @@ class LoadBalancedView(View):
     ) -> TaskOptions:
         """The options of a call that may be answered from the database."""
         return replaced(options, cache=cache_key(options, function, pickled, kind, args, kwargs))
+
+    def _check_timeout(self, options: TaskOptions, function: Any) -> None:
+        """Say so, once, if the flag `timeout` has no effect: most likely `run_timeout` is meant."""
+        waits = options.after or options.follow or options.inputs or options.run_timeout is not None
+        if waits or isinstance(function, dependent) or self._has_warned:
+            return
+        self._has_warned = True
+        warnings.warn(
+            f"timeout={options.timeout:g} limits how long a task waits for the tasks that it depends on, and this task "
+            f"depends on none. To limit how long it runs, set run_timeout={options.timeout:g}",
+            stacklevel=5,
+        )
 
     def _changed(self, options: TaskOptions | None, **changes: Any) -> TaskOptions:
         """The options with some changed. Raises ConfigError if the scheme cannot honour them."""
@@ -245,6 +259,8 @@ class LoadBalancedView(View):
             options = self._waiting_for(options, results)
         if self.cache:
             options = self._comparable(options, function, pickled, "apply", args, kwargs)
+        if options is not None and options.timeout is not None:
+            self._check_timeout(options, function)
         now = time.time()
         if frames and not payload:
             self._port.check_size(frames)
@@ -389,12 +405,15 @@ class LoadBalancedView(View):
             payload, frames, results = pickled_call(*call, copy=copy, files=files)
             self._port.check_size(frames)
             task_options = self._waiting_for(own, results)
+            if task_options is not None and task_options.timeout is not None:
+                self._check_timeout(task_options, f)
             if self.cache:
                 items = tuple(list(c) if type(c) in (range, tuple) else c for c in columns)  # the same to `f`
                 where = {"first": begin} if isinstance(f, Seeded) else {}
                 task_options = self._comparable(task_options, f, pickled, "chunk", items, where)
             text = short_repr.of_items(columns) if self._port.record_arguments else ""
             spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "map", text)
+            now += TICK
             tasks.append((spec, pickled, frames))
             begin += len(columns[0])
         ids = [spec.id for spec, _, _ in tasks]
@@ -485,6 +504,7 @@ class LoadBalancedView(View):
         count = -(-length // chunksize) if chunksize else len(self)
         parts = [split(column, max(1, min(count, length)), dist) for column in columns]
         pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
+        began = now
         tasks: list[Outgoing] = []
         for arguments in zip(*parts, strict=True):
             how = {} if dist == "b" else {"dist": dist}
@@ -496,12 +516,13 @@ class LoadBalancedView(View):
                 task_options = self._comparable(task_options, f, pickled, f"part {dist}", arguments, {})
             text = short_repr.of_call(arguments, {}) if self._port.record_arguments else ""
             spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "part", text)
+            now += TICK
             tasks.append((spec, pickled, frames))
         result = AsyncMapResult(
             self._port,
             [spec.id for spec, _, _ in tasks],
             name=getattr(f, "__name__", "parallel"),
-            submitted=now,
+            submitted=began,
             label=self.label,
             ordered=ordered,
         )

@@ -24,6 +24,9 @@ from .submission_warnings import look
 
 #: Functions pickled by this process, shared by all clients and views.
 FUNCTIONS = functions.FunctionCache(look)
+#: Seconds between the submissions of two tasks of one call, in their records: they keep their order in a sort by time.
+#: To make a task takes longer, so these times are not in the future.
+TICK = 1e-6
 
 
 class ViewClient(Protocol):

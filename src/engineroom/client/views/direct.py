@@ -21,7 +21,7 @@ from ..records.query_args import plain_label
 from ..results.map_result import AsyncMapResult
 from ..results.partition import as_columns, split
 from ..results.result import AsyncResult
-from .base import FUNCTIONS, View, ViewClient, callable_or_complain, referenced, replaced
+from .base import FUNCTIONS, TICK, View, ViewClient, callable_or_complain, referenced, replaced
 from .item_options import options_of_items
 
 #: Cells have no function.
@@ -89,6 +89,7 @@ class DirectView(View):
                 text = short_repr.of_items(args) if kind == "map" else short_repr.of_call(args, kwargs)
             spec = TaskSpec(task, pickled.digest, payload, now, engine, (), wanted, kind, text)
             tasks.append((spec, pickled, frames))
+            now += TICK
         self._remember(result._ids)
         self._send(tasks, result, track)
 

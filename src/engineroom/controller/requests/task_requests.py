@@ -6,8 +6,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from ...core import Scheduler, events
+from ...core.engines import Engine
 from ...core.explain import explain
-from ...ids import ClientId, EngineId, TaskId
+from ...ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ...messages import (
     Abort,
     Explain,
@@ -16,10 +17,10 @@ from ...messages import (
     SignalEngines,
     StopController,
     StopEngines,
+    Sync,
     TasksOnEngines,
 )
 from ...records.record import explain_ended
-from ...records.states import PENDING
 from ...stores import TaskStore
 from ..lookups import Lookups
 from ..result_cache import NOTHING_KEPT, with_cache
@@ -36,8 +37,8 @@ FromStore = Callable[[TaskStore], Any]
 class TaskRequests:
     """The requests, each with its answer.
 
-    `signal` has nannies signal engines, `stop` ends the controller with a reason. `forgotten` is what else to say of
-    an unknown task.
+    `signal` has nannies signal engines, `stop` ends the controller with a reason. `memory` holds the bytes that each
+    engine had last. `function_name` names the function of a digest. `forgotten` is what else to say of an unknown task.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class TaskRequests:
         signal: Callable[[int, Sequence[EngineId]], None],
         stop: Callable[[str], None],
         clock: Callable[[], float],
+        memory: Mapping[EngineUuid, int],
+        function_name: Callable[[Digest], str | None],
         *,
         keeps: bool,
         forgotten: str,
@@ -55,6 +58,7 @@ class TaskRequests:
         self._scheduler, self._decide, self._lookups = scheduler, decide, lookups
         self._signal, self._stop, self._clock = signal, stop, clock
         self._keeps, self._forgotten = keeps, forgotten
+        self._memory, self._function_name = memory, function_name
         #: answered at once
         self.at_once: dict[type, Callable[[ClientId, Any], Any]] = {
             TasksOnEngines: self._held_tasks,
@@ -62,6 +66,7 @@ class TaskRequests:
             StopEngines: self._stop_engines,
             StopController: self._stop_controller,
             SignalEngines: self._signal_engines,
+            Sync: lambda client, body: None,
         }
         #: done in pieces, other work comes in between; what is returned at the end is the answer
         self.in_pieces: dict[type, Callable[[ClientId, Any], Generator[None, None, Any]]] = {Abort: self._abort}
@@ -138,7 +143,15 @@ class TaskRequests:
             uuids[str(id)] = engine.uuid
             direct = [t.id for t in (*engine.held.values(), *engine.backlog) if t.is_direct]
             balanced = [t.id for t in engine.held.values() if not t.is_direct]
-            status[str(id)] = {"queue": direct, "tasks": balanced, "completed": engine.completed}
+            status[str(id)] = {
+                "queue": direct,
+                "tasks": balanced,
+                "completed": engine.completed,
+                "running": self._running_on(engine),
+                "memory": self._memory.get(engine.uuid),
+                "host": engine.host,
+                "pid": engine.pid,
+            }
         if not body.verbose:
             for inner in status.values():
                 inner |= {"queue": len(inner["queue"]), "tasks": len(inner["tasks"])}
@@ -147,12 +160,27 @@ class TaskRequests:
 
         def complete(store: TaskStore) -> dict[str, Any]:
             for id, inner in status.items():
-                ended = {"engine_uuid": uuids[id], "state": {"$ne": PENDING}}
+                ended = {"engine_uuid": uuids[id], "completed": {"$ne": None}}
                 found = store.find_records(ended, ["msg_id"], sort=[("submitted", -1)], limit=LISTED)
                 inner["completed"] = [record["msg_id"] for record in reversed(found)]
             return {"engines": status, "unassigned": unassigned}
 
         return complete
+
+    def _running_on(self, engine: Engine) -> dict[str, Any] | None:
+        """What an engine is known to run."""
+        task = next((task for task in engine.held.values() if task.started is not None), None)
+        if task is None:
+            return None
+        spec = task.spec
+        return {
+            "msg_id": task.id,
+            "label": spec.options.label if spec.options else None,
+            "function": self._function_name(spec.function) if spec.function else None,
+            "code": spec.payload.decode(errors="replace")[:200] if spec.kind == "execute" else None,
+            "started": task.started,
+            "attempt": task.attempt,
+        }
 
     def _stop_engines(self, client: ClientId, body: StopEngines) -> list[EngineId]:
         engines = self._engines(body.targets)

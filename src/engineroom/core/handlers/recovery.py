@@ -22,7 +22,7 @@ def on_tasks_recovered(state: State, effects: Effects, event: TasksRecovered) ->
         if found.spec.id in state.tasks:
             continue  # a repetition
         retries = found.spec.options.retries if found.spec.options is not None else 0
-        task = Task(found.spec, found.client, found.frames, retries)
+        task = Task(found.spec, found.client, found.frames, retries, started=found.started)
         if found.attempts:
             task.attempts = list(found.attempts)
             task.attempt = found.attempts[-1].number + 1
@@ -49,4 +49,5 @@ def end_recovery(state: State) -> None:
             state.fail(task, "EngineError", reason)
         else:
             task.attempt += 1  # it may have been started before the restart
+            state.unstart(task)
             arrive(state, task)

@@ -1,14 +1,25 @@
-"""Engines send outcomes of tasks, give tasks back, and say which tasks wait."""
+"""Engines announce the tasks that they run, send outcomes, give tasks back, and say which tasks wait."""
 
 from __future__ import annotations
 
 from ...messages import TaskDone
 from ..effects import Effects
 from ..engines import Engine, past_attempt
-from ..events import TasksFinished, TasksReturned, TasksWaiting
+from ..events import TasksFinished, TasksReturned, TaskStarted, TasksWaiting
 from ..state import State
 from ..tasks import Needs, Task
 from .waiting import out_of_time
+
+
+def on_task_started(state: State, effects: Effects, event: TaskStarted) -> None:
+    """An engine runs a task: its record says so from now on."""
+    engine = state.engines.get(event.engine)
+    task = engine.held.get(event.task) if engine is not None else None
+    if engine is None or task is None or task.attempt != event.attempt:
+        return  # the core has given up this attempt
+    engine.last_heard = state.now
+    if task.started != event.started:
+        state.start(task, event.started)
 
 
 def on_tasks_finished(state: State, effects: Effects, event: TasksFinished) -> None:

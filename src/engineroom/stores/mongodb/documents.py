@@ -49,10 +49,10 @@ def document_of(entry: Entry) -> tuple[Document, dict[str, bytes]]:
     task: Document = {"kind": spec.kind, "target": spec.engine, "inline": bool(spec.payload) or not entry.frames}
     if options is not None:
         task["options"] = encode(options)
+    if entry.host:
+        task["host"] = entry.host
     if done is not None:
         task |= {"attempt": done.attempt, "result_inline": bool(done.payload) or not entry.result_frames}
-        if entry.host:
-            task["host"] = entry.host
         if done.peak_memory is not None:
             task["peak_memory"] = done.peak_memory
     if entry.attempts is not None or (done is not None and (done.error is not None or done.content)):
@@ -70,6 +70,7 @@ def _is_plain(entry: Entry) -> bool:
         and spec.kind == "apply"
         and not entry.frames
         and entry.attempts is None
+        and entry.started is None
         and len(spec.payload) <= APART_ABOVE
         and (
             done is None
@@ -318,6 +319,7 @@ def entry_of(document: Document, apart: Mapping[str, bytes]) -> Entry:
     return Entry(
         spec, ClientId(record["client_uuid"]), frames, done, result_frames, seconds["received"],
         record["engine_uuid"], rare.attempts, task.get("host"), record["function_name"], record["environment"],
+        *((seconds["started"], engine_id) if done is None else ()),
     )  # fmt: skip
 
 

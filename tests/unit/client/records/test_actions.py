@@ -74,4 +74,4 @@ def test_tasks_or_a_query_not_both():
 def test_it_prints_as_a_sentence():
     would = select(FakeRecords(), "all", "purge", dry_run=True)
     assert str(would).startswith("would purge 12 tasks: finished-0, ")
-    assert str(would).endswith("…; 3 pending ones left out")
+    assert str(would).endswith("…; 3 unfinished ones left out")

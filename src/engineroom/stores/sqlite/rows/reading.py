@@ -44,7 +44,7 @@ def entry_of(row: Sequence[Any], load: Load | None = None) -> Entry:
     )  # fmt: skip
     return Entry(
         spec, ClientId(client), tuple(buffers), done, tuple(result_buffers), received, engine_uuid, rare.attempts,
-        host, function_name, environment,
+        host, function_name, environment, *((started, engine_id) if done is None else ()),
     )  # fmt: skip
 
 

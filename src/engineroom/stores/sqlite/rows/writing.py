@@ -14,7 +14,7 @@ from zlib import crc32
 
 import msgspec
 
-from ....records.entry import Entry
+from ....records.entry import Entry, state_of
 from ....records.fields import FIELDS, Field, set_later
 from ....records.states import COMPLETED, PENDING, STATE_OF_STATUS
 from ...packing import Outcome, encode, pack
@@ -136,7 +136,7 @@ def parameters(entries: Iterable[Entry]) -> list[tuple[Shape, list[Any]]]:
             names = f"{spec.id} {entry.client} apply{spec.arguments}".encode("utf-8", "surrogatepass")
             first_sum = crc32(b"".join((two_numbers(spec.submitted, spec.engine), names, function, payload, made)))
             if done is None:
-                if entry.engine_uuid is None and entry.received is None:
+                if entry.engine_uuid is None and entry.received is None and entry.started is None:
                     request = (spec.id, spec.submitted, entry.client, spec.engine, bytearray(function),
                                bytearray(payload), arguments, first_sum)  # fmt: skip
                     if options is None:
@@ -199,9 +199,10 @@ def _any_row(entry: Entry) -> tuple[Any, ...]:
     )
     outcome = None if attempts is None else encode(Outcome(attempts=attempts))
     if done is None:
-        second_sum = outcome_sum(PENDING, None, None, entry.received, None, None, None, outcome, "", "")
-        return (*request, PENDING, None, None, entry.received, entry.engine_uuid, None, None, None, None, None, outcome,
-                "", "", None, None, first_sum, second_sum)  # fmt: skip
+        state, began, engine = state_of(entry), entry.started, entry.engine
+        second_sum = outcome_sum(state, began, None, entry.received, engine, None, None, outcome, "", "")
+        return (*request, state, began, None, entry.received, entry.engine_uuid, engine, None, None, None, None,
+                outcome, "", "", None, None, first_sum, second_sum)  # fmt: skip
     error, content, ename = done.error, done.content, None
     if error is not None or content:
         outcome = encode(Outcome(error, content or None, attempts))
