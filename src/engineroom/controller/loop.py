@@ -295,6 +295,7 @@ class Controller:
             self._guard(lambda: self._lookup.look_again(now))
         if self._deadline is not None and now >= self._deadline:
             self._guard(lambda: self.decide(events.Ticked()))
+        self._guard(self._members.send_news)
         self._guard(self._outbox.flush)
         self._deadline = self.scheduler.next_deadline()
 
@@ -548,6 +549,7 @@ class Controller:
 
     def close(self) -> None:
         """Write and send what is left, and say goodbye."""
+        self._members.send_news()
         self._outbox.flush()
         self._writer.close()
         while self._posted:

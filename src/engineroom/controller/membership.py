@@ -10,6 +10,7 @@ import logging
 import math
 import signal
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -78,6 +79,8 @@ class Membership:
         self._unresponsive: dict[str, float] = {}
         #: numbers of engines that may come back
         self._reserved: set[EngineId] = set()
+        #: clients are to be told which engines there are
+        self._engines_changed = False
         # After a restart engines are on their way back, though none has said so yet.
         self._expecting_until = (-math.inf if restarted is None else restarted) + liveness.recovery_grace
 
@@ -128,7 +131,7 @@ class Membership:
                 hello.resources,
             )
         )
-        self.tell_engines()
+        self._engines_changed = True
 
     def _unstored_limit(self) -> int:
         """What each engine may keep. As engines come and go, the others hear of it with the next sign of life."""
@@ -142,7 +145,7 @@ class Membership:
     def on_starting(self, peer: Peer, message: Starting, frames: Sequence[Any]) -> None:
         """A nanny is about to start engines."""
         peer.promised = message.count
-        self.tell_engines()
+        self._engines_changed = True
 
     def on_ping(self, peer: Peer, message: Ping, frames: Sequence[Any]) -> None:
         """A sign of life."""
@@ -174,7 +177,7 @@ class Membership:
                 peak_memory=message.peak_memory or None,
             )
         )
-        self.tell_engines()
+        self._engines_changed = True
 
     def on_unresponsive(self, peer: Peer, message: Unresponsive, frames: Sequence[Any]) -> None:
         """A nanny names the engines whose processes are stopped."""
@@ -216,19 +219,22 @@ class Membership:
             case "engine":
                 self._unresponsive.pop(peer.uuid, None)
                 self._decide(events.EngineLeft(peer.engine) if clean else events.EngineLost(peer.engine, reason))
-                self.tell_engines()
+                self._engines_changed = True
             case "nanny":
                 for engine in self._peers.role("engine"):
                     if engine.nanny == peer.uuid and not clean:
                         self._left(engine, f"its nanny is gone: {reason}", clean=False)
-                self.tell_engines()
+                self._engines_changed = True
             case _:
                 self._client_left(ClientId(peer.uuid))
 
     # ------------------------------------------------------------------------------------------ the engines
 
-    def tell_engines(self) -> None:
-        """Tell all clients which engines there are."""
+    def send_news(self) -> None:
+        """Tell all clients which engines there are, if that has changed: once for all that joined together."""
+        if not self._engines_changed:
+            return
+        self._engines_changed = False
         clients = self._peers.role("client")
         if clients:
             message = Engines(self._engine_infos(), self._starting())
@@ -244,7 +250,8 @@ class Membership:
     def _starting(self) -> int:
         """How many engines nannies are about to bring."""
         engines, nannies = self._peers.role("engine"), self._peers.role("nanny")
-        coming = sum(max(0, nanny.promised - sum(e.nanny == nanny.uuid for e in engines)) for nanny in nannies)
+        there = Counter(engine.nanny for engine in engines)
+        coming = sum(max(0, nanny.promised - there[nanny.uuid]) for nanny in nannies)
         return coming or int(not engines and self._clock() < self._expecting_until)
 
 
