@@ -16,7 +16,7 @@ from engineroom.stores import SQLiteDB, TaskStore
 from engineroom.stores.query.match import compile
 from engineroom.stores.query.parse import parse
 from engineroom.stores.query.patterns import behind_prefix, glob_prefix, literal_prefix
-from engineroom.stores.sqlite.where import FEW
+from engineroom.stores.sqlite.where import MAX_COUNTED
 
 COUNT = 60
 MANY, ENOUGH = 10, 50_000
@@ -65,7 +65,7 @@ def test_the_latest_of_few_are_looked_up_and_sorted(database: SQLiteDB) -> None:
 
 
 def test_a_range_of_ends_that_holds_thousands_is_looked_up(database: SQLiteDB) -> None:
-    assert FEW >= 7000
+    assert MAX_COUNTED >= 7000
     since = {"completed": {"$gte": datetime.fromtimestamp(NOW + 30, UTC)}}
     asked = plans(database, lambda: database.find_records(since, "msg_id"))
     assert all("tasks_by_end" in plan for plan in asked if "seq" not in plan)
@@ -78,7 +78,7 @@ def test_a_range_of_ends_that_holds_thousands_is_looked_up(database: SQLiteDB) -
 def test_labels_by_their_beginning_use_the_index_on_labels(
     database: SQLiteDB, condition: Any, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engineroom.stores.sqlite.where.FEW", few)
+    monkeypatch.setattr("engineroom.stores.sqlite.where.MAX_COUNTED", few)
     [plan] = plans(database, lambda: database.find_records({"label": condition}, "msg_id"))
     is_few = few == ENOUGH or "?" not in str(condition)  # all labels begin with "sw"
     assert ("tasks_by_label" in plan) == is_few
@@ -110,7 +110,7 @@ CONDITIONS: list[Any] = [
 def test_patterns_find_the_same_on_every_backend(
     store: TaskStore, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engineroom.stores.sqlite.where.FEW", few)
+    monkeypatch.setattr("engineroom.stores.sqlite.where.MAX_COUNTED", few)
     store.write([labelled(n, text) for n, text in enumerate(TEXTS)])
     for condition in CONDITIONS:
         matches = compile(parse({"label": condition}))

@@ -19,7 +19,7 @@ COUNT = 40
 
 @pytest.fixture(params=[3, 5000], ids=["many", "few"], autouse=True)
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr("engineroom.stores.sqlite.where.FEW", request.param)
+    monkeypatch.setattr("engineroom.stores.sqlite.where.MAX_COUNTED", request.param)
     return int(request.param)
 
 

@@ -84,7 +84,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         while not path.exists():
             if time.monotonic() >= deadline:
                 raise ConnectionFileError(
-                    f"no connection file {path} appeared within {self.timeout:g} s. Start a controller "
+                    f"there is no connection file {path}: none appeared within {self.timeout:g} s. Start a controller "
                     "(`ipcluster start`), or name its connection file with --file="
                 )
             time.sleep(0.005)

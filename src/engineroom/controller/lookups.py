@@ -68,7 +68,7 @@ class Lookups:
     def defers(self, client: ClientId, answer: Callable[[], None], *, about_known: bool) -> bool:
         """Whether a question of a client has to wait; then `answer` is called later.
 
-        `about_known`: it can be answered for tasks that wait for the store themselves.
+        `about_known`: the question (abort, explain) can be answered before the lookup of its tasks ends.
         """
         if not self._under_way:
             return False

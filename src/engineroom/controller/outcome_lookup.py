@@ -21,7 +21,7 @@ from .storage.store_reader import Reader, ok_value, readable_entries
 
 #: Records read from the store in one go, where there may be many.
 PAGE = 500
-#: Seconds that a task which a client has named as a dependency may be on its way.
+#: How long to wait for a dependency whose submission has not arrived, in seconds.
 LATE_SECONDS = 2.0
 
 Found = tuple[dict[TaskId, TaskOutcome | None], dict[TaskId, Entry]]

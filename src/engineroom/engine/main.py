@@ -159,9 +159,9 @@ class Engine:
             lock.release()
             try:
                 if spec.options is None:
-                    done, beside = executor.run(spec, job[1], job[2])
+                    done, buffers = executor.run(spec, job[1], job[2])
                 else:
-                    done, beside = self._run_as_wished(job)
+                    done, buffers = self._run_as_wished(job)
             except Terminated:
                 protocol.is_leaving = True
                 lock.acquire()
@@ -174,7 +174,7 @@ class Engine:
                 self._interrupter.forget()
             if checks.changed:
                 checks.tell_change()
-            results.add(done, beside)
+            results.add(done, buffers)
             if time.perf_counter() > pause:
                 self._flush()
                 self._receive()
@@ -220,10 +220,10 @@ class Engine:
 
     def _suits(self, job: Job) -> bool:
         """Whether our properties still allow a task. If not, it is given back, with all that call the same function."""
-        against = self._checks.against(job[0].function)
-        if against:
-            self._protocol.refuse(job, against)
-        return not against
+        reason = self._checks.refusal_reason(job[0].function)
+        if reason:
+            self._protocol.refuse(job, reason)
+        return not reason
 
     def _ask_function(self, digest: Digest) -> str:
         """Ask a function of tasks about our properties. This is user code: the attendant stops it if it takes long."""
@@ -233,7 +233,7 @@ class Engine:
         self._busy.set()
         self._link_lock.release()
         try:
-            return self._executor.against(digest, DEPENDENCY_SECONDS)
+            return self._executor.refusal_reason(digest, DEPENDENCY_SECONDS)
         except Terminated:
             self._protocol.is_leaving = True
             return "the engine leaves"
@@ -358,7 +358,7 @@ class Engine:
             ("stderr", self._streams.stderr),
         )
         for name, stream in streams:
-            text = stream.news()
+            text = stream.unstreamed()
             if text:
                 self._link.send(Output(job[0].id, name, text))
         self._receive()
@@ -384,7 +384,7 @@ class Engine:
         """What C code and child processes print between tasks, or in very short ones."""
         if not self._protocol.results.has_gathered:
             self._executor.collect()  # no task is running: it goes to the log
-        elif self._executor.has_not_looked:
+        elif self._executor.output_unchecked:
             self._protocol.results.add_output(*self._executor.late_output())
 
     def _publish(self, data: dict[str, Any]) -> None:
@@ -394,9 +394,9 @@ class Engine:
         job = self._protocol.job
         if job is None:
             raise RuntimeError("publish_data works inside a task")
-        stream, beside = payload.dumps(dict(data))
+        stream, buffers = payload.dumps(dict(data))
         with self._executor.uninterrupted(), self._link_lock:
-            self._link.send(Published(job[0].id, stream), beside)
+            self._link.send(Published(job[0].id, stream), buffers)
 
     # ------------------------------------------------------------------------------------------ signals
 

@@ -29,8 +29,8 @@ class PropertyChecks:
         self._questions: deque[Digest] = deque()
         #: questions whose function has been asked for
         self._unanswered: set[Digest] = set()
-        #: the reason against each function, valid until the properties change
-        self._against: dict[Digest, str] = {}
+        #: why each function is forbidden, valid until the properties change
+        self._reasons: dict[Digest, str] = {}
 
     def asked(self, functions: Collection[Digest]) -> None:
         """The controller asks about tasks with these functions."""
@@ -63,23 +63,23 @@ class PropertyChecks:
         if answers:
             self._send(PropertiesChecked(answers))
 
-    def against(self, function: Digest) -> str:
+    def refusal_reason(self, function: Digest) -> str:
         """The reason why our properties do not allow tasks with a function that we have; "": they do."""
-        against = self._against.get(function)
-        return self._decide(function) if against is None else against
+        reason = self._reasons.get(function)
+        return self._decide(function) if reason is None else reason
 
     def _decide(self, function: Digest) -> str:
-        against = self._ask(function)
+        reason = self._ask(function)
         for _ in range(CHANGES_AWAITED):
             if not self.changed:
                 break
             self.tell_change()  # a thread of a task has changed them meanwhile
-            against = self._ask(function)
-        self._against[function] = against
-        return against
+            reason = self._ask(function)
+        self._reasons[function] = reason
+        return reason
 
     def tell_change(self) -> None:
         """Tell the controller that our earlier answers are not valid any more."""
         self.changed = False
-        self._against.clear()
+        self._reasons.clear()
         self._send(PropertiesChanged())

@@ -42,7 +42,7 @@ def _decoder(union: Any) -> Callable[[bytes], Any]:
         try:
             return decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ProtocolError(f"not a message of this direction: {error}") from None
+            raise ProtocolError(f"this kind of peer may not send such a message: {error}") from None
 
     return checked
 

@@ -347,14 +347,14 @@ def _watch(function: types.FunctionType, seen: list[tuple[Any, Any, Any]], visit
     visited.add(id(function))
     if (
         function.__dict__
-        or not _steady(function.__defaults__, seen, visited)
-        or not all(_steady(v, seen, visited) for v in (function.__kwdefaults__ or {}).values())
+        or not _cannot_change(function.__defaults__, seen, visited)
+        or not all(_cannot_change(v, seen, visited) for v in (function.__kwdefaults__ or {}).values())
     ):
         return False
     for name in _global_names(function.__code__):
         value = function.__globals__.get(name, _MISSING)
         seen.append((function.__globals__, name, value))
-        if value is not _MISSING and not _steady(value, seen, visited):
+        if value is not _MISSING and not _cannot_change(value, seen, visited):
             return False
     for cell in function.__closure__ or ():
         try:
@@ -362,14 +362,14 @@ def _watch(function: types.FunctionType, seen: list[tuple[Any, Any, Any]], visit
         except ValueError:
             return False
         seen.append((cell, None, value))
-        if not _steady(value, seen, visited):
+        if not _cannot_change(value, seen, visited):
             return False
     return True
 
 
-def _steady(value: Any, seen: list[tuple[Any, Any, Any]], visited: set[int]) -> bool:
+def _cannot_change(value: Any, seen: list[tuple[Any, Any, Any]], visited: set[int]) -> bool:
     if isinstance(value, tuple):
-        return type(value) is tuple and all(_steady(part, seen, visited) for part in value)
+        return type(value) is tuple and all(_cannot_change(part, seen, visited) for part in value)
     if type(value) in _ATOMS or isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
         return not isinstance(value, types.BuiltinFunctionType) or isinstance(
             value.__self__, (types.ModuleType, type(None))

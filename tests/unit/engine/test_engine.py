@@ -67,7 +67,7 @@ class FakeExecutor:
         self.inputs: dict[TaskId, Any] = {}
         self.during: dict[str, Callable[[], None]] = {}
         self.objections: dict[Digest, str] = {}
-        self.is_running = self.is_forked = self.has_not_looked = False
+        self.is_running = self.is_forked = self.output_unchecked = False
         self.seconds = 0.0
 
     def learn(self, new: Sequence[Function]) -> None:
@@ -82,7 +82,7 @@ class FakeExecutor:
         self.during.get(spec.id, lambda: None)()
         return TaskDone(spec.id, attempt, "ok", 0.0, 1.0, b"result"), ()
 
-    def against(self, digest: Digest, seconds: float) -> str:
+    def refusal_reason(self, digest: Digest, seconds: float) -> str:
         return self.objections.get(digest, "")
 
     def collect(self) -> None: ...

@@ -1,4 +1,4 @@
-"""What an engine's properties have against tasks."""
+"""What an engine's properties have refusal_reason tasks."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def engine() -> Engine:
 def test_an_answer_is_kept_until_properties_change(engine: Engine):
     engine.checks.asked([F])
     assert engine.answer() == [PropertiesChecked([PropertyCheck(F, "not here")])]
-    assert engine.checks.against(F) == "not here"
+    assert engine.checks.refusal_reason(F) == "not here"
     assert engine.asked == [F]
     engine.checks.changed = True
     assert engine.answer() == [PropertiesChanged()]
     engine.says[F] = ""
-    assert engine.checks.against(F) == ""
+    assert engine.checks.refusal_reason(F) == ""
     assert engine.asked == [F, F]
 
 

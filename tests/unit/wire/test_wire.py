@@ -121,7 +121,7 @@ def test_a_message_arrives_as_it_was_sent(decode: Any, message: messages.Message
 
 
 def test_a_message_of_another_direction_is_refused():
-    with pytest.raises(ProtocolError, match="not a message of this direction"):
+    with pytest.raises(ProtocolError, match="this kind of peer may not send such a message"):
         frames.decode_from_client(frames.encode(messages.Run([], [])))
 
 

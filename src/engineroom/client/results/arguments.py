@@ -1,7 +1,7 @@
 """AsyncResults as arguments of load-balanced calls: the engine gets their values, which do not pass through here.
 
-While the arguments of a call are pickled, each AsyncResult among them puts a `ResultOf` in its place, and itself on
-the call's list: the task has to wait for it. A call without such arguments pays nothing.
+While the arguments of a call are pickled, each AsyncResult among them is replaced by a `ResultOf`, and added to the
+list of results that the task waits for. A call without such arguments pays nothing.
 """
 
 from __future__ import annotations

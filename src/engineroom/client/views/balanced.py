@@ -28,7 +28,7 @@ from ..results.partition import as_columns, split, unchanging
 from ..results.result import AsyncResult
 from ..waiting.waits import wait_for_futures
 from . import flags
-from .base import FUNCTIONS, TICK, View, ViewClient, callable_or_complain, referenced, replaced
+from .base import FUNCTIONS, TICK, View, ViewClient, check_callable, replaced, resolve_reference
 from .cache_key import cache_key, with_needs
 from .dependency import Dependency, dependency_flag, graph_dependency
 from .graph import Work, in_order, predecessors_of, work_of
@@ -249,9 +249,9 @@ class LoadBalancedView(View):
         if not channel.engines and not channel.starting:
             self._port.engines.require()
         if type(function).__name__ == "Reference":
-            function, args = referenced(function, args)
+            function, args = resolve_reference(function, args)
         elif not callable(function):
-            callable_or_complain(function)
+            check_callable(function)
         pickled = FUNCTIONS.get(function)
         call = with_needs(args, kwargs) if self.cache else (args, kwargs)
         payload, frames, results = pickled_call(*call, copy=not self.track, files=self._port.files)
@@ -322,7 +322,7 @@ class LoadBalancedView(View):
         ValueError
             `labels` or `metadata` has more entries than there are items, or fewer.
         """
-        callable_or_complain(f)
+        check_callable(f)
         if not sequences:
             raise TypeError("map needs at least one sequence")
         if chunksize is not None:
@@ -393,7 +393,7 @@ class LoadBalancedView(View):
         submit : callable
             Submits the tasks for a result. It pickles nothing, and does not wait.
         """
-        f, extra = referenced(f, ())
+        f, extra = resolve_reference(f, ())
         if extra:
             chunks = [[[extra[0]] * len(columns[0]), *columns] for columns in chunks]
         pickled, now = FUNCTIONS.get(f), time.time()
@@ -449,7 +449,7 @@ class LoadBalancedView(View):
         -------
         LazyMapIterator
         """
-        callable_or_complain(f)
+        check_callable(f)
         if not sequences:
             raise TypeError("imap needs at least one sequence")
         if max_outstanding != "auto" and (not isinstance(max_outstanding, int) or max_outstanding < 0):

@@ -322,14 +322,14 @@ def replaced(options: TaskOptions | None, **changes: Any) -> TaskOptions:
     return msgspec.structs.replace(options or TaskOptions(), **changes)
 
 
-def referenced(f: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+def resolve_reference(f: Any, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
     """Function and arguments to send: a `Reference` is looked up on the engine, at each call."""
     if isinstance(f, engine_calls.Reference):
         return engine_calls.call_reference, (f.name, *args)
     return f, args
 
 
-def callable_or_complain(f: Any) -> None:
+def check_callable(f: Any) -> None:
     """Raise TypeError if `f` cannot be called."""
     if not callable(f) and not isinstance(f, engine_calls.Reference):
         raise TypeError(f"a function is needed, got {f!r} ({type(f).__name__})")

@@ -21,7 +21,7 @@ from ..records.query_args import plain_label
 from ..results.map_result import AsyncMapResult
 from ..results.partition import as_columns, split
 from ..results.result import AsyncResult
-from .base import FUNCTIONS, TICK, View, ViewClient, callable_or_complain, referenced, replaced
+from .base import FUNCTIONS, TICK, View, ViewClient, check_callable, replaced, resolve_reference
 from .item_options import options_of_items
 
 #: Cells have no function.
@@ -68,7 +68,7 @@ class DirectView(View):
 
         `each`: the options of each call, where they differ.
         """
-        function, extra = referenced(function, ())
+        function, extra = resolve_reference(function, ())
         pickled = FUNCTIONS.get(function)
         options = options or self._task_options()
         if track is None:
@@ -106,7 +106,7 @@ class DirectView(View):
         targets: Any = None,
         track: bool | None = None,
     ) -> Any:
-        callable_or_complain(function)
+        check_callable(function)
         engines, single = self._engines(targets)
         result = self._result(len(engines), single, getattr(function, "__name__", "task"))
         self._submit(function, [(engine, args, kwargs) for engine in engines], result, track=track)
@@ -306,7 +306,7 @@ class DirectView(View):
         seed : optional
             Each item draws random numbers of its own, as in `LoadBalancedView.map`.
         """
-        callable_or_complain(f)
+        check_callable(f)
         return self._call_with_parts(
             seeded(f, seed),
             "map",
@@ -339,7 +339,7 @@ class DirectView(View):
             raise TypeError("map needs at least one sequence")
         name = getattr(f, "__name__", "map")
         columns = as_columns(sequences)
-        function, extra = referenced(f, ())
+        function, extra = resolve_reference(f, ())
         if extra and kind == "map":
             f, columns = function, [[extra[0]] * len(columns[0]), *columns]
         engines, _ = self._engines()

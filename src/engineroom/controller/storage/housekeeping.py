@@ -21,10 +21,10 @@ from ...stores.maintenance.retention import GIVE_BYTES, SPARE_BYTES, Retention
 
 log = logging.getLogger(__name__)
 
-#: How much longer than a piece of work the pause after it is, while the writer has other work.
-PAUSE = 9.0
-#: The same if a client waits for the work.
-PAUSE_OF_CHANGES = 1.0
+#: The pause after a piece of work is so many times as long as the work, while the writer has other work.
+PAUSE_FACTOR = 9.0
+#: The same factor if a client waits for the work.
+PAUSE_FACTOR_OF_CHANGES = 1.0
 #: Small pieces of it are done together, for about so many seconds.
 TOGETHER = 0.02
 #: The shortest pause after a piece of work, in seconds.
@@ -32,7 +32,7 @@ LEAST_PAUSE = 0.001
 #: With so much more room than is needed, the bytes that wait to be written are not counted.
 PLENTY = 16 << 30
 #: Copies of a byte on the disk at a time: one in the log, one in the database file.
-TIMES = 2
+COPIES_ON_DISK = 2
 
 #: Told what a scan has found: content that no record refers to; or, once it is over, the seconds it took, or None if
 #: the store failed.
@@ -51,7 +51,7 @@ class Housekeeping:
         self._work: Iterator[int] | None = None
         self._dropped = 0
         self._next_look = 0.0
-        self._giving = False
+        self._freeing_space = False
         #: changes that clients wait for: their pieces, the future of the whole, how many records changed so far
         self._changes: deque[tuple[Iterator[int], Future[int], list[int]]] = deque()
         self._is_new = store.durable  # an earlier life may have left unused space
@@ -68,7 +68,7 @@ class Housekeeping:
         room = self._store.room()
         least = self._settings.min_free
         if room is not None and waiting is not None and room < least + PLENTY:
-            size = TIMES * (size + waiting())
+            size = COPIES_ON_DISK * (size + waiting())
         if room is None or room - size >= least * (1.1 if self._low else 1.0):
             if self._low and not size:
                 self._low = False
@@ -83,13 +83,13 @@ class Housekeeping:
             + f", and {_mb(least)} are kept for results (min_free). Free some space, or purge records."
         )
 
-    def look_anew(self) -> None:
+    def rescan(self) -> None:
         """Records are no longer pinned: retention looks at all of them again."""
         self._retention.rescan()
 
     def shrink(self) -> None:
         """Records have been purged: give back the space they took. Called in the writer's thread."""
-        self._giving = True
+        self._freeing_space = True
         self._due = 0.0
 
     # ------------------------------------------------------------------------------------------ the writer's thread
@@ -100,7 +100,7 @@ class Housekeeping:
             return max(0.0, self._due - time.monotonic())
         if not self._store.keeps:
             return None
-        if self._is_new or self._giving or self._settings.drops or self._scan is not None:
+        if self._is_new or self._freeing_space or self._settings.drops or self._scan is not None:
             return max(0.0, self._due - time.monotonic())
         return None
 
@@ -128,7 +128,7 @@ class Housekeeping:
         if self._changes:
             self._go_on_changing(*self._changes[0])
             took = time.monotonic() - began
-            self._due = time.monotonic() + max(took * (PAUSE_OF_CHANGES if busy else 0.0), LEAST_PAUSE)
+            self._due = time.monotonic() + max(took * (PAUSE_FACTOR_OF_CHANGES if busy else 0.0), LEAST_PAUSE)
             return
         try:
             more = self._piece()
@@ -139,7 +139,7 @@ class Housekeeping:
             self._end_scan(None)
         took = time.monotonic() - began
         if more:
-            self._due = time.monotonic() + max(took * (PAUSE if busy else 0.2), LEAST_PAUSE)
+            self._due = time.monotonic() + max(took * (PAUSE_FACTOR if busy else 0.2), LEAST_PAUSE)
         else:
             self._due = max(self._next_look, time.monotonic() + self._settings.interval / 10)
 
@@ -166,8 +166,8 @@ class Housekeeping:
         if self._is_new:
             self._is_new = False
             self._shrink()
-        if self._giving:
-            self._giving = self._store.give_back(GIVE_BYTES) > 0
+        if self._freeing_space:
+            self._freeing_space = self._store.give_back(GIVE_BYTES) > 0
             return True
         if self._scan is not None:
             return self._scan_on(*self._scan)
@@ -186,11 +186,11 @@ class Housekeeping:
         if self._dropped:
             log.info("retention: %d records dropped or made lighter", self._dropped)
             self._shrink()
-        return self._giving
+        return self._freeing_space
 
     def _shrink(self) -> None:
         usage = self._store.usage()
-        self._giving = usage.unused > max(SPARE_BYTES, usage.used // 10)
+        self._freeing_space = usage.unused > max(SPARE_BYTES, usage.used // 10)
 
     def _scan_on(self, pieces: Iterator[References | None], on_scan: OnScan) -> bool:
         began = time.monotonic()

@@ -149,7 +149,7 @@ class StoreWriter:
 
     def pinned(self) -> None:
         """Pins were changed. For functions that are called in the writer's thread."""
-        self.housekeeping.look_anew()
+        self.housekeeping.rescan()
 
     def _waiting_bytes(self) -> int:
         with self._condition:

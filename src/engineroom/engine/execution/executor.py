@@ -47,7 +47,7 @@ FUNCTIONS_KEPT = 1024
 #: system calls; after shorter tasks we look once for all of them.)
 LOOK_SECONDS = 20e-6
 #: After something was found, we look after each of so many tasks, however short.
-LOOKS = 256
+OUTPUT_CHECKS = 256
 
 
 class Terminated(BaseException):
@@ -70,7 +70,7 @@ class Executor:
         self._stdout, self._stderr = streams.stdout, streams.stderr
         self._warnings = WarningState()
         self._c_library = CLibrary()
-        self._looks = 0  # tasks after which, however short they are, we look for what C code has printed
+        self._checks_left = 0  # tasks after which, however short they are, we look for what C code has printed
         self._loaded: OrderedDict[Digest, functions.LoadedFunction] = OrderedDict()
         self._pickled: OrderedDict[Digest, Function] = OrderedDict()
         self._with_needs: dict[Digest, Function] = {}  # those loaded functions that need modules of users
@@ -87,7 +87,7 @@ class Executor:
         #: whether this process is one that a task has forked
         self.is_forked = False
         #: whether the last task was so short that nobody looked for what C code has printed
-        self.has_not_looked = False
+        self.output_unchecked = False
         # The user's `__main__`: functions that travelled from another `__main__` live here.
         self.module = types.ModuleType("__main__", "The namespace of this engine.")
         sys.modules["__main__"] = self.module
@@ -190,12 +190,12 @@ class Executor:
         seconds = self.seconds = time.perf_counter() - begin
         completed = started + seconds
         self._warnings.end(keep=spec.kind == "execute")
-        if seconds > LOOK_SECONDS or self._looks:
+        if seconds > LOOK_SECONDS or self._checks_left:
             self.collect()
         else:
-            self.has_not_looked = True
+            self.output_unchecked = True
         stdout.in_task = stderr.in_task = False
-        stream, beside = result
+        stream, buffers = result
         done = TaskDone(
             spec.id,
             attempt,
@@ -210,16 +210,16 @@ class Executor:
             done.stdout = stdout.take()
         if not stderr.is_empty:
             done.stderr = stderr.take()
-        return done, beside
+        return done, buffers
 
     def collect(self) -> None:
         """Have the streams take in what C code and child processes have printed."""
-        self.has_not_looked = False
+        self.output_unchecked = False
         self.flush_c_library()
         if self._streams.collect():
-            self._looks = LOOKS
-        elif self._looks:
-            self._looks -= 1
+            self._checks_left = OUTPUT_CHECKS
+        elif self._checks_left:
+            self._checks_left -= 1
 
     def flush_c_library(self) -> None:
         """Write out what C code has printed and still has in its buffers."""
@@ -352,7 +352,7 @@ class Executor:
         return payload.dumps(Part(values, part.dist, errors)), whole
 
     def _lending(self, travelled: Mapping[str, Any], call: Callable[[], Any]) -> Any:
-        """Names of the engine win; what travelled along fills the gaps, for the time of the call."""
+        """Add the globals that came with the function to the namespace, for the call; names that are there stay."""
         namespace = self.module.__dict__
         lent = {name: value for name, value in travelled.items() if name not in namespace}
         try:
@@ -366,10 +366,10 @@ class Executor:
                     del namespace[name]
             functions.lent.clear()
 
-    def against(self, digest: Digest, seconds: float) -> str:
-        """What this engine's properties have against tasks with a function; "": nothing. Raises only Terminated.
+    def refusal_reason(self, digest: Digest, seconds: float) -> str:
+        """Why this engine's properties forbid tasks with a function; "": they allow them. Raises only Terminated.
 
-        The function's own `depend` decides. What it raises, and that it takes longer than some seconds, is against it.
+        The function's own `depend` decides. An error of it, or its taking longer than `seconds`, forbids them.
         """
         late = f"its depend took longer than {seconds:g} s"
         try:

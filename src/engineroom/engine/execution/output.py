@@ -48,7 +48,7 @@ class TaskStream(io.TextIOBase):
         self._parts: list[str] = []
         self._kept = 0
         self._dropped = 0
-        self._told = 0  # how many parts have been streamed
+        self._streamed = 0  # how many parts have been streamed
         self._looked = 0.0
         self._is_forked = False
         self.in_task = False
@@ -133,12 +133,12 @@ class TaskStream(io.TextIOBase):
 
     def suspend(self) -> Callable[[], None]:
         """Another task prints from now on, until the returned function is called."""
-        kept = self._parts, self._kept, self._dropped, self._told
-        self._parts, self._kept, self._dropped, self._told = [], 0, 0, 0
+        kept = self._parts, self._kept, self._dropped, self._streamed
+        self._parts, self._kept, self._dropped, self._streamed = [], 0, 0, 0
         self.in_task = False
 
         def resume() -> None:
-            self._parts, self._kept, self._dropped, self._told = kept
+            self._parts, self._kept, self._dropped, self._streamed = kept
             self.in_task = True
 
         return resume
@@ -148,15 +148,15 @@ class TaskStream(io.TextIOBase):
         text = sendable("".join(self._parts))
         if self._dropped:
             text += f"\n[... {_human(self._dropped)} more dropped: the limit is {_human(self._limit)} per task ...]\n"
-        self._parts, self._kept, self._dropped, self._told = [], 0, 0, 0
+        self._parts, self._kept, self._dropped, self._streamed = [], 0, 0, 0
         return text
 
-    def news(self) -> str:
+    def unstreamed(self) -> str:
         """What has been printed since this was last asked."""
         self.collect()
         count = len(self._parts)
-        text = sendable("".join(self._parts[self._told : count]))
-        self._told = count
+        text = sendable("".join(self._parts[self._streamed : count]))
+        self._streamed = count
         return text
 
 

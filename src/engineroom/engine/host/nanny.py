@@ -125,7 +125,7 @@ class Nanny:
         """
         signal.set_wakeup_fd(self._signals[1].fileno())
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: None)  # the byte in the wakeup socket says it all
+            signal.signal(number, lambda *_: None)  # the wakeup socket reports the signal; a handler must only be there
         try:
             self._hello()
             for shares in self._dealt:

@@ -61,8 +61,8 @@ class Connection:
         with self.reported("read"):
             return self.again(ask, *args, **kwargs)
 
-    def can(self, ask: Callable[..., object], *args: Any) -> bool:
-        """Ask; False if this question breaks the connection each time, though the server answers others."""
+    def survives(self, ask: Callable[..., object], *args: Any) -> bool:
+        """Ask. False: the question breaks the connection each time, though the server answers others."""
         from pymongo.errors import ConnectionFailure
 
         for _ in range(TRIES):

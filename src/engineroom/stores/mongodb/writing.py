@@ -95,8 +95,8 @@ class Writer:
             except pymongo.errors.DuplicateKeyError:
                 there.add(document["_id"])
 
-        if not self._connection.can(insert):  # one of the documents is too much for the server: find out which
-            refused += [document for document in made if not self._connection.can(insert_one, document)]
+        if not self._connection.survives(insert):  # one of the documents is too much for the server: find out which
+            refused += [document for document in made if not self._connection.survives(insert_one, document)]
         for document in refused:  # for its size, or for what users chose to put into it: keep that apart
             document, apart = with_large_apart(document, free=True)
             self._chunks.put(document["_id"], apart)
@@ -135,7 +135,7 @@ class Writer:
             with contextlib.suppress(pymongo.errors.BulkWriteError, *no_document()):
                 matched = self._tasks.bulk_write(changes, ordered=False).matched_count
 
-        if self._connection.can(send) and matched >= 0:
+        if self._connection.survives(send) and matched >= 0:
             return matched
         if len(made) > 1:
             return sum(self._complete([one]) for one in made)

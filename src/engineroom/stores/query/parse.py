@@ -265,7 +265,7 @@ _OPERATORS: dict[str, Callable[[str, Any, int], Test]] = {
     "$eq": _eq,
     "$ne": lambda where, argument, depth: Not(_eq(where, argument, depth)),
     "$lt": _compare("$lt"), "$lte": _compare("$lte"), "$gt": _compare("$gt"), "$gte": _compare("$gte"),
-    "$le": _compare("$lt"), "$ge": _compare("$gt"),  # as the first manual had them
+    "$le": _compare("$lt"), "$ge": _compare("$gt"),  # IPython.parallel's first manual has $le for 'less than'
     "$in": _in,
     "$nin": lambda where, argument, depth: Not(_in(where, argument, depth)),
     "$all": _all, "$mod": _mod, "$exists": _exists, "$size": _size, "$type": _type, "$not": _not,

@@ -60,8 +60,8 @@ ALWAYS, NEVER, UNKNOWN = Where("1"), Where("0"), Where("1", exact=False)
 #: Compares with a list of values, which is one parameter.
 LONG_LIST = "IN (SELECT value FROM json_each(?))"
 
-#: So many rows are read and sorted in a small part of a second.
-FEW = 20_000
+#: A range of so many rows is read by its index: that takes a small part of a second.
+MAX_COUNTED = 20_000
 #: So many matching rows are sorted whole, if only the first of them are wanted.
 SORTED = 2000
 
@@ -90,7 +90,7 @@ _RANGES = {"completed": "tasks_by_end", "label": "tasks_by_label", "msg_id": "sq
 def narrowed(query: Query, read: Callable[[str, Sequence[Any]], Iterable[Any]]) -> Where:
     """The same. If few rows are in a range of values that the query names, it uses the index on that column.
 
-    SQLite does not know how many rows a range holds, so they are counted here, up to `FEW`.
+    SQLite does not know how many rows a range holds, so they are counted here, up to `MAX_COUNTED`.
     """
     where = translate(query)
     for column, index in _RANGES.items():
@@ -103,9 +103,10 @@ def narrowed(query: Query, read: Callable[[str, Sequence[Any]], Iterable[Any]]) 
         if not parts:
             continue
         inside = indexed(_join("AND", parts))
-        sql = f"SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY {index} WHERE {inside.sql} LIMIT {FEW + 1})"
+        rows = f"SELECT 1 FROM tasks INDEXED BY {index} WHERE {inside.sql} LIMIT {MAX_COUNTED + 1}"
+        sql = f"SELECT count(*) FROM ({rows})"
         [(found,)] = read(sql, inside.parameters)
-        if found <= FEW:
+        if found <= MAX_COUNTED:
             return indexed(where)._replace(table=f"tasks INDEXED BY {index}")
     return where
 
