@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import time
 
 import pytest
@@ -21,7 +22,8 @@ def other(any_rc):
 def test_another_client_gets_results_finished_or_pending(any_rc, other, tmp_path):
     done = any_rc[0].apply_async(abs, -7)
     done.get(10)
-    pending = any_rc[0].apply_async(time.sleep, 0.3)
+    gate = tmp_path / "gate"
+    pending = any_rc[0].apply_async(wait_for_file, str(gate))
     found = other.get_result(done.msg_ids[0])
     assert isinstance(found, er.AsyncHubResult)
     assert found.get(10) == 7
@@ -48,7 +50,8 @@ def test_results_by_index(any_rc):
 def test_result_status(any_rc):
     done = any_rc[0].apply_async(abs, -7)
     done.get(10)
-    pending = any_rc[0].apply_async(time.sleep, 0.3)
+    gate = tmp_path / "gate"
+    pending = any_rc[0].apply_async(wait_for_file, str(gate))
     ids = [*done.msg_ids, *pending.msg_ids]
     assert any_rc.result_status(ids) == {"completed": done.msg_ids, "pending": pending.msg_ids}
     assert any_rc.result_status(done, status_only=False)[done.msg_ids[0]] == 7
@@ -80,7 +83,8 @@ def test_resubmitting(any_rc):
     assert new.msg_ids != old.msg_ids
     record = wait_until(lambda: any_rc.db_query({"msg_id": old.msg_ids[0], "resubmitted": {"$ne": None}}))[0]
     assert record["resubmitted"] == new.msg_ids[0]
-    pending = any_rc[0].apply_async(time.sleep, 0.3)
+    gate = tmp_path / "gate"
+    pending = any_rc[0].apply_async(wait_for_file, str(gate))
     with pytest.raises(er.PendingTask):
         any_rc.resubmit(pending)
     with pytest.raises(er.UnknownTask):
@@ -113,7 +117,12 @@ def test_history_and_queries(any_rc):
         query({}, keys=["nonsense"])
 
 
-def test_purging(any_rc):
+def wait_for_file(path):
+    while not os.path.exists(path):
+        time.sleep(0.005)
+
+
+def test_purging(any_rc, tmp_path):
     def known(ids):
         return {r["msg_id"] for r in any_rc.db_query({"msg_id": {"$in": list(ids)}}, keys=["msg_id"])}
 
@@ -132,13 +141,15 @@ def test_purging(any_rc):
     assert known(ids) == set(ids[2:])
     with pytest.raises(ValueError, match="name what"):
         any_rc.purge_results()
-    pending = any_rc[0].apply_async(time.sleep, 0.3)
+    gate = tmp_path / "gate"
+    pending = any_rc[0].apply_async(wait_for_file, str(gate))
     with pytest.raises(er.PendingTask):
         any_rc.purge_results(pending)
     with pytest.raises(er.PendingTask):
         any_rc.purge_local_results(pending)
     any_rc.purge_results(targets=[0])
     assert known([*ids, *pending.msg_ids]) == set(pending.msg_ids)
+    gate.touch()
     assert pending.get(10) is None
     any_rc.purge_everything()
     assert any_rc.hub_history() == []
