@@ -515,14 +515,14 @@ def _call(info: EngineInfo) -> str:
         parts.append(f"task {info['msg_id']}")
     if info.get("index") is not None:
         parts.append(f"item {info['index']}")
-    if info.get("arguments"):
-        parts.append(f"called with{shown_arguments(info['arguments'])}")
+    if arguments := info.get("arguments"):
+        parts.append(f"called with{shown_arguments(arguments)}")
     return "".join(f", {part}" for part in parts)
 
 
 def _input(info: EngineInfo) -> str:
     """The input of a call, in brackets; "": it is not known."""
     parts = [f"item {info['index']}"] if info.get("index") is not None else []
-    if info.get("arguments"):
-        parts.append(f"called with{shown_arguments(info['arguments'])}")
+    if arguments := info.get("arguments"):
+        parts.append(f"called with{shown_arguments(arguments)}")
     return f" [{', '.join(parts)}]" if parts else ""
