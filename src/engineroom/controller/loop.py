@@ -193,7 +193,7 @@ class Controller:
         )
         performers |= outbox.performers()
         performers[actions.FindOutcomes] = self._lookup.find
-        self._stored = StoredResults(core, decide, outbox, self._tell, kept, forgotten)
+        self._stored = StoredResults(core, decide, outbox, self._tell, kept, forgotten, store.url)
         self._intake = Intake(
             core, decide, self._library, outbox, kept, writer.refusal, self._stored.watch, clock
         )
