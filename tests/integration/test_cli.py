@@ -24,6 +24,7 @@ import pytest
 
 import engineroom as er
 from engineroom.config import connection_file, read_connection_file
+from engineroom.stores import open_store
 
 BIN = Path(sys.executable).parent
 SECONDS = 30.0
@@ -227,6 +228,18 @@ def test_files_of_a_killed_cluster_are_told_and_cleaned(shell: Shell) -> None:
     assert "removed" in shell("ipcluster", "clean", "--all").stdout
     assert shell.left_files() == []
     assert shell("ipcluster", "list").stdout.splitlines()[1:] == []
+
+
+def test_no_task_matches_names_the_other_databases_of_the_profile(shell: Shell) -> None:
+    folder = shell.folder / "profile_default"
+    folder.mkdir()
+    open_store(f"sqlite://{folder}/tasks.db").close()
+    assert "Beside" not in shell("engineroom", "tasks").stderr
+    open_store(f"sqlite://{folder}/tasks-2.db").close()
+    said = shell("engineroom", "tasks", "--state=failed").stderr
+    assert "No task matches." in said
+    assert "Beside this database there is tasks-2.db" in said
+    assert f"`engineroom tasks --db-url={folder}/tasks-2.db`" in said
 
 
 def test_clean_removes_sockets_on_which_nobody_listens_and_says_whose(shell: Shell) -> None:
