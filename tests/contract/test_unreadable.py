@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,13 +17,13 @@ BAD = TaskOptions(metadata={"x": msgspec.msgpack.Ext(5, b"z")})
 
 
 @pytest.fixture(params=["sqlite", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> TaskStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TaskStore]:
     store: TaskStore = SQLiteDB(tmp_path / "tasks.db") if request.param == "sqlite" else DictDB()
-    request.addfinalizer(store.close)
     entries = [pending(id) for id in ("a", "bad", "c")]
     entries[1].spec = msgspec.structs.replace(entries[1].spec, options=BAD)
     store.write(entries)
-    return store
+    yield store
+    store.close()
 
 
 @pytest.mark.parametrize("query", [{}, {"header.msg_type": {"$ne": None}}])
