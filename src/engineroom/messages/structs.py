@@ -145,7 +145,8 @@ class Attempt(NestedStruct):
     #: of the engine process until the end of this attempt, in bytes; None: not measured
     peak_memory: Count | None = None
     traceback: str | None = None
-    #: what ended it: "task" (it returned or raised), "refusal" (UnmetDependency), "death" of its engine, "run_timeout"
+    #: what ended it: "task" (it returned or raised), "refusal" (UnmetDependency), "death" of its engine, "run_timeout",
+    #: "stop" of the cluster, "controller" (it could not record the task)
     ended_by: str = "task"
 
 
