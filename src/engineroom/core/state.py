@@ -386,6 +386,7 @@ class State:
             done.engine = EngineId(error.engine_id)
         if attempt is not None:
             task.note(attempt)
+            error.stopped = True
             done.started, done.completed, done.peak_memory = attempt.started, attempt.ended, attempt.peak_memory
         self.end(task, done, blame=blame, cut_short=attempt is not None)
 

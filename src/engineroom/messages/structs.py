@@ -92,7 +92,8 @@ class ErrorInfo(NestedStruct):
     engine_id: Integer | None = None
     engine_uuid: str | None = None
     method: str = "apply"
-    #: it did not come from the task's code: the task was cancelled, was out of time, or could not begin
+    #: it did not come from the task's code: the task was cancelled, was out of time, could not begin, or died with its
+    #: engine
     stopped: bool = False
     #: where the engine runs
     host: str | None = None

@@ -111,7 +111,7 @@ def task_error(error: ErrorInfo, *, made_by_engine: bool, id: TaskId | None = No
         info["index"] = error.index
     if error.arguments is not None:
         info["arguments"] = error.arguments
-    if error.ename == "EngineError" and not made_by_engine:
+    if error.ename == "EngineError" and (error.stopped or not made_by_engine):
         return EngineError(error.evalue, error.traceback, info)
     if error.ename in OUTCOMES and (error.stopped or not made_by_engine):
         outcome = OUTCOMES[error.ename](error.evalue)
