@@ -49,6 +49,9 @@ constraints: | $(BIN)/python ## write constraints.txt anew, from the newest of e
 lowest: mongodb ## the tests that meet the dependencies, with the lowest versions that pyproject.toml allows
 	@$(BIN)/python -m tests.lowest
 
+compat: ## the suite on a newer Python (3.12 or later), where one can be had
+	@tests/compat.sh
+
 clean: ## remove the virtual environment and the tools' caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
 
@@ -70,4 +73,4 @@ $(BIN)/python:
 	@echo "Making a virtual environment in $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint mongodb bench chaos nightly constraints lowest clean
+.PHONY: help demo test lint mongodb bench chaos nightly constraints lowest compat clean

@@ -305,6 +305,8 @@ class EngineError(RemoteError):
         return type(self), (self.evalue, self.traceback, self.engine_info)
 
 
+#: Begins the last line of a CompositeError's text.
+_HINT = "To catch them: "
 #: One entry of `CompositeError.elist`.
 ErrorEntry = tuple[str, str, str, EngineInfo]
 
@@ -353,7 +355,16 @@ class CompositeError(RemoteError, ExceptionGroup[Exception]):
         ]
         if len(self.elist) > self.tb_limit:
             lines.append(f".... {len(self.elist) - self.tb_limit} more exceptions ...")
+        if not any(_HINT in line for line in lines):  # a task may have raised a CompositeError
+            lines.append(f"{_HINT}`except* {self._a_class()}`, or `get(return_exceptions=True)`")
         return "\n".join(lines)
+
+    def _a_class(self) -> str:
+        """The name of a class by which `except*` catches the first error."""
+        first = self.exceptions[0]
+        named = getattr(first, "ename", "")
+        known = {cls.__name__ for cls in type(first).__mro__}
+        return named if named in known else "Exception"
 
     def __repr__(self) -> str:
         return f"CompositeError({len(self.elist)})"
@@ -480,6 +491,18 @@ def _number(info: EngineInfo) -> str:
     return "?" if number is None else str(number)
 
 
+def shown_arguments(arguments: str) -> str:
+    """The arguments of a call, as they stand after "called with".
+
+    >>> shown_arguments("('x')")
+    ": 'x'"
+    """
+    if arguments == "()":
+        return " no arguments"
+    inner = arguments.removeprefix("(")
+    return f": {inner.removesuffix(')') if inner != arguments and not inner.endswith('…') else inner}"
+
+
 def _where(info: EngineInfo) -> str:
     host = info.get("host")
     return f"engine {_number(info)}" + (f" ({host})" if host else "")
@@ -492,14 +515,14 @@ def _call(info: EngineInfo) -> str:
         parts.append(f"task {info['msg_id']}")
     if info.get("index") is not None:
         parts.append(f"item {info['index']}")
-    if info.get("arguments"):
-        parts.append(f"called with {info['arguments']}")
+    if arguments := info.get("arguments"):
+        parts.append(f"called with{shown_arguments(arguments)}")
     return "".join(f", {part}" for part in parts)
 
 
 def _input(info: EngineInfo) -> str:
     """The input of a call, in brackets; "": it is not known."""
     parts = [f"item {info['index']}"] if info.get("index") is not None else []
-    if info.get("arguments"):
-        parts.append(f"called with {info['arguments']}")
+    if arguments := info.get("arguments"):
+        parts.append(f"called with{shown_arguments(arguments)}")
     return f" [{', '.join(parts)}]" if parts else ""

@@ -7,8 +7,10 @@ import json
 import os
 import pty
 import select
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ import pytest
 
 import engineroom as er
 from engineroom.config import connection_file, read_connection_file
+from engineroom.stores import open_store
 
 BIN = Path(sys.executable).parent
 SECONDS = 30.0
@@ -225,6 +228,47 @@ def test_files_of_a_killed_cluster_are_told_and_cleaned(shell: Shell) -> None:
     assert "removed" in shell("ipcluster", "clean", "--all").stdout
     assert shell.left_files() == []
     assert shell("ipcluster", "list").stdout.splitlines()[1:] == []
+
+
+def test_no_task_matches_names_the_other_databases_of_the_profile(shell: Shell) -> None:
+    folder = shell.folder / "profile_default"
+    folder.mkdir()
+    open_store(f"sqlite://{folder}/tasks.db").close()
+    assert "Beside" not in shell("engineroom", "tasks").stderr
+    open_store(f"sqlite://{folder}/tasks-2.db").close()
+    said = shell("engineroom", "tasks", "--state=failed").stderr
+    assert "No task matches." in said
+    assert "Beside this database there is tasks-2.db" in said
+    assert f"`engineroom tasks --db-url={folder}/tasks-2.db`" in said
+
+
+def test_clean_removes_sockets_on_which_nobody_listens_and_says_whose(shell: Shell) -> None:
+    shell("ipcluster", "start", "-n", "0", "--daemonize", "--profile=live")
+    shell("ipcluster", "start", "-n", "0", "--daemonize", "--profile=killed")
+    sockets = {path.parent.parent.name: Path(json.loads(path.read_text())["url"].removeprefix("ipc://"))
+               for path in shell.folder.rglob("ipcontroller-client.json")}  # fmt: skip
+    live, killed = sockets["profile_live"], sockets["profile_killed"]
+    pid = json.loads(next(shell.folder.rglob("profile_live/security/ipcontroller-client.json")).read_text())["pid"]
+    until(lambda: [process.kill() for process in shell.processes() if "killed" in shlex.join(process.cmdline())] == [])
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as ended:
+        foreign, nobodys = live.with_name("foreign"), live.with_name("nobodys")
+        listener.bind(str(foreign))
+        listener.listen()
+        ended.bind(str(nobodys))  # it never listens
+        said = shell("ipcluster", "clean", "--profile=another").stdout
+        assert f"removed {killed}, a socket of the cluster of profile killed: nobody listens" in said
+        assert f"removed {nobodys}, a socket of a cluster whose connection file is gone: nobody listens" in said
+        assert (live.is_socket(), foreign.is_socket()) == (True, True)
+        assert (killed.exists(), nobodys.exists()) == (False, False)
+        # where the processes cannot be seen, as from another container: the socket still answers
+        for path in shell.folder.rglob("profile_live/security/*.json"):
+            path.write_text(path.read_text().replace(str(pid), str(2**22 + 1)))
+        shell("ipcluster", "clean", "--profile=live", "--force")
+        assert live.is_socket()
+    foreign.unlink()
+    until(lambda: [process.kill() for process in shell.processes()] == [])
+    shell("ipcluster", "clean", "--all")
+    assert shell.left_files() == []
 
 
 def test_a_killed_cluster_does_not_hinder_the_next(shell: Shell) -> None:

@@ -67,15 +67,16 @@ def test_an_error_names_task_engine_host_and_arguments(rc: er.Client):
     assert error.arguments == "(3, by=0)"
     assert error.index is None
     [note] = error.__notes__
-    where = f"Traceback on engine 1 ({error.host}), task {error.msg_id}, called with (3, by=0):"
+    where = f"Traceback on engine 1 ({error.host}), task {error.msg_id}, called with: 3, by=0:"
     assert note.splitlines()[0] == where
-    assert any("called with (3, by=0)" in line for line in error.render_traceback())
+    assert any("called with: 3, by=0" in line for line in error.render_traceback())
 
 
 def test_a_composite_error_names_the_input_of_each(rc: er.Client):
-    with pytest.raises(er.CompositeError, match=r"called with \(7\)") as caught:
+    with pytest.raises(er.CompositeError, match=r"called with: 7") as caught:
         rc[:].apply_sync(divide, 7)
-    assert str(caught.value).count("called with (7)") == 2
+    assert str(caught.value).count("called with: 7") == 2
+    assert str(caught.value).endswith("`except* ZeroDivisionError`, or `get(return_exceptions=True)`")
     assert [entry[3]["arguments"] for entry in caught.value.elist] == ["(7)", "(7)"]
     assert [entry[3]["engine_id"] for entry in caught.value.elist] == [0, 1]
     with pytest.raises(ZeroDivisionError):
@@ -102,7 +103,18 @@ def test_an_error_of_a_map_names_the_item(rc: er.Client):
         assert isinstance(caught.value, er.RemoteError)
         assert (caught.value.index, caught.value.arguments) == (33, "(33, 0)")
         assert caught.value.msg_id in result.msg_ids
-        assert "item 33, called with (33, 0)" in caught.value.__notes__[0]
+        assert "item 33, called with: 33, 0" in caught.value.__notes__[0]
+
+
+def test_an_error_of_imap_names_the_item_and_the_record_says_map(rc: er.Client):
+    view = rc.load_balanced_view()
+    for ordered in (True, False):
+        values = view.imap(divide, range(40), [1] * 33 + [0] + [1] * 6, ordered=ordered, return_exceptions=True)
+        [error] = [value for value in values if isinstance(value, ZeroDivisionError)]
+        assert isinstance(error, er.RemoteError)
+        assert (error.index, error.arguments) == (33, "(33, 0)")
+        [record] = rc.db_query({"msg_id": error.msg_id}, ["header", "result_content"])
+        assert record["header"]["msg_type"] == "map_request"
 
 
 def test_an_error_of_a_growing_map_names_the_item(rc: er.Client):
@@ -223,7 +235,7 @@ def test_ctrl_c_in_a_wait_says_what_goes_on(rc: er.Client, how: str):
     with pytest.raises(KeyboardInterrupt) as caught, interrupted_in(name):
         waits[how]()
     [note] = caught.value.__notes__
-    assert note.startswith("3 tasks of this client go on. rc.cancel() ends all")
+    assert note.startswith("3 tasks of this client go on while the cluster runs. rc.cancel() ends all")
     rc.cancel()
     assert result.wait(20)
 

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import datetime
+import os
 import time
 
 import pytest
 from conftest import wait_until
 
 import engineroom as er
+
+
+def wait_for_file(path):
+    while not os.path.exists(path):
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def gate(tmp_path):
+    """A file whose appearance lets tasks end; it appears at the end in any case."""
+    path = tmp_path / "gate"
+    yield path
+    path.touch()
 
 
 @pytest.fixture
@@ -18,15 +32,17 @@ def other(any_rc):
         yield client
 
 
-def test_another_client_gets_results_finished_or_pending(any_rc, other, tmp_path):
+def test_another_client_gets_results_finished_or_pending(any_rc, other, gate):
     done = any_rc[0].apply_async(abs, -7)
     done.get(10)
-    pending = any_rc[0].apply_async(time.sleep, 0.3)
+    pending = any_rc[0].apply_async(wait_for_file, str(gate))
     found = other.get_result(done.msg_ids[0])
     assert isinstance(found, er.AsyncHubResult)
     assert found.get(10) == 7
     assert found.engine_id == 0
-    assert other.get_result(pending.msg_ids).get(10) == [None]
+    found = other.get_result(pending.msg_ids)
+    gate.touch()
+    assert found.get(10) == [None]
     assert other.get_result([*done.msg_ids, *pending.msg_ids]).get(10) == [7, None]
     with pytest.raises(er.UnknownTask, match="no such task"):
         other.get_result("nothing").get(10)
@@ -45,10 +61,10 @@ def test_results_by_index(any_rc):
         any_rc.get_result(9999)
 
 
-def test_result_status(any_rc):
+def test_result_status(any_rc, gate):
     done = any_rc[0].apply_async(abs, -7)
     done.get(10)
-    pending = any_rc[0].apply_async(time.sleep, 0.3)
+    pending = any_rc[0].apply_async(wait_for_file, str(gate))
     ids = [*done.msg_ids, *pending.msg_ids]
     assert any_rc.result_status(ids) == {"completed": done.msg_ids, "pending": pending.msg_ids}
     assert any_rc.result_status(done, status_only=False)[done.msg_ids[0]] == 7
@@ -72,7 +88,7 @@ def test_queue_status(any_rc, tmp_path):
         any_rc.queue_status(9)
 
 
-def test_resubmitting(any_rc):
+def test_resubmitting(any_rc, gate):
     old = any_rc[0].apply_async(lambda: __import__("os").urandom(8))
     value = old.get(10)
     new = any_rc.resubmit(old)
@@ -80,11 +96,12 @@ def test_resubmitting(any_rc):
     assert new.msg_ids != old.msg_ids
     record = wait_until(lambda: any_rc.db_query({"msg_id": old.msg_ids[0], "resubmitted": {"$ne": None}}))[0]
     assert record["resubmitted"] == new.msg_ids[0]
-    pending = any_rc[0].apply_async(time.sleep, 0.3)
+    pending = any_rc[0].apply_async(wait_for_file, str(gate))
     with pytest.raises(er.PendingTask):
         any_rc.resubmit(pending)
     with pytest.raises(er.UnknownTask):
         any_rc.resubmit("nothing")
+    gate.touch()
     assert any_rc.wait(timeout=10)
 
 
@@ -113,7 +130,7 @@ def test_history_and_queries(any_rc):
         query({}, keys=["nonsense"])
 
 
-def test_purging(any_rc):
+def test_purging(any_rc, gate):
     def known(ids):
         return {r["msg_id"] for r in any_rc.db_query({"msg_id": {"$in": list(ids)}}, keys=["msg_id"])}
 
@@ -132,13 +149,14 @@ def test_purging(any_rc):
     assert known(ids) == set(ids[2:])
     with pytest.raises(ValueError, match="name what"):
         any_rc.purge_results()
-    pending = any_rc[0].apply_async(time.sleep, 0.3)
+    pending = any_rc[0].apply_async(wait_for_file, str(gate))
     with pytest.raises(er.PendingTask):
         any_rc.purge_results(pending)
     with pytest.raises(er.PendingTask):
         any_rc.purge_local_results(pending)
     any_rc.purge_results(targets=[0])
     assert known([*ids, *pending.msg_ids]) == set(pending.msg_ids)
+    gate.touch()
     assert pending.get(10) is None
     any_rc.purge_everything()
     assert any_rc.hub_history() == []

@@ -116,3 +116,20 @@ def test_a_composite_error_shows_a_few_and_counts_the_rest():
 def test_the_text_of_a_keyerror_is_told_without_quotes() -> None:
     assert error_info(KeyError("nothing is kept")).evalue == "nothing is kept"
     assert error_info(UnknownTask("no such task")).evalue == "no such task"
+
+
+def test_a_composite_error_ends_with_how_to_catch_it_once():
+    last = str(COMPOSITE).splitlines()[-1]
+    assert last == "To catch them: `except* Exception`, or `get(return_exceptions=True)`"
+    with pytest.raises(CompositeError) as caught:
+        collect_exceptions([TaskAborted("t"), RemoteError("CompositeError", str(COMPOSITE), "")])
+    assert str(caught.value).count("To catch them") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [("('x')", ": 'x'"), ("((1, 2))", ": (1, 2)"), ("(3, by=0)", ": 3, by=0"), ("()", " no arguments"),
+     ("('x…", ": 'x…"), ("2 items: (1) … (2)", ": 2 items: (1) … (2)")],
+)  # fmt: skip
+def test_arguments_after_called_with(arguments: str, shown: str):
+    assert errors.shown_arguments(arguments) == shown

@@ -317,6 +317,7 @@ class IPClusterClean(ClusterApp):
     """Remove the files of clusters that were killed: cluster, connection and pid files, and sockets.
 
     Files of clusters that run on this host stay, and so do files of clusters on other hosts. Records and logs stay.
+    All profiles have their sockets in one folder: of each profile those on which nobody listens are removed, no others.
     """
 
     name = "ipcluster"
@@ -347,9 +348,10 @@ ipcluster clean --all                 # all profiles
             for path in found.files.remove():
                 print(f"removed {path}")
                 removed += 1
-        for path in dead_sockets():
+        profiles = {*ipython_dir(self.ipython_directory or None).absolute().glob("profile_*"), self.folder}
+        for path, owner in dead_sockets(sorted(profiles)):
             path.unlink(missing_ok=True)
-            print(f"removed {path}")
+            print(f"removed {path}, a socket of {owner}: nobody listens")
             removed += 1
         print(
             (f"{plural(removed, 'file')} removed." if removed else "Nothing to clean.")

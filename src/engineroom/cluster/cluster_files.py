@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..config import ConnectionInfo, connection_file, ipython_dir, read_connection_file, socket_dir
 from ..errors import ConnectionFileError
 from ..launchers import FoundProcess
+
+#: Seconds after which a socket that nobody listens on is asked again.
+ASK_AGAIN_SECONDS = 0.05
 
 
 class ClusterFiles:
@@ -94,8 +98,8 @@ class ClusterFiles:
         return [path for path in paths if path.exists()]
 
     def remove(self) -> list[Path]:
-        """Remove its files and its socket; returns which."""
-        found = self.existing()
+        """Remove its files, and its socket if nobody listens on that; returns which."""
+        found = [path for path in self.existing() if not path.is_socket() or is_dead(path)]
         for path in found:
             path.unlink(missing_ok=True)
         return found
@@ -110,15 +114,52 @@ def is_other_host(info: ConnectionInfo) -> bool:
     return not FoundProcess(info.pid, "controller").running
 
 
-def dead_sockets() -> Iterator[Path]:
-    """Sockets of this user's clusters on which nobody listens."""
+def is_dead(path: Path) -> bool:
+    """Whether a socket is one on which nobody listens. If that cannot be told, it is not."""
+    before = _inode(path)
+    if before is None or not _refuses(path):
+        return False
+    # A controller that is being started has a socket that refuses, for a moment, before it listens: ask again.
+    time.sleep(ASK_AGAIN_SECONDS)
+    return _refuses(path) and _inode(path) == before
+
+
+def dead_sockets(profile_dirs: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Sockets of this user's clusters on which nobody listens, and whose they were.
+
+    All profiles have their sockets in one folder. A socket that a connection file of one of these profiles names is
+    left out while its controller runs.
+    """
+    owners = {url: (files, info) for files, info in _connections(profile_dirs) if (url := info.url)}
     for path in socket_dir().iterdir():
-        if not path.is_socket():
+        files, info = owners.get(f"ipc://{path}", (None, None))
+        if info is not None and FoundProcess(info.pid, "controller").running:
             continue
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(path))
-            except ConnectionRefusedError:
-                yield path
-            except OSError:
-                continue
+        if is_dead(path):
+            yield path, "a cluster whose connection file is gone" if files is None else str(files)
+
+
+def _connections(profile_dirs: Iterable[Path]) -> Iterator[tuple[ClusterFiles, ConnectionInfo]]:
+    for folder in profile_dirs:
+        for files in ClusterFiles.all_of(folder):
+            if (info := files.connection) is not None:
+                yield files, info
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino if path.is_socket() else None
+    except OSError:
+        return None
+
+
+def _refuses(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)  # a listener that is busy does not hold us up
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+    return False

@@ -193,7 +193,7 @@ class Controller:
         )
         performers |= outbox.performers()
         performers[actions.FindOutcomes] = self._lookup.find
-        self._stored = StoredResults(core, decide, outbox, self._tell, kept, forgotten)
+        self._stored = StoredResults(core, decide, outbox, self._tell, kept, forgotten, store.url)
         self._intake = Intake(
             core, decide, self._library, outbox, kept, writer.refusal, self._stored.watch, clock
         )
@@ -250,7 +250,7 @@ class Controller:
             Waiting: self._on_waiting,
             Output: self._on_output,
             Started: self._on_started,
-            Published: self._on_live,
+            Published: self._on_published,
             NeedFunctions: self._on_need_functions,
             PropertiesChecked: self._on_answers,
             PropertiesChanged: self._on_properties_changed,
@@ -387,7 +387,7 @@ class Controller:
                 rejected = Rejected(number, error_info(refusal.error, "tasks could not be taken in"))
             self._tell(client, rejected)
 
-        buffers = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames} if frames else {}
+        buffers = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames}
         size = sum(memoryview(frame).nbytes for frame in frames)
         weight = size + sum([len(spec.payload) for spec in message.tasks])
         self._intake.submit(
@@ -431,7 +431,7 @@ class Controller:
         for done in message.tasks:
             done.engine = number
             done.peak_memory = peak
-        buffers = {done.id: pick(done, frames) for done in message.tasks if done.frames} if frames else {}
+        buffers = {done.id: pick(done, frames) for done in message.tasks if done.frames}
         self.decide(events.TasksFinished(peer.engine, message.tasks, buffers))
         self._running.forget([done.id for done in message.tasks])
         weight = sum([len(done.payload) for done in message.tasks]) + sum(memoryview(f).nbytes for f in frames)
@@ -463,6 +463,10 @@ class Controller:
         for client in (task.client, *(task.watchers or ())):
             self._tell(client, message)
 
+    def _on_published(self, peer: Peer, message: Published, frames: Sequence[Any]) -> None:
+        if self._is_running(message.task, peer):
+            self._on_live(peer, message, frames)
+
     def _is_running(self, id: TaskId, peer: Peer) -> bool:
         """Whether this engine holds a task, so that it may run it."""
         task = self.scheduler.task(id)
@@ -476,7 +480,7 @@ class Controller:
 
         def died() -> None:
             self._hear_last_words()
-            self._members.engine_died(message)
+            self._members.engine_died(peer, message)
 
         self.post(died)
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from ..config import MIB, LivenessSettings
 from ..core import Scheduler, events
+from ..errors import ProtocolError
 from ..ids import ClientId, EngineId, EngineUuid, NannyId
 from ..messages import (
     EngineDied,
@@ -157,13 +158,15 @@ class Membership:
         """A peer leaves."""
         self._left(peer, message.reason or "it left", clean=True)
 
-    def engine_died(self, message: EngineDied) -> None:
-        """A nanny has told how an engine died."""
+    def engine_died(self, nanny: Peer, message: EngineDied) -> None:
+        """A nanny has told how an engine died. It speaks for its own engines only."""
         cause = _cause_of_death(message)
         engine = self._peers.by_uuid.get(message.engine)
         if engine is None:  # it never came to say Hello, or has said goodbye
             log.warning("an engine process ended: %s", cause)
             return
+        if engine.role != "engine" or engine.nanny != nanny.uuid:
+            raise ProtocolError("a nanny tells the death of a process that is not its engine")
         log.warning("engine %d died: %s", engine.engine, cause)
         self._peers.forget(engine)
         self._unresponsive.pop(message.engine, None)
@@ -185,7 +188,7 @@ class Membership:
         mine = {e.uuid for e in self._peers.role("engine") if e.nanny == peer.uuid}
         for uuid in mine - set(message.engines):
             self._unresponsive.pop(uuid, None)
-        for uuid in message.engines:
+        for uuid in mine.intersection(message.engines):
             self._unresponsive.setdefault(uuid, now)
 
     def process_ended(self, uuid: str) -> None:
@@ -205,7 +208,7 @@ class Membership:
         for peer in self._peers.role("engine") if self._unresponsive else ():
             since = self._unresponsive.get(peer.uuid)
             if since is not None and since < oldest:
-                nanny = self._peers.by_uuid.get(peer.nanny)
+                nanny = self._peers.nanny_of(peer)
                 if nanny is not None:  # it starts another engine for the one that we kill
                     self._peers.send(nanny, SignalProcesses(signal.SIGKILL, [EngineUuid(peer.uuid)]))
                 self._left(peer, f"its process was stopped for {now - since:.0f} s", clean=False)

@@ -297,21 +297,20 @@ class Outbox:
 
     def _kill_task(self, action: actions.KillTask) -> None:
         peer = self._peers.engines.get(action.engine)
-        nanny = self._peers.by_uuid.get(peer.nanny) if peer is not None else None
+        nanny = self._peers.nanny_of(peer) if peer is not None else None
         if peer is not None and nanny is not None:
             self._peers.send(nanny, KillTask(EngineUuid(peer.uuid), action.task))
 
     def signal_engines(self, number: int, engines: Sequence[EngineId]) -> None:
         """Have nannies signal engine processes."""
-        by_nanny: dict[str, list[EngineUuid]] = defaultdict(list)
+        by_nanny: dict[Peer, list[EngineUuid]] = defaultdict(list)
         for id in engines:
             peer = self._peers.engines.get(id)
-            if peer is not None:
-                by_nanny[peer.nanny].append(EngineUuid(peer.uuid))
-        for uuid, members in by_nanny.items():
-            nanny = self._peers.by_uuid.get(uuid)
-            if nanny is not None:
-                self._peers.send(nanny, SignalProcesses(number, members))
+            nanny = self._peers.nanny_of(peer) if peer is not None else None
+            if peer is not None and nanny is not None:
+                by_nanny[nanny].append(EngineUuid(peer.uuid))
+        for nanny, members in by_nanny.items():
+            self._peers.send(nanny, SignalProcesses(number, members))
 
     # ------------------------------------------------------------------------------------------ outcomes
 

@@ -113,6 +113,11 @@ class Peers:
         """All peers of a role."""
         return [peer for peer in self._known.values() if peer.role == role]
 
+    def nanny_of(self, engine: Peer) -> Peer | None:
+        """The nanny that an engine has named, if it is here. An engine may name any process: only a nanny counts."""
+        nanny = self.by_uuid.get(engine.nanny)
+        return nanny if nanny is not None and nanny.role == "nanny" else None
+
     def receive(self, address: bytes, header: bytes, now: float) -> tuple[Peer, Message] | Hello | None:
         """Decode a message: from a known peer, or the Hello of a new one; None: there is nothing to handle."""
         peer = self._known.get(address)

@@ -33,6 +33,9 @@ _GIVEN = TaskState.QUEUED, TaskState.HELD
 _FINISHED = TaskState.HELD, TaskState.ENDED
 _FINISHED_AT_LAST = TaskState.RECOVERING, TaskState.ENDED
 
+#: So many attempts of a task may have begun before a restart without a record of them. An engine that names more lies.
+UNRECORDED_ATTEMPTS = 1_000_000
+
 
 class State:
     """The tasks that have not ended, the engines, and everything that is known about them."""
@@ -210,6 +213,10 @@ class State:
                 self.hold(engine, tasks)
         self.pools.changed(engine)
 
+    def is_credible(self, task: Task, attempt: int) -> bool:
+        """Whether a recovered task may have come to this attempt before the restart. Not all attempts are recorded."""
+        return attempt <= task.attempt + UNRECORDED_ATTEMPTS
+
     def claim(self, engine: Engine, task: Task, attempt: int) -> None:
         """An engine came back with a RECOVERING task."""
         task.move(TaskState.HELD)
@@ -276,6 +283,8 @@ class State:
             if task is None:
                 continue  # it has its outcome already
             if task.state is recovering:
+                if not self.is_credible(task, done.attempt):
+                    continue
                 task.attempt = done.attempt
                 ran_before(task, engine)
             elif number is None or task.engine != number or done.attempt != task.attempt:

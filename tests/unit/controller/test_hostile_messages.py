@@ -24,9 +24,11 @@ from engineroom.messages import (
     Accepted,
     Attempt,
     CheckProperties,
+    EngineDied,
     Engines,
     FindRecords,
     Function,
+    Goodbye,
     Hello,
     Message,
     PropertiesChecked,
@@ -42,6 +44,7 @@ from engineroom.messages import (
     Submit,
     TaskDone,
     TaskSpec,
+    Unresponsive,
 )
 from engineroom.stores import SQLiteDB
 from engineroom.testing.network import MemoryLink, MemoryNetwork
@@ -155,9 +158,9 @@ class Honest:
         self.wait_for(lambda: any(isinstance(message, Engines) and message.engines for message in self.heard))
         self.engine_number = EngineId(0)
 
-    def join(self, role: str, uuid: str) -> MemoryLink:
+    def join(self, role: str, uuid: str, nanny: str = "") -> MemoryLink:
         link = self.network.link(uuid.encode())
-        hello = Hello(_version.PROTOCOL_VERSION, role, "", uuid, 1, "elsewhere", number=1)
+        hello = Hello(_version.PROTOCOL_VERSION, role, "", uuid, 1, "elsewhere", nanny=nanny, number=1)
         link.send([frames.encode(prove(hello, b"key"))])
         return link
 
@@ -262,6 +265,36 @@ def test_one_malformed_value_stops_nobody(network: MemoryNetwork, message: Messa
         message = prove(msgspec.structs.replace(message, host=socket.gethostname()), b"key")
         hostile = network.link(b"another")
     hostile.send([frames.encode(message)])
+    for _ in range(3):
+        honest.work()
+
+
+@pytest.mark.parametrize("victim", ["honest", "engine"])
+def test_only_a_nanny_is_told_to_signal_processes(network: MemoryNetwork, victim: str):
+    honest = Honest(network)
+    honest.join("engine", "hostile", nanny=victim)
+    numbers = lambda: {engine.id for m in honest.heard if isinstance(m, Engines) for engine in m.engines}  # noqa: E731
+    honest.wait_for(lambda: len(numbers()) == 2)
+    honest.ask(SignalEngines(0, [EngineId(1)]))  # decoding fails at a client or an engine that gets SignalProcesses
+    honest.join("engine", "hostile", nanny=victim).send([frames.encode(Goodbye("it left"))])
+    honest.wait_for(lambda: any(isinstance(m, Engines) and len(m.engines) == 1 for m in honest.heard[-3:]))
+    honest.work()
+
+
+def test_a_nanny_speaks_for_its_own_engines_only(network: MemoryNetwork):
+    honest = Honest(network)
+    hostile = honest.join("nanny", "hostile")
+    for uuid in ("engine", "honest"):
+        hostile.send([frames.encode(EngineDied(uuid, 0, 0, None, False, "it is said"))])
+    hostile.send([frames.encode(Unresponsive(["engine", "honest"]))])
+    for _ in range(3):
+        honest.work()
+
+
+def test_an_outcome_that_names_frames_it_does_not_have_is_refused(network: MemoryNetwork):
+    honest = Honest(network)
+    hostile = honest.join("engine", "hostile")
+    hostile.send([frames.encode(Results([TaskDone("good-1", 1, "ok", 1e9, 2e9, b"", frames=(5,))], 1))])
     for _ in range(3):
         honest.work()
 

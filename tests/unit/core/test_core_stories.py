@@ -566,6 +566,14 @@ def test_a_restart_counts_retries_and_deaths_as_before():
     assert (after.retries_left, after.deaths) == (before.retries_left, before.deaths) == (1, 0)
 
 
+def test_an_engine_that_names_an_impossible_attempt_is_not_believed():
+    core = scheduler()
+    run(core, recovered("a"))
+    assert run(core, joined(0, held=[("a", 2**62)])) == [("cancel", 0, "a")]
+    assert run(core, finished(0, done("a", 2**62))) == []
+    assert run(core, (5.0, Ticked())) == [("send", 0, "a#2"), ("kill", 0, "a")]
+
+
 def test_a_direct_task_whose_engine_does_not_come_back_fails():
     core = scheduler()
     run(core, recovered("a", engine=3), recovered("b", engine=0), joined(0))

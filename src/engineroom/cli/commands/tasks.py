@@ -18,6 +18,7 @@ from ...records.fields import TIMES
 from ...records.projection import part_of, projected
 from ...records.record import TaskRecord
 from ...records.states import RUNNING, STATES
+from ...stores.sqlite.beside import where_else
 from ..text import Table, duration, exact, jsonable, paint, plural, when
 from .paging import pages
 from .records import Records, RecordsApp, parse_query
@@ -114,6 +115,8 @@ engineroom tasks --state=failed --json | jq -r '.[].msg_id'
         """Print to stderr how many tasks match, and where they come from: a pipe does not read that."""
         if not total:
             text = f"No task matches. ({records.origin})"
+            if others := where_else(records.url):
+                text += f"\n{others}."
         elif shown < total:
             text = f"{shown:,} of {total:,} tasks; --limit=0 shows all. ({records.origin})"
         else:

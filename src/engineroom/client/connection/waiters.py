@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from ...errors import UnknownTask
+from ...errors import ProtocolError, UnknownTask
 from ...ids import TaskId
 from ...messages import Output, Published, Results, ResultsUnavailable, Started, TaskDone
 from ...wire import frames as wire
@@ -60,13 +60,23 @@ class Waiters:
     def on_results(self, message: Results, frames: Sequence[Any]) -> None:
         """Give outcomes to their waiters."""
         pop, announce, now = self.by_task.pop, [], time.time()
+        broken: list[tuple[Waiter, TaskId, ProtocolError]] = []
         with fulfilling:
             for done in message.tasks:
                 waiter = pop(done.id, None)
-                if waiter is not None and waiter._arrived(done, wire.pick(done, frames) if done.frames else (), now):
+                if waiter is None:
+                    continue
+                try:
+                    buffers = wire.pick(done, frames) if done.frames else ()
+                except ProtocolError as error:  # it hurts nobody but its task
+                    broken.append((waiter, done.id, error))
+                    continue
+                if waiter._arrived(done, buffers, now):
                     announce.append(waiter)
         for waiter in announce:
             waiter._announce()
+        for waiter, id, reason in broken:
+            waiter._failed(id, reason)
 
     def on_gone(self, message: ResultsUnavailable, frames: Sequence[Any]) -> None:
         """Tell waiters that an outcome cannot be had."""

@@ -10,6 +10,7 @@ import msgspec
 from ...ids import TaskId
 from .queries import Records
 from .query_args import plain_query
+from .scope import InSession
 from .selection import CONDITIONS, FIRST, Selection
 
 
@@ -60,7 +61,8 @@ def select(records: Searchable, query: Any, action: str, *, dry_run: bool) -> Se
     first = [record["msg_id"] for record in records.find(takes, ["msg_id"], limit=FIRST)]
     chosen = Selection(action, count, first, max(0, total - count), dry_run)
     if not count:
-        return chosen
+        elsewhere = records.count(taken(plain_query(query.anyone), action)) if isinstance(query, InSession) else 0
+        return msgspec.structs.replace(chosen, elsewhere=elsewhere)
     foreign = {"client_uuid": {"$ne": records.session}}
     others = {"$and": [takes, foreign]} if takes else foreign
     if not (of_others := records.count(others)):

@@ -77,6 +77,14 @@ def session_id(records: Sessions, session: Any) -> str:
     raise QueryError(f"the ids of {len(found)} sessions begin with {named!r}: {', '.join(found[:5])}")
 
 
+class InSession(dict[str, Any]):
+    """A query that is narrowed to one session. `anyone` is the query without the session; {}: every record."""
+
+    def __init__(self, narrowed: Mapping[str, Any], anyone: Mapping[str, Any]) -> None:
+        super().__init__(narrowed)
+        self.anyone = anyone
+
+
 def in_session(records: Sessions, query: Any, session: Any) -> Any:
     """A query, narrowed to one session. Without a session it stays as it is.
 
@@ -97,7 +105,7 @@ def in_session(records: Sessions, query: Any, session: Any) -> Any:
         raise ValueError('session= narrows a query: give query= too; query="all" means all tasks of the session')
     mine = {"client_uuid": session_id(records, session)}
     if query == "all":
-        return mine
+        return InSession(mine, {})
     if not isinstance(query, Mapping):
         raise QueryError(f"a query is a dict, got {type(query).__name__}")
-    return {"$and": [query, mine]} if query else mine
+    return InSession({"$and": [query, mine]} if query else mine, query)

@@ -40,6 +40,8 @@ class Selection(msgspec.Struct, frozen=True):
         How many of these tasks other sessions have submitted, not this client.
     other_sessions : int
         How many sessions that were.
+    elsewhere : int
+        How many tasks of other sessions match, if the query was narrowed to one session of which none matches.
     """
 
     action: str
@@ -49,6 +51,7 @@ class Selection(msgspec.Struct, frozen=True):
     dry_run: bool = False
     others: int = 0
     other_sessions: int = 0
+    elsewhere: int = 0
 
     def __len__(self) -> int:
         return self.count
@@ -58,6 +61,8 @@ class Selection(msgspec.Struct, frozen=True):
         text = f"{verb} {self.count:,} task{'s' if self.count != 1 else ''}"
         if self.first:
             text += f": {', '.join(self.first)}" + (" …" if self.count > len(self.first) else "")
+        if self.elsewhere:
+            text += f" of this session; {self.elsewhere:,} of others match{'es' if self.elsewhere == 1 else ''}"
         if self.others:
             which = "all" if self.others == self.count else f"{self.others:,}"
             text += f"; {which} of {self.other_sessions:,} other session{'s' if self.other_sessions != 1 else ''}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ...errors import OUTCOMES, EngineError, EngineInfo, KernelError, RemoteError, TaskAborted
+from ...errors import OUTCOMES, EngineError, EngineInfo, KernelError, RemoteError, TaskAborted, shown_arguments
 from ...ids import TaskId
 from ...messages import ErrorInfo, TaskDone
 from ...wire import payload
@@ -118,7 +118,7 @@ def task_error(error: ErrorInfo, *, made_by_engine: bool, id: TaskId | None = No
         if isinstance(outcome, KernelError):
             outcome.name_call(info)
         if error.arguments is not None:
-            outcome.add_note(f"It was called with {error.arguments}")
+            outcome.add_note(f"It was called with{shown_arguments(error.arguments)}")
         if error.traceback:
             outcome.add_note(f"It was stopped here, on engine {error.engine_id}:\n{error.traceback}")
         return outcome

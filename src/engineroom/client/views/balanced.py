@@ -18,6 +18,7 @@ from ...on_engine.functional_dependency import dependent
 from ...on_engine.random_streams import Seeded, seeded
 from ...wire import short_repr
 from ...wire.input_cache import ResultOf
+from ...wire.parts import Part
 from ..connection.submission import Outgoing
 from ..records.query_args import plain_label
 from ..results.arguments import pickled_call
@@ -455,11 +456,8 @@ class LoadBalancedView(View):
         if max_outstanding != "auto" and (not isinstance(max_outstanding, int) or max_outstanding < 0):
             raise ValueError(f"max_outstanding is a number of tasks, 0 or more, or 'auto'; got {max_outstanding!r}")
         items: Iterator[tuple[Any, ...]] = zip(*sequences, strict=False)
-        if seed is not None:
-            f = seeded(f, seed)
-            items = ((index, *arguments) for index, arguments in enumerate(items))
         return LazyMapIterator(
-            self._lazily(f, items, self._task_options(), ordered, max_outstanding),
+            self._lazily(seeded(f, seed), items, self._task_options(), ordered, max_outstanding),
             return_exceptions,
         )
 
@@ -475,9 +473,10 @@ class LoadBalancedView(View):
         most = max(1, 10 * len(self._port.engines)) if limit == "auto" else int(limit) or 1 << 60
         out: deque[AsyncResult] = deque()
         ready: list[AsyncResult] = []
+        numbered = enumerate(items)
         while True:
-            for arguments in itertools.islice(items, most - len(out)):
-                out.append(self._submit(f, arguments, {}, options))
+            for index, arguments in itertools.islice(numbered, most - len(out)):
+                out.append(self._submit_item(f, index, arguments, options))
             if not out:
                 return
             if ordered:
@@ -489,7 +488,21 @@ class LoadBalancedView(View):
             while ready:
                 result = ready.pop(0)
                 result.wait()
-                yield result._all_values()[0]
+                value = result._all_values()[0]
+                yield value.value[0] if type(value) is Part else value
+
+    def _submit_item(
+        self, f: Any, index: int, arguments: tuple[Any, ...], options: TaskOptions | None
+    ) -> AsyncResult:
+        """Submit one item of an `imap`: a chunk of one item, as of `map`."""
+        if not self._channel.engines and not self._channel.starting:
+            self._port.engines.require()
+        ids, submit = self._prepare_chunks(f, [[(argument,) for argument in arguments]], [options], index)
+        result = AsyncResult(self._port, ids, name=getattr(f, "__name__", "map"), submitted=time.time())
+        if options is not None:
+            result._options, result.label = options, options.label
+        submit(result)
+        return result
 
     def _map_items(
         self, f: Callable[..., Any], sequences: Sequence[Any], ordered: bool, chunksize: int | None

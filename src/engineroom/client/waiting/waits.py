@@ -82,9 +82,13 @@ def _guarded(port: WaitPort) -> Iterator[None]:
 
 
 def say_what_goes_on(error: KeyboardInterrupt, count: int) -> None:
-    """Add a note to a KeyboardInterrupt that came in a wait: how many tasks go on, and how to end them."""
+    """Add a note to a KeyboardInterrupt that came in a wait: how many tasks go on, and how to end them.
+
+    The interrupt may leave a `with er.Cluster()`, which then stops the cluster: so "while the cluster runs".
+    """
     if count and type(error) is KeyboardInterrupt and not getattr(error, "__notes__", None):
         tasks = "1 task of this client goes on" if count == 1 else f"{count} tasks of this client go on"
         error.add_note(
-            f"{tasks}. rc.cancel() ends all, rc.abort() those that have not started; get() and wait() wait again."
+            f"{tasks} while the cluster runs. rc.cancel() ends all, rc.abort() those that have not started; "
+            "get() and wait() wait again."
         )

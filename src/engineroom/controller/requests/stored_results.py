@@ -10,6 +10,7 @@ from ...ids import ClientId, TaskId
 from ...messages import Message, ResultsUnavailable
 from ...records.entry import Entry
 from ...stores import TaskStore
+from ...stores.sqlite.beside import where_else
 from ..error_info import error_info
 from ..outbox import Outbox
 from ..storage.store_reader import Reader, readable_entries
@@ -22,7 +23,7 @@ class StoredResults:
     """Reads results and sends them.
 
     `send` sends a message to a client that is here; `reader` is None where nothing is kept (NoDB). `forgotten` is what
-    else to say of an unknown task.
+    else to say of an unknown task. `url` is that of the store.
     """
 
     def __init__(
@@ -33,9 +34,11 @@ class StoredResults:
         send: Callable[[ClientId, Message], None],
         reader: Reader | None,
         forgotten: str,
+        url: str,
     ) -> None:
         self._scheduler, self._decide, self._outbox = scheduler, decide, outbox
         self._send, self._reader, self._forgotten = send, reader, forgotten
+        self._url = url
 
     def watch(self, client: ClientId, ids: Sequence[TaskId]) -> None:
         """A client waits for these tasks: send it their results, now or when they end."""
@@ -82,6 +85,8 @@ class StoredResults:
                 self._outbox.deliver(client, entry.done, entry.result_frames)
         if gone:
             why = self._forgotten or ": never submitted here, or purged"
+            if others := where_else(self._url):
+                why += f". {others}"
             self._send(client, ResultsUnavailable(gone, f"no such task{why}"))
         if light:
             self._send(client, ResultsUnavailable(light, "its result is not kept any more (retention); its record is"))

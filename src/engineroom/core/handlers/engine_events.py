@@ -52,7 +52,12 @@ def _take_stock(state: State, effects: Effects, engine: Engine, in_hand: Mapping
     recalled, cancelled = [], []
     for id, attempt in in_hand.items():
         task = state.tasks.get(id)
-        if task is not None and task.state is TaskState.RECOVERING and _may_have_begun(state, task, engine):
+        if (
+            task is not None
+            and task.state is TaskState.RECOVERING
+            and state.is_credible(task, attempt)
+            and _may_have_begun(state, task, engine)
+        ):
             state.claim(engine, task, attempt)
         if task is None or task.engine != engine.id:
             cancelled.append(id)  # ended, or given to another engine: it would delay the engine's own tasks

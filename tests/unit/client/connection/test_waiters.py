@@ -40,9 +40,11 @@ def test_outcomes_are_given_out_once_with_their_own_frames(waiters: Waiters, dia
     assert diary.announced == 2
 
 
-def test_an_outcome_with_fewer_frames_than_it_names_is_refused(waiters: Waiters):
-    with pytest.raises(ProtocolError, match="names frames"):
-        waiters.on_results(Results([done(A, (3,))]), [])
+def test_an_outcome_with_fewer_frames_than_it_names_fails_its_own_task_only(waiters: Waiters, diary: Diary):
+    waiters.on_results(Results([done(A, (3,)), done(B)]), [])
+    assert isinstance(diary.failed[A], ProtocolError)
+    assert diary.frames == {B: ()}
+    assert not waiters.by_task
 
 
 def test_tasks_that_are_gone_fail_each_with_its_own_error(waiters: Waiters, diary: Diary):

@@ -83,3 +83,16 @@ def test_a_selection_names_how_many_other_sessions_it_touches(records: FakeSessi
     mine = select(records, in_session(records, {"state": "failed"}, "mine"), "cancel", dry_run=True)
     assert (mine.count, mine.others, mine.other_sessions) == (1, 0, 0)
     assert "session" not in str(mine)
+
+
+def test_a_session_of_which_nothing_matches_says_how_many_of_others_do(records: FakeSessions):
+    failed = {"state": "failed"}
+    nobody = select(records, in_session(records, failed, "0" * 16), "cancel", dry_run=True)
+    assert (nobody.count, nobody.elsewhere) == (0, 4)
+    assert repr(nobody) == "<would cancel 0 tasks of this session; 4 of others match>"
+    one = {"msg_id": f"{SECOND}-3"}
+    assert str(select(records, in_session(records, one, "mine"), "cancel", dry_run=False)) == (
+        "cancel: 0 tasks of this session; 1 of others matches"
+    )
+    neither = select(records, in_session(records, {"state": "aborted"}, "mine"), "cancel", dry_run=True)
+    assert str(neither) == "would cancel 0 tasks"
