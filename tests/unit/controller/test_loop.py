@@ -223,7 +223,8 @@ def large_tasks(talk: Talk) -> list[bytes]:
 def engine_of(talk: Talk) -> MemoryLink:
     """An engine comes."""
     link = talk.network.link(b"engine")
-    link.send([frames.encode(prove(Hello(_version.PROTOCOL_VERSION, "engine", "", "engine", 0, "elsewhere"), b"key"))])
+    hello = Hello(_version.PROTOCOL_VERSION, "engine", "", "engine", 0, "elsewhere", nanny="nanny")
+    link.send([frames.encode(prove(hello, b"key"))])
     return link
 
 
