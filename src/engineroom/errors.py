@@ -294,7 +294,10 @@ class RemoteError(KernelError):
 
 
 class EngineError(RemoteError):
-    """The engine died or went away while it held this task; the text says which, where and why."""
+    """The engine could not run this task to its end: it died, went away, or has another version of a module.
+
+    The text says which engine, where and why.
+    """
 
     code = "engine"
 

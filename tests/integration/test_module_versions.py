@@ -38,6 +38,7 @@ def module(any_rc: er.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     yield write
     any_rc[:].execute(f"import sys; sys.path.remove({str(tmp_path)!r})", block=True)
+    any_rc[:].execute(f"for n in [n for n in sys.modules if n.startswith({prefix!r})]: del sys.modules[n]", block=True)
     for name in [name for name in sys.modules if name.startswith(prefix)]:
         del sys.modules[name]
 
@@ -62,6 +63,61 @@ def test_an_engine_that_runs_older_code_says_so_once(any_rc, module):
     assert any_rc.reload_modules(0) == {0: [low.__name__]}
     assert any_rc.reload_modules(0) == {0: []}
     assert view.apply_sync(low.f, 1) == 10
+
+
+def test_each_further_edit_and_each_reload_has_it_said_again(any_rc, module):
+    low = module("low", "def f(x): return x\n")
+    view = any_rc[0]
+    assert words_of(view.apply_async(low.f, 1)) == ""
+    for factor in (10, 100):
+        low = module("low", f"def f(x): return {factor} * x\n")
+        assert words_of(view.apply_async(low.f, 1)).count(low.__name__ + ":") == 1
+        assert words_of(view.apply_async(low.f, 1)) == "", "it has said so"
+    assert any_rc.reload_modules(0) == {0: [low.__name__]}
+    assert words_of(view.apply_async(low.f, 1)) == ""
+    low = module("low", "def f(x): return 1000 * x\n")
+    for _ in range(2):
+        result = view.apply_async(low.f, 1)
+        assert "it loaded an older version of" in words_of(result)
+        assert result.get() == 100
+        module("low", "raise ValueError('half written')\n", load=False)
+        with pytest.raises(ValueError, match="half written"):
+            any_rc.reload_modules(0)
+        low = module("low", "def f(x): return 1000 * x\n")
+
+
+def test_a_function_that_the_older_module_lacks(any_rc, module, typed):
+    low = module("low", "def f(x): return x\n")
+    assert any_rc[:].apply_sync(low.f, 1) == [1, 1]
+    low = module("low", "class C:\n    x = 2\ndef f(x): return x\ndef g(x): return 10 * x\n")
+    with pytest.raises(AttributeError) as caught:
+        any_rc[0].apply_sync(low.g, 1)
+    assert any(low.__name__ in note and "rc.reload_modules()" in note for note in caught.value.__notes__)
+    cached = any_rc.load_balanced_view(cache=True, targets=[0])
+    result = cached.apply_async(low.g, 1)
+    assert result.get(20) == 10
+    assert "has loaded again what has changed" in words_of(result)
+    assert "rc.reload_modules()" not in words_of(result), "nobody need call it"
+    of_argument = any_rc.load_balanced_view(cache=True, targets=[1])
+    assert of_argument.apply_sync(typed("def x_of(value): return value.x"), low.C()) == 2
+    low = module("low", "def f(x): return x\ndef g(x): return x.y\n")
+    with pytest.raises(AttributeError, match="'int' object has no attribute 'y'"):
+        cached.apply_sync(low.g, 1)
+
+
+def test_a_module_whose_file_is_gone_is_named(any_rc, module):
+    low = module("low", "def f(x): return x\n")
+    assert any_rc[0].apply_sync(low.f, 1) == 1
+    path = Path(low.__file__)
+    text = path.read_text()
+    path.unlink()
+    try:
+        with pytest.raises(ModuleNotFoundError, match=f"not find them any more: {low.__name__} ") as caught:
+            any_rc.reload_modules(0)
+        assert "called with (None" not in "".join([str(caught.value), *caught.value.__notes__])
+    finally:
+        path.write_text(text)
+        any_rc.reload_modules(0)
 
 
 def test_a_script_and_an_import_inside_a_function_count_too(any_rc, module, typed):
@@ -122,8 +178,10 @@ def test_a_client_with_older_code_gets_no_wrong_answer(any_rc, module):
     assert set(map(tuple, any_rc.reload_modules().values())) <= {(low.__name__,), ()}
     assert any_rc[:].apply_sync(er.Reference(f"__import__({low.__name__!r}).f"), 1) == [10, 10]
     other = view.apply_async(low.f, 2)
-    with pytest.raises(er.RemoteError, match="reload it in the client"):
+    with pytest.raises(er.EngineError, match="reload it in the client") as caught:
         other.get(20)
+    assert str(caught.value).count("EngineError") == 1
+    assert caught.value.engine_id in (0, 1)
 
 
 def test_a_module_that_was_edited_before_its_first_use_is_named(any_rc, module):

@@ -442,7 +442,8 @@ class Client(RecordMethods):
         Raises
         ------
         RemoteError, CompositeError
-            The code of a module raised on an engine. That module is as far as its code ran.
+            The code of a module raised on an engine. That module is as far as its code ran. Or the file of a module
+            is gone: then that engine has loaded no module again.
         """
         engines = self._port.engines.resolve(targets)
         done = self.direct_view(engines).reload_modules(names, block=True)

@@ -141,7 +141,7 @@ def clear() -> None:
         shell.push(dict.fromkeys(("_", "__", "___"), ""), interactive=False)  # else IPython takes them for the user's
 
 
-def reload_modules(names: Sequence[str] | None) -> list[str]:
+def reload_modules(names: Sequence[str] | None = None) -> list[str]:
     """Load modules again (None: the user's modules whose files have changed), and those that use them."""
     return modules.renewed(main_namespace(), lambda: modules.reload(names))
 

@@ -360,6 +360,11 @@ def reload(names: Iterable[str] | None = None) -> list[str]:
     -------
     list of str
         The modules that were loaded again, in this order.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        An import does not find a module any more. No module was loaded again.
     """
     importlib.invalidate_caches()
     users = {name: _used_by(name) for name in list(sys.modules) if version_of(name) is not None}
@@ -371,6 +376,14 @@ def reload(names: Iterable[str] | None = None) -> list[str]:
         if users[name] & chosen:  # those it uses come before it, but for circles
             chosen.add(name)
     wanted = [name for name in (*sorted(chosen - set(order)), *order) if name in chosen and name in sys.modules]
+    gone = [name for name in wanted if _is_gone(name)]
+    if gone:
+        files = ", ".join(f"{name} ({getattr(sys.modules[name], '__file__', None)})" for name in gone)
+        raise ModuleNotFoundError(
+            f"these modules cannot be loaded again, because an import does not find them any more: {files}. No module "
+            "was loaded again. Put their files back, or name the modules to load: rc.reload_modules(names=[…])",
+            name=gone[0],
+        )
     for name in wanted:
         module = sys.modules[name]
         cached = getattr(module.__spec__, "cached", None)
@@ -383,6 +396,20 @@ def reload(names: Iterable[str] | None = None) -> list[str]:
             error.add_note(f"(while {name} was loaded again)")
             raise
     return wanted
+
+
+def _is_gone(name: str) -> bool:
+    """Whether an import would not find a loaded module any more: its file is gone, or its folder is not on the path."""
+    global _is_asking
+    parent = name.rpartition(".")[0]
+    folders = getattr(sys.modules.get(parent), "__path__", None) if parent else None
+    _is_asking = True
+    try:
+        return all(finder.find_spec(name, folders, sys.modules[name]) is None for finder in sys.meta_path)
+    except Exception:  # whatever finders may raise: the import raises it again
+        return False
+    finally:
+        _is_asking = False
 
 
 def _after_those_it_uses(name: str, users: Mapping[str, set[str]], order: list[str], on_the_way: set[str]) -> None:

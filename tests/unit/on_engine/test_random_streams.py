@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import random
@@ -113,6 +114,24 @@ def closure(rng: object) -> object:
     return lambda: rng.random()
 
 
+class Simulation:
+    """Holds a value that may be a random generator, or hold one."""
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+    def draw(self) -> None: ...
+
+    def __call__(self) -> None: ...
+
+
+class Chooses(Simulation):
+    """Decides itself what travels."""
+
+    def __getstate__(self) -> dict[str, object]:
+        return {}
+
+
 def with_default(x: int, rng: object = RNG, *, other: object = random.Random(1)) -> None: ...
 
 
@@ -127,6 +146,17 @@ def with_default(x: int, rng: object = RNG, *, other: object = random.Random(1))
         (lambda: closure(RNG), ["RNG, a numpy.Generator"]),
         (RNG.random, ["self, a numpy.Generator"]),
         (with_default, ["rng, a numpy.Generator", "other, a random.Random"]),
+        (Simulation(np.random.default_rng(1)).draw, ["self.held, a numpy.Generator"]),
+        (Simulation(np.random.RandomState(1)), ["self.held, a numpy.RandomState"]),
+        (Simulation([0, random.Random(1)]).draw, ["self.held[1], a random.Random"]),
+        (Simulation({"a": random.Random(1)}).draw, ["self.held['a'], a random.Random"]),
+        (Simulation(Simulation(random.Random(1))).draw, ["self.held.held, a random.Random"]),
+        (closure(Simulation(random.Random(1))), ["rng.held, a random.Random"]),
+        (functools.partial(len, Simulation(random.Random(1))), ["argument 0.held, a random.Random"]),
+        (Simulation([0] * 1000 + [random.Random(1)]).draw, []),
+        (Simulation(Simulation([random.Random(1)])).draw, []),
+        (Simulation(random.SystemRandom()).draw, []),
+        (Chooses(random.Random(1)).draw, []),
         (closure(random.SystemRandom()), []),
         (closure(random), []),
         (random.random, []),
@@ -145,3 +175,17 @@ def test_a_generator_that_a_function_takes_along_is_named_once(function, named, 
     texts = [str(warning.message) for warning in caught]
     assert len(texts) == len(named)
     assert all(name in text and "er.task_rng()" in text for name, text in zip(named, texts, strict=True))
+
+
+def test_an_object_is_looked_into_once_for_a_function_that_is_sent_again(monkeypatch):
+    simulation = Simulation([random.Random(1)])
+    looked_at = []
+    monkeypatch.setattr(submission_warnings, "_told", {("generator", "Simulation.draw", "self.held[0]")})
+    monkeypatch.setattr(submission_warnings, "_items", lambda value: looked_at.append(value) or ())
+    for _ in range(3):
+        submission_warnings.look(simulation.draw, {})
+    assert looked_at == [simulation.held]
+    key = id(simulation), "Simulation.draw"
+    assert key in submission_warnings._looked_into
+    del simulation
+    assert key not in submission_warnings._looked_into

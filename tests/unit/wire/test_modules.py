@@ -135,6 +135,27 @@ print(modules.differing({"high": "0"}))
     )
 
 
+def test_a_module_whose_file_is_gone_is_named_and_none_is_loaded_again(tmp_path: Path):
+    assert run(tmp_path, """
+import low, high
+high.KEPT = 1
+(here / "low.py").unlink()
+write("high", "import low\\ndef g(x): return low.f(x) + 2\\n")
+try:
+    modules.reload()
+except ModuleNotFoundError as error:
+    print(error)
+assert high.g(1) == 2, "not loaded again"
+assert modules.reload(["high"]) == ["high"] and high.g(1) == 3
+write("low/__init__", "def f(x): return 10 * x\\n")
+assert modules.reload(["low"]) == ["low", "high"], "another file has its name"
+assert high.g(1) == 12
+""").replace(str(tmp_path), "…") == (
+        "these modules cannot be loaded again, because an import does not find them any more: low (…/low.py). "
+        "No module was loaded again. Put their files back, or name the modules to load: rc.reload_modules(names=[…])\n"
+    )
+
+
 def test_modules_are_loaded_again_after_those_they_use(tmp_path: Path):
     assert run(tmp_path, """
 write("high", "from low import f\\ndef g(x): return f(x) + 1\\n")

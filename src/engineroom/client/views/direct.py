@@ -199,8 +199,8 @@ class DirectView(View):
         self, names: str | Sequence[str] | None = None, targets: Any = None, block: bool | None = None
     ) -> Any:
         """Have engines load modules again; see `Client.reload_modules`. Gives the names for each engine."""
-        wanted = [names] if isinstance(names, str) else names if names is None else list(names)
-        return self._apply(engine_calls.reload_modules, (wanted,), {}, self._blocks(block), targets)
+        wanted = () if names is None else ([names] if isinstance(names, str) else list(names),)
+        return self._apply(engine_calls.reload_modules, wanted, {}, self._blocks(block), targets)
 
     # ------------------------------------------------------------------------------------------ properties
 

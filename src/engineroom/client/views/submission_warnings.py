@@ -5,11 +5,14 @@ The views' cache of functions calls `look` when it pickles one, so a function th
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import random
 import sys
 import types
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,13 @@ from ...on_engine.random_streams import Seeded
 from ...wire import functions, modules
 
 _OURS = str(Path(__file__).parents[2])
+#: Methods with which a class decides what is pickled of its objects.
+_SAY_WHAT_TRAVELS = ("__reduce_ex__", "__reduce__", "__getstate__")
 _told: set[tuple[Any, ...]] = set()
+#: How many items of a list or dict, and how many values in all, are looked at inside an object.
+_LARGEST, _MOST = 100, 1000
+#: (id of an object, what holds it) → the object, which has been looked into
+_looked_into: dict[tuple[int, str], weakref.ref[Any]] = {}
 
 
 def look(function: Any, needs: modules.Needs) -> None:
@@ -63,13 +72,68 @@ def _generators(function: Any) -> Iterator[tuple[str, str, Any]]:
             parts = [("self", value.__self__)]
         elif isinstance(value, types.FunctionType):
             parts = [*functions.references(value), *_defaults_of(value)]
+        elif value is function:
+            parts = [("self", value)]  # it is called as a function
         else:
             continue
+        is_by_name = isinstance(value, types.FunctionType) and modules.is_importable(value)
         for part_name, part in parts:
             if _is_generator(part):
                 yield holder, part_name, part
-        if not (isinstance(value, types.FunctionType) and modules.is_importable(value)):
+            elif not is_by_name:
+                for inner_name, inner in _inside(part, part_name, holder):
+                    yield holder, inner_name, inner
+        if not is_by_name:
             waiting += [part for _, part in parts]
+
+
+def _inside(value: Any, name: str, holder: str) -> Iterator[tuple[str, Any]]:
+    """The generators in the attributes of an object, or one level deeper: (name, generator).
+
+    An object is looked into once for each function that holds it, so a task costs nothing here.
+    """
+    attributes = _attributes(value)
+    key = id(value), holder
+    if not attributes or key in _looked_into:
+        return
+    with contextlib.suppress(TypeError):  # no weak references
+        _looked_into[key] = weakref.ref(value, lambda _: _looked_into.pop(key, None))
+    left = _MOST
+    for attribute, held in list(itertools.islice(attributes.items(), _LARGEST)):
+        if _is_generator(held):
+            yield f"{name}.{attribute}", held
+            continue
+        for inner_name, inner in _items(held):
+            left -= 1
+            if left < 0:
+                return
+            if _is_generator(inner):
+                yield f"{name}.{attribute}{inner_name}", inner
+
+
+def _items(value: Any) -> Iterator[tuple[str, Any]]:
+    """What a value holds: (how it is written after the name of the value, item)."""
+    if type(value) in (list, tuple):
+        yield from ((f"[{index}]", item) for index, item in enumerate(value[:_LARGEST]))
+    elif type(value) is dict:
+        for key, item in list(itertools.islice(value.items(), _LARGEST)):
+            yield f"[{key!r:.40}]" if type(key) in (str, int) else "[…]", item
+    else:
+        yield from [(f".{key}", item) for key, item in itertools.islice(_attributes(value).items(), _LARGEST)]
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """The attributes of an object that travel as they are; {}: it has none, or its class says what travels."""
+    kind = type(value)
+    if kind.__module__ == "builtins" or isinstance(value, type | types.ModuleType | types.FunctionType):
+        return {}
+    if any(getattr(kind, name) is not getattr(object, name) for name in _SAY_WHAT_TRAVELS):
+        return {}
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return found if type(found) is dict else {}
 
 
 def _enumerated(values: Iterable[Any]) -> list[tuple[str, Any]]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...errors import ImpossibleDependency, UnmetDependency
+from ...errors import EngineError, ImpossibleDependency, UnmetDependency
 from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
 from ...messages.bounds import Status
@@ -34,7 +34,7 @@ from ...wire.exceptions import text_of
 from ...wire.parts import Part
 from .captured import CLibrary
 from .ending import end_forked
-from .module_check import ModuleCheck
+from .module_check import ModuleCheck, ModulesDiffer
 from .output import Streams, sendable
 from .warning_state import WarningState
 
@@ -114,15 +114,23 @@ class Executor:
         if function is None:
             needs: dict[str, str] = {}
             try:
-                function = functions.load_function(self._pickled[digest], needs)
+                function = self._load(digest, needs)
+            except Exception as error:
+                self._modules.explain(error, needs, self.engine)
+                raise
             finally:
                 self._modules.tell(needs, self.engine)
-            self._loaded[digest] = function
-            pickled = self._pickled.pop(digest)
-            if needs:
-                self._with_needs[digest] = pickled
-            if len(self._loaded) > FUNCTIONS_KEPT:
-                self._with_needs.pop(self._loaded.popitem(last=False)[0], None)
+        return function
+
+    def _load(self, digest: Digest, needs: dict[str, str]) -> functions.LoadedFunction:
+        """Unpickle a function, and keep it. The modules that it needs go into `needs`, also if this raises."""
+        function = functions.load_function(self._pickled[digest], needs)
+        self._loaded[digest] = function
+        pickled = self._pickled.pop(digest)
+        if needs:
+            self._with_needs[digest] = pickled
+        if len(self._loaded) > FUNCTIONS_KEPT:
+            self._with_needs.pop(self._loaded.popitem(last=False)[0], None)
         return function
 
     def modules_changed(self) -> None:
@@ -131,15 +139,33 @@ class Executor:
             del self._loaded[digest]
             self._pickled[digest] = pickled
         self._with_needs.clear()
+        self._modules.forget()
 
     def _newest(self, spec: TaskSpec, frames: Sequence[Any]) -> functions.LoadedFunction:
         """The function of a call whose result may be reused: its modules are those of the client."""
-        function = self._function(spec.function)
-        needs = dict(function.needs)
+        needs: dict[str, str] = {}
+        try:
+            function = self._loaded.get(spec.function) or self._load(spec.function, needs)
+        except Exception:  # the module may be too old to have it
+            if not self._modules.renew(needs, self.engine):
+                raise
+            function = self._load(spec.function, needs)
+        needs.update(function.needs)
         if modules.MARK in (spec.payload or frames[0]):
-            with modules.collecting(needs), functions.collecting({}):
-                payload.loads(spec.payload, frames)
-        return self._function(spec.function) if self._modules.renew(needs, self.engine) else function
+            self._note_needs_of_arguments(spec, frames, needs)
+        self._modules.renew(needs, self.engine)
+        return self._function(spec.function)
+
+    def _note_needs_of_arguments(self, spec: TaskSpec, frames: Sequence[Any], needs: dict[str, str]) -> None:
+        """Add the modules that the arguments need. Modules that are too old to unpickle them are loaded again."""
+        while True:
+            try:
+                with modules.collecting(needs), functions.collecting({}):
+                    payload.loads(spec.payload, frames)
+                return
+            except Exception:
+                if not self._modules.renew(needs, self.engine):
+                    return  # the call raises it again
 
     # ------------------------------------------------------------------------------------------ running
 
@@ -457,6 +483,10 @@ class Executor:
             stopped = self._describe(error, spec, error.ename)
             stopped.stopped = True
             return error.status, stopped
+        if kind is ModulesDiffer:
+            refused = self._describe(error, spec, EngineError.__name__)
+            refused.stopped = True
+            return "error", refused
         # A task that was sent to this engine cannot be tried on another.
         unmet = issubclass(kind, UnmetDependency) and not issubclass(kind, ImpossibleDependency)
         status: Status = "unmet" if unmet and spec.engine < 0 else "error"
