@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from .errors import ConfigError, ConnectionFileError
-from .private import make_private_folder, why_not_private
+from .private import make_private_folder, why_not_private, why_not_trusted
 from .records.states import ENDED_STATES
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -147,12 +147,19 @@ def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
     Raises
     ------
     ConnectionFileError
-        The file is missing (`__cause__` is a FileNotFoundError then), or is no connection file.
+        The file is missing (`__cause__` is a FileNotFoundError then), or is no connection file, or another user of
+        the host may have written it.
     """
     try:
+        why = why_not_trusted(Path(path))
         data = Path(path).read_bytes()
     except OSError as error:
         raise ConnectionFileError(f"cannot read the connection file {os.fspath(path)}: {error.strerror}") from error
+    if why:
+        raise ConnectionFileError(
+            f"the connection file {os.fspath(path)} is not used: {why}. It says whose code runs as you: keep it "
+            "in a folder to which only you can write (chmod go-w)"
+        )
     try:
         return msgspec.json.decode(data, type=ConnectionInfo)
     except msgspec.DecodeError as error:

@@ -74,10 +74,22 @@ def _is_alone_in(gid: int) -> bool:
 
 def why_not_trusted(path: Path) -> str:
     """Why another user of the host may have written this file, or put it there; "": only we (or root) can have."""
-    for place in (path, path.parent):
-        found = place.stat()
-        if found.st_uid not in (os.geteuid(), 0):
-            return f"{place} belongs to the user with the number {found.st_uid}"
-        if found.st_mode & _ALL_WRITE or (found.st_mode & _GROUP_WRITE and not _is_alone_in(found.st_gid)):
-            return f"others may write to {place} (mode {found.st_mode & 0o777:04o})"
+    return _why_others_may_write(path) or _why_others_may_write(path.parent)
+
+
+def why_not_trusted_folder(path: Path) -> str:
+    """Why another user of the host may have put files into this folder; "": only we (or root) can have.
+
+    The folder above it may be one like /tmp, where others can make files, but cannot replace ours.
+    """
+    why = _why_others_may_write(path)
+    return why or ("" if path.parent.stat().st_mode & stat.S_ISVTX else _why_others_may_write(path.parent))
+
+
+def _why_others_may_write(place: Path) -> str:
+    found = place.stat()
+    if found.st_uid not in (os.geteuid(), 0):
+        return f"{place} belongs to the user with the number {found.st_uid}"
+    if found.st_mode & _ALL_WRITE or (found.st_mode & _GROUP_WRITE and not _is_alone_in(found.st_gid)):
+        return f"others may write to {place} (mode {found.st_mode & 0o777:04o})"
     return ""

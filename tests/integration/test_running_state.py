@@ -103,6 +103,34 @@ def test_when_the_engine_of_a_running_task_dies_it_runs_no_more(fresh_cluster, t
     assert result.get(20) == end
 
 
+def test_what_is_known_of_a_task_outlives_its_engine_and_its_cluster(fresh_cluster, tmp_path):
+    rc = fresh_cluster(n=1)
+    view = rc.load_balanced_view()
+
+    def runs():
+        result = view.apply_async(talk_until, str(tmp_path / "never"))
+        wait_until(lambda: "begun" in result.stdout and "complaint" in result.stderr and result.started)
+        return result, (result.stdout, result.stderr, result.started, result.engine_id)
+
+    dead, shown = runs()
+    [id] = dead.msg_ids
+    os.kill(rc.queue_status(dead.engine_id)["pid"], signal.SIGKILL)
+    with pytest.raises(er.EngineError, match="was lost while running"):
+        dead.get(20)
+    assert (dead.stdout, dead.stderr, dead.started, dead.engine_id) == shown
+    [record] = rc.db_query({"msg_id": id})
+    assert (record["stdout"], record["stderr"], record["started"], record["engine_id"]) == shown
+    assert record["duration"] > 0
+    assert [attempt["started"] for attempt in record["attempts"]] == [record["started"]]
+    with er.Client(rc.connection) as another:  # the cluster's own client is closed with it
+        view = another.load_balanced_view()
+        stopped, shown = runs()
+        rc.cluster.stop_cluster_sync()
+        with pytest.raises(er.TaskAborted):
+            stopped.get(20)
+        assert (stopped.stdout, stopped.stderr, stopped.started, stopped.engine_id) == shown
+
+
 def test_a_task_runs_on_when_the_controller_is_started_again(fresh_cluster, tmp_path):
     rc = fresh_cluster()
     end = str(tmp_path / "end")

@@ -80,10 +80,10 @@ def test_failures_and_retries_are_repeated_as_they_were():
         return BEGIN + timedelta(seconds=seconds)
 
     attempts = [
-        {"started": moment(0), "ended": moment(3), "cause": "ValueError: no"},
-        {"started": None, "ended": moment(4), "cause": "killed"},
-        {"started": moment(4), "ended": moment(4), "cause": "UnmetDependency: not here"},
-        {"started": moment(5), "ended": moment(6), "cause": "ok"},
+        {"started": moment(0), "ended": moment(3), "cause": "ValueError: no", "traceback": "Traceback"},
+        {"started": moment(3), "ended": moment(4), "cause": "killed", "traceback": None},
+        {"started": moment(4), "ended": moment(4), "cause": "UnmetDependency: not here", "traceback": "…"},
+        {"started": moment(5), "ended": moment(6), "cause": "ok", "traceback": None},
     ]
     found = [record("a", 0, 5, 6, attempts=attempts), record("b", 0, 6, 7, state="failed")]
     found += [record("c", 0, 7, 8, options={"after": [["b"], True, False, True]})]

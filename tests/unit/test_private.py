@@ -9,9 +9,15 @@ from pathlib import Path
 import pytest
 
 from engineroom.cli.ipcontroller import IPController
-from engineroom.config import make_profile_dir, write_private
-from engineroom.errors import ConfigError
-from engineroom.private import make_private_folder, open_private_folder, why_not_trusted
+from engineroom.config import (
+    ConnectionInfo,
+    make_profile_dir,
+    read_connection_file,
+    write_connection_file,
+    write_private,
+)
+from engineroom.errors import ConfigError, ConnectionFileError
+from engineroom.private import make_private_folder, open_private_folder, why_not_trusted, why_not_trusted_folder
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: another unix user; run this as root")
@@ -96,3 +102,29 @@ def test_a_folder_of_another_user_is_not_ours(tmp_path: Path):
     os.chown(folder, NOBODY, NOBODY)
     with pytest.raises(PermissionError, match="belongs to the user"):
         open_private_folder(folder)
+
+
+def test_a_folder_in_one_like_tmp_is_trusted_if_it_is_ours(tmp_path: Path):
+    ours = tmp_path / "ours"
+    ours.mkdir(mode=0o755)
+    tmp_path.chmod(0o1777)
+    assert why_not_trusted_folder(ours) == ""
+    assert "others may write" in why_not_trusted_folder(tmp_path)
+    tmp_path.chmod(0o777)
+    assert f"others may write to {tmp_path}" in why_not_trusted_folder(ours)
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+@pytest.mark.parametrize("how", ["written", pytest.param("owned", marks=needs_root)])
+def test_a_connection_file_that_others_can_write_is_refused(tmp_path: Path, what: str, how: str):
+    path = tmp_path / "security" / "ipcontroller-client.json"
+    info = ConnectionInfo(url="ipc:///nowhere", key="k")
+    write_connection_file(path, info)
+    assert read_connection_file(path) == info
+    changed = path if what == "file" else path.parent
+    if how == "owned":
+        os.chown(changed, NOBODY, -1)
+    else:
+        changed.chmod(changed.stat().st_mode | 0o002)
+    with pytest.raises(ConnectionFileError, match=r"is not used: .*chmod go-w"):
+        read_connection_file(path)

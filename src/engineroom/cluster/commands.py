@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import site
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,18 @@ import msgspec
 
 from .. import resources as named_resources
 from ..cores import usable_cores
+from ..engine.import_path import IMPORT_PATH
+from ..private import why_not_trusted_folder
 
 #: Exit code of a controller whose task database belongs to another controller.
 STORE_BUSY = 12
 
 #: Short names of databases, and the flag of `ipcontroller` that chooses each.
 DATABASES = {"sqlite": "--sqlitedb", "mongodb": "--mongodb", "memory": "--dictdb", "none": "--nodb"}
+
+
+#: Python must not put the current folder on `sys.path`: others may have put modules there.
+_SAFE = ("-P",)
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -71,11 +79,11 @@ def controller_command(
         More arguments for `ipcontroller`.
     """
     args = [
-        *(sys.executable, "-m", "engineroom.controller"),
+        *(sys.executable, *_SAFE, "-m", "engineroom.controller"),
         f"--profile-dir={profile_dir}",
         f"--cluster-id={cluster_id}",
     ]
-    environment = {}
+    environment = _package_path()
     if database is not None and database.startswith("mongodb"):
         args.append("--mongodb")
         if database != "mongodb":  # a url may hold a password, and every user of the host can read command lines
@@ -109,7 +117,7 @@ def engines_command(
 ) -> Command:
     """How a nanny with `n` engines is started; `resources` is what these engines share."""
     args = [
-        *(sys.executable, "-m", "engineroom.engine"),
+        *(sys.executable, *_SAFE, "-m", "engineroom.engine"),
         f"--n={n}",
         f"--file={connection_file}",
         f"--profile-dir={profile_dir}",
@@ -117,12 +125,49 @@ def engines_command(
     ]
     if resources:
         args.append(f"--resources={named_resources.spell(resources)}")
-    return Command(args, _import_path())
+    folders = _import_path()
+    return Command(args, {**_package_path(), IMPORT_PATH: os.pathsep.join(folders)})
 
 
-def _import_path() -> dict[str, str]:
-    """Let engines import what this process can: the folder of the script, and what was added to `sys.path`."""
+def _import_path() -> list[str]:
+    """Folders in which engines look for modules last: those of our `sys.path`, and the current one.
+
+    Left out are the folders that Python and PYTHONPATH give engines anyway, and those to which others may write.
+    """
+    current = os.getcwd()
+    folders = [os.path.abspath(entry) if entry else current for entry in sys.path]
+    ours = dict.fromkeys(folder for folder in folders if not _is_found_anyway(folder))
+    trusted = []
+    for folder in ours:
+        if why := _why_not_trusted(folder):
+            warnings.warn(
+                f"engines do not import modules from {folder}: {why}. If you trust it, put it on PYTHONPATH",
+                stacklevel=2,
+            )
+        else:
+            trusted.append(folder)
+    if current not in ours and not _is_found_anyway(current) and not _why_not_trusted(current):
+        trusted.append(current)
+    return trusted
+
+
+def _package_path() -> dict[str, str]:
+    """PYTHONPATH with the folder that has this package, if a new process would not find it otherwise."""
+    folder = str(Path(__file__).absolute().parents[2])
+    if _is_found_anyway(folder) or _why_not_trusted(folder):
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), folder]))}
+
+
+def _is_found_anyway(folder: str) -> bool:
+    """Whether each Python process looks for modules there: Python's own folders, and those on PYTHONPATH."""
+    given = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     own = (sys.prefix, sys.base_prefix)
-    folders = [os.path.abspath(entry) if entry else os.getcwd() for entry in sys.path]
-    ours = [folder for folder in folders if not folder.startswith(own)]
-    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(ours))}
+    return folder in given or folder.startswith(own) or folder == site.getusersitepackages()
+
+
+def _why_not_trusted(folder: str) -> str:
+    try:
+        return why_not_trusted_folder(Path(folder))
+    except OSError:
+        return ""  # nothing can be imported from there

@@ -187,7 +187,7 @@ class Controller:
         self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.flush, self.post)
         kept = reader if store.keeps else None
 
-        self._outbox = outbox = Outbox(peers, self._library, values, writer, kept, self._fail, clock)
+        self._outbox = outbox = Outbox(peers, self._library, values, writer, kept, self._fail, clock, running)
         self._lookup = OutcomeLookup(
             core, decide, values, kept, lambda uuid: uuid in peers.by_uuid, self.post, clock
         )

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from ..core import actions
-from ..core.tasks import Task
+from ..core.tasks import Task, TaskState
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ..messages import (
     Accepted,
@@ -69,6 +69,16 @@ class Writer(Protocol):
         """Have these written; the tokens come back once they are. Never blocks."""
 
 
+class LiveOutput(Protocol):
+    """Where the output of running tasks is kept."""
+
+    def output_of(self, id: TaskId) -> tuple[str, str]:
+        """The end of what this task has printed so far: stdout and stderr."""
+
+    def forget(self, ids: Iterable[TaskId]) -> None:
+        """These tasks have ended, or are to run again."""
+
+
 class ClientBox:
     """The results that one turn has gathered for one client."""
 
@@ -95,7 +105,7 @@ class Outbox:
     """Performs the actions of the core.
 
     `reader` reads results that have left memory; it is None where nothing is kept (NoDB). `fail` ends tasks with an
-    error.
+    error. `output` has what running tasks have printed.
     """
 
     def __init__(
@@ -107,7 +117,9 @@ class Outbox:
         reader: Reader | None,
         fail: Callable[[Sequence[TaskId], ErrorInfo], None],
         clock: Callable[[], float],
+        output: LiveOutput,
     ) -> None:
+        self._output = output
         self._peers, self._library, self._values = peers, library, values
         self._writer, self._reader, self._fail, self._clock = writer, reader, fail, clock
         self._boxes: dict[ClientId, ClientBox] = defaultdict(ClientBox)
@@ -321,6 +333,8 @@ class Outbox:
         ]
         self._entries += entries
         if isinstance(action, actions.RecordProgress):
+            # The next attempt prints anew. The output of a task that has ended is taken by `_end_tasks`.
+            self._output.forget(t.id for t in action.tasks if t.started is None and t.state is not TaskState.ENDED)
             for task, entry in zip(action.tasks, entries, strict=True):
                 peer = None if task.engine is None else self._peers.engines.get(task.engine)
                 if task.started is not None and peer is not None:
@@ -334,6 +348,9 @@ class Outbox:
         buffers = self._buffers
         for ended in action.tasks:
             task, done = ended.task, ended.done
+            if ended.cut_short:
+                done.stdout, done.stderr = self._output.output_of(done.id)
+                self._output.forget((done.id,))
             engine = engines.get(done.engine)
             if task.spec.function != digest:
                 digest = task.spec.function

@@ -81,6 +81,8 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     task: Task
     done: TaskDone
     frames: Sequence[Any] = ()
+    #: an engine had begun the task, and has sent no outcome: what the task has printed is not in `done`
+    cut_short: bool = False
 
 
 class KeepValues(Action, frozen=True, gc=False):

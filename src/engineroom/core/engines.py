@@ -139,6 +139,26 @@ class Engine:
         return f"<Engine {self.id} holds {len(self.held)}>"
 
 
+def cut_attempt(
+    task: Task,
+    engine: Engine,
+    started: float | None,
+    now: float,
+    cause: str,
+    ended_by: str,
+    peak_memory: int | None = None,
+) -> Attempt:
+    """An attempt that is over without an outcome from its engine.
+
+    `started` is by the clock of the engine's host, `now` by the controller's: where these differ, the attempt does not
+    end before it starts.
+    """
+    ended = now if started is None else max(now, started)
+    return Attempt(
+        task.attempt, engine.id, engine.uuid, engine.host, started, ended, cause, peak_memory, ended_by=ended_by
+    )
+
+
 def past_attempt(task: Task, done: TaskDone, engine: Engine | None, ended_by: str = "task") -> Attempt:
     """An attempt that is over, for the record. `engine`: where it ran; None: it is not known any more."""
     cause = "ok" if done.error is None else f"{done.error.ename}: {done.error.evalue}"

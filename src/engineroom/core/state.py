@@ -327,6 +327,8 @@ class State:
         frames: Sequence[Any] = (),
         ran_on: EngineUuid | None = None,
         blame: TaskOutcome | None = None,
+        *,
+        cut_short: bool = False,
     ) -> None:
         """A task has its outcome. If an engine held it, it is released by then.
 
@@ -338,10 +340,12 @@ class State:
             The engine that produced the outcome.
         blame : TaskOutcome, optional
             The outcome of another task which made this one impossible.
+        cut_short : bool
+            An engine had begun the task, and has sent no outcome.
         """
         task.move(TaskState.ENDED)
         self.tasks.pop(task.id, None)
-        ended = Ended(task, done, frames)
+        ended = Ended(task, done, frames, cut_short)
         self.effects.ended.append(ended)
         if done.status == "ok" and task.id in self.dependencies.wanted:
             self.effects.kept.append(ended)
@@ -350,11 +354,13 @@ class State:
             self.dependencies.unwant(task)
         self.dependencies.remember(task, done, ran_on, blame)
 
-    def abort(self, task: Task, reason: str) -> None:
-        """End a task because it is not wanted any more."""
+    def abort(self, task: Task, reason: str, attempt: Attempt | None = None) -> None:
+        """End a task because it is not wanted any more. `attempt`: the one that this cuts short."""
         arguments = task.spec.arguments or None
         error = ErrorInfo("TaskAborted", reason, method=task.spec.kind, arguments=arguments)
-        self._end_with(task, "aborted", error)
+        if attempt is not None:
+            error.engine_id, error.engine_uuid, error.host = attempt.engine, attempt.engine_uuid, attempt.host
+        self._end_with(task, "aborted", error, attempt=attempt)
 
     def fail(
         self,
@@ -365,18 +371,33 @@ class State:
         *,
         traceback: str = "",
         blame: TaskOutcome | None = None,
+        attempt: Attempt | None = None,
     ) -> None:
-        """End a task with an error that no engine sent. `engine`: where it was or should have been."""
+        """End a task with an error that no engine sent.
+
+        `engine`: where it was or should have been; `attempt`: the one that this cuts short.
+        """
         number, uuid = (engine.id, engine.uuid) if engine is not None else (None, None)
         error = ErrorInfo(ename, evalue, traceback, number, uuid, task.spec.kind)
         error.host, error.arguments = engine.host if engine is not None else None, task.spec.arguments or None
-        self._end_with(task, "error", error, blame)
+        self._end_with(task, "error", error, blame, attempt)
 
-    def _end_with(self, task: Task, status: Status, error: ErrorInfo, blame: TaskOutcome | None = None) -> None:
+    def _end_with(
+        self,
+        task: Task,
+        status: Status,
+        error: ErrorInfo,
+        blame: TaskOutcome | None = None,
+        attempt: Attempt | None = None,
+    ) -> None:
         done = TaskDone(task.id, task.attempt, status, None, self.now, error=error)
         if error.engine_id is not None:
             done.engine = EngineId(error.engine_id)
-        self.end(task, done, blame=blame)
+        if attempt is not None:
+            task.note(attempt)
+            error.stopped = True
+            done.started, done.completed, done.peak_memory = attempt.started, attempt.ended, attempt.peak_memory
+        self.end(task, done, blame=blame, cut_short=attempt is not None)
 
 
 def ran_before(task: Task, engine: Engine | None) -> None:

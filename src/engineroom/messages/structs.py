@@ -92,7 +92,8 @@ class ErrorInfo(NestedStruct):
     engine_id: Integer | None = None
     engine_uuid: str | None = None
     method: str = "apply"
-    #: it did not come from the task's code: the task was cancelled, was out of time, or could not begin
+    #: it did not come from the task's code: the task was cancelled, was out of time, could not begin, or died with its
+    #: engine
     stopped: bool = False
     #: where the engine runs
     host: str | None = None
@@ -145,7 +146,8 @@ class Attempt(NestedStruct):
     #: of the engine process until the end of this attempt, in bytes; None: not measured
     peak_memory: Count | None = None
     traceback: str | None = None
-    #: what ended it: "task" (it returned or raised), "refusal" (UnmetDependency), "death" of its engine, "run_timeout"
+    #: what ended it: "task" (it returned or raised), "refusal" (UnmetDependency), "death" of its engine, "run_timeout",
+    #: "stop" of the cluster, "controller" (it could not record the task)
     ended_by: str = "task"
 
 

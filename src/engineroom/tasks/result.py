@@ -87,7 +87,9 @@ class TaskResult:
             content = record["result_content"]
             where = content["engine_info"]
             error = ErrorInfo(content["ename"], content["evalue"], content["traceback"], **where)
-            failure = task_error(error, made_by_engine=record["started"] is not None, id=record["msg_id"])
+            # An engine that died while the task ran has left a start, and no traceback.
+            by_engine = record["started"] is not None and bool(error.traceback)
+            failure = task_error(error, made_by_engine=by_engine, id=record["msg_id"])
         return cls(
             record["metadata"].get("task"),
             record["msg_id"],

@@ -254,6 +254,8 @@ def _runs(record: Mapping[str, Any]) -> Iterable[Run]:
     """What the attempts of a task did, but for those that an engine refused, or died of."""
     for attempt in (record["attempts"] or ())[:-1]:
         started, ended, cause = attempt["started"], attempt["ended"], attempt["cause"]
-        if started is not None and ended is not None and cause != "ok" and not cause.startswith("UnmetDependency"):
+        if not attempt["traceback"] or cause.startswith("UnmetDependency"):
+            continue  # its engine died, and left no traceback; or refused it
+        if started is not None and ended is not None:
             yield Run(max(0.0, (ended - started).total_seconds()), "error")
     yield Run(max(0.0, (record["completed"] - record["started"]).total_seconds()), STATUS_OF_STATE[record["state"]])

@@ -35,8 +35,13 @@ def encode(message: Message) -> bytes:
     return _encode_text(message)
 
 
+def _refuse_extension(code: int, data: memoryview) -> Any:
+    """Nothing that is sent has extension types of msgpack, and a record that holds one could not be shown."""
+    raise ProtocolError(f"this kind of peer may not send such a message: it holds the extension type {code}")
+
+
 def _decoder(union: Any) -> Callable[[bytes], Any]:
-    decode = msgspec.msgpack.Decoder(union).decode
+    decode = msgspec.msgpack.Decoder(union, ext_hook=_refuse_extension).decode
 
     def checked(data: bytes) -> Any:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -18,10 +18,12 @@ from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import (
     Abort,
     Accepted,
+    EngineDied,
     Function,
     Goodbye,
     Hello,
     Message,
+    Output,
     Ping,
     QueueStatus,
     Rejected,
@@ -32,8 +34,10 @@ from engineroom.messages import (
     ResultStatus,
     Run,
     SignalEngines,
+    Started,
     Submit,
     TaskDone,
+    TaskOptions,
     TasksOnEngines,
     TaskSpec,
 )
@@ -73,6 +77,14 @@ class Talk:
                 if isinstance(message, kind):
                     return message
         raise AssertionError(f"no {kind.__name__} came")
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """The loop takes turns until this is so."""
+        for _ in range(200):
+            if condition():
+                return
+            self.controller.turn()
+        raise AssertionError("it does not come to that")
 
     def close(self) -> None:
         self.controller.close()
@@ -211,7 +223,8 @@ def large_tasks(talk: Talk) -> list[bytes]:
 def engine_of(talk: Talk) -> MemoryLink:
     """An engine comes."""
     link = talk.network.link(b"engine")
-    link.send([frames.encode(prove(Hello(_version.PROTOCOL_VERSION, "engine", "", "engine", 0, "elsewhere"), b"key"))])
+    hello = Hello(_version.PROTOCOL_VERSION, "engine", "", "engine", 0, "elsewhere", nanny="nanny")
+    link.send([frames.encode(prove(hello, b"key"))])
     return link
 
 
@@ -256,6 +269,49 @@ def test_arguments_that_cannot_be_read_again_end_their_task(talk: Talk, monkeypa
     while "me-1" not in ended:
         ended |= {done.id: done.error for done in talk.hear(Results).tasks}
     assert "cannot be read" in ended["me-1"].evalue
+    link.close()
+
+
+def test_what_a_task_has_printed_is_in_its_record_when_no_outcome_comes(talk: Talk) -> None:
+    """Its engine dies, twice; of the next task, the cluster stops."""
+    nanny = talk.network.link(b"nanny")
+    nanny.send([frames.encode(prove(Hello(_version.PROTOCOL_VERSION, "nanny", "", "nanny", 0, "elsewhere"), b"key"))])
+    link = engine_of(talk)
+    task, tasks = TaskSpec(NEW, CODE.digest, b"x", 0.0, options=TaskOptions(retries=1)), talk.controller.scheduler.tasks
+    talk.say(Submit(1, [task, TaskSpec(TaskId("me-3"), CODE.digest, b"x", 0.0)], [CODE]))
+    talk.hear(Accepted)
+    for attempt, text in (1, "first"), (2, "second"):
+        link.send([frames.encode(Output(NEW, "stdout", text))])
+        if attempt == 1:  # the other is never announced
+            link.send([frames.encode(Started(NEW, 1.0, attempt=1))])
+        talk.hear(Output)
+        nanny.send([frames.encode(EngineDied(EngineUuid("engine"), -9, 0, NEW, True))])
+        if attempt == 1:
+            talk.until(lambda: tasks[NEW].attempt == 2)
+            link.close()
+            link = engine_of(talk)
+            talk.until(lambda: tasks[NEW].engine is not None)
+    [done] = talk.hear(Results).tasks
+    assert (done.id, done.stdout, done.started) == (NEW, "second", None)
+    talk.until(lambda: talk.store.get_record(NEW)["completed"] is not None)
+    record = talk.store.get_record(NEW)
+    assert (record["state"], record["stdout"], len(record["attempts"])) == ("failed", "second", 2)
+    assert record["attempts"][0]["started"] is not None
+    link.close()
+    link, id = engine_of(talk), TaskId("me-3")
+    talk.until(lambda: tasks[id].engine is not None)
+    link.send([frames.encode(Started(id, 2.0, attempt=tasks[id].attempt))])
+    link.send([frames.encode(Output(id, "stderr", "a complaint"))])
+    talk.hear(Output)
+    talk.controller.stop()
+    [done] = talk.hear(Results).tasks
+    assert (done.status, done.stderr, done.started) == ("aborted", "a complaint", 2.0)
+    talk.until(lambda: talk.store.get_record(id)["completed"] is not None)
+    record = talk.store.get_record(id)
+    assert (record["state"], record["stderr"], record["engine_uuid"]) == ("aborted", "a complaint", "engine")
+    assert record["duration"] > 0
+    assert [a["cause"] for a in record["attempts"]] == ["the cluster was stopped"]
+    nanny.close()
     link.close()
 
 

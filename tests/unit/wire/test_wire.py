@@ -125,6 +125,13 @@ def test_a_message_of_another_direction_is_refused():
         frames.decode_from_client(frames.encode(messages.Run([], [])))
 
 
+def test_a_message_with_an_extension_type_is_refused():
+    options = messages.TaskOptions(metadata={"x": [msgspec.msgpack.Ext(5, b"z")]})
+    spec = msgspec.structs.replace(SPEC, options=options)
+    with pytest.raises(ProtocolError, match="it holds the extension type 5"):
+        frames.decode_from_client(frames.encode(messages.Submit(3, [spec])))
+
+
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
     """A good message with something wrong in it."""

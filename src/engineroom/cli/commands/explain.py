@@ -87,7 +87,7 @@ def _described(explanation: Explanation) -> Iterator[str]:
     style = STYLES.get(details.get("outcome", ""), "yellow")
     if state == "ended":
         details = {key: details.get(key) for key in ("submitted", "started", "completed")}
-    yield f"{paint('Task ' + explanation['msg_id'], 'bold')}  {paint(state, style)}"
+    yield f"{paint('Task ' + one_line(explanation['msg_id']), 'bold')}  {paint(state, style)}"
     yield f"  {one_line(explanation['reason'])}"
     shown = [(name, _shown(value)) for name, value in details.items() if value not in (None, [], {})]
     width = max((len(name) for name, _ in shown), default=0) + 2

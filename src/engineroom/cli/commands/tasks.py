@@ -158,7 +158,7 @@ def _rows(found: list[TaskRecord], records: Records) -> tuple[list[list[str]], d
         engine = record["engine_id"]
         rows.append(
             [
-                shorten[record["msg_id"]],
+                one_line(shorten[record["msg_id"]]),
                 record["state"],
                 one_line(_title(record, records)),
                 "" if engine is None else str(engine),

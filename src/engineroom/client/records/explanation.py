@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ...printable import one_line
+
 #: How many msg_ids are named of tasks that share a reason.
 NAMED = 3
 #: Numbers that differ from task to task without making another reason: places in a queue, times.
@@ -36,7 +38,7 @@ class Explanation(dict[str, Any]):
             raise AttributeError(f"an explanation has no {name!r}; it has {', '.join(self)}") from None
 
     def __str__(self) -> str:
-        return f"{self['msg_id']} is {self['state']}: {self['reason']}"
+        return one_line(f"{self['msg_id']} is {self['state']}: {self['reason']}")
 
     __repr__ = __str__
 
@@ -65,6 +67,6 @@ class Explanations(list[Explanation]):
             else:
                 named = ", ".join(ids[:NAMED]) + (", …" if len(ids) > NAMED else "")
                 lines.append(f"{len(ids):,} tasks are {state}: {reason} ({named})")
-        return "\n".join(lines)
+        return "\n".join(map(one_line, lines))
 
     __repr__ = __str__

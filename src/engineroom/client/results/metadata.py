@@ -78,7 +78,7 @@ def metadata_of(
     submitted, received : float or None
         Seconds since the epoch.
     live : mapping, optional
-        What a running task has printed and published so far, and where it runs.
+        What the task has printed and published while it ran, and where it ran.
     """
     metadata = Metadata(msg_id=id, submitted=instant(submitted), label=label)
     if done is not None:
@@ -95,6 +95,12 @@ def metadata_of(
                 engine_id=live["engine"],
                 started=instant(live["started"]),
             )
+        elif done.error is not None and done.started == live["started"]:
+            # Its engine may have died: then the outcome has no more than the end of what we have heard.
+            for stream in ("stdout", "stderr"):
+                heard = "".join(live[stream])
+                if len(heard) > len(metadata[stream]):
+                    metadata[stream] = heard
     return metadata
 
 

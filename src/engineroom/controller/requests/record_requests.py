@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ...errors import PendingTask, UnknownTask
+from ...errors import PendingTask, QueryError, UnknownTask
 from ...ids import Digest, TaskId
 from ...messages import (
     CountRecords,
@@ -26,6 +26,7 @@ from ...messages import (
     Purge,
     ResultStatus,
 )
+from ...records.entry import is_hex
 from ...stores import TaskStore
 from ...stores.query.parse import parse
 
@@ -47,6 +48,8 @@ def count_records(store: TaskStore, body: CountRecords, forgotten: str) -> int:
 
 def page_records(store: TaskStore, body: PageRecords, forgotten: str) -> Any:
     """A part of the records that match."""
+    if body.limit < 1:
+        raise QueryError(f"a page has 1 record or more, got {body.limit}")
     return store.page(body.query, body.keys, after=body.after, limit=body.limit)
 
 
@@ -78,6 +81,8 @@ def result_status(store: TaskStore, body: ResultStatus, forgotten: str) -> dict[
 
 def get_function(store: TaskStore, body: GetFunction, forgotten: str) -> dict[str, Any]:
     """A function with its source."""
+    if not is_hex(body.digest):
+        raise QueryError(f"the digest of a function is written in hexadecimal digits, got {body.digest[:80]!r}")
     found = store.get_function(Digest(bytes.fromhex(body.digest)))
     return {"name": found.name, "source": found.source, "payload": found.payload}
 

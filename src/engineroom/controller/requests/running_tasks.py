@@ -1,6 +1,7 @@
 """What running tasks have printed lately, and the memory of their engines: for clients that come later, and for `top`.
 
-Only the end of each output is kept. All of it is in the record when the task has ended.
+Only the end of each output is kept. All of it is in the record when the task has ended. Where an engine dies, and
+sends no outcome, the record of its task gets what is kept here.
 """
 
 from __future__ import annotations
@@ -71,8 +72,13 @@ class RunningTasks:
             news.append(Output(id, stream, CUT + text if stream in task.cut else text))
         return news
 
+    def output_of(self, id: TaskId) -> tuple[str, str]:
+        """The end of what this task has printed so far: stdout and stderr."""
+        printed = {news.stream: news.text for news in self.news_of(id) if isinstance(news, Output)}
+        return printed.get("stdout", ""), printed.get("stderr", "")
+
     def forget(self, ids: Iterable[TaskId]) -> None:
-        """These tasks have ended."""
+        """These tasks have ended, or are to run again."""
         if self._tasks:
             for id in ids:
                 self._tasks.pop(id, None)

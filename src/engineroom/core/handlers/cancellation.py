@@ -6,8 +6,9 @@ Also tasks end because the shell cannot do what they need.
 from __future__ import annotations
 
 from ...ids import EngineId, TaskId
+from ...messages import Attempt
 from ..effects import Effects
-from ..engines import Engine
+from ..engines import Engine, cut_attempt
 from ..events import AbortRequested, ControllerStopped, TasksFailed
 from ..state import State
 from ..tasks import Task, TaskState
@@ -47,14 +48,23 @@ def on_tasks_failed(state: State, effects: Effects, event: TasksFailed) -> None:
         if task is None:
             continue  # it has ended
         engine = state.engines[task.engine] if task.engine is not None else None
+        attempt = None
         if engine is not None:
+            if has_begun(task, engine):
+                cause = f"{error.ename}: {error.evalue}"
+                attempt = cut_attempt(task, engine, task.started, state.now, cause, "controller")
             state.release(engine, (id,))
             dropped.setdefault(engine.id, []).append(id)
-        state.fail(task, error.ename, error.evalue, engine, traceback=error.traceback)
+        state.fail(task, error.ename, error.evalue, engine, traceback=error.traceback, attempt=attempt)
     state.pools.drop_empty()
     for number, ids in dropped.items():
         state.fill_direct(state.engines[number])
         effects.cancel(number, ids)
+
+
+def has_begun(task: Task, engine: Engine) -> bool:
+    """Whether the engine that holds a task has said that it has begun it."""
+    return task.started is not None or task.id in engine.waiting
 
 
 def kill_later(state: State, task: Task) -> None:
@@ -83,11 +93,15 @@ def _kill_stray(state: State, subject: tuple[Engine, TaskId]) -> None:
 
 def on_controller_stopped(state: State, effects: Effects, event: ControllerStopped) -> None:
     """The cluster is shutting down: end all tasks."""
+    attempts: dict[TaskId, Attempt] = {}
     for engine in state.engines.values():
+        for task in engine.held.values():
+            if has_begun(task, engine):
+                attempts[task.id] = cut_attempt(task, engine, task.started, state.now, event.reason, "stop")
         state.release(engine, list(engine.held))
         state.backlogs[engine.id].clear()
     for task in list(state.tasks.values()):
-        state.abort(task, event.reason)
+        state.abort(task, event.reason, attempts.get(task.id))
     state.dependencies.news.clear()
     for engine in state.engines.values():
         state.pools.changed(engine)

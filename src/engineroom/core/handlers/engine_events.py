@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ...ids import EngineId, TaskId
 from ...messages import Attempt
 from ..effects import Effects
-from ..engines import Engine
+from ..engines import Engine, cut_attempt
 from ..events import EngineJoined, EngineLeft, EngineLost, EnginesStopped, PropertiesAnswered, PropertiesChanged
 from ..placement.pools import Pool
 from ..state import State
@@ -144,6 +144,7 @@ def _remove(
         return  # it is gone already
     direct = list(engine.backlog)
     begun = {running, *engine.waiting} if running is not None else set()
+    starts = {task.id: task.started for task in engine.held.values() if task.id in begun}
     held, pools = state.remove_engine(engine)
     back = []
     for task in held:
@@ -151,25 +152,21 @@ def _remove(
         is_late = overran and task.id == running
         if task.id in begun:
             ended_by = "run_timeout" if is_late else "death"
-            attempt = Attempt(
-                task.attempt, id, engine.uuid, engine.host, None, state.now, cause, peak_memory, ended_by=ended_by
-            )
+            attempt = cut_attempt(task, engine, starts[task.id], state.now, cause, ended_by, peak_memory)
         if task.aborting:
-            _note(task, attempt)
-            state.abort(task, f"aborted; engine {id} was lost meanwhile: {cause}")
+            state.abort(task, f"aborted; engine {id} was lost meanwhile: {cause}", attempt)
         elif attempt is not None and is_late:
             _end_overrun(state, task, engine, cause, attempt)
         elif task.is_direct:
-            _note(task, attempt)
-            state.fail(task, "EngineError", _lost_with(engine, cause, task, task.id in begun), engine)
+            state.fail(task, "EngineError", _lost_with(engine, cause, task, attempt, running), engine, attempt=attempt)
         elif attempt is None:
             # It may have run, with its result lost on the way: another attempt, at no cost to its retries.
             task.attempt += 1
             back.append(task)
         else:
-            _retry_after_death(state, task, engine, cause, attempt)
+            _retry_after_death(state, task, engine, cause, attempt, running)
     for task in direct:
-        state.fail(task, "EngineError", _lost_with(engine, cause, task, False), engine)
+        state.fail(task, "EngineError", _lost_with(engine, cause, task, None, running), engine)
     state.requeue(back)
     for pool in pools:
         _recheck_pool(state, pool)
@@ -190,18 +187,19 @@ def _recheck_pool(state: State, pool: Pool) -> None:
         state.await_engine(pool)
 
 
-def _retry_after_death(state: State, task: Task, engine: Engine, cause: str, attempt: Attempt) -> None:
+def _retry_after_death(
+    state: State, task: Task, engine: Engine, cause: str, attempt: Attempt, running: TaskId | None
+) -> None:
     """An engine died while it was running this task: it costs the task a retry."""
     task.deaths += 1
     if task.retries_left > 0 and task.deaths < state.settings.death_limit:
         task.retries_left -= 1
         state.retry(task, attempt, first=True)
         return
-    task.note(attempt)
-    message = _lost_with(engine, cause, task, True)
+    message = _lost_with(engine, cause, task, attempt, running)
     if task.deaths > 1:
         message += f" It was running on {task.deaths} engines when they died, so it is not tried again."
-    state.fail(task, "EngineError", message, engine)
+    state.fail(task, "EngineError", message, engine, attempt=attempt)
 
 
 def _end_overrun(state: State, task: Task, engine: Engine, cause: str, attempt: Attempt) -> None:
@@ -210,18 +208,18 @@ def _end_overrun(state: State, task: Task, engine: Engine, cause: str, attempt: 
         task.retries_left -= 1
         state.retry(task, attempt, first=True)
         return
-    task.note(attempt)
-    state.fail(task, "TaskTimeout", cause, engine)
+    state.fail(task, "TaskTimeout", cause, engine, attempt=attempt)
 
 
-def _note(task: Task, attempt: Attempt | None) -> None:
-    if attempt is not None:
-        task.note(attempt)
-
-
-def _lost_with(engine: Engine, cause: str, task: Task, running: bool) -> str:
-    doing = "while running" if running else "before it ran"
-    return f"engine {engine.id} ({engine.host}, pid {engine.pid}) was lost {doing} task {task.id}: {cause}."
+def _lost_with(engine: Engine, cause: str, task: Task, attempt: Attempt | None, running: TaskId | None) -> str:
+    """What to say of a task that its engine took along; `attempt`: the one that this cuts short."""
+    if attempt is None:
+        doing = f"before it ran task {task.id}"
+    elif running in (None, task.id):
+        doing = f"while running task {task.id}"
+    else:
+        doing = f"while running task {running}; task {task.id} had begun there, and waited for other tasks"
+    return f"engine {engine.id} ({engine.host}, pid {engine.pid}) was lost {doing}: {cause}."
 
 
 # ---------------------------------------------------------------------------------------------- their properties

@@ -9,8 +9,9 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 from ...config import GIB
 from ...errors import ConfigError, StoreError
@@ -29,6 +30,7 @@ from ..query.nodes import Compare, Eq, Field, In, Query, conjuncts
 from ..query.order import order_key, sort_key
 from ..query.parse import parse
 from ..query.values import DATE, rank
+from ..unreadable import Unreadable
 from .items import (  # fmt: skip
     OUTCOME_KEYS,
     Item,
@@ -51,6 +53,9 @@ from .items import (  # fmt: skip
 
 #: Records, or functions, in one piece of a scan.
 PIECE = 5000
+
+
+T = TypeVar("T")
 
 
 class DictDB:
@@ -99,6 +104,7 @@ class DictDB:
         self._size = 0
         self._functions: dict[Digest, Function] = {}
         self._environments: dict[str, bytes] = {}
+        self._unreadable = Unreadable()
         #: digest of arguments → ids of the tasks with these arguments, whose results may answer equal calls
         self._by_arguments: defaultdict[str, dict[TaskId, None]] = defaultdict(dict)
 
@@ -212,11 +218,12 @@ class DictDB:
             if len(path) == 1 and path[0] in TIMES:  # seconds hold more digits than a datetime
                 found.sort(key=lambda view, key=path[0]: view.seconds(key), reverse=descending)  # type: ignore[misc]
             else:
+                found = self._made(found, lambda view, p=path: (value_at(view, p), view)[1])  # type: ignore[misc]
                 found.sort(
                     key=lambda view, p=path, d=descending: sort_key(view, p, d),  # type: ignore[misc]
                     reverse=descending,
                 )
-        return [TaskRecord({key: view[key] for key in wanted}) for view in found[skip:end]]
+        return self._made(found[skip:end], lambda view: TaskRecord({key: view[key] for key in wanted}))
 
     def count(self, query: QueryDict) -> int:
         return len(self._matching(parse(query), None))
@@ -226,7 +233,7 @@ class DictDB:
     ) -> Page:
         wanted = parse_keys(keys)
         found = self._matching(parse(query), limit, None if after is None else order_key(after[0], after[1]))
-        records = [TaskRecord({key: view[key] for key in wanted}) for view in found]
+        records = self._made(found, lambda view: TaskRecord({key: view[key] for key in wanted}))
         if len(found) < limit:
             return Page(records, None)
         known, seconds, last = found[-1].place
@@ -234,7 +241,8 @@ class DictDB:
 
     def distinct(self, key: str, query: QueryDict) -> list[Any]:
         path = parse_path(key)
-        return distinct(value for view in self._matching(parse(query), None) for value in elements_at(view, path))
+        found = self._made(self._matching(parse(query), None), lambda view: list(elements_at(view, path)))
+        return distinct(value for values in found for value in values)
 
     def group_by(
         self, key: str, query: QueryDict, *, values: str | None = None, percentiles: Sequence[float] = ()
@@ -242,7 +250,7 @@ class DictDB:
         path, wanted = parse_path(key), parse_percentiles(percentiles)
         measured = None if values is None else parse_path(values)
         found = self._matching(parse(query), None)
-        pairs = ((value_at(v, path), value_at(v, measured) if measured else None) for v in found)
+        pairs = self._made(found, lambda view: (value_at(view, path), value_at(view, measured) if measured else None))
         return group(pairs, wanted, measured is not None)
 
     def pin(self, ids: Sequence[TaskId], pinned: bool) -> int:
@@ -385,16 +393,19 @@ class DictDB:
     def _matching(self, query: Query, most: int | None, after: Place | None = None) -> list[View]:
         deadline = Deadline(self._query_seconds)
         matches = compile(query, deadline)
-        found: list[View] = []
         with self._lock:
             items = self._candidates(query, after)
-        for item in deadline.watch(items):
-            if most is not None and len(found) >= most:
-                break
-            view = View(item)
-            if matches(view):
-                found.append(view)
-        return found
+        views = (View(item) for item in deadline.watch(items))
+        matching = (view for view, does_match in self._unreadable.each(views, _id_in, matches) if does_match)
+        return list(islice(matching, most))
+
+    def _made(self, views: Iterable[View], make: Callable[[View], T]) -> list[T]:
+        """What is made of each record, without those that cannot be read."""
+        return [made for _, made in self._unreadable.each(views, _id_in, make)]
+
+
+def _id_in(view: View) -> str:
+    return view.place[2]
 
 
 def _bounds(

@@ -25,6 +25,7 @@ from ..query.arguments import parse_keys, parse_path, parse_percentiles, parse_s
 from ..query.group import distinct, elements_at, group, value_at
 from ..query.nodes import Query
 from ..query.parse import parse
+from ..unreadable import Unreadable
 from . import references
 from .chunks import Chunks
 from .connection import PATIENCE_SECONDS, Connection
@@ -85,6 +86,7 @@ class MongoDB:
         self._readonly = readonly
         self._lease: Lease | None = None
         self._guard = threading.Lock()
+        self._unreadable = Unreadable()
         try:
             with self._reported("open the database"):
                 self._connection.ping()
@@ -218,7 +220,7 @@ class MongoDB:
         for name, direction in _BY_SUBMISSION:
             by.setdefault(name, direction)
         found = self._documents(server_query(parsed), wanted, tuple(by.items()), limit or 0, skip)
-        return [record_of(document, apart, wanted) for document, apart in found]
+        return list(self._records(found, wanted))
 
     def count(self, query: QueryDict) -> int:
         wanted = server_query(parse(query))
@@ -237,7 +239,7 @@ class MongoDB:
         found = list(self._documents({"$and": parts}, wanted, _BY_SUBMISSION, limit))
         end = found[-1][0] if len(found) == limit else None
         return Page(
-            [record_of(document, apart, wanted) for document, apart in found],
+            list(self._records(found, wanted)),
             None if end is None else (end["_seconds"]["submitted"], end["_id"]),
         )
 
@@ -359,5 +361,11 @@ class MongoDB:
 
     def _values(self, query: Query, keys: list[str]) -> Iterator[TaskRecord]:
         wanted = parse_keys(keys)
-        for document, apart in self._documents(server_query(query), wanted):
-            yield record_of(document, apart, wanted)
+        return self._records(self._documents(server_query(query), wanted), wanted)
+
+    def _records(
+        self, found: Iterable[tuple[Document, dict[str, bytes]]], keys: Sequence[str]
+    ) -> Iterator[TaskRecord]:
+        """Some keys of the records in documents, without those that cannot be read."""
+        made = self._unreadable.each(found, lambda one: one[0]["_id"], lambda one: record_of(one[0], one[1], keys))
+        return (record for _, record in made)

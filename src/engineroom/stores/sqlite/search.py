@@ -5,13 +5,10 @@ Where the condition in SQL is not exact (`where.py`), each row is asked again by
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
-
-import msgspec
 
 from ...errors import QueryError, StoreError
 from ...ids import TaskId
@@ -24,16 +21,12 @@ from ..query.group import distinct, elements_at, group, value_at
 from ..query.match import compile
 from ..query.nodes import Path, Query, keys_in
 from ..query.order import sort_rows
+from ..unreadable import Unreadable
 from .blobs import load
 from .connections import Connections
 from .rows.columns import COLUMN_TYPES
 from .rows.reading import Reader
 from .where import ORDER, Where, indexed, latest, narrowed, order_clause, translate, unhinted
-
-log = logging.getLogger(__name__)
-
-#: Unreadable records that are named in the log.
-MOST_NAMED = 1000
 
 #: Columns whose values stand in records as they are.
 _GROUPED_BY_SQL = COLUMN_TYPES.keys() - TIMES - {"function"}
@@ -44,8 +37,7 @@ class Search:
 
     def __init__(self, connections: Connections, seconds: float) -> None:
         self._connections, self._read, self._seconds = connections, connections.read, seconds
-        #: `seq` of records that could not be read, and have been named in the log
-        self._unreadable: set[int] = set()
+        self._unreadable = Unreadable()
 
     def find(self, query: Query, keys: Sequence[str], order: Order, window: Window) -> list[TaskRecord]:
         limit, skip = window
@@ -184,15 +176,16 @@ class Search:
         """Some keys of a row. None: a value in it is not what it must be; the others are answered without it."""
         try:
             return read(row)
-        except (ValueError, OverflowError, OSError, RecursionError, msgspec.MsgspecError) as error:
-            if isinstance(error, StoreError | QueryError):
-                raise
-            if row[0] not in self._unreadable and len(self._unreadable) < MOST_NAMED:
-                self._unreadable.add(row[0])
-                named = self._connections.reader().execute("SELECT msg_id FROM tasks WHERE seq = ?", (row[0],))
-                [msg_id] = named.fetchone() or [row[0]]
-                log.error("the record of task %r cannot be read, and is left out of answers: %s", msg_id, error)
+        except (StoreError, QueryError, sqlite3.Error, MemoryError):  # of the file or the question, not of this record
+            raise
+        except Exception as error:
+            self._unreadable.name(row[0], lambda: self._id_of(row[0]), error)
             return None
+
+    def _id_of(self, seq: int) -> Any:
+        """The id in the row with this number; the number, if there is none."""
+        found = self._connections.reader().execute("SELECT msg_id FROM tasks WHERE seq = ?", (seq,)).fetchone()
+        return found[0] if found else seq
 
     def _values(self, query: Query, keys: Iterable[str]) -> Iterator[TaskRecord]:
         """Some keys of the records that match, in any order."""

@@ -44,3 +44,9 @@ def test_times_and_places_make_no_other_reason():
 
 def test_no_tasks():
     assert str(Explanations()) == "no tasks"
+
+
+def test_control_characters_do_not_reach_the_terminal():
+    one = Explanation(msg_id="a\x1b[2J", state="held", reason="engine \x1b]0;x\x07", details={})
+    for text in (str(one), str(Explanations([one])), str(Explanations([one, one]))):
+        assert text.isprintable()
