@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,8 @@ def module(any_rc: er.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def write(name: str, text: str, *, load: bool = True) -> ModuleType | None:
         name, path = prefix + name, tmp_path / f"{prefix}{name}.py"
         before = path.stat().st_mtime_ns if path.exists() else 0
-        while not path.exists() or path.stat().st_mtime_ns == before:
+        began = time.time_ns()  # the clock of files is coarser: write until it has passed this moment, too
+        while not path.exists() or path.stat().st_mtime_ns == before or path.stat().st_ctime_ns <= began:
             path.write_text(text.replace("low", prefix + "low"))
         importlib.invalidate_caches()
         any_rc[:].execute("import importlib; importlib.invalidate_caches()", block=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import engineroom as er
+from engineroom.cluster.commands import engines_to_start
 from engineroom.cores import usable_cores
 
 V1 = "sys/fs/cgroup/cpu,cpuacct"
@@ -79,7 +79,7 @@ def test_a_quota_does_not_add_cores(root, monkeypatch):
     assert usable_cores(root({"proc/self/cgroup": "0::/", f"{V2}/cpu.max": "800000 100000"})) == 1
 
 
-def test_a_cluster_has_an_engine_for_each_usable_core(monkeypatch, tmp_path):
-    monkeypatch.setattr("engineroom.cluster.cluster.usable_cores", lambda: 7)
-    assert er.Cluster(profile_dir=tmp_path)._wanted() == 7
-    assert er.Cluster(n=3, profile_dir=tmp_path)._wanted() == 3
+def test_a_cluster_has_an_engine_for_each_usable_core(monkeypatch):
+    monkeypatch.setattr("engineroom.cluster.commands.usable_cores", lambda: 7)
+    assert engines_to_start(None) == 7
+    assert engines_to_start(3) == 3

@@ -19,8 +19,13 @@ def due(now: float, **given: Any) -> list[tuple[str, dict[str, Any], float]]:
 
 def test_nothing_is_due_unless_it_is_said() -> None:
     assert due(1e9) == []
-    assert not RetentionSettings().drops
-    assert not retention_settings({"rules": [{"state": "failed"}]}).drops
+    assert not RetentionSettings(payload_bytes=None).drops
+    assert not retention_settings({"payload_bytes": None, "rules": [{"state": "failed"}]}).drops
+
+
+def test_large_buffers_are_bounded_unless_it_is_said() -> None:
+    assert RetentionSettings().drops
+    assert RetentionSettings().payload_bytes == 10 << 30
 
 
 def test_buffers_may_go_before_records() -> None:

@@ -128,14 +128,14 @@ def _plain_document(entry: Entry) -> Document:
     }
     for field in _OTHERS:
         made[field.name] = field.value(entry)
+    if entry.host:
+        task["host"] = entry.host
     if done is None:
         return made
     begun, ended, engine = done.started, done.completed, done.engine
     assert begun is not None
     started, completed = instant(begun), instant(ended)
     task |= {"attempt": done.attempt, "result_inline": True}
-    if entry.host:
-        task["host"] = entry.host
     if done.peak_memory is not None:
         task["peak_memory"] = done.peak_memory
     attempt = {
