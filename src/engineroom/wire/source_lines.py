@@ -40,6 +40,8 @@ def source_of(function: Any) -> str:
 
 @functools.lru_cache(1024)
 def _source(code: types.CodeType) -> str:
+    if code.co_filename == "<string>":  # the name of everything that `exec` runs: it says nothing
+        return ""
     try:
         return _sendable(textwrap.dedent(inspect.getsource(code)))
     except Exception:  # typed into a plain interpreter, or its file has gone, or changed
