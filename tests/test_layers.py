@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "engineroom"
 #: No module is longer, and no folder holds more modules (`__init__` and `__main__` not counted).
 MOST_LINES, MOST_FILES = 600, 14
 
-VOCABULARY = "_version errors ids messages records config resources cores descriptors printable private"
+VOCABULARY = "_version errors ids messages records config resources cores descriptors import_path printable private"
 
 #: part → what it may import besides itself. A part is a package, a folder or a module; a module belongs to the most
 #: specific part that names it. `client` allows all of `client`; VOCABULARY is the line above.
@@ -52,9 +52,10 @@ MAY_IMPORT = {
     "stores.query": "VOCABULARY",
     "stores.canonical": "VOCABULARY stores.query",
     "stores.packing": "VOCABULARY",
-    "stores.memory": "VOCABULARY stores.base stores.query stores.canonical",
-    "stores.sqlite": "VOCABULARY stores.base stores.query stores.canonical stores.packing",
-    "stores.mongodb": "VOCABULARY stores.base stores.query stores.canonical stores.packing",
+    "stores.unreadable": "VOCABULARY",
+    "stores.memory": "VOCABULARY stores.base stores.query stores.canonical stores.unreadable",
+    "stores.sqlite": "VOCABULARY stores.base stores.query stores.canonical stores.packing stores.unreadable",
+    "stores.mongodb": "VOCABULARY stores.base stores.query stores.canonical stores.packing stores.unreadable",
     "stores.maintenance": "VOCABULARY stores.base",
     # processes
     "controller": "VOCABULARY core wire transport stores",
@@ -97,7 +98,7 @@ MAY_IMPORT = {
     "testing": "VOCABULARY core wire transport stores client controller",
     "cli": "VOCABULARY core wire transport stores controller engine client cluster launchers testing",
     "controller.__main__": "cli",
-    "engine.__main__": "cli",
+    "engine.__main__": "cli import_path",
     "__init__": "VOCABULARY util client cluster tasks on_engine wire.former_names wire.modules",
 }
 

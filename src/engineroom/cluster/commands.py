@@ -15,7 +15,7 @@ import msgspec
 
 from .. import resources as named_resources
 from ..cores import usable_cores
-from ..engine.import_path import IMPORT_PATH
+from ..import_path import IMPORT_PATH
 from ..private import why_not_trusted_folder
 
 #: Exit code of a controller whose task database belongs to another controller.

@@ -3,7 +3,7 @@
 import sys
 
 from ..cli.ipengine import main
-from .import_path import extend_import_path
+from ..import_path import extend_import_path
 
 extend_import_path()
 sys.exit(main())

@@ -47,7 +47,7 @@ def test_engines_look_last_where_the_client_does_too(tmp_path: Path, monkeypatch
     with pytest.warns(UserWarning, match=r"do not import modules from .*theirs: others may write to"):
         command = commands(tmp_path)[1]
     script = (
-        "from engineroom.engine.import_path import extend_import_path; extend_import_path()\n"
+        "from engineroom.import_path import extend_import_path; extend_import_path()\n"
         "import sys, os, json; print(sys.path[-1], 'ENGINEROOM_IMPORT_PATH' in os.environ)"
     )
     told = subprocess.run(
