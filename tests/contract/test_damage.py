@@ -72,6 +72,13 @@ def test_a_changed_bit_in_a_record_is_found(tmp_path: Path) -> None:
     assert verify(tmp_path / "new.db").sound
 
 
+def test_an_outcome_that_has_lost_its_checksum_is_damaged(tmp_path: Path) -> None:
+    make(tmp_path / "tasks.db", 10)
+    change(tmp_path / "tasks.db", "UPDATE tasks SET outcome_sum = NULL, result_payload = NULL WHERE msg_id = 't0004'")
+    found = verify(tmp_path / "tasks.db")
+    assert (found.damaged, found.good) == (["t0004"], 9)
+
+
 def test_a_damaged_large_buffer_leaves_the_records(tmp_path: Path) -> None:
     store = SQLiteDB(tmp_path / "tasks.db")
     store.write([finished("a", buffers=(bytes(100_000),)), finished("b")])
