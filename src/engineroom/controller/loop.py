@@ -69,6 +69,7 @@ from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
 from .storage.backpressure import WaitingRoom
 from .storage.housekeeping import OnScan
+from .storage.pending import Scope
 from .storage.store_reader import Reader, StoreReader, readable_functions
 from .storage.store_writer import StoreWriter
 from .storage.unused_content import UnusedContent
@@ -104,7 +105,7 @@ class Writer(Protocol):
 
     def hurry(self) -> None: ...
 
-    def flush(self) -> None: ...
+    def flush(self, scope: Scope | None = None) -> None: ...
 
     def refusal(self, size: int = 0) -> EngineroomError | None: ...
 
@@ -137,7 +138,7 @@ class Machinery:
         return StoreWriter(store, on_commit, retention, on_refused)
 
     def reader(
-        self, store: TaskStore, record: Callable[[], None], flush: Callable[[], None], post: Post
+        self, store: TaskStore, record: Callable[[], None], flush: Callable[[Scope], None], post: Post
     ) -> Reader:
         """Who reads from the store."""
         return StoreReader(store, record, flush, post)

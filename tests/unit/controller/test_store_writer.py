@@ -15,6 +15,7 @@ from support.entries import finished
 
 from engineroom.config import RetentionSettings
 from engineroom.controller.storage import store_writer as module
+from engineroom.controller.storage.pending import Scope
 from engineroom.controller.storage.store_writer import StoreWriter
 from engineroom.errors import StoreError, StoreFull, StoreRefused
 from engineroom.ids import ClientId, Digest, TaskId
@@ -227,4 +228,91 @@ def test_a_bug_in_the_writers_thread_does_not_end_it(monkeypatch: pytest.MonkeyP
     writer.put([entry(2)])
     writer.flush()
     assert writer.store.count({}) == 2
+    writer.close()
+
+
+# ---------------------------------------------------------------------------------------- questions during a flood
+
+
+class Gate(DictDB):
+    """Writes a group each time it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Semaphore(0)
+        self.written: list[int] = []
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        assert self.go_on.acquire(timeout=30)
+        self.written.append(len(entries))
+        super().write(entries)
+
+
+def of_client(client: str, number: int) -> list[Entry]:
+    return [
+        Entry(msgspec.structs.replace(ENTRY.spec, id=TaskId(f"{client}-{n}"), function=b""), ClientId(client))
+        for n in range(number)
+    ]
+
+
+def flushed(writer: StoreWriter, scope: Scope) -> threading.Event:
+    done = threading.Event()
+
+    def flush() -> None:
+        writer.flush(scope)
+        done.set()
+
+    threading.Thread(target=flush, daemon=True).start()
+    return done
+
+
+def test_a_question_waits_for_its_own_clients_tasks_and_not_for_the_flood_of_another() -> None:
+    store = Gate()
+    writer = StoreWriter(store, lambda tokens: None)
+    writer.put(of_client("flood", 100_000))
+    wait_until(lambda: bool(writer._under_way))
+    writer.put(of_client("asker", 3))
+    done = flushed(writer, Scope(ClientId("asker")))
+    wait_until(lambda: bool(writer._pending._questions))
+    store.go_on.release(2)  # what was under way, and the question's group
+    assert done.wait(30)
+    assert store.count({"msg_id": {"$regex": "^asker-"}}) == 3
+    assert sum(store.written) < 10_000
+    store.go_on.release(1000)
+    writer.close()
+    assert store.count({}) == 100_003
+
+
+def test_a_question_about_recorded_tasks_does_not_wait_at_all() -> None:
+    store = Gate()
+    writer = StoreWriter(store, lambda tokens: None)
+    writer.put(of_client("asker", 1))
+    store.go_on.release()
+    writer.flush()
+    writer.put(of_client("flood", 10_000))
+    wait_until(lambda: bool(writer._under_way))
+    assert flushed(writer, Scope(tasks=[TaskId("asker-0")])).wait(30)
+    assert store.written == [1]
+    waiting = flushed(writer, Scope(tasks=[TaskId("flood-9999")]))
+    wait_until(lambda: bool(writer._pending._questions))
+    assert not waiting.is_set(), "this one is not recorded yet"
+    store.go_on.release(1000)
+    assert waiting.wait(30)
+    writer.close()
+
+
+def test_a_task_that_is_held_back_is_written_for_a_question_about_it() -> None:
+    class Holding(DictDB):
+        hold_seconds = 1000.0
+
+    store = Holding()
+    writer = StoreWriter(store, lambda tokens: None)
+    writer.put(of_client("a", 1))
+    wait_until(lambda: writer._backlog.holds([TaskId("a-0")]))
+    writer.flush(Scope(tasks=[TaskId("a-0")]))
+    assert store.count({}) == 1
+    writer.put(of_client("b", 1))
+    wait_until(lambda: writer._backlog.holds([TaskId("b-0")]))
+    writer.flush(Scope(ClientId("b")))
+    assert store.count({}) == 2
     writer.close()

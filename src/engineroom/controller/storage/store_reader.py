@@ -1,6 +1,6 @@
 """Reads from the store, in threads: nothing else in the controller does, so that a slow store delays no scheduling.
 
-A read sees everything that was recorded before it. What it found is handed back to the loop.
+A read says what must be recorded before it (`after`). What it found is handed back to the loop.
 
 What the controller itself looks up has threads of its own: no question of a client keeps it waiting. Each client has
 one question under way at a time; its others wait behind it, and those of other clients do not. When a client
@@ -23,6 +23,7 @@ from ...messages import Function
 from ...records.entry import Entry
 from ...stores import TaskStore
 from ...stores.query.deadline import Asker, asked_by
+from .pending import Scope
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +43,14 @@ class Reader(Protocol):
         then: Callable[[T], None],
         failed: Callable[[Exception], None],
         *,
-        recorded: bool = True,
+        after: Scope | None,
         client: ClientId | None = None,
     ) -> None:
         """Call `work` with the store in a thread, then `then` with its result in the loop.
 
-        If reading fails, or `then` raises, `failed` is called in the loop with the error. `recorded`: wait until
-        everything that happened before is committed. `client`: who asks; None: the controller itself.
+        If reading fails, or `then` raises, `failed` is called in the loop with the error. `after`: wait until what
+        happened before is committed, as far as it is in this scope; None: do not wait. `client`: who asks; None: the
+        controller itself.
         """
 
     def client_left(self, client: ClientId) -> None:
@@ -64,15 +66,15 @@ class Reader(Protocol):
 class StoreReader:
     """A `Reader` with threads of its own.
 
-    `record` hands what the loop has gathered to the writer, `flush` waits until the writer has committed it, `post`
-    has the loop call a function.
+    `record` hands what the loop has gathered to the writer, `flush` waits until the writer has committed what is in a
+    scope, `post` has the loop call a function.
     """
 
     def __init__(
         self,
         store: TaskStore,
         record: Callable[[], None],
-        flush: Callable[[], None],
+        flush: Callable[[Scope], None],
         post: Callable[[Callable[[], None]], None],
     ) -> None:
         self._store, self._record, self._flush, self._post = store, record, flush, post
@@ -85,16 +87,16 @@ class StoreReader:
         then: Callable[[T], None],
         failed: Callable[[Exception], None],
         *,
-        recorded: bool = True,
+        after: Scope | None,
         client: ClientId | None = None,
     ) -> None:
-        if recorded:
+        if after is not None:
             self._record()
 
         def run() -> None:
             try:
-                if recorded and self._store.keeps:
-                    self._flush()
+                if after is not None and self._store.keeps:
+                    self._flush(after)
                 found = work(self._store)
             except Exception as error:
                 self._post(_bound(failed, error))
