@@ -351,8 +351,11 @@ class DamagedFile:
                 return False
             if not self._agrees(row, "outcome_sum", SUMMED_OUTCOME, outcome_sum):
                 return False
-            if row.get("request_sum") is not None and row["outcome_sum"] is None and row["completed"] is not None:
-                return False  # every outcome is written with its checksum
+            if row.get("request_sum") is not None and row["completed"] is not None:
+                if row["outcome_sum"] is None:
+                    return False  # every outcome is written with its checksum …
+                if row["attempt"] is None and row["kind"] is not None and row["document"] is None:
+                    return False  # … and, unless a user has changed the record, with its attempt
             if row.get("request_sum") is None:
                 self._read(row)
                 self.findings.unchecked += 1
