@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engineroom.controller.storage.pending import Scope
-from engineroom.controller.storage.questions import DONE
+from engineroom.controller.storage.question_lanes import DONE
 from engineroom.controller.storage.store_reader import StoreReader
 from engineroom.ids import ClientId
 from engineroom.stores import DictDB, TaskStore

@@ -1,7 +1,7 @@
 """Reads from the store, in threads: nothing else in the controller does, so that a slow store delays no scheduling.
 
 A read says what must be recorded before it (`after`). What it found is handed back to the loop. What the controller
-itself looks up has threads of its own: no question of a client keeps it waiting. `questions.py` has the questions.
+itself looks up has threads of its own: no question of a client keeps it waiting. `question_lanes.py` has the questions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...messages import Function
 from ...records.entry import Entry
 from ...stores import TaskStore
 from .pending import Scope
-from .questions import DONE, Question, Questions, guarded
+from .question_lanes import DONE, Question, Questions, guarded
 
 log = logging.getLogger(__name__)
 

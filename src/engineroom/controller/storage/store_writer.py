@@ -25,7 +25,7 @@ from . import isolation
 from .backlog import Backlog
 from .housekeeping import Housekeeping, OnScan
 from .pending import FEW, Group, Pending, Scope
-from .questions import DONE
+from .question_lanes import DONE
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from concurrent.futures import Future
 import pytest
 from conftest import wait_until
 
-from engineroom.controller.storage import questions as module
-from engineroom.controller.storage.questions import DONE, Question, Questions
+from engineroom.controller.storage import question_lanes as module
+from engineroom.controller.storage.question_lanes import DONE, Question, Questions
 from engineroom.errors import QueryError, StoreError
 from engineroom.ids import ClientId
 from engineroom.stores.query.deadline import Deadline
