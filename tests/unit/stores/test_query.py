@@ -228,7 +228,7 @@ def test_an_array_sorts_by_its_least_or_greatest_element() -> None:
 )
 def test_a_pattern_that_takes_much_memory_is_refused(pattern: str) -> None:
     """The first one took all memory of the controller while it was compiled."""
-    with pytest.raises(QueryError, match="is not a regular expression: (with its repetitions|a pattern cannot refer)"):
+    with pytest.raises(QueryError, match=r"is not a regular expression: (with its repetitions|a pattern cannot refer)"):
         parse({"label": {"$regex": pattern}})
 
 
