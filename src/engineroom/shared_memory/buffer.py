@@ -74,14 +74,7 @@ class SharedBuffer(mmap.mmap):
 
     def read_all(self) -> bytearray:
         """The content as a copy in our own memory."""
-        content = bytearray(len(self))
-        view, done = memoryview(content), 0
-        while done < len(content):
-            count = os.preadv(self.descriptor, [view[done:]], done)
-            if not count:
-                raise OSError("the file of a large buffer is shorter than it was")
-            done += count
-        return content
+        return _read_all(self.descriptor, len(self))
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         descriptor = self.__dict__.pop("descriptor", None)
@@ -89,6 +82,18 @@ class SharedBuffer(mmap.mmap):
             _descriptors.discard(descriptor)
             with contextlib.suppress(OSError):  # user code has closed it
                 close(descriptor)
+
+
+def _read_all(descriptor: int, size: int) -> bytearray:
+    """The first bytes of a file."""
+    content = bytearray(size)
+    view, done = memoryview(content), 0
+    while done < size:
+        count = os.preadv(descriptor, [view[done:]], done)
+        if not count:
+            raise OSError("the file of a large buffer is shorter than it was")
+        done += count
+    return content
 
 
 def own(buffer: Any) -> Any:
@@ -128,19 +133,24 @@ def received(descriptor: int, size: int, *, is_trusted: bool = False) -> SharedB
     ValueError
         It is not such a file, or has fewer bytes.
     OSError
-        It cannot be mapped.
+        It cannot be read.
     """
+    kept = False
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or not 0 < size <= found.st_size:
             raise ValueError(f"a buffer of {size} bytes comes in a regular file of as many bytes")
         if not is_trusted and not is_sealed(descriptor):
             raise ValueError("a buffer comes in a file that nobody can shorten")
-        buffer = SharedBuffer(descriptor, size)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return buffer.read_all() if size < SHARED_FROM or are_descriptors_short() else buffer
+        if size >= SHARED_FROM and not are_descriptors_short():
+            with contextlib.suppress(OSError):  # `mmap` needs a descriptor more
+                buffer = SharedBuffer(descriptor, size)
+                kept = True
+                return buffer
+        return _read_all(descriptor, size)
+    finally:
+        if not kept:
+            os.close(descriptor)
 
 
 def is_sealed(descriptor: int) -> bool:
