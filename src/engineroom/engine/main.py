@@ -140,11 +140,13 @@ class Engine:
         protocol, executor, page, lock = self._protocol, self._executor, self._page, self._link_lock
         queue, results, checks, wishes = protocol.jobs.queue, protocol.results, self._checks, self._interrupter.wishes
         pause = time.perf_counter() + GATHER_SECONDS
+        is_full = results.is_full
         while queue and not protocol.is_leaving and (until is None or not until()):
-            if results.is_full:
+            if is_full:
                 self._flush()
                 self._link.ping()
                 self._receive(wait=True)  # until the store has caught up
+                is_full = results.is_full
                 continue
             job = queue.popleft()
             spec = job[0]
@@ -179,6 +181,7 @@ class Engine:
                 self._flush()
                 self._receive()
                 checks.answer(self._is_leaving)
+                is_full = results.is_full
                 pause = time.perf_counter() + GATHER_SECONDS
 
     # A task that waits for others: called by `NestedRuns`.

@@ -97,7 +97,8 @@ class Channel:
         #: why this channel is of no use any more; None: it is
         self.failure: EngineroomError | None = None
         self.changed = threading.Condition()  # notified when `engines` or `failure` change
-        self._ids = itertools.count()
+        #: gives the next number for a msg_id
+        self.next_number = itertools.count().__next__
         self._prefix = f"{self.session}-"
         self._window = SubmissionWindow()
         self._waiters = Waiters()
@@ -143,7 +144,11 @@ class Channel:
 
     def new_id(self) -> TaskId:
         """A fresh msg_id."""
-        return TaskId(self._prefix + str(next(self._ids)))
+        return self.id_of(self.next_number())
+
+    def id_of(self, number: int) -> TaskId:
+        """The msg_id that has a number of `next_number`."""
+        return self._prefix + str(number)  # type: ignore[return-value]  # a call of TaskId would cost as much again
 
     def submit(self, tasks: Iterable[tuple[Outgoing, Waiter]]) -> None:
         """Have tasks run, and their outcomes given to their waiters. Never blocks."""
@@ -163,7 +168,7 @@ class Channel:
         id = outgoing[0].id
         # First the waiter, then the look: when the channel fails at this moment, the waiter hears of it.
         self._waiting[id] = waiter
-        if self.failure is not None or self._pid != os.getpid():
+        if self.failure is not None:  # in a forked process, too: see `forked`
             self._waiting.pop(id, None)
             raise self.failure_error()
         self._outgoing.append(outgoing)

@@ -265,12 +265,13 @@ class LoadBalancedView(View):
         now = time.time()
         if frames and not payload:
             self._port.check_size(frames)
-        id = channel.new_id()
+        number = channel.next_number()
+        id = channel.id_of(number)
         result = AsyncResult(self._port, (id,), name=getattr(function, "__name__", "task"), submitted=now)
         if options is not None:
             result._options, result.label = options, options.label
-        self._port.history.append(id)
-        self.history.append(id)
+        self._port.history.add_number(number)
+        self.history.add_number(number)
         text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
         task = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text), pickled, frames
         if self.track:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import inspect
 import linecache
 import pickle
 import socket
@@ -232,9 +231,9 @@ class Executor:
             error=error,
             content=content,
         )
-        if not stdout.is_empty:
+        if stdout.parts:
             done.stdout = stdout.take()
-        if not stderr.is_empty:
+        if stderr.parts:
             done.stderr = stderr.take()
         return done, buffers
 
@@ -257,7 +256,7 @@ class Executor:
         stdout.in_task = stderr.in_task = True
         self.collect()
         stdout.in_task = stderr.in_task = False
-        return ("" if stdout.is_empty else stdout.take(), "" if stderr.is_empty else stderr.take())
+        return (stdout.take() if stdout.parts else "", stderr.take() if stderr.parts else "")
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
@@ -453,7 +452,7 @@ class Executor:
         return reply, content, caught
 
     def _pickle(self, value: Any) -> payload.Payload:
-        if inspect.iscoroutine(value):
+        if type(value) is types.CoroutineType:
             value.close()
             raise TypeError("the function is async: send one that runs it, as lambda: asyncio.run(function())")
         try:

@@ -118,7 +118,7 @@ class Search:
 
     def history(self) -> list[TaskId]:
         """All ids by submission."""
-        return [msg_id for (msg_id,) in self._read(f"SELECT msg_id FROM tasks ORDER BY {ORDER}")]
+        return [msg_id for (msg_id,) in self._read(f"SELECT msg_id FROM tasks ORDER BY {ORDER}", (), self.deadline())]
 
     def deadline(self) -> Deadline:
         """For a question that begins now."""
