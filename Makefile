@@ -5,6 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# Each test starts processes. Without compiled files every one of them would compile the whole package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Installs a requirement, and names each package as it comes. The exit code of pip is kept in a file, as a pipe loses it.
 define install
 { PIP_CONSTRAINT=constraints.txt $(PIP) install --progress-bar off --editable '$(1)'; echo $$? > $(VENV)/pip-exit-code; } | \

@@ -21,7 +21,6 @@ from .client.results.result import AsyncHubResult, AsyncResult
 from .client.views import DirectView, LoadBalancedView
 from .client.views.dependency import Dependency
 from .client.views.remote import ParallelFunction, RemoteFunction, parallel, remote
-from .cluster.cluster import Cluster
 from .errors import (
     AlreadyDisplayedError,
     AuthenticationError,
@@ -69,15 +68,25 @@ _modules.watch()
 
 if _typing.TYPE_CHECKING:
     from . import tasks
+    from .cluster.cluster import Cluster
 
 
 def __getattr__(name: str) -> object:
-    """`er.tasks` is imported when it is first asked for: not everybody uses the classic interface."""
-    if name != "tasks":
-        raise AttributeError(f"module 'engineroom' has no attribute {name!r}")
-    import importlib
+    """What not every program uses is imported when it is first asked for."""
+    if name == "tasks":
+        from importlib import import_module
 
-    return importlib.import_module("engineroom.tasks")
+        return import_module("engineroom.tasks")
+    if name == "Cluster":
+        from .cluster.cluster import Cluster
+
+        globals()[name] = Cluster
+        return Cluster
+    raise AttributeError(f"module 'engineroom' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 __all__ = [

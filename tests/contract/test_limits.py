@@ -38,6 +38,23 @@ def test_a_catastrophic_pattern_is_given_up(store: TaskStore, key: str, ask: str
     assert store.count({key: {"$regex": "^a+$"}}) == 1
 
 
+def test_the_error_names_the_limit_that_a_search_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search ends after some processor time of the process: on the clock, that may be before the query's deadline."""
+
+    class OutOfTime:
+        def search(self, text: str, **options: object) -> None:
+            raise TimeoutError
+
+    monkeypatch.setattr(match, "compiled", lambda pattern, flags: OutOfTime())
+    for store in DictDB(query_seconds=60), SQLiteDB(tmp_path / "tasks.db", query_seconds=60):
+        store.add_record(TaskId("a"), {"stdout": "a"})
+        for longest, words in (1000.0, "given up after 60 s: .* some text$"), (2.0, "some text, more than 2 s$"):
+            monkeypatch.setattr(match, "_LONGEST", longest)
+            with pytest.raises(QueryError, match=words):
+                store.count({"stdout": {"$regex": "(a|aa)+$b"}})
+        store.close()
+
+
 def test_many_searches_that_are_each_in_time_are_given_up_together(store: TaskStore) -> None:
     """Each text takes some milliseconds: so little that nobody looked at the time."""
     for number in range(500):

@@ -22,6 +22,7 @@ from .function_library import FunctionLibrary
 from .lookups import Lookup, Lookups
 from .outbox import Outbox
 from .result_cache import answer_from, equal_tasks, key_of
+from .storage.pending import Scope
 from .storage.store_reader import Reader, readable_entries, readable_functions
 
 log = logging.getLogger(__name__)
@@ -190,7 +191,7 @@ class Intake:
                 log.warning("a submission could not be looked up in the database: %s", error)
                 then(Found(missing=dict.fromkeys(missing, str(error))))
 
-        reader.read(look, then, failed)
+        reader.read(look, then, failed, after=Scope(submission.client))
 
     def _take(
         self,

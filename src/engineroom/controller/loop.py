@@ -69,6 +69,7 @@ from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
 from .storage.backpressure import WaitingRoom
 from .storage.housekeeping import OnScan
+from .storage.pending import Scope
 from .storage.store_reader import Reader, StoreReader, readable_functions
 from .storage.store_writer import StoreWriter
 from .storage.unused_content import UnusedContent
@@ -104,7 +105,7 @@ class Writer(Protocol):
 
     def hurry(self) -> None: ...
 
-    def flush(self) -> None: ...
+    def recorded(self, scope: Scope) -> Future[None]: ...
 
     def refusal(self, size: int = 0) -> EngineroomError | None: ...
 
@@ -137,10 +138,14 @@ class Machinery:
         return StoreWriter(store, on_commit, retention, on_refused)
 
     def reader(
-        self, store: TaskStore, record: Callable[[], None], flush: Callable[[], None], post: Post
+        self,
+        store: TaskStore,
+        record: Callable[[], None],
+        recorded: Callable[[Scope], Future[None]],
+        post: Post,
     ) -> Reader:
         """Who reads from the store."""
-        return StoreReader(store, record, flush, post)
+        return StoreReader(store, record, recorded, post)
 
     def processes(self, ended: Callable[[str], None]) -> WatchedProcesses:
         """Who watches the processes of peers."""
@@ -184,7 +189,7 @@ class Controller:
         self.values = values = InputValues()
         self._processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
         self._writer = writer = machinery.writer(store, self._committed, retention, self._refused)
-        self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.flush, self.post)
+        self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.recorded, self.post)
         kept = reader if store.keeps else None
 
         self._outbox = outbox = Outbox(peers, self._library, values, writer, kept, self._fail, clock, running)

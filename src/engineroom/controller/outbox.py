@@ -46,6 +46,7 @@ from .function_library import FunctionLibrary
 from .input_values import InputValues, Raw
 from .peers import Peer, Peers
 from .storage.backpressure import Unrecorded
+from .storage.pending import Scope
 from .storage.queued_buffers import QueuedBuffers
 from .storage.store_reader import Reader, ok_value, readable_entries, readable_functions
 
@@ -250,7 +251,7 @@ class Outbox:
             info = error_info(error, "arguments of tasks could not be read")
             self._fail([task.id for task in action.tasks], info)
 
-        reader.read(work, then, failed, recorded=False)  # only recorded results leave memory
+        reader.read(work, then, failed, after=None)  # only recorded results leave memory
 
     def _send_after_read(self, peer: Peer, first: Callable[[], None]) -> None:
         """A read has ended: do what waited for it, unless the engine has come anew or is gone."""
@@ -288,7 +289,7 @@ class Outbox:
             log.warning("functions could not be read from the database: %s", error)
             self._send_functions(peer, digests)
 
-        self._reader.read(lambda store: readable_functions(store, missing)[0], then, failed)
+        self._reader.read(lambda store: readable_functions(store, missing)[0], then, failed, after=Scope())
 
     def _send_functions(self, peer: Peer, digests: Sequence[Digest]) -> None:
         found = {digest: self._library.get(digest) for digest in digests}

@@ -17,6 +17,7 @@ from ..stores import TaskStore
 from .decisions import not_found
 from .error_info import error_info
 from .input_values import InputValues
+from .storage.pending import Scope
 from .storage.store_reader import Reader, ok_value, readable_entries
 
 #: Records read from the store in one go, where there may be many.
@@ -83,7 +84,7 @@ class OutcomeLookup:
         def failed(error: Exception) -> None:
             self._decide(not_found(ids, error_info(error, "outcomes could not be looked up")))
 
-        self._reader.read(look, lambda found: self._found(found, again=again), failed)
+        self._reader.read(look, lambda found: self._found(found, again=again), failed, after=Scope(tasks=ids))
 
     def _found(self, found: Found, *, again: bool) -> None:
         outcomes, entries = found

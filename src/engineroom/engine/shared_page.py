@@ -18,12 +18,16 @@ class SharedPage:
 
     def __init__(self) -> None:
         self._page = mmap.mmap(-1, mmap.PAGESIZE)
+        #: whether the task has ended, the length of its id, its id
+        self._task = struct.Struct("<BH0s")
         self.engine = EngineId(-1)
 
     def run(self, task: TaskId) -> None:
         """A task is about to be run."""
         data = task.encode()[:_LONGEST]
-        self._page[_ENDED : _RUNNING + 2 + len(data)] = b"\0" + len(data).to_bytes(2, "little") + data
+        if len(data) != self._task.size - 3:  # ids of one client are of equal length, mostly
+            self._task = struct.Struct(f"<BH{len(data)}s")
+        self._task.pack_into(self._page, _ENDED, 0, len(data), data)
 
     def rest(self) -> None:
         """No task is running. The last one's result has been sent, and may not have arrived."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from ..config import RetentionSettings, SchedulerSettings
 from ..controller.loop import Machinery, Post
 from ..controller.storage.housekeeping import OnScan
+from ..controller.storage.pending import Scope
 from ..controller.storage.store_reader import hand_over
 from ..core import Scheduler, actions, events
 from ..errors import StoreError
@@ -146,7 +147,8 @@ class VirtualWriter:
 
     def hurry(self) -> None: ...
 
-    def flush(self) -> None: ...
+    def recorded(self, scope: Scope) -> Future[None]:
+        return self.call(lambda store: None)
 
     def refusal(self, size: int = 0) -> StoreError | None:
         return self._failure
@@ -215,8 +217,9 @@ class VirtualReader:
         then: Callable[[T], None],
         failed: Callable[[Exception], None],
         *,
-        recorded: bool = True,
+        after: Scope | None,
         client: ClientId | None = None,
+        slow: bool = False,
     ) -> None:
         def run() -> None:
             if self._writer.is_dead:
@@ -236,7 +239,7 @@ class VirtualReader:
             else:
                 self._clock.later(self._rng.uniform(0, LOOK_UP / 2), run)
 
-        if recorded:
+        if after is not None:
             self._record()
             self._writer.call(lambda store: None).add_done_callback(flushed)
         else:
@@ -313,7 +316,11 @@ class VirtualMachinery(Machinery):
         return self._writer
 
     def reader(
-        self, store: TaskStore, record: Callable[[], None], flush: Callable[[], None], post: Post
+        self,
+        store: TaskStore,
+        record: Callable[[], None],
+        recorded: Callable[[Scope], Future[None]],
+        post: Post,
     ) -> VirtualReader:
         return VirtualReader(store, self._writer, record, post, self._virtual_clock, self._rng)
 

@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from ..shared_memory.buffer import SharedBuffer
 from .base import Frames
 
 MAGIC = b"engineroom1\n"
@@ -75,6 +76,8 @@ def pack(frames: Frames) -> tuple[list[Any], int]:
 
 def _flat(buffer: Any) -> memoryview:
     """The bytes of a buffer, which must be contiguous."""
+    if isinstance(buffer, SharedBuffer):  # to read pages of a file that somebody shortens would end this process
+        buffer = buffer.read_all()
     view = memoryview(buffer)
     if view.format == "B" and view.ndim == 1:
         return view

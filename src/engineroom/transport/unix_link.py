@@ -45,6 +45,8 @@ class UnixLink:
         The folder of the socket is not ours alone, or another user's process listens there.
     """
 
+    shares_memory = False
+
     def __init__(self, url: str) -> None:
         require_descriptors("a connection")
         self._folder, self._path = _pinned(Path(url.removeprefix("ipc://")))

@@ -21,6 +21,7 @@ import zmq
 from zmq.utils import z85
 
 from ..descriptors import require_descriptors
+from ..shared_memory.buffer import SharedBuffer
 from .base import SEND_QUEUE, Frames
 
 # As plain ints: combining zmq's flags anew for every message costs more than sending it.
@@ -47,8 +48,13 @@ def _send(socket: zmq.Socket[bytes], frames: Frames, flags: int) -> None:
         return
     socket.send(frames[0], flags | _SNDMORE)
     for frame in frames[1:last]:
-        socket.send(frame, flags | _SNDMORE, copy=False)
-    socket.send(frames[last], flags, copy=False)
+        socket.send(_content(frame), flags | _SNDMORE, copy=False)
+    socket.send(_content(frames[last]), flags, copy=False)
+
+
+def _content(frame: Any) -> Any:
+    """What is sent of a frame. Reading a mapped file that has been shortened would end this process."""
+    return frame.read_all() if isinstance(frame, SharedBuffer) else frame
 
 
 def _rest(socket: zmq.Socket[bytes], *, copy_first: bool = False) -> list[Any]:
@@ -219,6 +225,8 @@ class ZmqListener:
 
 class ZmqLink:
     """A DEALER socket with a random name, by which the listener knows it after a reconnection."""
+
+    shares_memory = False
 
     def __init__(self, url: str, key: str, *, curve_serverkey: str) -> None:
         require_descriptors("a connection")

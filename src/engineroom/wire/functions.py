@@ -33,6 +33,7 @@ from .identity import globals_of
 
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), range, frozenset)
 _MISSING = object()
+_NO_KEYWORDS: dict[str, Any] = {}
 
 
 def digest_of(payload: bytes) -> Digest:
@@ -232,6 +233,8 @@ class FunctionCache:
         self._known: weakref.WeakKeyDictionary[Any, tuple[Function, Callable[[], bool] | None]] = (
             weakref.WeakKeyDictionary()
         )
+        #: the function asked for last, and its entry in `_known`: most calls are of one function, many times
+        self._last: tuple[weakref.ref[Any], tuple[Function, Callable[[], bool] | None]] | None = None
 
     def get(self, function: Any) -> Function:
         """The pickled function, with its digest, name and source.
@@ -241,10 +244,16 @@ class FunctionCache:
         SerializationError
             The function cannot be pickled.
         """
-        try:
-            found = self._known.get(function)
-        except TypeError:  # not hashable, or has no weak references
-            return self._pickle(function)[0]
+        last = self._last
+        if last is not None and last[0]() is function:
+            found: tuple[Function, Callable[[], bool] | None] | None = last[1]
+        else:
+            try:
+                found = self._known.get(function)
+            except TypeError:  # not hashable, or has no weak references
+                return self._pickle(function)[0]
+            if found is not None:
+                self._last = weakref.ref(function), found
         if found is not None and (found[1] is None or found[1]()):
             return found[0]
         pickled, by_name, needs = self._pickle(function)
@@ -399,16 +408,22 @@ def _unchanged(
 
     def unchanged() -> bool:
         now = reference()
-        return (
-            now is not None
-            and modules.generation == generation
-            and now.__code__ is code
-            and now.__defaults__ is defaults
-            and (now.__kwdefaults__ or {}) == keywords
-            and not now.__dict__
-            and all(space.get(name, _MISSING) is value for space, name, value in names)
-            and all(cell.cell_contents is value for cell, value in cells)
-        )
+        if (
+            now is None
+            or modules.generation != generation
+            or now.__code__ is not code
+            or now.__defaults__ is not defaults
+            or (now.__kwdefaults__ or _NO_KEYWORDS) != keywords
+            or now.__dict__
+        ):
+            return False
+        for space, name, value in names:
+            if space.get(name, _MISSING) is not value:
+                return False
+        for cell, value in cells:  # noqa: SIM110  # this runs for every task: no generator
+            if cell.cell_contents is not value:
+                return False
+        return True
 
     return unchanged
 

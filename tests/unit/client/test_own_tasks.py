@@ -29,15 +29,19 @@ class FakeChannel:
     """Takes tasks in, and gives no outcomes."""
 
     scheme, failure, starting, keeps = "leastload", None, 0, True
+    pool = None
 
     def __init__(self) -> None:
         self.session = ClientId("5e55")
         self.engines = [EngineInfo(EngineId(0), EngineUuid("e"), "host", 1)]
         self.waiters: dict[TaskId, Any] = {}
-        self._ids = itertools.count()
+        self.next_number = itertools.count().__next__
+
+    def id_of(self, number: int) -> TaskId:
+        return TaskId(f"{self.session}-{number}")
 
     def new_id(self) -> TaskId:
-        return TaskId(f"{self.session}-{next(self._ids)}")
+        return self.id_of(self.next_number())
 
     def submit_one(self, outgoing: Any, waiter: Waiter) -> None:
         self.waiters[outgoing[0].id] = waiter

@@ -48,6 +48,7 @@ from ...messages import (
 )
 from ...messages.requests import URGENT
 from ...printable import one_line
+from ...shared_memory.pool import Pool
 from ...transport import Link, connect
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
@@ -97,7 +98,8 @@ class Channel:
         #: why this channel is of no use any more; None: it is
         self.failure: EngineroomError | None = None
         self.changed = threading.Condition()  # notified when `engines` or `failure` change
-        self._ids = itertools.count()
+        #: gives the next number for a msg_id
+        self.next_number = itertools.count().__next__
         self._prefix = f"{self.session}-"
         self._window = SubmissionWindow()
         self._waiters = Waiters()
@@ -115,6 +117,8 @@ class Channel:
         forks.watch(self)
         self._asleep = False
         self._link: Link = link or connect(info)
+        #: where large buffers are put that are to be sent; None: they are sent as bytes
+        self.pool = Pool() if self._link.shares_memory else None
         self._wakeup = Wakeup()
         self._handlers: dict[type[Message], Callable[[Any, Sequence[Any]], None]] = {
             Welcome: self._on_welcome,
@@ -143,7 +147,11 @@ class Channel:
 
     def new_id(self) -> TaskId:
         """A fresh msg_id."""
-        return TaskId(self._prefix + str(next(self._ids)))
+        return self.id_of(self.next_number())
+
+    def id_of(self, number: int) -> TaskId:
+        """The msg_id that has a number of `next_number`."""
+        return self._prefix + str(number)  # type: ignore[return-value]  # a call of TaskId would cost as much again
 
     def submit(self, tasks: Iterable[tuple[Outgoing, Waiter]]) -> None:
         """Have tasks run, and their outcomes given to their waiters. Never blocks."""
@@ -163,7 +171,7 @@ class Channel:
         id = outgoing[0].id
         # First the waiter, then the look: when the channel fails at this moment, the waiter hears of it.
         self._waiting[id] = waiter
-        if self.failure is not None or self._pid != os.getpid():
+        if self.failure is not None:  # in a forked process, too: see `forked`
             self._waiting.pop(id, None)
             raise self.failure_error()
         self._outgoing.append(outgoing)
@@ -297,6 +305,8 @@ class Channel:
             self._fail(ControllerLost(f"the client's I/O thread failed: {error!r}"))
         finally:
             self._link.close(linger=self._linger if self.failure is None else 0.0)
+            if self.pool is not None:
+                self.pool.close()
             if self.failure is None:
                 self._fail(ControllerLost("this client is closed"))
             self._wakeup.close()
@@ -378,6 +388,8 @@ class Channel:
         if now < self._counts.next_ping:
             return
         self._send(self._counts.ping(now))
+        if self.pool is not None:
+            self.pool.tidy()
         if many := self._window.tell_of_many():
             _notice(
                 f"{many:,} tasks wait in this process: tasks are submitted faster than the cluster's database records "

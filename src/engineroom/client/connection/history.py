@@ -7,7 +7,7 @@ no object that the garbage collector visits. A million tasks slow a client down 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, overload
 
 from ...ids import ClientId, TaskId
@@ -19,15 +19,19 @@ class History(Sequence[TaskId]):
     Several threads may add at the same time: each change is one operation of an array.
     """
 
-    __slots__ = ("_numbers", "_prefix")
+    __slots__ = ("_numbers", "_prefix", "add_number")
+
+    #: Add the msg_id that has this number: the hot path.
+    add_number: Callable[[int], None]
 
     def __init__(self, session: ClientId, numbers: Iterable[int] = ()) -> None:
         self._prefix = f"{session}-"
-        self._numbers = array("q", numbers)
+        self._numbers = array("q", numbers)  # changed in place, always: `add_number` is bound to it
+        self.add_number = self._numbers.append
 
     def append(self, id: TaskId) -> None:
         """Add a msg_id of this client."""
-        self._numbers.append(int(id[len(self._prefix) :]))
+        self.add_number(int(id[len(self._prefix) :]))
 
     def extend(self, ids: Iterable[TaskId]) -> None:
         """Add msg_ids of this client."""

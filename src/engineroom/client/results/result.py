@@ -202,7 +202,8 @@ class AsyncResult(TaskFuture):
         return value
 
     def _raise_errors_in(self, values: Sequence[Any]) -> None:
-        collect_exceptions([error for value in failed_among(values) for error in errors_in(value)], self._name)
+        if failed := failed_among(values):
+            collect_exceptions([error for value in failed for error in errors_in(value)], self._name)
 
     def successful(self) -> bool:
         """Whether no task failed.

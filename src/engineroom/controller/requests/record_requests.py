@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ...errors import PendingTask, QueryError, UnknownTask
-from ...ids import Digest, TaskId
+from ...ids import ClientId, Digest, TaskId
 from ...messages import (
     CountRecords,
     DistinctValues,
@@ -26,9 +26,12 @@ from ...messages import (
     Purge,
     ResultStatus,
 )
+from ...messages.requests import RequestBody
 from ...records.entry import is_hex
 from ...stores import TaskStore
 from ...stores.query.parse import parse
+from ...stores.query.patterns import is_tame
+from ..storage.pending import Scope
 
 #: Records read from the store in one go, where there may be many.
 PAGE = 500
@@ -126,6 +129,43 @@ def pin(store: TaskStore, body: Pin, forgotten: str) -> Iterator[int]:
         if page.next is None:
             return
         page = store.page(query, "msg_id", after=page.next, limit=PAGE)
+
+
+def scope_of(body: RequestBody, client: ClientId) -> Scope:
+    """What must be recorded before a request is answered: the tasks that it names, else all of its client."""
+    tasks = getattr(body, "tasks", None)
+    query = getattr(body, "query", None)
+    if tasks is None and query is not None:
+        tasks = _ids_in(query)
+    return Scope(client) if tasks is None else Scope(tasks=frozenset(tasks))
+
+
+def is_slow(body: RequestBody) -> bool:
+    """Whether a request is likely to take long: it has a regular expression whose search may take any time."""
+    parts: list[Any] = [getattr(body, "query", None)]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            pattern = part.get("$regex")
+            if isinstance(pattern, str) and not is_tame(pattern):
+                return True
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+    return False
+
+
+def _ids_in(query: Mapping[str, Any]) -> list[Any] | None:
+    """The ids that a query names, where no other record can match; None: it names none."""
+    named = query.get("msg_id")
+    if isinstance(named, str):
+        return [named]
+    if isinstance(named, dict):
+        if isinstance(named.get("$eq"), str):
+            return [named["$eq"]]
+        if isinstance(named.get("$in"), list) and all(isinstance(id, str) for id in named["$in"]):
+            return list(named["$in"])
+    return None
 
 
 StoreRequest = Callable[[TaskStore, Any, str], Any]

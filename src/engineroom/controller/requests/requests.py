@@ -1,7 +1,7 @@
 """Answers what clients ask: finds out who answers a request, and sends the reply.
 
-A request about records is answered after everything that happened before it is committed, so that a client reads what
-it wrote.
+A request about records is answered after what happened before it is committed: of the tasks that it names, else of the
+client's own tasks, so that a client reads what it wrote.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ...stores import TaskStore
 from ..error_info import error_info
 from ..lookups import Lookups
 from ..storage.store_reader import Reader
-from .record_requests import FROM_STORE, IN_WRITER
+from .record_requests import FROM_STORE, IN_WRITER, is_slow, scope_of
 from .resubmission import Resubmission
 from .task_requests import TaskRequests
 
@@ -62,7 +62,12 @@ class Requests:
         reply = _Replies(self._send, client, number)
         if kind in FROM_STORE:
             self._reader.read(
-                lambda store: FROM_STORE[kind](store, body, self._forgotten), reply.value, reply.error, client=client
+                lambda store: FROM_STORE[kind](store, body, self._forgotten),
+                reply.value,
+                reply.error,
+                after=scope_of(body, client),
+                client=client,
+                slow=is_slow(body),
             )
         elif kind in IN_WRITER:
             self._change(lambda store: self._pieces(store, body), reply.result)
@@ -73,7 +78,9 @@ class Requests:
                 reply.error(error)
             else:
                 if callable(found):
-                    self._reader.read(found, reply.value, reply.error, client=client)
+                    self._reader.read(
+                        found, reply.value, reply.error, after=scope_of(body, client), client=client
+                    )
                 else:
                     reply.value(found)
         elif kind in self._tasks.in_pieces:

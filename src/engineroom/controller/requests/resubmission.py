@@ -14,6 +14,7 @@ from ...messages import Resubmit, TaskOptions, TaskSpec
 from ...records.entry import Entry
 from ...stores import TaskStore
 from ..intake import Intake, Submission
+from ..storage.pending import Scope
 from ..storage.store_reader import Reader
 
 
@@ -57,7 +58,8 @@ class Resubmission:
                 answer(body.new)
                 self._send_stored(client, body.new)  # they may have ended while the client was away
 
-        self._reader.read(lambda store: self._look(store, body), found, fail)
+        scope = Scope(tasks={*body.tasks, *body.new})
+        self._reader.read(lambda store: self._look(store, body), found, fail, after=scope)
 
     def _look(self, store: TaskStore, body: Resubmit) -> dict[TaskId, Entry]:
         """The entries of the tasks; {}: this was asked before, and the answer was lost on the way."""

@@ -13,6 +13,7 @@ from ...stores import TaskStore
 from ...stores.sqlite.beside import where_else
 from ..error_info import error_info
 from ..outbox import Outbox
+from ..storage.pending import Scope
 from ..storage.store_reader import Reader, readable_entries
 
 #: Results read from the store in one go.
@@ -65,7 +66,7 @@ class StoredResults:
             reason = f"its result cannot be read from the database now: {info.evalue}"
             self._send(client, ResultsUnavailable(ids, reason))
 
-        reader.read(work, lambda found: self._found(client, ids, *found), failed)
+        reader.read(work, lambda found: self._found(client, ids, *found), failed, after=Scope(client, ids))
 
     def _found(
         self, client: ClientId, ids: list[TaskId], found: dict[TaskId, Entry], damaged: dict[TaskId, str]

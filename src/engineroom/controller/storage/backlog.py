@@ -8,11 +8,12 @@ their order, so those behind a task that is held back wait with it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ...ids import TaskId
 from ...records.entry import Entry
+from .pending import GROUP_MOST, Scope
 
 
 class Group:
@@ -40,8 +41,27 @@ class Backlog:
         """Seconds until an entry that is held back must be written; None: there is none."""
         return max(0.0, self._groups[0].since + self._hold - now) if self._groups else None
 
-    def take(self, entries: dict[TaskId, Entry], tokens: Sequence[Any], now: float, all: bool) -> dict[TaskId, Entry]:
-        """Add entries; returns those to write now: with `all` every one, else tasks that ended or waited enough."""
+    def __len__(self) -> int:
+        """How many entries are held back."""
+        return len(self._group_of)
+
+    def holds(self, ids: Collection[TaskId]) -> bool:
+        """Whether one of these tasks is held back."""
+        return any(id in self._group_of for id in ids)
+
+    def take(
+        self,
+        entries: dict[TaskId, Entry],
+        tokens: Sequence[Any],
+        now: float,
+        all: bool,
+        scopes: Sequence[Scope] = (),
+    ) -> dict[TaskId, Entry]:
+        """Add entries; returns those to write now.
+
+        With `all` these are all. Else they are the tasks that have ended, those of `scopes`, and of those that have
+        waited long enough so many that the group is not too large.
+        """
         if not (self._hold or self._groups):
             self._groups.append(Group(now, {}, list(tokens)))
             self._writing = entries
@@ -65,14 +85,24 @@ class Backlog:
         for id in held:
             self._group_of[id] = group
         for group in self._groups:
-            if not all and group.since + self._hold > now:
+            if not all and (group.since + self._hold > now or len(writing) >= GROUP_MOST):
                 break
             writing |= group.held
             for id in group.held:
                 del self._group_of[id]
             group.held = {}
+        if scopes and self._group_of:
+            self._release(scopes, writing)
         self._writing = writing
         return writing
+
+    def _release(self, scopes: Sequence[Scope], writing: dict[TaskId, Entry]) -> None:
+        """Hold back no entry that somebody asks about."""
+        for group in self._groups:
+            wanted = {id: entry for id, entry in group.held.items() if any(scope.has(entry) for scope in scopes)}
+            writing |= wanted
+            for id in wanted:
+                del group.held[id], self._group_of[id]
 
     def written(self) -> list[Any]:
         """The entries taken are in the store; returns the tokens that may be acknowledged."""

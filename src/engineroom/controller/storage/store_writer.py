@@ -1,9 +1,9 @@
 """The one thread that writes to the store.
 
-The thread takes everything that has gathered and commits it at once. A task that was submitted and finished between two
-commits is written once. After the commit, and only then, the writer hands back the tokens that came with the entries:
-they are the acknowledgements that the controller owes. While the store fails nothing is lost and nothing is
-acknowledged: the writer keeps what it has and tries again.
+The thread takes what has gathered (`pending.py`: how much, and what first) and commits it at once. A task that was
+submitted and finished between two commits is written once. After the commit, and only then, the writer hands back the
+tokens that came with the entries: they are the acknowledgements that the controller owes. While the store fails nothing
+is lost and nothing is acknowledged: the writer keeps what it has and tries again.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from ...stores import TaskStore
 from . import isolation
 from .backlog import Backlog
 from .housekeeping import Housekeeping, OnScan
+from .pending import FEW, Group, Pending, Scope
+from .question_lanes import DONE
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +60,11 @@ class StoreWriter:
         self._on_commit, self._on_refused = on_commit, on_refused
         self._backlog = Backlog(store.hold_seconds)
         self._condition = threading.Condition()
-        self._entries: dict[TaskId, Entry] = {}
-        self._under_way: Collection[Entry] = ()  # those that are being written
+        self._pending = Pending()
+        self._under_way: dict[TaskId, Entry] = {}  # those that are being written
         self._functions: list[Function] = []
         self._environments: list[tuple[ClientId, Environment]] = []
-        self._tokens: list[Any] = []
-        self._calls: list[tuple[Callable[[TaskStore], Any], Future[Any]]] = []
+        self._hurried = False  # somebody waits: nothing more gathers
         self._idle = True  # waits for work …
         self._gathering = False  # … or for more of it
         self._closing = False
@@ -80,13 +81,10 @@ class StoreWriter:
     ) -> None:
         """Have these written; the tokens come back once they are. Never blocks."""
         with self._condition:
-            pending = self._entries
-            for entry in entries:
-                pending[entry.spec.id] = entry  # a later entry of a task says all that an earlier one did
+            self._pending.add(entries, tokens)
             self._functions += functions
             self._environments += environments
-            self._tokens += tokens
-            if self._idle or (self._gathering and len(pending) > GATHER_MOST):
+            if self._idle or (self._gathering and len(self._pending) > GATHER_MOST):
                 self._idle = self._gathering = False
                 self._condition.notify()
 
@@ -100,7 +98,8 @@ class StoreWriter:
             if self._ended:
                 future.set_exception(StoreError(_STOPPING))
             else:
-                self._calls.append((function, future))
+                self._pending.call((function, future))
+                self._hurried = True
                 self._condition.notify()
         return future
 
@@ -131,9 +130,27 @@ class StoreWriter:
         Raises
         ------
         StoreError
-            The store takes nothing at present.
+            The store takes nothing at present, or the writer is closed.
         """
         self.call(lambda store: None).result()
+
+    def recorded(self, scope: Scope) -> Future[None]:
+        """A future: what is in a scope, of everything put so far, is committed. It may have a StoreError instead."""
+        with self._condition:
+            if self._ended:
+                failed: Future[None] = Future()
+                failed.set_exception(StoreError(_STOPPING))
+                return failed
+            if scope.tasks and scope.client is None and not self._is_to_be_written(scope.tasks):
+                return DONE
+            question = self._pending.ask(scope)
+            self._hurried = True
+            self._condition.notify()
+        return question.future
+
+    def _is_to_be_written(self, ids: Collection[TaskId]) -> bool:
+        is_under_way = any(id in self._under_way for id in ids)
+        return is_under_way or self._pending.has(ids) or self._backlog.holds(ids) or self.failure is not None
 
     def refusal(self, size: int = 0) -> StoreError | None:
         """Why new tasks (with so many bytes of large buffers) cannot be taken; None: they can."""
@@ -153,7 +170,7 @@ class StoreWriter:
 
     def _waiting_bytes(self) -> int:
         with self._condition:
-            entries = [*self._entries.values(), *self._under_way]
+            entries = [*self._pending.entries, *self._under_way.values()]
         return sum(
             len(entry.spec.payload)
             + (len(entry.done.payload) if entry.done is not None else 0)
@@ -180,73 +197,90 @@ class StoreWriter:
         finally:
             with self._condition:
                 self._ended = True
-                left, self._calls = self._calls, []
-            for _, future in left:
+                left = self._pending.drop_futures()
+            for future in left:
                 future.set_exception(StoreError(_STOPPING))
             self.housekeeping.stop(StoreError(f"{_STOPPING}; a part of the change was made"))
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._entries or self._functions or self._environments or self._tokens)
+        return bool(self._pending or self._functions or self._environments)
 
     def _work(self) -> None:
         while True:
             with self._condition:
-                while not (self._has_work or self._calls or self._closing):
+                while not (self._has_work or self._closing):
                     self._idle = True
                     pauses = (self.housekeeping.until_due(), self._backlog.due_in(time.monotonic()))
                     pause = min((seconds for seconds in pauses if seconds is not None), default=None)
                     if pause == 0.0 or (not self._condition.wait(pause) and pause is not None):
                         break
                 self._idle = False
-                busy = bool(self._entries)
-                if busy and not (self._calls or self._closing or len(self._entries) > GATHER_MOST):
+                if self._pending and not (self._hurried or self._closing or len(self._pending) > GATHER_MOST):
                     self._gathering = True
                     self._condition.wait(GATHER_SECONDS)
                     self._gathering = False
-                entries, self._entries = self._entries, {}
-                self._under_way = entries.values()
+                group, self._hurried = self._pending.take(), False
+                is_little = group.is_all and len(self._backlog) < FEW
+                all = self._closing or bool(group.calls) or (bool(group.questions) and is_little)
+                now = time.monotonic()
+                self._under_way = self._backlog.take(group.entries, group.tokens, now, all=all, scopes=group.scopes)
                 functions, self._functions = self._functions, []
                 environments, self._environments = self._environments, []
-                tokens, self._tokens = self._tokens, []
-                calls, self._calls = self._calls, []
                 closing = self._closing
-            due = self._backlog.take(entries, tokens, time.monotonic(), all=bool(calls) or closing)
-            self._under_way = due.values()  # what is held back has no large buffers
-            done = self._write(due, functions, environments, closing)
-            self._under_way = ()
-            if not done:
-                for _, future in calls:
-                    future.set_exception(self.failure or StoreError(_STOPPING))
-                entries, tokens = self._backlog.failed()
-                with self._condition:  # keep all of it for the next attempt; newer entries win
-                    self._entries = entries | self._entries
-                    self._functions = functions + self._functions
-                    self._environments = environments + self._environments
-                    self._tokens = tokens + self._tokens
+            if not self._commit(group, functions, environments):
+                with self._condition:
                     if self._closing:
+                        left = len(self._pending.entries)
+                        log.error("%d records could not be written before the end", left)
                         return
                     self._condition.wait(RETRY_SECONDS)
                 continue
-            free = self._backlog.written()
-            if free:
+            if closing and not self._pending:
+                return
+            if self.housekeeping.until_due() == 0.0:
+                self.housekeeping.turn(busy=bool(group.entries))
+
+    def _commit(
+        self,
+        group: Group,
+        functions: list[Function],
+        environments: list[tuple[ClientId, Environment]],
+    ) -> bool:
+        """Write what is due, and tell those who wait for it. False: the store took nothing, and all of it is kept."""
+        done = self._write(self._under_way, functions, environments)
+        futures = [question.future for question in group.questions]
+        if not done:
+            error = self.failure or StoreError(_STOPPING)
+            entries, tokens = self._backlog.failed()
+            with self._condition:  # keep all of it for the next attempt
+                self._pending.give_back(entries, tokens)
+                self._functions = functions + self._functions
+                self._environments = environments + self._environments
+                self._under_way = {}
+                futures += self._pending.drop_futures()
+            for future in (*futures, *(future for _, future in group.calls)):
+                future.set_exception(error)
+            return False
+        self._under_way = {}
+        try:
+            if free := self._backlog.written():
                 self._on_commit(free)
-            for function, future in calls:
+        finally:
+            for waiting in futures:
+                waiting.set_result(None)
+            for function, future in group.calls:
                 try:
                     future.set_result(function(self.store))
                 except Exception as error:
                     future.set_exception(error)
-            if closing and not self._entries and not self._calls:
-                return
-            if self.housekeeping.until_due() == 0.0:
-                self.housekeeping.turn(busy)
+        return True
 
     def _write(
         self,
         entries: Mapping[TaskId, Entry],
         functions: list[Function],
         environments: list[tuple[ClientId, Environment]],
-        closing: bool,
     ) -> bool:
         try:
             if functions:
@@ -264,8 +298,6 @@ class StoreWriter:
             if self.failure is None:
                 log.error("the store takes nothing: %s; new tasks are refused until it does", error)
             self.failure = error
-            if closing:
-                log.error("%d records could not be written before the end", len(entries))
             return False
         if self.failure is not None:
             log.warning("the store works again")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
-import inspect
 import linecache
 import pickle
 import socket
@@ -65,8 +64,9 @@ class Interrupted(KeyboardInterrupt):
 class Executor:
     """The namespace, the functions, and the running of tasks."""
 
-    def __init__(self, streams: Streams) -> None:
-        self._streams = streams
+    def __init__(self, streams: Streams, keep: payload.Keep = payload.as_copy) -> None:
+        """`keep`: what is sent for the buffers of results."""
+        self._streams, self.keep = streams, keep
         self._stdout, self._stderr = streams.stdout, streams.stderr
         self._warnings = WarningState()
         self._c_library = CLibrary()
@@ -232,9 +232,9 @@ class Executor:
             error=error,
             content=content,
         )
-        if not stdout.is_empty:
+        if stdout.parts:
             done.stdout = stdout.take()
-        if not stderr.is_empty:
+        if stderr.parts:
             done.stderr = stderr.take()
         return done, buffers
 
@@ -257,7 +257,7 @@ class Executor:
         stdout.in_task = stderr.in_task = True
         self.collect()
         stdout.in_task = stderr.in_task = False
-        return ("" if stdout.is_empty else stdout.take(), "" if stderr.is_empty else stderr.take())
+        return (stdout.take() if stdout.parts else "", stderr.take() if stderr.parts else "")
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
@@ -359,7 +359,7 @@ class Executor:
         """The pickle of a chunk's values, and the error for its record, if an item failed."""
         if not part.errors:
             try:
-                return payload.dumps(part), None
+                return payload.dumps(part, keep=self.keep), None
             except Exception:  # the value of an item cannot be pickled: find out which
                 part = Part(part.value, part.dist, {})
         errors = dict(part.errors)
@@ -372,10 +372,10 @@ class Executor:
         values = [None if index in errors else value for index, value in enumerate(part.value)]
         first = errors[min(errors)] if errors else None
         if first is None or len(values) == 1:
-            return (b"", ()) if first else payload.dumps(part), first
+            return (b"", ()) if first else payload.dumps(part, keep=self.keep), first
         text = f"{first.evalue} (item {min(errors)} of this task; {len(errors)} of its {len(values)} items failed)"
         whole = msgspec.structs.replace(first, evalue=text)
-        return payload.dumps(Part(values, part.dist, errors)), whole
+        return payload.dumps(Part(values, part.dist, errors), keep=self.keep), whole
 
     def _lending(self, travelled: Mapping[str, Any], call: Callable[[], Any]) -> Any:
         """Add the globals that came with the function to the namespace, for the call; names that are there stay."""
@@ -453,11 +453,11 @@ class Executor:
         return reply, content, caught
 
     def _pickle(self, value: Any) -> payload.Payload:
-        if inspect.iscoroutine(value):
+        if type(value) is types.CoroutineType:
             value.close()
             raise TypeError("the function is async: send one that runs it, as lambda: asyncio.run(function())")
         try:
-            return payload.dumps(value)
+            return payload.dumps(value, keep=self.keep)
         except Exception as error:
             problem = payload.describe_failure(error, [("the result", value)])
             message = (

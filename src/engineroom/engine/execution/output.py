@@ -45,7 +45,8 @@ class TaskStream(io.TextIOBase):
         self._captured = captured
         self.name = name
         self._descriptor = 2 if name == "<stderr>" else 1
-        self._parts: list[str] = []
+        #: what the task has printed
+        self.parts: list[str] = []
         self._kept = 0
         self._dropped = 0
         self._streamed = 0  # how many parts have been streamed
@@ -96,11 +97,11 @@ class TaskStream(io.TextIOBase):
     def _add(self, text: str) -> None:
         room = self._limit - self._kept
         if len(text) <= room:
-            self._parts.append(text)
+            self.parts.append(text)
             self._kept += len(text)
         else:
             if room > 0:
-                self._parts.append(text[:room])
+                self.parts.append(text[:room])
                 self._kept += room
             self._dropped += len(text) - max(room, 0)
 
@@ -125,37 +126,33 @@ class TaskStream(io.TextIOBase):
     def forked(self) -> None:
         """This is a process that a task has forked: what it prints is read by the engine."""
         self._is_forked, self.in_task, self._captured = True, False, None
-        self._parts = []
-
-    @property
-    def is_empty(self) -> bool:
-        return not self._parts
+        self.parts = []
 
     def suspend(self) -> Callable[[], None]:
         """Another task prints from now on, until the returned function is called."""
-        kept = self._parts, self._kept, self._dropped, self._streamed
-        self._parts, self._kept, self._dropped, self._streamed = [], 0, 0, 0
+        kept = self.parts, self._kept, self._dropped, self._streamed
+        self.parts, self._kept, self._dropped, self._streamed = [], 0, 0, 0
         self.in_task = False
 
         def resume() -> None:
-            self._parts, self._kept, self._dropped, self._streamed = kept
+            self.parts, self._kept, self._dropped, self._streamed = kept
             self.in_task = True
 
         return resume
 
     def take(self) -> str:
         """All that the task printed; starts anew."""
-        text = sendable("".join(self._parts))
+        text = sendable("".join(self.parts))
         if self._dropped:
             text += f"\n[... {_human(self._dropped)} more dropped: the limit is {_human(self._limit)} per task ...]\n"
-        self._parts, self._kept, self._dropped, self._streamed = [], 0, 0, 0
+        self.parts, self._kept, self._dropped, self._streamed = [], 0, 0, 0
         return text
 
     def unstreamed(self) -> str:
         """What has been printed since this was last asked."""
         self.collect()
-        count = len(self._parts)
-        text = sendable("".join(self._parts[self._streamed : count]))
+        count = len(self.parts)
+        text = sendable("".join(self.parts[self._streamed : count]))
         self._streamed = count
         return text
 

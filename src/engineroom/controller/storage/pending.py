@@ -1,0 +1,219 @@
+"""What the writer has been given and not taken over yet: entries in order, and what waits for them.
+
+    put ──▶ entries, tokens │ entries, tokens, a call │ …, the mark of a question ──▶ take: a group of limited size
+
+The oldest entries are written first, a limited number at a time. A question does not wait for all of them. Those that
+it is about (its `Scope`) are taken first, wherever they stand, and some of the oldest with them. So a question sees
+everything that came before it while little is pending, and at least what is in its scope while much is.
+
+There is no store and no thread here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from ...ids import ClientId, TaskId
+from ...records.entry import Entry
+from ...stores import TaskStore
+
+#: Entries that are written in one go: a small part of a second.
+GROUP_MOST = 4000
+#: The same while somebody waits.
+FEW = 1000
+#: Bytes of their large buffers, beyond which the group ends.
+GROUP_BYTES = 64 << 20
+
+#: A function for the writer's thread, and what it returns.
+Call = tuple[Callable[[TaskStore], Any], Future[Any]]
+
+
+class Scope(NamedTuple):
+    """What must be recorded before a question is answered, however much is pending."""
+
+    #: all tasks of this client; None: of none
+    client: ClientId | None = None
+    #: these tasks
+    tasks: Collection[TaskId] = ()
+
+    def has(self, entry: Entry) -> bool:
+        """Whether an entry belongs to it."""
+        return entry.client == self.client or entry.spec.id in self.tasks
+
+
+class Mark:
+    """A place in the order: what may happen once all entries before it are written."""
+
+    __slots__ = ("calls", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens: list[Any] = []
+        self.calls: list[Call] = []
+
+
+class Question:
+    """Somebody waits for the entries of a scope that came before this."""
+
+    __slots__ = ("future", "scope")
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.future: Future[None] = Future()
+
+
+class Group(NamedTuple):
+    """What is written next, and what may happen then."""
+
+    entries: dict[TaskId, Entry]
+    tokens: list[Any]
+    calls: list[Call]
+    #: those that are answered by this group
+    questions: list[Question]
+    #: all whose entries that are held back must be written, too
+    scopes: list[Scope]
+    #: whether it is all that there was
+    is_all: bool
+
+
+class Pending:
+    """The entries in order, and marks between them."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        #: a later entry of a task takes the place of the earlier one: it says all that that one did
+        self._order: dict[TaskId | int, Entry | Mark] = {}
+        #: number of its mark → question
+        self._questions: dict[int, Question] = {}
+        self._last: Mark | None = None
+
+    def __len__(self) -> int:
+        """About how many entries there are."""
+        return len(self._order)
+
+    def __bool__(self) -> bool:
+        return bool(self._order or self._questions)
+
+    def add(self, entries: Sequence[Entry], tokens: Sequence[Any]) -> None:
+        """Entries are to be written, then the tokens come back."""
+        order = self._order
+        if entries:
+            self._last = None
+            for entry in entries:
+                order[entry.spec.id] = entry
+        if tokens:
+            self._mark().tokens += tokens
+
+    def call(self, call: Call) -> None:
+        """Call a function once everything before is written."""
+        self._mark().calls.append(call)
+
+    def ask(self, scope: Scope) -> Question:
+        """Somebody waits for the entries of a scope."""
+        question = Question(scope)
+        self._last = None
+        number = next(self._numbers)
+        self._order[number] = Mark()
+        self._questions[number] = question
+        return question
+
+    def _mark(self) -> Mark:
+        if self._last is None:
+            self._last = self._order[next(self._numbers)] = Mark()
+        return self._last
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All entries."""
+        return [one for one in self._order.values() if type(one) is Entry]
+
+    def has(self, ids: Collection[TaskId]) -> bool:
+        """Whether one of these tasks is here."""
+        return any(id in self._order for id in ids)
+
+    def take(self) -> Group:
+        """Take what is written next: what questions are about, then the oldest entries."""
+        most = FEW if self._questions else GROUP_MOST
+        entries: dict[TaskId, Entry] = {}
+        answered: list[Question] = []
+        scopes = [question.scope for question in self._questions.values()]
+        for number, question in list(self._questions.items()):
+            if self._take_scope(number, question.scope, entries, most // len(scopes)):
+                answered.append(question)
+                del self._questions[number]
+        tokens: list[Any] = []
+        calls: list[Call] = []
+        taken: list[TaskId | int] = []
+        size = 0
+        for key, one in self._order.items():
+            if type(one) is Entry:
+                if len(entries) >= most or size >= GROUP_BYTES:
+                    break
+                entries[key] = one  # type: ignore[index]
+                size += _size(one)
+            elif key in self._questions:
+                continue
+            else:
+                assert type(one) is Mark
+                tokens += one.tokens
+                calls += one.calls
+            taken.append(key)
+        if len(taken) == len(self._order):
+            self._order = {}
+        else:
+            for key in taken:
+                del self._order[key]
+        self._last = None
+        return Group(entries, tokens, calls, answered, scopes, not self._order)
+
+    def _take_scope(self, number: int, scope: Scope, entries: dict[TaskId, Entry], most: int) -> bool:
+        """Take the entries of a scope that came before a place; whether that is all of them."""
+        order = self._order
+        for id in scope.tasks:
+            found = order.pop(id, None)
+            if type(found) is Entry:
+                entries[id] = found
+        if scope.client is None:
+            return True
+        taken: list[TaskId | int] = []
+        is_all = False
+        for key, one in order.items():
+            if key == number:
+                is_all = True
+                break
+            if type(one) is Entry and one.client == scope.client:
+                if len(taken) >= most:
+                    break
+                entries[key] = one  # type: ignore[index]
+                taken.append(key)
+        for key in taken:
+            del order[key]
+        return is_all
+
+    def give_back(self, entries: dict[TaskId, Entry], tokens: Sequence[Any]) -> None:
+        """The store did not take these: they are the first again. Later entries win."""
+        mark = Mark()
+        mark.tokens += tokens
+        first: dict[TaskId | int, Entry | Mark] = {id: entry for id, entry in entries.items()}  # noqa: C416
+        first[next(self._numbers)] = mark
+        self._order = first | self._order
+        self._last = None
+
+    def drop_futures(self) -> list[Future[Any]]:
+        """Nobody can be answered now: returns all that wait, and forgets them."""
+        dropped: list[Future[Any]] = [question.future for question in self._questions.values()]
+        self._questions.clear()
+        for one in self._order.values():
+            if type(one) is Mark and one.calls:
+                dropped += [future for _, future in one.calls]
+                one.calls = []
+        return dropped
+
+
+def _size(entry: Entry) -> int:
+    """Bytes of large buffers."""
+    if not (entry.frames or entry.result_frames):
+        return 0
+    return sum(memoryview(frame).nbytes for frame in (*entry.frames, *entry.result_frames))
