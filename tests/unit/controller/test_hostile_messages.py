@@ -17,6 +17,7 @@ import pytest
 from msgspec import inspect
 
 from engineroom import _version, messages
+from engineroom.controller import loop
 from engineroom.controller.loop import Controller
 from engineroom.ids import EngineId
 from engineroom.messages import (
@@ -206,7 +207,8 @@ class Honest:
 
 
 @pytest.fixture
-def network(tmp_path: Path) -> Iterator[MemoryNetwork]:
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryNetwork]:
+    monkeypatch.setattr(loop, "STOP_SECONDS", 0.0)  # nobody here says goodbye
     network = MemoryNetwork()
     controller = Controller(network.listener, SQLiteDB(tmp_path / "tasks.db", query_seconds=5.0), "key")
     thread = threading.Thread(target=controller.run)
