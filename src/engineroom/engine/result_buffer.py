@@ -93,4 +93,4 @@ def _peak_memory() -> int:
 
 
 def _bytes(parts: list[Any]) -> int:
-    return len(parts[0]) + (wire.size(b"", parts[1:]) if len(parts) > 1 else 0)
+    return len(parts[0]) + wire.weight(parts[1:])

@@ -27,7 +27,7 @@ SHARE_OF_DESCRIPTORS = 0.5
 #: A buffer takes two: `mmap` has one of its own.
 DESCRIPTORS_EACH = 2
 #: Bytes read at a time.
-PIECE = 256 << 10
+PIECE = 1 << 20
 
 #: Descriptors of the buffers that this process has.
 _descriptors: set[int] = set()
@@ -44,12 +44,23 @@ class SharedBuffer(mmap.mmap):
 
     #: with the lock described above; of the process that has this object
     descriptor: int
+    #: where the content was read from, if it is kept there: the store's name of it
+    origin: str | None = None
+    _key: tuple[int, int, int] | None = None
 
     def __new__(cls, descriptor: int, size: int) -> SharedBuffer:
         made = super().__new__(cls, descriptor, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
         made.descriptor = descriptor
         _descriptors.add(descriptor)
         return made
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Two buffers of this process with the same key have the same content, as long as both live."""
+        if self._key is None:
+            found = os.fstat(self.descriptor)
+            self._key = found.st_dev, found.st_ino, len(self)
+        return self._key
 
     def own_copy(self) -> mmap.mmap:
         """The same content, which the caller may change: pages are copied when they are written to."""
@@ -94,6 +105,11 @@ def _read_all(descriptor: int, size: int) -> bytearray:
             raise OSError("the file of a large buffer is shorter than it was")
         done += count
     return content
+
+
+def key_of(buffer: Any) -> Any:
+    """What two buffers have in common if they surely have the same content, as long as both live."""
+    return buffer.key if isinstance(buffer, SharedBuffer) else id(buffer)
 
 
 def own(buffer: Any) -> Any:
