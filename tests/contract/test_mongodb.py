@@ -60,10 +60,10 @@ def test_who_was_taken_over_writes_no_more(open_mongodb: Open) -> None:
 
 def test_many_tasks_are_completed_in_one_group(open_mongodb: Open) -> None:
     store = open_mongodb()
-    names = [f"task {number}" for number in range(300)]
+    names = [f"task {number}" for number in range(100)]
     store.write([pending(name) for name in names])
     store.write([finished(name) for name in names])
-    assert store.count({"state": "completed"}) == 300
+    assert store.count({"state": "completed"}) == 100
 
 
 # when the server goes away
