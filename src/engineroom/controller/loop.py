@@ -49,9 +49,10 @@ from ..messages import (
     Welcome,
 )
 from ..records.entry import Entry
+from ..shared_memory.buffer import weight
 from ..stores import TaskStore
 from ..transport import Listener
-from ..wire.frames import pick, weight
+from ..wire.frames import pick
 from .decisions import Decisions
 from .error_info import error_info
 from .function_library import FunctionLibrary

@@ -17,7 +17,7 @@ import mmap
 import os
 import resource
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 #: Smaller buffers are cheaper to copy than to hand over.
@@ -26,6 +26,8 @@ SHARED_FROM = 256 << 10
 SHARE_OF_DESCRIPTORS = 0.5
 #: A buffer takes two: `mmap` has one of its own.
 DESCRIPTORS_EACH = 2
+#: A shared buffer is in the memory of the host once, however many processes have it: it counts as one part in so many.
+SHARED_COUNTS = 4
 #: Bytes read at a time.
 PIECE = 1 << 20
 
@@ -110,6 +112,14 @@ def _read_all(descriptor: int, size: int) -> bytearray:
 def key_of(buffer: Any) -> Any:
     """What two buffers have in common if they surely have the same content, as long as both live."""
     return buffer.key if isinstance(buffer, SharedBuffer) else id(buffer)
+
+
+def weight(buffers: Iterable[Any]) -> int:
+    """What buffers count for the limits on memory: their bytes, and of shared ones a part."""
+    return sum(
+        len(buffer) // SHARED_COUNTS if isinstance(buffer, SharedBuffer) else memoryview(buffer).nbytes
+        for buffer in buffers
+    )
 
 
 def own(buffer: Any) -> Any:

@@ -22,10 +22,6 @@ from ..messages import (
     ToEngine,
     ToNanny,
 )
-from ..shared_memory.buffer import SharedBuffer
-
-#: A shared buffer is in the memory of the host once, however many processes have it: it counts as one part in so many.
-SHARED_COUNTS = 4
 
 #: Anything with the buffer protocol.
 Buffer = Any
@@ -96,13 +92,6 @@ def pick(part: TaskSpec | TaskDone | InputResult, frames: Frames) -> tuple[Buffe
     if not all(0 <= index < len(frames) for index in part.frames):
         raise ProtocolError(f"task {part.id} names frames {part.frames} of {len(frames)}")
     return tuple([frames[index] for index in part.frames])
-
-
-def weight(frames: Frames) -> int:
-    """What buffers count for the limits on memory: their bytes, and of shared ones a part."""
-    return sum(
-        len(frame) // SHARED_COUNTS if isinstance(frame, SharedBuffer) else memoryview(frame).nbytes for frame in frames
-    )
 
 
 def size(payload: bytes, frames: Frames) -> int:

@@ -1,9 +1,8 @@
-"""Shared buffers over a Unix socket: handed over as descriptors, and what is done about descriptors that are no good."""
+"""Shared buffers over a Unix socket: handed over as descriptors; descriptors that are no good are refused."""
 
 from __future__ import annotations
 
 import array
-import contextlib
 import fcntl
 import gc
 import os
@@ -193,9 +192,10 @@ def head_of(sizes: list[int], passed: int) -> bytes:
 
 def send(peer: socket.socket, data: bytes, descriptors: list[int]) -> None:
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-    peer.sendmsg([data], rights)
-    for descriptor in descriptors:
-        with contextlib.suppress(OSError):
+    try:
+        peer.sendmsg([data], rights)
+    finally:
+        for descriptor in descriptors:
             os.close(descriptor)
 
 

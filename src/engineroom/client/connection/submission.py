@@ -14,6 +14,7 @@ from typing import Any
 
 from ...ids import Digest, TaskId
 from ...messages import Function, Rejected, Submit, TaskSpec
+from ...shared_memory.buffer import weight
 from ...wire import frames as wire
 from .environment import environment
 
@@ -133,7 +134,7 @@ class SubmissionWindow:
             batch.append(task)
             size += len(task[0].payload)
             if buffers:
-                size += wire.weight([buffer for buffer in buffers if id(buffer) not in sent])
+                size += weight([buffer for buffer in buffers if id(buffer) not in sent])
                 sent.update(map(id, buffers))
         size += len(batch) * TASK_BYTES
         return self._pack(batch, size, resent=False)

@@ -11,8 +11,7 @@ from typing import Any, Protocol
 
 from ...config import MIB
 from ...ids import TaskId
-from ...shared_memory.buffer import key_of
-from ...wire.frames import weight
+from ...shared_memory.buffer import key_of, weight
 
 #: Bytes of large arguments that are recorded and yet stay in memory.
 LIMIT = 64 * MIB
