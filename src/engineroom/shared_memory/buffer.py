@@ -24,15 +24,17 @@ from typing import Any
 SHARED_FROM = 256 << 10
 #: A process opens descriptors for such buffers up to this part of its limit.
 SHARE_OF_DESCRIPTORS = 0.5
-#: A buffer takes two: `mmap` has one of its own.
-DESCRIPTORS_EACH = 2
 #: A shared buffer is in the memory of the host once, however many processes have it: it counts as one part in so many.
 SHARED_COUNTS = 4
+#: Linux reserves no memory for pages that are perhaps written to. (Python 3.11 has no name for it.)
+_NORESERVE = 0x4000
 #: Bytes read at a time.
 PIECE = 1 << 20
 
-#: Descriptors of the buffers that this process has.
-_descriptors: set[int] = set()
+#: The buffers of this process (Python's id of each), which take two descriptors: `mmap` has one of its own …
+_buffers: set[int] = set()
+#: … and the copies of its own, which take one.
+_copies: set[int] = set()
 
 
 class SharedBuffer(mmap.mmap):
@@ -53,7 +55,7 @@ class SharedBuffer(mmap.mmap):
     def __new__(cls, descriptor: int, size: int) -> SharedBuffer:
         made = super().__new__(cls, descriptor, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
         made.descriptor = descriptor
-        _descriptors.add(descriptor)
+        _buffers.add(id(made))
         return made
 
     @property
@@ -64,10 +66,15 @@ class SharedBuffer(mmap.mmap):
             self._key = found.st_dev, found.st_ino, len(self)
         return self._key
 
-    def own_copy(self) -> mmap.mmap:
-        """The same content, which the caller may change: pages are copied when they are written to."""
-        flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)
-        return mmap.mmap(self.descriptor, len(self), flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    def own_copy(self) -> mmap.mmap | bytearray:
+        """The same content, which the caller may change: pages are copied when they are written to.
+
+        It is copied at once if this process has too many descriptors.
+        """
+        if not are_descriptors_short():
+            with contextlib.suppress(OSError):  # none is left
+                return _OwnCopy(self.descriptor, len(self))
+        return self.read_all()
 
     def pieces(self) -> Iterator[memoryview]:
         """The content, piece by piece, without a page of it in our address space. The next piece overwrites the last.
@@ -92,9 +99,22 @@ class SharedBuffer(mmap.mmap):
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         descriptor = self.__dict__.pop("descriptor", None)
         if descriptor is not None:
-            _descriptors.discard(descriptor)
+            _buffers.discard(id(self))
             with contextlib.suppress(OSError):  # user code has closed it
                 close(descriptor)
+
+
+class _OwnCopy(mmap.mmap):
+    """A mapping of a file that this process may write to, without changing the file."""
+
+    def __new__(cls, descriptor: int, size: int) -> _OwnCopy:
+        flags = mmap.MAP_PRIVATE | _NORESERVE
+        made = super().__new__(cls, descriptor, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        _copies.add(id(made))
+        return made
+
+    def __del__(self) -> None:
+        _copies.discard(id(self))
 
 
 def _read_all(descriptor: int, size: int) -> bytearray:
@@ -141,7 +161,7 @@ def pieces(buffer: Any) -> Iterator[memoryview]:
 def are_descriptors_short() -> bool:
     """Whether this process should open no more descriptors for buffers."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return limit != resource.RLIM_INFINITY and DESCRIPTORS_EACH * len(_descriptors) > limit * SHARE_OF_DESCRIPTORS
+    return limit != resource.RLIM_INFINITY and 2 * len(_buffers) + len(_copies) > limit * SHARE_OF_DESCRIPTORS
 
 
 def received(descriptor: int, size: int, *, is_trusted: bool = False) -> SharedBuffer | bytearray:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..shared_memory.buffer import SharedBuffer
-from .stream import Reader, Unsent
+from .stream import BrokenStream, Reader, Unsent
 
 #: So much is received at a time.
 CHUNK = 256 << 10
@@ -96,7 +96,7 @@ class Chunk:
             if ancillary:
                 reader.take_descriptors(_descriptors(ancillary))
             if flags & socket.MSG_CTRUNC:
-                raise OSError(errno.EMFILE, "this process may not open more file descriptors")
+                raise BrokenStream("it brings file descriptors, and this process may open no more: raise `ulimit -n`")
             messages = reader.feed(self._memory[:count]) if count else []
             is_full = count == CHUNK
         else:
