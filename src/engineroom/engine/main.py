@@ -27,6 +27,7 @@ from ..messages import Output, Published, Started, TaskDone, TaskOptions
 from ..messages.bounds import StreamName
 from ..on_engine import datapub, engine_properties, task_context
 from ..on_engine.functional_dependency import DEPENDENCY_SECONDS
+from ..shared_memory.pool import Pool
 from ..transport import connect
 from ..wire import frames as wire
 from ..wire import payload
@@ -80,8 +81,13 @@ class Engine:
         settings: EngineSettings,
         shares: Mapping[str, list[int]] = MappingProxyType({}),
         url: str = "",
+        pool: Pool | None = None,
     ) -> None:
-        """`shares`: the indices of each named resource that this engine has. `url`: of its cluster."""
+        """`shares`: the indices of each named resource that this engine has. `url`: of its cluster.
+
+        `pool`: where large results are put; None: they are sent as bytes.
+        """
+        self._pool = pool
         self._link, self._descriptor = link, link.fileno()
         self._executor, self._interrupter, self._streams = executor, interrupter, streams
         self._page, self._settings, self._shares = page, settings, dict(shares)
@@ -126,6 +132,8 @@ class Engine:
                 with contextlib.suppress(KeyboardInterrupt):  # it came between two tasks: nothing to interrupt
                     self._flush()
                     self._link.ping()
+                    if self._pool is not None:
+                        self._pool.tidy()
                     self._receive(wait=not protocol.jobs.queue)
                     self._checks.answer(self._is_leaving)
                     if protocol.jobs.queue:
@@ -397,7 +405,7 @@ class Engine:
         job = self._protocol.job
         if job is None:
             raise RuntimeError("publish_data works inside a task")
-        stream, buffers = payload.dumps(dict(data))
+        stream, buffers = payload.dumps(dict(data), keep=self._executor.keep)
         with self._executor.uninterrupted(), self._link_lock:
             self._link.send(Published(job[0].id, stream), buffers)
 
@@ -431,7 +439,8 @@ def make_engine(
     session = LinkSession(introduction, PING_SECONDS, time.monotonic())
     link = connect(connection)
     streams = install(settings.output_limit, captured)
-    executor = Executor(streams)
+    pool = Pool() if link.shares_memory else None
+    executor = Executor(streams, payload.as_copy if pool is None else payload.shared(pool.copy, payload.as_copy))
     executor.uuid = uuid
     return Engine(
         SessionLink(session, link, wire.decode_to_engine),
@@ -442,6 +451,7 @@ def make_engine(
         settings,
         shares,
         connection.url,
+        pool,
     )
 
 

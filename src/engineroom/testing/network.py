@@ -131,6 +131,8 @@ class MemoryListener:
 class MemoryLink:
     """The other end of a `MemoryNetwork`."""
 
+    shares_memory = False
+
     def __init__(self, network: MemoryNetwork, identity: bytes) -> None:
         self._network, self._identity = network, identity
         self.inbox: _Mailbox[Frames] = _Mailbox()

@@ -38,6 +38,9 @@ class Listener(Protocol):
 class Link(Protocol):
     """The end of a client, an engine or a nanny."""
 
+    #: whether a `SharedBuffer` is handed over as it is; else its content is sent
+    shares_memory: bool
+
     def fileno(self) -> int:
         """A file descriptor that becomes readable when something may have arrived."""
 

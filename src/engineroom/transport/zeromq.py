@@ -27,6 +27,7 @@ from ..config import ConnectionInfo, is_local
 from ..descriptors import require_descriptors
 from ..errors import ConnectionFileError
 from ..private import open_private_folder
+from ..shared_memory.buffer import SharedBuffer
 from .base import Frames
 
 #: Messages queued for one peer that reads nothing, before it counts as congested.
@@ -72,8 +73,13 @@ def _send(socket: zmq.Socket[bytes], frames: Frames, flags: int) -> None:
         return
     socket.send(frames[0], flags | _SNDMORE)
     for frame in frames[1:last]:
-        socket.send(frame, flags | _SNDMORE, copy=False)
-    socket.send(frames[last], flags, copy=False)
+        socket.send(_content(frame), flags | _SNDMORE, copy=False)
+    socket.send(_content(frames[last]), flags, copy=False)
+
+
+def _content(frame: Any) -> Any:
+    """What is sent of a frame. Reading a mapped file that has been shortened would end this process."""
+    return frame.read_all() if isinstance(frame, SharedBuffer) else frame
 
 
 def _rest(socket: zmq.Socket[bytes], *, copy_first: bool = False) -> list[Any]:
@@ -258,6 +264,8 @@ class ZmqLink:
     ConnectionFileError
         The folder of the socket is not ours alone.
     """
+
+    shares_memory = False
 
     def __init__(self, url: str, key: str = "", *, curve_serverkey: str = "") -> None:
         require_descriptors("a connection")

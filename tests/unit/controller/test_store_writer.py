@@ -130,7 +130,7 @@ def test_a_change_that_fails_says_so_and_one_that_is_not_complete_at_the_end_too
 def test_space_that_an_earlier_life_left_is_given_back(tmp_path: Path) -> None:
     """A controller that is stopped after a purge leaves an empty file behind, of its full size."""
     store = SQLiteDB(tmp_path / "tasks.db")
-    store.write([finished(f"t{n}", buffers=(random.randbytes(1 << 20),)) for n in range(20)])
+    store.write([finished(f"t{n}", buffers=(random.randbytes(200 << 10),)) for n in range(120)])
     store.drop_matching_records({})
     store.close()
     assert store.path.stat().st_size > 20 << 20
