@@ -69,8 +69,6 @@ class Shell:
     def here(self, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """The same in this process. For commands whose process is not the point: to start one takes the most time."""
         tool = importlib.import_module(f"engineroom.cli.{command[0]}")
-        for app in apps():  # traitlets has one of each to a process
-            app.clear_instance()
         stdout, stderr = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch:
             for name in ("COLUMNS", "IPP_PROFILE_DIR", "IPP_CLUSTER_ID"):
@@ -79,6 +77,8 @@ class Shell:
             patch.setattr("tempfile.tempdir", str(self.folder))
             with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
                 ended = tool.main(list(command[1:]))
+        for app in apps():  # traitlets has one of each to a process
+            app.clear_instance()
         done = subprocess.CompletedProcess(command, ended, stdout.getvalue(), stderr.getvalue())
         assert done.returncode == code, done
         return done

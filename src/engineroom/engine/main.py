@@ -119,7 +119,7 @@ class Engine:
         datapub.bind(self._publish)
         task_context.bind(self._current_task, self._interrupter.limit, self._nested.wait)
         engine_properties.properties.bind(self._note_change)
-        threading.Thread(target=self._attend, name="attendant", daemon=True).start()
+        threading.Thread(target=self._run_attendant, name="attendant", daemon=True).start()
         self.serve()
 
     def serve(self) -> None:
@@ -139,6 +139,9 @@ class Engine:
                     if protocol.jobs.queue:
                         self._work()
             self._leave()
+        except OSError:
+            self._die_if_link_is_closed()
+            raise
         finally:
             self._link.close()
 
@@ -176,8 +179,8 @@ class Engine:
                 protocol.is_leaving = True
                 lock.acquire()
                 return
-            if executor.seconds > LOOK_SECONDS and not _is_open(self._descriptor):
-                self._die_of_closed_link()
+            if executor.seconds > LOOK_SECONDS:
+                self._die_if_link_is_closed()
             self._reacquire()
             protocol.job = None
             if wishes:
@@ -216,9 +219,13 @@ class Engine:
             protocol.handle(self._link.receive(wait=True, most=seconds))
             self._checks.answer(self._is_leaving)
 
-    def _die_of_closed_link(self) -> None:
-        """The task that has just run closed our sockets: this engine cannot send its result, nor anything else."""
-        print("a task has closed the file descriptors of this engine: it cannot go on", file=self._streams.stderr.log)
+    def _die_if_link_is_closed(self) -> None:
+        """A task may have closed our sockets: then this engine cannot send its result, nor anything else."""
+        if _is_open(self._descriptor):
+            return
+        with contextlib.suppress(OSError):  # the log may be closed, too
+            log = self._streams.stderr.log
+            print("a task has closed the file descriptors of this engine: it cannot go on", file=log, flush=True)
         os._exit(LINK_CLOSED)
 
     def _in_forked_process(self) -> None:
@@ -316,6 +323,13 @@ class Engine:
         self._protocol.goodbye()
 
     # ------------------------------------------------------------------------------------------ the attendant
+
+    def _run_attendant(self) -> None:
+        try:
+            self._attend()
+        except OSError:
+            self._die_if_link_is_closed()
+            raise
 
     def _attend(self) -> None:
         while True:

@@ -14,6 +14,9 @@ from typing import Any, Protocol
 #: [header, *buffers]
 Frames = Sequence[Any]
 
+#: Messages queued for one peer that reads nothing, before it counts as congested.
+SEND_QUEUE = 10_000
+
 
 class Listener(Protocol):
     """The controller's end."""
@@ -27,6 +30,9 @@ class Listener(Protocol):
 
     def wake(self) -> None:
         """End a `receive` that waits. Safe from any thread and from a signal handler."""
+
+    def admit(self, peer: bytes) -> None:
+        """The peer has proved that it has the key. Before that it may send little, and not take long."""
 
     def send(self, peer: bytes, frames: Frames) -> bool:
         """Send to a peer. False: the peer is gone or its queue is full; the message is dropped."""
@@ -49,6 +55,9 @@ class Link(Protocol):
 
     def send(self, frames: Frames) -> None:
         """Send to the controller, now or when it can be reached."""
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything sent has left this process, for `timeout` seconds at most. Returns whether it has."""
 
     def refused(self) -> bool:
         """Whether the other end has turned down our encryption keys."""
