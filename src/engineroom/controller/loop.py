@@ -71,7 +71,7 @@ from .requests.task_requests import TaskRequests
 from .storage.backpressure import WaitingRoom
 from .storage.housekeeping import OnScan
 from .storage.pending import Scope
-from .storage.store_reader import Reader, StoreReader, readable_functions
+from .storage.store_reader import Reader, StoreReader, readable_functions, sound
 from .storage.store_writer import StoreWriter
 from .storage.unused_content import UnusedContent
 
@@ -530,7 +530,7 @@ class Controller:
         """Take up what an earlier life of the controller left unfinished. Nothing else is served before."""
 
         def read(store: TaskStore) -> tuple[list[Entry], list[Function], dict[Digest, str]]:
-            entries = list(store.unfinished())
+            entries = sound(store.unfinished())
             digests = dict.fromkeys(entry.spec.function for entry in entries if entry.spec.function)
             return entries, *readable_functions(store, digests)
 
