@@ -42,13 +42,15 @@ _NEVER = {errno.ENOSYS, errno.EPERM, errno.EACCES, errno.ENOENT, errno.EINVAL, e
 class _File:
     """A file in memory without a name, which the pool may write to when nobody else has it."""
 
-    __slots__ = ("_filled", "_mapping", "descriptor", "since", "size")
+    __slots__ = ("_filled", "_mapping", "constant", "descriptor", "since", "size")
 
     def __init__(self, size: int) -> None:
         self.size, self.descriptor = size, -1
         #: so many bytes at its beginning have pages; they are mapped when they are used again
         self._filled = 0
         self._mapping: mmap.mmap | None = None
+        #: id of the bytes object that was copied last; 0: it was something else
+        self.constant = 0
         #: when the pool's own process had no use for it any more
         self.since = 0.0
         self.descriptor = os.memfd_create("engineroom", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -123,6 +125,8 @@ class Pool:
         self._returned: deque[_File] = deque()
         #: files without a buffer in this process, the one that came last at the end; other processes may have them
         self._kept: list[_File] = []
+        #: id of a bytes object → (the object, a reference to its buffer): bytes do not change
+        self._constants: dict[int, tuple[bytes, weakref.ref[SharedBuffer]]] = {}
 
     @property
     def kept_bytes(self) -> int:
@@ -137,6 +141,12 @@ class Pool:
         view = view if view.format == "B" and view.ndim == 1 else view.cast("B")
         if view.nbytes < SHARED_FROM or not self._is_possible or are_descriptors_short() or os.getpid() != self._pid:
             return bytes(view)
+        owner: Any = view.obj
+        constant = owner if type(owner) is bytes and len(owner) == view.nbytes else None
+        if constant is not None and (known := self._constants.get(id(constant))) is not None:
+            living = known[1]()
+            if living is not None:
+                return living
         file: _File | None = None
         try:
             with self._lock:
@@ -150,7 +160,12 @@ class Pool:
                 raise
             self._is_possible = error.errno not in _NEVER  # else too few descriptors, no memory …
             return bytes(view)
-        self._given[weakref.ref(buffer, self._on_death)] = file
+        reference = weakref.ref(buffer, self._on_death)
+        self._given[reference] = file
+        file.constant = 0
+        if constant is not None:
+            file.constant = id(constant)
+            self._constants[file.constant] = constant, reference
         return buffer
 
     def tidy(self) -> None:
@@ -169,6 +184,9 @@ class Pool:
     def _on_death(self, reference: weakref.ref[SharedBuffer]) -> None:
         file = self._given.pop(reference, None)
         if file is not None:
+            known = self._constants.get(file.constant)
+            if known is not None and known[1] is reference:
+                del self._constants[file.constant]
             self._returned.append(file)
 
     def _take_back(self) -> None:
