@@ -17,7 +17,7 @@ from random import Random
 from typing import Any, ClassVar
 
 import msgspec
-from traitlets import Bool, Float, Integer, List, Unicode, Union
+from traitlets import Bool, Float, Integer, List, Type, Unicode, Union
 from traitlets.config import Configurable
 
 from .._version import __version__
@@ -172,7 +172,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     ).tag(config=True)
     port = Integer(0, help="Port for --ip; default: a free one.").tag(config=True)
     location = Unicode("", help="Name or address by which other hosts reach this one.").tag(config=True)
-    db_class = Union([Unicode()], default_value="", help="SQLiteDB, MongoDB, DictDB or NoDB.").tag(config=True)
+    db_class = Union([Unicode(), Type()], default_value="", help="SQLiteDB, MongoDB, DictDB or NoDB.").tag(config=True)
     db_url = Unicode("", help="The database as a url: sqlite:///PATH, mongodb://HOST/DATABASE, memory, none.").tag(
         config=True
     )

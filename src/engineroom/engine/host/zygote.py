@@ -94,6 +94,8 @@ class Died(msgspec.Struct, tag=True):
     running: TaskId | None
     #: it said goodbye first
     left: bool
+    #: another is to be started in its place, though it has left
+    restart: bool
     #: why the zygote killed it
     reason: str
     #: because its task had used up its run_timeout, and did not stop
@@ -299,6 +301,7 @@ class Zygote:
                     page.engine,
                     page.suspect,
                     page.leaving,
+                    page.restart,
                     child.reason or _REASONS.get(os.waitstatus_to_exitcode(status), ""),
                     child.overran,
                 )
