@@ -33,7 +33,7 @@ from engineroom.messages import (
     TaskSpec,
     Welcome,
 )
-from engineroom.transport import ZmqListener
+from engineroom.transport import Listener, listen
 from engineroom.wire import payload
 from engineroom.wire.frames import FrameTable, pick
 from engineroom.wire.functions import FunctionCache
@@ -44,7 +44,7 @@ M = TypeVar("M", bound=Message)
 class Hand:
     """Hears everything, answers greetings and signs of life, and keeps the rest for the test."""
 
-    def __init__(self, listener: ZmqListener, key: str) -> None:
+    def __init__(self, listener: Listener, key: str) -> None:
         self._listener = listener
         self._key = key
         self.peers = Peers(listener, key)
@@ -186,7 +186,7 @@ class Hand:
 def by_hand(folder: Path, n: int = 1, args: Sequence[str] = (), **environment: str) -> Iterator[Hand]:
     """Start engines that know nobody but the test."""
     key = secrets.token_hex(8)
-    listener = ZmqListener(f"ipc://{config.socket_dir()}/{secrets.token_hex(8)}")
+    listener = listen(f"ipc://{config.socket_dir()}/{secrets.token_hex(8)}", "", max_message_size=1 << 32)
     file = folder / "by-hand-engine.json"
     config.write_connection_file(file, config.ConnectionInfo(url=listener.url, key=key))
     command = [sys.executable, "-m", "engineroom.engine", f"--n={n}", f"--file={file}", *args]

@@ -30,8 +30,8 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def wait_until(condition: Callable[[], Any], timeout: float = 15.0) -> Any:
-    """Wait for a condition; returns its value. Fails after the timeout."""
+def wait_until(condition: Callable[[], Any], timeout: float = 60.0) -> Any:
+    """Wait for a condition; returns its value. Fails after the timeout: long, as the machine may be busy."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not so after {timeout:g} s"

@@ -19,7 +19,10 @@ SOURCE = Path(__file__).parent.parent / "src" / "engineroom"
 #: No module is longer, and no folder holds more modules (`__init__` and `__main__` not counted).
 MOST_LINES, MOST_FILES = 600, 14
 
-VOCABULARY = "_version errors ids messages records config resources cores descriptors import_path printable private"
+VOCABULARY = (
+    "_version errors ids messages records config resources cores descriptors import_path printable private"
+    " shared_memory"
+)
 
 #: part → what it may import besides itself. A part is a package, a folder or a module; a module belongs to the most
 #: specific part that names it. `client` allows all of `client`; VOCABULARY is the line above.

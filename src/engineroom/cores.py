@@ -1,4 +1,4 @@
-"""How many processor cores this process may use: its CPU affinity and the CPU quotas of its cgroups.
+"""How many processor cores and how much memory this process may use: CPU affinity, and the limits of its cgroups.
 
 `os.cpu_count()` is the number of cores of the machine. A batch system or a container often gives a process fewer.
 """
@@ -28,8 +28,34 @@ def usable_cores(root: Path = Path("/")) -> int:
     return max(1, min([allowed, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
+def usable_memory(root: Path = Path("/")) -> int:
+    """Bytes of memory this process may use: those of the machine, or the lowest limit of its cgroups.
+
+    Parameters
+    ----------
+    root : Path
+        Where `proc` and `sys` are mounted; only tests give it.
+    """
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for folder, version in _folders(root, "memory"):
+        limit = _read(folder / ("memory.max" if version == 2 else "memory.limit_in_bytes"))
+        if limit.isdigit():  # not "max"
+            limits.append(int(limit))
+    return min(limits)
+
+
 def _quotas(root: Path) -> Iterator[float]:
     """The CPU quotas that hold for this process, in cores."""
+    for folder, version in _folders(root, "cpu"):
+        if version == 2:
+            quota, _, period = _read(folder / "cpu.max").partition(" ")
+            yield from _cores(quota, period)
+        else:
+            yield from _cores(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
+
+
+def _folders(root: Path, controller: str) -> Iterator[tuple[Path, int]]:
+    """The folders of this process's cgroups that may have limits of a controller, with the version of cgroups."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -39,12 +65,11 @@ def _quotas(root: Path) -> Iterator[float]:
         _, controllers, group = [*line.split(":", 2), "", ""][:3]
         if controllers == "":  # version 2
             for folder in _up(mount, group):
-                quota, _, period = _read(folder / "cpu.max").partition(" ")
-                yield from _cores(quota, period)
-        elif "cpu" in controllers.split(","):  # version 1
-            for name in dict.fromkeys((controllers, "cpu")):
+                yield folder, 2
+        elif controller in controllers.split(","):  # version 1
+            for name in dict.fromkeys((controllers, controller)):
                 for folder in _up(mount / name, group):
-                    yield from _cores(_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us"))
+                    yield folder, 1
 
 
 def _up(mount: Path, group: str) -> Iterator[Path]:

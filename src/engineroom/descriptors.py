@@ -1,6 +1,6 @@
 """File descriptors: waiting for them, and whether this process may open enough.
 
-ZeroMQ ends the whole process when there are too few.
+ZeroMQ, which serves links between hosts, ends the whole process when there are too few.
 """
 
 from __future__ import annotations

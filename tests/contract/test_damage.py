@@ -72,6 +72,14 @@ def test_a_changed_bit_in_a_record_is_found(tmp_path: Path) -> None:
     assert verify(tmp_path / "new.db").sound
 
 
+@pytest.mark.parametrize("lost", ["outcome_sum = NULL, result_payload = NULL", "attempt = NULL"])
+def test_an_outcome_that_has_lost_its_checksum_or_its_attempt_is_damaged(tmp_path: Path, lost: str) -> None:
+    make(tmp_path / "tasks.db", 10)
+    change(tmp_path / "tasks.db", f"UPDATE tasks SET {lost} WHERE msg_id = 't0004'")
+    found = verify(tmp_path / "tasks.db")
+    assert (found.damaged, found.good) == (["t0004"], 9)
+
+
 def test_a_damaged_large_buffer_leaves_the_records(tmp_path: Path) -> None:
     store = SQLiteDB(tmp_path / "tasks.db")
     store.write([finished("a", buffers=(bytes(100_000),)), finished("b")])

@@ -138,7 +138,7 @@ def test_a_reader_that_needs_the_log_is_not_waited_for(large: SQLiteDB, monkeypa
     connection = other._connections.reader()
     connection.execute("BEGIN")
     connection.execute("SELECT count(*) FROM tasks").fetchone()
-    large.write([finished("x", NOW, buffers=(random.Random(1).randbytes(1_000_000),))])
+    large.write([finished("x", NOW, buffers=tuple(random.Random(n).randbytes(200_000) for n in range(5)))])
     with large._writing("shorten", whole=False) as writer:
         assert not file.shorten_log(writer, large.path, 500_000), "the reader needs it"
         assert file.shorten_log(writer, large.path), "it is short enough"

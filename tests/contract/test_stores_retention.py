@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.entries import failed, finished, pending
 
 from engineroom.config import retention_settings
@@ -80,11 +81,12 @@ def test_the_source_of_a_cell_stays(store: TaskStore) -> None:
     assert record["buffers"] == [b"print(1)"]
 
 
-def test_the_newest_stay_within_a_number(store: TaskStore) -> None:
-    store.write([finished(f"t{n:04}", NOW - 10_000 + n) for n in range(1200)])
+def test_the_newest_stay_within_a_number(store: TaskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engineroom.stores.maintenance.retention.BATCH", 50)  # more records than go in two pieces
+    store.write([finished(f"t{n:03}", NOW - 10_000 + n) for n in range(120)])
     store.write([pending("old", NOW - DAY)])
-    assert tend(store, count=100) == 1101
-    assert store.get_history() == ["old", *[f"t{n:04}" for n in range(1101, 1200)]]
+    assert tend(store, count=10) == 111
+    assert store.get_history() == ["old", *[f"t{n:03}" for n in range(111, 120)]]
 
 
 def test_the_newest_stay_within_a_size(store: TaskStore) -> None:

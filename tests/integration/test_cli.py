@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import io
 import json
 import os
 import pty
@@ -23,6 +25,7 @@ import psutil
 import pytest
 
 import engineroom as er
+from engineroom.cli.base import EngineroomApp
 from engineroom.config import connection_file, read_connection_file
 from engineroom.stores import open_store
 
@@ -37,6 +40,13 @@ def until(condition: Callable[[], Any]) -> Any:
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.02)
     return value
+
+
+def apps(kind: type[EngineroomApp] = EngineroomApp) -> Iterator[type[EngineroomApp]]:
+    """All commands that have been imported."""
+    for below in kind.__subclasses__():
+        yield below
+        yield from apps(below)
 
 
 class Shell:
@@ -56,8 +66,25 @@ class Shell:
         assert "Traceback" not in done.stderr
         return done
 
+    def here(self, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """The same in this process. For commands whose process is not the point: to start one takes the most time."""
+        tool = importlib.import_module(f"engineroom.cli.{command[0]}")
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("COLUMNS", "IPP_PROFILE_DIR", "IPP_CLUSTER_ID"):
+                patch.delenv(name, raising=False)
+            patch.setenv("IPYTHONDIR", str(self.folder))
+            patch.setattr("tempfile.tempdir", str(self.folder))
+            with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+                ended = tool.main(list(command[1:]))
+        for app in apps():  # traitlets has one of each to a process
+            app.clear_instance()
+        done = subprocess.CompletedProcess(command, ended, stdout.getvalue(), stderr.getvalue())
+        assert done.returncode == code, done
+        return done
+
     def json(self, *command: str) -> Any:
-        return json.loads(self(*command).stdout)
+        return json.loads(self.here(*command).stdout)
 
     def client(self, profile: str = "default") -> er.Client:
         return er.Client(profile_dir=self.folder / f"profile_{profile}")
@@ -111,7 +138,7 @@ def test_a_cluster_is_started_used_extended_and_stopped(shell: Shell) -> None:
     assert set(described) == {"cluster", "controller", "engines"}
     assert er.Cluster.from_dict(described).controller.running  # type: ignore[union-attr]
 
-    again = shell("ipcluster", "start", "-n", "2", "--daemonize", code=10)
+    again = shell.here("ipcluster", "start", "-n", "2", "--daemonize", code=10)
     assert "running already" in again.stderr
 
     with shell.client() as rc:
@@ -144,7 +171,7 @@ def test_a_cluster_is_started_used_extended_and_stopped(shell: Shell) -> None:
     assert top["completed"] == 4
     assert top["unassigned"] == 0
     assert [failure["label"] for failure in top["failures"]] == ["fit-1"]
-    assert "\x1b" not in shell("engineroom", "top").stdout
+    assert "\x1b" not in shell.here("engineroom", "top").stdout
 
     assert "the cluster has 3" in shell("ipcluster", "engines", "-n", "1").stdout
     (described,) = shell.json("ipcluster", "list", "-o", "json")
@@ -153,13 +180,13 @@ def test_a_cluster_is_started_used_extended_and_stopped(shell: Shell) -> None:
     assert "Stopped" in shell("ipcluster", "stop").stdout
     assert shell.processes() == []
     assert shell.json("ipcluster", "list", "-o", "json") == []
-    assert "not running" in shell("ipcluster", "stop", code=11).stderr
-    assert "No cluster is running" in shell("ipcluster", "stop", "--all").stdout
+    assert "not running" in shell.here("ipcluster", "stop", code=11).stderr
+    assert "No cluster is running" in shell.here("ipcluster", "stop", "--all").stdout
 
     # the memory outlives the cluster
     assert shell.json("engineroom", "tasks", "--state=failed", "--json") == [record]
-    assert "no cluster is running" in shell("engineroom", "tasks").stderr
-    assert "is not running" in shell("engineroom", "top", "--once", code=1).stderr
+    assert "no cluster is running" in shell.here("engineroom", "tasks").stderr
+    assert "is not running" in shell.here("engineroom", "top", "--once", code=1).stderr
 
 
 def foreground(shell: Shell, *options: str) -> tuple[subprocess.Popen[str], list[str]]:
@@ -216,27 +243,27 @@ def test_what_is_killed_is_started_again(shell: Shell) -> None:
     with shell.client() as rc:
         rc.wait_for_engines(1, timeout=SECONDS)
         assert rc.load_balanced_view().apply(talks, 2).get(SECONDS) == 2
-    shell("ipcluster", "stop", "--all")
+    shell.here("ipcluster", "stop", "--all")
 
 
 def test_files_of_a_killed_cluster_are_told_and_cleaned(shell: Shell) -> None:
     shell("ipcluster", "start", "-n", "1", "--daemonize")
-    assert "Nothing to clean. 1 cluster in use." in shell("ipcluster", "clean").stdout
+    assert "Nothing to clean. 1 cluster in use." in shell.here("ipcluster", "clean").stdout
     until(lambda: [process.kill() for process in shell.processes()] == [])
-    assert "no (stale)" in shell("ipcluster", "list").stdout
+    assert "no (stale)" in shell.here("ipcluster", "list").stdout
     assert shell.left_files() != []
     assert "removed" in shell("ipcluster", "clean", "--all").stdout
     assert shell.left_files() == []
-    assert shell("ipcluster", "list").stdout.splitlines()[1:] == []
+    assert shell.here("ipcluster", "list").stdout.splitlines()[1:] == []
 
 
 def test_no_task_matches_names_the_other_databases_of_the_profile(shell: Shell) -> None:
     folder = shell.folder / "profile_default"
     folder.mkdir()
     open_store(f"sqlite://{folder}/tasks.db").close()
-    assert "Beside" not in shell("engineroom", "tasks").stderr
+    assert "Beside" not in shell.here("engineroom", "tasks").stderr
     open_store(f"sqlite://{folder}/tasks-2.db").close()
-    said = shell("engineroom", "tasks", "--state=failed").stderr
+    said = shell.here("engineroom", "tasks", "--state=failed").stderr
     assert "No task matches." in said
     assert "Beside this database there is tasks-2.db" in said
     assert f"`engineroom tasks --db-url={folder}/tasks-2.db`" in said
@@ -255,7 +282,7 @@ def test_clean_removes_sockets_on_which_nobody_listens_and_says_whose(shell: She
         listener.bind(str(foreign))
         listener.listen()
         ended.bind(str(nobodys))  # it never listens
-        said = shell("ipcluster", "clean", "--profile=another").stdout
+        said = shell.here("ipcluster", "clean", "--profile=another").stdout
         assert f"removed {killed}, a socket of the cluster of profile killed: nobody listens" in said
         assert f"removed {nobodys}, a socket of a cluster whose connection file is gone: nobody listens" in said
         assert (live.is_socket(), foreign.is_socket()) == (True, True)
@@ -263,11 +290,11 @@ def test_clean_removes_sockets_on_which_nobody_listens_and_says_whose(shell: She
         # where the processes cannot be seen, as from another container: the socket still answers
         for path in shell.folder.rglob("profile_live/security/*.json"):
             path.write_text(path.read_text().replace(str(pid), str(2**22 + 1)))
-        shell("ipcluster", "clean", "--profile=live", "--force")
+        shell.here("ipcluster", "clean", "--profile=live", "--force")
         assert live.is_socket()
     foreign.unlink()
     until(lambda: [process.kill() for process in shell.processes()] == [])
-    shell("ipcluster", "clean", "--all")
+    shell.here("ipcluster", "clean", "--all")
     assert shell.left_files() == []
 
 
@@ -276,7 +303,7 @@ def test_a_killed_cluster_does_not_hinder_the_next(shell: Shell) -> None:
     until(lambda: [process.kill() for process in shell.processes()] == [])
     assert "1 engine ready" in shell("ipcluster", "start", "-n", "1", "--daemonize").stdout
     assert "Stopped after" in shell("ipcluster", "stop").stdout
-    shell("ipcluster", "clean")  # the socket of the first
+    shell.here("ipcluster", "clean")  # the socket of the first
     assert shell.left_files() == []
 
 
@@ -290,7 +317,7 @@ def test_two_controllers_cannot_share_a_database(shell: Shell) -> None:
     first = shell.client().connection.pid
     assert f"pid {first}" in shell("ipcontroller", code=1).stderr
     assert f"process {first}" in shell("ipcontroller", "--cluster-id=b", code=12).stderr
-    shell("ipcluster", "stop")
+    shell.here("ipcluster", "stop")
 
 
 @pytest.mark.parametrize(
@@ -324,7 +351,8 @@ def test_two_controllers_cannot_share_a_database(shell: Shell) -> None:
     ],
 )
 def test_mistakes_are_told_in_one_line(shell: Shell, command: str, code: int, words: str) -> None:
-    done = shell(*command.split(), code=code)
+    is_server = command.startswith(("ipcontroller", "ipengine"))  # these set up the logging of their process
+    done = (shell if is_server else shell.here)(*command.split(), code=code)
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
@@ -332,13 +360,13 @@ def test_mistakes_are_told_in_one_line(shell: Shell, command: str, code: int, wo
 @pytest.mark.parametrize("tool", ["ipcluster", "ipcontroller", "ipengine", "engineroom"])
 def test_version_is_the_version_alone(shell: Shell, tool: str) -> None:
     assert shell(tool, "--version").stdout == f"{er.__version__}\n"
-    assert "Examples" in shell(tool, "--help").stdout
-    assert shell(tool, "--help-all").stdout.startswith("Usage: ")
+    assert "Examples" in shell.here(tool, "--help").stdout
+    assert shell.here(tool, "--help-all").stdout.startswith("Usage: ")
 
 
 def test_without_a_command_there_is_help(shell: Shell) -> None:
     for tool in ("ipcluster", "engineroom"):
-        assert shell(tool).stdout == shell(tool, "--help").stdout
+        assert shell.here(tool).stdout == shell.here(tool, "--help").stdout
 
 
 def reports(path: str) -> None:
@@ -358,11 +386,11 @@ def test_a_task_that_runs_is_shown_and_followed(shell: Shell, tmp_path: Path) ->
         [id] = result.msg_ids
         until(lambda: result.stdout == "begun\n" and rc.db_count({"state": "running"}))
 
-        row = next(line for line in shell("engineroom", "tasks").stdout.splitlines() if "running" in line)
+        row = next(line for line in shell.here("engineroom", "tasks").stdout.splitlines() if "running" in line)
         assert "report: test_cli.reports" in row
         assert row.rstrip().endswith("…"), "how long it has been running"
         assert len(shell.json("engineroom", "tasks", "--state=running", "--json")) == 1
-        shown = shell("engineroom", "show", id).stdout
+        shown = shell.here("engineroom", "show", id).stdout
         assert "running" in shown.splitlines()[0]
         assert "begun" in shown
         top = shell.json("engineroom", "top", "--once", "--json")
@@ -372,7 +400,7 @@ def test_a_task_that_runs_is_shown_and_followed(shell: Shell, tmp_path: Path) ->
         [progress] = top["progress"]
         assert (progress["label"], progress["ended"], progress["total"]) == ("report", 3, 4)
         assert progress["seconds_left"] > 0
-        lines = shell("engineroom", "top", "--once").stdout
+        lines = shell.here("engineroom", "top", "--once").stdout
         assert f"report: test_cli.reports ({id})" in lines
         assert "3 of 4" in lines
 
@@ -389,7 +417,7 @@ def test_a_task_that_runs_is_shown_and_followed(shell: Shell, tmp_path: Path) ->
         assert "completed" in rest
         assert following.wait(SECONDS) == 0
         following.stdout.close()
-    shell("ipcluster", "stop")
+    shell.here("ipcluster", "stop")
 
 
 def test_top_in_a_terminal_redraws_and_ends_with_q(shell: Shell) -> None:
@@ -415,7 +443,7 @@ def test_top_in_a_terminal_redraws_and_ends_with_q(shell: Shell) -> None:
     assert top.wait(SECONDS) == 0
     until(lambda: frames() and b"\x1b[?1049l" in seen)
     os.close(ours)
-    shell("ipcluster", "stop")
+    shell.here("ipcluster", "stop")
 
 
 def test_the_reference_is_what_the_commands_say(shell: Shell) -> None:

@@ -39,12 +39,13 @@ def test_acting_by_query_on_a_cluster_and_on_its_file(shell: Shell, tmp_path) ->
         view.map_sync(talks, range(3))
         view.apply_async(fails, 7).wait(SECONDS)
 
-        dry = shell("engineroom", "resubmit", '{"state": "failed"}', "--dry-run").stdout
+        dry = shell.here("engineroom", "resubmit", '{"state": "failed"}', "--dry-run").stdout
         assert dry.startswith("would resubmit 1 task: ")
         assert "; all of 1 other session" in dry
         session = rc.session.session
-        assert "resubmit 4 tasks" in shell("engineroom", "resubmit", "all", "--dry-run", f"--session={session}").stdout
-        assert "no task is of a session" in shell("engineroom", "tasks", "--session=xyz", code=1).stderr
+        dry = shell.here("engineroom", "resubmit", "all", "--dry-run", f"--session={session}").stdout
+        assert "resubmit 4 tasks" in dry
+        assert "no task is of a session" in shell.here("engineroom", "tasks", "--session=xyz", code=1).stderr
         assert len(shell.json("engineroom", "tasks", "--session=last", "--json")) == 4
         done = shell.json("engineroom", "resubmit", '{"state": "failed", "resubmitted": null}', "--json")
         assert (done["action"], done["count"], done["left_out"]) == ("resubmit", 1, 0)
@@ -52,8 +53,8 @@ def test_acting_by_query_on_a_cluster_and_on_its_file(shell: Shell, tmp_path) ->
         assert rc.db_count({"label": "acting", "state": "failed"}) == 2
 
         sleeping = view.map_async(time.sleep, [60] * 4)
-        assert "would cancel 4 tasks" in shell("engineroom", "cancel", '{"label": "acting"}', "--dry-run").stdout
-        refused = shell("engineroom", "cancel", '{"label": "acting"}', code=2)
+        assert "would cancel 4 tasks" in shell.here("engineroom", "cancel", '{"label": "acting"}', "--dry-run").stdout
+        refused = shell.here("engineroom", "cancel", '{"label": "acting"}', code=2)
         assert "--yes" in refused.stderr
         assert len(refused.stderr.strip().splitlines()) == 1
         assert not sleeping.done()
@@ -67,33 +68,33 @@ def test_acting_by_query_on_a_cluster_and_on_its_file(shell: Shell, tmp_path) ->
         assert sleeping.wait(SECONDS)
 
         exported = tmp_path / "tasks.jsonl"
-        shell("engineroom", "export", "all", str(exported), "--keys=state,attempts")
+        shell.here("engineroom", "export", "all", str(exported), "--keys=state,attempts")
         lines = [json.loads(line) for line in exported.read_text().splitlines()]
         assert len(lines) == rc.db_count({}) == 9
         assert set(lines[0]) == {"msg_id", "state", "attempts"}
-        purged = shell("engineroom", "purge", '{"state": "aborted"}', "--yes").stdout
+        purged = shell.here("engineroom", "purge", '{"state": "aborted"}', "--yes").stdout
         assert purged.startswith("purge: 4 tasks")
         assert rc.db_count({}) == 5
-        details = shell("engineroom", "show", rc.db_query({"state": "failed"}, "msg_id")[0]["msg_id"]).stdout
+        details = shell.here("engineroom", "show", rc.db_query({"state": "failed"}, "msg_id")[0]["msg_id"]).stdout
         assert "test_cli.fails" in details
         assert " MB" in details
 
-    shell("ipcluster", "stop")
-    assert "no cluster is running" in shell("engineroom", "resubmit", "all", code=1).stderr
-    assert "no cluster is running" in shell("engineroom", "abort", "all", "--yes", code=1).stderr
-    assert shell("engineroom", "export", '{"state": "failed"}', str(tmp_path / "f.csv")).stdout.startswith(
+    shell.here("ipcluster", "stop")
+    assert "no cluster is running" in shell.here("engineroom", "resubmit", "all", code=1).stderr
+    assert "no cluster is running" in shell.here("engineroom", "abort", "all", "--yes", code=1).stderr
+    assert shell.here("engineroom", "export", '{"state": "failed"}', str(tmp_path / "f.csv")).stdout.startswith(
         "export: 2 tasks"
     )
     assert len((tmp_path / "f.csv").read_text().splitlines()) > 2
-    assert "would purge 2 tasks" in shell("engineroom", "purge", '{"state": "failed"}', "--dry-run").stdout
+    assert "would purge 2 tasks" in shell.here("engineroom", "purge", '{"state": "failed"}', "--dry-run").stdout
     [file] = shell.folder.glob("**/tasks.db")
     owner = SQLiteDB(file)
-    assert "belongs to another controller" in shell("engineroom", "purge", "all", "--yes", code=12).stderr
+    assert "belongs to another controller" in shell.here("engineroom", "purge", "all", "--yes", code=12).stderr
     owner.close()
-    missing = shell("engineroom", "export", "--keys=label", "all", str(tmp_path / "no" / "a.csv"), code=1)
+    missing = shell.here("engineroom", "export", "--keys=label", "all", str(tmp_path / "no" / "a.csv"), code=1)
     assert len(missing.stderr.splitlines()) == 1
-    assert shell("engineroom", "purge", "all", "--yes").stdout.startswith("purge: 5 tasks")
-    assert shell("engineroom", "tasks", "--json").stdout.strip() == "[]"
+    assert shell.here("engineroom", "purge", "all", "--yes").stdout.startswith("purge: 5 tasks")
+    assert shell.here("engineroom", "tasks", "--json").stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,6 @@ def test_acting_by_query_on_a_cluster_and_on_its_file(shell: Shell, tmp_path) ->
     ],
 )
 def test_mistakes_are_told_in_one_line(shell: Shell, command: str, code: int, words: str) -> None:  # noqa: F811
-    done = shell(*command.split(), code=code)
+    done = shell.here(*command.split(), code=code)
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

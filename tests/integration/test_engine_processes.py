@@ -214,7 +214,22 @@ def test_an_exception_that_raises_when_it_is_looked_at_does_not_end_the_engine(r
 # ---------------------------------------------------------------------------------------------- the end
 
 
-def test_an_orderly_stop_runs_exit_functions_and_finalizers(fresh_cluster, tmp_path):
+@pytest.fixture
+def patience(monkeypatch, tmp_path):
+    """All processes of a cluster that is started now wait a minute for each other at the end: machines may be busy."""
+    folder = tmp_path / "patience"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "from engineroom.controller import loop\n"
+        "from engineroom.engine.execution import ending\n"
+        "from engineroom.engine.host import nanny\n"
+        "ending.EXIT_SECONDS = nanny.STOP_SECONDS = loop.STOP_SECONDS = 60\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setattr("engineroom.launchers.local.STOP_SECONDS", 60.0)
+
+
+def test_an_orderly_stop_runs_exit_functions_and_finalizers(patience, fresh_cluster, tmp_path):
     rc = fresh_cluster(n=2, database="none")
 
     rc[:].push({"folder": str(tmp_path)}, block=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import multiprocessing
 import os
@@ -378,55 +379,51 @@ def test_over_tcp_everything_is_encrypted_and_works(fresh_cluster):
 def test_random_bytes_from_strangers_harm_nobody(fresh_cluster, ip):
     import random
 
-    import zmq
-
-    from engineroom.transport import zeromq
+    from engineroom.transport import connect
+    from engineroom.transport.stream import greeting
 
     rc = fresh_cluster(n=1, controller_ip=ip)
     randomly = random.Random(1)
-    context = zmq.Context()
+    info = rc.cluster.connection
+
+    def raw():
+        if ip:
+            return plain.create_connection((ip, int(info.url.rpartition(":")[2])))
+        stranger = plain.socket(plain.AF_UNIX)
+        stranger.connect(info.url.removeprefix("ipc://"))
+        return stranger
+
+    link = connect(info)
     try:
-        info = rc.cluster.connection
-        socket = context.socket(zmq.DEALER)
-        socket.linger = 0
-        if info.curve_serverkey:
-            socket.ipv6 = True
-            socket.curve_serverkey = info.curve_serverkey.encode()
-            socket.curve_publickey, socket.curve_secretkey = zeromq._peers_keypair(info.key)
-        socket.connect(info.url)
         view = rc.load_balanced_view()
         for round in range(200):
-            frames = [randomly.randbytes(randomly.choice([0, 1, 20, 500])) for _ in range(randomly.randint(1, 4))]
-            socket.send_multipart(frames)
+            link.send(
+                [randomly.randbytes(randomly.choice([0, 1, 20, 500])) for _ in range(randomly.randint(1, 4))]
+            )
             if round % 20 == 0:
-                socket.send_multipart([b"\xdd\xff\xff\xff\xff" + randomly.randbytes(10)])
-                socket.send(bytes(2_000_000))
+                link.send([b"\xdd\xff\xff\xff\xff" + randomly.randbytes(10)])
+                link.send([bytes(2_000_000)])
                 assert view.apply_sync(abs, -round) == round
-        socket.close()
-        if ip:
+        for begin in (b"", greeting(bytes(16))):
             for _ in range(20):
-                with plain.create_connection((ip, int(info.url.rpartition(":")[2]))) as raw:
-                    raw.sendall(randomly.randbytes(3000))
+                with raw() as stranger, contextlib.suppress(OSError):
+                    stranger.sendall(begin + randomly.randbytes(3000))
         assert view.map_sync(abs, range(-20, 0)) == list(range(20, 0, -1))
     finally:
-        context.destroy(linger=0)
+        link.close()
 
 
 def test_a_known_peer_that_sends_nonsense_harms_only_itself(rc, cluster):
-    import zmq
-
     from engineroom import _version, messages
+    from engineroom.transport import connect
     from engineroom.wire import frames, session
 
     info = cluster.connection
-    context = zmq.Context()
-    try:
-        for role in ("client", "nanny"):
-            socket = context.socket(zmq.DEALER)
-            socket.linger = 0
-            socket.connect(info.url)
+    for role in ("client", "nanny"):
+        link = connect(info)
+        try:
             hello = messages.Hello(_version.PROTOCOL_VERSION, role, "", f"evil-{role}", os.getpid(), "elsewhere")
-            socket.send(frames.encode(session.prove(hello, info.key.encode())))
+            link.send([frames.encode(session.prove(hello, info.key.encode()))])
             for message in (
                 messages.Results([messages.TaskDone("x", 1, "ok", 0.0, 0.0, frames=(5,))], 1),
                 messages.Submit(1, [messages.TaskSpec("evil-0", b"no such", b"", 0.0, frames=(9,))]),
@@ -434,11 +431,10 @@ def test_a_known_peer_that_sends_nonsense_harms_only_itself(rc, cluster):
                 messages.Request(1, messages.FindRecords({"$evil": 1})),
                 messages.Ping(-5),
             ):
-                socket.send(frames.encode(message))
-            socket.send(b"\xc1")
-            socket.close()
-            assert rc[:].apply_sync(abs, -1) == [1, 1]
-            assert rc.load_balanced_view().apply_sync(abs, -1) == 1
-    finally:
-        context.destroy(linger=0)
+                link.send([frames.encode(message)])
+            link.send([b"\xc1"])
+        finally:
+            link.close(linger=1)
+        assert rc[:].apply_sync(abs, -1) == [1, 1]
+        assert rc.load_balanced_view().apply_sync(abs, -1) == 1
     assert rc.ids == [0, 1]

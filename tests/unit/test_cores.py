@@ -1,4 +1,4 @@
-"""How many cores a process may use."""
+"""How many cores and how much memory a process may use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engineroom.cluster.commands import engines_to_start
-from engineroom.cores import usable_cores
+from engineroom.cores import usable_cores, usable_memory
 
 V1 = "sys/fs/cgroup/cpu,cpuacct"
 V2 = "sys/fs/cgroup"
@@ -83,3 +83,12 @@ def test_a_cluster_has_an_engine_for_each_usable_core(monkeypatch):
     monkeypatch.setattr("engineroom.cluster.commands.usable_cores", lambda: 7)
     assert engines_to_start(None) == 7
     assert engines_to_start(3) == 3
+
+
+def test_the_lowest_memory_limit_counts(root):
+    machine = usable_memory(root({}))
+    assert machine == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert usable_memory(root({"proc/self/cgroup": "0::/job/step", f"{V2}/job/step/memory.max": "max"})) == machine
+    assert usable_memory(root({f"{V2}/job/memory.max": "1000000"})) == 1_000_000
+    v1 = {"proc/self/cgroup": "5:memory:/job", "sys/fs/cgroup/memory/job/memory.limit_in_bytes": "2000000"}
+    assert usable_memory(root(v1)) == 2_000_000

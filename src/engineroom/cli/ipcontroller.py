@@ -40,7 +40,7 @@ from ..core.placement.schemes import SCHEMES, make_index
 from ..errors import ConfigError, ConnectionFileError, StoreBusy
 from ..private import make_private_folder
 from ..stores import TaskStore, open_store
-from ..transport import ZmqListener, curve_keypair
+from ..transport import curve_keypair, listen
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
 from .databases import DictDB, HubFactory, MongoDB, SQLiteDB, database_url
 
@@ -203,7 +203,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         info, curve = self._identity(client_file)
         store = self._open_store(folder)
         try:
-            listener = ZmqListener(info.url, info.key, curve=curve, max_message_size=2 * MAX_TASK_BYTES)
+            listener = listen(info.url, info.key, curve=curve, max_message_size=2 * MAX_TASK_BYTES)
         except Exception as error:
             store.close()
             raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None

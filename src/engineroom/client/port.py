@@ -16,6 +16,7 @@ from ..errors import MessageTooLarge
 from ..ids import EngineId, TaskId
 from ..messages import Abort, EngineInfo
 from ..wire import frames as wire
+from ..wire.payload import Keep, as_copy, as_is, shared
 from .connection.channel import Channel
 from .connection.history import History, Marks
 from .engines import Engines
@@ -43,6 +44,8 @@ class ClientPort:
         self.history = History(channel.session)
         self.direct = Marks(self.history)
         self.record_arguments = True
+        pool = channel.pool
+        self._keeps = (as_copy, as_is) if pool is None else (shared(pool.copy, as_copy), shared(pool.copy, as_is))
         self._files: tuple[Sequence[EngineInfo], bool] = (), False
         # Client, views and results share this port. When the last of them is forgotten, the connection ends.
         weakref.finalize(self, channel.abandon).atexit = False
@@ -70,6 +73,10 @@ class ClientPort:
             is_here = bool(engines) and all(engine.host == here for engine in engines)
             self._files = engines, is_here
         return is_here
+
+    def keep(self, track: bool) -> Keep:
+        """What is sent for the buffers of arguments. `track`: the user does not change them."""
+        return self._keeps[track]
 
     def engine_uuid(self, id: EngineId) -> str | None:
         """The uuid of the engine that has, or last had, this number."""

@@ -105,7 +105,7 @@ class Writer(Protocol):
 
     def hurry(self) -> None: ...
 
-    def flush(self, scope: Scope | None = None) -> None: ...
+    def recorded(self, scope: Scope) -> Future[None]: ...
 
     def refusal(self, size: int = 0) -> EngineroomError | None: ...
 
@@ -138,10 +138,14 @@ class Machinery:
         return StoreWriter(store, on_commit, retention, on_refused)
 
     def reader(
-        self, store: TaskStore, record: Callable[[], None], flush: Callable[[Scope], None], post: Post
+        self,
+        store: TaskStore,
+        record: Callable[[], None],
+        recorded: Callable[[Scope], Future[None]],
+        post: Post,
     ) -> Reader:
         """Who reads from the store."""
-        return StoreReader(store, record, flush, post)
+        return StoreReader(store, record, recorded, post)
 
     def processes(self, ended: Callable[[str], None]) -> WatchedProcesses:
         """Who watches the processes of peers."""
@@ -185,7 +189,7 @@ class Controller:
         self.values = values = InputValues()
         self._processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
         self._writer = writer = machinery.writer(store, self._committed, retention, self._refused)
-        self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.flush, self.post)
+        self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.recorded, self.post)
         kept = reader if store.keeps else None
 
         self._outbox = outbox = Outbox(peers, self._library, values, writer, kept, self._fail, clock, running)

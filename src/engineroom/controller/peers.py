@@ -166,6 +166,7 @@ class Peers:
         if before is not None:
             peer.functions, peer.promised, peer.engine = before.functions, before.promised, before.engine
         self._known[address] = self.by_uuid[peer.uuid] = peer
+        self._listener.admit(address)
         return peer
 
     def _check_name(self, address: bytes, before: Peer | None, hello: Hello) -> None:

@@ -27,6 +27,7 @@ from ..messages import Output, Published, Started, TaskDone, TaskOptions
 from ..messages.bounds import StreamName
 from ..on_engine import datapub, engine_properties, task_context
 from ..on_engine.functional_dependency import DEPENDENCY_SECONDS
+from ..shared_memory.pool import Pool
 from ..transport import connect
 from ..wire import frames as wire
 from ..wire import payload
@@ -80,8 +81,13 @@ class Engine:
         settings: EngineSettings,
         shares: Mapping[str, list[int]] = MappingProxyType({}),
         url: str = "",
+        pool: Pool | None = None,
     ) -> None:
-        """`shares`: the indices of each named resource that this engine has. `url`: of its cluster."""
+        """`shares`: the indices of each named resource that this engine has. `url`: of its cluster.
+
+        `pool`: where large results are put; None: they are sent as bytes.
+        """
+        self._pool = pool
         self._link, self._descriptor = link, link.fileno()
         self._executor, self._interrupter, self._streams = executor, interrupter, streams
         self._page, self._settings, self._shares = page, settings, dict(shares)
@@ -113,7 +119,7 @@ class Engine:
         datapub.bind(self._publish)
         task_context.bind(self._current_task, self._interrupter.limit, self._nested.wait)
         engine_properties.properties.bind(self._note_change)
-        threading.Thread(target=self._attend, name="attendant", daemon=True).start()
+        threading.Thread(target=self._run_attendant, name="attendant", daemon=True).start()
         self.serve()
 
     def serve(self) -> None:
@@ -126,11 +132,16 @@ class Engine:
                 with contextlib.suppress(KeyboardInterrupt):  # it came between two tasks: nothing to interrupt
                     self._flush()
                     self._link.ping()
+                    if self._pool is not None:
+                        self._pool.tidy()
                     self._receive(wait=not protocol.jobs.queue)
                     self._checks.answer(self._is_leaving)
                     if protocol.jobs.queue:
                         self._work()
             self._leave()
+        except OSError:
+            self._die_if_link_is_closed()
+            raise
         finally:
             self._link.close()
 
@@ -168,8 +179,8 @@ class Engine:
                 protocol.is_leaving = True
                 lock.acquire()
                 return
-            if executor.seconds > LOOK_SECONDS and not _is_open(self._descriptor):
-                self._die_of_closed_link()
+            if executor.seconds > LOOK_SECONDS:
+                self._die_if_link_is_closed()
             self._reacquire()
             protocol.job = None
             if wishes:
@@ -208,9 +219,13 @@ class Engine:
             protocol.handle(self._link.receive(wait=True, most=seconds))
             self._checks.answer(self._is_leaving)
 
-    def _die_of_closed_link(self) -> None:
-        """The task that has just run closed our sockets: this engine cannot send its result, nor anything else."""
-        print("a task has closed the file descriptors of this engine: it cannot go on", file=self._streams.stderr.log)
+    def _die_if_link_is_closed(self) -> None:
+        """A task may have closed our sockets: then this engine cannot send its result, nor anything else."""
+        if _is_open(self._descriptor):
+            return
+        with contextlib.suppress(OSError):  # the log may be closed, too
+            log = self._streams.stderr.log
+            print("a task has closed the file descriptors of this engine: it cannot go on", file=log, flush=True)
         os._exit(LINK_CLOSED)
 
     def _in_forked_process(self) -> None:
@@ -309,6 +324,13 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------ the attendant
 
+    def _run_attendant(self) -> None:
+        try:
+            self._attend()
+        except OSError:
+            self._die_if_link_is_closed()
+            raise
+
     def _attend(self) -> None:
         while True:
             self._busy.wait()
@@ -397,7 +419,7 @@ class Engine:
         job = self._protocol.job
         if job is None:
             raise RuntimeError("publish_data works inside a task")
-        stream, buffers = payload.dumps(dict(data))
+        stream, buffers = payload.dumps(dict(data), keep=self._executor.keep)
         with self._executor.uninterrupted(), self._link_lock:
             self._link.send(Published(job[0].id, stream), buffers)
 
@@ -431,7 +453,8 @@ def make_engine(
     session = LinkSession(introduction, PING_SECONDS, time.monotonic())
     link = connect(connection)
     streams = install(settings.output_limit, captured)
-    executor = Executor(streams)
+    pool = Pool() if link.shares_memory else None
+    executor = Executor(streams, payload.as_copy if pool is None else payload.shared(pool.copy, payload.as_copy))
     executor.uuid = uuid
     return Engine(
         SessionLink(session, link, wire.decode_to_engine),
@@ -442,6 +465,7 @@ def make_engine(
         settings,
         shares,
         connection.url,
+        pool,
     )
 
 

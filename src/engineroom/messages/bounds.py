@@ -26,6 +26,12 @@ SmallInteger = Annotated[int, Meta(ge=-_INT32, le=_INT32)]
 Moment = Annotated[float, Meta(ge=0.0, le=253e9)]
 #: seconds, finite
 Seconds = Annotated[float, Meta(ge=-1e308, le=1e308)]
+#: any number
+Number = Annotated[float, Meta(ge=-1e308, le=1e308)]
+#: the place of a buffer among the frames of a message
+FrameIndex = Annotated[int, Meta(ge=0, le=_INT32)]
+#: a checksum
+Checksum = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 #: the name of a process or a host
 Name = Annotated[str, Meta(max_length=256)]
 

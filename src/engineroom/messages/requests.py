@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from ..ids import TaskId
-from .bounds import EngineNumber, Integer, Seconds, Signal
+from .bounds import EngineNumber, Integer, Number, Seconds, Signal
 from .structs import OptionChanges
 
 
@@ -18,7 +18,7 @@ class FindRecords(RequestBody):
 
     query: dict[str, Any]
     keys: list[str] | None = None
-    sort: list[tuple[str, int]] | None = None
+    sort: list[tuple[str, Integer]] | None = None
     limit: Integer | None = None
     skip: Integer = 0
 
@@ -55,7 +55,7 @@ class GroupRecords(RequestBody):
     key: str
     query: dict[str, Any]
     values: str | None = None
-    percentiles: list[float] = []
+    percentiles: list[Number] = []
 
 
 class History(RequestBody):

@@ -10,6 +10,7 @@ import msgspec
 
 from ..errors import StoreDamaged
 from ..messages import Attempt, ErrorInfo, TaskOptions
+from ..shared_memory.buffer import SharedBuffer
 
 
 class Shared(msgspec.Struct, frozen=True):
@@ -18,8 +19,8 @@ class Shared(msgspec.Struct, frozen=True):
     number: int
 
 
-#: Reads a shared buffer by its number; None: it is damaged, or missing.
-Load = Callable[[int], bytes | None]
+#: Reads a shared buffer by its number: bytes or a `SharedBuffer`; None: it is damaged, or missing.
+Load = Callable[[int], Any]
 
 #: Flag in the place of a length: the other bits are the number of a shared buffer.
 _SHARED = 1 << 63
@@ -32,18 +33,19 @@ def pack(frames: Sequence[Any]) -> bytes:
         if isinstance(frame, Shared):
             lengths.append(_SHARED | frame.number)
             continue
-        view = memoryview(frame)
+        view = memoryview(frame.read_all() if isinstance(frame, SharedBuffer) else frame)
         lengths.append(view.nbytes)
         parts.append(view if view.contiguous else view.tobytes())
     return b"".join([struct.pack(f"<I{len(lengths)}Q", len(lengths), *lengths), *parts])
 
 
-def unpack(blob: bytes | None, load: Load | None = None) -> list[bytes]:
+def unpack(blob: bytes | None, load: Load | None = None) -> list[Any]:
     """The buffers in a blob; `load` reads shared ones. StoreDamaged if a shared buffer cannot be read."""
     if not blob:
         return []
     (count,) = struct.unpack_from("<I", blob)
-    start, buffers = 4 + 8 * count, []
+    start = 4 + 8 * count
+    buffers: list[Any] = []
     for length in struct.unpack_from(f"<{count}Q", blob, 4):
         if length & _SHARED:
             found = None if load is None else load(length ^ _SHARED)

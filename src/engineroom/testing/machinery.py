@@ -147,7 +147,8 @@ class VirtualWriter:
 
     def hurry(self) -> None: ...
 
-    def flush(self, scope: Scope | None = None) -> None: ...
+    def recorded(self, scope: Scope) -> Future[None]:
+        return self.call(lambda store: None)
 
     def refusal(self, size: int = 0) -> StoreError | None:
         return self._failure
@@ -218,6 +219,7 @@ class VirtualReader:
         *,
         after: Scope | None,
         client: ClientId | None = None,
+        slow: bool = False,
     ) -> None:
         def run() -> None:
             if self._writer.is_dead:
@@ -314,7 +316,11 @@ class VirtualMachinery(Machinery):
         return self._writer
 
     def reader(
-        self, store: TaskStore, record: Callable[[], None], flush: Callable[[Scope], None], post: Post
+        self,
+        store: TaskStore,
+        record: Callable[[], None],
+        recorded: Callable[[Scope], Future[None]],
+        post: Post,
     ) -> VirtualReader:
         return VirtualReader(store, self._writer, record, post, self._virtual_clock, self._rng)
 

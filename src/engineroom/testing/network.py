@@ -1,7 +1,7 @@
 """Transports in memory: `transport.base`'s Listener and Link, with faults on demand; and a listener in virtual time.
 
 Both ends may live in one thread or in several. What is sent arrives at once and in order. `cut` breaks a link:
-what is on its way to it and what is sent to it is lost; what it sends itself waits, as with ZeroMQ, for `mend`.
+what is on its way to it and what is sent to it is lost; what it sends itself waits for `mend`.
 """
 
 from __future__ import annotations
@@ -117,6 +117,9 @@ class MemoryListener:
     def wake(self) -> None:
         self.inbox.wake()
 
+    def admit(self, peer: bytes) -> None:
+        """Nothing changes: strangers have no limits here."""
+
     def send(self, peer: bytes, frames: Frames) -> bool:
         link = self._network.links.get(peer)
         if link is None or link.is_cut or not link.inbox.is_open:
@@ -130,6 +133,8 @@ class MemoryListener:
 
 class MemoryLink:
     """The other end of a `MemoryNetwork`."""
+
+    shares_memory = False
 
     def __init__(self, network: MemoryNetwork, identity: bytes) -> None:
         self._network, self._identity = network, identity
@@ -148,6 +153,9 @@ class MemoryLink:
             self.unsent.append(frames)
         else:
             self._network.listener.inbox.put((self._identity, frames))
+
+    def flush(self, timeout: float) -> bool:
+        return True
 
     def refused(self) -> bool:
         return False
@@ -197,6 +205,9 @@ class VirtualNetwork:
 
     def wake(self) -> None:
         self._wake_up()
+
+    def admit(self, peer: bytes) -> None:
+        """Nothing changes: strangers have no limits here."""
 
     def send(self, peer: bytes, frames: Frames) -> bool:
         if self.fault is not None:

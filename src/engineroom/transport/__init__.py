@@ -1,6 +1,6 @@
-"""How frames travel between processes. The only home of zmq."""
+"""How frames travel between processes. The only home of sockets and of zmq."""
 
 from .base import Frames, Link, Listener
-from .zeromq import ZmqLink, ZmqListener, connect, curve_keypair
+from .opening import connect, curve_keypair, listen
 
-__all__ = ["Frames", "Link", "Listener", "ZmqLink", "ZmqListener", "connect", "curve_keypair"]
+__all__ = ["Frames", "Link", "Listener", "connect", "curve_keypair", "listen"]

@@ -14,6 +14,9 @@ from typing import Any, Protocol
 #: [header, *buffers]
 Frames = Sequence[Any]
 
+#: Messages queued for one peer that reads nothing, before it counts as congested.
+SEND_QUEUE = 10_000
+
 
 class Listener(Protocol):
     """The controller's end."""
@@ -28,6 +31,9 @@ class Listener(Protocol):
     def wake(self) -> None:
         """End a `receive` that waits. Safe from any thread and from a signal handler."""
 
+    def admit(self, peer: bytes) -> None:
+        """The peer has proved that it has the key. Before that it may send little, and not take long."""
+
     def send(self, peer: bytes, frames: Frames) -> bool:
         """Send to a peer. False: the peer is gone or its queue is full; the message is dropped."""
 
@@ -38,6 +44,9 @@ class Listener(Protocol):
 class Link(Protocol):
     """The end of a client, an engine or a nanny."""
 
+    #: whether a `SharedBuffer` is handed over as it is; else its content is sent
+    shares_memory: bool
+
     def fileno(self) -> int:
         """A file descriptor that becomes readable when something may have arrived."""
 
@@ -46,6 +55,9 @@ class Link(Protocol):
 
     def send(self, frames: Frames) -> None:
         """Send to the controller, now or when it can be reached."""
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything sent has left this process, for `timeout` seconds at most. Returns whether it has."""
 
     def refused(self) -> bool:
         """Whether the other end has turned down our encryption keys."""

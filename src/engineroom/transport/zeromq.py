@@ -1,8 +1,6 @@
-"""Listener and link over ZeroMQ: `ipc://` on one host, `tcp://` with CurveZMQ across hosts.
+"""Listener and link across hosts: `tcp://`, over ZeroMQ, encrypted with CurveZMQ.
 
-On one host the socket lies in a folder of ours with mode 0700. A link connects to a socket in no other folder.
-
-Over TCP everything is encrypted. The link knows the controller's public key, so nobody else can answer it. All links
+The link knows the controller's public key, so nobody else can answer it. All links
 of a cluster use one key pair, which is derived from the cluster's key; the listener refuses every other one before it
 takes in a single message.
 
@@ -17,20 +15,14 @@ import math
 import os
 import secrets
 import threading
-from pathlib import Path
 from typing import Any
 
 import zmq
 from zmq.utils import z85
 
-from ..config import ConnectionInfo, is_local
 from ..descriptors import require_descriptors
-from ..errors import ConnectionFileError
-from ..private import open_private_folder
-from .base import Frames
-
-#: Messages queued for one peer that reads nothing, before it counts as congested.
-SEND_QUEUE = 10_000
+from ..shared_memory.buffer import SharedBuffer
+from .base import SEND_QUEUE, Frames
 
 # As plain ints: combining zmq's flags anew for every message costs more than sending it.
 _NOBLOCK, _SNDMORE, _RCVMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.RCVMORE)
@@ -49,22 +41,6 @@ def _peers_keypair(key: str) -> tuple[bytes, bytes]:
     return zmq.curve_public(secret), secret
 
 
-def connect(info: ConnectionInfo) -> ZmqLink:
-    """A link to the controller of a connection file.
-
-    Raises
-    ------
-    ConnectionFileError
-        The file names a socket of another host, or a socket in a folder that is not ours alone.
-    """
-    if info.url.startswith("ipc://") and info.location and not is_local(info.location):
-        raise ConnectionFileError(
-            f"the connection file names a Unix socket of the host {info.location}, and this is another host. Start the "
-            "controller with --ip='*', so that other hosts can reach it"
-        )
-    return ZmqLink(info.url, info.key, curve_serverkey=info.curve_serverkey)
-
-
 def _send(socket: zmq.Socket[bytes], frames: Frames, flags: int) -> None:
     last = len(frames) - 1
     if last == 0:
@@ -72,8 +48,13 @@ def _send(socket: zmq.Socket[bytes], frames: Frames, flags: int) -> None:
         return
     socket.send(frames[0], flags | _SNDMORE)
     for frame in frames[1:last]:
-        socket.send(frame, flags | _SNDMORE, copy=False)
-    socket.send(frames[last], flags, copy=False)
+        socket.send(_content(frame), flags | _SNDMORE, copy=False)
+    socket.send(_content(frames[last]), flags, copy=False)
+
+
+def _content(frame: Any) -> Any:
+    """What is sent of a frame. Reading a mapped file that has been shortened would end this process."""
+    return frame.read_all() if isinstance(frame, SharedBuffer) else frame
 
 
 def _rest(socket: zmq.Socket[bytes], *, copy_first: bool = False) -> list[Any]:
@@ -139,23 +120,19 @@ class ZmqListener:
     Parameters
     ----------
     address : str
-        `ipc://PATH`, in a folder that is ours alone, or `tcp://IP[:PORT]` (a free port is taken if none is given).
+        `tcp://IP[:PORT]`. A free port is taken if none is given.
     key : str
-        The cluster's key: over TCP only links that have it can connect.
+        The cluster's key: only links that have it can connect.
     curve : (str, str)
-        The controller's key pair, for TCP.
-
-    Raises
-    ------
-    PermissionError
-        Others have access to the folder of the socket.
+        The controller's key pair.
+    max_message_size : int
+        Bytes in one frame; -1: any number.
     """
 
     def __init__(
-        self, address: str, key: str = "", *, curve: tuple[str, str] | None = None, max_message_size: int = -1
+        self, address: str, key: str, *, curve: tuple[str, str] | None, max_message_size: int = -1
     ) -> None:
         self._context = zmq.Context()
-        self._path: Path | None = None
         self._gate: _Gate | None = None
         socket = self._context.socket(zmq.ROUTER)
         try:
@@ -165,19 +142,14 @@ class ZmqListener:
             socket.setsockopt(zmq.RCVHWM, 0)
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.MAXMSGSIZE, max_message_size)
-            if address.startswith("tcp://"):
-                if curve is None or not key:
-                    raise ValueError("a tcp listener needs a key, and a key pair")
-                self._gate = _Gate(self._context, _peers_keypair(key)[0])
-                socket.setsockopt(zmq.IPV6, int("[" in address))
-                socket.curve_server = True
-                socket.curve_publickey, socket.curve_secretkey = (k.encode() for k in curve)
-                if address.count(":") == 1 or address.endswith("]"):
-                    address += ":*"
-            else:
-                path = Path(address.removeprefix("ipc://"))
-                os.close(open_private_folder(path.parent))
-                self._path = path
+            if curve is None or not key:
+                raise ValueError("a tcp listener needs a key, and a key pair")
+            self._gate = _Gate(self._context, _peers_keypair(key)[0])
+            socket.setsockopt(zmq.IPV6, int("[" in address))
+            socket.curve_server = True
+            socket.curve_publickey, socket.curve_secretkey = (k.encode() for k in curve)
+            if address.count(":") == 1 or address.endswith("]"):
+                address += ":*"
             socket.bind(address)
             self._url = socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
         except BaseException:
@@ -220,6 +192,9 @@ class ZmqListener:
         if parts and peer != self._waker_name:
             received.append((peer, parts))
 
+    def admit(self, peer: bytes) -> None:
+        """Nothing changes: the handshake of CurveZMQ has let nobody in who does not have the key."""
+
     def wake(self) -> None:
         with self._waker_lock:
             if not self._waker.closed:
@@ -246,24 +221,15 @@ class ZmqListener:
             if self._gate is not None:
                 self._gate.close()
             self._context.term()
-            if self._path is not None:
-                self._path.unlink(missing_ok=True)
 
 
 class ZmqLink:
-    """A DEALER socket with a random name, by which the listener knows it after a reconnection.
+    """A DEALER socket with a random name, by which the listener knows it after a reconnection."""
 
-    Raises
-    ------
-    ConnectionFileError
-        The folder of the socket is not ours alone.
-    """
+    shares_memory = False
 
-    def __init__(self, url: str, key: str = "", *, curve_serverkey: str = "") -> None:
+    def __init__(self, url: str, key: str, *, curve_serverkey: str) -> None:
         require_descriptors("a connection")
-        self._folder = -1
-        if url.startswith("ipc://"):
-            url = self._pinned(Path(url.removeprefix("ipc://")))
         self._context = zmq.Context()
         socket = self._context.socket(zmq.DEALER)
         self._monitor: zmq.Socket[bytes] | None = None
@@ -274,49 +240,23 @@ class ZmqLink:
             socket.setsockopt(zmq.RCVHWM, 0)
             socket.setsockopt(zmq.RECONNECT_IVL, 10)
             socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-            if url.startswith("tcp://"):
-                socket.setsockopt(zmq.IPV6, 1)
-                socket.curve_serverkey = curve_serverkey.encode()
-                socket.curve_publickey, socket.curve_secretkey = _peers_keypair(key)
-                self._monitor = socket.get_monitor_socket(
-                    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-                    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-                    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-                    | zmq.EVENT_HANDSHAKE_SUCCEEDED
-                )
+            socket.setsockopt(zmq.IPV6, 1)
+            socket.curve_serverkey = curve_serverkey.encode()
+            socket.curve_publickey, socket.curve_secretkey = _peers_keypair(key)
+            self._monitor = socket.get_monitor_socket(
+                zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+                | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+                | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+                | zmq.EVENT_HANDSHAKE_SUCCEEDED
+            )
             socket.connect(url)
         except BaseException:
             socket.close(linger=0)
             self._context.term()
-            self._close_folder()
             raise
         self._socket = socket
         self._patience = _Patience(socket)
         self._pid = os.getpid()
-
-    def _pinned(self, path: Path) -> str:
-        """The url of a socket in a folder that we have checked and hold open.
-
-        ZeroMQ connects again by itself. If the folder was removed meanwhile, another user may have made one of its
-        name. On Linux the url leads to the folder that we hold, and to no other.
-        """
-        try:
-            if not path.is_absolute():  # an abstract socket has no folder that keeps others out
-                raise PermissionError("a socket is named by its absolute path")
-            self._folder = open_private_folder(path.parent)
-        except OSError as error:
-            why = "it does not exist (any more)" if isinstance(error, FileNotFoundError) else error.strerror or error
-            raise ConnectionFileError(
-                f"the connection file names a socket in the folder {path.parent}, which cannot be trusted: {why}. "
-                "The controller makes this folder, for you alone: start the cluster anew"
-            ) from None
-        pinned = Path(f"/proc/self/fd/{self._folder}")
-        return f"ipc://{pinned / path.name if pinned.exists() else path}"
-
-    def _close_folder(self) -> None:
-        if self._folder >= 0:
-            os.close(self._folder)
-            self._folder = -1
 
     def fileno(self) -> int:
         return int(self._socket.getsockopt(zmq.FD))
@@ -338,6 +278,9 @@ class ZmqLink:
     def send(self, frames: Frames) -> None:
         with contextlib.suppress(zmq.Again):  # the listener has refused our keys: ZeroMQ has given up this link
             _send(self._socket, frames, _NOBLOCK)
+
+    def flush(self, timeout: float) -> bool:
+        return True  # threads of ZeroMQ send; `close` has a time limit of its own
 
     def refused(self) -> bool:
         if self._monitor is None:
@@ -362,4 +305,3 @@ class ZmqLink:
             self._monitor.close(linger=0)
         self._socket.close(linger=int(linger * 1000))
         self._context.term()
-        self._close_folder()

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from ..ids import TaskId
+from ..shared_memory.buffer import SharedBuffer
 from . import payload
 from .parts import combine, plain
 
@@ -140,4 +141,5 @@ def _load(id: TaskId) -> Any:
     stream, frames = _inputs[id]
     # Arrays use the memory of the frames, so each task is given copies. A frame that holds the pickle is only read.
     start = 0 if stream else 1
-    return payload.loads(stream, [*frames[:start], *map(bytearray, frames[start:])])
+    copies = [frame if isinstance(frame, SharedBuffer) else bytearray(frame) for frame in frames[start:]]
+    return payload.loads(stream, [*frames[:start], *copies])

@@ -1,7 +1,7 @@
 """Arguments and results to and from payloads: one pickle stream and, for large arrays, out-of-band buffers.
 
 Buffers are sent after the call has returned. So memory that can change is copied while it is pickled, unless the caller
-says that it will not change (`copy=False`).
+says that it will not change. A `Keep` does so: it says what is sent in place of each buffer.
 
 The C pickler of the standard library comes first: it takes about a microsecond. Objects that it cannot pickle, or
 that it would pickle by reference to `__main__` (another module on the engine), are pickled by value, with cloudpickle.
@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import EngineroomError, SerializationError
+from ..shared_memory.buffer import SHARED_FROM, own
 from . import arrays
 from .frames import Buffer, Frames
 from .functions import ByValuePickler
@@ -26,6 +27,9 @@ OUT_OF_BAND = 16 * 1024
 
 Payload = tuple[bytes, tuple[Buffer, ...]]
 
+#: Gives what is sent for a buffer. It gets the memory as a memoryview of bytes.
+Keep = Callable[[memoryview], Buffer]
+
 _NONE: Payload = (pickle.dumps(None, 5), ())
 _NO_ARGUMENTS: Payload = (pickle.dumps(((), {}), 5), ())
 _SMALL = (int, float, bool, type(None))
@@ -33,13 +37,31 @@ _SMALL = (int, float, bool, type(None))
 _ATOMS = {*_SMALL, str, range}
 
 
-def dumps(value: Any, *, copy: bool = True, files: bool = False) -> Payload:
+def as_copy(memory: memoryview) -> Buffer:
+    """A `Keep`: what is sent is a copy, unless the memory cannot change."""
+    if not _is_constant(memory.obj):
+        return bytes(memory)
+    whole = memory.obj
+    return whole if type(whole) is bytes and len(whole) == memory.nbytes else memory
+
+
+def as_is(memory: memoryview) -> Buffer:
+    """A `Keep`: the memory itself is sent. It must not change until it is sent, and stored."""
+    return memory
+
+
+def shared(copy: Keep, small: Keep) -> Keep:
+    """A `Keep` that puts large buffers into shared memory by `copy`, and does with others what `small` does."""
+    return lambda memory: copy(memory) if memory.nbytes >= SHARED_FROM else small(memory)
+
+
+def dumps(value: Any, *, keep: Keep = as_copy, files: bool = False) -> Payload:
     """Serialize a value: (stream, frames). If the stream is empty, the first frame holds it.
 
     Parameters
     ----------
-    copy : bool
-        False: buffers use the memory of the value. It must not change until they are sent, and stored.
+    keep : callable
+        What is sent for each buffer.
     files : bool
         Memory maps of files may travel as the names of these: the receiver can open them.
 
@@ -54,9 +76,9 @@ def dumps(value: Any, *, copy: bool = True, files: bool = False) -> Payload:
     if kind in _SMALL:
         return pickle.dumps(value, 5), ()
     if kind in (bytes, bytearray) and len(value) >= INLINE:
-        blobs = [bytes(value) if copy else value]  # bytes are not copied
-        return _beside(pickle.dumps(_Blob(value), 5, buffer_callback=lambda buffer: None), blobs)
-    buffers: list[Buffer] = []
+        stream = pickle.dumps(_Blob(value), 5, buffer_callback=lambda buffer: None)
+        return _beside(stream, [keep(memoryview(value))], keep)
+    buffers: list[memoryview] = []
 
     def keep_inside(buffer: pickle.PickleBuffer) -> bool:
         try:
@@ -65,7 +87,7 @@ def dumps(value: Any, *, copy: bool = True, files: bool = False) -> Payload:
             return True
         if raw.nbytes < OUT_OF_BAND:
             return True
-        buffers.append(bytes(raw) if copy and not _is_constant(raw.obj) else raw)
+        buffers.append(raw)
         return False
 
     try:
@@ -78,13 +100,13 @@ def dumps(value: Any, *, copy: bool = True, files: bool = False) -> Payload:
         file = io.BytesIO()
         ByValuePickler(file, 5, keep_inside, arrays.reducers(files)).dump(value)
         stream = file.getvalue()
-    return _beside(stream, buffers)
+    return _beside(stream, [keep(buffer) for buffer in buffers], keep)
 
 
 def dumps_call(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], *, copy: bool = True, files: bool = False
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], *, keep: Keep = as_copy, files: bool = False
 ) -> Payload:
-    """Serialize the arguments of a call; `copy` and `files` as for `dumps`.
+    """Serialize the arguments of a call; `keep` and `files` as for `dumps`.
 
     Raises
     ------
@@ -95,10 +117,10 @@ def dumps_call(
         return _NO_ARGUMENTS
     try:
         if _ATOMS.issuperset(map(type, args)) and (not kwargs or _ATOMS.issuperset(map(type, kwargs.values()))):
-            return _beside(pickle.dumps((args, kwargs), 5), ())
+            return _beside(pickle.dumps((args, kwargs), 5), (), keep)
         if any(type(a) in (bytes, bytearray) and len(a) >= INLINE for a in args):
             args = tuple(_Blob(a) if type(a) in (bytes, bytearray) and len(a) >= INLINE else a for a in args)
-        return dumps((args, kwargs), copy=copy, files=files)
+        return dumps((args, kwargs), keep=keep, files=files)
     except EngineroomError:  # from a class of this package: its text is good
         raise
     except Exception as error:
@@ -108,12 +130,12 @@ def dumps_call(
 
 
 def loads(payload: bytes, frames: Frames) -> Any:
-    """The value of a payload."""
+    """The value of a payload. It uses the memory of the frames; of shared buffers it has own copies."""
     if not frames:
         return pickle.loads(payload)
     if payload:
-        return pickle.loads(payload, buffers=frames)
-    return pickle.loads(frames[0], buffers=frames[1:])
+        return pickle.loads(payload, buffers=map(own, frames))
+    return pickle.loads(frames[0], buffers=map(own, frames[1:]))
 
 
 def describe_failure(error: Exception, named: Sequence[tuple[str, Any]]) -> SerializationError:
@@ -129,9 +151,9 @@ def describe_failure(error: Exception, named: Sequence[tuple[str, Any]]) -> Seri
     return SerializationError(f"cannot be pickled, so nothing was sent ({type(error).__name__}: {error})")
 
 
-def _beside(stream: bytes, buffers: Sequence[Buffer]) -> Payload:
+def _beside(stream: bytes, buffers: Sequence[Buffer], keep: Keep) -> Payload:
     if len(stream) > INLINE:
-        return b"", (stream, *buffers)
+        return b"", (keep(memoryview(stream)), *buffers)
     return stream, tuple(buffers)
 
 

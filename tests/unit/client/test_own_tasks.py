@@ -29,6 +29,7 @@ class FakeChannel:
     """Takes tasks in, and gives no outcomes."""
 
     scheme, failure, starting, keeps = "leastload", None, 0, True
+    pool = None
 
     def __init__(self) -> None:
         self.session = ClientId("5e55")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engineroom.controller.requests.record_requests import FROM_STORE, scope_of
+from engineroom.controller.requests.record_requests import FROM_STORE, is_slow, scope_of
 from engineroom.controller.storage.pending import Scope
 from engineroom.errors import QueryError
 from engineroom.ids import ClientId, TaskId
@@ -38,3 +38,25 @@ def test_bad_parameters_are_query_errors(body: Any) -> None:
 )
 def test_a_question_waits_for_the_tasks_it_names_or_for_those_of_its_client(body: Any, scope: Scope) -> None:
     assert scope_of(body, ClientId("me")) == scope
+
+
+@pytest.mark.parametrize(
+    ("query", "slow"),
+    [
+        ({"label": {"$regex": "^fit"}}, False),
+        ({"label": {"$regex": "(a+)+$"}}, True),
+        ({"$or": [{"state": "failed"}, {"stdout": {"$not": {"$regex": "(a|aa)+$"}}}]}, True),
+        ({"state": "failed"}, False),
+    ],
+)
+def test_a_regular_expression_that_may_take_any_time_is_slow(query: dict[str, Any], slow: bool) -> None:
+    assert is_slow(FindRecords(query)) is slow
+
+
+def test_a_deep_query_is_no_bug() -> None:
+    query: Any = {}
+    for _ in range(100_000):
+        query = {"$and": [query]}
+    assert not is_slow(FindRecords(query))
+    while query:  # its end would exceed the recursion limit, too
+        query = query["$and"].pop()

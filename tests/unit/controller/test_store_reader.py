@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from engineroom.controller.storage.pending import Scope
+from engineroom.controller.storage.question_lanes import DONE
 from engineroom.controller.storage.store_reader import StoreReader
 from engineroom.ids import ClientId
 from engineroom.stores import DictDB, TaskStore
@@ -24,7 +25,7 @@ class Desk:
 
     def __init__(self, store: TaskStore) -> None:
         self.posted: queue.Queue[Callable[[], None]] = queue.Queue()
-        self.reader = StoreReader(store, lambda: None, lambda scope: None, self.posted.put)
+        self.reader = StoreReader(store, lambda: None, lambda scope: DONE, self.posted.put)
         self.answers: list[Any] = []
 
     def ask(self, work: Callable[[TaskStore], Any], client: ClientId | None) -> None:

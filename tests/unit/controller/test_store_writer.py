@@ -48,6 +48,8 @@ def test_questions_after_the_end_are_answered() -> None:
     writer.close()
     with pytest.raises(StoreError, match="is stopping"):
         writer.call(lambda store: None).result(20)
+    with pytest.raises(StoreError, match="is stopping"):
+        writer.recorded(Scope()).result(20)
 
 
 def test_questions_are_answered_when_the_store_fails_at_the_end() -> None:
@@ -128,7 +130,7 @@ def test_a_change_that_fails_says_so_and_one_that_is_not_complete_at_the_end_too
 def test_space_that_an_earlier_life_left_is_given_back(tmp_path: Path) -> None:
     """A controller that is stopped after a purge leaves an empty file behind, of its full size."""
     store = SQLiteDB(tmp_path / "tasks.db")
-    store.write([finished(f"t{n}", buffers=(random.randbytes(1 << 20),)) for n in range(20)])
+    store.write([finished(f"t{n}", buffers=(random.randbytes(200 << 10),)) for n in range(120)])
     store.drop_matching_records({})
     store.close()
     assert store.path.stat().st_size > 20 << 20
@@ -255,27 +257,15 @@ def of_client(client: str, number: int) -> list[Entry]:
     ]
 
 
-def flushed(writer: StoreWriter, scope: Scope) -> threading.Event:
-    done = threading.Event()
-
-    def flush() -> None:
-        writer.flush(scope)
-        done.set()
-
-    threading.Thread(target=flush, daemon=True).start()
-    return done
-
-
 def test_a_question_waits_for_its_own_clients_tasks_and_not_for_the_flood_of_another() -> None:
     store = Gate()
     writer = StoreWriter(store, lambda tokens: None)
     writer.put(of_client("flood", 100_000))
     wait_until(lambda: bool(writer._under_way))
     writer.put(of_client("asker", 3))
-    done = flushed(writer, Scope(ClientId("asker")))
-    wait_until(lambda: bool(writer._pending._questions))
+    recorded = writer.recorded(Scope(ClientId("asker")))
     store.go_on.release(2)  # what was under way, and the question's group
-    assert done.wait(30)
+    assert recorded.result(30) is None
     assert store.count({"msg_id": {"$regex": "^asker-"}}) == 3
     assert sum(store.written) < 10_000
     store.go_on.release(1000)
@@ -291,13 +281,12 @@ def test_a_question_about_recorded_tasks_does_not_wait_at_all() -> None:
     writer.flush()
     writer.put(of_client("flood", 10_000))
     wait_until(lambda: bool(writer._under_way))
-    assert flushed(writer, Scope(tasks=[TaskId("asker-0")])).wait(30)
+    assert writer.recorded(Scope(tasks=[TaskId("asker-0")])).done()
     assert store.written == [1]
-    waiting = flushed(writer, Scope(tasks=[TaskId("flood-9999")]))
-    wait_until(lambda: bool(writer._pending._questions))
-    assert not waiting.is_set(), "this one is not recorded yet"
+    waiting = writer.recorded(Scope(tasks=[TaskId("flood-9999")]))
+    assert not waiting.done(), "this one is not recorded yet"
     store.go_on.release(1000)
-    assert waiting.wait(30)
+    assert waiting.result(30) is None
     writer.close()
 
 
@@ -309,10 +298,10 @@ def test_a_task_that_is_held_back_is_written_for_a_question_about_it() -> None:
     writer = StoreWriter(store, lambda tokens: None)
     writer.put(of_client("a", 1))
     wait_until(lambda: writer._backlog.holds([TaskId("a-0")]))
-    writer.flush(Scope(tasks=[TaskId("a-0")]))
+    writer.recorded(Scope(tasks=[TaskId("a-0")])).result(30)
     assert store.count({}) == 1
     writer.put(of_client("b", 1))
     wait_until(lambda: writer._backlog.holds([TaskId("b-0")]))
-    writer.flush(Scope(ClientId("b")))
+    writer.recorded(Scope(ClientId("b"))).result(30)
     assert store.count({}) == 2
     writer.close()

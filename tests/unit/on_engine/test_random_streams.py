@@ -91,7 +91,9 @@ def test_an_engine_gets_states_of_its_own():
     assert np.random.get_state()[1].tolist() != before[1]
 
 
-@pytest.mark.parametrize("function", [random.random, random.gauss, np.random.rand, np.random.normal], ids=str)
+@pytest.mark.parametrize(
+    "function", [random.random, random.gauss, np.random.rand, np.random.normal], ids=lambda function: function.__name__
+)
 def test_functions_with_the_state_of_their_module_travel_by_name(function, typed):
     for sent in (function, seeded(function, 1)):
         there = load_function(FunctionCache().get(sent)).call

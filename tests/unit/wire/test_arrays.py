@@ -155,5 +155,5 @@ def test_what_cannot_change_is_not_copied() -> None:
 
 def test_a_caller_may_do_without_copies() -> None:
     array = np.zeros(100_000)
-    [frame] = payload.dumps_call((array,), {}, copy=False)[1]
+    [frame] = payload.dumps_call((array,), {}, keep=payload.as_is)[1]
     assert np.shares_memory(np.frombuffer(frame, np.float64), array)

@@ -250,7 +250,7 @@ def test_arrays_arrive_as_they_were(array: np.ndarray):
 
 def test_a_large_array_travels_beside_the_stream_uncopied():
     array = np.arange(100_000.0)
-    stream, [beside] = payload.dumps(array, copy=False)
+    stream, [beside] = payload.dumps(array, keep=payload.as_is)
     assert len(stream) < 1000
     assert np.shares_memory(np.frombuffer(beside), array)
     assert payload.dumps(np.arange(10.0))[1] == (), "a small one inside"
@@ -259,7 +259,7 @@ def test_a_large_array_travels_beside_the_stream_uncopied():
 @pytest.mark.parametrize("kind", [bytes, bytearray])
 def test_large_bytes_travel_beside_the_stream_uncopied(kind: type):
     value = kind(b"x" * 1_000_000)
-    stream, [beside] = payload.dumps(value, copy=False)
+    stream, [beside] = payload.dumps(value, keep=payload.as_is)
     assert len(stream) < 1000
     assert np.shares_memory(np.frombuffer(beside, "u1"), np.frombuffer(value, "u1"))
     back = payload.loads(stream, [memoryview(beside)])

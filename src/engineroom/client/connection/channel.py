@@ -48,6 +48,7 @@ from ...messages import (
 )
 from ...messages.requests import URGENT
 from ...printable import one_line
+from ...shared_memory.pool import Pool
 from ...transport import Link, connect
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
@@ -116,6 +117,8 @@ class Channel:
         forks.watch(self)
         self._asleep = False
         self._link: Link = link or connect(info)
+        #: where large buffers are put that are to be sent; None: they are sent as bytes
+        self.pool = Pool() if self._link.shares_memory else None
         self._wakeup = Wakeup()
         self._handlers: dict[type[Message], Callable[[Any, Sequence[Any]], None]] = {
             Welcome: self._on_welcome,
@@ -302,6 +305,8 @@ class Channel:
             self._fail(ControllerLost(f"the client's I/O thread failed: {error!r}"))
         finally:
             self._link.close(linger=self._linger if self.failure is None else 0.0)
+            if self.pool is not None:
+                self.pool.close()
             if self.failure is None:
                 self._fail(ControllerLost("this client is closed"))
             self._wakeup.close()
@@ -383,6 +388,8 @@ class Channel:
         if now < self._counts.next_ping:
             return
         self._send(self._counts.ping(now))
+        if self.pool is not None:
+            self.pool.tidy()
         if many := self._window.tell_of_many():
             _notice(
                 f"{many:,} tasks wait in this process: tasks are submitted faster than the cluster's database records "

@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import InvalidDependency
 from ...ids import TaskId
 from ...wire.frames import Buffer
-from ...wire.payload import dumps_call
+from ...wire.payload import Keep, as_copy, dumps_call
 from .port import ResultPort
 
 
@@ -30,11 +30,11 @@ _NO_RESULTS: tuple[Any, ...] = ()
 
 
 def pickled_call(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], *, copy: bool = True, files: bool = False
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], *, keep: Keep = as_copy, files: bool = False
 ) -> tuple[bytes, tuple[Buffer, ...], Sequence[Any]]:
     """The arguments of a load-balanced call as stream and frames, and the AsyncResults among them.
 
-    `copy` and `files` are those of `payload.dumps`.
+    `keep` and `files` are those of `payload.dumps`.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def pickled_call(
     found: list[Any] = []
     _call.results = found
     try:
-        return *dumps_call(args, kwargs, copy=copy, files=files), found
+        return *dumps_call(args, kwargs, keep=keep, files=files), found
     finally:
         _call.results = before
 

@@ -225,7 +225,7 @@ class LoadBalancedView(View):
         if pass_results:
             args = (*[ResultOf((predecessor,), single=True) for predecessor in before], *args)
         pickled = FUNCTIONS.get(function)
-        payload, frames, results = pickled_call(args, kwargs, copy=not self.track, files=self._port.files)
+        payload, frames, results = pickled_call(args, kwargs, keep=self._port.keep(self.track), files=self._port.files)
         if frames:
             self._port.check_size(frames)
         options = self._task_options()
@@ -255,7 +255,7 @@ class LoadBalancedView(View):
             check_callable(function)
         pickled = FUNCTIONS.get(function)
         call = with_needs(args, kwargs) if self.cache else (args, kwargs)
-        payload, frames, results = pickled_call(*call, copy=not self.track, files=self._port.files)
+        payload, frames, results = pickled_call(*call, keep=self._port.keep(self.track), files=self._port.files)
         if results:
             options = self._waiting_for(options, results)
         if self.cache:
@@ -400,11 +400,11 @@ class LoadBalancedView(View):
             chunks = [[[extra[0]] * len(columns[0]), *columns] for columns in chunks]
         pickled, now = FUNCTIONS.get(f), time.time()
         tasks: list[Outgoing] = []
-        files, copy = self._port.files, not self.track
+        files, keep = self._port.files, self._port.keep(self.track)
         for columns, own in zip(chunks, options, strict=True):
             call: Any = (tuple(columns), {"first": begin} if begin else {})
             call = with_needs(*call) if self.cache else call
-            payload, frames, results = pickled_call(*call, copy=copy, files=files)
+            payload, frames, results = pickled_call(*call, keep=keep, files=files)
             self._port.check_size(frames)
             task_options = self._waiting_for(own, results)
             if task_options is not None and task_options.timeout is not None:
@@ -523,7 +523,7 @@ class LoadBalancedView(View):
         for arguments in zip(*parts, strict=True):
             how = {} if dist == "b" else {"dist": dist}
             call = with_needs(arguments, how) if self.cache else (arguments, how)
-            payload, frames, results = pickled_call(*call, copy=not self.track, files=self._port.files)
+            payload, frames, results = pickled_call(*call, keep=self._port.keep(self.track), files=self._port.files)
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:

@@ -81,7 +81,7 @@ class DirectView(View):
             found = packed.get(id(args))
             if found is None:
                 found = packed[id(args)] = dumps_call(
-                    (*extra, *args), kwargs, copy=not track, files=self._port.files
+                    (*extra, *args), kwargs, keep=self._port.keep(track), files=self._port.files
                 )
                 self._port.check_size(found[1])
             payload, frames = found

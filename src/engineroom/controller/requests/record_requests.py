@@ -30,6 +30,7 @@ from ...messages.requests import RequestBody
 from ...records.entry import is_hex
 from ...stores import TaskStore
 from ...stores.query.parse import parse
+from ...stores.query.patterns import is_tame
 from ..storage.pending import Scope
 
 #: Records read from the store in one go, where there may be many.
@@ -137,6 +138,21 @@ def scope_of(body: RequestBody, client: ClientId) -> Scope:
     if tasks is None and query is not None:
         tasks = _ids_in(query)
     return Scope(client) if tasks is None else Scope(tasks=frozenset(tasks))
+
+
+def is_slow(body: RequestBody) -> bool:
+    """Whether a request is likely to take long: it has a regular expression whose search may take any time."""
+    parts: list[Any] = [getattr(body, "query", None)]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            pattern = part.get("$regex")
+            if isinstance(pattern, str) and not is_tame(pattern):
+                return True
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+    return False
 
 
 def _ids_in(query: Mapping[str, Any]) -> list[Any] | None:

@@ -16,7 +16,7 @@ from ...stores import TaskStore
 from ..error_info import error_info
 from ..lookups import Lookups
 from ..storage.store_reader import Reader
-from .record_requests import FROM_STORE, IN_WRITER, scope_of
+from .record_requests import FROM_STORE, IN_WRITER, is_slow, scope_of
 from .resubmission import Resubmission
 from .task_requests import TaskRequests
 
@@ -67,6 +67,7 @@ class Requests:
                 reply.error,
                 after=scope_of(body, client),
                 client=client,
+                slow=is_slow(body),
             )
         elif kind in IN_WRITER:
             self._change(lambda store: self._pieces(store, body), reply.result)

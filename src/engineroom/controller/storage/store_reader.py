@@ -1,20 +1,15 @@
 """Reads from the store, in threads: nothing else in the controller does, so that a slow store delays no scheduling.
 
-A read says what must be recorded before it (`after`). What it found is handed back to the loop.
-
-What the controller itself looks up has threads of its own: no question of a client keeps it waiting. Each client has
-one question under way at a time; its others wait behind it, and those of other clients do not. When a client
-leaves, its questions end.
+A read says what must be recorded before it (`after`). What it found is handed back to the loop. What the controller
+itself looks up has threads of its own: no question of a client keeps it waiting. `question_lanes.py` has the questions.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from ...errors import StoreDamaged, StoreError
@@ -22,15 +17,14 @@ from ...ids import ClientId, Digest, TaskId
 from ...messages import Function
 from ...records.entry import Entry
 from ...stores import TaskStore
-from ...stores.query.deadline import Asker, asked_by
 from .pending import Scope
+from .question_lanes import DONE, Question, Questions, guarded
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Questions of clients that run at the same time, and look-ups of the controller.
-QUESTION_THREADS = 4
+#: Look-ups of the controller that run at the same time.
 LOOKUP_THREADS = 2
 
 
@@ -45,12 +39,13 @@ class Reader(Protocol):
         *,
         after: Scope | None,
         client: ClientId | None = None,
+        slow: bool = False,
     ) -> None:
         """Call `work` with the store in a thread, then `then` with its result in the loop.
 
         If reading fails, or `then` raises, `failed` is called in the loop with the error. `after`: wait until what
         happened before is committed, as far as it is in this scope; None: do not wait. `client`: who asks; None: the
-        controller itself.
+        controller itself. `slow`: the work is likely to take long.
         """
 
     def client_left(self, client: ClientId) -> None:
@@ -66,20 +61,20 @@ class Reader(Protocol):
 class StoreReader:
     """A `Reader` with threads of its own.
 
-    `record` hands what the loop has gathered to the writer, `flush` waits until the writer has committed what is in a
-    scope, `post` has the loop call a function.
+    `record` hands what the loop has gathered to the writer, `recorded` gives a future that is done once the writer has
+    committed what is in a scope, `post` has the loop call a function.
     """
 
     def __init__(
         self,
         store: TaskStore,
         record: Callable[[], None],
-        flush: Callable[[Scope], None],
+        recorded: Callable[[Scope], Future[None]],
         post: Callable[[Callable[[], None]], None],
     ) -> None:
-        self._store, self._record, self._flush, self._post = store, record, flush, post
+        self._store, self._record, self._recorded, self._post = store, record, recorded, post
         self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
-        self._questions = _Questions()
+        self._questions = Questions()
 
     def read(
         self,
@@ -89,24 +84,35 @@ class StoreReader:
         *,
         after: Scope | None,
         client: ClientId | None = None,
+        slow: bool = False,
     ) -> None:
         if after is not None:
             self._record()
+        store = self._store
+
+        def begin() -> Future[None]:
+            """What must be recorded before."""
+            return self._recorded(after) if after is not None and store.keeps else DONE
 
         def run() -> None:
-            try:
-                if after is not None and self._store.keeps:
-                    self._flush(after)
-                found = work(self._store)
-            except Exception as error:
-                self._post(_bound(failed, error))
-            else:
-                self._post(lambda: hand_over(found, then, failed))
+            self._post(_bound(then, failed, work(store)))
 
-        if client is None:
-            self._lookups.submit(run)
-        else:
-            self._questions.add(client, run)
+        def fail(error: Exception) -> None:
+            self._post(lambda: failed(error))
+
+        if client is not None:
+            self._questions.add(client, Question(begin, run, fail, slow))
+            return
+
+        def look_up(recorded: Future[None]) -> None:
+            error = recorded.exception()
+            if isinstance(error, Exception):
+                fail(error)
+                return
+            with contextlib.suppress(RuntimeError):  # the controller is closing
+                self._lookups.submit(guarded, run, fail)
+
+        begin().add_done_callback(look_up)
 
     def client_left(self, client: ClientId) -> None:
         self._questions.drop(client)
@@ -119,58 +125,6 @@ class StoreReader:
         self._lookups.shutdown(wait=True, cancel_futures=True)
 
 
-class _Questions:
-    """Runs the questions of clients: of each client one at a time, in their order."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(QUESTION_THREADS, thread_name_prefix="question")
-        self._lock = threading.Lock()
-        #: client → its questions that wait behind the one that was handed to the threads
-        self._waiting: dict[ClientId, deque[Callable[[], None]]] = {}
-        #: the same clients, as askers
-        self._askers: dict[ClientId, Asker] = {}
-
-    def add(self, client: ClientId, run: Callable[[], None]) -> None:
-        """Run a question, once those that this client asked before are answered."""
-        with self._lock:
-            if client in self._waiting:
-                self._waiting[client].append(run)
-                return
-            self._waiting[client] = deque()
-            asker = self._askers[client] = Asker()
-        self._threads.submit(self._run, client, asker, run)
-
-    def _run(self, client: ClientId, asker: Asker, run: Callable[[], None]) -> None:
-        try:
-            if not asker.has_left:
-                with asked_by(asker):
-                    run()
-        finally:
-            with self._lock:
-                waiting = self._waiting.get(client)
-                if self._askers.get(client) is asker and waiting is not None:
-                    if waiting:
-                        with contextlib.suppress(RuntimeError):  # the controller is closing
-                            self._threads.submit(self._run, client, asker, waiting.popleft())
-                    else:
-                        del self._waiting[client], self._askers[client]
-
-    def drop(self, client: ClientId) -> None:
-        """Forget the questions of a client, and end the one that runs."""
-        with self._lock:
-            self._waiting.pop(client, None)
-            asker = self._askers.pop(client, None)
-            if asker is not None:
-                asker.has_left = True
-
-    def close(self) -> None:
-        """End what runs, and forget the rest."""
-        with self._lock:
-            for asker in self._askers.values():
-                asker.has_left = True
-        self._threads.shutdown(wait=True, cancel_futures=True)
-
-
 def hand_over(found: T, then: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
     """Call `then` with what was found; if it raises, call `failed`."""
     try:
@@ -180,9 +134,8 @@ def hand_over(found: T, then: Callable[[T], None], failed: Callable[[Exception],
         failed(error)
 
 
-def _bound(failed: Callable[[Exception], None], error: Exception) -> Callable[[], None]:
-    # The name of an exception is unbound where its handler ends.
-    return lambda: failed(error)
+def _bound(then: Callable[[T], None], failed: Callable[[Exception], None], found: T) -> Callable[[], None]:
+    return lambda: hand_over(found, then, failed)
 
 
 def readable_entries(store: TaskStore, ids: Sequence[TaskId]) -> tuple[dict[TaskId, Entry], dict[TaskId, str]]:

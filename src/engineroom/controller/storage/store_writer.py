@@ -25,6 +25,7 @@ from . import isolation
 from .backlog import Backlog
 from .housekeeping import Housekeeping, OnScan
 from .pending import FEW, Group, Pending, Scope
+from .question_lanes import DONE
 
 log = logging.getLogger(__name__)
 
@@ -123,26 +124,29 @@ class StoreWriter:
         """Write everything put so far, without waiting for more."""
         self.call(lambda store: None)
 
-    def flush(self, scope: Scope | None = None) -> None:
-        """Wait until everything put so far is committed, or what of it is in a scope.
+    def flush(self) -> None:
+        """Wait until everything put so far is committed.
 
         Raises
         ------
         StoreError
             The store takes nothing at present, or the writer is closed.
         """
-        if scope is None:
-            self.call(lambda store: None).result()
-            return
+        self.call(lambda store: None).result()
+
+    def recorded(self, scope: Scope) -> Future[None]:
+        """A future: what is in a scope, of everything put so far, is committed. It may have a StoreError instead."""
         with self._condition:
             if self._ended:
-                raise StoreError(_STOPPING)
+                failed: Future[None] = Future()
+                failed.set_exception(StoreError(_STOPPING))
+                return failed
             if scope.tasks and scope.client is None and not self._is_to_be_written(scope.tasks):
-                return
+                return DONE
             question = self._pending.ask(scope)
             self._hurried = True
             self._condition.notify()
-        question.future.result()
+        return question.future
 
     def _is_to_be_written(self, ids: Collection[TaskId]) -> bool:
         is_under_way = any(id in self._under_way for id in ids)

@@ -64,8 +64,9 @@ class Interrupted(KeyboardInterrupt):
 class Executor:
     """The namespace, the functions, and the running of tasks."""
 
-    def __init__(self, streams: Streams) -> None:
-        self._streams = streams
+    def __init__(self, streams: Streams, keep: payload.Keep = payload.as_copy) -> None:
+        """`keep`: what is sent for the buffers of results."""
+        self._streams, self.keep = streams, keep
         self._stdout, self._stderr = streams.stdout, streams.stderr
         self._warnings = WarningState()
         self._c_library = CLibrary()
@@ -358,7 +359,7 @@ class Executor:
         """The pickle of a chunk's values, and the error for its record, if an item failed."""
         if not part.errors:
             try:
-                return payload.dumps(part), None
+                return payload.dumps(part, keep=self.keep), None
             except Exception:  # the value of an item cannot be pickled: find out which
                 part = Part(part.value, part.dist, {})
         errors = dict(part.errors)
@@ -371,10 +372,10 @@ class Executor:
         values = [None if index in errors else value for index, value in enumerate(part.value)]
         first = errors[min(errors)] if errors else None
         if first is None or len(values) == 1:
-            return (b"", ()) if first else payload.dumps(part), first
+            return (b"", ()) if first else payload.dumps(part, keep=self.keep), first
         text = f"{first.evalue} (item {min(errors)} of this task; {len(errors)} of its {len(values)} items failed)"
         whole = msgspec.structs.replace(first, evalue=text)
-        return payload.dumps(Part(values, part.dist, errors)), whole
+        return payload.dumps(Part(values, part.dist, errors), keep=self.keep), whole
 
     def _lending(self, travelled: Mapping[str, Any], call: Callable[[], Any]) -> Any:
         """Add the globals that came with the function to the namespace, for the call; names that are there stay."""
@@ -456,7 +457,7 @@ class Executor:
             value.close()
             raise TypeError("the function is async: send one that runs it, as lambda: asyncio.run(function())")
         try:
-            return payload.dumps(value)
+            return payload.dumps(value, keep=self.keep)
         except Exception as error:
             problem = payload.describe_failure(error, [("the result", value)])
             message = (

@@ -22,6 +22,7 @@ from ...records.record import TaskRecord
 from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usage
 from ..canonical import canonical
 from ..query.arguments import parse_keys, parse_path, parse_percentiles, parse_sort, parse_window
+from ..query.deadline import Deadline
 from ..query.group import distinct, elements_at, group, value_at
 from ..query.nodes import Query
 from ..query.parse import parse
@@ -331,7 +332,8 @@ class MongoDB:
 
     @property
     def _milliseconds(self) -> int:
-        return int(self._connection.query_seconds * 1000)
+        """What the server may take for a question that begins now: a moment more than its asker has."""
+        return max(int(Deadline(self._connection.query_seconds).left() * 1000), 0) + 50
 
     def _documents(
         self,

@@ -15,10 +15,26 @@ _T = TypeVar("_T")
 
 
 class Asker:
-    """Whoever waits for the answer of a query. A query of an asker that has left ends at once."""
+    """Whoever waits for the answer of a query. It has some time for its query, which may change while that runs.
+
+    A query of an asker that has left ends at once.
+    """
 
     def __init__(self) -> None:
         self.has_left = False
+        #: monotonic seconds
+        self.until = math.inf
+        #: processor time of the thread that asks, in seconds
+        self.until_thread_time = math.inf
+
+    def left(self) -> float:
+        """Seconds left. To be called in the thread that asks."""
+        if self.has_left:
+            return -math.inf
+        left = self.until - time.monotonic()
+        if self.until_thread_time < math.inf:
+            left = min(left, self.until_thread_time - time.thread_time())
+        return left
 
 
 _thread = threading.local()
@@ -35,7 +51,7 @@ def asked_by(asker: Asker) -> Iterator[None]:
 
 
 class Deadline:
-    """The moment by which a query must be answered; it has passed, too, once the asker has left."""
+    """The moment by which a query must be answered; it has passed, too, once its asker has no time left."""
 
     def __init__(self, seconds: float = math.inf) -> None:
         self.seconds = seconds
@@ -44,15 +60,16 @@ class Deadline:
 
     def left(self) -> float:
         """Seconds left; negative when the moment has passed."""
-        if self._asker is not None and self._asker.has_left:
-            return -math.inf
-        return self._at - time.monotonic()
+        left = self._at - time.monotonic()
+        return left if self._asker is None else min(left, self._asker.left())
 
     def passed(self, why: str = "") -> QueryError:
         """The error to raise."""
         if self._asker is not None and self._asker.has_left:
             return QueryError("the query was given up: the client that asked has left")
         hint = why or "name an indexed key (msg_id, submitted, engine_id, state, label), or a limit"
+        if self._asker is not None and self._asker.left() < 0 <= self._at - time.monotonic():
+            return QueryError(f"the query was given up, because others wait for slow queries: {hint}")
         return QueryError(f"the query was given up after {self.seconds:g} s: {hint}")
 
     def watch(self, items: Iterable[_T]) -> Iterator[_T]:

@@ -156,7 +156,7 @@ def _compile_test(test: Test, deadline: Deadline) -> Callable[[Any], bool]:
 #: Seconds for which a search may hold the interpreter's lock; a longer one starts again without the lock.
 _GLANCE = 0.005
 #: Seconds that a search in one text may take. It cannot be stopped from outside, when its asker leaves.
-_LONGEST = 2.0
+_LONGEST = 1.0
 #: In texts up to this length, a tame pattern is searched for without a timeout.
 _SHORT = 2000
 

@@ -22,6 +22,34 @@ _FLAGS = {
 LETTERS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE, "u": re.UNICODE}
 
 
+#: Parts of a pattern at most, once the repetitions with a number are written out: so the library compiles them.
+MAX_PARTS = 20_000
+
+_RECURSION = re.compile(r"\(\?(?:R|[+-]?\d|&|P>|P&)")
+#: an escape, a class in brackets, a repetition with a number, or anything else
+_PARTS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\s*(\d*)\s*(?:,\s*(\d*)\s*)?\}|.", re.DOTALL)
+
+
+def _parts(pattern: str) -> int:
+    """How many parts a pattern has, once the repetitions with a number are written out."""
+    groups = [0]  # parts of each group that is open so far
+    last = 0  # parts of what a repetition would repeat
+    for part in _PARTS.finditer(pattern):
+        if part[0] == "(":
+            groups.append(0)
+        elif part[0] == ")" and len(groups) > 1:
+            last = groups.pop() + 1
+            groups[-1] += last
+        elif part[1] or part[2]:
+            times = max(int(number or 0) for number in part.groups())
+            groups[-1] += last * max(times - 1, 0)
+            last *= max(times, 1)
+        else:
+            last = 1
+            groups[-1] += 1
+    return sum(groups)
+
+
 def is_tame(pattern: str) -> bool:
     """Whether a search surely takes no more than quadratic time: the pattern has one repetition and no groups."""
     return "(" not in pattern and sum(map(pattern.count, "*+{")) <= 1
@@ -42,9 +70,16 @@ def _in_ascii(token: re.Match[str]) -> str:
     return f"[{'^' if text[1].isupper() else ''}{_ASCII[text[1].lower()]}]"
 
 
-@functools.lru_cache(256)
+@functools.lru_cache(64)
 def compiled(pattern: str, flags: int) -> Any:
-    """A compiled regular expression, of the module `regex`: its searches can be given a timeout."""
+    """A compiled regular expression, of the module `regex`: its searches can be given a timeout.
+
+    ValueError for a pattern that would take much memory: `(?:a{1000}){1000}` takes 270 MB, and recursion has no limit.
+    """
+    if (parts := _parts(pattern)) > MAX_PARTS:
+        raise ValueError(f"with its repetitions written out it has {parts:,} parts; at most {MAX_PARTS:,} are allowed")
+    if _RECURSION.search(_TOKENS.sub("", pattern)):
+        raise ValueError("a pattern cannot refer to itself here")
     pattern = _TOKENS.sub(_in_ascii, pattern)
     return regex.compile(pattern, sum(ours for theirs, ours in _FLAGS.items() if flags & theirs))
 

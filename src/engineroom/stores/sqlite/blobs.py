@@ -1,14 +1,16 @@
-"""Large buffers in the SQLite file: each content is stored once, however many tasks refer to it.
+"""Large buffers of records: each content is stored once, however many tasks refer to it.
 
-A buffer that several tasks of one message share is the same object in all of them, so its SHA-256 is computed once.
-The digest finds a buffer that is stored already. Triggers delete a buffer together with the last task that uses it
-(`sql/004_trust.sql`).
+The largest are files beside the database (`payload_files.py`), the others rows of the table `parts`. A buffer that
+several tasks of one message share is the same object in all of them, so it is read once. The digest finds a buffer
+that is stored already: the SHA-256 of its content; of a file its size and CRC-32, which are cheap to compute, and then
+the contents are compared. Triggers delete a buffer together with the last task that uses it (`sql/004_trust.sql`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
+import struct
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +19,9 @@ import msgspec
 
 from ...ids import TaskId
 from ...records.entry import Entry
+from ...shared_memory.buffer import SharedBuffer
 from ..packing import Shared
+from .payload_files import FILE_FROM, PayloadFiles
 
 #: A buffer of at least so many bytes is stored outside the rows. For a smaller one that costs more than it saves.
 SHARED_FROM = 64 << 10
@@ -45,12 +49,18 @@ def has_large(entries: Sequence[Entry]) -> bool:
 
 
 class Sharing:
-    """Stores the large buffers of one transaction at a time. The caller calls `done` after it has committed."""
+    """Stores the large buffers of one transaction at a time.
 
-    def __init__(self) -> None:
+    The caller calls `done` after it has committed, or `failed` if it has not.
+    """
+
+    def __init__(self, files: PayloadFiles) -> None:
+        self._files = files
         #: Python's id of a buffer → (a reference to it, its number)
-        self._known: dict[int, tuple[weakref.ref[memoryview], int]] = {}
+        self._known: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._new: dict[int, tuple[Any, int]] = {}
+        #: the files that this transaction has written
+        self._written: list[str] = []
 
     def share(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[Entry]:
         """The entries, with references in the place of large buffers."""
@@ -76,11 +86,16 @@ class Sharing:
     def done(self) -> None:
         """The transaction was committed."""
         for key, (buffer, number) in self._new.items():
-            if isinstance(buffer, memoryview):
+            if isinstance(buffer, memoryview | SharedBuffer):
                 self._known[key] = weakref.ref(buffer), number
-        self._new = {}
+        self._new, self._written = {}, []
         if len(self._known) > 10_000:
             self._known = {key: known for key, known in self._known.items() if known[0]() is not None}
+
+    def failed(self) -> None:
+        """The transaction was not committed."""
+        self._files.remove(self._written)
+        self._new, self._written = {}, []
 
     def forget(self) -> None:
         """Records were dropped, perhaps with their buffers: forget which numbers are known."""
@@ -107,6 +122,28 @@ class Sharing:
         known = self._known.get(id(frame))
         if known is not None and known[0]() is frame:
             return known[1]
+        number = self._number_of_file if memoryview(frame).nbytes >= FILE_FROM else self._number_of_parts
+        self._new[id(frame)] = frame, (found := number(connection, frame))
+        return found
+
+    def _number_of_file(self, connection: sqlite3.Connection, frame: Any) -> int:
+        written = self._files.write(frame)
+        self._written.append(written.name)
+        same = 0  # files of other content with the same size and sum
+        while True:
+            digest = struct.pack("<QII", written.size, written.sum, same)
+            found = connection.execute("SELECT blob, file FROM blobs WHERE digest = ?", (digest,)).fetchone()
+            if found is None:
+                row = (digest, written.size, written.name, written.sum)
+                sql = "INSERT INTO blobs (digest, size, file, sum) VALUES (?, ?, ?, ?)"
+                return int(connection.execute(sql, row).lastrowid or 0)
+            if self._files.holds(found[1], frame):
+                self._written.remove(written.name)
+                self._files.remove([written.name])
+                return int(found[0])
+            same += 1
+
+    def _number_of_parts(self, connection: sqlite3.Connection, frame: Any) -> int:
         view = memoryview(frame)
         view = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
         digest = hashlib.sha256(view).digest()
@@ -119,13 +156,27 @@ class Sharing:
                 part = view[start : start + PART_BYTES]
                 connection.execute("INSERT INTO parts (blob, data) VALUES (?, ?)", (number, part))
             found = (number,)
-        self._new[id(frame)] = frame, int(found[0])
         return int(found[0])
 
 
-def load(connection: sqlite3.Connection, number: int) -> bytes | None:
+def load(connection: sqlite3.Connection, files: PayloadFiles, number: int) -> Any:
     """A shared buffer; None if it is missing or damaged."""
-    row = connection.execute("SELECT size FROM blobs WHERE blob = ?", (number,)).fetchone()
+    row = connection.execute("SELECT size, file, sum FROM blobs WHERE blob = ?", (number,)).fetchone()
+    if row is None:
+        return None
+    if row[1] is not None:
+        return files.load(row[1], row[0], row[2])
     parts = connection.execute("SELECT data FROM parts WHERE blob = ? ORDER BY part", (number,)).fetchall()
     whole = b"".join([data for (data,) in parts]) if len(parts) != 1 else bytes(parts[0][0])
-    return whole if row is not None and len(whole) == row[0] else None
+    return whole if len(whole) == row[0] else None
+
+
+def remove_dropped(connection: sqlite3.Connection, files: PayloadFiles, *, orphans: bool = False) -> None:
+    """Remove the files that no record uses any more; with `orphans` also those that the database does not know."""
+    names = {file for (file,) in connection.execute("SELECT file FROM dropped_files")}
+    unknown = set()
+    if orphans and (there := files.names()):
+        unknown = there - {file for (file,) in connection.execute("SELECT file FROM blobs WHERE file IS NOT NULL")}
+    files.remove(names | unknown)
+    if names:
+        connection.executemany("DELETE FROM dropped_files WHERE file = ?", [(name,) for name in names])

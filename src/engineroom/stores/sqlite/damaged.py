@@ -19,6 +19,7 @@ from ...errors import StoreDamaged, StoreError
 from ...ids import TaskId
 from ..packing import decode, unpack
 from .file import refuse_cut
+from .payload_files import PayloadFiles
 from .rows.checksums import SUMMED_OUTCOME, SUMMED_REQUEST, outcome_sum, request_sum
 from .rows.columns import ROW
 from .rows.reading import entry_of
@@ -156,6 +157,15 @@ class DamagedFile:
         #: numbers of the large buffers that are whole; None: the schema is older than large buffers
         self._blobs = None if self._is_old else set(self._whole_blobs())
 
+    @property
+    def files(self) -> PayloadFiles:
+        """The large buffers beside the file."""
+        return PayloadFiles(self._path)
+
+    @property
+    def _columns_of_blobs(self) -> tuple[str, ...]:
+        return ("blob", "digest", "size", *(("file", "sum") if self.findings.version >= 7 else ()))
+
     # ------------------------------------------------------------------------------------------ other tables
 
     def others(self) -> Iterator[tuple[str, Row]]:
@@ -180,7 +190,7 @@ class DamagedFile:
             return
         for row in self._rows("pins", ("msg_id",)):
             yield "pins", row
-        for table, names in ("blobs", ("blob", "digest", "size")), ("uses", ("msg_id", "blob", "result")):
+        for table, names in ("blobs", self._columns_of_blobs), ("uses", ("msg_id", "blob", "result")):
             for row in self._rows(table, names):
                 if row["blob"] in self._blobs:
                     yield table, row
@@ -207,7 +217,12 @@ class DamagedFile:
         yield from self._connection.execute("SELECT part, data FROM parts WHERE blob = ? ORDER BY part", (blob,))
 
     def _whole_blobs(self) -> Iterator[int]:
-        for row in self._rows("blobs", ("blob", "digest", "size")):
+        files = self.files
+        for row in self._rows("blobs", self._columns_of_blobs):
+            if row.get("file") is not None:
+                if self._is_whole_file(files, row):
+                    yield row["blob"]
+                continue
             digest, size = hashlib.sha256(), 0
             try:
                 for _, data in self._parts(row["blob"]):
@@ -217,6 +232,12 @@ class DamagedFile:
                 size = -1
             if size == row["size"] and digest.digest() == row["digest"]:
                 yield row["blob"]
+
+    def _is_whole_file(self, files: PayloadFiles, row: Row) -> bool:
+        name, size, sum = row["file"], row["size"], row["sum"]
+        if not (isinstance(name, str) and name.isalnum() and isinstance(size, int) and isinstance(sum, int)):
+            return False  # a damaged row may hold anything
+        return files.is_whole(name, size, sum, lambda: self._progress("large buffers", 0, 0))
 
     # ------------------------------------------------------------------------------------------ records
 
@@ -330,6 +351,11 @@ class DamagedFile:
                 return False
             if not self._agrees(row, "outcome_sum", SUMMED_OUTCOME, outcome_sum):
                 return False
+            if row.get("request_sum") is not None and row["completed"] is not None:
+                if row["outcome_sum"] is None:
+                    return False  # every outcome is written with its checksum …
+                if row["attempt"] is None and row["kind"] is not None and row["document"] is None:
+                    return False  # … and, unless a user has changed the record, with its attempt
             if row.get("request_sum") is None:
                 self._read(row)
                 self.findings.unchecked += 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from ...errors import StoreDamaged, StoreError
 from .damaged import DamagedFile, Findings, Progress, Row
 from .file import make, open_to_write, set_journal
+from .payload_files import PayloadFiles
 
 #: Up to this size, the good records of a damaged file are counted when it is opened: that takes some seconds.
 COUNTED_BYTES = 256 << 20
@@ -48,10 +49,13 @@ def repair(path: Path, target: Path, progress: Progress = lambda what, done, tot
         raise StoreError(f"there is a file {target} already; name another")
     with contextlib.closing(DamagedFile(path, progress)) as file:
         copy = _new(target)
+        files: list[str] = []
         try:
             copy.execute("BEGIN")
             for table, row in file.others():
                 _insert(copy, table, row)
+                if table == "blobs" and row.get("file") is not None:
+                    files.append(row["file"])
             for row in file.records():
                 if not _insert(copy, "tasks", row):  # it was found twice
                     file.findings.good -= 1
@@ -59,11 +63,13 @@ def repair(path: Path, target: Path, progress: Progress = lambda what, done, tot
                 copy.execute(f"DELETE FROM {table} WHERE msg_id NOT IN (SELECT msg_id FROM tasks)")
             copy.execute("DELETE FROM blobs WHERE blob NOT IN (SELECT blob FROM uses)")
             copy.execute("DELETE FROM parts WHERE blob NOT IN (SELECT blob FROM blobs)")
+            file.files.copy_to(PayloadFiles(target), files)
             copy.execute("COMMIT")
         except BaseException as error:
             copy.close()
             target.unlink(missing_ok=True)
-            if isinstance(error, sqlite3.Error):
+            PayloadFiles(target).remove(files)
+            if isinstance(error, sqlite3.Error | OSError):
                 raise StoreError(f"{target} could not be written: {error}") from error
             raise
         copy.close()

@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from ...errors import StoreDamaged, StoreError
+from .payload_files import PayloadFiles
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def migrate(connection: sqlite3.Connection, path: Path, known: Migrations | None
     if not missing:
         return
     if version:
-        back_up(connection, path.with_name(f"{path.name}.v{version}.backup"))
+        back_up(connection, path, path.with_name(f"{path.name}.v{version}.backup"))
     for number, sql in missing:
         try:
             connection.executescript(
@@ -96,13 +97,16 @@ def back_up_file(path: Path, target: Path) -> None:
     """`back_up` of a file that may be in use."""
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
-        back_up(connection, target)
+        back_up(connection, path, target)
     finally:
         connection.close()
 
 
-def back_up(connection: sqlite3.Connection, path: Path) -> None:
-    """Copy a database, as it is at this moment, to a new file, which appears whole or not at all."""
+def back_up(connection: sqlite3.Connection, source: Path, path: Path) -> None:
+    """Copy a database, as it is at this moment, to a new file, which appears whole or not at all.
+
+    The files of its large buffers come first, into the folder beside the new file: as links where that is possible.
+    """
     made = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +114,7 @@ def back_up(connection: sqlite3.Connection, path: Path) -> None:
         copy = sqlite3.connect(made)
         try:
             connection.backup(copy)
+            PayloadFiles(source).copy_to(PayloadFiles(path), _payload_files(copy))
             copy.execute("PRAGMA journal_mode = DELETE").fetchone()  # one file, that may be kept on any medium
         finally:
             copy.close()
@@ -118,3 +123,11 @@ def back_up(connection: sqlite3.Connection, path: Path) -> None:
         with contextlib.suppress(OSError):
             made.unlink(missing_ok=True)
         raise StoreError(f"no backup could be written to {path} ({error})") from error
+
+
+def _payload_files(connection: sqlite3.Connection) -> list[str]:
+    """The names of the files of large buffers."""
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(blobs)")}
+    if "file" not in columns:  # of an earlier version
+        return []
+    return [name for (name,) in connection.execute("SELECT file FROM blobs WHERE file IS NOT NULL")]

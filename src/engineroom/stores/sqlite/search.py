@@ -24,6 +24,7 @@ from ..query.order import sort_rows
 from ..unreadable import Unreadable
 from .blobs import load
 from .connections import Connections
+from .payload_files import PayloadFiles
 from .rows.columns import COLUMN_TYPES
 from .rows.reading import Reader
 from .where import ORDER, Where, indexed, latest, narrowed, order_clause, translate, unhinted
@@ -35,8 +36,8 @@ _GROUPED_BY_SQL = COLUMN_TYPES.keys() - TIMES - {"function"}
 class Search:
     """Answers queries that have been parsed."""
 
-    def __init__(self, connections: Connections, seconds: float) -> None:
-        self._connections, self._read, self._seconds = connections, connections.read, seconds
+    def __init__(self, connections: Connections, files: PayloadFiles, seconds: float) -> None:
+        self._connections, self._read, self._files, self._seconds = connections, connections.read, files, seconds
         self._unreadable = Unreadable()
 
     def find(self, query: Query, keys: Sequence[str], order: Order, window: Window) -> list[TaskRecord]:
@@ -118,15 +119,15 @@ class Search:
 
     def history(self) -> list[TaskId]:
         """All ids by submission."""
-        return [msg_id for (msg_id,) in self._read(f"SELECT msg_id FROM tasks ORDER BY {ORDER}")]
+        return [msg_id for (msg_id,) in self._read(f"SELECT msg_id FROM tasks ORDER BY {ORDER}", (), self.deadline())]
 
     def deadline(self) -> Deadline:
         """For a question that begins now."""
         return Deadline(self._seconds)
 
-    def load(self, number: int) -> bytes | None:
-        """A buffer that records share."""
-        return load(self._connections.reader(), number)
+    def load(self, number: int) -> Any:
+        """A buffer that records share; None: it is damaged, or missing."""
+        return load(self._connections.reader(), self._files, number)
 
     # ------------------------------------------------------------------------------------------ rows
 

@@ -2,7 +2,7 @@
 
 One thread writes: the one that calls `write`, `update_record`, …. Any number of threads read, each with a connection
 of its own. The parts: `connections.py`, `rows/` (entries → rows → records; changes to rows), `search.py` (queries),
-`blobs.py` (large buffers), `references.py` (functions and the like).
+`blobs.py` (large buffers), `payload_files.py` (the largest of them), `references.py` (functions and the like).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from .file import (
     shorten_log,
     used_bytes,
 )
+from .payload_files import PayloadFiles
 from .rows import edits
 from .rows.columns import WHOLE
 from .rows.reading import checked, entry_of, record_of
@@ -104,9 +105,10 @@ class SQLiteDB:
         self.url = f"sqlite://{self.path}"
         self._connections = Connections(self.path)
         self._read, self._writing = self._connections.read, self._connections.writing
-        self._search = Search(self._connections, query_seconds)
+        self._files = PayloadFiles(self.path, syncs=synchronous == "FULL")
+        self._search = Search(self._connections, self._files, query_seconds)
         self._hosts: dict[EngineUuid, str] = {}  # of engines, as far as they are in the table
-        self._sharing = Sharing()
+        self._sharing = Sharing(self._files)
         try:
             if readonly:
                 self._open_to_read()
@@ -145,6 +147,7 @@ class SQLiteDB:
                 writer.close()
                 raise
             self._connections.own(lock_file, writer)
+        self._remove_dropped(orphans=True)
 
     @classmethod
     def open_readonly(cls, path: str | os.PathLike[str]) -> SQLiteDB:
@@ -155,11 +158,26 @@ class SQLiteDB:
 
     def write(self, entries: Sequence[Entry]) -> None:
         if has_large(entries):
-            with self._writing("write tasks") as connection:
+            with self._sharing_buffers("write tasks") as connection:
                 self._insert(connection, self._sharing.share(connection, entries))
-            self._sharing.done()
         elif entries:
             self._insert(None, entries)
+
+    @contextlib.contextmanager
+    def _sharing_buffers(self, what: str) -> Iterator[sqlite3.Connection]:
+        """`_writing`, for changes that may store large buffers."""
+        try:
+            with self._writing(what) as connection:
+                yield connection
+        except BaseException:
+            self._sharing.failed()
+            raise
+        self._sharing.done()
+
+    def _remove_dropped(self, *, orphans: bool = False) -> None:
+        """Remove the files of large buffers that no record uses any more."""
+        with self._writing("remove files", whole=False) as connection:
+            blobs.remove_dropped(connection, self._files, orphans=orphans)
 
     def _insert(self, connection: sqlite3.Connection | None, entries: Sequence[Entry]) -> None:
         """Write entries without large buffers, in a transaction of their own unless there is one."""
@@ -222,7 +240,7 @@ class SQLiteDB:
 
     def add_record(self, msg_id: TaskId, record: Mapping[str, Any]) -> None:
         whole = canonical(record, msg_id)
-        with self._writing("add a record") as connection:
+        with self._sharing_buffers("add a record") as connection:
             if not edits.add(connection, self._sharing, msg_id, whole):
                 raise StoreError(f"there is a record of task {msg_id} already")
 
@@ -234,20 +252,23 @@ class SQLiteDB:
 
     def update_record(self, msg_id: TaskId, changes: Mapping[str, Any]) -> None:
         changed = canonical(changes, msg_id)
-        with self._writing("change a record") as connection:
+        with self._sharing_buffers("change a record") as connection:
             if not edits.change(connection, self._sharing, msg_id, changed):
                 raise KeyError(msg_id)
+        self._remove_dropped()
 
     def drop_record(self, msg_id: TaskId) -> None:
         with self._writing("drop a record") as connection:
             if not connection.execute("DELETE FROM tasks WHERE msg_id = ?", (msg_id,)).rowcount:
                 raise KeyError(msg_id)
             self._sharing.forget()
+        self._remove_dropped()
         self.dropped += 1
 
     def drop_in_pieces(self, query: QueryDict) -> Iterator[int]:
         for dropped in Dropping(self._connections, self._search, parse(query)).pieces():
             self._sharing.forget()
+            self._remove_dropped()
             self.dropped += dropped
             yield dropped
 
@@ -261,6 +282,7 @@ class SQLiteDB:
             else:
                 rows = [(seq,) for seq in self._search.matching(parsed, where, deadline, connection)]
                 dropped = connection.executemany("DELETE FROM tasks WHERE seq = ?", rows).rowcount
+        self._remove_dropped()
         self.dropped += dropped
         return dropped
 
@@ -273,7 +295,9 @@ class SQLiteDB:
     def drop_buffers(self, ids: Sequence[TaskId]) -> int:
         with self._writing("drop buffers") as connection:
             self._sharing.forget()
-            return edits.drop_buffers(connection, ids)
+            dropped = edits.drop_buffers(connection, ids)
+        self._remove_dropped()
+        return dropped
 
     def large_buffers(self, most: int) -> list[tuple[TaskId, int]]:
         return list(self._read(blobs.OLDEST, (most,)))
@@ -292,8 +316,10 @@ class SQLiteDB:
     def usage(self) -> Usage:
         with reported("look at its file"):
             used, free = used_bytes(self._connections.reader())
-        [(large,)] = self._read("SELECT coalesce(sum(size), 0) FROM blobs")
-        return Usage(used, free, free_bytes(self.path), large)
+        [(large, beside)] = self._read(
+            "SELECT coalesce(sum(size), 0), coalesce(sum(size) FILTER (WHERE file IS NOT NULL), 0) FROM blobs"
+        )
+        return Usage(used + beside, free, free_bytes(self.path), large)
 
     def room(self) -> int | None:
         return free_bytes(self.path)
@@ -307,8 +333,10 @@ class SQLiteDB:
 
         False: the disk has no room for it (three times the bytes in use), and the file is as it was.
         """
-        usage = self.usage()
-        if usage.room is not None and usage.room < 3 * usage.used:
+        with reported("look at its file"):
+            used, _ = used_bytes(self._connections.reader())
+        room = self.room()
+        if room is not None and room < 3 * used:
             return False
         try:
             with self._writing("rewrite its file", whole=False) as connection:

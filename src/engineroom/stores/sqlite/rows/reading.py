@@ -94,9 +94,11 @@ def record_of(row: Sequence[Any], load: Load | None = None) -> TaskRecord:
         record[key] = make(row[place])
     record["pinned"] = bool(row[_PINNED])
     if row[_PAYLOAD] is None:
-        record["buffers"] = None if row[_FRAMES] is None else unpack(row[_FRAMES], load)
+        record["buffers"] = None if row[_FRAMES] is None else list(map(bytes, unpack(row[_FRAMES], load)))
     if row[_RESULT_PAYLOAD] is None:
-        record["result_buffers"] = None if row[_RESULT_FRAMES] is None else unpack(row[_RESULT_FRAMES], load)
+        record["result_buffers"] = (
+            None if row[_RESULT_FRAMES] is None else list(map(bytes, unpack(row[_RESULT_FRAMES], load)))
+        )
     if row[_DOCUMENT] is not None:
         record.update(decode(row[_DOCUMENT]))
     return record

@@ -1,0 +1,201 @@
+"""The questions of clients, in threads: one client's slow questions keep nobody else waiting, nor do those of many.
+
+    add ──▶ what it is about is recorded ──▶ quick lane: some threads, little time for each question
+                                                │ it takes longer; or it is likely to
+                                                └────▶ slow lane: one thread, one question after the other
+
+Each client has one question under way at a time; its others wait behind it. But a user may have many clients, so the
+time of a question is limited, too. In the quick lane that is some processor time: enough for a question by id, or one
+that an index answers. A question that needs more begins again in the slow lane. There its time is shorter the more
+questions wait, so that none waits much longer than a query may take. When a client leaves, its questions end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from ...ids import ClientId
+from ...stores.base import QUERY_SECONDS
+from ...stores.query.deadline import Asker, asked_by
+
+QUICK_THREADS = 3
+#: Processor time of a question in the quick lane, in seconds …
+QUICK_THREAD_TIME = 0.25
+#: … and seconds that it may take, for stores that work elsewhere.
+QUICK_SECONDS = 2.0
+#: Time of a question in the slow lane, in seconds, however many wait.
+LEAST_SECONDS = 1.0
+
+#: Nothing needs to be recorded.
+DONE: Future[None] = Future()
+DONE.set_result(None)
+
+
+class Question:
+    """What is called for a question.
+
+    Parameters
+    ----------
+    begin : callable
+        Gives a future: when it is done, the question may run.
+    run : callable
+        Reads, and hands over what it found. It may be called twice: the first time may end with an error.
+    fail : callable
+        Hands over an error.
+    is_slow : bool
+        It is likely to take long.
+    """
+
+    __slots__ = ("asker", "began", "begin", "fail", "is_slow", "run")
+
+    def __init__(
+        self,
+        begin: Callable[[], Future[None]],
+        run: Callable[[], None],
+        fail: Callable[[Exception], None],
+        is_slow: bool = False,
+    ) -> None:
+        self.begin, self.run, self.fail, self.is_slow = begin, run, fail, is_slow
+        self.asker = Asker()
+        #: when it began in the slow lane (monotonic seconds)
+        self.began = 0.0
+
+
+class Questions:
+    """Runs the questions of clients: of each client one at a time, in their order."""
+
+    def __init__(self) -> None:
+        self._quick = ThreadPoolExecutor(QUICK_THREADS, thread_name_prefix="question")
+        self._slow = ThreadPoolExecutor(1, thread_name_prefix="slow-question")
+        self._lock = threading.Lock()
+        #: client → its questions: the one under way, then those that wait behind it
+        self._of_client: dict[ClientId, deque[Question]] = {}
+        #: questions in the slow lane that have not begun there
+        self._waiting: set[Question] = set()
+        #: the one that runs there
+        self._running: Question | None = None
+
+    def add(self, client: ClientId, question: Question) -> None:
+        """Run a question, once those that this client asked before are answered."""
+        with self._lock:
+            questions = self._of_client.setdefault(client, deque())
+            questions.append(question)
+            if len(questions) > 1:
+                return
+        self._begin(client, question)
+
+    def drop(self, client: ClientId) -> None:
+        """Forget the questions of a client, and end the one that runs."""
+        with self._lock:
+            for question in self._of_client.pop(client, ()):
+                question.asker.has_left = True
+                self._waiting.discard(question)
+            self._share_time()
+
+    def close(self) -> None:
+        """End what runs, and forget the rest."""
+        with self._lock:
+            for questions in self._of_client.values():
+                for question in questions:
+                    question.asker.has_left = True
+        for lane in (self._quick, self._slow):
+            lane.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self, client: ClientId, question: Question) -> None:
+        def go(recorded: Future[None]) -> None:
+            error = recorded.exception()
+            if error is not None:
+                question.run, question.is_slow = _raising(error), False
+            if question.is_slow:
+                self._go_slowly(client, question)
+            else:
+                self._submit(self._quick, self._run_quickly, client, question)
+
+        question.begin().add_done_callback(go)
+
+    def _submit(
+        self,
+        lane: ThreadPoolExecutor,
+        run: Callable[[ClientId, Question], None],
+        client: ClientId,
+        question: Question,
+    ) -> None:
+        with contextlib.suppress(RuntimeError):  # the controller is closing
+            lane.submit(run, client, question)
+
+    def _run_quickly(self, client: ClientId, question: Question) -> None:
+        asker = question.asker
+        asker.until = time.monotonic() + QUICK_SECONDS
+        asker.until_thread_time = time.thread_time() + QUICK_THREAD_TIME
+        try:
+            if not asker.has_left:
+                with asked_by(asker):
+                    question.run()
+        except Exception as error:
+            if asker.left() < 0 and not asker.has_left:
+                asker.until = asker.until_thread_time = math.inf
+                self._go_slowly(client, question)
+                return
+            question.fail(error)
+        self._end(client, question)
+
+    def _go_slowly(self, client: ClientId, question: Question) -> None:
+        with self._lock:
+            if not question.asker.has_left:
+                self._waiting.add(question)
+                self._share_time()
+        self._submit(self._slow, self._run_slowly, client, question)
+
+    def _run_slowly(self, client: ClientId, question: Question) -> None:
+        with self._lock:
+            self._waiting.discard(question)
+            self._running, question.began = question, time.monotonic()
+            self._share_time()
+        try:
+            if not question.asker.has_left:
+                with asked_by(question.asker):
+                    guarded(question.run, question.fail)
+        finally:
+            with self._lock:
+                self._running = None
+            self._end(client, question)
+
+    def _share_time(self) -> None:
+        """Give the question in the slow lane its share of the time: the more wait, the less."""
+        if self._running is not None:
+            share = max(QUERY_SECONDS / (1 + len(self._waiting)), LEAST_SECONDS) if self._waiting else math.inf
+            self._running.asker.until = self._running.began + share
+
+    def _end(self, client: ClientId, question: Question) -> None:
+        """A question has been answered: go on with the next one of its client."""
+        with self._lock:
+            questions = self._of_client.get(client)
+            if not questions or questions[0] is not question:
+                return  # the client has left
+            questions.popleft()
+            if not questions:
+                del self._of_client[client]
+                return
+            next = questions[0]
+        self._begin(client, next)
+
+
+def _raising(error: BaseException) -> Callable[[], None]:
+    def run() -> None:
+        raise error
+
+    return run
+
+
+def guarded(run: Callable[[], None], fail: Callable[[Exception], None]) -> None:
+    """Call `run`; if it raises, call `fail` with the error."""
+    try:
+        run()
+    except Exception as error:
+        fail(error)

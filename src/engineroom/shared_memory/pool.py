@@ -1,0 +1,181 @@
+"""Makes shared buffers, and uses their pages again.
+
+A fresh page costs several times as much as the copy into it. So the pool keeps the pages of a buffer that nobody uses
+any more, for some seconds. It knows that nobody uses them when it gets an exclusive lock on the file: each buffer that
+it gives out has a shared one (see `buffer.py`), which the kernel ends with the last process that has it.
+
+There is no thread here. A process that was killed leaves nothing: the files have no names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from typing import Any
+
+from ..cores import usable_memory
+from .buffer import SHARED_FROM, SharedBuffer, are_descriptors_short
+
+#: Bytes that are kept for later: a share of the memory, and at most so many.
+SHARE_OF_MEMORY = 1 / 8
+MOST_KEPT = 2 << 30
+#: Pages that have not been used for so many seconds go back to the system.
+KEPT_SECONDS = 10.0
+#: So many files are tried for their lock at most, to find one that is free.
+TRIED = 32
+#: A file may have so many times the bytes that are needed.
+LARGEST_FIT = 2.0
+
+#: Errors that say that this system has no such files. Others pass.
+_NEVER = {errno.ENOSYS, errno.EPERM, errno.EACCES, errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP}
+
+
+class _File:
+    """A file in memory without a name, which the pool may write to when nobody else has it."""
+
+    __slots__ = ("descriptor", "since", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        #: when the pool's own process had no use for it any more
+        self.since = 0.0
+        self.descriptor = os.memfd_create("engineroom", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(self.descriptor, size)
+            fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+        except BaseException:
+            self.close()
+            raise
+
+    def is_free(self) -> bool:
+        """Whether no process has a buffer in it."""
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+        return True
+
+    def fill(self, memory: memoryview) -> SharedBuffer:
+        """Copy memory into it; returns the buffer."""
+        done = 0
+        while done < memory.nbytes:
+            done += os.pwrite(self.descriptor, memory[done:], done)
+        held = os.open(f"/proc/self/fd/{self.descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return SharedBuffer(held, memory.nbytes)
+        except BaseException:
+            os.close(held)
+            raise
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+class Pool:
+    """The shared buffers that a process makes. Any thread may use it.
+
+    Parameters
+    ----------
+    most : int, optional
+        Bytes that are kept for later. Default: an eighth of the memory, 2 GiB at most.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = min(MOST_KEPT, int(usable_memory() * SHARE_OF_MEMORY)) if most is None else most
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._is_possible = hasattr(os, "memfd_create")  # Linux
+        #: buffers of this process that live
+        self._given: dict[weakref.ref[SharedBuffer], _File] = {}
+        #: files whose buffer has just died in this process. A destructor appends here: it may not take the lock.
+        self._returned: deque[_File] = deque()
+        #: files without a buffer in this process, the one that came last at the end; other processes may have them
+        self._kept: list[_File] = []
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that are kept for later, or that other processes have."""
+        with self._lock:
+            self._take_back()
+            return sum(file.size for file in self._kept)
+
+    def copy(self, memory: Any) -> Any:
+        """A copy of contiguous memory: in shared memory if that is worth while and possible, else bytes."""
+        view = memoryview(memory)
+        view = view if view.format == "B" and view.ndim == 1 else view.cast("B")
+        if view.nbytes < SHARED_FROM or not self._is_possible or are_descriptors_short() or os.getpid() != self._pid:
+            return bytes(view)
+        file: _File | None = None
+        try:
+            with self._lock:
+                file = self._free_file(view.nbytes)
+            file = file or _File(_rounded(view.nbytes))
+            buffer = file.fill(view)
+        except BaseException as error:
+            if file is not None:
+                file.close()
+            if not isinstance(error, OSError):
+                raise
+            self._is_possible = error.errno not in _NEVER  # else too few descriptors, no memory …
+            return bytes(view)
+        self._given[weakref.ref(buffer, self._on_death)] = file
+        return buffer
+
+    def tidy(self) -> None:
+        """Give back what has not been used for some seconds."""
+        if self._returned or self._kept:
+            with self._lock:
+                self._take_back()
+                self._drop(self._most, time.monotonic() - KEPT_SECONDS)
+
+    def close(self) -> None:
+        """Keep nothing. Buffers that were given out live on."""
+        with self._lock:
+            self._most = 0
+            self._take_back()
+
+    def _on_death(self, reference: weakref.ref[SharedBuffer]) -> None:
+        file = self._given.pop(reference, None)
+        if file is not None:
+            self._returned.append(file)
+
+    def _take_back(self) -> None:
+        now = time.monotonic()
+        with contextlib.suppress(IndexError):
+            while True:
+                file = self._returned.popleft()
+                file.since = now
+                self._kept.append(file)
+        self._drop(self._most, float("-inf"))
+
+    def _free_file(self, size: int) -> _File | None:
+        """A kept file with room for so many bytes that nobody has."""
+        self._take_back()
+        fitting = [file for file in reversed(self._kept) if size <= file.size <= LARGEST_FIT * _rounded(size)]
+        for file in fitting[:TRIED]:
+            if file.is_free():
+                self._kept.remove(file)
+                return file
+        return None
+
+    def _drop(self, most: int, since: float) -> None:
+        """Close the oldest kept files: those from before a moment, and those beyond so many bytes."""
+        total = sum(file.size for file in self._kept)
+        while self._kept and (total > most or self._kept[0].since < since):
+            file = self._kept.pop(0)
+            total -= file.size
+            file.close()
+
+
+def _rounded(size: int) -> int:
+    """The size of a file for so many bytes: a little larger, so that it fits the next one, too."""
+    step = max(4096, 1 << max(0, size.bit_length() - 4))
+    return -(-size // step) * step

@@ -1,0 +1,274 @@
+"""Messages in a stream of bytes, as a Unix socket carries them. There is no socket here.
+
+A link begins its stream with a greeting: `MAGIC`, then its name, 16 random bytes. After it, and from the listener at
+once, come messages. A message is a head, then its frames:
+
+    1 byte    MARK; another byte means that the stream is not ours, or out of step
+    1 byte    how many file descriptors belong to the message. None do yet: always 0
+    2 bytes   0
+    4 bytes   how many frames, at least one
+    8 bytes   the length of the first frame
+    8 bytes   each: the lengths of the other frames
+
+All numbers are little-endian. `pack` makes a message of frames, a `Reader` cuts the stream into messages again, and
+`Unsent` keeps what the kernel has not taken yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import struct
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from ..shared_memory.buffer import SharedBuffer
+from .base import Frames
+
+MAGIC = b"engineroom1\n"
+NAME_BYTES = 16
+MARK = 0xE7
+
+_HEAD = struct.Struct("<BBHIQ")
+_LENGTH = 8
+_GREETING = len(MAGIC) + NAME_BYTES
+
+#: A frame of this size is received into memory of its own. Shorter ones are copied out of what was received together.
+LARGE = 64 << 10
+#: A frame of this size is received into pages of its own, which the system has back at once when it is gone.
+MAPPED = 1 << 20
+#: A message up to this size is sent in one piece, copied together. Of longer ones each frame is sent from where it is.
+JOINED = 32 << 10
+#: Frames in one message.
+MOST_FRAMES = 1 << 20
+#: What a peer may send before it is admitted: bytes and frames, of all its messages together. An engine's Hello names
+#: every attempt that it holds, some 40 bytes each.
+STRANGER_BYTES = 16 << 20
+STRANGER_FRAMES = 1000
+#: Buffers in one system call (the kernel takes 1024), and bytes.
+_CALL_BUFFERS, _CALL_BYTES = 64, 8 << 20
+_UNLIMITED = 1 << 62
+
+
+class BrokenStream(Exception):
+    """What has come is no stream of ours, or more than the peer may send: the connection is of no use any more."""
+
+
+def greeting(name: bytes) -> bytes:
+    """How a link begins its stream."""
+    return MAGIC + name
+
+
+def pack(frames: Frames) -> tuple[list[Any], int]:
+    """The bytes of a message: (buffers, to be sent one after the other; how many bytes they have)."""
+    first = frames[0]
+    if len(frames) == 1 and type(first) is bytes:
+        size = len(first)
+        head = _HEAD.pack(MARK, 0, 0, 1, size)
+        return ([head + first] if size <= JOINED else [head, first]), _HEAD.size + size
+    views = [_flat(frame) for frame in frames]
+    sizes = [view.nbytes for view in views]
+    head = _HEAD.pack(MARK, 0, 0, len(sizes), sizes[0]) + struct.pack(f"<{len(sizes) - 1}Q", *sizes[1:])
+    size = len(head) + sum(sizes)
+    return ([b"".join([head, *views])] if size <= JOINED else [head, *(v for v in views if v.nbytes)]), size
+
+
+def _flat(buffer: Any) -> memoryview:
+    """The bytes of a buffer, which must be contiguous."""
+    if isinstance(buffer, SharedBuffer):  # to read pages of a file that somebody shortens would end this process
+        buffer = buffer.read_all()
+    view = memoryview(buffer)
+    if view.format == "B" and view.ndim == 1:
+        return view
+    return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+def _memory(size: int) -> Any:
+    """Fresh memory for a large frame. With huge pages receiving takes half the time: there are fewer to prepare."""
+    if size < MAPPED:
+        return bytearray(size)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
+class Unsent:
+    """What is to be sent through one connection, and the kernel has not taken. The buffers must not change."""
+
+    def __init__(self) -> None:
+        #: (bytes, whether a message ends with them)
+        self._queue: deque[tuple[memoryview, bool]] = deque()
+        self.messages = 0
+        self.bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._queue)
+
+    def add(self, buffers: Sequence[Any], skip: int = 0) -> None:
+        """Keep a message, but for the first `skip` bytes of it: fewer than it has."""
+        last = len(buffers) - 1
+        for index, buffer in enumerate(buffers):
+            view = memoryview(buffer)
+            if skip >= view.nbytes:
+                skip -= view.nbytes
+                continue
+            self._queue.append((view[skip:], index == last))
+            self.bytes += view.nbytes - skip
+            skip = 0
+        self.messages += 1
+
+    def next(self) -> list[memoryview]:
+        """What to give to the kernel next."""
+        chosen, size = [], 0
+        for view, _ in self._queue:
+            chosen.append(view)
+            size += view.nbytes
+            if len(chosen) >= _CALL_BUFFERS or size >= _CALL_BYTES:
+                break
+        return chosen
+
+    def taken(self, count: int) -> None:
+        """The kernel has taken so many bytes."""
+        self.bytes -= count
+        queue = self._queue
+        while queue:
+            view, ends = queue[0]
+            if count < view.nbytes:
+                queue[0] = view[count:], ends
+                return
+            count -= view.nbytes
+            queue.popleft()
+            self.messages -= ends
+
+    def clear(self) -> None:
+        """Nothing of it can be sent any more."""
+        self._queue.clear()
+        self.messages = self.bytes = 0
+
+
+class Reader:
+    """Cuts a stream into messages.
+
+    The caller receives into `room`, if there is one, and then calls `filled`. Otherwise it receives into memory of its
+    own, and calls `feed`. Both return the messages that are complete. The first frame of a message is bytes, or a
+    memoryview if it is large. The others are memoryviews that can be written to. After a BrokenStream the reader is of
+    no use any more.
+    """
+
+    def __init__(self, most_bytes: int = _UNLIMITED, *, greets: bool = False, is_admitted: bool = True) -> None:
+        """`most_bytes`: in one message. `greets`: the stream begins with a greeting."""
+        self._most_bytes = most_bytes
+        #: the name in the greeting; b"": it has not come yet, or there is none
+        self.name = b""
+        self._greets = greets
+        #: how much more the peer may send
+        self._bytes_left, self._frames_left = _UNLIMITED, _UNLIMITED
+        if not is_admitted:
+            self._bytes_left, self._frames_left = STRANGER_BYTES, STRANGER_FRAMES
+        #: where a large frame that has not come whole is to be received: the rest of its memory; None: there is none
+        self.room: memoryview | None = None
+        #: the beginning of something short that has not come whole
+        self._rest = b""
+        #: of the message that is coming: its frames so far, and the lengths of all; empty: its head has not come
+        self._frames: list[Any] = []
+        self._lengths: Sequence[int] = ()
+
+    def admit(self) -> None:
+        """The peer may send as much as it likes, from now on."""
+        self._bytes_left = self._frames_left = _UNLIMITED
+
+    def filled(self, count: int) -> list[list[Any]]:
+        """So many bytes have been received into `room`."""
+        room = self.room
+        assert room is not None
+        if count < room.nbytes:
+            self.room = room[count:]
+            return []
+        self.room = None
+        return self._cut(memoryview(b""))
+
+    def feed(self, data: memoryview) -> list[list[Any]]:
+        """These bytes have been received. They are copied: the caller may use their memory again."""
+        if self._rest:
+            data = memoryview(self._rest + data)
+            self._rest = b""
+        return self._cut(data)
+
+    def _cut(self, data: memoryview) -> list[list[Any]]:
+        messages: list[list[Any]] = []
+        at, end = 0, data.nbytes
+        if self._greets:
+            if not MAGIC.startswith(bytes(data[: len(MAGIC)])):
+                raise BrokenStream("it does not begin as a stream of ours")
+            if end < _GREETING:
+                self._rest = bytes(data)
+                return messages
+            at, self._greets = _GREETING, False
+            self.name = bytes(data[len(MAGIC) : at])
+        while True:
+            if not self._lengths:
+                if end - at < _HEAD.size:
+                    break
+                _, _, _, count, length = head = _HEAD.unpack_from(data, at)
+                self._check(head)
+                begin = at + _HEAD.size
+                if count == 1 and length <= end - begin:  # nearly all messages
+                    at = begin + length
+                    messages.append([bytes(data[begin:at])])
+                    self._bytes_left -= length
+                    self._frames_left -= 1
+                    continue
+                table = begin + (count - 1) * _LENGTH
+                if table > end:
+                    break
+                lengths = (length, *struct.unpack_from(f"<{count - 1}Q", data, begin))
+                self._begin(lengths)
+                at = table
+            at = self._take_frames(data, at)
+            if len(self._frames) < len(self._lengths) or self.room is not None:
+                break
+            messages.append(self._frames)
+            self._frames, self._lengths = [], ()
+        if at < end:
+            self._rest = bytes(data[at:])
+        return messages
+
+    def _check(self, head: tuple[int, int, int, int, int]) -> None:
+        mark, passed, unused, count, length = head
+        if mark != MARK or passed or unused or not count:
+            raise BrokenStream("it is out of step")
+        if length > self._most_bytes or length > self._bytes_left:
+            raise BrokenStream(f"a message of {length} bytes or more, and fewer are allowed")
+        if count > MOST_FRAMES or count > self._frames_left:
+            raise BrokenStream(f"a message of {count} frames, and fewer are allowed")
+
+    def _begin(self, lengths: Sequence[int]) -> None:
+        """The head and the lengths of a message have come."""
+        size = sum(lengths)
+        if size > self._most_bytes or size > self._bytes_left:
+            raise BrokenStream(f"a message of {size} bytes, and fewer are allowed")
+        self._bytes_left -= size
+        self._frames_left -= len(lengths)
+        self._lengths = lengths
+
+    def _take_frames(self, data: memoryview, at: int) -> int:
+        """Take the frames of a message out of the data, as far as they have come. Returns where they end."""
+        end, frames = data.nbytes, self._frames
+        for length in self._lengths[len(frames) :]:
+            there = min(length, end - at)
+            if there < length < LARGE:
+                break
+            if not frames and there == length:
+                frames.append(bytes(data[at : at + length]))
+            else:
+                memory = _memory(length) if there < length else bytearray(data[at : at + length])
+                if there < length:
+                    memory[:there] = data[at : at + there]
+                    self.room = memoryview(memory)[there:]
+                frames.append(memoryview(memory))
+            at += there
+            if there < length:
+                break
+        return at
