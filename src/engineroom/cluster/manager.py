@@ -27,6 +27,8 @@ class ClusterManager:
 
     def __init__(self) -> None:
         self.clusters: dict[str, Cluster] = {}
+        #: keys of those that `load_clusters` has found
+        self._found: set[str] = set()
 
     def new_cluster(self, **kwargs: Any) -> tuple[str, Cluster]:
         """Make a cluster, which is not started; returns its key and it. The arguments are those of `Cluster`.
@@ -53,6 +55,7 @@ class ClusterManager:
         """Forget the cluster with this key; it is not stopped. Raises KeyError."""
         self.get_cluster(cluster_id)
         del self.clusters[cluster_id]
+        self._found.discard(cluster_id)
 
     def load_clusters(
         self,
@@ -82,6 +85,8 @@ class ClusterManager:
         """
         folders = [Path(folder) for folder in (*(profile_dirs or ()), *([profile_dir] if profile_dir else ()))]
         folders += [_folder(name) for name in (*(profiles or ()), *([profile] if profile else ()))]
+        for key in [key for key in self._found if not _runs_here(self.clusters[key])]:
+            self.remove_cluster(key)
         for folder in folders or _all_profiles():
             self._load(folder, init_default_clusters, kwargs)
         return self.clusters
@@ -89,13 +94,9 @@ class ClusterManager:
     def _load(self, folder: Path, init_default: bool, kwargs: dict[str, Any]) -> None:
         for found in FoundCluster.all_of(folder):
             cluster = found.open()
-            if cluster is None:
-                continue
-            key = _key(cluster)
-            if found.running:
-                self.clusters.setdefault(key, cluster)
-            elif key in self.clusters and not _runs_here(self.clusters[key]):
-                del self.clusters[key]
+            if cluster is not None and found.running and _key(cluster) not in self.clusters:
+                self.clusters[_key(cluster)] = cluster
+                self._found.add(_key(cluster))
         mine = [cluster for cluster in self.clusters.values() if cluster.profile_dir == folder.absolute()]
         if init_default and not mine:
             self.new_cluster(**{"profile_dir": folder, "cluster_id": "", **kwargs})

@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -267,6 +267,7 @@ class Zygote:
             captured = capture(files, page, self._settings.output_limit)
             settings, shares = self._settings, order.shares
             engine = make_engine(self._connection, order.uuid, self._nanny, page, settings, shares, captured)
+            _run_startup(settings.startup, engine.namespace)
             engine.run()
             code = 0
             run_exit_functions(engine.namespace)
@@ -316,6 +317,15 @@ class Zygote:
         if words:
             with contextlib.suppress(OSError):
                 os.write(2, words)
+
+
+def _run_startup(pieces: Sequence[tuple[str, str]], namespace: dict[str, Any]) -> None:
+    """Run the code that engines begin with. If a piece raises, the log shows it, and the engine serves without."""
+    for code, name in pieces:
+        try:
+            exec(compile(code, name, "exec"), namespace)
+        except Exception:
+            traceback.print_exc()
 
 
 def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings, engines: int) -> tuple[int, Pipe]:
