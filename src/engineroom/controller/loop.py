@@ -48,6 +48,7 @@ from ..messages import (
     Watch,
     Welcome,
 )
+from ..printable import one_line
 from ..records.entry import Entry
 from ..shared_memory.buffer import weight
 from ..stores import TaskStore
@@ -491,7 +492,7 @@ class Controller:
         self.post(died)
 
     def _on_answers(self, peer: Peer, message: PropertiesChecked, frames: Sequence[Any]) -> None:
-        self.decide(events.PropertiesAnswered(peer.engine, {a.digest: a.reason for a in message.answers}))
+        self.decide(events.PropertiesAnswered(peer.engine, {a.digest: one_line(a.reason) for a in message.answers}))
 
     def _on_properties_changed(self, peer: Peer, message: PropertiesChanged, frames: Sequence[Any]) -> None:
         self.decide(events.PropertiesChanged([peer.engine]))
