@@ -544,5 +544,17 @@ class LoadBalancedView(View):
         self._send(tasks, result)
         return result.get() if self.block else result
 
+    def register_joblib_backend(self, name: str = "ipyparallel", make_default: bool = False) -> None:
+        """Make joblib run its calls through this view: `with joblib.parallel_backend(name): …`.
+
+        Raises
+        ------
+        ImportError
+            joblib is not installed.
+        """
+        from ..interop.joblib_backend import register
+
+        register(self, name, make_default)
+
     def __repr__(self) -> str:
         return f"<LoadBalancedView {'all' if self.targets is None else self.targets}>"

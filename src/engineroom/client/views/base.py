@@ -19,6 +19,7 @@ from ..port import ClientPort
 from ..records.query_args import plain_label, plain_metadata
 from ..results.result import AsyncResult
 from . import flags
+from .executor import ViewExecutor
 from .remote import parallel, remote
 from .submission_warnings import look
 
@@ -259,6 +260,11 @@ class View:
     ) -> Any:
         """Call `f` on each item of the sequences: what a ParallelFunction's `map` does."""
         return self.map(f, *sequences)
+
+    @property
+    def executor(self) -> ViewExecutor:
+        """A `concurrent.futures.Executor` that submits through this view."""
+        return ViewExecutor(self)
 
     # ------------------------------------------------------------------------------------------ tasks of this view
 
