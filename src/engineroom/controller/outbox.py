@@ -149,7 +149,7 @@ class Outbox:
             actions.AskEngine: self._ask_engine,
             actions.KillTask: self._kill_task,
             actions.EndTasks: self._end_tasks,
-            actions.StopEngine: lambda a: self._tell(a.engine, Stop()),
+            actions.StopEngine: lambda a: self._tell(a.engine, Stop(a.restart)),
             actions.KeepValues: self._keep_values,
             actions.ReleaseValues: self._release_values,
         }

@@ -136,9 +136,10 @@ class GetEnvironment(RequestBody):
 
 
 class StopEngines(RequestBody):
-    """Stop engines, each when it has finished its running task."""
+    """Stop engines, each when it has finished its running task. With `restart`, a new one takes its number."""
 
     targets: list[EngineNumber] | None = None
+    restart: bool = False
 
 
 class StopController(RequestBody):
