@@ -46,6 +46,7 @@ class UnixLink:
     """
 
     shares_memory = False
+    stays_readable = True
 
     def __init__(self, url: str) -> None:
         require_descriptors("a connection")
