@@ -118,8 +118,8 @@ def test_a_file_is_compacted_and_a_running_controller_is_named(
 ) -> None:
     with contextlib.closing(SQLiteDB(path)) as store:
         store.add_functions([Function(Digest(b"f" * 20), bytes(5_000_000), "f")])
-        for n in range(20):
-            store.add_record(TaskId(f"large{n}"), {"completed": None, "buffers": [os.urandom(300_000)]})
+        for n in range(30):
+            store.add_record(TaskId(f"large{n}"), {"completed": None, "buffers": [os.urandom(200_000)]})
         store.drop_matching_records({"msg_id": {"$glob": "large*"}})
     assert path.stat().st_size > 11_000_000
     code, output, _ = db("compact", path, "--json")
@@ -169,11 +169,11 @@ def test_a_purge_without_a_cluster_gives_the_space_back(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with contextlib.closing(SQLiteDB(path)) as store:
-        for n in range(20):
-            store.add_record(TaskId(f"l{n}"), {"completed": datetime.now(UTC), "buffers": [os.urandom(300_000)]})
+        for n in range(30):
+            store.add_record(TaskId(f"l{n}"), {"completed": datetime.now(UTC), "buffers": [os.urandom(200_000)]})
     assert path.stat().st_size > 6_000_000
     for kind in (Db, Purge, Engineroom):
         kind.clear_instance()
     assert main(["purge", "all", "--yes", f"--profile-dir={path.parent}"]) == 0
     assert path.stat().st_size < 500_000
-    assert "20 tasks" in capsys.readouterr().out
+    assert "30 tasks" in capsys.readouterr().out

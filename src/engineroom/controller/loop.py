@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+import msgspec
+
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, actions, events
 from ..errors import EngineroomError, ProtocolError, StoreRefused
@@ -48,7 +50,9 @@ from ..messages import (
     Watch,
     Welcome,
 )
+from ..printable import one_line
 from ..records.entry import Entry
+from ..shared_memory.buffer import weight
 from ..stores import TaskStore
 from ..transport import Listener
 from ..wire.frames import pick
@@ -70,7 +74,7 @@ from .requests.task_requests import TaskRequests
 from .storage.backpressure import WaitingRoom
 from .storage.housekeeping import OnScan
 from .storage.pending import Scope
-from .storage.store_reader import Reader, StoreReader, readable_functions
+from .storage.store_reader import Reader, StoreReader, readable_functions, sound
 from .storage.store_writer import StoreWriter
 from .storage.unused_content import UnusedContent
 
@@ -394,13 +398,13 @@ class Controller:
 
         buffers = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames}
         size = sum(memoryview(frame).nbytes for frame in frames)
-        weight = size + sum([len(spec.payload) for spec in message.tasks])
+        weighs = weight(frames) + sum([len(spec.payload) for spec in message.tasks])
         self._intake.submit(
             Submission(
                 client,
                 message.tasks,
                 buffers,
-                lambda: self._outbox.owe("accepted", client, number, len(message.tasks), weight),
+                lambda: self._outbox.owe("accepted", client, number, len(message.tasks), weighs),
                 refuse,
                 functions=message.functions,
                 environment=message.environment,
@@ -439,8 +443,8 @@ class Controller:
         buffers = {done.id: pick(done, frames) for done in message.tasks if done.frames}
         self.decide(events.TasksFinished(peer.engine, message.tasks, buffers))
         self._running.forget([done.id for done in message.tasks])
-        weight = sum([len(done.payload) for done in message.tasks]) + sum(memoryview(f).nbytes for f in frames)
-        self._outbox.owe("stored", peer.uuid, message.number, len(message.tasks), weight)
+        weighs = sum([len(done.payload) for done in message.tasks]) + weight(frames)
+        self._outbox.owe("stored", peer.uuid, message.number, len(message.tasks), weighs)
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
         self.decide(events.TasksReturned(peer.engine, message.tasks))
@@ -490,7 +494,7 @@ class Controller:
         self.post(died)
 
     def _on_answers(self, peer: Peer, message: PropertiesChecked, frames: Sequence[Any]) -> None:
-        self.decide(events.PropertiesAnswered(peer.engine, {a.digest: a.reason for a in message.answers}))
+        self.decide(events.PropertiesAnswered(peer.engine, {a.digest: one_line(a.reason) for a in message.answers}))
 
     def _on_properties_changed(self, peer: Peer, message: PropertiesChanged, frames: Sequence[Any]) -> None:
         self.decide(events.PropertiesChanged([peer.engine]))
@@ -529,11 +533,18 @@ class Controller:
         """Take up what an earlier life of the controller left unfinished. Nothing else is served before."""
 
         def read(store: TaskStore) -> tuple[list[Entry], list[Function], dict[Digest, str]]:
-            entries = list(store.unfinished())
+            entries = []
+            for entry in sound(store.unfinished()):
+                if entry.frames:  # read again when the task is sent: all of them may be more than fits into memory
+                    entry = msgspec.structs.replace(entry, frames=())
+                    large.append(entry.id)
+                entries.append(entry)
             digests = dict.fromkeys(entry.spec.function for entry in entries if entry.spec.function)
             return entries, *readable_functions(store, digests)
 
+        large: list[TaskId] = []
         entries, functions, missing = self._reader.read_now(read)
+        self._outbox.leave_in_store(large)
         if entries:
             log.warning("taking up %d unfinished tasks from the store", len(entries))
             # Numbers that direct tasks wait for are for the engines that had them, not for new ones.

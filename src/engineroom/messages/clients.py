@@ -44,7 +44,7 @@ class Request(Message):
 class Accepted(Message):
     """The tasks of each Submit with one of these numbers are recorded. Each will end with exactly one outcome."""
 
-    numbers: list[int]
+    numbers: list[Count]
 
 
 class Rejected(Message):
@@ -69,7 +69,7 @@ class Engines(Message):
     """The registered engines, and how many more are starting."""
 
     engines: list[EngineInfo]
-    starting: int = 0
+    starting: Count = 0
 
 
 class Reply(Message):

@@ -3,7 +3,7 @@
 import msgspec
 
 from ..ids import EngineId
-from .bounds import Count, EngineNumber, Name, SmallInteger
+from .bounds import Checksum, Count, EngineNumber, Name, SmallInteger
 from .structs import AttemptKey, EngineInfo
 
 
@@ -15,9 +15,9 @@ class Hello(Message):
     """The first message of a peer on every connection, and again after every reconnection."""
 
     version: SmallInteger
-    role: str  # "client", "engine" or "nanny"
+    role: Name  # "client", "engine" or "nanny"
     #: that the peer has the key: an HMAC of nonce, version, role and uuid. The key itself never travels
-    proof: str
+    proof: Name
     uuid: Name
     pid: SmallInteger
     host: Name
@@ -42,15 +42,15 @@ class Welcome(Message):
     incarnation: str
     engines: list[EngineInfo] = []
     #: engines: the id this engine was given
-    engine: EngineId = EngineId(-1)
+    engine: EngineNumber = EngineId(-1)
     #: engines that a nanny is about to start
-    starting: int = 0
+    starting: Count = 0
     #: the scheme that chooses engines, unless a task names another
     scheme: str = "leastload"
     #: whether results are recorded, and can be fetched again
     keeps: bool = True
     #: the number of the Hello that this answers
-    hello: int = 0
+    hello: Count = 0
     #: engines: bytes of results that this engine may keep until they are stored; 0: as many as it likes
     unstored_limit: Count = 0
     #: that the controller has the key: an HMAC of the nonce in the Hello, `incarnation` and `hello`
@@ -67,11 +67,11 @@ class Refused(Message):
 class Ping(Message):
     """A sign of life. `sent` counts the messages sent since Hello, Hello and this one included."""
 
-    sent: int
+    sent: Count
     #: the number of the peer's last Hello
-    hello: int = 0
+    hello: Count = 0
     #: of the messages sent since Hello, in order, this one not included
-    checksum: int = 0
+    checksum: Checksum = 0
 
 
 class Pong(Message):
@@ -82,16 +82,16 @@ class Pong(Message):
     Either way the peer says Hello again, and both ends reconcile.
     """
 
-    sent: int
+    sent: Count
     known: bool = True
     #: the same as in the Ping
-    hello: int = 0
+    hello: Count = 0
     #: of the messages sent since Welcome, in order, this one not included
-    checksum: int = 0
+    checksum: Checksum = 0
     #: how many messages of the peer have come since its Hello
-    heard: int = 0
+    heard: Count = 0
     #: engines: the same as in the Welcome, with the engines that there are now
-    unstored_limit: int = 0
+    unstored_limit: Count = 0
 
 
 class Goodbye(Message):

@@ -15,7 +15,7 @@ class Run(Message):
     """Tasks for an engine, to be run in this order. `attempts[i]` is the attempt number of `tasks[i]`."""
 
     tasks: list[TaskSpec]
-    attempts: list[int]
+    attempts: list[Count]
     functions: list[Function] = []
     #: results that these tasks take as arguments, except those the engine has in its `InputCache`
     values: list[InputResult] = []
@@ -44,7 +44,7 @@ class Functions(Message):
 class Stored(Message):
     """Results up to this number are stored. The engine may forget them."""
 
-    number: int
+    number: Count
 
 
 class CheckProperties(Message, tag="ask"):
@@ -58,7 +58,9 @@ class CheckProperties(Message, tag="ask"):
 
 
 class Stop(Message):
-    """Finish the running task, say Goodbye, exit."""
+    """Finish the running task, say Goodbye, exit. With `restart`, the nanny starts another in this one's place."""
+
+    restart: bool = False
 
 
 # ---------------------------------------------------------------------------------------------- from engines

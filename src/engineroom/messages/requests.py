@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from ..ids import TaskId
-from .bounds import EngineNumber, Integer, Seconds, Signal
+from .bounds import EngineNumber, Integer, Number, Seconds, Signal
 from .structs import OptionChanges
 
 
@@ -18,7 +18,7 @@ class FindRecords(RequestBody):
 
     query: dict[str, Any]
     keys: list[str] | None = None
-    sort: list[tuple[str, int]] | None = None
+    sort: list[tuple[str, Integer]] | None = None
     limit: Integer | None = None
     skip: Integer = 0
 
@@ -55,7 +55,7 @@ class GroupRecords(RequestBody):
     key: str
     query: dict[str, Any]
     values: str | None = None
-    percentiles: list[float] = []
+    percentiles: list[Number] = []
 
 
 class History(RequestBody):
@@ -136,9 +136,10 @@ class GetEnvironment(RequestBody):
 
 
 class StopEngines(RequestBody):
-    """Stop engines, each when it has finished its running task."""
+    """Stop engines, each when it has finished its running task. With `restart`, a new one takes its number."""
 
     targets: list[EngineNumber] | None = None
+    restart: bool = False
 
 
 class StopController(RequestBody):

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from ..ids import Digest, EngineId, EngineUuid, TaskId
-from .bounds import Count, EngineNumber, Integer, Kind, Moment, Seconds, SmallInteger, Status
+from .bounds import Count, EngineNumber, FrameIndex, Integer, Kind, Moment, Seconds, SmallInteger, Status
 
 
 class NestedStruct(msgspec.Struct, array_like=True, gc=False):
@@ -74,7 +74,7 @@ class TaskSpec(NestedStruct):
     #: the engine a direct task is for; -1: load-balanced
     engine: EngineNumber = EngineId(-1)
     #: indexes of this task's buffers among the frames of the message
-    frames: tuple[int, ...] = ()
+    frames: tuple[FrameIndex, ...] = ()
     options: TaskOptions | None = None
     #: "apply": call a function; "execute": run a cell; "map": call a function on each item of a list; "part": call a
     #: function on a part of a sequence
@@ -98,7 +98,7 @@ class ErrorInfo(NestedStruct):
     #: where the engine runs
     host: str | None = None
     #: of a map: the number of the item within its task
-    index: int | None = None
+    index: Count | None = None
     #: of that item's call, if it is not the arguments of the whole task: a short text
     arguments: str | None = None
     #: the exception itself (`wire.exceptions`); b"": there is only the text
@@ -120,7 +120,7 @@ class TaskDone(NestedStruct):
     #: pickled result; b"" if the first of `frames` holds it
     payload: bytes = b""
     engine: EngineNumber = EngineId(-1)
-    frames: tuple[int, ...] = ()
+    frames: tuple[FrameIndex, ...] = ()
     stdout: str = ""
     stderr: str = ""
     error: ErrorInfo | None = None
@@ -181,7 +181,7 @@ class InputResult(NestedStruct):
 
     id: TaskId
     payload: bytes
-    frames: tuple[int, ...] = ()
+    frames: tuple[FrameIndex, ...] = ()
 
 
 class EngineInfo(NestedStruct):
@@ -192,7 +192,7 @@ class EngineInfo(NestedStruct):
     host: str
     pid: SmallInteger
     #: the indexes it owns of each named resource
-    resources: dict[str, list[int]] = {}
+    resources: dict[str, list[Count]] = {}
 
 
 class AttemptKey(NestedStruct):

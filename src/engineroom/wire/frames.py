@@ -87,10 +87,10 @@ def pick(part: TaskSpec | TaskDone | InputResult, frames: Frames) -> tuple[Buffe
     Raises
     ------
     ProtocolError
-        The message has fewer frames than it names.
+        The message has fewer frames than it names. One frame may be named by many tasks, but not without end by one.
     """
-    if not all(0 <= index < len(frames) for index in part.frames):
-        raise ProtocolError(f"task {part.id} names frames {part.frames} of {len(frames)}")
+    if len(part.frames) > len(frames) or not all(0 <= index < len(frames) for index in part.frames):
+        raise ProtocolError(f"task {part.id:.200} names frames {part.frames!s:.100} of {len(frames)}")
     return tuple([frames[index] for index in part.frames])
 
 

@@ -18,13 +18,15 @@ from msgspec import inspect
 
 from engineroom import _version, messages
 from engineroom.controller import loop
-from engineroom.controller.loop import Controller
-from engineroom.ids import EngineId
+from engineroom.controller.loop import Controller, Machinery
+from engineroom.errors import ProtocolError
+from engineroom.ids import EngineId, EngineUuid
 from engineroom.messages import (
     Abort,
     Accepted,
     Attempt,
     CheckProperties,
+    CountRecords,
     EngineDied,
     Engines,
     FindRecords,
@@ -32,14 +34,19 @@ from engineroom.messages import (
     Goodbye,
     Hello,
     Message,
+    Output,
+    Ping,
+    Pong,
     PropertiesChecked,
     PropertyCheck,
+    Published,
     Purge,
     Reply,
     Request,
     Results,
     Run,
     SignalEngines,
+    Started,
     StopController,
     StopEngines,
     Submit,
@@ -305,3 +312,132 @@ def test_attempts_are_bounded_like_everything_else():
     header = msgspec.msgpack.encode(Attempt(1, EngineId(0), "u", "h", 1e300, 2.0, "ok"))
     with pytest.raises(msgspec.ValidationError):
         msgspec.msgpack.decode(header, type=Attempt)
+
+
+@pytest.mark.parametrize("union", [*UNIONS.values(), messages.ToClient, messages.ToEngine, messages.ToNanny])
+def test_every_number_in_a_message_has_bounds(union: Any):
+    """A number without them breaks what stores or sends it on: a column, a date, another decoder."""
+    seen: set[type] = set()
+
+    def check(kind: inspect.Type, where: str) -> None:
+        match kind:
+            case inspect.IntType() | inspect.FloatType():
+                assert kind.ge is not None, where
+                assert kind.le is not None, where
+            case inspect.StructType():
+                if kind.cls not in seen:
+                    seen.add(kind.cls)
+                    for field in kind.fields:
+                        check(field.type, f"{kind.cls.__name__}.{field.name}")
+            case inspect.UnionType():
+                for part in kind.types:
+                    check(part, where)
+            case inspect.ListType() | inspect.VarTupleType():
+                check(kind.item_type, where)
+            case inspect.TupleType():
+                for part in kind.item_types:
+                    check(part, where)
+            case inspect.DictType():
+                check(kind.key_type, where)
+                check(kind.value_type, where)
+
+    check(inspect.type_info(union), str(union))
+    assert len(seen) > 3
+
+
+def test_a_task_cannot_name_a_frame_without_end():
+    with pytest.raises(ProtocolError, match="names frames"):
+        frames.pick(TaskSpec("t", b"", b"", 0.0, frames=(0,) * 1_000_000), [b"x" * 1000])
+
+
+# ---------------------------------------------------------------------------------------- what is not a peer's own
+
+
+def held_task(honest: Honest) -> tuple[str, int]:
+    """A task that the honest engine has, and has not finished; with its attempt."""
+    spec = TaskSpec("mine-1", FUNCTION.digest, b"", 1e9, EngineId(0))
+    honest.client.send([frames.encode(Submit(1, [spec], [FUNCTION]))])
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        for parts in honest.engine.receive(64, timeout=0.05):
+            message = frames.decode_to_engine(bytes(parts[0]))
+            if isinstance(message, Run):
+                return message.tasks[0].id, message.attempts[0]
+    raise AssertionError("the task did not come")
+
+
+def answered(link: MemoryLink, sent: int) -> None:
+    """Wait until the controller has handled what a peer has sent."""
+    link.send([frames.encode(Ping(sent + 1, 1, 0))])
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        if any(frames.decode_to_engine(bytes(p[0])).__class__ is Pong for p in link.receive(64, timeout=0.05)):
+            return
+    raise AssertionError("no answer")
+
+
+def test_an_engine_publishes_prints_and_starts_only_its_own_tasks(network: MemoryNetwork):
+    honest = Honest(network)
+    task, attempt = held_task(honest)
+    hostile = honest.join("engine", "hostile")
+    lies = [
+        Published(task, b"lie"),
+        Output(task, "stdout", "lie"),
+        Started(task, 1e9, EngineId(0), attempt),
+    ]
+    for number, lie in enumerate(lies):
+        hostile.send([frames.encode(lie)])
+        answered(hostile, 2 + 2 * number)
+    for true in (Published(task, b"true"), Output(task, "stdout", "true"), Started(task, 2e9, EngineId(0), attempt)):
+        honest.engine.send([frames.encode(true)])
+    honest.engine.send([frames.encode(Results([TaskDone(task, attempt, "ok", 1e9, 2e9, b"result")], 1))])
+    honest.wait_for(lambda: any(isinstance(message, Results) for message in honest.heard))
+    assert [m.payload for m in honest.heard if isinstance(m, Published)] == [b"true"]
+    assert [m.text for m in honest.heard if isinstance(m, Output)] == ["true"]
+    assert [m.started for m in honest.heard if isinstance(m, Started)] == [2e9]
+
+
+class Later(Machinery):
+    """A clock that can be put forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.clock = lambda: time.time() + self.ahead
+
+
+@pytest.fixture
+def later(tmp_path: Path) -> Iterator[tuple[MemoryNetwork, Later]]:
+    network, machinery = MemoryNetwork(), Later()
+    controller = Controller(network.listener, SQLiteDB(tmp_path / "tasks.db"), "key", machinery=machinery)
+    thread = threading.Thread(target=controller.run)
+    thread.start()
+    yield network, machinery
+    controller.stop()
+    for link in list(network.links.values()):
+        link.close()
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+
+
+def test_only_its_own_nanny_can_say_that_an_engine_is_stopped(later: tuple[MemoryNetwork, Later]):
+    network, machinery = later
+    honest = Honest(network)
+    nanny, stranger = honest.join("nanny", "nanny"), honest.join("nanny", "stranger")
+    honest.join("engine", "second", nanny="nanny")
+    honest.join("engine", "third", nanny="nanny")
+    sent = dict.fromkeys((nanny, stranger), 1)
+    engines = lambda: [{e.uuid for e in m.engines} for m in honest.heard if isinstance(m, Engines)]  # noqa: E731
+    honest.wait_for(lambda: {"second", "third"} < engines()[-1])
+    nanny.send([frames.encode(Unresponsive([EngineUuid("third")]))])
+    stranger.send([frames.encode(Unresponsive([EngineUuid("engine"), EngineUuid("second"), EngineUuid("third")]))])
+    honest.client.send([frames.encode(Unresponsive([EngineUuid("second")]))])  # its session ends …
+    honest.client = honest.join("client", "honest-2")  # … and another begins
+    for _ in range(3):
+        machinery.ahead += 8.0
+        for link in (nanny, stranger, honest.client):
+            link.send([frames.encode(Ping(sent.get(link, 1), 1, 0))])
+        honest.ask(CountRecords({}))
+    honest.wait_for(lambda: "third" not in engines()[-1])
+    machinery.ahead += 8.0
+    honest.ask(CountRecords({}))
+    assert {"engine", "second"} <= engines()[-1]
