@@ -431,6 +431,10 @@ class Outbox:
         """Have these functions recorded, too."""
         self._functions += functions
 
+    def leave_in_store(self, ids: Iterable[TaskId]) -> None:
+        """The large arguments of these tasks are in the store, and not here."""
+        self._buffers.spilled.update(ids)
+
     def add_environment(self, client: ClientId, environment: Environment) -> None:
         """Have the environment of a client recorded."""
         self.environment_of[client] = environment.digest

@@ -46,7 +46,7 @@ from ...messages import (
     Watch,
     Welcome,
 )
-from ...messages.requests import URGENT
+from ...messages.requests import URGENT, tasks_in_question
 from ...printable import one_line
 from ...shared_memory.pool import Pool
 from ...transport import Link, connect
@@ -197,7 +197,8 @@ class Channel:
     def request(self, body: RequestBody) -> Future[Any]:
         """Ask a question; the Future's result is the answer.
 
-        It is sent behind the tasks that were submitted before it; one of `URGENT` only behind those that have room.
+        It is sent behind the tasks that were submitted before it; one of `URGENT`, or that names other tasks than those
+        that are queued, only behind those that have room.
 
         Its errors are those the controller names: QueryError, UnknownTask, PendingTask …
         """
@@ -275,9 +276,16 @@ class Channel:
             wire.decode_from_client(wire.encode(message))
         except Exception as error:
             raise SerializationError(f"this cannot be sent: {error}") from None
-        is_urgent = isinstance(message, Request) and isinstance(message.body, URGENT)
+        is_urgent = isinstance(message, Request) and self._is_urgent(message.body)
         (self._urgent if is_urgent else self._orders).append(message)
         self._wakeup.wake()
+
+    def _is_urgent(self, body: RequestBody) -> bool:
+        """Whether a question says nothing about the tasks that are queued here."""
+        if isinstance(body, URGENT):
+            return True
+        named = tasks_in_question(body) if self._outgoing else None
+        return named is not None and not self._window.has_queued(named)
 
     def _connect(self, timeout: float) -> None:
         """Wait for the controller's welcome."""

@@ -271,7 +271,7 @@ class LoadBalancedView(View):
         if options is not None:
             result._options, result.label = options, options.label
         self._port.history.add_number(number)
-        self.history.add_number(number)
+        self._history.add_number(number)
         text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
         task = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text), pickled, frames
         if self.track:
