@@ -211,3 +211,22 @@ def test_one_engine_is_stopped_signalled_restarted_by_the_cluster(own_cluster: i
             sleeping.get(30)
         own_cluster.stop_engine_sync(1)
         assert own_cluster.connect_client_sync().ids == [0]
+
+
+def test_a_task_that_has_ended_has_its_metadata_at_once(rc: ipp.Client):
+    result = rc.load_balanced_view().map_async(abs, [-1, -2, -3, -4], chunksize=2)
+    result.get()
+    for id in result.msg_ids:
+        again = rc.get_result(id)
+        assert again.ready()
+        assert again.engine_id in rc.ids
+        assert len(again.get()) == 2
+
+
+def test_nothing_is_excluded_by_an_empty_text(rc: ipp.Client):
+    result = rc.load_balanced_view().map_async(abs, [-1], label="labelled")
+    result.get()
+    found = rc.db_query({"label": {"$nin": ""}, "msg_id": result.msg_ids[0]}, keys=["label"])
+    assert [record["label"] for record in found] == ["labelled"]
+    with pytest.raises(ipp.QueryError, match="takes a list"):
+        rc.db_query({"label": {"$nin": "labelled"}})

@@ -37,8 +37,9 @@ def settled(query: Any) -> Any:
 
 
 def _is_list_for(name: str, value: Any) -> bool:
-    """Whether this is what the operator takes as a list."""
-    is_many = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+    """Whether this is what the operator takes as a list. An empty text is one: a manual has `{"$nin": ""}`."""
+    is_text = isinstance(value, str | bytes | Mapping)
+    is_many = not value if is_text else isinstance(value, Iterable)
     return is_many and name in ("$in", "$nin", "$all")
 
 
