@@ -90,19 +90,23 @@ MAY_IMPORT = {
     "client.waiting": "VOCABULARY on_engine client.connection",
     "client.results": "VOCABULARY wire util client.connection client.records.selection client.waiting",
     "client.views": (
-        "VOCABULARY wire on_engine util client.connection client.port client.results client.records.query_args"
-        " client.waiting"
+        "VOCABULARY wire on_engine util client.connection client.interop client.magics client.port client.results"
+        " client.records.query_args client.waiting"
     ),
-    "client.interop": "VOCABULARY wire client.results client.views",
+    "client.interop": "VOCABULARY",
+    "client.magics": "VOCABULARY",
     # faces
     "launchers": "VOCABULARY",
     "cluster": "VOCABULARY launchers client",
     "tasks": "VOCABULARY wire on_engine client",
+    "compat": "VOCABULARY wire on_engine client",
+    "compat.paths": "",
     "testing": "VOCABULARY core wire transport stores client controller",
     "cli": "VOCABULARY core wire transport stores controller engine client cluster launchers testing",
     "controller.__main__": "cli",
+    "cluster.__main__": "cli",
     "engine.__main__": "cli import_path",
-    "__init__": "VOCABULARY util client cluster tasks on_engine wire.former_names wire.modules",
+    "__init__": "VOCABULARY util client cluster compat tasks on_engine wire.former_names wire.modules",
 }
 
 #: Heavy or outside modules, and the only parts that import them.
@@ -115,6 +119,7 @@ HOMES = {
     "cloudpickle": "wire",
     "traitlets": "cli engine.execution.shell",
     "IPython": "engine.execution.shell client.results client.magics",
+    "joblib": "client.interop.joblib_backend compat.joblib",
     "tqdm": "client.results cli.bars",
 }
 

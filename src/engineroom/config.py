@@ -70,6 +70,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     #: how much of each named resource this host has; its engines share the indexes
     resources: dict[str, int] = {}
+    #: pieces of code that each engine runs when it starts, and what each is called in tracebacks
+    startup: tuple[tuple[str, str], ...] = ()
 
 
 class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True):

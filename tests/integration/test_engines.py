@@ -123,8 +123,6 @@ def test_engines_shut_down_when_asked(fresh_cluster):
     assert running.get(5) is None
     assert rc.ids == [1]
     assert rc.load_balanced_view().map_sync(abs, [-1, -2]) == [1, 2]
-    with pytest.raises(NotImplementedError):
-        rc.shutdown(restart=True)
     rc.shutdown(hub=True)
     wait_until(lambda: not rc.cluster.controller.running)
 

@@ -214,6 +214,21 @@ def test_views_of_your_own_have_the_attributes_they_declare(rc):
     assert copy.copy(view).purpose == "fits"
 
 
+def test_the_history_of_a_view_can_be_set(rc):
+    view = rc.load_balanced_view()
+    results = [view.apply_async(abs, -i) for i in range(3)]
+    view.history = results[1].msg_ids
+    assert view.history == results[1].msg_ids
+    assert view.get_result(-1).get(10) == 1
+    with pytest.raises(ValueError, match="'another-1' is none of these"):
+        view.history = ["another-1"]
+    view.history = []
+    latest = view.apply_async(abs, -7)
+    assert view.history == latest.msg_ids
+    assert view.wait(timeout=10)
+    assert not view.outstanding
+
+
 # ---------------------------------------------------------------------------------------------- map
 
 

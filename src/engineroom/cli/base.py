@@ -26,6 +26,7 @@ from ..config import make_profile_dir, profile_dir
 from ..errors import ConfigError, EngineroomError, StoreBusy
 from ..printable import one_line, printable
 from ..private import why_not_trusted
+from .former_options import EVERYWHERE, Former
 from .text import paint
 
 #: Exit codes.
@@ -37,6 +38,8 @@ BASE_ALIASES = {
     "ipython-dir": "EngineroomApp.ipython_directory",
     "cluster-id": "EngineroomApp.cluster_id",
     "log-level": "Application.log_level",
+    "work-dir": "EngineroomApp.work_dir",
+    "config": "EngineroomApp.config_path",
 }
 
 BASE_FLAGS: dict[str, Any] = {
@@ -76,10 +79,17 @@ class EngineroomApp(Application):
     cluster_id = Unicode("", help="Distinguishes several clusters of one profile.").tag(config=True)
     use_config = Bool(True, help="Read <profile>/<tool>_config.py and .json.").tag(config=True)
 
+    work_dir = Unicode("", help="The folder to work in; default: the current one.").tag(config=True)
+    config_path = Unicode("", help="One more configuration file; it wins over those of the profile.").tag(config=True)
+
     config_names: ClassVar[tuple[str, ...]] = ()
+    #: options of ipyparallel's tool that have no effect
+    former: ClassVar[dict[str, Former]] = EVERYWHERE
 
     #: the options after `--`
     passed_on: list[str] = []
+    #: those former options that were given, and why they have no effect
+    without_effect: dict[str, str]
 
     @property
     def folder(self) -> Path:
@@ -91,6 +101,11 @@ class EngineroomApp(Application):
         if self.subapp is not None:
             return
         given = Config(self.config.copy())
+        if self.work_dir:
+            try:
+                os.chdir(self.work_dir)
+            except OSError as error:
+                raise ConfigError(f"--work-dir={self.work_dir}: {error.strerror}") from None
         if self.use_config:
             for name in self.config_names:
                 self._refuse_foreign(name)
@@ -98,22 +113,32 @@ class EngineroomApp(Application):
                     self.load_config_file(name, path=[str(self.folder)])
                 except ConfigFileNotFound:
                     continue
-            self.update_config(given)  # the command line wins
+        if self.config_path:
+            path = Path(self.config_path).expanduser().absolute()
+            if not path.exists():
+                raise ConfigError(f"there is no configuration file {path}")
+            self._refuse_foreign_file(path)
+            self.load_config_file(path.name, path=[str(path.parent)])
+        self.update_config(given)  # the command line wins
 
     def _refuse_foreign(self, name: str) -> None:
         """Configuration in Python is run: refuse what another user may have written."""
         for path in (self.folder / f"{name}.py", self.folder / f"{name}.json"):
-            why = why_not_trusted(path) if path.exists() else ""
-            if why:
-                raise ConfigError(
-                    f"{path} is not read, because another user may have written it: {why}. Make both yours alone "
-                    f"(chmod go-w), or do without it: --no-config"
-                )
+            self._refuse_foreign_file(path)
+
+    def _refuse_foreign_file(self, path: Path) -> None:
+        why = why_not_trusted(path) if path.exists() else ""
+        if why:
+            raise ConfigError(
+                f"{path} is not read, because another user may have written it: {why}. Make both yours alone "
+                f"(chmod go-w), or do without it: --no-config"
+            )
 
     def initialize_subcommand(self, subc: str, argv: Any = None) -> None:
         _initialize_subcommand(self, subc, argv)
 
     def parse_command_line(self, argv: Any = None) -> None:
+        self.without_effect = {}
         words = list(sys.argv[1:] if argv is None else argv)
         if words[:1] == ["help"] and self.subcommands:
             words = [*words[1:], "--help"]
@@ -151,6 +176,12 @@ class EngineroomApp(Application):
             name, equals, value = word.lstrip("-").partition("=")
             if not word.startswith("--") and len(name) > 1 and name[0] in self.aliases and name not in self.aliases:
                 name, equals, value = name[0], "=", name[1:] + equals + value  # -n4
+            former = self.former.get(name)
+            if former is not None:
+                if former.takes_value and not equals:
+                    next(left, None)
+                self.without_effect[name] = former.why
+                continue
             if name in self.flags or name in _BUILT_IN:
                 if equals and name not in self.aliases:
                     raise UsageError(f"--{name} takes no value, got {value!r}")
@@ -248,6 +279,11 @@ class EngineroomApp(Application):
                     yield from _option_lines(shown, text)
                 yield ""
 
+    def say_what_has_no_effect(self) -> None:
+        """Log the former options that were given."""
+        for name, why in self.without_effect.items():
+            logging.getLogger("engineroom").warning("--%s has no effect: %s", name, why)
+
     def make_folder(self) -> Path:
         """The profile's folder; it is created if it is missing."""
         try:
@@ -265,6 +301,8 @@ _METAVARS = {
     "profile-dir": "FOLDER",
     "ipython-dir": "FOLDER",
     "cluster-id": "ID",
+    "work-dir": "FOLDER",
+    "config": "FILE",
     "ip": "ADDRESS",
     "location": "HOST",
     "file": "FILE",
@@ -300,10 +338,10 @@ def _unknown(what: str, name: str, known: list[str], dashes: str = "") -> str:
 
 
 class _PrintableFormatter(logging.Formatter):
-    """Log lines quote what peers send: nothing in them steers a terminal."""
+    """Log lines quote what peers send: nothing in them steers a terminal, or looks like a line of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return printable(super().format(record)).replace("\n", "\n    ")
 
 
 def log_to_stderr(level: Any) -> None:
@@ -325,6 +363,7 @@ def run(app: type[Application], argv: list[str] | None = None) -> int:
         tool.initialize(argv)
         while tool.subapp is not None:
             tool = tool.subapp
+        tool.say_what_has_no_effect()
         tool.start()
         sys.stdout.flush()
         return int(getattr(tool, "exit_code", 0))

@@ -62,7 +62,11 @@ class DictDB(Configurable):
     cull_fraction = Float(0.1, help="Which share of the limit is dropped at a time.").tag(config=True)
 
 
-def database_url(parent: Configurable, folder: Path, url: str, db_class: str) -> str:
+class NoDB(Configurable):
+    """No task database. It has no settings."""
+
+
+def database_url(parent: Configurable, folder: Path, url: str, db_class: str | type) -> str:
     """The url of a profile's database, as `open_store` takes it.
 
     Parameters
@@ -72,7 +76,7 @@ def database_url(parent: Configurable, folder: Path, url: str, db_class: str) ->
     folder : Path
         The folder of the profile.
     url, db_class : str
-        The settings of IPController; "" where there is none.
+        The settings of IPController; "" where there is none. `db_class` may be a class of this module.
 
     Raises
     ------
@@ -81,6 +85,8 @@ def database_url(parent: Configurable, folder: Path, url: str, db_class: str) ->
     """
     if url:
         return url
+    if isinstance(db_class, type):
+        db_class = db_class.__name__
     chosen = (db_class or HubFactory(parent=parent).db_class or "SQLiteDB").rpartition(".")[2]
     kind = DB_CLASSES.get(chosen.lower())
     if kind is None:

@@ -23,6 +23,7 @@ from ..cluster.found_cluster import FoundCluster
 from ..config import ipython_dir
 from ..errors import ConfigError
 from .base import ALREADY_RUNNING, BASE_ALIASES, BASE_FLAGS, EngineroomApp, run
+from .former_options import CLUSTER
 from .supervisor import Supervisor, in_background, what_a_stop_ends
 from .text import plural, table
 
@@ -32,7 +33,7 @@ NOT_RUNNING = 11
 STOP_SECONDS = 30.0
 
 #: Options that name a cluster.
-_WHICH = {key: BASE_ALIASES[key] for key in ("profile", "profile-dir", "ipython-dir", "cluster-id")}
+_WHICH = {key: target for key, target in BASE_ALIASES.items() if key != "log-level"}
 _COMMON_FLAGS = {"debug": BASE_FLAGS["debug"], "no-config": BASE_FLAGS["no-config"]}
 
 
@@ -41,6 +42,7 @@ class Cluster(Configurable):
 
     n = Integer(None, allow_none=True, help="How many engines; default: one per usable core.").tag(config=True)
     engines = Unicode("local", help="What starts the engines; there is: local.").tag(config=True)
+    controller = Unicode("local", help="What starts the controller; there is: local.").tag(config=True)
     controller_ip = Unicode(
         "", help="Address to listen on for other hosts ('*': all), encrypted. Default: this host only."
     ).tag(config=True)
@@ -63,6 +65,7 @@ class ClusterApp(EngineroomApp):
     aliases: Any = {**_WHICH}
     flags: Any = {**_COMMON_FLAGS}
     config_names: ClassVar[tuple[str, ...]] = ("ipcluster_config",)
+    former = CLUSTER
     exit_code = 0
 
     @property
@@ -105,6 +108,7 @@ ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
     aliases: Any = {
         "n": "Cluster.n",
         "engines": "Cluster.engines",
+        "controller": "Cluster.controller",
         "ip": "Cluster.controller_ip",
         "location": "Cluster.controller_location",
         "timeout": "Cluster.engine_timeout",
@@ -156,6 +160,7 @@ ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
             engine_args=[*debug, *settings.engine_args],
             resources=named_resources.read(settings.resources),
             engines=settings.engines,
+            controller=settings.controller,
             engine_timeout=settings.engine_timeout,
             shutdown_atexit=not self.daemonize,
             load_profile=self.use_config,
@@ -359,6 +364,18 @@ ipcluster clean --all                 # all profiles
         )
 
 
+class IPClusterExtension(ClusterApp):
+    """Does nothing: there is no extension of Jupyter to enable or disable."""
+
+    name = "ipcluster"
+    description = __doc__
+    usage = "ipcluster nbextension [enable|disable]"
+    positional: ClassVar[tuple[int, int, str]] = (0, 1, "argument")
+
+    def start(self) -> None:
+        print("ipcluster: there is no Jupyter extension yet; nothing was changed.", file=sys.stderr)
+
+
 class IPCluster(EngineroomApp):
     """Start, stop and list clusters: a controller and engines on this host."""
 
@@ -371,6 +388,7 @@ class IPCluster(EngineroomApp):
         "list": (IPClusterList, "list clusters"),
         "engines": (IPClusterEngines, "add engines to a running cluster"),
         "clean": (IPClusterClean, "remove the files of killed clusters"),
+        "nbextension": (IPClusterExtension, "does nothing; accepted for old scripts"),
     }
     examples = """
 ipcluster start -n 4 --daemonize

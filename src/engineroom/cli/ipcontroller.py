@@ -17,7 +17,7 @@ from random import Random
 from typing import Any, ClassVar
 
 import msgspec
-from traitlets import Bool, Float, Integer, List, Unicode, Union
+from traitlets import Bool, Float, Integer, List, Type, Unicode, Union
 from traitlets.config import Configurable
 
 from .._version import __version__
@@ -44,6 +44,7 @@ from ..stores import TaskStore, open_store
 from ..transport import curve_keypair, listen
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
 from .databases import DictDB, HubFactory, MongoDB, SQLiteDB, database_url
+from .former_options import CONTROLLER
 
 log = logging.getLogger("engineroom.controller")
 
@@ -66,6 +67,17 @@ class TaskScheduler(Configurable):
     engine_grace = Float(30.0, help="Seconds a task waits for an engine that has the resources it needs.").tag(
         config=True
     )
+
+
+class HeartMonitor(Configurable):
+    """Heartbeats, under the names that ipyparallel has. They win over IPController.ping_interval, allowed_silence."""
+
+    period = Integer(0, help="Milliseconds between two heartbeats; default: IPController.ping_interval.").tag(
+        config=True
+    )
+    max_heartmonitor_misses = Integer(
+        0, help="Heartbeats without an answer after which a peer is lost; default: IPController.allowed_silence."
+    ).tag(config=True)
 
 
 class Retention(Configurable):
@@ -133,14 +145,16 @@ ipcontroller --retain-age=30d --retain-payload-age=7d --min-free=2GB    # how lo
 ipcontroller --nodb                   # keep no records
 ipcontroller --reuse                  # after a crash: engines and clients reconnect
 """
-    classes: Any = [TaskScheduler, HubFactory, SQLiteDB, MongoDB, DictDB, Retention]
+    classes: Any = [TaskScheduler, HeartMonitor, HubFactory, SQLiteDB, MongoDB, DictDB, Retention]
     config_names: ClassVar[tuple[str, ...]] = ("ipcontroller_config",)
+    former = CONTROLLER
     aliases: Any = {
         **BASE_ALIASES,
         "ip": "IPController.ip",
         "port": "IPController.port",
         "location": "IPController.location",
         "hwm": "TaskScheduler.hwm",
+        "ping": "HeartMonitor.period",
         "scheme": "TaskScheduler.scheme_name",
         "db-url": "IPController.db_url",
         "retain": "IPController.retain",
@@ -173,7 +187,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     ).tag(config=True)
     port = Integer(0, help="Port for --ip; default: a free one.").tag(config=True)
     location = Unicode("", help="Name or address by which other hosts reach this one.").tag(config=True)
-    db_class = Union([Unicode()], default_value="", help="SQLiteDB, MongoDB, DictDB or NoDB.").tag(config=True)
+    db_class = Union([Unicode(), Type()], default_value="", help="SQLiteDB, MongoDB, DictDB or NoDB.").tag(config=True)
     db_url = Unicode("", help="The database as a url: sqlite:///PATH, mongodb://HOST/DATABASE, memory, none.").tag(
         config=True
     )
@@ -199,8 +213,8 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         client_file = connection_file(folder, self.cluster_id, "client")
         scheduler = self._scheduler_settings()  # checked before anything is opened
         retention = Retention(parent=self).settings(self.retain)
-        liveness = LivenessSettings(self.ping_interval, self.allowed_silence, self.recovery_grace)
         raise_limit()  # peers, and large buffers, take file descriptors
+        liveness = self._liveness()
         restarted = self.reuse_files and client_file.exists()  # a controller that stops removes its files
         info, curve = self._identity(client_file)
         store = self._open_store(folder)
@@ -256,6 +270,13 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     def _files_of_starter(self, folder: Path) -> list[Path]:
         """What the process that started the cluster leaves behind if it is killed."""
         return [ClusterFiles(folder, self.cluster_id).cluster_file] if self.lifeline else []
+
+    def _liveness(self) -> LivenessSettings:
+        heart = HeartMonitor(parent=self)
+        interval = heart.period / 1000 if heart.period > 0 else self.ping_interval
+        misses = heart.max_heartmonitor_misses
+        silence = misses * interval if misses > 0 else self.allowed_silence
+        return LivenessSettings(interval, silence, self.recovery_grace)
 
     def _scheduler_settings(self) -> SchedulerSettings:
         chosen = TaskScheduler(parent=self)

@@ -14,6 +14,7 @@ from .. import resources as named_resources
 from ..config import EngineSettings, connection_file, read_connection_file
 from ..errors import ConfigError, ConnectionFileError
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
+from .former_options import ENGINE
 
 log = logging.getLogger("engineroom.engine")
 
@@ -31,6 +32,7 @@ ipengine -n 2 --threads=8             # numpy and the like use eight threads in 
 ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has two
 """
     config_names: ClassVar[tuple[str, ...]] = ("ipengine_config",)
+    former = ENGINE
     aliases: Any = {
         **BASE_ALIASES,
         "n": "IPEngine.n",
@@ -38,6 +40,8 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         "timeout": "IPEngine.timeout",
         "resources": "IPEngine.resources",
         "threads": "IPEngine.threads",
+        "c": "IPEngine.startup_command",
+        "s": "IPEngine.startup_script",
     }
     flags: Any = {
         **BASE_FLAGS,
@@ -65,6 +69,8 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         help="Threads of BLAS, OpenMP and the like per engine; -1: the cores divided by the engines; 0: as the "
         "libraries choose.",
     ).tag(config=True)
+    startup_command = Unicode("", help="Code that every engine runs when it starts.").tag(config=True)
+    startup_script = Unicode("", help="A file of code that every engine runs when it starts.").tag(config=True)
     cancel_grace = Float(
         2.0, help="Seconds from the interruption of a task after its run_timeout until its engine is killed."
     ).tag(config=True)
@@ -76,6 +82,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         if not self.cancel_grace >= 0:
             raise ConfigError(f"IPEngine.cancel_grace is a number of seconds, 0 or more; got {self.cancel_grace}")
         shared = named_resources.read(self.resources)
+        startup = self._startup()
         # Imported while the controller starts.
         from ..engine.host.nanny import Nanny
 
@@ -96,8 +103,27 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
             cancel_grace=self.cancel_grace,
             threads=None if self.threads < 0 else self.threads,
             resources=shared,
+            startup=startup,
         )
         Nanny(read_connection_file(path), self.n, settings).run()
+
+    def _startup(self) -> tuple[tuple[str, str], ...]:
+        """The pieces of code that engines run when they start, and what each is called in tracebacks."""
+        given = [(_read(self.startup_script), self.startup_script)] if self.startup_script else []
+        given += [(self.startup_command, "<ipengine -c>")] if self.startup_command else []
+        for code, name in given:
+            try:
+                compile(code, name, "exec")
+            except SyntaxError as error:
+                raise ConfigError(f"{name}, line {error.lineno}: {error.msg}") from None
+        return tuple(given)
+
+
+def _read(script: str) -> str:
+    try:
+        return Path(script).expanduser().read_text()
+    except OSError as error:
+        raise ConfigError(f"the startup script {script} cannot be read: {error.strerror}") from None
 
 
 def main(argv: list[str] | None = None) -> int:

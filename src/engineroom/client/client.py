@@ -13,13 +13,14 @@ from concurrent.futures import Future
 from typing import Any
 
 from ..config import ConnectionInfo
-from ..errors import ConnectionFileError, EngineroomError, TimeoutError
+from ..errors import ConfigError, ConnectionFileError, EngineroomError, TimeoutError
 from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, StopController
 from .connection.channel import Channel
 from .connection.connecting import find_connection
 from .connection.history import History
-from .interop.executor import ViewExecutor
+from .former_arguments import take_over
+from .magics import bind_magics_once
 from .own_tasks import Jobs, OwnTasks, TaskResults, names_one
 from .port import ClientPort
 from .record_methods import RecordMethods, documented_by
@@ -28,8 +29,10 @@ from .records.queries import Records
 from .records.query_args import plain_label, plain_metadata
 from .records.scope import in_session
 from .records.selection import Selection
+from .results.metadata import ExecuteReply, Metadata  # noqa: F401 — programs import them from here
 from .results.result import AsyncResult
-from .views import DirectView, LoadBalancedView
+from .views import BroadcastView, DirectView, LoadBalancedView
+from .views.executor import ViewExecutor
 from .views.flags import whole
 
 
@@ -57,6 +60,10 @@ class Client(RecordMethods):
         answer.
     cluster : Cluster, optional
         The cluster this client belongs to. (`Cluster` imports `Client`: its type cannot be named here.)
+    debug : bool
+        Kept as an attribute.
+    former : optional
+        Arguments of ipyparallel's Client: a warning says what replaces each. None of them opens SSH tunnels.
 
     Raises
     ------
@@ -87,7 +94,12 @@ class Client(RecordMethods):
         cluster_id: str | None = None,
         cluster: Any = None,
         debug: bool = False,
+        **former: Any,
     ) -> None:
+        if former:
+            meant = take_over(former)
+            connection_info = meant.get("connection_info") if connection_info is None else connection_info
+            profile_dir = meant.get("profile_dir") if profile_dir is None else profile_dir
         self.connection = find_connection(connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout)
         self.cluster = cluster
         self.profile = profile
@@ -103,6 +115,12 @@ class Client(RecordMethods):
         self._port = ClientPort(self._channel)
         self._records = Records(self._channel)
         self._tasks = OwnTasks(self._port, self._records)
+        bind_magics_once(self)
+
+    @property
+    def curve_serverkey(self) -> str:
+        """The public key of a controller that other hosts can reach; "" for one on this host alone."""
+        return self.connection.curve_serverkey
 
     @property
     def record_arguments(self) -> bool:
@@ -150,6 +168,30 @@ class Client(RecordMethods):
         view = LoadBalancedView(self, targets, **flags)
         self._tasks.views.add(view)
         return view
+
+    def broadcast_view(self, targets: Any = "all", is_coalescing: bool = False, **flags: Any) -> BroadcastView:
+        """A direct view, as programs for large clusters name it: here every direct view broadcasts."""
+        view = BroadcastView(self, targets, is_coalescing=is_coalescing, **flags)
+        self._tasks.views.add(view)
+        return view
+
+    def activate(self, targets: Any = "all", suffix: str = "") -> DirectView:
+        """Bind IPython's `%px` magics, with this suffix, to engines; returns the view that they use.
+
+        Raises
+        ------
+        RuntimeError
+            This is no IPython.
+        """
+        view = self.direct_view(targets)
+        view.block = True
+        view.activate(suffix)
+        return view
+
+    @property
+    def _engines(self) -> dict[EngineId, str]:
+        """Number → uuid, of the engines that are there: what the examples of IPython.parallel's manual use."""
+        return {id: self._port.engine_uuid(id) or "" for id in self.ids}
 
     def executor(self, targets: Any = None, **flags: Any) -> ViewExecutor:
         """A `concurrent.futures.Executor` over a load-balanced view with these flags: `rc.executor(retries=1)`."""
@@ -344,6 +386,7 @@ class Client(RecordMethods):
         retries: int | None = None,
         label: str | None = None,
         dry_run: bool = False,
+        subheader: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run finished tasks again, as new tasks with new msg_ids; the old records name them in `resubmitted`.
 
@@ -359,6 +402,8 @@ class Client(RecordMethods):
             Options of the new tasks; default: the options of the old ones.
         dry_run : bool
             With `query`: do nothing, return the selection.
+        subheader : dict, optional
+            The former name of these options: `retries`, `label`; what else it has goes into `metadata`.
 
         Returns
         -------
@@ -369,6 +414,11 @@ class Client(RecordMethods):
         UnknownTask, PendingTask
             Nothing is resubmitted then.
         """
+        if subheader:
+            options = dict(subheader)
+            retries = options.pop("retries", retries)
+            label = options.pop("label", label)
+            metadata = {**options, **(metadata or {})} or None
         query = in_session(self._records, query, session)
         chosen = select_or_none(self._records, query, "resubmit", dry_run=dry_run, others=indices_or_msg_ids)
         if dry_run:
@@ -456,13 +506,31 @@ class Client(RecordMethods):
     def shutdown(
         self, targets: Any = "all", restart: bool = False, hub: bool = False, block: bool | None = None
     ) -> None:
-        """Stop engines once they have finished what they are running; with `hub=True` the whole cluster."""
-        if restart:
-            raise NotImplementedError("engines are restarted with Cluster.restart_engines()")
+        """Stop engines once they have finished what they are running; with `hub=True` the whole cluster.
+
+        Parameters
+        ----------
+        restart : bool
+            A new engine takes the number of each. Direct tasks that the old one has not started fail with EngineError.
+        block : bool, optional
+            Wait until they are gone; with `restart`, until the new ones are there.
+
+        Raises
+        ------
+        ConfigError
+            Both `restart` and `hub`.
+        """
+        if hub and restart:
+            raise ConfigError("hub=True stops the whole cluster: it cannot be restarted from a client")
         if hub:
             self._channel.ask(StopController())
             return
-        self._port.engines.stop(targets, wait=self._blocks(block))
+        self._port.engines.stop(targets, wait=self._blocks(block), restart=restart)
+
+    @property
+    def closed(self) -> bool:
+        """Whether this connection has ended: `close` was called, or the cluster has stopped."""
+        return self._channel.failure is not None
 
     def close(self, linger: float | None = None) -> None:
         """End this connection. Tasks go on; their results are in the database."""

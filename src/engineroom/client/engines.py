@@ -116,13 +116,28 @@ class Engines:
         """Send a signal to engine processes, by number or name; None: to all."""
         self._channel.ask(SignalEngines(_signal_number(sig), None if targets is None else self.resolve(targets)))
 
-    def stop(self, targets: Any, *, wait: bool) -> None:
-        """Stop engines once they have finished what they are running; with `wait`, return when they are gone."""
+    def stop(self, targets: Any, *, wait: bool, restart: bool = False) -> None:
+        """Stop engines once they have finished what they are running.
+
+        Parameters
+        ----------
+        wait : bool
+            Return when they are gone; with `restart`, when the new ones are there.
+        restart : bool
+            A new engine takes the number of each.
+        """
         channel = self._channel
-        stopping = set(channel.ask(StopEngines(self.named(targets))))
+        before = {engine.id: engine.uuid for engine in channel.engines}
+        stopping = set(channel.ask(StopEngines(self.named(targets), restart)))
+
+        def done() -> bool:
+            now = {engine.id: engine.uuid for engine in channel.engines}
+            left = any(now.get(id) == before[id] for id in stopping if id in before)
+            return not left and (not restart or stopping <= set(now))
+
         if wait:
             with channel.changed:
-                channel.changed.wait_for(lambda: not stopping & set(self.ids) or channel.failure)
+                channel.changed.wait_for(lambda: done() or channel.failure)
 
 
 def _signal_number(sig: int | str) -> int:

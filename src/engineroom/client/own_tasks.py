@@ -16,7 +16,7 @@ from .port import ClientPort
 from .records.queries import Records
 from .results.graph_result import GraphResult
 from .results.result import AsyncHubResult, AsyncResult
-from .results.task_future import wait_for_all
+from .results.task_future import CATCH_UP_SECONDS, wait_for_all
 from .views import View
 
 #: What names tasks: a msg_id, an index into the history, an AsyncResult, GraphResult or Future, a collection of those.
@@ -121,7 +121,7 @@ class OwnTasks:
         return wait_for_all(self.futures() if jobs is None else self.futures_of(jobs), limit)
 
     def result_of(self, ids: Sequence[TaskId], *, single: bool, owner: bool = True) -> AsyncResult:
-        """A new result for tasks, of this client or any other."""
+        """A new result for tasks, of this client or any other. If they are ours, and have ended, it is ready."""
         mine = owner and all(map(self.is_mine, ids))
         kind = AsyncResult if mine else AsyncHubResult
         result = kind(self._port, ids, single=single, name="get_result", owner=mine)
@@ -136,6 +136,8 @@ class OwnTasks:
             self._channel.expect(watched, result)
             if not all(map(self.is_mine, watched)):  # they may have printed something before we came
                 result._caught_up = self._channel.request(Sync())
+        if mine and len(watched) == len(ids):  # they have ended: the outcomes are only to be fetched
+            result.wait(CATCH_UP_SECONDS)
         return result
 
     def explain(self, jobs: Jobs) -> Any:

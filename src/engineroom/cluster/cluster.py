@@ -59,9 +59,13 @@ class Cluster:
         What is kept in the database: `{"age": "30d", "payload_age": "7d", "count": 10**6, "bytes": "10GB"}`, `rules`
         and `min_free`, as in docs/records.md. Default: what the configuration says, else everything.
     engines, controller : "local"
-        The launchers. A number as `engines` means `n`.
+        The launchers. A number as `engines` means `n`. Also: `engine_launcher_class`, `controller_launcher_class`.
     engine_timeout : float
         Seconds to wait for the engines.
+    config : dict or traitlets' Config, optional
+        Its section "Cluster" has values for arguments that are not given.
+    log, parent, log_level, delay, send_engines_connection_env
+        Accepted for programs written for ipyparallel, and without effect.
     shutdown_atexit : bool
         Whether the cluster ends with this process, however this process ends.
 
@@ -89,10 +93,30 @@ class Cluster:
         retention: Mapping[str, Any] | None = None,
         engines: str | int = "local",
         controller: str = "local",
+        engine_launcher_class: str | None = None,
+        controller_launcher_class: str | None = None,
         engine_timeout: float = 60.0,
         shutdown_atexit: bool = True,
         load_profile: bool = True,
+        delay: float = 1.0,
+        send_engines_connection_env: bool = True,
+        log: Any = None,
+        log_level: int = 20,
+        config: Mapping[str, Any] | None = None,
+        parent: Any = None,
     ) -> None:
+        configured = dict((config or {}).get("Cluster", {}))
+        n = configured.get("n") if n is None else n
+        controller_ip = controller_ip or configured.get("controller_ip", "")
+        controller_location = controller_location or configured.get("controller_location", "")
+        controller_args = list(controller_args) or configured.get("controller_args", [])
+        engine_args = list(engine_args) or configured.get("engine_args", [])
+        if engine_timeout == 60.0:
+            engine_timeout = configured.get("engine_timeout", engine_timeout)
+        if engines == "local":
+            engines = engine_launcher_class or configured.get("engine_launcher_class", "local")
+        if controller == "local":
+            controller = controller_launcher_class or configured.get("controller_launcher_class", "local")
         if n is not None and (not isinstance(n, int) or isinstance(n, bool) or n < 0):
             raise ConfigError(f"n is a number of engines, got {n!r}")
         if isinstance(engines, int) and not isinstance(engines, bool):  # how many, as `n` says
@@ -104,6 +128,9 @@ class Cluster:
         for kind, name in (("engines", engines), ("controller", controller)):
             if not isinstance(name, str) or name.lower() != "local":
                 raise ConfigError(f"{kind}={name!r}: the launchers there are: local")
+        self.engine_launcher_class, self.controller_launcher_class = str(engines), str(controller)
+        self.delay, self.send_engines_connection_env = delay, send_engines_connection_env
+        self.log, self.log_level, self.parent = log, log_level, parent
         self.n = n
         self.profile = profile
         self.profile_dir = _profile_dir(profile, profile_dir)
@@ -261,13 +288,15 @@ class Cluster:
         """What clients need to connect."""
         return read_connection_file(self._connection_file())
 
-    def start_and_connect_sync(self, n: int | None = None) -> Client:
-        """Start the cluster, connect, and wait for the engines."""
+    def start_and_connect_sync(self, n: int | None = None, activate: bool = False) -> Client:
+        """Start the cluster, connect, and wait for the engines. `activate`: bind IPython's `%px` to all engines."""
         self.start_cluster_sync(n)
         try:
             client = self.connect_client_sync()
             self._client = client
             client.wait_for_engines(engines_to_start(self.n), timeout=self.engine_timeout)
+            if activate:
+                client.activate()
         except BaseException:
             self.stop_cluster_sync()
             raise
@@ -313,6 +342,21 @@ class Cluster:
         with self.connect_client_sync() as client:
             client.send_signal(signum)
 
+    def stop_engine_sync(self, engine_id: int) -> None:
+        """Stop one engine once it has finished what it runs. No other takes its place."""
+        with self.connect_client_sync() as client:
+            client.shutdown(engine_id, block=True)
+
+    def restart_engine_sync(self, engine_id: int) -> None:
+        """Stop one engine once it has finished what it runs; a new one takes its number."""
+        with self.connect_client_sync() as client:
+            client.shutdown(engine_id, restart=True, block=True)
+
+    def signal_engine_sync(self, signum: int, engine_id: int) -> None:
+        """Send a signal to one engine."""
+        with self.connect_client_sync() as client:
+            client.send_signal(signum, engine_id)
+
     # ------------------------------------------------------------------------------------------ the same, awaitable
 
     async def start_cluster(self, n: int | None = None) -> Self:
@@ -329,9 +373,9 @@ class Cluster:
         """See `start_engines_sync`."""
         return await _in_thread(self.start_engines_sync, n, engine_set_id, resources)
 
-    async def start_and_connect(self, n: int | None = None) -> Client:
+    async def start_and_connect(self, n: int | None = None, activate: bool = False) -> Client:
         """See `start_and_connect_sync`."""
-        return await _in_thread(self.start_and_connect_sync, n)
+        return await _in_thread(self.start_and_connect_sync, n, activate)
 
     async def connect_client(self, **kwargs: Any) -> Client:
         """See `connect_client_sync`."""
@@ -357,6 +401,18 @@ class Cluster:
         """See `signal_engines_sync`."""
         await _in_thread(self.signal_engines_sync, signum, engine_set_id)
 
+    async def stop_engine(self, engine_id: int) -> None:
+        """See `stop_engine_sync`."""
+        await _in_thread(self.stop_engine_sync, engine_id)
+
+    async def restart_engine(self, engine_id: int) -> None:
+        """See `restart_engine_sync`."""
+        await _in_thread(self.restart_engine_sync, engine_id)
+
+    async def signal_engine(self, signum: int, engine_id: int) -> None:
+        """See `signal_engine_sync`."""
+        await _in_thread(self.signal_engine_sync, signum, engine_id)
+
     def __enter__(self) -> Client:
         return self.start_and_connect_sync()
 
@@ -380,17 +436,17 @@ class Cluster:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], **kwargs: Any) -> Cluster:
+    def from_dict(cls, d: Mapping[str, Any], **kwargs: Any) -> Cluster:
         """The cluster that `to_dict` described."""
         try:
-            about, controller = data["cluster"], data["controller"]
+            about, controller = d["cluster"], d["controller"]
             cluster = cls(
                 profile_dir=about["profile_dir"], cluster_id=about["cluster_id"], shutdown_atexit=False, **kwargs
             )
             if controller:
                 found = FoundProcess(controller["pid"], "engineroom.controller", Path(controller["log_file"]))
                 cluster._controller.launcher = found
-            cluster._engine_sets.attach(data["engines"])
+            cluster._engine_sets.attach(d["engines"])
         except (KeyError, TypeError) as error:
             raise ConfigError(f"this does not describe a cluster: {error!r}") from None
         cluster.n = sum(cluster._engine_sets.sizes.values())
@@ -401,8 +457,8 @@ class Cluster:
         cls,
         cluster_file: str | os.PathLike[str] | None = None,
         *,
-        profile: str = "",
-        profile_dir: str | os.PathLike[str] = "",
+        profile: str | None = None,
+        profile_dir: str | os.PathLike[str] | None = None,
         cluster_id: str = "",
         **kwargs: Any,
     ) -> Cluster:
@@ -461,5 +517,5 @@ async def _in_thread(function: Callable[..., T], *args: Any) -> T:
     return await asyncio.to_thread(function, *args)
 
 
-def _profile_dir(profile: str, directory: str | os.PathLike[str]) -> Path:
+def _profile_dir(profile: str | None, directory: str | os.PathLike[str] | None) -> Path:
     return profile_dir(profile or None, directory or None)

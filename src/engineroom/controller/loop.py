@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+import msgspec
+
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, actions, events
 from ..errors import EngineroomError, ProtocolError, StoreRefused
@@ -48,6 +50,7 @@ from ..messages import (
     Watch,
     Welcome,
 )
+from ..printable import one_line
 from ..records.entry import Entry
 from ..shared_memory.buffer import weight
 from ..stores import TaskStore
@@ -491,7 +494,7 @@ class Controller:
         self.post(died)
 
     def _on_answers(self, peer: Peer, message: PropertiesChecked, frames: Sequence[Any]) -> None:
-        self.decide(events.PropertiesAnswered(peer.engine, {a.digest: a.reason for a in message.answers}))
+        self.decide(events.PropertiesAnswered(peer.engine, {a.digest: one_line(a.reason) for a in message.answers}))
 
     def _on_properties_changed(self, peer: Peer, message: PropertiesChanged, frames: Sequence[Any]) -> None:
         self.decide(events.PropertiesChanged([peer.engine]))
@@ -530,11 +533,18 @@ class Controller:
         """Take up what an earlier life of the controller left unfinished. Nothing else is served before."""
 
         def read(store: TaskStore) -> tuple[list[Entry], list[Function], dict[Digest, str]]:
-            entries = sound(store.unfinished())
+            entries = []
+            for entry in sound(store.unfinished()):
+                if entry.frames:  # read again when the task is sent: all of them may be more than fits into memory
+                    entry = msgspec.structs.replace(entry, frames=())
+                    large.append(entry.id)
+                entries.append(entry)
             digests = dict.fromkeys(entry.spec.function for entry in entries if entry.spec.function)
             return entries, *readable_functions(store, digests)
 
+        large: list[TaskId] = []
         entries, functions, missing = self._reader.read_now(read)
+        self._outbox.leave_in_store(large)
         if entries:
             log.warning("taking up %d unfinished tasks from the store", len(entries))
             # Numbers that direct tasks wait for are for the engines that had them, not for new ones.

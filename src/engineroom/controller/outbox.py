@@ -149,7 +149,7 @@ class Outbox:
             actions.AskEngine: self._ask_engine,
             actions.KillTask: self._kill_task,
             actions.EndTasks: self._end_tasks,
-            actions.StopEngine: lambda a: self._tell(a.engine, Stop()),
+            actions.StopEngine: lambda a: self._tell(a.engine, Stop(a.restart)),
             actions.KeepValues: self._keep_values,
             actions.ReleaseValues: self._release_values,
         }
@@ -430,6 +430,10 @@ class Outbox:
     def add_functions(self, functions: Sequence[Function]) -> None:
         """Have these functions recorded, too."""
         self._functions += functions
+
+    def leave_in_store(self, ids: Iterable[TaskId]) -> None:
+        """The large arguments of these tasks are in the store, and not here."""
+        self._buffers.spilled.update(ids)
 
     def add_environment(self, client: ClientId, environment: Environment) -> None:
         """Have the environment of a client recorded."""

@@ -98,6 +98,7 @@ class EndTasks(Action, frozen=True, gc=False):
 
 
 class StopEngine(Action, frozen=True, gc=False):
-    """Tell an engine to leave."""
+    """Tell an engine to leave; with `restart`, its nanny starts another in its place."""
 
     engine: EngineId
+    restart: bool = False

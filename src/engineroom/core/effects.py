@@ -70,9 +70,9 @@ class Effects:
         """Ask an engine to give back those of these tasks that it has not started, and to interrupt the one it runs."""
         self.actions.append(CancelTasks(engine, tasks))
 
-    def stop(self, engine: EngineId) -> None:
-        """Tell an engine to leave."""
-        self.actions.append(StopEngine(engine))
+    def stop(self, engine: EngineId, *, restart: bool = False) -> None:
+        """Tell an engine to leave; with `restart`, another takes its place."""
+        self.actions.append(StopEngine(engine, restart))
 
     # ------------------------------------------------------------------------------------------ batches
 

@@ -100,9 +100,10 @@ class EngineLeft(Event, frozen=True, gc=False):
 
 
 class EnginesStopped(Event, frozen=True, gc=False):
-    """These engines get no more work and leave."""
+    """These engines get no more work and leave; with `restart`, others take their places."""
 
     engines: Sequence[EngineId]
+    restart: bool = False
 
 
 class TaskStarted(Event, frozen=True, gc=False):

@@ -87,11 +87,11 @@ class State:
         pools = self.pools.removed(engine)
         return self.release(engine, list(engine.held)), pools
 
-    def stop_engine(self, engine: Engine) -> None:
-        """An engine gets no more tasks, and leaves."""
+    def stop_engine(self, engine: Engine, *, restart: bool = False) -> None:
+        """An engine gets no more tasks, and leaves; with `restart`, another takes its place."""
         engine.stopping = True
         self.pools.changed(engine)
-        self.effects.stop(engine.id)
+        self.effects.stop(engine.id, restart=restart)
 
     # ------------------------------------------------------------------------------------------ to a queue
 

@@ -219,6 +219,7 @@ class EngineProtocol:
 
     def _on_stop(self, message: Stop, frames: Sequence[Any]) -> None:
         self.is_leaving = True
+        self._page.restart = message.restart
 
     def _on_pong(self, message: Pong, frames: Sequence[Any]) -> None:
         self.results.share = message.unstored_limit or self.results.share

@@ -7,7 +7,7 @@ import struct
 
 from ..ids import EngineId, TaskId
 
-_LEAVING, _ENGINE, _ENDED, _RUNNING, _LIMIT, _OUTPUT = 0, 1, 7, 8, 1040, 1064
+_LEAVING, _ENGINE, _RESTART, _ENDED, _RUNNING, _LIMIT, _OUTPUT = 0, 1, 6, 7, 8, 1040, 1064
 _LONGEST = 1024
 _limit = struct.Struct("dd?")
 _offset = struct.Struct("q")
@@ -83,6 +83,15 @@ class SharedPage:
     @leaving.setter
     def leaving(self, value: bool) -> None:
         self._page[_LEAVING] = int(value)
+
+    @property
+    def restart(self) -> bool:
+        """Whether another engine is to be started once this one has left."""
+        return self._page[_RESTART] == 1
+
+    @restart.setter
+    def restart(self, value: bool) -> None:
+        self._page[_RESTART] = int(value)
 
     @property
     def engine(self) -> EngineId:

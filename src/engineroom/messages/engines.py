@@ -58,7 +58,9 @@ class CheckProperties(Message, tag="ask"):
 
 
 class Stop(Message):
-    """Finish the running task, say Goodbye, exit."""
+    """Finish the running task, say Goodbye, exit. With `restart`, the nanny starts another in this one's place."""
+
+    restart: bool = False
 
 
 # ---------------------------------------------------------------------------------------------- from engines

@@ -136,9 +136,10 @@ class GetEnvironment(RequestBody):
 
 
 class StopEngines(RequestBody):
-    """Stop engines, each when it has finished its running task."""
+    """Stop engines, each when it has finished its running task. With `restart`, a new one takes its number."""
 
     targets: list[EngineNumber] | None = None
+    restart: bool = False
 
 
 class StopController(RequestBody):
@@ -182,3 +183,21 @@ AnyRequestBody = (
 
 #: These say nothing about tasks: they do not wait for tasks that have no room.
 URGENT = (StopEngines, StopController, SignalEngines)
+
+
+#: Questions that records answer.
+_ABOUT_RECORDS = (FindRecords, CountRecords, PageRecords, DistinctValues, GroupRecords, ResultStatus)
+
+
+def tasks_in_question(body: RequestBody) -> list[TaskId] | None:
+    """The tasks that a question about records names, if no other record can be in its answer; else None."""
+    if not isinstance(body, _ABOUT_RECORDS):
+        return None
+    if isinstance(body, ResultStatus):
+        return body.tasks
+    named = body.query.get("msg_id")
+    if isinstance(named, dict):
+        named = [named["$eq"]] if "$eq" in named else named.get("$in")
+    elif isinstance(named, str):
+        named = [named]
+    return named if isinstance(named, list) and all(isinstance(id, str) for id in named) else None

@@ -26,10 +26,10 @@ class Reference:
     >>> view.apply(len, er.Reference("data"))   # doctest: +SKIP
     """
 
-    def __init__(self, expression: str) -> None:
-        if not isinstance(expression, str):
-            raise TypeError(f"a Reference is made from a str, not {type(expression).__name__}")
-        self.name = expression
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"a Reference is made from a str, not {type(name).__name__}")
+        self.name = name
 
     def __reduce__(self) -> tuple[Any, ...]:
         return evaluate, (self.name,)
@@ -139,6 +139,10 @@ def clear() -> None:
         shell.init_user_ns()
         shell.displayhook.flush()
         shell.push(dict.fromkeys(("_", "__", "___"), ""), interactive=False)  # else IPython takes them for the user's
+
+
+def use_pickler() -> None:
+    """Nothing to do: the pickler of tasks is the same for all."""
 
 
 def reload_modules(names: Sequence[str] | None = None) -> list[str]:

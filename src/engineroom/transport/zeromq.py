@@ -29,6 +29,11 @@ _NOBLOCK, _SNDMORE, _RCVMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.RCVMO
 _NOBLOCK_SNDMORE = _NOBLOCK | _SNDMORE
 
 
+#: A connection that has not shown within so many seconds that it has the cluster's keys is closed. Each takes a
+#: descriptor meanwhile, and anybody on the network can make them.
+HANDSHAKE_SECONDS = 5.0
+
+
 def curve_keypair() -> tuple[str, str]:
     """A fresh (public, secret) pair for CurveZMQ, in Z85."""
     public, secret = zmq.curve_keypair()
@@ -142,6 +147,7 @@ class ZmqListener:
             socket.setsockopt(zmq.RCVHWM, 0)
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.MAXMSGSIZE, max_message_size)
+            socket.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE_SECONDS * 1000))
             if curve is None or not key:
                 raise ValueError("a tcp listener needs a key, and a key pair")
             self._gate = _Gate(self._context, _peers_keypair(key)[0])
@@ -227,6 +233,7 @@ class ZmqLink:
     """A DEALER socket with a random name, by which the listener knows it after a reconnection."""
 
     shares_memory = False
+    stays_readable = False
 
     def __init__(self, url: str, key: str, *, curve_serverkey: str) -> None:
         require_descriptors("a connection")

@@ -1,15 +1,17 @@
-"""Modules under the names they had in Engineroom 0.1: what that release pickled can still be unpickled.
+"""Modules under other names than their own, so that old pickles and old programs find them.
 
-Pickles name functions and classes by their module. The records of 0.1 hold such pickles, and users' functions in them
-may import a public module by its former name. `import` finds these modules here, after it has looked everywhere else,
-so nothing else becomes slower. No new code should use a former name.
+`FORMER` has the names that modules had in Engineroom 0.1: what that release pickled can still be unpickled. Pickles
+name functions and classes by their module. The records of 0.1 hold such pickles, and users' functions in them may
+import a public module by its former name. The names that ipyparallel has are in `compat/paths.py`.
+
+No new code should use such a name.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -51,14 +53,17 @@ class _Renamed(Loader):
 
 
 class _Finder(MetaPathFinder):
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        now = FORMER.get(name)
+        now = self._names.get(name)
         return None if now is None else ModuleSpec(name, _Renamed(now))
 
 
-def install() -> None:
-    """Let `import` find modules by their former names, in this process."""
+def install(more: Mapping[str, str]) -> None:
+    """Let `import` find modules by their former names, and by those of `more` (name → module), in this process."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.append(_Finder())
+        sys.meta_path.insert(0, _Finder({**FORMER, **more}))  # a package's own finder would load a second copy

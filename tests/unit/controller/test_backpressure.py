@@ -8,7 +8,18 @@ import pytest
 
 from engineroom.controller.storage import backpressure
 from engineroom.controller.storage.backpressure import Unrecorded, WaitingRoom
-from engineroom.messages import Ping, QueueStatus, Request, StopController, Submit
+from engineroom.ids import Digest, TaskId
+from engineroom.messages import (
+    CountRecords,
+    FindRecords,
+    Ping,
+    QueueStatus,
+    Request,
+    ResultStatus,
+    StopController,
+    Submit,
+    TaskSpec,
+)
 
 
 class Peer:
@@ -99,3 +110,13 @@ def test_both_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert unrecorded.is_too_much
     unrecorded.remove(1, 1000)
     assert (unrecorded.count, unrecorded.bytes, unrecorded.is_too_much) == (0, 0, False)
+
+
+def test_a_question_about_other_tasks_than_those_that_wait_does_not_wait() -> None:
+    door = Door(0)
+    door.say("a", Submit(1, [TaskSpec(TaskId("a-1"), Digest(b""), b"", 0.0)]))
+    door.say("a", Request(2, FindRecords({"msg_id": "a-0"})), Request(3, ResultStatus([TaskId("a-0")])))
+    assert door.let == [("a", 2), ("a", 3)]
+    door.say("a", Request(4, FindRecords({"msg_id": {"$in": ["a-0", "a-1"]}})), Request(5, CountRecords({})))
+    assert len(door.let) == 2
+    assert door.open(1) == [("a", 1), ("a", 4), ("a", 5)]

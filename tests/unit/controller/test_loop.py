@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from engineroom import _version
+from engineroom.config import LivenessSettings
 from engineroom.controller import membership
 from engineroom.controller.loop import Controller
 from engineroom.controller.requests import task_requests
@@ -351,3 +352,37 @@ def test_the_status_of_queues_reads_a_bounded_number_of_records(talk: Talk, monk
     talk.say(Request(3, QueueStatus(None, False)))
     assert talk.hear(Reply).value["unassigned"] == len(status["unassigned"])
     engine.close()
+
+
+def test_large_arguments_of_unfinished_tasks_stay_in_the_store_until_they_are_sent() -> None:
+    store = DictDB()
+    store.durable = True  # as if it were a database of an earlier life
+    store.add_functions([CODE])
+    specs = [TaskSpec(TaskId(f"me-{n}"), CODE.digest, b"", 0.0, frames=(0,)) for n in range(3)]
+    store.write([Entry(spec, ClientId("me"), frames=[bytes([n]) * 100_000]) for n, spec in enumerate(specs)])
+    talk = Talk(store)
+    talk.controller._liveness = LivenessSettings(recovery_grace=0.0)
+    talk.controller.recover()
+    assert [task.frames for task in talk.controller.scheduler.tasks.values()] == [(), (), ()]
+    engine = talk.network.link(b"engine")
+    hello = Hello(_version.PROTOCOL_VERSION, "engine", "", "engine", 0, "elsewhere")
+    engine.send([frames.encode(prove(hello, b"key"))])
+    sent: dict[str, bytes] = {}
+
+    def all_sent() -> bool:
+        for header, *buffers in engine.receive():
+            message = frames.decode_to_engine(bytes(header))
+            if isinstance(message, Run):
+                sent.update({task.id: bytes(frames.pick(task, buffers)[0]) for task in message.tasks})
+                pairs = zip(message.tasks, message.attempts, strict=True)
+                done = [TaskDone(task.id, attempt, "ok", 1.0, 2.0, b"r") for task, attempt in pairs]
+                engine.send([frames.encode(Results(done, len(sent)))])
+        return len(sent) == 3 and not talk.controller.scheduler.tasks
+
+    talk.until(all_sent)
+    assert sent == {f"me-{n}": bytes([n]) * 100_000 for n in range(3)}
+    talk.controller.close()
+    for n in range(3):
+        record = store.get_record(TaskId(f"me-{n}"))
+        assert record["state"] == "completed"
+        assert [bytes(buffer) for buffer in record["buffers"] or ()] == [bytes([n]) * 100_000]

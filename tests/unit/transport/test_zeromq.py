@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import zmq
 
-from engineroom.transport import curve_keypair
+from engineroom.transport import curve_keypair, zeromq
 from engineroom.transport.zeromq import ZmqLink, ZmqListener
 
 
@@ -80,3 +81,12 @@ def test_a_tcp_listener_needs_both_keys():
         ZmqListener("tcp://127.0.0.1", "", curve=curve_keypair())
     with pytest.raises(ValueError, match="needs a key"):
         ZmqListener("tcp://127.0.0.1", "key", curve=None)
+
+
+def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(zeromq, "HANDSHAKE_SECONDS", 0.1)
+    with listening("tcp://127.0.0.1", "key", curve_keypair()) as listener:
+        address = listener.url.removeprefix("tcp://").split(":")
+        with socket.create_connection((address[0], int(address[1])), timeout=10) as idle:
+            while idle.recv(1 << 16):  # ZeroMQ greets first; at last it closes
+                pass

@@ -221,6 +221,10 @@ class SubmissionWindow:
         for batch, size in unaccepted.values():
             yield self._pack(batch, size, resent=True)
 
+    def has_queued(self, ids: Iterable[TaskId]) -> bool:
+        """Whether one of these tasks is queued."""
+        return not {spec.id for spec, _, _ in list(self.queue)}.isdisjoint(ids)
+
     def tasks(self) -> set[TaskId]:
         """All tasks that are queued or not accepted yet: the controller may not know them."""
         batches = [batch for batch, _ in self._unaccepted.values()]

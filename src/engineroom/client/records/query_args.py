@@ -24,6 +24,25 @@ DEPTH = 100
 _TEXTS = TEXTS - {"state"}
 
 
+def settled(query: Any) -> Any:
+    """The query with a list for every other iterable that `$in`, `$nin` or `$all` has: it may be read only once.
+
+    `{"engine_uuid": {"$in": map(uuids.get, (3, 4))}}` is a query like any other.
+    """
+    if isinstance(query, list | tuple):
+        return [settled(part) for part in query]
+    if not isinstance(query, Mapping):
+        return query
+    return {key: list(value) if _is_list_for(key, value) else settled(value) for key, value in query.items()}
+
+
+def _is_list_for(name: str, value: Any) -> bool:
+    """Whether this is what the operator takes as a list. An empty text is one: a manual has `{"$nin": ""}`."""
+    is_text = isinstance(value, str | bytes | Mapping)
+    is_many = not value if is_text else isinstance(value, Iterable)
+    return is_many and name in ("$in", "$nin", "$all")
+
+
 def plain_query(query: Any) -> dict[str, Any]:
     """A query in types that can be sent: naive datetimes become local times, compiled patterns their text.
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ...errors import QueryError
+from .query_args import settled
 
 #: Digits of a whole session id.
 _DIGITS = 16
@@ -86,7 +87,7 @@ class InSession(dict[str, Any]):
 
 
 def in_session(records: Sessions, query: Any, session: Any) -> Any:
-    """A query, narrowed to one session. Without a session it stays as it is.
+    """A query, `settled`, and narrowed to one session if there is one.
 
     Parameters
     ----------
@@ -99,6 +100,7 @@ def in_session(records: Sessions, query: Any, session: Any) -> Any:
     QueryError
         As for `session_id`.
     """
+    query = settled(query)
     if session is None:
         return query
     if query is None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
@@ -544,6 +545,12 @@ class AsyncResult(TaskFuture):
             raise ValueError(f"groupby is 'type', 'engine' or 'order', not {groupby!r}")
         self.wait()
         display_outputs([self._metadata_of(id) for id in self._ids], groupby, result_only, single=self._single)
+
+    def stream_output(self) -> AbstractContextManager[None]:
+        """Inside this context, what the tasks print is shown as it comes: `with ar.stream_output(): ar.wait()`."""
+        from .display import OutputStream
+
+        return OutputStream(self)
 
     def __await__(self) -> Any:
         import asyncio

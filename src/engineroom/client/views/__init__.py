@@ -2,6 +2,7 @@
 
 from .balanced import LoadBalancedView
 from .base import View
+from .broadcast import BroadcastView
 from .direct import DirectView
 
-__all__ = ["DirectView", "LoadBalancedView", "View"]
+__all__ = ["BroadcastView", "DirectView", "LoadBalancedView", "View"]

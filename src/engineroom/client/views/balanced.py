@@ -272,7 +272,7 @@ class LoadBalancedView(View):
         if options is not None:
             result._options, result.label = options, options.label
         self._port.history.add_number(number)
-        self.history.add_number(number)
+        self._history.add_number(number)
         text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
         task = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text), pickled, frames
         if self.track:
@@ -545,6 +545,18 @@ class LoadBalancedView(View):
         self._remember(result._ids)
         self._send(tasks, result)
         return result.get() if self.block else result
+
+    def register_joblib_backend(self, name: str = "ipyparallel", make_default: bool = False) -> None:
+        """Make joblib run its calls through this view: `with joblib.parallel_backend(name): …`.
+
+        Raises
+        ------
+        ImportError
+            joblib is not installed.
+        """
+        from ..interop.joblib_backend import register
+
+        register(self, name, make_default)
 
     def __repr__(self) -> str:
         return f"<LoadBalancedView {'all' if self.targets is None else self.targets}>"

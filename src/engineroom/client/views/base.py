@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 import msgspec
@@ -19,6 +19,7 @@ from ..port import ClientPort
 from ..records.query_args import plain_label, plain_metadata
 from ..results.result import AsyncResult
 from . import flags
+from .executor import ViewExecutor
 from .remote import parallel, remote
 from .submission_warnings import look
 
@@ -82,7 +83,6 @@ class View:
     """
 
     client: Any  # a Client; views do not import it, and use it as a `ViewClient`
-    history: History
 
     #: flag → what it does; each view adds its own
     FLAGS: ClassVar[dict[str, str]] = {
@@ -99,7 +99,7 @@ class View:
         self.client = self._client = client
         self._port = client._port
         self._channel = client._port.channel
-        self.history = History(self._channel.session)
+        self._history = History(self._channel.session)
         self.block = client.block
         self.track = False
         self.label: str | None = None
@@ -109,6 +109,20 @@ class View:
         self.targets = targets
         self._options: TaskOptions | None = None
         self.set_flags(**given)
+
+    @property
+    def history(self) -> History:
+        return self._history
+
+    @history.setter
+    def history(self, ids: Iterable[TaskId]) -> None:
+        numbers = []
+        for id in ids:
+            number = self._history.number_of(id)
+            if number is None:
+                raise ValueError(f"a view's history has msg_ids of its own client, and {id!r} is none of these")
+            numbers.append(number)
+        self._history = History(self._channel.session, numbers)
 
     # ------------------------------------------------------------------------------------------ flags
 
@@ -260,12 +274,17 @@ class View:
         """Call `f` on each item of the sequences: what a ParallelFunction's `map` does."""
         return self.map(f, *sequences)
 
+    @property
+    def executor(self) -> ViewExecutor:
+        """A `concurrent.futures.Executor` that submits through this view."""
+        return ViewExecutor(self)
+
     # ------------------------------------------------------------------------------------------ tasks of this view
 
     def _remember(self, ids: Sequence[TaskId]) -> None:
         """Note tasks that are about to be submitted."""
         self._port.history.extend(ids)
-        self.history.extend(ids)
+        self._history.extend(ids)
 
     @property
     def outstanding(self) -> set[TaskId]:

@@ -17,6 +17,7 @@ from ...on_engine import engine_calls
 from ...on_engine.random_streams import seeded
 from ...wire import short_repr
 from ...wire.payload import dumps_call, once
+from ..magics import bind_magics
 from ..records.query_args import plain_label
 from ..results.map_result import AsyncMapResult
 from ..results.partition import as_columns, split
@@ -423,6 +424,25 @@ class DirectView(View):
     def importer(self) -> Any:
         """`sync_imports(local=True)`."""
         return self.sync_imports(True)
+
+    # ------------------------------------------------------------------------------------------ IPython, pickling
+
+    def activate(self, suffix: str = "") -> None:
+        """Bind IPython's magics `%px`, `%autopx`, `%pxresult` and `%pxconfig`, each with this suffix, to this view.
+
+        Raises
+        ------
+        RuntimeError
+            This is no IPython.
+        """
+        bind_magics(self, suffix)
+
+    def use_dill(self) -> AsyncResult:
+        """Kept for old code: lambdas, closures and functions of scripts travel by cloudpickle anyway."""
+        return self.apply_async(engine_calls.use_pickler)
+
+    use_cloudpickle = use_dill
+    use_pickle = use_dill
 
     def __repr__(self) -> str:
         return f"<DirectView {self.targets if self.targets == 'all' else self._port.engines.resolve(self.targets)}>"

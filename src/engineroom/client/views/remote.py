@@ -79,19 +79,31 @@ class ParallelFunction(RemoteFunction):
         f: Callable[..., Any],
         dist: str = "b",
         block: bool | None = None,
-        ordered: bool = True,
         chunksize: int | None = None,
+        ordered: bool = True,
+        return_exceptions: bool = False,
         **flags: Any,
     ) -> None:
         super().__init__(view, f, block, **flags)
         self.dist, self.ordered, self.chunksize = dist, ordered, chunksize
+        self.return_exceptions = return_exceptions
 
     def __call__(self, *sequences: Any) -> Any:
         """Call the function on parts of the sequences; the results are put together."""
-        with self.view.temp_flags(**self._flags()):
-            return self.view._call_on_parts(self.func, sequences, self.dist, self.ordered, self.chunksize)
+        flags = self._flags()
+        with self.view.temp_flags(**{**flags, "block": False}):
+            result = self.view._call_on_parts(self.func, sequences, self.dist, self.ordered, self.chunksize)
+        return self._given(result, flags["block"])
 
     def map(self, *sequences: Any) -> Any:
         """Call the function on each item of the sequences."""
-        with self.view.temp_flags(**self._flags()):
-            return self.view._map_items(self.func, sequences, self.ordered, self.chunksize)
+        flags = self._flags()
+        with self.view.temp_flags(**{**flags, "block": False}):
+            result = self.view._map_items(self.func, sequences, self.ordered, self.chunksize)
+        return self._given(result, flags["block"])
+
+    def _given(self, result: Any, block: bool) -> Any:
+        """What the call returns: the result, or its value."""
+        if self.return_exceptions:
+            result._return_exceptions = True
+        return result.get() if block else result

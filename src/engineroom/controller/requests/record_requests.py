@@ -16,6 +16,7 @@ from ...ids import ClientId, Digest, TaskId
 from ...messages import (
     CountRecords,
     DistinctValues,
+    Explain,
     FindRecords,
     GetEnvironment,
     GetFunction,
@@ -26,7 +27,7 @@ from ...messages import (
     Purge,
     ResultStatus,
 )
-from ...messages.requests import RequestBody
+from ...messages.requests import RequestBody, tasks_in_question
 from ...records.entry import is_hex
 from ...stores import TaskStore
 from ...stores.query.parse import parse
@@ -133,10 +134,7 @@ def pin(store: TaskStore, body: Pin, forgotten: str) -> Iterator[int]:
 
 def scope_of(body: RequestBody, client: ClientId) -> Scope:
     """What must be recorded before a request is answered: the tasks that it names, else all of its client."""
-    tasks = getattr(body, "tasks", None)
-    query = getattr(body, "query", None)
-    if tasks is None and query is not None:
-        tasks = _ids_in(query)
+    tasks = body.tasks if isinstance(body, Explain) else tasks_in_question(body)
     return Scope(client) if tasks is None else Scope(tasks=frozenset(tasks))
 
 
@@ -153,19 +151,6 @@ def is_slow(body: RequestBody) -> bool:
         elif isinstance(part, list):
             parts += part
     return False
-
-
-def _ids_in(query: Mapping[str, Any]) -> list[Any] | None:
-    """The ids that a query names, where no other record can match; None: it names none."""
-    named = query.get("msg_id")
-    if isinstance(named, str):
-        return [named]
-    if isinstance(named, dict):
-        if isinstance(named.get("$eq"), str):
-            return [named["$eq"]]
-        if isinstance(named.get("$in"), list) and all(isinstance(id, str) for id in named["$in"]):
-            return list(named["$in"])
-    return None
 
 
 StoreRequest = Callable[[TaskStore, Any, str], Any]

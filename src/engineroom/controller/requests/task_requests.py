@@ -184,7 +184,7 @@ class TaskRequests:
 
     def _stop_engines(self, client: ClientId, body: StopEngines) -> list[EngineId]:
         engines = self._engines(body.targets)
-        self._decide(events.EnginesStopped(engines))
+        self._decide(events.EnginesStopped(engines, body.restart))
         return engines
 
     def _stop_controller(self, client: ClientId, body: StopController) -> None:

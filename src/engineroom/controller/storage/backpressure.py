@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from ...config import MIB
 from ...messages import Request, Submit, Watch
-from ...messages.requests import URGENT
+from ...messages.requests import URGENT, tasks_in_question
 
 #: Tasks and results that are not recorded, beyond which no more tasks are taken in …
 MOST = 100_000
@@ -84,7 +84,7 @@ class WaitingRoom:
 
     def receive(self, peer: Sender, message: Any, frames: Any) -> None:
         """Handle a message, or keep it until it may be handled."""
-        if not isinstance(message, IN_ORDER) or (isinstance(message, Request) and isinstance(message.body, URGENT)):
+        if not isinstance(message, IN_ORDER) or (isinstance(message, Request) and self._is_free(peer, message)):
             self._handle(peer, message, frames)
         elif peer.uuid in self._waiting:
             self._waiting[peer.uuid].append((peer, message, frames))
@@ -92,6 +92,16 @@ class WaitingRoom:
             self._waiting[peer.uuid] = deque([(peer, message, frames)])
         else:
             self._handle(peer, message, frames)
+
+    def _is_free(self, peer: Sender, message: Request) -> bool:
+        """Whether a question says nothing about the tasks that wait here."""
+        if isinstance(message.body, URGENT) or peer.uuid not in self._waiting:
+            return True
+        named = tasks_in_question(message.body)
+        if named is None:
+            return False
+        waiting = (m for _, m, _ in self._waiting[peer.uuid] if type(m) is Submit)
+        return {spec.id for submit in waiting for spec in submit.tasks}.isdisjoint(named)
 
     def let_in(self) -> None:
         """Handle what waits, as far as there is room."""

@@ -1,7 +1,8 @@
 """Large arguments of tasks that have not ended: beyond a limit, those that are recorded leave memory.
 
 The outbox reads them from the store before it sends such a task to an engine. The tasks that came last lose their
-arguments first: they run last. There is no store and no thread here.
+arguments first: they run last. Those of tasks that an earlier life of the controller left unfinished never come into
+memory before they are sent. There is no store and no thread here.
 """
 
 from __future__ import annotations

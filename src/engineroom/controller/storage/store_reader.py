@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
@@ -147,17 +147,15 @@ _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.Decoder(tuple[TaskSpec, list[Attempt], str, Moment | None]).decode
 
 
-def sound(entries: Iterable[Entry]) -> list[Entry]:
+def sound(entries: Iterable[Entry]) -> Iterator[Entry]:
     """Those unfinished tasks that can be taken up: a database may hold values that no message may have."""
-    found = []
     for entry in entries:
         try:
             _decode(_encode((entry.spec, entry.attempts or [], entry.client, entry.started)))
         except Exception as error:
             log.error("an unfinished task is lost: the record of %.200r makes no sense: %.1000s", entry.spec.id, error)
         else:
-            found.append(entry)
-    return found
+            yield entry
 
 
 def readable_entries(store: TaskStore, ids: Sequence[TaskId]) -> tuple[dict[TaskId, Entry], dict[TaskId, str]]:

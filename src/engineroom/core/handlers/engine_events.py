@@ -110,11 +110,11 @@ def _check_return(state: State, engine: Engine) -> None:
 
 
 def on_engines_stopped(state: State, effects: Effects, event: EnginesStopped) -> None:
-    """These engines get no more tasks, and leave."""
+    """These engines get no more tasks, and leave; with `restart`, others take their places."""
     for id in event.engines:
         engine = state.engines.get(id)
         if engine is not None and not engine.stopping:
-            state.stop_engine(engine)
+            state.stop_engine(engine, restart=event.restart)
 
 
 def on_engine_left(state: State, effects: Effects, event: EngineLeft) -> None:

@@ -196,17 +196,25 @@ class Nanny:
         age = time.monotonic() - self._born.pop(died.uuid)
         shares = self._shares.pop(died.uuid)
         stopping = self._stop_deadline is not None
-        if died.left or stopping:
+        leaves = died.left and not died.restart
+        if leaves or stopping:
             self._count -= 1
             if not stopping:
                 self._link.send(Starting(self._count))
             return
-        self._stillborn = self._stillborn + 1 if age < STILLBORN_SECONDS and died.running is None else 0
-        restarting = self._settings.restart and self._stillborn < STILLBORN_LIMIT
+        early = age < STILLBORN_SECONDS and died.running is None and not died.left
+        self._stillborn = self._stillborn + 1 if early else 0
+        restarting = died.left or (self._settings.restart and self._stillborn < STILLBORN_LIMIT)
         if not restarting:
             self._count -= 1
         message = EngineDied(
-            died.uuid, died.exit_code, died.peak_memory, died.running, restarting, died.reason, died.overran
+            died.uuid,
+            died.exit_code,
+            died.peak_memory,
+            None if died.left else died.running,
+            restarting,
+            "it was restarted" if died.left else died.reason,
+            died.overran,
         )
         death = _Death(message, died.engine, shares if restarting else None)
         self._deaths.append(death)

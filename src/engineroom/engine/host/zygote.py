@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -94,6 +94,8 @@ class Died(msgspec.Struct, tag=True):
     running: TaskId | None
     #: it said goodbye first
     left: bool
+    #: another is to be started in its place, though it has left
+    restart: bool
     #: why the zygote killed it
     reason: str
     #: because its task had used up its run_timeout, and did not stop
@@ -265,6 +267,7 @@ class Zygote:
             captured = capture(files, page, self._settings.output_limit)
             settings, shares = self._settings, order.shares
             engine = make_engine(self._connection, order.uuid, self._nanny, page, settings, shares, captured)
+            _run_startup(settings.startup, engine.namespace)
             engine.run()
             code = 0
             run_exit_functions(engine.namespace)
@@ -299,6 +302,7 @@ class Zygote:
                     page.engine,
                     page.suspect,
                     page.leaving,
+                    page.restart,
                     child.reason or _REASONS.get(os.waitstatus_to_exitcode(status), ""),
                     child.overran,
                 )
@@ -313,6 +317,15 @@ class Zygote:
         if words:
             with contextlib.suppress(OSError):
                 os.write(2, words)
+
+
+def _run_startup(pieces: Sequence[tuple[str, str]], namespace: dict[str, Any]) -> None:
+    """Run the code that engines begin with. If a piece raises, the log shows it, and the engine serves without."""
+    for code, name in pieces:
+        try:
+            exec(compile(code, name, "exec"), namespace)
+        except Exception:
+            traceback.print_exc()
 
 
 def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings, engines: int) -> tuple[int, Pipe]:

@@ -22,6 +22,7 @@ from engineroom.messages import (
     EngineInfo,
     Engines,
     ErrorInfo,
+    FindRecords,
     Function,
     Goodbye,
     Hello,
@@ -214,6 +215,27 @@ def test_what_is_over_the_window_waits_here_and_questions_with_it(
         assert [spec.id for spec in first.tasks] == [id]
     controller.say(Reply(controller.next(Request).number, []))
     controller.until(question.done)
+
+
+def test_a_question_about_other_tasks_does_not_wait_for_those_that_are_queued(
+    controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(submission, "WINDOW", 1)
+    monkeypatch.setattr(submission, "BATCH", 1)
+    ids = [submit(channel, diary) for _ in range(3)]
+    behind = channel.request(FindRecords({"msg_id": ids[2]}))
+    before = channel.request(FindRecords({"msg_id": {"$in": ["another-1", ids[0]]}}))
+    first = controller.next(Submit)
+    request = controller.next(Request)
+    assert request.body.query == {"msg_id": {"$in": ["another-1", ids[0]]}}
+    controller.say(Reply(request.number, []))
+    controller.until(before.done)
+    for id in ids[1:]:
+        controller.say(Accepted([first.number]))
+        first = controller.next(Submit)
+        assert [spec.id for spec in first.tasks] == [id]
+    controller.say(Reply(controller.next(Request).number, []))
+    controller.until(behind.done)
 
 
 def test_closing_sends_what_waits_for_room_first(
@@ -439,7 +461,7 @@ def test_a_bug_in_the_io_thread_leaves_nobody_waiting(
     controller.say(Results([done(id)]))
     controller.until(lambda: other in diary.failed)
     assert "ZeroDivisionError" in str(diary.failed[other])
-    assert "a bug in the client's I/O thread" in caplog.text
+    assert "a bug in the thread that drives the connection" in caplog.text
     assert message.number == 1
 
 

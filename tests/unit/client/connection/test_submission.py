@@ -227,3 +227,10 @@ def test_nobody_waits_for_what_will_not_be_sent(end: str):
     else:
         window.give_up()
     assert acceptance.is_complete()
+
+
+def test_which_tasks_are_queued():
+    window = window_with(task("a"), task("b"))
+    assert window.has_queued([TaskId("x"), TaskId("b")])
+    pack(window)
+    assert not window.has_queued([TaskId("a"), TaskId("b")]), "they are on their way"

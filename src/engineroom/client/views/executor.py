@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Protocol
 
 from ..results.result import AsyncResult
-from ..views.base import View
+
+
+class Submitting(Protocol):
+    """A view, as its executor uses it."""
+
+    def apply_async(self, f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> AsyncResult:
+        """Call a function remotely."""
+
+    def map_async(self, f: Callable[..., Any], /, *sequences: Any, **kwargs: Any) -> Any:
+        """Call a function on each item."""
+
+    def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> None:
+        """End tasks that have not started."""
+
+    def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
+        """Wait for tasks."""
 
 
 class ViewExecutor(Executor):
     """An Executor that submits through a view. Shutting it down never stops engines."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: Submitting) -> None:
         self.view = view
         self._closed = False
 

@@ -1,0 +1,64 @@
+"""Arguments of `Client` that ipyparallel has, and those of its first release: what each means here."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ConfigError
+
+#: argument → the argument that replaces it here
+RENAMED = {"url_file": "connection_info", "url_or_file": "connection_info", "cluster_dir": "profile_dir"}
+#: argument → why it has no effect
+WITHOUT_EFFECT = {
+    "context": "every client has a connection of its own",
+    "exec_key": "the key is in the connection file",
+    "key": "the key is in the connection file",
+    "keyfile": "the key is in the connection file",
+    "username": "records name the session that submitted a task, not a user",
+    "session": "every client has a session of its own: rc.session.session",
+    "packer": "messages have one format",
+    "unpacker": "messages have one format",
+    "signature_scheme": "TCP is always encrypted, and nothing is open without the key",
+    "digest_history_size": "messages cannot be replayed",
+    "buffer_threshold": "buffers of 16 kB and more are sent without a copy into the message",
+    "item_threshold": "messages have one format",
+    "copy_threshold": "arguments are copied at the call; `track=True` sends them without a copy",
+    "metadata": "records have the metadata of views and calls",
+    "config": "clients have no configuration",
+    "parent": "clients have no configuration",
+    "log": "clients log with the logger 'engineroom'",
+}
+#: arguments of SSH tunnels
+TUNNELS = ("sshserver", "sshkey", "password", "paramiko")
+
+
+def take_over(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What former arguments mean: values for `connection_info` and `profile_dir`. Others warn that they do nothing.
+
+    Raises
+    ------
+    TypeError
+        There is and was no such argument.
+    ConfigError
+        It asks for an SSH tunnel.
+    """
+    unknown = [name for name in given if name not in {*RENAMED, *WITHOUT_EFFECT, *TUNNELS}]
+    if unknown:
+        raise TypeError(f"Client has no argument {unknown[0]!r}")
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        if name in TUNNELS:
+            raise ConfigError(
+                f"{name}=: Engineroom opens no SSH tunnels. Start the controller with --ip='*', which is encrypted, "
+                "and copy its connection file here; or open a tunnel yourself (ssh -L) to the port in that file"
+            )
+        if name in RENAMED:
+            values[RENAMED[name]] = value
+            warnings.warn(f"Client({name}=…) is called {RENAMED[name]}= today", DeprecationWarning, stacklevel=3)
+        else:
+            warnings.warn(f"Client({name}=…) has no effect: {WITHOUT_EFFECT[name]}", UserWarning, stacklevel=3)
+    return values

@@ -1,0 +1,1 @@
+"""The command-line tools, under the paths that ipyparallel 6 had: `apps.ipclusterapp`, `apps.ipengineapp` …"""

@@ -1,0 +1,33 @@
+"""Module paths of ipyparallel, and the modules here that they stand for. `import` finds them through `former_names`."""
+
+from __future__ import annotations
+
+#: old path → module, both without "engineroom."
+PATHS = {
+    f"engineroom.{old}": f"engineroom.{now}"
+    for old, now in {
+        "apps": "compat.apps",
+        "apps.ipclusterapp": "cli.ipcluster",
+        "apps.ipcontrollerapp": "cli.ipcontroller",
+        "apps.ipengineapp": "cli.ipengine",
+        "apps.launcher": "launchers",
+        "client.asyncresult": "compat.asyncresult",
+        "client.map": "client.results.partition",
+        "client.remotefunction": "client.views.remote",
+        "client.view": "compat.view",
+        "cluster.app": "cli.ipcluster",
+        "cluster.launcher": "launchers",
+        "controller.app": "cli.ipcontroller",
+        "controller.dependency": "compat.dependency",
+        "controller.dictdb": "cli.databases",
+        "controller.mongodb": "cli.databases",
+        "controller.sqlitedb": "cli.databases",
+        "engine.app": "cli.ipengine",
+        "engine.datapub": "on_engine.datapub",
+        "error": "compat.error",
+        "joblib": "compat.joblib",
+        "serialize": "compat.serialize",
+        "serialize.canning": "compat.serialize.canning",
+        "serialize.serialize": "compat.serialize",
+    }.items()
+}

@@ -1,0 +1,159 @@
+"""What ipyparallel has in `serialize.canning`: objects that cannot be pickled by name, made picklable.
+
+`can_map` can be extended: an entry for a type is used by `can`, and by every call that a view sends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copyreg
+import functools
+import importlib
+import types
+from collections.abc import Callable
+from typing import Any
+
+from ...on_engine.engine_calls import Reference
+from ...wire import payload
+from ...wire.functions import living_in
+
+Can = Callable[[Any], Any]
+Uncan = Callable[[Any, Any], Any]
+
+
+def in_namespace(g: dict[str, Any] | None) -> contextlib.AbstractContextManager[None]:
+    """Inside the block, functions of a script get their global names from `g`; None: from `__main__`."""
+    return contextlib.nullcontext() if g is None else living_in(g)
+
+
+class CannedObject:
+    """An object in a form that pickle can send. A subclass for a type of yours has its own `get_object`.
+
+    Parameters
+    ----------
+    obj : object
+    keys : list of str
+        Attributes that are canned by themselves.
+    hook : callable, optional
+        Called with the object in `get_object`, before it is returned.
+    """
+
+    def __init__(self, obj: Any, keys: Any = (), hook: Callable[[Any], Any] | None = None) -> None:
+        import copy
+
+        self.keys, self.hook = list(keys), can(hook) if hook is not None else None
+        self.obj = copy.copy(obj) if self.keys else obj
+        for key in self.keys:
+            setattr(self.obj, key, can(getattr(obj, key)))
+        self.buffers: list[Any] = []
+
+    def get_object(self, g: dict[str, Any] | None = None) -> Any:
+        """The object."""
+        for key in self.keys:
+            setattr(self.obj, key, uncan(getattr(self.obj, key), g))
+        if self.hook is not None:
+            uncan(self.hook, g)(self.obj)
+        return self.obj
+
+
+class CannedFunction(CannedObject):
+    """A function, class or partial, pickled by value if it is of a script or a notebook."""
+
+    def __init__(self, f: Any) -> None:
+        self._stream, frames = payload.dumps(f)
+        self._frames = [bytes(frame) for frame in frames]
+        self.__name__ = getattr(f, "__name__", type(f).__name__)
+
+    def get_object(self, g: dict[str, Any] | None = None) -> Any:
+        with in_namespace(g):
+            return payload.loads(self._stream, self._frames)
+
+
+class _CanMap(dict[Any, Can]):
+    """type → what makes an object of it picklable. The pickler is told of every type that is added."""
+
+    def __setitem__(self, kind: Any, canned: Can) -> None:
+        super().__setitem__(kind, canned)
+        cls = _class(kind)
+        if cls not in _BY_VALUE:
+            copyreg.pickle(cls, lambda obj: (uncan, (canned(obj),)))
+
+    def __delitem__(self, kind: Any) -> None:
+        super().__delitem__(kind)
+        copyreg.dispatch_table.pop(_class(kind), None)
+
+
+def _class(kind: Any) -> Any:
+    """The type that a key of `can_map` names."""
+    if not isinstance(kind, str):
+        return kind
+    module, _, name = kind.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+#: Types whose objects the pickler sends by value anyway, where it must.
+_BY_VALUE = (types.FunctionType, type, functools.partial)
+
+#: type, or "module.name" of a type → function that gives a picklable form of an object of exactly this type
+can_map: dict[Any, Can] = _CanMap(dict.fromkeys(_BY_VALUE, CannedFunction))
+#: type of a canned object → function of that and a namespace, which gives the object again
+uncan_map: dict[Any, Uncan] = {}
+
+
+def can(obj: Any) -> Any:
+    """A picklable form of an object; also of those inside lists, tuples, dicts and sets. Others stay as they are."""
+    kind = type(obj)
+    if kind in (list, tuple, set, frozenset):
+        return kind(map(can, obj))
+    if kind is dict:
+        return {key: can(value) for key, value in obj.items()}
+    for wanted, canned in can_map.items():
+        if kind is wanted or f"{kind.__module__}.{kind.__qualname__}" == wanted:
+            return canned(obj)
+    return obj
+
+
+def uncan(obj: Any, g: dict[str, Any] | None = None) -> Any:
+    """The object that `can` was given.
+
+    Parameters
+    ----------
+    g : dict, optional
+        The global names of functions that come from a script or a notebook; default: those of `__main__`.
+    """
+    kind = type(obj)
+    if kind in (list, tuple, set, frozenset):
+        return kind([uncan(item, g) for item in obj])
+    if kind is dict:
+        return {key: uncan(value, g) for key, value in obj.items()}
+    for cls, restore in uncan_map.items():
+        if isinstance(obj, cls):
+            return restore(obj, g)
+    return obj.get_object(g) if isinstance(obj, CannedObject) else obj
+
+
+def use_cloudpickle() -> None:
+    """Does nothing: functions always travel by cloudpickle, where pickle would send them by name only."""
+
+
+def use_dill() -> None:
+    """Does nothing: lambdas, closures and functions of scripts travel by cloudpickle. What dill alone can pickle
+    does not travel."""
+
+
+def use_pickle() -> None:
+    """Does nothing: pickle is used wherever it can, and cloudpickle elsewhere."""
+
+
+__all__ = [
+    "CannedFunction",
+    "CannedObject",
+    "Reference",
+    "can",
+    "can_map",
+    "uncan",
+    "uncan_map",
+    "use_cloudpickle",
+    "use_dill",
+    "use_pickle",
+]

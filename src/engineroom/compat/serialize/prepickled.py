@@ -1,0 +1,31 @@
+"""An argument that is pickled once and sent many times."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+from ...wire import payload
+
+
+class PrePickled:
+    """An argument that is pickled now, once: a function that gets it gets the object.
+
+    >>> table = PrePickled(big_table)                          # doctest: +SKIP
+    >>> view.map(lookup, keys, [table] * len(keys))            # doctest: +SKIP
+
+    Raises
+    ------
+    Exception
+        The object cannot be pickled.
+    """
+
+    def __init__(self, obj: Any) -> None:
+        self._stream, self._frames = payload.dumps(obj)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self._stream, [pickle.PickleBuffer(frame) for frame in self._frames])
+
+
+def _unpickled(stream: bytes, frames: list[Any]) -> Any:
+    return payload.loads(stream, frames)

@@ -1,0 +1,232 @@
+"""What programs written for ipyparallel do with a client, its views and their results."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from conftest import wait_until
+
+import engineroom as ipp
+
+
+@pytest.fixture
+def rc(cluster: ipp.Cluster) -> Iterator[ipp.Client]:
+    with cluster.connect_client_sync() as client:
+        client.wait_for_engines(2, timeout=30)
+        yield client
+
+
+# ---------------------------------------------------------------------------------------------- arguments of Client
+
+
+def test_former_names_of_arguments_are_understood(cluster: ipp.Cluster):
+    file = cluster._connection_file()
+    with pytest.warns(DeprecationWarning, match="connection_info"), ipp.Client(url_or_file=file) as rc:
+        assert rc.connection == cluster.connection
+    with (
+        pytest.warns(DeprecationWarning, match="profile_dir"),
+        ipp.Client(cluster_dir=str(cluster.profile_dir), cluster_id=cluster.cluster_id) as rc,
+    ):
+        assert rc.connection == cluster.connection
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("exec_key", "secret", "connection file"), ("username", "me", "session"), ("context", object(), "of its own")],
+)
+def test_arguments_without_effect_say_what_replaces_them(cluster: ipp.Cluster, name: str, value: object, said: str):
+    with pytest.warns(UserWarning, match=said), ipp.Client(cluster.connection, **{name: value}):
+        pass
+
+
+def test_none_is_no_argument(cluster: ipp.Cluster):
+    with ipp.Client(cluster.connection, context=None, sshserver=None, paramiko=None):
+        pass
+
+
+def test_an_ssh_tunnel_is_an_error_that_says_what_to_do(cluster: ipp.Cluster):
+    with pytest.raises(ipp.ConfigError, match="--ip='\\*'"):
+        ipp.Client(cluster.connection, sshserver="login")
+    with pytest.raises(TypeError, match="no argument 'sesion'"):
+        ipp.Client(cluster.connection, sesion=1)
+
+
+# ---------------------------------------------------------------------------------------------- views
+
+
+@pytest.mark.parametrize("is_coalescing", [False, True])
+def test_a_broadcast_view_is_a_direct_view(rc: ipp.Client, is_coalescing: bool):
+    view = rc.broadcast_view(is_coalescing=is_coalescing)
+    assert isinstance(view, ipp.DirectView)
+    assert view.is_coalescing is is_coalescing
+    assert "BroadcastView" in repr(view)
+    view.push({"a": 2}, block=True)
+    assert view.pull("a", block=True) == [2, 2]
+    result = view.apply_async(os.getpid)
+    values = result.get()
+    assert dict(zip(result.engine_id, values, strict=True)) == rc[:].apply_async(os.getpid).get_dict()
+    view.scatter("x", range(4), block=True)
+    assert view.gather("x", block=True) == [0, 1, 2, 3]
+    assert view.map_sync(abs, [-1, -2, -3]) == [1, 2, 3]
+    with pytest.raises(ipp.ConfigError, match="is_coalescing"):
+        view.is_coalescing = "yes"
+    view.clear(block=True)
+
+
+def test_views_have_executors(rc: ipp.Client):
+    for view in (rc.load_balanced_view(), rc[0]):
+        with view.executor as executor:
+            assert executor.view is view
+            assert executor.submit(pow, 2, 5).result() == 32
+
+
+def test_picklers_can_be_named(rc: ipp.Client):
+    view = rc[:]
+    for use in (view.use_dill, view.use_cloudpickle, view.use_pickle):
+        use().get()
+    offset = 3
+    assert view.map_sync(lambda x: x + offset, [1, 2]) == [4, 5]
+
+
+def test_a_parallel_function_can_return_exceptions(rc: ipp.Client):
+    def half(numbers):
+        return [1 // number for number in numbers]
+
+    both = ipp.parallel(rc[:], block=True, return_exceptions=True)(half)
+    first, second = both([1, 0])
+    assert first == 1
+    assert isinstance(second, ZeroDivisionError)
+    with pytest.raises(ipp.RemoteError, match="ZeroDivisionError"):
+        ipp.parallel(rc[:], block=True)(half)([1, 0])
+
+
+# ---------------------------------------------------------------------------------------------- records
+
+
+def test_in_takes_any_iterable(rc: ipp.Client):
+    result = rc[:].apply_async(os.getpid)
+    result.get()
+    uuids = map(rc._engines.get, (0, 1))
+    found = rc.db_query({"msg_id": {"$in": iter(result.msg_ids)}, "engine_uuid": {"$in": uuids}}, keys=["msg_id"])
+    assert {record["msg_id"] for record in found} == set(result.msg_ids)
+    assert rc.db_count({"$and": [{"msg_id": {"$in": (id for id in result.msg_ids)}}]}) == 2
+    again = rc.resubmit(query={"msg_id": {"$in": (id for id in result.msg_ids)}})
+    assert len(again.get()) == 2
+    assert rc.purge_results(query={"msg_id": {"$nin": {}.keys(), "$in": iter(again.msg_ids)}}).count == 2
+
+
+def test_resubmit_takes_a_subheader(rc: ipp.Client):
+    result = rc.load_balanced_view().apply_async(os.getpid)
+    result.get()
+    again = rc.resubmit(result.msg_ids, subheader={"retries": 2, "run": "b"})
+    again.get()
+    [record] = rc.db_query({"msg_id": again.msg_ids[0]}, keys=["metadata"])
+    assert record["metadata"]["run"] == "b"
+
+
+# ---------------------------------------------------------------------------------------------- output of results
+
+
+def test_stream_output_shows_what_tasks_print(rc: ipp.Client, capsys: pytest.CaptureFixture[str]):
+    result = rc[:].apply_async(print, "hello")
+    with result.stream_output():
+        result.wait()
+    assert sorted(capsys.readouterr().out.split("\n")) == ["", "[stdout:0] hello", "[stdout:1] hello"]
+
+
+def test_stream_output_shows_errors_of_one_task_to_stderr(rc: ipp.Client, capsys: pytest.CaptureFixture[str]):
+    result = rc[0].apply_async(lambda: print("half a line", end="", file=sys.stderr))
+    with result.stream_output():
+        result.wait()
+    assert capsys.readouterr().err == "half a line\n"
+
+
+# ---------------------------------------------------------------------------------------------- engines
+
+
+@pytest.fixture
+def own_cluster(tmp_path) -> Iterator[ipp.Cluster]:
+    cluster = ipp.Cluster(n=2, profile_dir=tmp_path / "profile_default", database="memory")
+    cluster.start_cluster_sync()
+    try:
+        yield cluster
+    finally:
+        cluster.stop_cluster_sync()
+
+
+def test_engines_are_restarted(own_cluster: ipp.Cluster):
+    with own_cluster.connect_client_sync() as rc:
+        rc.wait_for_engines(2, timeout=30)
+        before = rc[:].apply_async(os.getpid).get_dict()
+        uuids = dict(rc._engines)
+        rc.shutdown(1, restart=True, block=True)
+        after = rc[:].apply_async(os.getpid).get_dict()
+        assert after[0] == before[0]
+        assert after[1] != before[1]
+        assert rc._engines[1] != uuids[1]
+        rc.shutdown(restart=True, block=True)
+        assert not set(rc[:].apply_sync(os.getpid)) & {*before.values(), *after.values()}
+        with pytest.raises(ipp.ConfigError, match="hub=True"):
+            rc.shutdown(restart=True, hub=True)
+        with pytest.raises(IndexError, match="no engine 7"):
+            rc.shutdown(7, restart=True)
+
+
+def test_an_engine_finishes_its_task_before_it_is_restarted(own_cluster: ipp.Cluster, tmp_path):
+    def wait_for_file(path):
+        import pathlib
+        import time
+
+        while not pathlib.Path(path).exists():
+            time.sleep(0.01)
+        return "finished"
+
+    with own_cluster.connect_client_sync() as rc:
+        rc.wait_for_engines(2, timeout=30)
+        uuids = dict(rc._engines)
+        running = rc.load_balanced_view().apply_async(wait_for_file, str(tmp_path / "go"))
+        wait_until(lambda: running.started)
+        rc.shutdown(restart=True)
+        others = rc.load_balanced_view().map_async(abs, [-1, -2, -3])
+        (tmp_path / "go").touch()
+        assert running.get(30) == "finished"
+        assert others.get(30) == [1, 2, 3]
+        wait_until(lambda: len(rc) == 2 and not set(rc._engines.values()) & set(uuids.values()))
+
+
+def test_one_engine_is_stopped_signalled_restarted_by_the_cluster(own_cluster: ipp.Cluster):
+    with own_cluster.connect_client_sync() as rc:
+        rc.wait_for_engines(2, timeout=30)
+        uuid = rc._engines[0]
+        own_cluster.restart_engine_sync(0)
+        wait_until(lambda: rc._engines.get(0, uuid) != uuid)
+        sleeping = rc[1].apply_async(time.sleep, 60)
+        wait_until(lambda: sleeping.started)
+        own_cluster.signal_engine_sync(2, 1)
+        with pytest.raises(ipp.RemoteError, match="KeyboardInterrupt"):
+            sleeping.get(30)
+        own_cluster.stop_engine_sync(1)
+        assert own_cluster.connect_client_sync().ids == [0]
+
+
+def test_a_task_that_has_ended_has_its_metadata_at_once(rc: ipp.Client):
+    result = rc.load_balanced_view().map_async(abs, [-1, -2, -3, -4], chunksize=2)
+    result.get()
+    for id in result.msg_ids:
+        again = rc.get_result(id)
+        assert again.ready()
+        assert again.engine_id in rc.ids
+        assert len(again.get()) == 2
+
+
+def test_nothing_is_excluded_by_an_empty_text(rc: ipp.Client):
+    result = rc.load_balanced_view().map_async(abs, [-1], label="labelled")
+    result.get()
+    found = rc.db_query({"label": {"$nin": ""}, "msg_id": result.msg_ids[0]}, keys=["label"])
+    assert [record["label"] for record in found] == ["labelled"]
+    with pytest.raises(ipp.QueryError, match="takes a list"):
+        rc.db_query({"label": {"$nin": "labelled"}})

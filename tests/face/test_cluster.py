@@ -1,0 +1,128 @@
+"""What programs written for ipyparallel do with clusters, on the command line and off it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import engineroom as ipp
+from engineroom.cli import ipcluster, ipcontroller, ipengine
+from engineroom.cli.base import UsageError
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Callable[..., ipp.Cluster]]:
+    """Makes clusters of a profile of their own, and stops them."""
+    clusters: list[ipp.Cluster] = []
+
+    def make(**arguments: Any) -> ipp.Cluster:
+        arguments = {"n": 1, "profile_dir": tmp_path / "profile_default", "database": "memory", **arguments}
+        clusters.append(ipp.Cluster(**arguments))
+        return clusters[-1]
+
+    yield make
+    for cluster in clusters:
+        cluster.stop_cluster_sync()
+
+
+def test_options_of_ipcontroller_and_ipengine(made: Callable[..., ipp.Cluster], tmp_path: Path):
+    script = tmp_path / "begin.py"
+    script.write_text("first = 1\n")
+    cluster = made(
+        controller_args=["--ping=250", "--usethreads", "--HeartMonitor.max_heartmonitor_misses=40"],
+        engine_args=["-s", str(script), "-c", "second = first + 1", "--mpi"],
+    )
+    with cluster as rc:
+        assert rc[0].pull(["first", "second"], block=True) == [1, 2]
+        [log] = (tmp_path / "profile_default" / "log").glob("ipcontroller*.log")
+        assert "--usethreads has no effect" in log.read_text()
+
+
+def test_code_that_raises_at_the_start_is_in_the_log(made: Callable[..., ipp.Cluster], tmp_path: Path):
+    with made(engine_args=["-c", "1 / 0"]) as rc:
+        assert rc[0].apply_sync(abs, -1) == 1
+        [log] = (tmp_path / "profile_default" / "log").glob("ipengine*.log")
+        assert "ZeroDivisionError" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("tool", "words", "said"),
+    [
+        (ipcontroller.IPController, ["--ports=1-9", "--secure"], {"ports", "secure"}),
+        (ipcontroller.IPController, ["--ssh", "login", "--hwm=1"], {"ssh"}),
+        (ipcontroller.IPController, ["--IPController.use_threads=True"], {"IPController.use_threads"}),
+        (ipengine.IPEngine, ["--url=tcp://a:1", "--mpi", "--log-to-file"], {"url", "mpi", "log-to-file"}),
+        (ipcluster.IPClusterStart, ["--delay", "2", "-n", "3"], {"delay"}),
+        (ipcluster.IPClusterStop, ["--signal=9"], {"signal"}),
+    ],
+)
+def test_options_without_effect_are_accepted_and_named(tool: Any, words: list[str], said: set[str]):
+    parsed = tool()
+    parsed.parse_command_line(words)
+    assert set(parsed.without_effect) == said
+    assert all(parsed.without_effect.values())
+
+
+def test_other_options_are_refused():
+    with pytest.raises(UsageError, match="no option --prots"):
+        ipcontroller.IPController().parse_command_line(["--prots=1"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["cluster", "controller", "engine"])
+def test_tools_are_modules_too(module: str):
+    command = [sys.executable, "-m", f"engineroom.{module}", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{ipp.__version__}\n"
+
+
+def test_a_configuration_has_values_for_arguments_that_are_not_given(tmp_path: Path):
+    from traitlets.config import Config
+
+    config = Config()
+    config.Cluster.n = 3
+    config.Cluster.controller_args = ["--nodb"]
+    config.Cluster.engine_launcher_class = "Local"
+    cluster = ipp.Cluster(config=config, profile_dir=tmp_path)
+    assert (cluster.n, cluster.controller_args, cluster.engine_launcher_class) == (3, ["--nodb"], "Local")
+    assert ipp.Cluster(config=config, n=1, profile_dir=tmp_path).n == 1
+    with pytest.raises(ipp.ConfigError, match="engines='slurm'"):
+        ipp.Cluster(engine_launcher_class="slurm", profile_dir=tmp_path)
+
+
+def test_a_manager_keeps_clusters_by_name(made: Callable[..., ipp.Cluster], tmp_path: Path):
+    manager = ipp.ClusterManager()
+    folder = tmp_path / "profile_default"
+    key, cluster = manager.new_cluster(profile_dir=folder, cluster_id="mine")
+    assert key == "default:mine"
+    assert manager.get_cluster(key) is cluster
+    with pytest.raises(KeyError, match="already"):
+        manager.new_cluster(profile_dir=folder, cluster_id="mine")
+    manager.remove_cluster(key)
+    with pytest.raises(KeyError, match="there is no cluster"):
+        manager.get_cluster(key)
+
+    running = made(n=0, cluster_id="night")
+    running.start_cluster_sync()
+    found = manager.load_clusters(profile_dir=folder)
+    assert list(found) == ["default:night"]
+    assert found["default:night"].controller.pid == running.controller.pid
+    running.stop_cluster_sync()
+    assert set(manager.load_clusters(profile_dirs=[folder], init_default_clusters=True)) >= {"default:"}
+
+
+def test_files_of_killed_clusters_are_cleaned(made: Callable[..., ipp.Cluster], tmp_path: Path):
+    from engineroom.cluster import clean_cluster_files
+
+    cluster = made(n=0)
+    cluster.start_cluster_sync()
+    clean_cluster_files([cluster.profile_dir])
+    assert cluster.cluster_file.exists(), "it runs"
+    cluster.stop_cluster_sync()
+    cluster.cluster_file.write_text("{}")
+    clean_cluster_files([cluster.profile_dir])
+    assert not cluster.cluster_file.exists()

@@ -1,0 +1,213 @@
+"""`%px` and its kin, in a real IPython shell of this process."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import wait_until
+
+import engineroom as er
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A shell that keeps no history, and is the `get_ipython()` of this process."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = InteractiveShell.instance(config=config)
+    yield shell
+    shell.magics_manager.magics["line"].pop("px", None)
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def rc(cluster: er.Cluster, shell: Any) -> Iterator[er.Client]:
+    """The first client in this shell: its magics are bound to all engines."""
+    with cluster.connect_client_sync() as client:
+        client.wait_for_engines(2, timeout=30)
+        yield client
+        if not client.closed:
+            client[:].clear(block=True)
+
+
+def cell(shell: Any, text: str) -> Any:
+    """Run a cell; returns its value. Raises what it raised."""
+    done = shell.run_cell(text)
+    done.raise_error()
+    return done.result
+
+
+def has(rc: er.Client, engine: int, name: str) -> bool:
+    """Whether the namespace of an engine has a name."""
+    return rc[engine].execute(f"{name!r} in globals()", silent=False).get().data["text/plain"] == "True"
+
+
+def test_px_runs_a_line_on_all_engines(rc: er.Client, shell: Any):
+    cell(shell, "%px a = 5")
+    assert rc[:]["a"] == [5, 5]
+
+
+def test_px_shows_what_is_printed_and_the_values(rc: er.Client, shell: Any, capsys: pytest.CaptureFixture[str]):
+    cell(shell, "%px print('here')")
+    shown = capsys.readouterr().out
+    assert "[stdout:0] here" in shown
+    assert "[stdout:1] here" in shown
+    cell(shell, "%px 6 * 7")
+    shown = capsys.readouterr().out
+    assert "Out[0:" in shown
+    assert shown.count("42") == 2
+
+
+def test_a_cell_runs_on_the_targets_that_it_names(rc: er.Client, shell: Any):
+    cell(shell, "%%px --targets 1\nb = 1\n")
+    assert has(rc, 1, "b")
+    assert not has(rc, 0, "b")
+    cell(shell, "%%px --targets ::2\nc = 1\n")
+    assert not has(rc, 1, "c")
+    cell(shell, "%%px -t 0,1\nd = 1\n")
+    assert rc[:]["d"] == [1, 1]
+    with pytest.raises(Exception, match="--targets is all"):
+        shell.run_line_magic("pxconfig", "--targets some")
+
+
+def test_without_block_the_result_is_returned_and_pxresult_shows_it(
+    rc: er.Client, shell: Any, capsys: pytest.CaptureFixture[str]
+):
+    result = cell(shell, "%%px --noblock -o kept\nprint('later')\n")
+    assert isinstance(result, er.AsyncResult)
+    assert shell.user_ns["kept"] is result
+    capsys.readouterr()
+    cell(shell, "%pxresult --group-outputs engine")
+    assert "[stdout:0] later" in capsys.readouterr().out
+    cell(shell, "%pxresult -o again")
+    assert shell.user_ns["again"] is result
+    with pytest.raises(Exception, match="-o binds a name"):
+        shell.run_cell_magic("px", "-o 1x", "1")
+
+
+def test_pxconfig_changes_what_px_does(rc: er.Client, shell: Any, capsys: pytest.CaptureFixture[str]):
+    cell(shell, "%pxconfig --noblock --targets 0 --verbose")
+    result = cell(shell, "%px 1 + 1")
+    assert "Async parallel execution on engine(s): 0" in capsys.readouterr().out
+    assert result.get().data["text/plain"] == "2"
+    cell(shell, "%pxconfig --block --targets all --no-verbose")
+    assert cell(shell, "%px e = 1") is None
+    assert rc[:]["e"] == [1, 1]
+
+
+def test_local_runs_the_cell_here_too(rc: er.Client, shell: Any):
+    cell(shell, "%%px --local\nf = 3\n")
+    assert shell.user_ns["f"] == 3
+    assert rc[:]["f"] == [3, 3]
+
+
+def test_autopx_sends_every_cell_until_it_is_used_again(
+    rc: er.Client, shell: Any, capsys: pytest.CaptureFixture[str]
+):
+    cell(shell, "%autopx")
+    cell(shell, "g = 4")
+    cell(shell, "h = g + 1\nh")
+    cell(shell, "%autopx")
+    said = capsys.readouterr().out
+    assert "%autopx enabled" in said
+    assert "%autopx disabled" in said
+    assert "Out[0:" in said
+    assert rc[:]["h"] == [5, 5]
+    assert "g" not in shell.user_ns
+    cell(shell, "g = 1")
+    assert shell.user_ns["g"] == 1
+
+
+def test_an_error_on_the_engines_is_the_error_of_the_cell(rc: er.Client, shell: Any):
+    with pytest.raises(er.CompositeError) as caught:
+        cell(shell, "%px 1 / 0")
+    assert len(caught.value.elist) == 2
+    assert caught.value.elist[0][0] == "ZeroDivisionError"
+
+
+def test_a_suffix_makes_magics_of_their_own(rc: er.Client, shell: Any):
+    rc.activate(targets=1, suffix="_one")
+    cell(shell, "%px_one i = 1")
+    assert not has(rc, 0, "i")
+    cell(shell, "%%px_one\nj = 1\n")
+    cell(shell, "%autopx_one")
+    cell(shell, "k = 1")
+    cell(shell, "%autopx_one")
+    assert rc[1].pull(["i", "j", "k"], block=True) == [1, 1, 1]
+
+
+def test_output_is_shown_while_the_tasks_run(
+    rc: er.Client, shell: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    seen: list[str] = []
+
+    def look() -> None:
+        def so_far() -> bool:
+            seen.append(capsys.readouterr().out)
+            return any("[stdout:0] first" in text for text in seen)
+
+        wait_until(so_far, 30)
+        (tmp_path / "go").touch()
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    cell(
+        shell,
+        "%%px --stream\n"
+        "import os, time\n"
+        "print('first', flush=True)\n"
+        f"while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)\n"
+        "print('last')\n",
+    )
+    watcher.join()
+    shown = "".join(seen) + capsys.readouterr().out
+    assert shown.count("first") == 2
+    assert shown.count("last") == 2
+
+
+def test_ctrl_c_interrupts_the_engines(rc: er.Client, shell: Any, capsys: pytest.CaptureFixture[str]):
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def watch() -> None:
+        bound = shell.magics_manager.magics["line"]["px"].__self__
+        wait_until(lambda: bound.last_result is not None and all(bound.last_result.started), 30)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with pytest.raises(er.CompositeError) as caught:
+        cell(shell, "%%px\nimport time\nfor _ in range(6000): time.sleep(0.01)\n")
+    watcher.join()
+    assert {entry[0] for entry in caught.value.elist} == {"KeyboardInterrupt"}
+    assert "Sending signal SIGINT" in capsys.readouterr().err
+
+
+def test_the_next_client_takes_the_magics_over_once_the_first_is_closed(
+    cluster: er.Cluster, rc: er.Client, shell: Any
+):
+    bound = shell.magics_manager.magics["line"]["px"].__self__
+    with cluster.connect_client_sync() as second:
+        assert shell.magics_manager.magics["line"]["px"].__self__ is bound
+        rc.close()
+        with cluster.connect_client_sync() as third:
+            assert shell.magics_manager.magics["line"]["px"].__self__.view.client is third
+        assert not second.closed
+
+
+def test_outside_ipython_activate_warns(cluster: er.Cluster):
+    with cluster.connect_client_sync() as rc:
+        with pytest.warns(UserWarning, match="no IPython"):
+            rc[:].activate()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert rc.activate().block
