@@ -63,6 +63,11 @@ class Deadline:
         left = self._at - time.monotonic()
         return left if self._asker is None else min(left, self._asker.left())
 
+    def left_elsewhere(self) -> float:
+        """Seconds left for a server: it uses none of this thread's processor time."""
+        until = self._at if self._asker is None else min(self._at, self._asker.until)
+        return until - time.monotonic()
+
     def passed(self, why: str = "") -> QueryError:
         """The error to raise."""
         if self._asker is not None and self._asker.has_left:
