@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -63,6 +63,10 @@ class ClientPort:
     def outstanding(self) -> int:
         """How many tasks of this client have no outcome yet."""
         return sum(id.startswith(self.channel.session) for id in self.channel.waiting)
+
+    def drive(self, ready: Callable[[], bool], limit: float | None) -> bool:
+        """Take in results in this thread, until `ready()` or for `limit` seconds. False: the caller has to wait."""
+        return self.channel.drive(ready, limit)
 
     @property
     def files(self) -> bool:

@@ -46,6 +46,7 @@ class UnixLink:
     """
 
     shares_memory = False
+    stays_readable = True
 
     shares_memory = True
 

@@ -233,6 +233,7 @@ class ZmqLink:
     """A DEALER socket with a random name, by which the listener knows it after a reconnection."""
 
     shares_memory = False
+    stays_readable = False
 
     def __init__(self, url: str, key: str, *, curve_serverkey: str) -> None:
         require_descriptors("a connection")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from engineroom.config import ConnectionInfo
 from engineroom.ids import EngineId, TaskId
@@ -18,6 +18,9 @@ class FakePort:
         self.keeps = keeps
         self.direct = set(direct)
         self.aborted: list[tuple[list[TaskId], bool]] = []
+
+    def drive(self, ready: Callable[[], bool], limit: float | None) -> bool:
+        return False
 
     def engine_uuid(self, id: EngineId) -> str | None:
         return f"uuid{id}"

@@ -6,7 +6,7 @@ import gc
 import itertools
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -42,6 +42,9 @@ class FakeChannel:
 
     def new_id(self) -> TaskId:
         return self.id_of(self.next_number())
+
+    def drive(self, ready: Callable[[], bool], limit: float | None) -> bool:
+        return False
 
     def submit_one(self, outgoing: Any, waiter: Waiter) -> None:
         self.waiters[outgoing[0].id] = waiter

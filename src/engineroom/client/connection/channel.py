@@ -4,6 +4,8 @@ Submitting never waits for the network: tasks are put into a queue, and the thre
 one message. Tasks that the controller has not accepted are kept, and sent again after a reconnection; the controller
 recognises those it has.
 
+Which thread does that work is said in `driving.py`: the I/O thread, or for a moment a thread that waits for a result.
+
     user's threads ──submit──▶ SubmissionWindow ──▶ I/O thread ──▶ link
                    ──request─▶ PendingRequests ───▶
                    ◀─ _arrived ─ Waiters ◀───────── I/O thread ◀── link
@@ -54,10 +56,10 @@ from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from . import forks
 from .connecting import NOTICE_SECONDS, no_answer_error, silence_error
+from .driving import RECEIVED_MOST, Driver
 from .requests import PendingRequests, error_of
 from .submission import Outgoing, SubmissionWindow
-from .waiters import IOThread, Waiter, Waiters
-from .wakeup import Wakeup
+from .waiters import IOThread, Waiter, Waiters, is_delivering
 
 log = logging.getLogger(__name__)
 
@@ -115,11 +117,10 @@ class Channel:
         self._welcome = threading.Event()
         self._pid = os.getpid()
         forks.watch(self)
-        self._asleep = False
         self._link: Link = link or connect(info)
         #: where large buffers are put that are to be sent; None: they are sent as bytes
         self.pool = Pool() if self._link.shares_memory else None
-        self._wakeup = Wakeup()
+        self._driver = Driver(self, self._link)
         self._handlers: dict[type[Message], Callable[[Any, Sequence[Any]], None]] = {
             Welcome: self._on_welcome,
             Refused: self._on_refused,
@@ -153,7 +154,7 @@ class Channel:
         """The msg_id that has a number of `next_number`."""
         return self._prefix + str(number)  # type: ignore[return-value]  # a call of TaskId would cost as much again
 
-    def submit(self, tasks: Iterable[tuple[Outgoing, Waiter]]) -> None:
+    def submit(self, tasks: Sequence[tuple[Outgoing, Waiter]]) -> None:
         """Have tasks run, and their outcomes given to their waiters. Never blocks."""
         if self._pid != os.getpid():
             raise self.failure_error()
@@ -163,8 +164,8 @@ class Channel:
                 self._waiting.pop(outgoing[0].id, None)
                 raise self.failure_error()
             self._outgoing.append(outgoing)
-        if self._asleep:
-            self._wakeup.wake()
+        if self._driver.is_asleep:
+            self._have_sent(len(tasks))
 
     def submit_one(self, outgoing: Outgoing, waiter: Waiter) -> None:
         """The same for one task: the hot path."""
@@ -175,8 +176,18 @@ class Channel:
             self._waiting.pop(id, None)
             raise self.failure_error()
         self._outgoing.append(outgoing)
-        if self._asleep:
-            self._wakeup.wake()
+        if self._driver.is_asleep:
+            self._have_sent(1)
+
+    def _have_sent(self, count: int) -> None:
+        """Have what is queued sent: by this thread, if these `count` tasks are all that there is to do."""
+        # More tasks are to gather: the I/O thread sends together what has come until it runs.
+        if len(self._waiting) > count or not self._driver.send_now():
+            self._driver.wake()
+
+    def drive(self, ready: Callable[[], bool], limit: float | None) -> bool:
+        """Do the I/O in this thread until `ready()`, for `limit` seconds at most. False: the caller has to wait."""
+        return self.failure is None and self._driver.drive(ready, limit)
 
     def expect(self, ids: Sequence[TaskId], waiter: Waiter, *, watch: bool = True) -> None:
         """Have the outcomes of tasks that were submitted elsewhere given to a waiter.
@@ -214,7 +225,7 @@ class Channel:
 
     def ask(self, body: RequestBody, timeout: float | None = None) -> Any:
         """Ask a question and wait for the answer. WaitError in the I/O thread, through which the answer comes."""
-        if threading.current_thread() is self._thread:
+        if is_delivering():
             raise WaitError("a question is asked in the thread through which the answer comes: it would never end")
         return self.request(body).result(timeout)
 
@@ -253,7 +264,7 @@ class Channel:
             return
         self._closing = True
         self._linger = linger
-        self._wakeup.wake()
+        self._driver.wake()
         if self._thread is not threading.current_thread():
             self._thread.join()
 
@@ -261,7 +272,7 @@ class Channel:
         """End the session soon: nobody uses it any more. Does not wait."""
         if self._pid == os.getpid() and not self._closing:
             self._closing = True
-            self._wakeup.wake()
+            self._driver.wake()
 
     def forked(self) -> None:
         """This is a process that was forked from ours, and has no I/O thread."""
@@ -278,7 +289,7 @@ class Channel:
             raise SerializationError(f"this cannot be sent: {error}") from None
         is_urgent = isinstance(message, Request) and self._is_urgent(message.body)
         (self._urgent if is_urgent else self._orders).append(message)
-        self._wakeup.wake()
+        self._driver.wake()
 
     def _is_urgent(self, body: RequestBody) -> bool:
         """Whether a question says nothing about the tasks that are queued here."""
@@ -304,35 +315,66 @@ class Channel:
         try:
             self._hello()
             while not self._closing:
-                self._turn()
+                self._driver.turn()
+            self._driver.stop_sharing()
             self._send_rest()
             if self.failure is None:
                 self._send(Goodbye())
-        except Exception as error:  # a bug here must not leave anybody waiting
-            log.exception("a bug in the client's I/O thread")
-            self._fail(ControllerLost(f"the client's I/O thread failed: {error!r}"))
+        except Exception as error:
+            self.broken(error)
         finally:
+            self._driver.stop_sharing()
             self._link.close(linger=self._linger if self.failure is None else 0.0)
             if self.pool is not None:
                 self.pool.close()
             if self.failure is None:
                 self._fail(ControllerLost("this client is closed"))
-            self._wakeup.close()
+            self._driver.close()
 
-    def _turn(self) -> None:
-        arrived = self._link.receive()
-        if not arrived and not self._has_work():
-            now = time.monotonic()
-            wait = max(0.0, self._counts.next_ping - now)
-            if len(self._waiting) >= STREAM and now - self._window.last_packed < STREAM_SECONDS:
-                wait = GATHER_SECONDS  # a stream of tasks: nobody needs to wake us for the next one
-            else:
-                self._asleep = True
-            if not self._has_work() and (self._outgoing or not self._closing):
-                self._wakeup.sleep(self._link.fileno(), min(wait, PING_SECONDS))
-            self._asleep = False
-            self._wakeup.clear()
-            arrived = self._link.receive()
+    def _send_rest(self) -> None:
+        """The session ends: send the tasks that still wait for room, for a while."""
+        self.flush()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while self._outgoing and self.failure is None and self._welcome.is_set():
+            if time.monotonic() > deadline:
+                _notice(f"{len(self._outgoing):,} tasks were not sent before this client was closed")
+                return
+            self._driver.turn()
+
+    # ------------------------------------------------------------------------------------------ the thread that drives
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether only the I/O thread may drive."""
+        return self._closing
+
+    def has_work(self) -> bool:
+        """Whether `flush` would send something."""
+        return bool(self._urgent) or (self._window.has_room if self._outgoing else bool(self._orders))
+
+    def pause(self) -> tuple[float, bool]:
+        """There is nothing to do: how long the I/O thread may sleep, and whether it is woken for the next task."""
+        now = time.monotonic()
+        if len(self._waiting) >= STREAM and now - self._window.last_packed < STREAM_SECONDS:
+            return GATHER_SECONDS, False  # a stream of tasks: nobody needs to wake us for the next one
+        return max(0.0, self._counts.next_ping - now), True
+
+    def next_sign(self) -> float:
+        """When the next sign of life is due (monotonic seconds)."""
+        return self._counts.next_ping
+
+    def broken(self, error: Exception) -> None:
+        """A bug in the thread that drives must not leave anybody waiting."""
+        log.error("a bug in the thread that drives the connection", exc_info=error)
+        self._fail(ControllerLost(f"the client's connection failed: {error!r}"))
+
+    def torn(self) -> None:
+        """An exception from outside has ended what the thread did: both ends say again what may have been lost."""
+        self._must_greet = True
+
+    def turn(self) -> int:
+        """Take in what has arrived, and send what has gathered. Returns how many messages have arrived."""
+        arrived = self._link.receive(RECEIVED_MOST)
         if arrived:
             now, handlers = time.monotonic(), self._handlers
             for parts in arrived:
@@ -343,18 +385,9 @@ class Channel:
         if self._must_greet:
             self._must_greet = False
             self._hello()
-        self._flush()
+        self.flush()
         self._keep_alive()
-
-    def _send_rest(self) -> None:
-        """The session ends: send the tasks that still wait for room, for a while."""
-        self._flush()
-        deadline = time.monotonic() + CLOSE_SECONDS
-        while self._outgoing and self.failure is None and self._welcome.is_set():
-            if time.monotonic() > deadline:
-                _notice(f"{len(self._outgoing):,} tasks were not sent before this client was closed")
-                return
-            self._turn()
+        return len(arrived)
 
     def _send(self, message: Message, buffers: Sequence[Any] = ()) -> None:
         header = wire.encode(message)
@@ -364,11 +397,7 @@ class Channel:
     def _hello(self) -> None:
         self._link.send([wire.encode(self._counts.hello(time.monotonic()))])
 
-    def _has_work(self) -> bool:
-        """Whether `_flush` would send something."""
-        return bool(self._urgent) or (self._window.has_room if self._outgoing else bool(self._orders))
-
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Send what has gathered, once we are welcome."""
         if not self._welcome.is_set() or self.failure is not None:
             return

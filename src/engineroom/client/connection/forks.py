@@ -9,7 +9,7 @@ import os
 import weakref
 from typing import Protocol
 
-from .waiters import fulfilling
+from .waiters import delivering, fulfilling
 
 
 class Forkable(Protocol):
@@ -29,6 +29,7 @@ def watch(channel: Forkable) -> None:
 
 def _in_child() -> None:
     fulfilling.release()
+    delivering.clear()
     for channel in list(_channels):
         channel.forked()
     _channels.clear()

@@ -17,8 +17,24 @@ from ...wire import frames as wire
 fulfilling = threading.Lock()
 
 
+#: The threads that take in results at this moment, by their numbers. Nobody may wait for a result in one of them.
+delivering: set[int] = set()
+
+
+def is_delivering() -> bool:
+    """Whether this thread takes in results: a wait for one would never end."""
+    return threading.get_ident() in delivering
+
+
 class IOThread(threading.Thread):
-    """The thread through which results come. Nobody may wait for a result in it."""
+    """A thread that takes in results all its life."""
+
+    def run(self) -> None:
+        delivering.add(threading.get_ident())
+        try:
+            super().run()
+        finally:
+            delivering.discard(threading.get_ident())
 
 
 class Waiter(Protocol):
@@ -60,20 +76,21 @@ class Waiters:
 
     def on_results(self, message: Results, frames: Sequence[Any]) -> None:
         """Give outcomes to their waiters."""
-        pop, announce, now = self.by_task.pop, [], time.time()
+        waiters, announce, now = self.by_task, [], time.time()
         broken: list[tuple[Waiter, TaskId, ProtocolError]] = []
         with fulfilling:
             for done in message.tasks:
-                waiter = pop(done.id, None)
+                waiter = waiters.get(done.id)
                 if waiter is None:
                     continue
                 try:
                     buffers = wire.pick(done, frames) if done.frames else ()
                 except ProtocolError as error:  # it hurts nobody but its task
                     broken.append((waiter, done.id, error))
-                    continue
-                if waiter._arrived(done, buffers, now):
-                    announce.append(waiter)
+                else:
+                    if waiter._arrived(done, buffers, now):
+                        announce.append(waiter)
+                waiters.pop(done.id, None)  # only now: if this thread is interrupted, the outcome is asked for again
         for waiter in announce:
             waiter._announce()
         for waiter, id, reason in broken:

@@ -1,36 +1,61 @@
-"""A pipe by which users' threads wake the I/O thread."""
+"""How the threads of a client sleep until there is something to do for its connection.
+
+The I/O thread sleeps here. Another thread may take its place for a while: it waits for the same things, and the I/O
+thread, which sleeps on, is not woken by them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-
-from ...descriptors import wait_readable
+import select
 
 
 class Wakeup:
-    """`sleep` in one thread, `wake` from any."""
+    """`sleep` in the I/O thread, `wait` in the thread that has taken its place, `wake` from any."""
 
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    def __init__(self, descriptor: int) -> None:
+        """`descriptor`: readable when something has arrived."""
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        #: readable when there is something to do
+        self._work = select.epoll()
+        self._work.register(descriptor, select.EPOLLIN)
+        self._work.register(self._wake, select.EPOLLIN)
+        # Taking `_work` out of what the I/O thread sleeps on is one quick system call, and does not wake that thread.
+        self._sleep = select.epoll()
+        self._sleep.register(self._work, select.EPOLLIN)
 
     def wake(self) -> None:
-        """End the sleep, or the next one. Safe after `close`, too."""
-        with contextlib.suppress(OSError):
-            os.write(self._write, b"w")
+        """End the sleep, or the next one. Safe after `close`, and in a signal handler."""
+        with contextlib.suppress(OSError, ValueError):
+            os.eventfd_write(self._wake, 1)
 
-    def sleep(self, fd: int, timeout: float) -> None:
-        """Sleep until a file descriptor is readable, until `wake`, or for so many seconds."""
-        wait_readable([fd, self._read], timeout)
+    def sleep(self, timeout: float) -> None:
+        """Sleep until there is something to do, for so many seconds at most. For the I/O thread."""
+        self._sleep.poll(timeout, 1)
 
     def clear(self) -> None:
         """Forget past calls of `wake`."""
         with contextlib.suppress(BlockingIOError):
-            os.read(self._read, 4096)
+            os.eventfd_read(self._wake)
+
+    def take(self) -> None:
+        """Take the place of the I/O thread."""
+        self._sleep.unregister(self._work)
+
+    def give_back(self) -> None:
+        """The I/O thread is in its place again."""
+        self._sleep.register(self._work, select.EPOLLIN)
+
+    def wait(self, timeout: float) -> None:
+        """Wait until there is something to do, for so many seconds at most. For the thread that has taken the place."""
+        for descriptor, _ in self._work.poll(timeout, 2):
+            if descriptor == self._wake:
+                self.clear()
 
     def close(self) -> None:
-        """Give the pipe back."""
-        read, write = self._read, self._write
-        self._read = self._write = -1
-        os.close(read)
-        os.close(write)
+        """Give the descriptors back."""
+        wake, self._wake = self._wake, -1
+        self._sleep.close()
+        self._work.close()
+        os.close(wake)

@@ -92,6 +92,8 @@ class GrowingMapResult(AsyncMapResult):
     items.
     """
 
+    _ends_with_outcomes = False  # its last chunk must have been submitted, too
+
     def __init__(
         self,
         port: ResultPort,

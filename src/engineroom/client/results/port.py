@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ...config import ConnectionInfo
@@ -22,6 +22,9 @@ class ResultPort(Protocol):
 
     def outstanding(self) -> int:
         """How many tasks of this client have no outcome yet."""
+
+    def drive(self, ready: Callable[[], bool], limit: float | None) -> bool:
+        """Take in results in this thread, until `ready()` or for `limit` seconds. False: the caller has to wait."""
 
     def engine_uuid(self, id: EngineId) -> str | None:
         """The uuid of the engine that has, or last had, this number."""

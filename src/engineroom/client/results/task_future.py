@@ -23,9 +23,9 @@ from ...errors import ControllerLost, EngineroomError
 from ...ids import TaskId
 from ...messages import Output, Published, Started, TaskDone
 from ...wire import payload
-from ..connection.waiters import IOThread, fulfilling
+from ..connection.waiters import fulfilling, is_delivering
 from ..waiting.callbacks import run_callbacks
-from ..waiting.waits import wait_until
+from ..waiting.waits import wait_for_result, wait_until
 from .ending import Ending, succeeded
 from .port import ResultPort
 
@@ -70,6 +70,8 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     # concurrent.futures reads `_state`. These become instance attributes when they change.
     _state = PENDING
     _cond: threading.Condition | None = None
+    #: whether outcomes, and nothing else, make it ready
+    _ends_with_outcomes = True
     #: whether this process was forked from the one that waits for the tasks
     _is_forked = False
     #: of tasks that run: what they have printed and published so far
@@ -112,7 +114,11 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         return condition
 
     def _wait_until_done(self, limit: float | None) -> None:
-        if self._state == PENDING:
+        if self._state != PENDING:
+            return
+        if self._ends_with_outcomes:
+            wait_for_result(lambda: self._condition, self.done, limit, self._port)
+        else:
             wait_until(self._condition, self.done, limit, self._port)
 
     def _wait_for(self, id: TaskId) -> None:
@@ -153,7 +159,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
 
     def _invoke_callbacks(self) -> None:
         """Call the callbacks. Not in the thread through which the results come: they may wait for some."""
-        if self._done_callbacks and isinstance(threading.current_thread(), IOThread):
+        if self._done_callbacks and is_delivering():
             run_callbacks(self, self._done_callbacks)
         elif self._done_callbacks:
             super()._invoke_callbacks()  # type: ignore[misc]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_futures
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 from ...config import ConnectionInfo
 from ...errors import WaitError
 from ...on_engine import task_context
-from ..connection.waiters import IOThread
+from ..connection.waiters import is_delivering
 
 
 class WaitPort(Protocol):
@@ -29,6 +30,9 @@ class WaitPort(Protocol):
 
     def outstanding(self) -> int:
         """How many tasks of this client have no outcome yet."""
+
+    def drive(self, ready: Callable[[], bool], limit: float | None) -> bool:
+        """Take in results in this thread, until `ready()` or for `limit` seconds. False: the caller has to wait."""
 
 
 def wait_until(
@@ -58,6 +62,23 @@ def check_return_when(return_when: str | None) -> None:
         raise ValueError(f"return_when is FIRST_COMPLETED, FIRST_EXCEPTION or ALL_COMPLETED; got {return_when!r}")
 
 
+def wait_for_result(
+    condition: Callable[[], threading.Condition], ready: Callable[[], bool], limit: float | None, port: WaitPort
+) -> bool:
+    """The same for what becomes ready with an outcome, and with nothing else: this thread may take it in by itself.
+
+    `condition` makes the condition, if it is needed.
+    """
+    with _guarded(port):
+        if task_context.wait(ready, limit, lambda: port.info.url):
+            return ready()
+        deadline = None if limit is None else time.monotonic() + limit
+        if port.drive(ready, limit):
+            return ready()
+        with (made := condition()):
+            return made.wait_for(ready, None if deadline is None else deadline - time.monotonic())
+
+
 def wait_for_futures(
     futures: Collection[Future[Any]], limit: float | None, return_when: str, port: WaitPort
 ) -> tuple[set[Any], set[Any]]:
@@ -82,7 +103,7 @@ def _has_failed(future: Future[Any]) -> bool:
 
 @contextlib.contextmanager
 def _guarded(port: WaitPort) -> Iterator[None]:
-    if isinstance(threading.current_thread(), IOThread):
+    if is_delivering():
         raise WaitError(
             "this waits for tasks in the thread through which their results come, so it would never end. It runs code "
             "of yours when published data are unpickled, or an object is deleted: do not wait for tasks there"

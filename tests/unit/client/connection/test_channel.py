@@ -461,7 +461,7 @@ def test_a_bug_in_the_io_thread_leaves_nobody_waiting(
     controller.say(Results([done(id)]))
     controller.until(lambda: other in diary.failed)
     assert "ZeroDivisionError" in str(diary.failed[other])
-    assert "a bug in the client's I/O thread" in caplog.text
+    assert "a bug in the thread that drives the connection" in caplog.text
     assert message.number == 1
 
 

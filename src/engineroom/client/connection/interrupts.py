@@ -1,0 +1,66 @@
+"""Signals held back, while the main thread does what must not be cut off in the middle.
+
+Handlers of signals may raise, as that of Ctrl-C does: anywhere in the main thread.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+# Without the conversion to enums, which takes ten times as long.
+_set: Callable[..., Any] = getattr(signal.signal, "__wrapped__", signal.signal)
+_get: Callable[..., Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+
+_NAMES = "SIGINT SIGALRM SIGTERM SIGHUP SIGQUIT SIGUSR1 SIGUSR2 SIGVTALRM SIGPROF SIGURG"
+_SIGNALS = tuple(int(getattr(signal, name)) for name in _NAMES.split() if hasattr(signal, name))
+
+
+class HeldSignals:
+    """From `begin` to `end`, signals that have handlers in Python only call `wake`. `end` has their handlers called."""
+
+    __slots__ = ("_held", "_wake", "came")
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        #: signals that are held back, and their handlers
+        self._held: list[tuple[int, Any]] = []
+        #: the signals that came
+        self.came: list[int] = []
+
+    def begin(self) -> None:
+        """Hold them back, if this is the main thread: handlers run in no other."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _SIGNALS:
+            handler = _get(number)
+            if callable(handler):
+                self._held.append((number, handler))
+        try:
+            for number, _ in self._held:
+                _set(number, self._note)
+        except BaseException:  # the handler of one that is not held back yet
+            self._restore()
+            raise
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.came.append(number)
+        self._wake()
+
+    def end(self) -> None:
+        """Hold nothing back any more."""
+        if self._held:
+            self._restore()
+            for number in self.came:
+                signal.raise_signal(number)
+
+    def _restore(self) -> None:
+        try:
+            for number, handler in self._held:
+                _set(number, handler)
+        except BaseException:  # of a handler that is in its place again
+            self._restore()
+            raise
