@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "controller.membership": "VOCABULARY core controller.peers",
     "controller.function_library": "VOCABULARY wire",
     "controller.input_values": "VOCABULARY wire",
-    "controller.storage": "VOCABULARY stores",
+    "controller.storage": "VOCABULARY wire stores",
     "controller.decisions": "VOCABULARY core controller.error_info",
     "controller.outbox": (
         "VOCABULARY core wire stores controller.error_info controller.function_library controller.input_values"

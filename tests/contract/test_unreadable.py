@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 from support.entries import pending
 
-from engineroom.messages import TaskOptions
-from engineroom.stores import DictDB, SQLiteDB, TaskStore
+from engineroom.controller.loop import Controller
+from engineroom.controller.storage.store_reader import readable_entries, sound
+from engineroom.errors import StoreDamaged
+from engineroom.ids import TaskId
+from engineroom.messages import Function, TaskOptions
+from engineroom.stores import DictDB, MongoDB, SQLiteDB, TaskStore
 from engineroom.stores.base import QueryDict
+from engineroom.testing.network import MemoryNetwork
+from engineroom.wire.functions import digest_of
 
+FUNCTION = Function(digest_of(b"pickled"), b"pickled", "f")
 BAD = TaskOptions(metadata={"x": msgspec.msgpack.Ext(5, b"z")})
 
 
@@ -36,3 +44,101 @@ def test_one_record_hides_no_other(store: TaskStore, query: QueryDict, caplog: p
     assert sum(each["count"] for each in store.group_by("header.msg_id", query)) == 2
     [told] = [record.getMessage() for record in caplog.records]
     assert "the record of task 'bad' cannot be read" in told
+
+
+# ---------------------------------------------------------------------------------------- whole records
+
+
+def bad_rows(path: Path) -> None:
+    """Values that no message may have, in rows of a version that had no checksums; `ok` stays as it is."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("UPDATE tasks SET request_sum = NULL, outcome_sum = NULL")
+    for id, column, value in (
+        ("options", "options", b"\xc1\xc1"),
+        ("text", "arguments", None),
+        ("time", "submitted", "yesterday"),
+        ("target", "target", "everywhere"),
+        ("frames", "frames", b"\xff\xff\xff"),
+    ):
+        if id == "text":
+            connection.execute("UPDATE tasks SET arguments = CAST(x'ff41' AS TEXT) WHERE msg_id = ?", (id,))
+        else:
+            connection.execute(f"UPDATE tasks SET {column} = ? WHERE msg_id = ?", (value, id))
+    connection.close()
+
+
+BAD_IDS = ["options", "text", "time", "target", "frames"]
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Iterator[SQLiteDB]:
+    path = tmp_path / "tasks.db"
+    store = SQLiteDB(path)
+    store.write([pending(id) for id in [*BAD_IDS, "ok"]])
+    store.close()
+    bad_rows(path)
+    store = SQLiteDB(path)
+    yield store
+    store.close()
+
+
+def test_unreadable_unfinished_tasks_are_skipped_when_a_controller_begins(
+    damaged: SQLiteDB, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert [entry.id for entry in sound(damaged.unfinished())] == ["ok"]
+    told = " ".join(record.getMessage() for record in caplog.records)
+    for id in BAD_IDS:
+        assert f"'{id}'" in told or f"task {id} " in told
+
+
+def test_a_controller_comes_up_with_unreadable_records(damaged: SQLiteDB) -> None:
+    network = MemoryNetwork()
+    damaged.add_functions([FUNCTION, Function(pending("ok").spec.function, b"other bytes than it was sent with")])
+    whole = pending("whole")
+    whole.spec = msgspec.structs.replace(whole.spec, function=FUNCTION.digest)
+    damaged.write([whole])
+    controller = Controller(network.listener, damaged, "key")
+    controller.recover()
+    assert list(controller.scheduler.tasks) == ["whole"], "it goes on; of the other one the function is damaged"
+    controller.close()
+
+
+def test_an_unreadable_record_takes_no_other_with_it(damaged: SQLiteDB) -> None:
+    found, unreadable = readable_entries(damaged, [TaskId(id) for id in [*BAD_IDS, "ok"]])
+    assert "ok" in found
+    assert unreadable.keys() >= {"options", "frames"}
+    for id, text in unreadable.items():
+        assert id in text
+    assert damaged.get_record(TaskId("ok"))["state"] == "pending"
+    for id in ("options", "frames"):
+        with pytest.raises(StoreDamaged, match=f"the record of task {id} cannot be read"):
+            damaged.get_record(TaskId(id))
+
+
+def test_a_text_that_is_no_text_hides_no_other_record(damaged: SQLiteDB) -> None:
+    for query in ({}, {"state": "pending"}, {"header.msg_type": {"$ne": None}}):
+        found = {record["msg_id"] for record in damaged.find_records(query, ["msg_id", "state", "arguments"])}
+        assert "ok" in found
+    assert damaged.count({"state": "pending"}) == 6
+    assert len(damaged.get_history()) == 6
+
+
+def test_a_server_with_unreadable_documents_answers_with_the_others(
+    open_mongodb: Callable[..., MongoDB], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_mongodb()
+    store.write([pending(id) for id in ["bad", "apart", "seconds", "ok"]])
+    tasks = store._database.tasks
+    tasks.update_one({"_id": "bad"}, {"$set": {"_task.options": b"\xc1\xc1", "header": 5}})
+    tasks.update_one({"_id": "apart"}, {"$set": {"_apart": 5, "_task": "nothing"}})
+    tasks.update_one({"_id": "seconds"}, {"$set": {"_seconds": 5}})
+    assert [entry.id for entry in sound(store.unfinished())] == ["ok"]
+    found, unreadable = readable_entries(store, [TaskId(id) for id in ("bad", "apart", "seconds", "ok")])
+    assert list(found) == ["ok"]
+    assert unreadable.keys() == {"bad", "apart", "seconds"}
+    assert "ok" in {record["msg_id"] for record in store.find_records({})}
+    assert "ok" in {record["msg_id"] for record in store.page({}, limit=10).records}
+    assert store.get_record(TaskId("ok"))["state"] == "pending"
+    with pytest.raises(StoreDamaged, match="the record of task seconds cannot be read"):
+        store.get_record(TaskId("seconds"))
+    assert "cannot be read" in caplog.text

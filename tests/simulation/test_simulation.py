@@ -141,6 +141,7 @@ def test_a_failure_says_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # half a minute of processor time: more on a busy machine
 def test_two_thousand_engines_of_which_hundreds_die():
     report = simulate(
         11,

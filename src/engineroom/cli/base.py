@@ -300,10 +300,10 @@ def _unknown(what: str, name: str, known: list[str], dashes: str = "") -> str:
 
 
 class _PrintableFormatter(logging.Formatter):
-    """Log lines quote what peers send: nothing in them steers a terminal."""
+    """Log lines quote what peers send: nothing in them steers a terminal, or looks like a line of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return printable(super().format(record)).replace("\n", "\n    ")
 
 
 def log_to_stderr(level: Any) -> None:

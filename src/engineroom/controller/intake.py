@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..core import Scheduler, events
-from ..errors import EngineError, EngineroomError, StoreError
+from ..errors import EngineError, EngineroomError, ProtocolError, StoreError
 from ..ids import ClientId, Digest, TaskId
 from ..messages import CacheKey, Environment, ErrorInfo, Function, TaskSpec
 from ..records.entry import Entry
@@ -28,6 +28,9 @@ from .storage.store_reader import Reader, readable_entries, readable_functions
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: Characters in the id of a task.
+MOST_OF_ID = 256
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -133,7 +136,7 @@ class Intake:
 
     def submit(self, submission: Submission, size: int = 0) -> None:
         """Take tasks in, now or after a look into the store. `size`: bytes of their large buffers."""
-        refused = self.refusal(size)
+        refused = self.refusal(size) or _bad_id(submission.tasks)
         if refused is not None:
             submission.refuse(Refusal(refused))
             return
@@ -268,6 +271,13 @@ class Intake:
         """Take functions in. New ones go to the store, also those that come from there: it may let go of them."""
         if functions:
             self._outbox.add_functions(self._library.add(functions))
+
+
+def _bad_id(tasks: Sequence[TaskSpec]) -> Exception | None:
+    """Why these ids cannot be: logs, tables and the errors of others show them as they are."""
+    if all(spec.id.isascii() and spec.id.isprintable() and len(spec.id) <= MOST_OF_ID for spec in tasks):
+        return None
+    return ProtocolError(f"the id of a task has at most {MOST_OF_ID} characters, printable ones of ASCII")
 
 
 def _refuse(submission: Submission, missing: Mapping[Digest, str]) -> None:

@@ -48,7 +48,9 @@ from ..messages import (
     Watch,
     Welcome,
 )
+from ..printable import one_line
 from ..records.entry import Entry
+from ..shared_memory.buffer import weight
 from ..stores import TaskStore
 from ..transport import Listener
 from ..wire.frames import pick
@@ -70,7 +72,7 @@ from .requests.task_requests import TaskRequests
 from .storage.backpressure import WaitingRoom
 from .storage.housekeeping import OnScan
 from .storage.pending import Scope
-from .storage.store_reader import Reader, StoreReader, readable_functions
+from .storage.store_reader import Reader, StoreReader, readable_functions, sound
 from .storage.store_writer import StoreWriter
 from .storage.unused_content import UnusedContent
 
@@ -394,13 +396,13 @@ class Controller:
 
         buffers = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames}
         size = sum(memoryview(frame).nbytes for frame in frames)
-        weight = size + sum([len(spec.payload) for spec in message.tasks])
+        weighs = weight(frames) + sum([len(spec.payload) for spec in message.tasks])
         self._intake.submit(
             Submission(
                 client,
                 message.tasks,
                 buffers,
-                lambda: self._outbox.owe("accepted", client, number, len(message.tasks), weight),
+                lambda: self._outbox.owe("accepted", client, number, len(message.tasks), weighs),
                 refuse,
                 functions=message.functions,
                 environment=message.environment,
@@ -439,8 +441,8 @@ class Controller:
         buffers = {done.id: pick(done, frames) for done in message.tasks if done.frames}
         self.decide(events.TasksFinished(peer.engine, message.tasks, buffers))
         self._running.forget([done.id for done in message.tasks])
-        weight = sum([len(done.payload) for done in message.tasks]) + sum(memoryview(f).nbytes for f in frames)
-        self._outbox.owe("stored", peer.uuid, message.number, len(message.tasks), weight)
+        weighs = sum([len(done.payload) for done in message.tasks]) + weight(frames)
+        self._outbox.owe("stored", peer.uuid, message.number, len(message.tasks), weighs)
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
         self.decide(events.TasksReturned(peer.engine, message.tasks))
@@ -490,7 +492,7 @@ class Controller:
         self.post(died)
 
     def _on_answers(self, peer: Peer, message: PropertiesChecked, frames: Sequence[Any]) -> None:
-        self.decide(events.PropertiesAnswered(peer.engine, {a.digest: a.reason for a in message.answers}))
+        self.decide(events.PropertiesAnswered(peer.engine, {a.digest: one_line(a.reason) for a in message.answers}))
 
     def _on_properties_changed(self, peer: Peer, message: PropertiesChanged, frames: Sequence[Any]) -> None:
         self.decide(events.PropertiesChanged([peer.engine]))
@@ -529,7 +531,7 @@ class Controller:
         """Take up what an earlier life of the controller left unfinished. Nothing else is served before."""
 
         def read(store: TaskStore) -> tuple[list[Entry], list[Function], dict[Digest, str]]:
-            entries = list(store.unfinished())
+            entries = sound(store.unfinished())
             digests = dict.fromkeys(entry.spec.function for entry in entries if entry.spec.function)
             return entries, *readable_functions(store, digests)
 

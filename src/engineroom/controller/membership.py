@@ -30,6 +30,7 @@ from ..messages import (
     Unresponsive,
     Welcome,
 )
+from ..printable import one_line
 from .peers import Peer, Peers
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 UNSTORED = 256 * MIB
 #: … but for very many engines, which have so much each.
 LEAST_UNSTORED = MIB // 4
+#: Characters of the reason that a peer gives.
+MOST_OF_REASON = 1000
 
 
 class Processes(Protocol):
@@ -156,7 +159,7 @@ class Membership:
 
     def on_goodbye(self, peer: Peer, message: Goodbye, frames: Sequence[Any]) -> None:
         """A peer leaves."""
-        self._left(peer, message.reason or "it left", clean=True)
+        self._left(peer, _harmless(message.reason) or "it left", clean=True)
 
     def engine_died(self, nanny: Peer, message: EngineDied) -> None:
         """A nanny has told how an engine died. It speaks for its own engines only."""
@@ -258,9 +261,14 @@ class Membership:
         return coming or int(not engines and self._clock() < self._expecting_until)
 
 
+def _harmless(reason: str) -> str:
+    """A peer's reason, for logs, records and the errors of others."""
+    return one_line(reason)[:MOST_OF_REASON]
+
+
 def _cause_of_death(message: EngineDied) -> str:
     if message.reason:
-        return message.reason
+        return _harmless(message.reason)
     peak = f"; peak memory {message.peak_memory / 2**20:.0f} MB" if message.peak_memory else ""
     if message.exit_code < 0:
         try:

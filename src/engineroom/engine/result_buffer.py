@@ -9,6 +9,7 @@ from typing import Any
 
 from ..config import MIB
 from ..messages import AttemptKey, Results, TaskDone
+from ..shared_memory.buffer import weight
 from ..wire import frames as wire
 
 #: What a result weighs until it is stored, here and in the controller, besides its bytes.
@@ -93,4 +94,4 @@ def _peak_memory() -> int:
 
 
 def _bytes(parts: list[Any]) -> int:
-    return len(parts[0]) + (wire.size(b"", parts[1:]) if len(parts) > 1 else 0)
+    return len(parts[0]) + weight(parts[1:])

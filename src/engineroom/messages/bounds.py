@@ -32,8 +32,14 @@ Number = Annotated[float, Meta(ge=-1e308, le=1e308)]
 FrameIndex = Annotated[int, Meta(ge=0, le=_INT32)]
 #: a checksum
 Checksum = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-#: the name of a process or a host
-Name = Annotated[str, Meta(max_length=256)]
+#: the name of a process or a host: logs, tables and errors show it, so it holds no characters that steer a terminal
+Name = Annotated[
+    str,
+    Meta(
+        max_length=256,
+        pattern="^[^\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]*\\Z",
+    ),
+]
 
 Kind = Literal["apply", "execute", "map", "part"]
 Status = Literal["ok", "error", "aborted", "unmet"]

@@ -17,20 +17,24 @@ import mmap
 import os
 import resource
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 #: Smaller buffers are cheaper to copy than to hand over.
 SHARED_FROM = 256 << 10
 #: A process opens descriptors for such buffers up to this part of its limit.
 SHARE_OF_DESCRIPTORS = 0.5
-#: A buffer takes two: `mmap` has one of its own.
-DESCRIPTORS_EACH = 2
+#: A shared buffer is in the memory of the host once, however many processes have it: it counts as one part in so many.
+SHARED_COUNTS = 4
+#: Linux reserves no memory for pages that are perhaps written to. (Python 3.11 has no name for it.)
+_NORESERVE = 0x4000
 #: Bytes read at a time.
-PIECE = 256 << 10
+PIECE = 1 << 20
 
-#: Descriptors of the buffers that this process has.
-_descriptors: set[int] = set()
+#: The buffers of this process (Python's id of each), which take two descriptors: `mmap` has one of its own …
+_buffers: set[int] = set()
+#: … and the copies of its own, which take one.
+_copies: set[int] = set()
 
 
 class SharedBuffer(mmap.mmap):
@@ -44,17 +48,33 @@ class SharedBuffer(mmap.mmap):
 
     #: with the lock described above; of the process that has this object
     descriptor: int
+    #: where the content was read from, if it is kept there: the store's name of it
+    origin: str | None = None
+    _key: tuple[int, int, int] | None = None
 
     def __new__(cls, descriptor: int, size: int) -> SharedBuffer:
         made = super().__new__(cls, descriptor, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
         made.descriptor = descriptor
-        _descriptors.add(descriptor)
+        _buffers.add(id(made))
         return made
 
-    def own_copy(self) -> mmap.mmap:
-        """The same content, which the caller may change: pages are copied when they are written to."""
-        flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000)
-        return mmap.mmap(self.descriptor, len(self), flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Two buffers of this process with the same key have the same content, as long as both live."""
+        if self._key is None:
+            found = os.fstat(self.descriptor)
+            self._key = found.st_dev, found.st_ino, len(self)
+        return self._key
+
+    def own_copy(self) -> mmap.mmap | bytearray:
+        """The same content, which the caller may change: pages are copied when they are written to.
+
+        It is copied at once if this process has too many descriptors.
+        """
+        if not are_descriptors_short():
+            with contextlib.suppress(OSError):  # none is left
+                return _OwnCopy(self.descriptor, len(self))
+        return self.read_all()
 
     def pieces(self) -> Iterator[memoryview]:
         """The content, piece by piece, without a page of it in our address space. The next piece overwrites the last.
@@ -74,21 +94,52 @@ class SharedBuffer(mmap.mmap):
 
     def read_all(self) -> bytearray:
         """The content as a copy in our own memory."""
-        content = bytearray(len(self))
-        view, done = memoryview(content), 0
-        while done < len(content):
-            count = os.preadv(self.descriptor, [view[done:]], done)
-            if not count:
-                raise OSError("the file of a large buffer is shorter than it was")
-            done += count
-        return content
+        return _read_all(self.descriptor, len(self))
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         descriptor = self.__dict__.pop("descriptor", None)
         if descriptor is not None:
-            _descriptors.discard(descriptor)
+            _buffers.discard(id(self))
             with contextlib.suppress(OSError):  # user code has closed it
                 close(descriptor)
+
+
+class _OwnCopy(mmap.mmap):
+    """A mapping of a file that this process may write to, without changing the file."""
+
+    def __new__(cls, descriptor: int, size: int) -> _OwnCopy:
+        flags = mmap.MAP_PRIVATE | _NORESERVE
+        made = super().__new__(cls, descriptor, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        _copies.add(id(made))
+        return made
+
+    def __del__(self) -> None:
+        _copies.discard(id(self))
+
+
+def _read_all(descriptor: int, size: int) -> bytearray:
+    """The first bytes of a file."""
+    content = bytearray(size)
+    view, done = memoryview(content), 0
+    while done < size:
+        count = os.preadv(descriptor, [view[done:]], done)
+        if not count:
+            raise OSError("the file of a large buffer is shorter than it was")
+        done += count
+    return content
+
+
+def key_of(buffer: Any) -> Any:
+    """What two buffers have in common if they surely have the same content, as long as both live."""
+    return buffer.key if isinstance(buffer, SharedBuffer) else id(buffer)
+
+
+def weight(buffers: Iterable[Any]) -> int:
+    """What buffers count for the limits on memory: their bytes, and of shared ones a part."""
+    return sum(
+        len(buffer) // SHARED_COUNTS if isinstance(buffer, SharedBuffer) else memoryview(buffer).nbytes
+        for buffer in buffers
+    )
 
 
 def own(buffer: Any) -> Any:
@@ -110,7 +161,7 @@ def pieces(buffer: Any) -> Iterator[memoryview]:
 def are_descriptors_short() -> bool:
     """Whether this process should open no more descriptors for buffers."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return limit != resource.RLIM_INFINITY and DESCRIPTORS_EACH * len(_descriptors) > limit * SHARE_OF_DESCRIPTORS
+    return limit != resource.RLIM_INFINITY and 2 * len(_buffers) + len(_copies) > limit * SHARE_OF_DESCRIPTORS
 
 
 def received(descriptor: int, size: int, *, is_trusted: bool = False) -> SharedBuffer | bytearray:
@@ -128,19 +179,24 @@ def received(descriptor: int, size: int, *, is_trusted: bool = False) -> SharedB
     ValueError
         It is not such a file, or has fewer bytes.
     OSError
-        It cannot be mapped.
+        It cannot be read.
     """
+    kept = False
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or not 0 < size <= found.st_size:
             raise ValueError(f"a buffer of {size} bytes comes in a regular file of as many bytes")
         if not is_trusted and not is_sealed(descriptor):
             raise ValueError("a buffer comes in a file that nobody can shorten")
-        buffer = SharedBuffer(descriptor, size)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return buffer.read_all() if size < SHARED_FROM or are_descriptors_short() else buffer
+        if size >= SHARED_FROM and not are_descriptors_short():
+            with contextlib.suppress(OSError):  # `mmap` needs a descriptor more
+                buffer = SharedBuffer(descriptor, size)
+                kept = True
+                return buffer
+        return _read_all(descriptor, size)
+    finally:
+        if not kept:
+            os.close(descriptor)
 
 
 def is_sealed(descriptor: int) -> bool:

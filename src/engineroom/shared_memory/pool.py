@@ -42,7 +42,7 @@ class _File:
     __slots__ = ("descriptor", "since", "size")
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size, self.descriptor = size, -1
         #: when the pool's own process had no use for it any more
         self.since = 0.0
         self.descriptor = os.memfd_create("engineroom", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -76,7 +76,12 @@ class _File:
             raise
 
     def close(self) -> None:
-        os.close(self.descriptor)
+        """Nobody writes to it any more. Buffers in it live on."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    __del__ = close
 
 
 class Pool:

@@ -6,15 +6,30 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from ..errors import QueryError, StoreError
+from ..errors import QueryError, StoreDamaged, StoreError
+from ..printable import one_line
 
 T = TypeVar("T")
 V = TypeVar("V")
 
 log = logging.getLogger(__name__)
 
+#: Errors of the database or the question, not of a record.
+NOT_OF_RECORD = (StoreError, QueryError, MemoryError)
+
 #: Unreadable records that are named in the log.
 MOST_NAMED = 1000
+
+
+def make_or_name(made: Callable[[], V], id: object) -> V:
+    """What is made of a record; StoreDamaged names the record if nothing can be made of it."""
+    try:
+        return made()
+    except NOT_OF_RECORD:
+        raise
+    except Exception as error:
+        text = one_line(f"the record of task {id!s:.200} cannot be read: {type(error).__name__}: {error}")
+        raise StoreDamaged(f"{text:.1000}; others can, unless `engineroom db verify` says so") from error
 
 
 class Unreadable:
@@ -27,14 +42,14 @@ class Unreadable:
         """Name a record in the log, unless it has been. `key` is what the store knows it by."""
         if key not in self._named and len(self._named) < MOST_NAMED:
             self._named.add(key)
-            log.error("the record of task %r cannot be read, and is left out of answers: %s", find_id(), error)
+            log.error("the record of task %.200r cannot be read, and is left out of answers: %.1000s", find_id(), error)
 
     def each(self, found: Iterable[T], id_of: Callable[[T], object], make: Callable[[T], V]) -> Iterator[tuple[T, V]]:
         """What was found with what is made of it, without the records of which it cannot be made."""
         for one in found:
             try:
                 made = make(one)
-            except (StoreError, QueryError, MemoryError):  # of the database or the question, not of this record
+            except NOT_OF_RECORD:
                 raise
             except Exception as error:
                 id = id_of(one)

@@ -4,26 +4,30 @@ A link begins its stream with a greeting: `MAGIC`, then its name, 16 random byte
 once, come messages. A message is a head, then its frames:
 
     1 byte    MARK; another byte means that the stream is not ours, or out of step
-    1 byte    how many file descriptors belong to the message. None do yet: always 0
+    1 byte    how many file descriptors belong to the message. They come with its first byte, or before
     2 bytes   0
     4 bytes   how many frames, at least one
     8 bytes   the length of the first frame
     8 bytes   each: the lengths of the other frames
 
-All numbers are little-endian. `pack` makes a message of frames, a `Reader` cuts the stream into messages again, and
-`Unsent` keeps what the kernel has not taken yet.
+A frame whose length has the bit `PASSED` does not come in the stream. It is a shared buffer, and comes as the next of
+the file descriptors. All numbers are little-endian.
+
+`pack` makes a message of frames, a `Reader` cuts the stream into messages again, and `Unsent` keeps what the kernel has
+not taken yet.
 """
 
 from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 import struct
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from ..shared_memory.buffer import SharedBuffer
+from ..shared_memory.buffer import SharedBuffer, received
 from .base import Frames
 
 MAGIC = b"engineroom1\n"
@@ -49,6 +53,12 @@ STRANGER_FRAMES = 1000
 #: Buffers in one system call (the kernel takes 1024), and bytes.
 _CALL_BUFFERS, _CALL_BYTES = 64, 8 << 20
 _UNLIMITED = 1 << 62
+#: In the length of a frame: it comes as a file descriptor.
+PASSED = 1 << 63
+#: File descriptors in one message: so many the kernel takes. Further shared buffers are sent as bytes.
+MOST_DESCRIPTORS = 250
+#: So many file descriptors may have come that no message has claimed.
+MOST_UNCLAIMED = 4 * MOST_DESCRIPTORS
 
 
 class BrokenStream(Exception):
@@ -60,18 +70,33 @@ def greeting(name: bytes) -> bytes:
     return MAGIC + name
 
 
-def pack(frames: Frames) -> tuple[list[Any], int]:
-    """The bytes of a message: (buffers, to be sent one after the other; how many bytes they have)."""
+def pack(frames: Frames) -> tuple[list[Any], int, Sequence[SharedBuffer]]:
+    """The bytes of a message: (buffers, to be sent one after the other; how many bytes they have; what is passed).
+
+    The descriptors of the last are to be sent with the first byte.
+    """
     first = frames[0]
     if len(frames) == 1 and type(first) is bytes:
         size = len(first)
         head = _HEAD.pack(MARK, 0, 0, 1, size)
-        return ([head + first] if size <= JOINED else [head, first]), _HEAD.size + size
-    views = [_flat(frame) for frame in frames]
-    sizes = [view.nbytes for view in views]
-    head = _HEAD.pack(MARK, 0, 0, len(sizes), sizes[0]) + struct.pack(f"<{len(sizes) - 1}Q", *sizes[1:])
-    size = len(head) + sum(sizes)
-    return ([b"".join([head, *views])] if size <= JOINED else [head, *(v for v in views if v.nbytes)]), size
+        return ([head + first] if size <= JOINED else [head, first]), _HEAD.size + size, ()
+    views: list[Any] = []
+    lengths: list[int] = []
+    passed: list[SharedBuffer] = []
+    for frame in frames:
+        if isinstance(frame, SharedBuffer):
+            if len(passed) < MOST_DESCRIPTORS:
+                passed.append(frame)
+                lengths.append(len(frame) | PASSED)
+                continue
+            frame = frame.read_all()
+        views.append(view := _flat(frame))
+        lengths.append(view.nbytes)
+    head = _HEAD.pack(MARK, len(passed), 0, len(lengths), lengths[0])
+    head += struct.pack(f"<{len(lengths) - 1}Q", *lengths[1:])
+    size = len(head) + sum(view.nbytes for view in views)
+    buffers = [b"".join([head, *views])] if size <= JOINED else [head, *(v for v in views if v.nbytes)]
+    return buffers, size, passed
 
 
 def _flat(buffer: Any) -> memoryview:
@@ -98,45 +123,50 @@ class Unsent:
     """What is to be sent through one connection, and the kernel has not taken. The buffers must not change."""
 
     def __init__(self) -> None:
-        #: (bytes, whether a message ends with them)
-        self._queue: deque[tuple[memoryview, bool]] = deque()
+        #: (bytes, whether a message ends with them, what is passed with their first byte)
+        self._queue: deque[tuple[memoryview, bool, Sequence[SharedBuffer]]] = deque()
         self.messages = 0
         self.bytes = 0
 
     def __bool__(self) -> bool:
         return bool(self._queue)
 
-    def add(self, buffers: Sequence[Any], skip: int = 0) -> None:
+    def add(self, buffers: Sequence[Any], skip: int = 0, passed: Sequence[SharedBuffer] = ()) -> None:
         """Keep a message, but for the first `skip` bytes of it: fewer than it has."""
         last = len(buffers) - 1
+        if skip:
+            passed = ()
         for index, buffer in enumerate(buffers):
             view = memoryview(buffer)
             if skip >= view.nbytes:
                 skip -= view.nbytes
                 continue
-            self._queue.append((view[skip:], index == last))
+            self._queue.append((view[skip:], index == last, passed))
             self.bytes += view.nbytes - skip
-            skip = 0
+            skip, passed = 0, ()
         self.messages += 1
 
-    def next(self) -> list[memoryview]:
-        """What to give to the kernel next."""
-        chosen, size = [], 0
-        for view, _ in self._queue:
+    def next(self) -> tuple[list[memoryview], Sequence[SharedBuffer]]:
+        """What to give to the kernel next: bytes, and what is passed with the first of them."""
+        chosen: list[memoryview] = []
+        size, passed = 0, self._queue[0][2]
+        for view, _, more in self._queue:
+            if more and chosen:
+                break
             chosen.append(view)
             size += view.nbytes
             if len(chosen) >= _CALL_BUFFERS or size >= _CALL_BYTES:
                 break
-        return chosen
+        return chosen, passed
 
     def taken(self, count: int) -> None:
         """The kernel has taken so many bytes."""
         self.bytes -= count
         queue = self._queue
         while queue:
-            view, ends = queue[0]
+            view, ends, passed = queue[0]
             if count < view.nbytes:
-                queue[0] = view[count:], ends
+                queue[0] = view[count:], ends, () if count else passed
                 return
             count -= view.nbytes
             queue.popleft()
@@ -157,8 +187,21 @@ class Reader:
     no use any more.
     """
 
-    def __init__(self, most_bytes: int = _UNLIMITED, *, greets: bool = False, is_admitted: bool = True) -> None:
-        """`most_bytes`: in one message. `greets`: the stream begins with a greeting."""
+    def __init__(
+        self,
+        most_bytes: int = _UNLIMITED,
+        *,
+        greets: bool = False,
+        is_admitted: bool = True,
+        is_trusted: bool = False,
+    ) -> None:
+        """`most_bytes`: in one message. `greets`: the stream begins with a greeting.
+
+        `is_trusted`: the other end may hand over files that it could shorten (see `shared_memory.buffer.received`).
+        """
+        self._is_trusted, self._is_admitted = is_trusted, is_admitted
+        #: file descriptors that have come, and belong to no message yet
+        self._descriptors: deque[int] = deque()
         self._most_bytes = most_bytes
         #: the name in the greeting; b"": it has not come yet, or there is none
         self.name = b""
@@ -178,6 +221,19 @@ class Reader:
     def admit(self) -> None:
         """The peer may send as much as it likes, from now on."""
         self._bytes_left = self._frames_left = _UNLIMITED
+        self._is_admitted = True
+
+    def take_descriptors(self, descriptors: Sequence[int]) -> None:
+        """These have come. Call this before `feed` with the bytes that came with them."""
+        self._descriptors.extend(descriptors)
+        if len(self._descriptors) > MOST_UNCLAIMED:
+            raise BrokenStream("it brings more file descriptors than its messages announce")
+
+    def close(self) -> None:
+        """Close the file descriptors that no message has claimed."""
+        while self._descriptors:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptors.popleft())
 
     def filled(self, count: int) -> list[list[Any]]:
         """So many bytes have been received into `room`."""
@@ -211,7 +267,7 @@ class Reader:
             if not self._lengths:
                 if end - at < _HEAD.size:
                     break
-                _, _, _, count, length = head = _HEAD.unpack_from(data, at)
+                _, passed, _, count, length = head = _HEAD.unpack_from(data, at)
                 self._check(head)
                 begin = at + _HEAD.size
                 if count == 1 and length <= end - begin:  # nearly all messages
@@ -224,7 +280,7 @@ class Reader:
                 if table > end:
                     break
                 lengths = (length, *struct.unpack_from(f"<{count - 1}Q", data, begin))
-                self._begin(lengths)
+                self._begin(lengths, passed)
                 at = table
             at = self._take_frames(data, at)
             if len(self._frames) < len(self._lengths) or self.room is not None:
@@ -237,16 +293,22 @@ class Reader:
 
     def _check(self, head: tuple[int, int, int, int, int]) -> None:
         mark, passed, unused, count, length = head
-        if mark != MARK or passed or unused or not count:
+        if mark != MARK or unused or not count or length & PASSED or passed >= count:
             raise BrokenStream("it is out of step")
+        if passed and (not self._is_admitted or passed > len(self._descriptors)):
+            raise BrokenStream(f"a message with {passed} file descriptors, and fewer have come or are allowed")
         if length > self._most_bytes or length > self._bytes_left:
             raise BrokenStream(f"a message of {length} bytes or more, and fewer are allowed")
         if count > MOST_FRAMES or count > self._frames_left:
             raise BrokenStream(f"a message of {count} frames, and fewer are allowed")
 
-    def _begin(self, lengths: Sequence[int]) -> None:
+    def _begin(self, lengths: Sequence[int], passed: int) -> None:
         """The head and the lengths of a message have come."""
         size = sum(lengths)
+        if size >= PASSED or passed:
+            if sum(1 for length in lengths if length & PASSED) != passed:
+                raise BrokenStream("a message that announces other file descriptors than it has")
+            size = sum(length & ~PASSED for length in lengths)
         if size > self._most_bytes or size > self._bytes_left:
             raise BrokenStream(f"a message of {size} bytes, and fewer are allowed")
         self._bytes_left -= size
@@ -257,6 +319,9 @@ class Reader:
         """Take the frames of a message out of the data, as far as they have come. Returns where they end."""
         end, frames = data.nbytes, self._frames
         for length in self._lengths[len(frames) :]:
+            if length & PASSED:
+                frames.append(self._passed(length & ~PASSED))
+                continue
             there = min(length, end - at)
             if there < length < LARGE:
                 break
@@ -272,3 +337,10 @@ class Reader:
             if there < length:
                 break
         return at
+
+    def _passed(self, size: int) -> Any:
+        """A frame that has come as a file descriptor."""
+        try:
+            return received(self._descriptors.popleft(), size, is_trusted=self._is_trusted)
+        except (OSError, ValueError) as error:
+            raise BrokenStream(f"a file descriptor that is of no use: {error}") from None

@@ -47,6 +47,8 @@ class UnixLink:
 
     shares_memory = False
 
+    shares_memory = True
+
     def __init__(self, url: str) -> None:
         require_descriptors("a connection")
         self._folder, self._path = _pinned(Path(url.removeprefix("ipc://")))
@@ -61,7 +63,7 @@ class UnixLink:
         # The lock guards what follows: the helper uses it, too.
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._reader = Reader()
+        self._reader = Reader(is_trusted=True)
         #: whether nothing can be sent through the connection any more
         self._is_broken = False
         self._unsent = Unsent()
@@ -140,6 +142,7 @@ class UnixLink:
             if connection is not None:
                 self._epoll.unregister(connection)
                 close_both(connection)
+            self._reader.close()
             self._is_busy = False
             self._need_helper()
 
@@ -148,7 +151,7 @@ class UnixLink:
     def send(self, frames: Frames) -> None:
         if self._is_busy:
             self._lose()
-        buffers, size = pack(frames)
+        buffers, size, passed = pack(frames)
         with self._lock:
             unsent, count = self._unsent, 0
             if self._socket is None:
@@ -160,14 +163,14 @@ class UnixLink:
             elif not unsent:
                 self._is_busy = True
                 try:
-                    count = give(self._socket, buffers)
+                    count = give(self._socket, buffers, passed)
                 except OSError:
                     self._break()
                     count = size
                 self._is_busy = False
                 if count == size:
                     return
-            unsent.add(buffers, count)
+            unsent.add(buffers, count, passed)
             self._has_sent.clear()
             self._need_helper()
 
@@ -248,7 +251,7 @@ class UnixLink:
             if self._closed.is_set():
                 close_both(new)
                 return
-            self._reader, self._is_broken = Reader(), False
+            self._reader, self._is_broken = Reader(is_trusted=True), False
             self._socket = new
             try:
                 give_unsent(new, self._unsent)
@@ -269,6 +272,7 @@ class UnixLink:
             helper = self._helper
             if connection is not None:
                 close_both(connection)
+            self._reader.close()
         if helper is not None:
             helper.join()
         self._epoll.close()

@@ -195,6 +195,7 @@ class UnixListener:
             del self._peers[name]
         self._epoll.unregister(descriptor)
         close_both(connection.socket)
+        connection.reader.close()
 
     # ------------------------------------------------------------------------------------------ strangers
 
@@ -255,18 +256,18 @@ class UnixListener:
         connection = self._peers.get(peer)
         if connection is None or connection.is_broken or connection.unsent.messages >= SEND_QUEUE:
             return False
-        buffers, size = pack(frames)
+        buffers, size, passed = pack(frames)
         count = 0
         if not connection.unsent:
             try:
-                count = give(connection.socket, buffers)
+                count = give(connection.socket, buffers, passed)
             except OSError:
                 self._break(connection)
                 return False
             if count == size:
                 return True
             self._epoll.modify(connection.socket, _READ | _WRITE)
-        connection.unsent.add(buffers, count)
+        connection.unsent.add(buffers, count, passed)
         return True
 
     def close(self) -> None:
@@ -279,6 +280,7 @@ class UnixListener:
         self._send_rest()
         for connection in self._connections.values():
             close_both(connection.socket)
+            connection.reader.close()
         self._connections.clear()
         self._peers.clear()
         self._socket.close()

@@ -8,10 +8,12 @@ import os
 import socket
 import struct
 import time
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
-from .stream import Reader, Unsent
+from ..shared_memory.buffer import SharedBuffer
+from .stream import BrokenStream, Reader, Unsent
 
 #: So much is received at a time.
 CHUNK = 256 << 10
@@ -20,6 +22,9 @@ KERNEL_BUFFER = 256 << 10
 #: Between two log lines of one kind about what strangers do.
 LOG_SECONDS = 10.0
 
+#: Room for the file descriptors that one call may bring, and a flag: programs that we start do not get them.
+_ANCILLARY = socket.CMSG_SPACE(256 * array("i").itemsize)
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _PEER = struct.Struct("iII")  # process, user, group
 
 
@@ -35,21 +40,28 @@ def prepare(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)
 
 
-def give(connection: socket.socket, buffers: Sequence[Any]) -> int:
-    """Give buffers to the kernel. Returns how many bytes it has taken."""
+def give(connection: socket.socket, buffers: Sequence[Any], passed: Sequence[SharedBuffer] = ()) -> int:
+    """Give buffers to the kernel, and with the first byte what is passed. Returns how many bytes it has taken."""
     try:
+        if passed:
+            descriptors = array("i", [buffer.descriptor for buffer in passed])
+            return connection.sendmsg(buffers, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
         if len(buffers) == 1:
             return connection.send(buffers[0])
         return connection.sendmsg(buffers)
     except BlockingIOError:
         return 0
+    except OSError as error:
+        if passed and error.errno == errno.ETOOMANYREFS:  # too many descriptors are on their way: they wait
+            return 0
+        raise
 
 
 def give_unsent(connection: socket.socket, unsent: Unsent) -> None:
     """Give to the kernel what it takes."""
     while unsent:
-        buffers = unsent.next()
-        count = give(connection, buffers)
+        buffers, passed = unsent.next()
+        count = give(connection, buffers, passed)
         unsent.taken(count)
         if count < sum(buffer.nbytes for buffer in buffers):
             return
@@ -80,7 +92,11 @@ class Chunk:
         """
         room = reader.room
         if room is None:
-            count = connection.recv_into(self._memory)
+            count, ancillary, flags, _ = connection.recvmsg_into([self._memory], _ANCILLARY, _CLOSE_ON_EXEC)
+            if ancillary:
+                reader.take_descriptors(_descriptors(ancillary))
+            if flags & socket.MSG_CTRUNC:
+                raise BrokenStream("it brings file descriptors, and this process may open no more: raise `ulimit -n`")
             messages = reader.feed(self._memory[:count]) if count else []
             is_full = count == CHUNK
         else:
@@ -90,6 +106,15 @@ class Chunk:
         if not count:
             raise OSError(errno.ECONNRESET, "the other end has closed the connection")
         return messages, is_full
+
+
+def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> array[int]:
+    """The file descriptors in ancillary data."""
+    found = array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return found
 
 
 class Often:

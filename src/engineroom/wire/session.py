@@ -37,6 +37,7 @@ from .. import _version
 from ..errors import AuthenticationError, ProtocolError
 from ..ids import EngineId
 from ..messages import AttemptKey, Goodbye, Hello, Message, Ping, Pong, Refused, Welcome
+from ..printable import one_line
 
 ROLES = ("client", "engine", "nanny")
 
@@ -286,10 +287,10 @@ def refusal_error(message: Refused, url: str) -> AuthenticationError | ProtocolE
     """The exception for a controller that has refused us."""
     if message.code == AuthenticationError.code:
         return AuthenticationError(
-            f"the controller at {url} refused us: {message.reason}. The connection file is not this controller's "
-            "(any more): use the one in its profile's security folder."
+            f"the controller at {url} refused us: {one_line(message.reason)}. The connection file is not this "
+            "controller's (any more): use the one in its profile's security folder."
         )
-    return ProtocolError(f"the controller at {url} refused us: {message.reason}")
+    return ProtocolError(f"the controller at {url} refused us: {one_line(message.reason)}")
 
 
 def keys_refused_error(url: str) -> AuthenticationError:

@@ -479,7 +479,7 @@ class Channel:
             self._must_greet = True
 
     def _on_goodbye(self, message: Goodbye, frames: Sequence[Any]) -> None:
-        self._fail(ControllerLost(f"{message.reason}. Its records stay in the database of the profile."))
+        self._fail(ControllerLost(f"{one_line(message.reason)}. Its records stay in the database of the profile."))
 
 
 def _notice(text: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from ...errors import OUTCOMES, RemoteError, UnknownTask
 from ...ids import TaskId
 from ...messages import ErrorInfo, Reply, Request, RequestBody, Resubmit
+from ...printable import one_line, printable
 
 
 class PendingRequests:
@@ -57,8 +58,9 @@ class PendingRequests:
 
 def error_of(info: ErrorInfo) -> Exception:
     """The exception that an answer of the controller names."""
+    text = printable(info.evalue)  # it may quote other peers
     if info.ename in OUTCOMES:
-        return OUTCOMES[info.ename](info.evalue)
+        return OUTCOMES[info.ename](text)
     if info.ename in ("IndexError", "KeyError"):
-        return IndexError(info.evalue) if info.ename == "IndexError" else UnknownTask(info.evalue)
-    return RemoteError(info.ename, info.evalue, info.traceback, {"method": "controller"})
+        return IndexError(text) if info.ename == "IndexError" else UnknownTask(text)
+    return RemoteError(one_line(info.ename), text, printable(info.traceback), {"method": "controller"})

@@ -14,6 +14,7 @@ from typing import Any
 
 from ...ids import Digest, TaskId
 from ...messages import Function, Rejected, Submit, TaskSpec
+from ...shared_memory.buffer import weight
 from ...wire import frames as wire
 from .environment import environment
 
@@ -124,10 +125,17 @@ class SubmissionWindow:
             return None
         batch: list[Outgoing] = []
         size = 0
-        while queue and len(batch) < BATCH and size < BATCH_BYTES:
+        sent: set[int] = set()  # buffers in this message: further tasks that have them add nothing
+        while queue and len(batch) < BATCH:
+            buffers = queue[0][2]
+            if size >= BATCH_BYTES and not (buffers and sent.issuperset(map(id, buffers))):
+                break
             task = queue.popleft()
             batch.append(task)
-            size += len(task[0].payload) + (wire.size(b"", task[2]) if task[2] else 0)
+            size += len(task[0].payload)
+            if buffers:
+                size += weight([buffer for buffer in buffers if id(buffer) not in sent])
+                sent.update(map(id, buffers))
         size += len(batch) * TASK_BYTES
         return self._pack(batch, size, resent=False)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from ...errors import ProtocolError, UnknownTask
 from ...ids import TaskId
 from ...messages import Output, Published, Results, ResultsUnavailable, Started, TaskDone
+from ...printable import printable
 from ...wire import frames as wire
 
 #: Guards the moment in which a result without listeners becomes ready (see `results/task_future.py`).
@@ -80,8 +81,9 @@ class Waiters:
 
     def on_gone(self, message: ResultsUnavailable, frames: Sequence[Any]) -> None:
         """Tell waiters that an outcome cannot be had."""
+        reason = printable(message.reason)
         for id in message.tasks:
-            self.fail([id], lambda id=id: UnknownTask(f"the result of {id} cannot be had: {message.reason}"))  # type: ignore[misc]
+            self.fail([id], lambda id=id: UnknownTask(f"the result of {id} cannot be had: {reason}"))  # type: ignore[misc]
 
     def on_news(self, message: Output | Started | Published, frames: Sequence[Any]) -> None:
         """Tell a waiter what its running task has to say."""

@@ -13,6 +13,7 @@ import msgspec
 from ...errors import OUTCOMES, EngineError, EngineInfo, KernelError, RemoteError, TaskAborted, shown_arguments
 from ...ids import TaskId
 from ...messages import ErrorInfo, TaskDone
+from ...printable import printable
 from ...wire import payload
 from ...wire.exceptions import remote_error
 from ...wire.parts import Part
@@ -111,10 +112,11 @@ def task_error(error: ErrorInfo, *, made_by_engine: bool, id: TaskId | None = No
         info["index"] = error.index
     if error.arguments is not None:
         info["arguments"] = error.arguments
+    text = printable(error.evalue)  # of these two kinds it may quote other peers
     if error.ename == "EngineError" and (error.stopped or not made_by_engine):
-        return EngineError(error.evalue, error.traceback, info)
+        return EngineError(text, error.traceback, info)
     if error.ename in OUTCOMES and (error.stopped or not made_by_engine):
-        outcome = OUTCOMES[error.ename](error.evalue)
+        outcome = OUTCOMES[error.ename](text)
         if isinstance(outcome, KernelError):
             outcome.name_call(info)
         if error.arguments is not None:

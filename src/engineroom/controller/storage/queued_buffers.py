@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ...config import MIB
 from ...ids import TaskId
+from ...shared_memory.buffer import key_of, weight
 
 #: Bytes of large arguments that are recorded and yet stay in memory.
 LIMIT = 64 * MIB
@@ -31,10 +32,11 @@ class QueuedBuffers:
     def __init__(self) -> None:
         #: their records are not committed yet
         self._unrecorded: dict[TaskId, Holder] = {}
-        #: the store has the arguments, too: task, bytes
-        self._recorded: dict[TaskId, tuple[Holder, int]] = {}
-        #: of the latter
+        #: the store has the arguments, too
+        self._recorded: dict[TaskId, Holder] = {}
+        #: of the latter: what their buffers weigh, and how many tasks have each
         self.bytes = 0
+        self._uses: dict[Any, int] = {}
         #: tasks whose arguments only the store has
         self.spilled: set[TaskId] = set()
 
@@ -54,12 +56,11 @@ class QueuedBuffers:
         task = self._unrecorded.pop(id, None)
         if task is None:
             return  # it has ended meanwhile
-        size = sum(memoryview(frame).nbytes for frame in task.frames)
-        self._recorded[id] = task, size
-        self.bytes += size
+        self._recorded[id] = task
+        self._count(task, 1)
         while self.bytes > LIMIT:
-            id, (task, size) = self._recorded.popitem()
-            self.bytes -= size
+            id, task = self._recorded.popitem()
+            self._count(task, -1)
             task.frames = ()
             self.spilled.add(id)
 
@@ -67,5 +68,16 @@ class QueuedBuffers:
         """A task has ended."""
         self._unrecorded.pop(id, None)
         self.spilled.discard(id)
-        _, size = self._recorded.pop(id, (None, 0))
-        self.bytes -= size
+        task = self._recorded.pop(id, None)
+        if task is not None:
+            self._count(task, -1)
+
+    def _count(self, task: Holder, change: int) -> None:
+        """Count the buffers of a task, or no longer. Buffers that several tasks share count once."""
+        for frame in task.frames:
+            key = key_of(frame)
+            uses = self._uses[key] = self._uses.get(key, 0) + change
+            if uses == 0:
+                del self._uses[key]
+            if uses == (change > 0):  # the first has come, or the last has gone
+                self.bytes += change * weight((frame,))

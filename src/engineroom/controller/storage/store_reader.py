@@ -12,11 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from ...errors import StoreDamaged, StoreError
 from ...ids import ClientId, Digest, TaskId
-from ...messages import Function
+from ...messages import Attempt, Function, TaskSpec
+from ...messages.bounds import Moment
 from ...records.entry import Entry
 from ...stores import TaskStore
+from ...wire.functions import digest_of
 from .pending import Scope
 from .question_lanes import DONE, Question, Questions, guarded
 
@@ -138,6 +142,24 @@ def _bound(then: Callable[[T], None], failed: Callable[[Exception], None], found
     return lambda: hand_over(found, then, failed)
 
 
+#: Of the parts of an entry that decide what the core does with it.
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.Decoder(tuple[TaskSpec, list[Attempt], str, Moment | None]).decode
+
+
+def sound(entries: Iterable[Entry]) -> list[Entry]:
+    """Those unfinished tasks that can be taken up: a database may hold values that no message may have."""
+    found = []
+    for entry in entries:
+        try:
+            _decode(_encode((entry.spec, entry.attempts or [], entry.client, entry.started)))
+        except Exception as error:
+            log.error("an unfinished task is lost: the record of %.200r makes no sense: %.1000s", entry.spec.id, error)
+        else:
+            found.append(entry)
+    return found
+
+
 def readable_entries(store: TaskStore, ids: Sequence[TaskId]) -> tuple[dict[TaskId, Entry], dict[TaskId, str]]:
     """What the store knows of these tasks; and for each record that is damaged, what is wrong with it."""
     try:
@@ -159,7 +181,11 @@ def readable_functions(store: TaskStore, digests: Iterable[Digest]) -> tuple[lis
     missing: dict[Digest, str] = {}
     for digest in digests:
         try:
-            found.append(store.get_function(digest))
+            function = store.get_function(digest)
+            if digest_of(function.payload) == digest:
+                found.append(function)
+            else:
+                missing[digest] = "it is damaged in the database"
         except KeyError:
             missing[digest] = "it is not in the database (any more)"
         except StoreError as error:

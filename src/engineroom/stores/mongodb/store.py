@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...errors import StoreError
+from ...errors import StoreDamaged, StoreError
 from ...ids import ClientId, Digest, TaskId
 from ...messages import Environment, Function
 from ...records.entry import Entry
@@ -26,7 +27,7 @@ from ..query.deadline import Deadline
 from ..query.group import distinct, elements_at, group, value_at
 from ..query.nodes import Query
 from ..query.parse import parse
-from ..unreadable import Unreadable
+from ..unreadable import Unreadable, make_or_name
 from . import references
 from .chunks import Chunks
 from .connection import PATIENCE_SECONDS, Connection
@@ -34,6 +35,8 @@ from .documents import Document, added_document, changes_of, entry_of, record_of
 from .lease import LEASE_SECONDS, Lease
 from .queries import server_path, server_query
 from .writing import BATCH, Writer, merged
+
+log = logging.getLogger(__name__)
 
 _BY_SUBMISSION = (("_seconds.submitted", 1), ("_id", 1))
 _INDEXES = (
@@ -145,11 +148,14 @@ class MongoDB:
         query = {"completed": None, "_task": {"$ne": None}}
         for document, apart in self._documents(query, None, _BY_SUBMISSION):
             self._writer.pending.add(document["_id"])
-            yield entry_of(document, apart)
+            try:
+                yield _entry(document, apart)
+            except StoreDamaged as error:
+                log.error("an unfinished task is lost: %s", error)
 
     def entries(self, ids: Sequence[TaskId]) -> dict[TaskId, Entry]:
         query = {"_id": {"$in": list(ids)}, "_task": {"$ne": None}}
-        found = {d["_id"]: entry_of(d, apart) for d, apart in self._documents(query, None)}
+        found = {d["_id"]: _entry(d, apart) for d, apart in self._documents(query, None)}
         return {id: found[id] for id in ids if id in found}
 
     # records, as users know them
@@ -162,7 +168,7 @@ class MongoDB:
 
     def get_record(self, msg_id: TaskId) -> TaskRecord:
         for document, apart in self._documents({"_id": msg_id}, None):
-            return record_of(document, apart, KEYS)
+            return make_or_name(lambda: record_of(document, apart, KEYS), msg_id)  # noqa: B023
         raise KeyError(msg_id)
 
     def update_record(self, msg_id: TaskId, changes: Mapping[str, Any]) -> None:
@@ -241,7 +247,7 @@ class MongoDB:
         end = found[-1][0] if len(found) == limit else None
         return Page(
             list(self._records(found, wanted)),
-            None if end is None else (end["_seconds"]["submitted"], end["_id"]),
+            None if end is None else (_submitted(end), end["_id"]),
         )
 
     def distinct(self, key: str, query: QueryDict) -> list[Any]:
@@ -358,7 +364,7 @@ class MongoDB:
             cursor, first = self._again(start)  # later it cannot be asked again: part of the answer is out
             with contextlib.closing(cursor):
                 for document in itertools.chain(first, cursor):
-                    id, apart = document["_id"], wanted.intersection(document.get("_apart") or ())
+                    id, apart = document["_id"], wanted.intersection(_names(document.get("_apart")))
                     yield document, self._chunks.get([id], apart).get(id, {}) if apart else {}
 
     def _values(self, query: Query, keys: list[str]) -> Iterator[TaskRecord]:
@@ -371,3 +377,18 @@ class MongoDB:
         """Some keys of the records in documents, without those that cannot be read."""
         made = self._unreadable.each(found, lambda one: one[0]["_id"], lambda one: record_of(one[0], one[1], keys))
         return (record for _, record in made)
+
+
+def _entry(document: Document, apart: Mapping[str, bytes]) -> Entry:
+    return make_or_name(lambda: entry_of(document, apart), document["_id"])
+
+
+def _submitted(document: Document) -> float | None:
+    """Seconds, also of a document that has been changed by others."""
+    seconds = document.get("_seconds")
+    found = seconds.get("submitted") if isinstance(seconds, dict) else None
+    return found if isinstance(found, float) else None
+
+
+def _names(value: Any) -> Iterable[str]:
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else ()

@@ -19,7 +19,7 @@ import msgspec
 
 from ...ids import TaskId
 from ...records.entry import Entry
-from ...shared_memory.buffer import SharedBuffer
+from ...shared_memory.buffer import SharedBuffer, key_of
 from ..packing import Shared
 from .payload_files import FILE_FROM, PayloadFiles
 
@@ -56,9 +56,9 @@ class Sharing:
 
     def __init__(self, files: PayloadFiles) -> None:
         self._files = files
-        #: Python's id of a buffer → (a reference to it, its number)
-        self._known: dict[int, tuple[weakref.ref[Any], int]] = {}
-        self._new: dict[int, tuple[Any, int]] = {}
+        #: key of a buffer → (a reference to one with this key, its number)
+        self._known: dict[Any, tuple[weakref.ref[Any], int]] = {}
+        self._new: dict[Any, tuple[Any, int]] = {}
         #: the files that this transaction has written
         self._written: list[str] = []
 
@@ -117,16 +117,21 @@ class Sharing:
         return tuple(made)
 
     def _number(self, connection: sqlite3.Connection, frame: Any) -> int:
-        if id(frame) in self._new:
-            return self._new[id(frame)][1]
-        known = self._known.get(id(frame))
-        if known is not None and known[0]() is frame:
+        key = key_of(frame)
+        if key in self._new:
+            return self._new[key][1]
+        known = self._known.get(key)
+        if known is not None and known[0]() is not None:  # it lives, so the key is still its own
             return known[1]
         number = self._number_of_file if memoryview(frame).nbytes >= FILE_FROM else self._number_of_parts
-        self._new[id(frame)] = frame, (found := number(connection, frame))
+        self._new[key] = frame, (found := number(connection, frame))
         return found
 
     def _number_of_file(self, connection: sqlite3.Connection, frame: Any) -> int:
+        if (name := self._files.name_of(frame)) is not None:
+            loaded = connection.execute("SELECT blob FROM blobs WHERE file = ?", (name,)).fetchone()
+            if loaded is not None:
+                return int(loaded[0])
         written = self._files.write(frame)
         self._written.append(written.name)
         same = 0  # files of other content with the same size and sum

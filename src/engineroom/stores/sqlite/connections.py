@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from ...errors import QueryError, StoreError
+from ...errors import QueryError, StoreDamaged, StoreError
 from ..query.deadline import Deadline
 from ..query.match import compile_regex
 from ..query.nodes import Regex
-from .file import open_to_read, refuse_moved, reported
+from .file import is_of_text, open_to_read, refuse_moved, reported, text_or_bytes
 
 #: After so many steps of its machine SQLite asks whether a statement is late.
 STEPS = 50_000
@@ -127,13 +127,34 @@ class Connections:
         deadline: Deadline | None = None,
         connection: sqlite3.Connection | None = None,
     ) -> Iterator[tuple[Any, ...]]:
-        """The rows of an answer."""
-        connection = connection or self.reader()
+        """The rows of an answer. A text in them that is not UTF-8 comes as bytes."""
+        connection, given = connection or self.reader(), 0
+        while True:
+            try:
+                for rows in self._pages(connection, sql, values, deadline, given):
+                    given += len(rows)
+                    yield from rows
+                return
+            except StoreDamaged as error:  # one value must not hide all rows
+                if connection.text_factory is not str or not is_of_text(error):
+                    raise
+                connection.text_factory = text_or_bytes
+
+    def _pages(
+        self,
+        connection: sqlite3.Connection,
+        sql: str,
+        values: Sequence[Any],
+        deadline: Deadline | None,
+        skip: int,
+    ) -> Iterator[list[tuple[Any, ...]]]:
         with self.in_time(deadline):
             cursor = connection.execute(sql, values)
             try:
+                if skip:
+                    cursor.fetchmany(skip)
                 while rows := cursor.fetchmany(500):
-                    yield from rows
+                    yield rows
                     if deadline is not None and deadline.left() < 0:
                         raise deadline.passed()
             finally:

@@ -39,6 +39,10 @@ BUSY_SECONDS = 10.0
 LOG_BYTES = 64 << 20
 
 
+#: What SQLite says of a text that is not UTF-8.
+_NO_TEXT = "Could not decode to UTF-8"
+
+
 @contextlib.contextmanager
 def reported(what: str) -> Iterator[None]:
     """Errors of SQLite, as ours."""
@@ -54,12 +58,24 @@ def _described(error: Exception, what: str) -> StoreError:
         return StoreFull(f"{text}. Free some space: it goes on by itself.")
     if isinstance(error, OverflowError | sqlite3.DataError | sqlite3.InterfaceError | sqlite3.IntegrityError):
         return StoreRefused(text)
-    no_text = str(error).startswith("Could not decode to UTF-8")
-    if no_text or getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    if _NO_TEXT in text or getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return StoreDamaged(
             f"{text}. `engineroom db verify` tells what is lost, `engineroom db repair` saves the rest."
         )
     return StoreError(text)
+
+
+def is_of_text(error: StoreDamaged) -> bool:
+    """Whether an error says that a text is not UTF-8."""
+    return _NO_TEXT in str(error)
+
+
+def text_or_bytes(raw: bytes) -> str | bytes:
+    """For connections to files in which a text is not UTF-8."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
 
 
 def own(path: Path) -> tuple[IO[str], bool]:

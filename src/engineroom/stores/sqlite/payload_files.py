@@ -20,7 +20,7 @@ import msgspec
 
 from ...errors import StoreError, StoreFull
 from ...private import make_private_folder
-from ...shared_memory.buffer import PIECE, are_descriptors_short, pieces, received
+from ...shared_memory.buffer import PIECE, SharedBuffer, are_descriptors_short, pieces, received
 
 #: A buffer of at least so many bytes is a file. A smaller one costs less inside the database.
 FILE_FROM = 256 << 10
@@ -118,7 +118,10 @@ class PayloadFiles:
             path = self.folder / name
             if are_descriptors_short():
                 return path.read_bytes()
-            return received(os.open(path, os.O_RDONLY | os.O_CLOEXEC), size, is_trusted=True)
+            loaded = received(os.open(path, os.O_RDONLY | os.O_CLOEXEC), size, is_trusted=True)
+            if isinstance(loaded, SharedBuffer):
+                loaded.origin = str(path)
+            return loaded
         except (OSError, ValueError):
             return None
 
@@ -138,7 +141,8 @@ class PayloadFiles:
         """Whether a file has this very content."""
         try:
             theirs = self._pieces(name)
-            return all(next(theirs, b"") == piece for piece in pieces(buffer)) and next(theirs, None) is None
+            # bytes, because comparing memoryviews looks at each item
+            return all(next(theirs, b"") == bytes(piece) for piece in pieces(buffer)) and next(theirs, None) is None
         except OSError:
             return False
 
@@ -146,6 +150,13 @@ class PayloadFiles:
         with (self.folder / name).open("rb", buffering=0) as file:
             while piece := file.read(PIECE):
                 yield piece
+
+    def name_of(self, buffer: Any) -> str | None:
+        """The file that a buffer was loaded from; None: it is from elsewhere."""
+        if not isinstance(buffer, SharedBuffer) or buffer.origin is None:
+            return None
+        path = Path(buffer.origin)
+        return path.name if path.parent == self.folder else None
 
     # ------------------------------------------------------------------------------------------ copies
 

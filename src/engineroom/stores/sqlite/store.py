@@ -24,6 +24,7 @@ from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usa
 from ..canonical import canonical
 from ..query.arguments import parse_keys, parse_path, parse_percentiles, parse_sort, parse_window
 from ..query.parse import parse
+from ..unreadable import make_or_name
 from . import blobs, references
 from .blobs import Sharing, has_large
 from .connections import Connections
@@ -223,7 +224,7 @@ class SQLiteDB:
         sql = f"SELECT {WHOLE} FROM tasks WHERE completed IS NULL AND kind IS NOT NULL ORDER BY {ORDER}"
         for row in self._read(sql):
             try:
-                yield entry_of(checked(row), self._search.load)
+                yield self._entry(row)
             except StoreDamaged as error:
                 log.error("an unfinished task is lost: %s", error)
 
@@ -233,8 +234,11 @@ class SQLiteDB:
             some = list(ids[start : start + 500])
             sql = f"SELECT {WHOLE} FROM tasks WHERE msg_id IN ({', '.join('?' * len(some))}) AND kind IS NOT NULL"
             with self._connections.snapshot():
-                found |= {e.id: e for e in (entry_of(checked(row), self._search.load) for row in self._read(sql, some))}
+                found |= {entry.id: entry for entry in map(self._entry, self._read(sql, some))}
         return {id_: found[id_] for id_ in ids if id_ in found}
+
+    def _entry(self, row: Sequence[Any]) -> Entry:
+        return make_or_name(lambda: entry_of(checked(row), self._search.load), row[0])
 
     # records, as users know them
 
@@ -247,7 +251,7 @@ class SQLiteDB:
     def get_record(self, msg_id: TaskId) -> TaskRecord:
         with self._connections.snapshot():
             for row in self._read(f"SELECT {WHOLE} FROM tasks WHERE msg_id = ?", (msg_id,)):
-                return record_of(checked(row), self._search.load)
+                return make_or_name(lambda row=row: record_of(checked(row), self._search.load), msg_id)  # type: ignore[misc]
         raise KeyError(msg_id)
 
     def update_record(self, msg_id: TaskId, changes: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 -- The file's name, and the CRC-32 of its content; NULL: the content is in `parts`.
 ALTER TABLE blobs ADD COLUMN file TEXT;
 ALTER TABLE blobs ADD COLUMN sum INTEGER;
+CREATE INDEX blobs_by_file ON blobs (file) WHERE file IS NOT NULL;
 
 -- Files that no record uses any more. They are removed after the commit, and then taken from this list.
 CREATE TABLE dropped_files (

@@ -1,0 +1,287 @@
+"""Large arguments and results on one host: shared pages, values of the receiver's own, and nothing lost with a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from conftest import wait_until
+
+import engineroom as er
+from engineroom.stores.sqlite.doctor import verify
+
+MB = 1_000_000
+
+
+def array(seed: int, size: int = 2 * MB) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, size, dtype=np.uint8)
+
+
+def spoil(values: np.ndarray) -> int:
+    """What the array holds at first; then it is overwritten."""
+    total = int(values.sum())
+    values[:] = 0
+    return total
+
+
+def total(values: np.ndarray, seconds: float = 0.0) -> int:
+    import time
+
+    time.sleep(seconds)
+    return int(values.sum())
+
+
+def twice(values: np.ndarray) -> np.ndarray:
+    return values * np.uint8(2)
+
+
+def files_mapped(name: str) -> set[str]:
+    """Inodes of the shared files that this process has mapped."""
+    with open("/proc/self/maps") as lines:
+        return {line.split()[4] for line in lines if "memfd:engineroom" in line}
+
+
+def database(rc: er.Client) -> Path:
+    return Path(rc.connection.database.removeprefix("sqlite://"))
+
+
+def payload_files(rc: er.Client) -> list[Path]:
+    folder = Path(f"{database(rc)}-payloads")
+    return sorted(folder.iterdir()) if folder.exists() else []
+
+
+# ---------------------------------------------------------------------------------------------- whose a value is
+
+
+def test_what_a_task_does_to_its_argument_nobody_else_sees(any_rc):
+    mine = array(1)
+    expected = int(mine.sum())
+    assert any_rc[:].apply_sync(spoil, mine) == [expected] * len(any_rc)
+    assert int(mine.sum()) == expected
+    view = any_rc.load_balanced_view()
+    results = view.map_async(spoil, [mine] * 6, chunksize=1)
+    assert list(results) == [expected] * 6
+    assert int(mine.sum()) == expected
+
+
+def test_what_is_sent_is_what_it_was_at_the_call(any_rc):
+    view, results, expected = any_rc.load_balanced_view(), [], []
+    mine = array(2)
+    for number in range(8):
+        mine[:] = number
+        results.append(view.apply_async(total, mine, 0.01))
+        expected.append(number * mine.size)
+    mine[:] = 99
+    assert [result.get(30) for result in results] == expected
+
+
+def test_a_result_is_a_value_of_the_clients_own(any_rc):
+    mine = array(3)
+    result = any_rc.load_balanced_view().apply_async(twice, mine)
+    got = result.get(30)
+    assert np.array_equal(got, mine * np.uint8(2))
+    assert got.flags.writeable
+    got[:] = 0
+    [again] = any_rc.get_result(result.msg_ids, owner=False).get(30)
+    assert np.array_equal(again, mine * np.uint8(2))
+
+
+def test_what_an_engine_returned_and_then_changes_is_not_changed_for_others(rc):
+    view = rc[0]
+    view.execute("import numpy; kept = numpy.ones(2_000_000, numpy.uint8)", block=True)
+    first = view.pull("kept", block=False)
+    view.execute("kept[:] = 7", block=True)
+    second = view.pull("kept", block=True)
+    assert (first.get(30).max(), second.max()) == (1, 7)
+    assert first.get().max() == 1
+
+
+@pytest.mark.parametrize("value", [b"x" * 2 * MB, bytearray(b"y" * 2 * MB), ["text" * 10] * 50_000], ids=type)
+def test_other_large_values_arrive_as_they_were(any_rc, value):
+    back = any_rc.load_balanced_view().apply_sync(lambda got: got, value)
+    assert type(back) is type(value)
+    assert back == value
+
+
+def test_a_read_only_array_arrives_read_only(rc):
+    mine = np.frombuffer(bytes(2 * MB), np.uint8)
+    back = rc[0].apply_sync(lambda got: (got.flags.writeable, got), mine)
+    assert back[0] is False
+
+
+def test_scattered_parts_are_gathered_as_they_were(any_rc):
+    mine = array(4, 4 * MB)
+    any_rc[:].scatter("part", mine, block=True)
+    assert np.array_equal(any_rc[:].gather("part", block=True), mine)
+
+
+def test_tracked_buffers_are_told_to_be_sent(rc):
+    mine = array(5)
+    result = rc[:].push({"tracked": mine}, track=True, block=False)
+    result.wait_for_send(30)
+    assert result.sent
+    assert rc[:].apply_sync(total, er.Reference("tracked")) == [int(mine.sum())] * len(rc)
+
+
+# ---------------------------------------------------------------------------------------------- one copy
+
+
+def test_engines_map_the_same_pages(rc):
+    mine = array(6)
+    rc[:].push({"everywhere": mine}, block=True)
+    assert rc[:].apply_sync(total, er.Reference("everywhere")) == [int(mine.sum())] * len(rc)
+    first, *others = rc[:].apply_sync(files_mapped, "engineroom")
+    assert others
+    assert first.intersection(*others)
+    rc[:].execute("del everywhere", block=True)
+
+
+def test_the_controller_does_not_grow_with_what_passes(fresh_cluster):
+    rc = fresh_cluster(n=2)
+    view = rc[:]
+    controller = psutil.Process(rc.cluster.controller.pid)
+    view.push({"a": array(0, 20 * MB)}, block=True)
+    before = controller.memory_info().rss
+    most = 0
+    for number in range(10):
+        view.push({"a": array(number, 20 * MB)}, block=True)
+        rc[0].pull("a", block=True)
+        most = max(most, controller.memory_info().rss)
+    assert most - before < 10 * MB
+
+
+def test_a_constant_of_many_tasks_is_one_file_in_the_database(fresh_cluster):
+    rc = fresh_cluster(n=2)
+    mine = array(7)
+    results = rc.load_balanced_view().map_async(lambda x, a: int(a[x]), range(40), [mine] * 40, chunksize=1)
+    assert list(results) == [int(value) for value in mine[:40]]
+    wait_until(lambda: rc.db_count({"state": "completed"}) == 40)
+    assert len(payload_files(rc)) == 1
+
+
+# ---------------------------------------------------------------------------------------------- nothing is lost
+
+
+@pytest.mark.slow
+def test_tasks_with_large_arguments_outlive_a_killed_controller(fresh_cluster):
+    rc = fresh_cluster(n=1)
+    view = rc.load_balanced_view()
+    arrays = [array(number) for number in range(12)]
+    results = [view.apply_async(total, mine, 0.3) for mine in arrays]
+    wait_until(lambda: rc._channel.is_all_accepted)
+    pid = rc.cluster.controller.pid
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: rc.cluster.controller.pid != pid)
+    assert [result.get(60) for result in results] == [int(mine.sum()) for mine in arrays]
+
+
+@pytest.mark.slow
+def test_results_that_a_killed_controller_had_not_stored_come_again(fresh_cluster):
+    rc = fresh_cluster(n=2)
+    view = rc.load_balanced_view()
+    arrays = [array(number) for number in range(20)]
+    results = [view.apply_async(twice, mine) for mine in arrays]
+    wait_until(lambda: any(result.done() for result in results))
+    pid = rc.cluster.controller.pid
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: rc.cluster.controller.pid != pid)
+    for result, mine in zip(results, arrays, strict=True):
+        assert np.array_equal(result.get(60), mine * np.uint8(2))
+
+
+@pytest.mark.slow
+def test_a_task_of_a_killed_engine_gets_its_argument_again(fresh_cluster, tmp_path):
+    rc = fresh_cluster(n=2)
+    mark = tmp_path / "mark"
+
+    def dies_once(values, mark):
+        import os
+        import signal
+
+        got = int(values.sum())
+        values[:] = 0
+        if not os.path.exists(mark):
+            with open(mark, "w"):
+                pass
+            os.kill(os.getpid(), signal.SIGKILL)
+        return got
+
+    view = rc.load_balanced_view(retries=2)
+    mine = array(8)
+    assert view.apply_async(dies_once, mine, str(mark)).get(60) == int(mine.sum())
+
+
+@pytest.mark.slow
+def test_what_a_killed_client_sent_is_there_for_others(fresh_cluster):
+    rc = fresh_cluster(n=1)
+    code = f"""
+import numpy as np, os, signal, sys
+import engineroom as er
+rc = er.Client({str(rc.cluster._connection_file())!r})
+result = rc.load_balanced_view(label="orphan").apply_async(lambda a: int(a.sum()), np.ones(2_000_000, np.uint8))
+while not rc._channel.is_all_accepted:
+    pass
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    [record] = wait_until(lambda: rc.db_query({"label": "orphan", "state": "completed"}, ["msg_id"]))
+    assert rc.get_result(record["msg_id"]).get(30) == 2 * MB
+
+
+def test_a_record_with_large_buffers_runs_again(fresh_cluster):
+    rc = fresh_cluster(n=1)
+    mine = array(9)
+    result = rc.load_balanced_view().apply_async(twice, mine)
+    result.get(30)
+    wait_until(lambda: rc.db_count({"state": "completed"}) == 1)
+    again = rc.resubmit(result.msg_ids, block=False)
+    assert np.array_equal(np.asarray(again.get(30)).reshape(-1), mine * np.uint8(2))
+    wait_until(lambda: rc.db_count({"state": "completed"}) == 2)
+    assert len(payload_files(rc)) == 2, "the argument and the result, once each"
+    rc.purge_results("all")
+    wait_until(lambda: payload_files(rc) == [])
+    path = database(rc)
+    rc.cluster.stop_cluster_sync()
+    assert verify(path).sound
+
+
+def test_a_client_with_few_descriptors_gets_all_results(rc):
+    code = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+import numpy as np
+import engineroom as er
+rc = er.Client({str(rc.cluster._connection_file())!r})
+view = rc.load_balanced_view()
+results = [view.apply_async(lambda n: np.full(300_000, n, np.uint8), n) for n in range(200)]
+values = [result.get(60) for result in results]
+assert all(value.size == 300_000 and (value == n).all() for n, value in enumerate(values))
+sent = [view.apply_async(lambda a: int(a[0]), value) for value in values]
+assert [result.get(60) for result in sent] == list(range(200))
+rc.close()
+print("good")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "good\n", done.stderr
+
+
+def test_a_client_keeps_no_more_descriptors_than_it_has_buffers(rc):
+    def count() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    rc[0].push({"a": array(1)}, block=True)
+    before = count()
+    for number in range(30):
+        rc[0].apply_sync(twice, array(number))
+    wait_until(lambda: rc._channel.is_all_accepted)
+    deadline = time.monotonic() + 20
+    while count() > before + 12 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert count() <= before + 12, "a few files are kept for later"
