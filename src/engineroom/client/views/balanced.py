@@ -26,7 +26,7 @@ from ..results.arguments import pickled_call
 from ..results.chunks import ChunkPlan
 from ..results.graph_result import GraphResult
 from ..results.map_result import AsyncMapResult, GrowingMapResult, LazyMapIterator
-from ..results.partition import as_columns, split, unchanging
+from ..results.partition import as_columns, check_items, split, unchanging
 from ..results.result import AsyncResult
 from ..waiting.waits import wait_for_futures
 from . import flags
@@ -459,6 +459,8 @@ class LoadBalancedView(View):
             raise TypeError("imap needs at least one sequence")
         if max_outstanding != "auto" and (not isinstance(max_outstanding, int) or max_outstanding < 0):
             raise ValueError(f"max_outstanding is a number of tasks, 0 or more, or 'auto'; got {max_outstanding!r}")
+        for sequence in sequences:
+            check_items(sequence)
         items: Iterator[tuple[Any, ...]] = zip(*sequences, strict=False)
         return LazyMapIterator(
             self._lazily(seeded(f, seed), items, self._task_options(), ordered, max_outstanding),
