@@ -19,6 +19,7 @@ from ...on_engine.random_streams import Seeded, seeded
 from ...wire import short_repr
 from ...wire.input_cache import ResultOf
 from ...wire.parts import Part
+from ...wire.payload import once
 from ..connection.submission import Outgoing
 from ..records.query_args import plain_label
 from ..results.arguments import pickled_call
@@ -400,7 +401,7 @@ class LoadBalancedView(View):
             chunks = [[[extra[0]] * len(columns[0]), *columns] for columns in chunks]
         pickled, now = FUNCTIONS.get(f), time.time()
         tasks: list[Outgoing] = []
-        files, keep = self._port.files, self._port.keep(self.track)
+        files, keep = self._port.files, once(self._port.keep(self.track))
         for columns, own in zip(chunks, options, strict=True):
             call: Any = (tuple(columns), {"first": begin} if begin else {})
             call = with_needs(*call) if self.cache else call
@@ -522,10 +523,11 @@ class LoadBalancedView(View):
         pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
         began = now
         tasks: list[Outgoing] = []
+        keep = once(self._port.keep(self.track))
         for arguments in zip(*parts, strict=True):
             how = {} if dist == "b" else {"dist": dist}
             call = with_needs(arguments, how) if self.cache else (arguments, how)
-            payload, frames, results = pickled_call(*call, keep=self._port.keep(self.track), files=self._port.files)
+            payload, frames, results = pickled_call(*call, keep=keep, files=self._port.files)
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:

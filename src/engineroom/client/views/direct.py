@@ -16,7 +16,7 @@ from ...messages.bounds import Kind
 from ...on_engine import engine_calls
 from ...on_engine.random_streams import seeded
 from ...wire import short_repr
-from ...wire.payload import dumps_call
+from ...wire.payload import dumps_call, once
 from ..magics import bind_magics
 from ..records.query_args import plain_label
 from ..results.map_result import AsyncMapResult
@@ -76,12 +76,13 @@ class DirectView(View):
             track = self.track
         now = time.time()
         packed: dict[int, Any] = {}
+        keep = once(self._port.keep(track))
         tasks = []
         for index, (task, (engine, args, kwargs)) in enumerate(zip(result._ids, calls, strict=True)):
             found = packed.get(id(args))
             if found is None:
                 found = packed[id(args)] = dumps_call(
-                    (*extra, *args), kwargs, keep=self._port.keep(track), files=self._port.files
+                    (*extra, *args), kwargs, keep=keep, files=self._port.files
                 )
                 self._port.check_size(found[1])
             payload, frames = found
