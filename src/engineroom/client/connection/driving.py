@@ -164,9 +164,9 @@ class Driver:
         if not self._is_shared or driven.is_closing:
             self._lock.release()
             return False
-        self.is_asleep = self._is_taken = True
-        delivering.add(me)
         wakeup.take()
+        delivering.add(me)
+        self.is_asleep = self._is_taken = True
         try:
             while not (ready() or held.came or driven.is_closing):
                 if not (arrived or driven.has_work()):
