@@ -1,65 +1,172 @@
-"""Data: 100 MB at a time.
+"""Data: 100 MB at a time, on one host.
 
-A numpy array sent to one engine through a direct view and returned; and bytes pushed to both engines. New
-data every round, so that nothing can be remembered. MB/s counts every byte delivered: the array twice, the
-bytes once per engine. Against `ProcessPoolExecutor`, which pickles through a pipe.
+A numpy array of new numbers every round, so that nothing can be remembered. It is pushed to one engine, to two and to
+eight; sent to one and returned; scattered over two engines and gathered. MB/s counts the array once, there and back
+twice. Against `ProcessPoolExecutor`, which pickles through a pipe, `joblib`, whose workers map a file (where it is
+installed), and the raw limits: 100 MB copied into a fresh memfd that another process maps; into pages that both have
+mapped all the time; and through a Unix socket.
 """
 
 from __future__ import annotations
 
+import functools
+import mmap
 import os
+import socket
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import numpy as np
-
-import engineroom as er
 
 from .harness import Benchmark, Figures, Goal
 from .ours import WORKERS, cluster, same
 
-ROUNDS = 5
+ROUNDS = 7
 MB = 10**6
+MANY = 8
+
+TO_ONE = "engineroom, to one engine"
+BACK = "engineroom, there and back"
+TO_TWO = "engineroom, to two engines"
+TO_MANY = f"engineroom, to {MANY} engines"
+SCATTER, GATHER = "engineroom, scattered over two", "engineroom, gathered from two"
+FRESH = "raw: a fresh memfd, handed over and mapped"
+WARM = "raw: pages that both have mapped"
+SOCKET = "raw: a Unix socket"
 
 
 def engineroom(size: int) -> Figures:
     with cluster() as rc:
-        one, all_ = rc[0], rc[:]
-        there_and_back = _rate(lambda array: one.apply_sync(same, array), _array, size)
-        pushed = _rate(lambda blob: all_.push({"blob": blob}, block=True), os.urandom, size)
-        assert all_.apply_sync(len, er.Reference("blob")) == [size * MB] * WORKERS
-    return {"engineroom, there and back": there_and_back, "engineroom, to both": pushed}
+        one, both = rc[0], rc[:]
+
+        def scattered(array: np.ndarray) -> None:
+            both.scatter("a", array, block=True)
+            while not rc._channel.is_all_accepted:
+                time.sleep(0.001)
+
+        return {
+            TO_ONE: _rate(lambda array: one.push({"a": array}, block=True), size),
+            BACK: 2 * _rate(lambda array: one.apply_sync(same, array), size),
+            TO_TWO: _rate(lambda array: both.push({"a": array}, block=True), size),
+            SCATTER: _rate(lambda array: both.scatter("a", array, block=True), size),
+            GATHER: _rate(lambda array: both.gather("a", block=True), size, scattered),
+        }
+
+
+def engineroom_with_many(size: int) -> Figures:
+    with cluster(n=MANY) as rc:
+        return {TO_MANY: _rate(lambda array: rc[:].push({"a": array}, block=True), size)}
 
 
 def executor(size: int) -> Figures:
     with ProcessPoolExecutor(WORKERS) as pool:
-
-        def to_both(blob: bytes) -> None:
-            for future in [pool.submit(len, blob) for _ in range(WORKERS)]:
-                future.result()
-
-        there_and_back = _rate(lambda array: pool.submit(same, array).result(), _array, size)
-        pushed = _rate(to_both, os.urandom, size)
-    return {"ProcessPoolExecutor, there and back": there_and_back, "ProcessPoolExecutor, to both": pushed}
+        return {
+            "ProcessPoolExecutor, to one": _rate(lambda array: pool.submit(len, array).result(), size),
+            "ProcessPoolExecutor, there and back": 2 * _rate(lambda array: pool.submit(same, array).result(), size),
+        }
 
 
-def _array(nbytes: int) -> np.ndarray:
-    return np.random.default_rng().random(nbytes // 8)
+def joblib(size: int) -> Figures:
+    try:
+        from joblib import Parallel, delayed
+    except ImportError:
+        return {}
+    with Parallel(n_jobs=WORKERS) as pool:
+        return {"joblib, to two": _rate(lambda array: pool(delayed(len)(array) for _ in range(WORKERS)), size)}
 
 
-def _rate(move: Callable[[object], object], make: Callable[[int], object], size: int) -> float:
-    """Megabytes delivered per second: the median of some rounds, after one to warm up."""
+def raw(size: int) -> Figures:
+    return {
+        FRESH: _raw_rate(_send_fresh, _map_fresh, size),
+        WARM: _raw_rate(_send_warm, _see_warm, size),
+        SOCKET: _raw_rate(_send_bytes, _receive_bytes, size),
+    }
+
+
+# ---------------------------------------------------------------------------------------------- the raw limits
+
+
+def _send_fresh(ours: socket.socket, array: np.ndarray) -> None:
+    descriptor = os.memfd_create("bench")
+    os.ftruncate(descriptor, array.nbytes)
+    os.pwrite(descriptor, memoryview(array).cast("B"), 0)
+    socket.send_fds(ours, [b"x"], [descriptor])
+    os.close(descriptor)
+
+
+def _map_fresh(theirs: socket.socket, size: int) -> None:
+    _, [descriptor], _, _ = socket.recv_fds(theirs, 1, 1)
+    with mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE) as mapped:
+        assert len(mapped) == size
+    os.close(descriptor)
+
+
+@functools.cache
+def _pages(size: int) -> mmap.mmap:
+    return mmap.mmap(-1, size)
+
+
+def _send_warm(ours: socket.socket, array: np.ndarray) -> None:
+    _pages(array.nbytes)[:] = memoryview(array).cast("B")
+    ours.send(b"x")
+
+
+def _see_warm(theirs: socket.socket, size: int) -> None:
+    theirs.recv(1)
+
+
+def _send_bytes(ours: socket.socket, array: np.ndarray) -> None:
+    ours.sendall(memoryview(array).cast("B"))
+
+
+def _receive_bytes(theirs: socket.socket, size: int) -> None:
+    got, room = 0, memoryview(bytearray(size))
+    while got < size:
+        got += theirs.recv_into(room[got:])
+
+
+def _raw_rate(
+    send: Callable[[socket.socket, np.ndarray], None], take: Callable[[socket.socket, int], None], size: int
+) -> float:
+    """The rate of two processes that do nothing else: one sends, the other takes and says so."""
+    ours, theirs = socket.socketpair()
+    nbytes = size * MB // 8 * 8
+    _pages(nbytes)
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        for _ in range(1 + ROUNDS):
+            take(theirs, nbytes)
+            theirs.send(b"y")
+        os._exit(0)
+    with ours, theirs:
+
+        def move(array: np.ndarray) -> None:
+            send(ours, array)
+            ours.recv(1)
+
+        rate = _rate(move, size)
+    os.waitpid(child, 0)
+    return rate
+
+
+def _rate(
+    move: Callable[[np.ndarray], Any], size: int, prepare: Callable[[np.ndarray], Any] = lambda array: None
+) -> float:
+    """Megabytes per second: the median of some rounds, after one to warm up. An array that comes back is checked."""
     times = []
     for _ in range(1 + ROUNDS):
-        thing = make(size * MB)
+        array = np.random.default_rng().random(size * MB // 8)
+        prepare(array)
         began = time.perf_counter()
-        answer = move(thing)
+        answer = move(array)
         times.append(time.perf_counter() - began)
-        if isinstance(thing, np.ndarray):
-            assert np.array_equal(thing, answer)
-    return 2 * size / statistics.median(times[1:])
+        if isinstance(answer, np.ndarray):
+            assert np.array_equal(array, answer)
+    return size / statistics.median(times[1:])
 
 
 BENCHMARK = Benchmark(
@@ -68,9 +175,14 @@ BENCHMARK = Benchmark(
     unit="MB/s",
     size=100,
     quick_size=10,
-    subjects=(engineroom, executor),
+    subjects=(engineroom, engineroom_with_many, executor, joblib, raw),
     goals=(
-        Goal("engineroom, there and back", "ProcessPoolExecutor, there and back", at_least=1),
-        Goal("engineroom, to both", "ProcessPoolExecutor, to both", at_least=1),
+        Goal(TO_ONE, FRESH, at_least=1),
+        Goal(TO_ONE, WARM),
+        Goal(BACK, "ProcessPoolExecutor, there and back", at_least=4),
+        Goal(TO_TWO, TO_ONE, at_least=1 / 1.3),
+        Goal(TO_MANY, TO_ONE, at_least=1 / 1.3),
+        Goal(SCATTER, FRESH, at_least=1),
+        Goal(GATHER, FRESH, at_least=1),
     ),
 )

@@ -24,10 +24,10 @@ def same(value: T) -> T:
 
 
 @contextmanager
-def cluster(database: str = "sqlite") -> Iterator[Any]:
-    """A client of a fresh cluster with two engines, in a profile of its own."""
+def cluster(database: str = "sqlite", n: int = WORKERS) -> Iterator[Any]:
+    """A client of a fresh cluster with `n` engines, in a profile of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="engineroom-bench-") as folder,
-        er.Cluster(n=WORKERS, profile_dir=folder, database=database) as rc,
+        er.Cluster(n=n, profile_dir=folder, database=database) as rc,
     ):
         yield rc

@@ -227,7 +227,7 @@ class ImpossibleDependency(UnmetDependency):
 
 
 class InvalidDependency(ImpossibleDependency):
-    """A dependency cannot be used: the task depends on itself, on a direct task, or on a task of another cluster."""
+    """A dependency cannot be used: the task depends on itself, on a direct task, or on one that is not known here."""
 
     code = "invalid-dependency"
 

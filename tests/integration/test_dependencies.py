@@ -165,7 +165,7 @@ def test_what_can_no_longer_be_met_is_said_at_once(lb, gate, ends, options):
 
 
 def test_an_unknown_task_is_impossible(lb):
-    with pytest.raises(er.ImpossibleDependency, match="there is no such task"):
+    with pytest.raises(er.InvalidDependency, match="there is no such task"):
         lb.apply_with_flags(abs, (-1,), after="nobody-17").get(10)
 
 

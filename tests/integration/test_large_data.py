@@ -1,4 +1,4 @@
-"""Large arguments and results on one host: shared pages, values of the receiver's own, and nothing lost with a process."""
+"""Large arguments and results on one host: shared pages, values of the receiver's own, nothing lost with a process."""
 
 from __future__ import annotations
 

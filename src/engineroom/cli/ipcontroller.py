@@ -37,6 +37,7 @@ from ..config import (
 )
 from ..controller.loop import Controller
 from ..core.placement.schemes import SCHEMES, make_index
+from ..descriptors import raise_limit
 from ..errors import ConfigError, ConnectionFileError, StoreBusy
 from ..private import make_private_folder
 from ..stores import TaskStore, open_store
@@ -212,6 +213,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         client_file = connection_file(folder, self.cluster_id, "client")
         scheduler = self._scheduler_settings()  # checked before anything is opened
         retention = Retention(parent=self).settings(self.retain)
+        raise_limit()  # peers, and large buffers, take file descriptors
         liveness = self._liveness()
         restarted = self.reuse_files and client_file.exists()  # a controller that stops removes its files
         info, curve = self._identity(client_file)

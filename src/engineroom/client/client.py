@@ -415,6 +415,8 @@ class Client(RecordMethods):
             Nothing is resubmitted then.
         """
         if subheader:
+            if not isinstance(subheader, Mapping):
+                raise ConfigError(f"subheader is a dict or None; got {subheader!r}")
             options = dict(subheader)
             retries = options.pop("retries", retries)
             label = options.pop("label", label)

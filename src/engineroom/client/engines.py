@@ -146,6 +146,8 @@ def _signal_number(sig: int | str) -> int:
             return int(signals.Signals[sig if sig.startswith("SIG") else f"SIG{sig}"])
         except KeyError:
             raise ValueError(f"there is no signal {sig!r}") from None
+    if isinstance(sig, bool) or not hasattr(sig, "__index__"):
+        raise TypeError(f"a signal is a number, or a name like 'SIGINT'; got {sig!r}")
     number = operator.index(sig)
     if not 0 < number < signals.NSIG:
         raise ValueError(f"there is no signal {number}")

@@ -276,7 +276,8 @@ class Dependencies:
             try:
                 if outcome is None:
                     raise Impossible(
-                        f"it depends on {id}, and there is no such task: never submitted here, or not kept"
+                        f"it depends on {id}, and there is no such task: never submitted here, or not kept",
+                        error="InvalidDependency",
                     )
                 self._take(condition, id, outcome)
                 condition.pending -= 1

@@ -59,6 +59,7 @@ from .requests import (
     StopEngines,
     Sync,
     TasksOnEngines,
+    tasks_in_question,
 )
 from .structs import (
     Attempt,
@@ -192,4 +193,5 @@ __all__ = [
     "Waiting",
     "Watch",
     "Welcome",
+    "tasks_in_question",
 ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 import threading
 import time
@@ -29,6 +30,8 @@ MOST_KEPT = 2 << 30
 KEPT_SECONDS = 10.0
 #: So many files are tried for their lock at most, to find one that is free.
 TRIED = 32
+#: Bytes that are copied without letting other threads run.
+COPIED_AT_ONCE = 1 << 20
 #: A file may have so many times the bytes that are needed.
 LARGEST_FIT = 2.0
 
@@ -39,10 +42,15 @@ _NEVER = {errno.ENOSYS, errno.EPERM, errno.EACCES, errno.ENOENT, errno.EINVAL, e
 class _File:
     """A file in memory without a name, which the pool may write to when nobody else has it."""
 
-    __slots__ = ("descriptor", "since", "size")
+    __slots__ = ("_filled", "_mapping", "constant", "descriptor", "since", "size")
 
     def __init__(self, size: int) -> None:
         self.size, self.descriptor = size, -1
+        #: so many bytes at its beginning have pages; they are mapped when they are used again
+        self._filled = 0
+        self._mapping: mmap.mmap | None = None
+        #: id of the bytes object that was copied last; 0: it was something else
+        self.constant = 0
         #: when the pool's own process had no use for it any more
         self.since = 0.0
         self.descriptor = os.memfd_create("engineroom", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -64,22 +72,35 @@ class _File:
 
     def fill(self, memory: memoryview) -> SharedBuffer:
         """Copy memory into it; returns the buffer."""
-        done = 0
-        while done < memory.nbytes:
-            done += os.pwrite(self.descriptor, memory[done:], done)
+        size = memory.nbytes
+        if size <= self._filled:
+            self._fill_mapped(memory)
+        else:  # page faults, one for each page, would double the cost of fresh pages
+            done = 0
+            while done < size:
+                done += os.pwrite(self.descriptor, memory[done:], done)
+            self._filled, self._mapping = size, None
         held = os.open(f"/proc/self/fd/{self.descriptor}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return SharedBuffer(held, memory.nbytes)
+            return SharedBuffer(held, size)
         except BaseException:
             os.close(held)
             raise
+
+    def _fill_mapped(self, memory: memoryview) -> None:
+        """Copy into pages that there are: through a mapping that stays, which is twice as fast as a system call."""
+        if self._mapping is None:
+            self._mapping = mmap.mmap(self.descriptor, self._filled, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        for start in range(0, memory.nbytes, COPIED_AT_ONCE):  # other threads may run in between
+            piece = memory[start : start + COPIED_AT_ONCE]
+            self._mapping[start : start + piece.nbytes] = piece
 
     def close(self) -> None:
         """Nobody writes to it any more. Buffers in it live on."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
-            self.descriptor = -1
+            self.descriptor, self._mapping = -1, None
 
     __del__ = close
 
@@ -104,6 +125,8 @@ class Pool:
         self._returned: deque[_File] = deque()
         #: files without a buffer in this process, the one that came last at the end; other processes may have them
         self._kept: list[_File] = []
+        #: id of a bytes object → (the object, a reference to its buffer): bytes do not change
+        self._constants: dict[int, tuple[bytes, weakref.ref[SharedBuffer]]] = {}
 
     @property
     def kept_bytes(self) -> int:
@@ -118,6 +141,12 @@ class Pool:
         view = view if view.format == "B" and view.ndim == 1 else view.cast("B")
         if view.nbytes < SHARED_FROM or not self._is_possible or are_descriptors_short() or os.getpid() != self._pid:
             return bytes(view)
+        owner: Any = view.obj
+        constant = owner if type(owner) is bytes and len(owner) == view.nbytes else None
+        if constant is not None and (known := self._constants.get(id(constant))) is not None:
+            living = known[1]()
+            if living is not None:
+                return living
         file: _File | None = None
         try:
             with self._lock:
@@ -131,7 +160,12 @@ class Pool:
                 raise
             self._is_possible = error.errno not in _NEVER  # else too few descriptors, no memory …
             return bytes(view)
-        self._given[weakref.ref(buffer, self._on_death)] = file
+        reference = weakref.ref(buffer, self._on_death)
+        self._given[reference] = file
+        file.constant = 0
+        if constant is not None:
+            file.constant = id(constant)
+            self._constants[file.constant] = constant, reference
         return buffer
 
     def tidy(self) -> None:
@@ -150,6 +184,9 @@ class Pool:
     def _on_death(self, reference: weakref.ref[SharedBuffer]) -> None:
         file = self._given.pop(reference, None)
         if file is not None:
+            known = self._constants.get(file.constant)
+            if known is not None and known[1] is reference:
+                del self._constants[file.constant]
             self._returned.append(file)
 
     def _take_back(self) -> None:

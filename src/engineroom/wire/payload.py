@@ -55,6 +55,20 @@ def shared(copy: Keep, small: Keep) -> Keep:
     return lambda memory: copy(memory) if memory.nbytes >= SHARED_FROM else small(memory)
 
 
+def once(keep: Keep) -> Keep:
+    """A `Keep` for the tasks of one call: what several of them have is kept, and sent, once."""
+    kept: dict[tuple[int, int], tuple[Any, Buffer]] = {}
+
+    def keep_once(memory: memoryview) -> Buffer:
+        key = id(memory.obj), memory.nbytes
+        found = kept.get(key)
+        if found is None:
+            found = kept[key] = memory.obj, keep(memory)  # the object, so that its id stays its own
+        return found[1]
+
+    return keep_once
+
+
 def dumps(value: Any, *, keep: Keep = as_copy, files: bool = False) -> Payload:
     """Serialize a value: (stream, frames). If the stream is empty, the first frame holds it.
 

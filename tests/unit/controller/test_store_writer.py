@@ -14,6 +14,7 @@ from conftest import wait_until
 from support.entries import finished
 
 from engineroom.config import RetentionSettings
+from engineroom.controller.storage import pending
 from engineroom.controller.storage import store_writer as module
 from engineroom.controller.storage.housekeeping import Housekeeping
 from engineroom.controller.storage.pending import Scope
@@ -330,4 +331,33 @@ def test_a_task_that_is_held_back_is_written_for_a_question_about_it() -> None:
     wait_until(lambda: writer._backlog.holds([TaskId("b-0")]))
     writer.recorded(Scope(ClientId("b"))).result(30)
     assert store.count({}) == 2
+    writer.close()
+
+
+def test_a_task_that_has_ended_meanwhile_is_written_once_however_many_wait_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The writer has taken them over as pending; then their outcomes come, more of them than a group may hold."""
+
+    class Holding(DictDB):
+        hold_seconds = 1000.0
+        written: list[bool] = []
+
+        def write(self, entries: Sequence[Entry]) -> None:
+            self.written += [entry.done is not None for entry in entries]
+            super().write(entries)
+
+    monkeypatch.setattr(pending, "FEW", 10)
+    store = Holding()
+    writer = StoreWriter(store, lambda tokens: None)
+    tasks = of_client("a", 35)
+    writer.put(tasks)
+    wait_until(lambda: len(writer._backlog) == 35)
+    done = [TaskDone(entry.spec.id, 1, "ok", 1.0, 2.0) for entry in tasks[:30]]
+    with writer._condition:  # all of it has come before the writer looks
+        writer.put([msgspec.structs.replace(entry, done=one) for entry, one in zip(tasks, done, strict=False)])
+        asked = writer.recorded(Scope(ClientId("a")))
+    asked.result(30)
+    assert (store.count({}), store.count({"completed": None})) == (35, 5)
+    assert (store.written.count(True), store.written.count(False)) == (30, 5)
     writer.close()

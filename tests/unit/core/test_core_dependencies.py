@@ -96,7 +96,7 @@ def test_a_task_that_is_nowhere_is_named():
     core = scheduler()
     run(core, joined(0), submitted("b", after=on("nonsense")))
     [text] = errors(core, OutcomesFound({"nonsense": None})).values()
-    assert text.startswith("ImpossibleDependency: task b can never run: it depends on nonsense, and there is no such")
+    assert text.startswith("InvalidDependency: task b can never run: it depends on nonsense, and there is no such")
 
 
 def test_a_failure_makes_what_depends_on_it_impossible_with_the_path():

@@ -233,3 +233,24 @@ def test_threads_may_use_it_at_the_same_time():
     for thread in threads:
         thread.join()
     assert good == [True] * 4
+
+
+def test_a_bytes_object_is_copied_once_as_long_as_the_copy_lives():
+    pool, constant = Pool(), content(b"constant")
+    first = pool.copy(constant)
+    assert pool.copy(memoryview(constant)) is first
+    assert pool.copy(memoryview(constant)[:-8]) is not first
+    assert pool.copy(bytearray(constant)) is not first
+    number = inode(first)
+    del first
+    other = pool.copy(content(b"other___"))
+    assert (inode(other), bytes(other)) == (number, content(b"other___"))
+    again = pool.copy(constant)
+    assert bytes(again) == constant
+    assert inode(again) != number
+
+
+def test_a_bytes_object_is_not_kept_longer_than_its_copy():
+    pool = Pool()
+    pool.copy(content(b"constant"))
+    assert not pool._constants

@@ -483,3 +483,29 @@ def test_functions_and_classes_of_a_script_arrive_in_another_process(tmp_path: P
 if __name__ == "__main__":
     GOLDEN.write_text(json.dumps(contract(), indent=1, ensure_ascii=False) + "\n")
     print(f"wrote {GOLDEN}")
+
+
+def test_what_several_tasks_of_a_call_have_is_kept_once():
+    kept = []
+
+    def keep(memory):
+        kept.append(memory.nbytes)
+        return bytes(memory)
+
+    once = payload.once(keep)
+    constant, blob = np.arange(100_000.0), b"x" * 300_000
+    frames = [payload.dumps_call((constant, blob, np.arange(n + 50_000.0)), {}, keep=once)[1] for n in range(3)]
+    assert len(kept) == 2 + 3
+    assert len({id(found[0]) for found in frames}) == len({id(found[1]) for found in frames}) == 1
+    assert len({id(found[2]) for found in frames}) == 3
+    for n, found in enumerate(frames):
+        assert bytes(found[2]) == np.arange(n + 50_000.0).tobytes()
+
+
+def test_temporary_memory_of_a_call_is_not_mistaken_for_other_memory():
+    """Arrays that pickling makes for a moment may get the same id one after the other."""
+    once = payload.once(payload.as_copy)
+    for n in range(20):
+        stream, frames = payload.dumps_call((np.full(100_000, n, np.uint8)[::-1][::-1].copy(),), {}, keep=once)
+        (value,), _ = payload.loads(stream, frames)
+        assert (value == n).all()

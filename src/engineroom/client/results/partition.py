@@ -9,12 +9,30 @@ from typing import Any
 from ...wire.parts import join  # noqa: F401 — pickles in old records name it here
 
 
+def as_sequence(items: Any) -> Sequence[Any]:
+    """Items as a sequence: an iterator becomes a list. Raises TypeError if it has no items."""
+    check_items(items)
+    if hasattr(items, "__len__") and hasattr(items, "__getitem__") and not isinstance(items, Mapping):
+        return items  # type: ignore[no-any-return]
+    return list(items)
+
+
+def check_items(items: Any) -> None:
+    """Raise TypeError if this is no sequence, and no other iterable."""
+    is_array_without_items = getattr(items, "ndim", 1) == 0
+    if is_array_without_items or not (hasattr(items, "__iter__") or hasattr(items, "__getitem__")):
+        raise TypeError(f"a sequence of items is needed, got {items!r:.60} ({type(items).__name__})")
+
+
 def as_columns(sequences: Iterable[Any]) -> list[Sequence[Any]]:
-    """The arguments of a map as sequences of one length: iterators become lists, longer ones are cut."""
-    columns = [
-        s if hasattr(s, "__len__") and hasattr(s, "__getitem__") and not isinstance(s, Mapping) else list(s)
-        for s in sequences
-    ]
+    """The arguments of a map as sequences of one length: iterators become lists, longer ones are cut.
+
+    Raises
+    ------
+    TypeError
+        One of them has no items.
+    """
+    columns = [as_sequence(s) for s in sequences]
     count = min(map(len, columns))
     return [column if len(column) == count else column[:count] for column in columns]
 

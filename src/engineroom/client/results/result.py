@@ -24,7 +24,7 @@ from ...wire.input_cache import ResultOf
 from ...wire.parts import Part, combine, items_of
 from ..connection.submission import Acceptance
 from ..records.selection import Selection
-from ..waiting.waits import wait_for_futures
+from ..waiting.waits import check_return_when, limit_of, wait_for_futures
 from .arguments import refuse_direct, results_of_this_call
 from .ending import Failure, ResultIterator, errors_in, failed_among, succeeded, value_of, value_or_error, was_aborted
 from .metadata import KEYS, ExecuteReply, Metadata, metadata_of
@@ -119,7 +119,8 @@ class AsyncResult(TaskFuture):
         bool
             Whether all are there; with `return_when`, sets (done, pending) of one-task AsyncResults.
         """
-        limit = _limit(timeout)
+        limit = limit_of(timeout)
+        check_return_when(return_when)
         if return_when is not None and not (return_when == ALL_COMPLETED and self._single):
             parts = self.split()
             done, pending = wait_for_futures(parts, limit, return_when, self._port)
@@ -150,6 +151,7 @@ class AsyncResult(TaskFuture):
         RemoteError, CompositeError, EngineError, TaskAborted
             The task raised; several did; its engine died; it was aborted.
         """
+        check_return_when(return_when)
         if return_when == FIRST_EXCEPTION and not self._single:
             done, _ = self.wait(timeout, FIRST_EXCEPTION)
             for part in done:
@@ -254,7 +256,7 @@ class AsyncResult(TaskFuture):
         timeout : float or None
             Seconds; None or negative: no limit.
         """
-        return self._acceptance is None or self._acceptance.wait(_limit(timeout))
+        return self._acceptance is None or self._acceptance.wait(limit_of(timeout))
 
     @property
     def sent(self) -> bool:
@@ -278,7 +280,7 @@ class AsyncResult(TaskFuture):
         show_progress(
             [self],
             interval=interval,
-            timeout=_limit(timeout),
+            timeout=limit_of(timeout),
             name=self._name,
             until_error=return_when == FIRST_EXCEPTION,
         )
@@ -590,7 +592,3 @@ class AsyncHubResult(AsyncResult):
     """
 
     selection: Selection | None = None
-
-
-def _limit(timeout: float | None) -> float | None:
-    return None if timeout is None or timeout < 0 else timeout

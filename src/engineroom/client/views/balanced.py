@@ -19,13 +19,14 @@ from ...on_engine.random_streams import Seeded, seeded
 from ...wire import short_repr
 from ...wire.input_cache import ResultOf
 from ...wire.parts import Part
+from ...wire.payload import once
 from ..connection.submission import Outgoing
 from ..records.query_args import plain_label
 from ..results.arguments import pickled_call
 from ..results.chunks import ChunkPlan
 from ..results.graph_result import GraphResult
 from ..results.map_result import AsyncMapResult, GrowingMapResult, LazyMapIterator
-from ..results.partition import as_columns, split, unchanging
+from ..results.partition import as_columns, check_items, split, unchanging
 from ..results.result import AsyncResult
 from ..waiting.waits import wait_for_futures
 from . import flags
@@ -400,7 +401,7 @@ class LoadBalancedView(View):
             chunks = [[[extra[0]] * len(columns[0]), *columns] for columns in chunks]
         pickled, now = FUNCTIONS.get(f), time.time()
         tasks: list[Outgoing] = []
-        files, keep = self._port.files, self._port.keep(self.track)
+        files, keep = self._port.files, once(self._port.keep(self.track))
         for columns, own in zip(chunks, options, strict=True):
             call: Any = (tuple(columns), {"first": begin} if begin else {})
             call = with_needs(*call) if self.cache else call
@@ -456,6 +457,8 @@ class LoadBalancedView(View):
             raise TypeError("imap needs at least one sequence")
         if max_outstanding != "auto" and (not isinstance(max_outstanding, int) or max_outstanding < 0):
             raise ValueError(f"max_outstanding is a number of tasks, 0 or more, or 'auto'; got {max_outstanding!r}")
+        for sequence in sequences:
+            check_items(sequence)
         items: Iterator[tuple[Any, ...]] = zip(*sequences, strict=False)
         return LazyMapIterator(
             self._lazily(seeded(f, seed), items, self._task_options(), ordered, max_outstanding),
@@ -520,10 +523,11 @@ class LoadBalancedView(View):
         pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
         began = now
         tasks: list[Outgoing] = []
+        keep = once(self._port.keep(self.track))
         for arguments in zip(*parts, strict=True):
             how = {} if dist == "b" else {"dist": dist}
             call = with_needs(arguments, how) if self.cache else (arguments, how)
-            payload, frames, results = pickled_call(*call, keep=self._port.keep(self.track), files=self._port.files)
+            payload, frames, results = pickled_call(*call, keep=keep, files=self._port.files)
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:

@@ -16,11 +16,11 @@ from ...messages.bounds import Kind
 from ...on_engine import engine_calls
 from ...on_engine.random_streams import seeded
 from ...wire import short_repr
-from ...wire.payload import dumps_call
+from ...wire.payload import dumps_call, once
 from ..magics import bind_magics
 from ..records.query_args import plain_label
 from ..results.map_result import AsyncMapResult
-from ..results.partition import as_columns, split
+from ..results.partition import as_columns, as_sequence, split
 from ..results.result import AsyncResult
 from .base import FUNCTIONS, TICK, View, ViewClient, check_callable, replaced, resolve_reference
 from .item_options import options_of_items
@@ -76,12 +76,13 @@ class DirectView(View):
             track = self.track
         now = time.time()
         packed: dict[int, Any] = {}
+        keep = once(self._port.keep(track))
         tasks = []
         for index, (task, (engine, args, kwargs)) in enumerate(zip(result._ids, calls, strict=True)):
             found = packed.get(id(args))
             if found is None:
                 found = packed[id(args)] = dumps_call(
-                    (*extra, *args), kwargs, keep=self._port.keep(track), files=self._port.files
+                    (*extra, *args), kwargs, keep=keep, files=self._port.files
                 )
                 self._port.check_size(found[1])
             payload, frames = found
@@ -168,14 +169,15 @@ class DirectView(View):
         """Bind names in the engines' namespaces. `track`: see `AsyncResult.wait_for_send`."""
         if not isinstance(ns, Mapping):
             raise TypeError(f"push needs a dict of names and values, got {type(ns).__name__}")
+        for name in ns:
+            _name(name)
         return self._apply(engine_calls.push, (dict(ns),), {}, self._blocks(block), targets, track)
 
     def pull(self, names: str | Sequence[str], targets: Any = None, block: bool | None = None) -> Any:
         """The values of names in the engines' namespaces; for several names a list for each engine."""
-        wanted = names if isinstance(names, str) else list(names)
-        for name in [wanted] if isinstance(wanted, str) else wanted:
-            if not isinstance(name, str):
-                raise TypeError(f"names are strings, got {name!r}")
+        wanted = names if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
+        for name in wanted if isinstance(wanted, list) else [wanted]:
+            _name(name)
         return self._apply(engine_calls.pull, (wanted,), {}, self._blocks(block), targets)
 
     def update(self, ns: Mapping[str, Any]) -> Any:
@@ -254,8 +256,9 @@ class DirectView(View):
         track : bool, optional
             Send large buffers without a copy: see `AsyncResult.wait_for_send`. Default: the view's flag.
         """
+        _name(key)
         engines, single = self._engines(targets)
-        pieces = split(seq, len(engines), dist)
+        pieces = split(as_sequence(seq), len(engines), dist)
         result = self._result(len(engines), single, "scatter")
         self._submit(
             engine_calls.push_part,
@@ -267,6 +270,7 @@ class DirectView(View):
 
     def gather(self, key: str, dist: str = "b", targets: Any = None, block: bool | None = None) -> Any:
         """Put the parts of a scattered sequence together again."""
+        _name(key)
         engines, _ = self._engines(targets)
         result = self._map_result(len(engines), "gather", dist)
         self._submit(engine_calls.pull_part, [(engine, (key, dist), {}) for engine in engines], result)
@@ -476,6 +480,12 @@ def _encoded(code: str) -> bytes:
             f"the code holds a lone surrogate, {character!r}, at position {error.start}: that is half a character, and "
             "no Python source. Write the escape sequence in its place"
         ) from None
+
+
+def _name(name: Any) -> None:
+    """Raise TypeError if this is no name in a namespace."""
+    if not isinstance(name, str):
+        raise TypeError(f"a name is a str, got {name!r:.60} ({type(name).__name__})")
 
 
 def _names(keys: Any) -> list[str]:

@@ -57,6 +57,10 @@ class RemoteFunction:
     """A function whose calls go through a view."""
 
     def __init__(self, view: CallingView, f: Callable[..., Any], block: bool | None = None, **flags: Any) -> None:
+        if not hasattr(view, "temp_flags"):
+            raise TypeError(f"a view is needed, got {view!r:.60} ({type(view).__name__})")
+        if not callable(f):
+            raise TypeError(f"a function is needed, got {f!r:.60} ({type(f).__name__})")
         functools.update_wrapper(self, f)
         self.__doc__ = f"{type(self).__name__} wrapping:\n{f.__doc__ or ''}"
         self.view, self.func, self.block, self.flags = view, f, block, flags

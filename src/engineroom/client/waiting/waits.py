@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_futures
 from typing import Any, Protocol
 
@@ -47,6 +47,19 @@ def wait_until(
             return ready()
         with condition:
             return condition.wait_for(ready, limit)
+
+
+def limit_of(timeout: float | None) -> float | None:
+    """The limit of a wait in seconds; None: there is none, as for a negative timeout."""
+    if timeout is not None and not hasattr(timeout, "__float__"):
+        raise TypeError(f"timeout is a number of seconds, or None; got {timeout!r}")
+    return None if timeout is None or timeout < 0 else timeout
+
+
+def check_return_when(return_when: str | None) -> None:
+    """Raise ValueError if this does not say when a wait ends."""
+    if return_when not in (None, FIRST_COMPLETED, FIRST_EXCEPTION, ALL_COMPLETED):
+        raise ValueError(f"return_when is FIRST_COMPLETED, FIRST_EXCEPTION or ALL_COMPLETED; got {return_when!r}")
 
 
 def wait_for_result(

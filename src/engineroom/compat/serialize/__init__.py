@@ -37,6 +37,8 @@ def deserialize_object(buffers: Sequence[Any], g: dict[str, Any] | None = None) 
     g : dict, optional
         The global names of functions that come from a script or a notebook; default: those of `__main__`.
     """
+    if not buffers:
+        raise ValueError("there are no buffers: an object has a header at least")
     stream, count = pickle.loads(buffers[0])
     with in_namespace(g):
         value = payload.loads(stream, list(buffers[1 : 1 + count]))

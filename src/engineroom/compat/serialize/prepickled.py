@@ -16,12 +16,15 @@ class PrePickled:
 
     Raises
     ------
-    Exception
+    SerializationError
         The object cannot be pickled.
     """
 
     def __init__(self, obj: Any) -> None:
-        self._stream, self._frames = payload.dumps(obj)
+        try:
+            self._stream, self._frames = payload.dumps(obj)
+        except Exception as error:
+            raise payload.describe_failure(error, [("the object", obj)]) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _unpickled, (self._stream, [pickle.PickleBuffer(frame) for frame in self._frames])

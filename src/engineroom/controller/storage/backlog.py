@@ -8,12 +8,16 @@ their order, so those behind a task that is held back wait with it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ...ids import TaskId
 from ...records.entry import Entry
 from .pending import GROUP_MOST, Scope
+
+
+def _none(id: TaskId) -> None:
+    """No entry has come since."""
 
 
 class Group:
@@ -56,11 +60,13 @@ class Backlog:
         now: float,
         all: bool,
         scopes: Sequence[Scope] = (),
+        newest: Callable[[TaskId], Entry | None] = _none,
     ) -> dict[TaskId, Entry]:
         """Add entries; returns those to write now.
 
         With `all` these are all. Else they are the tasks that have ended, those of `scopes`, and of those that have
-        waited long enough so many that the group is not too large.
+        waited long enough so many that the group is not too large. `newest` gives an entry that has come since for a
+        task that was held back: that is written in its place.
         """
         if not (self._hold or self._groups):
             self._groups.append(Group(now, {}, list(tokens)))
@@ -87,21 +93,23 @@ class Backlog:
         for group in self._groups:
             if not all and (group.since + self._hold > now or len(writing) >= GROUP_MOST):
                 break
-            writing |= group.held
-            for id in group.held:
+            for id, entry in group.held.items():
+                writing[id] = newest(id) or entry
                 del self._group_of[id]
             group.held = {}
         if scopes and self._group_of:
-            self._release(scopes, writing)
+            self._release(scopes, writing, newest)
         self._writing = writing
         return writing
 
-    def _release(self, scopes: Sequence[Scope], writing: dict[TaskId, Entry]) -> None:
+    def _release(
+        self, scopes: Sequence[Scope], writing: dict[TaskId, Entry], newest: Callable[[TaskId], Entry | None]
+    ) -> None:
         """Hold back no entry that somebody asks about."""
         for group in self._groups:
             wanted = {id: entry for id, entry in group.held.items() if any(scope.has(entry) for scope in scopes)}
-            writing |= wanted
-            for id in wanted:
+            for id, entry in wanted.items():
+                writing[id] = newest(id) or entry
                 del group.held[id], self._group_of[id]
 
     def written(self) -> list[Any]:

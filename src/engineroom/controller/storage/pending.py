@@ -72,8 +72,6 @@ class Group(NamedTuple):
     calls: list[Call]
     #: those that are answered by this group
     questions: list[Question]
-    #: all whose entries that are held back must be written, too
-    scopes: list[Scope]
     #: whether it is all that there was
     is_all: bool
 
@@ -133,14 +131,19 @@ class Pending:
         """Whether one of these tasks is here."""
         return any(id in self._order for id in ids)
 
+    def pop(self, id: TaskId) -> Entry | None:
+        """Take the entry of a task, if there is one."""
+        found = self._order.pop(id, None)
+        return found if type(found) is Entry else None
+
     def take(self) -> Group:
         """Take what is written next: what questions are about, then the oldest entries."""
         most = FEW if self._questions else GROUP_MOST
         entries: dict[TaskId, Entry] = {}
         answered: list[Question] = []
-        scopes = [question.scope for question in self._questions.values()]
-        for number, question in list(self._questions.items()):
-            if self._take_scope(number, question.scope, entries, most // len(scopes)):
+        waiting = list(self._questions.items())
+        for number, question in waiting:
+            if self._take_scope(number, question.scope, entries, most // len(waiting)):
                 answered.append(question)
                 del self._questions[number]
         tokens: list[Any] = []
@@ -166,7 +169,7 @@ class Pending:
             for key in taken:
                 del self._order[key]
         self._last = None
-        return Group(entries, tokens, calls, answered, scopes, not self._order)
+        return Group(entries, tokens, calls, answered, not self._order)
 
     def _take_scope(self, number: int, scope: Scope, entries: dict[TaskId, Entry], most: int) -> bool:
         """Take the entries of a scope that came before a place; whether that is all of them."""

@@ -224,7 +224,10 @@ class StoreWriter:
                 is_little = group.is_all and len(self._backlog) < FEW
                 all = self._closing or bool(group.calls) or (bool(group.questions) and is_little)
                 now = time.monotonic()
-                self._under_way = self._backlog.take(group.entries, group.tokens, now, all=all, scopes=group.scopes)
+                scopes = [question.scope for question in group.questions]
+                self._under_way = self._backlog.take(
+                    group.entries, group.tokens, now, all=all, scopes=scopes, newest=self._pending.pop
+                )
                 functions, self._functions = self._functions, []
                 environments, self._environments = self._environments, []
                 closing = self._closing

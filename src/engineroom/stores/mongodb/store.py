@@ -339,7 +339,8 @@ class MongoDB:
     @property
     def _milliseconds(self) -> int:
         """What the server may take for a question that begins now: a moment more than its asker has."""
-        return max(int(Deadline(self._connection.query_seconds).left() * 1000), 0) + 50
+        left = Deadline(self._connection.query_seconds).left_elsewhere()
+        return int(max(left, 0.0) * 1000) + 50
 
     def _documents(
         self,

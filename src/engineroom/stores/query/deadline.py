@@ -29,12 +29,14 @@ class Asker:
 
     def left(self) -> float:
         """Seconds left. To be called in the thread that asks."""
-        if self.has_left:
-            return -math.inf
-        left = self.until - time.monotonic()
+        left = self.left_elsewhere()
         if self.until_thread_time < math.inf:
             left = min(left, self.until_thread_time - time.thread_time())
         return left
+
+    def left_elsewhere(self) -> float:
+        """Seconds left for a server that answers: the processor time of our thread does not count."""
+        return -math.inf if self.has_left else self.until - time.monotonic()
 
 
 _thread = threading.local()
@@ -62,6 +64,11 @@ class Deadline:
         """Seconds left; negative when the moment has passed."""
         left = self._at - time.monotonic()
         return left if self._asker is None else min(left, self._asker.left())
+
+    def left_elsewhere(self) -> float:
+        """Seconds that a server may take for the answer; negative when the moment has passed."""
+        left = self._at - time.monotonic()
+        return left if self._asker is None else min(left, self._asker.left_elsewhere())
 
     def passed(self, why: str = "") -> QueryError:
         """The error to raise."""

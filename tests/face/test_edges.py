@@ -1,0 +1,245 @@
+"""What each method says to a wrong type, an empty sequence, no engines, a dead engine, a closed client, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import wait_until
+
+import engineroom as ipp
+
+
+@pytest.fixture(scope="module")
+def rc(memory_cluster: ipp.Cluster) -> Iterator[ipp.Client]:
+    with memory_cluster.connect_client_sync() as client:
+        client.wait_for_engines(2, timeout=30)
+        yield client
+
+
+WRONG: dict[str, tuple[Callable[[ipp.Client], Any], type[Exception], str]] = {
+    "apply": (lambda rc: rc[:].apply_async(3), TypeError, "a function is needed, got 3"),
+    "apply, balanced": (lambda rc: rc.load_balanced_view().apply_async(3), TypeError, "a function is needed"),
+    "execute": (lambda rc: rc[:].execute(3), TypeError, "code is a str, got int"),
+    "run": (lambda rc: rc[:].run("/no/file.py"), FileNotFoundError, "/no/file.py"),
+    "push": (lambda rc: rc[:].push(3), TypeError, "push needs a dict"),
+    "push, name": (lambda rc: rc[:].push({1: 2}), TypeError, "a name is a str, got 1"),
+    "pull": (lambda rc: rc[:].pull(3), TypeError, "a name is a str, got 3"),
+    "scatter": (lambda rc: rc[:].scatter("a", 3), TypeError, "a sequence of items is needed, got 3"),
+    "scatter, name": (lambda rc: rc[:].scatter(3, []), TypeError, "a name is a str"),
+    "scatter, dist": (lambda rc: rc[:].scatter("a", [1], dist="q"), ValueError, "dist is 'b'"),
+    "gather": (lambda rc: rc[:].gather(3), TypeError, "a name is a str"),
+    "map": (lambda rc: rc[:].map_async(abs, 3), TypeError, "a sequence of items is needed, got 3"),
+    "map, function": (lambda rc: rc[:].map_async(3, [1]), TypeError, "a function is needed"),
+    "map, nothing": (lambda rc: rc[:].map_async(abs), TypeError, "at least one sequence"),
+    "map, balanced": (lambda rc: rc.load_balanced_view().map_async(abs, 3), TypeError, "a sequence of items"),
+    "imap": (lambda rc: rc.load_balanced_view().imap(abs, 3), TypeError, "a sequence of items"),
+    "targets": (lambda rc: rc[:].set_flags(targets="x"), TypeError, "targets are an int"),
+    "after": (lambda rc: rc.load_balanced_view(after=3), TypeError, "after: a dependency names tasks"),
+    "wait": (lambda rc: rc.wait(3.5), TypeError, "tasks are named by"),
+    "abort": (lambda rc: rc.abort(3.5), TypeError, "tasks are named by"),
+    "get_result": (lambda rc: rc.get_result(3.5), TypeError, "tasks are named by"),
+    "get_result, unknown": (lambda rc: rc.get_result("nope").get(10), ipp.UnknownTask, "nope"),
+    "result_status": (lambda rc: rc.result_status(3.5), TypeError, "tasks are named by"),
+    "resubmit": (lambda rc: rc.resubmit("nope"), ipp.UnknownTask, "nothing was resubmitted"),
+    "resubmit, subheader": (lambda rc: rc.resubmit(0, subheader=3), ipp.ConfigError, "subheader is a dict"),
+    "db_query": (lambda rc: rc.db_query(3), ipp.QueryError, "a query is a dict"),
+    "purge_results": (lambda rc: rc.purge_results(3.5), TypeError, "tasks are named by"),
+    "send_signal": (lambda rc: rc.send_signal(1.5), TypeError, "a signal is a number"),
+    "send_signal, name": (lambda rc: rc.send_signal("SIGX"), ValueError, "no signal 'SIGX'"),
+    "shutdown": (lambda rc: rc.shutdown("x"), TypeError, "targets are an int"),
+    "shutdown, engine": (lambda rc: rc.shutdown(9), IndexError, "no engine 9"),
+    "queue_status": (lambda rc: rc.queue_status(9), IndexError, "no engine 9"),
+    "index": (lambda rc: rc["x"], TypeError, "engines are indexed by int"),
+    "activate": (lambda rc: rc.activate(9), IndexError, "no engine 9"),
+    "executor": (lambda rc: rc.executor("x"), TypeError, "targets are an int"),
+    "broadcast_view": (lambda rc: rc.broadcast_view(is_coalescing=3), ipp.ConfigError, "True or False"),
+    "wait_for_engines": (lambda rc: rc.wait_for_engines("x"), TypeError, "n is a number"),
+    "remote": (lambda rc: ipp.remote(3)(abs), TypeError, "a view is needed, got 3"),
+    "parallel": (lambda rc: ipp.parallel(rc[:])(3), TypeError, "a function is needed, got 3"),
+    "join": (lambda rc: ipp.AsyncResult.join(), ValueError, "nothing to join"),
+    "get": (lambda rc: rc[0].apply_async(abs, 1).get("x"), TypeError, "timeout is a number of seconds"),
+    "get, when": (lambda rc: rc[:].apply_async(abs, 1).get(return_when="x"), ValueError, "return_when is FIRST_"),
+    "metadata": (lambda rc: rc[0].apply_async(abs, 1)["x"], KeyError, "no metadata 'x'"),
+    "display": (lambda rc: rc[0].apply_async(abs, 1).display_outputs(groupby="x"), ValueError, "groupby is 'type'"),
+    "Reference": (lambda rc: ipp.Reference(3), TypeError, "made from a str"),
+    "depend": (lambda rc: ipp.depend(3)(abs), ipp.ConfigError, "must be callable"),
+    "require": (lambda rc: ipp.require(3)(abs), ipp.ConfigError, "require takes modules"),
+    "Dependency": (lambda rc: ipp.Dependency(3), TypeError, "a dependency names tasks"),
+    "deserialize_object": (lambda rc: ipp.deserialize_object([]), ValueError, "no buffers"),
+    "PrePickled": (lambda rc: ipp.PrePickled(threading.Lock()), ipp.SerializationError, "lock"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_argument_is_named(rc: ipp.Client, name: str):
+    call, error, said = WRONG[name]
+    with pytest.raises(error, match=said):
+        call(rc)
+
+
+EMPTY: dict[str, tuple[Callable[[ipp.Client], Any], Any]] = {
+    "map": (lambda rc: rc[:].map_sync(abs, []), []),
+    "map, balanced": (lambda rc: rc.load_balanced_view().map_sync(abs, iter([])), []),
+    "map, broadcast": (lambda rc: rc.broadcast_view().map_sync(abs, []), []),
+    "imap": (lambda rc: list(rc.load_balanced_view().imap(abs, [])), []),
+    "executor": (lambda rc: list(rc.executor().map(abs, [])), []),
+    "scatter, gather": (lambda rc: (rc[:].scatter("e", [], block=True), rc[:].gather("e", block=True))[1], []),
+    "push": (lambda rc: rc[:].push({}, block=True), [None, None]),
+    "pull": (lambda rc: rc[:].pull([], block=True), [[], []]),
+    "execute": (lambda rc: len(rc[:].execute("").get()), 2),
+    "parallel": (lambda rc: ipp.parallel(rc[:], block=True)(sorted)([]), []),
+    "wait": (lambda rc: rc.wait([]), True),
+    "wait_interactive": (lambda rc: rc.wait_interactive([]), None),
+    "get_result": (lambda rc: rc.get_result([]).get(), []),
+    "result_status": (lambda rc: rc.result_status([]), {"pending": [], "completed": []}),
+    "resubmit": (lambda rc: rc.resubmit([]).get(), []),
+    "abort": (lambda rc: rc.abort([]), None),
+    "shutdown": (lambda rc: rc.shutdown([], block=True), None),
+    "shutdown, restart": (lambda rc: rc.shutdown([], restart=True, block=True), None),
+    "send_signal": (lambda rc: rc.send_signal("SIGTERM", []), None),
+    "db_query": (lambda rc: rc.db_query({"msg_id": {"$in": iter([])}}), []),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_nothing_comes_of_nothing(rc: ipp.Client, name: str):
+    call, expected = EMPTY[name]
+    assert call(rc) == expected
+    assert len(rc) == 2
+
+
+def test_a_view_without_engines_says_so(rc: ipp.Client):
+    for call in (rc[[]].apply_async, rc[5:].map_async):
+        with pytest.raises(ipp.NoEnginesRegistered, match="ipcluster engines"):
+            call(abs, [1])
+
+
+def test_a_cluster_without_engines_says_so(tmp_path):
+    with ipp.Cluster(n=0, profile_dir=tmp_path, database="none") as rc:
+        direct, balanced = rc[:], rc.load_balanced_view()
+        for call in (
+            lambda: direct.apply_async(abs, 1),
+            lambda: direct.execute("1"),
+            lambda: direct.push({"a": 1}),
+            lambda: direct["a"],
+            lambda: direct.scatter("a", [1]),
+            lambda: direct.gather("a"),
+            lambda: direct.use_dill(),
+            lambda: rc.broadcast_view().map_async(abs, [1]),
+            lambda: rc.clear(),
+            lambda: balanced.apply_async(abs, 1),
+            lambda: balanced.map_async(abs, [1]),
+            lambda: list(balanced.imap(abs, [1])),
+            lambda: balanced.executor.submit(abs, 1),
+        ):
+            with pytest.raises(ipp.NoEnginesRegistered, match="ipcluster engines"):
+                call()
+        rc.shutdown(block=True)
+        rc.shutdown(restart=True, block=True)
+        with pytest.raises(IndexError, match="there are none"):
+            rc[0]
+        with pytest.raises(TimeoutError, match="0 of 1 engines"):
+            rc.wait_for_engines(1, timeout=0.1)
+
+
+def test_a_closed_client_says_so(memory_cluster: ipp.Cluster):
+    rc = memory_cluster.connect_client_sync()
+    rc.wait_for_engines(2, timeout=30)
+    direct, balanced = rc[:], rc.load_balanced_view()
+    done = balanced.apply_async(abs, -1)
+    assert done.get() == 1
+    never = balanced.apply_async(time.sleep, 0.2)
+    assert not rc.closed
+    rc.close()
+    assert rc.closed
+    for call in (
+        lambda: rc[0],
+        lambda: rc.load_balanced_view().apply_async(abs, 1),
+        lambda: rc.broadcast_view().apply_async(abs, 1),
+        lambda: rc.executor().submit(abs, 1),
+        lambda: rc.db_query({}),
+        lambda: rc.queue_status(),
+        lambda: rc.hub_history(),
+        lambda: rc.get_result(done.msg_ids[0]).get(),
+        lambda: rc.resubmit(done),
+        lambda: rc.abort(),
+        lambda: rc.send_signal(2),
+        lambda: rc.shutdown(),
+        lambda: rc.shutdown(restart=True),
+        lambda: rc.shutdown(hub=True),
+        lambda: rc.wait_for_engines(3),
+        lambda: rc.purge_results("all"),
+        lambda: direct.apply_async(abs, 1),
+        lambda: direct.execute("1"),
+        lambda: direct.push({"a": 1}),
+        lambda: balanced.map_async(abs, [1]),
+        lambda: list(balanced.imap(abs, [1])),
+        lambda: never.get(),
+    ):
+        with pytest.raises(ipp.ControllerLost, match="this client is closed"):
+            call()
+    assert done.get() == 1
+    rc.close()
+
+
+def test_a_dead_engine_says_so(tmp_path):
+    with ipp.Cluster(n=2, profile_dir=tmp_path, database="none") as rc:
+        for result in (
+            rc[0].execute("import os; os._exit(3)"),
+            rc.broadcast_view(0).apply_async(os._exit, 3),
+            rc.load_balanced_view().apply_async(os._exit, 3),
+        ):
+            with pytest.raises(ipp.EngineError, match="exited with code 3"):
+                result.get(30)
+            rc.wait_for_engines(2, timeout=30)
+
+
+@pytest.mark.parametrize("wait", ["get", "wait", "rc.wait", "stream_output", "executor", "imap"])
+def test_a_wait_is_interrupted_and_the_task_goes_on(rc: ipp.Client, tmp_path, wait: str):
+    def until(path: str) -> str:
+        import pathlib
+        import time
+
+        while not pathlib.Path(path).exists():
+            time.sleep(0.01)
+        return "done"
+
+    view = rc.load_balanced_view()
+    result = view.apply_async(until, str(tmp_path / "go"))
+    main = threading.main_thread().ident
+    assert main is not None
+    calls: dict[str, Callable[[], Any]] = {
+        "get": result.get,
+        "wait": result.wait,
+        "rc.wait": lambda: rc.wait(result),
+        "executor": lambda: list(view.executor.map(until, [str(tmp_path / "go")])),
+        "imap": lambda: list(view.imap(until, [str(tmp_path / "go")])),
+    }
+
+    def streamed() -> None:
+        with result.stream_output():
+            result.wait()
+
+    def interrupt() -> None:
+        wait_until(lambda: result.started)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    watcher = threading.Thread(target=interrupt)
+
+    def interrupted() -> None:
+        watcher.start()
+        calls.get(wait, streamed)()
+        watcher.join()
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    watcher.join()
+    (tmp_path / "go").touch()
+    assert result.get(30) == "done"
+    view.wait()
