@@ -14,7 +14,7 @@ from engineroom.controller.storage import question_lanes as module
 from engineroom.controller.storage.question_lanes import DONE, Question, Questions
 from engineroom.errors import QueryError, StoreError
 from engineroom.ids import ClientId
-from engineroom.stores.query.deadline import Deadline
+from engineroom.stores.query.deadline import Asker, Deadline, asked_by
 
 
 class Asked:
@@ -168,3 +168,11 @@ def test_closing_ends_slow_questions() -> None:
     questions.close()
     with contextlib.suppress(QueryError):
         asked.answer.result(0)
+
+
+def test_a_server_has_the_time_of_the_clock_not_of_our_thread() -> None:
+    asker = Asker()
+    asker.until_thread_time = 0.0  # used up
+    with asked_by(asker):
+        deadline = Deadline(60.0)
+    assert deadline.left() < 0 < deadline.left_elsewhere()

@@ -33,6 +33,7 @@ from ..waiting.waits import wait_for_futures
 from . import flags
 from .base import FUNCTIONS, TICK, View, ViewClient, check_callable, replaced, resolve_reference
 from .cache_key import cache_key, with_needs
+from .constants import with_constants
 from .dependency import Dependency, dependency_flag, graph_dependency
 from .graph import Work, in_order, predecessors_of, work_of
 from .item_options import check_one_task_per_item, options_of_items
@@ -411,8 +412,9 @@ class LoadBalancedView(View):
         pickled, now = FUNCTIONS.get(f), time.time()
         tasks: list[Outgoing] = []
         files, keep = self._port.files, once(self._port.keep(self.track))
-        for columns, own in zip(chunks, options, strict=True):
-            call: Any = (tuple(columns), {"first": begin} if begin else {})
+        sent = chunks if self.cache else with_constants(chunks, files=files)
+        for columns, arguments, own in zip(chunks, sent, options, strict=True):
+            call: Any = (tuple(arguments), {"first": begin} if begin else {})
             call = with_needs(*call) if self.cache else call
             payload, frames, results = pickled_call(*call, keep=keep, files=files)
             self._port.check_size(frames)
