@@ -166,6 +166,45 @@ def test_a_constant_of_many_tasks_is_one_file_in_the_database(fresh_cluster):
     assert len(payload_files(rc)) == 1
 
 
+class Table:
+    """A value of the client's `__main__`-like code: pickled with everything it holds."""
+
+    pickled = 0
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+
+    def __reduce__(self):
+        Table.pickled += 1
+        return Table, (self.words,)
+
+
+def test_a_large_object_of_many_tasks_is_pickled_once_and_each_task_has_its_own(fresh_cluster):
+    rc = fresh_cluster(n=2)
+
+    def spoil_word(number, table):
+        word = table.words[number]
+        table.words.clear()
+        return word
+
+    table = Table([f"{number:020}" for number in range(40_000)])
+    Table.pickled = 0
+    got = rc.load_balanced_view().map_sync(spoil_word, range(30), [table] * 30, chunksize=1)
+    assert got == table.words[:30]
+    assert Table.pickled == 1
+    wait_until(lambda: rc.db_count({"state": "completed"}) == 30)
+    assert len(payload_files(rc)) == 1
+
+
+def test_constants_that_hold_results_or_cannot_be_pickled_are_treated_as_before(rc):
+    view = rc.load_balanced_view()
+    one = view.apply_async(abs, -1)
+    constant = {"result": one, "text": ["x" * 100 for _ in range(2000)]}
+    assert view.map_sync(lambda x, c: x + c["result"], range(4), [constant] * 4, chunksize=1) == [1, 2, 3, 4]
+    with pytest.raises(er.SerializationError, match="cannot be pickled"):
+        view.map(lambda x, c: x, range(4), [{"bad": (i for i in range(3)), "t": "x" * 100_000}] * 4, chunksize=1)
+
+
 # ---------------------------------------------------------------------------------------------- nothing is lost
 
 

@@ -58,6 +58,8 @@ ANNOUNCE_SECONDS = 2.0
 STARTS_KEPT = 64
 #: After this long without work the attendant sleeps until there is some.
 REST_SECONDS = 1.0
+#: Bytes of memory in which large results were, kept for the next ones for a moment.
+RESULTS_KEPT = 512 << 20
 #: How long a leaving engine waits for its last results to be stored.
 LEAVE_SECONDS = 5.0
 
@@ -453,7 +455,7 @@ def make_engine(
     session = LinkSession(introduction, PING_SECONDS, time.monotonic())
     link = connect(connection)
     streams = install(settings.output_limit, captured)
-    pool = Pool() if link.shares_memory else None
+    pool = Pool(RESULTS_KEPT) if link.shares_memory else None
     executor = Executor(streams, payload.as_copy if pool is None else payload.shared(pool.copy, payload.as_copy))
     executor.uuid = uuid
     return Engine(

@@ -110,12 +110,12 @@ class Pool:
 
     Parameters
     ----------
-    most : int, optional
-        Bytes that are kept for later. Default: an eighth of the memory, 2 GiB at most.
+    most : int
+        Bytes that are kept for later; never more than an eighth of the memory.
     """
 
-    def __init__(self, most: int | None = None) -> None:
-        self._most = min(MOST_KEPT, int(usable_memory() * SHARE_OF_MEMORY)) if most is None else most
+    def __init__(self, most: int = MOST_KEPT) -> None:
+        self._most = min(most, int(usable_memory() * SHARE_OF_MEMORY))
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._is_possible = hasattr(os, "memfd_create")  # Linux

@@ -69,6 +69,29 @@ def once(keep: Keep) -> Keep:
     return keep_once
 
 
+class Constant:
+    """A large value that several tasks of one call have. It is pickled once, and each task unpickles it.
+
+    `call` is the payload of a call with this value as its only argument, with memory as it is (`as_is`).
+    """
+
+    def __init__(self, call: Payload) -> None:
+        self._stream, self._frames = call
+
+    @property
+    def is_large(self) -> bool:
+        """Whether pickling it again and again would cost much: buffers cost nothing, because they are kept once."""
+        return not self._stream
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _value_of_constant, (self._stream, *map(pickle.PickleBuffer, self._frames))
+
+
+def _value_of_constant(stream: bytes, *frames: Buffer) -> Any:
+    (value,), _ = loads(stream, frames)
+    return value
+
+
 def dumps(value: Any, *, keep: Keep = as_copy, files: bool = False) -> Payload:
     """Serialize a value: (stream, frames). If the stream is empty, the first frame holds it.
 

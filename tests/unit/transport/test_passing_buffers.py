@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import errno
 import fcntl
 import gc
 import os
@@ -22,6 +23,7 @@ from engineroom.transport import stream
 from engineroom.transport.stream import MOST_DESCRIPTORS, PASSED, BrokenStream, Reader, Unsent, greeting, pack
 from engineroom.transport.unix_link import UnixLink
 from engineroom.transport.unix_listener import UnixListener
+from engineroom.transport.unix_socket import give
 
 SIZE = SHARED_FROM + 10
 NAME = b"sixteen bytes it"
@@ -327,6 +329,18 @@ def test_what_is_passed_goes_with_the_first_byte_of_its_message_and_only_once():
     views, passed = unsent.next()
     assert list(passed) == []
     assert sum(view.nbytes for view in views) == 2 * with_buffer[1] - 4
+
+
+def test_with_too_many_descriptors_on_their_way_a_message_waits():
+    """The kernel bounds them for each user (ETOOMANYREFS)."""
+
+    class Full:
+        def sendmsg(self, *args):
+            raise OSError(errno.ETOOMANYREFS, "too many")
+
+    assert give(Full(), [b"head"], [shared()]) == 0  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="too many"):
+        give(Full(), [b"head", b"more"])  # type: ignore[arg-type]
 
 
 def test_a_stream_that_is_broken_says_why():

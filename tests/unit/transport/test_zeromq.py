@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import pytest
 import zmq
 
+from engineroom.shared_memory.buffer import SHARED_FROM
+from engineroom.shared_memory.pool import Pool
 from engineroom.transport import curve_keypair, zeromq
 from engineroom.transport.zeromq import ZmqLink, ZmqListener
 
@@ -90,3 +92,19 @@ def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatc
         with socket.create_connection((address[0], int(address[1])), timeout=10) as idle:
             while idle.recv(1 << 16):  # ZeroMQ greets first; at last it closes
                 pass
+
+
+def test_of_a_shared_buffer_the_content_is_sent():
+    shared = Pool().copy(b"content_" * SHARED_FROM)
+    curve = curve_keypair()
+    with (
+        listening("tcp://127.0.0.1", "the key", curve=curve) as listener,
+        linked(listener.url, "the key", curve_serverkey=curve[0]) as link,
+    ):
+        link.send([b"head", shared, b"tail"])
+        [(peer, parts)] = heard(listener)
+        assert parts == [b"head", bytes(shared), b"tail"]
+        assert listener.send(peer, [b"head", shared])
+        [[_, back]] = link.receive(timeout=5)
+        assert bytes(back) == bytes(shared)
+        assert not link.shares_memory

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from ...errors import ConfigError
 from ...ids import EngineId, TaskId
 from ...messages import Function, GraphDependency, TaskOptions, TaskSpec
+from ...on_engine import task_context
 from ...on_engine.functional_dependency import dependent
 from ...on_engine.random_streams import Seeded, seeded
 from ...wire import short_repr
@@ -32,6 +33,7 @@ from ..waiting.waits import wait_for_futures
 from . import flags
 from .base import FUNCTIONS, TICK, View, ViewClient, check_callable, replaced, resolve_reference
 from .cache_key import cache_key, with_needs
+from .constants import with_constants
 from .dependency import Dependency, dependency_flag, graph_dependency
 from .graph import Work, in_order, predecessors_of, work_of
 from .item_options import check_one_task_per_item, options_of_items
@@ -241,11 +243,19 @@ class LoadBalancedView(View):
         return spec, pickled, frames
 
     def _apply(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool) -> Any:
-        result = self._submit(function, args, kwargs, self._task_options())
-        return result.get() if block else result
+        if not block:
+            return self._submit(function, args, kwargs, self._task_options())
+        # The thread that waits sends the task, too. In an engine it does not: it runs other tasks meanwhile.
+        return self._submit(function, args, kwargs, self._task_options(), waits=not task_context.may_wait()).get()
 
     def _submit(
-        self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions | None
+        self,
+        function: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: TaskOptions | None,
+        *,
+        waits: bool = False,
     ) -> AsyncResult:
         channel = self._channel
         if not channel.engines and not channel.starting:
@@ -278,7 +288,7 @@ class LoadBalancedView(View):
         if self.track:
             self._send([task], result)
         else:
-            channel.submit_one(task, result)
+            channel.submit_one(task, result, waits=waits)
         return result
 
     def map(  # type: ignore[override]
@@ -402,8 +412,9 @@ class LoadBalancedView(View):
         pickled, now = FUNCTIONS.get(f), time.time()
         tasks: list[Outgoing] = []
         files, keep = self._port.files, once(self._port.keep(self.track))
-        for columns, own in zip(chunks, options, strict=True):
-            call: Any = (tuple(columns), {"first": begin} if begin else {})
+        sent = chunks if self.cache else with_constants(chunks, files=files)
+        for columns, arguments, own in zip(chunks, sent, options, strict=True):
+            call: Any = (tuple(arguments), {"first": begin} if begin else {})
             call = with_needs(*call) if self.cache else call
             payload, frames, results = pickled_call(*call, keep=keep, files=files)
             self._port.check_size(frames)
