@@ -555,6 +555,7 @@ class LoadBalancedView(View):
             label=self.label,
             ordered=ordered,
         )
+        result._sizes = None  # a part may have any number of items
         self._remember(result._ids)
         self._send(tasks, result)
         return result.get() if self.block else result
