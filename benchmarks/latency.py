@@ -1,87 +1,104 @@
 """Latency: one no-op at a time, there and back.
 
-`view.apply_sync(noop)` on a load-balanced view, a thousand in sequence, each recorded in SQLite. Against the
-least that three Python processes can do: a client, a relay and a worker that pass a short message along over
-ZeroMQ (ipc) and send it back.
+`view.apply_sync(noop)`, a thousand in sequence, each recorded in SQLite: on a load-balanced view, and on a view of one
+engine. Against `ProcessPoolExecutor.submit(noop).result()`, which records nothing, and against the least that three
+Python processes can do: a client, a relay and a worker that pass a short message along over Unix sockets and send it
+back. Processor time is that of one no-op, of all processes together, and of each kind of process.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import statistics
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import zmq
-
 from .harness import Benchmark, Figures, Goal
-from .ours import cluster, noop
+from .ours import WORKERS, cluster, noop
 
-WARM_UP = 200
+WARM_UP = 300
 
 
 def engineroom(size: int) -> Figures:
+    figures: Figures = {}
     with cluster() as rc:
-        view = rc.load_balanced_view()
-        return _summary("engineroom", lambda: view.apply_sync(noop), size)
+        processes = {
+            "client": [os.getpid()],
+            "controller": [rc.connection.pid],
+            "engines": rc[:].apply_sync(os.getpid),
+        }
+        for name, view in (("balanced", rc.load_balanced_view()), ("direct", rc[0])):
+            figures |= _summary(name, lambda view=view: view.apply_sync(noop), size, processes)  # type: ignore[misc]
+    return figures
+
+
+def executor(size: int) -> Figures:
+    with ProcessPoolExecutor(WORKERS) as pool:
+        pool.submit(noop).result()
+        processes = {"parent": [os.getpid()], "workers": list(pool._processes)}
+        return _summary("executor", lambda: pool.submit(noop).result(), size, processes)
 
 
 def relay(size: int) -> Figures:
-    fork = get_context("fork")  # before any ZeroMQ context exists here
-    with tempfile.TemporaryDirectory() as folder:
-        front, back = (f"ipc://{Path(folder) / name}" for name in ("front", "back"))
-        processes = [
-            fork.Process(target=_relay, args=(front, back), daemon=True),
-            fork.Process(target=_worker, args=(back,), daemon=True),
-        ]
-        for process in processes:
-            process.start()
-        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-            socket.connect(front)
+    fork = get_context("fork")
+    (client, front), (back, worker) = socket.socketpair(), socket.socketpair()
+    children = [
+        fork.Process(target=_relay, args=(front, back), daemon=True),
+        fork.Process(target=_worker, args=(worker,), daemon=True),
+    ]
+    for child in children:
+        child.start()
 
-            def ask() -> None:
-                socket.send(b"a short message")
-                socket.recv()
+    def ask() -> None:
+        client.send(b"a short message")
+        client.recv(1000)
 
-            figures = _summary("ZeroMQ relay", ask, size)
-        for process in processes:
-            process.terminate()
-            process.join()
-        return figures
+    pids = [os.getpid(), *(child.pid or 0 for child in children)]
+    figures = _summary("relay", ask, size, {"processes": pids})
+    for child in children:
+        child.terminate()
+        child.join()
+    for end in (client, front, back, worker):
+        end.close()
+    return figures
 
 
-def _relay(front: str, back: str) -> None:
-    context = zmq.Context()
-    clients, workers = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
-    clients.bind(front)
-    workers.bind(back)
-    poller = zmq.Poller()
-    poller.register(clients, zmq.POLLIN)
-    poller.register(workers, zmq.POLLIN)
-    other = {clients: workers, workers: clients}
+def _relay(front: socket.socket, back: socket.socket) -> None:
     while True:
-        for socket, _ in poller.poll():
-            other[socket].send_multipart(socket.recv_multipart())
+        back.send(front.recv(1000))
+        front.send(back.recv(1000))
 
 
-def _worker(back: str) -> None:
-    socket = zmq.Context().socket(zmq.DEALER)
-    socket.connect(back)
+def _worker(end: socket.socket) -> None:
     while True:
-        socket.send_multipart(socket.recv_multipart())
+        end.send(end.recv(1000))
 
 
-def _summary(who: str, ask: Callable[[], object], size: int) -> Figures:
+def _summary(who: str, ask: Callable[[], object], size: int, processes: Mapping[str, Sequence[int]]) -> Figures:
     for _ in range(WARM_UP):
         ask()
     times = []
+    before = {name: _processor_time(pids) for name, pids in processes.items()}
     for _ in range(size):
         began = time.perf_counter()
         ask()
         times.append((time.perf_counter() - began) * 1e6)
-    return {f"{who}, median": statistics.median(times), f"{who}, p99": statistics.quantiles(times, n=100)[98]}
+    used = {name: (_processor_time(pids) - before[name]) / size for name, pids in processes.items()}
+    figures = {f"{who}, median": statistics.median(times), f"{who}, p99": statistics.quantiles(times, n=100)[98]}
+    figures[f"{who}, processor time"] = sum(used.values())
+    if len(used) > 1:
+        figures |= {f"{who}, processor time: {name}": value for name, value in used.items()}
+    return figures
+
+
+def _processor_time(pids: Sequence[int]) -> float:
+    """Microseconds that these processes have run, all their threads together."""
+    threads = [path for pid in pids for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    return sum(int(path.read_text().split()[0]) for path in threads) / 1e3
 
 
 BENCHMARK = Benchmark(
@@ -89,11 +106,17 @@ BENCHMARK = Benchmark(
     text=__doc__,
     unit="µs",
     size=1_000,
-    quick_size=200,
+    quick_size=300,
     repeat=5,
-    subjects=(engineroom, relay),
+    subjects=(engineroom, executor, relay),
     goals=(
-        Goal("engineroom, median", "ZeroMQ relay, median", at_most=1.6),
-        Goal("engineroom, p99", "ZeroMQ relay, p99"),
+        Goal("balanced, median", "executor, median", at_most=1.0),
+        Goal("direct, median", "executor, median", at_most=1.0),
+        Goal("balanced, processor time", "executor, processor time", at_most=1.2),
+        Goal("direct, processor time", "executor, processor time", at_most=1.2),
+        Goal("balanced, p99", "balanced, median", at_most=3.0),
+        Goal("direct, p99", "direct, median", at_most=3.0),
+        Goal("balanced, median", "relay, median"),
+        Goal("executor, median", "relay, median"),
     ),
 )

@@ -230,3 +230,43 @@ def test_nothing_is_excluded_by_an_empty_text(rc: ipp.Client):
     assert [record["label"] for record in found] == ["labelled"]
     with pytest.raises(ipp.QueryError, match="takes a list"):
         rc.db_query({"label": {"$nin": "labelled"}})
+
+
+# ---------------------------------------------------------------------------------------------- results of maps
+
+
+def test_a_map_counts_items(rc: ipp.Client):
+    for result in (
+        rc[:].map_async(abs, [-1, -2, -3, -4, -5]),
+        rc.load_balanced_view().map_async(abs, [-1, -2, -3, -4, -5], chunksize=2),
+        rc.load_balanced_view().map_async(abs, [-1, -2, -3, -4, -5]),
+    ):
+        result.wait()
+        assert len(result) == result.progress == 5
+        assert (result[0], result[4], result[-1], result[0:2]) == (1, 5, 5, [1, 2])
+        assert len(result["engine_id"]) == len(result.split()) == len(result.msg_ids)
+        with pytest.raises(IndexError):
+            result[5]
+
+
+def test_an_item_that_failed_is_an_error_and_the_others_are_not(rc: ipp.Client):
+    result = rc[:].map_async(lambda x: 1 // x, [1, 0, 1, 1])
+    assert (result[0], result[2], result[2:]) == (1, 1, [1, 1])
+    for key in (1, slice(0, 2)):
+        with pytest.raises(ZeroDivisionError):
+            result[key]
+    again = rc[:].map_async(lambda x: 1 // x, [1, 0, 1, 1], return_exceptions=True)
+    assert isinstance(again[1], ZeroDivisionError)
+    assert isinstance(again[0:2][1], ZeroDivisionError)
+
+
+def test_gathered_items_have_their_numbers(rc: ipp.Client):
+    view = rc[:]
+    for dist in ("b", "r"):
+        view.scatter("x", [1, 2, 3], dist=dist, block=True)
+        result = view.gather("x", dist=dist)
+        assert [result[i] for i in range(3)] == [1, 2, 3]
+        assert result[1:] == [2, 3]
+    dealt = view.map_async(abs, [-1, -2, -3, -4, -5], dist="r")
+    assert [dealt[i] for i in range(5)] == [1, 2, 3, 4, 5]
+    view.clear(block=True)

@@ -108,6 +108,19 @@ def test_classic_tasks(run_example):
     assert "{'scheduled': 0, 'pending': 0, 'succeeded': 20, 'failed': 0}" in said
 
 
+@pytest.mark.slow
+def test_wave_equation(run_example):
+    said = run_example("wave_equation.py", "20")
+    assert "20 steps on 64×64 points" in said
+    assert "the largest difference to a run in one process is 0.0e+00" in said
+
+
+@pytest.mark.slow
+def test_options(run_example):
+    said = run_example("options.py", "1000")
+    assert "15 tasks with 3 labels" in said
+
+
 def test_every_example_has_a_test():
     text = Path(__file__).read_text(encoding="utf-8")
     examples = {path.name for path in EXAMPLES.glob("*.py")} - {"show.py"}

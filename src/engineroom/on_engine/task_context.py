@@ -58,6 +58,11 @@ def time_limit(seconds: float, ename: str, text: str) -> AbstractContextManager[
     return contextlib.nullcontext() if _limit is None else _limit(seconds, ename, text)
 
 
+def may_wait() -> bool:
+    """Whether `wait` may wait at all: this process is an engine."""
+    return _wait is not None
+
+
 def wait(ready: Callable[[], bool], seconds: float | None, url: Callable[[], str]) -> bool:
     """Wait until `ready()`, for some seconds at most, and let the engine run other tasks meanwhile.
 

@@ -18,6 +18,13 @@ class TaskRecord(dict[str, Any]):
             return self[ALIASES[key]]
         raise KeyError(key)
 
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or (key in ALIASES and super().__contains__(ALIASES[str(key)]))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key, by either spelling."""
+        return super().get(key if super().__contains__(key) else ALIASES.get(key, key), default)
+
 
 _VALUES = [field.value for field in FIELDS]
 

@@ -45,10 +45,8 @@ class UnixLink:
         The folder of the socket is not ours alone, or another user's process listens there.
     """
 
-    shares_memory = False
-    stays_readable = True
-
     shares_memory = True
+    stays_readable = True
 
     def __init__(self, url: str) -> None:
         require_descriptors("a connection")

@@ -24,7 +24,9 @@ LOG_SECONDS = 10.0
 
 #: Room for the file descriptors that one call may bring, and a flag: programs that we start do not get them.
 _ANCILLARY = socket.CMSG_SPACE(256 * array("i").itemsize)
-_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+# As a plain int: an `&` of enums costs as much as the system call.
+_TRUNCATED = int(socket.MSG_CTRUNC)
 _PEER = struct.Struct("iII")  # process, user, group
 
 
@@ -95,7 +97,7 @@ class Chunk:
             count, ancillary, flags, _ = connection.recvmsg_into([self._memory], _ANCILLARY, _CLOSE_ON_EXEC)
             if ancillary:
                 reader.take_descriptors(_descriptors(ancillary))
-            if flags & socket.MSG_CTRUNC:
+            if flags & _TRUNCATED:
                 raise BrokenStream("it brings file descriptors, and this process may open no more: raise `ulimit -n`")
             messages = reader.feed(self._memory[:count]) if count else []
             is_full = count == CHUNK

@@ -46,7 +46,7 @@ class FakeChannel:
     def drive(self, ready: Callable[[], bool], limit: float | None) -> bool:
         return False
 
-    def submit_one(self, outgoing: Any, waiter: Waiter) -> None:
+    def submit_one(self, outgoing: Any, waiter: Waiter, *, waits: bool = False) -> None:
         self.waiters[outgoing[0].id] = waiter
 
     def submit(self, tasks: Iterable[tuple[Any, Waiter]]) -> None:

@@ -16,6 +16,7 @@ from support.entries import finished
 from engineroom.config import RetentionSettings
 from engineroom.controller.storage import pending
 from engineroom.controller.storage import store_writer as module
+from engineroom.controller.storage.housekeeping import Housekeeping
 from engineroom.controller.storage.pending import Scope
 from engineroom.controller.storage.store_writer import StoreWriter
 from engineroom.errors import StoreError, StoreFull, StoreRefused
@@ -85,6 +86,31 @@ def test_what_waits_to_be_written_takes_room() -> None:
     assert writer.refusal() is None
     store.go_on.set()
     writer.close()
+
+
+def test_the_disk_is_asked_rarely_for_its_room_while_there_is_plenty(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Disk(DictDB):
+        free, asked = 100 << 30, 0
+
+        def room(self) -> int:
+            self.asked += 1
+            return self.free
+
+    now = 1000.0
+    monkeypatch.setattr("engineroom.controller.storage.housekeeping.time.monotonic", lambda: now)
+    store = Disk()
+    keeping = Housekeeping(store, RetentionSettings(min_free=10_000_000))
+    for _ in range(100):
+        assert keeping.refusal() is None
+    assert store.asked == 1
+    store.free = 1_000_000
+    now += 1.0
+    assert isinstance(keeping.refusal(), StoreFull)
+    store.free = 100_000_000  # there is room again, and not plenty
+    assert keeping.refusal() is None
+    store.free = 1_000_000
+    assert isinstance(keeping.refusal(), StoreFull)
+    assert store.asked == 4
 
 
 def test_others_are_written_between_the_pieces_of_a_change() -> None:

@@ -167,8 +167,8 @@ class Channel:
         if self._driver.is_asleep:
             self._have_sent(len(tasks))
 
-    def submit_one(self, outgoing: Outgoing, waiter: Waiter) -> None:
-        """The same for one task: the hot path."""
+    def submit_one(self, outgoing: Outgoing, waiter: Waiter, *, waits: bool = False) -> None:
+        """The same for one task: the hot path. `waits`: the caller waits for it next, and so calls `drive`."""
         id = outgoing[0].id
         # First the waiter, then the look: when the channel fails at this moment, the waiter hears of it.
         self._waiting[id] = waiter
@@ -176,7 +176,7 @@ class Channel:
             self._waiting.pop(id, None)
             raise self.failure_error()
         self._outgoing.append(outgoing)
-        if self._driver.is_asleep:
+        if self._driver.is_asleep and not (waits and len(self._waiting) == 1):
             self._have_sent(1)
 
     def _have_sent(self, count: int) -> None:
@@ -187,6 +187,7 @@ class Channel:
 
     def drive(self, ready: Callable[[], bool], limit: float | None) -> bool:
         """Do the I/O in this thread until `ready()`, for `limit` seconds at most. False: the caller has to wait."""
+        # A forked process must not touch the driver: what it sleeps on is the parent's, too.
         return self.failure is None and self._driver.drive(ready, limit)
 
     def expect(self, ids: Sequence[TaskId], waiter: Waiter, *, watch: bool = True) -> None:

@@ -141,15 +141,16 @@ class Driver:
 
     def _try_to_drive(self, ready: Callable[[], bool], deadline: float | None) -> bool:
         held = self._hold()
-        if held is None:
-            if self._driven.has_work():
-                self.wake()
-            return False
-        try:
-            # The I/O thread has it for a moment only; often it has just told this thread of its last result.
-            return self._lock.acquire(timeout=TAKE_SECONDS) and self._drive(ready, deadline, held)
-        finally:
-            held.end()
+        if held is not None:
+            try:
+                # The I/O thread has it for a moment only; often it has just told this thread of its last result.
+                if self._lock.acquire(timeout=TAKE_SECONDS):
+                    return self._drive(ready, deadline, held)
+            finally:
+                held.end()
+        if self._driven.has_work():
+            self.wake()
+        return False
 
     def _hold(self) -> HeldSignals | None:
         """Hold signals back, if this thread may try to drive; the caller ends that. None: it may not."""
@@ -164,10 +165,12 @@ class Driver:
         if not self._is_shared or driven.is_closing:
             self._lock.release()
             return False
-        self.is_asleep = self._is_taken = True
-        delivering.add(me)
         wakeup.take()
+        delivering.add(me)
+        self.is_asleep = self._is_taken = True
         try:
+            if driven.has_work():
+                driven.flush()
             while not (ready() or held.came or driven.is_closing):
                 if not (arrived or driven.has_work()):
                     now = time.monotonic()

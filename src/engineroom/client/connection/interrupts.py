@@ -6,14 +6,16 @@ Handlers of signals may raise, as that of Ctrl-C does: anywhere in the main thre
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-# Without the conversion to enums, which takes ten times as long.
-_set: Callable[..., Any] = getattr(signal.signal, "__wrapped__", signal.signal)
-_get: Callable[..., Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+# CPython's own module, where there is one: `signal` converts to enums, which takes ten times as long.
+_plain: Any = sys.modules.get("_signal", signal)
+_set: Callable[..., Any] = _plain.signal
+_get: Callable[..., Any] = _plain.getsignal
 
 _NAMES = "SIGINT SIGALRM SIGTERM SIGHUP SIGQUIT SIGUSR1 SIGUSR2 SIGVTALRM SIGPROF SIGURG"
 _SIGNALS = tuple(int(getattr(signal, name)) for name in _NAMES.split() if hasattr(signal, name))

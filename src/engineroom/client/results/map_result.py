@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import operator
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ...errors import SerializationError, TaskAborted
 from ...ids import TaskId
 from ...messages import TaskDone, TaskOptions
+from ...wire.parts import Part, items_of
 from ..waiting.waits import wait_until
 from .chunks import ChunkPlan
-from .ending import ResultIterator
+from .ending import Failure, ResultIterator, value_or_error
 from .port import ResultPort
 from .result import AsyncResult
 
@@ -32,7 +34,7 @@ class AsyncMapResult(AsyncResult):
     Parameters
     ----------
     sizes : dict, optional
-        How many items a task has, where that is not one.
+        How many items a task has, where that is not one. `_sizes` is None where that is not known: of parts.
     """
 
     def __init__(
@@ -41,6 +43,58 @@ class AsyncMapResult(AsyncResult):
         super().__init__(*args, single=False, **kwargs)
         self._ordered = ordered
         self._sizes = {} if sizes is None else sizes
+
+    def __len__(self) -> int:
+        return self._items_of(self._ids)
+
+    @property
+    def progress(self) -> int:
+        """How many items are done."""
+        return self._items_of(self._outcomes)
+
+    def _items_of(self, ids: Iterable[TaskId]) -> int:
+        sizes = self._sizes or {}
+        return sum([sizes.get(id, 1) for id in list(ids)]) if sizes else len(list(ids))
+
+    def __getitem__(self, key: int | slice | str) -> Any:
+        """An item, once its task has ended; a list of items; or with a str metadata of the tasks."""
+        if isinstance(key, str):
+            return super().__getitem__(key)
+        if not isinstance(key, slice):
+            number = operator.index(key)
+            found = self._item(number + len(self) if number < 0 else number)
+            if found is not None:
+                return self._without_errors(found)[0]
+        self._wait_until_done(None)
+        entries = self._entries(self._all_values())
+        if isinstance(key, slice):
+            return self._without_errors(entries[key])
+        return self._without_errors([entries[key]])[0]
+
+    def _item(self, number: int) -> list[Any] | None:
+        """An item, once its task has ended, as a list of one; None: the tasks do not have the items in their order."""
+        if self._sizes is None:
+            return None
+        for id in self._ids:
+            size = self._sizes.get(id, 1)
+            if number < size:
+                self._wait_for(id)
+                value = self._value_of(id) if self._values is None else self._values[self._ids.index(id)]
+                part = self._as_part(id, value, "b")
+                if type(part) is not Part:
+                    return [part]
+                items = list(items_of(part.value))
+                return [items[number]] if part.dist == "b" and len(items) == size else None
+            number -= size
+        return None
+
+    def _without_errors(self, entries: Any) -> Any:
+        """The entries, if none of them is a `Failure`, or errors are wanted among them."""
+        if not any(isinstance(entry, Failure) for entry in entries):
+            return entries
+        if not self._return_exceptions:
+            self._raise_errors_in(entries)
+        return [value_or_error(entry) for entry in entries]
 
     def _ids_as_wanted(self) -> Iterator[TaskId]:
         return self._ids_in_order() if self._ordered else self._ids_as_they_come()

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from ...errors import ConfigError
 from ...ids import EngineId, TaskId
 from ...messages import Function, GraphDependency, TaskOptions, TaskSpec
+from ...on_engine import task_context
 from ...on_engine.functional_dependency import dependent
 from ...on_engine.random_streams import Seeded, seeded
 from ...wire import short_repr
@@ -242,11 +243,19 @@ class LoadBalancedView(View):
         return spec, pickled, frames
 
     def _apply(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool) -> Any:
-        result = self._submit(function, args, kwargs, self._task_options())
-        return result.get() if block else result
+        if not block:
+            return self._submit(function, args, kwargs, self._task_options())
+        # The thread that waits sends the task, too. In an engine it does not: it runs other tasks meanwhile.
+        return self._submit(function, args, kwargs, self._task_options(), waits=not task_context.may_wait()).get()
 
     def _submit(
-        self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions | None
+        self,
+        function: Any,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: TaskOptions | None,
+        *,
+        waits: bool = False,
     ) -> AsyncResult:
         channel = self._channel
         if not channel.engines and not channel.starting:
@@ -279,7 +288,7 @@ class LoadBalancedView(View):
         if self.track:
             self._send([task], result)
         else:
-            channel.submit_one(task, result)
+            channel.submit_one(task, result, waits=waits)
         return result
 
     def map(  # type: ignore[override]
@@ -546,6 +555,7 @@ class LoadBalancedView(View):
             label=self.label,
             ordered=ordered,
         )
+        result._sizes = None  # a part may have any number of items
         self._remember(result._ids)
         self._send(tasks, result)
         return result.get() if self.block else result

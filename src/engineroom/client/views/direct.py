@@ -273,6 +273,7 @@ class DirectView(View):
         _name(key)
         engines, _ = self._engines(targets)
         result = self._map_result(len(engines), "gather", dist)
+        result._sizes = None  # a part may have any number of items
         self._submit(engine_calls.pull_part, [(engine, (key, dist), {}) for engine in engines], result)
         return result.get() if self._blocks(block) else result
 
@@ -361,6 +362,8 @@ class DirectView(View):
         else:
             parts = [split(column, len(engines), dist) for column in columns]
         result = self._map_result(len(engines), name, dist, **kwargs)
+        if kind != "map":
+            result._sizes = None  # a part may have any number of items
         if label is not None:
             result.label = plain_label(label)
         if each is not None:

@@ -31,6 +31,8 @@ TOGETHER = 0.02
 LEAST_PAUSE = 0.001
 #: With so much more room than is needed, the bytes that wait to be written are not counted.
 PLENTY = 16 << 30
+#: … and how much there is is asked for once in so many seconds.
+ROOM_SECONDS = 0.2
 #: Copies of a byte on the disk at a time: one in the log, one in the database file.
 COPIES_ON_DISK = 2
 
@@ -57,6 +59,9 @@ class Housekeeping:
         self._is_new = store.durable  # an earlier life may have left unused space
         self._due = 0.0
         self._low = False
+        #: how much room there was, and until when that is good enough
+        self._room_then: int | None = None
+        self._room_until = 0.0
 
     # ------------------------------------------------------------------------------------------ from any thread
 
@@ -65,7 +70,7 @@ class Housekeeping:
 
         `waiting` counts the bytes that wait to be written.
         """
-        room = self._store.room()
+        room = self._room()
         least = self._settings.min_free
         if room is not None and waiting is not None and room < least + PLENTY:
             size = COPIES_ON_DISK * (size + waiting())
@@ -82,6 +87,15 @@ class Housekeeping:
             + (f", this would take {_mb(size)} with what waits to be written" if size else "")
             + f", and {_mb(least)} are kept for results (min_free). Free some space, or purge records."
         )
+
+    def _room(self) -> int | None:
+        """Bytes that are free for the store. Asked for again after a moment; every time, once there is not plenty."""
+        now = time.monotonic()
+        if now >= self._room_until:
+            self._room_then = room = self._store.room()
+            is_plenty = room is None or room >= self._settings.min_free + PLENTY
+            self._room_until = now + ROOM_SECONDS if is_plenty else now
+        return self._room_then
 
     def rescan(self) -> None:
         """Records are no longer pinned: retention looks at all of them again."""
