@@ -117,7 +117,7 @@ HOMES = {
     "bson": "stores.mongodb",
     "pyarrow": "stores.maintenance client.records",
     "cloudpickle": "wire",
-    "traitlets": "cli engine.execution.shell",
+    "traitlets": "cli cluster.profile_config engine.execution.shell",
     "IPython": "engine.execution.shell client.results client.magics",
     "joblib": "client.interop.joblib_backend compat.joblib",
     "tqdm": "client.results cli.bars",

@@ -128,6 +128,22 @@ def test_resubmit_takes_a_subheader(rc: ipp.Client):
     assert record["metadata"]["run"] == "b"
 
 
+def test_results_and_metadata_are_mappings_of_tasks_that_have_ended(rc: ipp.Client, tmp_path):
+    done = rc.load_balanced_view().apply_async(abs, -1)
+    done.get()
+    running = rc.load_balanced_view().apply_async(time.sleep, 0.5)
+    [id], [other] = done.msg_ids, running.msg_ids
+    assert id in rc.results
+    assert id in rc.metadata
+    assert other not in rc.results
+    assert "nobody" not in rc.results
+    assert (rc.results[id], rc.results.get(id), rc.results.get("nobody", 5)) == (1, 1, 5)
+    assert rc.metadata[id].engine_id in rc.ids
+    running.abort()
+    rc.wait()
+    assert other in set(rc.results)
+
+
 # ---------------------------------------------------------------------------------------------- output of results
 
 

@@ -94,6 +94,24 @@ def test_a_configuration_has_values_for_arguments_that_are_not_given(tmp_path: P
         ipp.Cluster(engine_launcher_class="slurm", profile_dir=tmp_path)
 
 
+def test_the_profiles_configuration_has_values_too(tmp_path: Path):
+    (tmp_path / "ipcluster_config.py").write_text(
+        "c = get_config()\nc.Cluster.n = 3\nc.Cluster.controller_ip = '127.0.0.1'\nc.Cluster.engine_args = ['--mpi']\n"
+    )
+    (tmp_path / "ipcluster_config.json").write_text('{"Cluster": {"n": 4}}')
+    cluster = ipp.Cluster(profile_dir=tmp_path)
+    assert (cluster.n, cluster.controller_ip, cluster.engine_args) == (4, "127.0.0.1", ["--mpi"])
+    assert ipp.Cluster(profile_dir=tmp_path, n=1).n == 1
+    assert ipp.Cluster(profile_dir=tmp_path, load_profile=False).n is None
+    assert ipp.Cluster(profile_dir=tmp_path, config={"Cluster": {"n": 2}}).n == 2
+    (tmp_path / "ipcluster_config.json").write_text("{")
+    with pytest.raises(ipp.ConfigError, match="cannot be read: "):
+        ipp.Cluster(profile_dir=tmp_path)
+    (tmp_path / "ipcluster_config.json").chmod(0o666)
+    with pytest.raises(ipp.ConfigError, match="another user may have written it"):
+        ipp.Cluster(profile_dir=tmp_path)
+
+
 def test_a_manager_keeps_clusters_by_name(made: Callable[..., ipp.Cluster], tmp_path: Path):
     manager = ipp.ClusterManager()
     folder = tmp_path / "profile_default"

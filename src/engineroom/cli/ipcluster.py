@@ -164,6 +164,7 @@ ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
             engine_timeout=settings.engine_timeout,
             shutdown_atexit=not self.daemonize,
             load_profile=self.use_config,
+            config={},  # it has been read, and what it says is among these arguments
         )
 
 

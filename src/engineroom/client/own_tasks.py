@@ -214,6 +214,9 @@ class TaskResults(Mapping[TaskId, Any]):
             return result.metadata
         return result.get()
 
+    def __contains__(self, id: object) -> bool:
+        return id in set(self._tasks.finished())
+
     def __iter__(self) -> Iterator[TaskId]:
         return iter(self._tasks.finished())
 

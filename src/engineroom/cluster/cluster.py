@@ -29,6 +29,7 @@ from .cluster_files import ClusterFiles
 from .commands import Command, controller_command, engines_command, engines_to_start
 from .controller_process import ControllerProcess
 from .engine_sets import EngineSets
+from .profile_config import cluster_settings
 from .restarts import Restarts
 
 T = TypeVar("T")
@@ -63,7 +64,9 @@ class Cluster:
     engine_timeout : float
         Seconds to wait for the engines.
     config : dict or traitlets' Config, optional
-        Its section "Cluster" has values for arguments that are not given.
+        Its section "Cluster" has values for arguments that are not given. Default: the profile's `ipcluster_config`.
+    load_profile : bool
+        Whether to read the profile's configuration files.
     log, parent, log_level, delay, send_engines_connection_env
         Accepted for programs written for ipyparallel, and without effect.
     shutdown_atexit : bool
@@ -105,7 +108,11 @@ class Cluster:
         config: Mapping[str, Any] | None = None,
         parent: Any = None,
     ) -> None:
-        configured = dict((config or {}).get("Cluster", {}))
+        folder = _profile_dir(profile, profile_dir)
+        if config is not None:
+            configured = dict(config.get("Cluster", {}))
+        else:
+            configured = cluster_settings(folder) if load_profile else {}
         n = configured.get("n") if n is None else n
         controller_ip = controller_ip or configured.get("controller_ip", "")
         controller_location = controller_location or configured.get("controller_location", "")
@@ -133,7 +140,7 @@ class Cluster:
         self.log, self.log_level, self.parent = log, log_level, parent
         self.n = n
         self.profile = profile
-        self.profile_dir = _profile_dir(profile, profile_dir)
+        self.profile_dir = folder
         self.cluster_id = new_uuid()[:8] if cluster_id is None else cluster_id
         self._files = ClusterFiles(self.profile_dir, self.cluster_id, Path(cluster_file) if cluster_file else None)
         self.cluster_file = self._files.cluster_file
@@ -441,7 +448,10 @@ class Cluster:
         try:
             about, controller = d["cluster"], d["controller"]
             cluster = cls(
-                profile_dir=about["profile_dir"], cluster_id=about["cluster_id"], shutdown_atexit=False, **kwargs
+                profile_dir=about["profile_dir"],
+                cluster_id=about["cluster_id"],
+                shutdown_atexit=False,
+                **{"config": {}, **kwargs},
             )
             if controller:
                 found = FoundProcess(controller["pid"], "engineroom.controller", Path(controller["log_file"]))

@@ -1,0 +1,39 @@
+"""What a profile's configuration says of its clusters: `ipcluster_config.py`, and `.json`, which wins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from ..private import why_not_trusted
+
+NAMES = ("ipcluster_config.py", "ipcluster_config.json")
+
+
+def cluster_settings(folder: Path) -> dict[str, Any]:
+    """The section `Cluster` of a profile's configuration: setting → value. {}: there is no configuration.
+
+    Raises
+    ------
+    ConfigError
+        A file cannot be read, or another user may have written it.
+    """
+    found = [path for name in NAMES if (path := folder / name).exists()]
+    if not found:
+        return {}
+    from traitlets.config.loader import JSONFileConfigLoader, PyFileConfigLoader
+
+    settings: dict[str, Any] = {}
+    for path in found:
+        if why := why_not_trusted(path):
+            raise ConfigError(
+                f"{path} is not read, because another user may have written it: {why}. Make it yours alone "
+                "(chmod go-w), or do without it: load_profile=False"
+            )
+        loader: Any = PyFileConfigLoader if path.suffix == ".py" else JSONFileConfigLoader
+        try:
+            settings |= dict(loader(path.name, path=str(folder)).load_config().get("Cluster", {}))
+        except Exception as error:
+            raise ConfigError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+    return settings
