@@ -43,6 +43,10 @@ from .session_link import SessionLink
 from .shared_page import SharedPage
 
 
+#: The longest wait for results to leave this process, before the next task begins.
+LEAVE_BEHIND_SECONDS = 0.1
+
+
 class FunctionKeeper(Protocol):
     """Keeps the functions of tasks: an Executor."""
 
@@ -124,6 +128,8 @@ class EngineProtocol:
         parts = self.results.pack()
         if parts is not None:
             self.link.send_frames(parts)
+            # The link's thread sends what the kernel has not taken. It cannot while the next task holds the GIL.
+            self.link.flush(LEAVE_BEHIND_SECONDS)
 
     def park(self, job: Job) -> None:
         """Keep a task until its function comes; ask for it."""

@@ -68,6 +68,10 @@ class SessionLink:
         message = self._decode(frames[0])
         return message if self.session.believes(message) else None
 
+    def flush(self, timeout: float) -> None:
+        """Wait until what was sent has left this process, for so many seconds at most."""
+        self._link.flush(timeout)
+
     def fileno(self) -> int:
         """A file descriptor that becomes readable when something may have arrived."""
         return self._link.fileno()

@@ -174,7 +174,7 @@ class UnixLink:
             self._need_helper()
 
     def flush(self, timeout: float) -> bool:
-        return self._has_sent.wait(timeout)
+        return self._has_sent.is_set() or self._has_sent.wait(timeout)
 
     def _break(self) -> None:
         """Nothing can be sent any more; `receive` finds the end of what has come. Called with the lock held."""

@@ -117,6 +117,7 @@ class Script:
         self.hellos: list[Hello] = []
         self.heard: list[Message] = []
         self.stores = True
+        self.flushed: list[list[str]] = []
         self.executor, self.interrupter = FakeExecutor(), FakeInterrupter()
         self.page = SharedPage()
         self.now = 0.0
@@ -137,6 +138,11 @@ class Script:
 
     def send(self, parts: Any) -> None:
         self.link.send(parts)
+
+    def flush(self, timeout: float) -> bool:
+        self.listen()
+        self.flushed.append(self.ended)
+        return True
 
     def fileno(self) -> int:
         return self.link.fileno()
@@ -242,6 +248,22 @@ def test_tasks_run_in_order_and_results_are_handed_in(script: Script):
     assert isinstance(script.heard[-1], Goodbye)
     assert script.page.leaving
     assert (script.page.engine, script.executor.engine) == (5, 5)
+
+
+def test_a_result_leaves_before_the_next_task_begins(script: Script):
+    """The next one may hold the GIL: then no thread of this process sends anything."""
+    script.steps = [lambda: script.say(run("a", "b"))]
+    begun = script.executor.run
+    at_begin: list[int] = []
+
+    def note(*given: Any) -> Any:
+        at_begin.append(len(script.flushed))
+        return begun(*given)
+
+    script.executor.run = note  # type: ignore[method-assign]
+    script.play()
+    assert script.flushed[:2] == [["a"], ["a", "b"]]
+    assert at_begin == [0, 1]
 
 
 def test_a_running_task_is_on_the_shared_page(script: Script):

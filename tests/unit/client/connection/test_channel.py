@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -463,6 +464,65 @@ def test_a_bug_in_the_io_thread_leaves_nobody_waiting(
     assert "ZeroDivisionError" in str(diary.failed[other])
     assert "a bug in the thread that drives the connection" in caplog.text
     assert message.number == 1
+
+
+class Alarm(BaseException):
+    """What a signal handler, or another thread, raises in the middle of anything."""
+
+
+def test_an_exception_in_a_thread_that_drives_loses_no_outcome(controller: Controller, channel: Channel, diary: Diary):
+    id = submit(channel, diary)
+    assert [spec.id for spec in controller.next(Submit).tasks] == [id]
+    arrived, hellos = diary._arrived, controller.hellos
+
+    def alarm(*given: Any) -> bool:
+        diary._arrived = arrived  # type: ignore[method-assign]
+        raise Alarm
+
+    diary._arrived = alarm  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(channel.drive, lambda: id in diary.done, 20)
+        controller.until(lambda: channel._driver._is_taken)
+        controller.say(Results([done(id)]))
+        with pytest.raises(Alarm):
+            controller.until(future.done) and future.result()
+    controller.until(lambda: controller.hellos > hellos)
+    submitted = controller.next(Submit)
+    assert submitted.resent
+    controller.say(Accepted([submitted.number]))
+    controller.say(Results([done(id)]))
+    controller.until(lambda: id in diary.done)
+
+
+def test_the_only_task_is_sent_and_its_result_taken_in_by_one_thread(
+    controller: Controller, channel: Channel, diary: Diary
+):
+    threads: list[str] = []
+    send, arrived = channel._link.send, diary._arrived
+
+    def note_send(frames: Any) -> None:
+        threads.append(threading.current_thread().name)
+        send(frames)
+
+    def note_arrived(*given: Any) -> bool:
+        threads.append(threading.current_thread().name)
+        return arrived(*given)
+
+    def call() -> None:
+        outgoing = task(channel)
+        channel.submit_one(outgoing, diary, waits=True)
+        channel.drive(lambda: outgoing[0].id in diary.done, 20)
+
+    controller.until(lambda: channel._driver.is_asleep)
+    channel._counts.next_ping += 60.0
+    channel._link.send, diary._arrived = note_send, note_arrived  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1, thread_name_prefix="user") as pool:
+        future = pool.submit(call)
+        submitted = controller.next(Submit)
+        controller.say(Results([done(submitted.tasks[0].id)]))
+        controller.until(future.done)
+        future.result()
+    assert threads == ["user_0", "user_0"]
 
 
 def test_that_no_engines_are_left_is_said(
