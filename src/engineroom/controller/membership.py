@@ -79,6 +79,7 @@ class Membership:
         self._peers, self._scheduler, self._decide = peers, scheduler, decide
         self._processes, self._liveness, self._welcome = processes, liveness, welcome
         self._client_left, self._clock = client_left, clock
+        peers.on_broken = lambda peer: self._left(peer, "it sent a message that makes no sense", clean=False)
         #: engine uuid → since when its process has been stopped
         self._unresponsive: dict[str, float] = {}
         #: numbers of engines that may come back

@@ -105,6 +105,8 @@ class Peers:
         #: nonce of a Hello that was accepted → the address it came from; oldest first
         self._nonces: dict[str, bytes] = {}
         self._dropped, self._unknown, self._refused = _Tally(), _Tally(), _Tally()
+        #: called when a peer's session has ended because of what it sent: the peer is forgotten already
+        self.on_broken: Callable[[Peer], None] = lambda peer: None
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(list(self._known.values()))
@@ -134,6 +136,7 @@ class Peers:
                 return None
             self.forget(peer)
             self._refuse(address, error)
+            self.on_broken(peer)
             if self._dropped.count(now):
                 log.warning("dropped a message that makes no sense (%d so far): %s", self._dropped.total, error)
             return None

@@ -99,6 +99,29 @@ def pack(frames: Frames) -> tuple[list[Any], int, Sequence[SharedBuffer]]:
     return buffers, size, passed
 
 
+def unpassed(views: Sequence[memoryview], passed: Sequence[SharedBuffer]) -> list[Any]:
+    """A message that `pack` has made, with the content of the shared buffers in the place of their descriptors.
+
+    Raises
+    ------
+    OSError
+        A shared buffer cannot be read.
+    """
+    stream, rest = b"".join(views), iter(passed)
+    _, _, _, count, _ = _HEAD.unpack_from(stream)
+    lengths = struct.unpack_from(f"<{count}Q", stream, _HEAD.size - _LENGTH)
+    at = _HEAD.size + (count - 1) * _LENGTH
+    frames: list[Any] = []
+    for length in lengths:
+        if length & PASSED:
+            frames.append(next(rest).read_all())
+        else:
+            frames.append(stream[at : at + length])
+            at += length
+    buffers, _, _ = pack(frames)
+    return buffers
+
+
 def _flat(buffer: Any) -> memoryview:
     """The bytes of a buffer, which must be contiguous."""
     if isinstance(buffer, SharedBuffer):  # to read pages of a file that somebody shortens would end this process
@@ -158,6 +181,24 @@ class Unsent:
             if len(chosen) >= _CALL_BUFFERS or size >= _CALL_BYTES:
                 break
         return chosen, passed
+
+    def unpass(self) -> None:
+        """Send the first message, of which nothing has been sent, without file descriptors.
+
+        Raises
+        ------
+        OSError
+            A shared buffer cannot be read.
+        """
+        queue, views, ends = self._queue, [], False
+        passed = queue[0][2]
+        while not ends:
+            view, ends, _ = queue.popleft()
+            views.append(view)
+        buffers = [memoryview(buffer) for buffer in unpassed(views, passed)]
+        last = len(buffers) - 1
+        queue.extendleft([(view, index == last, ()) for index, view in reversed(list(enumerate(buffers)))])
+        self.bytes += sum(view.nbytes for view in buffers) - sum(view.nbytes for view in views)
 
     def taken(self, count: int) -> None:
         """The kernel has taken so many bytes."""
@@ -226,6 +267,8 @@ class Reader:
     def take_descriptors(self, descriptors: Sequence[int]) -> None:
         """These have come. Call this before `feed` with the bytes that came with them."""
         self._descriptors.extend(descriptors)
+        if not self._is_admitted:
+            raise BrokenStream("it brings file descriptors before it may")
         if len(self._descriptors) > MOST_UNCLAIMED:
             raise BrokenStream("it brings more file descriptors than its messages announce")
 

@@ -24,7 +24,7 @@ from ..errors import ConnectionFileError
 from ..private import open_private_folder
 from .base import Frames
 from .stream import NAME_BYTES, STRANGER_BYTES, STRANGER_FRAMES, BrokenStream, Reader, Unsent, greeting, pack
-from .unix_socket import Chunk, Often, close_both, give, give_unsent, prepare, why_not_ours
+from .unix_socket import Chunk, Often, TooManyPassed, close_both, give, give_unsent, prepare, why_not_ours
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class UnixLink:
         try:
             is_full = True
             while is_full and len(self._arrived) < MOST_READ:
-                messages, is_full = self._chunk.receive(connection, self._reader)
+                messages, _, is_full = self._chunk.receive(connection, self._reader)
                 self._arrived += messages
         except BlockingIOError:
             pass
@@ -163,6 +163,8 @@ class UnixLink:
                 self._is_busy = True
                 try:
                     count = give(self._socket, buffers, passed)
+                except TooManyPassed:
+                    pass  # the helper sends the content
                 except OSError:
                     self._break()
                     count = size
@@ -223,7 +225,7 @@ class UnixLink:
             if self._socket is connection:
                 try:
                     give_unsent(connection, self._unsent)
-                except OSError:
+                except (OSError, MemoryError):
                     self._break()
 
     def _connect(self) -> None:
@@ -254,7 +256,7 @@ class UnixLink:
             self._socket = new
             try:
                 give_unsent(new, self._unsent)
-            except OSError:
+            except (OSError, MemoryError):
                 self._break()
             self._epoll.register(new, select.EPOLLIN)
 

@@ -4,7 +4,8 @@ The socket lies in a folder of ours with mode 0700, and the kernel is asked whos
 
 The listener knows a link by the random name in its greeting (`stream.py`), also after a reconnection. A connection
 that lives keeps its name. Before a peer is admitted it may send little, and has little time. What the kernel does not
-take at once waits in a queue, and is sent by `receive`.
+take at once waits in a queue, and is sent by `receive`. Peers are heard in turn: one that sends without end keeps no
+other waiting.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ..descriptors import require_descriptors
 from ..private import open_private_folder
 from .base import SEND_QUEUE, Frames
 from .stream import BrokenStream, Reader, Unsent, pack
-from .unix_socket import Chunk, Often, close_both, give, give_unsent, prepare, why_not_ours
+from .unix_socket import CHUNK, Chunk, Often, TooManyPassed, close_both, give, give_unsent, prepare, why_not_ours
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,10 @@ STRANGER_SECONDS = 10.0
 MOST_STRANGERS, STRANGER_LEAST_SECONDS = 256, 0.5
 #: After an error no connection is accepted for so long.
 ACCEPT_PAUSE_SECONDS = 0.2
+#: Messages of one peer that are handed over in its turn.
+TURN = 16
+#: Bytes of one connection that are received in its turn: all that the kernel holds of it, as a rule.
+TURN_BYTES = 4 * CHUNK
 #: How long the listener goes on sending when it closes.
 CLOSE_SECONDS = 0.2
 
@@ -97,7 +102,8 @@ class UnixListener:
         self._connections: dict[int, _Connection] = {}
         self._strangers: dict[int, _Connection] = {}
         self._peers: dict[bytes, _Connection] = {}
-        self._arrived: deque[tuple[bytes, Frames]] = deque()
+        #: what has come, by the peer's name; whose turn it is comes first. No queue is empty.
+        self._arrived: dict[bytes, deque[Frames]] = {}
         self._refusals, self._breaks, self._failures = Often(), Often(), Often()
 
     @property
@@ -106,13 +112,16 @@ class UnixListener:
 
     def receive(self, limit: int = 64, timeout: float = 0.0) -> list[tuple[bytes, Frames]]:
         arrived = self._arrived
-        if len(arrived) < limit:
-            self._receive(limit, 0.0 if arrived else timeout)
-        if len(arrived) <= limit:
-            taken = list(arrived)
-            arrived.clear()
-            return taken
-        return [arrived.popleft() for _ in range(limit)]
+        self._receive(limit, 0.0 if arrived else timeout)
+        taken: list[tuple[bytes, Frames]] = []
+        while arrived and len(taken) < limit:
+            name = next(iter(arrived))
+            queue = arrived.pop(name)
+            count = min(len(queue), TURN, limit - len(taken))
+            taken += [(name, queue.popleft()) for _ in range(count)]
+            if queue:
+                arrived[name] = queue
+        return taken
 
     def _receive(self, limit: int, timeout: float) -> None:
         """Take in what has come. If nothing has, waits, until a message is complete or `wake` is called."""
@@ -142,16 +151,21 @@ class UnixListener:
             timeout = max(0.0, until - now)
 
     def _read(self, descriptor: int, connection: _Connection, limit: int) -> None:
+        """Take in what has come through a connection, unless so many messages of it wait."""
         reader, arrived = connection.reader, self._arrived
+        left = TURN_BYTES
         try:
-            is_full = True
-            while is_full and len(arrived) < limit:
-                messages, is_full = self._chunk.receive(connection.socket, reader)
+            while left > 0 and len(arrived.get(reader.name, ())) < limit:
+                messages, count, is_full = self._chunk.receive(connection.socket, reader)
                 if reader.name:
                     name = reader.name
                     if self._peers.get(name) is not connection and not self._is_named(name, connection):
                         raise BrokenStream("it has the name of another connection")
-                    arrived.extend([(name, message) for message in messages])
+                    if messages:
+                        arrived.setdefault(name, deque()).extend(messages)
+                if not is_full:
+                    return
+                left -= count
         except BlockingIOError:
             return
         except BrokenStream as error:
@@ -177,7 +191,7 @@ class UnixListener:
     def _write(self, descriptor: int, connection: _Connection) -> None:
         try:
             give_unsent(connection.socket, connection.unsent)
-        except OSError:
+        except (OSError, MemoryError):
             self._break(connection)
         if not connection.unsent and descriptor in self._connections:
             self._epoll.modify(descriptor, _READ)
@@ -261,6 +275,8 @@ class UnixListener:
         if not connection.unsent:
             try:
                 count = give(connection.socket, buffers, passed)
+            except TooManyPassed:
+                pass  # it waits, and then `give_unsent` sends the content
             except OSError:
                 self._break(connection)
                 return False
@@ -300,7 +316,7 @@ class UnixListener:
                 connection = waiting[descriptor]
                 try:
                     give_unsent(connection.socket, connection.unsent)
-                except OSError:
+                except (OSError, MemoryError):
                     connection.unsent.clear()
                 if not connection.unsent:
                     poll.unregister(descriptor)

@@ -30,6 +30,10 @@ _TRUNCATED = int(socket.MSG_CTRUNC)
 _PEER = struct.Struct("iII")  # process, user, group
 
 
+class TooManyPassed(Exception):
+    """The kernel takes no more file descriptors now. It counts those of all processes of a user."""
+
+
 def why_not_ours(connection: socket.socket) -> str:
     """Why the process at the other end is not to be trusted; "": it is ours."""
     _, user, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
@@ -43,7 +47,13 @@ def prepare(connection: socket.socket) -> None:
 
 
 def give(connection: socket.socket, buffers: Sequence[Any], passed: Sequence[SharedBuffer] = ()) -> int:
-    """Give buffers to the kernel, and with the first byte what is passed. Returns how many bytes it has taken."""
+    """Give buffers to the kernel, and with the first byte what is passed. Returns how many bytes it has taken.
+
+    Raises
+    ------
+    TooManyPassed
+        Nothing was taken: too many descriptors of our user are on their way to processes that do not receive.
+    """
     try:
         if passed:
             descriptors = array("i", [buffer.descriptor for buffer in passed])
@@ -54,8 +64,8 @@ def give(connection: socket.socket, buffers: Sequence[Any], passed: Sequence[Sha
     except BlockingIOError:
         return 0
     except OSError as error:
-        if passed and error.errno == errno.ETOOMANYREFS:  # too many descriptors are on their way: they wait
-            return 0
+        if passed and error.errno == errno.ETOOMANYREFS:
+            raise TooManyPassed from None
         raise
 
 
@@ -63,7 +73,11 @@ def give_unsent(connection: socket.socket, unsent: Unsent) -> None:
     """Give to the kernel what it takes."""
     while unsent:
         buffers, passed = unsent.next()
-        count = give(connection, buffers, passed)
+        try:
+            count = give(connection, buffers, passed)
+        except TooManyPassed:  # whoever does not receive may never do so: the content itself is sent
+            unsent.unpass()
+            continue
         unsent.taken(count)
         if count < sum(buffer.nbytes for buffer in buffers):
             return
@@ -82,8 +96,8 @@ class Chunk:
     def __init__(self) -> None:
         self._memory = memoryview(bytearray(CHUNK))
 
-    def receive(self, connection: socket.socket, reader: Reader) -> tuple[list[list[Any]], bool]:
-        """Receive what has come: (the messages that are complete, whether there may be more).
+    def receive(self, connection: socket.socket, reader: Reader) -> tuple[list[list[Any]], int, bool]:
+        """Receive what has come: (the messages that are complete, how many bytes, whether there may be more).
 
         Raises
         ------
@@ -107,7 +121,7 @@ class Chunk:
             is_full = count == room.nbytes
         if not count:
             raise OSError(errno.ECONNRESET, "the other end has closed the connection")
-        return messages, is_full
+        return messages, count, is_full
 
 
 def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> array[int]:

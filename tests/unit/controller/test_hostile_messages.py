@@ -300,6 +300,22 @@ def test_a_nanny_speaks_for_its_own_engines_only(network: MemoryNetwork):
         honest.work()
 
 
+def test_tasks_do_not_wait_for_an_engine_whose_session_was_ended(network: MemoryNetwork):
+    honest = Honest(network)
+    hostile = honest.join("engine", "hostile")
+    engines = lambda: {e.id for m in honest.heard[-1:] if isinstance(m, Engines) for e in m.engines}  # noqa: E731
+    honest.wait_for(lambda: engines() == {0, 1})
+    spec = TaskSpec("caught", FUNCTION.digest, b"arguments", 1e9, EngineId(1))
+    honest.client.send([frames.encode(Submit(1, [spec], [FUNCTION]))])
+    honest.wait_for(lambda: any(isinstance(frames.decode_to_engine(bytes(p[0])), Run) for p in hostile.receive()))
+    hostile.send([b"\xc1"])
+    ended = lambda: {d.id for m in honest.heard if isinstance(m, Results) for d in m.tasks}  # noqa: E731
+    honest.wait_for(lambda: "caught" in ended())
+    honest.wait_for(lambda: any(isinstance(m, Engines) and len(m.engines) == 1 for m in honest.heard[-3:]))
+    honest.number = 1
+    honest.work()
+
+
 def test_an_outcome_that_names_frames_it_does_not_have_is_refused(network: MemoryNetwork):
     honest = Honest(network)
     hostile = honest.join("engine", "hostile")

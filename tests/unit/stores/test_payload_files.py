@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -240,3 +241,56 @@ def test_full_synchronisation_waits_for_the_disk(tmp_path, monkeypatch):
         store.write([pending("a", buffers=(os.urandom(SIZE),))])
         [path] = files(store)
         assert synced == [str(path), str(path.parent)]
+
+
+# ---------------------------------------------------------------------------------------------- edited by hand
+
+
+@pytest.mark.parametrize("what", ["pipe", "link", "endless", "folder"])
+def test_what_was_put_in_the_place_of_a_file_is_not_read(store, tmp_path, what):
+    """The opening of a pipe would wait for its writer, and a device would be read without end."""
+    content = os.urandom(SIZE)
+    store.write([finished("a", buffers=(content,)), finished("b", buffers=(b"small",))])
+    [path] = files(store)
+    elsewhere = tmp_path / "elsewhere"
+    path.rename(elsewhere)
+    match what:
+        case "pipe":
+            os.mkfifo(path)
+        case "link":
+            path.symlink_to(elsewhere)
+        case "endless":
+            path.symlink_to("/dev/zero")
+        case "folder":
+            path.mkdir()
+    store.close()
+    with closing(SQLiteDB(store.path)) as again:
+        with pytest.raises(StoreError):
+            again.entries([TaskId("a")])
+        assert again.entries([TaskId("b")])
+        back_up_file(again.path, tmp_path / "backup.db")
+        backup = tmp_path / "backup.db-payloads" / path.name
+        assert not os.path.lexists(backup)
+
+
+@pytest.mark.parametrize("name", ["../victim", "/{}/victim", "..", "", "x/../../victim", "a\0b", 5, b"../victim"])
+def test_a_name_in_the_database_leads_to_nothing_outside_of_its_folder(store, tmp_path, name):
+    content = os.urandom(SIZE)
+    store.write([finished("a", buffers=(content,)), finished("b", buffers=(b"small",))])
+    [path] = files(store)
+    victim = tmp_path / "victim"
+    victim.write_bytes(content)
+    store.close()
+    name = name.replace("{}", str(tmp_path)) if isinstance(name, str) else name
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("UPDATE blobs SET file = ?", (name,))
+        connection.execute("INSERT INTO dropped_files VALUES (?)", (name,))
+        connection.commit()
+    with closing(SQLiteDB(store.path)) as again:
+        with pytest.raises(StoreError):
+            again.entries([TaskId("a")])
+        back_up_file(again.path, tmp_path / "below" / "backup.db")
+        again.drop_matching_records({})
+    assert victim.read_bytes() == content
+    assert not (tmp_path / "below" / "victim").exists()
+    assert path.parent.parent.exists()

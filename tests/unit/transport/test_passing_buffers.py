@@ -19,11 +19,11 @@ import pytest
 from engineroom.shared_memory import buffer as buffers
 from engineroom.shared_memory.buffer import SHARED_FROM, SharedBuffer, received
 from engineroom.shared_memory.pool import Pool
-from engineroom.transport import stream
+from engineroom.transport import stream, unix_link, unix_listener, unix_socket
 from engineroom.transport.stream import MOST_DESCRIPTORS, PASSED, BrokenStream, Reader, Unsent, greeting, pack
 from engineroom.transport.unix_link import UnixLink
 from engineroom.transport.unix_listener import UnixListener
-from engineroom.transport.unix_socket import give
+from engineroom.transport.unix_socket import TooManyPassed, give, give_unsent
 
 SIZE = SHARED_FROM + 10
 NAME = b"sixteen bytes it"
@@ -262,6 +262,15 @@ def test_a_stranger_may_hand_over_nothing(listener):
         assert is_closed(listener, peer)
 
 
+def test_a_stranger_may_not_even_bring_descriptors(listener):
+    """Else some strangers would use up all that the controller may open."""
+    before = open_descriptors()
+    with hostile(listener, admitted=False) as peer:
+        send(peer, head_of([5], 0)[:3], [os.open(os.devnull, os.O_RDONLY) for _ in range(200)])
+        assert is_closed(listener, peer)
+    assert open_descriptors() == before
+
+
 def test_descriptors_that_no_message_claims_are_bounded_and_closed(listener):
     before = open_descriptors()
     with hostile(listener) as peer:
@@ -331,16 +340,64 @@ def test_what_is_passed_goes_with_the_first_byte_of_its_message_and_only_once():
     assert sum(view.nbytes for view in views) == 2 * with_buffer[1] - 4
 
 
-def test_with_too_many_descriptors_on_their_way_a_message_waits():
-    """The kernel bounds them for each user (ETOOMANYREFS)."""
+class Full:
+    """A socket through which no descriptor can be sent. The kernel bounds those on their way for each user."""
 
-    class Full:
-        def sendmsg(self, *args):
+    def __init__(self, takes: int = 1 << 30) -> None:
+        self.takes, self.taken = takes, b""
+
+    def sendmsg(self, views, ancillary=()):
+        if ancillary:
             raise OSError(errno.ETOOMANYREFS, "too many")
+        return self.send(b"".join(views))
 
-    assert give(Full(), [b"head"], [shared()]) == 0  # type: ignore[arg-type]
-    with pytest.raises(OSError, match="too many"):
-        give(Full(), [b"head", b"more"])  # type: ignore[arg-type]
+    def send(self, data):
+        self.taken += bytes(data[: self.takes])
+        return min(self.takes, len(data))
+
+
+@pytest.mark.parametrize("takes", [1 << 30, 100_000])
+@pytest.mark.parametrize(
+    "frames", [[b"head", b"shared"], [b"head", b"", b"x" * 100, b"shared", b"y" * 100_000, b"shared"]]
+)
+def test_with_too_many_descriptors_on_their_way_the_content_is_sent(takes, frames):
+    """A process that never receives them would keep the messages of all others waiting, and their senders busy."""
+    frames = [shared() if frame == b"shared" else frame for frame in frames]
+    data, _, passed = pack(frames)
+    full, unsent = Full(takes), Unsent()
+    with pytest.raises(TooManyPassed):
+        give(full, data, passed)  # type: ignore[arg-type]
+    unsent.add(data, 0, passed)
+    plain = pack([b"another message"])
+    unsent.add(plain[0])
+    while unsent:
+        give_unsent(full, unsent)  # type: ignore[arg-type]
+    assert (unsent.messages, unsent.bytes) == (0, 0)
+    came = Reader().feed(memoryview(full.taken))
+    assert [[bytes(frame) for frame in message] for message in came] == [
+        [bytes(frame) for frame in frames],
+        [b"another message"],
+    ]
+
+
+def test_a_message_goes_on_to_a_peer_while_no_descriptor_can_be_sent(listener, link, monkeypatch):
+    def none(*args):
+        raise TooManyPassed
+
+    real = unix_socket.give
+    given = lambda connection, data, passed=(): none() if passed else real(connection, data)  # noqa: E731
+    for module in (unix_socket, unix_listener, unix_link):
+        monkeypatch.setattr(module, "give", given)
+    sent = shared()
+    link.send([b"head", sent])
+    arrived = one(listener)
+    assert [bytes(frame) for frame in arrived] == [b"head", bytes(sent)]
+    assert listener.send(listener.link_name, [b"head", sent])
+    deadline, came = time.monotonic() + 5, []
+    while not came and time.monotonic() < deadline:
+        listener.receive(timeout=0.01)
+        came = link.receive(timeout=0.01)
+    assert [bytes(frame) for frame in came[0]] == [b"head", bytes(sent)]
 
 
 def test_a_stream_that_is_broken_says_why():

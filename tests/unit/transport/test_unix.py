@@ -22,7 +22,7 @@ import pytest
 
 from engineroom.config import ConnectionInfo
 from engineroom.errors import ConnectionFileError
-from engineroom.transport import connect, unix_link, unix_listener
+from engineroom.transport import connect, unix_link, unix_listener, unix_socket
 from engineroom.transport.stream import STRANGER_BYTES, STRANGER_FRAMES, greeting, pack
 from engineroom.transport.unix_link import UnixLink
 from engineroom.transport.unix_listener import UnixListener
@@ -400,6 +400,61 @@ def test_a_connection_that_lives_keeps_its_name(listener: UnixListener):
             came = [*heard(listener), *heard(listener, 0.05)]
             assert came == [(NAME, [b"last words"]), (NAME, [b"again"])]
             assert listener.send(NAME, [b"you"])
+
+
+# ---------------------------------------------------------------------------------------------- in turn
+
+
+def pouring(flooder: socket.socket, flood: bytes) -> Callable[[], None]:
+    """A function that sends as much of an endless repetition as the kernel takes."""
+    left = memoryview(b"")
+
+    def pour() -> None:
+        nonlocal left
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                left = left or memoryview(flood)
+                left = left[flooder.send(left) :]
+
+    return pour
+
+
+def test_a_peer_that_sends_without_end_keeps_no_other_waiting(listener: UnixListener):
+    with raw(listener, greeting(NAME) + message(b"first")) as flooder, linked(listener) as quiet:
+        assert heard(listener) == [(NAME, [b"first"])]
+        listener.admit(NAME)
+        pour = pouring(flooder, message(b"flood") * 20_000)
+        pour()
+        assert {peer for peer, _ in heard(listener)} == {NAME}
+        pour()
+        quiet.send([b"quiet"])
+        peers: list[bytes] = []
+        for _ in range(3):
+            came = heard(listener)
+            peers += [peer for peer, _ in came]
+            pour()
+        assert len(set(peers)) == 2
+
+
+def test_the_rest_of_a_connection_that_lives_is_not_waited_for(listener: UnixListener):
+    """Who sends without end, and connects again under its name, does not keep the listener reading."""
+    with raw(listener, greeting(NAME) + message(b"first")) as flooder:
+        assert heard(listener) == [(NAME, [b"first"])]
+        listener.admit(NAME)
+        flooder.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, unix_socket.KERNEL_BUFFER)
+        calls, pour = 0, pouring(flooder, message(b"x" * 1000) * 300)
+        real = listener._chunk.receive
+
+        def receive(*args: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            assert calls < 100
+            pour()
+            return real(*args)
+
+        listener._chunk.receive = receive  # type: ignore[method-assign]
+        with raw(listener, greeting(NAME) + message(b"I am it, too")) as second:
+            until(lambda: heard(listener, 0.02) and is_closed(second))
 
 
 # ---------------------------------------------------------------------------------------------- the link

@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ class Written(msgspec.Struct, frozen=True):
     size: int
     #: CRC-32
     sum: int
+
+
+class _NoFile(OSError):
+    """What a database names is no file that a database has written."""
 
 
 class PayloadFiles:
@@ -95,7 +100,7 @@ class PayloadFiles:
         for name in names:
             self._checked.discard(name)
             with contextlib.suppress(OSError):
-                (self.folder / name).unlink()
+                self._path(name).unlink()
         if names:
             with contextlib.suppress(OSError):  # it is not empty
                 self.folder.rmdir()
@@ -115,12 +120,11 @@ class PayloadFiles:
             if name not in self._checked and not self.is_whole(name, size, sum):
                 return None
             self._checked.add(name)
-            path = self.folder / name
             if are_descriptors_short():
-                return path.read_bytes()
-            loaded = received(os.open(path, os.O_RDONLY | os.O_CLOEXEC), size, is_trusted=True)
+                return b"".join(self._pieces(name))
+            loaded = received(self._open(name), size, is_trusted=True)
             if isinstance(loaded, SharedBuffer):
-                loaded.origin = str(path)
+                loaded.origin = str(self.folder / name)
             return loaded
         except (OSError, ValueError):
             return None
@@ -133,6 +137,8 @@ class PayloadFiles:
                 total = crc32(piece, total)
                 found += len(piece)
                 tick()
+                if found > size:
+                    return False
         except OSError:
             return False
         return found == size and total == sum
@@ -147,9 +153,36 @@ class PayloadFiles:
             return False
 
     def _pieces(self, name: str) -> Iterator[bytes]:
-        with (self.folder / name).open("rb", buffering=0) as file:
+        with open(self._open(name), "rb", buffering=0) as file:
             while piece := file.read(PIECE):
                 yield piece
+
+    def _path(self, name: Any) -> Path:
+        """Where a file of the database lies: in the folder, whatever the database says.
+
+        Raises
+        ------
+        _NoFile
+            This is no name of a file.
+        """
+        if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise _NoFile(errno.EINVAL, "no name of a file of the database", name)
+        return self.folder / name
+
+    def _open(self, name: str) -> int:
+        """A descriptor to read a file. What is no file, or a link to one elsewhere, was not written by a database.
+
+        Raises
+        ------
+        OSError
+            There is no such file.
+        """
+        # without O_NONBLOCK the opening of a pipe that nobody writes to would never end
+        descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise _NoFile(errno.EINVAL, "not a regular file", name)
+        return descriptor
 
     def name_of(self, buffer: Any) -> str | None:
         """The file that a buffer was loaded from; None: it is from elsewhere."""
@@ -171,8 +204,10 @@ class PayloadFiles:
         if names:
             make_private_folder(other.folder)
         for name in names:
-            source, target = self.folder / name, other.folder / name
-            with contextlib.suppress(FileNotFoundError, FileExistsError):
+            with contextlib.suppress(FileNotFoundError, FileExistsError, _NoFile):
+                source, target = self._path(name), other._path(name)
+                if not stat.S_ISREG(source.lstat().st_mode):
+                    continue
                 try:
                     os.link(source, target)
                 except (FileNotFoundError, FileExistsError):
