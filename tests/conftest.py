@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -16,6 +17,9 @@ import pytest
 import engineroom as er
 
 pytest_plugins = ["support.database"]
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background job: tests are to be interrupted
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:

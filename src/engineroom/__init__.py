@@ -71,6 +71,8 @@ if _typing.TYPE_CHECKING:
     from . import tasks
     from .cluster.cluster import Cluster
     from .cluster.manager import ClusterManager
+    from .compat import error as error
+    from .compat import serialize as serialize
     from .compat.error import TaskRejectError
     from .compat.serialize import (
         PrePickled,

@@ -286,3 +286,38 @@ def test_gathered_items_have_their_numbers(rc: ipp.Client):
     dealt = view.map_async(abs, [-1, -2, -3, -4, -5], dist="r")
     assert [dealt[i] for i in range(5)] == [1, 2, 3, 4, 5]
     view.clear(block=True)
+
+
+# ---------------------------------------------------------------------------------------------- fetched results
+
+
+def test_fetched_results_know_what_their_records_say(cluster: ipp.Cluster, rc: ipp.Client):
+    mine = rc.load_balanced_view(label="kept").map_async(abs, [-1, -2])
+    mine.get()
+    with cluster.connect_client_sync() as other:
+        for result in (rc.get_result(mine.msg_ids), other.get_result(mine.msg_ids)):
+            assert result.get() == [1, 2]
+            assert result["label"] == ["kept", "kept"]
+            assert [abs((a - b).total_seconds()) < 1e-3 for a, b in zip(result.submitted, mine.submitted, strict=True)]
+            assert 0 < result.elapsed == result.wall_time
+            assert result.timedelta(result.submitted, result.received) > 0
+        again = other.resubmit(mine.msg_ids)
+        again.get()
+        assert again["label"] == ["kept", "kept"]
+        assert min(again.submitted) > max(mine.submitted)
+        assert again.elapsed > 0
+        first, _ = other.get_result(mine.msg_ids).split()
+        assert first.get() == [1], "the items of one task"
+        assert first.metadata.label == "kept"
+
+
+def test_a_running_task_that_is_fetched_knows_when_it_was_submitted(cluster: ipp.Cluster, rc: ipp.Client):
+    running = rc.load_balanced_view(label="slow").apply_async(time.sleep, 0.3)
+    again = rc.get_result(running.msg_ids[0])
+    assert again.submitted == running.submitted
+    assert again.label == "slow"
+    with cluster.connect_client_sync() as other:
+        fetched = other.get_result(running.msg_ids[0])
+        assert fetched.metadata.label == "slow"
+        assert fetched.get() is None
+        assert fetched.elapsed >= 0.3

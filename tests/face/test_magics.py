@@ -204,6 +204,15 @@ def test_the_next_client_takes_the_magics_over_once_the_first_is_closed(
         assert not second.closed
 
 
+def test_a_client_in_a_task_leaves_the_shell_of_its_engine_alone(rc: er.Client, cluster: er.Cluster):
+    cell_with_shell = rc[0].execute("get_ipython().magics_manager.magics['line'].get('px') is None", silent=False)
+    assert cell_with_shell.get().data["text/plain"] == "True"
+    rc[0].push({"connection": cluster._connection_file()}, block=True)
+    rc[0].execute("import engineroom; engineroom.Client(connection).ids", block=True)
+    again = rc[0].execute("get_ipython().magics_manager.magics['line'].get('px') is None", silent=False)
+    assert again.get().data["text/plain"] == "True"
+
+
 def test_outside_ipython_activate_warns(cluster: er.Cluster):
     with cluster.connect_client_sync() as rc:
         with pytest.warns(UserWarning, match="no IPython"):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import engineroom as ipp
+from engineroom.compat.paths import PATHS
 from engineroom.compat.serialize import canning
 
 
@@ -122,6 +123,20 @@ def test_old_paths_are_the_same_modules():
     assert importlib.import_module("engineroom.serialize").can is canning.can
     code = "from engineroom.error import RemoteError; from engineroom.client.view import DirectView\n"
     code += "import engineroom as ipp; assert ipp.error.RemoteError is ipp.RemoteError is RemoteError\n"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_old_paths_lead_somewhere(path: str):
+    if path == "engineroom.joblib":
+        pytest.importorskip("joblib")
+    module = importlib.import_module(path)
+    assert module is importlib.import_module(PATHS[path])
+    assert module.__name__ == module.__spec__.name == PATHS[path]
+
+
+def test_old_paths_can_be_imported_first_of_all():
+    code = "".join(f"import {path}\n" for path in PATHS if path != "engineroom.joblib")
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 

@@ -16,6 +16,7 @@ from ..config import ConnectionInfo
 from ..errors import ConfigError, ConnectionFileError, EngineroomError, TimeoutError
 from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, StopController
+from ..on_engine import task_context
 from .connection.channel import Channel
 from .connection.connecting import find_connection
 from .connection.history import History
@@ -115,7 +116,8 @@ class Client(RecordMethods):
         self._port = ClientPort(self._channel)
         self._records = Records(self._channel)
         self._tasks = OwnTasks(self._port, self._records)
-        bind_magics_once(self)
+        if not task_context.may_wait():  # a client in a task is forgotten with the task
+            bind_magics_once(self)
 
     @property
     def curve_serverkey(self) -> str:

@@ -8,19 +8,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from ..errors import PendingTask
+from ..errors import EngineroomError, PendingTask, TimeoutError
 from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, Resubmit, Sync
 from .connection.history import History
 from .port import ClientPort
 from .records.queries import Records
 from .results.graph_result import GraphResult
+from .results.metadata import RecordedTimes
 from .results.result import AsyncHubResult, AsyncResult
 from .results.task_future import CATCH_UP_SECONDS, wait_for_all
 from .views import View
 
 #: What names tasks: a msg_id, an index into the history, an AsyncResult, GraphResult or Future, a collection of those.
 Jobs = Any
+#: What is asked of the records of tasks whose results are fetched.
+RECORDED = ["submitted", "received", "completed", "label"]
 
 
 class OwnTasks:
@@ -130,15 +133,28 @@ class OwnTasks:
             waiter = self._channel.waiter_of(id)
             if isinstance(waiter, AsyncResult):
                 waiter._follow(id, result)
+                result._submitted, result.label = waiter._submitted, waiter.label
             else:
                 watched.append(id)
         if watched:
+            result._recorded = self._recorded(watched)
             self._channel.expect(watched, result)
             if not all(map(self.is_mine, watched)):  # they may have printed something before we came
                 result._caught_up = self._channel.request(Sync())
         if mine and len(watched) == len(ids):  # they have ended: the outcomes are only to be fetched
             result.wait(CATCH_UP_SECONDS)
         return result
+
+    def _recorded(self, ids: Sequence[TaskId]) -> RecordedTimes:
+        """What the records of these tasks say; they are asked for when somebody wants to know."""
+
+        def find() -> Iterable[Mapping[str, Any]]:
+            try:
+                return self._records.find({"msg_id": {"$in": list(ids)}}, RECORDED)  # type: ignore[no-any-return]
+            except (EngineroomError, TimeoutError):
+                return []  # the client is closed, say: what we know is still of use
+
+        return RecordedTimes(find)
 
     def explain(self, jobs: Jobs) -> Any:
         """Why tasks are not running, or what has become of them.
@@ -166,6 +182,7 @@ class OwnTasks:
         channel = self._channel
         new = [channel.new_id() for _ in ids]
         result = AsyncHubResult(self._port, new, single=single, name="resubmit", submitted=time.time(), owner=False)
+        result._recorded = self._recorded(new)
         channel.expect(new, result, watch=False)
         try:
             channel.ask(Resubmit(list(ids), new, changes))

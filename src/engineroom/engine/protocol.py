@@ -42,7 +42,6 @@ from .result_buffer import ResultBuffer
 from .session_link import SessionLink
 from .shared_page import SharedPage
 
-
 #: The longest wait for results to leave this process, before the next task begins.
 LEAVE_BEHIND_SECONDS = 0.1
 

@@ -96,12 +96,15 @@ class SharedBuffer(mmap.mmap):
         """The content as a copy in our own memory."""
         return _read_all(self.descriptor, len(self))
 
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+    # At the end of the interpreter, names of modules may be gone: a destructor has what it needs in its defaults.
+    def __del__(self, close: Callable[[int], None] = os.close, buffers: set[int] = _buffers) -> None:
         descriptor = self.__dict__.pop("descriptor", None)
         if descriptor is not None:
-            _buffers.discard(id(self))
-            with contextlib.suppress(OSError):  # user code has closed it
+            buffers.discard(id(self))
+            try:  # noqa: SIM105
                 close(descriptor)
+            except OSError:
+                pass  # user code has closed it
 
 
 class _OwnCopy(mmap.mmap):
@@ -113,8 +116,8 @@ class _OwnCopy(mmap.mmap):
         _copies.add(id(made))
         return made
 
-    def __del__(self) -> None:
-        _copies.discard(id(self))
+    def __del__(self, copies: set[int] = _copies) -> None:
+        copies.discard(id(self))
 
 
 def _read_all(descriptor: int, size: int) -> bytearray:

@@ -18,6 +18,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from ..cores import usable_memory
@@ -96,10 +97,10 @@ class _File:
             piece = memory[start : start + COPIED_AT_ONCE]
             self._mapping[start : start + piece.nbytes] = piece
 
-    def close(self) -> None:
+    def close(self, close: Callable[[int], None] = os.close) -> None:
         """Nobody writes to it any more. Buffers in it live on."""
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            close(self.descriptor)
             self.descriptor, self._mapping = -1, None
 
     __del__ = close

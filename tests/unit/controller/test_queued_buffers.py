@@ -64,3 +64,16 @@ def test_a_second_attempt_changes_nothing(buffers: QueuedBuffers) -> None:
     record(buffers, small, large)
     assert not buffers.add(small)
     assert not buffers.add(large)
+
+
+def test_a_buffer_that_several_tasks_have_counts_once(buffers: QueuedBuffers) -> None:
+    tasks = [Task(id) for id in "abc"]
+    for task in tasks:
+        task.frames = tasks[0].frames
+    record(buffers, *tasks)
+    assert (buffers.spilled, buffers.bytes) == (set(), 40)
+    buffers.forget(tasks[0].id)
+    assert buffers.bytes == 40
+    buffers.forget(tasks[1].id)
+    buffers.forget(tasks[2].id)
+    assert (buffers.bytes, bool(buffers)) == (0, False)

@@ -243,6 +243,56 @@ def test_full_synchronisation_waits_for_the_disk(tmp_path, monkeypatch):
         assert synced == [str(path), str(path.parent)]
 
 
+class Faults:
+    """`os`, whose n-th call of a function that touches the disk fails."""
+
+    def __init__(self, fails_at: int) -> None:
+        self._left = fails_at
+        self.fired = False
+
+    def __getattr__(self, name: str):
+        function = getattr(os, name)
+        if name not in ("open", "write", "close", "fsync", "scandir"):
+            return function
+
+        def call(*args, **kwargs):
+            self._left -= 1
+            if self._left == 0:
+                self.fired = True
+                if name == "close":
+                    function(*args)
+                raise OSError(5, "Input/output error")
+            return function(*args, **kwargs)
+
+        return call
+
+
+def test_whichever_operation_on_files_fails_a_record_is_whole_or_not_there(tmp_path, monkeypatch):
+    contents = [os.urandom(SIZE), os.urandom(SIZE)]
+    for number in range(1, 100):
+        path = tmp_path / f"tasks{number}.db"
+        faults = Faults(number)
+        with closing(SQLiteDB(path, synchronous="FULL")) as store:
+            with monkeypatch.context() as patch:
+                patch.setattr(payload_files, "os", faults)
+                try:
+                    store.write([finished(f"t{n}", buffers=(content,)) for n, content in enumerate(contents)])
+                    stored = True
+                except StoreError:
+                    stored = False
+            assert stored != faults.fired
+            assert len(store.get_history()) == len(files(store)) == (2 if stored else 0)
+            store.write([finished(f"t{n}", buffers=(content,)) for n, content in enumerate(contents)])
+            assert all(content in frames_of(store, f"t{n}") for n, content in enumerate(contents))
+            assert len(files(store)) == 2
+        assert verify(path).sound
+        if not faults.fired:
+            break
+    else:
+        raise AssertionError("it never came to a clean pass")
+    assert number > 6
+
+
 # ---------------------------------------------------------------------------------------------- edited by hand
 
 

@@ -39,7 +39,10 @@ class Driven(Protocol):
         """Whether `flush` would send something."""
 
     def turn(self) -> int:
-        """Take in what has arrived, and send what has gathered. Returns how many messages have arrived."""
+        """Take in what has arrived, and send what has gathered.
+
+        Returns how many messages have arrived, or any other number than 0 if it must be called again before a sleep.
+        """
 
     def flush(self) -> None:
         """Send what has gathered."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -121,6 +121,37 @@ def _reported(done: TaskDone) -> dict[str, Any]:
         if error is None
         else {"ename": error.ename, "evalue": error.evalue, "traceback": error.traceback},
     }
+
+
+class RecordedTimes:
+    """What records say of the tasks of a result that was fetched: when they were submitted, and their labels.
+
+    Parameters
+    ----------
+    find : callable
+        Asks for the records: their msg_id, submitted, received, completed and label.
+    """
+
+    def __init__(self, find: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+        self._find = find
+        self._found: dict[TaskId, Mapping[str, Any]] = {}
+
+    def of(self, id: TaskId) -> dict[str, Any]:
+        """Metadata of a task that its record has. {}: there is no record."""
+        record = self._record(id)
+        return {key: record[key] for key in ("submitted", "received", "label") if record.get(key) is not None}
+
+    def elapsed(self, ids: Sequence[TaskId]) -> float:
+        """Seconds from the first submission to the last result; 0: there are no records."""
+        records = [self._record(id) for id in ids]
+        begins = [record["submitted"] for record in records if record.get("submitted")]
+        ends = [record.get("received") or record["completed"] for record in records if record.get("completed")]
+        return float((max(ends) - min(begins)).total_seconds()) if begins and ends else 0.0
+
+    def _record(self, id: TaskId) -> Mapping[str, Any]:
+        if self._found.get(id, {}).get("completed") is None:  # not asked yet, or it had not ended then
+            self._found = {record["msg_id"]: record for record in self._find()}
+        return self._found.get(id, {})
 
 
 class ExecuteReply:

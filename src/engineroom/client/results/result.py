@@ -27,7 +27,7 @@ from ..records.selection import Selection
 from ..waiting.waits import check_return_when, limit_of, wait_for_futures
 from .arguments import refuse_direct, results_of_this_call
 from .ending import Failure, ResultIterator, errors_in, failed_among, succeeded, value_of, value_or_error, was_aborted
-from .metadata import KEYS, ExecuteReply, Metadata, metadata_of
+from .metadata import KEYS, ExecuteReply, Metadata, RecordedTimes, metadata_of
 from .port import ResultPort
 from .task_future import FINISHED, TaskFuture
 
@@ -62,6 +62,8 @@ class AsyncResult(TaskFuture):
     _options: TaskOptions | None = None
     #: of a map with labels or metadata for each item: the options of each task
     _each: Mapping[TaskId, TaskOptions] | None = None
+    #: of tasks that were fetched: what their records say
+    _recorded: RecordedTimes | None = None
     #: with `track`: whether the tasks have been accepted
     _acceptance: Acceptance | None = None
     owner = True
@@ -465,6 +467,8 @@ class AsyncResult(TaskFuture):
             options = self._each[id]
             label = options.label
         metadata = metadata_of(id, self._submitted, label, done, self._received, options, live)
+        if self._recorded is not None:
+            metadata.update(self._recorded.of(id))
         if metadata["engine_id"] is not None:
             metadata["engine_uuid"] = self._port.engine_uuid(metadata["engine_id"])
         return metadata
@@ -500,7 +504,7 @@ class AsyncResult(TaskFuture):
     def elapsed(self) -> float:
         """Seconds from the submission until now; once all tasks have ended, until the last result came."""
         if self._submitted is None:
-            return 0.0
+            return self._recorded.elapsed(self._ids) if self._recorded is not None and self.done() else 0.0
         end = self._received if self.done() and self._received is not None else time.time()
         return end - self._submitted
 
@@ -579,6 +583,7 @@ class ResultPart(AsyncResult):
             owner=whole.owner,
             return_exceptions=whole._return_exceptions,
         )
+        self._recorded = whole._recorded
         whole._follow(id, self)
 
 

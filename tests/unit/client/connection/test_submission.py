@@ -10,6 +10,8 @@ from engineroom.client.connection import submission
 from engineroom.client.connection.submission import Acceptance, Outgoing, SubmissionWindow, tracked
 from engineroom.ids import Digest, TaskId
 from engineroom.messages import CacheKey, ErrorInfo, Function, Rejected, Submit, TaskOptions, TaskSpec
+from engineroom.shared_memory.buffer import SHARED_COUNTS, SHARED_FROM
+from engineroom.shared_memory.pool import Pool
 
 F = Function(Digest(b"f" * 16), b"pickled")
 
@@ -234,3 +236,22 @@ def test_which_tasks_are_queued():
     assert window.has_queued([TaskId("x"), TaskId("b")])
     pack(window)
     assert not window.has_queued([TaskId("a"), TaskId("b")]), "they are on their way"
+
+
+def test_tasks_that_share_a_large_buffer_leave_in_one_message_and_it_counts_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(submission, "BATCH_BYTES", 100)
+    shared, other = b"s" * 1000, b"o" * 1000
+    window = window_with(*[task(id, buffers=(shared,)) for id in "abc"], task("d", buffers=(other,)), task("e"))
+    message, frames = pack(window)
+    assert (ids(message), frames) == (["a", "b", "c"], [shared])
+    assert window._bytes == 1000 + 3 * submission.TASK_BYTES
+    message, frames = pack(window)
+    assert (ids(message), frames) == (["d"], [other])
+    assert ids(pack(window)[0]) == ["e"]
+
+
+def test_a_shared_buffer_weighs_a_part_of_its_bytes():
+    buffer = Pool().copy(bytes(4 * SHARED_FROM))
+    window = window_with(task("a", buffers=(buffer,)))
+    pack(window)
+    assert window._bytes == 4 * SHARED_FROM // SHARED_COUNTS + submission.TASK_BYTES
