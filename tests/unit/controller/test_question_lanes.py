@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
@@ -57,6 +58,32 @@ def test_cheap_questions_are_answered_while_many_clients_ask_slow_ones(questions
     assert sum(asked.answer.done() for asked in slow) <= 2, "the slow ones take their turns meanwhile"
     for number in range(8):
         questions.drop(ClientId(f"slow-{number}"))
+
+
+def test_cheap_questions_come_before_those_of_clients_that_need_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many clients may ask, without end, what takes a little less than the time of the quick lane."""
+    monkeypatch.setattr(module, "QUICK_THREADS", 1)
+    questions, order = Questions(), list[str]()
+    go_on = threading.Event()
+
+    def busy() -> None:
+        began = time.thread_time()
+        while time.thread_time() < began + 0.02:
+            pass
+
+    def ask(client: str, run: Callable[[], object]) -> Asked:
+        asked = Asked(lambda: (run(), order.append(client)))
+        questions.add(ClientId(client), asked.question)
+        return asked
+
+    first = ask("first", lambda: go_on.wait(30))
+    asked = [ask(f"busy-{number}", busy) for number in range(10) for _ in range(3)]
+    asked += [ask("cheap", lambda: None) for _ in range(5)]
+    go_on.set()
+    for one in (first, *asked):
+        one.answer.result(30)
+    questions.close()
+    assert max(place for place, client in enumerate(order) if client == "cheap") < 20, order
 
 
 def test_what_is_known_to_be_slow_takes_no_quick_thread(questions: Questions) -> None:

@@ -6,13 +6,17 @@
 
 Each client has one question under way at a time; its others wait behind it. But a user may have many clients, so the
 time of a question is limited, too. In the quick lane that is some processor time: enough for a question by id, or one
-that an index answers. A question that needs more begins again in the slow lane. There its time is shorter the more
+that an index answers. A thread takes the question next whose client has had the least of them lately: so a few cheap
+questions do not wait behind many that need nearly all of that time. A question that needs more begins again in the slow
+lane. There its time is shorter the more
 questions wait, so that none waits much longer than a query may take. When a client leaves, its questions end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import math
 import threading
 import time
@@ -31,6 +35,9 @@ QUICK_THREAD_TIME = 0.25
 QUICK_SECONDS = 2.0
 #: Time of a question in the slow lane, in seconds, however many wait.
 LEAST_SECONDS = 1.0
+
+#: The turns of so many clients are kept, before those that have passed are forgotten.
+MOST_TURNS = 1000
 
 #: Nothing needs to be recorded.
 DONE: Future[None] = Future()
@@ -76,6 +83,13 @@ class Questions:
         self._lock = threading.Lock()
         #: client → its questions: the one under way, then those that wait behind it
         self._of_client: dict[ClientId, deque[Question]] = {}
+        #: the quick lane: (turn, number, client, question) of those that wait for a thread, as a heap
+        self._queue: list[tuple[float, int, ClientId, Question]] = []
+        self._numbers = itertools.count()
+        #: client → the turn of its next question: that of its last one, and the processor time that it took
+        self._turns: dict[ClientId, float] = {}
+        #: the turn of the question that began last. A client that has not asked lately has this turn.
+        self._turn = 0.0
         #: questions in the slow lane that have not begun there
         self._waiting: set[Question] = set()
         #: the one that runs there
@@ -93,6 +107,7 @@ class Questions:
     def drop(self, client: ClientId) -> None:
         """Forget the questions of a client, and end the one that runs."""
         with self._lock:
+            self._turns.pop(client, None)
             for question in self._of_client.pop(client, ()):
                 question.asker.has_left = True
                 self._waiting.discard(question)
@@ -115,34 +130,48 @@ class Questions:
             if question.is_slow:
                 self._go_slowly(client, question)
             else:
-                self._submit(self._quick, self._run_quickly, client, question)
+                self._go_quickly(client, question)
 
         question.begin().add_done_callback(go)
 
-    def _submit(
-        self,
-        lane: ThreadPoolExecutor,
-        run: Callable[[ClientId, Question], None],
-        client: ClientId,
-        question: Question,
-    ) -> None:
+    def _go_quickly(self, client: ClientId, question: Question) -> None:
+        with self._lock:
+            turn = max(self._turn, self._turns.get(client, 0.0))
+            heapq.heappush(self._queue, (turn, next(self._numbers), client, question))
         with contextlib.suppress(RuntimeError):  # the controller is closing
-            lane.submit(run, client, question)
+            self._quick.submit(self._run_next)
 
-    def _run_quickly(self, client: ClientId, question: Question) -> None:
-        asker = question.asker
+    def _run_next(self) -> None:
+        with self._lock:
+            turn, _, client, question = heapq.heappop(self._queue)
+            self._turn = max(self._turn, turn)
+        self._run_quickly(client, question, turn)
+
+    def _charge(self, client: ClientId, turn: float) -> None:
+        """The next question of a client has this turn."""
+        with self._lock:
+            if client in self._of_client:  # else it has left
+                self._turns[client] = turn
+            if len(self._turns) > MOST_TURNS:
+                self._turns = {client: turn for client, turn in self._turns.items() if turn > self._turn}
+
+    def _run_quickly(self, client: ClientId, question: Question, turn: float) -> None:
+        asker, began = question.asker, time.thread_time()
         asker.until = time.monotonic() + QUICK_SECONDS
-        asker.until_thread_time = time.thread_time() + QUICK_THREAD_TIME
+        asker.until_thread_time = began + QUICK_THREAD_TIME
         try:
             if not asker.has_left:
                 with asked_by(asker):
                     question.run()
         except Exception as error:
+            self._charge(client, turn + time.thread_time() - began)
             if asker.left() < 0 and not asker.has_left:
                 asker.until = asker.until_thread_time = math.inf
                 self._go_slowly(client, question)
                 return
             question.fail(error)
+        else:
+            self._charge(client, turn + time.thread_time() - began)
         self._end(client, question)
 
     def _go_slowly(self, client: ClientId, question: Question) -> None:
@@ -150,7 +179,8 @@ class Questions:
             if not question.asker.has_left:
                 self._waiting.add(question)
                 self._share_time()
-        self._submit(self._slow, self._run_slowly, client, question)
+        with contextlib.suppress(RuntimeError):  # the controller is closing
+            self._slow.submit(self._run_slowly, client, question)
 
     def _run_slowly(self, client: ClientId, question: Question) -> None:
         with self._lock:
