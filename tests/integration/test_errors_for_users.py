@@ -231,7 +231,7 @@ def test_ctrl_c_in_a_wait_says_what_goes_on(rc: er.Client, how: str):
         "rc.wait": rc.wait,
         "first": lambda: result.wait(return_when="FIRST_COMPLETED"),
     }
-    name = "wait_for_futures" if how == "first" else "wait_until"
+    name = {"first": "wait_for_futures", "iterate": "wait_until"}.get(how, "wait_for_result")
     with pytest.raises(KeyboardInterrupt) as caught, interrupted_in(name):
         waits[how]()
     [note] = caught.value.__notes__
