@@ -18,6 +18,8 @@ from engineroom.stores import MongoDB
 
 pytestmark = pytest.mark.slow
 
+# A test names its server before its cluster: so the cluster ends first.
+
 
 def fails() -> None:
     raise MemoryError("no room")
@@ -46,7 +48,7 @@ def test_tasks_are_recorded_on_a_server(
     assert rc.hub_history() == []
 
 
-def test_a_burst_is_recorded(fresh_cluster: Callable[..., er.Client], own_server: mongodb.Server) -> None:
+def test_a_burst_is_recorded(own_server: mongodb.Server, fresh_cluster: Callable[..., er.Client]) -> None:
     rc = fresh_cluster(n=2, database=f"{own_server.url}engineroom")
     view = rc.load_balanced_view()
     results = [view.apply_async(abs, -n) for n in range(3000)]
@@ -55,7 +57,7 @@ def test_a_burst_is_recorded(fresh_cluster: Callable[..., er.Client], own_server
 
 
 def test_a_server_that_goes_away_in_mid_run_and_comes_back(
-    fresh_cluster: Callable[..., er.Client], own_server: mongodb.Server
+    own_server: mongodb.Server, fresh_cluster: Callable[..., er.Client]
 ) -> None:
     rc = fresh_cluster(n=2, database=f"{own_server.url}engineroom")
     view = rc.load_balanced_view()
