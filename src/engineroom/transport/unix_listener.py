@@ -35,8 +35,10 @@ STRANGER_SECONDS = 10.0
 MOST_STRANGERS, STRANGER_LEAST_SECONDS = 256, 0.5
 #: After an error no connection is accepted for so long.
 ACCEPT_PAUSE_SECONDS = 0.2
-#: Messages of one peer that are handed over in its turn.
-TURN = 16
+#: Messages of one peer that are handed over in its turn, and bytes in their headers: a long one takes long to handle.
+TURN, TURN_HEADERS = 16, 64 << 10
+#: Bytes in the headers that one call of `receive` hands over, for each message that it may.
+HEADER_BYTES = 4 << 10
 #: Bytes of one connection that are received in its turn: all that the kernel holds of it, as a rule.
 TURN_BYTES = 4 * CHUNK
 #: How long the listener goes on sending when it closes.
@@ -114,11 +116,17 @@ class UnixListener:
         arrived = self._arrived
         self._receive(limit, 0.0 if arrived else timeout)
         taken: list[tuple[bytes, Frames]] = []
-        while arrived and len(taken) < limit:
+        size, most = 0, limit * HEADER_BYTES
+        while arrived and len(taken) < limit and size < most:
             name = next(iter(arrived))
             queue = arrived.pop(name)
-            count = min(len(queue), TURN, limit - len(taken))
-            taken += [(name, queue.popleft()) for _ in range(count)]
+            until = size + TURN_HEADERS
+            for _ in range(min(len(queue), TURN, limit - len(taken))):
+                frames = queue.popleft()
+                taken.append((name, frames))
+                size += len(frames[0])
+                if size >= until:
+                    break
             if queue:
                 arrived[name] = queue
         return taken

@@ -436,6 +436,22 @@ def test_a_peer_that_sends_without_end_keeps_no_other_waiting(listener: UnixList
         assert len(set(peers)) == 2
 
 
+def test_long_messages_of_a_peer_end_its_turn(listener: UnixListener):
+    """They take long to handle, and others wait meanwhile."""
+    with raw(listener, greeting(NAME) + message(b"first")) as sender, linked(listener) as quiet:
+        assert heard(listener) == [(NAME, [b"first"])]
+        listener.admit(NAME)
+        pour = pouring(sender, message(b"x" * 60_000))
+        while len(listener._arrived.get(NAME, ())) < 40:
+            pour()
+            listener._receive(64, 0.0)
+        quiet.send([b"quiet"])
+        came = until(listener.receive)
+        assert [len(parts[0]) for _, parts in came][:3] == [60_000, 60_000, 5]
+        assert len(came) < 10
+        assert len(listener.receive(1 << 20)) > 30, "who asks for all has all"
+
+
 def test_the_rest_of_a_connection_that_lives_is_not_waited_for(listener: UnixListener):
     """Who sends without end, and connects again under its name, does not keep the listener reading."""
     with raw(listener, greeting(NAME) + message(b"first")) as flooder:
