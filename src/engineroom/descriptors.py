@@ -15,6 +15,8 @@ from .errors import EngineroomError
 
 #: What a link or a listener opens, with a reserve.
 NEEDED = 24
+#: What the processes of engines let themselves open, if the system lets them.
+MOST_OF_AN_ENGINE = 1 << 16
 
 
 def require_descriptors(purpose: str) -> None:
@@ -49,14 +51,14 @@ def wait_readable(descriptors: Sequence[int], timeout: float) -> list[int]:
     return [descriptor for descriptor, _ in poll.poll(timeout * 1000)]
 
 
-def raise_limit() -> int:
-    """Let this process open as many as the system lets it. Returns the limit that there was."""
-    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    set_limit(most)
-    return limit
-
-
-def set_limit(limit: int) -> None:
-    """Let this process open so many."""
+def raise_limit(most: int | None = None) -> None:
+    """Let this process open as many as the system lets it, or `most`. A higher limit that it has stays."""
+    limit, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return
+    if most is None or (hard != resource.RLIM_INFINITY and hard <= most):
+        wanted = hard
+    else:
+        wanted = max(limit, most)
     with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -324,3 +324,58 @@ def test_a_client_keeps_no_more_descriptors_than_it_has_buffers(rc):
     while count() > before + 12 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert count() <= before + 12, "a few files are kept for later"
+
+
+def test_user_code_has_descriptors_left_with_the_usual_limit(tmp_path):
+    code = """
+import os, resource, subprocess
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+import numpy as np
+import engineroom as er
+
+def open_files(count):
+    return len([open("/dev/null") for _ in range(count)])
+
+def start_program():
+    return subprocess.check_output(["echo", "x"])
+
+names = [f"x{i}" for i in range(300)]
+with er.Cluster(n=1) as rc:
+    view, kept = rc[:], []
+    for turn in range(3):
+        view.push({name: np.full(40_000, i + turn, float) for i, name in enumerate(names)}, block=True)
+        kept.append(view.pull(names, block=True))
+        assert [value[-1] for value in kept[-1][0]] == [i + turn for i in range(300)]
+        assert view.apply_sync(open_files, 240) == [240]
+        assert view.apply_sync(start_program) == [b"x\\n"]
+        assert open_files(240) == 240
+        assert start_program() == b"x\\n"
+print("good")
+"""
+    environment = os.environ | {"IPYTHONDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.stdout == "good\n", done.stderr
+    assert "may open no more" not in done.stderr
+
+
+def test_engines_may_open_more_files_than_the_process_that_starts_them(tmp_path):
+    code = """
+import resource
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+low = 1024 if hard == resource.RLIM_INFINITY or hard > 1024 else hard
+resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
+import engineroom as er
+
+def limit():
+    import resource
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+with er.Cluster(n=1) as rc:
+    expected = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    assert rc[0].apply_sync(limit) == expected
+    assert limit() == low, "the client's limit is its user's"
+print("good")
+"""
+    environment = os.environ | {"IPYTHONDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stdout == "good\n", done.stderr

@@ -8,6 +8,7 @@ import operator
 import os
 import re
 import time
+from collections import deque
 
 import numpy as np
 import pytest
@@ -429,10 +430,56 @@ def test_scattered_arrays_stay_arrays(rc, dist, shape):
     assert whole.shape == array.shape
 
 
+@pytest.mark.parametrize("dist", ["b", "r"])
+def test_scattered_frames_and_series_stay_what_they_are(rc, dist):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1, 2, 3], "b": [0.5, 1.5, 2.5]}, index=[7.0, 8.0, 9.0])
+    view = rc[:]
+    view.scatter("part", frame, dist=dist, block=True)
+    assert [len(part) for part in view.pull("part", block=True)] == [2, 1]
+    pandas.testing.assert_frame_equal(view.gather("part", dist=dist, block=True), frame)
+    view.scatter("part", frame["a"], dist=dist, block=True)
+    pandas.testing.assert_series_equal(view.gather("part", dist=dist, block=True), frame["a"])
+
+
+def test_gather_keeps_masks_and_takes_sets_as_items(rc):
+    view = rc[:]
+    view.push({"masked": np.ma.array([1, 2], mask=[False, True]), "scalar": np.array(3), "set": {4}}, block=True)
+    assert view.gather("masked", block=True).tolist() == [1, None, 1, None]
+    assert view.gather("scalar", block=True) == [3, 3]
+    assert view.gather("set", block=True) == [{4}, {4}]
+
+
+def test_maps_have_the_items_of_the_builtin_map(rc):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1, 2], "b": [3, 4]}, index=[5, 6])
+    for items in (frame, frame["a"], deque([1, 2, 3]), memoryview(np.arange(2.0)), memoryview(b"ab")):
+        expected = list(map(_same, items))
+        assert rc.load_balanced_view().map_sync(_same, items) == expected
+        assert rc[:].map_sync(_same, items) == expected
+    [first, second] = rc.load_balanced_view().map_sync(_key_and_size, frame.groupby("a"))
+    assert (first, second) == ((1, 1), (2, 1))
+
+
+def _same(item):
+    return item
+
+
+def _key_and_size(item):
+    key, group = item
+    return key, len(group)
+
+
 def test_scatter_flatten_binds_single_items(rc):
     rc[:].scatter("rank", rc.ids, flatten=True, block=True)
     assert rc[:]["rank"] == [0, 1]
     assert rc[:].gather("rank", block=True) == [0, 1]
+
+
+def test_scatter_flatten_binds_single_items_of_a_series(rc):
+    pandas = pytest.importorskip("pandas")
+    rc[:].scatter("rank", pandas.Series([1, 2], index=["x", "y"]), flatten=True, block=True)
+    assert rc[:].gather("rank", block=True) == [1, 2]
     rc[:].scatter("few", [5], flatten=True, block=True)
     assert rc[0]["few"] == 5
     assert rc[1]["few"] == []

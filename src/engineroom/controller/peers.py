@@ -64,6 +64,7 @@ class Peer:
         "host",
         "nanny",
         "promised",
+        "results",
         "role",
         "session",
         "uuid",
@@ -83,6 +84,8 @@ class Peer:
         self.functions: set[bytes] = set()
         #: … and the results that they have had since their Hello
         self.values: InputCache[None] = InputCache()
+        #: … and the number of the last message of results since then; 0: none has come
+        self.results = 0
         #: nannies: how many engines they mean to have
         self.promised = 0
 

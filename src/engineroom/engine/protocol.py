@@ -99,12 +99,10 @@ class EngineProtocol:
     # ------------------------------------------------------------------------------------------ saying
 
     def hello(self) -> None:
-        """Begin the session (anew): say what we hold, and send again what may not be stored."""
+        """Begin the session (anew): say what we hold. What may not be stored is sent again once we are welcome."""
         running = [self.job] if self.job is not None else []
         in_hand = [held(job) for job in (*self.waiting, *running, *self.jobs)]
         self.link.hello(self._page.engine, [*in_hand, *self.results.held()])
-        for parts in self.results.sent():
-            self.link.send_frames(parts)
 
     def begin_wait(self, job: Job) -> None:
         """The running task waits for other tasks: the controller is to give us more."""
@@ -123,7 +121,9 @@ class EngineProtocol:
         self.link.send(Waiting([job[0].id for job in self.waiting]))
 
     def flush(self) -> None:
-        """Send the results that have gathered."""
+        """Send the results that have gathered. A controller that does not know us yet takes none."""
+        if not self.link.session.is_welcome:
+            return
         parts = self.results.pack()
         if parts is not None:
             self.link.send_frames(parts)
@@ -173,6 +173,8 @@ class EngineProtocol:
             self._keeper.engine = self._page.engine = message.engine
             self.results.share = message.unstored_limit
             self.jobs.welcomed()
+            for parts in self.results.sent():
+                self.link.send_frames(parts)
             if self.waiting:
                 self._tell_waiting()
 

@@ -78,7 +78,9 @@ def pull_part(name: str, dist: str) -> Part:
 
 def push_part(name: str, part: Any, flatten: bool) -> None:
     """Bind one engine's part of a scattered sequence."""
-    main_namespace()[name] = part[0] if flatten and len(part) == 1 else part
+    if flatten and len(part) == 1:
+        part = part.iloc[0] if hasattr(type(part), "iloc") else part[0]  # pandas objects are indexed by labels
+    main_namespace()[name] = part
 
 
 def apply_to_part(function: Callable[..., Any], *parts: Any) -> Any:

@@ -22,8 +22,11 @@ from typing import Any
 
 #: Smaller buffers are cheaper to copy than to hand over.
 SHARED_FROM = 256 << 10
-#: A process opens descriptors for such buffers up to this part of its limit.
+#: A process opens descriptors for such buffers up to this part of its limit, all of its buffers together. One message
+#: may bring 250 more for a moment: with the usual limit of 1024 a quarter is left even then.
 SHARE_OF_DESCRIPTORS = 0.5
+#: It leaves so many to user code and to connections, also if its limit is small.
+LEFT_DESCRIPTORS = 96
 #: A shared buffer is in the memory of the host once, however many processes have it: it counts as one part in so many.
 SHARED_COUNTS = 4
 #: Linux reserves no memory for pages that are perhaps written to. (Python 3.11 has no name for it.)
@@ -33,8 +36,8 @@ PIECE = 1 << 20
 
 #: The buffers of this process (Python's id of each), which take two descriptors: `mmap` has one of its own …
 _buffers: set[int] = set()
-#: … and the copies of its own, which take one.
-_copies: set[int] = set()
+#: … and what takes one: the copies of its own, the files of the pool, and their mappings.
+single_descriptors: set[int] = set()
 
 
 class SharedBuffer(mmap.mmap):
@@ -113,11 +116,11 @@ class _OwnCopy(mmap.mmap):
     def __new__(cls, descriptor: int, size: int) -> _OwnCopy:
         flags = mmap.MAP_PRIVATE | _NORESERVE
         made = super().__new__(cls, descriptor, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-        _copies.add(id(made))
+        single_descriptors.add(id(made))
         return made
 
-    def __del__(self, copies: set[int] = _copies) -> None:
-        copies.discard(id(self))
+    def __del__(self, singles: set[int] = single_descriptors) -> None:
+        singles.discard(id(self))
 
 
 def _read_all(descriptor: int, size: int) -> bytearray:
@@ -164,7 +167,10 @@ def pieces(buffer: Any) -> Iterator[memoryview]:
 def are_descriptors_short() -> bool:
     """Whether this process should open no more descriptors for buffers."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return limit != resource.RLIM_INFINITY and 2 * len(_buffers) + len(_copies) > limit * SHARE_OF_DESCRIPTORS
+    if limit == resource.RLIM_INFINITY:
+        return False
+    most = min(limit * SHARE_OF_DESCRIPTORS, limit - LEFT_DESCRIPTORS)
+    return 2 * len(_buffers) + len(single_descriptors) >= most
 
 
 def received(descriptor: int, size: int, *, is_trusted: bool = False) -> SharedBuffer | bytearray:

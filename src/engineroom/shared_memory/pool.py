@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..cores import usable_memory
-from .buffer import SHARED_FROM, SharedBuffer, are_descriptors_short
+from .buffer import SHARED_FROM, SharedBuffer, are_descriptors_short, single_descriptors
 
 #: Bytes that are kept for later: a share of the memory, and at most so many.
 SHARE_OF_MEMORY = 1 / 8
@@ -55,6 +55,7 @@ class _File:
         #: when the pool's own process had no use for it any more
         self.since = 0.0
         self.descriptor = os.memfd_create("engineroom", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        single_descriptors.add(id(self))
         try:
             os.ftruncate(self.descriptor, size)
             fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
@@ -80,7 +81,8 @@ class _File:
             done = 0
             while done < size:
                 done += os.pwrite(self.descriptor, memory[done:], done)
-            self._filled, self._mapping = size, None
+            self._filled = size
+            self._unmap()
         held = os.open(f"/proc/self/fd/{self.descriptor}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -93,15 +95,22 @@ class _File:
         """Copy into pages that there are: through a mapping that stays, which is twice as fast as a system call."""
         if self._mapping is None:
             self._mapping = mmap.mmap(self.descriptor, self._filled, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+            single_descriptors.add(id(self._mapping))
         for start in range(0, memory.nbytes, COPIED_AT_ONCE):  # other threads may run in between
             piece = memory[start : start + COPIED_AT_ONCE]
             self._mapping[start : start + piece.nbytes] = piece
 
-    def close(self, close: Callable[[int], None] = os.close) -> None:
+    def _unmap(self, singles: set[int] = single_descriptors) -> None:
+        singles.discard(id(self._mapping))
+        self._mapping = None
+
+    def close(self, close: Callable[[int], None] = os.close, singles: set[int] = single_descriptors) -> None:
         """Nobody writes to it any more. Buffers in it live on."""
         if self.descriptor >= 0:
+            self._unmap()
+            singles.discard(id(self))
             close(self.descriptor)
-            self.descriptor, self._mapping = -1, None
+            self.descriptor = -1
 
     __del__ = close
 
@@ -140,7 +149,7 @@ class Pool:
         """A copy of contiguous memory: in shared memory if that is worth while and possible, else bytes."""
         view = memoryview(memory)
         view = view if view.format == "B" and view.ndim == 1 else view.cast("B")
-        if view.nbytes < SHARED_FROM or not self._is_possible or are_descriptors_short() or os.getpid() != self._pid:
+        if view.nbytes < SHARED_FROM or not self._is_possible or os.getpid() != self._pid or not self._has_room():
             return bytes(view)
         owner: Any = view.obj
         constant = owner if type(owner) is bytes and len(owner) == view.nbytes else None
@@ -182,6 +191,14 @@ class Pool:
             self._most = 0
             self._take_back()
 
+    def _has_room(self) -> bool:
+        """Whether this process may open descriptors for a buffer. Files that are kept for later are closed for it."""
+        if not are_descriptors_short():
+            return True
+        with self._lock:
+            self._take_back()
+        return not are_descriptors_short()
+
     def _on_death(self, reference: weakref.ref[SharedBuffer]) -> None:
         file = self._given.pop(reference, None)
         if file is not None:
@@ -210,9 +227,9 @@ class Pool:
         return None
 
     def _drop(self, most: int, since: float) -> None:
-        """Close the oldest kept files: those from before a moment, and those beyond so many bytes."""
+        """Close the oldest kept files: those from before a moment, those beyond so many bytes or descriptors."""
         total = sum(file.size for file in self._kept)
-        while self._kept and (total > most or self._kept[0].since < since):
+        while self._kept and (total > most or self._kept[0].since < since or are_descriptors_short()):
             file = self._kept.pop(0)
             total -= file.size
             file.close()

@@ -155,7 +155,7 @@ class UnixLink:
             unsent, count = self._unsent, 0
             if self._socket is None:
                 # The controller that answers next may be another one, which does not know us: it hears little.
-                if unsent.bytes + size > KEPT_BYTES or unsent.messages >= KEPT_MESSAGES:
+                if passed or unsent.bytes + size > KEPT_BYTES or unsent.messages >= KEPT_MESSAGES:
                     return
             elif self._is_broken:
                 return

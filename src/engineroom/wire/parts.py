@@ -7,6 +7,7 @@ has the same shape whoever fetches it, and whenever. Splitting sequences is in `
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,28 +57,58 @@ def combine(values: Sequence[Any]) -> Any:
 
 
 def items_of(value: Any) -> list[Any]:
-    """The items of one part: of a sequence its elements; any other value is one item."""
+    """The items of one part: the elements of a sequence or array. Any other value is one item: a str, set, frame."""
     if type(value) is list:
         return value
-    return list(value) if hasattr(value, "__len__") and not isinstance(value, str | bytes | dict) else [value]
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return list(value) if is_sequence or _is_array(value) else [value]
 
 
 def join(parts: Sequence[Any], dist: str) -> Any:
-    """Put the parts of a sequence together again: arrays to one array, anything else to a list."""
-    arrays: list[Any] = []
+    """Put the parts of a sequence together again: arrays to one, pandas objects to one, anything else to a list."""
     if list not in set(map(type, parts)):
-        arrays = [part for part in parts if hasattr(part, "dtype") and hasattr(part, "shape") and part.shape]
-    if arrays and len(arrays) == len(parts):
-        import numpy
-
-        if dist == "b":
-            return numpy.concatenate(arrays)
-        whole = numpy.empty((sum(len(a) for a in arrays), *arrays[0].shape[1:]), dtype=arrays[0].dtype)
-        for start, part in enumerate(arrays):
-            whole[start :: len(arrays)] = part
-        return whole
+        whole = _concatenated(parts)
+        if whole is not None:
+            if dist == "b":
+                return whole
+            order = _round_robin([len(part) for part in parts])
+            return whole.iloc[order] if hasattr(type(whole), "iloc") else whole[order]
     lists = list(map(items_of, parts))
     if dist == "b":
         return list(itertools.chain.from_iterable(lists))
     missing = object()
     return [x for row in itertools.zip_longest(*lists, fillvalue=missing) for x in row if x is not missing]
+
+
+def _is_array(value: Any) -> bool:
+    """Whether this is an array with a first axis: no scalar, no sparse matrix, no data frame."""
+    if not (hasattr(value, "dtype") and hasattr(value, "__array__") and getattr(value, "shape", None)):
+        return False
+    return not isinstance(value, _pandas_type("DataFrame"))  # it may have a column "dtype"
+
+
+def _pandas_type(name: str) -> Any:
+    """For `isinstance`. While pandas is not loaded, or is only partly so, no value is of this type."""
+    return getattr(sys.modules.get("pandas"), name, ())
+
+
+def _concatenated(parts: Sequence[Any]) -> Any:
+    """The parts one after another as one array or pandas object; None if they are anything else."""
+    for kind in (_pandas_type("DataFrame"), _pandas_type("Series")):
+        if parts and all(isinstance(part, kind) for part in parts):
+            return sys.modules["pandas"].concat(parts)
+    if not parts or not all(map(_is_array, parts)):
+        return None
+    import numpy
+
+    masked = any(isinstance(part, numpy.ma.MaskedArray) for part in parts)
+    concatenate: Any = numpy.ma.concatenate if masked else numpy.concatenate
+    return concatenate(parts)
+
+
+def _round_robin(sizes: Sequence[int]) -> Any:
+    """The order in which the elements of concatenated parts follow each other: the first of each part, the second, …"""
+    import numpy
+
+    ranks = [numpy.arange(size) for size in sizes]
+    return numpy.argsort(numpy.concatenate(ranks), kind="stable")

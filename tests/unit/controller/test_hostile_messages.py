@@ -457,3 +457,16 @@ def test_only_its_own_nanny_can_say_that_an_engine_is_stopped(later: tuple[Memor
     machinery.ahead += 8.0
     honest.ask(CountRecords({}))
     assert {"engine", "second"} <= engines()[-1]
+
+
+def test_results_behind_a_gap_are_not_taken(network: MemoryNetwork):
+    """To store them would tell the engine that all before them are stored, too, and it would forget what was lost."""
+    honest = Honest(network)
+    task, attempt = held_task(honest)
+    late = Results([TaskDone(task, attempt, "ok", 1e9, 2e9, b"result")], 3)
+    honest.engine.send([frames.encode(Results([], 1))])
+    honest.engine.send([frames.encode(late)])  # the second was lost
+    assert honest.ask(FindRecords({"msg_id": task}, ["state"]))[0]["state"] != "completed"
+    honest.engine.send([frames.encode(Results([], 2))])
+    honest.engine.send([frames.encode(late)])
+    honest.wait_for(lambda: any(isinstance(message, Results) for message in honest.heard))

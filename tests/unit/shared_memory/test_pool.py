@@ -198,6 +198,60 @@ def test_with_too_few_descriptors_it_gives_bytes(monkeypatch):
     assert bytes(shared) == content(b"before__")
 
 
+#: Begins a process that may open 256 files.
+LOW_LIMIT = """
+import os, resource
+from engineroom.shared_memory.buffer import SHARED_FROM, SharedBuffer, received
+from engineroom.shared_memory.pool import Pool
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+def opened():
+    return len(os.listdir("/proc/self/fd"))
+pool, before = Pool(), opened()
+def make(first):
+    return pool.copy(bytes([first]) + bytes(SHARED_FROM))
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "kept = [make(n) for n in range(200)]",
+        "kept = [make(n) for n in range(200)]; kept = None; kept = [make(n) for n in range(200)]",
+        "kept = [make(n) for n in range(30)]; kept = None; kept = [make(n) for n in range(200)]",
+        "kept = [received(os.dup(one.descriptor), len(one)) for one in [make(1)] for _ in range(200)]",
+        "first = make(1); kept = [first.own_copy() for _ in range(200)]",
+        "first = [make(n) for n in range(20)]; kept = [one.own_copy() for one in first for _ in range(10)]",
+        "kept = [make(n) for n in range(200)]; own = [received(os.dup(o.descriptor), len(o)) for o in kept"
+        " if isinstance(o, SharedBuffer)]",
+    ],
+)
+def test_all_buffers_of_a_process_together_take_half_of_its_descriptors(use):
+    code = f"{LOW_LIMIT}{use}\nassert opened() - before <= 132, opened() - before\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+
+
+def test_with_a_small_limit_nearly_all_is_left_to_others():
+    code = f"""{LOW_LIMIT}
+resource.setrlimit(resource.RLIMIT_NOFILE, (104, 104))
+kept = [make(n) for n in range(50)]
+assert opened() - before <= 12, opened() - before
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+
+
+def test_what_the_pool_keeps_makes_room_for_new_buffers():
+    code = f"""{LOW_LIMIT}
+kept = [make(n) for n in range(200)]
+kept = None
+larger = pool.copy(bytes(8 * SHARED_FROM))
+assert isinstance(larger, SharedBuffer)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+
+
 @pytest.mark.parametrize(("code", "again"), [(errno.ENOSYS, bytes), (errno.EMFILE, SharedBuffer)])
 def test_where_there_are_no_such_files_it_gives_bytes(monkeypatch, code, again):
     pool = Pool()

@@ -271,6 +271,21 @@ def test_a_stranger_may_not_even_bring_descriptors(listener):
     assert open_descriptors() == before
 
 
+def test_a_link_that_is_not_connected_keeps_no_shared_buffers(tmp_path):
+    """It would hand them over before the next controller has admitted it, and lose that connection, too."""
+    tmp_path.chmod(0o700)
+    url = f"ipc://{tmp_path}/socket"
+    waiting = UnixLink(url)
+    waiting.send([b"large", shared()])
+    waiting.send([b"small"])
+    came = UnixListener(url)
+    try:
+        assert one(came)[0] == b"small"
+    finally:
+        waiting.close()
+        came.close()
+
+
 def test_descriptors_that_no_message_claims_are_bounded_and_closed(listener):
     before = open_descriptors()
     with hostile(listener) as peer:

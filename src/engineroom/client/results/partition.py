@@ -8,13 +8,49 @@ from typing import Any
 
 from ...wire.parts import join  # noqa: F401 — pickles in old records name it here
 
+#: Types of sequences whose slices are sequences of the same kind, by position.
+_SLICED = {list, tuple, range, str, bytes, bytearray}
+
 
 def as_sequence(items: Any) -> Sequence[Any]:
-    """Items as a sequence: an iterator becomes a list. Raises TypeError if it has no items."""
+    """Items as a sequence that `split` can cut: what has no slices by position becomes a list.
+
+    Raises
+    ------
+    TypeError
+        It has no items.
+    """
     check_items(items)
-    if hasattr(items, "__len__") and hasattr(items, "__getitem__") and not isinstance(items, Mapping):
-        return items  # type: ignore[no-any-return]
-    return list(items)
+    if isinstance(items, memoryview) and (items.format != "B" or items.ndim != 1):
+        return items.tolist()  # an engine gets a memoryview as its bytes
+    return items if _has_slices(items) else list(items)
+
+
+def as_items(items: Any) -> Sequence[Any]:
+    """Items as a sequence of what iterating gives: of a data frame the names of its columns.
+
+    Raises
+    ------
+    TypeError
+        It has no items.
+    """
+    return list(items) if _is_table(items) else as_sequence(items)
+
+
+def _is_table(items: Any) -> bool:
+    """Whether indexing gives something else than iterating: a data frame, or a pandas Series (indexed by labels)."""
+    return hasattr(type(items), "iloc") or hasattr(type(items), "columns")
+
+
+def _has_slices(items: Any) -> bool:
+    if type(items) in _SLICED or hasattr(type(items), "iloc"):
+        return True
+    if isinstance(items, Mapping) or not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
+        return False
+    try:
+        return len(items[0:0]) == 0
+    except Exception:  # a deque, a pandas groupby, a data set that knows only whole numbers
+        return False
 
 
 def check_items(items: Any) -> None:
@@ -24,17 +60,29 @@ def check_items(items: Any) -> None:
         raise TypeError(f"a sequence of items is needed, got {items!r:.60} ({type(items).__name__})")
 
 
-def as_columns(sequences: Iterable[Any]) -> list[Sequence[Any]]:
-    """The arguments of a map as sequences of one length: iterators become lists, longer ones are cut.
+def as_columns(sequences: Iterable[Any], *, whole: bool = False) -> list[Sequence[Any]]:
+    """The arguments of a map as sequences of one length: longer ones are cut.
+
+    Parameters
+    ----------
+    sequences : iterable
+        Any iterables.
+    whole : bool
+        For functions that get parts of the sequences: a data frame stays one, and is split by rows.
 
     Raises
     ------
     TypeError
         One of them has no items.
     """
-    columns = [as_sequence(s) for s in sequences]
+    columns = list(map(as_sequence if whole else as_items, sequences))
     count = min(map(len, columns))
-    return [column if len(column) == count else column[:count] for column in columns]
+    return [column if len(column) == count else _rows(column)[:count] for column in columns]
+
+
+def _rows(sequence: Sequence[Any]) -> Any:
+    """What slices a sequence by position: of a pandas object `iloc`."""
+    return sequence.iloc if hasattr(type(sequence), "iloc") else sequence  # type: ignore[attr-defined]
 
 
 def unchanging(columns: Sequence[Sequence[Any]]) -> list[Sequence[Any]] | None:
@@ -70,12 +118,13 @@ def _are_constant(values: Sequence[Any], depth: int = 3) -> bool:
 def split(sequence: Sequence[Any], count: int, dist: str) -> list[Sequence[Any]]:
     """Split into `count` parts: "b" contiguous blocks whose sizes differ by at most one, "r" round robin.
 
-    Arrays are split along their first axis, and stay arrays.
+    Arrays are split along their first axis, and stay arrays; data frames are split by rows.
     """
+    rows = _rows(sequence)
     if dist == "r":
-        return [sequence[start::count] for start in range(count)]
+        return [rows[start::count] for start in range(count)]
     if dist != "b":
         raise ValueError(f"dist is 'b' (blocks) or 'r' (round robin), not {dist!r}")
     size, rest = divmod(len(sequence), count)
     bounds = list(itertools.accumulate((size + (part < rest) for part in range(count)), initial=0))
-    return [sequence[a:b] for a, b in itertools.pairwise(bounds)]
+    return [rows[a:b] for a, b in itertools.pairwise(bounds)]

@@ -269,7 +269,14 @@ class DirectView(View):
         return result.get() if self._blocks(block) else result
 
     def gather(self, key: str, dist: str = "b", targets: Any = None, block: bool | None = None) -> Any:
-        """Put the parts of a scattered sequence together again."""
+        """Put the parts of a scattered sequence together again.
+
+        Returns
+        -------
+        AsyncMapResult, or its value
+            Of arrays one array, of data frames one data frame, of other sequences one list of their items. A value
+            that is no sequence (a str, set, dict, scalar) is an item of the list.
+        """
         _name(key)
         engines, _ = self._engines(targets)
         result = self._map_result(len(engines), "gather", dist)
@@ -344,7 +351,7 @@ class DirectView(View):
         if not sequences:
             raise TypeError("map needs at least one sequence")
         name = getattr(f, "__name__", "map")
-        columns = as_columns(sequences)
+        columns = as_columns(sequences, whole=kind != "map")
         function, extra = resolve_reference(f, ())
         if extra and kind == "map":
             f, columns = function, [[extra[0]] * len(columns[0]), *columns]

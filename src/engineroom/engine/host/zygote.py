@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from ...config import ConnectionInfo, EngineSettings
-from ...descriptors import raise_limit, set_limit, wait_readable
+from ...descriptors import MOST_OF_AN_ENGINE, raise_limit, wait_readable
 from ...ids import EngineId, EngineUuid, NannyId, TaskId
 from ...on_engine import random_streams
 from ...resources import GPU
@@ -168,11 +168,10 @@ class Zygote:
         self._nanny, self._connection, self._settings = nanny, connection, settings
         self._children: dict[int, Child] = {}
         self._by_uuid: dict[EngineUuid, Child] = {}
-        self._descriptor_limit = 0  # what engines have
 
     def run(self) -> None:
         """Serve until the nanny's end of the pipe closes."""
-        self._descriptor_limit = raise_limit()  # two files for each engine
+        raise_limit(MOST_OF_AN_ENGINE)  # here two files for each engine; engines have the limit, too, for large buffers
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -260,7 +259,6 @@ class Zygote:
             for other in self._children.values():
                 other.page.close()
                 other.files.close()
-            set_limit(self._descriptor_limit)
             if GPU in self._settings.resources:
                 devices.show(order.shares.get(GPU, []))
             random_streams.reseed()

@@ -1,0 +1,73 @@
+"""How the parts of a result are put together."""
+
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+import pytest
+
+from engineroom.wire.parts import Part, combine, join
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole"),
+    [
+        ([[1, 2], [3]], [1, 2, 3]),
+        ([(1, 2), (3,)], [1, 2, 3]),
+        ([range(2), range(1)], [0, 1, 0]),
+        ([bytearray(b"a"), array("i", [1])], [97, 1]),
+        (["ab", "c"], ["ab", "c"]),
+        ([b"ab", b"c"], [b"ab", b"c"]),
+        ([{1: 2}, {}], [{1: 2}, {}]),
+        ([{1, 2}, {3}], [{1, 2}, {3}]),
+        ([np.arange(2), [7]], [0, 1, 7]),
+        ([None, 1], [None, 1]),
+        ([], []),
+    ],
+)
+def test_sequences_are_chained_and_other_values_are_items(parts, whole):
+    assert join(parts, "b") == whole
+
+
+def test_arrays_without_axes_are_items():
+    assert join([np.array(1), np.array(2)], "b") == [1, 2]
+    assert join([np.array(1), np.array([2, 3])], "b") == [1, 2, 3]
+
+
+@pytest.mark.parametrize("dist", ["b", "r"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_arrays_become_one_array(dist, count):
+    whole = np.arange(14).reshape(7, 2)
+    parts = np.array_split(whole, count) if dist == "b" else [whole[i::count] for i in range(count)]
+    np.testing.assert_array_equal(join(parts, dist), whole)
+
+
+def test_round_robin_keeps_what_each_array_holds():
+    assert join([np.array([1, 3]), np.array([2.5])], "r").tolist() == [1, 2.5, 3]
+
+
+@pytest.mark.parametrize("dist", ["b", "r"])
+def test_masked_arrays_keep_their_masks(dist):
+    parts = [np.ma.array([1, 2], mask=[False, True]), np.ma.array([3, 4])]
+    whole = combine([Part(part, dist) for part in parts])
+    assert whole.tolist() == ([1, None, 3, 4] if dist == "b" else [1, 3, None, 4])
+    assert isinstance(whole, np.ma.MaskedArray)
+
+
+@pytest.mark.parametrize("index", [[0, 1, 2], [0.5, 1.5, 2.5], ["x", "y", "z"]])
+def test_pandas_objects_become_one(index):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1, 2, 3], "dtype": ["p", "q", "r"]}, index=index)
+    pandas.testing.assert_frame_equal(join([frame.iloc[:2], frame.iloc[2:]], "b"), frame)
+    pandas.testing.assert_frame_equal(join([frame.iloc[::2], frame.iloc[1::2]], "r"), frame)
+    pandas.testing.assert_series_equal(join([frame["a"].iloc[:2], frame["a"].iloc[2:]], "b"), frame["a"])
+    pandas.testing.assert_series_equal(join([frame["a"].iloc[::2], frame["a"].iloc[1::2]], "r"), frame["a"])
+
+
+def test_a_frame_beside_other_values_is_an_item():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1], "dtype": [2]})
+    first, second, third = join([frame, [1], pandas.Series([2])], "b")
+    assert first is frame
+    assert (second, third) == (1, 2)
