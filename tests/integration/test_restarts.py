@@ -106,6 +106,21 @@ def test_a_controller_that_is_not_the_second_says_nothing_of_restarts(memory_clu
 # ---------------------------------------------------------------------------------------------- in between
 
 
+@pytest.mark.parametrize("database", ["sqlite", "none"])
+def test_direct_tasks_are_answered_though_the_engines_have_still_to_come_back(fresh_cluster, database):
+    rc = fresh_cluster(n=2, database=database)
+    view = rc[:]
+    engines = view.apply_sync(os.getpid)
+    for _ in range(2):
+        wait_until(lambda: rc._channel.is_all_accepted)
+        pid = rc.cluster.controller.pid
+        os.kill(pid, signal.SIGKILL)
+        assert view.apply_sync(os.getpid) == engines
+        assert rc.cluster.controller.pid != pid
+        assert rc[1].apply_sync(os.getpid) == engines[1]
+    assert rc.ids == [0, 1]
+
+
 def test_a_client_waits_for_the_controller_to_be_started_again(fresh_cluster):
     rc = fresh_cluster(n=1)
     path = rc.cluster._connection_file()
@@ -165,10 +180,13 @@ def test_all_queues_are_those_of_the_engines_that_have_come_back(fresh_cluster):
         wait_until(lambda: len(rc.queue_status()) == 2)
         assert set(rc.queue_status()) == {0, "unassigned"}
         assert set(rc.queue_status(verbose=True)) == {0, "unassigned"}
-        assert set(rc[:].queue_status()) == {0, "unassigned"}
+        assert rc[:].targets == [0, 1], "engine 1 may come back"
+        with pytest.raises(IndexError, match="there is no engine 1"):
+            rc[:].queue_status()
     finally:
         engine.resume()
     wait_until(lambda: set(rc.queue_status()) == {0, 1, "unassigned"})
+    assert set(rc[:].queue_status()) == {0, 1, "unassigned"}
 
 
 # ---------------------------------------------------------------------------------------------- right after a kill

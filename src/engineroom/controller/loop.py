@@ -180,6 +180,7 @@ class Controller:
         self._posted: deque[Callable[[], None]] = deque()
         self._stopping_until: float | None = None
         self._next_sweep = 0.0
+        self._restarted = restarted
         self._deadline: float | None = None
         forgotten = _forgotten(store, began)
 
@@ -208,7 +209,7 @@ class Controller:
         )
         welcome = Welcome(new_uuid(), scheme=core.settings.scheme, keeps=store.keeps)
         self._members = Membership(
-            peers, core, decide, self._processes, liveness, welcome, self._client_left, clock, began
+            peers, core, decide, self._processes, liveness, welcome, self._client_left, clock, restarted
         )
         tasks = TaskRequests(
             core,
@@ -552,6 +553,7 @@ class Controller:
             log.warning("taking up %d unfinished tasks from the store", len(entries))
             # Numbers that direct tasks wait for are for the engines that had them, not for new ones.
             self._members.reserve(EngineId(entry.spec.engine) for entry in entries)
+        if entries or self._restarted:  # engines are on their way back also if nothing is unfinished
             self._intake.recover(entries, functions, missing, self._clock() + self._liveness.recovery_grace)
 
     def _begin_stop(self, reason: str) -> None:

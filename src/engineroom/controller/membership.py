@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import signal
 import socket
 from collections import Counter
@@ -60,8 +59,8 @@ class Membership:
         What clients and nannies are told, but for the engines.
     client_left : callable
         Called when a client is gone.
-    restarted : float
-        When this life of the controller began, if an earlier one was ended by force.
+    restarted : bool
+        An earlier life of the controller was ended by force: its engines may come back.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class Membership:
         welcome: Welcome,
         client_left: Callable[[ClientId], None],
         clock: Callable[[], float],
-        restarted: float | None,
+        restarted: bool,
     ) -> None:
         self._peers, self._scheduler, self._decide = peers, scheduler, decide
         self._processes, self._liveness, self._welcome = processes, liveness, welcome
@@ -86,8 +85,8 @@ class Membership:
         self._reserved: set[EngineId] = set()
         #: clients are to be told which engines there are
         self._engines_changed = False
-        # After a restart engines are on their way back, though none has said so yet.
-        self._expecting_until = (-math.inf if restarted is None else restarted) + liveness.recovery_grace
+        #: clients were told, or are to be told, that engines of the controller's earlier life may come back
+        self._returning = restarted
 
     def reserve(self, numbers: Iterable[EngineId]) -> None:
         """Keep these numbers for the engines that had them, as long as recovered tasks wait for those."""
@@ -112,6 +111,7 @@ class Membership:
             starting=self._starting(),
             scheme=known.scheme,
             keeps=known.keeps,
+            returning=self._returning,
         )
         self._peers.welcome(peer, welcome)
         return True
@@ -144,7 +144,7 @@ class Membership:
 
     def _free_number(self) -> EngineId:
         """The lowest number no engine has: engines started in the place of lost ones take up their numbers."""
-        taken = self._scheduler.engines.keys() | self._reserved
+        taken = self._scheduler.numbers | self._reserved
         return next(EngineId(number) for number in itertools.count() if number not in taken)
 
     def on_starting(self, peer: Peer, message: Starting, frames: Sequence[Any]) -> None:
@@ -239,12 +239,14 @@ class Membership:
 
     def send_news(self) -> None:
         """Tell all clients which engines there are, if that has changed: once for all that joined together."""
+        if self._returning and self._scheduler.recovery_deadline is None:
+            self._returning, self._engines_changed = False, True
         if not self._engines_changed:
             return
         self._engines_changed = False
         clients = self._peers.role("client")
         if clients:
-            message = Engines(self._engine_infos(), self._starting())
+            message = Engines(self._engine_infos(), self._starting(), self._returning)
             for client in clients:
                 self._peers.send(client, message)
 
@@ -259,7 +261,7 @@ class Membership:
         engines, nannies = self._peers.role("engine"), self._peers.role("nanny")
         there = Counter(engine.nanny for engine in engines)
         coming = sum(max(0, nanny.promised - there[nanny.uuid]) for nanny in nannies)
-        return coming or int(not engines and self._clock() < self._expecting_until)
+        return coming or int(not engines and self._returning)
 
 
 def _harmless(reason: str) -> str:

@@ -58,7 +58,10 @@ class TasksAnswered(Event, frozen=True, gc=False):
 
 
 class TasksRecovered(Event, frozen=True, gc=False):
-    """The store holds these unfinished tasks from before a restart. Engines may claim theirs until `deadline`."""
+    """The store holds these unfinished tasks (none, perhaps) from before a restart.
+
+    Until `deadline` engines may come back, and claim theirs, and direct tasks wait for engines that are missing.
+    """
 
     tasks: Sequence[RecoveredTask]
     deadline: float

@@ -31,16 +31,15 @@ def explain(scheduler: Scheduler, id: TaskId, now: float) -> dict[str, Any] | No
         case TaskState.WAITING:
             reason = _waiting(state, task, now, details)
         case TaskState.QUEUED if task.is_direct:
-            reason = _behind(state, task, details)
+            reason = _behind(state, task, now, details)
         case TaskState.QUEUED:
             reason = _queued(state, task, details)
         case TaskState.HELD:
             reason = _held(state, task, now, details)
         case _:
-            seconds = max(0.0, (state.recovery_deadline or now) - now)
             reason = (
                 "the controller was restarted, and waits for the engine that may still have this task: "
-                f"for {seconds:.1f} s more at most"
+                f"for {_seconds_of_recovery(state, now):.1f} s more at most"
             )
     if task.needs is not None and task.needs.refused:
         details["refused_by"] = sorted(task.needs.refused)
@@ -113,10 +112,21 @@ def _unsuitable(state: State, requirement: Requirement, details: dict[str, Any])
     return f"it waits for an engine {words}" + (f" ({'; '.join(said)})" if said else "")
 
 
-def _behind(state: State, task: Task, details: dict[str, Any]) -> str:
-    engine = state.engines[task.spec.engine]
-    ahead = len(engine.held) + state.backlogs[engine.id].ahead_of(task)
-    details |= {"ahead": ahead, "engine": engine.id}
+def _seconds_of_recovery(state: State, now: float) -> float:
+    """How long engines may still come back."""
+    return max(0.0, (state.recovery_deadline or now) - now)
+
+
+def _behind(state: State, task: Task, now: float, details: dict[str, Any]) -> str:
+    number = task.spec.engine
+    engine, ahead = state.engines.get(number), state.backlogs[number].ahead_of(task)
+    details |= {"ahead": ahead, "engine": number}
+    if engine is None:
+        return (
+            f"the controller was restarted, and engine {number} may come back: "
+            f"for {_seconds_of_recovery(state, now):.1f} s more at most"
+        )
+    details["ahead"] = ahead = ahead + len(engine.held)
     return f"it is for engine {engine.id}, which has {ahead} tasks to do before it"
 
 

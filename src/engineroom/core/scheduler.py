@@ -11,7 +11,7 @@ Duplicates, late news and unknown ids are expected: each has its line in a handl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
 from ..config import SchedulerSettings
@@ -131,8 +131,13 @@ class Scheduler:
         return self.state.engines
 
     @property
+    def numbers(self) -> Set[EngineId]:
+        """The numbers that engines have, and those that direct tasks wait for after a restart."""
+        return self.state.backlogs.keys()
+
+    @property
     def recovery_deadline(self) -> float | None:
-        """Until when engines may claim recovered tasks; None: they had their time."""
+        """Until when engines may come back after a restart; None: they had their time, or there was no restart."""
         return self.state.recovery_deadline
 
     def task(self, id: TaskId) -> Task | None:

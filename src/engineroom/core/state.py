@@ -47,13 +47,14 @@ class State:
         self.now = 0.0
         self.tasks: dict[TaskId, Task] = {}
         self.engines: dict[EngineId, Engine] = {}
-        #: for each engine the direct tasks that it has no room for yet
+        #: for each engine the direct tasks that it has no room for yet. Until `recovery_deadline` also for numbers of
+        #: engines that are not there: these may come back
         self.backlogs: dict[EngineId, TaskQueue] = {}
         self.pools = Pools(self.engines, settings.scheme, Random(seed), effects)
         self.dependencies = Dependencies(settings.outcomes_kept, effects)
         #: dependencies that must be met, cancelled tasks that must have stopped, pools that must have found an engine
         self.deadlines = Deadlines(lambda subject: isinstance(subject, Task) and subject.state is TaskState.ENDED)
-        #: until when engines may claim recovered tasks; None: they had their time
+        #: until when engines may come back after a restart, and claim recovered tasks; None: they had their time
         self.recovery_deadline: float | None = None
         self.balancer = Balancer()
 
@@ -65,7 +66,7 @@ class State:
 
     def add_engine(self, joined: EngineJoined) -> Engine:
         """An engine has joined."""
-        backlog = self.backlogs[joined.engine] = TaskQueue(self.pools.shares)
+        backlog = self._backlog_of(joined.engine)
         engine = self.engines[joined.engine] = Engine(
             joined.engine,
             joined.uuid,
@@ -125,6 +126,9 @@ class State:
 
     def _enqueue_direct(self, task: Task, first: bool) -> None:
         engine = self.engines.get(task.spec.engine)
+        if engine is None and self.recovery_deadline is not None:
+            self._backlog_of(task.spec.engine).push((task,), task.client, first=first)
+            return
         if engine is None or engine.stopping:
             reason = f"there is no engine {task.spec.engine} (any more), which this direct task is for"
             self.fail(task, "EngineError", reason)
@@ -132,6 +136,22 @@ class State:
         self.backlogs[engine.id].push((task,), task.client, first=first)
         if not first:
             self.fill_direct(engine)
+
+    def _backlog_of(self, number: EngineId) -> TaskQueue:
+        backlog = self.backlogs.get(number)
+        if backlog is None:
+            backlog = self.backlogs[number] = TaskQueue(self.pools.shares)
+        return backlog
+
+    def end_recovery(self) -> None:
+        """The engines had their time to come back: the direct tasks of those that have not done so fail."""
+        self.recovery_deadline = None
+        for number in sorted(self.backlogs.keys() - self.engines.keys()):
+            backlog = self.backlogs.pop(number)
+            tasks = list(backlog)
+            backlog.clear()
+            for task in tasks:
+                self.enqueue(task)
 
     def requeue(self, tasks: Sequence[Task]) -> None:
         """Put released, unstarted tasks back to the front, in their order. The caller is to call `fill_direct`."""

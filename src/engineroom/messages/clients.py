@@ -70,6 +70,8 @@ class Engines(Message):
 
     engines: list[EngineInfo]
     starting: Count = 0
+    #: the controller was restarted a moment ago: engines that it had before, and that are not listed, may come back
+    returning: bool = False
 
 
 class Reply(Message):

@@ -55,6 +55,8 @@ class Welcome(Message):
     unstored_limit: Count = 0
     #: that the controller has the key: an HMAC of the nonce in the Hello, `incarnation` and `hello`
     proof: str = ""
+    #: clients: the same as in `Engines`
+    returning: bool = False
 
 
 class Refused(Message):

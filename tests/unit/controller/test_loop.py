@@ -11,7 +11,7 @@ import pytest
 from engineroom import _version
 from engineroom.config import LivenessSettings
 from engineroom.controller import membership
-from engineroom.controller.loop import Controller
+from engineroom.controller.loop import Controller, Machinery
 from engineroom.controller.requests import task_requests
 from engineroom.controller.storage import backpressure, queued_buffers
 from engineroom.errors import StoreDamaged
@@ -20,6 +20,7 @@ from engineroom.messages import (
     Abort,
     Accepted,
     EngineDied,
+    Engines,
     Function,
     Goodbye,
     Hello,
@@ -41,6 +42,7 @@ from engineroom.messages import (
     TaskOptions,
     TasksOnEngines,
     TaskSpec,
+    Welcome,
 )
 from engineroom.records.entry import Entry
 from engineroom.stores import DictDB
@@ -59,10 +61,12 @@ OLD, NEW = TaskId("me-1"), TaskId("me-2")
 class Talk:
     """A controller, and a client that talks to it."""
 
-    def __init__(self, store: DictDB | None = None) -> None:
+    def __init__(self, store: DictDB | None = None, *, restarted: bool = False, machinery: Machinery | None = None):
         self.network = MemoryNetwork()
         self.store = store or DictDB()
-        self.controller = Controller(self.network.listener, self.store, "key")
+        self.controller = Controller(
+            self.network.listener, self.store, "key", restarted=restarted, machinery=machinery
+        )
         self.link = self.network.link(b"me")
         self.say(prove(Hello(_version.PROTOCOL_VERSION, "client", "", "me", 0, "elsewhere"), b"key"))
 
@@ -386,3 +390,27 @@ def test_large_arguments_of_unfinished_tasks_stay_in_the_store_until_they_are_se
         record = store.get_record(TaskId(f"me-{n}"))
         assert record["state"] == "completed"
         assert [bytes(buffer) for buffer in record["buffers"] or ()] == [bytes([n]) * 100_000]
+
+
+def test_a_restarted_controller_gives_engines_time_to_come_back_though_nothing_is_unfinished() -> None:
+    now = [1000.0]
+    machinery = Machinery()
+    machinery.clock = lambda: now[0]  # type: ignore[method-assign]
+    talk = Talk(restarted=True, machinery=machinery)
+    talk.controller.recover()
+    welcome = talk.hear(Welcome)
+    assert (welcome.engines, welcome.starting, welcome.returning) == ([], 1, True)
+    talk.say(Submit(1, [TaskSpec(NEW, CODE.digest, b"", 0.0, engine=EngineId(0))], [CODE]))
+    talk.hear(Accepted)
+    stranger = talk.network.link(b"stranger")
+    hello = Hello(_version.PROTOCOL_VERSION, "engine", "", "stranger", 0, "elsewhere")
+    stranger.send([frames.encode(prove(hello, b"key"))])
+    news = talk.hear(Engines)
+    assert ([engine.id for engine in news.engines], news.returning) == ([1], True), "0 is for the engine that had it"
+    assert list(talk.controller.scheduler.tasks) == [NEW], "it waits"
+    now[0] += 5.0
+    news = talk.hear(Engines)
+    assert ([engine.id for engine in news.engines], news.returning) == ([1], False)
+    assert not talk.controller.scheduler.tasks, "it has failed"
+    talk.close()
+    stranger.close()

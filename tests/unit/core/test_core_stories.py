@@ -35,6 +35,7 @@ from engineroom.core.events import (
     TasksWatched,
     Ticked,
 )
+from engineroom.core.explain import explain
 from engineroom.core.tasks import TRANSITIONS, TaskState
 from engineroom.messages import Attempt, ErrorInfo, GraphDependency, TaskDone, TaskSpec
 
@@ -608,6 +609,41 @@ def test_attempts_are_counted_on_from_the_record():
 
 def test_new_tasks_need_not_wait_for_the_recovery():
     assert run(scheduler(), recovered("a"), joined(0), submitted("b")) == [("send", 0, "b")]
+
+
+def test_direct_tasks_wait_in_order_for_an_engine_that_may_still_come_back():
+    core = scheduler(hwm=2)
+    story = recovered(), submitted("a", engine=0), (1.0, submitted("b", "c", engine=0)), (4.9, Ticked())
+    assert run(core, *story) == [], "the engines have until 5.0, also if the store has nothing unfinished"
+    assert run(core, (4.9, joined(0))) == [("send", 0, "a", "b")]
+    assert run(core, finished(0, "a")) == [("send", 0, "c"), ("end", "a", "ok")]
+    assert run(core, (5.0, Ticked())) == []
+
+
+def test_direct_tasks_fail_when_their_engine_has_not_come_back_in_time():
+    core = scheduler()
+    assert run(core, recovered(), joined(0), submitted("a", engine=1), (4.0, EngineLost(1, "unknown"))) == []
+    assert core.next_deadline() == 5.0
+    assert run(core, (5.0, Ticked())) == [("end", "a", "EngineError")]
+    assert run(core, submitted("b", engine=1)) == [("end", "b", "EngineError")], "it had its time"
+
+
+def test_a_direct_task_that_waits_for_its_engine_can_be_aborted_and_explained():
+    core = scheduler()
+    run(core, recovered(), submitted("a", "b", engine=0))
+    told = explain(core, "b", 2.0)
+    assert told["state"] == "queued"
+    assert told["details"] == {"attempt": 1, "retries_left": 0, "ahead": 1, "engine": 0}
+    assert "engine 0 may come back: for 3.0 s more" in told["reason"]
+    assert run(core, AbortRequested(["a"])) == [("end", "a", "TaskAborted")]
+    assert run(core, joined(0)) == [("send", 0, "b")]
+
+
+def test_tasks_that_wait_for_their_engine_end_with_the_controller():
+    core = scheduler()
+    story = recovered(), submitted("a", engine=0), ControllerStopped("enough")
+    assert run(core, *story) == [("end", "a", "TaskAborted")]
+    assert run(core, (5.0, Ticked())) == []
 
 
 def test_recovering_twice_is_recovering_once():

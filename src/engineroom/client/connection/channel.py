@@ -90,7 +90,10 @@ class Channel:
         """
         self.info = info
         self.session = ClientId(new_uuid())
+        #: also those that a restarted controller expects back
         self.engines: list[EngineInfo] = []
+        #: by number, those of `engines` that have not come back since the controller was restarted
+        self._absent: dict[int, EngineInfo] = {}
         #: how many more engines are on their way
         self.starting = 0
         #: who chooses engines, unless a task says otherwise
@@ -472,8 +475,9 @@ class Channel:
             return
         if message.incarnation != incarnation:
             self._window.forget_functions()
+            self._absent = {engine.id: engine for engine in self.engines}
         self.scheme, self.keeps = message.scheme, message.keeps
-        self._on_engines(Engines(message.engines, message.starting), ())
+        self._on_engines(Engines(message.engines, message.starting, message.returning), ())
         self._welcome.set()
         if self._has_noticed_silence:
             self._has_noticed_silence = False
@@ -510,8 +514,10 @@ class Channel:
                 f"there are no engines left and none are starting; {len(self._waiting)} tasks wait until some join "
                 "(`ipcluster engines -n 2`), or are aborted"
             )
+        here = {engine.id for engine in message.engines}
+        self._absent = {id: e for id, e in self._absent.items() if id not in here} if message.returning else {}
         with self.changed:
-            self.engines = sorted(message.engines, key=lambda engine: engine.id)
+            self.engines = sorted([*message.engines, *self._absent.values()], key=lambda engine: engine.id)
             self.starting = message.starting
             self.changed.notify_all()
 

@@ -99,7 +99,8 @@ def on_controller_stopped(state: State, effects: Effects, event: ControllerStopp
             if has_begun(task, engine):
                 attempts[task.id] = cut_attempt(task, engine, task.started, state.now, event.reason, "stop")
         state.release(engine, list(engine.held))
-        state.backlogs[engine.id].clear()
+    for backlog in state.backlogs.values():
+        backlog.clear()
     for task in list(state.tasks.values()):
         state.abort(task, event.reason, attempts.get(task.id))
     state.dependencies.news.clear()

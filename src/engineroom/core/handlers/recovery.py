@@ -2,6 +2,9 @@
 
 A task from the store is RECOVERING until an engine claims it, its result comes, or the deadline passes. After the
 deadline it is submitted anew, as another attempt: an engine may have started it before the restart.
+
+A direct task that comes before the deadline for an engine that is not there is QUEUED until this engine comes back. It
+fails at the deadline.
 """
 
 from __future__ import annotations
@@ -35,10 +38,10 @@ def on_tasks_recovered(state: State, effects: Effects, event: TasksRecovered) ->
 
 
 def end_recovery(state: State) -> None:
-    """If the deadline has passed, no longer wait for engines that may have recovered tasks."""
+    """If the deadline has passed, no longer wait for engines that may come back."""
     if state.recovery_deadline is None or state.now < state.recovery_deadline:
         return
-    state.recovery_deadline = None
+    state.end_recovery()
     for task in [t for t in state.tasks.values() if t.state is TaskState.RECOVERING]:
         if task.state is not TaskState.RECOVERING:
             continue  # it has ended together with one before it

@@ -69,7 +69,7 @@ class Controller:
         self.peers, self.incarnation = Peers(self.network.listener, key), incarnation
         self.heard: list[Message] = []
         self.hellos = 0
-        self.engines = [ENGINE]
+        self.engines, self.returning = [ENGINE], False
 
     def connect(self, timeout: float = 20.0) -> Channel:
         """A channel that we have welcomed."""
@@ -88,7 +88,10 @@ class Controller:
                 peer = self.peers.admit(address, got, time.monotonic())
                 if peer is not None:
                     self.hellos += 1
-                    self.peers.welcome(peer, Welcome(self.incarnation, self.engines, scheme="pure", keeps=False))
+                    welcome = Welcome(
+                        self.incarnation, self.engines, scheme="pure", keeps=False, returning=self.returning
+                    )
+                    self.peers.welcome(peer, welcome)
             elif got is not None:
                 peer, message = got
                 if isinstance(message, Ping):
@@ -384,6 +387,28 @@ def test_another_life_of_the_controller_gets_everything_anew(
     again = controller.next(Submit)
     assert [spec.id for spec in again.tasks] == [spec.id for spec in before.tasks]
     assert (again.functions, again.environment, again.resent) == ([F], before.environment, True)
+
+
+def test_engines_that_may_come_back_to_a_restarted_controller_are_still_listed(
+    controller: Controller, channel: Channel
+):
+    def listed() -> list[tuple[int, str]]:
+        return [(engine.id, engine.uuid) for engine in channel.engines]
+
+    other, another = (EngineInfo(EngineId(1), EngineUuid(uuid), "host", 2) for uuid in ("other", "another"))
+    controller.say(Engines([ENGINE, other]))
+    controller.until(lambda: len(channel.engines) == 2)
+    controller.begin("second life")
+    controller.engines, controller.returning = [], True
+    controller.until(lambda: channel._counts.incarnation == "second life")
+    controller.until(lambda: channel._driver.is_asleep)
+    assert listed() == [(0, "e"), (1, "other")]
+    controller.say(Engines([another], 0, True))
+    controller.until(lambda: listed() == [(0, "e"), (1, "another")])
+    controller.say(Engines([], 0, True))
+    controller.until(lambda: listed() == [(0, "e")])  # the other has come and gone
+    controller.say(Engines([], 0, False))
+    controller.until(lambda: listed() == [])
 
 
 def test_resubmitted_tasks_are_not_asked_for_before_they_are_known(
