@@ -93,24 +93,26 @@ class Backlog:
         for group in self._groups:
             if not all and (group.since + self._hold > now or len(writing) >= GROUP_MOST):
                 break
-            for id, entry in group.held.items():
-                writing[id] = newest(id) or entry
-                del self._group_of[id]
-            group.held = {}
-        if scopes and self._group_of:
-            self._release(scopes, writing, newest)
+            self._release(group, list(group.held), writing, newest)
+        if scopes and self._group_of:  # nothing is held back that somebody asks about
+            for group in self._groups:
+                wanted = [id for id, entry in group.held.items() if any(scope.has(entry) for scope in scopes)]
+                self._release(group, wanted, writing, newest)
         self._writing = writing
         return writing
 
     def _release(
-        self, scopes: Sequence[Scope], writing: dict[TaskId, Entry], newest: Callable[[TaskId], Entry | None]
+        self,
+        group: Group,
+        ids: Sequence[TaskId],
+        writing: dict[TaskId, Entry],
+        newest: Callable[[TaskId], Entry | None],
     ) -> None:
-        """Hold back no entry that somebody asks about."""
-        for group in self._groups:
-            wanted = {id: entry for id, entry in group.held.items() if any(scope.has(entry) for scope in scopes)}
-            for id, entry in wanted.items():
-                writing[id] = newest(id) or entry
-                del group.held[id], self._group_of[id]
+        """Hold back these tasks of a group no longer."""
+        for id in ids:
+            held = group.held.pop(id)
+            writing[id] = newest(id) or held
+            del self._group_of[id]
 
     def written(self) -> list[Any]:
         """The entries taken are in the store; returns the tokens that may be acknowledged."""

@@ -175,8 +175,7 @@ class Pending:
         """Take the entries of a scope that came before a place; whether that is all of them."""
         order = self._order
         for id in scope.tasks:
-            found = order.pop(id, None)
-            if type(found) is Entry:
+            if (found := self.pop(id)) is not None:
                 entries[id] = found
         if scope.client is None:
             return True
