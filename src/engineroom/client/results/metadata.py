@@ -8,6 +8,7 @@ from typing import Any
 
 from ...ids import EngineId, TaskId
 from ...messages import TaskDone, TaskOptions
+from ..notebook import show
 
 KEYS = (
     "msg_id",
@@ -192,6 +193,4 @@ class ExecuteReply:
 
     def display(self) -> None:
         """Show the value in IPython."""
-        from IPython.display import display
-
-        display(self.data, raw=True)  # type: ignore[no-untyped-call]
+        show(self.data, self.metadata)
