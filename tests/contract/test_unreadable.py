@@ -13,12 +13,11 @@ from support.entries import pending
 from engineroom.controller.loop import Controller
 from engineroom.controller.storage.store_reader import readable_entries, sound
 from engineroom.errors import StoreDamaged
-from engineroom.ids import TaskId
+from engineroom.ids import TaskId, digest_of
 from engineroom.messages import Function, TaskOptions
 from engineroom.stores import DictDB, MongoDB, SQLiteDB, TaskStore
 from engineroom.stores.base import QueryDict
 from engineroom.testing.network import MemoryNetwork
-from engineroom.wire.functions import digest_of
 
 FUNCTION = Function(digest_of(b"pickled"), b"pickled", "f")
 BAD = TaskOptions(metadata={"x": msgspec.msgpack.Ext(5, b"z")})

@@ -15,12 +15,11 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from ...errors import StoreDamaged, StoreError
-from ...ids import ClientId, Digest, TaskId
+from ...ids import ClientId, Digest, TaskId, digest_of
 from ...messages import Attempt, Function, TaskSpec
 from ...messages.bounds import Moment
 from ...records.entry import Entry
 from ...stores import TaskStore
-from ...wire.functions import digest_of
 from .pending import Scope
 from .question_lanes import DONE, Question, Questions, guarded
 
