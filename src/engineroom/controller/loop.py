@@ -446,7 +446,7 @@ class Controller:
             done.peak_memory = peak
         buffers = {done.id: pick(done, frames) for done in message.tasks if done.frames}
         self.decide(events.TasksFinished(peer.engine, message.tasks, buffers))
-        self._running.forget([done.id for done in message.tasks])
+        self._running.forget(done.id for done in message.tasks)
         weighs = sum([len(done.payload) for done in message.tasks]) + weight(frames)
         self._outbox.owe("stored", peer.uuid, message.number, len(message.tasks), weighs)
 
