@@ -17,7 +17,7 @@ from typing import Any
 from ...errors import StoreDamaged, StoreError
 from ...ids import ClientId, Digest, TaskId
 from ...messages import Environment, Function
-from ...records.entry import Entry
+from ...records.entry import Entry, checked
 from ...records.fields import BULKY, KEYS
 from ...records.record import TaskRecord
 from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usage
@@ -381,7 +381,7 @@ class MongoDB:
 
 
 def _entry(document: Document, apart: Mapping[str, bytes]) -> Entry:
-    return make_or_name(lambda: entry_of(document, apart), document["_id"])
+    return make_or_name(lambda: checked(entry_of(document, apart)), document["_id"])
 
 
 def _submitted(document: Document) -> float | None:

@@ -19,6 +19,7 @@ from ...errors import ConfigError, StoreDamaged, StoreError, StoreFull
 from ...ids import ClientId, Digest, EngineUuid, TaskId
 from ...messages import Environment, Function
 from ...records.entry import Entry
+from ...records.entry import checked as checked_entry
 from ...records.record import TaskRecord
 from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usage
 from ..canonical import canonical
@@ -238,7 +239,7 @@ class SQLiteDB:
         return {id_: found[id_] for id_ in ids if id_ in found}
 
     def _entry(self, row: Sequence[Any]) -> Entry:
-        return make_or_name(lambda: entry_of(checked(row), self._search.load), row[0])
+        return make_or_name(lambda: checked_entry(entry_of(checked(row), self._search.load)), row[0])
 
     # records, as users know them
 
