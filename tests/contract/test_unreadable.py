@@ -179,15 +179,19 @@ def test_whatever_a_row_holds_its_parts_can_be_sent(tmp_path: Path) -> None:
     store.close()
 
 
-def test_the_name_of_a_function_need_not_be_a_text(tmp_path: Path) -> None:
+def test_a_row_of_functions_may_hold_anything(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     store = SQLiteDB(path)
-    store.add_functions([FUNCTION])
+    other = Function(digest_of(b"other"), b"other", "g")
+    store.add_functions([FUNCTION, other])
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("UPDATE functions SET name = x'ff', source = x'00'")
+    connection.execute("UPDATE functions SET name = x'ff', source = x'00' WHERE digest = ?", (FUNCTION.digest,))
+    connection.execute("UPDATE functions SET payload = 'text' WHERE digest = ?", (other.digest,))
     connection.close()
-    found, missing = readable_functions(store, [FUNCTION.digest])
-    assert (found, missing) == ([Function(FUNCTION.digest, FUNCTION.payload, None, "")], {})
+    found, missing = readable_functions(store, [FUNCTION.digest, other.digest])
+    assert found == [Function(FUNCTION.digest, FUNCTION.payload, None, "")]
+    assert list(missing) == [other.digest]
+    assert "the database has a str in its place" in missing[other.digest]
     store.close()
 
 

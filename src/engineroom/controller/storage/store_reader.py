@@ -165,7 +165,7 @@ def readable_functions(store: TaskStore, digests: Iterable[Digest]) -> tuple[lis
         try:
             function = store.get_function(digest)
             if digest_of(function.payload) == digest:
-                found.append(_with_texts(function))
+                found.append(function)
             else:
                 missing[digest] = "it is damaged in the database"
         except KeyError:
@@ -173,13 +173,6 @@ def readable_functions(store: TaskStore, digests: Iterable[Digest]) -> tuple[lis
         except StoreError as error:
             missing[digest] = str(error)
     return found, missing
-
-
-def _with_texts(function: Function) -> Function:
-    """The function. A name or a source that is no text goes: only readers need them."""
-    name = function.name if isinstance(function.name, str) else None
-    source = function.source if isinstance(function.source, str) else ""
-    return Function(function.digest, function.payload, name, source)
 
 
 def ok_value(entry: Entry | None) -> tuple[bytes, Sequence[Any]] | None:
