@@ -15,13 +15,12 @@ from engineroom.controller.loop import Controller
 from engineroom.controller.requests.stored_results import StoredResults
 from engineroom.controller.storage.store_reader import readable_entries, readable_functions
 from engineroom.errors import StoreDamaged
-from engineroom.ids import ClientId, TaskId
+from engineroom.ids import ClientId, TaskId, digest_of
 from engineroom.messages import Function, Message, Results, ResultsUnavailable, Run, TaskOptions
 from engineroom.stores import DictDB, MongoDB, SQLiteDB, TaskStore
 from engineroom.stores.base import QueryDict
 from engineroom.testing.network import MemoryNetwork
 from engineroom.wire import frames
-from engineroom.wire.functions import digest_of
 
 FUNCTION = Function(digest_of(b"pickled"), b"pickled", "f")
 BAD = TaskOptions(metadata={"x": msgspec.msgpack.Ext(5, b"z")})
