@@ -536,7 +536,7 @@ def _call(info: EngineInfo) -> str:
 #: Entries that a notebook shows of a CompositeError: those that are alike are one.
 _SHOWN = 20
 #: What differs between tracebacks of one cause: names of cells and temporary files, addresses.
-_OWN_NUMBERS = re.compile(r"<cell \d+>|0x[0-9a-f]+")
+_OWN_NUMBERS = r"<cell \d+>|0x[0-9a-f]+"
 
 
 def _folded(elist: Sequence[ErrorEntry], is_open: bool = False) -> markup.Html:
@@ -544,7 +544,7 @@ def _folded(elist: Sequence[ErrorEntry], is_open: bool = False) -> markup.Html:
     alike: dict[tuple[str, str, str], list[ErrorEntry]] = {}
     for entry in elist:
         ename, evalue, traceback, _ = entry
-        alike.setdefault((ename, evalue, _OWN_NUMBERS.sub("", traceback)), []).append(entry)
+        alike.setdefault((ename, evalue, re.sub(_OWN_NUMBERS, "", traceback)), []).append(entry)
     parts = [_folded_alike(entries, is_open) for entries in list(alike.values())[:_SHOWN]]
     if len(alike) > _SHOWN:
         parts.append(markup.block(f"… {markup.plural(len(alike) - _SHOWN, 'more kind')} of error …"))

@@ -6,7 +6,6 @@ plain text and escapes it; only what they return, which is `Html`, is put into o
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,6 +18,9 @@ MOST = 20_000
 MOST_IN_CELL = 200
 #: Colours that a program gave to text for a terminal.
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*[A-Za-z]")
+
+#: Characters that mean something in HTML.
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"})
 
 _QUIET = "opacity:0.65"
 _CELL = "text-align:left;vertical-align:top;white-space:pre-wrap"
@@ -36,7 +38,7 @@ def text(value: Any, most: int = MOST) -> Html:
         return value
     plain = value if isinstance(value, str) else str(value)
     cut = plain if len(plain) <= most else plain[:most] + " …"
-    return Html(html.escape(printable(_COLOURS.sub("", cut))))
+    return Html(printable(_COLOURS.sub("", cut)).translate(_ESCAPES))
 
 
 def join(*parts: Any) -> Html:
