@@ -20,7 +20,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "engineroom"
 MOST_LINES, MOST_FILES = 600, 14
 
 VOCABULARY = (
-    "_version errors ids messages records config resources cores descriptors import_path printable private"
+    "_version errors collecting ids messages records config resources cores descriptors import_path printable private"
     " shared_memory"
 )
 
