@@ -249,6 +249,10 @@ class TaskResults(MutableMapping[TaskId, Any]):
             raise KeyError(id)
         self._tasks.forget([id])
 
+    def pop(self, id: TaskId, *default: Any) -> Any:
+        """The value of a task, which the client then forgets."""
+        return super().pop(id, *default) if id in self or not default else default[0]
+
     def clear(self) -> None:
         """Have the client forget its finished tasks."""
         self._tasks.forget(self._tasks.finished())
