@@ -20,7 +20,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "engineroom"
 MOST_LINES, MOST_FILES = 600, 14
 
 VOCABULARY = (
-    "_version errors ids messages records config resources cores descriptors import_path printable private"
+    "_version errors ids messages records config resources cores descriptors import_path import_watch printable private"
     " shared_memory"
 )
 
@@ -106,7 +106,7 @@ MAY_IMPORT = {
     "controller.__main__": "cli",
     "cluster.__main__": "cli",
     "engine.__main__": "cli import_path",
-    "__init__": "VOCABULARY util client cluster compat tasks on_engine wire.former_names wire.modules",
+    "__init__": "VOCABULARY util client cluster compat tasks on_engine wire.former_names",
 }
 
 #: Heavy or outside modules, and the only parts that import them.

@@ -9,11 +9,10 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .. import resources as named_resources
 from .._version import __version__
-from ..client import Client
 from ..config import (
     ConnectionInfo,
     connection_file,
@@ -33,6 +32,9 @@ from .engine_sets import EngineSets
 from .profile_config import cluster_settings
 from .restarts import Restarts
 from .waiting import wait_for_engines
+
+if TYPE_CHECKING:
+    from ..client import Client
 
 T = TypeVar("T")
 
@@ -200,6 +202,7 @@ class Cluster:
         try:
             if wanted:
                 self.start_engines_sync(wanted)
+            _client_class()  # imported while they start
             self._controller.wait_until_ready(self.engine_timeout)
             self._tell_database()
         except BaseException:
@@ -320,7 +323,7 @@ class Cluster:
     def connect_client_sync(self, **kwargs: Any) -> Client:
         """A client of this cluster."""
         self._controller.wait_until_ready(self.engine_timeout)
-        return Client(self.connection, cluster=self, profile=self.profile or None, **kwargs)
+        return _client_class()(self.connection, cluster=self, profile=self.profile or None, **kwargs)
 
     @property
     def connection(self) -> ConnectionInfo:
@@ -581,6 +584,13 @@ async def _in_thread(function: Callable[..., T], *args: Any) -> T:
     import asyncio  # slow to import, and only those who await need it
 
     return await asyncio.to_thread(function, *args)
+
+
+def _client_class() -> type[Client]:
+    """Imported late: it takes about as long as a controller takes to start."""
+    from ..client import Client
+
+    return Client
 
 
 def _profile_dir(profile: str | None, directory: str | os.PathLike[str] | None) -> Path:

@@ -41,9 +41,12 @@ def _refuse_extension(code: int, data: memoryview) -> Any:
 
 
 def _decoder(union: Any) -> Callable[[bytes], Any]:
-    decode = msgspec.msgpack.Decoder(union, ext_hook=_refuse_extension).decode
+    decode: Callable[[bytes], Any] | None = None  # made when it is needed: no process has use for all of them
 
     def checked(data: bytes) -> Any:
+        nonlocal decode
+        if decode is None:
+            decode = msgspec.msgpack.Decoder(union, ext_hook=_refuse_extension).decode
         try:
             return decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

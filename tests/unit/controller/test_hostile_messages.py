@@ -20,7 +20,7 @@ from engineroom import _version, messages
 from engineroom.controller import loop
 from engineroom.controller.loop import Controller, Machinery
 from engineroom.errors import ProtocolError
-from engineroom.ids import EngineId, EngineUuid
+from engineroom.ids import EngineId, EngineUuid, digest_of
 from engineroom.messages import (
     Abort,
     Accepted,
@@ -57,7 +57,6 @@ from engineroom.messages import (
 from engineroom.stores import SQLiteDB
 from engineroom.testing.network import MemoryLink, MemoryNetwork
 from engineroom.wire import frames
-from engineroom.wire.functions import digest_of
 from engineroom.wire.session import prove
 
 UNIONS = {"client": messages.FromClient, "engine": messages.FromEngine, "nanny": messages.FromNanny}

@@ -24,10 +24,11 @@ from hypothesis import strategies as st
 
 from engineroom import _version, messages
 from engineroom.errors import ProtocolError, SerializationError
+from engineroom.ids import digest_of
 from engineroom.messages import Function, Hello, TaskDone, TaskSpec
 from engineroom.on_engine import engine_calls
 from engineroom.wire import frames, functions, payload
-from engineroom.wire.functions import FunctionCache, digest_of, load_function
+from engineroom.wire.functions import FunctionCache, load_function
 
 NIGHTLY = bool(os.environ.get("ENGINEROOM_NIGHTLY"))
 GOLDEN = Path(__file__).parents[2] / "golden" / "wire.json"
@@ -337,7 +338,7 @@ def test_a_function_of_a_module_travels_by_name():
 def test_the_digest_names_the_content():
     cache = FunctionCache()
     sent = cache.get(lambda x: x + 1)
-    assert sent.digest == functions.digest_of(sent.payload)
+    assert sent.digest == digest_of(sent.payload)
     assert len(sent.digest) == 16
 
 

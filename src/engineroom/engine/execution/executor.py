@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ... import import_watch
 from ...errors import EngineError, ImpossibleDependency, UnmetDependency
 from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
@@ -94,7 +95,7 @@ class Executor:
         functions.bind_namespace(self.module.__dict__)
         script_globals.prepare(self.module.__dict__)
         self._modules = ModuleCheck(self.module.__dict__)
-        modules.tell(self)
+        import_watch.tell(self)
 
     # ------------------------------------------------------------------------------------------ functions
 
