@@ -20,8 +20,8 @@ SOURCE = Path(__file__).parent.parent / "src" / "engineroom"
 MOST_LINES, MOST_FILES = 600, 14
 
 VOCABULARY = (
-    "_version errors ids messages records config resources cores descriptors import_path import_watch printable private"
-    " shared_memory"
+    "_version errors collecting ids messages records config resources cores descriptors import_path import_watch"
+    " printable private shared_memory"
 )
 
 #: part → what it may import besides itself. A part is a package, a folder or a module; a module belongs to the most

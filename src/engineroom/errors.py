@@ -25,7 +25,7 @@
         ├── UnmetDependency → ImpossibleDependency → InvalidDependency, DependencyTimeout
         └── RemoteError                  the task raised on its engine
             ├── EngineError              the engine died or went away while it held the task
-            └── CompositeError (ExceptionGroup)   several tasks raised
+            └── CompositeError           of several tasks one raised, or more did (then an ExceptionGroup)
 
 `TimeoutError` is the builtin. Each class has a stable `code`, used by the command line and in JSON.
 """
@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NoReturn, Self, TypedDict
 
 TimeoutError = builtins.TimeoutError
@@ -321,24 +321,29 @@ _HINT = "To catch them: "
 ErrorEntry = tuple[str, str, str, EngineInfo]
 
 
-class CompositeError(RemoteError, ExceptionGroup[Exception]):
-    """Several tasks raised.
+class CompositeError(RemoteError):
+    """Tasks of a call that has several tasks raised.
 
-    It is a group: `exceptions` holds the error of each, and `except*` picks some of them.
+    Where several raised, it is an ExceptionGroup: `except*` picks some of the errors. Where exactly one raised, it is
+    an instance of that error's own class instead: `except ValueError` catches it, and it reads as that error does.
 
     Attributes
     ----------
+    exceptions : tuple of Exception
+        The error of each task that raised.
     elist : list of tuple
         (ename, evalue, traceback, engine_info) of each. `engine_info` says which call it was.
     """
 
     code = "composite"
     tb_limit = 4  #: how many tracebacks are shown
+    exceptions: tuple[Any, ...]
 
     def __new__(cls, message: str, elist: Sequence[ErrorEntry], errors: Sequence[Exception] = ()) -> Self:
         """`errors`: the exceptions that `elist` describes; default: a RemoteError for each entry."""
-        members = list(errors) or [RemoteError(*entry) for entry in elist] or [RemoteError(cls.__name__, message)]
-        return super().__new__(cls, message, members)
+        if cls is CompositeError:
+            return _Group.__new__(_Group, message, elist, errors)  # type: ignore[return-value]
+        return super().__new__(cls, message, elist, errors)
 
     def __init__(self, message: str, elist: Sequence[ErrorEntry], errors: Sequence[Exception] = ()) -> None:
         Exception.__init__(self, message, elist)
@@ -350,7 +355,7 @@ class CompositeError(RemoteError, ExceptionGroup[Exception]):
         # Errors of other classes may not be picklable: their entries are.
         errors = [e if isinstance(e, EngineroomError) else RemoteError(*entry)
                   for e, entry in zip(self.exceptions, self.elist, strict=False)]  # fmt: skip
-        return type(self), (self._message, self.elist, errors)
+        return CompositeError, (self._message, self.elist, errors)
 
     @property
     def message(self) -> str:
@@ -409,6 +414,17 @@ class CompositeError(RemoteError, ExceptionGroup[Exception]):
             raise IndexError(f"an exception with index {excid} does not exist; there are {len(self.elist)}") from None
 
 
+class _Group(CompositeError, ExceptionGroup[Exception]):
+    """Several tasks raised. This is what `CompositeError(…)` makes."""
+
+    def __new__(cls, message: str, elist: Sequence[ErrorEntry], errors: Sequence[Exception] = ()) -> Self:
+        members = list(errors) or [RemoteError(*entry) for entry in elist] or [RemoteError("CompositeError", message)]
+        return ExceptionGroup.__new__(cls, message, members)
+
+
+_Group.__name__ = _Group.__qualname__ = "CompositeError"  # as tracebacks show it
+
+
 class AlreadyDisplayedError(RemoteError):
     """Stands for an error whose traceback has been shown already."""
 
@@ -425,37 +441,6 @@ class AlreadyDisplayedError(RemoteError):
         return [f"{count} error" if count == 1 else f"{count} errors"]
 
     _render_traceback_ = render_traceback
-
-
-def collect_exceptions(results: Iterable[Any], method: str = "unspecified") -> list[Any]:
-    """Return the results if none of them is an exception.
-
-    Raises
-    ------
-    BaseException
-        One result is an exception: it is raised.
-    CompositeError
-        Several are.
-    """
-    collected = list(results)
-    failed = [r for r in collected if isinstance(r, BaseException)]
-    if not failed:
-        return collected
-    if len(failed) == 1:
-        raise failed[0]
-    elist: list[ErrorEntry] = []
-    errors: list[Exception] = []
-    for error in failed:
-        if isinstance(error, CompositeError):
-            elist += error.elist
-            errors += error.exceptions
-            continue
-        errors.append(error if isinstance(error, Exception) else RemoteError(type(error).__name__, str(error)))
-        if isinstance(error, RemoteError):
-            elist.append((error.ename, error.evalue, error.traceback, error.engine_info))
-        else:
-            elist.append((type(error).__name__, str(error), "", _info_of(error, method)))
-    raise CompositeError(f"one or more exceptions raised in: {method}", elist, errors)
 
 
 #: Errors that Engineroom itself gives a task as its outcome. They are raised as what they are; an exception of the
@@ -486,14 +471,6 @@ OUTCOMES: dict[str, Callable[[str], EngineroomError]] = {
         MessageTooLarge,
     )
 }
-
-
-def _info_of(error: BaseException, method: str) -> EngineInfo:
-    info: EngineInfo = {"method": method}
-    if isinstance(error, KernelError) and error.msg_id is not None:
-        info |= {"engine_id": error.engine_id, "msg_id": error.msg_id, "index": error.index, "host": error.host,
-                 "arguments": error.arguments}  # fmt: skip
-    return info
 
 
 def _number(info: EngineInfo) -> str:
