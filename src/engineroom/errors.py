@@ -6,6 +6,7 @@
     ├── AuthenticationError (PermissionError)   the controller refused our key
     ├── ProtocolError                    the other end speaks another protocol version, or sent an invalid message
     ├── ControllerLost (ConnectionError) the controller stopped answering
+    ├── LaunchError (RuntimeError)       engines or a controller could not be started
     ├── SerializationError (TypeError)   an argument or a function cannot be pickled
     ├── MessageTooLarge (ValueError)     a message is larger than the limit
     ├── QueryError (ValueError)          a query names an unknown key or operator
@@ -92,6 +93,12 @@ class ControllerLost(EngineroomError, ConnectionError):
     """The controller stopped answering."""
 
     code = "controller-lost"
+
+
+class LaunchError(EngineroomError, RuntimeError):
+    """Engines or a controller could not be started, or ended before they could be used."""
+
+    code = "launch"
 
 
 class SerializationError(EngineroomError, TypeError):
