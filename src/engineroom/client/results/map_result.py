@@ -37,6 +37,8 @@ class AsyncMapResult(AsyncResult):
         How many items a task has, where that is not one. `_sizes` is None where that is not known: of parts.
     """
 
+    _counted = "item"
+
     def __init__(
         self, *args: Any, ordered: bool = True, sizes: dict[TaskId, int] | None = None, **kwargs: Any
     ) -> None:
@@ -104,7 +106,7 @@ class AsyncMapResult(AsyncResult):
         while True:
             if index >= len(self._ids):
                 more = functools.partial(self._is_submitted, index)
-                wait_until(self._condition, more, None, self._port)
+                wait_until(self._condition, more, None, self._port, self._ids)
             with self._condition:
                 if index >= len(self._ids):
                     return
@@ -117,7 +119,7 @@ class AsyncMapResult(AsyncResult):
         given = 0
         while True:
             if not self._has_come(given):
-                wait_until(self._condition, functools.partial(self._has_come, given), None, self._port)
+                wait_until(self._condition, functools.partial(self._has_come, given), None, self._port, self._ids)
             with self._condition:
                 fresh = list(self._outcomes)[given:]  # a dict keeps the order of arrival
             if not fresh:
