@@ -77,7 +77,7 @@ MAY_IMPORT = {
         " controller.result_cache controller.storage"
     ),
     "controller.requests": (
-        "VOCABULARY core stores controller.error_info controller.intake controller.lookups controller.outbox"
+        "VOCABULARY core wire stores controller.error_info controller.intake controller.lookups controller.outbox"
         " controller.result_cache controller.storage"
     ),
     "engine": "VOCABULARY wire transport on_engine",
