@@ -252,6 +252,12 @@ class Client(RecordMethods):
         wait_showing(self._port.engines.wait_for, wanted, timeout, interactive=interactive, widget=widget)
         return None
 
+    async def wait_for_engines_async(self, n: int | None = None, *, timeout: float = -1) -> None:
+        """`wait_for_engines` for coroutines: their event loop goes on meanwhile."""
+        from .waiting.coroutines import in_thread
+
+        await in_thread(self.wait_for_engines, n, timeout=timeout)
+
     # ------------------------------------------------------------------------------------------ this client's tasks
 
     @property
@@ -330,6 +336,21 @@ class Client(RecordMethods):
             jobs = ids_taken(self._records, query, "wait for")
         limit = None if timeout is None or timeout < 0 else timeout
         return self._tasks.wait(jobs, limit)
+
+    async def wait_async(self, jobs: Jobs = None, timeout: float | None = -1, *, cancel: bool = False) -> bool:
+        """`wait` for coroutines: their event loop goes on meanwhile.
+
+        Parameters
+        ----------
+        cancel : bool
+            If the coroutine is cancelled while it waits, cancel the tasks, also those that are running. Default: they
+            go on.
+        """
+        from .waiting.coroutines import ending_when_cancelled, until_all_done
+
+        futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs)
+        with ending_when_cancelled(futures, cancel):
+            return await until_all_done(futures, timeout)
 
     def wait_interactive(self, jobs: Jobs = None, interval: float = 1.0, timeout: float = -1.0) -> None:
         """Wait for tasks, with a progress bar."""
