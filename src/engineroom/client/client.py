@@ -63,8 +63,11 @@ class Client(RecordMethods):
         The cluster this client belongs to. (`Cluster` imports `Client`: its type cannot be named here.)
     debug : bool
         Kept as an attribute.
+    sshserver, sshkey : str, optional
+        A host that reaches the controller, as ssh knows it (`user@login:22`), and the file of a private key. The client
+        opens a tunnel through it with the system's ssh, and closes it at the end. The connection file must be here.
     former : optional
-        Arguments of ipyparallel's Client: a warning says what replaces each. None of them opens SSH tunnels.
+        Arguments of ipyparallel's Client: a warning says what replaces each.
 
     Raises
     ------
@@ -95,6 +98,8 @@ class Client(RecordMethods):
         cluster_id: str | None = None,
         cluster: Any = None,
         debug: bool = False,
+        sshserver: str | None = None,
+        sshkey: str | None = None,
         **former: Any,
     ) -> None:
         if former:
@@ -102,6 +107,12 @@ class Client(RecordMethods):
             connection_info = meant.get("connection_info") if connection_info is None else connection_info
             profile_dir = meant.get("profile_dir") if profile_dir is None else profile_dir
         self.connection = find_connection(connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout)
+        self._tunnel: Tunnel | None = None
+        if sshserver is not None:
+            from ..transport.ssh_tunnel import Tunnel  # few need it
+
+            self._tunnel = Tunnel(self.connection, sshserver, sshkey or "")
+            self.connection = self._tunnel.info
         self.cluster = cluster
         self.profile = profile or profile_of(self.connection)
         self.debug = debug
@@ -109,8 +120,10 @@ class Client(RecordMethods):
         try:
             self._channel = Channel(self.connection, timeout=timeout)
         except (EngineroomError, TimeoutError):
+            self._close_tunnel()
             raise
         except Exception as error:  # the transport does not understand the url
+            self._close_tunnel()
             raise ConnectionFileError(f"cannot connect to {self.connection.url!r}: {error}") from error
         self.session = Session(self._channel.session)
         self._port = ClientPort(self._channel)
@@ -543,6 +556,11 @@ class Client(RecordMethods):
     def close(self, linger: float | None = None) -> None:
         """End this connection. Tasks go on; their results are in the database."""
         self._channel.close(0.5 if linger is None else linger)
+        self._close_tunnel()
+
+    def _close_tunnel(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.close()
 
     def __enter__(self) -> Client:
         return self
