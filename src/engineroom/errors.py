@@ -33,9 +33,12 @@
 from __future__ import annotations
 
 import builtins
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NoReturn, Self, TypedDict
+
+from . import markup
 
 TimeoutError = builtins.TimeoutError
 
@@ -295,6 +298,9 @@ class RemoteError(KernelError):
 
     _render_traceback_ = render_traceback  # IPython shows this instead of the local frames
 
+    def _repr_html_(self) -> str:
+        return markup.block(_folded([(self.ename, self.evalue, self.traceback, self.engine_info)], is_open=False))
+
     def print_traceback(self, excid: int | None = None) -> None:
         """Print the remote traceback to stderr."""
         print("\n".join(self.render_traceback()), file=sys.stderr)
@@ -396,6 +402,10 @@ class CompositeError(RemoteError):
         return lines
 
     _render_traceback_ = render_traceback
+
+    def _repr_html_(self) -> str:
+        head = markup.block(markup.bold(type(self).__name__), ": ", self._message)
+        return markup.block(head, _folded(self.elist))
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Print the remote tracebacks to stderr, or only that of number `excid`."""
@@ -505,6 +515,39 @@ def _call(info: EngineInfo) -> str:
     if arguments := info.get("arguments"):
         parts.append(f"called with{shown_arguments(arguments)}")
     return "".join(f", {part}" for part in parts)
+
+
+#: Entries that a notebook shows of a CompositeError: those that are alike are one.
+_SHOWN = 20
+#: What differs between tracebacks of one cause: names of cells and temporary files, addresses.
+_OWN_NUMBERS = r"<cell \d+>|0x[0-9a-f]+"
+
+
+def _folded(elist: Sequence[ErrorEntry], is_open: bool = False) -> markup.Html:
+    """Errors as lines of HTML; a click opens a traceback. Errors of several engines that are alike are one line."""
+    alike: dict[tuple[str, str, str], list[ErrorEntry]] = {}
+    for entry in elist:
+        ename, evalue, traceback, _ = entry
+        alike.setdefault((ename, evalue, re.sub(_OWN_NUMBERS, "", traceback)), []).append(entry)
+    parts = [_folded_alike(entries, is_open) for entries in list(alike.values())[:_SHOWN]]
+    if len(alike) > _SHOWN:
+        parts.append(markup.block(f"… {markup.plural(len(alike) - _SHOWN, 'more kind')} of error …"))
+    return markup.join(*parts)
+
+
+def _folded_alike(entries: Sequence[ErrorEntry], is_open: bool) -> markup.Html:
+    """One line for errors that are alike."""
+    ename, evalue, traceback, info = entries[0]
+    numbers = list(dict.fromkeys(_number(info) for _, _, _, info in entries))
+    engines = ", ".join(numbers[:12]) + (", …" if len(numbers) > 12 else "")
+    where = "" if numbers == ["?"] else f"[{engines}:{info.get('method', 'apply')}] "
+    times = "" if len(entries) == 1 else f" — {markup.plural(len(entries), 'task')}"
+    line = markup.join(markup.quiet(where), markup.bold(ename), ": ", evalue, markup.quiet(times + _input(info)))
+    call = _call(info)
+    body = [traceback.rstrip("\n")] if traceback else []
+    if call:
+        body.append(f"On {_where(info)}{call}")
+    return markup.details(line, markup.pre("\n".join(body)), is_open=is_open) if body else markup.block(line)
 
 
 def _input(info: EngineInfo) -> str:

@@ -6,6 +6,7 @@ views submit, `OwnTasks` knows what was submitted, `Records` asks the database.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, StopController
 from ..on_engine import task_context
 from .connection.channel import Channel
-from .connection.connecting import find_connection, profile_of
+from .connection.connecting import find_connection, profile_of, through_tunnel
 from .connection.history import History
 from .former_arguments import take_over
 from .magics import bind_magics_once
@@ -107,12 +108,9 @@ class Client(RecordMethods):
             connection_info = meant.get("connection_info") if connection_info is None else connection_info
             profile_dir = meant.get("profile_dir") if profile_dir is None else profile_dir
         self.connection = find_connection(connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout)
-        self._tunnel: Tunnel | None = None
+        self._at_the_end = contextlib.ExitStack()
         if sshserver is not None:
-            from ..transport.ssh_tunnel import Tunnel  # few need it
-
-            self._tunnel = Tunnel(self.connection, sshserver, sshkey or "")
-            self.connection = self._tunnel.info
+            self.connection = through_tunnel(self.connection, sshserver, sshkey or "", self._at_the_end)
         self.cluster = cluster
         self.profile = profile or profile_of(self.connection)
         self.debug = debug
@@ -120,10 +118,10 @@ class Client(RecordMethods):
         try:
             self._channel = Channel(self.connection, timeout=timeout)
         except (EngineroomError, TimeoutError):
-            self._close_tunnel()
+            self._at_the_end.close()
             raise
         except Exception as error:  # the transport does not understand the url
-            self._close_tunnel()
+            self._at_the_end.close()
             raise ConnectionFileError(f"cannot connect to {self.connection.url!r}: {error}") from error
         self.session = Session(self._channel.session)
         self._port = ClientPort(self._channel)
@@ -238,6 +236,12 @@ class Client(RecordMethods):
         self._port.engines.wait_for(wanted, timeout)
         return None
 
+    async def wait_for_engines_async(self, n: int | None = None, *, timeout: float = -1) -> None:
+        """`wait_for_engines` for coroutines: their event loop goes on meanwhile."""
+        from .waiting.coroutines import in_thread
+
+        await in_thread(self.wait_for_engines, n, timeout=timeout)
+
     # ------------------------------------------------------------------------------------------ this client's tasks
 
     @property
@@ -316,6 +320,21 @@ class Client(RecordMethods):
             jobs = ids_taken(self._records, query, "wait for")
         limit = None if timeout is None or timeout < 0 else timeout
         return self._tasks.wait(jobs, limit)
+
+    async def wait_async(self, jobs: Jobs = None, timeout: float | None = -1, *, cancel: bool = False) -> bool:
+        """`wait` for coroutines: their event loop goes on meanwhile.
+
+        Parameters
+        ----------
+        cancel : bool
+            If the coroutine is cancelled while it waits, cancel the tasks, also those that are running. Default: they
+            go on.
+        """
+        from .waiting.coroutines import ending_when_cancelled, until_all_done
+
+        futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs)
+        with ending_when_cancelled(futures, cancel):
+            return await until_all_done(futures, timeout)
 
     def wait_interactive(self, jobs: Jobs = None, interval: float = 1.0, timeout: float = -1.0) -> None:
         """Wait for tasks, with a progress bar."""
@@ -556,11 +575,7 @@ class Client(RecordMethods):
     def close(self, linger: float | None = None) -> None:
         """End this connection. Tasks go on; their results are in the database."""
         self._channel.close(0.5 if linger is None else linger)
-        self._close_tunnel()
-
-    def _close_tunnel(self) -> None:
-        if self._tunnel is not None:
-            self._tunnel.close()
+        self._at_the_end.close()
 
     def __enter__(self) -> Client:
         return self

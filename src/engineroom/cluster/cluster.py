@@ -438,7 +438,9 @@ class Cluster(AwaitableCluster):
         self.stop_cluster_sync()
 
     async def __aenter__(self) -> Client:
-        return await self.start_and_connect()
+        from ..client.waiting.coroutines import in_thread_or_undone
+
+        return await in_thread_or_undone(self.start_and_connect_sync, self.stop_cluster_sync)
 
     async def __aexit__(self, *exc: object) -> None:
         await self.stop_cluster()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -510,3 +511,17 @@ def test_temporary_memory_of_a_call_is_not_mistaken_for_other_memory():
         stream, frames = payload.dumps_call((np.full(100_000, n, np.uint8)[::-1][::-1].copy(),), {}, keep=once)
         (value,), _ = payload.loads(stream, frames)
         assert (value == n).all()
+
+
+def test_columns_come_back():
+    columns = {"msg_id": ["a", "b"], "submitted": [datetime(2026, 1, 2, tzinfo=UTC), None]}
+    assert frames.decode_columns(frames.encode_columns(columns)) == columns
+
+
+EXTENSION = {"a": [msgspec.msgpack.Ext(5, b"")]}
+
+
+@pytest.mark.parametrize("sent", [[1], {"a": 1}, {1: [1]}, {"a": [1], "b": [1, 2]}, EXTENSION])
+def test_other_columns_are_refused(sent: object):
+    with pytest.raises(ProtocolError):
+        frames.decode_columns(msgspec.msgpack.encode(sent))

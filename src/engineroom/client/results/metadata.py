@@ -9,6 +9,7 @@ from typing import Any
 
 from ...ids import EngineId, TaskId
 from ...messages import TaskDone, TaskOptions
+from ..notebook import show
 from .task_future import TaskFuture
 
 KEYS = (
@@ -281,6 +282,4 @@ class ExecuteReply:
 
     def display(self) -> None:
         """Show the value in IPython."""
-        from IPython.display import display
-
-        display(self.data, raw=True)  # type: ignore[no-untyped-call]
+        show(self.data, self.metadata)
