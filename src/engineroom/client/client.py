@@ -23,6 +23,7 @@ from .connection.connecting import find_connection, profile_of, through_tunnel
 from .connection.history import History
 from .former_arguments import take_over
 from .magics import bind_magics_once
+from .notebook.engine_bar import wait_showing
 from .own_tasks import Jobs, OwnTasks, TaskResults, names_one
 from .port import ClientPort
 from .record_methods import RecordMethods, documented_by
@@ -147,6 +148,21 @@ class Client(RecordMethods):
     def record_arguments(self, value: bool) -> None:
         self._port.record_arguments = bool(value)
 
+    @property
+    def on_interrupt(self) -> str:
+        """What Ctrl-C in a wait (in a notebook: interrupting the cell) does to the tasks that are waited for.
+
+        "leave", from the start: they go on, and the KeyboardInterrupt says how to end them. "abort" ends those that
+        have not started, "cancel" the others, too.
+        """
+        return self._port.on_interrupt
+
+    @on_interrupt.setter
+    def on_interrupt(self, value: str) -> None:
+        if value not in ("leave", "abort", "cancel"):
+            raise ConfigError(f"on_interrupt is 'leave', 'abort' or 'cancel'; got {value!r}")
+        self._port.on_interrupt = value
+
     # ------------------------------------------------------------------------------------------ engines and views
 
     @property
@@ -221,6 +237,17 @@ class Client(RecordMethods):
     ) -> Future[None] | None:
         """Wait until `n` engines are there (default: as many as the cluster has).
 
+        Parameters
+        ----------
+        timeout : float
+            Seconds; negative: no limit.
+        block : bool
+            With False, a Future is returned at once.
+        interactive : bool, optional
+            Show a progress bar. Default: in IPython, if it takes longer than a second.
+        widget : bool, optional
+            As for `AsyncResult.wait_interactive`.
+
         Raises
         ------
         TimeoutError
@@ -233,7 +260,7 @@ class Client(RecordMethods):
         wanted = n if n is not None else (self.cluster.n if self.cluster is not None and self.cluster.n else 1)
         if not block:
             return self._port.engines.wait_in_background(wanted, timeout)
-        self._port.engines.wait_for(wanted, timeout)
+        wait_showing(self._port.engines.wait_for, wanted, timeout, interactive=interactive, widget=widget)
         return None
 
     async def wait_for_engines_async(self, n: int | None = None, *, timeout: float = -1) -> None:
@@ -338,7 +365,7 @@ class Client(RecordMethods):
 
     def wait_interactive(self, jobs: Jobs = None, interval: float = 1.0, timeout: float = -1.0) -> None:
         """Wait for tasks, with a progress bar."""
-        from .results.progress import show_progress
+        from .notebook.progress import show_progress
 
         futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs)
         show_progress(futures, interval=interval, timeout=None if timeout < 0 else timeout)
@@ -591,6 +618,13 @@ class Client(RecordMethods):
 
     def stop_spin_thread(self) -> None:
         """Kept for old code: results come by themselves."""
+
+    def _repr_html_(self) -> str:
+        from .notebook.pages import client_html
+
+        engines = [(engine.id, engine.host, engine.pid) for engine in self._channel.engines]
+        facts = [("session", self.session.session), ("closed", "yes" if self.closed else None)]
+        return client_html(self.connection.url, engines, self._port.outstanding(), facts)
 
     def __repr__(self) -> str:
         return f"<Client of {self.connection.url}: {len(self)} engines>"

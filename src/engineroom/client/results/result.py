@@ -62,6 +62,8 @@ class AsyncResult(DescribedFuture):
     #: with `track`: whether the tasks have been accepted
     _acceptance: Acceptance | None = None
     owner = True
+    #: what `len` and `progress` count
+    _counted = "task"
 
     def __init__(
         self,
@@ -277,8 +279,19 @@ class AsyncResult(DescribedFuture):
         widget: bool | None = None,
         return_when: str = ALL_COMPLETED,
     ) -> None:
-        """Wait, and show a progress bar."""
-        from .progress import show_progress
+        """Wait, and show a progress bar.
+
+        Parameters
+        ----------
+        interval : float
+            Seconds between two looks.
+        timeout : float or None
+            Seconds; None or negative: no limit. Raises TimeoutError after it.
+        widget : bool, optional
+            In a notebook: a widget of ipywidgets, or HTML. Default: a widget if ipywidgets is installed.
+        return_when : {ALL_COMPLETED, FIRST_EXCEPTION}
+        """
+        from ..notebook.progress import show_progress
 
         show_progress(
             [self],
@@ -286,6 +299,7 @@ class AsyncResult(DescribedFuture):
             timeout=limit_of(timeout),
             name=self._name,
             until_error=return_when == FIRST_EXCEPTION,
+            widget=widget,
         )
 
     # ------------------------------------------------------------------------------------------ values
@@ -495,6 +509,14 @@ class AsyncResult(DescribedFuture):
         from .display import OutputStream
 
         return OutputStream(self)
+
+    def _repr_html_(self) -> str:
+        from .shown import result_html
+
+        elapsed = None if self._submitted is None else f"{self.elapsed:.3g} s"
+        facts = [("label", self.label), ("elapsed", elapsed)]
+        title = f"{type(self).__name__}({self._name})"
+        return result_html(self._ids, self._outcomes, facts, title, self._counted, self.progress, len(self))
 
     def __await__(self) -> Any:
         """`await ar` is the value, as `get()` gives it. If the coroutine is cancelled, the tasks go on."""

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ...config import ConnectionInfo
 from ...errors import WaitError
+from ...ids import TaskId
 from ...on_engine import task_context
 from ..connection.waiters import is_delivering
 
@@ -30,6 +31,9 @@ class WaitPort(Protocol):
 
     def outstanding(self) -> int:
         """How many tasks of this client have no outcome yet."""
+
+    def interrupted(self, ids: Collection[TaskId]) -> str:
+        """Ctrl-C came in a wait for these tasks. Returns "cancel" or "abort" if that has been done, else "leave"."""
 
     def drive(self, ready: Callable[[], bool], limit: float | None) -> bool:
         """Take in results in this thread, until `ready()` or for `limit` seconds. False: the caller has to wait."""
@@ -52,19 +56,23 @@ def wait_until_met(need: Need, port: WaitPort) -> None:
     if len(need.sources) == 1 and need.ready == first.done:
         first._wait_until_done(None)
     elif len(need.sources) == 1:
-        wait_until(first._condition, need.ready, None, port)
+        wait_until(first._condition, need.ready, None, port, getattr(first, "_ids", ()))
     else:
         wait_for_futures(need.sources, None, FIRST_COMPLETED, port)
 
 
 def wait_until(
-    condition: threading.Condition, ready: Callable[[], bool], limit: float | None, port: WaitPort
+    condition: threading.Condition,
+    ready: Callable[[], bool],
+    limit: float | None,
+    port: WaitPort,
+    ids: Collection[TaskId] = (),
 ) -> bool:
     """Wait until `ready()`, which may become true when `condition` is notified; at most `limit` seconds.
 
-    The caller does not hold the condition. Returns `ready()`.
+    The caller does not hold the condition. Returns `ready()`. `ids` are the tasks that are waited for.
     """
-    with _guarded(port):
+    with guarded(port, ids):
         if task_context.wait(ready, limit, lambda: port.info.url):
             return ready()
         with condition:
@@ -85,13 +93,17 @@ def check_return_when(return_when: str | None) -> None:
 
 
 def wait_for_result(
-    condition: Callable[[], threading.Condition], ready: Callable[[], bool], limit: float | None, port: WaitPort
+    condition: Callable[[], threading.Condition],
+    ready: Callable[[], bool],
+    limit: float | None,
+    port: WaitPort,
+    ids: Collection[TaskId] = (),
 ) -> bool:
     """The same for what becomes ready with an outcome, and with nothing else: this thread may take it in by itself.
 
     `condition` makes the condition, if it is needed.
     """
-    with _guarded(port):
+    with guarded(port, ids):
         if task_context.wait(ready, limit, lambda: port.info.url):
             return ready()
         deadline = None if limit is None else time.monotonic() + limit
@@ -113,7 +125,7 @@ def wait_for_futures(
             return True
         return all(future.done() for future in futures)
 
-    with _guarded(port):
+    with guarded(port, [id for future in futures for id in getattr(future, "_ids", ())]):
         waited = task_context.wait(ready, limit, lambda: port.info.url)
         done, pending = wait_futures(futures, 0 if waited else limit, return_when)
         return done, pending
@@ -129,7 +141,8 @@ def _has_failed(future: Future[Any]) -> bool:
 
 
 @contextlib.contextmanager
-def _guarded(port: WaitPort) -> Iterator[None]:
+def guarded(port: WaitPort, ids: Collection[TaskId]) -> Iterator[None]:
+    """A wait for these tasks. Ctrl-C ends them, if the client is to do that; else it says how to end them."""
     if is_delivering():
         raise WaitError(
             "this waits for tasks in the thread through which their results come, so it would never end. It runs code "
@@ -138,18 +151,30 @@ def _guarded(port: WaitPort) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        say_what_goes_on(error, port.outstanding())
+        if type(error) is KeyboardInterrupt:
+            count = port.outstanding()
+            say_what_goes_on(error, count, port.interrupted(ids))
         raise
 
 
-def say_what_goes_on(error: KeyboardInterrupt, count: int) -> None:
+def say_what_goes_on(error: KeyboardInterrupt, count: int, done: str = "leave") -> None:
     """Add a note to a KeyboardInterrupt that came in a wait: how many tasks go on, and how to end them.
 
     The interrupt may leave a `with er.Cluster()`, which then stops the cluster: so "while the cluster runs".
+
+    Parameters
+    ----------
+    done : {"leave", "abort", "cancel"}
+        What has been done to the tasks that were waited for.
     """
-    if count and type(error) is KeyboardInterrupt and not getattr(error, "__notes__", None):
-        tasks = "1 task of this client goes on" if count == 1 else f"{count} tasks of this client go on"
-        error.add_note(
-            f"{tasks} while the cluster runs. rc.cancel() ends all, rc.abort() those that have not started; "
-            "get() and wait() wait again."
-        )
+    if not count or getattr(error, "__notes__", None):
+        return
+    if done != "leave":
+        ended = "cancelled" if done == "cancel" else "aborted, but for those that have started"
+        error.add_note(f"The tasks that this waited for are being {ended}: rc.on_interrupt is {done!r}.")
+        return
+    tasks = "1 task of this client goes on" if count == 1 else f"{count} tasks of this client go on"
+    error.add_note(
+        f"{tasks} while the cluster runs. rc.cancel() ends all, rc.abort() those that have not started; "
+        "get() and wait() wait again. rc.on_interrupt = 'cancel' ends what is waited for at each interrupt."
+    )
