@@ -6,6 +6,7 @@ views submit, `OwnTasks` knows what was submitted, `Records` asks the database.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, StopController
 from ..on_engine import task_context
 from .connection.channel import Channel
-from .connection.connecting import find_connection, profile_of
+from .connection.connecting import find_connection, profile_of, through_tunnel
 from .connection.history import History
 from .former_arguments import take_over
 from .magics import bind_magics_once
@@ -65,8 +66,11 @@ class Client(RecordMethods, ClientSettings):
         The cluster this client belongs to. (`Cluster` imports `Client`: its type cannot be named here.)
     debug : bool
         Kept as an attribute.
+    sshserver, sshkey : str, optional
+        A host that reaches the controller, as ssh knows it (`user@login:22`), and the file of a private key. The client
+        opens a tunnel through it with the system's ssh, and closes it at the end. The connection file must be here.
     former : optional
-        Arguments of ipyparallel's Client: a warning says what replaces each. None of them opens SSH tunnels.
+        Arguments of ipyparallel's Client: a warning says what replaces each.
 
     Raises
     ------
@@ -97,6 +101,8 @@ class Client(RecordMethods, ClientSettings):
         cluster_id: str | None = None,
         cluster: Any = None,
         debug: bool = False,
+        sshserver: str | None = None,
+        sshkey: str | None = None,
         **former: Any,
     ) -> None:
         if former:
@@ -104,6 +110,9 @@ class Client(RecordMethods, ClientSettings):
             connection_info = meant.get("connection_info") if connection_info is None else connection_info
             profile_dir = meant.get("profile_dir") if profile_dir is None else profile_dir
         self.connection = find_connection(connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout)
+        self._at_the_end = contextlib.ExitStack()
+        if sshserver is not None:
+            self.connection = through_tunnel(self.connection, sshserver, sshkey or "", self._at_the_end)
         self.cluster = cluster
         self.profile = profile or profile_of(self.connection)
         self.debug = debug
@@ -111,8 +120,10 @@ class Client(RecordMethods, ClientSettings):
         try:
             self._channel = Channel(self.connection, timeout=timeout)
         except (EngineroomError, TimeoutError):
+            self._at_the_end.close()
             raise
         except Exception as error:  # the transport does not understand the url
+            self._at_the_end.close()
             raise ConnectionFileError(f"cannot connect to {self.connection.url!r}: {error}") from error
         self.session = Session(self._channel.session)
         self._port = ClientPort(self._channel)
@@ -565,6 +576,7 @@ class Client(RecordMethods, ClientSettings):
     def close(self, linger: float | None = None) -> None:
         """End this connection. Tasks go on; their results are in the database."""
         self._channel.close(0.5 if linger is None else linger)
+        self._at_the_end.close()
 
     def __enter__(self) -> Client:
         return self
