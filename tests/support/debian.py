@@ -19,6 +19,7 @@ PARTS = {
         ["gridengine-master", "gridengine-exec", "gridengine-client"],
         ["sge_qmaster", "sge_execd", "qsub"],
     ),
+    "Chromium": (["chromium"], ["chromium"]),
     "Slurm": (["slurm-wlm"], ["slurmctld", "slurmd", "munged", "sbatch"]),
 }
 HOW = "run `make parts` as root on a Debian"

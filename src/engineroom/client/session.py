@@ -1,0 +1,10 @@
+"""The identity of a client."""
+
+from __future__ import annotations
+
+
+class Session:
+    """The identity of a client; its attribute `session` is the `client_uuid` of its tasks' records."""
+
+    def __init__(self, uuid: str) -> None:
+        self.session = uuid
