@@ -21,6 +21,7 @@ from .connection.channel import Channel
 from .connection.connecting import find_connection, profile_of
 from .connection.history import History
 from .former_arguments import take_over
+from .interop_methods import InteropMethods
 from .magics import bind_magics_once
 from .own_tasks import Jobs, OwnTasks, TaskResults, names_one
 from .port import ClientPort
@@ -33,7 +34,6 @@ from .records.selection import Selection
 from .results.metadata import ExecuteReply, Metadata  # noqa: F401 — programs import them from here
 from .results.result import AsyncResult
 from .views import BroadcastView, DirectView, LoadBalancedView
-from .views.executor import ViewExecutor
 from .views.flags import whole
 
 
@@ -44,7 +44,7 @@ class Session:
         self.session = uuid
 
 
-class Client(RecordMethods):
+class Client(InteropMethods, RecordMethods):
     """A connection to a cluster.
 
     Parameters
@@ -194,10 +194,6 @@ class Client(RecordMethods):
     def _engines(self) -> dict[EngineId, str]:
         """Number → uuid, of the engines that are there: what the examples of IPython.parallel's manual use."""
         return {id: self._port.engine_uuid(id) or "" for id in self.ids}
-
-    def executor(self, targets: Any = None, **flags: Any) -> ViewExecutor:
-        """A `concurrent.futures.Executor` over a load-balanced view with these flags: `rc.executor(retries=1)`."""
-        return ViewExecutor(self.load_balanced_view(targets, **flags))
 
     def wait_for_engines(
         self,
