@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -54,7 +54,7 @@ class Loop:
             "",
         )
 
-    def _send(self, client: ClientId, message: Message) -> None:
+    def _send(self, client: ClientId, message: Message, buffers: Sequence[Any] = ()) -> None:
         assert isinstance(message, Reply)
         self.replies.append((client, message))
 

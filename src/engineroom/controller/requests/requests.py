@@ -10,9 +10,9 @@ in a queue, in their order. So a client that asks without end keeps nobody else 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Protocol
 
 from ...errors import QueryError
 from ...ids import ClientId
@@ -22,7 +22,7 @@ from ...stores import TaskStore
 from ..error_info import error_info
 from ..lookups import Lookups
 from ..storage.store_reader import Reader
-from .record_requests import FROM_STORE, IN_WRITER, is_slow, scope_of
+from .record_requests import FROM_STORE, IN_WRITER, InFrames, is_slow, scope_of
 from .resubmission import Resubmission
 from .task_requests import TaskRequests
 
@@ -37,6 +37,12 @@ MOMENT_TASKS = 200
 Change = Callable[[Callable[[TaskStore], Iterator[int]], Callable[[Future[Any]], None]], None]
 
 
+class Send(Protocol):
+    """Sends a message to a client, with frames that follow its header."""
+
+    def __call__(self, client: ClientId, message: Message, buffers: Sequence[Any] = (), /) -> None: ...
+
+
 class Requests:
     """The way from a request to its reply.
 
@@ -46,7 +52,7 @@ class Requests:
 
     def __init__(
         self,
-        send: Callable[[ClientId, Message], None],
+        send: Send,
         post: Callable[[Callable[[], None]], None],
         lookups: Lookups,
         reader: Reader,
@@ -189,22 +195,24 @@ class _Reply:
     """Ways to reply to one request, once. `tasks`: how many it names."""
 
     def __init__(
-        self, send: Callable[[ClientId, Message], None], client: ClientId, number: int, unanswered: _Unanswered,
-        tasks: int,
-    ) -> None:  # fmt: skip
+        self, send: Send, client: ClientId, number: int, unanswered: _Unanswered, tasks: int
+    ) -> None:
         self._to, self._client, self._number = send, client, number
         self._unanswered, self.tasks = unanswered, tasks
         unanswered.requests += 1
         unanswered.tasks += tasks
 
-    def _send(self, reply: Reply) -> None:
+    def _send(self, reply: Reply, buffers: Sequence[Any] = ()) -> None:
         self._unanswered.requests -= 1
         self._unanswered.tasks -= self.tasks
-        self._to(self._client, reply)
+        self._to(self._client, reply, buffers)
 
     def value(self, value: Any) -> None:
         """Reply with a value."""
-        self._send(Reply(self._number, value))
+        if isinstance(value, InFrames):
+            self._send(Reply(self._number), value.frames)
+        else:
+            self._send(Reply(self._number, value))
 
     def error(self, error: Exception) -> None:
         """Reply with an error."""

@@ -174,8 +174,8 @@ class StoredResults:
             elif not again:  # they have ended in this very moment
                 self._read(reader, client, pending, done, is_last=is_last, again=True)
             else:
-                why = "its record says that it has not ended, but this controller does not run it"
-                self._send(client, ResultsUnavailable(pending, f"{why}: the record is damaged"))
+                why = "its record says that it has not ended, but the controller does not have it: resubmit it"
+                self._send(client, ResultsUnavailable(pending, why))
                 done()
 
         reader.read(work, send, failed, after=Scope(tasks=frozenset(ids)))
