@@ -7,10 +7,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_futures
 from typing import Any, Protocol
@@ -18,7 +17,7 @@ from typing import Any, Protocol
 from ...config import ConnectionInfo
 from ...errors import WaitError
 from ...on_engine import task_context
-from ..connection.waiters import is_delivering
+from ..connection.waiters import delivering
 
 
 class WaitPort(Protocol):
@@ -42,7 +41,7 @@ def wait_until(
 
     The caller does not hold the condition. Returns `ready()`.
     """
-    with _guarded(port):
+    with _Guarded(port):
         if task_context.wait(ready, limit, lambda: port.info.url):
             return ready()
         with condition:
@@ -69,7 +68,7 @@ def wait_for_result(
 
     `condition` makes the condition, if it is needed.
     """
-    with _guarded(port):
+    with _Guarded(port):
         if task_context.wait(ready, limit, lambda: port.info.url):
             return ready()
         deadline = None if limit is None else time.monotonic() + limit
@@ -91,7 +90,7 @@ def wait_for_futures(
             return True
         return all(future.done() for future in futures)
 
-    with _guarded(port):
+    with _Guarded(port):
         waited = task_context.wait(ready, limit, lambda: port.info.url)
         done, pending = wait_futures(futures, 0 if waited else limit, return_when)
         return done, pending
@@ -101,18 +100,24 @@ def _has_failed(future: Future[Any]) -> bool:
     return future.done() and (future.cancelled() or future.exception() is not None)
 
 
-@contextlib.contextmanager
-def _guarded(port: WaitPort) -> Iterator[None]:
-    if is_delivering():
-        raise WaitError(
-            "this waits for tasks in the thread through which their results come, so it would never end. It runs code "
-            "of yours when published data are unpickled, or an object is deleted: do not wait for tasks there"
-        )
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        say_what_goes_on(error, port.outstanding())
-        raise
+class _Guarded:
+    """Around a wait: refuses one that would never end, and adds to Ctrl-C what goes on."""
+
+    __slots__ = ("_port",)
+
+    def __init__(self, port: WaitPort) -> None:
+        self._port = port
+
+    def __enter__(self) -> None:
+        if threading.get_ident() in delivering:
+            raise WaitError(
+                "this waits for tasks in the thread through which their results come, so it would never end. It runs "
+                "code of yours when published data are unpickled, or an object is deleted: do not wait for tasks there"
+            )
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            say_what_goes_on(error, self._port.outstanding())
 
 
 def say_what_goes_on(error: KeyboardInterrupt, count: int) -> None:
