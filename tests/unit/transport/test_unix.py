@@ -532,3 +532,15 @@ def test_the_helper_runs_only_while_there_is_something_to_do(listener: UnixListe
         assert len(until(lambda: heard(listener, 0.1))) == 1
         assert link.flush(5)
         until(lambda: not helpers())
+
+
+def test_the_last_words_of_one_peer_are_received_and_nobody_elses(listener: UnixListener):
+    name, other = b"N" * 16, b"O" * 16
+    with raw(listener, greeting(name) + message(b"Hello")) as peer, raw(listener, greeting(other)) as talker:
+        assert heard(listener) == [(name, [b"Hello"])]
+        listener.admit(name)
+        peer.sendall(message(b"the last words") * 50)
+        talker.sendall(message(b"on and on") * 50)
+        assert [bytes(parts[0]) for _, parts in listener.receive_last(name)] == [b"the last words"] * 50
+        assert listener.receive_last(name) == listener.receive_last(b"unknown") == []
+        assert {peer for peer, _ in heard(listener)} == {other}
