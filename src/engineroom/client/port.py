@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -36,6 +36,8 @@ class ClientPort:
         The tasks that direct views have submitted: load-balanced tasks cannot depend on these.
     record_arguments : bool
         Whether tasks carry their arguments as a short text, for records and errors.
+    on_interrupt : {"leave", "abort", "cancel"}
+        What Ctrl-C in a wait does to the tasks that are waited for.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -44,6 +46,7 @@ class ClientPort:
         self.history = History(channel.session)
         self.direct = Marks(self.history)
         self.record_arguments = True
+        self.on_interrupt = "leave"
         pool = channel.pool
         self._keeps = (as_copy, as_is) if pool is None else (shared(pool.copy, as_copy), shared(pool.copy, as_is))
         self._files: tuple[Sequence[EngineInfo], bool] = (), False
@@ -101,6 +104,12 @@ class ClientPort:
             )
 
     # ------------------------------------------------------------------------------------------ ending tasks
+
+    def interrupted(self, ids: Collection[TaskId]) -> str:
+        """Ctrl-C came in a wait for these tasks: end them, if that is wanted. Returns what `on_interrupt` says."""
+        if self.on_interrupt != "leave" and self.channel.failure is None:
+            self.abort(list(ids), running=self.on_interrupt == "cancel")
+        return self.on_interrupt
 
     def abort(self, ids: Sequence[TaskId], *, running: bool) -> None:
         """Ask the controller to end tasks; with `running` also those that have started."""

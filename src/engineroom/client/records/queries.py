@@ -29,7 +29,7 @@ from ...messages import (
 )
 from ...records.fields import ALIASES, DEFAULT_KEYS
 from ...records.projection import is_dotted, projected, whole_keys
-from ...records.record import TaskRecord
+from ...records.record import TaskRecord, TaskRecords
 from ...wire.frames import decode_columns
 from ..connection.channel import Channel
 from .dataframe import as_frame_of, check_kind
@@ -93,9 +93,9 @@ class Records:
         window = plain_count("limit", limit), plain_count("skip", skip) or 0
         whole = whole_keys(wanted) if wanted is not None and is_dotted(wanted) else wanted
         body = FindRecords(plain_query(query), whole, plain_sort(sort), *window)
-        records = list(_records_in(self._channel.ask(body)))
+        records = TaskRecords(_records_in(self._channel.ask(body)))
         if wanted is not None and is_dotted(wanted):
-            records = [projected(record, wanted) for record in records]
+            records = TaskRecords(projected(record, wanted) for record in records)
         if as_frame is None:
             return records
         named = DEFAULT_KEYS if wanted is None else ["msg_id", *wanted]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED
 from typing import Any, ClassVar
 
 from ...errors import ConfigError
@@ -29,7 +29,7 @@ from ..results.graph_result import GraphResult
 from ..results.map_result import AsyncMapResult, GrowingMapResult, LazyMapIterator
 from ..results.partition import as_columns, as_sequence, check_items, split, unchanging
 from ..results.result import AsyncResult
-from ..waiting.waits import wait_for_futures
+from ..waiting.waits import Need, any_done
 from . import flags
 from .base import FUNCTIONS, TICK, View, ViewClient, check_callable, replaced, resolve_reference
 from .cache_key import cache_key, with_needs
@@ -265,25 +265,30 @@ class LoadBalancedView(View):
         elif not callable(function):
             check_callable(function)
         pickled = FUNCTIONS.get(function)
-        call = with_needs(args, kwargs) if self.cache else (args, kwargs)
-        payload, frames, results = pickled_call(*call, keep=self._port.keep(self.track), files=self._port.files)
-        if results:
-            options = self._waiting_for(options, results)
-        if self.cache:
+        port, cache = self._port, self.cache
+        call = with_needs(args, kwargs) if cache else (args, kwargs)
+        if args or kwargs:
+            payload, frames, results = pickled_call(*call, keep=port.keep(self.track), files=port.files)
+            text = short_repr.of_call(args, kwargs) if port.record_arguments else ""
+            if results:
+                options = self._waiting_for(options, results)
+        else:
+            payload, frames, _ = pickled_call(args, kwargs)
+            text = "()" if port.record_arguments else ""
+        if cache:
             options = self._comparable(options, function, pickled, "apply", args, kwargs)
         if options is not None and options.timeout is not None:
             self._check_timeout(options, function)
         now = time.time()
         if frames and not payload:
-            self._port.check_size(frames)
+            port.check_size(frames)
         number = channel.next_number()
         id = channel.id_of(number)
-        result = AsyncResult(self._port, (id,), name=getattr(function, "__name__", "task"), submitted=now)
+        result = AsyncResult(port, (id,), name=getattr(function, "__name__", "task"), submitted=now)
         if options is not None:
             result._options, result.label = options, options.label
-        self._port.history.add_number(number)
+        port.history.add_number(number)
         self._history.add_number(number)
-        text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
         task = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text), pickled, frames
         if self.track:
             self._send([task], result)
@@ -474,6 +479,7 @@ class LoadBalancedView(View):
         return LazyMapIterator(
             self._lazily(seeded(f, seed), items, self._task_options(), ordered, max_outstanding),
             return_exceptions,
+            self._port,
         )
 
     def _lazily(
@@ -484,7 +490,7 @@ class LoadBalancedView(View):
         ordered: bool,
         limit: int | str,
     ) -> Iterator[Any]:
-        """The entries of a `LazyMapIterator`."""
+        """The entries of a `LazyMapIterator`, and a `Need` before what is not there."""
         most = max(1, 10 * len(self._port.engines)) if limit == "auto" else int(limit) or 1 << 60
         out: deque[AsyncResult] = deque()
         ready: list[AsyncResult] = []
@@ -497,12 +503,14 @@ class LoadBalancedView(View):
             if ordered:
                 ready.append(out.popleft())
             else:
-                done, _ = wait_for_futures(out, None, FIRST_COMPLETED, self._port)
-                ready = [result for result in out if result in done]
-                out = deque(result for result in out if result not in done)
+                waiting = list(out)
+                yield Need(functools.partial(any_done, waiting), waiting)
+                ready = [result for result in waiting if result.done()]
+                out = deque(result for result in waiting if result not in ready)
             while ready:
                 result = ready.pop(0)
-                result.wait()
+                if not result.done():
+                    yield Need(result.done, (result,))
                 value = result._all_values()[0]
                 yield value.value[0] if type(value) is Part else value
 
