@@ -149,7 +149,7 @@ def _lines() -> Iterator[str]:
     yield "<!-- Made by `python -m tests.support.faults > docs/faults.md`; a test compares. -->"
     yield ""
     whole = len(FAULTS) - partly - len(without)
-    yield f"{len(FAULTS)} faults that a cluster may meet. Of {whole} tests show all that is promised, of {partly} a part,"
+    yield f"{len(FAULTS)} faults in all. Of {whole} tests show all that is promised, of {partly} a part,"
     yield f"of {len(without)} nothing. What is promised:"
     yield "[reliability](reliability.md)."
     yield ""
