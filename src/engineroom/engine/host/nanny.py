@@ -66,6 +66,8 @@ class _Death:
 class Nanny:
     """Keeps `count` engines alive. `run` returns when they have all left for good.
 
+    `lifeline`: a file descriptor; the engines stop when it comes to its end.
+
     Raises
     ------
     ConfigError
@@ -78,7 +80,9 @@ class Nanny:
         count: int,
         settings: EngineSettings | None = None,
         liveness: LivenessSettings | None = None,
+        lifeline: int | None = None,
     ) -> None:
+        self._lifeline = lifeline
         self._connection = connection
         self._settings = settings or EngineSettings()
         self._liveness = liveness or LivenessSettings()
@@ -150,12 +154,19 @@ class Nanny:
             self._replace(self._deaths)
         self._receive()  # sending may swallow the news of an arrival: look before sleeping
         wait = max(0.0, min(self._link.session.next_ping - time.monotonic(), 1.0))
-        ready = wait_readable([self._link.fileno(), self._pipe.fileno(), self._signals[0].fileno()], wait)
+        watched = [self._link.fileno(), self._pipe.fileno(), self._signals[0].fileno()]
+        if self._lifeline is not None:
+            watched.append(self._lifeline)
+        ready = wait_readable(watched, wait)
         if self._signals[0].fileno() in ready:
             self._signals[0].recv(64)
             self._begin_stop()
         if self._pipe.fileno() in ready:
             self._hear_zygote()
+        if self._lifeline is not None and self._lifeline in ready and not os.read(self._lifeline, 4096):
+            log.info("the connection to what started these engines has ended: they stop")
+            self._lifeline = None
+            self._begin_stop()
 
     def _receive(self) -> None:
         while arrived := self._link.receive(wait=False):
