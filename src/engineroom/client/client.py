@@ -34,6 +34,7 @@ from .records.scope import in_session
 from .records.selection import Selection
 from .results.metadata import ExecuteReply, Metadata  # noqa: F401 — programs import them from here
 from .results.result import AsyncResult
+from .settings import ClientSettings
 from .views import BroadcastView, DirectView, LoadBalancedView
 from .views.executor import ViewExecutor
 from .views.flags import whole
@@ -46,7 +47,7 @@ class Session:
         self.session = uuid
 
 
-class Client(RecordMethods):
+class Client(RecordMethods, ClientSettings):
     """A connection to a cluster.
 
     Parameters
@@ -135,33 +136,6 @@ class Client(RecordMethods):
     def curve_serverkey(self) -> str:
         """The public key of a controller that other hosts can reach; "" for one on this host alone."""
         return self.connection.curve_serverkey
-
-    @property
-    def record_arguments(self) -> bool:
-        """Whether the record of a task, and its error, have its arguments as a short text (at most 200 characters).
-
-        True from the start. Set it to False where arguments are secret, or their `repr` does something.
-        """
-        return self._port.record_arguments
-
-    @record_arguments.setter
-    def record_arguments(self, value: bool) -> None:
-        self._port.record_arguments = bool(value)
-
-    @property
-    def on_interrupt(self) -> str:
-        """What Ctrl-C in a wait (in a notebook: interrupting the cell) does to the tasks that are waited for.
-
-        "leave", from the start: they go on, and the KeyboardInterrupt says how to end them. "abort" ends those that
-        have not started, "cancel" the others, too.
-        """
-        return self._port.on_interrupt
-
-    @on_interrupt.setter
-    def on_interrupt(self, value: str) -> None:
-        if value not in ("leave", "abort", "cancel"):
-            raise ConfigError(f"on_interrupt is 'leave', 'abort' or 'cancel'; got {value!r}")
-        self._port.on_interrupt = value
 
     # ------------------------------------------------------------------------------------------ engines and views
 

@@ -390,7 +390,8 @@ class Channel:
         if self._must_greet:
             self._must_greet = False
             self._hello()
-        self.flush()
+        if self._outgoing or self._orders or self._urgent:
+            self.flush()
         self._keep_alive()
         if not link.stays_readable and self._counts.sent != sent:
             return len(arrived) + 1  # sending may have swallowed the news of an arrival
@@ -410,7 +411,7 @@ class Channel:
             return
         # Counted first, sent last: a question never overtakes the tasks that were submitted before it.
         orders, urgent, window = len(self._orders), len(self._urgent), self._window
-        while (packed := window.pack_next()) is not None:
+        while window.queue and (packed := window.pack_next()) is not None:
             self._send_tasks(*packed)
         for _ in range(urgent):  # these do not wait for tasks that have no room
             self._send(self._urgent.popleft())

@@ -105,13 +105,13 @@ def value_of(ending: Ending, frames: Sequence[Any]) -> Any:
     """
     if isinstance(ending, Exception):
         return Failure(ending)
-    if ending.error is not None and (ending.payload or frames):
-        value = value_of(msgspec.structs.replace(ending, error=None), frames)
-        if type(value) is Part:
-            for index, error in value.errors.items():
-                value.value[index] = Failure(task_error(error, made_by_engine=True, id=ending.id))
-            return value
     if ending.error is not None:
+        if ending.payload or frames:
+            value = value_of(msgspec.structs.replace(ending, error=None), frames)
+            if type(value) is Part:
+                for index, error in value.errors.items():
+                    value.value[index] = Failure(task_error(error, made_by_engine=True, id=ending.id))
+                return value
         return Failure(task_error(ending.error, made_by_engine=ending.started is not None, id=ending.id))
     try:
         return payload.loads(ending.payload, frames)
