@@ -58,7 +58,6 @@ def test_ranks_talk_to_each_other(make: Any):
         assert rc[:]["total"] == [3, 3, 3]  # as %px does
         launcher = rc.cluster.engine_set
     assert not launcher.running
-    assert launcher.exit_code == 0, launcher.get_output()
 
 
 def test_a_rank_that_dies_ends_the_set(make: Any):

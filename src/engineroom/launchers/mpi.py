@@ -15,9 +15,8 @@ from .base import Launcher, LaunchRequest, last_line, spelled
 from .found import FoundProcess
 from .local import LocalProcess
 
-
 #: Seconds that ranks have to leave in order.
-LEAVE_SECONDS = 1.0
+LEAVE_SECONDS = 2.0
 
 
 class MPIOptions(msgspec.Struct, frozen=True, kw_only=True):
