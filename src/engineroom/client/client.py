@@ -34,17 +34,11 @@ from .records.scope import in_session
 from .records.selection import Selection
 from .results.metadata import ExecuteReply, Metadata  # noqa: F401 — programs import them from here
 from .results.result import AsyncResult
+from .session import Session
 from .settings import ClientSettings
 from .views import BroadcastView, DirectView, LoadBalancedView
 from .views.executor import ViewExecutor
 from .views.flags import whole
-
-
-class Session:
-    """The identity of a client; its attribute `session` is the `client_uuid` of its tasks' records."""
-
-    def __init__(self, uuid: str) -> None:
-        self.session = uuid
 
 
 class Client(RecordMethods, ClientSettings):
