@@ -22,6 +22,7 @@ import msgspec
 
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, actions, events
+from ..core.steady_clock import SteadyClock
 from ..errors import EngineroomError, ProtocolError, StoreRefused
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId, new_uuid
 from ..messages import (
@@ -125,7 +126,7 @@ class Writer(Protocol):
 class Machinery:
     """What makes the threads around the loop. The simulation has its own, in virtual time."""
 
-    clock: Callable[[], float] = staticmethod(time.time)
+    clock: Callable[[], float] = SteadyClock(time.time, time.monotonic)
 
     def scheduler(self, settings: SchedulerSettings | None) -> Scheduler:
         """The core."""

@@ -24,6 +24,7 @@ GROUP = "engineroom.launchers"
 #: name → module and class, imported when it is asked for
 OURS = {
     "local": "local:LocalEngines",
+    "mpi": "mpi:MPIEngines",
     "ssh": "ssh:SSHEngines",
     "slurm": "batch.slurm:SlurmEngines",
     "sge": "batch.sge:SGEEngines",

@@ -110,6 +110,7 @@ def recorded(store: DictDB, function: Digest) -> None:
     store.write([Entry(TaskSpec(OLD, function, b"arguments", 0.0), ClientId("me"), done=done)])
 
 
+@pytest.mark.fault(15)
 def test_a_posted_function_that_raises_does_not_end_the_loop(
     talk: Talk, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -173,6 +174,7 @@ class Holding(DictDB):
         super().write(entries)
 
 
+@pytest.mark.fault(37)
 def test_while_the_store_is_behind_tasks_wait_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backpressure, "MOST", 2)
     talk = Talk(store := Holding())
@@ -250,6 +252,7 @@ def runs_on(talk: Talk, link: MemoryLink, count: int) -> dict[str, tuple[bytes, 
     raise AssertionError(f"only {sorted(got)} came")
 
 
+@pytest.mark.fault(37)
 def test_large_arguments_that_are_recorded_leave_memory_and_are_read_again(
     talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -300,6 +300,7 @@ GARBAGE = {
 }
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE.keys())
 def test_garbage_ends_the_connection_of_its_sender_only(listener: UnixListener, data: bytes):
     with linked(listener) as link, raw(listener, data) as stranger:
@@ -356,6 +357,7 @@ def test_idle_connections_do_not_use_up_descriptors(listener: UnixListener, monk
                 stranger.close()
 
 
+@pytest.mark.fault(47)
 def test_when_descriptors_run_out_peers_stay_and_others_wait(
     listener: UnixListener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -419,6 +421,7 @@ def pouring(flooder: socket.socket, flood: bytes) -> Callable[[], None]:
     return pour
 
 
+@pytest.mark.fault(38)
 def test_a_peer_that_sends_without_end_keeps_no_other_waiting(listener: UnixListener):
     with raw(listener, greeting(NAME) + message(b"first")) as flooder, linked(listener) as quiet:
         assert heard(listener) == [(NAME, [b"first"])]

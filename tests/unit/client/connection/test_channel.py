@@ -196,6 +196,7 @@ def test_a_question_does_not_overtake_tasks(controller: Controller, channel: Cha
     assert future.result(0) == ["a"]
 
 
+@pytest.mark.fault(37)
 def test_what_is_over_the_window_waits_here_and_questions_with_it(
     controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
@@ -378,6 +379,7 @@ def test_tasks_that_are_gone_are_told_so(controller: Controller, channel: Channe
 # -------------------------------------------------------------------------------------------- reconnections
 
 
+@pytest.mark.fault(22)
 def test_what_a_cut_has_swallowed_is_made_up_for(controller: Controller, channel: Channel, diary: Diary):
     """Accepted tasks are asked for, others are sent again; so are questions."""
     accepted = submit(channel, diary)
@@ -454,6 +456,7 @@ def test_resubmitted_tasks_are_not_asked_for_before_they_are_known(
 # -------------------------------------------------------------------------------------------- the end
 
 
+@pytest.mark.fault(22)
 def test_a_silent_controller_is_noticed_and_then_lost(
     controller: Controller,
     channel: Channel,
@@ -489,6 +492,7 @@ def test_a_controller_that_stops_says_so(controller: Controller, channel: Channe
     assert "has stopped" in str(diary.failed[id])
 
 
+@pytest.mark.fault(28)
 def test_a_wrong_key_is_refused(controller: Controller):
     controller.begin("another", key="another key")
     with pytest.raises(AuthenticationError, match="refused us: the key is wrong"):
