@@ -124,6 +124,12 @@ def connection_file(profile: Path, cluster_id: str = "", role: str = "client") -
     return profile / "security" / f"ipcontroller{middle}-{role}.json"
 
 
+def dashboard_file(profile: Path, cluster_id: str = "") -> Path:
+    """The path of the file with the link of the dashboard of this cluster."""
+    middle = f"-{cluster_id}" if cluster_id else ""
+    return profile / "security" / f"dashboard{middle}.json"
+
+
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read. It is written completely, or not at all."""
     make_private_folder(path.parent)
