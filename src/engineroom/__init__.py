@@ -67,6 +67,7 @@ if _typing.TYPE_CHECKING:
         InvalidDependency,
         IPythonError,
         KernelError,
+        LaunchError,
         MessageTooLarge,
         NoEnginesRegistered,
         PendingTask,
@@ -131,6 +132,7 @@ _NAMES = {
     ".errors": (
         "AlreadyDisplayedError AuthenticationError CompositeError ConfigError ConnectionFileError ControllerLost"
         " DependencyTimeout EngineError EngineroomError IPythonError ImpossibleDependency InvalidDependency KernelError"
+        " LaunchError"
         " MessageTooLarge NoEnginesRegistered PendingTask ProtocolError QueryError RemoteError SerializationError"
         " StoreBusy StoreDamaged StoreError StoreFull StoreRefused TaskAborted TaskTimeout TimeoutError UnknownTask"
         " UnmetDependency WaitError"
@@ -188,6 +190,7 @@ __all__ = [
     "ImpossibleDependency",
     "InvalidDependency",
     "KernelError",
+    "LaunchError",
     "LoadBalancedView",
     "MessageTooLarge",
     "Metadata",

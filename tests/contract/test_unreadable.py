@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,12 @@ from engineroom.controller.loop import Controller
 from engineroom.controller.requests.stored_results import StoredResults
 from engineroom.controller.storage.store_reader import readable_entries, readable_functions
 from engineroom.errors import StoreDamaged
-from engineroom.ids import ClientId, TaskId
+from engineroom.ids import ClientId, TaskId, digest_of
 from engineroom.messages import Function, Message, Results, ResultsUnavailable, Run, TaskOptions
 from engineroom.stores import DictDB, MongoDB, SQLiteDB, TaskStore
 from engineroom.stores.base import QueryDict
 from engineroom.testing.network import MemoryNetwork
 from engineroom.wire import frames
-from engineroom.wire.functions import digest_of
 
 FUNCTION = Function(digest_of(b"pickled"), b"pickled", "f")
 BAD = TaskOptions(metadata={"x": msgspec.msgpack.Ext(5, b"z")})
@@ -220,3 +220,16 @@ class AtOnce:
 
     def read(self, work: Any, then: Any, failed: Any, **_: Any) -> None:
         then(work(self._store))
+
+
+def test_a_value_out_of_bounds_hides_only_its_own_record(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished(id) for id in ("a", "b", "c")])
+    with closing(sqlite3.connect(store.path)) as other, other:
+        other.execute("UPDATE tasks SET completed = 1e300 WHERE msg_id = 'b'")
+    [columns] = store.find_columns({}, ["completed"])
+    assert columns["msg_id"] == ["a", "c"]
+    assert [record["msg_id"] for record in store.find_records({}, ["completed"])] == ["a", "c"]
+    [columns] = store.find_columns({}, ["state"])
+    assert list(columns["msg_id"]) == ["a", "b", "c"]
+    store.close()

@@ -18,7 +18,7 @@ from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, StopController
 from ..on_engine import task_context
 from .connection.channel import Channel
-from .connection.connecting import find_connection
+from .connection.connecting import find_connection, profile_of
 from .connection.history import History
 from .former_arguments import take_over
 from .magics import bind_magics_once
@@ -103,7 +103,7 @@ class Client(RecordMethods):
             profile_dir = meant.get("profile_dir") if profile_dir is None else profile_dir
         self.connection = find_connection(connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout)
         self.cluster = cluster
-        self.profile = profile
+        self.profile = profile or profile_of(self.connection)
         self.debug = debug
         self.block = False
         try:
@@ -225,6 +225,12 @@ class Client(RecordMethods):
         self._port.engines.wait_for(wanted, timeout)
         return None
 
+    async def wait_for_engines_async(self, n: int | None = None, *, timeout: float = -1) -> None:
+        """`wait_for_engines` for coroutines: their event loop goes on meanwhile."""
+        from .waiting.coroutines import in_thread
+
+        await in_thread(self.wait_for_engines, n, timeout=timeout)
+
     # ------------------------------------------------------------------------------------------ this client's tasks
 
     @property
@@ -238,13 +244,17 @@ class Client(RecordMethods):
         return self._tasks.outstanding()
 
     @property
-    def results(self) -> Mapping[TaskId, Any]:
-        """Values of finished tasks, by msg_id: fetched from the controller when asked for."""
+    def results(self) -> TaskResults:
+        """Values of finished tasks, by msg_id: a dict whose values are fetched from the controller when asked for.
+
+        To remove one is to have this client forget its task: it leaves the history, too, and `metadata`. Its record
+        stays in the database.
+        """
         return TaskResults(self._tasks)
 
     @property
-    def metadata(self) -> Mapping[TaskId, Any]:
-        """Metadata of tasks, by msg_id: fetched from the controller when asked for."""
+    def metadata(self) -> TaskResults:
+        """Metadata of finished tasks, by msg_id: a dict like `results`."""
         return TaskResults(self._tasks, metadata=True)
 
     def get_result(self, indices_or_msg_ids: Jobs = None, block: bool | None = None, owner: bool = True) -> AsyncResult:
@@ -299,6 +309,21 @@ class Client(RecordMethods):
             jobs = ids_taken(self._records, query, "wait for")
         limit = None if timeout is None or timeout < 0 else timeout
         return self._tasks.wait(jobs, limit)
+
+    async def wait_async(self, jobs: Jobs = None, timeout: float | None = -1, *, cancel: bool = False) -> bool:
+        """`wait` for coroutines: their event loop goes on meanwhile.
+
+        Parameters
+        ----------
+        cancel : bool
+            If the coroutine is cancelled while it waits, cancel the tasks, also those that are running. Default: they
+            go on.
+        """
+        from .waiting.coroutines import ending_when_cancelled, until_all_done
+
+        futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs)
+        with ending_when_cancelled(futures, cancel):
+            return await until_all_done(futures, timeout)
 
     def wait_interactive(self, jobs: Jobs = None, interval: float = 1.0, timeout: float = -1.0) -> None:
         """Wait for tasks, with a progress bar."""

@@ -505,10 +505,10 @@ class Controller:
 
     # ------------------------------------------------------------------------------------------ between the parts
 
-    def _tell(self, client: ClientId, message: Message) -> None:
+    def _tell(self, client: ClientId, message: Message, buffers: Sequence[Any] = ()) -> None:
         peer = self._peers.by_uuid.get(client)
         if peer is not None:
-            self._peers.send(peer, message)
+            self._peers.send(peer, message, buffers)
 
     def _fail(self, tasks: Sequence[TaskId], error: ErrorInfo) -> None:
         self.decide(events.TasksFailed(tasks, error))

@@ -39,9 +39,10 @@ HEADERS = {
 }
 
 #: What somebody without a token may load: it makes the page that refuses him readable.
-_OPEN_PATHS = frozenset({"/static/style.css"})
+_OPEN_PATHS = frozenset({"/static/style.css", "/static/icon.svg"})
 
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Engineroom</title>{head}
+<link rel="icon" href="static/icon.svg">
 <link rel="stylesheet" href="static/style.css"></head><body class="refused"><main><h1>{title}</h1>
 <p>{text}</p></main></body></html>"""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .base import STOP_SECONDS
+from .base import STOP_SECONDS, end_of
 
 if TYPE_CHECKING:  # it takes long to import, and not every process looks for others
     import psutil
@@ -97,7 +97,10 @@ class FoundProcess:
         threading.Thread(target=wait, daemon=True).start()
 
     def get_output(self) -> str:
-        return self.log_file.read_text(errors="replace")[-4096:] if self.log_file and self.log_file.exists() else ""
+        return end_of(self.log_file) if self.log_file else ""
+
+    def explain(self) -> str:
+        return ""  # the process that started it knows
 
     def to_dict(self) -> dict[str, Any]:
         return {"class": "local", "pid": self._pid, "log_file": str(self.log_file or ""), "args": []}

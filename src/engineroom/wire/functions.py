@@ -13,7 +13,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
-import hashlib
 import importlib
 import io
 import pickle
@@ -27,7 +26,7 @@ import cloudpickle
 
 from .. import import_watch
 from ..errors import SerializationError
-from ..ids import Digest
+from ..ids import digest_of
 from ..messages import Function
 from . import arrays, modules, script_globals, source_lines
 from .identity import globals_of
@@ -35,11 +34,6 @@ from .identity import globals_of
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), range, frozenset)
 _MISSING = object()
 _NO_KEYWORDS: dict[str, Any] = {}
-
-
-def digest_of(payload: bytes) -> Digest:
-    """The content address of a pickled function: 16 bytes."""
-    return Digest(hashlib.blake2b(payload, digest_size=16).digest())
 
 
 # ------------------------------------------------------------------------------------------ arriving: namespaces

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ...errors import UnknownTask
-from ...ids import TaskId
-from ...wire.functions import digest_of
+from ...ids import TaskId, digest_of
 
 
 class Recorded(Protocol):

@@ -80,6 +80,8 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     _caught_up: Future[Any] | None = None
     #: futures that are told when one of our tasks ends, by task
     _followers: dict[TaskId, list[TaskFuture]] | None = None
+    #: called, in any thread, when something about this future has changed
+    _listeners: tuple[Callable[[], None], ...] = ()
     #: large buffers of results, by task
     _frames: dict[TaskId, Sequence[Any]] | None = None
     # Shared until the first outcome comes: a future that waits is as few objects as can be.
@@ -154,8 +156,23 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             followers = self._followers_to_tell()
         for follower, id in followers:
             follower._take(id, self)
+        self._tell_listeners()
         if finished:
             self._invoke_callbacks()
+
+    def _listen(self, listener: Callable[[], None]) -> None:
+        """Have a function called, in any thread and quickly, whenever an outcome has come."""
+        with self._condition:  # it is made now: so every outcome is announced
+            self._listeners = (*self._listeners, listener)
+
+    def _unlisten(self, listener: Callable[[], None]) -> None:
+        """Call it no more."""
+        with self._condition:
+            self._listeners = tuple([one for one in self._listeners if one is not listener])
+
+    def _tell_listeners(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def _invoke_callbacks(self) -> None:
         """Call the callbacks. Not in the thread through which the results come: they may wait for some."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED
 from typing import Any, ClassVar
 
 from ...errors import ConfigError
@@ -29,7 +29,7 @@ from ..results.graph_result import GraphResult
 from ..results.map_result import AsyncMapResult, GrowingMapResult, LazyMapIterator
 from ..results.partition import as_columns, as_sequence, check_items, split, unchanging
 from ..results.result import AsyncResult
-from ..waiting.waits import wait_for_futures
+from ..waiting.waits import Need, any_done
 from . import flags
 from .base import FUNCTIONS, TICK, View, ViewClient, check_callable, replaced, resolve_reference
 from .cache_key import cache_key, with_needs
@@ -474,6 +474,7 @@ class LoadBalancedView(View):
         return LazyMapIterator(
             self._lazily(seeded(f, seed), items, self._task_options(), ordered, max_outstanding),
             return_exceptions,
+            self._port,
         )
 
     def _lazily(
@@ -484,7 +485,7 @@ class LoadBalancedView(View):
         ordered: bool,
         limit: int | str,
     ) -> Iterator[Any]:
-        """The entries of a `LazyMapIterator`."""
+        """The entries of a `LazyMapIterator`, and a `Need` before what is not there."""
         most = max(1, 10 * len(self._port.engines)) if limit == "auto" else int(limit) or 1 << 60
         out: deque[AsyncResult] = deque()
         ready: list[AsyncResult] = []
@@ -497,12 +498,14 @@ class LoadBalancedView(View):
             if ordered:
                 ready.append(out.popleft())
             else:
-                done, _ = wait_for_futures(out, None, FIRST_COMPLETED, self._port)
-                ready = [result for result in out if result in done]
-                out = deque(result for result in out if result not in done)
+                waiting = list(out)
+                yield Need(functools.partial(any_done, waiting), waiting)
+                ready = [result for result in waiting if result.done()]
+                out = deque(result for result in waiting if result not in ready)
             while ready:
                 result = ready.pop(0)
-                result.wait()
+                if not result.done():
+                    yield Need(result.done, (result,))
                 value = result._all_values()[0]
                 yield value.value[0] if type(value) is Part else value
 

@@ -44,6 +44,9 @@ class ViewClient(Protocol):
     def results(self) -> Mapping[TaskId, Any]:
         """Values by msg_id."""
 
+    async def wait_async(self, jobs: Any = None, timeout: float | None = -1, *, cancel: bool = False) -> bool:
+        """Wait for tasks, in a coroutine."""
+
     def wait(self, jobs: Any = None, timeout: float | None = -1) -> Any:
         """Wait for tasks."""
 
@@ -294,6 +297,10 @@ class View:
     def wait(self, jobs: Any = None, timeout: float | None = -1) -> bool:
         """Wait for tasks (default: all of this view's). Returns whether all are done."""
         return bool(self._client.wait(self.outstanding if jobs is None else jobs, timeout))
+
+    async def wait_async(self, jobs: Any = None, timeout: float | None = -1, *, cancel: bool = False) -> bool:
+        """`wait` for coroutines: see `Client.wait_async`."""
+        return await self._client.wait_async(self.outstanding if jobs is None else jobs, timeout, cancel=cancel)
 
     def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = False) -> AsyncResult:
         """The result of tasks, by msg_id or by index in this view's history (default: the last)."""

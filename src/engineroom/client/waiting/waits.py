@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_futures
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ...config import ConnectionInfo
 from ...errors import WaitError
@@ -33,6 +33,28 @@ class WaitPort(Protocol):
 
     def drive(self, ready: Callable[[], bool], limit: float | None) -> bool:
         """Take in results in this thread, until `ready()` or for `limit` seconds. False: the caller has to wait."""
+
+
+class Need(NamedTuple):
+    """What a generator of values has to wait for. It yields this, and is to go on once `ready()` is true.
+
+    So a thread and a coroutine can wait for the same generator, each in its way.
+    """
+
+    ready: Callable[[], bool]
+    #: `ready()` may become true when one of these changes
+    sources: Sequence[Any]
+
+
+def wait_until_met(need: Need, port: WaitPort) -> None:
+    """Wait, in this thread."""
+    first = need.sources[0]
+    if len(need.sources) == 1 and need.ready == first.done:
+        first._wait_until_done(None)
+    elif len(need.sources) == 1:
+        wait_until(first._condition, need.ready, None, port)
+    else:
+        wait_for_futures(need.sources, None, FIRST_COMPLETED, port)
 
 
 def wait_until(
@@ -85,7 +107,7 @@ def wait_for_futures(
     """`concurrent.futures.wait`: returns the sets (done, pending)."""
 
     def ready() -> bool:
-        if return_when == FIRST_COMPLETED and any(future.done() for future in futures):
+        if return_when == FIRST_COMPLETED and any_done(futures):
             return True
         if return_when not in (FIRST_COMPLETED, ALL_COMPLETED) and any(map(_has_failed, futures)):
             return True
@@ -95,6 +117,11 @@ def wait_for_futures(
         waited = task_context.wait(ready, limit, lambda: port.info.url)
         done, pending = wait_futures(futures, 0 if waited else limit, return_when)
         return done, pending
+
+
+def any_done(futures: Collection[Future[Any]]) -> bool:
+    """Whether one of them is done."""
+    return any(future.done() for future in futures)
 
 
 def _has_failed(future: Future[Any]) -> bool:

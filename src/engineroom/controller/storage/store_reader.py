@@ -13,11 +13,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from ...errors import StoreDamaged, StoreError
-from ...ids import ClientId, Digest, TaskId
+from ...ids import ClientId, Digest, TaskId, digest_of
 from ...messages import Function
 from ...records.entry import Entry
 from ...stores import TaskStore
-from ...wire.functions import digest_of
 from .pending import Scope
 from .question_lanes import DONE, Question, Questions, guarded
 

@@ -13,7 +13,6 @@ looks at all engines with room for each task.
 
 from __future__ import annotations
 
-import difflib
 import heapq
 import importlib
 import logging
@@ -354,6 +353,8 @@ def make_index(name: str, rng: Random, *, trusted: bool = False) -> Index:
             [entry] = entry_points(group="engineroom.schemes", name=name)
             found = entry.load()
     except (ImportError, AttributeError, ValueError) as error:
+        import difflib
+
         near = difflib.get_close_matches(name, SCHEMES, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(

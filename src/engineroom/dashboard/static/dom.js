@@ -22,8 +22,11 @@ export function morph(old, now) {
     return;
   }
   if (old.dataset?.keep !== undefined) return;
-  for (const { name } of [...old.attributes]) if (!now.hasAttribute(name)) old.removeAttribute(name);
-  for (const { name, value } of now.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const { name } of [...old.attributes]) if (name !== "style" && !now.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of now.attributes)
+    if (name !== "style" && old.getAttribute(name) !== value) old.setAttribute(name, value);
+  // As an attribute, a style is refused by the content security policy; as a property it is not.
+  if (old.style.cssText !== now.style.cssText) old.style.cssText = now.style.cssText;
   const before = [...old.childNodes], after = [...now.childNodes];
   after.forEach((child, i) => (i < before.length ? morph(before[i], child) : old.append(child)));
   before.slice(after.length).forEach((child) => child.remove());
@@ -31,7 +34,7 @@ export function morph(old, now) {
 
 /** Show these children in a place, changing only what differs. */
 export function show(place, ...children) {
-  morph(place, h(place.tagName, Object.fromEntries([...place.attributes].map((a) => [a.name, a.value])), ...children));
+  morph(place, h(place.tagName, Object.fromEntries([...place.attributes].filter((a) => a.name !== "style").map((a) => [a.name, a.value])), ...children));
 }
 
 let actionKey = "";

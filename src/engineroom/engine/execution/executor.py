@@ -32,6 +32,7 @@ from ...wire import exceptions, functions, modules, payload, script_globals, sho
 from ...wire import input_cache as values
 from ...wire.exceptions import text_of
 from ...wire.parts import Part
+from . import displays
 from .captured import CLibrary
 from .ending import end_forked
 from .module_check import ModuleCheck, ModulesDiffer
@@ -96,6 +97,16 @@ class Executor:
         script_globals.prepare(self.module.__dict__)
         self._modules = ModuleCheck(self.module.__dict__)
         import_watch.tell(self)
+
+    def shell(self) -> Shell:
+        """The IPython shell: made when it is first needed."""
+        if self._shell is None:
+            from .shell import Shell
+
+            self._shell = Shell(self.module)
+            _OURS.add(sys.modules["IPython.core.interactiveshell"].__file__)
+            script_globals.refresh()  # IPython has added `display`
+        return self._shell
 
     # ------------------------------------------------------------------------------------------ functions
 
@@ -181,6 +192,8 @@ class Executor:
         if sys.stdout is not stdout or sys.stderr is not stderr or sys.stdin is not self._streams.stdin:
             self._streams.restore()
         self._warnings.begin()
+        if self._shell is not None:
+            self._shell.begin()
         stdout.in_task = stderr.in_task = True
         started = time.time()
         begin = time.perf_counter()
@@ -222,6 +235,8 @@ class Executor:
         else:
             self.output_unchecked = True
         stdout.in_task = stderr.in_task = False
+        if self._shell is not None and self._shell.displays.outputs:
+            content = {**(content or {}), "outputs": self._shell.displays.outputs}
         stream, buffers = result
         done = TaskDone(
             spec.id,
@@ -267,7 +282,7 @@ class Executor:
         streams = sys.stdin, sys.stdout, sys.stderr
         shown, lent = (warnings.filters[:], warnings.showwarning), set(functions.lent)
         resume = self._stdout.suspend(), self._stderr.suspend()
-        outputs = None if self._shell is None else self._shell.outputs
+        shown_before = displays.Displays() if self._shell is None else self._shell.displays
         try:
             yield
         finally:
@@ -278,8 +293,8 @@ class Executor:
             warnings.filters[:], warnings.showwarning = shown  # type: ignore[index]
             self._warnings.begin()
             functions.lent.update(lent)
-            if self._shell is not None and outputs is not None:
-                self._shell.outputs = outputs
+            if self._shell is not None:
+                self._shell.displays = shown_before
 
     @contextlib.contextmanager
     def uninterrupted(self) -> Iterator[None]:
@@ -438,13 +453,8 @@ class Executor:
                     {"execute_input": source},
                     None,
                 )
-        if self._shell is None:
-            from .shell import Shell
-
-            self._shell = Shell(self.module)
-            script_globals.refresh()  # IPython has added `display`
-        reply, caught = self._shell.run(source, silent=silent)
-        content = {"execute_input": source, "execution_count": reply["execution_count"], "outputs": reply["outputs"]}
+        reply, caught = self.shell().run(source, silent=silent)
+        content = {"execute_input": source, "execution_count": reply["execution_count"]}
         if reply["data"]:
             content["execute_result"] = {
                 "data": reply["data"],
@@ -537,4 +547,4 @@ _traceback_of = BaseException.__dict__["__traceback__"].__get__
 _MODULES = (
     classic, engine_calls, functional_dependency, random_streams, functions, payload, script_globals, values,
 )  # fmt: skip
-_OURS = {module.__file__ for module in _MODULES} | {__file__}
+_OURS: set[str | None] = {module.__file__ for module in _MODULES} | {__file__}

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import StoreDamaged, StoreError
@@ -20,7 +20,7 @@ from ...messages import Environment, Function
 from ...records.entry import Entry, checked
 from ...records.fields import BULKY, KEYS
 from ...records.record import TaskRecord
-from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usage
+from ..base import QUERY_SECONDS, Columns, Cursor, Page, QueryDict, References, Sort, Usage, in_columns
 from ..canonical import canonical
 from ..query.arguments import parse_keys, parse_path, parse_percentiles, parse_sort, parse_window
 from ..query.deadline import Deadline
@@ -228,6 +228,17 @@ class MongoDB:
             by.setdefault(name, direction)
         found = self._documents(server_query(parsed), wanted, tuple(by.items()), limit or 0, skip)
         return list(self._records(found, wanted))
+
+    def find_columns(
+        self,
+        query: QueryDict,
+        keys: Iterable[str] | str | None = None,
+        *,
+        sort: Sort | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> Generator[Columns]:
+        return in_columns(self.find_records(query, keys, sort=sort, limit=limit, skip=skip))
 
     def count(self, query: QueryDict) -> int:
         wanted = server_query(parse(query))

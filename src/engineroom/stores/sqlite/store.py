@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from ...messages import Environment, Function
 from ...records.entry import Entry
 from ...records.entry import checked as checked_entry
 from ...records.record import TaskRecord
-from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usage
+from ..base import QUERY_SECONDS, Columns, Cursor, Page, QueryDict, References, Sort, Usage
 from ..canonical import canonical
 from ..query.arguments import parse_keys, parse_path, parse_percentiles, parse_sort, parse_window
 from ..query.parse import parse
@@ -362,6 +362,17 @@ class SQLiteDB:
         skip: int = 0,
     ) -> list[TaskRecord]:
         return self._search.find(parse(query), parse_keys(keys), parse_sort(sort), parse_window(limit, skip))
+
+    def find_columns(
+        self,
+        query: QueryDict,
+        keys: Iterable[str] | str | None = None,
+        *,
+        sort: Sort | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> Generator[Columns]:
+        return self._search.find_columns(parse(query), parse_keys(keys), parse_sort(sort), parse_window(limit, skip))
 
     def count(self, query: QueryDict) -> int:
         return self._search.count(parse(query))
