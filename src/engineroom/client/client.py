@@ -10,9 +10,10 @@ import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
-from ..config import ConnectionInfo
+from ..config import ConnectionInfo, dashboard_url
 from ..errors import ConfigError, ConnectionFileError, EngineroomError, TimeoutError
 from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, StopController
@@ -123,6 +124,12 @@ class Client(RecordMethods):
     def curve_serverkey(self) -> str:
         """The public key of a controller that other hosts can reach; "" for one on this host alone."""
         return self.connection.curve_serverkey
+
+    @property
+    def dashboard_url(self) -> str | None:
+        """The link of the cluster's dashboard: whoever has it can use it. None: none runs on this host."""
+        found: str | None = getattr(self.cluster, "dashboard_url", None)
+        return found or dashboard_url(Path(self.connection.profile_dir), self.connection.cluster_id)
 
     @property
     def record_arguments(self) -> bool:

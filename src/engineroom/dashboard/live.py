@@ -41,6 +41,7 @@ class Live:
             if time.monotonic() - self._latest[0] >= INTERVAL:
                 found: Any = await self._source.ask(self.overview.look)
                 self._latest = (time.monotonic(), msgspec.json.encode(found))
+                self._number += 1
             return self._latest[1]
 
     async def events(self) -> AsyncIterator[bytes]:
@@ -50,8 +51,9 @@ class Live:
             self._task = asyncio.create_task(self._watch())
             self._check = asyncio.create_task(self._check_source())
         try:
-            yield b"retry: 1000\n\nevent: overview\ndata: " + await self.look() + b"\n\n"
+            latest = await self.look()
             seen = self._number
+            yield b"retry: 1000\n\nevent: overview\ndata: " + latest + b"\n\n"
             while not self._closed:
                 if not await self._is_newer_than(seen):
                     yield b": nothing new\n\n"
@@ -75,7 +77,6 @@ class Live:
                 await self.look()
             took = time.monotonic() - began
             async with self._news:
-                self._number += 1
                 self._news.notify_all()
             await asyncio.sleep(max(INTERVAL, RARELY * took))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -171,16 +171,16 @@ def one(source: Source, id: str) -> dict[str, Any]:
 
 def children(records: Records, id: str) -> list[dict[str, Any]]:
     """Some of the tasks that depend on a task. No index knows them: in a large database it takes a while."""
-    asked = [{f"header.{word}.0": id} for word in ("after", "follow")] + [{"header.inputs": id}]
-    found = records.find({"$or": asked}, ["state", "label"], None, CHILDREN)
+    asked = [{f"header.{word}.0": {"$elemMatch": {"$eq": id}}} for word in ("after", "follow")]
+    found = records.find({"$or": [*asked, {"header.inputs": id}]}, ["state", "label"], None, CHILDREN)
     return [{"msg_id": record["msg_id"], "state": record["state"], "label": record["label"]} for record in found]
 
 
 def _named(dependency: Any) -> list[str]:
     """The tasks that an option of a task names: a list of them, or (tasks, …) of a dependency."""
-    if not isinstance(dependency, list):
+    if not isinstance(dependency, list | tuple):  # tuples, in a record from a file
         return []
-    if dependency and isinstance(dependency[0], list):
+    if dependency and isinstance(dependency[0], list | tuple):
         dependency = dependency[0]
     return [id for id in dependency if isinstance(id, str)]
 
@@ -207,18 +207,20 @@ class Outputs:
         known = self._results.get(id)
         if records.client is not None and (known is None or known[0] != self._source.opened):
             found = records.find({"msg_id": id}, ["completed", "stdout", "stderr"], None, 1)
-            if not found:
-                raise UnknownTask(f"no such task: {id}")
-            if found[0]["completed"] is None:
+            if found and found[0]["completed"] is None:
                 while len(self._results) >= 20:
                     self._results.pop(next(iter(self._results)))
                 known = self._results[id] = (self._source.opened, records.client.get_result(id, owner=False))
         if known is None or records.client is None or known[1].ready():
             self._results.pop(id, None)
-            record = records.find({"msg_id": id}, ["completed", "stdout", "stderr", "state"], None, 1)[0]
+            [record] = records.find({"msg_id": id}, ["completed", "stdout", "stderr"], None, 1) or _unknown(id)
             return {"stdout": _end(record["stdout"] or ""), "stderr": _end(record["stderr"] or ""),
                     "ended": record["completed"] is not None or records.client is None}  # fmt: skip
         return {"stdout": _end(known[1].stdout), "stderr": _end(known[1].stderr), "ended": False}
+
+
+def _unknown(id: str) -> NoReturn:
+    raise UnknownTask(f"no such task: {id}")
 
 
 # ---------------------------------------------------------------------------------------------- actions

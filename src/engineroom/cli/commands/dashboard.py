@@ -53,7 +53,10 @@ engineroom dashboard --port=8700 --allow-host=hub.example.org      # behind a pr
     flags: Any = {
         "read-only": ({"DashboardApp": {"read_only": True}}, "refuse all actions"),
         "browser": ({"DashboardApp": {"browser": True}}, "open it in a browser"),
-        "with-cluster": ({"DashboardApp": {"with_cluster": True}}, "end when the cluster is stopped"),
+        "with-cluster": (
+            {"DashboardApp": {"with_cluster": True}},
+            "end when the cluster is stopped; the link is in `rc.dashboard_url`, and is not printed",
+        ),
         "no-config": RecordsApp.flags["no-config"],
     }
 
@@ -80,9 +83,10 @@ engineroom dashboard --port=8700 --allow-host=hub.example.org      # behind a pr
         link_file = None if self.db_url else dashboard_file(place.found.files.profile_dir, place.found.cluster_id)
         hosts = [name for name in self.allow_host.replace(" ", "").split(",") if name]
         dashboard = Dashboard(place, port=self.port, read_only=self.read_only, hosts=hosts, link_file=link_file)
-        print(f"Dashboard of {place.name}: {dashboard.url}", flush=True)
-        print("Whoever has this link can use it. Ctrl-C ends the dashboard.", file=sys.stderr)
-        if self.with_cluster:
+        if not self.with_cluster:
+            print(f"Dashboard of {place.name}: {dashboard.url}", flush=True)
+            print("Whoever has this link can use it. Ctrl-C ends the dashboard.", file=sys.stderr)
+        else:  # its output goes into a log, where the link shall not be
             threading.Thread(target=self._follow, args=(place, dashboard), daemon=True).start()
         with tempfile.TemporaryDirectory() as folder:
             if self.browser:
