@@ -5,7 +5,7 @@
     ├── ConnectionFileError (OSError)    no cluster found: the connection file is missing or broken
     ├── AuthenticationError (PermissionError)   the controller refused our key
     ├── ProtocolError                    the other end speaks another protocol version, or sent an invalid message
-    ├── ControllerLost (ConnectionError) the controller stopped answering
+    ├── ControllerLost (ConnectionError, BrokenExecutor)   the controller stopped answering
     ├── LaunchError (RuntimeError)       engines or a controller could not be started
     ├── SerializationError (TypeError)   an argument or a function cannot be pickled
     ├── MessageTooLarge (ValueError)     a message is larger than the limit
@@ -19,15 +19,16 @@
     ├── PendingTask (RuntimeError)       the task has not finished: it cannot be resubmitted or purged yet
     ├── WaitError (RuntimeError)         a wait could never end, or waits are nested too deeply
     └── IPythonError → KernelError
-        ├── NoEnginesRegistered
-        ├── TaskAborted
+        ├── NoEnginesRegistered (BrokenExecutor)
+        ├── TaskAborted (concurrent.futures.CancelledError)
         ├── TaskTimeout
         ├── UnmetDependency → ImpossibleDependency → InvalidDependency, DependencyTimeout
         └── RemoteError                  the task raised on its engine
-            ├── EngineError              the engine died or went away while it held the task
+            ├── EngineError (BrokenExecutor)   the engine died or went away while it held the task
             └── CompositeError           of several tasks one raised, or more did (then an ExceptionGroup)
 
-`TimeoutError` is the builtin. Each class has a stable `code`, used by the command line and in JSON.
+`TimeoutError` is the builtin; `BrokenExecutor` and `CancelledError` are those of `concurrent.futures`. Each class has a
+stable `code`, used by the command line and in JSON.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ import builtins
 import re
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError
 from typing import Any, ClassVar, NoReturn, Self, TypedDict
 
 from . import markup
@@ -89,7 +91,7 @@ class ProtocolError(EngineroomError):
     code = "protocol"
 
 
-class ControllerLost(EngineroomError, ConnectionError):
+class ControllerLost(EngineroomError, ConnectionError, BrokenExecutor):
     """The controller stopped answering."""
 
     code = "controller-lost"
@@ -206,13 +208,13 @@ class KernelError(IPythonError):
                 setattr(self, key, info[key])
 
 
-class NoEnginesRegistered(KernelError):
+class NoEnginesRegistered(KernelError, BrokenExecutor):
     """There is no engine to run this on."""
 
     code = "no-engines"
 
 
-class TaskAborted(KernelError):
+class TaskAborted(KernelError, CancelledError):
     """The task was aborted before it started, or cancelled while it was running."""
 
     code = "aborted"
@@ -299,14 +301,14 @@ class RemoteError(KernelError):
     _render_traceback_ = render_traceback  # IPython shows this instead of the local frames
 
     def _repr_html_(self) -> str:
-        return markup.block(_folded([(self.ename, self.evalue, self.traceback, self.engine_info)], is_open=False))
+        return markup.block(folded([(self.ename, self.evalue, self.traceback, self.engine_info)], is_open=False))
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Print the remote traceback to stderr."""
         print("\n".join(self.render_traceback()), file=sys.stderr)
 
 
-class EngineError(RemoteError):
+class EngineError(RemoteError, BrokenExecutor):
     """The engine could not run this task to its end: it died, went away, or has another version of a module.
 
     The text says which engine, where and why.
@@ -405,7 +407,7 @@ class CompositeError(RemoteError):
 
     def _repr_html_(self) -> str:
         head = markup.block(markup.bold(type(self).__name__), ": ", self._message)
-        return markup.block(head, _folded(self.elist))
+        return markup.block(head, folded(self.elist))
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Print the remote tracebacks to stderr, or only that of number `excid`."""
@@ -523,7 +525,7 @@ _SHOWN = 20
 _OWN_NUMBERS = r"<cell \d+>|0x[0-9a-f]+"
 
 
-def _folded(elist: Sequence[ErrorEntry], is_open: bool = False) -> markup.Html:
+def folded(elist: Sequence[ErrorEntry], is_open: bool = False) -> markup.Html:
     """Errors as lines of HTML; a click opens a traceback. Errors of several engines that are alike are one line."""
     alike: dict[tuple[str, str, str], list[ErrorEntry]] = {}
     for entry in elist:

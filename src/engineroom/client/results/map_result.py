@@ -37,6 +37,8 @@ class AsyncMapResult(AsyncResult):
         How many items a task has, where that is not one. `_sizes` is None where that is not known: of parts.
     """
 
+    _counted = "item"
+
     def __init__(
         self, *args: Any, ordered: bool = True, sizes: dict[TaskId, int] | None = None, **kwargs: Any
     ) -> None:

@@ -42,15 +42,22 @@ def wait_for_all(futures: Iterable[Future[Any]], limit: float | None) -> bool:
     is spent on the rest once the limit is over. (`concurrent.futures.wait` locks every future, twice.)
     """
     deadline = None if limit is None else time.monotonic() + limit
-    for future in futures:
-        if not future.done():
-            left = None if deadline is None else deadline - time.monotonic()
-            if isinstance(future, TaskFuture):
-                future._wait_until_done(left)
-            else:
-                wait_futures([future], left)
+    futures = list(futures)
+    try:
+        for future in futures:
             if not future.done():
-                return False
+                left = None if deadline is None else deadline - time.monotonic()
+                if isinstance(future, TaskFuture):
+                    future._wait_until_done(left)
+                else:
+                    wait_futures([future], left)
+                if not future.done():
+                    return False
+    except KeyboardInterrupt:  # the wait for one of them has been told, the others are waited for, too
+        for future in futures:
+            if isinstance(future, TaskFuture) and not future.done():
+                future._port.interrupted(future._ids)
+        raise
     return True
 
 
@@ -119,14 +126,14 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         if self._state != PENDING:
             return
         if self._ends_with_outcomes:
-            wait_for_result(lambda: self._condition, self.done, limit, self._port)
+            wait_for_result(lambda: self._condition, self.done, limit, self._port, self._ids)
         else:
-            wait_until(self._condition, self.done, limit, self._port)
+            wait_until(self._condition, self.done, limit, self._port, self._ids)
 
     def _wait_for(self, id: TaskId) -> None:
         """Wait until one of the tasks has ended."""
         if id not in self._outcomes:
-            wait_until(self._condition, lambda: id in self._outcomes, None, self._port)
+            wait_until(self._condition, lambda: id in self._outcomes, None, self._port, self._ids)
 
     def _all_there(self) -> bool:
         return len(self._outcomes) >= len(self._ids)
@@ -135,7 +142,10 @@ class TaskFuture(Future):  # type: ignore[type-arg]
 
     def _arrived(self, done: TaskDone, frames: Sequence[Any], now: float) -> bool:
         """Keep an outcome, with `fulfilling` held. True: `_announce` must be called once it is released."""
-        self._keep(done.id, done, frames)
+        if frames or self._cond is not None or self._outcomes is not _NONE_YET:
+            self._keep(done.id, done, frames)
+        else:  # the hot path
+            self._outcomes = {done.id: done}
         self._received = now
         if self._cond is not None:
             return True

@@ -342,6 +342,14 @@ class View:
     def __len__(self) -> int:
         return len(self._port.engines.resolve(self.targets))
 
+    def _repr_html_(self) -> str:
+        from ..notebook.pages import view_html
+
+        flags = {name: getattr(self, name) for name in self.FLAGS if name not in ("targets", "block")}
+        chosen = {name: value for name, value in flags.items() if value not in (None, False, 0)}
+        targets = "all" if self.targets in (None, "all") else str(self.targets)
+        return view_html(type(self).__name__, targets, len(self.outstanding), chosen | {"block": self.block})
+
 
 def replaced(options: TaskOptions | None, **changes: Any) -> TaskOptions:
     """The options (None: the defaults) with some of them changed."""
