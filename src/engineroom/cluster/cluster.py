@@ -26,12 +26,12 @@ from .awaitable import AwaitableCluster
 from .chosen_launcher import ChosenLauncher
 from .cluster_files import ClusterFiles
 from .commands import Command, controller_command, engines_command, engines_to_start
-from .controller_process import ControllerProcess
-from .dashboard_process import DashboardProcess
-from .engine_sets import EngineSets
+from .processes.controller_process import ControllerProcess
+from .processes.dashboard_process import DashboardProcess
+from .processes.engine_sets import EngineSets
+from .processes.restarts import Restarts
+from .processes.waiting import wait_for_engines
 from .profile_config import cluster_settings
-from .restarts import Restarts
-from .waiting import wait_for_engines
 
 if TYPE_CHECKING:
     from ..client import Client

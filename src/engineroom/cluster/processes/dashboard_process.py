@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import time
 
-from ..config import dashboard_url
-from ..errors import ConfigError
-from ..launchers import LocalProcess
-from .cluster_files import ClusterFiles
-from .commands import dashboard_command
+from ...config import dashboard_url
+from ...errors import ConfigError
+from ...launchers import LocalProcess
+from ..cluster_files import ClusterFiles
+from ..commands import dashboard_command
 
 #: Seconds that a dashboard may take to start.
 START_SECONDS = 30.0
