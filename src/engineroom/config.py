@@ -69,6 +69,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     #: how much of each named resource this host has; its engines share the indexes
     resources: dict[str, int] = {}
+    mpi: bool = False  #: whether the engine is a rank of MPI
     #: pieces of code that each engine runs when it starts, and what each is called in tracebacks
     startup: tuple[tuple[str, str], ...] = ()
 
@@ -122,6 +123,27 @@ def connection_file(profile: Path, cluster_id: str = "", role: str = "client") -
         raise ConfigError(f"a cluster's id is made of letters, digits, '_', '-' and '.'; got {cluster_id!r}")
     middle = f"-{cluster_id}" if cluster_id else ""
     return profile / "security" / f"ipcontroller{middle}-{role}.json"
+
+
+def dashboard_file(profile: Path, cluster_id: str = "") -> Path:
+    """The path of the file with the link of the dashboard of this cluster."""
+    middle = f"-{cluster_id}" if cluster_id else ""
+    return profile / "security" / f"dashboard{middle}.json"
+
+
+def dashboard_url(profile: Path, cluster_id: str = "") -> str | None:
+    """The link of the dashboard of a cluster. It holds a secret. None: no dashboard of it runs on this host."""
+    try:
+        path = dashboard_file(profile, cluster_id)
+        if why_not_trusted(path):
+            return None
+        found = json.loads(path.read_text())
+        if not is_local(found["host"]):
+            return None
+        os.kill(found["pid"], 0)
+        return str(found["url"])
+    except (OSError, ValueError, KeyError, TypeError):  # there is no file, or its process has been killed
+        return None
 
 
 def write_private(path: Path, text: str) -> None:

@@ -1,7 +1,6 @@
-"""JupyterLab in a real browser, for tests: a server on this host, and Chromium without a window.
+"""JupyterLab in a real browser, for tests: a server on this host, and the browser of `browsers.py`.
 
-Chromium is Debian's (`support/debian.py`); playwright-core, which drives it, is installed by npm into `.cache/`:
-`make browser`. Where one of them cannot be had, the tests are skipped, and pytest's summary says so.
+Where one of them cannot be had, the tests are skipped, and pytest's summary says so.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,64 +17,47 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-if __name__ == "__main__":  # to install: `support` is found where tests run
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from support import browsers
 from support.notebooks import kernel_environment
 
-ROOT = Path(__file__).parents[2]
-PLAYWRIGHT = "1.65.1"
-INSTALL_SECONDS = 300
 START_SECONDS = 120
 
-HOW = "run `make parts browser`"
-
-
-def playwright() -> Path:
-    """Where playwright-core is, or will be."""
-    return ROOT / ".cache" / "browser" / PLAYWRIGHT / "node_modules" / "playwright-core"
-
-
-def chromium() -> str | None:
-    """The path of Chromium."""
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-def missing() -> str | None:
-    """Why JupyterLab cannot be tried in a browser; None: it can."""
-    if chromium() is None:
-        return f"Chromium is not there: {HOW} as root on a Debian"
-    if shutil.which("node") is None:
-        return "Node is not there"
-    if not playwright().exists():
-        return f"playwright-core is not there: {HOW}"
-    return None
-
-
-def install() -> str | None:
-    """Install playwright-core unless it is there; returns why that is not possible."""
-    place = playwright()
-    if place.exists():
-        return None
-    if shutil.which("npm") is None:
-        return "npm is not installed"
-    folder = place.parents[1]
-    made = folder.with_name(f"{folder.name}.{os.getpid()}")
-    made.mkdir(parents=True)
-    package = f"playwright-core@{PLAYWRIGHT}"
-    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(made), package]
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=INSTALL_SECONDS)
-        made.replace(folder)
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.strip().splitlines() or ["no reason given"]
-        return f"npm install {package} failed: {lines[-1]}"
-    except subprocess.TimeoutExpired:
-        return f"npm install {package} took more than {INSTALL_SECONDS} s"
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    return None
+#: JavaScript for `Browser.run`: what is done with the page, or with cell number `given.number`.
+PRELUDE = """
+page?.setDefaultTimeout(45000);
+const cell = () => page.locator('.jp-Notebook .jp-Cell').nth(given.number);
+const within = () => cell().locator(given.selector);
+"""
+COMMANDS = {
+    "open": """
+        const opened = await open({ viewport: { width: 1100, height: 1500 } });
+        opened.setDefaultTimeout(45000);
+        await opened.goto(given.url);
+        await opened.waitForSelector('.jp-Notebook .cm-content');
+        await opened.waitForSelector('.jp-Notebook-ExecutionIndicator[data-status=idle]');
+    """,
+    # Until the kernel is connected, the page forgets what is to run: then once more.
+    "begin": r"""
+        for (let tries = 0; tries < 20; tries++) {
+          await cell().locator('.cm-content').click();
+          await page.keyboard.press('Shift+Enter');
+          const prompt = cell().locator('.jp-InputPrompt', { hasText: /\[(\*|\d+)\]/ });
+          if (await prompt.waitFor({ timeout: 2000 }).then(() => true, () => false)) return;
+        }
+        throw new Error('the cell does not run');
+    """,
+    "end": r"""
+        await cell().locator('.jp-InputPrompt', { hasText: /\[\d+\]/ }).waitFor();
+        await page.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))));
+    """,
+    "text": "return await cell().locator('.jp-OutputArea').first().innerText();",
+    "count": "return await within().count();",
+    "visible": "await within().first().waitFor({ state: 'visible' });",
+    "isVisible": "return await within().first().isVisible();",
+    "click": "await within().first().click();",
+    "interrupt": "await page.click('[data-command=\"notebook:interrupt-kernel\"]');",
+    "screenshot": "await page.screenshot({ path: given.path });",
+}
 
 
 class Lab:
@@ -88,7 +69,7 @@ class Lab:
         self._notebooks.mkdir()
         self._token = secrets.token_hex(16)
         self._server: subprocess.Popen[bytes] | None = None
-        self._browser: subprocess.Popen[str] | None = None
+        self._browser: browsers.Browser | None = None
         self._url = ""
 
     def start(self) -> None:
@@ -112,11 +93,7 @@ class Lab:
                 [sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser", *words],
                 env=environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        self._browser = subprocess.Popen(
-            ["node", str(Path(__file__).with_name("browser.cjs"))],
-            env={**environment, "PLAYWRIGHT": str(playwright()), "CHROMIUM": chromium() or ""},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        self._browser = browsers.Browser()
         said = self._folder / "runtime" / f"jpserver-{self._server.pid}.json"
         deadline = time.monotonic() + START_SECONDS
         while not (said.exists() and said.read_text()):
@@ -124,16 +101,11 @@ class Lab:
             assert time.monotonic() < deadline, "JupyterLab has not started"
             time.sleep(0.05)
         self._url = f"http://127.0.0.1:{json.loads(said.read_text())['port']}/lab/tree"
-        self._answer()
 
     def stop(self) -> None:
         """Stop both; kernels end with the server."""
         if self._browser is not None:
-            assert self._browser.stdin is not None
-            assert self._browser.stdout is not None
-            self._browser.stdin.close()
-            self._browser.wait(30)
-            self._browser.stdout.close()
+            self._browser.close()
         if self._server is not None:
             self._server.send_signal(signal.SIGTERM)
             self._server.wait(30)
@@ -154,13 +126,10 @@ class Lab:
         return str(self.do("text", number=number))
 
     def do(self, command: str, **given: Any) -> Any:
-        """One of the commands in `browser.cjs`."""
+        """One of `COMMANDS`."""
         assert self._browser is not None
-        assert self._browser.stdin is not None
-        self._browser.stdin.write(json.dumps({"command": command, **given}) + "\n")
-        self._browser.stdin.flush()
         try:
-            return self._answer()
+            return self._browser.run(PRELUDE + COMMANDS[command], given)
         except AssertionError:
             if command != "screenshot":
                 self.screenshot("failed")
@@ -172,32 +141,17 @@ class Lab:
         folder.mkdir(parents=True, exist_ok=True)
         self.do("screenshot", path=str(folder / f"{name}.png"))
 
-    def _answer(self) -> Any:
-        assert self._browser is not None
-        assert self._browser.stdout is not None
-        line = self._browser.stdout.readline()
-        assert line, "the browser has ended"
-        answer = json.loads(line)
-        assert "error" not in answer, answer["error"]
-        return answer["value"]
-
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """JupyterLab in a browser, one for all tests."""
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
-    why = missing()
+    why = browsers.problem()
     if why:
-        pytest.skip(why)
+        pytest.skip(f"{why}: {browsers.HOW}")
     lab = Lab(tmp_path_factory.mktemp("lab"))
     try:
         lab.start()
         yield lab
     finally:
         lab.stop()
-
-
-if __name__ == "__main__":
-    problem = install() or missing()
-    if problem:
-        print(f"Tests of JupyterLab in a browser are skipped: {problem}", file=sys.stderr)

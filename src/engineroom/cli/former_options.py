@@ -55,12 +55,11 @@ ENGINE = {
     **EVERYWHERE,
     "url": Former("the connection file says where the controller is: --file="),
     "location": Former("the connection file says where the controller is: --file="),
-    "mpi": Former("engines find their controller without MPI", takes_value=False),
     "IPEngine.enable_nanny": Former("every engine has a nanny"),
     "IPEngine.max_heartbeat_misses": Former("the nanny tells at once when an engine dies"),
-    "IPEngine.use_mpi": Former("engines find their controller without MPI"),
-    "IPEngine.init_mpi": Former("engines find their controller without MPI"),
-    "IPEngine.mpi_registration_delay": Former("engines find their controller without MPI"),
+    "IPEngine.use_mpi": Former("`ipengine --mpi` says it"),
+    "IPEngine.init_mpi": Former("mpi4py is imported by `ipengine --mpi`"),
+    "IPEngine.mpi_registration_delay": Former("ranks ask for their rank as their number"),
 }
 CLUSTER = {
     **EVERYWHERE,

@@ -15,6 +15,7 @@ from traitlets import Bool, Dict, Float, Integer, Unicode, Union
 
 from .. import resources as named_resources
 from ..config import ConnectionInfo, EngineSettings, connection_file, read_connection_file
+from ..engine.execution.mpi import rank_of
 from ..errors import ConfigError, ConnectionFileError
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
 from .former_options import ENGINE
@@ -51,6 +52,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
     }
     flags: Any = {
         **BASE_FLAGS,
+        "mpi": ({"IPEngine": {"mpi": True}}, "the engine is a rank of MPI; mpiexec starts this command"),
         "no-restart": ({"IPEngine": {"restart": False}}, "do not replace engines that die"),
     }
 
@@ -63,6 +65,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
     timeout = Float(
         60.0, help="Seconds to look for the controller, or to wait for it to come back, before giving up."
     ).tag(config=True)
+    mpi = Bool(False, help="Whether the engine is a rank of MPI.").tag(config=True)
     restart = Bool(True, help="Replace engines that die.").tag(config=True)
     unstored_limit = Integer(
         256 << 20, help="Bytes of results that an engine keeps until they are stored. Beyond that it runs no task."
@@ -91,6 +94,10 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         log_to_stderr(self.log_level)
         if self.n < 1:
             raise ConfigError(f"-n is a number of engines, 1 or more; got {self.n}")
+        if self.mpi:
+            if self.n != 1:
+                raise ConfigError(f"--mpi: mpiexec starts one engine for each rank, so -n is 1; got {self.n}")
+            rank_of(os.environ)
         if not self.cancel_grace >= 0:
             raise ConfigError(f"IPEngine.cancel_grace is a number of seconds, 0 or more; got {self.cancel_grace}")
         shared = named_resources.read(self.resources)
@@ -101,7 +108,8 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         follows = self.url_file == "-"
         info = _read_stdin() if follows else self._wait_for_file()
         settings = EngineSettings(
-            restart=self.restart,
+            restart=self.restart and not self.mpi,
+            mpi=self.mpi,
             connect_timeout=self.timeout,
             output_limit=self.output_limit,
             unstored_limit=self.unstored_limit,

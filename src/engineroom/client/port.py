@@ -14,11 +14,12 @@ from typing import Any
 from ..config import MAX_TASK_BYTES, ConnectionInfo
 from ..errors import MessageTooLarge
 from ..ids import EngineId, TaskId
-from ..messages import Abort, EngineInfo
+from ..messages import Abort, EngineInfo, pieces
 from ..wire import frames as wire
 from ..wire.payload import Keep, as_copy, as_is, shared
 from .connection.channel import Channel
 from .connection.history import History, Marks
+from .connection.requests import total
 from .engines import Engines
 
 
@@ -124,6 +125,9 @@ class ClientPort:
 
     def end(self, tasks: Sequence[TaskId] | None, engines: Sequence[EngineId] | None, *, running: bool) -> Future[Any]:
         """Ask the controller to end tasks, by id or by engine; the Future is done once it has begun to."""
-        return self.channel.request(
-            Abort(None if tasks is None else list(tasks), None if engines is None else list(engines), running)
-        )
+        numbers = None if engines is None else list(engines)
+        if tasks is None:
+            return self.channel.request(Abort(None, numbers, running))
+        # The last first: a task ends before those that it depends on.
+        parts = reversed([list(some) for some in pieces(list(tasks))])
+        return total([self.channel.request(Abort(some, numbers, running)) for some in parts])

@@ -1,4 +1,4 @@
-"""The identity of a client."""
+"""Who a client is, in the records of its tasks. It has no connection and no state."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from ..errors import AuthenticationError, ProtocolError
 from ..ids import EngineId
-from ..messages import Hello, Message, Ping, Refused, Welcome
+from ..messages import Hello, Message, Ping, Refused, Request, Welcome
+from ..messages.bounds import MOST_ASKED
 from ..transport import Listener
 from ..wire import frames
 from ..wire.input_cache import InputCache
@@ -63,6 +64,7 @@ class Peer:
         "functions",
         "host",
         "nanny",
+        "pid",
         "promised",
         "results",
         "role",
@@ -75,7 +77,7 @@ class Peer:
         self.address = address
         self.role = hello.role
         self.uuid = hello.uuid
-        self.host = hello.host
+        self.host, self.pid = hello.host, hello.pid
         self.decode = DECODERS[hello.role]
         self.session = PeerSession(hello, key, now)
         #: engines: their number, their nanny, and the digests of the functions they have
@@ -131,6 +133,8 @@ class Peers:
                 return self._receive_unknown(address, header)
             peer.session.count_received(header, now)
             message = peer.decode(header)
+            if len(header) > MOST_ASKED and type(message) is Request:
+                raise ProtocolError(f"a question of {len(header)} bytes")
             return message if type(message) is Hello else (peer, message)
         except ProtocolError as error:
             if peer is None:  # perhaps known to an earlier life of the controller: it will say Hello

@@ -22,7 +22,7 @@ _SIGNALS = tuple(int(getattr(signal, name)) for name in _NAMES.split() if hasatt
 
 
 class HeldSignals:
-    """From `begin` to `end`, signals that have handlers in Python only call `wake`. `end` has their handlers called."""
+    """Until `end`, signals that have handlers in Python only call `wake`. `end` has their handlers called."""
 
     __slots__ = ("_held", "_wake", "came")
 
@@ -32,15 +32,10 @@ class HeldSignals:
         self._held: list[tuple[int, Any]] = []
         #: the signals that came
         self.came: list[int] = []
-
-    def begin(self) -> None:
-        """Hold them back, if this is the main thread: handlers run in no other."""
-        if threading.current_thread() is not threading.main_thread():
+        # Handlers run in the main thread, and in no other.
+        if threading.get_ident() != threading.main_thread().ident:
             return
-        for number in _SIGNALS:
-            handler = _get(number)
-            if callable(handler):
-                self._held.append((number, handler))
+        self._held = [(number, handler) for number in _SIGNALS if callable(handler := _get(number))]
         try:
             for number, _ in self._held:
                 _set(number, self._note)

@@ -9,8 +9,11 @@ from typing import Any
 
 from ...errors import OUTCOMES, RemoteError, UnknownTask
 from ...ids import TaskId
-from ...messages import ErrorInfo, FindRecords, Reply, Request, RequestBody, Resubmit
+from ...messages import ErrorInfo, FindRecords, PageRecords, Reply, Request, RequestBody, Resubmit
 from ...printable import one_line, printable
+
+#: Questions on their way and not yet answered. More wait here: the controller refuses those beyond twice as many.
+MOST_ASKED_AT_ONCE = 500
 
 
 class PendingRequests:
@@ -19,6 +22,17 @@ class PendingRequests:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._pending: dict[int, tuple[Request, Future[Any]]] = {}
+        #: the numbers of those that were sent
+        self._sent: set[int] = set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may be sent."""
+        return len(self._sent) < MOST_ASKED_AT_ONCE
+
+    def sent(self, request: Request) -> None:
+        """A question was sent."""
+        self._sent.add(request.number)
 
     def add(self, body: RequestBody) -> tuple[Request, Future[Any]]:
         """A question to be sent, and the Future of its answer."""
@@ -32,13 +46,15 @@ class PendingRequests:
 
     def on_reply(self, message: Reply, frames: Sequence[Any]) -> None:
         """Resolve the Future of an answer."""
+        self._sent.discard(message.number)
         request, future = self._pending.pop(message.number, (None, None))
         if request is None or future is None or future.done():
             return  # nobody waits any more
         if message.error is not None:
             future.set_exception(error_of(message.error))
         else:
-            future.set_result(frames if isinstance(request.body, FindRecords) else message.value)
+            in_frames = isinstance(request.body, FindRecords | PageRecords)
+            future.set_result((message.value, frames) if in_frames else message.value)
 
     def unanswered(self) -> list[Request]:
         """The questions without an answer, in order."""
@@ -54,6 +70,27 @@ class PendingRequests:
             _, future = self._pending.pop(number, (None, None))
             if future is not None and not future.done():
                 future.set_exception(error())
+
+
+def total(counts: Sequence[Future[int]]) -> Future[int]:
+    """A Future for the sum of several answers; its error is the first one of theirs."""
+    if len(counts) == 1:
+        return counts[0]
+    whole: Future[int] = Future()
+    left = iter(range(len(counts) - 1, -1, -1))  # several threads may take from it
+
+    def ended(one: Future[int]) -> None:
+        if next(left):
+            return
+        errors = [error for future in counts if (error := future.exception()) is not None]
+        if errors:
+            whole.set_exception(errors[0])
+        else:
+            whole.set_result(sum(future.result() for future in counts))
+
+    for future in counts:
+        future.add_done_callback(ended)
+    return whole
 
 
 def error_of(info: ErrorInfo) -> Exception:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
-from ...errors import QueryError
+from ...errors import PendingTask, QueryError
 from ...ids import EngineId, TaskId
 from ...messages import (
     CountRecords,
@@ -26,7 +26,9 @@ from ...messages import (
     Purge,
     QueueStatus,
     ResultStatus,
+    pieces,
 )
+from ...messages.bounds import MOST_NAMED
 from ...records.fields import ALIASES, DEFAULT_KEYS
 from ...records.projection import is_dotted, projected, whole_keys
 from ...records.record import TaskRecord, TaskRecords
@@ -93,7 +95,8 @@ class Records:
         window = plain_count("limit", limit), plain_count("skip", skip) or 0
         whole = whole_keys(wanted) if wanted is not None and is_dotted(wanted) else wanted
         body = FindRecords(plain_query(query), whole, plain_sort(sort), *window)
-        records = TaskRecords(_records_in(self._channel.ask(body)))
+        _, frames = self._channel.ask(body)
+        records = TaskRecords(_records_in(frames))
         if wanted is not None and is_dotted(wanted):
             records = TaskRecords(projected(record, wanted) for record in records)
         if as_frame is None:
@@ -116,10 +119,9 @@ class Records:
         if not size:
             raise QueryError(f"batch is a whole number, 1 or more, got {batch!r}")
         while True:
-            page = self._channel.ask(PageRecords(plain, whole, size, after))
-            for record in map(TaskRecord, page["records"]):
+            after, frames = self._channel.ask(PageRecords(plain, whole, size, after))
+            for record in _records_in(frames):
                 yield projected(record, wanted) if wanted is not None and whole is not wanted else record
-            after = page["next"]
             if after is None:
                 return
 
@@ -177,11 +179,28 @@ class Records:
 
     def result_status(self, ids: Sequence[TaskId]) -> dict[str, Any]:
         """Which tasks are pending and which completed: two lists of msg_ids. Raises UnknownTask."""
-        return dict(self._channel.ask(ResultStatus(list(ids))))
+        status: dict[str, Any] = {"pending": [], "completed": []}
+        for some in pieces(list(ids)):
+            for state, found in self._channel.ask(ResultStatus(list(some))).items():
+                status[state] += found
+        return status
+
+    def require_ended(self, ids: Sequence[TaskId]) -> None:
+        """Look whether all of these tasks have ended, if they are more than one message may name.
+
+        Then a change takes several messages, and the first of them must not have an effect if another one is refused.
+
+        Raises
+        ------
+        UnknownTask, PendingTask
+        """
+        if len(ids) > MOST_NAMED and (pending := self.result_status(ids)["pending"]):
+            raise PendingTask(f"task {pending[0]} has not finished; nothing was changed")
 
     def explain(self, ids: Sequence[TaskId]) -> Explanations:
         """Why each of these tasks is not running, or what has become of it."""
-        return Explanations(Explanation(answer) for answer in self._channel.ask(Explain(list(ids))))
+        asked = (self._channel.ask(Explain(list(some))) for some in pieces(list(ids)))
+        return Explanations(Explanation(answer) for answers in asked for answer in answers)
 
     def queue_status(self, engines: Sequence[EngineId] | None, verbose: bool) -> dict[Any, Any]:
         """What each engine has done and has to do.
@@ -214,8 +233,13 @@ class Records:
         UnknownTask
             There is no record of one of the tasks; nothing is changed.
         """
+        count = 0
+        if ids is not None and len(ids) > MOST_NAMED:
+            self.result_status(ids)  # all are known
+            *first, ids = pieces(list(ids))
+            count = sum(int(self._channel.ask(Pin(list(some), None, pinned))) for some in first)
         tasks = None if ids is None else list(ids)
-        return int(self._channel.ask(Pin(tasks, None if query is None else plain_query(query), pinned)))
+        return count + int(self._channel.ask(Pin(tasks, None if query is None else plain_query(query), pinned)))
 
     def purge(
         self,
@@ -226,12 +250,17 @@ class Records:
         everything: bool = False,
     ) -> int:
         """Forget finished tasks: of ids, of engines, of a query, or all; returns how many."""
+        count = 0
+        if ids is not None and len(ids) > MOST_NAMED and not everything:
+            self.require_ended(ids)
+            *first, ids = pieces(list(dict.fromkeys(ids)))
+            count = sum(int(self._channel.ask(Purge(list(some)))) for some in first)
         body = Purge(everything=everything)
         if not everything:
             body.tasks = None if ids is None else list(ids)
             body.engines = None if engines is None else list(engines)
             body.query = None if query is None else dict(query)
-        return int(self._channel.ask(body))
+        return count + int(self._channel.ask(body))
 
     # ------------------------------------------------------------------------------------------ functions, environments
 
@@ -245,7 +274,7 @@ class Records:
 
 
 def _records_in(frames: Iterable[Any]) -> Iterator[TaskRecord]:
-    """The records in an answer to FindRecords."""
+    """The records in the frames of an answer."""
     for columns in map(decode_columns, frames):
         rows = zip(*columns.values(), strict=True)
         yield from map(TaskRecord, map(zip, repeat(tuple(columns)), rows))

@@ -29,7 +29,10 @@ from .arguments import refuse_direct, results_of_this_call
 from .ending import Failure, ResultIterator, errors_in, failed_among, succeeded, value_of, value_or_error, was_aborted
 from .metadata import DescribedFuture, ExecuteReply
 from .port import ResultPort
-from .task_future import FINISHED, TaskFuture
+from .task_future import FINISHED, PENDING, TaskFuture
+
+#: What stands for a value that `get` does not return as it is.
+_NEEDS_A_LOOK = (Failure, Part)
 
 #: Pickles up to this many bytes are kept beside their value.
 SMALL = 4096
@@ -149,17 +152,23 @@ class AsyncResult(DescribedFuture):
         RemoteError, CompositeError, EngineError, TaskAborted
             The task raised; several did; its engine died; it was aborted.
         """
-        check_return_when(return_when)
-        if return_when == FIRST_EXCEPTION and not self._single:
-            done, _ = self.wait(timeout, FIRST_EXCEPTION)
-            for part in done:
-                if part.exception() is not None:
-                    part.get()
-        if not self.wait(timeout if timeout is not None else -1):
-            raise TimeoutError(f"{self!r} was not ready after {timeout:g} s; its tasks go on")
+        if return_when is not None:
+            check_return_when(return_when)
+            if return_when == FIRST_EXCEPTION and not self._single:
+                done, _ = self.wait(timeout, FIRST_EXCEPTION)
+                for part in done:
+                    if part.exception() is not None:
+                        part.get()
+        limit = None if timeout is None else limit_of(timeout)
+        if self._state == PENDING:
+            self._wait_until_done(limit)
+            if not self.done():
+                raise TimeoutError(f"{self!r} was not ready after {timeout:g} s; its tasks go on")
+        values = self._all_values()
+        if self._single and type(values[0]) not in _NEEDS_A_LOOK:  # the hot path
+            return values[0]
         if return_exceptions is None:
             return_exceptions = self._return_exceptions
-        values = self._all_values()
         if not return_exceptions:
             self._raise_errors_in(values)
         return value_or_error(values[0]) if self._single else self._together(values)
@@ -306,20 +315,22 @@ class AsyncResult(DescribedFuture):
 
     def _all_values(self) -> list[Any]:
         """Values in order, a `Failure` for each error. They are unpickled once."""
-        if self._values is None:
-            self._values = [self._value_of(id) for id in self._ids]
-            self._frames = None  # large pickles are not needed any more
+        values = self._values
+        if values is None:
+            values = self._values = [self._value_of(id) for id in self._ids]
+            if self._frames is not None:
+                self._frames = None  # large pickles are not needed any more
             for id, outcome in self._outcomes.items():
-                if isinstance(outcome, TaskDone) and len(outcome.payload) > SMALL:
+                if type(outcome) is TaskDone and len(outcome.payload) > SMALL:
                     self._outcomes[id] = msgspec.structs.replace(outcome, payload=b"")  # type: ignore[index]
-        return self._values
+        return values
 
     def _value_of(self, id: TaskId) -> Any:
         if self._taken is not None and id in self._taken:
             return self._taken[id]
-        ending = self._outcomes[id]
-        value = value_of(ending, (self._frames or {}).get(id, ()))
-        if isinstance(ending, TaskDone) and ending.content is not None and "execute_input" in ending.content:
+        ending, frames = self._outcomes[id], self._frames
+        value = value_of(ending, () if frames is None else frames.get(id, ()))
+        if type(ending) is TaskDone and ending.content is not None and "execute_input" in ending.content:
             return value if isinstance(value, Failure) else ExecuteReply(value, self._metadata_of(id))
         return value
 

@@ -142,7 +142,10 @@ class TaskFuture(Future):  # type: ignore[type-arg]
 
     def _arrived(self, done: TaskDone, frames: Sequence[Any], now: float) -> bool:
         """Keep an outcome, with `fulfilling` held. True: `_announce` must be called once it is released."""
-        self._keep(done.id, done, frames)
+        if frames or self._cond is not None or self._outcomes is not _NONE_YET:
+            self._keep(done.id, done, frames)
+        else:  # the hot path
+            self._outcomes = {done.id: done}
         self._received = now
         if self._cond is not None:
             return True

@@ -7,10 +7,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_futures
 from typing import Any, NamedTuple, Protocol
@@ -19,7 +18,7 @@ from ...config import ConnectionInfo
 from ...errors import WaitError
 from ...ids import TaskId
 from ...on_engine import task_context
-from ..connection.waiters import is_delivering
+from ..connection.waiters import delivering
 
 
 class WaitPort(Protocol):
@@ -50,15 +49,16 @@ class Need(NamedTuple):
     sources: Sequence[Any]
 
 
-def wait_until_met(need: Need, port: WaitPort) -> None:
-    """Wait, in this thread."""
+def wait_until_met(need: Need, limit: float | None, port: WaitPort) -> bool:
+    """Wait, in this thread, for `limit` seconds at most; returns `need.ready()`."""
     first = need.sources[0]
     if len(need.sources) == 1 and need.ready == first.done:
-        first._wait_until_done(None)
+        first._wait_until_done(limit)
     elif len(need.sources) == 1:
-        wait_until(first._condition, need.ready, None, port, getattr(first, "_ids", ()))
+        wait_until(first._condition, need.ready, limit, port, getattr(first, "_ids", ()))
     else:
-        wait_for_futures(need.sources, None, FIRST_COMPLETED, port)
+        wait_for_futures(need.sources, limit, FIRST_COMPLETED, port)
+    return need.ready()
 
 
 def wait_until(
@@ -72,7 +72,7 @@ def wait_until(
 
     The caller does not hold the condition. Returns `ready()`. `ids` are the tasks that are waited for.
     """
-    with guarded(port, ids):
+    with _Guarded(port, ids):
         if task_context.wait(ready, limit, lambda: port.info.url):
             return ready()
         with condition:
@@ -103,7 +103,7 @@ def wait_for_result(
 
     `condition` makes the condition, if it is needed.
     """
-    with guarded(port, ids):
+    with _Guarded(port, ids):
         if task_context.wait(ready, limit, lambda: port.info.url):
             return ready()
         deadline = None if limit is None else time.monotonic() + limit
@@ -125,7 +125,7 @@ def wait_for_futures(
             return True
         return all(future.done() for future in futures)
 
-    with guarded(port, [id for future in futures for id in getattr(future, "_ids", ())]):
+    with _Guarded(port, [id for future in futures for id in getattr(future, "_ids", ())]):
         waited = task_context.wait(ready, limit, lambda: port.info.url)
         done, pending = wait_futures(futures, 0 if waited else limit, return_when)
         return done, pending
@@ -140,21 +140,25 @@ def _has_failed(future: Future[Any]) -> bool:
     return future.done() and (future.cancelled() or future.exception() is not None)
 
 
-@contextlib.contextmanager
-def guarded(port: WaitPort, ids: Collection[TaskId]) -> Iterator[None]:
+class _Guarded:
     """A wait for these tasks. Ctrl-C ends them, if the client is to do that; else it says how to end them."""
-    if is_delivering():
-        raise WaitError(
-            "this waits for tasks in the thread through which their results come, so it would never end. It runs code "
-            "of yours when published data are unpickled, or an object is deleted: do not wait for tasks there"
-        )
-    try:
-        yield
-    except KeyboardInterrupt as error:
+
+    __slots__ = ("_ids", "_port")
+
+    def __init__(self, port: WaitPort, ids: Collection[TaskId]) -> None:
+        self._port, self._ids = port, ids
+
+    def __enter__(self) -> None:
+        if threading.get_ident() in delivering:
+            raise WaitError(
+                "this waits for tasks in the thread through which their results come, so it would never end. It runs "
+                "code of yours when published data are unpickled, or an object is deleted: do not wait for tasks there"
+            )
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if type(error) is KeyboardInterrupt:
-            count = port.outstanding()
-            say_what_goes_on(error, count, port.interrupted(ids))
-        raise
+            count = self._port.outstanding()
+            say_what_goes_on(error, count, self._port.interrupted(self._ids))
 
 
 def say_what_goes_on(error: KeyboardInterrupt, count: int, done: str = "leave") -> None:

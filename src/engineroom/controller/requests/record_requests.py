@@ -31,6 +31,7 @@ from ...messages import (
 from ...messages.requests import RequestBody, tasks_in_question
 from ...records.entry import is_hex
 from ...stores import TaskStore
+from ...stores.base import in_columns
 from ...stores.query.parse import parse
 from ...stores.query.patterns import is_tame
 from ...wire import frames
@@ -38,13 +39,15 @@ from ..storage.pending import Scope
 
 #: Records read from the store in one go, where there may be many.
 PAGE = 500
-
+#: A request is long that names more tasks, or whose query has more values.
+MANY = 2000
 
 
 class InFrames(msgspec.Struct, frozen=True):
-    """An answer that is sent in frames of its own, not in the header."""
+    """Records as an answer: they are sent in frames of their own, in columns. `value` is what else there is to say."""
 
     frames: list[bytes]
+    value: Any = None
 
 
 _FINISHED = {"completed": {"$ne": None}}
@@ -62,11 +65,12 @@ def count_records(store: TaskStore, body: CountRecords, forgotten: str) -> int:
     return store.count(body.query)
 
 
-def page_records(store: TaskStore, body: PageRecords, forgotten: str) -> Any:
-    """A part of the records that match."""
+def page_records(store: TaskStore, body: PageRecords, forgotten: str) -> InFrames:
+    """A part of the records that match, and where the next one begins."""
     if body.limit < 1:
         raise QueryError(f"a page has 1 record or more, got {body.limit}")
-    return store.page(body.query, body.keys, after=body.after, limit=body.limit)
+    page = store.page(body.query, body.keys, after=body.after, limit=body.limit)
+    return InFrames([frames.encode_columns(columns) for columns in in_columns(page.records)], page.next)
 
 
 def distinct_values(store: TaskStore, body: DistinctValues, forgotten: str) -> list[Any]:
@@ -151,18 +155,22 @@ def scope_of(body: RequestBody, client: ClientId) -> Scope:
 
 
 def is_slow(body: RequestBody) -> bool:
-    """Whether a request is likely to take long: it has a regular expression whose search may take any time."""
-    parts: list[Any] = [getattr(body, "query", None)]
-    while parts:
+    """Whether a request is likely to take long: it is long itself, or a search of its regular expression may be."""
+    parts: list[Any] = [getattr(body, "query", None), getattr(body, "tasks", None)]
+    items = 0
+    while parts and items <= MANY:
         part = parts.pop()
         if isinstance(part, dict):
             pattern = part.get("$regex")
             if isinstance(pattern, str) and not is_tame(pattern):
                 return True
+            items += len(part)
             parts += part.values()
         elif isinstance(part, list):
-            parts += part
-    return False
+            items += len(part)
+            if items <= MANY:
+                parts += part
+    return items > MANY
 
 
 StoreRequest = Callable[[TaskStore, Any, str], Any]

@@ -34,6 +34,7 @@ from ...messages import (
 from ...transport import connect
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
+from ..execution import mpi
 from ..session_link import SessionLink
 from . import zygote
 from .zygote import Died, End, Fork, Forked, Kill, Signal
@@ -103,6 +104,7 @@ class Nanny:
         self._pids: dict[EngineUuid, int] = {}
         self._born: dict[EngineUuid, float] = {}
         self._stillborn = 0
+        self._rank_died = ""
         self._deaths: list[_Death] = []
         self._hear_deadline = 0.0
         self._stopped: list[EngineUuid] = []
@@ -132,11 +134,15 @@ class Nanny:
             signal.signal(number, lambda *_: None)  # the wakeup socket reports the signal; a handler must only be there
         try:
             self._hello()
+            # A rank of MPI would like its rank as its number.
+            wish = EngineId(mpi.rank_of(os.environ) if self._settings.mpi else -1)
             for shares in self._dealt:
-                self._fork(EngineId(-1), shares)
+                self._fork(wish, shares)
             while not self._finished():
                 self._turn()
             self._link.send(Goodbye())
+            if self._rank_died:
+                raise EngineroomError(self._rank_died)  # mpiexec then ends the other ranks
         finally:
             self._pipe.close()  # the zygote kills what is left, and ends
             os.waitpid(self._zygote, 0)
@@ -213,6 +219,11 @@ class Nanny:
             if not stopping:
                 self._link.send(Starting(self._count))
             return
+        if self._settings.mpi:
+            self._rank_died = (
+                f"MPI rank {mpi.rank_of(os.environ)} (engine {died.engine}) died with exit code {died.exit_code}: "
+                "mpiexec ends all ranks"
+            )
         early = age < STILLBORN_SECONDS and died.running is None and not died.left
         self._stillborn = self._stillborn + 1 if early else 0
         restarting = died.left or (self._settings.restart and self._stillborn < STILLBORN_LIMIT)
