@@ -87,6 +87,8 @@ class Membership:
         self._dead: dict[str, str] = {}
         #: numbers of engines that may come back
         self._reserved: set[EngineId] = set()
+        #: uuid → when a nanny was declared lost; the latest
+        self._given_up: dict[str, float] = {}
         #: clients are to be told which engines there are
         self._engines_changed = False
         #: clients were told, or are to be told, that engines of the controller's earlier life may come back
@@ -110,6 +112,9 @@ class Membership:
         if peer.role == "engine":
             self._engine_hello(peer, hello)
             return True
+        since = self._given_up.pop(peer.uuid, None)
+        if since is not None:
+            log.warning("the nanny on %s is back, %.1f s after it was given up", peer.host, now - since)
         known = self._welcome
         welcome = Welcome(
             known.incarnation,
@@ -216,9 +221,22 @@ class Membership:
         oldest = now - self._liveness.allowed_silence
         for peer in self._peers:
             if peer.role != "engine" and peer.last_heard < oldest:
-                log.warning("%s %s has been silent for %.0f s", peer.role, peer.uuid, now - peer.last_heard)
+                log.warning(
+                    "%s %s on %s has been silent for %.0f s: it is given up, until it comes back",
+                    *(peer.role, peer.uuid, peer.host, now - peer.last_heard),
+                )
+                if peer.role == "nanny":
+                    self._given_up[peer.uuid] = now
+                    if len(self._given_up) > MOST_DEAD:
+                        del self._given_up[next(iter(self._given_up))]
                 self._left(peer, f"no sign of life for {self._liveness.allowed_silence:.0f} s", clean=False)
-        for peer in self._peers.role("engine") if self._unresponsive else ():
+        for peer in self._peers.role("engine"):
+            # An engine may be silent as long as its nanny speaks for it. If the host was cut off again right after its
+            # engines came back, the nanny has not come yet.
+            if peer.last_heard < oldest and self._peers.nanny_of(peer) is None:
+                log.warning("engine %d on %s, whose nanny is not here, has been silent", peer.engine, peer.host)
+                self._left(peer, f"no sign of life for {self._liveness.allowed_silence:.0f} s", clean=False)
+                continue
             since = self._unresponsive.get(peer.uuid)
             if since is not None and since < oldest:
                 nanny = self._peers.nanny_of(peer)
