@@ -95,7 +95,7 @@ MAY_IMPORT = {
         "VOCABULARY wire on_engine util client.connection client.interop client.magics client.port client.results"
         " client.notebook client.records.query_args client.waiting"
     ),
-    "client.interop": "VOCABULARY",
+    "client.interop": "VOCABULARY on_engine",
     "client.magics": "VOCABULARY client.notebook",
     "client.notebook": "VOCABULARY",
     # faces
@@ -122,7 +122,7 @@ HOMES = {
     "cloudpickle": "wire",
     "traitlets": "cli cluster.profile_config engine.execution.shell",
     "IPython": "engine.execution.shell client.notebook client.magics",
-    "joblib": "client.interop.joblib_backend compat.joblib",
+    "joblib": "client.interop.joblib_arrays client.interop.joblib_backend compat.joblib",
     "tqdm": "client.notebook cli.bars",
 }
 
