@@ -35,6 +35,7 @@ if _typing.TYPE_CHECKING:
     from .client.views.remote import ParallelFunction, RemoteFunction, parallel, remote
     from .cluster.cluster import Cluster
     from .cluster.manager import ClusterManager
+    from .cluster.reusable import get_reusable_executor
     from .compat import error as error
     from .compat import serialize as serialize
     from .compat.error import TaskRejectError
@@ -123,6 +124,7 @@ _NAMES = {
     ".client.views.remote": "ParallelFunction RemoteFunction parallel remote",
     ".cluster.cluster": "Cluster",
     ".cluster.manager": "ClusterManager",
+    ".cluster.reusable": "get_reusable_executor",
     ".compat.error": "TaskRejectError",
     ".compat.serialize": (
         "PrePickled can can_map deserialize_object pack_apply_message serialize_object uncan uncan_map"
@@ -225,6 +227,7 @@ __all__ = [
     "depend",
     "dependent",
     "deserialize_object",
+    "get_reusable_executor",
     "interactive",
     "pack_apply_message",
     "parallel",

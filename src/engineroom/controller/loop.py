@@ -59,7 +59,7 @@ from ..stores import TaskStore
 from ..transport import Listener
 from ..wire.frames import pick_all
 from .decisions import Decisions
-from .error_info import error_info
+from .error_info import error_info, forgotten_at_restart
 from .function_library import FunctionLibrary
 from .input_values import InputValues
 from .intake import Intake, Refusal, Submission
@@ -186,7 +186,7 @@ class Controller:
         self._next_sweep = 0.0
         self._restarted = restarted
         self._deadline: float | None = None
-        forgotten = _forgotten(store, began)
+        forgotten = forgotten_at_restart(store, began)
 
         self.scheduler = core = machinery.scheduler(scheduler)
         performers: dict[type[actions.Action], Callable[[Any], None]] = {}
@@ -588,14 +588,3 @@ class Controller:
         self._processes.close()
         self._listener.close()
         self._store.close()
-
-
-def _forgotten(store: TaskStore, began: float | None) -> str:
-    """What else to say of an unknown task: that a restart of the controller has cost all records."""
-    if began is None or store.durable:
-        return ""
-    return (
-        f". The controller was restarted at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(began))}, and its "
-        f"database ({store.url}) kept nothing across that: what was submitted before is lost. Submit it "
-        "again; in SQLite, the default database, tasks outlive a restart"
-    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -346,6 +347,7 @@ def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings, 
         os.setsid()  # signals of the terminal are for the nanny
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         orphans.adopt()
+        gc.freeze()  # engines look for garbage among what is there now neither often nor in vain: they share its memory
         compute_threads.limit(settings.threads, engines)
         Zygote(Pipe(theirs, ToZygote), nanny, connection, settings).run()
         code = 0
