@@ -20,7 +20,7 @@ from ...on_engine.random_streams import Seeded, seeded
 from ...wire import short_repr
 from ...wire.input_cache import ResultOf
 from ...wire.parts import Part
-from ...wire.payload import once
+from ...wire.payload import NO_ARGUMENTS, once
 from ..connection.submission import Outgoing
 from ..records.query_args import plain_label
 from ..results.arguments import pickled_call
@@ -61,6 +61,8 @@ class LoadBalancedView(View):
         How much of each named resource the engine must have: `{"gpu": 1}`.
     run_timeout : float or None
         Seconds an attempt may run before it is stopped; None: no limit.
+    at_most_once : bool
+        Never start a task again that may have been started, whatever dies: it ends with an EngineError.
     scheme : str or None
         The scheme that chooses engines; None: the controller's.
     cache : bool
@@ -273,7 +275,7 @@ class LoadBalancedView(View):
             if results:
                 options = self._waiting_for(options, results)
         else:
-            payload, frames, _ = pickled_call(args, kwargs)
+            payload, frames = NO_ARGUMENTS
             text = "()" if port.record_arguments else ""
         if cache:
             options = self._comparable(options, function, pickled, "apply", args, kwargs)
@@ -414,6 +416,8 @@ class LoadBalancedView(View):
         f, extra = resolve_reference(f, ())
         if extra:
             chunks = [[[extra[0]] * len(columns[0]), *columns] for columns in chunks]
+        if chunks and any(type(column) is range for column in chunks[0]):  # one item is pickled sooner than a range
+            chunks = [[list(c) if type(c) is range and len(c) == 1 else c for c in columns] for columns in chunks]
         pickled, now = FUNCTIONS.get(f), time.time()
         tasks: list[Outgoing] = []
         files, keep = self._port.files, once(self._port.keep(self.track))
@@ -422,8 +426,9 @@ class LoadBalancedView(View):
             call: Any = (tuple(arguments), {"first": begin} if begin else {})
             call = with_needs(*call) if self.cache else call
             payload, frames, results = pickled_call(*call, keep=keep, files=files)
-            self._port.check_size(frames)
-            task_options = self._waiting_for(own, results)
+            if frames:
+                self._port.check_size(frames)
+            task_options = self._waiting_for(own, results) if results else own
             if task_options is not None and task_options.timeout is not None:
                 self._check_timeout(task_options, f)
             if self.cache:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -101,6 +102,8 @@ class Died(msgspec.Struct, tag=True):
     reason: str
     #: because its task had used up its run_timeout, and did not stop
     overran: bool
+    #: tasks that run at most once, and had begun; None: too many to note
+    begun: list[TaskId] | None
 
 
 ToZygote = Fork | Signal | End | Kill
@@ -308,6 +311,7 @@ class Zygote:
                     page.restart,
                     child.reason or _REASONS.get(os.waitstatus_to_exitcode(status), ""),
                     child.overran,
+                    page.begun,
                 )
             )
             self._log_last_words(child)
@@ -346,6 +350,7 @@ def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings, 
         os.setsid()  # signals of the terminal are for the nanny
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         orphans.adopt()
+        gc.freeze()  # engines look for garbage among what is there now neither often nor in vain: they share its memory
         compute_threads.limit(settings.threads, engines)
         Zygote(Pipe(theirs, ToZygote), nanny, connection, settings).run()
         code = 0

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .. import resources as named_resources
-from ..ids import new_uuid
-from ..launchers import EngineLauncher, Launcher
-from ..launchers.base import last_line
-from ..launchers.registry import attach
-from ..printable import one_line
+from ... import resources as named_resources
+from ...ids import new_uuid
+from ...launchers import EngineLauncher, Launcher
+from ...launchers.base import last_line
+from ...launchers.registry import attach
+from ...printable import one_line
 from .restarts import RestartLimit, Restarts
 
 #: Makes the launcher of a set, from the number of engines, their resources and the set's id.
