@@ -35,7 +35,10 @@ FAULTS: dict[int, Fault] = {
         "the progress bar of a wait that the kernel took along is not taken up again",
     ),
     5: Fault("engine killed while it runs a task", "the result after a retry, or `EngineError` with the cause"),
-    6: Fault("engine killed after it ran a task, before the result is stored", "one outcome; the task may run twice"),
+    6: Fault(
+        "engine killed after it ran a task, before the result is stored",
+        "one outcome; the task may run twice, unless `at_most_once`",
+    ),
     7: Fault("engine killed after the result is stored, before the client has it", "the result; one attempt"),
     8: Fault(
         "engine killed because memory ran out", "as 5: signal 9 and the peak memory",

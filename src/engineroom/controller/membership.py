@@ -196,6 +196,7 @@ class Membership:
                 known=True,
                 overran=message.overran,
                 peak_memory=message.peak_memory or None,
+                begun=None if message.begun is None else frozenset(message.begun),
             )
         )
         self._engines_changed = True

@@ -237,6 +237,7 @@ class Nanny:
             restarting,
             "it was restarted" if died.left else died.reason,
             died.overran,
+            died.begun,
         )
         death = _Death(message, died.engine, shares if restarting else None)
         self._deaths.append(death)

@@ -102,6 +102,8 @@ class Died(msgspec.Struct, tag=True):
     reason: str
     #: because its task had used up its run_timeout, and did not stop
     overran: bool
+    #: tasks that run at most once, and had begun; None: too many to note
+    begun: list[TaskId] | None
 
 
 ToZygote = Fork | Signal | End | Kill
@@ -309,6 +311,7 @@ class Zygote:
                     page.restart,
                     child.reason or _REASONS.get(os.waitstatus_to_exitcode(status), ""),
                     child.overran,
+                    page.begun,
                 )
             )
             self._log_last_words(child)
