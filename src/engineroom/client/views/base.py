@@ -348,6 +348,11 @@ class View:
         """Values of finished tasks by msg_id."""
         return self._client.results
 
+    @property
+    def engines_are_here(self) -> bool:
+        """Whether all engines are on this host."""
+        return self._port.files
+
     def __len__(self) -> int:
         return len(self._port.engines.resolve(self.targets))
 
