@@ -41,8 +41,8 @@ FAULTS: dict[int, Fault] = {
     ),
     7: Fault("engine killed after the result is stored, before the client has it", "the result; one attempt"),
     8: Fault(
-        "engine killed because memory ran out", "as 5: signal 9 and the peak memory",
-        "the error does not say that the memory ran out",
+        "engine killed because memory ran out", "as 5; the error says so, with the peak memory and what to do",
+        "with `retries` the task is tried again as after any other death",
     ),
     9: Fault("segmentation fault, `os._exit`, `sys.exit` in a task", "a cause for each; after 3 deaths the task fails"),
     10: Fault("engine frozen by SIGSTOP; or busy in C code that holds the GIL", "replaced; or nothing"),
