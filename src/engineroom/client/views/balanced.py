@@ -61,6 +61,8 @@ class LoadBalancedView(View):
         How much of each named resource the engine must have: `{"gpu": 1}`.
     run_timeout : float or None
         Seconds an attempt may run before it is stopped; None: no limit.
+    at_most_once : bool
+        Never start a task again that may have been started, whatever dies: it ends with an EngineError.
     scheme : str or None
         The scheme that chooses engines; None: the controller's.
     cache : bool
