@@ -95,7 +95,7 @@ MAY_IMPORT = {
         "VOCABULARY wire on_engine util client.connection client.interop client.magics client.port client.results"
         " client.notebook client.records.query_args client.waiting"
     ),
-    "client.interop": "VOCABULARY",
+    "client.interop": "VOCABULARY on_engine",
     "client.magics": "VOCABULARY client.notebook",
     "client.notebook": "VOCABULARY",
     # faces
@@ -105,7 +105,9 @@ MAY_IMPORT = {
     "compat": "VOCABULARY wire on_engine client",
     "compat.paths": "",
     "testing": "VOCABULARY core wire transport stores client controller",
-    "cli": "VOCABULARY core wire transport stores controller engine client cluster launchers testing",
+    "reading": "VOCABULARY client stores",
+    "dashboard": "VOCABULARY client stores reading",
+    "cli": "VOCABULARY core wire transport stores controller engine client cluster launchers testing reading dashboard",
     "controller.__main__": "cli",
     "cluster.__main__": "cli",
     "engine.__main__": "cli import_path",
@@ -122,7 +124,9 @@ HOMES = {
     "cloudpickle": "wire",
     "traitlets": "cli cluster.profile_config engine.execution.shell",
     "IPython": "engine.execution.shell client.notebook client.magics",
-    "joblib": "client.interop.joblib_backend compat.joblib",
+    "starlette": "dashboard",
+    "uvicorn": "dashboard",
+    "joblib": "client.interop.joblib_arrays client.interop.joblib_backend compat.joblib",
     "tqdm": "client.notebook cli.bars",
 }
 

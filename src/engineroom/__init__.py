@@ -104,7 +104,8 @@ else:
             return import_module(f"engineroom.{name}")
         home = _homes().get(name)
         if home is None:
-            raise AttributeError(f"module 'engineroom' has no attribute {name!r}")
+            module = import_module(__name__)
+            raise AttributeError(f"module 'engineroom' has no attribute {name!r}", name=name, obj=module)
         globals()[name] = found = getattr(import_module(home, __name__), name)
         return found
 

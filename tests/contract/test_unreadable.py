@@ -203,7 +203,7 @@ def test_a_task_that_only_the_database_has_as_unfinished_keeps_nobody_waiting() 
     told: list[Message] = []
     results = StoredResults(
         controller.scheduler, controller.decide, controller._outbox, lambda client, message: told.append(message),
-        AtOnce(store), "", store.url,
+        AtOnce(store), "", store.url, lambda function: function(), lambda id: [], lambda uuid: False, lambda: 0.0,
     )  # fmt: skip
     results.watch(ClientId("me"), [TaskId("nobody's")])
     [answer] = told

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from operator import attrgetter
 from typing import Any, Protocol
 
 import msgspec
@@ -56,9 +57,9 @@ from ..records.entry import Entry
 from ..shared_memory.buffer import weight
 from ..stores import TaskStore
 from ..transport import Listener
-from ..wire.frames import pick
+from ..wire.frames import pick_all
 from .decisions import Decisions
-from .error_info import error_info
+from .error_info import error_info, forgotten_at_restart
 from .function_library import FunctionLibrary
 from .input_values import InputValues
 from .intake import Intake, Refusal, Submission
@@ -80,6 +81,8 @@ from .storage.store_writer import StoreWriter
 from .storage.unused_content import UnusedContent
 
 log = logging.getLogger(__name__)
+
+_payload_of = attrgetter("payload")
 
 #: How long nannies may take to stop their engines when the controller ends.
 STOP_SECONDS = 5.0
@@ -183,7 +186,7 @@ class Controller:
         self._next_sweep = 0.0
         self._restarted = restarted
         self._deadline: float | None = None
-        forgotten = _forgotten(store, began)
+        forgotten = forgotten_at_restart(store, began)
 
         self.scheduler = core = machinery.scheduler(scheduler)
         performers: dict[type[actions.Action], Callable[[Any], None]] = {}
@@ -401,9 +404,9 @@ class Controller:
                 rejected = Rejected(number, error_info(refusal.error, "tasks could not be taken in"))
             self._tell(client, rejected)
 
-        buffers = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames}
+        buffers = pick_all(message.tasks, frames)
         size = sum(memoryview(frame).nbytes for frame in frames)
-        weighs = weight(frames) + sum([len(spec.payload) for spec in message.tasks])
+        weighs = weight(frames) + sum(map(len, map(_payload_of, message.tasks)))
         self._intake.submit(
             Submission(
                 client,
@@ -444,10 +447,9 @@ class Controller:
         for done in message.tasks:
             done.engine = number
             done.peak_memory = peak
-        buffers = {done.id: pick(done, frames) for done in message.tasks if done.frames}
-        self.decide(events.TasksFinished(peer.engine, message.tasks, buffers))
+        self.decide(events.TasksFinished(peer.engine, message.tasks, pick_all(message.tasks, frames)))
         self._running.forget(done.id for done in message.tasks)
-        weighs = sum([len(done.payload) for done in message.tasks]) + weight(frames)
+        weighs = weight(frames) + sum(map(len, map(_payload_of, message.tasks)))
         self._outbox.owe("stored", peer.uuid, message.number, len(message.tasks), weighs)
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
@@ -586,14 +588,3 @@ class Controller:
         self._processes.close()
         self._listener.close()
         self._store.close()
-
-
-def _forgotten(store: TaskStore, began: float | None) -> str:
-    """What else to say of an unknown task: that a restart of the controller has cost all records."""
-    if began is None or store.durable:
-        return ""
-    return (
-        f". The controller was restarted at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(began))}, and its "
-        f"database ({store.url}) kept nothing across that: what was submitted before is lost. Submit it "
-        "again; in SQLite, the default database, tasks outlive a restart"
-    )

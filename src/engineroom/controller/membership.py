@@ -91,6 +91,8 @@ class Membership:
         self._dead: dict[str, str] = {}
         #: numbers of engines that may come back
         self._reserved: set[EngineId] = set()
+        #: uuid → when a nanny was declared lost; the latest
+        self._given_up: dict[str, float] = {}
         #: clients are to be told which engines there are
         self._engines_changed = False
         #: clients were told, or are to be told, that engines of the controller's earlier life may come back
@@ -119,6 +121,9 @@ class Membership:
         if peer.role == "engine":
             self._engine_hello(peer, hello)
             return True
+        since = self._given_up.pop(peer.uuid, None)
+        if since is not None:
+            log.warning("the nanny on %s is back, %.1f s after it was given up", peer.host, now - since)
         known = self._welcome
         welcome = Welcome(
             known.incarnation,
@@ -201,6 +206,7 @@ class Membership:
                 known=True,
                 overran=message.overran,
                 peak_memory=message.peak_memory or None,
+                begun=None if message.begun is None else frozenset(message.begun),
             )
         )
         self._engines_changed = True
@@ -233,7 +239,14 @@ class Membership:
         oldest = now - silence
         for peer in self._peers:
             if peer.last_heard < oldest and (peer.role != "engine" or self._is_lost(peer)):
-                log.warning("%s %s has been silent for %.0f s", peer.role, peer.uuid, now - peer.last_heard)
+                log.warning(
+                    "%s %s on %s has been silent for %.0f s: it is given up, until it comes back",
+                    *(peer.role, peer.uuid, peer.host, now - peer.last_heard),
+                )
+                if peer.role == "nanny":
+                    self._given_up[peer.uuid] = now
+                    if len(self._given_up) > MOST_DEAD:
+                        del self._given_up[next(iter(self._given_up))]
                 self._left(peer, f"no sign of life for {silence:.0f} s", clean=False)
         for peer in self._peers.role("engine") if self._unresponsive else ():
             since = self._unresponsive.get(peer.uuid)

@@ -94,6 +94,8 @@ class EngineLost(Event, frozen=True, gc=False):
     overran: bool = False
     #: the most memory its process ever used, in bytes; None: unknown
     peak_memory: int | None = None
+    #: tasks with `at_most_once` that it had begun; None: unknown, so that it may have begun any
+    begun: frozenset[TaskId] | None = None
 
 
 class EngineLeft(Event, frozen=True, gc=False):

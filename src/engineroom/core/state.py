@@ -8,6 +8,7 @@ same one (`enqueue_plain`, `hold`, `finish`), it is checked once for all of them
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from random import Random
 from typing import Any
 
@@ -265,8 +266,7 @@ class State:
 
         The caller must let each returned task make its next transition, then call `fill_direct`.
         """
-        held = engine.held
-        released = [task for id in ids if (task := held.pop(id, None)) is not None]
+        released = list(filter(None, map(engine.held.pop, ids, repeat(None))))
         for task in released:
             task.engine = None
             if task.started is not None and task.state is not TaskState.ENDED:
@@ -304,7 +304,7 @@ class State:
         ended, several, recovering = self.effects.ended, len(shares) > 1, TaskState.RECOVERING
         number, uuid = (engine.id, engine.uuid) if engine is not None else (None, None)
         success = TaskOutcome(True, uuid)
-        accepted = []
+        accepted, succeeded = [], []
         for done in results:
             id = done.id
             task = tasks.get(id)
@@ -332,6 +332,7 @@ class State:
                 task.note(past_attempt(task, done, engine))
             task.state = TaskState.ENDED
             del tasks[id]
+            succeeded.append(id)
             ended.append(Ended(task, done, frames.get(id, ()) if frames else ()))
             if task.spec.engine >= 0:
                 dependencies.remember(task, done, uuid)
@@ -344,7 +345,7 @@ class State:
             if task.spec.options is not None:
                 dependencies.unwant(task)
         if engine is not None:
-            self.release(engine, [done.id for done in accepted if done.status == "ok"])
+            self.release(engine, succeeded)
         dependencies.outcomes.trim()
         return accepted
 

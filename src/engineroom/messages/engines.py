@@ -163,6 +163,9 @@ class EngineDied(Message):
     reason: str = ""
     #: the nanny killed it, because the task `running` did not stop at its run_timeout
     overran: bool = False
+    #: tasks with `at_most_once` that it had begun: also those that ended, if their results may not have arrived. None:
+    #: there were too many to note
+    begun: list[TaskId] | None = None
 
 
 class Unresponsive(Message):

@@ -60,6 +60,8 @@ class TaskOptions(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     cache: CacheKey | None = None
     #: it runs only on engines whose properties the `depend` of its function allows
     depend: bool = False
+    #: once it may have been started, it is not started again
+    at_most_once: bool = False
 
 
 class TaskSpec(NestedStruct):

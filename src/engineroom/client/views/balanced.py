@@ -20,7 +20,7 @@ from ...on_engine.random_streams import Seeded, seeded
 from ...wire import short_repr
 from ...wire.input_cache import ResultOf
 from ...wire.parts import Part
-from ...wire.payload import once
+from ...wire.payload import NO_ARGUMENTS, once
 from ..connection.submission import Outgoing
 from ..records.query_args import plain_label
 from ..results.arguments import pickled_call
@@ -61,6 +61,8 @@ class LoadBalancedView(View):
         How much of each named resource the engine must have: `{"gpu": 1}`.
     run_timeout : float or None
         Seconds an attempt may run before it is stopped; None: no limit.
+    at_most_once : bool
+        Never start a task again that may have been started, whatever dies: it ends with an EngineError.
     scheme : str or None
         The scheme that chooses engines; None: the controller's.
     cache : bool
@@ -273,7 +275,7 @@ class LoadBalancedView(View):
             if results:
                 options = self._waiting_for(options, results)
         else:
-            payload, frames, _ = pickled_call(args, kwargs)
+            payload, frames = NO_ARGUMENTS
             text = "()" if port.record_arguments else ""
         if cache:
             options = self._comparable(options, function, pickled, "apply", args, kwargs)

@@ -97,15 +97,18 @@ def _check_return(state: State, engine: Engine) -> None:
     silent = state.now - engine.last_heard >= RECALL_ANSWER_SECONDS
     if state.engines.get(engine.id) is not engine or not engine.recalled or not silent:
         return
-    ids = [
-        task.id for task in engine.unstarted if task.id in engine.recalled and not task.aborting and not task.is_direct
-    ]
+    ids = [task.id for task in engine.unstarted if task.id in engine.recalled and _may_be_taken(task)]
     tasks = state.release(engine, ids)
     for task in tasks:
         task.attempt += 1
     engine.hold_one()
     state.requeue(tasks)
     state.pools.changed(engine)
+
+
+def _may_be_taken(task: Task) -> bool:
+    """Whether another engine may run a task although this one may begin it at this moment."""
+    return not (task.aborting or task.is_direct or task.at_most_once)
 
 
 # ---------------------------------------------------------------------------------------------- they go
@@ -129,7 +132,7 @@ def on_engine_lost(state: State, effects: Effects, event: EngineLost) -> None:
     engine = state.engines.get(event.engine)
     first = next(iter(engine.held), None) if engine else None
     running = event.running if event.known else first
-    _remove(state, event.engine, event.cause, running, event.overran, event.peak_memory)
+    _remove(state, event.engine, event.cause, running, event.overran, event.peak_memory, event.begun)
 
 
 def _remove(
@@ -139,8 +142,12 @@ def _remove(
     running: TaskId | None,
     overran: bool = False,
     peak_memory: int | None = None,
+    at_most_once: frozenset[TaskId] | None = None,
 ) -> None:
-    """Forget an engine. Its tasks go to others, except the one that it was `running`."""
+    """Forget an engine. Its tasks go to others, except the one that it was `running`.
+
+    Those that run at most once go to others only if it has not begun them: it has begun `at_most_once` (None: any).
+    """
     engine = state.engines.get(id)
     if engine is None:
         return  # it is gone already
@@ -161,6 +168,8 @@ def _remove(
             _end_overrun(state, task, engine, cause, attempt)
         elif task.is_direct:
             state.fail(task, "EngineError", _lost_with(engine, cause, task, attempt, running), engine, attempt=attempt)
+        elif attempt is None and task.at_most_once and (at_most_once is None or task.id in at_most_once):
+            state.fail(task, "EngineError", _in_doubt(engine, cause, task), engine)
         elif attempt is None:
             # It may have run, with its result lost on the way: another attempt, at no cost to its retries.
             task.attempt += 1
@@ -222,6 +231,14 @@ def _lost_with(engine: Engine, cause: str, task: Task, attempt: Attempt | None, 
     else:
         doing = f"while running task {running}; task {task.id} had begun there, and waited for other tasks"
     return f"engine {engine.id} ({engine.host}, pid {engine.pid}) was lost {doing}: {cause}."
+
+
+def _in_doubt(engine: Engine, cause: str, task: Task) -> str:
+    """What to say of a task that runs at most once, and that its engine may have begun."""
+    return (
+        f"engine {engine.id} ({engine.host}, pid {engine.pid}) was lost and may have run task {task.id}, whose result "
+        f"has not arrived: {cause}. Under at_most_once the task is not run again."
+    )
 
 
 # ---------------------------------------------------------------------------------------------- their properties

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,7 @@ from ...messages import (
     Welcome,
 )
 from ...transport import connect
+from ...transport.addresses import why_unreachable
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from ..execution import mpi
@@ -47,6 +49,8 @@ STILLBORN_LIMIT = 5
 STILLBORN_SECONDS = 2.0
 #: A controller that has not heard within this time that an engine died is not waited for.
 HEAR_SECONDS = 2.0
+#: After so many seconds without a word from the controller, the log says so.
+QUIET_SECONDS = 4.0
 #: How long engines have to leave at the end, before they are killed.
 STOP_SECONDS = 2.0
 
@@ -105,6 +109,7 @@ class Nanny:
         self._born: dict[EngineUuid, float] = {}
         self._stillborn = 0
         self._rank_died = ""
+        self._quiet_since = 0.0
         self._deaths: list[_Death] = []
         self._hear_deadline = 0.0
         self._stopped: list[EngineUuid] = []
@@ -176,6 +181,9 @@ class Nanny:
 
     def _receive(self) -> None:
         while arrived := self._link.receive(wait=False):
+            if self._quiet_since:
+                quiet, self._quiet_since = time.monotonic() - self._quiet_since, 0.0
+                log.warning("the controller at %s is heard again, after %.1f s", self._connection.url, quiet)
             for parts in arrived:
                 message = self._link.read(parts)
                 if message is not None:
@@ -237,6 +245,7 @@ class Nanny:
             restarting,
             "it was restarted" if died.left else died.reason,
             died.overran,
+            died.begun,
         )
         death = _Death(message, died.engine, shares if restarting else None)
         self._deaths.append(death)
@@ -285,11 +294,22 @@ class Nanny:
         silence = session.silence(time.monotonic())
         if self._link.refused():
             raise keys_refused_error(self._connection.url)
+        if silence > QUIET_SECONDS and not self._quiet_since:
+            self._quiet_since = time.monotonic() - silence
+            # In a thread: a name server that does not answer must not keep us from coming back.
+            threading.Thread(target=self._tell_why, args=(silence,), name="probe", daemon=True).start()
         if silence > self._settings.connect_timeout and self._stop_deadline is None:
             said = "has been silent" if session.incarnation else "did not answer"
+            why = why_unreachable(self._connection.url)
             raise ControllerLost(
-                f"the controller at {self._connection.url} {said} for {silence:.0f} s; its engines stop"
+                f"the controller at {self._connection.url} {said} for {silence:.0f} s ({why}); its engines on "
+                f"{socket.gethostname()} stop"
             )
+
+    def _tell_why(self, silence: float) -> None:
+        url, patience = self._connection.url, self._settings.connect_timeout
+        why = why_unreachable(url)
+        log.warning("no word from the controller at %s for %.0f s: %s. Trying for %g s", url, silence, why, patience)
 
     def _on_welcome(self, message: Welcome) -> None:
         self._link.session.on_welcome(message)
