@@ -27,6 +27,7 @@ from ..core.steady_clock import SteadyClock
 from ..errors import EngineroomError, ProtocolError, StoreRefused
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId, new_uuid
 from ..messages import (
+    Draining,
     EngineDied,
     ErrorInfo,
     Function,
@@ -272,6 +273,7 @@ class Controller:
             Starting: self._members.on_starting,
             EngineDied: self._on_engine_died,
             Unresponsive: self._members.on_unresponsive,
+            Draining: self._members.on_draining,
             Ping: self._members.on_ping,
             Goodbye: self._members.on_goodbye,
         }

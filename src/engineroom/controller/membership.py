@@ -18,6 +18,7 @@ from ..core import Scheduler, events
 from ..errors import ProtocolError
 from ..ids import ClientId, EngineId, EngineUuid, NannyId
 from ..messages import (
+    Draining,
     EngineDied,
     EngineInfo,
     Engines,
@@ -205,6 +206,13 @@ class Membership:
             )
         )
         self._engines_changed = True
+
+    def on_draining(self, peer: Peer, message: Draining, frames: Sequence[Any]) -> None:
+        """The job of a nanny ends soon: its engines leave when they have finished what they run."""
+        engines = [each.engine for each in self._peers.role("engine") if each.nanny == peer.uuid]
+        reason = one_line(message.reason)
+        log.warning("engines %s on %s get no more tasks: %s", ", ".join(map(str, engines)), peer.host, reason)
+        self._decide(events.EnginesStopped(engines, preempted=reason))
 
     def on_unresponsive(self, peer: Peer, message: Unresponsive, frames: Sequence[Any]) -> None:
         """A nanny names the engines whose processes are stopped."""

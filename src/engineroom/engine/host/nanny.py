@@ -20,6 +20,7 @@ from ...descriptors import wait_readable
 from ...errors import ControllerLost, EngineroomError
 from ...ids import EngineId, EngineUuid, NannyId, new_uuid
 from ...messages import (
+    Draining,
     EngineDied,
     Goodbye,
     KillTask,
@@ -39,6 +40,7 @@ from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_
 from ..execution import mpi
 from ..session_link import SessionLink
 from . import zygote
+from .walltime import Walltime
 from .zygote import Died, End, Fork, Forked, Kill, Signal
 
 log = logging.getLogger(__name__)
@@ -113,6 +115,9 @@ class Nanny:
         self._deaths: list[_Death] = []
         self._hear_deadline = 0.0
         self._stopped: list[EngineUuid] = []
+        self._walltime = Walltime.of(self._settings.walltime, self._settings.drain, time.monotonic())
+        #: why no more tasks are taken; "": they are
+        self._draining = ""
         self._stop_deadline: float | None = None
         self._signals = socket.socketpair()
         for end in self._signals:
@@ -135,7 +140,7 @@ class Nanny:
             The controller does not answer, or refuses us.
         """
         signal.set_wakeup_fd(self._signals[1].fileno())
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)  # the wakeup socket reports the signal; a handler must only be there
         try:
             self._hello()
@@ -159,6 +164,7 @@ class Nanny:
     def _turn(self) -> None:
         if time.monotonic() >= self._link.session.next_ping:
             self._look_for_stopped()
+            self._look_at_walltime()
             self._link.ping()
             self._check_controller()
         if self._deaths and time.monotonic() >= self._hear_deadline:
@@ -170,8 +176,10 @@ class Nanny:
             watched.append(self._lifeline)
         ready = wait_readable(watched, wait)
         if self._signals[0].fileno() in ready:
-            self._signals[0].recv(64)
-            self._begin_stop()
+            if set(self._signals[0].recv(64)) == {signal.SIGUSR1}:  # as `sbatch --signal=B:USR1@60` sends it
+                self._drain("its batch system sent a warning (SIGUSR1)")
+            else:
+                self._begin_stop()
         if self._pipe.fileno() in ready:
             self._hear_zygote()
         if self._lifeline is not None and self._lifeline in ready and not os.read(self._lifeline, 4096):
@@ -288,6 +296,8 @@ class Nanny:
         self._link.send(Starting(self._count))
         if self._stopped:
             self._link.send(Unresponsive(self._stopped))
+        if self._draining:
+            self._link.send(Draining(self._draining))
 
     def _check_controller(self) -> None:
         session = self._link.session
@@ -336,6 +346,20 @@ class Nanny:
             self._pipe.send(Kill(message.engine, message.task))
 
     # ------------------------------------------------------------------------------------------ the end
+
+    def _look_at_walltime(self) -> None:
+        now = time.monotonic()
+        if self._walltime is not None and now >= self._walltime.drain:
+            self._drain(f"the walltime of its job ({self._settings.walltime:g} s) ends")
+        if self._walltime is not None and now >= self._walltime.cut:
+            self._begin_stop()
+
+    def _drain(self, reason: str) -> None:
+        """The engines get no more tasks, finish what they run, and leave."""
+        if not self._draining:
+            self._draining = reason
+            log.warning("no more tasks are taken: %s", reason)
+            self._link.send(Draining(reason))
 
     def _begin_stop(self) -> None:
         if self._stop_deadline is None:
