@@ -22,6 +22,7 @@ pytest_plugins = [
     "support.grid_engine",
     "support.hosts",
     "support.notebooks",
+    "support.jupyterlab",  # behind `notebooks`, which it imports: pytest prepares a plugin before its first import
     "support.slurm",
 ]
 

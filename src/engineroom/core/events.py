@@ -105,10 +105,14 @@ class EngineLeft(Event, frozen=True, gc=False):
 
 
 class EnginesStopped(Event, frozen=True, gc=False):
-    """These engines get no more work and leave; with `restart`, others take their places."""
+    """These engines get no more work and leave; with `restart`, others take their places.
+
+    `preempted`: why they must leave, if they may have to leave what they run: that costs a task no retry.
+    """
 
     engines: Sequence[EngineId]
     restart: bool = False
+    preempted: str = ""
 
 
 class TaskStarted(Event, frozen=True, gc=False):

@@ -32,6 +32,12 @@ _NOBLOCK_SNDMORE = _NOBLOCK | _SNDMORE
 #: A connection that has not shown within so many seconds that it has the cluster's keys is closed. Each takes a
 #: descriptor meanwhile, and anybody on the network can make them.
 HANDSHAKE_SECONDS = 5.0
+#: A connection is given up if nothing that was sent has been acknowledged for so long: the kernel would try ever more
+#: seldom, and a host that was cut off would come back up to minutes after the network. On slow networks, too, something
+#: is acknowledged meanwhile.
+DEAD_SECONDS = 3.0
+#: Seconds for one attempt to connect. Then, after half a second at most, comes the next.
+CONNECT_SECONDS = 1.0
 
 
 def curve_keypair() -> tuple[str, str]:
@@ -148,6 +154,7 @@ class ZmqListener:
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.MAXMSGSIZE, max_message_size)
             socket.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE_SECONDS * 1000))
+            socket.setsockopt(zmq.TCP_MAXRT, int(DEAD_SECONDS * 1000))
             if curve is None or not key:
                 raise ValueError("a tcp listener needs a key, and a key pair")
             self._gate = _Gate(self._context, _peers_keypair(key)[0])
@@ -251,6 +258,8 @@ class ZmqLink:
             socket.setsockopt(zmq.RCVHWM, 0)
             socket.setsockopt(zmq.RECONNECT_IVL, 10)
             socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+            socket.setsockopt(zmq.TCP_MAXRT, int(DEAD_SECONDS * 1000))
+            socket.setsockopt(zmq.CONNECT_TIMEOUT, int(CONNECT_SECONDS * 1000))
             socket.setsockopt(zmq.IPV6, 1)
             socket.curve_serverkey = curve_serverkey.encode()
             socket.curve_publickey, socket.curve_secretkey = _peers_keypair(key)

@@ -31,17 +31,14 @@ Frames = Sequence[Buffer]
 
 _frames_of = attrgetter("frames")
 
-_encode_text = msgspec.msgpack.Encoder().encode
-
-
-def encode(message: Message) -> bytes:
-    """The header of a message."""
-    return _encode_text(message)
+_encode_any = msgspec.msgpack.Encoder().encode
+#: The header of a message. No function of ours around it: this is done for each message.
+encode: Callable[[Message], bytes] = _encode_any
 
 
 def encode_columns(columns: Mapping[str, Sequence[Any]]) -> bytes:
     """Some records in columns: key → its values."""
-    return _encode_text(columns)
+    return _encode_any(columns)
 
 
 def decode_columns(frame: Buffer) -> dict[str, list[Any]]:

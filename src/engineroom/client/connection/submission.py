@@ -146,12 +146,13 @@ class SubmissionWindow:
         self._bytes += size
         self._tasks += len(batch)
         known, functions, specs, cached = self._known, [], [], False
-        table = wire.FrameTable()
+        table: wire.FrameTable | None = None
         for spec, function, buffers in batch:
             if function is not None and function.digest not in known:
                 known.add(function.digest)
                 functions.append(function)
             if buffers:
+                table = table or wire.FrameTable()
                 spec.frames = table.add(buffers)
                 if type(buffers) is TrackedBuffers:
                     self._tracked.setdefault(number, []).append(buffers.acceptance)
@@ -159,7 +160,7 @@ class SubmissionWindow:
                 cached = True
             specs.append(spec)
         told = None if self._has_told_environment else environment()
-        return Submit(number, specs, functions, resent, cached, told), table.frames
+        return Submit(number, specs, functions, resent, cached, told), table.frames if table else []
 
     def sent(self, message: Submit) -> None:
         """A message has been sent."""

@@ -13,6 +13,7 @@ from ..placement.pools import Pool
 from ..state import State
 from ..tasks import Task, TaskState
 from .cancellation import kill_later, kill_stray_later
+from .recovery import engine_is_back
 
 #: Seconds an engine has to give tasks back. One whose task holds the GIL cannot, for as long as that takes.
 RECALL_ANSWER_SECONDS = 1.0
@@ -42,6 +43,7 @@ def on_engine_joined(state: State, effects: Effects, event: EngineJoined) -> Non
     lost = state.release(engine, missing)
     engine.recalled.clear()
     state.requeue(lost)
+    engine_is_back(state, engine)
     state.fill_direct(engine)
     if engine.stopping:
         effects.stop(engine.id)  # it may not have heard
@@ -118,11 +120,16 @@ def on_engines_stopped(state: State, effects: Effects, event: EnginesStopped) ->
         engine = state.engines.get(id)
         if engine is not None and not engine.stopping:
             state.stop_engine(engine, restart=event.restart)
+        if engine is not None:
+            engine.preempted = event.preempted or engine.preempted
 
 
 def on_engine_left(state: State, effects: Effects, event: EngineLeft) -> None:
     """An engine said goodbye."""
-    _remove(state, event.engine, "it left", running=None)
+    engine = state.engines.get(event.engine)
+    cut = engine.held.items() if engine is not None and engine.preempted else ()
+    begun = [id for id, task in cut if task.started is not None]
+    _remove(state, event.engine, "it left", running=begun[0] if begun else None)
 
 
 def on_engine_lost(state: State, effects: Effects, event: EngineLost) -> None:
@@ -151,6 +158,8 @@ def _remove(
         return  # it is gone already
     direct = list(engine.backlog)
     begun = {running, *engine.waiting} if running is not None else set()
+    if engine.preempted:
+        cause = f"preempted: {engine.preempted}"
     starts = {task.id: task.started for task in engine.held.values() if task.id in begun}
     held, pools = state.remove_engine(engine)
     back = []
@@ -158,7 +167,7 @@ def _remove(
         attempt = None
         is_late = overran and task.id == running
         if task.id in begun:
-            ended_by = "run_timeout" if is_late else "death"
+            ended_by = "run_timeout" if is_late else "preemption" if engine.preempted else "death"
             attempt = cut_attempt(task, engine, starts[task.id], state.now, cause, ended_by, peak_memory)
         if task.aborting:
             state.abort(task, f"aborted; engine {id} was lost meanwhile: {cause}", attempt)
@@ -172,6 +181,8 @@ def _remove(
             # It may have run, with its result lost on the way: another attempt, at no cost to its retries.
             task.attempt += 1
             back.append(task)
+        elif engine.preempted and not task.at_most_once:
+            state.retry(task, attempt, first=True)  # nobody's fault: it costs the task no retry
         else:
             _retry_after_death(state, task, engine, cause, attempt, running)
     for task in direct:
