@@ -57,6 +57,10 @@ class LivenessSettings(msgspec.Struct, frozen=True):
     )
 
 
+#: What an acknowledged task survives: the death of any process; a power cut, too.
+DURABILITIES = ("normal", "full")
+
+
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of engines and nannies."""
 

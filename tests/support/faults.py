@@ -105,7 +105,7 @@ FAULTS: dict[int, Fault] = {
     43: Fault("host restarted: everything killed, temporary files gone", "queued tasks run; running ones run again"),
     44: Fault(
         "power cut", "with `normal` the last moments may be lost, with `full` nothing that was acknowledged",
-        "not tested yet",
+        "SQLite only; a disk that says it has synced and has not",
     ),
     45: Fault("database of an older or newer version", "migrated after a backup; or refused"),
     46: Fault("Ctrl-C, SIGTERM, SIGHUP to the cluster", "it stops; no process and no file is left"),

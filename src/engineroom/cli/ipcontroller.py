@@ -17,12 +17,13 @@ from random import Random
 from typing import Any, ClassVar
 
 import msgspec
-from traitlets import Bool, Float, Integer, List, Type, Unicode, Union
+from traitlets import Bool, Enum, Float, Integer, List, Type, Unicode, Union
 from traitlets.config import Configurable
 
 from .._version import __version__
 from ..cluster.cluster_files import ClusterFiles
 from ..config import (
+    DURABILITIES,
     MAX_TASK_BYTES,
     ConnectionInfo,
     LivenessSettings,
@@ -158,6 +159,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         "ping": "HeartMonitor.period",
         "scheme": "TaskScheduler.scheme_name",
         "db-url": "IPController.db_url",
+        "durability": "IPController.durability",
         "retain": "IPController.retain",
         "retain-age": "Retention.age",
         "retain-payload-age": "Retention.payload_age",
@@ -192,6 +194,11 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     db_url = Unicode("", help="The database as a url: sqlite:///PATH, mongodb://HOST/DATABASE, memory, none.").tag(
         config=True
     )
+    durability = Enum(
+        list(DURABILITIES),
+        "normal",
+        help="What an acknowledged task survives: normal the death of any process, full a power cut too (slower).",
+    ).tag(config=True)
     retain = Unicode("", help='How long records are kept, as JSON: {"age": "30d"}. It wins over Retention.*.').tag(
         config=True
     )
@@ -257,6 +264,11 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     def _open_store(self, folder: Path) -> TaskStore:
         """The task database. With `next_free`, the next one that no other controller owns: tasks-2.db, tasks-3.db …"""
         url, options = database_url(self, folder, self.db_url, self.db_class), self._store_options()
+        if self.durability == "full" and not url.startswith("sqlite:"):
+            raise ConfigError(
+                "durability=full is for SQLite: `memory` and `none` keep nothing, and for MongoDB the url says what a "
+                "write waits for (mongodb://…/engineroom?w=majority&journal=true)"
+            )
         for number in range(1, MOST_DATABASES + 1):
             base, dot, ending = url.rpartition(".")
             try:
@@ -333,7 +345,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         sqlite, memory = SQLiteDB(parent=self), DictDB(parent=self)
         return {
             "query_seconds": self.query_seconds,
-            "synchronous": sqlite.synchronous,
+            "synchronous": "FULL" if self.durability == "full" else sqlite.synchronous,
             "journal": sqlite.journal,
             "record_limit": memory.record_limit,
             "size_limit": memory.size_limit,

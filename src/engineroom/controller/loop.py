@@ -341,21 +341,21 @@ class Controller:
         except Exception:
             log.exception("a bug: while taking in a message")
             return
-        if arrived is None:
-            return
         if isinstance(arrived, Hello):
             self._guard(lambda: self._on_hello(address, arrived, now))
-            return
-        self._room.receive(*arrived, parts[1:])
+        elif arrived is not None:
+            self._room.receive(*arrived, parts[1:])
 
     def _handle(self, peer: Peer, message: Message, frames: Sequence[Any]) -> None:
         try:
             self._receivers[type(message)](peer, message, frames)
         except ProtocolError as error:
-            log.warning("%s %s broke the protocol: %s", peer.role, peer.uuid, error)
+            if self._peers.nonsense.count(self._clock()):
+                log.warning("%s %s broke the protocol: %s", peer.role, peer.uuid, error)
             self._reject(peer, message, error)
         except Exception as error:
-            log.exception("a bug: while handling %.2000r from %s %s", message, peer.role, peer.uuid)
+            if self._peers.nonsense.count(self._clock()):
+                log.exception("a bug: while handling %.2000r from %s %s", message, peer.role, peer.uuid)
             self._reject(peer, message, error)
 
     def _on_hello(self, address: bytes, hello: Hello, now: float) -> None:

@@ -115,6 +115,10 @@ class Membership:
         # The death of an engine is its nanny's to tell, if it has one.
         if hello.host == socket.gethostname() and (peer.role != "engine" or self._peers.nanny_of(peer) is None):
             self._processes.watch(peer.uuid, hello.pid)
+        if peer.role == "nanny":
+            for engine in self._peers.role("engine"):
+                if engine.nanny == peer.uuid:
+                    self._processes.forget(engine.uuid)
         if peer.role == "engine":
             self._engine_hello(peer, hello)
             return True
@@ -184,7 +188,8 @@ class Membership:
         cause = _cause_of_death(message)
         engine = self._peers.by_uuid.get(message.engine)
         if engine is None:  # it never came to say Hello, or has said goodbye
-            log.warning("an engine process ended: %s", cause)
+            if self._peers.nonsense.count(self._clock()):
+                log.warning("an engine process ended: %s", cause)
             self._dead[message.engine] = nanny.uuid
             if len(self._dead) > MOST_DEAD:
                 del self._dead[next(iter(self._dead))]
@@ -226,7 +231,7 @@ class Membership:
     def process_ended(self, uuid: str) -> None:
         """The process of a peer has ended."""
         peer = self._peers.by_uuid.get(uuid)
-        if peer is not None and (peer.role != "engine" or self._peers.nanny_of(peer) is None):
+        if peer is not None:
             log.info("%s %s: its process ended", peer.role, uuid)
             self._left(peer, "its process ended", clean=False)
 

@@ -57,6 +57,8 @@ class State:
         self.deadlines = Deadlines(lambda subject: isinstance(subject, Task) and subject.state is TaskState.ENDED)
         #: until when engines may come back after a restart, and claim recovered tasks; None: they had their time
         self.recovery_deadline: float | None = None
+        #: of engines that have not come back: the direct tasks that were RECOVERING at first
+        self.recovering_direct: dict[EngineId, list[Task]] = {}
         self.balancer = Balancer()
 
     def after(self, seconds: float, due: Callable[[State, Any], None], subject: Any) -> None:
@@ -150,6 +152,7 @@ class State:
     def end_recovery(self) -> None:
         """The engines had their time to come back: the direct tasks of those that have not done so fail."""
         self.recovery_deadline = None
+        self.recovering_direct.clear()
         for number in sorted(self.backlogs.keys() - self.engines.keys()):
             backlog = self.backlogs.pop(number)
             tasks = list(backlog)
@@ -206,6 +209,8 @@ class State:
         """A task from before a restart: an engine may still have it."""
         self.add(task)
         task.move(TaskState.RECOVERING)
+        if task.is_direct:
+            self.recovering_direct.setdefault(task.spec.engine, []).append(task)
         self.dependencies.want(task)
 
     def await_engine(self, pool: Pool) -> None:

@@ -155,7 +155,7 @@ def one(source: Source, id: str) -> dict[str, Any]:
         record[stream] = _end(record[stream] or "")
     found: dict[str, Any] = {
         "record": record,
-        "parents": sorted({parent for word in ("after", "follow", "inputs") for parent in _named(header.get(word))}),
+        "parents": sorted({id for word in ("after", "follow", "inputs") for id in named_tasks(header.get(word))}),
         "explanation": None,
         "provenance": None,
         "code": replay_code(record),
@@ -176,7 +176,7 @@ def children(records: Records, id: str) -> list[dict[str, Any]]:
     return [{"msg_id": record["msg_id"], "state": record["state"], "label": record["label"]} for record in found]
 
 
-def _named(dependency: Any) -> list[str]:
+def named_tasks(dependency: Any) -> list[str]:
     """The tasks that an option of a task names: a list of them, or (tasks, …) of a dependency."""
     if not isinstance(dependency, list | tuple):  # tuples, in a record from a file
         return []

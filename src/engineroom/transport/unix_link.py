@@ -23,7 +23,18 @@ from ..descriptors import require_descriptors
 from ..errors import ConnectionFileError
 from ..private import open_private_folder
 from .base import Frames
-from .stream import NAME_BYTES, STRANGER_BYTES, STRANGER_FRAMES, BrokenStream, Reader, Unsent, greeting, pack
+from .stream import (
+    FEWER_DESCRIPTORS,
+    MOST_DESCRIPTORS,
+    NAME_BYTES,
+    STRANGER_BYTES,
+    STRANGER_FRAMES,
+    BrokenStream,
+    Reader,
+    Unsent,
+    greeting,
+    pack,
+)
 from .unix_socket import Chunk, Often, TooManyPassed, close_both, give, give_unsent, prepare, why_not_ours
 
 log = logging.getLogger(__name__)
@@ -66,6 +77,8 @@ class UnixLink:
         #: whether nothing can be sent through the connection any more
         self._is_broken = False
         self._unsent = Unsent()
+        #: how many file descriptors one message may bring, and whether one has through this connection
+        self._most_passed, self._has_passed = MOST_DESCRIPTORS, False
         self._helper: threading.Thread | None = None
         self._has_sent = threading.Event()  # nothing is unsent
         self._has_sent.set()
@@ -138,6 +151,8 @@ class UnixLink:
             connection, self._socket = self._socket, None
             self._unsent.clear()
             self._has_sent.set()
+            if self._has_passed:
+                self._most_passed, self._has_passed = self._most_passed // FEWER_DESCRIPTORS, False
             if connection is not None:
                 self._epoll.unregister(connection)
                 close_both(connection)
@@ -150,8 +165,9 @@ class UnixLink:
     def send(self, frames: Frames) -> None:
         if self._is_busy:
             self._lose()
-        buffers, size, passed = pack(frames)
+        buffers, size, passed = pack(frames, self._most_passed)
         with self._lock:
+            self._has_passed = self._has_passed or bool(passed)
             unsent, count = self._unsent, 0
             if self._socket is None:
                 # The controller that answers next may be another one, which does not know us: it hears little.

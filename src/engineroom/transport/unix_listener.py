@@ -24,7 +24,7 @@ from pathlib import Path
 from ..descriptors import require_descriptors
 from ..private import open_private_folder
 from .base import LAST_MESSAGES, SEND_QUEUE, Frames
-from .stream import BrokenStream, Reader, Unsent, pack
+from .stream import FEWER_DESCRIPTORS, MOST_DESCRIPTORS, BrokenStream, Reader, Unsent, pack
 from .unix_socket import CHUNK, Chunk, Often, TooManyPassed, close_both, give, give_unsent, prepare, why_not_ours
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ TURN, TURN_HEADERS = 16, 64 << 10
 HEADER_BYTES = 4 << 10
 #: Bytes of one connection that are received in its turn: all that the kernel holds of it, as a rule.
 TURN_BYTES = 4 * CHUNK
+#: Peers whose connections were lost that are remembered.
+MOST_REMEMBERED = 1000
 #: How long the listener goes on sending when it closes.
 CLOSE_SECONDS = 0.2
 
@@ -50,13 +52,15 @@ _READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
 class _Connection:
     """One connection of the listener."""
 
-    __slots__ = ("is_broken", "reader", "since", "socket", "unsent")
+    __slots__ = ("has_passed", "is_broken", "most_passed", "reader", "since", "socket", "unsent")
 
     def __init__(self, accepted: socket.socket, most_bytes: int, now: float) -> None:
         self.socket = accepted
         self.reader = Reader(most_bytes, greets=True, is_admitted=False)
         self.unsent = Unsent()
         self.since = now
+        #: how many file descriptors one message may bring, and whether one has
+        self.most_passed, self.has_passed = MOST_DESCRIPTORS, False
         #: whether nothing can be sent any more; what has come may still be received
         self.is_broken = False
 
@@ -104,6 +108,8 @@ class UnixListener:
         self._connections: dict[int, _Connection] = {}
         self._strangers: dict[int, _Connection] = {}
         self._peers: dict[bytes, _Connection] = {}
+        #: of peers whose connections were lost: how many file descriptors one message may bring; the latest
+        self._fewer_passed: dict[bytes, int] = {}
         #: what has come, by the peer's name; whose turn it is comes first. No queue is empty.
         self._arrived: dict[bytes, deque[Frames]] = {}
         self._refusals, self._breaks, self._failures = Often(), Often(), Often()
@@ -204,6 +210,7 @@ class UnixListener:
             if self._peers.get(name) is before:
                 return False
         self._peers[name] = connection
+        connection.most_passed = self._fewer_passed.get(name, MOST_DESCRIPTORS)
         return True
 
     def _write(self, descriptor: int, connection: _Connection) -> None:
@@ -225,6 +232,10 @@ class UnixListener:
         name = connection.reader.name
         if self._peers.get(name) is connection:
             del self._peers[name]
+            if connection.has_passed:
+                self._fewer_passed[name] = connection.most_passed // FEWER_DESCRIPTORS
+                if len(self._fewer_passed) > MOST_REMEMBERED:
+                    del self._fewer_passed[next(iter(self._fewer_passed))]
         self._epoll.unregister(descriptor)
         close_both(connection.socket)
         connection.reader.close()
@@ -288,7 +299,8 @@ class UnixListener:
         connection = self._peers.get(peer)
         if connection is None or connection.is_broken or connection.unsent.messages >= SEND_QUEUE:
             return False
-        buffers, size, passed = pack(frames)
+        buffers, size, passed = pack(frames, connection.most_passed)
+        connection.has_passed = connection.has_passed or bool(passed)
         count = 0
         if not connection.unsent:
             try:

@@ -13,6 +13,7 @@ from ..placement.pools import Pool
 from ..state import State
 from ..tasks import Task, TaskState
 from .cancellation import kill_later, kill_stray_later
+from .recovery import engine_is_back
 
 #: Seconds an engine has to give tasks back. One whose task holds the GIL cannot, for as long as that takes.
 RECALL_ANSWER_SECONDS = 1.0
@@ -42,6 +43,7 @@ def on_engine_joined(state: State, effects: Effects, event: EngineJoined) -> Non
     lost = state.release(engine, missing)
     engine.recalled.clear()
     state.requeue(lost)
+    engine_is_back(state, engine)
     state.fill_direct(engine)
     if engine.stopping:
         effects.stop(engine.id)  # it may not have heard

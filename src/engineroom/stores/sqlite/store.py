@@ -47,7 +47,7 @@ from .file import (
     shorten_log,
     used_bytes,
 )
-from .payload_files import PayloadFiles
+from .payload_files import PayloadFiles, sync_folder
 from .rows import edits
 from .rows.columns import WHOLE
 from .rows.reading import checked, entry_of, record_of
@@ -140,6 +140,8 @@ class SQLiteDB:
         self._connections.own(lock_file)
         with reported(f"open {self.path}"):
             make(self.path)
+            if synchronous == "FULL":
+                sync_folder(self.path.parent)  # SQLite does so for its log, but this file is there already
             with advised(self.path):
                 refuse_cut(self.path)
             writer = open_to_write(self.path)
