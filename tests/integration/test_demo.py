@@ -146,7 +146,7 @@ def test_grid_search(run_example):
 @pytest.mark.slow
 def test_magics(run_example):
     said = run_example("magics.py")
-    for shown in ("Out[0:1]: 2.0", "Out[1:1]: 3.0", "only here: 9", "Out[1:5]: 42", "[16, 81]"):
+    for shown in ("Out[0:2]: 2.0", "Out[1:2]: 3.0", "only here: 9", "Out[1:5]: 42", "[16, 81]"):
         assert shown in said, said
 
 
