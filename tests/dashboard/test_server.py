@@ -204,6 +204,7 @@ def test_the_overview(place: tuple[Site, dict[str, str]], request: pytest.Fixtur
         assert news["hosts"][0]["engines"] == 2
         assert news["completed"] > 0
     else:
+        news = wait_until(lambda: (now := site.get("overview")) and "past_engines" in now and now)
         assert sum(engine["completed"] for engine in news["past_engines"]) == 38
         rates, width = news["throughput"], news["bar_seconds"]
         assert round(sum(rate for _, rate in rates) * width) == 38

@@ -38,7 +38,7 @@ def around(records: Records, id: str) -> dict[str, Any]:
             break
         parents = {parent for task in new for parent in _parents(found[task])} - set(found)
         more = _get(records, {"msg_id": {"$in": sorted(parents)}}) if parents else []
-        # Tasks name results of their own client only, so that others need not be searched.
+        # Tasks name tasks of their own client. Those that another client has resubmitted are not looked for.
         asked: list[dict[str, Any]] = [
             {f"header.{word}.0": {"$elemMatch": {"$in": new}}} for word in ("after", "follow")
         ]  # fmt: skip

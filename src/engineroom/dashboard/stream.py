@@ -147,7 +147,7 @@ class Stream:
         if below is not None:
             ended["duration"] = {"$lte": below}
         found: list[Cell] = []
-        if len(named) == 1:
+        if len(named) == 1:  # of one kind
             found = list(_cells(records, ended, 0))
         else:
             everything = {cell[0]: cell for cell in _cells(records, ended, -1)}

@@ -172,7 +172,12 @@ def one(source: Source, id: str) -> dict[str, Any]:
 def children(records: Records, id: str) -> list[dict[str, Any]]:
     """Some of the tasks that depend on a task. No index knows them: in a large database it takes a while."""
     asked = [{f"header.{word}.0": {"$elemMatch": {"$eq": id}}} for word in ("after", "follow")]
-    found = records.find({"$or": [*asked, {"header.inputs": id}]}, ["state", "label"], None, CHILDREN)
+    own = records.find({"msg_id": id}, ["client_uuid", "submitted"], None, 1)
+    if not own:
+        raise UnknownTask(f"no such task: {id}")
+    # Tasks name tasks of their own client. Those that another client has resubmitted are not looked for.
+    later = {"client_uuid": own[0]["client_uuid"], "submitted": {"$gte": own[0]["submitted"]}}
+    found = records.find({**later, "$or": [*asked, {"header.inputs": id}]}, ["state", "label"], None, CHILDREN)
     return [{"msg_id": record["msg_id"], "state": record["state"], "label": record["label"]} for record in found]
 
 

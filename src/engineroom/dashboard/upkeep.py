@@ -15,6 +15,7 @@ from ..errors import ConfigError, EngineroomError
 from ..ids import EngineId
 from ..stores import SQLiteDB
 from ..stores.sqlite.doctor import verify
+from .overview import states
 from .source import Source
 
 #: The end of a log that is shown, in bytes.
@@ -40,7 +41,7 @@ class Upkeep:
             "live": records.client is not None,
             "records": records.count({}),
             "pinned": records.count({"pinned": True}),
-            "states": {group["key"]: group["count"] for group in records.group("state", {})},
+            "states": states(records),
             "first": ends[0][0]["submitted"] if ends[0] else None,
             "last": ends[1][0]["submitted"] if ends[1] else None,
             "retention": self._source.place.retention(),

@@ -46,7 +46,7 @@ export function stream(root, params, app) {
     if (busy) { again = true; return; }
     busy = true;
     clearTimeout(timer);
-    const began = performance.now();
+    const began = performance.now(), slow = setTimeout(() => { note.textContent = "Counting …"; }, 700);
     follow.setAttribute("aria-pressed", String(live));
     lengths.forEach((b, i) => b.setAttribute("aria-pressed", String(live && LENGTHS[i][0] === length)));
     whole.setAttribute("aria-pressed", String(!live && !view));
@@ -64,7 +64,7 @@ export function stream(root, params, app) {
       if (left) return;
       wrong.hidden = false;
       wrong.textContent = error.message;
-    } finally { busy = false; }
+    } finally { busy = false; clearTimeout(slow); }
     follow.disabled = !data?.live;
     if (again) { again = false; return load(); }
     if (live && !left) timer = setTimeout(load, Math.max(1000, 4 * (performance.now() - began)));
