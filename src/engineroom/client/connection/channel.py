@@ -71,6 +71,8 @@ GATHER_SECONDS = 0.001
 PING_SECONDS = 1.0
 #: After this silence of the controller, waiting ends with ControllerLost.
 LOST_SECONDS = 30.0
+#: Bytes of large arguments that are kept for some seconds after their tasks: they may be sent again, unchanged.
+HELD_BYTES = 256 << 20
 #: So long `close` goes on sending tasks that were submitted and had no room.
 CLOSE_SECONDS = 60.0
 
@@ -122,7 +124,7 @@ class Channel:
         forks.watch(self)
         self._link: Link = link or connect(info)
         #: where large buffers are put that are to be sent; None: they are sent as bytes
-        self.pool = Pool() if self._link.shares_memory else None
+        self.pool = Pool(held=HELD_BYTES) if self._link.shares_memory else None
         self._driver = Driver(self, self._link)
         self._handlers: dict[type[Message], Callable[[Any, Sequence[Any]], None]] = {
             Welcome: self._on_welcome,

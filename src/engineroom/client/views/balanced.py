@@ -227,8 +227,10 @@ class LoadBalancedView(View):
         function, args, kwargs = work
         if pass_results:
             args = (*[ResultOf((predecessor,), single=True) for predecessor in before], *args)
-        pickled = FUNCTIONS.get(function)
-        payload, frames, results = pickled_call(args, kwargs, keep=self._port.keep(self.track), files=self._port.files)
+        apart: list[memoryview] = []
+        keep, pickled = self._port.keep(self.track), FUNCTIONS.get(function, apart)
+        payload, frames, results = pickled_call(args, kwargs, keep=keep, files=self._port.files)
+        frames = (*frames, *map(keep, apart))
         if frames:
             self._port.check_size(frames)
         options = self._task_options()
@@ -264,9 +266,12 @@ class LoadBalancedView(View):
             function, args = resolve_reference(function, args)
         elif not callable(function):
             check_callable(function)
-        pickled = FUNCTIONS.get(function)
+        apart: list[memoryview] = []
+        keep, pickled = self._port.keep(self.track), FUNCTIONS.get(function, None if self.cache else apart)
         call = with_needs(args, kwargs) if self.cache else (args, kwargs)
-        payload, frames, results = pickled_call(*call, keep=self._port.keep(self.track), files=self._port.files)
+        payload, frames, results = pickled_call(*call, keep=keep, files=self._port.files)
+        if apart:
+            frames = (*frames, *map(keep, apart))
         if results:
             options = self._waiting_for(options, results)
         if self.cache:
@@ -409,14 +414,17 @@ class LoadBalancedView(View):
         f, extra = resolve_reference(f, ())
         if extra:
             chunks = [[[extra[0]] * len(columns[0]), *columns] for columns in chunks]
-        pickled, now = FUNCTIONS.get(f), time.time()
+        apart: list[memoryview] = []
+        pickled, now = FUNCTIONS.get(f, None if self.cache else apart), time.time()
         tasks: list[Outgoing] = []
         files, keep = self._port.files, once(self._port.keep(self.track))
+        of_function = tuple(map(keep, apart))
         sent = chunks if self.cache else with_constants(chunks, files=files)
         for columns, arguments, own in zip(chunks, sent, options, strict=True):
             call: Any = (tuple(arguments), {"first": begin} if begin else {})
             call = with_needs(*call) if self.cache else call
             payload, frames, results = pickled_call(*call, keep=keep, files=files)
+            frames = (*frames, *of_function)
             self._port.check_size(frames)
             task_options = self._waiting_for(own, results)
             if task_options is not None and task_options.timeout is not None:
@@ -531,14 +539,17 @@ class LoadBalancedView(View):
         length = len(columns[0])
         count = -(-length // chunksize) if chunksize else len(self)
         parts = [split(column, max(1, min(count, length)), dist) for column in columns]
-        pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
-        began = now
+        apart: list[memoryview] = []
+        pickled, options = FUNCTIONS.get(f, None if self.cache else apart), self._task_options()
+        began = now = time.time()
         tasks: list[Outgoing] = []
         keep = once(self._port.keep(self.track))
+        of_function = tuple(map(keep, apart))
         for arguments in zip(*parts, strict=True):
             how = {} if dist == "b" else {"dist": dist}
             call = with_needs(arguments, how) if self.cache else (arguments, how)
             payload, frames, results = pickled_call(*call, keep=keep, files=self._port.files)
+            frames = (*frames, *of_function)
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:
