@@ -23,7 +23,7 @@ demo: $(VENV)/ready ## the main job on real input: every Python file of this ins
 
 # In two processes, each file in one of them, as its tests share fixtures. The files keep their order: few long tests
 # first, many short ones last, so that both processes end together. `pytest PATH` by hand stays in one process.
-test: lint mongodb ## everything that must hold: ruff, mypy, pytest
+test: lint mongodb parts ## everything that must hold: ruff, mypy, pytest
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: $(VENV)/ready ## ruff and mypy
@@ -32,6 +32,9 @@ lint: $(VENV)/ready ## ruff and mypy
 
 mongodb: $(VENV)/ready ## a MongoDB-protocol server for the tests, built once with Go; without it they are skipped
 	@$(BIN)/python tests/support/mongodb.py
+
+parts: $(VENV)/ready ## sshd, Slurm and Grid Engine for the tests, installed once by apt-get; without them they are skipped
+	@$(BIN)/python tests/support/debian.py
 
 bench: $(VENV)/bench ## ours and the others, side by side; rewrites docs/performance.md
 	@$(BIN)/python -m benchmarks --save
@@ -78,4 +81,4 @@ $(BIN)/python:
 	@echo "Making a virtual environment in $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint mongodb bench chaos nightly constraints lowest compat clean
+.PHONY: help demo test lint mongodb parts bench chaos nightly constraints lowest compat clean

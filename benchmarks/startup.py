@@ -70,9 +70,9 @@ BENCHMARK = Benchmark(
     repeat=7,
     subjects=(engineroom, loky, joblib),
     goals=(
-        Goal("engineroom", at_most=0.6),
+        Goal("engineroom", at_most=0.25),
         Goal("engineroom", "loky"),
         Goal("engineroom", "joblib"),
-        Goal("import engineroom", at_most=0.15),
+        Goal("import engineroom", at_most=0.08),
     ),
 )

@@ -116,6 +116,7 @@ def classes_of(module: object, base: type) -> list[str]:
         name
         for name, value in vars(module).items()
         if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__
+        and not name.startswith("_")
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import pkgutil
 import subprocess
@@ -41,6 +42,33 @@ def test_the_import_is_light():
     code = f"import sys, engineroom; print(*[name for name in {HEAVY!r} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert found == []
+
+
+def test_the_import_brings_only_what_every_process_needs():
+    code = "import sys, engineroom; print(*sorted(name for name in sys.modules if name.startswith('engineroom.')))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {name.split(".")[1] for name in found} <= {"_version", "compat", "import_watch", "wire"}
+
+
+def test_type_checkers_are_told_what_is_imported_later():
+    """The lines under TYPE_CHECKING, and the table that `__getattr__` reads, say the same."""
+    tree = ast.parse(inspect.getsource(engineroom))
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    told = {
+        alias.name: ("." * node.level + (node.module or ""))
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name not in engineroom._MODULES
+    }
+    assert told | {"Client": ".client.client"} == engineroom._homes()
+    assert set(engineroom.__all__) == {*told, "tasks", "__version__", "version_info"}
+
+
+def test_a_name_that_is_not_there_is_an_error():
+    with pytest.raises(AttributeError, match="'engineroom' has no attribute 'Clientt'"):
+        _ = engineroom.Clientt
+    assert set(engineroom.__all__) <= set(dir(engineroom))
 
 
 def test_no_part_of_the_package_has_the_name_of_another_public_thing():

@@ -20,8 +20,8 @@ SOURCE = Path(__file__).parent.parent / "src" / "engineroom"
 MOST_LINES, MOST_FILES = 600, 14
 
 VOCABULARY = (
-    "_version errors ids messages records config resources cores descriptors import_path printable private"
-    " shared_memory"
+    "_version errors collecting ids messages records config resources cores descriptors import_path import_watch"
+    " markup printable private shared_memory"
 )
 
 #: part → what it may import besides itself. A part is a package, a folder or a module; a module belongs to the most
@@ -77,7 +77,7 @@ MAY_IMPORT = {
         " controller.result_cache controller.storage"
     ),
     "controller.requests": (
-        "VOCABULARY core stores controller.error_info controller.intake controller.lookups controller.outbox"
+        "VOCABULARY core wire stores controller.error_info controller.intake controller.lookups controller.outbox"
         " controller.result_cache controller.storage"
     ),
     "engine": "VOCABULARY wire transport on_engine",
@@ -88,13 +88,16 @@ MAY_IMPORT = {
     "client.port": "VOCABULARY wire client.connection client.engines",
     "client.records": "VOCABULARY wire on_engine util client.connection",
     "client.waiting": "VOCABULARY on_engine client.connection",
-    "client.results": "VOCABULARY wire util client.connection client.records.selection client.waiting",
+    "client.results": (
+        "VOCABULARY wire util client.connection client.notebook client.records.selection client.waiting"
+    ),
     "client.views": (
         "VOCABULARY wire on_engine util client.connection client.interop client.magics client.port client.results"
         " client.records.query_args client.waiting"
     ),
     "client.interop": "VOCABULARY",
-    "client.magics": "VOCABULARY",
+    "client.magics": "VOCABULARY client.notebook",
+    "client.notebook": "VOCABULARY",
     # faces
     "launchers": "VOCABULARY",
     "cluster": "VOCABULARY launchers client",
@@ -106,7 +109,7 @@ MAY_IMPORT = {
     "controller.__main__": "cli",
     "cluster.__main__": "cli",
     "engine.__main__": "cli import_path",
-    "__init__": "VOCABULARY util client cluster compat tasks on_engine wire.former_names wire.modules",
+    "__init__": "VOCABULARY util client cluster compat tasks on_engine wire.former_names",
 }
 
 #: Heavy or outside modules, and the only parts that import them.
@@ -118,7 +121,7 @@ HOMES = {
     "pyarrow": "stores.maintenance client.records",
     "cloudpickle": "wire",
     "traitlets": "cli cluster.profile_config engine.execution.shell",
-    "IPython": "engine.execution.shell client.results client.magics",
+    "IPython": "engine.execution.shell client.notebook client.magics",
     "joblib": "client.interop.joblib_backend compat.joblib",
     "tqdm": "client.results cli.bars",
 }

@@ -7,68 +7,32 @@
 """
 
 import typing as _typing
-from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
 
+from . import import_watch as _import_watch
 from ._version import __version__, version_info
-from .client import Client
-from .client.records.explanation import Explanation
-from .client.records.selection import Selection
-from .client.results.graph_result import GraphResult
-from .client.results.map_result import AsyncMapResult
-from .client.results.metadata import ExecuteReply, Metadata
-from .client.results.result import AsyncHubResult, AsyncResult
-from .client.views import BroadcastView, DirectView, LoadBalancedView
-from .client.views.dependency import Dependency
-from .client.views.executor import ViewExecutor
-from .client.views.remote import ParallelFunction, RemoteFunction, parallel, remote
 from .compat import paths as _paths
-from .errors import (
-    AlreadyDisplayedError,
-    AuthenticationError,
-    CompositeError,
-    ConfigError,
-    ConnectionFileError,
-    ControllerLost,
-    DependencyTimeout,
-    EngineError,
-    EngineroomError,
-    ImpossibleDependency,
-    InvalidDependency,
-    IPythonError,
-    KernelError,
-    MessageTooLarge,
-    NoEnginesRegistered,
-    PendingTask,
-    ProtocolError,
-    QueryError,
-    RemoteError,
-    SerializationError,
-    StoreBusy,
-    StoreDamaged,
-    StoreError,
-    StoreFull,
-    StoreRefused,
-    TaskAborted,
-    TaskTimeout,
-    TimeoutError,
-    UnknownTask,
-    UnmetDependency,
-    WaitError,
-)
-from .on_engine.engine_calls import Reference
-from .on_engine.engine_properties import properties
-from .on_engine.functional_dependency import depend, dependent, require
-from .on_engine.random_streams import task_rng
-from .on_engine.task_context import current_task
-from .util import interactive
 from .wire import former_names as _former_names
-from .wire import modules as _modules
 
 _former_names.install(_paths.PATHS)
-_modules.watch()
+_import_watch.watch()
 
+# All else is imported when it is first asked for: engines, controllers and many commands need little of it. Type
+# checkers read the lines below; at run time `__getattr__` does what they say.
 if _typing.TYPE_CHECKING:
+    from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION
+
     from . import tasks
+    from .client import Client
+    from .client.records.explanation import Explanation
+    from .client.records.selection import Selection
+    from .client.results.graph_result import GraphResult
+    from .client.results.map_result import AsyncMapResult
+    from .client.results.metadata import ExecuteReply, Metadata
+    from .client.results.result import AsyncHubResult, AsyncResult
+    from .client.views import BroadcastView, DirectView, LoadBalancedView
+    from .client.views.dependency import Dependency
+    from .client.views.executor import ViewExecutor
+    from .client.views.remote import ParallelFunction, RemoteFunction, parallel, remote
     from .cluster.cluster import Cluster
     from .cluster.manager import ClusterManager
     from .compat import error as error
@@ -89,40 +53,108 @@ if _typing.TYPE_CHECKING:
         use_pickle,
     )
     from .compat.top_level import register_joblib_backend
+    from .errors import (
+        AlreadyDisplayedError,
+        AuthenticationError,
+        CompositeError,
+        ConfigError,
+        ConnectionFileError,
+        ControllerLost,
+        DependencyTimeout,
+        EngineError,
+        EngineroomError,
+        ImpossibleDependency,
+        InvalidDependency,
+        IPythonError,
+        KernelError,
+        LaunchError,
+        MessageTooLarge,
+        NoEnginesRegistered,
+        PendingTask,
+        ProtocolError,
+        QueryError,
+        RemoteError,
+        SerializationError,
+        StoreBusy,
+        StoreDamaged,
+        StoreError,
+        StoreFull,
+        StoreRefused,
+        TaskAborted,
+        TaskTimeout,
+        TimeoutError,
+        UnknownTask,
+        UnmetDependency,
+        WaitError,
+    )
+    from .on_engine.engine_calls import Reference
+    from .on_engine.engine_properties import properties
+    from .on_engine.functional_dependency import depend, dependent, require
+    from .on_engine.random_streams import task_rng
+    from .on_engine.task_context import current_task
+    from .util import interactive
+else:
 
-#: public name → the module that it is imported from when it is first asked for: not every program uses it
-_LATER = {
-    "Cluster": "cluster.cluster",
-    "ClusterManager": "cluster.manager",
-    "TaskRejectError": "compat.error",
-    "register_joblib_backend": "compat.top_level",
-    "PrePickled": "compat.serialize",
-    "can": "compat.serialize",
-    "can_map": "compat.serialize",
-    "deserialize_object": "compat.serialize",
-    "pack_apply_message": "compat.serialize",
-    "serialize_object": "compat.serialize",
-    "uncan": "compat.serialize",
-    "uncan_map": "compat.serialize",
-    "unpack_apply_message": "compat.serialize",
-    "use_cloudpickle": "compat.serialize",
-    "use_dill": "compat.serialize",
-    "use_pickle": "compat.serialize",
+    def __getattr__(name: str) -> object:
+        """Import what is asked for."""
+        from importlib import import_module
+
+        if name in _MODULES:
+            return import_module(f"engineroom.{name}")
+        home = _homes().get(name)
+        if home is None:
+            raise AttributeError(f"module 'engineroom' has no attribute {name!r}")
+        globals()[name] = found = getattr(import_module(home, __name__), name)
+        return found
+
+
+#: module → the public names that come from it
+_NAMES = {
+    ".client.client": "Client",
+    ".client.records.explanation": "Explanation",
+    ".client.records.selection": "Selection",
+    ".client.results.graph_result": "GraphResult",
+    ".client.results.map_result": "AsyncMapResult",
+    ".client.results.metadata": "ExecuteReply Metadata",
+    ".client.results.result": "AsyncHubResult AsyncResult",
+    ".client.views": "BroadcastView DirectView LoadBalancedView",
+    ".client.views.dependency": "Dependency",
+    ".client.views.executor": "ViewExecutor",
+    ".client.views.remote": "ParallelFunction RemoteFunction parallel remote",
+    ".cluster.cluster": "Cluster",
+    ".cluster.manager": "ClusterManager",
+    ".compat.error": "TaskRejectError",
+    ".compat.serialize": (
+        "PrePickled can can_map deserialize_object pack_apply_message serialize_object uncan uncan_map"
+        " unpack_apply_message use_cloudpickle use_dill use_pickle"
+    ),
+    ".compat.top_level": "register_joblib_backend",
+    ".errors": (
+        "AlreadyDisplayedError AuthenticationError CompositeError ConfigError ConnectionFileError ControllerLost"
+        " DependencyTimeout EngineError EngineroomError IPythonError ImpossibleDependency InvalidDependency KernelError"
+        " LaunchError"
+        " MessageTooLarge NoEnginesRegistered PendingTask ProtocolError QueryError RemoteError SerializationError"
+        " StoreBusy StoreDamaged StoreError StoreFull StoreRefused TaskAborted TaskTimeout TimeoutError UnknownTask"
+        " UnmetDependency WaitError"
+    ),
+    ".on_engine.engine_calls": "Reference",
+    ".on_engine.engine_properties": "properties",
+    ".on_engine.functional_dependency": "depend dependent require",
+    ".on_engine.random_streams": "task_rng",
+    ".on_engine.task_context": "current_task",
+    ".util": "interactive",
+    "concurrent.futures": "ALL_COMPLETED FIRST_COMPLETED FIRST_EXCEPTION",
 }
 #: modules that are attributes of this one before they are imported: `import engineroom as ipp; ipp.error.RemoteError`
-_MODULES = ("apps", "cluster", "controller", "datapub", "engine", "error", "joblib", "serialize", "tasks")
+_MODULES = (
+    *("apps", "client", "cluster", "config", "controller", "datapub", "engine", "error", "errors", "ids", "joblib"),
+    *("messages", "on_engine", "records", "serialize", "tasks", "transport", "util", "wire"),
+)
 
 
-def __getattr__(name: str) -> object:
-    """What not every program uses is imported when it is first asked for."""
-    from importlib import import_module
-
-    if name in _MODULES:
-        return import_module(f"engineroom.{name}")
-    if name in _LATER:
-        globals()[name] = found = getattr(import_module(f"engineroom.{_LATER[name]}"), name)
-        return found
-    raise AttributeError(f"module 'engineroom' has no attribute {name!r}")
+def _homes() -> dict[str, str]:
+    """Public name → the module that it comes from."""
+    return {name: module for module, names in _NAMES.items() for name in names.split()}
 
 
 def __dir__() -> list[str]:
@@ -158,6 +190,7 @@ __all__ = [
     "ImpossibleDependency",
     "InvalidDependency",
     "KernelError",
+    "LaunchError",
     "LoadBalancedView",
     "MessageTooLarge",
     "Metadata",

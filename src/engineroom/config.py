@@ -11,7 +11,6 @@ import json
 import os
 import re
 import socket
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -128,6 +127,8 @@ def connection_file(profile: Path, cluster_id: str = "", role: str = "client") -
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read. It is written completely, or not at all."""
     make_private_folder(path.parent)
+    import tempfile  # it takes long to import
+
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 0600
     try:
         with os.fdopen(handle, "w") as file:
@@ -185,6 +186,8 @@ def socket_dir() -> Path:
     ConfigError
         No folder has a short enough path, or other users have access to it.
     """
+    import tempfile
+
     name = f"engineroom-{os.getuid()}"
     folders = os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"
     places = [Path(folder) / name for folder in folders if folder]

@@ -6,6 +6,7 @@
     ├── AuthenticationError (PermissionError)   the controller refused our key
     ├── ProtocolError                    the other end speaks another protocol version, or sent an invalid message
     ├── ControllerLost (ConnectionError) the controller stopped answering
+    ├── LaunchError (RuntimeError)       engines or a controller could not be started
     ├── SerializationError (TypeError)   an argument or a function cannot be pickled
     ├── MessageTooLarge (ValueError)     a message is larger than the limit
     ├── QueryError (ValueError)          a query names an unknown key or operator
@@ -24,7 +25,7 @@
         ├── UnmetDependency → ImpossibleDependency → InvalidDependency, DependencyTimeout
         └── RemoteError                  the task raised on its engine
             ├── EngineError              the engine died or went away while it held the task
-            └── CompositeError (ExceptionGroup)   several tasks raised
+            └── CompositeError           of several tasks one raised, or more did (then an ExceptionGroup)
 
 `TimeoutError` is the builtin. Each class has a stable `code`, used by the command line and in JSON.
 """
@@ -32,9 +33,12 @@
 from __future__ import annotations
 
 import builtins
+import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NoReturn, Self, TypedDict
+
+from . import markup
 
 TimeoutError = builtins.TimeoutError
 
@@ -89,6 +93,12 @@ class ControllerLost(EngineroomError, ConnectionError):
     """The controller stopped answering."""
 
     code = "controller-lost"
+
+
+class LaunchError(EngineroomError, RuntimeError):
+    """Engines or a controller could not be started, or ended before they could be used."""
+
+    code = "launch"
 
 
 class SerializationError(EngineroomError, TypeError):
@@ -288,6 +298,9 @@ class RemoteError(KernelError):
 
     _render_traceback_ = render_traceback  # IPython shows this instead of the local frames
 
+    def _repr_html_(self) -> str:
+        return markup.block(_folded([(self.ename, self.evalue, self.traceback, self.engine_info)], is_open=False))
+
     def print_traceback(self, excid: int | None = None) -> None:
         """Print the remote traceback to stderr."""
         print("\n".join(self.render_traceback()), file=sys.stderr)
@@ -314,24 +327,29 @@ _HINT = "To catch them: "
 ErrorEntry = tuple[str, str, str, EngineInfo]
 
 
-class CompositeError(RemoteError, ExceptionGroup[Exception]):
-    """Several tasks raised.
+class CompositeError(RemoteError):
+    """Tasks of a call that has several tasks raised.
 
-    It is a group: `exceptions` holds the error of each, and `except*` picks some of them.
+    Where several raised, it is an ExceptionGroup: `except*` picks some of the errors. Where exactly one raised, it is
+    an instance of that error's own class instead: `except ValueError` catches it, and it reads as that error does.
 
     Attributes
     ----------
+    exceptions : tuple of Exception
+        The error of each task that raised.
     elist : list of tuple
         (ename, evalue, traceback, engine_info) of each. `engine_info` says which call it was.
     """
 
     code = "composite"
     tb_limit = 4  #: how many tracebacks are shown
+    exceptions: tuple[Any, ...]
 
     def __new__(cls, message: str, elist: Sequence[ErrorEntry], errors: Sequence[Exception] = ()) -> Self:
         """`errors`: the exceptions that `elist` describes; default: a RemoteError for each entry."""
-        members = list(errors) or [RemoteError(*entry) for entry in elist] or [RemoteError(cls.__name__, message)]
-        return super().__new__(cls, message, members)
+        if cls is CompositeError:
+            return _Group.__new__(_Group, message, elist, errors)  # type: ignore[return-value]
+        return super().__new__(cls, message, elist, errors)
 
     def __init__(self, message: str, elist: Sequence[ErrorEntry], errors: Sequence[Exception] = ()) -> None:
         Exception.__init__(self, message, elist)
@@ -343,7 +361,7 @@ class CompositeError(RemoteError, ExceptionGroup[Exception]):
         # Errors of other classes may not be picklable: their entries are.
         errors = [e if isinstance(e, EngineroomError) else RemoteError(*entry)
                   for e, entry in zip(self.exceptions, self.elist, strict=False)]  # fmt: skip
-        return type(self), (self._message, self.elist, errors)
+        return CompositeError, (self._message, self.elist, errors)
 
     @property
     def message(self) -> str:
@@ -385,6 +403,10 @@ class CompositeError(RemoteError, ExceptionGroup[Exception]):
 
     _render_traceback_ = render_traceback
 
+    def _repr_html_(self) -> str:
+        head = markup.block(markup.bold(type(self).__name__), ": ", self._message)
+        return markup.block(head, _folded(self.elist))
+
     def print_traceback(self, excid: int | None = None) -> None:
         """Print the remote tracebacks to stderr, or only that of number `excid`."""
         print("\n".join(self.render_traceback(excid)), file=sys.stderr)
@@ -400,6 +422,17 @@ class CompositeError(RemoteError, ExceptionGroup[Exception]):
             return RemoteError(*self.elist[excid])
         except IndexError:
             raise IndexError(f"an exception with index {excid} does not exist; there are {len(self.elist)}") from None
+
+
+class _Group(CompositeError, ExceptionGroup[Exception]):
+    """Several tasks raised. This is what `CompositeError(…)` makes."""
+
+    def __new__(cls, message: str, elist: Sequence[ErrorEntry], errors: Sequence[Exception] = ()) -> Self:
+        members = list(errors) or [RemoteError(*entry) for entry in elist] or [RemoteError("CompositeError", message)]
+        return ExceptionGroup.__new__(cls, message, members)
+
+
+_Group.__name__ = _Group.__qualname__ = "CompositeError"  # as tracebacks show it
 
 
 class AlreadyDisplayedError(RemoteError):
@@ -418,37 +451,6 @@ class AlreadyDisplayedError(RemoteError):
         return [f"{count} error" if count == 1 else f"{count} errors"]
 
     _render_traceback_ = render_traceback
-
-
-def collect_exceptions(results: Iterable[Any], method: str = "unspecified") -> list[Any]:
-    """Return the results if none of them is an exception.
-
-    Raises
-    ------
-    BaseException
-        One result is an exception: it is raised.
-    CompositeError
-        Several are.
-    """
-    collected = list(results)
-    failed = [r for r in collected if isinstance(r, BaseException)]
-    if not failed:
-        return collected
-    if len(failed) == 1:
-        raise failed[0]
-    elist: list[ErrorEntry] = []
-    errors: list[Exception] = []
-    for error in failed:
-        if isinstance(error, CompositeError):
-            elist += error.elist
-            errors += error.exceptions
-            continue
-        errors.append(error if isinstance(error, Exception) else RemoteError(type(error).__name__, str(error)))
-        if isinstance(error, RemoteError):
-            elist.append((error.ename, error.evalue, error.traceback, error.engine_info))
-        else:
-            elist.append((type(error).__name__, str(error), "", _info_of(error, method)))
-    raise CompositeError(f"one or more exceptions raised in: {method}", elist, errors)
 
 
 #: Errors that Engineroom itself gives a task as its outcome. They are raised as what they are; an exception of the
@@ -479,14 +481,6 @@ OUTCOMES: dict[str, Callable[[str], EngineroomError]] = {
         MessageTooLarge,
     )
 }
-
-
-def _info_of(error: BaseException, method: str) -> EngineInfo:
-    info: EngineInfo = {"method": method}
-    if isinstance(error, KernelError) and error.msg_id is not None:
-        info |= {"engine_id": error.engine_id, "msg_id": error.msg_id, "index": error.index, "host": error.host,
-                 "arguments": error.arguments}  # fmt: skip
-    return info
 
 
 def _number(info: EngineInfo) -> str:
@@ -521,6 +515,39 @@ def _call(info: EngineInfo) -> str:
     if arguments := info.get("arguments"):
         parts.append(f"called with{shown_arguments(arguments)}")
     return "".join(f", {part}" for part in parts)
+
+
+#: Entries that a notebook shows of a CompositeError: those that are alike are one.
+_SHOWN = 20
+#: What differs between tracebacks of one cause: names of cells and temporary files, addresses.
+_OWN_NUMBERS = r"<cell \d+>|0x[0-9a-f]+"
+
+
+def _folded(elist: Sequence[ErrorEntry], is_open: bool = False) -> markup.Html:
+    """Errors as lines of HTML; a click opens a traceback. Errors of several engines that are alike are one line."""
+    alike: dict[tuple[str, str, str], list[ErrorEntry]] = {}
+    for entry in elist:
+        ename, evalue, traceback, _ = entry
+        alike.setdefault((ename, evalue, re.sub(_OWN_NUMBERS, "", traceback)), []).append(entry)
+    parts = [_folded_alike(entries, is_open) for entries in list(alike.values())[:_SHOWN]]
+    if len(alike) > _SHOWN:
+        parts.append(markup.block(f"… {markup.plural(len(alike) - _SHOWN, 'more kind')} of error …"))
+    return markup.join(*parts)
+
+
+def _folded_alike(entries: Sequence[ErrorEntry], is_open: bool) -> markup.Html:
+    """One line for errors that are alike."""
+    ename, evalue, traceback, info = entries[0]
+    numbers = list(dict.fromkeys(_number(info) for _, _, _, info in entries))
+    engines = ", ".join(numbers[:12]) + (", …" if len(numbers) > 12 else "")
+    where = "" if numbers == ["?"] else f"[{engines}:{info.get('method', 'apply')}] "
+    times = "" if len(entries) == 1 else f" — {markup.plural(len(entries), 'task')}"
+    line = markup.join(markup.quiet(where), markup.bold(ename), ": ", evalue, markup.quiet(times + _input(info)))
+    call = _call(info)
+    body = [traceback.rstrip("\n")] if traceback else []
+    if call:
+        body.append(f"On {_where(info)}{call}")
+    return markup.details(line, markup.pre("\n".join(body)), is_open=is_open) if body else markup.block(line)
 
 
 def _input(info: EngineInfo) -> str:

@@ -1,5 +1,6 @@
 """The ids of tasks, clients, engines, nannies and functions, each a type of its own."""
 
+import hashlib
 import os
 from typing import NewType
 
@@ -14,3 +15,8 @@ Digest = NewType("Digest", bytes)  #: content address of a pickled function
 def new_uuid() -> str:
     """16 random hexadecimal digits: unique enough for a session, short enough to prefix every id."""
     return os.urandom(8).hex()
+
+
+def digest_of(payload: bytes) -> Digest:
+    """The content address of a pickled function: 16 bytes."""
+    return Digest(hashlib.blake2b(payload, digest_size=16).digest())

@@ -16,6 +16,7 @@ from engineroom.records.entry import Entry
 from engineroom.records.fields import BULKY, KEYS
 from engineroom.records.record import document
 from engineroom.stores import DictDB, NoDB, SQLiteDB, TaskStore, open_store
+from engineroom.stores.base import PIECE
 from engineroom.stores.canonical import blank
 
 
@@ -262,6 +263,24 @@ def test_answers_come_by_submission_then_id(store: TaskStore) -> None:
     assert ids(store, {}, sort=[("submitted", -1)]) == ["a", "b", "c", "never"]
     assert ids(store, {}, sort=[("result_content.status", -1), ("msg_id", -1)]) == ["c", "b", "never", "a"]
     assert ids(store, {}, limit=0) == []
+
+
+@pytest.mark.parametrize("keys", ["msg_id", ["submitted", "duration", "engine_id"], ["metadata", "state"], None])
+@pytest.mark.parametrize("more", [{}, {"sort": [("completed", -1)], "skip": 1}, {"limit": 2}, {"limit": 0}])
+def test_columns_hold_what_records_hold(store: TaskStore, keys: Any, more: dict[str, Any]) -> None:
+    store.write([*(finished(f"t{n}", NOW + n) for n in range(5)), pending("p", NOW + 9)])
+    for query in ({}, {"msg_id": "none"}, {"msg_id": {"$in": ["t3", "p"]}}, {"result_content.status": "ok"}):
+        pieces = list(store.find_columns(query, keys, **more))
+        rows = [dict(zip(piece, row, strict=True)) for piece in pieces for row in zip(*piece.values(), strict=True)]
+        assert rows == store.find_records(query, keys, **more)
+
+
+def test_many_records_come_in_pieces_of_columns(store: TaskStore) -> None:
+    count = 2 * PIECE + 1
+    store.write([pending(f"t{n:05}", NOW + n) for n in range(count)])
+    pieces = list(store.find_columns({}, "msg_id"))
+    assert [len(piece["msg_id"]) for piece in pieces] == [PIECE, PIECE, 1]
+    assert [id for piece in pieces for id in piece["msg_id"]] == [f"t{n:05}" for n in range(count)]
 
 
 def test_the_categories_of_the_manual(store: TaskStore) -> None:

@@ -11,6 +11,7 @@ import pytest
 from conftest import wait_until
 
 import engineroom as ipp
+from engineroom.client.connection.submission import Acceptance
 
 
 @pytest.fixture
@@ -142,6 +143,81 @@ def test_results_and_metadata_are_mappings_of_tasks_that_have_ended(rc: ipp.Clie
     running.abort()
     rc.wait()
     assert other in set(rc.results)
+
+
+def test_results_are_purged_as_from_a_dict(rc: ipp.Client):
+    view = rc.load_balanced_view()
+    results = [view.apply_async(abs, x) for x in range(-5, 0)]
+    assert [result.get() for result in results] == [5, 4, 3, 2, 1]
+    ids = list(rc.results)
+    assert len(ids) == len(rc.results) == len(rc.metadata) == 5
+    assert rc.results.copy() == dict(zip(ids, [5, 4, 3, 2, 1], strict=True))
+    assert rc.results.pop(ids[0]) == 5
+    assert rc.results.pop(ids[0], "gone") == "gone"
+    assert rc.results.setdefault(ids[1]) == 4
+    del rc.metadata[ids[1]]
+    assert list(rc.results) == rc.history == view.history == ids[2:]
+    with pytest.raises(KeyError):
+        del rc.results[ids[1]]
+    with pytest.raises(TypeError, match="a dict of your own"):
+        rc.results["x"] = 1
+    assert "3 finished tasks" in repr(rc.results)
+    running = view.apply_async(time.sleep, 0.3)
+    rc.results.clear()
+    assert (len(rc.results), rc.history) == (0, running.msg_ids)
+    assert rc.db_count({"msg_id": {"$in": ids}}) == 5, "the records are there"
+    running.get()
+
+
+def test_a_task_of_another_client_is_fetched_once(cluster: ipp.Cluster, rc: ipp.Client):
+    done = rc.load_balanced_view(label="mine").apply_async(abs, -1)
+    done.get()
+    with cluster.connect_client_sync() as other:
+        first = other.get_result(done.msg_ids[0])
+        assert first.get() == 1
+        again = other.get_result(done.msg_ids)
+        assert again.ready(), "no question to the controller"
+        assert (again.get(), again["label"], again.submitted) == ([1], ["mine"], [done.submitted])
+        assert isinstance(again, ipp.AsyncHubResult)
+        with pytest.raises(ipp.UnknownTask):
+            other.get_result("nobody").get()
+        with pytest.raises(ipp.UnknownTask):
+            other.get_result("nobody").get()
+
+
+def test_the_profile_of_a_client_has_a_name(cluster: ipp.Cluster, rc: ipp.Client):
+    assert rc.profile == "default", "the folder is profile_default"
+    with ipp.Client(cluster.connection) as other:
+        assert other.profile == "default"
+
+
+# ---------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize("targets", [[0], "all"])
+def test_one_failing_task_of_a_call_on_several_engines_is_a_composite_error(rc: ipp.Client, targets):
+    view = rc.direct_view(targets)
+    view.scatter("k", range(len(view)), flatten=True, block=True)
+    with pytest.raises(ipp.CompositeError) as caught:
+        view.execute("1 / k", block=True)
+    assert [entry[0] for entry in caught.value.elist] == ["ZeroDivisionError"]
+    assert isinstance(caught.value, ZeroDivisionError)
+    with pytest.raises(ipp.RemoteError, match="division by zero") as raised:
+        caught.value.raise_exception()
+    assert not isinstance(raised.value, ipp.CompositeError)
+    with pytest.raises(ipp.RemoteError) as caught:
+        rc[0].execute("1 / 0", block=True)
+    assert not isinstance(caught.value, ipp.CompositeError), "a view of a single engine"
+    view.clear(block=True)
+
+
+def test_waiting_for_buffers_to_be_sent_ends_in_time(rc: ipp.Client):
+    assert rc[:].apply_async(abs, 1).wait_for_send(0) is True
+    tracked = rc[0].apply_async(len, bytes(100_000))
+    tracked._acceptance = Acceptance(1)
+    with pytest.raises(TimeoutError, match="do not change them"):
+        tracked.wait_for_send(0.01)
+    assert not tracked.sent
 
 
 # ---------------------------------------------------------------------------------------------- output of results

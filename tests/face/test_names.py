@@ -23,7 +23,7 @@ PAGE = HERE.parent.parent / "docs" / "migration.md"
 MISSING: dict[str, list[str]] = {
     "`bind_kernel`: an engine is no Jupyter kernel": ["engineroom bind_kernel"],
     "The Jupyter server and JupyterLab extensions": ["engineroom *jupyter_*ext*"],
-    "Launchers other than local: SSH, MPI, Slurm, PBS, SGE, LSF, HTCondor, Windows HPC; and classes of launchers": [
+    "Classes of launchers, and the launcher for Windows HPC": [
         "engineroom.cluster.launcher ?*Launcher"
     ],
     "`Client.become_dask`, `stop_dask` and their aliases": [

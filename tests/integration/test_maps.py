@@ -36,7 +36,8 @@ def test_an_error_takes_the_place_of_its_item_alone(lb, how):
     assert values[:700] + values[701:] == [-x for x in range(3000) if x != 700]
     with pytest.raises(er.RemoteError, match="no 700") as caught:
         result.get(1)
-    assert not isinstance(caught.value, er.CompositeError)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, er.CompositeError), "programs written for ipyparallel catch this"
     assert not result.successful()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from engineroom import _version
 from engineroom.controller.loop import Controller
-from engineroom.ids import EngineId, EngineUuid
+from engineroom.ids import EngineId, EngineUuid, digest_of
 from engineroom.messages import (
     Accepted,
     AttemptKey,
@@ -27,7 +27,6 @@ from engineroom.messages import (
 from engineroom.stores import NoDB
 from engineroom.testing import FakeEngine, MemoryLink, MemoryNetwork, VirtualClock
 from engineroom.wire import frames
-from engineroom.wire.functions import digest_of
 from engineroom.wire.session import prove
 
 

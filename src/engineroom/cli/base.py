@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import io
 import logging
@@ -330,6 +329,8 @@ def _option_lines(shown: str, text: str) -> Iterator[str]:
 
 
 def _unknown(what: str, name: str, known: list[str], dashes: str = "") -> str:
+    import difflib
+
     close = difflib.get_close_matches(name, known, 1)
     hint = f" Did you mean {dashes if len(close[0]) > 1 else '-'}{close[0]}?" if close else ""
     if not hint and not dashes:

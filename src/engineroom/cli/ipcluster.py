@@ -1,4 +1,4 @@
-"""`ipcluster`: start, stop, list and extend clusters of this host.
+"""`ipcluster`: start, stop, list and extend clusters, whose controllers are on this host.
 
 `start` stays as the cluster's supervisor, in the foreground or (with --daemonize) as a daemon of its own session. Its
 process id is in `<profile>/pid/ipcluster[-<cluster_id>].pid`, so that `stop` stops it first, and with it the rest.
@@ -24,6 +24,7 @@ from ..config import ipython_dir
 from ..errors import ConfigError
 from .base import ALREADY_RUNNING, BASE_ALIASES, BASE_FLAGS, EngineroomApp, run
 from .former_options import CLUSTER
+from .launcher_options import ALIASES, LAUNCHERS, LauncherOptions
 from .supervisor import Supervisor, in_background, what_a_stop_ends
 from .text import plural, table
 
@@ -41,10 +42,10 @@ class Cluster(Configurable):
     """The settings of `ipcluster start`."""
 
     n = Integer(None, allow_none=True, help="How many engines; default: one per usable core.").tag(config=True)
-    engines = Unicode("local", help="What starts the engines; there is: local.").tag(config=True)
+    engines = Unicode("local", help=f"What starts the engines; there are: {LAUNCHERS}.").tag(config=True)
     controller = Unicode("local", help="What starts the controller; there is: local.").tag(config=True)
     controller_ip = Unicode(
-        "", help="Address to listen on for other hosts ('*': all), encrypted. Default: this host only."
+        "", help="Address to listen on for other hosts ('*': all), encrypted. Default: as engines= needs it."
     ).tag(config=True)
     controller_location = Unicode("", help="Name or address by which other hosts reach the controller.").tag(
         config=True
@@ -57,6 +58,7 @@ class Cluster(Configurable):
         help="Named resources of this host, divided among the engines: gpu=4,license=1.",
     ).tag(config=True)
     engine_timeout = Float(60.0, help="Seconds to wait for the engines.").tag(config=True)
+    launcher_options = Dict(help="Options of the launcher of the engines, by name.").tag(config=True)
 
 
 class ClusterApp(EngineroomApp):
@@ -72,6 +74,10 @@ class ClusterApp(EngineroomApp):
     def found(self) -> FoundCluster:
         """The cluster that the options name."""
         return FoundCluster(self.folder, self.cluster_id)
+
+    def launcher_sections(self) -> dict[str, Any]:
+        """Those sections of the configuration that belong to launchers."""
+        return {name: dict(values) for name, values in self.config.items() if name.endswith("Launcher")}
 
     def everywhere(self, profiles: bool) -> list[FoundCluster]:
         """All clusters: of all profiles, unless options name one."""
@@ -103,8 +109,9 @@ ipcluster start -n 4 --profile=night      # with its own settings, connection fi
 ipcluster start -n 0 --ip='*'             # no engines here; other hosts may connect, encrypted
 ipcluster start -n 2 --resources gpu=4    # tasks can ask for gpus; each engine has two
 ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
+ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job script
 """
-    classes: Any = [Cluster]
+    classes: Any = [Cluster, LauncherOptions]
     aliases: Any = {
         "n": "Cluster.n",
         "engines": "Cluster.engines",
@@ -113,9 +120,14 @@ ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
         "location": "Cluster.controller_location",
         "timeout": "Cluster.engine_timeout",
         "resources": "Cluster.resources",
+        **ALIASES,
         **_WHICH,
     }
     flags: Any = {
+        "dry-run": (
+            {"IPClusterStart": {"dry_run": True}},
+            "print the script, or the commands, that would start the engines; start nothing",
+        ),
         "daemonize": (
             {"IPClusterStart": {"daemonize": True}},
             "return when the engines are ready; the cluster goes on without the terminal",
@@ -124,11 +136,15 @@ ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
     }
 
     daemonize = Bool(False, help="Run in the background.").tag(config=True)
+    dry_run = Bool(False, help="Print what would start the engines.").tag(config=True)
 
     def start(self) -> None:
         settings = Cluster(parent=self)
         if settings.n is not None and settings.n < 0:
             raise ConfigError(f"-n is a number of engines, got {settings.n}")
+        if self.dry_run:
+            print(self._make_cluster(self.found, settings).dry_run(), end="")
+            return
         self.make_folder()
         found = self.found
         running = found.processes
@@ -164,7 +180,8 @@ ipcluster start -n 4 -- --hwm=1 --nodb    # options of ipcontroller
             engine_timeout=settings.engine_timeout,
             shutdown_atexit=not self.daemonize,
             load_profile=self.use_config,
-            config={},  # it has been read, and what it says is among these arguments
+            config=self.launcher_sections(),  # the rest has been read, and is among these arguments
+            **{**settings.launcher_options, **LauncherOptions(parent=self).given()},
         )
 
 
@@ -280,36 +297,39 @@ class IPClusterEngines(ClusterApp):
 ipcluster engines -n 2
 ipcluster engines -n 8 --profile=night
 ipcluster engines -n 2 --resources license=2
+ipcluster engines -n 16 --engines=slurm --queue=short
 """
+    classes: Any = [LauncherOptions]
     aliases: Any = {
         "n": "IPClusterEngines.n",
         "engines": "IPClusterEngines.engines",
         "timeout": "IPClusterEngines.engine_timeout",
         "resources": "IPClusterEngines.resources",
+        **ALIASES,
         **_WHICH,
     }
 
     n = Integer(1, help="How many more engines.").tag(config=True)
     resources = Unicode("", help="Named resources that these engines share: gpu=2,license=1.").tag(config=True)
-    engines = Unicode("local", help="What starts the engines; there is: local.").tag(config=True)
+    engines = Unicode("local", help=f"What starts the engines; there are: {LAUNCHERS}.").tag(config=True)
     engine_timeout = Float(60.0, help="Seconds to wait for the engines.").tag(config=True)
 
     def start(self) -> None:
         if self.n < 1:
             raise ConfigError(f"-n is a number of engines, 1 or more; got {self.n}")
         found = self.found
-        cluster = found.open()
+        options = LauncherOptions(parent=self).given()
+        config = self.launcher_sections()
+        cluster = found.open(engines=self.engines, engine_timeout=self.engine_timeout, config=config, **options)
         if cluster is None or not found.running:
             start = f"ipcluster start -n {self.n}{found.files.options()}"
             raise ConfigError(f"{found} is not running; start it with `{start}`")
         shared = named_resources.read(self.resources)
-        if self.engines.lower() != "local":
-            raise ConfigError(f"--engines={self.engines}: the launchers there are: local")
         with cluster.connect_client_sync() as client:
             before = set(client.ids)
             set_id = cluster.start_engines_sync(self.n, resources=shared)
             try:
-                client.wait_for_engines(len(before) + self.n, timeout=self.engine_timeout)
+                cluster.wait_for_engines_sync(client, len(before) + self.n)
             except BaseException:
                 cluster.stop_engines_sync(set_id)
                 cluster.write_cluster_file()

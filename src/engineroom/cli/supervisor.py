@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 from ..client import Client
@@ -84,21 +83,17 @@ class Supervisor:
             say("Ctrl-C stops the cluster.")
 
     def _wait_for_engines(self, client: Client, wanted: int) -> None:
-        waiting = client.wait_for_engines(wanted, timeout=self.cluster.engine_timeout, block=False)
-        assert waiting is not None
         shows = is_terminal(sys.stdout) and not self.daemon
-        while True:
-            try:
-                waiting.result(0.1)
-                return
-            except (FutureTimeout, TimeoutError):
-                if waiting.done():
-                    waiting.result()
-                if shows:
-                    print(f"\r{len(client)} of {plural(wanted, 'engine')} …\x1b[K", end="\r", flush=True)
-            finally:
-                if shows and waiting.done():
-                    print("\r\x1b[K", end="", flush=True)
+
+        def tell(count: int) -> None:
+            if shows:
+                print(f"\r{count} of {plural(wanted, 'engine')} …\x1b[K", end="\r", flush=True)
+
+        try:
+            self.cluster.wait_for_engines_sync(client, wanted, tell)
+        finally:
+            if shows:
+                print("\r\x1b[K", end="", flush=True)
 
     def _watch(self, set_id: str) -> None:
         self.cluster.engines[set_id].on_stop(lambda code: self._exit_codes.__setitem__(set_id, code))

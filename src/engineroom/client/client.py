@@ -18,7 +18,7 @@ from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, StopController
 from ..on_engine import task_context
 from .connection.channel import Channel
-from .connection.connecting import find_connection
+from .connection.connecting import find_connection, profile_of
 from .connection.history import History
 from .former_arguments import take_over
 from .magics import bind_magics_once
@@ -103,7 +103,7 @@ class Client(RecordMethods):
             profile_dir = meant.get("profile_dir") if profile_dir is None else profile_dir
         self.connection = find_connection(connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout)
         self.cluster = cluster
-        self.profile = profile
+        self.profile = profile or profile_of(self.connection)
         self.debug = debug
         self.block = False
         try:
@@ -238,13 +238,17 @@ class Client(RecordMethods):
         return self._tasks.outstanding()
 
     @property
-    def results(self) -> Mapping[TaskId, Any]:
-        """Values of finished tasks, by msg_id: fetched from the controller when asked for."""
+    def results(self) -> TaskResults:
+        """Values of finished tasks, by msg_id: a dict whose values are fetched from the controller when asked for.
+
+        To remove one is to have this client forget its task: it leaves the history, too, and `metadata`. Its record
+        stays in the database.
+        """
         return TaskResults(self._tasks)
 
     @property
-    def metadata(self) -> Mapping[TaskId, Any]:
-        """Metadata of tasks, by msg_id: fetched from the controller when asked for."""
+    def metadata(self) -> TaskResults:
+        """Metadata of finished tasks, by msg_id: a dict like `results`."""
         return TaskResults(self._tasks, metadata=True)
 
     def get_result(self, indices_or_msg_ids: Jobs = None, block: bool | None = None, owner: bool = True) -> AsyncResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -40,6 +40,8 @@ class OwnTasks:
         self._port, self._records = port, records
         self._channel = port.channel
         self.views: weakref.WeakSet[View] = weakref.WeakSet()
+        #: results of other clients' tasks that were fetched here, as long as somebody uses them
+        self._fetched: weakref.WeakValueDictionary[TaskId, AsyncResult] = weakref.WeakValueDictionary()
 
     def history(self) -> History:
         """msg_ids by submission, at this moment."""
@@ -128,16 +130,21 @@ class OwnTasks:
         mine = owner and all(map(self.is_mine, ids))
         kind = AsyncResult if mine else AsyncHubResult
         result = kind(self._port, ids, single=single, name="get_result", owner=mine)
-        watched = []
+        watched, fetched = [], []
         for id in dict.fromkeys(ids):
             waiter = self._channel.waiter_of(id)
-            if isinstance(waiter, AsyncResult):
+            if waiter is None and (known := self._fetched.get(id)) is not None and known.done():
+                known._follow(id, result)
+                fetched.append(id)
+            elif isinstance(waiter, AsyncResult):
                 waiter._follow(id, result)
                 result._submitted, result.label = waiter._submitted, waiter.label
             else:
                 watched.append(id)
+        if watched or fetched:
+            result._recorded = self._recorded([*watched, *fetched])
         if watched:
-            result._recorded = self._recorded(watched)
+            self._fetched.update({id: result for id in watched if not self.is_mine(id)})
             self._channel.expect(watched, result)
             if not all(map(self.is_mine, watched)):  # they may have printed something before we came
                 result._caught_up = self._channel.request(Sync())
@@ -218,8 +225,11 @@ class OwnTasks:
         return [id for id in self.outstanding() if self.is_mine(id)]
 
 
-class TaskResults(Mapping[TaskId, Any]):
-    """Values (or metadata) of a client's tasks, by msg_id, fetched from the controller when asked for."""
+class TaskResults(MutableMapping[TaskId, Any]):
+    """Values (or metadata) of a client's finished tasks, by msg_id, fetched from the controller when asked for.
+
+    To delete one is to have the client forget the task. Its record stays in the database.
+    """
 
     def __init__(self, tasks: OwnTasks, *, metadata: bool = False) -> None:
         self._tasks, self._metadata = tasks, metadata
@@ -231,6 +241,26 @@ class TaskResults(Mapping[TaskId, Any]):
             return result.metadata
         return result.get()
 
+    def __setitem__(self, id: TaskId, value: Any) -> None:
+        raise TypeError("what a task gave cannot be set here: assign to a dict of your own, `dict(rc.results)`")
+
+    def __delitem__(self, id: TaskId) -> None:
+        if id not in self:
+            raise KeyError(id)
+        self._tasks.forget([id])
+
+    def pop(self, id: TaskId, *default: Any) -> Any:
+        """The value of a task, which the client then forgets."""
+        return super().pop(id, *default) if id in self or not default else default[0]
+
+    def clear(self) -> None:
+        """Have the client forget its finished tasks."""
+        self._tasks.forget(self._tasks.finished())
+
+    def copy(self) -> dict[TaskId, Any]:
+        """A dict with all of them: this fetches all."""
+        return dict(self)
+
     def __contains__(self, id: object) -> bool:
         return id in set(self._tasks.finished())
 
@@ -239,6 +269,9 @@ class TaskResults(Mapping[TaskId, Any]):
 
     def __len__(self) -> int:
         return len(self._tasks.finished())
+
+    def __repr__(self) -> str:
+        return f"<{'metadata' if self._metadata else 'results'} of {len(self)} finished tasks>"
 
 
 def names_one(jobs: Jobs) -> bool:

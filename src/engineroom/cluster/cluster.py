@@ -9,11 +9,10 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .. import resources as named_resources
 from .._version import __version__
-from ..client import Client
 from ..config import (
     ConnectionInfo,
     connection_file,
@@ -24,19 +23,24 @@ from ..config import (
 )
 from ..errors import ConfigError
 from ..ids import new_uuid
-from ..launchers import FoundProcess, Launcher
+from ..launchers import EngineLauncher, FoundProcess, Launcher, LaunchRequest
+from .chosen_launcher import ChosenLauncher
 from .cluster_files import ClusterFiles
 from .commands import Command, controller_command, engines_command, engines_to_start
 from .controller_process import ControllerProcess
 from .engine_sets import EngineSets
 from .profile_config import cluster_settings
 from .restarts import Restarts
+from .waiting import wait_for_engines
+
+if TYPE_CHECKING:
+    from ..client import Client
 
 T = TypeVar("T")
 
 
 class Cluster:
-    """A controller and engines on this machine.
+    """A controller on this machine, and engines on this and other machines.
 
     Parameters
     ----------
@@ -50,7 +54,8 @@ class Cluster:
         Where tasks are recorded; default: what the profile's configuration says, else SQLite in the profile's folder.
         If another cluster of the profile is using that file (tasks.db), the default is one beside it: tasks-2.db.
     controller_ip : str
-        Address to listen on for other hosts ("*": all), encrypted; default: this host only.
+        Address to listen on for other hosts ("*": all), encrypted. Default: this host only, or "*" if the launcher
+        starts engines on other hosts.
     controller_args, engine_args : list of str
         More arguments for `ipcontroller` and `ipengine`.
     resources : dict, optional
@@ -59,8 +64,11 @@ class Cluster:
     retention : dict, optional
         What is kept in the database: `{"age": "30d", "payload_age": "7d", "count": 10**6, "bytes": "10GB"}`, `rules`
         and `min_free`, as in docs/records.md. Default: what the configuration says, else everything.
-    engines, controller : "local"
-        The launchers. A number as `engines` means `n`. Also: `engine_launcher_class`, `controller_launcher_class`.
+    engines : str
+        The launcher that starts the engines: "local", "slurm" and so on, as docs/launchers.md lists. A number means
+        `n`. Also: `engine_launcher_class`.
+    controller : "local"
+        The launcher of the controller. Also: `controller_launcher_class`.
     engine_timeout : float
         Seconds to wait for the engines.
     config : dict or traitlets' Config, optional
@@ -71,6 +79,8 @@ class Cluster:
         Accepted for programs written for ipyparallel, and without effect.
     shutdown_atexit : bool
         Whether the cluster ends with this process, however this process ends.
+    launcher_options
+        Options of the launcher of the engines: `Cluster(engines="slurm", queue="short", walltime="2h")`.
 
     Examples
     --------
@@ -107,12 +117,12 @@ class Cluster:
         log_level: int = 20,
         config: Mapping[str, Any] | None = None,
         parent: Any = None,
+        **launcher_options: Any,
     ) -> None:
         folder = _profile_dir(profile, profile_dir)
-        if config is not None:
-            configured = dict(config.get("Cluster", {}))
-        else:
-            configured = cluster_settings(folder) if load_profile else {}
+        if config is None:
+            config = cluster_settings(folder) if load_profile else {}
+        configured = dict(config.get("Cluster", {}))
         n = configured.get("n") if n is None else n
         controller_ip = controller_ip or configured.get("controller_ip", "")
         controller_location = controller_location or configured.get("controller_location", "")
@@ -132,10 +142,12 @@ class Cluster:
             n, engines = engines, "local"
             if n < 0:
                 raise ConfigError(f"engines is a number of engines, got {n!r}")
-        for kind, name in (("engines", engines), ("controller", controller)):
-            if not isinstance(name, str) or name.lower() != "local":
-                raise ConfigError(f"{kind}={name!r}: the launchers there are: local")
-        self.engine_launcher_class, self.controller_launcher_class = str(engines), str(controller)
+        if not isinstance(controller, str) or controller.lower() != "local":
+            raise ConfigError(f"controller={controller!r}: the launchers there are: local")
+        self._launcher = ChosenLauncher(engines, launcher_options, config)
+        if self._launcher.reaches_hosts:
+            controller_ip = controller_ip or "*"
+        self.engine_launcher_class, self.controller_launcher_class = str(engines), controller
         self.delay, self.send_engines_connection_env = delay, send_engines_connection_env
         self.log, self.log_level, self.parent = log, log_level, parent
         self.n = n
@@ -155,7 +167,7 @@ class Cluster:
         self.load_profile = load_profile
         self._restarts = Restarts(self.write_cluster_file)
         self._controller = ControllerProcess(self._files, self._restarts)
-        self._engine_sets = EngineSets(self._files, self._restarts)
+        self._engine_sets = EngineSets(self._restarts)
         self._client: Client | None = None
         self._pid: int | None = None  # the process that started it; None: another one's, found in a file
 
@@ -171,7 +183,7 @@ class Cluster:
 
     @property
     def engines(self) -> dict[str, Launcher]:
-        """engine_set_id → launcher of the nanny of that set."""
+        """engine_set_id → launcher of that set."""
         return self._engine_sets.launchers
 
     @property
@@ -190,6 +202,7 @@ class Cluster:
         try:
             if wanted:
                 self.start_engines_sync(wanted)
+            _client_class()  # imported while they start
             self._controller.wait_until_ready(self.engine_timeout)
             self._tell_database()
         except BaseException:
@@ -225,13 +238,25 @@ class Cluster:
         resources : dict, optional
             What its engines share: `{"gpu": 2}`. Default: `self.resources` for the first set, nothing for others.
         """
+        if self._launcher.reaches_hosts and self.controller is not None:
+            self._require_network()
         if resources is None:
             resources = {} if self._engine_sets.have_resources() else self.resources
         count = engines_to_start(self.n if n is None else n)
-        set_id = self._engine_sets.start(self._engines_command, count, engine_set_id, resources)
+        set_id = self._engine_sets.start(self._engine_launcher, count, engine_set_id, resources)
         if self.controller is not None and self._connection_file().exists():
             self.write_cluster_file()
         return set_id
+
+    def _require_network(self) -> None:
+        """Raises ConfigError if the controller runs and engines on other hosts cannot reach it."""
+        path = self._connection_file("engine")
+        if path.exists() and read_connection_file(path).url.startswith("ipc://"):
+            raise ConfigError(
+                f"the controller of {self._files} listens on this host only, and the launcher "
+                f"{self.engine_launcher_class} starts engines on others: start the cluster with --ip='*' "
+                "(Cluster(controller_ip='*'))"
+            )
 
     def _launch_controller(self) -> None:
         self._pid = os.getpid()
@@ -274,21 +299,31 @@ class Cluster:
                 stacklevel=4,
             )
 
-    def _engines_command(self, n: int, resources: Mapping[str, int]) -> Command:
-        return engines_command(
-            n,
+    def _engine_launcher(self, n: int, resources: Mapping[str, int], set_id: str) -> EngineLauncher:
+        command = engines_command(profile_dir=self.profile_dir, resources=resources, more=self.engine_args)
+        request = LaunchRequest(
+            n=n,
+            command=command.args,
+            environment=command.environment,
             connection_file=self._connection_file("engine"),
+            log_file=self._files.log_of(f"ipengine-{set_id}"),
+            set_id=set_id,
+            cluster_id=self.cluster_id,
             profile_dir=self.profile_dir,
-            resources=resources,
-            more=self.engine_args,
         )
+        return self._launcher.make(request)
+
+    def dry_run(self, n: int | None = None) -> str:
+        """The script or the command lines that would start `n` engines (default: as at the start). Starts nothing."""
+        count = engines_to_start(self.n if n is None else n)
+        return self._engine_launcher(count, self.resources, "dry-run").preview()
 
     # ------------------------------------------------------------------------------------------ connecting
 
     def connect_client_sync(self, **kwargs: Any) -> Client:
         """A client of this cluster."""
         self._controller.wait_until_ready(self.engine_timeout)
-        return Client(self.connection, cluster=self, profile=self.profile or None, **kwargs)
+        return _client_class()(self.connection, cluster=self, profile=self.profile or None, **kwargs)
 
     @property
     def connection(self) -> ConnectionInfo:
@@ -301,13 +336,37 @@ class Cluster:
         try:
             client = self.connect_client_sync()
             self._client = client
-            client.wait_for_engines(engines_to_start(self.n), timeout=self.engine_timeout)
+            self.wait_for_engines_sync(client, engines_to_start(self.n))
             if activate:
                 client.activate()
         except BaseException:
             self.stop_cluster_sync()
             raise
         return client
+
+    def wait_for_engines_sync(
+        self, client: Client, n: int, tell: Callable[[int], None] = lambda count: None
+    ) -> None:
+        """Wait until a client has `n` engines, or their launchers say that they cannot come.
+
+        Parameters
+        ----------
+        client : Client
+            A client of this cluster.
+        n : int
+            How many engines.
+        tell : callable
+            Called now and then with the number of engines that are there.
+
+        Raises
+        ------
+        TimeoutError
+            They are not there after `engine_timeout` seconds. The text says what the launchers know: for a batch
+            system, how many jobs are pending, why and how long.
+        LaunchError
+            The launchers of all engines have ended.
+        """
+        wait_for_engines(client, n, self._engine_sets, self.engine_timeout, tell)
 
     # ------------------------------------------------------------------------------------------ stopping
 
@@ -525,6 +584,13 @@ async def _in_thread(function: Callable[..., T], *args: Any) -> T:
     import asyncio  # slow to import, and only those who await need it
 
     return await asyncio.to_thread(function, *args)
+
+
+def _client_class() -> type[Client]:
+    """Imported late: it takes about as long as a controller takes to start."""
+    from ..client import Client
+
+    return Client
 
 
 def _profile_dir(profile: str | None, directory: str | os.PathLike[str] | None) -> Path:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ..config import ConnectionInfo, connection_file, ipython_dir, read_connection_file, socket_dir
 from ..errors import ConnectionFileError
-from ..launchers import FoundProcess
 
 #: Seconds after which a socket that nobody listens on is asked again.
 ASK_AGAIN_SECONDS = 0.05
@@ -111,6 +110,8 @@ def is_other_host(info: ConnectionInfo) -> bool:
     # the file is that of a controller that we can see.
     if info.url.startswith("ipc://") or info.location in ("", socket.gethostname()):
         return False
+    from ..launchers import FoundProcess  # a controller, which imports this module, starts no processes
+
     return not FoundProcess(info.pid, "controller").running
 
 
@@ -130,6 +131,8 @@ def dead_sockets(profile_dirs: Iterable[Path]) -> Iterator[tuple[Path, str]]:
     All profiles have their sockets in one folder. A socket that a connection file of one of these profiles names is
     left out while its controller runs.
     """
+    from ..launchers import FoundProcess
+
     owners = {url: (files, info) for files, info in _connections(profile_dirs) if (url := info.url)}
     for path in socket_dir().iterdir():
         files, info = owners.get(f"ipc://{path}", (None, None))

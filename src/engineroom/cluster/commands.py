@@ -108,18 +108,17 @@ def controller_command(
 
 
 def engines_command(
-    n: int,
     *,
-    connection_file: Path,
     profile_dir: Path,
     resources: Mapping[str, int] | None = None,
     more: Sequence[str] = (),
 ) -> Command:
-    """How a nanny with `n` engines is started; `resources` is what these engines share."""
+    """How a nanny is started, without the number of its engines and without its connection file.
+
+    `resources` is what its engines share.
+    """
     args = [
         *(sys.executable, *_SAFE, "-m", "engineroom.engine"),
-        f"--n={n}",
-        f"--file={connection_file}",
         f"--profile-dir={profile_dir}",
         *more,
     ]

@@ -1,22 +1,20 @@
-"""The engines of a cluster: sets that are started and stopped together, each under a nanny of its own."""
+"""The engines of a cluster: sets that are started and stopped together, each by a launcher of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from .. import resources as named_resources
 from ..ids import new_uuid
-from ..launchers import FoundProcess, Launcher, LocalProcess
-from .cluster_files import ClusterFiles
-from .commands import Command
+from ..launchers import EngineLauncher, Launcher
+from ..launchers.registry import attach
 from .restarts import RestartLimit, Restarts
 
-#: Makes the command line of a nanny, from the number of engines and their resources.
-MakeCommand = Callable[[int, Mapping[str, int]], Command]
+#: Makes the launcher of a set, from the number of engines, their resources and the set's id.
+MakeLauncher = Callable[[int, Mapping[str, int], str], EngineLauncher]
 
 
 class EngineSets:
@@ -24,29 +22,28 @@ class EngineSets:
 
     Parameters
     ----------
-    files : ClusterFiles
-        Where the logs are.
     restarts : Restarts
         Whether it is started again when it was killed.
     """
 
-    def __init__(self, files: ClusterFiles, restarts: Restarts) -> None:
-        #: engine_set_id → launcher of its nanny
+    def __init__(self, restarts: Restarts) -> None:
+        #: engine_set_id → its launcher
         self.launchers: dict[str, Launcher] = {}
         self.sizes: dict[str, int] = {}
         #: engine_set_id → which of the host's named resources its engines share
         self.resources: dict[str, dict[str, int]] = {}
-        self._files = files
         self._restarts = restarts
         self._limits: dict[str, RestartLimit] = {}
 
-    def start(self, command: MakeCommand, n: int, set_id: str | None, resources: Mapping[str, int]) -> str:
-        """Start a nanny with `n` engines; returns the id of the set.
+    def start(self, make: MakeLauncher, n: int, set_id: str | None, resources: Mapping[str, int]) -> str:
+        """Start `n` engines; returns the id of the set.
 
         Raises
         ------
         KeyError
             There is a set with this id.
+        LaunchError, ConfigError
+            The launcher cannot start them.
         """
         id = set_id or f"{int(time.time())}-{new_uuid()[:4]}"
         if id in self.launchers:
@@ -55,12 +52,16 @@ class EngineSets:
         self.sizes[id] = n
         self._limits[id] = RestartLimit()
         self._restarts.allowed = True
-        self._launch(command, id)
+        try:
+            self._launch(make, id)
+        except BaseException:
+            for table in (self.launchers, self.sizes, self.resources, self._limits):
+                table.pop(id, None)
+            raise
         return id
 
-    def _launch(self, command: MakeCommand, id: str) -> None:
-        made = command(self.sizes[id], self.resources.get(id, {}))
-        launcher = LocalProcess(made.args, self._files.log_of(f"ipengine-{id}"), environment=made.environment)
+    def _launch(self, make: MakeLauncher, id: str) -> None:
+        launcher = make(self.sizes[id], self.resources.get(id, {}), id)
 
         def restart(code: int) -> None:
             """Start the set again if its nanny was killed: its engines ended with it."""
@@ -68,10 +69,11 @@ class EngineSets:
                 is_ours = self.launchers.get(id) is launcher and self._restarts.allowed
                 if is_ours and self._limits[id].on_end() and code != 0:
                     with contextlib.suppress(Exception):
-                        self._launch(command, id)
+                        self._launch(make, id)
                         self._restarts.done()
 
-        launcher.on_stop(restart)
+        if launcher.restarts:
+            launcher.on_stop(restart)
         self.launchers[id] = launcher
         self._limits[id].on_start()
         launcher.start()
@@ -97,6 +99,15 @@ class EngineSets:
             raise KeyError(f"there is no engine set {set_id!r}; there are {', '.join(self.launchers) or 'none'}")
         return [set_id]
 
+    def explain(self) -> str:
+        """Why engines are missing, in the words of their launchers; "" if these have nothing to say."""
+        return "; ".join(filter(None, (launcher.explain() for launcher in self.launchers.values())))
+
+    @property
+    def running(self) -> bool:
+        """Whether a set runs, or waits in a queue."""
+        return any(launcher.running for launcher in self.launchers.values())
+
     def have_resources(self) -> bool:
         """Whether a set has been given named resources."""
         return any(self.resources.values())
@@ -111,7 +122,7 @@ class EngineSets:
     def attach(self, described: Mapping[str, Mapping[str, Any]]) -> None:
         """Take up the sets that another process started, from its `to_dict`."""
         for id, found in described.items():
-            self.launchers[id] = FoundProcess(found["pid"], "engineroom.engine", Path(found["log_file"]))
+            self.launchers[id] = attach(found)
             self.sizes[id] = found["n"]
             self.resources[id] = found.get("resources", {})
 

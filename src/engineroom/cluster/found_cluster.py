@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..client import Client
 from ..config import ConnectionInfo
@@ -81,12 +81,19 @@ class FoundCluster:
             return None
         return found if found.running else None
 
-    def open(self) -> Cluster | None:
-        """The cluster; None if it has no cluster file that can be read."""
+    def open(self, **settings: Any) -> Cluster | None:
+        """The cluster, with some settings of `Cluster`; None if it has no cluster file that can be read.
+
+        Raises
+        ------
+        ConfigError
+            A setting is not valid.
+        """
         try:
-            return Cluster.from_file(self.files.cluster_file)
+            found = Cluster.from_file(self.files.cluster_file)
         except (FileNotFoundError, ConfigError):
             return None
+        return Cluster.from_file(self.files.cluster_file, **settings) if settings else found
 
     @property
     def processes(self) -> list[Launcher]:

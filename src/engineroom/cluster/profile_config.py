@@ -1,4 +1,4 @@
-"""What a profile's configuration says of its clusters: `ipcluster_config.py`, and `.json`, which wins."""
+"""A profile's configuration of its clusters: `ipcluster_config.py`, and `.json`, which wins."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..private import why_not_trusted
 NAMES = ("ipcluster_config.py", "ipcluster_config.json")
 
 
-def cluster_settings(folder: Path) -> dict[str, Any]:
-    """The section `Cluster` of a profile's configuration: setting → value. {}: there is no configuration.
+def cluster_settings(folder: Path) -> dict[str, dict[str, Any]]:
+    """A profile's configuration: section → setting → value. {}: there is no configuration.
 
     Raises
     ------
@@ -24,7 +24,7 @@ def cluster_settings(folder: Path) -> dict[str, Any]:
         return {}
     from traitlets.config.loader import JSONFileConfigLoader, PyFileConfigLoader
 
-    settings: dict[str, Any] = {}
+    settings: dict[str, dict[str, Any]] = {}
     for path in found:
         if why := why_not_trusted(path):
             raise ConfigError(
@@ -33,7 +33,8 @@ def cluster_settings(folder: Path) -> dict[str, Any]:
             )
         loader: Any = PyFileConfigLoader if path.suffix == ".py" else JSONFileConfigLoader
         try:
-            settings |= dict(loader(path.name, path=str(folder)).load_config().get("Cluster", {}))
+            for section, values in loader(path.name, path=str(folder)).load_config().items():
+                settings[section] = {**settings.get(section, {}), **values}
         except Exception as error:
             raise ConfigError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     return settings

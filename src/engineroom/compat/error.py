@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
+from ..collecting import collect_exceptions
 from ..errors import (
     OUTCOMES,
     AlreadyDisplayedError,
@@ -24,7 +25,6 @@ from ..errors import (
     TaskTimeout,
     TimeoutError,
     UnmetDependency,
-    collect_exceptions,
 )
 
 

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable
 
 from ..config import MIB
 from ..errors import ProtocolError
-from ..ids import Digest
+from ..ids import Digest, digest_of
 from ..messages import Function, TaskSpec
-from ..wire.functions import digest_of
 
 #: Bytes of pickled functions kept in memory. Beyond it, functions that no unfinished task calls are dropped, oldest
 #: first.

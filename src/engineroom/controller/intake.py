@@ -275,7 +275,9 @@ class Intake:
 
 def _bad_id(tasks: Sequence[TaskSpec]) -> Exception | None:
     """Why these ids cannot be: logs, tables and the errors of others show them as they are."""
-    if all(spec.id.isascii() and spec.id.isprintable() and len(spec.id) <= MOST_OF_ID for spec in tasks):
+    ids = [spec.id for spec in tasks]
+    together = "".join(ids)
+    if together.isascii() and together.isprintable() and max(map(len, ids), default=0) <= MOST_OF_ID:
         return None
     return ProtocolError(f"the id of a task has at most {MOST_OF_ID} characters, printable ones of ASCII")
 

@@ -74,7 +74,7 @@ from .requests.task_requests import TaskRequests
 from .storage.backpressure import WaitingRoom
 from .storage.housekeeping import OnScan
 from .storage.pending import Scope
-from .storage.store_reader import Reader, StoreReader, readable_functions, sound
+from .storage.store_reader import Reader, StoreReader, readable_functions
 from .storage.store_writer import StoreWriter
 from .storage.unused_content import UnusedContent
 
@@ -446,7 +446,7 @@ class Controller:
             done.peak_memory = peak
         buffers = {done.id: pick(done, frames) for done in message.tasks if done.frames}
         self.decide(events.TasksFinished(peer.engine, message.tasks, buffers))
-        self._running.forget([done.id for done in message.tasks])
+        self._running.forget(done.id for done in message.tasks)
         weighs = sum([len(done.payload) for done in message.tasks]) + weight(frames)
         self._outbox.owe("stored", peer.uuid, message.number, len(message.tasks), weighs)
 
@@ -505,10 +505,10 @@ class Controller:
 
     # ------------------------------------------------------------------------------------------ between the parts
 
-    def _tell(self, client: ClientId, message: Message) -> None:
+    def _tell(self, client: ClientId, message: Message, buffers: Sequence[Any] = ()) -> None:
         peer = self._peers.by_uuid.get(client)
         if peer is not None:
-            self._peers.send(peer, message)
+            self._peers.send(peer, message, buffers)
 
     def _fail(self, tasks: Sequence[TaskId], error: ErrorInfo) -> None:
         self.decide(events.TasksFailed(tasks, error))
@@ -538,7 +538,7 @@ class Controller:
 
         def read(store: TaskStore) -> tuple[list[Entry], list[Function], dict[Digest, str]]:
             entries = []
-            for entry in sound(store.unfinished()):
+            for entry in store.unfinished():
                 if entry.frames:  # read again when the task is sent: all of them may be more than fits into memory
                     entry = msgspec.structs.replace(entry, frames=())
                     large.append(entry.id)

@@ -187,6 +187,7 @@ class Outbox:
         get = self._library.get
         table, tasks, attempts, functions = FrameTable(), [], [], []
         known = peer.functions
+        from_store = read.arguments
         for task in action.tasks:
             spec = task.spec
             if spec.function not in known and spec.function:
@@ -194,8 +195,8 @@ class Outbox:
                 if function is not None:
                     known.add(spec.function)
                     functions.append(function)
-            if task.id in read.arguments:
-                payload, frames = read.arguments[task.id]
+            if from_store and spec.id in from_store:
+                payload, frames = from_store[spec.id]
                 spec = msgspec.structs.replace(spec, payload=payload, frames=table.add(frames))
             elif task.frames:
                 spec = _with_frames(task, table)
@@ -346,7 +347,7 @@ class Outbox:
         now, entries, engines = self._clock(), self._entries, self._peers.engines
         client, box, keeps = None, None, self._reader is not None
         known, digest, name, environment = self._library.names, None, None, None
-        buffers = self._buffers
+        buffers = self._buffers or None
         for ended in action.tasks:
             task, done = ended.task, ended.done
             if ended.cut_short:
@@ -387,8 +388,8 @@ class Outbox:
                     environment,
                 )
             )
-            if buffers:
-                buffers.forget(task.id)
+            if buffers is not None:
+                buffers.forget(done.id)
             box.results.append(result)
 
     def _keep_values(self, action: actions.KeepValues) -> None:

@@ -57,7 +57,7 @@ def _check_engines(state: State) -> dict[str, int]:
                 assert task.spec.engine == engine.id, f"direct {task} on {engine}"
             else:
                 requirement = requirement_of(task, numbers)
-                if requirement.refused or not requirement.follows:  # another that it followed may have gone
+                if requirement.excludes or not requirement.follows:  # another that it followed may have gone
                     assert requirement.allows(engine), f"{task} needs {requirement}, but is on {engine}"
         assert engine.waiting <= set(engine.held), f"{engine} waits in tasks that it does not hold"
         assert engine.recalled <= set(engine.held), f"{engine} is asked for what it does not hold"
@@ -78,13 +78,14 @@ def _check_queues(state: State) -> None:
         assert pools.index.pick() is None, "an engine has room and tasks wait"
     for requirement, pool in pools.pools.items():
         assert pool.requirement == requirement
+        assert not (any(pool.queue) and pools.is_worn_out(requirement)), f"no engine is left for {requirement}"
         fitting = [engine for engine in state.engines.values() if requirement.fits(engine)]
         if any(pool.queue):
             assert pool.is_stuck, f"tasks wait in a pool that is never looked at: {requirement}"
             assert not any(engine.has_room for engine in fitting), f"an engine has room and tasks wait: {requirement}"
             allowed = any(requirement.allows(engine) for engine in state.engines.values())
-            possible = allowed or requirement.resources or not (requirement.targets is not None or requirement.refused)
-            assert possible, f"no engine will ever run what waits: {requirement}"
+            bound = requirement.targets is not None or requirement.excludes
+            assert allowed or requirement.resources or not bound, f"no engine will ever run what waits: {requirement}"
         if requirement.depend:
             for engine in state.engines.values():
                 known = requirement.depend in engine.answers or requirement.depend in engine.asked

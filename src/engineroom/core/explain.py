@@ -43,6 +43,8 @@ def explain(scheduler: Scheduler, id: TaskId, now: float) -> dict[str, Any] | No
             )
     if task.needs is not None and task.needs.refused:
         details["refused_by"] = sorted(task.needs.refused)
+    if task.needs is not None and task.needs.failed:
+        details["failed_on"] = sorted(task.needs.failed)
     if task.attempts:
         last = task.attempts[-1]
         reason += f". Attempt {last.number} on engine {last.engine} ended: {last.cause}"

@@ -108,6 +108,9 @@ class State:
             self._enqueue_direct(task, first)
             return
         requirement = self.pools.requirement_of(task)
+        if task.needs is not None and self.pools.is_worn_out(requirement):
+            task.needs.failed = frozenset()
+            requirement = self.pools.requirement_of(task)
         if requirement not in self.pools.pools:
             reason = self.pools.hopeless(requirement)
             if reason is not None:
@@ -424,7 +427,8 @@ def ran_before(task: Task, engine: Engine | None) -> None:
     """Before a restart a task was given to this engine: if it follows others, they must have run there."""
     options = task.spec.options
     if engine is not None and options is not None and options.follow is not None and options.follow.tasks:
-        task.needs = Needs(followed=frozenset({engine.uuid}))
+        task.needs = task.needs or Needs()
+        task.needs.followed = frozenset({engine.uuid})
 
 
 def _end_orphans(state: State, pool: Pool) -> None:

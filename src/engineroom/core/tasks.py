@@ -47,6 +47,8 @@ class Needs(msgspec.Struct, gc=False, eq=False):
 
     #: engines that have raised UnmetDependency for it
     refused: frozenset[EngineUuid] = frozenset()
+    #: engines on which it has failed: a retry avoids them as long as another is left
+    failed: frozenset[EngineUuid] = frozenset()
     #: engines on which the tasks it follows ran; None: it follows none
     followed: frozenset[EngineUuid] | None = None
     #: when its dependencies must be met

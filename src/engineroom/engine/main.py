@@ -32,7 +32,7 @@ from ..transport import connect
 from ..wire import frames as wire
 from ..wire import payload
 from ..wire.session import LinkSession, introduce
-from .execution import devices
+from .execution import devices, displays
 from .execution.captured import Captured
 from .execution.ending import LINK_CLOSED
 from .execution.executor import LOOK_SECONDS, Executor, Terminated
@@ -118,6 +118,8 @@ class Engine:
         spare_forked_processes(self._in_forked_process)
         logging.root.handlers.clear()  # the nanny's: what tasks log is their output
         logging.root.setLevel(logging.WARNING)
+        os.environ.setdefault("MPLBACKEND", f"module://{displays.INLINE_BACKEND}")  # `show` displays pictures
+        displays.watch(self._executor.shell)
         datapub.bind(self._publish)
         task_context.bind(self._current_task, self._interrupter.limit, self._nested.wait)
         engine_properties.properties.bind(self._note_change)

@@ -1,12 +1,45 @@
-"""What a cluster needs from the thing that starts its processes. A new kind of launcher has these methods."""
+"""What a cluster needs from the thing that starts its processes. A new kind of launcher has these methods.
+
+A launcher of engines is a class with the methods of `EngineLauncher`. It is made from a `LaunchRequest`, which says
+what to start, and from its options, which say how. `registry` finds the class by its name. Nothing is started here.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import msgspec
 
 #: Seconds between SIGTERM and SIGKILL.
 STOP_SECONDS = 8.0
+#: Bytes of a log that `get_output` gives.
+OUTPUT_BYTES = 4096
+
+
+class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A set of engines that is to be started."""
+
+    #: how many engines
+    n: int
+    #: the command of a nanny, without the number of engines and without the connection file
+    command: list[str]
+    #: what to add to its environment
+    environment: dict[str, str]
+    #: the connection file for engines. It may not exist yet: the controller writes it meanwhile
+    connection_file: Path
+    #: where the output of the engines goes. A launcher with several logs puts a number before the suffix
+    log_file: Path
+    #: names the set within its cluster
+    set_id: str
+    cluster_id: str = ""
+    profile_dir: Path = Path()
+
+    def local_command(self, n: int) -> list[str]:
+        """The command of a nanny with `n` engines that can read the connection file."""
+        return [*self.command, f"--n={n}", f"--file={self.connection_file}"]
 
 
 class Launcher(Protocol):
@@ -14,7 +47,7 @@ class Launcher(Protocol):
 
     @property
     def running(self) -> bool:
-        """Whether it has been started and has not ended."""
+        """Whether it has been started and has not ended. A batch job that is pending counts as running."""
 
     @property
     def pid(self) -> int | None:
@@ -38,5 +71,55 @@ class Launcher(Protocol):
     def get_output(self) -> str:
         """The end of its log."""
 
+    def explain(self) -> str:
+        """Why its processes are not there yet, or why they have ended; "" if there is nothing to say."""
+
     def to_dict(self) -> Mapping[str, Any]:
-        """What another process needs to find it, as JSON-able values."""
+        """What another process needs to find it, as JSON-able values. "class" is the name of the launcher."""
+
+
+class EngineLauncher(Launcher, Protocol):
+    """A launcher of a set of engines, found by its name."""
+
+    #: the type of its options: a Struct whose fields have defaults
+    Options: ClassVar[type[msgspec.Struct]]
+    #: sections of a configuration file that hold its options; the last one wins
+    sections: ClassVar[tuple[str, ...]]
+    #: names that ipyparallel has for its options: former name → name
+    former_names: ClassVar[Mapping[str, str]]
+    #: whether its engines may run on other hosts: then the controller listens on the network
+    reaches_hosts: ClassVar[bool]
+    #: whether the cluster starts the set again after it was killed
+    restarts: ClassVar[bool]
+
+    def __init__(self, request: LaunchRequest, options: Any) -> None:
+        """Nothing is started yet. Raises ConfigError if the options cannot be used."""
+
+    def preview(self) -> str:
+        """The script or the command lines that `start` would run, for `--dry-run`."""
+
+    @classmethod
+    def from_dict(cls, described: Mapping[str, Any]) -> Launcher:
+        """The launcher that another process started, from its `to_dict`."""
+
+
+def end_of(log_file: Path) -> str:
+    """The last 4 kB of a log; "" if it cannot be read."""
+    try:
+        with log_file.open("rb") as file:
+            file.seek(max(0, log_file.stat().st_size - OUTPUT_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def last_line(text: str) -> str:
+    """The last line that is not blank; "" if there is none."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def spelled(command: list[str], environment: Mapping[str, str] | None = None) -> str:
+    """A command line for a shell, with what is added to the environment before it."""
+    added = [f"{name}={shlex.quote(value)}" for name, value in (environment or {}).items()]
+    return " ".join([*added, shlex.join(command)])

@@ -6,12 +6,13 @@ import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .base import STOP_SECONDS
+from .base import STOP_SECONDS, end_of
+
+if TYPE_CHECKING:  # it takes long to import, and not every process looks for others
+    import psutil
 
 
 class FoundProcess:
@@ -30,6 +31,8 @@ class FoundProcess:
     def __init__(self, pid: int, marker: str, log_file: Path | None = None) -> None:
         self._pid = pid
         self.log_file = log_file
+        import psutil
+
         self._process: psutil.Process | None = None
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(pid)
@@ -38,12 +41,12 @@ class FoundProcess:
 
     @property
     def running(self) -> bool:
+        if self._process is None:
+            return False
+        import psutil
+
         try:
-            return (
-                self._process is not None
-                and self._process.is_running()
-                and self._process.status() != psutil.STATUS_ZOMBIE
-            )
+            return bool(self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE)
         except psutil.Error:
             return False
 
@@ -57,6 +60,8 @@ class FoundProcess:
     def stop(self) -> None:
         if self._process is None:
             return
+        import psutil
+
         with contextlib.suppress(psutil.NoSuchProcess):
             self._process.terminate()
             try:
@@ -66,12 +71,16 @@ class FoundProcess:
 
     def signal(self, number: int) -> None:
         if self._process is not None:
+            import psutil
+
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._process.send_signal(number)
 
     def join(self, timeout: float | None = None) -> bool:
         if self._process is None:
             return True
+        import psutil
+
         try:
             self._process.wait(timeout)
         except psutil.TimeoutExpired:
@@ -88,7 +97,10 @@ class FoundProcess:
         threading.Thread(target=wait, daemon=True).start()
 
     def get_output(self) -> str:
-        return self.log_file.read_text(errors="replace")[-4096:] if self.log_file and self.log_file.exists() else ""
+        return end_of(self.log_file) if self.log_file else ""
+
+    def explain(self) -> str:
+        return ""  # the process that started it knows
 
     def to_dict(self) -> dict[str, Any]:
         return {"class": "local", "pid": self._pid, "log_file": str(self.log_file or ""), "args": []}

@@ -1,4 +1,4 @@
-"""A process that this one starts: a controller, or a nanny with its engines. Processes on this host only."""
+"""Processes of this host that this one starts: the controller, and nannies with engines (`LocalEngines`)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import msgspec
 
 from ..errors import ConfigError
-from .base import STOP_SECONDS
+from .base import STOP_SECONDS, Launcher, LaunchRequest, end_of, last_line, spelled
+from .found import FoundProcess
 
 _all: weakref.WeakSet[LocalProcess] = weakref.WeakSet()
 
@@ -147,15 +150,43 @@ class LocalProcess:
 
     def get_output(self) -> str:
         """The last 4 kB of its log."""
-        try:
-            with self.log_file.open("rb") as file:
-                file.seek(max(0, self.log_file.stat().st_size - 4096))
-                return file.read().decode(errors="replace")
-        except OSError:
+        return end_of(self.log_file)
+
+    def explain(self) -> str:
+        """How it has ended; "" while it runs."""
+        if self._process is None or self.running:
             return ""
+        words = last_line(self.get_output())
+        about = f" Its log {self.log_file} ends: {words}" if words else ""
+        return f"it ended with exit code {self.exit_code}.{about}"
 
     def to_dict(self) -> dict[str, Any]:
         return {"class": "local", "pid": self.pid, "log_file": str(self.log_file), "args": self.args}
+
+
+class LocalEngines(LocalProcess):
+    """A nanny with engines on this host."""
+
+    class Options(msgspec.Struct, frozen=True):
+        """It has no options."""
+
+    sections: ClassVar[tuple[str, ...]] = ("LocalLauncher", "LocalEngineSetLauncher")
+    former_names: ClassVar[Mapping[str, str]] = {}
+    reaches_hosts: ClassVar[bool] = False
+    restarts: ClassVar[bool] = True
+
+    def __init__(self, request: LaunchRequest, options: Options) -> None:
+        self._shown = spelled(request.local_command(request.n), request.environment)
+        super().__init__(request.local_command(request.n), request.log_file, environment=request.environment)
+
+    def preview(self) -> str:
+        """The command line."""
+        return self._shown + "\n"
+
+    @classmethod
+    def from_dict(cls, described: Mapping[str, Any]) -> Launcher:
+        """The nanny that another process started."""
+        return FoundProcess(described["pid"], "engineroom.engine", Path(described["log_file"]))
 
 
 def _in_child() -> None:

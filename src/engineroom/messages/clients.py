@@ -75,7 +75,7 @@ class Engines(Message):
 
 
 class Reply(Message):
-    """The answer to Request(number)."""
+    """The answer to Request(number). To some questions it is in the frames, and there is no value."""
 
     number: Count
     value: Any = None

@@ -14,7 +14,7 @@ class RequestBody(msgspec.Struct, array_like=True, gc=False, tag=str.lower):
 
 
 class FindRecords(RequestBody):
-    """Records that match a query. Reply: a list of dicts."""
+    """Records that match a query. Reply: frames; each has some records in columns, `{key: its values}`, as msgpack."""
 
     query: dict[str, Any]
     keys: list[str] | None = None

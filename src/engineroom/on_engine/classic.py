@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..ids import digest_of
 from ..messages import Function
-from ..wire.functions import digest_of, main_namespace
+from ..wire.functions import main_namespace
 from ..wire.script_globals import execute
 from .engine_calls import clear
 

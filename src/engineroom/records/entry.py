@@ -15,6 +15,7 @@ import msgspec
 
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ..messages import Attempt, CacheKey, TaskDone, TaskSpec
+from ..messages.bounds import Moment
 from .states import PENDING, RUNNING, STATE_OF_STATUS
 
 
@@ -49,6 +50,25 @@ class Entry(msgspec.Struct, gc=False):
         """Whether the result of a call has been dropped from the database: a pickle is never empty."""
         done = self.done
         return done is not None and done.status == "ok" and not (done.payload or self.result_frames or done.content)
+
+
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.Decoder(
+    tuple[TaskSpec, TaskDone | None, list[Attempt], ClientId, EngineUuid | None, str | None, Moment | None]
+).decode
+
+
+def checked(entry: Entry) -> Entry:
+    """An entry that was read from a database, which may hold anything. Its parts are sent in messages later.
+
+    Raises
+    ------
+    msgspec.ValidationError
+        It has a value that no message may have.
+    """
+    e = entry
+    _decode(_encode((e.spec, e.done, e.attempts or [], e.client, e.engine_uuid, e.host, e.started)))
+    return entry
 
 
 def state_of(entry: Entry) -> str:

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from .base import QueryDict, Sort, TaskStore
-from .memory.none import NoDB
-from .memory.store import DictDB
-from .mongodb.store import MongoDB
-from .sqlite.store import SQLiteDB
+
+if TYPE_CHECKING:
+    from .memory.none import NoDB
+    from .memory.store import DictDB
+    from .mongodb.store import MongoDB
+    from .sqlite.store import SQLiteDB
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Import a database when it is first asked for: a controller has one."""
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        globals()[name] = found = getattr(import_module(_MODULES[name], __name__), name)
+        return found
 
 __all__ = ["DictDB", "MongoDB", "NoDB", "QueryDict", "SQLiteDB", "Sort", "TaskStore", "open_store"]
 
 _SQLITE = "sqlite://"
+_MODULES = {
+    "DictDB": ".memory.store",
+    "MongoDB": ".mongodb.store",
+    "NoDB": ".memory.none",
+    "SQLiteDB": ".sqlite.store",
+}
 
 
 def open_store(url: str, **options: Any) -> TaskStore:
@@ -32,14 +50,22 @@ def open_store(url: str, **options: Any) -> TaskStore:
         The store cannot be opened; StoreBusy if another controller owns it.
     """
     if url.startswith(f"{_SQLITE}/"):
+        from .sqlite.store import SQLiteDB
+
         return SQLiteDB(
             "/" + url.removeprefix(_SQLITE).lstrip("/"), **_only(options, "synchronous", "query_seconds", "journal")
         )
     if url == "memory":
+        from .memory.store import DictDB
+
         return DictDB(**_only(options, "record_limit", "size_limit", "cull_fraction", "query_seconds"))
     if url.startswith(("mongodb://", "mongodb+srv://")):
+        from .mongodb.store import MongoDB
+
         return MongoDB(url, **_only(options, "query_seconds"))
     if url == "none":
+        from .memory.none import NoDB
+
         return NoDB()
     raise ConfigError(
         f"unknown task database {url!r}; available are {_SQLITE}/path/to/tasks.db, mongodb://host/database, memory "

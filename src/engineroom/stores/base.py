@@ -6,7 +6,8 @@ what it was asked completely, or changes nothing and raises `StoreError`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
@@ -21,6 +22,12 @@ QueryDict = Mapping[str, Any]
 #: [(key, 1 or -1), …]
 Sort = Sequence[tuple[str, int]]
 
+
+#: Some records of an answer in columns: key → its values, of all keys equally many.
+Columns = dict[str, Sequence[Any]]
+
+#: Records in one such piece: enough to make what a piece costs by itself small.
+PIECE = 2000
 
 #: Where a page ends: (seconds of submission, msg_id) of its last record.
 Cursor = tuple[float | None, str]
@@ -63,6 +70,13 @@ class References(msgspec.Struct, frozen=True):
 
     def __bool__(self) -> bool:
         return bool(self.functions or self.clients or self.environments or self.engines)
+
+
+def in_columns(records: Iterable[TaskRecord]) -> Generator[Columns]:
+    """Records that all have the same keys, in pieces."""
+    left = iter(records)
+    while piece := list(islice(left, PIECE)):
+        yield {key: [record[key] for record in piece] for key in piece[0]}
 
 
 class TaskStore(Protocol):
@@ -139,6 +153,20 @@ class TaskStore(Protocol):
 
         `keys`: which to return (default: all but `buffers` and `result_buffers`); `msg_id` always is.
         QueryError names what is wrong with a query.
+        """
+
+    def find_columns(
+        self,
+        query: QueryDict,
+        keys: Iterable[str] | str | None = None,
+        *,
+        sort: Sort | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> Generator[Columns]:
+        """What `find_records` finds, in columns, some records at a time: for answers with many records.
+
+        Close it if you do not read it to its end.
         """
 
     def count(self, query: QueryDict) -> int:

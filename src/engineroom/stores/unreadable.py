@@ -1,4 +1,4 @@
-"""Records that cannot be read: each is left out of answers, and named in the log once."""
+"""What cannot be read of a database. Unreadable records are left out of answers, and named in the log once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from ..errors import QueryError, StoreDamaged, StoreError
+from ..ids import Digest
+from ..messages import Function
 from ..printable import one_line
 
 T = TypeVar("T")
@@ -30,6 +32,19 @@ def make_or_name(made: Callable[[], V], id: object) -> V:
     except Exception as error:
         text = one_line(f"the record of task {id!s:.200} cannot be read: {type(error).__name__}: {error}")
         raise StoreDamaged(f"{text:.1000}; others can, unless `engineroom db verify` says so") from error
+
+
+def function_of(digest: Digest, payload: object, name: object, source: object) -> Function:
+    """A function, of what a database has; StoreDamaged if nothing can be made of it. Only readers need its texts."""
+    code = bytes_of(payload, f"function {digest.hex()}")
+    return Function(digest, code, name if isinstance(name, str) else None, source if isinstance(source, str) else "")
+
+
+def bytes_of(value: object, what: str) -> bytes:
+    """A value that must be bytes; StoreDamaged if it is not."""
+    if not isinstance(value, bytes):
+        raise StoreDamaged(f"{what} cannot be read: the database has a {type(value).__name__} in its place")
+    return value
 
 
 class Unreadable:

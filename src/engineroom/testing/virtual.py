@@ -24,9 +24,8 @@ from ..core import Scheduler, actions, events
 from ..core.checks import check, check_at_rest
 from ..core.tasks import Task
 from ..errors import StoreError
-from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
+from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId, digest_of
 from ..messages import Abort, Function, GraphDependency, StopEngines, TaskDone, TaskSpec
-from ..wire.functions import digest_of
 from .clock import VirtualClock
 from .machinery import VirtualMachinery, VirtualStore
 from .network import VirtualNetwork

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import ModuleType
 
 #: former name → name now, of every module whose functions or classes may be in a pickle
 FORMER = {
@@ -36,7 +38,7 @@ FORMER = {
 }
 
 
-class _Renamed(Loader):
+class _Renamed:  # `importlib.abc`, which has the class of loaders, takes as long to import as all else here
     """Gives the module of today for a former name, and leaves it as it is."""
 
     def __init__(self, now: str) -> None:
@@ -52,7 +54,7 @@ class _Renamed(Loader):
         module.__spec__ = self._spec  # import has just put that of the former name there
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     def __init__(self, names: Mapping[str, str]) -> None:
         self._names = names
 
@@ -60,7 +62,7 @@ class _Finder(MetaPathFinder):
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         now = self._names.get(name)
-        return None if now is None else ModuleSpec(name, _Renamed(now))
+        return None if now is None else ModuleSpec(name, _Renamed(now))  # type: ignore[arg-type]
 
 
 def install(more: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -35,15 +35,37 @@ def encode(message: Message) -> bytes:
     return _encode_text(message)
 
 
+def encode_columns(columns: Mapping[str, Sequence[Any]]) -> bytes:
+    """Some records in columns: key → its values."""
+    return _encode_text(columns)
+
+
+def decode_columns(frame: Buffer) -> dict[str, list[Any]]:
+    """What `encode_columns` made.
+
+    Raises
+    ------
+    ProtocolError
+        It is something else.
+    """
+    columns: dict[str, list[Any]] = _decode_columns(frame)
+    if len({len(values) for values in columns.values()}) > 1:
+        raise ProtocolError("the columns of an answer are not equally long")
+    return columns
+
+
 def _refuse_extension(code: int, data: memoryview) -> Any:
     """Nothing that is sent has extension types of msgpack, and a record that holds one could not be shown."""
     raise ProtocolError(f"this kind of peer may not send such a message: it holds the extension type {code}")
 
 
 def _decoder(union: Any) -> Callable[[bytes], Any]:
-    decode = msgspec.msgpack.Decoder(union, ext_hook=_refuse_extension).decode
+    decode: Callable[[bytes], Any] | None = None  # made when it is needed: no process has use for all of them
 
     def checked(data: bytes) -> Any:
+        nonlocal decode
+        if decode is None:
+            decode = msgspec.msgpack.Decoder(union, ext_hook=_refuse_extension).decode
         try:
             return decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -60,6 +82,7 @@ decode_from_engine: Callable[[bytes], FromEngine] = _decoder(FromEngine)
 decode_to_engine: Callable[[bytes], ToEngine] = _decoder(ToEngine)
 decode_from_nanny: Callable[[bytes], FromNanny] = _decoder(FromNanny)
 decode_to_nanny: Callable[[bytes], ToNanny] = _decoder(ToNanny)
+_decode_columns: Callable[[Buffer], dict[str, list[Any]]] = _decoder(dict[str, list[Any]])
 
 
 class FrameTable:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
-import hashlib
 import importlib
 import io
 import pickle
@@ -29,8 +28,9 @@ from typing import Any
 
 import cloudpickle
 
+from .. import import_watch
 from ..errors import SerializationError
-from ..ids import Digest
+from ..ids import digest_of
 from ..messages import Function
 from ..shared_memory.buffer import SHARED_FROM, own
 from . import arrays, modules, script_globals, source_lines
@@ -39,11 +39,6 @@ from .identity import globals_of
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), range, frozenset)
 _MISSING = object()
 _NO_KEYWORDS: dict[str, Any] = {}
-
-
-def digest_of(payload: bytes) -> Digest:
-    """The content address of a pickled function: 16 bytes."""
-    return Digest(hashlib.blake2b(payload, digest_size=16).digest())
 
 
 # ------------------------------------------------------------------------------------------ arriving: namespaces
@@ -453,8 +448,8 @@ def _cannot_change(value: Any, seen: list[tuple[Any, Any, Any]], visited: set[in
 
 
 def _same_modules() -> Callable[[], bool]:
-    generation = modules.generation
-    return lambda: modules.generation == generation
+    generation = import_watch.generation
+    return lambda: import_watch.generation == generation
 
 
 def _unchanged(
@@ -463,13 +458,13 @@ def _unchanged(
     code, defaults, keywords = function.__code__, function.__defaults__, dict(function.__kwdefaults__ or {})
     cells = [(cell, value) for cell, name, value in seen if name is None]
     names: list[tuple[MutableMapping[str, Any], str, Any]] = [entry for entry in seen if entry[1] is not None]
-    generation = modules.generation
+    generation = import_watch.generation
 
     def unchanged() -> bool:
         now = reference()
         if (
             now is None
-            or modules.generation != generation
+            or import_watch.generation != generation
             or now.__code__ is not code
             or now.__defaults__ is not defaults
             or (now.__kwdefaults__ or _NO_KEYWORDS) != keywords

@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 
 from ..ids import TaskId
 from ..shared_memory.buffer import SharedBuffer
-from . import payload
 from .parts import combine, plain
 
 V = TypeVar("V")
@@ -142,4 +141,6 @@ def _load(id: TaskId) -> Any:
     # Arrays use the memory of the frames, so each task is given copies. A frame that holds the pickle is only read.
     start = 0 if stream else 1
     copies = [frame if isinstance(frame, SharedBuffer) else bytearray(frame) for frame in frames[start:]]
+    from . import payload  # controllers have this module, too, and do not unpickle
+
     return payload.loads(stream, [*frames[:start], *copies])

@@ -4,8 +4,8 @@ A user's module is one whose file is not among the standard library, installed p
 is the digest of the source that was loaded, which may be older than the file is now. A pickled function names the
 versions of the modules it depends on (its *needs*), and an engine compares them with its own before it calls it.
 
-The versions are known without reading files at import: a finder notes when each import begins. If the file has not
-changed since then, the module was loaded from what the file holds.
+The versions are known without reading files at import: `import_watch` notes when each import begins. If the file has
+not changed since then, the module was loaded from what the file holds.
 
 This module does not pickle, and says nothing to the user. `functions` pickles needs, the engine's executor compares.
 """
@@ -21,13 +21,12 @@ import importlib.util
 import os
 import sys
 import sysconfig
-import time
 import types
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
+
+from .. import import_watch
 
 #: Containers with more items are data, and are not looked into.
 _LARGEST = 1000
@@ -35,48 +34,12 @@ _LARGEST = 1000
 #: module → version
 Needs = Mapping[str, str]
 
-#: Counts the times that a module whose version was asked for has been loaded again.
-generation = 0
 #: module → (its spec when we looked, its version then)
 _known: dict[str, tuple[Any, str | None]] = {}
-#: module → when its last import began (ns)
-_begun: dict[str, int] = {}
-#: The modules that were there before we watched, and when that was.
-_before: tuple[frozenset[str], int] = frozenset(), 0
-_listeners: weakref.WeakSet[Any] = weakref.WeakSet()
-#: We are asking ourselves where a module is: nothing is imported.
-_is_asking = False
 #: module → (its spec, the number of its names, the modules it uses)
 _uses: dict[str, tuple[Any, int, set[str]]] = {}
 #: Collects the needs of functions while they are unpickled.
 _collected: dict[str, str] | None = None
-
-
-class _Witness(MetaPathFinder):
-    """Finds nothing, and sees all imports."""
-
-    def find_spec(self, name: str, path: Any, target: Any = None) -> None:
-        global generation
-        if _is_asking:
-            return
-        _begun[name] = time.time_ns()
-        if name in _known:
-            generation += 1
-            for listener in list(_listeners):
-                listener.modules_changed()
-
-
-def watch() -> None:
-    """Begin to see imports."""
-    global _before
-    if not any(isinstance(finder, _Witness) for finder in sys.meta_path):
-        _before = frozenset(sys.modules), time.time_ns()
-        sys.meta_path.insert(0, _Witness())
-
-
-def tell(listener: Any) -> None:
-    """Call `listener.modules_changed()` when a module whose version was asked for is about to be loaded again."""
-    _listeners.add(listener)
 
 
 # ------------------------------------------------------------------------------------------ versions
@@ -88,6 +51,7 @@ def version_of(name: str) -> str | None:
     spec = getattr(module, "__spec__", None)
     known = _known.get(name)
     if known is None or known[0] is not spec:
+        import_watch.asked.add(name)
         known = _known[name] = spec, _look(name, getattr(module, "__file__", None))
     return known[1]
 
@@ -95,7 +59,7 @@ def version_of(name: str) -> str | None:
 def _look(name: str, path: str | None) -> str | None:
     if not path or name == "__main__" or is_installed(path):
         return None
-    begun = _begun.get(name) or (_before[1] if name in _before[0] else time.time_ns())
+    begun = import_watch.begin_of(name)
     try:
         found = os.stat(path)
         if max(found.st_mtime_ns, found.st_ctime_ns) > begun:
@@ -117,18 +81,15 @@ def _version_of_file(name: str) -> str | None:
 
 def _path_of(name: str) -> str | None:
     """Where an import would find a module that is not loaded."""
-    global _is_asking
     parent = name.rpartition(".")[0]
     if parent and parent not in sys.modules:
         return None  # to look for it would import its package
-    _is_asking = True
     try:
-        spec = importlib.util.find_spec(name)
+        with import_watch.paused():
+            spec = importlib.util.find_spec(name)
         return spec.origin if spec is not None and spec.has_location else None
     except Exception:  # whatever finders may raise
         return None
-    finally:
-        _is_asking = False
 
 
 @functools.lru_cache(1024)
@@ -173,7 +134,8 @@ def needs_of(*values: Any) -> dict[str, str]:
             continue
         version = version_of(name) if name in sys.modules else _version_of_file(name)
         if name not in sys.modules:
-            _known[name] = None, version  # its import will change the generation
+            import_watch.asked.add(name)  # its import will change the generation
+            _known[name] = None, version
         if version is not None:
             found[name] = version
             if name in sys.modules:
@@ -400,16 +362,13 @@ def reload(names: Iterable[str] | None = None) -> list[str]:
 
 def _is_gone(name: str) -> bool:
     """Whether an import would not find a loaded module any more: its file is gone, or its folder is not on the path."""
-    global _is_asking
     parent = name.rpartition(".")[0]
     folders = getattr(sys.modules.get(parent), "__path__", None) if parent else None
-    _is_asking = True
     try:
-        return all(finder.find_spec(name, folders, sys.modules[name]) is None for finder in sys.meta_path)
+        with import_watch.paused():
+            return all(finder.find_spec(name, folders, sys.modules[name]) is None for finder in sys.meta_path)
     except Exception:  # whatever finders may raise: the import raises it again
         return False
-    finally:
-        _is_asking = False
 
 
 def _after_those_it_uses(name: str, users: Mapping[str, set[str]], order: list[str], on_the_way: set[str]) -> None:

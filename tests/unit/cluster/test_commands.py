@@ -17,7 +17,7 @@ PLANTED = "from pathlib import Path; Path(__file__).with_name('ran').touch()\n"
 def commands(folder: Path) -> list[Command]:
     return [
         controller_command(profile_dir=folder, cluster_id=""),
-        engines_command(1, connection_file=folder / "none.json", profile_dir=folder),
+        engines_command(profile_dir=folder),
     ]
 
 

@@ -20,7 +20,7 @@ from engineroom import _version, messages
 from engineroom.controller import loop
 from engineroom.controller.loop import Controller, Machinery
 from engineroom.errors import ProtocolError
-from engineroom.ids import EngineId, EngineUuid
+from engineroom.ids import EngineId, EngineUuid, digest_of
 from engineroom.messages import (
     Abort,
     Accepted,
@@ -57,7 +57,6 @@ from engineroom.messages import (
 from engineroom.stores import SQLiteDB
 from engineroom.testing.network import MemoryLink, MemoryNetwork
 from engineroom.wire import frames
-from engineroom.wire.functions import digest_of
 from engineroom.wire.session import prove
 
 UNIONS = {"client": messages.FromClient, "engine": messages.FromEngine, "nanny": messages.FromNanny}
@@ -163,6 +162,7 @@ class Honest:
         self.network, self.number, self.results = network, 0, 0
         self.client, self.engine = self.join("client", "honest"), self.join("engine", "engine")
         self.heard: list[Message] = []
+        self.columns: list[dict[str, list[Any]]] = []
         self.wait_for(lambda: any(isinstance(message, Engines) and message.engines for message in self.heard))
         self.engine_number = EngineId(0)
 
@@ -177,7 +177,10 @@ class Honest:
         while not condition():
             assert time.monotonic() < deadline, f"heard only {self.heard[-20:]}"
             self.run_tasks()
-            self.heard += [frames.decode_to_client(bytes(parts[0])) for parts in self.client.receive(64, timeout=0.01)]
+            for parts in self.client.receive(64, timeout=0.01):
+                self.heard.append(frames.decode_to_client(bytes(parts[0])))
+                if isinstance(self.heard[-1], Reply):
+                    self.columns = [frames.decode_columns(part) for part in parts[1:]]
 
     def run_tasks(self) -> None:
         """What the engine does: every task is done at once."""
@@ -207,9 +210,11 @@ class Honest:
         self.client.send([frames.encode(Submit(self.number, [spec], [FUNCTION]))])
         self.wait_for(lambda: any(isinstance(m, Accepted) and self.number in m.numbers for m in self.heard))
         self.wait_for(lambda: any(done.id == id for m in self.heard if isinstance(m, Results) for done in m.tasks))
-        records = self.ask(FindRecords({}, ["msg_id", "state", "header", "submitted"]))
-        assert {record["msg_id"]: record["state"] for record in records}[id] == "completed"
-        assert self.ask(FindRecords({})), "a question for everything in all records"
+        self.ask(FindRecords({}, ["msg_id", "state", "header", "submitted"]))
+        states = {id: state for piece in self.columns for id, state in zip(piece["msg_id"], piece["state"], strict=True)}
+        assert states[id] == "completed"
+        self.ask(FindRecords({}))
+        assert self.columns, "a question for everything in all records"
         self.heard.clear()
 
 
@@ -466,7 +471,8 @@ def test_results_behind_a_gap_are_not_taken(network: MemoryNetwork):
     late = Results([TaskDone(task, attempt, "ok", 1e9, 2e9, b"result")], 3)
     honest.engine.send([frames.encode(Results([], 1))])
     honest.engine.send([frames.encode(late)])  # the second was lost
-    assert honest.ask(FindRecords({"msg_id": task}, ["state"]))[0]["state"] != "completed"
+    honest.ask(FindRecords({"msg_id": task}, ["state"]))
+    assert honest.columns[0]["state"] != ["completed"]
     honest.engine.send([frames.encode(Results([], 2))])
     honest.engine.send([frames.encode(late)])
     honest.wait_for(lambda: any(isinstance(message, Results) for message in honest.heard))

@@ -15,7 +15,7 @@ from engineroom.controller.loop import Controller, Machinery
 from engineroom.controller.requests import task_requests
 from engineroom.controller.storage import backpressure, queued_buffers
 from engineroom.errors import StoreDamaged
-from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
+from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId, digest_of
 from engineroom.messages import (
     Abort,
     Accepted,
@@ -49,7 +49,6 @@ from engineroom.stores import DictDB
 from engineroom.testing import MemoryNetwork
 from engineroom.testing.network import MemoryLink
 from engineroom.wire import frames
-from engineroom.wire.functions import digest_of
 from engineroom.wire.session import prove
 
 M = TypeVar("M", bound=Message)

@@ -15,11 +15,10 @@ from engineroom.controller.function_library import FunctionLibrary
 from engineroom.controller.storage.store_writer import StoreWriter
 from engineroom.controller.storage.unused_content import UnusedContent
 from engineroom.errors import StoreError
-from engineroom.ids import ClientId, TaskId
+from engineroom.ids import ClientId, TaskId, digest_of
 from engineroom.messages import Environment, Function
 from engineroom.stores import DictDB
 from engineroom.stores.base import References
-from engineroom.wire.functions import digest_of
 
 CODE = Function(digest_of(b"code"), b"code", "f")
 

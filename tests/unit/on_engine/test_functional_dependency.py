@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 import engineroom as er
+from engineroom.ids import digest_of
 from engineroom.messages import Function
 from engineroom.on_engine import task_context
 from engineroom.on_engine.functional_dependency import DEPENDENCY_SECONDS
 from engineroom.wire import functions
-from engineroom.wire.functions import FunctionCache, digest_of, load_function
+from engineroom.wire.functions import FunctionCache, load_function
 
 
 def is_set(name: str) -> bool:

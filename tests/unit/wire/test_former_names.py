@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 import engineroom as er
+from engineroom.ids import digest_of
 from engineroom.messages import Function
 from engineroom.on_engine import datapub, engine_calls, task_context
 from engineroom.wire import functions, input_cache, payload
 from engineroom.wire.former_names import FORMER
-from engineroom.wire.functions import digest_of, load_function
+from engineroom.wire.functions import load_function
 
 #: Made by that release, on Python 3.11: functions of a script (`checked`, `plain`), functions of views, arguments.
 OF_0_1: dict[str, bytes] = pickle.loads(zlib.decompress(base64.b64decode("""

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from engineroom.ids import digest_of
 from engineroom.messages import Function
 from engineroom.wire import functions, payload, source_lines
-from engineroom.wire.functions import FunctionCache, digest_of, load_function
+from engineroom.wire.functions import FunctionCache, load_function
 
 #: Each name is called without arguments, and raises at a line that ends with its name as a comment.
 SCRIPT = '''

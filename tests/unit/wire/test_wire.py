@@ -13,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ from hypothesis import strategies as st
 
 from engineroom import _version, messages
 from engineroom.errors import ProtocolError, SerializationError
+from engineroom.ids import digest_of
 from engineroom.messages import Function, Hello, TaskDone, TaskSpec
 from engineroom.on_engine import engine_calls
 from engineroom.wire import frames, functions, payload
-from engineroom.wire.functions import FunctionCache, digest_of, load_function
+from engineroom.wire.functions import FunctionCache, load_function
 
 NIGHTLY = bool(os.environ.get("ENGINEROOM_NIGHTLY"))
 GOLDEN = Path(__file__).parents[2] / "golden" / "wire.json"
@@ -337,7 +339,7 @@ def test_a_function_of_a_module_travels_by_name():
 def test_the_digest_names_the_content():
     cache = FunctionCache()
     sent = cache.get(lambda x: x + 1)
-    assert sent.digest == functions.digest_of(sent.payload)
+    assert sent.digest == digest_of(sent.payload)
     assert len(sent.digest) == 16
 
 
@@ -509,3 +511,17 @@ def test_temporary_memory_of_a_call_is_not_mistaken_for_other_memory():
         stream, frames = payload.dumps_call((np.full(100_000, n, np.uint8)[::-1][::-1].copy(),), {}, keep=once)
         (value,), _ = payload.loads(stream, frames)
         assert (value == n).all()
+
+
+def test_columns_come_back():
+    columns = {"msg_id": ["a", "b"], "submitted": [datetime(2026, 1, 2, tzinfo=UTC), None]}
+    assert frames.decode_columns(frames.encode_columns(columns)) == columns
+
+
+EXTENSION = {"a": [msgspec.msgpack.Ext(5, b"")]}
+
+
+@pytest.mark.parametrize("sent", [[1], {"a": 1}, {1: [1]}, {"a": [1], "b": [1, 2]}, EXTENSION])
+def test_other_columns_are_refused(sent: object):
+    with pytest.raises(ProtocolError):
+        frames.decode_columns(msgspec.msgpack.encode(sent))

@@ -74,6 +74,12 @@ def find_connection(
     return _wait_for_controller(path, timeout)
 
 
+def profile_of(info: ConnectionInfo) -> str:
+    """The name of a cluster's profile; its folder, if that is no profile's."""
+    name = Path(info.profile_dir).name
+    return name.removeprefix("profile_") if name.startswith("profile_") else info.profile_dir or "default"
+
+
 def _running_cluster(folder: Path, ipython: Path | None) -> Path | None:
     """The connection file of the one cluster that runs: of a profile, or else of any profile in the folder `ipython`.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import OUTCOMES, RemoteError, UnknownTask
 from ...ids import TaskId
-from ...messages import ErrorInfo, Reply, Request, RequestBody, Resubmit
+from ...messages import ErrorInfo, FindRecords, Reply, Request, RequestBody, Resubmit
 from ...printable import one_line, printable
 
 
@@ -32,13 +32,13 @@ class PendingRequests:
 
     def on_reply(self, message: Reply, frames: Sequence[Any]) -> None:
         """Resolve the Future of an answer."""
-        _, future = self._pending.pop(message.number, (None, None))
-        if future is None or future.done():
+        request, future = self._pending.pop(message.number, (None, None))
+        if request is None or future is None or future.done():
             return  # nobody waits any more
         if message.error is not None:
             future.set_exception(error_of(message.error))
         else:
-            future.set_result(message.value)
+            future.set_result(frames if isinstance(request.body, FindRecords) else message.value)
 
     def unanswered(self) -> list[Request]:
         """The questions without an answer, in order."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from typing import Any, Protocol
+
+from ..notebook import shell_here
+from ..notebook.errors import show_in
 
 
 class Activating(Protocol):
@@ -12,12 +14,6 @@ class Activating(Protocol):
 
     def activate(self, targets: Any = "all", suffix: str = "") -> Any:
         """Bind the magics to engines."""
-
-
-def shell_here() -> Any:
-    """The IPython shell of this process; None: there is none."""
-    ipython = sys.modules.get("IPython")
-    return None if ipython is None or not hasattr(ipython, "get_ipython") else ipython.get_ipython()
 
 
 def bind_magics(view: Any, suffix: str = "") -> None:
@@ -32,10 +28,14 @@ def bind_magics(view: Any, suffix: str = "") -> None:
 
 
 def bind_magics_once(client: Activating) -> None:
-    """In IPython, bind the magics to all engines of a client, if they are not bound to a client that is open."""
+    """In IPython, bind the magics to all engines of a client, if they are not bound to a client that is open.
+
+    From then on the shell shows errors of tasks as tasks' errors.
+    """
     shell = shell_here()
     if shell is None:
         return
+    show_in(shell)
     bound = getattr(shell.magics_manager.magics["line"].get("px"), "__self__", None)
     if bound is None or getattr(bound, "is_closed", False):
         client.activate()

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -37,7 +38,7 @@ def _options(function: Any) -> Any:
 def _output_options(function: Any) -> Any:
     """Decorator: the options of `%%px` and `%pxresult`."""
     for made in (
-        argument("-r", action="store_const", const="order", dest="groupby", help="group outputs by order"),
+        argument("-r", action="store_const", const="order", dest="groupby", help="all first outputs, then all second"),
         argument("-e", action="store_const", const="engine", dest="groupby", help="group outputs by engine"),
         argument("--group-outputs", dest="groupby", choices=["type", "engine", "order"], help="how to group outputs"),
         argument("-o", "--out", dest="save_name", type=str, help="bind the AsyncResult to this name"),
@@ -98,14 +99,12 @@ class ParallelMagics:
     @magic_arguments()
     @_options
     @_output_options
-    @argument("--local", action="store_true", help="run the cell here, too, first")
+    @argument("--local", action="store_true", help="run the cell here, too, while the engines run it")
     def cell_px(self, line: str = "", cell: str | None = None) -> Any:
         """Execute a cell on the engines of the view: `%%px --targets 1,3 --noblock`."""
         given = parse_argstring(self.cell_px, line)
         if given.save_name and not given.save_name.isidentifier():
             raise UsageError(f"-o binds a name, got {given.save_name!r}")
-        if given.local and not self._run_here(cell or ""):
-            return None  # its traceback has been shown
         targets = {} if given.targets is None else {"targets": self._targets(given.targets)}
         with self.view.temp_flags(**targets):
             return self._execute(
@@ -117,6 +116,7 @@ class ParallelMagics:
                 verbose=given.verbose,
                 progress_after=given.progress_after,
                 signal=given.signal_on_interrupt,
+                meanwhile=(lambda: self._run_here(cell or "")) if given.local else None,
             )
 
     @magic_arguments()
@@ -179,18 +179,21 @@ class ParallelMagics:
             return lines
         return [f"%%px{self.suffix}\n", *lines]
 
-    def _run_here(self, cell: str) -> bool:
-        """Run a cell in this shell; returns whether it succeeded."""
+    # A terminal asks whether a line is complete, and must not take it for the begin of a cell.
+    _to_engines.has_side_effects = True  # type: ignore[attr-defined]
+
+    def _run_here(self, cell: str) -> None:
+        """Run a cell in this shell, which shows what comes of it, also an error."""
         self._is_local = True
         try:
-            return bool(self.shell.run_cell(cell).success)
+            self.shell.run_cell(cell)
         finally:
             self._is_local = False
 
     def _targets(self, text: str) -> Any:
         """What a text as "all", "1", "1,3" or "::2" names."""
         text = text.strip()
-        if text == "all":
+        if text.strip("'\"") == "all":
             return "all"
         try:
             if ":" in text:
@@ -212,8 +215,12 @@ class ParallelMagics:
         verbose: bool | None = None,
         progress_after: float | None = None,
         signal: str | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Any:
-        """Execute code. Waits and shows outputs if `block`; else returns the AsyncResult."""
+        """Execute code. Waits and shows outputs if `block`; else returns the AsyncResult.
+
+        `meanwhile` is called while the engines work.
+        """
         block = self.view.block if block is None else block
         if self.verbose if verbose is None else verbose:
             kind = "Parallel" if block else "Async parallel"
@@ -223,6 +230,8 @@ class ParallelMagics:
         self.last_result = result
         if save_name:
             self.shell.user_ns[save_name] = result
+        if meanwhile is not None:
+            meanwhile()
         if not block:
             return result
         after = self.progress_after if progress_after is None else progress_after

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import UnknownTask
-from ...ids import TaskId
-from ...wire.functions import digest_of
+from ...ids import TaskId, digest_of
 from .queries import Records
 
 

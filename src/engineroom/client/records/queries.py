@@ -7,6 +7,7 @@ takes is in `actions.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 from ...errors import QueryError
@@ -29,6 +30,7 @@ from ...messages import (
 from ...records.fields import ALIASES, DEFAULT_KEYS
 from ...records.projection import is_dotted, projected, whole_keys
 from ...records.record import TaskRecord
+from ...wire.frames import decode_columns
 from ..connection.channel import Channel
 from .dataframe import as_frame_of, check_kind
 from .explanation import Explanation, Explanations
@@ -91,7 +93,7 @@ class Records:
         window = plain_count("limit", limit), plain_count("skip", skip) or 0
         whole = whole_keys(wanted) if wanted is not None and is_dotted(wanted) else wanted
         body = FindRecords(plain_query(query), whole, plain_sort(sort), *window)
-        records = [TaskRecord(record) for record in self._channel.ask(body)]
+        records = list(_records_in(self._channel.ask(body)))
         if wanted is not None and is_dotted(wanted):
             records = [projected(record, wanted) for record in records]
         if as_frame is None:
@@ -240,3 +242,10 @@ class Records:
     def environment(self, digest: str) -> dict[str, Any]:
         """A recorded environment of a client: Python, platform, packages, …"""
         return dict(self._channel.ask(GetEnvironment(digest)))
+
+
+def _records_in(frames: Iterable[Any]) -> Iterator[TaskRecord]:
+    """The records in an answer to FindRecords."""
+    for columns in map(decode_columns, frames):
+        rows = zip(*columns.values(), strict=True)
+        yield from map(TaskRecord, map(zip, repeat(tuple(columns)), rows))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from ..notebook import is_notebook, show
 from .metadata import Metadata
 
 #: Seconds after which we look again, though no news has come.
@@ -14,50 +16,86 @@ LOOK_SECONDS = 0.5
 
 
 def display_outputs(tasks: Sequence[Metadata], groupby: str, result_only: bool, *, single: bool) -> None:
-    """Print stdout, stderr, displayed objects and values of tasks, labelled by engine."""
-    kinds = ("execute_result",) if result_only else ("stdout", "stderr", "outputs", "execute_result")
-    if groupby == "type":
-        for kind in kinds:
-            for task in tasks:
-                _show(task, kind, single)
-    else:
-        ordered = (
-            sorted(tasks, key=lambda t: t["engine_id"] if t["engine_id"] is not None else -1)
-            if groupby == "engine"
-            else tasks
-        )
-        for task in ordered:
-            for kind in kinds:
-                _show(task, kind, single)
+    """Print stdout, stderr, displayed objects and values of tasks, labelled by engine.
 
-
-def _show(task: Metadata, kind: str, single: bool) -> None:
-    value = task[kind]
-    if not value:
+    Parameters
+    ----------
+    groupby : {"type", "engine", "order"}
+        All stdout first, then all stderr, then what was displayed, then values; or all of one engine, then all of the
+        next; or as "type", with the first object that each engine displayed, then the second of each …
+    result_only : bool
+        Only the values of cells.
+    """
+    if groupby == "engine":
+        for task in sorted(tasks, key=lambda task: -1 if task["engine_id"] is None else task["engine_id"]):
+            if not result_only:
+                _printed([task], single)
+                _displayed([task], single)
+            _values([task])
         return
-    engine = "?" if task["engine_id"] is None else task["engine_id"]
-    if kind in ("stdout", "stderr"):
-        stream = sys.stdout if kind == "stdout" else sys.stderr
-        label = "" if single else f"[{kind}:{engine}] " if "\n" not in value.rstrip("\n") else f"[{kind}:{engine}]\n"
-        stream.write(label + value + ("" if value.endswith("\n") else "\n"))
-        stream.flush()
-    elif kind == "outputs":
-        for output in value:
-            _rich(f"[output:{engine}]", output["data"])
-    else:
-        _rich(f"Out[{engine}:{value.get('execution_count')}]:", value["data"])
+    if not result_only:
+        _printed(tasks, single)
+        if groupby == "order":
+            for number in range(max((len(task["outputs"]) for task in tasks), default=0)):
+                for task in tasks:
+                    _show_outputs(task, task["outputs"][number : number + 1], single)
+        else:
+            _displayed(tasks, single)
+    _values(tasks)
 
 
-def _rich(label: str, data: dict[str, Any]) -> None:
-    """Display a mime bundle: in a notebook richly, elsewhere as text."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if shell is not None and type(shell).__name__ != "TerminalInteractiveShell":
-        from IPython.display import display
+def _engine(task: Metadata) -> str:
+    return "?" if task["engine_id"] is None else str(task["engine_id"])
 
-        print(label)
-        display(data, raw=True)  # type: ignore[no-untyped-call]
-    else:
-        print(label, data.get("text/plain", ""))
+
+def _printed(tasks: Iterable[Metadata], single: bool) -> None:
+    for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+        for task in tasks:
+            if task[name]:
+                _print(task[name], name, _engine(task), stream, single)
+
+
+def _print(text: str, name: str, engine: str, stream: Any, single: bool) -> None:
+    label = ""
+    if not single:
+        label = f"[{name}:{engine}]" + ("\n" if "\n" in text.rstrip("\n") else " ")
+    stream.write(label + text + ("" if text.endswith("\n") else "\n"))
+    stream.flush()
+
+
+def _displayed(tasks: Iterable[Metadata], single: bool) -> None:
+    for task in tasks:
+        _show_outputs(task, task["outputs"], single)
+
+
+def _show_outputs(task: Metadata, outputs: Sequence[dict[str, Any]], single: bool) -> None:
+    if not outputs:
+        return
+    if not is_notebook():
+        for output in outputs:
+            print(f"[output:{_engine(task)}]", output["data"].get("text/plain", ""))
+        return
+    if not single:
+        print(f"[output:{_engine(task)}]", flush=True)
+    for output in outputs:
+        show(output["data"], output.get("metadata"))
+
+
+def _values(tasks: Iterable[Metadata]) -> None:
+    for task in tasks:
+        if task["execute_result"]:
+            _show_value(task)
+
+
+def _show_value(task: Metadata) -> None:
+    value = task["execute_result"]
+    data, label = value["data"], f"Out[{_engine(task)}:{value.get('execution_count')}]:"
+    if is_notebook() and set(data) != {"text/plain"}:
+        print(label, flush=True)
+        show(data, value.get("metadata"))
+        return
+    text = data.get("text/plain", "")
+    print(label + ("\n" if "\n" in text else " ") + text, flush=True)
 
 
 class Printing(Protocol):
@@ -82,15 +120,20 @@ class Printing(Protocol):
 class OutputStream:
     """A context manager: inside it, a thread prints the tasks' stdout and stderr, line by line, with their engines.
 
-    At its end, what tasks that have ended displayed, and their values, are shown, too.
+    What a task displayed, and its value, is shown when it ends.
     """
 
     def __init__(self, result: Printing) -> None:
         self._result = result
         #: (task, stream) → how many characters of it have been printed
         self._printed: dict[tuple[Any, str], int] = {}
+        #: tasks that have ended, and whose outputs have been shown
+        self._shown: set[Any] = set()
         self._stopped = False
-        self._thread = threading.Thread(target=self._follow, name="engineroom-output", daemon=True)
+        # In a copy of our context: a notebook shows what the thread prints in the cell that began it.
+        self._thread = threading.Thread(
+            target=contextvars.copy_context().run, args=(self._follow,), name="engineroom-output", daemon=True
+        )
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -100,36 +143,36 @@ class OutputStream:
             self._stopped = True
             self._result._condition.notify_all()
         self._thread.join()
-        self._print_new(whole_lines=False)
-        ended = [task for task in self._tasks() if task["completed"] is not None]
-        shown = [Metadata(**{**task, "stdout": "", "stderr": ""}) for task in ended]
-        display_outputs(shown, "type", False, single=self._result._single)
+        self._show_new(whole_lines=False)
 
     def _follow(self) -> None:
         condition = self._result._condition
         while not self._stopped and not self._result.done():
-            self._print_new(whole_lines=True)
+            self._show_new(whole_lines=True)
             with condition:
                 if not self._stopped and not self._result.done():
                     condition.wait(LOOK_SECONDS)
 
     def _tasks(self) -> Iterator[Metadata]:
-        return map(self._result._metadata_of, self._result.msg_ids)
+        shown = self._shown
+        return (self._result._metadata_of(id) for id in self._result.msg_ids if id not in shown)
 
-    def _print_new(self, *, whole_lines: bool) -> None:
+    def _show_new(self, *, whole_lines: bool) -> None:
+        ended = []
         for task in self._tasks():
+            has_ended = task["completed"] is not None
             for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
                 key, text = (task["msg_id"], name), task[name] or ""
                 begin = self._printed.get(key, 0)
-                end = text.rfind("\n") + 1 if whole_lines else len(text)
+                end = text.rfind("\n") + 1 if whole_lines and not has_ended else len(text)
                 if end > begin:
                     self._printed[key] = end
-                    self._print(text[begin:end], name, task["engine_id"], stream)
-
-    def _print(self, text: str, name: str, engine: int | None, stream: Any) -> None:
-        label = ""
-        if not self._result._single:
-            several = "\n" in text.rstrip("\n")
-            label = f"[{name}:{'?' if engine is None else engine}]" + ("\n" if several else " ")
-        stream.write(label + text + ("" if text.endswith("\n") else "\n"))
-        stream.flush()
+                    _print(text[begin:end], name, _engine(task), stream, self._result._single)
+            if has_ended:
+                ended.append(task)
+        for task in ended:
+            self._shown.add(task["msg_id"])
+            for name in ("stdout", "stderr"):
+                self._printed.pop((task["msg_id"], name), None)
+        _displayed(ended, self._result._single)
+        _values(ended)

@@ -1,13 +1,16 @@
-"""What is known about a task besides its value. The keys are those of IPython.parallel."""
+"""What is known about a task besides its value: metadata, and times. The keys are those of IPython.parallel."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from ...ids import EngineId, TaskId
 from ...messages import TaskDone, TaskOptions
+from ..notebook import show
+from .task_future import TaskFuture
 
 KEYS = (
     "msg_id",
@@ -154,6 +157,93 @@ class RecordedTimes:
         return self._found.get(id, {})
 
 
+class DescribedFuture(TaskFuture):
+    """A future that tells what is known about its tasks: metadata, and times."""
+
+    _single: bool
+    #: seconds since the epoch; None: submitted elsewhere
+    _submitted: float | None
+    _options: TaskOptions | None = None
+    #: of a map with labels or metadata for each item: the options of each task
+    _each: Mapping[TaskId, TaskOptions] | None = None
+    #: of tasks that were fetched: what their records say
+    _recorded: RecordedTimes | None = None
+    label: str | None = None
+
+    def _metadata_of(self, id: TaskId) -> Metadata:
+        ending = self._outcomes.get(id)
+        done = ending if isinstance(ending, TaskDone) else None
+        live = self._news_of(id)
+        options, label = self._options, self.label
+        if self._each is not None:
+            options = self._each[id]
+            label = options.label
+        metadata = metadata_of(id, self._submitted, label, done, self._received, options, live)
+        if self._recorded is not None:
+            metadata.update(self._recorded.of(id))
+        if metadata["engine_id"] is not None:
+            metadata["engine_uuid"] = self._port.engine_uuid(metadata["engine_id"])
+        return metadata
+
+    @property
+    def metadata(self) -> Any:
+        """What is known about the task (a dict), or a list of those. Output comes while tasks run."""
+        all_of_them = [self._metadata_of(id) for id in self._ids]
+        return all_of_them[0] if self._single else all_of_them
+
+    def _metadata_list(self, key: str) -> Any:
+        if key not in KEYS:
+            raise KeyError(f"there is no metadata {key!r}; there is {', '.join(KEYS)}")
+        values = [self._metadata_of(id)[key] for id in self._ids]
+        return values[0] if self._single else values
+
+    def __getattr__(self, name: str) -> Any:
+        if name in KEYS:
+            return self._metadata_list(name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *KEYS]
+
+    @property
+    def progress(self) -> int:
+        """How many tasks have ended."""
+        return len(self._outcomes)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from the submission until now; once all tasks have ended, until the last result came."""
+        if self._submitted is None:
+            return self._recorded.elapsed(self._ids) if self._recorded is not None and self.done() else 0.0
+        end = self._received if self.done() and self._received is not None else time.time()
+        return end - self._submitted
+
+    @property
+    def serial_time(self) -> float:
+        """Seconds of computing, summed over the tasks. Raises TimeoutError before they have ended."""
+        return sum(done.completed - done.started for done in self._reports() if done.started is not None)
+
+    @property
+    def wall_time(self) -> float:
+        """Seconds from the submission to the last result. Raises TimeoutError before the tasks have ended."""
+        self._reports()
+        return self.elapsed
+
+    def timedelta(
+        self, start: Any, end: Any, start_key: Callable[..., Any] = min, end_key: Callable[..., Any] = max
+    ) -> float:
+        """Seconds between two sets of datetimes: from `start_key(start)` to `end_key(end)`."""
+        begin = start if isinstance(start, datetime) else start_key(start)
+        finish = end if isinstance(end, datetime) else end_key(end)
+        return float((finish - begin).total_seconds())
+
+    def _reports(self) -> list[TaskDone]:
+        """What engines have reported about the tasks, once all have ended."""
+        if not self.done():
+            raise TimeoutError(f"{self!r} is not ready: its times are known at the end")
+        return [ending for ending in self._outcomes.values() if isinstance(ending, TaskDone)]
+
+
 class ExecuteReply:
     """The value of `execute` for one engine.
 
@@ -192,6 +282,4 @@ class ExecuteReply:
 
     def display(self) -> None:
         """Show the value in IPython."""
-        from IPython.display import display
-
-        display(self.data, raw=True)  # type: ignore[no-untyped-call]
+        show(self.data, self.metadata)

@@ -1,25 +1,24 @@
 """Results that are not there yet: `AsyncResult`, a Future for one task or several.
 
-How it becomes ready is in `task_future.py`. Here is what users see of it: values and errors, which are unpickled when
-somebody asks for them, metadata, times, output.
+How it becomes ready is in `task_future.py`; metadata and times are in `metadata.py`. Here is what else users see of it:
+values and errors, which are unpickled when somebody asks for them, and output.
 """
 
 from __future__ import annotations
 
 import operator
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION
 from contextlib import AbstractContextManager
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from ...errors import InvalidDependency, SerializationError, collect_exceptions
+from ...collecting import together
+from ...errors import InvalidDependency, SerializationError
 from ...ids import TaskId
-from ...messages import TaskDone, TaskOptions
+from ...messages import TaskDone
 from ...wire.input_cache import ResultOf
 from ...wire.parts import Part, combine, items_of
 from ..connection.submission import Acceptance
@@ -27,7 +26,7 @@ from ..records.selection import Selection
 from ..waiting.waits import check_return_when, limit_of, wait_for_futures
 from .arguments import refuse_direct, results_of_this_call
 from .ending import Failure, ResultIterator, errors_in, failed_among, succeeded, value_of, value_or_error, was_aborted
-from .metadata import KEYS, ExecuteReply, Metadata, RecordedTimes, metadata_of
+from .metadata import DescribedFuture, ExecuteReply
 from .port import ResultPort
 from .task_future import FINISHED, TaskFuture
 
@@ -35,7 +34,7 @@ from .task_future import FINISHED, TaskFuture
 SMALL = 4096
 
 
-class AsyncResult(TaskFuture):
+class AsyncResult(DescribedFuture):
     """The result of one task, or of several.
 
     Parameters
@@ -59,15 +58,9 @@ class AsyncResult(TaskFuture):
     #: of a map: how many items a task has, where that is not one
     _sizes: dict[TaskId, int] | None = None
     _return_exceptions = False
-    _options: TaskOptions | None = None
-    #: of a map with labels or metadata for each item: the options of each task
-    _each: Mapping[TaskId, TaskOptions] | None = None
-    #: of tasks that were fetched: what their records say
-    _recorded: RecordedTimes | None = None
     #: with `track`: whether the tasks have been accepted
     _acceptance: Acceptance | None = None
     owner = True
-    label: str | None = None
 
     def __init__(
         self,
@@ -208,7 +201,7 @@ class AsyncResult(TaskFuture):
 
     def _raise_errors_in(self, values: Sequence[Any]) -> None:
         if failed := failed_among(values):
-            collect_exceptions([error for value in failed for error in errors_in(value)], self._name)
+            raise together([e for value in failed for e in errors_in(value)], self._name, single=self._single)
 
     def successful(self) -> bool:
         """Whether no task failed.
@@ -248,7 +241,7 @@ class AsyncResult(TaskFuture):
         return True
 
     def wait_for_send(self, timeout: float | None = -1) -> bool:
-        """Wait until the arguments may be changed; returns whether they may.
+        """Wait until the arguments may be changed; returns True.
 
         At once, unless `track` is set: arguments are copied at the call. With `track=True` large buffers are not
         copied, and may be changed once the controller has accepted the tasks: until then they may be sent again.
@@ -257,8 +250,15 @@ class AsyncResult(TaskFuture):
         ----------
         timeout : float or None
             Seconds; None or negative: no limit.
+
+        Raises
+        ------
+        TimeoutError
+            They may not be changed yet.
         """
-        return self._acceptance is None or self._acceptance.wait(limit_of(timeout))
+        if self._acceptance is None or self._acceptance.wait(limit_of(timeout)):
+            return True
+        raise TimeoutError(f"the arguments of {self!r} have not been accepted after {timeout:g} s: do not change them")
 
     @property
     def sent(self) -> bool:
@@ -455,83 +455,6 @@ class AsyncResult(TaskFuture):
             return self.get(return_exceptions=False)
         except Exception as error:
             raise InvalidDependency(f"an argument is the result of a task that has failed: {error}") from error
-
-    # ------------------------------------------------------------------------------------------ metadata
-
-    def _metadata_of(self, id: TaskId) -> Metadata:
-        ending = self._outcomes.get(id)
-        done = ending if isinstance(ending, TaskDone) else None
-        live = self._news_of(id)
-        options, label = self._options, self.label
-        if self._each is not None:
-            options = self._each[id]
-            label = options.label
-        metadata = metadata_of(id, self._submitted, label, done, self._received, options, live)
-        if self._recorded is not None:
-            metadata.update(self._recorded.of(id))
-        if metadata["engine_id"] is not None:
-            metadata["engine_uuid"] = self._port.engine_uuid(metadata["engine_id"])
-        return metadata
-
-    @property
-    def metadata(self) -> Any:
-        """What is known about the task (a dict), or a list of those. Output comes while tasks run."""
-        all_of_them = [self._metadata_of(id) for id in self._ids]
-        return all_of_them[0] if self._single else all_of_them
-
-    def _metadata_list(self, key: str) -> Any:
-        if key not in KEYS:
-            raise KeyError(f"there is no metadata {key!r}; there is {', '.join(KEYS)}")
-        values = [self._metadata_of(id)[key] for id in self._ids]
-        return values[0] if self._single else values
-
-    def __getattr__(self, name: str) -> Any:
-        if name in KEYS:
-            return self._metadata_list(name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *KEYS]
-
-    @property
-    def progress(self) -> int:
-        """How many tasks have ended."""
-        return len(self._outcomes)
-
-    # ------------------------------------------------------------------------------------------ times
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds from the submission until now; once all tasks have ended, until the last result came."""
-        if self._submitted is None:
-            return self._recorded.elapsed(self._ids) if self._recorded is not None and self.done() else 0.0
-        end = self._received if self.done() and self._received is not None else time.time()
-        return end - self._submitted
-
-    @property
-    def serial_time(self) -> float:
-        """Seconds of computing, summed over the tasks. Raises TimeoutError before they have ended."""
-        return sum(done.completed - done.started for done in self._reports() if done.started is not None)
-
-    @property
-    def wall_time(self) -> float:
-        """Seconds from the submission to the last result. Raises TimeoutError before the tasks have ended."""
-        self._reports()
-        return self.elapsed
-
-    def timedelta(
-        self, start: Any, end: Any, start_key: Callable[..., Any] = min, end_key: Callable[..., Any] = max
-    ) -> float:
-        """Seconds between two sets of datetimes: from `start_key(start)` to `end_key(end)`."""
-        begin = start if isinstance(start, datetime) else start_key(start)
-        finish = end if isinstance(end, datetime) else end_key(end)
-        return float((finish - begin).total_seconds())
-
-    def _reports(self) -> list[TaskDone]:
-        """What engines have reported about the tasks, once all have ended."""
-        if not self.done():
-            raise TimeoutError(f"{self!r} is not ready: its times are known at the end")
-        return [ending for ending in self._outcomes.values() if isinstance(ending, TaskDone)]
 
     # ------------------------------------------------------------------------------------------ output
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ... import import_watch
 from ...on_engine.functional_dependency import dependent
 from ...on_engine.random_streams import Seeded
 from ...wire import functions, modules
@@ -37,7 +38,7 @@ def look(function: Any, needs: modules.Needs) -> None:
         if version == "":
             path = getattr(sys.modules.get(name), "__file__", "?")
             _warn_once(
-                ("module", name, modules.generation),
+                ("module", name, import_watch.generation),
                 f"the module {name} has changed since this process imported it ({path}), so engines may run newer "
                 "code than this process has, and calls with cache=True are not answered from the database. Import it "
                 f"again: importlib.reload({name})",

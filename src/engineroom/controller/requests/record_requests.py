@@ -6,6 +6,7 @@ Those of `FROM_STORE` only read, in a reader thread. Those of `IN_WRITER` change
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -32,17 +33,28 @@ from ...records.entry import is_hex
 from ...stores import TaskStore
 from ...stores.query.parse import parse
 from ...stores.query.patterns import is_tame
+from ...wire import frames
 from ..storage.pending import Scope
 
 #: Records read from the store in one go, where there may be many.
 PAGE = 500
 
+
+
+class InFrames(msgspec.Struct, frozen=True):
+    """An answer that is sent in frames of its own, not in the header."""
+
+    frames: list[bytes]
+
+
 _FINISHED = {"completed": {"$ne": None}}
 
 
-def find_records(store: TaskStore, body: FindRecords, forgotten: str) -> list[Any]:
-    """Records that match a query."""
-    return store.find_records(body.query, body.keys, sort=body.sort, limit=body.limit, skip=body.skip)
+def find_records(store: TaskStore, body: FindRecords, forgotten: str) -> InFrames:
+    """Records that match a query. They are encoded here, a piece at a time: there may be many."""
+    found = store.find_columns(body.query, body.keys, sort=body.sort, limit=body.limit, skip=body.skip)
+    with contextlib.closing(found):
+        return InFrames([frames.encode_columns(columns) for columns in found])
 
 
 def count_records(store: TaskStore, body: CountRecords, forgotten: str) -> int:

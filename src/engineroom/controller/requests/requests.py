@@ -6,9 +6,9 @@ client's own tasks, so that a client reads what it wrote.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Protocol
 
 from ...ids import ClientId
 from ...messages import Abort, Explain, Message, Pin, Purge, Reply, Request, Resubmit
@@ -16,13 +16,19 @@ from ...stores import TaskStore
 from ..error_info import error_info
 from ..lookups import Lookups
 from ..storage.store_reader import Reader
-from .record_requests import FROM_STORE, IN_WRITER, is_slow, scope_of
+from .record_requests import FROM_STORE, IN_WRITER, InFrames, is_slow, scope_of
 from .resubmission import Resubmission
 from .task_requests import TaskRequests
 
 #: Has a change made in the writer's thread, in pieces that each give how many records they changed; then the loop calls
 #: the second function with the future of how many changed in all.
 Change = Callable[[Callable[[TaskStore], Iterator[int]], Callable[[Future[Any]], None]], None]
+
+
+class Send(Protocol):
+    """Sends a message to a client, with frames that follow its header."""
+
+    def __call__(self, client: ClientId, message: Message, buffers: Sequence[Any] = (), /) -> None: ...
 
 
 class Requests:
@@ -34,7 +40,7 @@ class Requests:
 
     def __init__(
         self,
-        send: Callable[[ClientId, Message], None],
+        send: Send,
         post: Callable[[Callable[[], None]], None],
         lookups: Lookups,
         reader: Reader,
@@ -114,12 +120,15 @@ class Requests:
 class _Replies:
     """Ways to reply to one request."""
 
-    def __init__(self, send: Callable[[ClientId, Message], None], client: ClientId, number: int) -> None:
+    def __init__(self, send: Send, client: ClientId, number: int) -> None:
         self._send, self._client, self._number = send, client, number
 
     def value(self, value: Any) -> None:
         """Reply with a value."""
-        self._send(self._client, Reply(self._number, value))
+        if isinstance(value, InFrames):
+            self._send(self._client, Reply(self._number), value.frames)
+        else:
+            self._send(self._client, Reply(self._number, value))
 
     def error(self, error: Exception) -> None:
         """Reply with an error."""

@@ -57,7 +57,9 @@ class StoredResults:
         for start in range(0, len(ids), PAGE):
             self._read(self._reader, client, list(ids[start : start + PAGE]))
 
-    def _read(self, reader: Reader, client: ClientId, ids: list[TaskId]) -> None:
+    def _read(self, reader: Reader, client: ClientId, ids: list[TaskId], *, again: bool = False) -> None:
+        """`again`: the store had these tasks as unfinished a moment ago, and the core did not know them."""
+
         def work(store: TaskStore) -> tuple[dict[TaskId, Entry], dict[TaskId, str]]:
             return readable_entries(store, ids)
 
@@ -66,12 +68,21 @@ class StoredResults:
             reason = f"its result cannot be read from the database now: {info.evalue}"
             self._send(client, ResultsUnavailable(ids, reason))
 
-        reader.read(work, lambda found: self._found(client, ids, *found), failed, after=Scope(client, ids))
+        def then(read: tuple[dict[TaskId, Entry], dict[TaskId, str]]) -> None:
+            self._found(reader, client, ids, *read, again)
+
+        reader.read(work, then, failed, after=Scope(client, ids))
 
     def _found(
-        self, client: ClientId, ids: list[TaskId], found: dict[TaskId, Entry], damaged: dict[TaskId, str]
+        self,
+        reader: Reader,
+        client: ClientId,
+        ids: list[TaskId],
+        found: dict[TaskId, Entry],
+        damaged: dict[TaskId, str],
+        again: bool,
     ) -> None:
-        gone, again, light = [], [], []
+        gone, unfinished, light = [], [], []
         for id in ids:
             entry: Any = found.get(id)
             if id in damaged:
@@ -79,7 +90,7 @@ class StoredResults:
             elif entry is None:
                 gone.append(id)
             elif entry.done is None:
-                again.append(id)
+                unfinished.append(id)
             elif entry.is_light:
                 light.append(id)
             else:
@@ -91,5 +102,11 @@ class StoredResults:
             self._send(client, ResultsUnavailable(gone, f"no such task{why}"))
         if light:
             self._send(client, ResultsUnavailable(light, "its result is not kept any more (retention); its record is"))
-        if again:  # pending in the store: queued, or it has ended in this very moment
-            self.watch(client, again)
+        if queued := [id for id in unfinished if self._scheduler.task(id) is not None]:
+            self.watch(client, queued)
+        lost = [id for id in unfinished if self._scheduler.task(id) is None]
+        if lost and not again:  # they may have ended in this very moment
+            self._read(reader, client, lost, again=True)
+        elif lost:
+            why = "its record says that it has not ended, but the controller does not have it: resubmit it"
+            self._send(client, ResultsUnavailable(lost, why))

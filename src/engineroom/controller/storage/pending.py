@@ -155,7 +155,8 @@ class Pending:
                 if len(entries) >= most or size >= GROUP_BYTES:
                     break
                 entries[key] = one  # type: ignore[index]
-                size += _size(one)
+                if one.frames or one.result_frames:
+                    size += _size(one)
             elif key in self._questions:
                 continue
             else:
@@ -216,6 +217,4 @@ class Pending:
 
 def _size(entry: Entry) -> int:
     """Bytes of large buffers."""
-    if not (entry.frames or entry.result_frames):
-        return 0
     return sum(memoryview(frame).nbytes for frame in (*entry.frames, *entry.result_frames))

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-import msgspec
-
 from ...errors import StoreDamaged, StoreError
-from ...ids import ClientId, Digest, TaskId
-from ...messages import Attempt, Function, TaskSpec
-from ...messages.bounds import Moment
+from ...ids import ClientId, Digest, TaskId, digest_of
+from ...messages import Function
 from ...records.entry import Entry
 from ...stores import TaskStore
-from ...wire.functions import digest_of
 from .pending import Scope
 from .question_lanes import DONE, Question, Questions, guarded
 
@@ -143,19 +139,6 @@ def _bound(then: Callable[[T], None], failed: Callable[[Exception], None], found
 
 
 #: Of the parts of an entry that decide what the core does with it.
-_encode = msgspec.msgpack.encode
-_decode = msgspec.msgpack.Decoder(tuple[TaskSpec, list[Attempt], str, Moment | None]).decode
-
-
-def sound(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Those unfinished tasks that can be taken up: a database may hold values that no message may have."""
-    for entry in entries:
-        try:
-            _decode(_encode((entry.spec, entry.attempts or [], entry.client, entry.started)))
-        except Exception as error:
-            log.error("an unfinished task is lost: the record of %.200r makes no sense: %.1000s", entry.spec.id, error)
-        else:
-            yield entry
 
 
 def readable_entries(store: TaskStore, ids: Sequence[TaskId]) -> tuple[dict[TaskId, Entry], dict[TaskId, str]]:

@@ -177,7 +177,7 @@ def _recheck_pool(state: State, pool: Pool) -> None:
     requirement = pool.requirement
     if state.pools.pools.get(requirement) is not pool:
         return
-    if requirement.follows:
+    if requirement.follows or state.pools.is_worn_out(requirement):
         for task in state.pools.take_out(pool):
             state.enqueue(task)
     elif (reason := state.pools.hopeless(requirement)) is not None:
@@ -230,6 +230,9 @@ def on_properties_answered(state: State, effects: Effects, event: PropertiesAnsw
     engine = state.engines.get(event.engine)
     if engine is not None:
         state.pools.answered(engine, event.answers)
+        for pool in [pool for requirement, pool in state.pools.pools.items() if requirement.failed]:
+            if pool.requirement.depend in event.answers:
+                _recheck_pool(state, pool)
 
 
 def on_properties_changed(state: State, effects: Effects, event: PropertiesChanged) -> None:

@@ -14,7 +14,7 @@ from collections import Counter
 from ..effects import Effects
 from ..events import TasksRecovered
 from ..state import State
-from ..tasks import Task, TaskState
+from ..tasks import Needs, Task, TaskState
 from .submission import arrive, check_scheme
 
 
@@ -32,6 +32,9 @@ def on_tasks_recovered(state: State, effects: Effects, event: TasksRecovered) ->
             causes = Counter(attempt.ended_by for attempt in found.attempts)
             task.retries_left = max(0, retries - causes.total() + causes["refusal"])  # a refusal costs no retry
             task.deaths = causes["death"]
+            failed = frozenset(attempt.engine_uuid for attempt in found.attempts if attempt.ended_by == "task")
+            if failed and not task.is_direct:
+                task.needs = Needs(failed=failed)
         state.recover(task)
         if found.spec.options is not None and not task.is_direct:
             check_scheme(state, task)

@@ -50,6 +50,9 @@ def _retry_if_allowed(state: State, task: Task, done: TaskDone, engine: Engine |
         return True
     if done.status == "error" and task.retries_left > 0 and not task.aborting:
         task.retries_left -= 1
+        if engine is not None and not task.is_direct:
+            task.needs = task.needs or Needs()
+            task.needs.failed |= {engine.uuid}
         state.retry(task, past_attempt(task, done, engine), first=False)
         return True
     return False

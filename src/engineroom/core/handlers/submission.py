@@ -62,7 +62,8 @@ def arrive(state: State, task: Task) -> None:
         deadline = state.now + options.timeout
         if recovering:  # some of it has passed before the restart
             deadline = max(state.now, min(deadline, task.spec.submitted + options.timeout))
-        task.needs = Needs(deadline=deadline)
+        task.needs = task.needs or Needs()
+        task.needs.deadline = deadline
         state.deadlines.add(deadline, out_of_time, task)
     if depends(options):
         begin_waiting(state, task)

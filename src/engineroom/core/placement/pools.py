@@ -104,6 +104,10 @@ class Pools:
         """Whether this engine may run a load-balanced task now."""
         return requirement_of(task, self._numbers).fits(engine)
 
+    def is_worn_out(self, requirement: Requirement) -> bool:
+        """Whether such tasks have failed on every engine that may run them, so that they may go to any again."""
+        return bool(requirement.failed) and not any(map(requirement.may_fit, self._engines.values()))
+
     def hopeless(self, requirement: Requirement) -> str | None:
         """Why none of the present engines will ever run such tasks; None: one may."""
         if requirement.targets is not None and not any(target in self._engines for target in requirement.targets):
@@ -320,7 +324,7 @@ class Pools:
     def _assign_pool(self, pool: Pool, floor: int) -> Iterator[Assignment]:
         requirement, queue = pool.requirement, pool.queue
         index = self.index_of(requirement.scheme)
-        if not requirement.names_engines and not requirement.refused:
+        if not requirement.names_engines and not requirement.excludes:
             yield from self._assign(queue, index, floor)
             pool.is_stuck = bool(queue) and index.pick() is None
             return
@@ -365,4 +369,4 @@ class Pools:
 
 def _counts_on(requirement: Requirement, engine: Engine) -> bool:
     """Whether the loss of an engine may make such tasks impossible, though it did not fit at the moment."""
-    return bool(requirement.depend or requirement.refused) or engine.id in (requirement.targets or ())
+    return bool(requirement.depend or requirement.excludes) or engine.id in (requirement.targets or ())

@@ -20,6 +20,8 @@ class Requirement(NamedTuple):
     follows: bool = False
     #: engines that have raised UnmetDependency
     refused: frozenset[EngineUuid] = frozenset()
+    #: engines on which such tasks have failed
+    failed: frozenset[EngineUuid] = frozenset()
     #: the amount of each named resource
     resources: tuple[tuple[str, int], ...] = ()
     #: the scheme that chooses among engines that fit; "": the default
@@ -31,13 +33,22 @@ class Requirement(NamedTuple):
         """Whether this engine may run such tasks now."""
         return self.allows(engine) and (not self.depend or engine.answers.get(self.depend) == "")
 
+    def may_fit(self, engine: Engine) -> bool:
+        """Whether this engine may run such tasks now, or once it has said that its properties suit them."""
+        return self.allows(engine) and (not self.depend or not engine.answers.get(self.depend))
+
     def allows(self, engine: Engine) -> bool:
         """Whether this engine may run such tasks, whatever its properties are."""
         if self.targets is not None and engine.id not in self.targets:
             return False
-        if engine.uuid in self.refused:
+        if engine.uuid in self.refused or engine.uuid in self.failed:
             return False
         return all(len(engine.resources.get(name, ())) >= amount for name, amount in self.resources)
+
+    @property
+    def excludes(self) -> bool:
+        """Whether engines are excluded by name."""
+        return bool(self.refused or self.failed)
 
     @property
     def names_engines(self) -> bool:
@@ -68,9 +79,10 @@ def requirement_of(task: Task, numbers: Mapping[EngineUuid, EngineId]) -> Requir
     options, needs = task.spec.options, task.needs
     if needs is None and (options is None or is_plain(options)):
         return ANY
-    targets, follows, refused = options.targets if options is not None else None, False, ANY.refused
+    targets, follows = options.targets if options is not None else None, False
+    refused, failed = ANY.refused, ANY.failed
     if needs is not None:
-        refused = needs.refused
+        refused, failed = needs.refused, needs.failed
         if needs.followed is not None:
             follows = True
             there = sorted(numbers[uuid] for uuid in needs.followed if uuid in numbers)
@@ -78,7 +90,7 @@ def requirement_of(task: Task, numbers: Mapping[EngineUuid, EngineId]) -> Requir
     resources = tuple(sorted(options.resources.items())) if options is not None and options.resources else ()
     scheme = (options.scheme if options is not None else None) or ""
     depend = task.spec.function if options is not None and options.depend else ANY.depend
-    return Requirement(targets, follows, refused, resources, scheme, depend)
+    return Requirement(targets, follows, refused, failed, resources, scheme, depend)
 
 
 def in_words(requirement: Requirement) -> str:
@@ -96,4 +108,7 @@ def in_words(requirement: Requirement) -> str:
     if requirement.refused:
         count = len(requirement.refused)
         words.append(f"that has not refused it ({count} {'engine has' if count == 1 else 'engines have'})")
+    if requirement.failed:
+        count = len(requirement.failed)
+        words.append(f"on which it has not failed ({count} {'engine' if count == 1 else 'engines'} excluded)")
     return " ".join(words)

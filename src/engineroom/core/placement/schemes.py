@@ -13,10 +13,8 @@ looks at all engines with room for each task.
 
 from __future__ import annotations
 
-import difflib
 import heapq
 import importlib
-import importlib.metadata
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
@@ -350,9 +348,13 @@ def make_index(name: str, rng: Random, *, trusted: bool = False) -> Index:
         if function and trusted:
             found = getattr(importlib.import_module(module), function)
         else:
-            [entry] = importlib.metadata.entry_points(group="engineroom.schemes", name=name)
+            from importlib.metadata import entry_points  # takes long to import
+
+            [entry] = entry_points(group="engineroom.schemes", name=name)
             found = entry.load()
     except (ImportError, AttributeError, ValueError) as error:
+        import difflib
+
         near = difflib.get_close_matches(name, SCHEMES, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ... import import_watch
 from ...errors import EngineError, ImpossibleDependency, UnmetDependency
 from ...ids import Digest, EngineId
 from ...messages import ErrorInfo, Function, TaskDone, TaskSpec
@@ -31,6 +32,7 @@ from ...wire import exceptions, functions, modules, payload, script_globals, sho
 from ...wire import input_cache as values
 from ...wire.exceptions import text_of
 from ...wire.parts import Part
+from . import displays
 from .captured import CLibrary
 from .ending import end_forked
 from .filled_functions import FilledFunctions
@@ -96,7 +98,17 @@ class Executor:
         functions.bind_namespace(self.module.__dict__)
         script_globals.prepare(self.module.__dict__)
         self._modules = ModuleCheck(self.module.__dict__)
-        modules.tell(self)
+        import_watch.tell(self)
+
+    def shell(self) -> Shell:
+        """The IPython shell: made when it is first needed."""
+        if self._shell is None:
+            from .shell import Shell
+
+            self._shell = Shell(self.module)
+            _OURS.add(sys.modules["IPython.core.interactiveshell"].__file__)
+            script_globals.refresh()  # IPython has added `display`
+        return self._shell
 
     # ------------------------------------------------------------------------------------------ functions
 
@@ -187,6 +199,8 @@ class Executor:
         if sys.stdout is not stdout or sys.stderr is not stderr or sys.stdin is not self._streams.stdin:
             self._streams.restore()
         self._warnings.begin()
+        if self._shell is not None:
+            self._shell.begin()
         stdout.in_task = stderr.in_task = True
         started = time.time()
         begin = time.perf_counter()
@@ -228,6 +242,8 @@ class Executor:
         else:
             self.output_unchecked = True
         stdout.in_task = stderr.in_task = False
+        if self._shell is not None and self._shell.displays.outputs:
+            content = {**(content or {}), "outputs": self._shell.displays.outputs}
         stream, buffers = result
         done = TaskDone(
             spec.id,
@@ -273,7 +289,7 @@ class Executor:
         streams = sys.stdin, sys.stdout, sys.stderr
         shown, lent = (warnings.filters[:], warnings.showwarning), set(functions.lent)
         resume = self._stdout.suspend(), self._stderr.suspend()
-        outputs = None if self._shell is None else self._shell.outputs
+        shown_before = displays.Displays() if self._shell is None else self._shell.displays
         try:
             yield
         finally:
@@ -284,8 +300,8 @@ class Executor:
             warnings.filters[:], warnings.showwarning = shown  # type: ignore[index]
             self._warnings.begin()
             functions.lent.update(lent)
-            if self._shell is not None and outputs is not None:
-                self._shell.outputs = outputs
+            if self._shell is not None:
+                self._shell.displays = shown_before
 
     @contextlib.contextmanager
     def uninterrupted(self) -> Iterator[None]:
@@ -446,13 +462,8 @@ class Executor:
                     {"execute_input": source},
                     None,
                 )
-        if self._shell is None:
-            from .shell import Shell
-
-            self._shell = Shell(self.module)
-            script_globals.refresh()  # IPython has added `display`
-        reply, caught = self._shell.run(source, silent=silent)
-        content = {"execute_input": source, "execution_count": reply["execution_count"], "outputs": reply["outputs"]}
+        reply, caught = self.shell().run(source, silent=silent)
+        content = {"execute_input": source, "execution_count": reply["execution_count"]}
         if reply["data"]:
             content["execute_result"] = {
                 "data": reply["data"],
@@ -545,4 +556,4 @@ _traceback_of = BaseException.__dict__["__traceback__"].__get__
 _MODULES = (
     classic, engine_calls, functional_dependency, random_streams, functions, payload, script_globals, values,
 )  # fmt: skip
-_OURS = {module.__file__ for module in _MODULES} | {__file__}
+_OURS: set[str | None] = {module.__file__ for module in _MODULES} | {__file__}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import sys
 import types
 from typing import Any, cast
 
 from IPython.core.displaypub import DisplayPublisher
+from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from .output import sendable
+from .displays import INLINE_BACKEND, Displays, plain
 
 #: Names without which IPython cannot show a value. A task may have deleted them.
 NEEDED = frozenset({"In", "Out", "_ih", "_oh", "_dh", "get_ipython"})
@@ -19,13 +20,30 @@ NEEDED = frozenset({"In", "Out", "_ih", "_oh", "_dh", "get_ipython"})
 class _Publisher(DisplayPublisher):
     """Collects what `display` shows."""
 
-    outputs: list[dict[str, Any]]
+    displays: Displays
 
-    def publish(self, data: Any, metadata: Any = None, *args: Any, **kwargs: Any) -> None:
-        self.outputs.append({"output_type": "display_data", "data": _plain(data), "metadata": _plain(metadata or {})})
+    def publish(
+        self,
+        data: Any,
+        metadata: Any = None,
+        source: Any = None,
+        *,
+        transient: Any = None,
+        update: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.displays.add(data, metadata, transient, update=update)
 
     def clear_output(self, wait: bool = False) -> None:
-        self.outputs.clear()
+        self.displays.clear(wait)
+
+
+class _EngineShell(InteractiveShell):
+    """IPython's shell without a terminal and without an event loop of a window system."""
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        if gui not in (None, "inline", "agg"):
+            raise UsageError(f"an engine has no windows, so no {gui!r}: use %matplotlib inline")
 
 
 class Shell:
@@ -38,29 +56,36 @@ class Shell:
         config.HistoryManager.enabled = False
         config.InteractiveShell.colors = "nocolor"
         config.InteractiveShell.xmode = "Context"
-        self._shell: Any = _make(InteractiveShell, config=config, user_module=module, user_ns=module.__dict__)
+        self._shell: Any = _make(_EngineShell, config=config, user_module=module, user_ns=module.__dict__)
         cast(Any, InteractiveShell)._instance = self._shell
         self._publisher = _make(_Publisher, parent=self._shell, shell=self._shell)
+        self.begin()
         self._shell.display_pub = self._publisher
         self._shell._showtraceback = lambda *args: None  # the traceback travels with the error
         self._shell.ask_exit = _exit
         self._shell.show_usage_error = lambda *args: None
+        if INLINE_BACKEND in sys.modules:  # a task has imported it before there was a shell: figures become pictures
+            with contextlib.suppress(Exception):
+                sys.modules[INLINE_BACKEND].configure_inline_support(self._shell, f"module://{INLINE_BACKEND}")
+
+    def begin(self) -> None:
+        """A task begins: nothing has been displayed."""
+        self._publisher.displays = Displays()
 
     @property
-    def outputs(self) -> list[dict[str, Any]]:
-        """What the cell that runs has shown so far."""
-        return self._publisher.outputs  # type: ignore[no-any-return]
+    def displays(self) -> Displays:
+        """What the task that runs has displayed so far."""
+        return self._publisher.displays  # type: ignore[no-any-return]
 
-    @outputs.setter
-    def outputs(self, shown: list[dict[str, Any]]) -> None:
-        self._publisher.outputs = shown
+    @displays.setter
+    def displays(self, shown: Displays) -> None:
+        self._publisher.displays = shown
 
     def run(self, source: str, *, silent: bool) -> tuple[dict[str, Any], BaseException | None]:
         """Run a cell: (reply, the exception it raised or None)."""
         shell = self._shell
         if not shell.user_ns.keys() >= NEEDED:
             shell.init_user_ns()
-        self._publisher.outputs = []
         count = shell.execution_count
         shown: list[Any] = []
         original = shell.displayhook
@@ -80,9 +105,8 @@ class Shell:
         reply = {
             "source": source,
             "execution_count": None if silent else count,
-            "data": _plain(data),
-            "metadata": _plain(metadata),
-            "outputs": self._publisher.outputs,
+            "data": plain(data),
+            "metadata": plain(metadata),
         }
         return reply, result.error_before_exec or result.error_in_exec
 
@@ -103,19 +127,6 @@ def _collector(shown: list[Any], original: Any) -> Any:
 def _make(kind: Any, **kwargs: Any) -> Any:
     """Call a constructor that has no types."""
     return kind(**kwargs)
-
-
-def _plain(value: Any) -> Any:
-    """A mime bundle as it can travel: bytes (pictures) in base64, as front ends expect; text that can be encoded."""
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, str):
-        return sendable(value)
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _exit() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from ...ids import ClientId, Digest, TaskId
 from ...messages import Environment, Function
 from ...records.entry import Entry
 from ...records.record import TaskRecord
-from ..base import Cursor, Page, QueryDict, References, Sort, Usage
+from ..base import Columns, Cursor, Page, QueryDict, References, Sort, Usage
 
 _ADVICE = ("this controller keeps no task records (NoDB); start it with --sqlitedb (a file) or --dictdb "
            "(memory) to have them")  # fmt: skip
@@ -68,6 +68,17 @@ class NoDB:
         limit: int | None = None,
         skip: int = 0,
     ) -> list[TaskRecord]:
+        _refuse()
+
+    def find_columns(
+        self,
+        query: QueryDict,
+        keys: Iterable[str] | str | None = None,
+        *,
+        sort: Sort | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> Generator[Columns]:
         _refuse()
 
     def count(self, query: QueryDict) -> int:

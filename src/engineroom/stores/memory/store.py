@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from ...messages import Environment, Function
 from ...records.entry import Entry
 from ...records.fields import TIMES
 from ...records.record import TaskRecord
-from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usage
+from ..base import QUERY_SECONDS, Columns, Cursor, Page, QueryDict, References, Sort, Usage, in_columns
 from ..canonical import blank, canonical
 from ..query.arguments import parse_keys, parse_path, parse_percentiles, parse_sort, parse_window
 from ..query.deadline import Deadline
@@ -224,6 +224,17 @@ class DictDB:
                     reverse=descending,
                 )
         return self._made(found[skip:end], lambda view: TaskRecord({key: view[key] for key in wanted}))
+
+    def find_columns(
+        self,
+        query: QueryDict,
+        keys: Iterable[str] | str | None = None,
+        *,
+        sort: Sort | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> Generator[Columns]:
+        return in_columns(self.find_records(query, keys, sort=sort, limit=limit, skip=skip))
 
     def count(self, query: QueryDict) -> int:
         return len(self._matching(parse(query), None))

@@ -11,23 +11,23 @@ import contextlib
 import itertools
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import StoreDamaged, StoreError
 from ...ids import ClientId, Digest, TaskId
 from ...messages import Environment, Function
-from ...records.entry import Entry
+from ...records.entry import Entry, checked
 from ...records.fields import BULKY, KEYS
 from ...records.record import TaskRecord
-from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usage
+from ..base import QUERY_SECONDS, Columns, Cursor, Page, QueryDict, References, Sort, Usage, in_columns
 from ..canonical import canonical
 from ..query.arguments import parse_keys, parse_path, parse_percentiles, parse_sort, parse_window
 from ..query.deadline import Deadline
 from ..query.group import distinct, elements_at, group, value_at
 from ..query.nodes import Query
 from ..query.parse import parse
-from ..unreadable import Unreadable, make_or_name
+from ..unreadable import Unreadable, bytes_of, function_of, make_or_name
 from . import references
 from .chunks import Chunks
 from .connection import PATIENCE_SECONDS, Connection
@@ -128,7 +128,7 @@ class MongoDB:
             about = self._again(self._database.functions.find_one, {"_id": id}) or {}
         if not found:
             raise KeyError(digest)
-        return Function(digest, found["payload"], about.get("name"), about.get("source") or "")
+        return function_of(digest, found.get("payload"), about.get("name"), about.get("source"))
 
     def add_environments(self, environments: Sequence[tuple[ClientId, Environment]]) -> None:
         with self._writing("keep environments"):
@@ -142,7 +142,7 @@ class MongoDB:
             found = self._again(self._database.environments.find_one, {"_id": digest})
         if found is None:
             raise KeyError(digest)
-        return bytes(found["content"])
+        return bytes_of(found.get("content"), f"environment {digest}")
 
     def unfinished(self) -> Iterator[Entry]:
         query = {"completed": None, "_task": {"$ne": None}}
@@ -228,6 +228,17 @@ class MongoDB:
             by.setdefault(name, direction)
         found = self._documents(server_query(parsed), wanted, tuple(by.items()), limit or 0, skip)
         return list(self._records(found, wanted))
+
+    def find_columns(
+        self,
+        query: QueryDict,
+        keys: Iterable[str] | str | None = None,
+        *,
+        sort: Sort | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> Generator[Columns]:
+        return in_columns(self.find_records(query, keys, sort=sort, limit=limit, skip=skip))
 
     def count(self, query: QueryDict) -> int:
         wanted = server_query(parse(query))
@@ -381,7 +392,7 @@ class MongoDB:
 
 
 def _entry(document: Document, apart: Mapping[str, bytes]) -> Entry:
-    return make_or_name(lambda: entry_of(document, apart), document["_id"])
+    return make_or_name(lambda: checked(entry_of(document, apart)), document["_id"])
 
 
 def _submitted(document: Document) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,6 +18,8 @@ Window = tuple[int | None, int]
 def nearest(word: Any, known: Iterable[str]) -> str:
     """The end of an error about an unknown word: the nearest known one, or all of them."""
     names = list(known)
+    import difflib
+
     close = difflib.get_close_matches(str(word), names, 1, 0.5)
     if not close:  # MongoDB's operators are in camel case; a slip there is no distance
         close = [name for name in names if name.lower() == str(word).lower()]

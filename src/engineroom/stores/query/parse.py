@@ -11,8 +11,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import regex
-
 from ...errors import QueryError
 from .arguments import nearest, parse_path
 from .nodes import (
@@ -290,6 +288,6 @@ def _parse_regex(where: str, pattern: Any, options: Any) -> Regex:
     check_length(where, pattern)
     try:
         compiled(pattern, flags)
-    except (regex.error, ValueError, RecursionError, OverflowError) as error:
+    except (ValueError, RecursionError, OverflowError) as error:
         raise QueryError(f"{where}: {pattern!r} is not a regular expression: {error}") from None
     return Regex(pattern, int(flags))

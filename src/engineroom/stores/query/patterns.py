@@ -6,18 +6,13 @@ import functools
 import re
 from typing import Any
 
-import regex
-
 from ...errors import QueryError
 
 #: Characters of a pattern at most.
 MAX_PATTERN = 1000
 
-#: flags of `re` → flags of `regex`, whose numbers differ
-_FLAGS = {
-    int(re.IGNORECASE): int(regex.IGNORECASE), int(re.MULTILINE): int(regex.MULTILINE),
-    int(re.DOTALL): int(regex.DOTALL), int(re.VERBOSE): int(regex.VERBOSE), int(re.ASCII): int(regex.ASCII),
-}  # fmt: skip
+#: flags of `re` that flags of `regex` stand for; the numbers differ
+_FLAGS = "IGNORECASE", "MULTILINE", "DOTALL", "VERBOSE", "ASCII"
 
 LETTERS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE, "u": re.UNICODE}
 
@@ -81,7 +76,12 @@ def compiled(pattern: str, flags: int) -> Any:
     if _RECURSION.search(_TOKENS.sub("", pattern)):
         raise ValueError("a pattern cannot refer to itself here")
     pattern = _TOKENS.sub(_in_ascii, pattern)
-    return regex.compile(pattern, sum(ours for theirs, ours in _FLAGS.items() if flags & theirs))
+    import regex  # it takes long to import, and few questions have a pattern
+
+    try:
+        return regex.compile(pattern, sum(getattr(regex, name) for name in _FLAGS if flags & getattr(re, name)))
+    except regex.error as error:
+        raise ValueError(str(error)) from None
 
 
 def pattern_of(pattern: re.Pattern[str] | str, options: str | None) -> tuple[str, str]:

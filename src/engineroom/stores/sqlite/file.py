@@ -16,7 +16,6 @@ import os
 import re
 import socket
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,6 +228,8 @@ def log_problem(folder: Path, mounts: str | None = None) -> str | None:
     if _REMOTE.fullmatch(kind):
         return f"it is on a file system of the kind {kind}, where SQLite's write-ahead log is not safe"
     try:
+        import tempfile
+
         with tempfile.TemporaryFile(dir=folder) as file:
             file.truncate(mmap.PAGESIZE)
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

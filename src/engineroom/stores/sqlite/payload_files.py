@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -213,4 +212,6 @@ class PayloadFiles:
                 except (FileNotFoundError, FileExistsError):
                     raise
                 except OSError:  # on another file system, or on one without links
+                    import shutil
+
                     shutil.copy(source, target)

@@ -10,7 +10,6 @@ import logging
 import os
 import sqlite3
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 from ...errors import StoreDamaged, StoreError
@@ -26,10 +25,8 @@ Migrations = Sequence[tuple[int, str]]
 
 def migrations() -> Migrations:
     """[(number, SQL), …] in order."""
-    files = resources.files(__package__) / "sql"
-    return sorted(
-        (int(file.name.split("_")[0]), file.read_text()) for file in files.iterdir() if file.name.endswith(".sql")
-    )
+    files = Path(__file__).parent / "sql"
+    return sorted((int(file.name.split("_")[0]), file.read_text()) for file in files.glob("*.sql"))
 
 
 def check(connection: sqlite3.Connection, path: Path, known: Migrations) -> int:

@@ -6,7 +6,7 @@ Where the condition in SQL is not exact (`where.py`), each row is asked again by
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,7 +14,7 @@ from ...errors import QueryError, StoreError
 from ...ids import TaskId
 from ...records.fields import TIMES
 from ...records.record import TaskRecord
-from ..base import Cursor, Page
+from ..base import PIECE, Columns, Cursor, Page, in_columns
 from ..query.arguments import Order, Window
 from ..query.deadline import Deadline
 from ..query.group import distinct, elements_at, group, value_at
@@ -41,14 +41,12 @@ class Search:
         self._unreadable = Unreadable()
 
     def find(self, query: Query, keys: Sequence[str], order: Order, window: Window) -> list[TaskRecord]:
-        limit, skip = window
-        where, clause, deadline = narrowed(query, self._read), order_clause(order), self.deadline()
-        if order and order[0][0] == ("completed",):
-            where = latest(where, self._read) if clause is not None and limit is not None else indexed(where)
-        if clause is not None and where.exact:
-            tail = f"{clause} LIMIT {-1 if limit is None else limit} OFFSET {skip}"
+        where, clause, tail = self._plan(query, order, window)
+        deadline = self.deadline()
+        if tail is not None:
             with self._connections.snapshot():  # of the rows, and of the large buffers that they share
                 return list(self._select(where, tail, keys, deadline))
+        limit, skip = window
         end = None if limit is None else skip + limit
         with self._connections.snapshot():
             if clause is not None:
@@ -59,6 +57,35 @@ class Search:
             rows = list(self._scan(query, where, f" ORDER BY {ORDER}", sorted_by, deadline, first=("seq", *times)))
             sort_rows(rows, order, times)
             return self._fetch([row[0] for row in rows[skip:end]], keys, deadline)
+
+    def find_columns(
+        self, query: Query, keys: Sequence[str], order: Order, window: Window
+    ) -> Generator[Columns]:
+        where, _, tail = self._plan(query, order, window)
+        read = Reader(keys, load=self.load)
+        if tail is None or not read.is_simple:
+            yield from in_columns(self.find(query, keys, order, window))
+            return
+        with self._connections.snapshot():
+            sql = f"SELECT {read.columns} FROM {where.table} WHERE {where.sql}{unhinted(where, tail)}"
+            rows = self._read(sql, where.parameters, self.deadline())
+            while piece := list(islice(rows, PIECE)):
+                try:
+                    columns = read.in_columns(piece)
+                except Exception:  # a value is not what it must be: leave out the records that have such values
+                    yield from in_columns(record for row in piece if (record := self._readable(read, row)) is not None)
+                else:
+                    yield columns
+
+    def _plan(self, query: Query, order: Order, window: Window) -> tuple[Where, str | None, str | None]:
+        """The condition and the order in SQL, and what follows the condition if SQL alone can answer."""
+        limit, skip = window
+        where, clause = narrowed(query, self._read), order_clause(order)
+        if order and order[0][0] == ("completed",):
+            where = latest(where, self._read) if clause is not None and limit is not None else indexed(where)
+        if clause is None or not where.exact:
+            return where, clause, None
+        return where, clause, f"{clause} LIMIT {-1 if limit is None else limit} OFFSET {skip}"
 
     def count(self, query: Query) -> int:
         where, deadline = indexed(translate(query)), self.deadline()

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +19,13 @@ from ...errors import ConfigError, StoreDamaged, StoreError, StoreFull
 from ...ids import ClientId, Digest, EngineUuid, TaskId
 from ...messages import Environment, Function
 from ...records.entry import Entry
+from ...records.entry import checked as checked_entry
 from ...records.record import TaskRecord
-from ..base import QUERY_SECONDS, Cursor, Page, QueryDict, References, Sort, Usage
+from ..base import QUERY_SECONDS, Columns, Cursor, Page, QueryDict, References, Sort, Usage
 from ..canonical import canonical
 from ..query.arguments import parse_keys, parse_path, parse_percentiles, parse_sort, parse_window
 from ..query.parse import parse
-from ..unreadable import make_or_name
+from ..unreadable import bytes_of, function_of, make_or_name
 from . import blobs, references
 from .blobs import Sharing, has_large
 from .connections import Connections
@@ -205,7 +206,7 @@ class SQLiteDB:
         for name, source, payload in self._read(
             "SELECT name, source, payload FROM functions WHERE digest = ?", (digest,)
         ):
-            return Function(digest, bytes(payload), name, source)
+            return function_of(digest, payload, name, source)
         raise KeyError(digest)
 
     def add_environments(self, environments: Sequence[tuple[ClientId, Environment]]) -> None:
@@ -217,7 +218,7 @@ class SQLiteDB:
 
     def get_environment(self, digest: str) -> bytes:
         for (content,) in self._read("SELECT content FROM environments WHERE digest = ?", (digest,)):
-            return bytes(content)
+            return bytes_of(content, f"environment {digest}")
         raise KeyError(digest)
 
     def unfinished(self) -> Iterator[Entry]:
@@ -238,7 +239,7 @@ class SQLiteDB:
         return {id_: found[id_] for id_ in ids if id_ in found}
 
     def _entry(self, row: Sequence[Any]) -> Entry:
-        return make_or_name(lambda: entry_of(checked(row), self._search.load), row[0])
+        return make_or_name(lambda: checked_entry(entry_of(checked(row), self._search.load)), row[0])
 
     # records, as users know them
 
@@ -361,6 +362,17 @@ class SQLiteDB:
         skip: int = 0,
     ) -> list[TaskRecord]:
         return self._search.find(parse(query), parse_keys(keys), parse_sort(sort), parse_window(limit, skip))
+
+    def find_columns(
+        self,
+        query: QueryDict,
+        keys: Iterable[str] | str | None = None,
+        *,
+        sort: Sort | None = None,
+        limit: int | None = None,
+        skip: int = 0,
+    ) -> Generator[Columns]:
+        return self._search.find_columns(parse(query), parse_keys(keys), parse_sort(sort), parse_window(limit, skip))
 
     def count(self, query: QueryDict) -> int:
         return self._search.count(parse(query))

@@ -7,7 +7,7 @@ import pytest
 from engineroom.client.connection.requests import PendingRequests
 from engineroom.errors import ControllerLost, QueryError, RemoteError, UnknownTask
 from engineroom.ids import TaskId
-from engineroom.messages import ErrorInfo, History, Reply, Resubmit
+from engineroom.messages import ErrorInfo, FindRecords, History, Reply, Resubmit
 
 
 @pytest.fixture
@@ -23,6 +23,12 @@ def test_each_answer_finds_its_question(pending: PendingRequests):
     assert (one.result(0), two.result(0)) == ([1], [2])
     pending.on_reply(Reply(first.number, [3]), ())  # again, after a reconnection: nobody waits any more
     assert one.result(0) == [1]
+
+
+def test_records_come_in_frames(pending: PendingRequests):
+    request, future = pending.add(FindRecords({}))
+    pending.on_reply(Reply(request.number), [b"one", b"two"])
+    assert future.result(0) == [b"one", b"two"]
 
 
 @pytest.mark.parametrize(

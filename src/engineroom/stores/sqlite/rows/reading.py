@@ -149,6 +149,20 @@ class Reader:
             (key, _COMPOSED[key][0], [place[name] for name in _COMPOSED[key][1]]) for key in wanted if key in _COMPOSED
         ]
         self._order = wanted if self._made or self._composed else None
+        self._keys = wanted
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether each key is made of one column, so that `in_columns` can be called."""
+        return not (self._whole or self._composed)
+
+    def in_columns(self, rows: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
+        """Of each key its values in these rows, of which there is one or more."""
+        columns = list(zip(*rows, strict=True))[self._start :]
+        return {
+            key: list(map(_MADE[key], column)) if key in _MADE else column
+            for key, column in zip(self._keys, columns, strict=True)
+        }
 
     def __call__(self, row: Sequence[Any]) -> TaskRecord:
         if self._whole:

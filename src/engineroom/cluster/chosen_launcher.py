@@ -1,0 +1,49 @@
+"""Which launcher starts the engines of a cluster, and with which options. Nothing is started here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..launchers import EngineLauncher, LaunchRequest
+from ..launchers.registry import configured_options, launcher_class, read_options
+
+
+class ChosenLauncher:
+    """A launcher by name, with its options.
+
+    Parameters
+    ----------
+    name : str
+        The name of a launcher.
+    given : dict
+        Options that the user gave: they win.
+    config : mapping
+        A configuration: the launcher's own sections hold options, and `launcher_options` of "Cluster".
+
+    Raises
+    ------
+    ConfigError
+        There is no such launcher, or no such option, or a value cannot be used.
+    """
+
+    def __init__(self, name: object, given: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+        self._kind = launcher_class(name)
+        self.name = str(name)
+        configured = dict(config.get("Cluster", {})).get("launcher_options") or {}
+        self.given = {**configured_options(self.name, config), **configured, **given}
+        self.options = read_options(self.name, self.given)
+
+    @property
+    def reaches_hosts(self) -> bool:
+        """Whether its engines may run on other hosts."""
+        return self._kind.reaches_hosts
+
+    @property
+    def restarts(self) -> bool:
+        """Whether a set that was killed is started again."""
+        return self._kind.restarts
+
+    def make(self, request: LaunchRequest) -> EngineLauncher:
+        """The launcher of a set of engines. Raises ConfigError if the options cannot be used."""
+        return self._kind(request, self.options)

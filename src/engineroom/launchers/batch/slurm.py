@@ -1,0 +1,68 @@
+"""Slurm: an array of jobs, one nanny in each."""
+
+from __future__ import annotations
+
+from .job import BatchJob
+from .system import BatchSystem, Part
+
+TEMPLATE = """\
+#!/bin/sh
+#SBATCH --job-name={job_name}
+#SBATCH --output={output_file}
+#SBATCH --array=1-{jobs}
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task={cores}
+#SBATCH --account={account}
+#SBATCH --partition={queue}
+#SBATCH --time={walltime}
+#SBATCH --mem={memory}
+#SBATCH --gres=gpu:{gpus}
+#SBATCH --constraint={constraint}
+{extra_lines}
+{environment}
+{setup}
+exec {program_and_args}
+"""
+
+_PENDING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT")
+_RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING")
+
+
+def read_status(answer: str, job: str) -> list[Part]:
+    """From `squeue --format=%T|%r`: a line for each job of the array."""
+    parts = []
+    for line in answer.splitlines():
+        state, _, reason = line.strip().partition("|")
+        if state in _PENDING:
+            parts.append(Part("pending", reason))
+        elif state in _RUNNING:
+            parts.append(Part("running"))
+        elif state:
+            why = "" if state == "COMPLETED" else state if reason in ("None", "") else f"{state}, {reason}"
+            parts.append(Part("ended", why))
+    return parts
+
+
+SLURM = BatchSystem(
+    title="Slurm",
+    template=TEMPLATE,
+    submit=["sbatch", "--parsable"],
+    job_id=r"^(\d+)",
+    status=["squeue", "--noheader", "--array", "--states=all", "--format=%T|%r", "--jobs={job}"],
+    read_status=read_status,
+    unknown="Invalid job id",
+    cancel=["scancel", "{job}"],
+    signal=["scancel", "--full", "--signal={signal}", "{job}"],
+    uneven="$(( SLURM_ARRAY_TASK_ID < {jobs} ? {most} : {rest} ))",
+    output_file="{}-%a.log".format,
+)
+
+
+class SlurmEngines(BatchJob):
+    """Engines as jobs of Slurm."""
+
+    name = "slurm"
+    system = SLURM
+    sections = ("BatchSystemLauncher", "SlurmLauncher", "SlurmEngineSetLauncher")
+    former_names = {**BatchJob.former_names, "timelimit": "walltime", "options": "extra_lines"}
