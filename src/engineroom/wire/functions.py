@@ -30,7 +30,7 @@ import cloudpickle
 
 from .. import import_watch
 from ..errors import SerializationError
-from ..ids import digest_of
+from ..ids import Digest, digest_of
 from ..messages import Function
 from ..shared_memory.buffer import SHARED_FROM, own
 from . import arrays, modules, script_globals, source_lines
