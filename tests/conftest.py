@@ -16,7 +16,13 @@ import pytest
 
 import engineroom as er
 
-pytest_plugins = ["support.database", "support.grid_engine", "support.notebooks", "support.slurm"]
+pytest_plugins = [
+    "support.database",
+    "support.grid_engine",
+    "support.hosts",
+    "support.notebooks",
+    "support.slurm",
+]
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background job: tests are to be interrupted
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -50,6 +50,13 @@ def test_the_import_brings_only_what_every_process_needs():
     assert {name.split(".")[1] for name in found} <= {"_version", "compat", "import_watch", "wire"}
 
 
+def test_a_cluster_starts_its_processes_before_the_client_is_imported():
+    code = "import sys, engineroom; engineroom.Cluster(load_profile=False, profile_dir='none'); print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    late = ("engineroom.client", "importlib.metadata", "psutil", "traitlets", "tempfile", "sqlite3", "zmq")
+    assert [name for name in late if name in found] == []
+
+
 def test_type_checkers_are_told_what_is_imported_later():
     """The lines under TYPE_CHECKING, and the table that `__getattr__` reads, say the same."""
     tree = ast.parse(inspect.getsource(engineroom))

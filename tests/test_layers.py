@@ -93,7 +93,7 @@ MAY_IMPORT = {
     ),
     "client.views": (
         "VOCABULARY wire on_engine util client.connection client.interop client.magics client.port client.results"
-        " client.records.query_args client.waiting"
+        " client.notebook client.records.query_args client.waiting"
     ),
     "client.interop": "VOCABULARY",
     "client.magics": "VOCABULARY client.notebook",
@@ -123,7 +123,7 @@ HOMES = {
     "traitlets": "cli cluster.profile_config engine.execution.shell",
     "IPython": "engine.execution.shell client.notebook client.magics",
     "joblib": "client.interop.joblib_backend compat.joblib",
-    "tqdm": "client.results cli.bars",
+    "tqdm": "client.notebook cli.bars",
 }
 
 FILES = {

@@ -69,6 +69,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     #: how much of each named resource this host has; its engines share the indexes
     resources: dict[str, int] = {}
+    mpi: bool = False  #: whether the engine is a rank of MPI
     #: pieces of code that each engine runs when it starts, and what each is called in tracebacks
     startup: tuple[tuple[str, str], ...] = ()
 

@@ -299,7 +299,7 @@ class RemoteError(KernelError):
     _render_traceback_ = render_traceback  # IPython shows this instead of the local frames
 
     def _repr_html_(self) -> str:
-        return markup.block(_folded([(self.ename, self.evalue, self.traceback, self.engine_info)], is_open=False))
+        return markup.block(folded([(self.ename, self.evalue, self.traceback, self.engine_info)], is_open=False))
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Print the remote traceback to stderr."""
@@ -405,7 +405,7 @@ class CompositeError(RemoteError):
 
     def _repr_html_(self) -> str:
         head = markup.block(markup.bold(type(self).__name__), ": ", self._message)
-        return markup.block(head, _folded(self.elist))
+        return markup.block(head, folded(self.elist))
 
     def print_traceback(self, excid: int | None = None) -> None:
         """Print the remote tracebacks to stderr, or only that of number `excid`."""
@@ -523,7 +523,7 @@ _SHOWN = 20
 _OWN_NUMBERS = r"<cell \d+>|0x[0-9a-f]+"
 
 
-def _folded(elist: Sequence[ErrorEntry], is_open: bool = False) -> markup.Html:
+def folded(elist: Sequence[ErrorEntry], is_open: bool = False) -> markup.Html:
     """Errors as lines of HTML; a click opens a traceback. Errors of several engines that are alike are one line."""
     alike: dict[tuple[str, str, str], list[ErrorEntry]] = {}
     for entry in elist:

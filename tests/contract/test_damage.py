@@ -58,6 +58,7 @@ def test_a_sound_file_is_sound(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.fault(20)
 def test_a_changed_bit_in_a_record_is_found(tmp_path: Path) -> None:
     make(tmp_path / "tasks.db")
     change(tmp_path / "tasks.db", "UPDATE tasks SET result_payload = x'00' WHERE msg_id = 't0006';"
@@ -80,6 +81,7 @@ def test_an_outcome_that_has_lost_its_checksum_or_its_attempt_is_damaged(tmp_pat
     assert (found.damaged, found.good) == (["t0004"], 9)
 
 
+@pytest.mark.fault(20)
 def test_a_damaged_large_buffer_leaves_the_records(tmp_path: Path) -> None:
     store = SQLiteDB(tmp_path / "tasks.db")
     store.write([finished("a", buffers=(bytes(100_000),)), finished("b")])
@@ -100,6 +102,7 @@ def test_a_damaged_large_buffer_leaves_the_records(tmp_path: Path) -> None:
     assert verify(tmp_path / "new.db").sound
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
 def test_a_file_that_was_cut(tmp_path: Path, kept: float) -> None:
     path = tmp_path / "tasks.db"
@@ -148,6 +151,7 @@ def test_an_empty_file_is_no_database_yet(tmp_path: Path) -> None:
         verify(tmp_path / "tasks.db")
 
 
+@pytest.mark.fault(20)
 def test_who_opens_a_damaged_file_is_told_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "tasks.db"
     make(path)
@@ -167,6 +171,7 @@ def test_who_opens_a_damaged_file_is_told_what_is_left(tmp_path: Path, monkeypat
         SQLiteDB(path)
 
 
+@pytest.mark.fault(20)
 def test_changed_bytes_anywhere_never_end_in_a_traceback(tmp_path: Path) -> None:
     make(tmp_path / "whole.db", 151)
     whole, path, random_ = (tmp_path / "whole.db").read_bytes(), tmp_path / "tasks.db", random.Random(7)
@@ -221,6 +226,7 @@ def old_file(path: Path, version: int) -> None:
     connection.close()
 
 
+@pytest.mark.fault(45)
 @pytest.mark.parametrize("version", range(1, NEWEST))
 def test_an_old_file_is_backed_up_and_migrated(tmp_path: Path, version: int) -> None:
     path = tmp_path / "tasks.db"
@@ -246,6 +252,7 @@ def test_an_old_file_is_backed_up_and_migrated(tmp_path: Path, version: int) -> 
     store.close()
 
 
+@pytest.mark.fault(20)
 def test_foreign_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("Dear diary, " * 100)
     with pytest.raises(StoreDamaged, match=r"nothing of .*text can be read"):
@@ -282,6 +289,7 @@ MOUNTS = """\
 """
 
 
+@pytest.mark.fault(21)
 def test_a_log_needs_a_local_file_system(tmp_path: Path) -> None:
     kinds = {
         "/home/me": "nfs4",
@@ -297,6 +305,7 @@ def test_a_log_needs_a_local_file_system(tmp_path: Path) -> None:
     assert log_problem(tmp_path) is None
 
 
+@pytest.mark.fault(21)
 def test_a_rollback_journal_does_the_same(tmp_path: Path) -> None:
     store = SQLiteDB(tmp_path / "tasks.db", journal="rollback")
     reader = SQLiteDB.open_readonly(tmp_path / "tasks.db")
@@ -329,6 +338,7 @@ def test_a_damaged_record_is_named_when_it_is_read_and_the_others_are_not(tmp_pa
     store.close()
 
 
+@pytest.mark.fault(20)
 def test_a_damaged_unfinished_task_does_not_keep_the_others_from_being_taken_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -152,6 +152,7 @@ def test_a_reader_that_needs_the_log_is_not_waited_for(large: SQLiteDB, monkeypa
     other.close()
 
 
+@pytest.mark.fault(18)
 def test_a_piece_for_which_there_is_no_room_is_made_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SQLiteDB(tmp_path / "tasks.db")
     fill(store)

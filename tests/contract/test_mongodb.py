@@ -25,6 +25,7 @@ Open = Callable[..., MongoDB]
 # who it belongs to
 
 
+@pytest.mark.fault(14)
 def test_one_controller_owns_the_database(open_mongodb: Open) -> None:
     first = open_mongodb()
     with pytest.raises(StoreBusy, match=f"belongs to another controller: process {os.getpid()} on "):
@@ -84,6 +85,7 @@ def opened(url: str, patience: float) -> MongoDB:
     return store
 
 
+@pytest.mark.fault(17)
 def test_a_server_that_comes_back_loses_nothing(own_server: mongodb.Server) -> None:
     store = MongoDB(f"{own_server.url}engineroom", patience=60)
     store.write([pending("a"), finished("b")])
@@ -105,6 +107,7 @@ def test_a_server_that_comes_back_loses_nothing(own_server: mongodb.Server) -> N
     store.close()
 
 
+@pytest.mark.fault(17)
 def test_a_server_that_stays_away_is_named(own_server: mongodb.Server) -> None:
     store = opened(f"{own_server.url}engineroom?serverSelectionTimeoutMS=100", patience=0.1)
     own_server.stop()
@@ -114,6 +117,7 @@ def test_a_server_that_stays_away_is_named(own_server: mongodb.Server) -> None:
     store.close()
 
 
+@pytest.mark.fault(17)
 def test_a_server_that_does_not_answer_is_not_waited_for_for_ever(own_server: mongodb.Server) -> None:
     options = "serverSelectionTimeoutMS=100&connectTimeoutMS=100&socketTimeoutMS=1000"
     store = opened(f"{own_server.url}engineroom?{options}", patience=0.1)

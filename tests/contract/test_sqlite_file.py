@@ -24,6 +24,7 @@ def test_records_outlive_the_store(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.fault(14)
 def test_one_controller_owns_the_file(tmp_path: Path) -> None:
     store = SQLiteDB(tmp_path / "tasks.db")
     with pytest.raises(StoreBusy, match=f"process {os.getpid()} on "):
@@ -81,6 +82,7 @@ def test_another_programs_database_is_refused(tmp_path: Path) -> None:
         SQLiteDB(tmp_path / "tasks.db")
 
 
+@pytest.mark.fault(45)
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     SQLiteDB(tmp_path / "tasks.db").close()
     change(tmp_path / "tasks.db", "PRAGMA user_version = 99")
@@ -88,6 +90,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         SQLiteDB(tmp_path / "tasks.db")
 
 
+@pytest.mark.fault(45)
 def test_a_migration_backs_up_first_and_happens_whole_or_not(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     SQLiteDB(path).close()
@@ -120,6 +123,7 @@ def test_looking_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == before == ["tasks.db", "tasks.db.lock"]
 
 
+@pytest.mark.fault(45)
 def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
     path = tmp_path / "tasks.db"
     connection = sqlite3.connect(path, isolation_level=None)

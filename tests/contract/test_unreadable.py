@@ -94,6 +94,7 @@ def test_unreadable_unfinished_tasks_are_skipped_when_a_controller_begins(
         assert f"'{id}'" in told or f"task {id} " in told
 
 
+@pytest.mark.fault(20)
 def test_a_controller_comes_up_with_unreadable_records(damaged: SQLiteDB) -> None:
     network = MemoryNetwork()
     damaged.add_functions([FUNCTION, Function(pending("ok").spec.function, b"other bytes than it was sent with")])

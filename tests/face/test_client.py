@@ -49,8 +49,8 @@ def test_none_is_no_argument(cluster: ipp.Cluster):
         pass
 
 
-def test_an_ssh_tunnel_is_an_error_that_says_what_to_do(cluster: ipp.Cluster):
-    with pytest.raises(ipp.ConfigError, match="--ip='\\*'"):
+def test_no_ssh_tunnel_leads_to_a_unix_socket(cluster: ipp.Cluster):
+    with pytest.raises(ipp.ConfigError, match=r"to which no tunnel leads. Start it with --ip=127.0.0.1"):
         ipp.Client(cluster.connection, sshserver="login")
     with pytest.raises(TypeError, match="no argument 'sesion'"):
         ipp.Client(cluster.connection, sesion=1)

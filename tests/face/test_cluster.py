@@ -90,7 +90,7 @@ def test_a_configuration_has_values_for_arguments_that_are_not_given(tmp_path: P
     cluster = ipp.Cluster(config=config, profile_dir=tmp_path)
     assert (cluster.n, cluster.controller_args, cluster.engine_launcher_class) == (3, ["--nodb"], "Local")
     assert ipp.Cluster(config=config, n=1, profile_dir=tmp_path).n == 1
-    with pytest.raises(ipp.ConfigError, match="there is no launcher 'WinHPC'; the launchers there are: local, slurm"):
+    with pytest.raises(ipp.ConfigError, match="there is no launcher 'WinHPC'; the launchers there are: local, mpi"):
         ipp.Cluster(engine_launcher_class="WinHPC", profile_dir=tmp_path)
 
 

@@ -76,6 +76,7 @@ def test_a_task_that_does_not_heed_its_time_is_killed(fresh_cluster: Any):
     assert rc.load_balanced_view().apply_async(abs, -1).get(20) == 1
 
 
+@pytest.mark.fault(40)
 def test_each_task_has_one_outcome_whenever_it_is_cancelled(rc: er.Client):
     """Before it is sent, in the queue, as it starts, while it runs, as it ends, and after."""
     chance = random.Random(3)

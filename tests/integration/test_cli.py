@@ -208,6 +208,7 @@ def nap() -> None:
     time.sleep(60)
 
 
+@pytest.mark.fault(46)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_a_cluster_in_the_foreground(shell: Shell, number: int) -> None:
     process, _ = foreground(shell, "-n", "1", "--profile=night")
@@ -307,11 +308,13 @@ def test_a_killed_cluster_does_not_hinder_the_next(shell: Shell) -> None:
     assert shell.left_files() == []
 
 
+@pytest.mark.fault(47)
 def test_why_a_daemon_could_not_start(shell: Shell) -> None:
     done = shell("ipcluster", "start", "-n", "1", "--daemonize", "--", "--hwm=x", code=1)
     assert "--hwm expects an int, not 'x'" in done.stdout
 
 
+@pytest.mark.fault(14)
 def test_two_controllers_cannot_share_a_database(shell: Shell) -> None:
     shell("ipcluster", "start", "-n", "0", "--daemonize")
     first = shell.client().connection.pid

@@ -56,6 +56,7 @@ def test_a_sound_file(db: Any, path: Path, tmp_path: Path) -> None:
     assert db("copy", path, tmp_path / "c.db")[1] == "0 records and 0 functions copied; 30 were there already\n"
 
 
+@pytest.mark.fault(20)
 def test_what_is_no_database(db: Any, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name, words in (("ftp://host/x", "no database ftp://…"), (tmp_path, "is not a file"), ("", "is not a file")):
@@ -67,6 +68,7 @@ def test_what_is_no_database(db: Any, path: Path, tmp_path: Path, monkeypatch: p
     assert [file.name for file in tmp_path.iterdir() if not file.name.startswith("tasks.db")] == ["new"]
 
 
+@pytest.mark.fault(20)
 def test_a_damaged_file_is_an_error_and_can_be_repaired(db: Any, path: Path, tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE tasks SET stdout = 'x' WHERE msg_id = 't03'")

@@ -90,6 +90,7 @@ os.kill(os.getpid(), 9)
         os.kill(child, 9)
 
 
+@pytest.mark.fault(47)
 def test_a_client_works_where_more_than_1024_files_are_open(cluster):
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit[1] < 1500:
@@ -106,6 +107,7 @@ def test_a_client_works_where_more_than_1024_files_are_open(cluster):
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 
 
+@pytest.mark.fault(47)
 def test_too_few_descriptors_are_an_error(cluster):
     source = """
 import os, resource, sys

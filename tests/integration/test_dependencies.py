@@ -146,6 +146,7 @@ def test_following_tasks_of_two_engines_is_impossible_and_any_of_them_is_not(rc)
 # ---------------------------------------------------------------------------------------------- impossible
 
 
+@pytest.mark.fault(41)
 @pytest.mark.parametrize(
     ("ends", "options"),
     [
@@ -164,11 +165,13 @@ def test_what_can_no_longer_be_met_is_said_at_once(lb, gate, ends, options):
     assert not gate.task.done()
 
 
+@pytest.mark.fault(41)
 def test_an_unknown_task_is_impossible(lb):
     with pytest.raises(er.InvalidDependency, match="there is no such task"):
         lb.apply_with_flags(abs, (-1,), after="nobody-17").get(10)
 
 
+@pytest.mark.fault(41)
 def test_the_path_of_failures_is_named(lb):
     first = lb.apply_async(fail, "the root")
     second = lb.apply_with_flags(abs, (-1,), after=first)
@@ -267,6 +270,7 @@ def test_cancel_stops_what_is_running(lb):
     assert running.cancel() is False
 
 
+@pytest.mark.fault(40)
 def test_cancel_of_what_has_ended_changes_nothing(lb):
     ended = lb.apply_async(abs, -1)
     assert ended.get(10) == 1

@@ -135,6 +135,7 @@ def test_child_processes_of_tasks_have_empty_input(rc):
 # ---------------------------------------------------------------------------------------------- deaths
 
 
+@pytest.mark.fault(35)
 def test_a_task_that_closes_descriptors_is_the_one_to_blame(fresh_cluster):
     rc = fresh_cluster(n=1, database="none")
     lb = rc.load_balanced_view()
@@ -156,6 +157,7 @@ def test_a_task_that_closes_descriptors_is_the_one_to_blame(fresh_cluster):
     assert lb.apply_sync(abs, -5) == 5
 
 
+@pytest.mark.fault(6)
 def test_a_death_after_the_end_of_a_task_counts_for_it(fresh_cluster):
     rc = fresh_cluster(n=1, database="none")
     lb = rc.load_balanced_view()
@@ -229,6 +231,7 @@ def patience(monkeypatch, tmp_path):
     monkeypatch.setattr("engineroom.launchers.local.STOP_SECONDS", 60.0)
 
 
+@pytest.mark.fault(46)
 def test_an_orderly_stop_runs_exit_functions_and_finalizers(patience, fresh_cluster, tmp_path):
     rc = fresh_cluster(n=2, database="none")
 
@@ -272,6 +275,7 @@ def test_exit_functions_that_never_end_do_not_hold_up_the_stop(fresh_cluster, mo
     wait_until(lambda: not psutil.pid_exists(pid))
 
 
+@pytest.mark.fault(35)
 def test_children_in_a_session_of_their_own_end_with_their_engine(fresh_cluster):
     rc = fresh_cluster(n=2, database="none")
 
@@ -301,6 +305,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.fault(46)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_signal_to_the_users_process_leaves_no_files(tmp_path, number):
     folder = tmp_path / "profile_default"
@@ -314,6 +319,7 @@ def test_a_signal_to_the_users_process_leaves_no_files(tmp_path, number):
     wait_until(lambda: not processes_of(tmp_path))
 
 
+@pytest.mark.fault(46)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("whom", ["supervisor", "controller"])
 def test_a_signal_to_ipcluster_or_its_controller_leaves_no_files(tmp_path, number, whom):

@@ -35,6 +35,7 @@ def quit_politely():
     sys.exit(3)
 
 
+@pytest.mark.fault(5, 9)
 @pytest.mark.parametrize(
     ("death", "argument", "cause"),
     [
@@ -57,6 +58,7 @@ def test_an_engine_that_dies_fails_its_task_and_is_replaced(rc, death, argument,
     assert rc[0].apply_sync(os.getpid) != pid
 
 
+@pytest.mark.fault(9)
 def test_sys_exit_in_a_task_is_an_error_of_the_task(rc):
     pid = rc[0].apply_sync(os.getpid)
     with pytest.raises(er.RemoteError) as caught:
@@ -65,6 +67,7 @@ def test_sys_exit_in_a_task_is_an_error_of_the_task(rc):
     assert rc[0].apply_sync(os.getpid) == pid
 
 
+@pytest.mark.fault(5)
 def test_a_task_whose_engine_died_succeeds_when_retried(rc, tmp_path):
     def once(ledger):
         import os
@@ -83,12 +86,14 @@ def test_a_task_whose_engine_died_succeeds_when_retried(rc, tmp_path):
     rc.wait_for_engines(2, timeout=15)
 
 
+@pytest.mark.fault(9)
 def test_a_task_that_kills_every_engine_is_given_up(rc):
     with pytest.raises(er.EngineError, match="on 3 engines"):
         rc.load_balanced_view(retries=50).apply_async(leave, 1).get(30)
     rc.wait_for_engines(2, timeout=15)
 
 
+@pytest.mark.fault(10)
 def test_holding_the_gil_is_not_death(rc):
     def hold_the_gil():
         import ctypes
@@ -127,6 +132,7 @@ def test_engines_shut_down_when_asked(fresh_cluster):
     wait_until(lambda: not rc.cluster.controller.running)
 
 
+@pytest.mark.fault(10)
 @pytest.mark.slow
 def test_a_stopped_engine_is_killed_and_replaced(fresh_cluster):
     arguments = ["--IPController.allowed_silence=2", "--IPController.ping_interval=0.3"]

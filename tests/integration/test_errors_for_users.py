@@ -221,6 +221,7 @@ def interrupted_in(function: str) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.fault(3)
 @pytest.mark.parametrize("how", ["get", "wait", "iterate", "rc.wait", "first"])
 def test_ctrl_c_in_a_wait_says_what_goes_on(rc: er.Client, how: str):
     result = rc.load_balanced_view().map_async(time.sleep, [30, 30, 30])

@@ -100,6 +100,7 @@ def test_a_task_that_raises_one_of_our_errors_has_failed_like_any_other(rc, name
     assert "in raising" in caught.value.traceback
 
 
+@pytest.mark.fault(32)
 def test_exceptions_that_cannot_travel_still_tell(rc):
     def unpicklable():
         class Odd(Exception):
@@ -128,6 +129,7 @@ def test_exceptions_that_cannot_travel_still_tell(rc):
     assert rc[0].apply_sync(abs, -1) == 1
 
 
+@pytest.mark.fault(32)
 def test_an_exception_whose_str_is_no_text_still_tells(rc):
     def strange():
         class Surrogate(Exception):
@@ -174,6 +176,7 @@ def test_endless_recursion_and_deep_chains_are_told(rc):
     assert caught.value.ename == "ValueError"
 
 
+@pytest.mark.fault(33)
 def test_a_missing_module_names_itself(rc):
     def needs():
         import a_module_nobody_has
@@ -184,6 +187,7 @@ def test_a_missing_module_names_itself(rc):
         rc[0].apply_sync(needs)
 
 
+@pytest.mark.fault(33)
 def test_a_function_of_a_module_the_engine_lacks(rc, tmp_path, monkeypatch):
     (tmp_path / "only_at_the_client.py").write_text("def f(): return 1\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -273,6 +277,7 @@ def test_a_nonsensical_url_in_a_connection_file_is_an_error_not_a_hang(url):
         er.Client({"url": url, "key": "k"}, timeout=0.5)
 
 
+@pytest.mark.fault(28)
 def test_a_wrong_key_is_refused(cluster):
     import msgspec
 
@@ -284,6 +289,7 @@ def test_a_wrong_key_is_refused(cluster):
         er.Client({**good, "key": "wrong"}, timeout=30)
 
 
+@pytest.mark.fault(29)
 def test_another_protocol_version_is_refused_and_both_named(cluster, monkeypatch):
     from engineroom import _version
 
@@ -356,6 +362,7 @@ with er.Cluster(n=0, profile_dir=sys.argv[1], controller_ip="127.0.0.1") as rc:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.fault(28)
 def test_over_tcp_everything_is_encrypted_and_works(fresh_cluster):
     import msgspec
 
@@ -375,6 +382,7 @@ def test_over_tcp_everything_is_encrypted_and_works(fresh_cluster):
     assert rc[0].apply_sync(abs, -1) == 1
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize("ip", ["", "127.0.0.1"], ids=["ipc", "tcp"])
 def test_random_bytes_from_strangers_harm_nobody(fresh_cluster, ip):
     import random
@@ -413,6 +421,7 @@ def test_random_bytes_from_strangers_harm_nobody(fresh_cluster, ip):
         link.close()
 
 
+@pytest.mark.fault(26)
 def test_a_known_peer_that_sends_nonsense_harms_only_itself(rc, cluster):
     from engineroom import _version, messages
     from engineroom.transport import connect

@@ -193,6 +193,7 @@ def test_what_a_task_logs_is_its_output(lb: er.LoadBalancedView):
     assert "heard" in result.stderr
 
 
+@pytest.mark.fault(35)
 def test_processes_forked_by_a_task_end_when_told_to(lb: er.LoadBalancedView):
     for _ in range(20):
         assert lb.apply_async(pool).get(30) == [1, 2]

@@ -130,6 +130,7 @@ def test_history_and_queries(any_rc):
         query({}, keys=["nonsense"])
 
 
+@pytest.mark.fault(42)
 def test_purging(any_rc, gate):
     def known(ids):
         return {r["msg_id"] for r in any_rc.db_query({"msg_id": {"$in": list(ids)}}, keys=["msg_id"])}

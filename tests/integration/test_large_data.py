@@ -220,6 +220,7 @@ def test_constants_that_hold_results_or_cannot_be_pickled_are_treated_as_before(
 # ---------------------------------------------------------------------------------------------- nothing is lost
 
 
+@pytest.mark.fault(11)
 @pytest.mark.slow
 def test_tasks_with_large_arguments_outlive_a_killed_controller(fresh_cluster):
     rc = fresh_cluster(n=1)
@@ -233,6 +234,7 @@ def test_tasks_with_large_arguments_outlive_a_killed_controller(fresh_cluster):
     assert [result.get(60) for result in results] == [int(mine.sum()) for mine in arrays]
 
 
+@pytest.mark.fault(11)
 @pytest.mark.slow
 def test_results_that_a_killed_controller_had_not_stored_come_again(fresh_cluster):
     rc = fresh_cluster(n=2)
@@ -247,6 +249,7 @@ def test_results_that_a_killed_controller_had_not_stored_come_again(fresh_cluste
         assert np.array_equal(result.get(60), mine * np.uint8(2))
 
 
+@pytest.mark.fault(5)
 @pytest.mark.slow
 def test_a_task_of_a_killed_engine_gets_its_argument_again(fresh_cluster, tmp_path):
     rc = fresh_cluster(n=2)
@@ -269,6 +272,7 @@ def test_a_task_of_a_killed_engine_gets_its_argument_again(fresh_cluster, tmp_pa
     assert view.apply_async(dies_once, mine, str(mark)).get(60) == int(mine.sum())
 
 
+@pytest.mark.fault(1)
 @pytest.mark.slow
 def test_what_a_killed_client_sent_is_there_for_others(fresh_cluster):
     rc = fresh_cluster(n=1)

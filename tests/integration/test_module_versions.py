@@ -52,6 +52,7 @@ def words_of(result: er.AsyncResult) -> str:
     return stderr if isinstance(stderr, str) else "".join(stderr)
 
 
+@pytest.mark.fault(33)
 def test_an_engine_that_runs_older_code_says_so_once(any_rc, module):
     low = module("low", "def f(x): return x\n")
     view = any_rc[0]

@@ -56,6 +56,7 @@ def test_a_burst_is_recorded(own_server: mongodb.Server, fresh_cluster: Callable
     assert rc.db_count({"state": "completed"}) == 3000
 
 
+@pytest.mark.fault(17)
 def test_a_server_that_goes_away_in_mid_run_and_comes_back(
     own_server: mongodb.Server, fresh_cluster: Callable[..., er.Client]
 ) -> None:

@@ -70,6 +70,7 @@ def test_published_data_is_seen_while_the_task_runs(rc, tmp_path):
         datapub.publish_data({})
 
 
+@pytest.mark.fault(34)
 def test_boundless_printing_is_cut_and_marked(rc):
     def flood():
         import resource
@@ -138,6 +139,7 @@ def test_showing_outputs(rc, capsys):
     assert time
 
 
+@pytest.mark.fault(34)
 def test_what_c_code_and_child_processes_print_is_in_the_record(any_rc):
     def mixed():
         import ctypes
@@ -206,6 +208,7 @@ def test_what_a_child_process_prints_is_seen_while_the_task_runs(rc, tmp_path):
     assert result.stdout == "early\n"
 
 
+@pytest.mark.fault(34)
 def test_boundless_printing_of_a_child_process_is_cut_and_marked(rc):
     result = rc[0].apply_async(lambda: __import__("os").system("yes | head -c 9000000"))
     result.get(30)
@@ -213,6 +216,7 @@ def test_boundless_printing_of_a_child_process_is_cut_and_marked(rc):
     assert "dropped" in result.stdout
 
 
+@pytest.mark.fault(34)
 def test_threads_print_into_the_task_that_runs(rc):
     def start():
         import threading

@@ -47,6 +47,7 @@ def test_every_attempt_is_a_row(any_rc):
     assert any_rc.db_count({**ids, "attempts.host": os.uname().nodename, "attempts.peak_memory": {"$gt": 1}}) == 2
 
 
+@pytest.mark.fault(5)
 def test_of_a_killed_engine_the_nanny_reports_the_memory(fresh_cluster):
     rc = fresh_cluster(1)
 
@@ -328,6 +329,7 @@ def test_acting_by_query(any_rc, mixed):
     assert any_rc.db_count(mixed.query) == 3
 
 
+@pytest.mark.fault(42)
 def test_pending_tasks_are_left_out_and_that_is_said(any_rc, mixed):
     purged = any_rc.purge_results(query=mixed.query)
     assert (purged.count, purged.left_out) == (3, 1)

@@ -25,6 +25,7 @@ def entry(ledger, number):
     return number
 
 
+@pytest.mark.fault(11)
 @pytest.mark.slow
 def test_a_killed_controller_is_restarted_and_nothing_is_lost(fresh_cluster, tmp_path):
     rc = fresh_cluster(n=2)
@@ -55,6 +56,7 @@ def test_a_killed_controller_is_restarted_and_nothing_is_lost(fresh_cluster, tmp
         assert rc[:].apply_sync(abs, -1) == [1, 1]
 
 
+@pytest.mark.fault(1)
 def test_the_tasks_of_a_killed_client_are_found_by_another(rc, cluster, tmp_path):
     script = """
 import sys, time, engineroom as er
@@ -84,6 +86,7 @@ def test_a_killed_nanny_is_replaced_with_its_engines_under_their_numbers(fresh_c
     assert rc[:].apply_sync(abs, -1) == [1, 1]
 
 
+@pytest.mark.fault(14)
 def test_a_second_cluster_on_one_database_is_refused(fresh_cluster, tmp_path):
     rc = fresh_cluster(n=0)
     with pytest.raises(er.StoreBusy, match=f"process {rc.connection.pid}"):

@@ -55,6 +55,7 @@ def ended_task(rc: er.Client) -> er.AsyncResult:
 # ---------------------------------------------------------------------------------------------- what is lost
 
 
+@pytest.mark.fault(11)
 @pytest.mark.parametrize("database", ["memory", "none"])
 def test_tasks_that_a_restart_has_cost_are_called_so(fresh_cluster, database):
     rc = fresh_cluster(n=1, database=database)
@@ -150,6 +151,7 @@ def test_a_client_follows_a_connection_file_to_another_address(cluster, tmp_path
             assert len(rc.ids) == 2
 
 
+@pytest.mark.fault(13)
 @pytest.mark.parametrize("as_file", [True, False])
 def test_a_controller_without_successor_is_lost(cluster, tmp_path, as_file):
     info = msgspec.structs.replace(cluster.connection, url=f"ipc://{er.config.socket_dir()}/nobody", pid=a_dead_pid())
@@ -192,6 +194,7 @@ def test_all_queues_are_those_of_the_engines_that_have_come_back(fresh_cluster):
 # ---------------------------------------------------------------------------------------------- right after a kill
 
 
+@pytest.mark.fault(11)
 def test_a_resubmitted_task_outlives_a_controller_killed_after_its_answer(fresh_cluster):
     rc = fresh_cluster(n=1, database="sqlite")
     ended = ended_task(rc)

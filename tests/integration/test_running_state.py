@@ -131,6 +131,7 @@ def test_what_is_known_of_a_task_outlives_its_engine_and_its_cluster(fresh_clust
         assert (stopped.stdout, stopped.stderr, stopped.started, stopped.engine_id) == shown
 
 
+@pytest.mark.fault(11)
 def test_a_task_runs_on_when_the_controller_is_started_again(fresh_cluster, tmp_path):
     rc = fresh_cluster()
     end = str(tmp_path / "end")

@@ -216,6 +216,7 @@ def test_functions_may_return_functions(rc):
 # ---------------------------------------------------------------------------------------------- what cannot travel
 
 
+@pytest.mark.fault(30)
 def test_an_argument_that_cannot_be_pickled_is_named_with_its_path(rc):
     lock = threading.Lock()
     for view in (rc[0], rc[:], rc.load_balanced_view()):
@@ -235,6 +236,7 @@ def test_an_argument_that_cannot_be_pickled_is_named_with_its_path(rc):
     assert rc.outstanding == set()
 
 
+@pytest.mark.fault(30)
 def test_an_item_of_a_map_that_cannot_be_pickled_fails_the_map(rc):
     for view in (rc[:], rc.load_balanced_view()):
         with pytest.raises(er.SerializationError):
@@ -254,6 +256,7 @@ def test_a_function_that_cannot_be_pickled_names_what_it_refers_to(rc, typed):
     assert rc.outstanding == set()
 
 
+@pytest.mark.fault(31)
 def test_a_result_that_cannot_be_pickled_is_an_error_of_the_task(rc):
     with pytest.raises(er.RemoteError, match=r"result\['deep'\]\[0\] cannot be pickled.*lock") as caught:
         rc[0].apply_sync(lambda: {"deep": [__import__("threading").Lock()]})
@@ -263,6 +266,7 @@ def test_a_result_that_cannot_be_pickled_is_an_error_of_the_task(rc):
     assert rc[0].apply_sync(abs, -1) == 1
 
 
+@pytest.mark.fault(31)
 def test_a_result_that_cannot_be_unpickled_here(rc):
     result = rc[0].apply_async(Bomb)
     with pytest.raises(er.RemoteError, match="cannot be unpickled here: not here"):
@@ -284,6 +288,7 @@ def test_an_argument_that_cannot_be_unpickled_there(rc):
     assert rc[0].apply_sync(abs, -1) == 1
 
 
+@pytest.mark.fault(31)
 def test_objects_that_misbehave_while_they_are_pickled(rc):
     class Liar:
         def __reduce__(self):

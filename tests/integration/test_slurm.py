@@ -71,6 +71,7 @@ def test_a_job_that_fails_is_told_with_its_log(on_slurm: Any):
         on_slurm(n=1, setup=["echo no such module", "exit 7"]).start_and_connect_sync()
 
 
+@pytest.mark.fault(48)
 def test_a_node_that_fails_takes_its_engines_and_no_others(on_slurm: Any, slurm: Slurm):
     with on_slurm(n=2, cores=4, extra_lines="#SBATCH --no-requeue") as rc:
         nodes = dict(zip(rc.ids, [node for _, node in rc[:].apply_sync(where, 0)], strict=True))

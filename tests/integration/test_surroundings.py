@@ -27,6 +27,7 @@ def tool(name: str, *arguments: str, **environment: str) -> subprocess.Completed
 # ---------------------------------------------------------------------------------------------- a long TMPDIR
 
 
+@pytest.mark.fault(47)
 def test_a_cluster_starts_where_tmpdir_is_too_long_for_a_socket(fresh_cluster, tmp_path, monkeypatch):
     long = tmp_path / ("x" * 100)
     long.mkdir()

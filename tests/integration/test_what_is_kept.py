@@ -117,6 +117,7 @@ def slow_megabyte(seconds: float) -> bytes:
     return os.urandom(1 << 20)
 
 
+@pytest.mark.fault(18)
 def test_new_tasks_are_refused_before_the_disk_is_full(small_disk: Path, fresh_cluster: Start) -> None:
     rc = fresh_cluster(database=f"sqlite://{small_disk}/tasks.db", retention={"min_free": "8MB"})
     view = rc.load_balanced_view()
@@ -135,6 +136,7 @@ def test_new_tasks_are_refused_before_the_disk_is_full(small_disk: Path, fresh_c
         view.apply_sync(size_of, os.urandom(15_000_000))
 
 
+@pytest.mark.fault(18)
 def test_a_full_disk_loses_nothing(small_disk: Path, fresh_cluster: Start) -> None:
     rc = fresh_cluster(database=f"sqlite://{small_disk}/tasks.db", retention={"min_free": 0})
     view = rc.load_balanced_view()
@@ -151,6 +153,7 @@ def test_a_full_disk_loses_nothing(small_disk: Path, fresh_cluster: Start) -> No
         assert [other.get_result(result.msg_ids[0]).get() for result in running] == values
 
 
+@pytest.mark.fault(18)
 def test_a_purge_needs_no_room_on_the_disk(small_disk: Path, fresh_cluster: Start) -> None:
     rc = fresh_cluster(database=f"sqlite://{small_disk}/tasks.db", retention={"min_free": 0})
     view = rc.load_balanced_view()
@@ -227,6 +230,7 @@ def test_no_task_loses_its_function_while_others_are_dropped(fresh_cluster: Star
     assert rc._channel.ask(GetFunction(record["function"]))["name"] == "test_what_is_kept.half"
 
 
+@pytest.mark.fault(20)
 def test_a_damaged_result_is_named_and_the_others_are_sent(fresh_cluster: Start) -> None:
     rc = fresh_cluster()
     results = rc.load_balanced_view().map_async(half, range(5), chunksize=1)

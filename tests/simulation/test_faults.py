@@ -39,6 +39,7 @@ def cluster_with_work() -> VirtualCluster:
     return cluster
 
 
+@pytest.mark.fault(12, 19)
 def test_every_accepted_task_ends_whatever_fails() -> None:
     number, kinds = 0, Counter[str]()
     while True:

@@ -71,6 +71,7 @@ def test_what_is_sent_arrives_in_order_and_can_be_polled_for(network: MemoryNetw
     assert not listener.send(b"nobody", [b"4"])
 
 
+@pytest.mark.fault(22)
 def test_a_cut_link_loses_what_comes_and_keeps_what_goes(network: MemoryNetwork):
     link, listener = network.link(b"a"), network.listener
     listener.send(b"a", [b"on its way"])

@@ -56,6 +56,7 @@ def test_however_far_engines_prefetch_none_is_idle_for_long(hwm: int | None):
     assert report.makespan < 1.25 * 200 * 1.0 / 4
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize("seed", range(25))
 def test_in_foul_weather_every_task_ends_exactly_once(seed: int):
     settings = SchedulerSettings(
@@ -78,6 +79,7 @@ def test_in_foul_weather_every_task_ends_exactly_once(seed: int):
     assert report.faults["restarts"] == 2
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize("hwm", [None, 1, 0])
 def test_every_kind_of_fault_fires_and_every_kind_of_outcome_is_seen(hwm: int | None):
     report = simulate(
@@ -110,6 +112,7 @@ def test_engines_are_asked_about_their_properties_seldom_however_many_tasks_depe
     assert report.asked["properties"] < 2 * 3 * (10 + changes), "three kinds of tasks, ten engines"
 
 
+@pytest.mark.fault(11)
 def test_lost_messages_and_a_restart_cost_no_task():
     report = simulate(
         3,
@@ -140,6 +143,7 @@ def test_a_failure_says_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch):
     assert "simulate(77, engines=2, tasks=10" in caught.value.__notes__[0]
 
 
+@pytest.mark.fault(36)
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # half a minute of processor time: more on a busy machine
 def test_two_thousand_engines_of_which_hundreds_die():

@@ -12,7 +12,7 @@ class Former(NamedTuple):
     takes_value: bool = True
 
 
-_TUNNEL = "Engineroom opens no SSH tunnels: use --ip='*', which is encrypted, or `ssh -L`"
+_TUNNEL = "tunnels are opened by those that connect: Client(sshserver=…), `ipengine --ssh=…`"
 _LOG = "the log goes to stderr; `ipcluster start` keeps those of its processes in the profile's log folder"
 _CURVE = "TCP is always encrypted, with keys that are made for each controller"
 
@@ -55,16 +55,11 @@ ENGINE = {
     **EVERYWHERE,
     "url": Former("the connection file says where the controller is: --file="),
     "location": Former("the connection file says where the controller is: --file="),
-    "mpi": Former("engines find their controller without MPI", takes_value=False),
-    "ssh": Former(_TUNNEL),
-    "sshkey": Former(_TUNNEL),
     "IPEngine.enable_nanny": Former("every engine has a nanny"),
     "IPEngine.max_heartbeat_misses": Former("the nanny tells at once when an engine dies"),
-    "IPEngine.use_mpi": Former("engines find their controller without MPI"),
-    "IPEngine.init_mpi": Former("engines find their controller without MPI"),
-    "IPEngine.mpi_registration_delay": Former("engines find their controller without MPI"),
-    "IPEngine.sshserver": Former(_TUNNEL),
-    "IPEngine.sshkey": Former(_TUNNEL),
+    "IPEngine.use_mpi": Former("`ipengine --mpi` says it"),
+    "IPEngine.init_mpi": Former("mpi4py is imported by `ipengine --mpi`"),
+    "IPEngine.mpi_registration_delay": Former("ranks ask for their rank as their number"),
 }
 CLUSTER = {
     **EVERYWHERE,

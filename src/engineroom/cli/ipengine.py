@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 from traitlets import Bool, Dict, Float, Integer, Unicode, Union
 
 from .. import resources as named_resources
-from ..config import EngineSettings, connection_file, read_connection_file
+from ..config import ConnectionInfo, EngineSettings, connection_file, read_connection_file
+from ..engine.execution.mpi import rank_of
 from ..errors import ConfigError, ConnectionFileError
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
 from .former_options import ENGINE
@@ -29,6 +33,7 @@ ipengine                              # one engine for the controller of the def
 ipengine -n 8 --file=ipcontroller-engine.json    # eight, for a controller elsewhere
 ipengine -n 4 --no-restart            # an engine that dies is not replaced
 ipengine -n 2 --threads=8             # numpy and the like use eight threads in each
+ipengine --ssh=me@login1 --file=ipcontroller-engine.json    # through a tunnel
 ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has two
 """
     config_names: ClassVar[tuple[str, ...]] = ("ipengine_config",)
@@ -40,19 +45,27 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         "timeout": "IPEngine.timeout",
         "resources": "IPEngine.resources",
         "threads": "IPEngine.threads",
+        "ssh": "IPEngine.sshserver",
+        "sshkey": "IPEngine.sshkey",
         "c": "IPEngine.startup_command",
         "s": "IPEngine.startup_script",
     }
     flags: Any = {
         **BASE_FLAGS,
+        "mpi": ({"IPEngine": {"mpi": True}}, "the engine is a rank of MPI; mpiexec starts this command"),
         "no-restart": ({"IPEngine": {"restart": False}}, "do not replace engines that die"),
     }
 
     n = Integer(1, help="How many engines.").tag(config=True)
-    url_file = Unicode("", help="The connection file; default: the profile's.").tag(config=True)
+    url_file = Unicode(
+        "",
+        help="The connection file; default: the profile's. '-': the first line of stdin is its content, and engines "
+        "end when stdin ends.",
+    ).tag(config=True)
     timeout = Float(
         60.0, help="Seconds to look for the controller, or to wait for it to come back, before giving up."
     ).tag(config=True)
+    mpi = Bool(False, help="Whether the engine is a rank of MPI.").tag(config=True)
     restart = Bool(True, help="Replace engines that die.").tag(config=True)
     unstored_limit = Integer(
         256 << 20, help="Bytes of results that an engine keeps until they are stored. Beyond that it runs no task."
@@ -69,6 +82,8 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         help="Threads of BLAS, OpenMP and the like per engine; -1: the cores divided by the engines; 0: as the "
         "libraries choose.",
     ).tag(config=True)
+    sshserver = Unicode("", help="A host that reaches the controller: ssh makes a tunnel through it.").tag(config=True)
+    sshkey = Unicode("", help="The file of a private key for --ssh=.").tag(config=True)
     startup_command = Unicode("", help="Code that every engine runs when it starts.").tag(config=True)
     startup_script = Unicode("", help="A file of code that every engine runs when it starts.").tag(config=True)
     cancel_grace = Float(
@@ -79,6 +94,10 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         log_to_stderr(self.log_level)
         if self.n < 1:
             raise ConfigError(f"-n is a number of engines, 1 or more; got {self.n}")
+        if self.mpi:
+            if self.n != 1:
+                raise ConfigError(f"--mpi: mpiexec starts one engine for each rank, so -n is 1; got {self.n}")
+            rank_of(os.environ)
         if not self.cancel_grace >= 0:
             raise ConfigError(f"IPEngine.cancel_grace is a number of seconds, 0 or more; got {self.cancel_grace}")
         shared = named_resources.read(self.resources)
@@ -86,6 +105,29 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         # Imported while the controller starts.
         from ..engine.host.nanny import Nanny
 
+        follows = self.url_file == "-"
+        info = _read_stdin() if follows else self._wait_for_file()
+        settings = EngineSettings(
+            restart=self.restart and not self.mpi,
+            mpi=self.mpi,
+            connect_timeout=self.timeout,
+            output_limit=self.output_limit,
+            unstored_limit=self.unstored_limit,
+            cancel_grace=self.cancel_grace,
+            threads=None if self.threads < 0 else self.threads,
+            resources=shared,
+            startup=startup,
+        )
+        with contextlib.ExitStack() as at_the_end:
+            if self.sshserver:
+                from ..transport.ssh_tunnel import Tunnel
+
+                tunnel = Tunnel(info, self.sshserver, self.sshkey)
+                at_the_end.callback(tunnel.close)
+                info = tunnel.info
+            Nanny(info, self.n, settings, lifeline=sys.stdin.fileno() if follows else None).run()
+
+    def _wait_for_file(self) -> ConnectionInfo:
         path = Path(self.url_file) if self.url_file else connection_file(self.folder, self.cluster_id, "engine")
         deadline = time.monotonic() + self.timeout
         while not path.exists():
@@ -95,17 +137,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
                     "(`ipcluster start`), or name its connection file with --file="
                 )
             time.sleep(0.005)
-        settings = EngineSettings(
-            restart=self.restart,
-            connect_timeout=self.timeout,
-            output_limit=self.output_limit,
-            unstored_limit=self.unstored_limit,
-            cancel_grace=self.cancel_grace,
-            threads=None if self.threads < 0 else self.threads,
-            resources=shared,
-            startup=startup,
-        )
-        Nanny(read_connection_file(path), self.n, settings).run()
+        return read_connection_file(path)
 
     def _startup(self) -> tuple[tuple[str, str], ...]:
         """The pieces of code that engines run when they start, and what each is called in tracebacks."""
@@ -117,6 +149,20 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
             except SyntaxError as error:
                 raise ConfigError(f"{name}, line {error.lineno}: {error.msg}") from None
         return tuple(given)
+
+
+def _read_stdin() -> ConnectionInfo:
+    """The connection file, as the first line of stdin. Unbuffered: what follows is for others."""
+    line = b""
+    while not line.endswith(b"\n") and len(line) < 65536:
+        piece = os.read(sys.stdin.fileno(), 1)
+        if not piece:
+            break
+        line += piece
+    try:
+        return msgspec.json.decode(line, type=ConnectionInfo)
+    except msgspec.DecodeError as error:
+        raise ConnectionFileError(f"--file=-: the first line of stdin is not a connection file ({error})") from None
 
 
 def _read(script: str) -> str:

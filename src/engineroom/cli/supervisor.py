@@ -16,7 +16,6 @@ from typing import Any
 
 from ..client import Client
 from ..cluster.cluster import Cluster
-from ..cluster.commands import engines_to_start
 from ..cluster.found_cluster import FoundCluster
 from ..config import ConnectionInfo
 from ..errors import ConnectionFileError, EngineroomError
@@ -53,7 +52,7 @@ class Supervisor:
 
     def _start(self, say: Say) -> None:
         cluster, began = self.cluster, time.monotonic()
-        wanted = engines_to_start(cluster.n)
+        wanted = cluster.engines_wanted
         say(f"Starting a controller and {plural(wanted, 'engine')} for profile {self.files.profile} …")
         cluster.start_cluster_sync(wanted)
         try:

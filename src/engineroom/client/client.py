@@ -6,6 +6,7 @@ views submit, `OwnTasks` knows what was submitted, `Records` asks the database.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +19,11 @@ from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, StopController
 from ..on_engine import task_context
 from .connection.channel import Channel
-from .connection.connecting import find_connection, profile_of
+from .connection.connecting import find_connection, profile_of, through_tunnel
 from .connection.history import History
 from .former_arguments import take_over
 from .magics import bind_magics_once
+from .notebook.engine_bar import wait_showing
 from .own_tasks import Jobs, OwnTasks, TaskResults, names_one
 from .port import ClientPort
 from .record_methods import RecordMethods, documented_by
@@ -32,19 +34,14 @@ from .records.scope import in_session
 from .records.selection import Selection
 from .results.metadata import ExecuteReply, Metadata  # noqa: F401 — programs import them from here
 from .results.result import AsyncResult
+from .session import Session
+from .settings import ClientSettings
 from .views import BroadcastView, DirectView, LoadBalancedView
 from .views.executor import ViewExecutor
 from .views.flags import whole
 
 
-class Session:
-    """The identity of a client; its attribute `session` is the `client_uuid` of its tasks' records."""
-
-    def __init__(self, uuid: str) -> None:
-        self.session = uuid
-
-
-class Client(RecordMethods):
+class Client(RecordMethods, ClientSettings):
     """A connection to a cluster.
 
     Parameters
@@ -63,8 +60,11 @@ class Client(RecordMethods):
         The cluster this client belongs to. (`Cluster` imports `Client`: its type cannot be named here.)
     debug : bool
         Kept as an attribute.
+    sshserver, sshkey : str, optional
+        A host that reaches the controller, as ssh knows it (`user@login:22`), and the file of a private key. The client
+        opens a tunnel through it with the system's ssh, and closes it at the end. The connection file must be here.
     former : optional
-        Arguments of ipyparallel's Client: a warning says what replaces each. None of them opens SSH tunnels.
+        Arguments of ipyparallel's Client: a warning says what replaces each.
 
     Raises
     ------
@@ -95,6 +95,8 @@ class Client(RecordMethods):
         cluster_id: str | None = None,
         cluster: Any = None,
         debug: bool = False,
+        sshserver: str | None = None,
+        sshkey: str | None = None,
         **former: Any,
     ) -> None:
         if former:
@@ -102,6 +104,9 @@ class Client(RecordMethods):
             connection_info = meant.get("connection_info") if connection_info is None else connection_info
             profile_dir = meant.get("profile_dir") if profile_dir is None else profile_dir
         self.connection = find_connection(connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout)
+        self._at_the_end = contextlib.ExitStack()
+        if sshserver is not None:
+            self.connection = through_tunnel(self.connection, sshserver, sshkey or "", self._at_the_end)
         self.cluster = cluster
         self.profile = profile or profile_of(self.connection)
         self.debug = debug
@@ -109,8 +114,10 @@ class Client(RecordMethods):
         try:
             self._channel = Channel(self.connection, timeout=timeout)
         except (EngineroomError, TimeoutError):
+            self._at_the_end.close()
             raise
         except Exception as error:  # the transport does not understand the url
+            self._at_the_end.close()
             raise ConnectionFileError(f"cannot connect to {self.connection.url!r}: {error}") from error
         self.session = Session(self._channel.session)
         self._port = ClientPort(self._channel)
@@ -123,18 +130,6 @@ class Client(RecordMethods):
     def curve_serverkey(self) -> str:
         """The public key of a controller that other hosts can reach; "" for one on this host alone."""
         return self.connection.curve_serverkey
-
-    @property
-    def record_arguments(self) -> bool:
-        """Whether the record of a task, and its error, have its arguments as a short text (at most 200 characters).
-
-        True from the start. Set it to False where arguments are secret, or their `repr` does something.
-        """
-        return self._port.record_arguments
-
-    @record_arguments.setter
-    def record_arguments(self, value: bool) -> None:
-        self._port.record_arguments = bool(value)
 
     # ------------------------------------------------------------------------------------------ engines and views
 
@@ -210,6 +205,17 @@ class Client(RecordMethods):
     ) -> Future[None] | None:
         """Wait until `n` engines are there (default: as many as the cluster has).
 
+        Parameters
+        ----------
+        timeout : float
+            Seconds; negative: no limit.
+        block : bool
+            With False, a Future is returned at once.
+        interactive : bool, optional
+            Show a progress bar. Default: in IPython, if it takes longer than a second.
+        widget : bool, optional
+            As for `AsyncResult.wait_interactive`.
+
         Raises
         ------
         TimeoutError
@@ -222,8 +228,14 @@ class Client(RecordMethods):
         wanted = n if n is not None else (self.cluster.n if self.cluster is not None and self.cluster.n else 1)
         if not block:
             return self._port.engines.wait_in_background(wanted, timeout)
-        self._port.engines.wait_for(wanted, timeout)
+        wait_showing(self._port.engines.wait_for, wanted, timeout, interactive=interactive, widget=widget)
         return None
+
+    async def wait_for_engines_async(self, n: int | None = None, *, timeout: float = -1) -> None:
+        """`wait_for_engines` for coroutines: their event loop goes on meanwhile."""
+        from .waiting.coroutines import in_thread
+
+        await in_thread(self.wait_for_engines, n, timeout=timeout)
 
     # ------------------------------------------------------------------------------------------ this client's tasks
 
@@ -304,9 +316,24 @@ class Client(RecordMethods):
         limit = None if timeout is None or timeout < 0 else timeout
         return self._tasks.wait(jobs, limit)
 
+    async def wait_async(self, jobs: Jobs = None, timeout: float | None = -1, *, cancel: bool = False) -> bool:
+        """`wait` for coroutines: their event loop goes on meanwhile.
+
+        Parameters
+        ----------
+        cancel : bool
+            If the coroutine is cancelled while it waits, cancel the tasks, also those that are running. Default: they
+            go on.
+        """
+        from .waiting.coroutines import ending_when_cancelled, until_all_done
+
+        futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs)
+        with ending_when_cancelled(futures, cancel):
+            return await until_all_done(futures, timeout)
+
     def wait_interactive(self, jobs: Jobs = None, interval: float = 1.0, timeout: float = -1.0) -> None:
         """Wait for tasks, with a progress bar."""
-        from .results.progress import show_progress
+        from .notebook.progress import show_progress
 
         futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs)
         show_progress(futures, interval=interval, timeout=None if timeout < 0 else timeout)
@@ -543,6 +570,7 @@ class Client(RecordMethods):
     def close(self, linger: float | None = None) -> None:
         """End this connection. Tasks go on; their results are in the database."""
         self._channel.close(0.5 if linger is None else linger)
+        self._at_the_end.close()
 
     def __enter__(self) -> Client:
         return self
@@ -558,6 +586,13 @@ class Client(RecordMethods):
 
     def stop_spin_thread(self) -> None:
         """Kept for old code: results come by themselves."""
+
+    def _repr_html_(self) -> str:
+        from .notebook.pages import client_html
+
+        engines = [(engine.id, engine.host, engine.pid) for engine in self._channel.engines]
+        facts = [("session", self.session.session), ("closed", "yes" if self.closed else None)]
+        return client_html(self.connection.url, engines, self._port.outstanding(), facts)
 
     def __repr__(self) -> str:
         return f"<Client of {self.connection.url}: {len(self)} engines>"

@@ -6,7 +6,7 @@ import operator
 import signal as signals
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -14,6 +14,9 @@ from ..errors import EngineError, NoEnginesRegistered, TimeoutError
 from ..ids import EngineId
 from ..messages import SignalEngines, StopEngines
 from .connection.channel import Channel
+
+#: Who waits for engines with a progress bar is told this often how many are there.
+TELL_SECONDS = 0.2
 
 
 class Engines:
@@ -77,8 +80,11 @@ class Engines:
         """The engines that are named; None for "all": the controller knows best which those are."""
         return None if targets is None or (isinstance(targets, str) and targets == "all") else self.resolve(targets)
 
-    def wait_for(self, n: int, timeout: float | None) -> None:
-        """Wait until `n` engines are there; see `Client.wait_for_engines`."""
+    def wait_for(self, n: int, timeout: float | None, tell: Callable[[int], object] | None = None) -> None:
+        """Wait until `n` engines are there; see `Client.wait_for_engines`.
+
+        `tell` is called, now and then, with how many are there.
+        """
         channel = self._channel
         deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
         seen = 0
@@ -93,9 +99,13 @@ class Engines:
                         "engines in the profile's log folder"
                     )
                 seen = max(seen, here + starting)
+                if tell is not None:
+                    tell(here)
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise TimeoutError(f"{here} of {n} engines were there after {timeout:g} s")
+                if tell is not None:
+                    left = TELL_SECONDS if left is None else min(left, TELL_SECONDS)
                 channel.changed.wait(left)
 
     def wait_in_background(self, n: int, timeout: float | None) -> Future[None]:

@@ -6,8 +6,6 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ConfigError
-
 #: argument → the argument that replaces it here
 RENAMED = {"url_file": "connection_info", "url_or_file": "connection_info", "cluster_dir": "profile_dir"}
 #: argument → why it has no effect
@@ -28,10 +26,10 @@ WITHOUT_EFFECT = {
     "metadata": "records have the metadata of views and calls",
     "config": "clients have no configuration",
     "parent": "clients have no configuration",
+    "password": "ssh asks for none: use a key or an agent",
+    "paramiko": "the system's ssh makes tunnels",
     "log": "clients log with the logger 'engineroom'",
 }
-#: arguments of SSH tunnels
-TUNNELS = ("sshserver", "sshkey", "password", "paramiko")
 
 
 def take_over(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,21 +39,14 @@ def take_over(given: Mapping[str, Any]) -> dict[str, Any]:
     ------
     TypeError
         There is and was no such argument.
-    ConfigError
-        It asks for an SSH tunnel.
     """
-    unknown = [name for name in given if name not in {*RENAMED, *WITHOUT_EFFECT, *TUNNELS}]
+    unknown = [name for name in given if name not in {*RENAMED, *WITHOUT_EFFECT}]
     if unknown:
         raise TypeError(f"Client has no argument {unknown[0]!r}")
     values: dict[str, Any] = {}
     for name, value in given.items():
         if value is None:
             continue
-        if name in TUNNELS:
-            raise ConfigError(
-                f"{name}=: Engineroom opens no SSH tunnels. Start the controller with --ip='*', which is encrypted, "
-                "and copy its connection file here; or open a tunnel yourself (ssh -L) to the port in that file"
-            )
         if name in RENAMED:
             values[RENAMED[name]] = value
             warnings.warn(f"Client({name}=…) is called {RENAMED[name]}= today", DeprecationWarning, stacklevel=3)

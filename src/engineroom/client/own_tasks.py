@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import EngineroomError, PendingTask, TimeoutError
 from ..ids import EngineId, TaskId
-from ..messages import OptionChanges, Resubmit, Sync
+from ..messages import OptionChanges, Resubmit, Sync, pieces
 from .connection.history import History
 from .port import ClientPort
 from .records.queries import Records
@@ -192,7 +192,9 @@ class OwnTasks:
         result._recorded = self._recorded(new)
         channel.expect(new, result, watch=False)
         try:
-            channel.ask(Resubmit(list(ids), new, changes))
+            self._records.require_ended(ids)
+            for old, fresh in zip(pieces(ids), pieces(new), strict=True):
+                channel.ask(Resubmit(list(old), list(fresh), changes))
         except BaseException:
             channel.withdraw(new)
             raise

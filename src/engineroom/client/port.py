@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import socket
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from ..config import MAX_TASK_BYTES, ConnectionInfo
 from ..errors import MessageTooLarge
 from ..ids import EngineId, TaskId
-from ..messages import Abort, EngineInfo
+from ..messages import Abort, EngineInfo, pieces
 from ..wire import frames as wire
 from ..wire.payload import Keep, as_copy, as_is, shared
 from .connection.channel import Channel
 from .connection.history import History, Marks
+from .connection.requests import total
 from .engines import Engines
 
 
@@ -36,6 +37,8 @@ class ClientPort:
         The tasks that direct views have submitted: load-balanced tasks cannot depend on these.
     record_arguments : bool
         Whether tasks carry their arguments as a short text, for records and errors.
+    on_interrupt : {"leave", "abort", "cancel"}
+        What Ctrl-C in a wait does to the tasks that are waited for.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -44,6 +47,7 @@ class ClientPort:
         self.history = History(channel.session)
         self.direct = Marks(self.history)
         self.record_arguments = True
+        self.on_interrupt = "leave"
         pool = channel.pool
         self._keeps = (as_copy, as_is) if pool is None else (shared(pool.copy, as_copy), shared(pool.copy, as_is))
         self._files: tuple[Sequence[EngineInfo], bool] = (), False
@@ -102,6 +106,12 @@ class ClientPort:
 
     # ------------------------------------------------------------------------------------------ ending tasks
 
+    def interrupted(self, ids: Collection[TaskId]) -> str:
+        """Ctrl-C came in a wait for these tasks: end them, if that is wanted. Returns what `on_interrupt` says."""
+        if self.on_interrupt != "leave" and self.channel.failure is None:
+            self.abort(list(ids), running=self.on_interrupt == "cancel")
+        return self.on_interrupt
+
     def abort(self, ids: Sequence[TaskId], *, running: bool) -> None:
         """Ask the controller to end tasks; with `running` also those that have started."""
         self.stop_growing(ids)
@@ -115,6 +125,9 @@ class ClientPort:
 
     def end(self, tasks: Sequence[TaskId] | None, engines: Sequence[EngineId] | None, *, running: bool) -> Future[Any]:
         """Ask the controller to end tasks, by id or by engine; the Future is done once it has begun to."""
-        return self.channel.request(
-            Abort(None if tasks is None else list(tasks), None if engines is None else list(engines), running)
-        )
+        numbers = None if engines is None else list(engines)
+        if tasks is None:
+            return self.channel.request(Abort(None, numbers, running))
+        # The last first: a task ends before those that it depends on.
+        parts = reversed([list(some) for some in pieces(list(tasks))])
+        return total([self.channel.request(Abort(some, numbers, running)) for some in parts])

@@ -44,6 +44,16 @@ class ChosenLauncher:
         """Whether a set that was killed is started again."""
         return self._kind.restarts
 
+    @property
+    def needs_connection_file(self) -> bool:
+        """Whether the controller must be ready before engines are started."""
+        return self._kind.needs_connection_file
+
+    @property
+    def default_n(self) -> int | None:
+        """How many engines there are if nobody says so; None: as many as this host has cores."""
+        return self._kind.default_n(self.options)
+
     def make(self, request: LaunchRequest) -> EngineLauncher:
         """The launcher of a set of engines. Raises ConfigError if the options cannot be used."""
         return self._kind(request, self.options)

@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from .. import resources as named_resources
 from .._version import __version__
@@ -24,6 +24,7 @@ from ..config import (
 from ..errors import ConfigError
 from ..ids import new_uuid
 from ..launchers import EngineLauncher, FoundProcess, Launcher, LaunchRequest
+from .awaitable import AwaitableCluster
 from .chosen_launcher import ChosenLauncher
 from .cluster_files import ClusterFiles
 from .commands import Command, controller_command, engines_command, engines_to_start
@@ -36,10 +37,8 @@ from .waiting import wait_for_engines
 if TYPE_CHECKING:
     from ..client import Client
 
-T = TypeVar("T")
 
-
-class Cluster:
+class Cluster(AwaitableCluster):
     """A controller on this machine, and engines on this and other machines.
 
     Parameters
@@ -197,9 +196,11 @@ class Cluster:
         """Start the controller and `n` engines (default: `self.n`, else one per usable core)."""
         if n is not None:
             self.n = n
-        wanted = engines_to_start(self.n)
+        wanted = self.engines_wanted
         self._launch_controller()  # the engines start meanwhile, and wait for its connection file
         try:
+            if self._launcher.needs_connection_file:
+                self._controller.wait_until_ready(self.engine_timeout)
             if wanted:
                 self.start_engines_sync(wanted)
             _client_class()  # imported while they start
@@ -242,11 +243,16 @@ class Cluster:
             self._require_network()
         if resources is None:
             resources = {} if self._engine_sets.have_resources() else self.resources
-        count = engines_to_start(self.n if n is None else n)
+        count = self.engines_wanted if n is None else n
         set_id = self._engine_sets.start(self._engine_launcher, count, engine_set_id, resources)
         if self.controller is not None and self._connection_file().exists():
             self.write_cluster_file()
         return set_id
+
+    @property
+    def engines_wanted(self) -> int:
+        """How many engines a start means: `n`, else what the launcher says, else one for each usable core."""
+        return engines_to_start(self._launcher.default_n if self.n is None else self.n)
 
     def _require_network(self) -> None:
         """Raises ConfigError if the controller runs and engines on other hosts cannot reach it."""
@@ -315,7 +321,7 @@ class Cluster:
 
     def dry_run(self, n: int | None = None) -> str:
         """The script or the command lines that would start `n` engines (default: as at the start). Starts nothing."""
-        count = engines_to_start(self.n if n is None else n)
+        count = self.engines_wanted if n is None else n
         return self._engine_launcher(count, self.resources, "dry-run").preview()
 
     # ------------------------------------------------------------------------------------------ connecting
@@ -336,7 +342,7 @@ class Cluster:
         try:
             client = self.connect_client_sync()
             self._client = client
-            self.wait_for_engines_sync(client, engines_to_start(self.n))
+            self.wait_for_engines_sync(client, self.engines_wanted)
             if activate:
                 client.activate()
         except BaseException:
@@ -423,61 +429,7 @@ class Cluster:
         with self.connect_client_sync() as client:
             client.send_signal(signum, engine_id)
 
-    # ------------------------------------------------------------------------------------------ the same, awaitable
-
-    async def start_cluster(self, n: int | None = None) -> Self:
-        """See `start_cluster_sync`."""
-        return await _in_thread(self.start_cluster_sync, n)
-
-    async def start_controller(self) -> None:
-        """See `start_controller_sync`."""
-        await _in_thread(self.start_controller_sync)
-
-    async def start_engines(
-        self, n: int | None = None, engine_set_id: str | None = None, resources: Mapping[str, int] | None = None
-    ) -> str:
-        """See `start_engines_sync`."""
-        return await _in_thread(self.start_engines_sync, n, engine_set_id, resources)
-
-    async def start_and_connect(self, n: int | None = None, activate: bool = False) -> Client:
-        """See `start_and_connect_sync`."""
-        return await _in_thread(self.start_and_connect_sync, n, activate)
-
-    async def connect_client(self, **kwargs: Any) -> Client:
-        """See `connect_client_sync`."""
-        return await _in_thread(lambda: self.connect_client_sync(**kwargs))
-
-    async def stop_cluster(self) -> None:
-        """See `stop_cluster_sync`."""
-        await _in_thread(self.stop_cluster_sync)
-
-    async def stop_controller(self) -> None:
-        """See `stop_controller_sync`."""
-        await _in_thread(self.stop_controller_sync)
-
-    async def stop_engines(self, engine_set_id: str | None = None) -> None:
-        """See `stop_engines_sync`."""
-        await _in_thread(self.stop_engines_sync, engine_set_id)
-
-    async def restart_engines(self, engine_set_id: str | None = None) -> None:
-        """See `restart_engines_sync`."""
-        await _in_thread(self.restart_engines_sync, engine_set_id)
-
-    async def signal_engines(self, signum: int, engine_set_id: str | None = None) -> None:
-        """See `signal_engines_sync`."""
-        await _in_thread(self.signal_engines_sync, signum, engine_set_id)
-
-    async def stop_engine(self, engine_id: int) -> None:
-        """See `stop_engine_sync`."""
-        await _in_thread(self.stop_engine_sync, engine_id)
-
-    async def restart_engine(self, engine_id: int) -> None:
-        """See `restart_engine_sync`."""
-        await _in_thread(self.restart_engine_sync, engine_id)
-
-    async def signal_engine(self, signum: int, engine_id: int) -> None:
-        """See `signal_engine_sync`."""
-        await _in_thread(self.signal_engine_sync, signum, engine_id)
+    # ------------------------------------------------------------------------------------------ with
 
     def __enter__(self) -> Client:
         return self.start_and_connect_sync()
@@ -486,7 +438,9 @@ class Cluster:
         self.stop_cluster_sync()
 
     async def __aenter__(self) -> Client:
-        return await self.start_and_connect()
+        from ..client.waiting.coroutines import in_thread_or_undone
+
+        return await in_thread_or_undone(self.start_and_connect_sync, self.stop_cluster_sync)
 
     async def __aexit__(self, *exc: object) -> None:
         await self.stop_cluster()
@@ -577,13 +531,6 @@ class Cluster:
             f"<Cluster(cluster_id={self.cluster_id!r}, profile_dir={str(self.profile_dir)!r}, controller={running}, "
             f"engine_sets={list(self.engines)})>"
         )
-
-
-async def _in_thread(function: Callable[..., T], *args: Any) -> T:
-    """The async spelling of a call that blocks."""
-    import asyncio  # slow to import, and only those who await need it
-
-    return await asyncio.to_thread(function, *args)
 
 
 def _client_class() -> type[Client]:

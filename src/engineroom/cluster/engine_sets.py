@@ -88,6 +88,7 @@ class EngineSets:
         """
         for id in self.chosen(set_id):
             del self.sizes[id]
+            self._limits.pop(id, None)
             self.resources.pop(id, None)
             self.launchers.pop(id).stop()  # forgotten first, so that it is not started again
 
@@ -104,9 +105,10 @@ class EngineSets:
         return "; ".join(filter(None, (launcher.explain() for launcher in self.launchers.values())))
 
     @property
-    def running(self) -> bool:
-        """Whether a set runs, or waits in a queue."""
-        return any(launcher.running for launcher in self.launchers.values())
+    def missing(self) -> int:
+        """How many engines of the sets that this process started have ended, or cannot come any more."""
+        mine = [(self.sizes[id], launcher) for id, launcher in self.launchers.items() if id in self._limits]
+        return sum(max(0, size - launcher.expected) for size, launcher in mine)
 
     def have_resources(self) -> bool:
         """Whether a set has been given named resources."""

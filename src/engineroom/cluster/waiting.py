@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
+from typing import TYPE_CHECKING
 
-from ..client import Client
 from ..errors import EngineError, LaunchError, TimeoutError
 from .engine_sets import EngineSets
+
+if TYPE_CHECKING:
+    from ..client import Client  # imported late: see `cluster.py`
 
 #: Seconds between two looks at whether the launchers run.
 LOOK_SECONDS = 0.1
@@ -22,7 +25,7 @@ def wait_for_engines(
     """Wait until a client has `n` engines. See `Cluster.wait_for_engines_sync`."""
     waiting = client.wait_for_engines(n, timeout=timeout, block=False)
     assert waiting is not None
-    ended_since = None
+    short_since = None
     while True:
         try:
             waiting.result(LOOK_SECONDS)
@@ -35,9 +38,9 @@ def wait_for_engines(
             why = sets.explain()
             raise (LaunchError(f"{error}. {why}") if why else error) from None
         tell(len(client))
-        if sets.running:
-            ended_since = None
-        elif ended_since is None:
-            ended_since = time.monotonic()
-        elif time.monotonic() - ended_since > SETTLE_SECONDS and not waiting.done():
-            raise LaunchError(f"{len(client)} of {n} engines came, and what started them has ended. {sets.explain()}")
+        if not sets.missing:
+            short_since = None
+        elif short_since is None:
+            short_since = time.monotonic()
+        elif time.monotonic() - short_since > SETTLE_SECONDS and not waiting.done():
+            raise LaunchError(f"{len(client)} of {n} engines came, and not all others can come. {sets.explain()}")

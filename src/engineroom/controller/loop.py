@@ -22,6 +22,7 @@ import msgspec
 
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, actions, events
+from ..core.steady_clock import SteadyClock
 from ..errors import EngineroomError, ProtocolError, StoreRefused
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId, new_uuid
 from ..messages import (
@@ -125,7 +126,7 @@ class Writer(Protocol):
 class Machinery:
     """What makes the threads around the loop. The simulation has its own, in virtual time."""
 
-    clock: Callable[[], float] = staticmethod(time.time)
+    clock: Callable[[], float] = SteadyClock(time.time, time.monotonic)
 
     def scheduler(self, settings: SchedulerSettings | None) -> Scheduler:
         """The core."""
@@ -198,12 +199,13 @@ class Controller:
         kept = reader if store.keeps else None
 
         self._outbox = outbox = Outbox(peers, self._library, values, writer, kept, self._fail, clock, running)
-        self._lookup = OutcomeLookup(
-            core, decide, values, kept, lambda uuid: uuid in peers.by_uuid, self.post, clock
-        )
+        self._lookup = OutcomeLookup(core, decide, values, kept, peers.by_uuid.__contains__, self.post, clock)
         performers |= outbox.performers()
         performers[actions.FindOutcomes] = self._lookup.find
-        self._stored = StoredResults(core, decide, outbox, self._tell, kept, forgotten, store.url)
+        here = peers.by_uuid.__contains__
+        self._stored = StoredResults(
+            core, decide, outbox, self._tell, kept, forgotten, store.url, self.post, running.news_of, here, clock
+        )
         self._intake = Intake(
             core, decide, self._library, outbox, kept, writer.refusal, self._stored.watch, clock
         )
@@ -224,7 +226,7 @@ class Controller:
             forgotten=forgotten,
         )
         resubmission = Resubmission(
-            self._intake, reader, outbox.record, self._change, self._stored.send, clock, forgotten
+            self._intake, reader, outbox.record, self._change, self._stored.watch, clock, forgotten
         )
         self._requests = Requests(
             self._tell,
@@ -365,19 +367,21 @@ class Controller:
             self._peers.send(peer, Rejected(message.number, ErrorInfo(type(error).__name__, str(error))))
 
     def _process_ended(self, uuid: str) -> None:
-        self._hear_last_words()
+        self._hear_last_words(uuid)
         self._members.process_ended(uuid)
 
-    def _hear_last_words(self) -> None:
-        """A process has ended: take in what it has sent before."""
-        now = self._clock()
-        for address, parts in self._listener.receive(1 << 20):
-            self._receive(address, parts, now)
+    def _hear_last_words(self, uuid: str) -> None:
+        """The process of a peer has ended: take in what it has sent before."""
+        peer, now = self._peers.by_uuid.get(uuid), self._clock()
+        if peer is not None:
+            for address, parts in self._listener.receive_last(peer.address):
+                self._receive(address, parts, now)
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + self._liveness.ping_interval
         self._members.sweep(now)
         self._unused.sweep(now)
+        self._stored.look_again(now)
         tasks = self.scheduler.tasks
         self._running.sweep(
             lambda id: id in tasks and tasks[id].engine is not None, [peer.uuid for peer in self._peers.role("engine")]
@@ -416,13 +420,7 @@ class Controller:
         )
 
     def _on_watch(self, peer: Peer, message: Watch, frames: Sequence[Any]) -> None:
-        client = ClientId(peer.uuid)
-        for id in message.tasks:
-            task = self.scheduler.task(id)
-            if task is not None and client != task.client and client not in (task.watchers or ()):
-                for news in self._running.news_of(id):  # what the client has not heard, because it comes later
-                    self._tell(client, news)
-        self._stored.watch(client, message.tasks)
+        self._stored.watch(ClientId(peer.uuid), message.tasks)
 
     def _on_request(self, peer: Peer, message: Request, frames: Sequence[Any]) -> None:
         self._requests.answer(ClientId(peer.uuid), message)
@@ -431,6 +429,8 @@ class Controller:
         self._room.let_all_in(client)
         self._outbox.forget_client(client)
         self._reader.client_left(client)
+        self._stored.client_left(client)
+        self._requests.client_left(client)
         self._outbox.record()
         self._writer.hurry()  # the client does not keep its tasks for us any more
 
@@ -492,7 +492,7 @@ class Controller:
         """A result that was sent before is no reason to blame its task for the death: it is heard first."""
 
         def died() -> None:
-            self._hear_last_words()
+            self._hear_last_words(message.engine)
             self._members.engine_died(peer, message)
 
         self.post(died)

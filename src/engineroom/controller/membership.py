@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 UNSTORED = 256 * MIB
 #: … but for very many engines, which have so much each.
 LEAST_UNSTORED = MIB // 4
+#: So many engines are remembered that died before their Hellos came.
+MOST_DEAD = 10_000
 #: Characters of the reason that a peer gives.
 MOST_OF_REASON = 1000
 
@@ -81,6 +83,8 @@ class Membership:
         peers.on_broken = lambda peer: self._left(peer, "it sent a message that makes no sense", clean=False)
         #: engine uuid → since when its process has been stopped
         self._unresponsive: dict[str, float] = {}
+        #: uuid → nanny of engines whose deaths were told before their Hellos came; the latest
+        self._dead: dict[str, str] = {}
         #: numbers of engines that may come back
         self._reserved: set[EngineId] = set()
         #: clients are to be told which engines there are
@@ -96,6 +100,8 @@ class Membership:
 
     def hello(self, address: bytes, hello: Hello, now: float) -> bool:
         """A peer says Hello, for the first time or again. Returns whether it may come in."""
+        if hello.role == "engine" and hello.nanny and self._dead.get(hello.uuid) == hello.nanny:
+            return False
         peer = self._peers.admit(address, hello, now)
         if peer is None:
             return False
@@ -168,6 +174,9 @@ class Membership:
         engine = self._peers.by_uuid.get(message.engine)
         if engine is None:  # it never came to say Hello, or has said goodbye
             log.warning("an engine process ended: %s", cause)
+            self._dead[message.engine] = nanny.uuid
+            if len(self._dead) > MOST_DEAD:
+                del self._dead[next(iter(self._dead))]
             return
         if engine.role != "engine" or engine.nanny != nanny.uuid:
             raise ProtocolError("a nanny tells the death of a process that is not its engine")

@@ -13,7 +13,8 @@ from typing import Any
 
 from ..errors import AuthenticationError, ProtocolError
 from ..ids import EngineId
-from ..messages import Hello, Message, Ping, Refused, Welcome
+from ..messages import Hello, Message, Ping, Refused, Request, Welcome
+from ..messages.bounds import MOST_ASKED
 from ..transport import Listener
 from ..wire import frames
 from ..wire.input_cache import InputCache
@@ -131,6 +132,8 @@ class Peers:
                 return self._receive_unknown(address, header)
             peer.session.count_received(header, now)
             message = peer.decode(header)
+            if len(header) > MOST_ASKED and type(message) is Request:
+                raise ProtocolError(f"a question of {len(header)} bytes")
             return message if type(message) is Hello else (peer, message)
         except ProtocolError as error:
             if peer is None:  # perhaps known to an earlier life of the controller: it will say Hello

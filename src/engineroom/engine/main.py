@@ -152,7 +152,8 @@ class Engine:
 
     def _work(self, until: Callable[[], bool] | None = None) -> None:
         """Run what is in the queue, looking at the link every few milliseconds. `until`: stop when this is true."""
-        self._busy.set()
+        if not self._busy.is_set():
+            self._busy.set()
         protocol, executor, page, lock = self._protocol, self._executor, self._page, self._link_lock
         queue, results, checks, wishes = protocol.jobs.queue, protocol.results, self._checks, self._interrupter.wishes
         pause = time.perf_counter() + GATHER_SECONDS

@@ -14,6 +14,10 @@ from ..wire import frames as wire
 
 #: What a result weighs until it is stored, here and in the controller, besides its bytes.
 RESULT_BYTES = 2048
+#: Fresh memory takes 0.5 ms a MB: in less than this no task takes much.
+SHORT_SECONDS = 0.001
+#: How long the peak memory that was seen last is told after such tasks.
+LOOK_AGAIN_SECONDS = 0.1
 
 
 class ResultBuffer:
@@ -29,6 +33,8 @@ class ResultBuffer:
         #: (number, frames as sent, their tasks)
         self._sent: deque[tuple[int, list[Any], list[AttemptKey]]] = deque()
         self._number = 0
+        #: the most memory that this process has had at a time, in bytes; and when we looked (seconds since the epoch)
+        self._peak, self._looked = 0, 0.0
         #: what the results weigh that have been sent
         self.bytes = 0
 
@@ -54,11 +60,21 @@ class ResultBuffer:
         if not self._gathered:
             return None
         self._number += 1
-        parts = [wire.encode(Results(self._gathered, self._number, _peak_memory())), *self._table.frames]
+        parts = [wire.encode(Results(self._gathered, self._number, self._peak_memory())), *self._table.frames]
         self._sent.append((self._number, parts, [AttemptKey(done.id, done.attempt) for done in self._gathered]))
         self.bytes += _bytes(parts) + len(self._gathered) * RESULT_BYTES
         self._gathered, self._table = [], wire.FrameTable()
         return parts
+
+    def _peak_memory(self) -> int:
+        """The most memory that this process has had at a time since it was forked, in bytes.
+
+        We do not look again after tasks so short that they cannot have taken much, if we have looked a moment ago.
+        """
+        first, last = self._gathered[0].started, self._gathered[-1].completed
+        if first is None or not (0 <= last - first < SHORT_SECONDS and 0 <= last - self._looked < LOOK_AGAIN_SECONDS):
+            self._peak, self._looked = rusage.getrusage(rusage.RUSAGE_SELF).ru_maxrss << 10, last
+        return self._peak
 
     def stored(self, number: int) -> None:
         """The controller has stored the results of this number and of all before."""
@@ -88,10 +104,5 @@ class ResultBuffer:
             yield from tasks
 
 
-def _peak_memory() -> int:
-    """The most memory that this process has had at a time since it was forked, in bytes."""
-    return rusage.getrusage(rusage.RUSAGE_SELF).ru_maxrss << 10
-
-
 def _bytes(parts: list[Any]) -> int:
-    return len(parts[0]) + weight(parts[1:])
+    return len(parts[0]) + (weight(parts[1:]) if len(parts) > 1 else 0)

@@ -50,6 +50,10 @@ class Launcher(Protocol):
         """Whether it has been started and has not ended. A batch job that is pending counts as running."""
 
     @property
+    def expected(self) -> int:
+        """How many engines it has, or can still come: less than were asked for if some of its processes have ended."""
+
+    @property
     def pid(self) -> int | None:
         """Its process on this host, if it has one."""
 
@@ -91,12 +95,18 @@ class EngineLauncher(Launcher, Protocol):
     reaches_hosts: ClassVar[bool]
     #: whether the cluster starts the set again after it was killed
     restarts: ClassVar[bool]
+    #: whether `start` reads the connection file: then the controller must be ready
+    needs_connection_file: ClassVar[bool]
 
     def __init__(self, request: LaunchRequest, options: Any) -> None:
         """Nothing is started yet. Raises ConfigError if the options cannot be used."""
 
     def preview(self) -> str:
         """The script or the command lines that `start` would run, for `--dry-run`."""
+
+    @classmethod
+    def default_n(cls, options: Any) -> int | None:
+        """How many engines there are if nobody says so; None: as many as this host has cores."""
 
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> Launcher:

@@ -26,9 +26,12 @@ class FoundProcess:
         Text that its command line holds. Without it the pid belongs to another program by now.
     log_file : Path, optional
         Its log.
+    count : int
+        How many engines it has.
     """
 
-    def __init__(self, pid: int, marker: str, log_file: Path | None = None) -> None:
+    def __init__(self, pid: int, marker: str, log_file: Path | None = None, count: int = 0) -> None:
+        self._count = count
         self._pid = pid
         self.log_file = log_file
         import psutil
@@ -49,6 +52,10 @@ class FoundProcess:
             return bool(self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE)
         except psutil.Error:
             return False
+
+    @property
+    def expected(self) -> int:
+        return self._count if self.running else 0
 
     @property
     def pid(self) -> int | None:

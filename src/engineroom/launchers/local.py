@@ -70,6 +70,11 @@ class LocalProcess:
         return self._process.pid if self._process is not None else None
 
     @property
+    def expected(self) -> int:
+        """How many engines are there, or can still come."""
+        return 0
+
+    @property
     def exit_code(self) -> int | None:
         """Its exit code (negative: the signal that killed it), once it has ended."""
         return self._process.poll() if self._process is not None else None
@@ -98,6 +103,19 @@ class LocalProcess:
         if self._callbacks:
             self._watch()
 
+    def write_stdin(self, data: bytes) -> None:
+        """Write to its stdin, which is open if it has a lifeline. Nothing happens if it has ended."""
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.write(data)
+                self._process.stdin.flush()
+
+    def close_stdin(self) -> None:
+        """End its lifeline."""
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
     def stop(self) -> None:
         process = self._process
         if process is None:
@@ -111,7 +129,7 @@ class LocalProcess:
                 process.kill()
                 process.wait()
         if process.stdin is not None:
-            process.stdin.close()
+            self.close_stdin()
         if self._waiter is not None and self._waiter is not threading.current_thread():
             self._waiter.join()
 
@@ -140,8 +158,7 @@ class LocalProcess:
 
         def wait() -> None:
             code = process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
+            self.close_stdin()
             for callback in self._callbacks:
                 callback(code)
 
@@ -174,10 +191,22 @@ class LocalEngines(LocalProcess):
     former_names: ClassVar[Mapping[str, str]] = {}
     reaches_hosts: ClassVar[bool] = False
     restarts: ClassVar[bool] = True
+    needs_connection_file: ClassVar[bool] = False
 
     def __init__(self, request: LaunchRequest, options: Options) -> None:
+        self._n = request.n
         self._shown = spelled(request.local_command(request.n), request.environment)
         super().__init__(request.local_command(request.n), request.log_file, environment=request.environment)
+
+    @classmethod
+    def default_n(cls, options: Options) -> int | None:
+        """None: as many as this host has cores."""
+        return None
+
+    @property
+    def expected(self) -> int:
+        """How many engines are there, or can still come."""
+        return self._n if self.running else 0
 
     def preview(self) -> str:
         """The command line."""
@@ -186,7 +215,8 @@ class LocalEngines(LocalProcess):
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> Launcher:
         """The nanny that another process started."""
-        return FoundProcess(described["pid"], "engineroom.engine", Path(described["log_file"]))
+        count = int(described.get("n", 0))
+        return FoundProcess(described["pid"], "engineroom.engine", Path(described["log_file"]), count)
 
 
 def _in_child() -> None:

@@ -1,27 +1,31 @@
 """Launchers of engines by name: those of this package, and those that other packages offer.
 
 Another package offers a launcher by an entry point of the group `engineroom.launchers`: its name, and a class with the
-methods of `EngineLauncher`. Such a launcher may take the name of one of ours, and is used instead.
+methods of `EngineLauncher`. Such a launcher may take the name of one of ours but `local`, and is used instead.
 """
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Mapping
-from importlib import import_module, metadata
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..errors import ConfigError
 from .base import EngineLauncher, Launcher
 
+if TYPE_CHECKING:
+    from importlib import metadata
+
 GROUP = "engineroom.launchers"
 
 #: name → module and class, imported when it is asked for
 OURS = {
     "local": "local:LocalEngines",
+    "mpi": "mpi:MPIEngines",
+    "ssh": "ssh:SSHEngines",
     "slurm": "batch.slurm:SlurmEngines",
     "sge": "batch.sge:SGEEngines",
     "pbs": "batch.pbs:PBSEngines",
@@ -33,6 +37,8 @@ OURS = {
 
 @functools.cache
 def _offered() -> dict[str, metadata.EntryPoint]:
+    from importlib import metadata  # it takes long to import, and to look through all packages
+
     return {found.name.lower(): found for found in metadata.entry_points(group=GROUP)}
 
 
@@ -51,7 +57,7 @@ def launcher_class(name: object) -> type[EngineLauncher]:
     """
     key = name.lower() if isinstance(name, str) else ""
     try:
-        if key in _offered():
+        if key != "local" and key in _offered():
             found = _offered()[key].load()
         elif key in OURS:
             module, _, attribute = OURS[key].partition(":")
@@ -76,6 +82,8 @@ def read_options(name: str, given: Mapping[str, Any]) -> Any:
     renamed = {kind.former_names.get(option, option): value for option, value in given.items()}
     for option in renamed:
         if option not in known:
+            import difflib
+
             close = difflib.get_close_matches(option, known, 1)
             hint = f"did you mean {close[0]}?" if close else f"its options are: {', '.join(known) or 'none'}"
             raise ConfigError(f"the launcher {name.lower()} has no option {option!r}; {hint}")

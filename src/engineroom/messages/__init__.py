@@ -11,6 +11,7 @@ Times are seconds since the epoch (UTC), as float.
 Annotations in this package are not strings, because msgspec would have to evaluate each string at every start.
 """
 
+from .bounds import pieces
 from .clients import Accepted, Engines, Rejected, Reply, Request, ResultsUnavailable, Submit, Watch
 from .connection import Goodbye, Hello, Message, Ping, Pong, Refused, Welcome
 from .engines import (
@@ -59,6 +60,7 @@ from .requests import (
     StopEngines,
     Sync,
     TasksOnEngines,
+    named_in,
     tasks_in_question,
 )
 from .structs import (
@@ -193,5 +195,7 @@ __all__ = [
     "Waiting",
     "Watch",
     "Welcome",
+    "named_in",
+    "pieces",
     "tasks_in_question",
 ]

@@ -4,16 +4,27 @@ Decoding checks them, so that a wrong value is refused at the door, and its send
 bounds fits a column of every database, a C int where the operating system wants one, and a date.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from ..ids import EngineId
+from ..ids import EngineId, TaskId
+
+#: So many things one list of a message to the controller may name: while it handles them it hears nobody else. Who has
+#: more to name sends several messages (`pieces`).
+MOST_NAMED = 10_000
+#: Bytes of a message that asks something: a query may name tasks, too, some 100,000 of them.
+MOST_ASKED = 4 << 20
 
 _INT32, _INT64 = 2**31 - 1, 2**63 - 1
 
 #: an engine's number; -1: none
 EngineNumber = Annotated[EngineId, Meta(ge=-1, le=_INT32)]
+#: tasks that a message names
+TaskIds = Annotated[list[TaskId], Meta(max_length=MOST_NAMED)]
+#: numbers of engines that a message names
+EngineNumbers = Annotated[list[EngineNumber], Meta(max_length=MOST_NAMED)]
 #: a number of things, bytes or messages
 Count = Annotated[int, Meta(ge=0, le=_INT64)]
 #: a number that may be negative
@@ -44,3 +55,9 @@ Name = Annotated[
 Kind = Literal["apply", "execute", "map", "part"]
 Status = Literal["ok", "error", "aborted", "unmet"]
 StreamName = Literal["stdout", "stderr"]
+
+
+def pieces(named: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """What messages are to name, a part for each message. Nothing takes one message, too."""
+    for start in range(0, max(1, len(named)), MOST_NAMED):
+        yield named[start : start + MOST_NAMED]

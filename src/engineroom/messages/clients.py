@@ -1,9 +1,11 @@
 """Messages between clients and the controller. `requests` has what a client may ask in a Request."""
 
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from ..ids import TaskId
-from .bounds import Count
+from .bounds import MOST_NAMED, Count, TaskIds
 from .connection import Message
 from .requests import AnyRequestBody
 from .structs import EngineInfo, Environment, ErrorInfo, Function, TaskSpec
@@ -15,8 +17,8 @@ class Submit(Message):
     """New tasks. The controller answers with Accepted once they are recorded, or with Rejected."""
 
     number: Count
-    tasks: list[TaskSpec]
-    functions: list[Function] = []
+    tasks: Annotated[list[TaskSpec], Meta(max_length=MOST_NAMED)]
+    functions: Annotated[list[Function], Meta(max_length=MOST_NAMED)] = []
     #: the client sends this again after a reconnection: the controller may have received it before
     resent: bool = False
     #: some of the tasks have a `cache` key
@@ -28,7 +30,7 @@ class Submit(Message):
 class Watch(Message):
     """Asks for the results of tasks: now, or when they have ended."""
 
-    tasks: list[TaskId]
+    tasks: TaskIds
 
 
 class Request(Message):

@@ -3,8 +3,12 @@
 The controller forwards Results, Output, Started and Published to the clients of the tasks.
 """
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from ..ids import Digest, EngineId, EngineUuid, TaskId
-from .bounds import Count, EngineNumber, Moment, Signal, SmallInteger, StreamName
+from .bounds import MOST_NAMED, Count, EngineNumber, Moment, Signal, SmallInteger, StreamName, TaskIds
 from .connection import Message
 from .structs import AttemptKey, Function, InputResult, PropertyCheck, TaskDone, TaskSpec
 
@@ -116,13 +120,13 @@ class Waiting(Message):
     The engine runs other tasks meanwhile.
     """
 
-    tasks: list[TaskId]
+    tasks: TaskIds
 
 
 class NeedFunctions(Message):
     """The engine does not have these functions (any more)."""
 
-    digests: list[Digest]
+    digests: Annotated[list[Digest], Meta(max_length=MOST_NAMED)]
 
 
 class PropertiesChecked(Message, tag="answers"):
@@ -164,7 +168,7 @@ class EngineDied(Message):
 class Unresponsive(Message):
     """These engine processes are stopped, as by SIGSTOP: they exist, but do not run."""
 
-    engines: list[EngineUuid]
+    engines: Annotated[list[EngineUuid], Meta(max_length=MOST_NAMED)]
 
 
 # ---------------------------------------------------------------------------------------------- to nannies

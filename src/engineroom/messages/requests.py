@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from ..ids import TaskId
-from .bounds import EngineNumber, Integer, Number, Seconds, Signal
+from .bounds import EngineNumbers, Integer, Number, Seconds, Signal, TaskIds
 from .structs import OptionChanges
 
 
@@ -65,7 +65,7 @@ class History(RequestBody):
 class ResultStatus(RequestBody):
     """Which of these tasks are pending, and which completed. Unknown ids are an error. Reply: a dict."""
 
-    tasks: list[TaskId]
+    tasks: TaskIds
 
 
 class TasksOnEngines(RequestBody, tag="heldtasks"):
@@ -79,23 +79,23 @@ class RecheckProperties(RequestBody, tag="lookagain"):
 class QueueStatus(RequestBody):
     """How many tasks each engine has finished and has been given. Reply: a dict."""
 
-    targets: list[EngineNumber] | None = None
+    targets: EngineNumbers | None = None
     verbose: bool = False
 
 
 class Resubmit(RequestBody):
     """Run finished tasks again: `tasks[i]` under the new id `new[i]`, with its old options except for `changes`."""
 
-    tasks: list[TaskId]
-    new: list[TaskId]
+    tasks: TaskIds
+    new: TaskIds
     changes: OptionChanges | None = None
 
 
 class Purge(RequestBody):
     """Delete the records of finished tasks: by id, by engine, by query, or all. Reply: how many."""
 
-    tasks: list[TaskId] | None = None
-    engines: list[EngineNumber] | None = None
+    tasks: TaskIds | None = None
+    engines: EngineNumbers | None = None
     query: dict[str, Any] | None = None
     everything: bool = False
 
@@ -103,7 +103,7 @@ class Purge(RequestBody):
 class Pin(RequestBody):
     """Pin records, so that retention keeps them, or unpin them: by id, or by query. Reply: how many have changed."""
 
-    tasks: list[TaskId] | None = None
+    tasks: TaskIds | None = None
     query: dict[str, Any] | None = None
     pinned: bool = True
 
@@ -111,8 +111,8 @@ class Pin(RequestBody):
 class Abort(RequestBody):
     """Abort tasks that have not started: by id, by engine, or (both None) all of this client. Reply: how many."""
 
-    tasks: list[TaskId] | None = None
-    engines: list[EngineNumber] | None = None
+    tasks: TaskIds | None = None
+    engines: EngineNumbers | None = None
     #: also tasks that have started: they are interrupted, and their engine is killed if that does not stop them
     running: bool = False
 
@@ -120,7 +120,7 @@ class Abort(RequestBody):
 class Explain(RequestBody):
     """What each of these tasks waits for. Reply: a list of dicts."""
 
-    tasks: list[TaskId]
+    tasks: TaskIds
 
 
 class GetFunction(RequestBody):
@@ -138,7 +138,7 @@ class GetEnvironment(RequestBody):
 class StopEngines(RequestBody):
     """Stop engines, each when it has finished its running task. With `restart`, a new one takes its number."""
 
-    targets: list[EngineNumber] | None = None
+    targets: EngineNumbers | None = None
     restart: bool = False
 
 
@@ -154,7 +154,7 @@ class SignalEngines(RequestBody):
     """Send a signal to engine processes, also while they run tasks."""
 
     signal: Signal
-    targets: list[EngineNumber] | None = None
+    targets: EngineNumbers | None = None
 
 
 AnyRequestBody = (
@@ -200,4 +200,13 @@ def tasks_in_question(body: RequestBody) -> list[TaskId] | None:
         named = [named["$eq"]] if "$eq" in named else named.get("$in")
     elif isinstance(named, str):
         named = [named]
-    return named if isinstance(named, list) and all(isinstance(id, str) for id in named) else None
+    return named if isinstance(named, list) and {type(id) for id in named} <= {str} else None
+
+
+def named_in(body: RequestBody) -> int:
+    """How many tasks a request names, at least."""
+    named = getattr(body, "tasks", None)
+    if named is None and isinstance(query := getattr(body, "query", None), dict):
+        named = query.get("msg_id")
+        named = named.get("$in") if isinstance(named, dict) else None
+    return len(named) if isinstance(named, list) else 0

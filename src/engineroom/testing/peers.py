@@ -44,6 +44,7 @@ from ..messages import (
     TaskSpec,
     Watch,
     Welcome,
+    pieces,
 )
 from ..messages import Run as RunMessage
 from ..messages.bounds import Status
@@ -136,12 +137,16 @@ class ClientPeer:
 
     def submit(self, specs: Sequence[TaskSpec]) -> None:
         """Submit tasks, or submit them again."""
-        self._number += 1
         resent = bool(specs) and specs[0].id in self.tasks
         self.tasks.update((spec.id, spec) for spec in specs)
-        self._unaccepted[self._number] = list(specs)
+        numbers = []
+        for some in pieces(specs):
+            self._number += 1
+            numbers.append(self._number)
+            self._unaccepted[self._number] = list(some)
         self._greet()
-        self._submit(self._number, resent)
+        for number in numbers:
+            self._submit(number, resent)
 
     def ask(self, body: Any) -> None:
         """CheckProperties something, and ignore the reply."""
@@ -168,8 +173,8 @@ class ClientPeer:
         self._send(_hello("client", self.uuid))
         waiting = {spec.id for specs in self._unaccepted.values() for spec in specs}
         accepted = [id for id in self.tasks if id not in self.outcomes and id not in waiting]
-        if accepted:
-            self._send(Watch(accepted))
+        for some in pieces(accepted):
+            self._send(Watch(list(some)))
 
     def _submit(self, number: int, resent: bool) -> None:
         specs = self._unaccepted[number]

@@ -16,6 +16,8 @@ Frames = Sequence[Any]
 
 #: Messages queued for one peer that reads nothing, before it counts as congested.
 SEND_QUEUE = 10_000
+#: Messages that `receive_last` gives at most.
+LAST_MESSAGES = 10_000
 
 
 class Listener(Protocol):
@@ -27,6 +29,9 @@ class Listener(Protocol):
 
     def receive(self, limit: int = 64, timeout: float = 0.0) -> list[tuple[bytes, Frames]]:
         """Up to `limit` messages that have arrived: (peer, frames). If there is none, waits for one, or for `wake`."""
+
+    def receive_last(self, peer: bytes) -> list[tuple[bytes, Frames]]:
+        """What a peer has sent and nobody has received; its process has ended. It may be cut short if it is much."""
 
     def wake(self) -> None:
         """End a `receive` that waits. Safe from any thread and from a signal handler."""

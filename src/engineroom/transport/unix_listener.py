@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ..descriptors import require_descriptors
 from ..private import open_private_folder
-from .base import SEND_QUEUE, Frames
+from .base import LAST_MESSAGES, SEND_QUEUE, Frames
 from .stream import BrokenStream, Reader, Unsent, pack
 from .unix_socket import CHUNK, Chunk, Often, TooManyPassed, close_both, give, give_unsent, prepare, why_not_ours
 
@@ -129,6 +129,16 @@ class UnixListener:
                     break
             if queue:
                 arrived[name] = queue
+        return taken
+
+    def receive_last(self, peer: bytes) -> list[tuple[bytes, Frames]]:
+        connection = self._peers.get(peer)
+        if connection is not None:
+            self._read(connection.socket.fileno(), connection, LAST_MESSAGES)
+        queue = self._arrived.pop(peer, None) or deque()
+        taken = [(peer, queue.popleft()) for _ in range(min(LAST_MESSAGES, len(queue)))]
+        if queue:
+            self._arrived[peer] = queue
         return taken
 
     def _receive(self, limit: int, timeout: float) -> None:

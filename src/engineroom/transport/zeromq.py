@@ -22,7 +22,7 @@ from zmq.utils import z85
 
 from ..descriptors import require_descriptors
 from ..shared_memory.buffer import SharedBuffer
-from .base import SEND_QUEUE, Frames
+from .base import LAST_MESSAGES, SEND_QUEUE, Frames
 
 # As plain ints: combining zmq's flags anew for every message costs more than sending it.
 _NOBLOCK, _SNDMORE, _RCVMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.RCVMORE)
@@ -191,6 +191,10 @@ class ZmqListener:
             with contextlib.suppress(zmq.Again):
                 self._take(self._socket.recv(), received)
         return received
+
+    def receive_last(self, peer: bytes) -> list[tuple[bytes, Frames]]:
+        """The messages of others come, too: ZeroMQ has one queue for all."""
+        return self.receive(LAST_MESSAGES)
 
     def _take(self, peer: bytes, received: list[tuple[bytes, Frames]]) -> None:
         """Take in the rest of a message whose first frame has been received."""

@@ -155,6 +155,8 @@ def dumps_call(
     try:
         if _ATOMS.issuperset(map(type, args)) and (not kwargs or _ATOMS.issuperset(map(type, kwargs.values()))):
             return _beside(pickle.dumps((args, kwargs), 5), (), keep)
+        if not kwargs and all(type(a) is list and len(a) == 1 and type(a[0]) in _ATOMS for a in args):
+            return _beside(pickle.dumps((args, kwargs), 5), (), keep)  # one item of a map
         if any(type(a) in (bytes, bytearray) and len(a) >= INLINE for a in args):
             args = tuple(_Blob(a) if type(a) in (bytes, bytearray) and len(a) >= INLINE else a for a in args)
         return dumps((args, kwargs), keep=keep, files=files)

@@ -54,6 +54,8 @@ def of_items(columns: Sequence[Sequence[Any]]) -> str:
     """The arguments of several calls of a map, given as one column for each parameter."""
     if not columns or not len(columns[0]):
         return "()"
+    if len(columns) == 1 and type(columns[0]) is list and len(columns[0]) == 1:  # the hot path
+        return of_call(columns[0], {})
     first, count = of_item(columns, 0), len(columns[0])
     if count == 1:
         return first

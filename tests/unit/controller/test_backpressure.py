@@ -57,6 +57,7 @@ def submits(*numbers: int) -> list[Submit]:
 ASK = Request(77, QueueStatus())
 
 
+@pytest.mark.fault(37)
 def test_without_room_tasks_wait_and_the_questions_behind_them() -> None:
     door = Door(1)
     door.say("a", *submits(1, 2), ASK, Ping(3))

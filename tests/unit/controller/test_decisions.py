@@ -44,6 +44,7 @@ class Shell:
         self.decide(events.TasksSubmitted(ClientId("me"), list(specs)))
 
 
+@pytest.mark.fault(15)
 def test_tasks_that_cannot_be_sent_end_with_an_error_and_other_actions_are_performed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -234,6 +234,7 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryN
     assert not thread.is_alive()
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize("role", UNIONS)
 @pytest.mark.parametrize("seed", range(3))
 def test_random_messages_of_a_peer_with_the_key_hurt_nobody_else(
@@ -256,6 +257,7 @@ def test_random_messages_of_a_peer_with_the_key_hurt_nobody_else(
     assert bugs == []
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize(
     "message",
     [

@@ -21,6 +21,7 @@ from engineroom.messages import (
     Accepted,
     EngineDied,
     Engines,
+    FindRecords,
     Function,
     Goodbye,
     Hello,
@@ -42,6 +43,7 @@ from engineroom.messages import (
     TaskOptions,
     TasksOnEngines,
     TaskSpec,
+    Watch,
     Welcome,
 )
 from engineroom.records.entry import Entry
@@ -108,6 +110,7 @@ def recorded(store: DictDB, function: Digest) -> None:
     store.write([Entry(TaskSpec(OLD, function, b"arguments", 0.0), ClientId("me"), done=done)])
 
 
+@pytest.mark.fault(15)
 def test_a_posted_function_that_raises_does_not_end_the_loop(
     talk: Talk, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,6 +174,7 @@ class Holding(DictDB):
         super().write(entries)
 
 
+@pytest.mark.fault(37)
 def test_while_the_store_is_behind_tasks_wait_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backpressure, "MOST", 2)
     talk = Talk(store := Holding())
@@ -248,6 +252,7 @@ def runs_on(talk: Talk, link: MemoryLink, count: int) -> dict[str, tuple[bytes, 
     raise AssertionError(f"only {sorted(got)} came")
 
 
+@pytest.mark.fault(37)
 def test_large_arguments_that_are_recorded_leave_memory_and_are_read_again(
     talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,3 +418,40 @@ def test_a_restarted_controller_gives_engines_time_to_come_back_though_nothing_i
     assert not talk.controller.scheduler.tasks, "it has failed"
     talk.close()
     stranger.close()
+
+
+def test_a_message_that_names_too_much_ends_the_session_of_its_sender_alone(talk: Talk) -> None:
+    other = talk.network.link(b"other")
+    other.send([frames.encode(prove(Hello(_version.PROTOCOL_VERSION, "client", "", "other", 0, "elsewhere"), b"key"))])
+    for message in (
+        Watch([TaskId("x")] * 10_001),
+        Request(1, Abort([TaskId("x")] * 10_001)),
+        Request(1, FindRecords({"label": "x" * (4 << 20)})),
+    ):
+        other.send([frames.encode(message)])
+        talk.until(lambda: "other" not in talk.controller._peers.by_uuid)
+        hello = Hello(_version.PROTOCOL_VERSION, "client", "", "other", 0, "elsewhere", number=2)
+        other.send([frames.encode(prove(hello, b"key"))])
+        talk.until(lambda: "other" in talk.controller._peers.by_uuid)
+    talk.say(Request(1, TasksOnEngines()))
+    assert talk.hear(Reply).value == []
+    other.close()
+
+
+def test_an_engine_whose_death_was_told_before_its_hello_came_does_not_join(talk: Talk) -> None:
+    nanny, engine = talk.network.link(b"nanny"), talk.network.link(b"engine")
+    nanny.send([frames.encode(prove(Hello(_version.PROTOCOL_VERSION, "nanny", "", "nanny", 0, "far"), b"key"))])
+    nanny.send([frames.encode(EngineDied(EngineUuid("engine"), -9, 0, None, False))])
+    talk.until(lambda: bool(talk.controller._members._dead))
+    engine.send([frames.encode(prove(_engine_hello("nanny"), b"key"))])
+    talk.say(Request(1, TasksOnEngines()))
+    talk.hear(Reply)
+    assert not talk.controller.scheduler.engines
+    engine.send([frames.encode(prove(_engine_hello("another nanny"), b"key"))])
+    talk.until(lambda: bool(talk.controller.scheduler.engines))
+    nanny.close()
+    engine.close()
+
+
+def _engine_hello(nanny: str) -> Hello:
+    return Hello(_version.PROTOCOL_VERSION, "engine", "", "engine", 0, "far", nanny=nanny)

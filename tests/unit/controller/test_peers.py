@@ -84,6 +84,7 @@ def test_a_uuid_is_free_again_when_its_peer_is_gone(door: Door):
     assert door.hello(b"two", hello("alice"))
 
 
+@pytest.mark.fault(25)
 def test_a_hello_that_was_overheard_is_worth_nothing(door: Door):
     overheard = hello("alice")
     alice = door.hello(b"one", overheard)

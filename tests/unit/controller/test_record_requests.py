@@ -57,6 +57,13 @@ def test_a_deep_query_is_no_bug() -> None:
     query: Any = {}
     for _ in range(100_000):
         query = {"$and": [query]}
-    assert not is_slow(FindRecords(query))
+    assert is_slow(FindRecords(query))
     while query:  # its end would exceed the recursion limit, too
         query = query["$and"].pop()
+
+
+def test_a_long_query_is_slow() -> None:
+    assert is_slow(FindRecords({"label": {"$in": ["x"] * 3000}}))
+    assert is_slow(FindRecords({"$or": [{"label": str(number)} for number in range(3000)]}))
+    assert is_slow(ResultStatus([TaskId("x")] * 3000))
+    assert not is_slow(FindRecords({"msg_id": {"$in": ["x"] * 1000}}))

@@ -54,6 +54,7 @@ def test_questions_after_the_end_are_answered() -> None:
         writer.recorded(Scope()).result(20)
 
 
+@pytest.mark.fault(19)
 def test_questions_are_answered_when_the_store_fails_at_the_end() -> None:
     store = Failing()
     writer = StoreWriter(store, lambda tokens: None)
@@ -206,6 +207,7 @@ def test_a_record_that_does_not_fit_ends_its_task_and_no_other() -> None:
     writer.close()
 
 
+@pytest.mark.fault(15)
 def test_a_store_with_a_bug_ends_no_task() -> None:
     class Broken(DictDB):
         works = False
@@ -242,6 +244,7 @@ def test_a_function_that_does_not_fit_keeps_nobody_waiting() -> None:
     writer.close()
 
 
+@pytest.mark.fault(15)
 def test_a_bug_in_the_writers_thread_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     told = threading.Event()

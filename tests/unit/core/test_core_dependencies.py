@@ -99,6 +99,7 @@ def test_a_task_that_is_nowhere_is_named():
     assert text.startswith("InvalidDependency: task b can never run: it depends on nonsense, and there is no such")
 
 
+@pytest.mark.fault(41)
 def test_a_failure_makes_what_depends_on_it_impossible_with_the_path():
     core = scheduler()
     run(core, joined(0), submitted("a"), submitted("b", after=on("a")), submitted("c", after=on("b")))
@@ -163,6 +164,7 @@ def test_a_task_cannot_depend_on_itself():
     assert "depends on itself" in errors(scheduler(), submitted("a", after=on("a")))["a"]
 
 
+@pytest.mark.fault(41)
 def test_tasks_that_wait_for_each_other_end_at_once():
     core = scheduler()
     first, second = submitted("a", after=on("b")).tasks[0], submitted("b", after=on("a")).tasks[0]

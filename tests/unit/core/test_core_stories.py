@@ -248,6 +248,7 @@ def test_a_task_with_retries_survives_its_engine():
     assert run(core, joined(1), finished(1, done("a", 2))) == [("send", 1, "a#2"), ("end", "a", "ok")]
 
 
+@pytest.mark.fault(9)
 def test_a_task_that_kills_three_engines_is_poison_whatever_its_retries():
     core = scheduler(death_limit=3)
     run(core, submitted("a", retries=100))
@@ -266,6 +267,7 @@ def test_tasks_that_did_not_run_when_their_engine_died_keep_their_retries():
     assert run(core, joined(9), finished(9, done("a", 6), done("b", 6)))[1:] == [("end", "a", "ok"), ("end", "b", "ok")]
 
 
+@pytest.mark.fault(48)
 def test_an_engine_that_leaves_burns_nothing():
     core = scheduler(hwm=2)
     run(core, joined(0), submitted("a", "b"))
@@ -279,6 +281,7 @@ def test_an_engine_is_lost_only_once():
     assert run(core, EngineLost(0, "killed"), EngineLost(0, "killed"), EngineLeft(0)) == [("end", "a", "EngineError")]
 
 
+@pytest.mark.fault(10)
 def test_a_result_after_the_loss_of_its_engine_is_late():
     assert run(
         scheduler(),

@@ -367,6 +367,7 @@ def test_a_running_task_is_interrupted_when_it_is_cancelled(script: Script):
     assert script.ended == ["a", "c", "d"]
 
 
+@pytest.mark.fault(48)
 def test_a_leaving_engine_gives_back_what_it_has_not_begun(script: Script):
     script.executor.during["a"] = lambda: script.say(Stop())
     script.then(run("a", "b", "c")).play()
@@ -375,6 +376,7 @@ def test_a_leaving_engine_gives_back_what_it_has_not_begun(script: Script):
     assert script.all(Returned) == [Returned([AttemptKey("b", 1), AttemptKey("c", 1)])]
 
 
+@pytest.mark.fault(48)
 def test_a_task_cut_short_by_sigterm_is_left_to_the_controller(script: Script):
     def terminated() -> None:
         raise Terminated
@@ -389,6 +391,7 @@ def test_a_task_cut_short_by_sigterm_is_left_to_the_controller(script: Script):
 # -------------------------------------------------------------------------------------------- the session
 
 
+@pytest.mark.fault(23)
 def test_after_a_loss_the_engine_says_what_it_holds_and_what_may_not_be_stored(script: Script):
     engine = script.engine()
     script.stores = False

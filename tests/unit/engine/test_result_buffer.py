@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
+
+from engineroom.engine import result_buffer
 from engineroom.engine.result_buffer import RESULT_BYTES, ResultBuffer
 from engineroom.ids import TaskId
 from engineroom.messages import AttemptKey, FromEngine, Results, TaskDone
@@ -53,6 +58,24 @@ def test_results_are_kept_until_they_are_stored():
     assert not buffer.is_awaiting
     assert buffer.bytes == 0
     assert list(buffer.held()) == [AttemptKey("d", 1)]
+
+
+def test_the_peak_memory_is_looked_at_when_tasks_may_have_taken_some(monkeypatch: pytest.MonkeyPatch):
+    looks = iter(range(1, 10))
+    monkeypatch.setattr(result_buffer.rusage, "getrusage", lambda who: SimpleNamespace(ru_maxrss=next(looks)))
+    buffer = ResultBuffer()
+
+    def peak(started: float | None, completed: float) -> int | None:
+        buffer.add(TaskDone(TaskId("a"), 1, "ok", started, completed, b""), ())
+        message = decoded(buffer.pack())
+        return message.peak_memory and message.peak_memory >> 10
+
+    assert peak(5.0, 5.0) == 1
+    assert peak(5.01, 5.0105) == 1, "a short task, a moment after the last look"
+    assert peak(5.02, 5.03) == 2, "a longer one"
+    assert peak(5.2, 5.2) == 3, "some time after the last look"
+    assert peak(4.0, 4.0) == 4, "the clock was set back"
+    assert peak(None, 4.0) == 5, "it never began"
 
 
 def full_after(buffer: ResultBuffer) -> int:

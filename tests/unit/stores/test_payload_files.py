@@ -127,6 +127,7 @@ def test_what_did_not_commit_leaves_no_file(store, monkeypatch):
     assert frames_of(store, "a") == [content]
 
 
+@pytest.mark.fault(18)
 def test_a_full_disk_is_named_and_leaves_no_file(store, monkeypatch):
     with monkeypatch.context() as patch:
         def full(*args):
@@ -267,6 +268,7 @@ class Faults:
         return call
 
 
+@pytest.mark.fault(19)
 def test_whichever_operation_on_files_fails_a_record_is_whole_or_not_there(tmp_path, monkeypatch):
     contents = [os.urandom(SIZE), os.urandom(SIZE)]
     for number in range(1, 100):

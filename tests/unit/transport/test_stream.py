@@ -52,6 +52,7 @@ def read(reader: Reader, data: bytes, *sizes: int) -> list[list[bytes]]:
     return [[bytes(frame) for frame in message] for message in found]
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize("sizes", [(1 << 30,), (1 << 16,), (4096,), (1, 100_000), (17, 1, 70_000), (9,)])
 def test_messages_come_out_as_they_were_put_in_however_they_are_cut(sizes: tuple[int, ...]):
     reader = Reader(greets=True)
@@ -60,6 +61,7 @@ def test_messages_come_out_as_they_were_put_in_however_they_are_cut(sizes: tuple
     assert reader.room is None
 
 
+@pytest.mark.fault(24)
 def test_a_cut_at_each_byte():
     data, expected = greeting(NAME) + joined(*MESSAGES[:3]), MESSAGES[:3]
     for at in range(len(data) + 1):
@@ -135,6 +137,7 @@ def test_garbage_breaks_the_stream(garbage: bytes, size: int):
         read(Reader(greets=True), garbage, size)
 
 
+@pytest.mark.fault(26)
 def test_random_bytes_break_the_stream_or_wait_for_more():
     randomly = random.Random(1)
     for _ in range(300):
@@ -145,6 +148,7 @@ def test_random_bytes_break_the_stream_or_wait_for_more():
             assert read(reader, begin + data, randomly.randint(1, 50)) == []
 
 
+@pytest.mark.fault(27)
 @pytest.mark.parametrize("message", [[b"x" * 1001], [b"x" * 500, b"y" * 501], [b"x", b"y" * 100_000]])
 def test_a_message_that_is_too_long_breaks_the_stream_before_it_has_come(message: list[bytes]):
     reader = Reader(1000)
@@ -155,6 +159,7 @@ def test_a_message_that_is_too_long_breaks_the_stream_before_it_has_come(message
     assert Reader(1000).feed(memoryview(joined([b"x" * 999, b"y"])))
 
 
+@pytest.mark.fault(27)
 def test_too_many_frames_break_the_stream():
     head = b"\xe7\0\0\0" + (stream.MOST_FRAMES + 1).to_bytes(4, "little") + bytes(8)
     with pytest.raises(BrokenStream, match="frames"):

@@ -300,6 +300,7 @@ GARBAGE = {
 }
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE.keys())
 def test_garbage_ends_the_connection_of_its_sender_only(listener: UnixListener, data: bytes):
     with linked(listener) as link, raw(listener, data) as stranger:
@@ -356,6 +357,7 @@ def test_idle_connections_do_not_use_up_descriptors(listener: UnixListener, monk
                 stranger.close()
 
 
+@pytest.mark.fault(47)
 def test_when_descriptors_run_out_peers_stay_and_others_wait(
     listener: UnixListener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -419,6 +421,7 @@ def pouring(flooder: socket.socket, flood: bytes) -> Callable[[], None]:
     return pour
 
 
+@pytest.mark.fault(38)
 def test_a_peer_that_sends_without_end_keeps_no_other_waiting(listener: UnixListener):
     with raw(listener, greeting(NAME) + message(b"first")) as flooder, linked(listener) as quiet:
         assert heard(listener) == [(NAME, [b"first"])]
@@ -532,3 +535,15 @@ def test_the_helper_runs_only_while_there_is_something_to_do(listener: UnixListe
         assert len(until(lambda: heard(listener, 0.1))) == 1
         assert link.flush(5)
         until(lambda: not helpers())
+
+
+def test_the_last_words_of_one_peer_are_received_and_nobody_elses(listener: UnixListener):
+    name, other = b"N" * 16, b"O" * 16
+    with raw(listener, greeting(name) + message(b"Hello")) as peer, raw(listener, greeting(other)) as talker:
+        assert heard(listener) == [(name, [b"Hello"])]
+        listener.admit(name)
+        peer.sendall(message(b"the last words") * 50)
+        talker.sendall(message(b"on and on") * 50)
+        assert [bytes(parts[0]) for _, parts in listener.receive_last(name)] == [b"the last words"] * 50
+        assert listener.receive_last(name) == listener.receive_last(b"unknown") == []
+        assert {peer for peer, _ in heard(listener)} == {other}

@@ -37,6 +37,7 @@ def heard(listener: ZmqListener, seconds: float = 5.0) -> list[tuple[bytes, list
     return [(peer, [bytes(part) for part in parts]) for peer, parts in listener.receive(timeout=seconds)]
 
 
+@pytest.mark.fault(28)
 def test_over_tcp_only_who_has_the_key_can_send_anything():
     curve = curve_keypair()
     with listening("tcp://127.0.0.1", "the key", curve=curve) as listener:
@@ -62,6 +63,7 @@ def test_over_tcp_only_who_has_the_key_can_send_anything():
             context.term()
 
 
+@pytest.mark.fault(28)
 def test_over_tcp_a_link_with_another_key_is_refused():
     curve = curve_keypair()
     with (

@@ -232,6 +232,7 @@ def test_a_lost_message_is_noticed_at_the_next_ping(world: World, is_up: bool):
     assert agree(world)
 
 
+@pytest.mark.fault(25)
 def test_a_repeated_message_does_not_hide_a_lost_one(world: World):
     world.link.send(Watch([TaskId("a")]))
     world.link.send(Watch([TaskId("b")]))
@@ -239,6 +240,7 @@ def test_a_repeated_message_does_not_hide_a_lost_one(world: World):
     assert not agree(world)
 
 
+@pytest.mark.fault(24)
 def test_two_messages_that_change_places_are_noticed(world: World):
     world.controller.send(Stored(1))
     world.controller.send(Stored(2))
@@ -325,6 +327,7 @@ def test_the_key_is_compared_before_anything_else():
         session.check_hello(Hello(-1, "nobody", "wrong", "uuid", 1, "host"), b"key")
 
 
+@pytest.mark.fault(29)
 @pytest.mark.parametrize(("version", "role", "said"), [(0, "client", "version 0"), (None, "nobody", "'nobody'")])
 def test_who_does_not_fit_is_refused(version: int | None, role: str, said: str):
     version = _version.PROTOCOL_VERSION if version is None else version
@@ -332,11 +335,13 @@ def test_who_does_not_fit_is_refused(version: int | None, role: str, said: str):
         session.check_hello(session.prove(Hello(version, role, "", "uuid", 1, "host"), b"key"), b"key")
 
 
+@pytest.mark.fault(29)
 def test_a_peer_of_a_version_that_sent_the_key_is_told_its_version():
     with pytest.raises(ProtocolError, match="version 2"):
         session.check_hello(Hello(2, "client", "key", "uuid", 1, "host"), b"key")
 
 
+@pytest.mark.fault(25)
 def test_the_key_never_travels_and_a_proof_is_good_for_one_hello():
     ours = LinkSession(session.introduce("client", "the secret key", "uuid"), PING_SECONDS, 0.0)
     first, second = ours.hello(0.0), ours.hello(1.0)
@@ -347,6 +352,7 @@ def test_the_key_never_travels_and_a_proof_is_good_for_one_hello():
             session.check_hello(msgspec.structs.replace(first, **forged), b"the secret key")
 
 
+@pytest.mark.fault(28)
 @pytest.mark.parametrize("key", [b"another key", b""])
 def test_a_controller_without_the_key_is_not_believed(key: bytes):
     ours = link_session()

@@ -62,6 +62,7 @@ def deep(levels: int) -> list[Any]:
     return value
 
 
+@pytest.mark.fault(31)
 @pytest.mark.parametrize(
     "value", ["x" * 10**6, b"x" * 10**6, list(range(10**6)), deep(60), {"k" * 1000: "v" * 1000}, "é" * 1000]
 )

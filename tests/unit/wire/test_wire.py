@@ -143,6 +143,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data[: draw(st.integers(0, len(data)))]) if draw(st.booleans()) else bytes(data)
 
 
+@pytest.mark.fault(26)
 @settings(max_examples=100_000 if NIGHTLY else 300, deadline=None)
 @given(st.one_of(st.binary(max_size=200), damaged()))
 def test_garbage_is_a_protocol_error_and_nothing_else(data: bytes):
@@ -154,6 +155,7 @@ def test_garbage_is_a_protocol_error_and_nothing_else(data: bytes):
         assert isinstance(message, messages.Message)
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize(
     "data",
     [

@@ -25,7 +25,14 @@ from concurrent.futures import Future
 from typing import Any
 
 from ...config import ConnectionInfo
-from ...errors import AuthenticationError, ControllerLost, EngineroomError, SerializationError, WaitError
+from ...errors import (
+    AuthenticationError,
+    ControllerLost,
+    EngineroomError,
+    MessageTooLarge,
+    SerializationError,
+    WaitError,
+)
 from ...ids import ClientId, TaskId, new_uuid
 from ...messages import (
     Accepted,
@@ -47,7 +54,9 @@ from ...messages import (
     Submit,
     Watch,
     Welcome,
+    pieces,
 )
+from ...messages.bounds import MOST_ASKED
 from ...messages.requests import URGENT, tasks_in_question
 from ...printable import one_line
 from ...shared_memory.pool import Pool
@@ -206,7 +215,8 @@ class Channel:
             if self.failure is not None:
                 raise self.failure_error()
             if watch:
-                self._order(Watch(list(ids)))
+                for some in pieces(ids):
+                    self._order(Watch(list(some)))
         except EngineroomError:
             self.withdraw(ids)
             raise
@@ -290,9 +300,15 @@ class Channel:
     def _order(self, message: Message) -> None:
         # The controller ends the session of a client that sends nonsense. So the caller alone pays for it, here.
         try:
-            wire.decode_from_client(wire.encode(message))
+            encoded = wire.encode(message)
+            wire.decode_from_client(encoded)
         except Exception as error:
             raise SerializationError(f"this cannot be sent: {error}") from None
+        if len(encoded) > MOST_ASKED:
+            raise MessageTooLarge(
+                f"this question has {len(encoded):,} bytes, more than the limit of {MOST_ASKED:,}. Ask several: if its "
+                "query lists tasks, some 50,000 at a time"
+            )
         is_urgent = isinstance(message, Request) and self._is_urgent(message.body)
         (self._urgent if is_urgent else self._orders).append(message)
         self._driver.wake()
@@ -301,7 +317,7 @@ class Channel:
         """Whether a question says nothing about the tasks that are queued here."""
         if isinstance(body, URGENT):
             return True
-        named = tasks_in_question(body) if self._outgoing else None
+        named = tasks_in_question(body) if self._outgoing and self._requests.has_room else None
         return named is not None and not self._window.has_queued(named)
 
     def _connect(self, timeout: float) -> None:
@@ -356,7 +372,9 @@ class Channel:
 
     def has_work(self) -> bool:
         """Whether `flush` would send something."""
-        return bool(self._urgent) or (self._window.has_room if self._outgoing else bool(self._orders))
+        if self._urgent:
+            return True
+        return self._window.has_room if self._outgoing else bool(self._orders) and self._requests.has_room
 
     def pause(self) -> tuple[float, bool]:
         """There is nothing to do: how long the I/O thread may sleep, and whether it is woken for the next task."""
@@ -392,7 +410,8 @@ class Channel:
         if self._must_greet:
             self._must_greet = False
             self._hello()
-        self.flush()
+        if self._outgoing or self._orders or self._urgent:
+            self.flush()
         self._keep_alive()
         if not link.stays_readable and self._counts.sent != sent:
             return len(arrived) + 1  # sending may have swallowed the news of an arrival
@@ -412,13 +431,20 @@ class Channel:
             return
         # Counted first, sent last: a question never overtakes the tasks that were submitted before it.
         orders, urgent, window = len(self._orders), len(self._urgent), self._window
-        while (packed := window.pack_next()) is not None:
+        while window.queue and (packed := window.pack_next()) is not None:
             self._send_tasks(*packed)
         for _ in range(urgent):  # these do not wait for tasks that have no room
-            self._send(self._urgent.popleft())
+            self._send_order(self._urgent.popleft())
         if not window.queue:
             for _ in range(orders):
-                self._send(self._orders.popleft())
+                if not self._requests.has_room:
+                    break
+                self._send_order(self._orders.popleft())
+
+    def _send_order(self, message: Message) -> None:
+        if isinstance(message, Request):
+            self._requests.sent(message)
+        self._send(message)
 
     def _send_tasks(self, message: Submit, frames: Sequence[Any]) -> None:
         try:
@@ -495,10 +521,11 @@ class Channel:
         coming = self._window.tasks() | self._requests.resubmitted()
         missing = [id for id in self._waiting.copy() if id not in coming]
         if missing:
-            self._send(Watch(missing))
+            for some in pieces(missing):
+                self._send(Watch(list(some)))
         for request in self._requests.unanswered():
             if request not in self._orders and request not in self._urgent:
-                self._send(request)
+                self._send_order(request)
 
     def _on_refused(self, message: Refused, frames: Sequence[Any]) -> None:
         self._fail(refusal_error(message, self.info.url))

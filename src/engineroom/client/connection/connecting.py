@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -196,3 +197,12 @@ def ended_error(info: ConnectionInfo, timeout: float) -> ControllerLost:
         f"the controller named in the connection file (pid {info.pid}) is not running any more, and none has taken its "
         f"place within {timeout:g} s. Start a cluster: `ipcluster start -n 4`, or engineroom.Cluster(n=4)."
     )
+
+
+def through_tunnel(info: ConnectionInfo, server: str, key: str, at_the_end: contextlib.ExitStack) -> ConnectionInfo:
+    """How a controller is reached through an SSH server. `at_the_end` closes the tunnel."""
+    from ...transport.ssh_tunnel import Tunnel  # few need it
+
+    tunnel = Tunnel(info, server, key)
+    at_the_end.callback(tunnel.close)
+    return tunnel.info

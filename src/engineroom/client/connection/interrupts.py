@@ -35,12 +35,9 @@ class HeldSignals:
 
     def begin(self) -> None:
         """Hold them back, if this is the main thread: handlers run in no other."""
-        if threading.current_thread() is not threading.main_thread():
+        if threading.get_ident() != threading.main_thread().ident:
             return
-        for number in _SIGNALS:
-            handler = _get(number)
-            if callable(handler):
-                self._held.append((number, handler))
+        self._held = [(number, handler) for number in _SIGNALS if callable(handler := _get(number))]
         try:
             for number, _ in self._held:
                 _set(number, self._note)

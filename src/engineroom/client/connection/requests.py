@@ -12,6 +12,9 @@ from ...ids import TaskId
 from ...messages import ErrorInfo, FindRecords, Reply, Request, RequestBody, Resubmit
 from ...printable import one_line, printable
 
+#: Questions on their way and not yet answered. More wait here: the controller refuses those beyond twice as many.
+MOST_ASKED_AT_ONCE = 500
+
 
 class PendingRequests:
     """A Future for each question. Users' threads add them and the I/O thread resolves them, each in one operation."""
@@ -19,6 +22,17 @@ class PendingRequests:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._pending: dict[int, tuple[Request, Future[Any]]] = {}
+        #: the numbers of those that were sent
+        self._sent: set[int] = set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may be sent."""
+        return len(self._sent) < MOST_ASKED_AT_ONCE
+
+    def sent(self, request: Request) -> None:
+        """A question was sent."""
+        self._sent.add(request.number)
 
     def add(self, body: RequestBody) -> tuple[Request, Future[Any]]:
         """A question to be sent, and the Future of its answer."""
@@ -32,6 +46,7 @@ class PendingRequests:
 
     def on_reply(self, message: Reply, frames: Sequence[Any]) -> None:
         """Resolve the Future of an answer."""
+        self._sent.discard(message.number)
         request, future = self._pending.pop(message.number, (None, None))
         if request is None or future is None or future.done():
             return  # nobody waits any more
@@ -54,6 +69,27 @@ class PendingRequests:
             _, future = self._pending.pop(number, (None, None))
             if future is not None and not future.done():
                 future.set_exception(error())
+
+
+def total(counts: Sequence[Future[int]]) -> Future[int]:
+    """A Future for the sum of several answers; its error is the first one of theirs."""
+    if len(counts) == 1:
+        return counts[0]
+    whole: Future[int] = Future()
+    left = iter(range(len(counts) - 1, -1, -1))  # several threads may take from it
+
+    def ended(one: Future[int]) -> None:
+        if next(left):
+            return
+        errors = [error for future in counts if (error := future.exception()) is not None]
+        if errors:
+            whole.set_exception(errors[0])
+        else:
+            whole.set_result(sum(future.result() for future in counts))
+
+    for future in counts:
+        future.add_done_callback(ended)
+    return whole
 
 
 def error_of(info: ErrorInfo) -> Exception:

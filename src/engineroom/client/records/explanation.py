@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ... import markup
 from ...printable import one_line
 
 #: How many msg_ids are named of tasks that share a reason.
@@ -42,6 +43,10 @@ class Explanation(dict[str, Any]):
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        id = markup.code(self["msg_id"])
+        return markup.block(id, " is ", markup.bold(self["state"]), ": ", one_line(self["reason"]))
+
 
 class Explanations(list[Explanation]):
     """What the controller says about several tasks: a list. It prints one line for each distinct reason."""
@@ -70,3 +75,12 @@ class Explanations(list[Explanation]):
         return "\n".join(map(one_line, lines))
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return markup.block("no tasks")
+        rows = []
+        for state, reason, ids in self.grouped():
+            named = ", ".join(ids[:NAMED]) + (", …" if len(ids) > NAMED else "")
+            rows.append((f"{len(ids):,}", state, one_line(reason), markup.code(named)))
+        return markup.table(("tasks", "state", "reason", "msg_ids"), rows)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
-from ...errors import QueryError
+from ...errors import PendingTask, QueryError
 from ...ids import EngineId, TaskId
 from ...messages import (
     CountRecords,
@@ -26,10 +26,12 @@ from ...messages import (
     Purge,
     QueueStatus,
     ResultStatus,
+    pieces,
 )
+from ...messages.bounds import MOST_NAMED
 from ...records.fields import ALIASES, DEFAULT_KEYS
 from ...records.projection import is_dotted, projected, whole_keys
-from ...records.record import TaskRecord
+from ...records.record import TaskRecord, TaskRecords
 from ...wire.frames import decode_columns
 from ..connection.channel import Channel
 from .dataframe import as_frame_of, check_kind
@@ -93,9 +95,9 @@ class Records:
         window = plain_count("limit", limit), plain_count("skip", skip) or 0
         whole = whole_keys(wanted) if wanted is not None and is_dotted(wanted) else wanted
         body = FindRecords(plain_query(query), whole, plain_sort(sort), *window)
-        records = list(_records_in(self._channel.ask(body)))
+        records = TaskRecords(_records_in(self._channel.ask(body)))
         if wanted is not None and is_dotted(wanted):
-            records = [projected(record, wanted) for record in records]
+            records = TaskRecords(projected(record, wanted) for record in records)
         if as_frame is None:
             return records
         named = DEFAULT_KEYS if wanted is None else ["msg_id", *wanted]
@@ -177,11 +179,28 @@ class Records:
 
     def result_status(self, ids: Sequence[TaskId]) -> dict[str, Any]:
         """Which tasks are pending and which completed: two lists of msg_ids. Raises UnknownTask."""
-        return dict(self._channel.ask(ResultStatus(list(ids))))
+        status: dict[str, Any] = {"pending": [], "completed": []}
+        for some in pieces(list(ids)):
+            for state, found in self._channel.ask(ResultStatus(list(some))).items():
+                status[state] += found
+        return status
+
+    def require_ended(self, ids: Sequence[TaskId]) -> None:
+        """Look whether all of these tasks have ended, if they are more than one message may name.
+
+        Then a change takes several messages, and the first of them must not have an effect if another one is refused.
+
+        Raises
+        ------
+        UnknownTask, PendingTask
+        """
+        if len(ids) > MOST_NAMED and (pending := self.result_status(ids)["pending"]):
+            raise PendingTask(f"task {pending[0]} has not finished; nothing was changed")
 
     def explain(self, ids: Sequence[TaskId]) -> Explanations:
         """Why each of these tasks is not running, or what has become of it."""
-        return Explanations(Explanation(answer) for answer in self._channel.ask(Explain(list(ids))))
+        asked = (self._channel.ask(Explain(list(some))) for some in pieces(list(ids)))
+        return Explanations(Explanation(answer) for answers in asked for answer in answers)
 
     def queue_status(self, engines: Sequence[EngineId] | None, verbose: bool) -> dict[Any, Any]:
         """What each engine has done and has to do.
@@ -214,8 +233,13 @@ class Records:
         UnknownTask
             There is no record of one of the tasks; nothing is changed.
         """
+        count = 0
+        if ids is not None and len(ids) > MOST_NAMED:
+            self.result_status(ids)  # all are known
+            *first, ids = pieces(list(ids))
+            count = sum(int(self._channel.ask(Pin(list(some), None, pinned))) for some in first)
         tasks = None if ids is None else list(ids)
-        return int(self._channel.ask(Pin(tasks, None if query is None else plain_query(query), pinned)))
+        return count + int(self._channel.ask(Pin(tasks, None if query is None else plain_query(query), pinned)))
 
     def purge(
         self,
@@ -226,12 +250,17 @@ class Records:
         everything: bool = False,
     ) -> int:
         """Forget finished tasks: of ids, of engines, of a query, or all; returns how many."""
+        count = 0
+        if ids is not None and len(ids) > MOST_NAMED and not everything:
+            self.require_ended(ids)
+            *first, ids = pieces(list(dict.fromkeys(ids)))
+            count = sum(int(self._channel.ask(Purge(list(some)))) for some in first)
         body = Purge(everything=everything)
         if not everything:
             body.tasks = None if ids is None else list(ids)
             body.engines = None if engines is None else list(engines)
             body.query = None if query is None else dict(query)
-        return int(self._channel.ask(body))
+        return count + int(self._channel.ask(body))
 
     # ------------------------------------------------------------------------------------------ functions, environments
 

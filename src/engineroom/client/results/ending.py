@@ -5,7 +5,7 @@ No waiting here: see `task_future.py`. What a task printed, and when it ran, is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -17,9 +17,13 @@ from ...printable import printable
 from ...wire import payload
 from ...wire.exceptions import remote_error
 from ...wire.parts import Part
+from ..waiting.waits import Need, WaitPort, wait_until_met
 
 #: The engine's report; or the exception that stands for it, if no report will come.
 Ending = TaskDone | Exception
+
+#: Stands for the end of an iterator.
+_END = object()
 
 
 class Failure:
@@ -60,14 +64,35 @@ def failed_among(values: Sequence[Any]) -> list[Any]:
     return [value for value in values if type(value) is Failure or (type(value) is Part and value.errors)]
 
 
-class ResultIterator(Iterator[Any]):
-    """Iterates over values; raises errors in their place, and can go on behind them."""
+class ResultIterator(Iterator[Any], AsyncIterator[Any]):
+    """Iterates over values, with `for` or `async for`; raises errors in their place, and can go on behind them.
 
-    def __init__(self, entries: Iterator[Any], return_exceptions: bool) -> None:
-        self._entries, self._return_exceptions = entries, return_exceptions
+    Parameters
+    ----------
+    entries : iterator
+        Values, `Failure`s, and in between `Need`s: what must be waited for before it can go on.
+    port : WaitPort
+        The client's port.
+    """
+
+    def __init__(self, entries: Iterator[Any], return_exceptions: bool, port: WaitPort) -> None:
+        self._entries, self._return_exceptions, self._port = entries, return_exceptions, port
 
     def __next__(self) -> Any:
-        entry = next(self._entries)
+        while type(entry := next(self._entries)) is Need:
+            wait_until_met(entry, self._port)
+        return self._given(entry)
+
+    async def __anext__(self) -> Any:
+        from ..waiting.coroutines import until_met
+
+        while type(entry := next(self._entries, _END)) is Need:
+            await until_met(entry)
+        if entry is _END:
+            raise StopAsyncIteration
+        return self._given(entry)
+
+    def _given(self, entry: Any) -> Any:
         if isinstance(entry, Failure) and not self._return_exceptions:
             raise entry.error
         return value_or_error(entry)
@@ -80,13 +105,13 @@ def value_of(ending: Ending, frames: Sequence[Any]) -> Any:
     """
     if isinstance(ending, Exception):
         return Failure(ending)
-    if ending.error is not None and (ending.payload or frames):
-        value = value_of(msgspec.structs.replace(ending, error=None), frames)
-        if type(value) is Part:
-            for index, error in value.errors.items():
-                value.value[index] = Failure(task_error(error, made_by_engine=True, id=ending.id))
-            return value
     if ending.error is not None:
+        if ending.payload or frames:
+            value = value_of(msgspec.structs.replace(ending, error=None), frames)
+            if type(value) is Part:
+                for index, error in value.errors.items():
+                    value.value[index] = Failure(task_error(error, made_by_engine=True, id=ending.id))
+                return value
         return Failure(task_error(ending.error, made_by_engine=ending.started is not None, id=ending.id))
     try:
         return payload.loads(ending.payload, frames)

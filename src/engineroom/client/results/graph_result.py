@@ -67,6 +67,17 @@ class GraphResult(Mapping[Any, AsyncResult]):
         """Wait until all have ended; returns whether they have."""
         return bool(self._whole.wait(timeout))
 
+    async def get_async(
+        self, timeout: float | None = None, return_exceptions: bool | None = None, *, cancel: bool = False
+    ) -> dict[Any, Any]:
+        """`get` for coroutines: see `AsyncResult.get_async`."""
+        values = await self._whole.get_async(timeout, return_exceptions, cancel=cancel)
+        return dict(zip(self._ids, values, strict=True))
+
+    def __await__(self) -> Any:
+        """`await graph_result` is `get()` for coroutines."""
+        return self.get_async().__await__()
+
     def ready(self) -> bool:
         """Whether all have ended."""
         return self._whole.done()

@@ -12,7 +12,7 @@ from ...errors import SerializationError, TaskAborted
 from ...ids import TaskId
 from ...messages import TaskDone, TaskOptions
 from ...wire.parts import Part, items_of
-from ..waiting.waits import wait_until
+from ..waiting.waits import Need, WaitPort
 from .chunks import ChunkPlan
 from .ending import Failure, ResultIterator, value_or_error
 from .port import ResultPort
@@ -36,6 +36,8 @@ class AsyncMapResult(AsyncResult):
     sizes : dict, optional
         How many items a task has, where that is not one. `_sizes` is None where that is not known: of parts.
     """
+
+    _counted = "item"
 
     def __init__(
         self, *args: Any, ordered: bool = True, sizes: dict[TaskId, int] | None = None, **kwargs: Any
@@ -96,28 +98,28 @@ class AsyncMapResult(AsyncResult):
             self._raise_errors_in(entries)
         return [value_or_error(entry) for entry in entries]
 
-    def _ids_as_wanted(self) -> Iterator[TaskId]:
+    def _ids_as_wanted(self) -> Iterator[TaskId | Need]:
         return self._ids_in_order() if self._ordered else self._ids_as_they_come()
 
-    def _ids_in_order(self) -> Iterator[TaskId]:
+    def _ids_in_order(self) -> Iterator[TaskId | Need]:
         index = 0
         while True:
             if index >= len(self._ids):
-                more = functools.partial(self._is_submitted, index)
-                wait_until(self._condition, more, None, self._port)
+                yield Need(functools.partial(self._is_submitted, index), (self,))
             with self._condition:
                 if index >= len(self._ids):
                     return
                 id = self._ids[index]
-            self._wait_for(id)
+            if id not in self._outcomes:
+                yield Need(functools.partial(self._has_ended, id), (self,))
             yield id
             index += 1
 
-    def _ids_as_they_come(self) -> Iterator[TaskId]:
+    def _ids_as_they_come(self) -> Iterator[TaskId | Need]:
         given = 0
         while True:
             if not self._has_come(given):
-                wait_until(self._condition, functools.partial(self._has_come, given), None, self._port)
+                yield Need(functools.partial(self._has_come, given), (self,))
             with self._condition:
                 fresh = list(self._outcomes)[given:]  # a dict keeps the order of arrival
             if not fresh:
@@ -225,6 +227,7 @@ class GrowingMapResult(AsyncMapResult):
                 self._condition.notify_all()
                 try:
                     submit(self)
+                    self._tell_listeners()
                     return
                 except Exception as problem:  # the connection is lost
                     lost = problem
@@ -271,14 +274,19 @@ class GrowingMapResult(AsyncMapResult):
 class LazyMapIterator(ResultIterator):
     """The iterator of `imap`: submits as it goes, at most `max_outstanding` tasks ahead."""
 
-    def __init__(self, entries: Iterator[Any], return_exceptions: bool) -> None:
-        super().__init__(entries, return_exceptions)
+    def __init__(self, entries: Iterator[Any], return_exceptions: bool, port: WaitPort) -> None:
+        super().__init__(entries, return_exceptions, port)
         self._cancelled = False
 
     def __next__(self) -> Any:
         if self._cancelled:
             raise StopIteration
         return super().__next__()
+
+    async def __anext__(self) -> Any:
+        if self._cancelled:
+            raise StopAsyncIteration
+        return await super().__anext__()
 
     def cancel(self) -> None:
         """Submit nothing more."""

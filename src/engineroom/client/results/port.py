@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from ...config import ConnectionInfo
@@ -25,6 +25,9 @@ class ResultPort(Protocol):
 
     def drive(self, ready: Callable[[], bool], limit: float | None) -> bool:
         """Take in results in this thread, until `ready()` or for `limit` seconds. False: the caller has to wait."""
+
+    def interrupted(self, ids: Collection[TaskId]) -> str:
+        """Ctrl-C came in a wait for these tasks. Returns "cancel" or "abort" if that has been done, else "leave"."""
 
     def engine_uuid(self, id: EngineId) -> str | None:
         """The uuid of the engine that has, or last had, this number."""

@@ -6,6 +6,7 @@ values and errors, which are unpickled when somebody asks for them, and output.
 
 from __future__ import annotations
 
+import functools
 import operator
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,12 +24,15 @@ from ...wire.input_cache import ResultOf
 from ...wire.parts import Part, combine, items_of
 from ..connection.submission import Acceptance
 from ..records.selection import Selection
-from ..waiting.waits import check_return_when, limit_of, wait_for_futures
+from ..waiting.waits import Need, check_return_when, limit_of, wait_for_futures
 from .arguments import refuse_direct, results_of_this_call
 from .ending import Failure, ResultIterator, errors_in, failed_among, succeeded, value_of, value_or_error, was_aborted
 from .metadata import DescribedFuture, ExecuteReply
 from .port import ResultPort
-from .task_future import FINISHED, TaskFuture
+from .task_future import FINISHED, PENDING, TaskFuture
+
+#: What stands for a value that `get` does not return as it is.
+_NEEDS_A_LOOK = (Failure, Part)
 
 #: Pickles up to this many bytes are kept beside their value.
 SMALL = 4096
@@ -61,6 +65,8 @@ class AsyncResult(DescribedFuture):
     #: with `track`: whether the tasks have been accepted
     _acceptance: Acceptance | None = None
     owner = True
+    #: what `len` and `progress` count
+    _counted = "task"
 
     def __init__(
         self,
@@ -146,17 +152,23 @@ class AsyncResult(DescribedFuture):
         RemoteError, CompositeError, EngineError, TaskAborted
             The task raised; several did; its engine died; it was aborted.
         """
-        check_return_when(return_when)
-        if return_when == FIRST_EXCEPTION and not self._single:
-            done, _ = self.wait(timeout, FIRST_EXCEPTION)
-            for part in done:
-                if part.exception() is not None:
-                    part.get()
-        if not self.wait(timeout if timeout is not None else -1):
-            raise TimeoutError(f"{self!r} was not ready after {timeout:g} s; its tasks go on")
+        if return_when is not None:
+            check_return_when(return_when)
+            if return_when == FIRST_EXCEPTION and not self._single:
+                done, _ = self.wait(timeout, FIRST_EXCEPTION)
+                for part in done:
+                    if part.exception() is not None:
+                        part.get()
+        limit = None if timeout is None else limit_of(timeout)
+        if self._state == PENDING:
+            self._wait_until_done(limit)
+            if not self.done():
+                raise TimeoutError(f"{self!r} was not ready after {timeout:g} s; its tasks go on")
+        values = self._all_values()
+        if self._single and type(values[0]) not in _NEEDS_A_LOOK:  # the hot path
+            return values[0]
         if return_exceptions is None:
             return_exceptions = self._return_exceptions
-        values = self._all_values()
         if not return_exceptions:
             self._raise_errors_in(values)
         return value_or_error(values[0]) if self._single else self._together(values)
@@ -276,8 +288,19 @@ class AsyncResult(DescribedFuture):
         widget: bool | None = None,
         return_when: str = ALL_COMPLETED,
     ) -> None:
-        """Wait, and show a progress bar."""
-        from .progress import show_progress
+        """Wait, and show a progress bar.
+
+        Parameters
+        ----------
+        interval : float
+            Seconds between two looks.
+        timeout : float or None
+            Seconds; None or negative: no limit. Raises TimeoutError after it.
+        widget : bool, optional
+            In a notebook: a widget of ipywidgets, or HTML. Default: a widget if ipywidgets is installed.
+        return_when : {ALL_COMPLETED, FIRST_EXCEPTION}
+        """
+        from ..notebook.progress import show_progress
 
         show_progress(
             [self],
@@ -285,26 +308,29 @@ class AsyncResult(DescribedFuture):
             timeout=limit_of(timeout),
             name=self._name,
             until_error=return_when == FIRST_EXCEPTION,
+            widget=widget,
         )
 
     # ------------------------------------------------------------------------------------------ values
 
     def _all_values(self) -> list[Any]:
         """Values in order, a `Failure` for each error. They are unpickled once."""
-        if self._values is None:
-            self._values = [self._value_of(id) for id in self._ids]
-            self._frames = None  # large pickles are not needed any more
+        values = self._values
+        if values is None:
+            values = self._values = [self._value_of(id) for id in self._ids]
+            if self._frames is not None:
+                self._frames = None  # large pickles are not needed any more
             for id, outcome in self._outcomes.items():
-                if isinstance(outcome, TaskDone) and len(outcome.payload) > SMALL:
+                if type(outcome) is TaskDone and len(outcome.payload) > SMALL:
                     self._outcomes[id] = msgspec.structs.replace(outcome, payload=b"")  # type: ignore[index]
-        return self._values
+        return values
 
     def _value_of(self, id: TaskId) -> Any:
         if self._taken is not None and id in self._taken:
             return self._taken[id]
-        ending = self._outcomes[id]
-        value = value_of(ending, (self._frames or {}).get(id, ()))
-        if isinstance(ending, TaskDone) and ending.content is not None and "execute_input" in ending.content:
+        ending, frames = self._outcomes[id], self._frames
+        value = value_of(ending, () if frames is None else frames.get(id, ()))
+        if type(ending) is TaskDone and ending.content is not None and "execute_input" in ending.content:
             return value if isinstance(value, Failure) else ExecuteReply(value, self._metadata_of(id))
         return value
 
@@ -348,34 +374,48 @@ class AsyncResult(DescribedFuture):
         """`get_dict()`."""
         return self.get_dict()
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> ResultIterator:
         """Values in order, each as soon as its task has ended. Of a map these are its items.
 
         An error is raised in the place of its value. `next` then goes on with the values behind it.
         """
         if self._single:
             raise TypeError("the result of a single task is not iterable: use get()")
-        return ResultIterator(self._entries_as_they_come(), self._return_exceptions)
+        return ResultIterator(self._entries_as_they_come(), self._return_exceptions, self._port)
+
+    def __aiter__(self) -> ResultIterator:
+        """The same for `async for`: a coroutine that waits for a value does not block its event loop."""
+        return self.__iter__()
 
     def _entries_as_they_come(self) -> Iterator[Any]:
-        """What iterating gives, with a `Failure` in the place of each error."""
+        """What iterating gives, with a `Failure` in the place of each error, and a `Need` before what is not there."""
         unpickled: dict[TaskId, Any] = {}
         for id in self._ids_as_wanted():
+            if isinstance(id, Need):
+                yield id
+                continue
             if self._values is not None and not unpickled:
                 unpickled = dict(zip(self._ids, self._values, strict=True))
             value = unpickled[id] if unpickled else self._value_of(id)
             if type(value) is Part and value.dist != "b":  # its first item is followed by the first of the next part
-                self._wait_until_done(None)
+                yield Need(self.done, (self,))
                 yield from self._entries(self._all_values())
                 return
             part = value if self._sizes is None else self._as_part(id, value, "b")
             yield from items_of(part.value) if type(part) is Part else (part,)
 
-    def _ids_as_wanted(self) -> Iterator[TaskId]:
-        """The ids of the tasks, in the order in which iterating gives their values; each once its task has ended."""
+    def _ids_as_wanted(self) -> Iterator[TaskId | Need]:
+        """The ids of the tasks, in the order in which iterating gives their values.
+
+        Before the id of a task that may not have ended comes a `Need`.
+        """
         for id in self._ids:
-            self._wait_for(id)
+            if id not in self._outcomes:
+                yield Need(functools.partial(self._has_ended, id), (self,))
             yield id
+
+    def _has_ended(self, id: TaskId) -> bool:
+        return id in self._outcomes
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -481,10 +521,39 @@ class AsyncResult(DescribedFuture):
 
         return OutputStream(self)
 
-    def __await__(self) -> Any:
-        import asyncio
+    def _repr_html_(self) -> str:
+        from .shown import result_html
 
-        return asyncio.wrap_future(self).__await__()
+        elapsed = None if self._submitted is None else f"{self.elapsed:.3g} s"
+        facts = [("label", self.label), ("elapsed", elapsed)]
+        title = f"{type(self).__name__}({self._name})"
+        return result_html(self._ids, self._outcomes, facts, title, self._counted, self.progress, len(self))
+
+    def __await__(self) -> Any:
+        """`await ar` is the value, as `get()` gives it. If the coroutine is cancelled, the tasks go on."""
+        return self.get_async().__await__()
+
+    async def wait_async(self, timeout: float | None = -1, *, cancel: bool = False) -> bool:
+        """`wait` for coroutines: their event loop goes on meanwhile.
+
+        Parameters
+        ----------
+        cancel : bool
+            If the coroutine is cancelled while it waits, cancel the tasks, also those that are running. Default: they
+            go on.
+        """
+        from ..waiting.coroutines import ending_when_cancelled, until_all_done
+
+        with ending_when_cancelled([self], cancel):
+            return await until_all_done([self], timeout)
+
+    async def get_async(
+        self, timeout: float | None = None, return_exceptions: bool | None = None, *, cancel: bool = False
+    ) -> Any:
+        """`get` for coroutines: their event loop goes on meanwhile. `cancel`: see `wait_async`."""
+        if not await self.wait_async(timeout, cancel=cancel):
+            raise TimeoutError(f"{self!r} was not ready after {timeout:g} s; its tasks go on")
+        return self.get(None, return_exceptions)
 
     def __repr__(self) -> str:
         if self.done():

@@ -42,15 +42,22 @@ def wait_for_all(futures: Iterable[Future[Any]], limit: float | None) -> bool:
     is spent on the rest once the limit is over. (`concurrent.futures.wait` locks every future, twice.)
     """
     deadline = None if limit is None else time.monotonic() + limit
-    for future in futures:
-        if not future.done():
-            left = None if deadline is None else deadline - time.monotonic()
-            if isinstance(future, TaskFuture):
-                future._wait_until_done(left)
-            else:
-                wait_futures([future], left)
+    futures = list(futures)
+    try:
+        for future in futures:
             if not future.done():
-                return False
+                left = None if deadline is None else deadline - time.monotonic()
+                if isinstance(future, TaskFuture):
+                    future._wait_until_done(left)
+                else:
+                    wait_futures([future], left)
+                if not future.done():
+                    return False
+    except KeyboardInterrupt:  # the wait for one of them has been told, the others are waited for, too
+        for future in futures:
+            if isinstance(future, TaskFuture) and not future.done():
+                future._port.interrupted(future._ids)
+        raise
     return True
 
 
@@ -80,6 +87,8 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     _caught_up: Future[Any] | None = None
     #: futures that are told when one of our tasks ends, by task
     _followers: dict[TaskId, list[TaskFuture]] | None = None
+    #: called, in any thread, when something about this future has changed
+    _listeners: tuple[Callable[[], None], ...] = ()
     #: large buffers of results, by task
     _frames: dict[TaskId, Sequence[Any]] | None = None
     # Shared until the first outcome comes: a future that waits is as few objects as can be.
@@ -117,14 +126,14 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         if self._state != PENDING:
             return
         if self._ends_with_outcomes:
-            wait_for_result(lambda: self._condition, self.done, limit, self._port)
+            wait_for_result(lambda: self._condition, self.done, limit, self._port, self._ids)
         else:
-            wait_until(self._condition, self.done, limit, self._port)
+            wait_until(self._condition, self.done, limit, self._port, self._ids)
 
     def _wait_for(self, id: TaskId) -> None:
         """Wait until one of the tasks has ended."""
         if id not in self._outcomes:
-            wait_until(self._condition, lambda: id in self._outcomes, None, self._port)
+            wait_until(self._condition, lambda: id in self._outcomes, None, self._port, self._ids)
 
     def _all_there(self) -> bool:
         return len(self._outcomes) >= len(self._ids)
@@ -133,7 +142,10 @@ class TaskFuture(Future):  # type: ignore[type-arg]
 
     def _arrived(self, done: TaskDone, frames: Sequence[Any], now: float) -> bool:
         """Keep an outcome, with `fulfilling` held. True: `_announce` must be called once it is released."""
-        self._keep(done.id, done, frames)
+        if frames or self._cond is not None or self._outcomes is not _NONE_YET:
+            self._keep(done.id, done, frames)
+        else:  # the hot path
+            self._outcomes = {done.id: done}
         self._received = now
         if self._cond is not None:
             return True
@@ -154,8 +166,23 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             followers = self._followers_to_tell()
         for follower, id in followers:
             follower._take(id, self)
+        self._tell_listeners()
         if finished:
             self._invoke_callbacks()
+
+    def _listen(self, listener: Callable[[], None]) -> None:
+        """Have a function called, in any thread and quickly, whenever an outcome has come."""
+        with self._condition:  # it is made now: so every outcome is announced
+            self._listeners = (*self._listeners, listener)
+
+    def _unlisten(self, listener: Callable[[], None]) -> None:
+        """Call it no more."""
+        with self._condition:
+            self._listeners = tuple([one for one in self._listeners if one is not listener])
+
+    def _tell_listeners(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def _invoke_callbacks(self) -> None:
         """Call the callbacks. Not in the thread through which the results come: they may wait for some."""

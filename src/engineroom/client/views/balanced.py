@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED
 from typing import Any, ClassVar
 
 from ...errors import ConfigError
@@ -29,7 +29,7 @@ from ..results.graph_result import GraphResult
 from ..results.map_result import AsyncMapResult, GrowingMapResult, LazyMapIterator
 from ..results.partition import as_columns, as_sequence, check_items, split, unchanging
 from ..results.result import AsyncResult
-from ..waiting.waits import wait_for_futures
+from ..waiting.waits import Need, any_done
 from . import flags
 from .base import FUNCTIONS, TICK, View, ViewClient, check_callable, replaced, resolve_reference
 from .cache_key import cache_key, with_needs
@@ -267,28 +267,34 @@ class LoadBalancedView(View):
         elif not callable(function):
             check_callable(function)
         apart: list[memoryview] = []
-        keep, pickled = self._port.keep(self.track), FUNCTIONS.get(function, None if self.cache else apart)
-        call = with_needs(args, kwargs) if self.cache else (args, kwargs)
-        payload, frames, results = pickled_call(*call, keep=keep, files=self._port.files)
+        port, cache = self._port, self.cache
+        pickled = FUNCTIONS.get(function, None if cache else apart)
+        call = with_needs(args, kwargs) if cache else (args, kwargs)
+        keep = port.keep(self.track)
+        if args or kwargs:
+            payload, frames, results = pickled_call(*call, keep=keep, files=port.files)
+            text = short_repr.of_call(args, kwargs) if port.record_arguments else ""
+            if results:
+                options = self._waiting_for(options, results)
+        else:
+            payload, frames, _ = pickled_call(args, kwargs)
+            text = "()" if port.record_arguments else ""
         if apart:
             frames = (*frames, *map(keep, apart))
-        if results:
-            options = self._waiting_for(options, results)
-        if self.cache:
+        if cache:
             options = self._comparable(options, function, pickled, "apply", args, kwargs)
         if options is not None and options.timeout is not None:
             self._check_timeout(options, function)
         now = time.time()
         if frames and not payload:
-            self._port.check_size(frames)
+            port.check_size(frames)
         number = channel.next_number()
         id = channel.id_of(number)
-        result = AsyncResult(self._port, (id,), name=getattr(function, "__name__", "task"), submitted=now)
+        result = AsyncResult(port, (id,), name=getattr(function, "__name__", "task"), submitted=now)
         if options is not None:
             result._options, result.label = options, options.label
-        self._port.history.add_number(number)
+        port.history.add_number(number)
         self._history.add_number(number)
-        text = short_repr.of_call(args, kwargs) if self._port.record_arguments else ""
         task = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text), pickled, frames
         if self.track:
             self._send([task], result)
@@ -414,6 +420,8 @@ class LoadBalancedView(View):
         f, extra = resolve_reference(f, ())
         if extra:
             chunks = [[[extra[0]] * len(columns[0]), *columns] for columns in chunks]
+        if chunks and any(type(column) is range for column in chunks[0]):  # one item is pickled sooner than a range
+            chunks = [[list(c) if type(c) is range and len(c) == 1 else c for c in columns] for columns in chunks]
         apart: list[memoryview] = []
         pickled, now = FUNCTIONS.get(f, None if self.cache else apart), time.time()
         tasks: list[Outgoing] = []
@@ -425,8 +433,9 @@ class LoadBalancedView(View):
             call = with_needs(*call) if self.cache else call
             payload, frames, results = pickled_call(*call, keep=keep, files=files)
             frames = (*frames, *of_function)
-            self._port.check_size(frames)
-            task_options = self._waiting_for(own, results)
+            if frames:
+                self._port.check_size(frames)
+            task_options = self._waiting_for(own, results) if results else own
             if task_options is not None and task_options.timeout is not None:
                 self._check_timeout(task_options, f)
             if self.cache:
@@ -482,6 +491,7 @@ class LoadBalancedView(View):
         return LazyMapIterator(
             self._lazily(seeded(f, seed), items, self._task_options(), ordered, max_outstanding),
             return_exceptions,
+            self._port,
         )
 
     def _lazily(
@@ -492,7 +502,7 @@ class LoadBalancedView(View):
         ordered: bool,
         limit: int | str,
     ) -> Iterator[Any]:
-        """The entries of a `LazyMapIterator`."""
+        """The entries of a `LazyMapIterator`, and a `Need` before what is not there."""
         most = max(1, 10 * len(self._port.engines)) if limit == "auto" else int(limit) or 1 << 60
         out: deque[AsyncResult] = deque()
         ready: list[AsyncResult] = []
@@ -505,12 +515,14 @@ class LoadBalancedView(View):
             if ordered:
                 ready.append(out.popleft())
             else:
-                done, _ = wait_for_futures(out, None, FIRST_COMPLETED, self._port)
-                ready = [result for result in out if result in done]
-                out = deque(result for result in out if result not in done)
+                waiting = list(out)
+                yield Need(functools.partial(any_done, waiting), waiting)
+                ready = [result for result in waiting if result.done()]
+                out = deque(result for result in waiting if result not in ready)
             while ready:
                 result = ready.pop(0)
-                result.wait()
+                if not result.done():
+                    yield Need(result.done, (result,))
                 value = result._all_values()[0]
                 yield value.value[0] if type(value) is Part else value
 

@@ -44,6 +44,9 @@ class ViewClient(Protocol):
     def results(self) -> Mapping[TaskId, Any]:
         """Values by msg_id."""
 
+    async def wait_async(self, jobs: Any = None, timeout: float | None = -1, *, cancel: bool = False) -> bool:
+        """Wait for tasks, in a coroutine."""
+
     def wait(self, jobs: Any = None, timeout: float | None = -1) -> Any:
         """Wait for tasks."""
 
@@ -295,6 +298,10 @@ class View:
         """Wait for tasks (default: all of this view's). Returns whether all are done."""
         return bool(self._client.wait(self.outstanding if jobs is None else jobs, timeout))
 
+    async def wait_async(self, jobs: Any = None, timeout: float | None = -1, *, cancel: bool = False) -> bool:
+        """`wait` for coroutines: see `Client.wait_async`."""
+        return await self._client.wait_async(self.outstanding if jobs is None else jobs, timeout, cancel=cancel)
+
     def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = False) -> AsyncResult:
         """The result of tasks, by msg_id or by index in this view's history (default: the last)."""
         wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
@@ -334,6 +341,14 @@ class View:
 
     def __len__(self) -> int:
         return len(self._port.engines.resolve(self.targets))
+
+    def _repr_html_(self) -> str:
+        from ..notebook.pages import view_html
+
+        flags = {name: getattr(self, name) for name in self.FLAGS if name not in ("targets", "block")}
+        chosen = {name: value for name, value in flags.items() if value not in (None, False, 0)}
+        targets = "all" if self.targets in (None, "all") else str(self.targets)
+        return view_html(type(self).__name__, targets, len(self.outstanding), chosen | {"block": self.block})
 
 
 def replaced(options: TaskOptions | None, **changes: Any) -> TaskOptions:

@@ -7,18 +7,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, Future
 from concurrent.futures import wait as wait_futures
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ...config import ConnectionInfo
 from ...errors import WaitError
+from ...ids import TaskId
 from ...on_engine import task_context
-from ..connection.waiters import is_delivering
+from ..connection.waiters import delivering
 
 
 class WaitPort(Protocol):
@@ -31,18 +31,47 @@ class WaitPort(Protocol):
     def outstanding(self) -> int:
         """How many tasks of this client have no outcome yet."""
 
+    def interrupted(self, ids: Collection[TaskId]) -> str:
+        """Ctrl-C came in a wait for these tasks. Returns "cancel" or "abort" if that has been done, else "leave"."""
+
     def drive(self, ready: Callable[[], bool], limit: float | None) -> bool:
         """Take in results in this thread, until `ready()` or for `limit` seconds. False: the caller has to wait."""
 
 
+class Need(NamedTuple):
+    """What a generator of values has to wait for. It yields this, and is to go on once `ready()` is true.
+
+    So a thread and a coroutine can wait for the same generator, each in its way.
+    """
+
+    ready: Callable[[], bool]
+    #: `ready()` may become true when one of these changes
+    sources: Sequence[Any]
+
+
+def wait_until_met(need: Need, port: WaitPort) -> None:
+    """Wait, in this thread."""
+    first = need.sources[0]
+    if len(need.sources) == 1 and need.ready == first.done:
+        first._wait_until_done(None)
+    elif len(need.sources) == 1:
+        wait_until(first._condition, need.ready, None, port, getattr(first, "_ids", ()))
+    else:
+        wait_for_futures(need.sources, None, FIRST_COMPLETED, port)
+
+
 def wait_until(
-    condition: threading.Condition, ready: Callable[[], bool], limit: float | None, port: WaitPort
+    condition: threading.Condition,
+    ready: Callable[[], bool],
+    limit: float | None,
+    port: WaitPort,
+    ids: Collection[TaskId] = (),
 ) -> bool:
     """Wait until `ready()`, which may become true when `condition` is notified; at most `limit` seconds.
 
-    The caller does not hold the condition. Returns `ready()`.
+    The caller does not hold the condition. Returns `ready()`. `ids` are the tasks that are waited for.
     """
-    with _guarded(port):
+    with _Guarded(port, ids):
         if task_context.wait(ready, limit, lambda: port.info.url):
             return ready()
         with condition:
@@ -63,13 +92,17 @@ def check_return_when(return_when: str | None) -> None:
 
 
 def wait_for_result(
-    condition: Callable[[], threading.Condition], ready: Callable[[], bool], limit: float | None, port: WaitPort
+    condition: Callable[[], threading.Condition],
+    ready: Callable[[], bool],
+    limit: float | None,
+    port: WaitPort,
+    ids: Collection[TaskId] = (),
 ) -> bool:
     """The same for what becomes ready with an outcome, and with nothing else: this thread may take it in by itself.
 
     `condition` makes the condition, if it is needed.
     """
-    with _guarded(port):
+    with _Guarded(port, ids):
         if task_context.wait(ready, limit, lambda: port.info.url):
             return ready()
         deadline = None if limit is None else time.monotonic() + limit
@@ -85,44 +118,66 @@ def wait_for_futures(
     """`concurrent.futures.wait`: returns the sets (done, pending)."""
 
     def ready() -> bool:
-        if return_when == FIRST_COMPLETED and any(future.done() for future in futures):
+        if return_when == FIRST_COMPLETED and any_done(futures):
             return True
         if return_when not in (FIRST_COMPLETED, ALL_COMPLETED) and any(map(_has_failed, futures)):
             return True
         return all(future.done() for future in futures)
 
-    with _guarded(port):
+    with _Guarded(port, [id for future in futures for id in getattr(future, "_ids", ())]):
         waited = task_context.wait(ready, limit, lambda: port.info.url)
         done, pending = wait_futures(futures, 0 if waited else limit, return_when)
         return done, pending
+
+
+def any_done(futures: Collection[Future[Any]]) -> bool:
+    """Whether one of them is done."""
+    return any(future.done() for future in futures)
 
 
 def _has_failed(future: Future[Any]) -> bool:
     return future.done() and (future.cancelled() or future.exception() is not None)
 
 
-@contextlib.contextmanager
-def _guarded(port: WaitPort) -> Iterator[None]:
-    if is_delivering():
-        raise WaitError(
-            "this waits for tasks in the thread through which their results come, so it would never end. It runs code "
-            "of yours when published data are unpickled, or an object is deleted: do not wait for tasks there"
-        )
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        say_what_goes_on(error, port.outstanding())
-        raise
+class _Guarded:
+    """A wait for these tasks. Ctrl-C ends them, if the client is to do that; else it says how to end them."""
+
+    __slots__ = ("_ids", "_port")
+
+    def __init__(self, port: WaitPort, ids: Collection[TaskId]) -> None:
+        self._port, self._ids = port, ids
+
+    def __enter__(self) -> None:
+        if threading.get_ident() in delivering:
+            raise WaitError(
+                "this waits for tasks in the thread through which their results come, so it would never end. It runs "
+                "code of yours when published data are unpickled, or an object is deleted: do not wait for tasks there"
+            )
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if type(error) is KeyboardInterrupt:
+            count = self._port.outstanding()
+            say_what_goes_on(error, count, self._port.interrupted(self._ids))
 
 
-def say_what_goes_on(error: KeyboardInterrupt, count: int) -> None:
+def say_what_goes_on(error: KeyboardInterrupt, count: int, done: str = "leave") -> None:
     """Add a note to a KeyboardInterrupt that came in a wait: how many tasks go on, and how to end them.
 
     The interrupt may leave a `with er.Cluster()`, which then stops the cluster: so "while the cluster runs".
+
+    Parameters
+    ----------
+    done : {"leave", "abort", "cancel"}
+        What has been done to the tasks that were waited for.
     """
-    if count and type(error) is KeyboardInterrupt and not getattr(error, "__notes__", None):
-        tasks = "1 task of this client goes on" if count == 1 else f"{count} tasks of this client go on"
-        error.add_note(
-            f"{tasks} while the cluster runs. rc.cancel() ends all, rc.abort() those that have not started; "
-            "get() and wait() wait again."
-        )
+    if not count or getattr(error, "__notes__", None):
+        return
+    if done != "leave":
+        ended = "cancelled" if done == "cancel" else "aborted, but for those that have started"
+        error.add_note(f"The tasks that this waited for are being {ended}: rc.on_interrupt is {done!r}.")
+        return
+    tasks = "1 task of this client goes on" if count == 1 else f"{count} tasks of this client go on"
+    error.add_note(
+        f"{tasks} while the cluster runs. rc.cancel() ends all, rc.abort() those that have not started; "
+        "get() and wait() wait again. rc.on_interrupt = 'cancel' ends what is waited for at each interrupt."
+    )

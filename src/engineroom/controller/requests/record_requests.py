@@ -38,7 +38,8 @@ from ..storage.pending import Scope
 
 #: Records read from the store in one go, where there may be many.
 PAGE = 500
-
+#: A request is long that names more tasks, or whose query has more values.
+MANY = 2000
 
 
 class InFrames(msgspec.Struct, frozen=True):
@@ -151,18 +152,22 @@ def scope_of(body: RequestBody, client: ClientId) -> Scope:
 
 
 def is_slow(body: RequestBody) -> bool:
-    """Whether a request is likely to take long: it has a regular expression whose search may take any time."""
-    parts: list[Any] = [getattr(body, "query", None)]
-    while parts:
+    """Whether a request is likely to take long: it is long itself, or a search of its regular expression may be."""
+    parts: list[Any] = [getattr(body, "query", None), getattr(body, "tasks", None)]
+    items = 0
+    while parts and items <= MANY:
         part = parts.pop()
         if isinstance(part, dict):
             pattern = part.get("$regex")
             if isinstance(pattern, str) and not is_tame(pattern):
                 return True
+            items += len(part)
             parts += part.values()
         elif isinstance(part, list):
-            parts += part
-    return False
+            items += len(part)
+            if items <= MANY:
+                parts += part
+    return items > MANY
 
 
 StoreRequest = Callable[[TaskStore, Any, str], Any]

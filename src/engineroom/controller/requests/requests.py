@@ -2,16 +2,22 @@
 
 A request about records is answered after what happened before it is committed: of the tasks that it names, else of the
 client's own tasks, so that a client reads what it wrote.
+
+The loop does at most one request of a client in a turn that takes it more than a moment: those that come after it wait
+in a queue, in their order. So a client that asks without end keeps nobody else waiting for long.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from ...errors import QueryError
 from ...ids import ClientId
-from ...messages import Abort, Explain, Message, Pin, Purge, Reply, Request, Resubmit
+from ...messages import Abort, Explain, Message, Pin, Purge, Reply, Request, Resubmit, Sync
+from ...messages.requests import URGENT, RequestBody, named_in
 from ...stores import TaskStore
 from ..error_info import error_info
 from ..lookups import Lookups
@@ -19,6 +25,12 @@ from ..storage.store_reader import Reader
 from .record_requests import FROM_STORE, IN_WRITER, InFrames, is_slow, scope_of
 from .resubmission import Resubmission
 from .task_requests import TaskRequests
+
+#: Requests of one client that are not answered, and the tasks that these name. A client of ours keeps the requests
+#: beyond half as many until some are answered.
+MOST_UNANSWERED, MOST_TASKS_UNANSWERED = 1000, 2_000_000
+#: A question that names more tasks takes the loop more than a moment.
+MOMENT_TASKS = 200
 
 #: Has a change made in the writer's thread, in pieces that each give how many records they changed; then the loop calls
 #: the second function with the future of how many changed in all.
@@ -56,16 +68,59 @@ class Requests:
         self._change, self._tasks, self._resubmission = change, tasks, resubmission
         self._after: dict[type, Callable[[], None]] = {Purge: purged, Pin: pinned}
         self._forgotten = forgotten
+        #: by client
+        self._unanswered: dict[ClientId, _Unanswered] = {}
 
     def answer(self, client: ClientId, request: Request) -> None:
-        """Answer a request, now or later: not before the tasks that came before it are taken in."""
-        body, number = request.body, request.number
+        """Answer a request, now or later: not before those that this client made before it have begun."""
+        body, tasks = request.body, named_in(request.body)
+        unanswered = self._unanswered.setdefault(client, _Unanswered())
+        reply = _Reply(self._send, client, request.number, unanswered, tasks)
+        if isinstance(body, URGENT):
+            self._begin(client, body, reply)
+        elif unanswered.requests > MOST_UNANSWERED or unanswered.tasks > MOST_TASKS_UNANSWERED:
+            text = (
+                f"this client has {unanswered.requests - 1:,} questions without an answer, which name "
+                f"{unanswered.tasks - tasks:,} tasks; the most are {MOST_UNANSWERED:,} and {MOST_TASKS_UNANSWERED:,}. "
+                "Wait for some answers before you ask more"
+            )
+            reply.error(QueryError(text))
+        elif unanswered.is_busy:
+            unanswered.queue.append((body, reply))
+        elif _takes_a_moment(body, tasks):
+            self._begin(client, body, reply)
+        else:
+            self._begin_long(client, unanswered, body, reply)
+
+    def client_left(self, client: ClientId) -> None:
+        """Nobody waits for these answers any more."""
+        left = self._unanswered.pop(client, None)
+        if left is not None:
+            left.queue.clear()
+
+    def _begin_long(self, client: ClientId, unanswered: _Unanswered, body: RequestBody, reply: _Reply) -> None:
+        """Begin a request that takes more than a moment; those behind it wait for the next turn."""
+        unanswered.is_busy = True
+        self._post(lambda: self._go_through(client, unanswered))
+        self._begin(client, body, reply)
+
+    def _go_through(self, client: ClientId, unanswered: _Unanswered) -> None:
+        """Begin the requests that wait, up to one that takes more than a moment."""
+        unanswered.is_busy = False
+        while unanswered.queue:
+            body, reply = unanswered.queue.popleft()
+            if not _takes_a_moment(body, reply.tasks):
+                self._begin_long(client, unanswered, body, reply)
+                return
+            self._begin(client, body, reply)
+
+    def _begin(self, client: ClientId, body: RequestBody, reply: _Reply) -> None:
+        """Find out who answers, and have it done: not before the tasks that came before are taken in."""
         about_known = isinstance(body, Abort | Explain)
-        if self._lookups.defers(client, lambda: self.answer(client, request), about_known=about_known):
+        if self._lookups.defers(client, lambda: self._begin(client, body, reply), about_known=about_known):
             return
         self._record()  # what happened before the request is in the answer
         kind = type(body)
-        reply = _Replies(self._send, client, number)
         if kind in FROM_STORE:
             self._reader.read(
                 lambda store: FROM_STORE[kind](store, body, self._forgotten),
@@ -85,7 +140,12 @@ class Requests:
             else:
                 if callable(found):
                     self._reader.read(
-                        found, reply.value, reply.error, after=scope_of(body, client), client=client
+                        found,
+                        reply.value,
+                        reply.error,
+                        after=scope_of(body, client),
+                        client=client,
+                        slow=is_slow(body),
                     )
                 else:
                     reply.value(found)
@@ -99,7 +159,7 @@ class Requests:
             except Exception as error:
                 reply.error(error)
 
-    def _go_on(self, pieces: Generator[None, None, Any], reply: _Replies) -> None:
+    def _go_on(self, pieces: Generator[None, None, Any], reply: _Reply) -> None:
         """Do a piece now, and have the loop call this again in its next turn."""
         try:
             next(pieces)
@@ -117,22 +177,46 @@ class Requests:
             self._after[type(body)]()
 
 
-class _Replies:
-    """Ways to reply to one request."""
+class _Unanswered:
+    """The requests of one client that are not answered."""
 
-    def __init__(self, send: Send, client: ClientId, number: int) -> None:
-        self._send, self._client, self._number = send, client, number
+    __slots__ = ("is_busy", "queue", "requests", "tasks")
+
+    def __init__(self) -> None:
+        #: how many there are, and how many tasks they name
+        self.requests = self.tasks = 0
+        #: those that have not begun
+        self.queue: deque[tuple[RequestBody, _Reply]] = deque()
+        #: whether one has begun in this turn that takes more than a moment
+        self.is_busy = False
+
+
+class _Reply:
+    """Ways to reply to one request, once. `tasks`: how many it names."""
+
+    def __init__(
+        self, send: Send, client: ClientId, number: int, unanswered: _Unanswered, tasks: int
+    ) -> None:
+        self._to, self._client, self._number = send, client, number
+        self._unanswered, self.tasks = unanswered, tasks
+        unanswered.requests += 1
+        unanswered.tasks += tasks
+
+    def _send(self, reply: Reply, buffers: Sequence[Any] = ()) -> None:
+        self._unanswered.requests -= 1
+        self._unanswered.tasks -= self.tasks
+        self._to(self._client, reply, buffers)
 
     def value(self, value: Any) -> None:
         """Reply with a value."""
         if isinstance(value, InFrames):
-            self._send(self._client, Reply(self._number), value.frames)
+            self._send(Reply(self._number), value.frames)
         else:
-            self._send(self._client, Reply(self._number, value))
+            self._send(Reply(self._number, value))
 
     def error(self, error: Exception) -> None:
         """Reply with an error."""
-        self._send(self._client, Reply(self._number, error=error_info(error)))
+        self._send(Reply(self._number, error=error_info(error)))
 
     def result(self, future: Future[Any]) -> None:
         """Reply with what a future holds."""
@@ -142,3 +226,8 @@ class _Replies:
             self.error(error)
         else:
             self.value(value)
+
+
+def _takes_a_moment(body: RequestBody, tasks: int) -> bool:
+    """Whether the loop has little to do for a request. What threads do for it does not count."""
+    return tasks <= MOMENT_TASKS and (type(body) in FROM_STORE or isinstance(body, Sync | Resubmit | Explain))

@@ -51,7 +51,7 @@ class Backlog:
 
     def holds(self, ids: Collection[TaskId]) -> bool:
         """Whether one of these tasks is held back."""
-        return any(id in self._group_of for id in ids)
+        return not self._group_of.keys().isdisjoint(ids)
 
     def take(
         self,

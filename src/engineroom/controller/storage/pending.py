@@ -129,7 +129,7 @@ class Pending:
 
     def has(self, ids: Collection[TaskId]) -> bool:
         """Whether one of these tasks is here."""
-        return any(id in self._order for id in ids)
+        return not self._order.keys().isdisjoint(ids)
 
     def pop(self, id: TaskId) -> Entry | None:
         """Take the entry of a task, if there is one."""
@@ -175,7 +175,8 @@ class Pending:
     def _take_scope(self, number: int, scope: Scope, entries: dict[TaskId, Entry], most: int) -> bool:
         """Take the entries of a scope that came before a place; whether that is all of them."""
         order = self._order
-        for id in scope.tasks:
+        named: Any = scope.tasks if len(scope.tasks) < len(order) else order.keys() & scope.tasks
+        for id in named:
             if (found := self.pop(id)) is not None:
                 entries[id] = found
         if scope.client is None:

@@ -149,7 +149,7 @@ class StoreWriter:
         return question.future
 
     def _is_to_be_written(self, ids: Collection[TaskId]) -> bool:
-        is_under_way = any(id in self._under_way for id in ids)
+        is_under_way = not self._under_way.keys().isdisjoint(ids)
         return is_under_way or self._pending.has(ids) or self._backlog.holds(ids) or self.failure is not None
 
     def refusal(self, size: int = 0) -> StoreError | None:

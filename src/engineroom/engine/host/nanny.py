@@ -34,6 +34,7 @@ from ...messages import (
 from ...transport import connect
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
+from ..execution import mpi
 from ..session_link import SessionLink
 from . import zygote
 from .zygote import Died, End, Fork, Forked, Kill, Signal
@@ -66,6 +67,8 @@ class _Death:
 class Nanny:
     """Keeps `count` engines alive. `run` returns when they have all left for good.
 
+    `lifeline`: a file descriptor; the engines stop when it comes to its end.
+
     Raises
     ------
     ConfigError
@@ -78,7 +81,9 @@ class Nanny:
         count: int,
         settings: EngineSettings | None = None,
         liveness: LivenessSettings | None = None,
+        lifeline: int | None = None,
     ) -> None:
+        self._lifeline = lifeline
         self._connection = connection
         self._settings = settings or EngineSettings()
         self._liveness = liveness or LivenessSettings()
@@ -99,6 +104,7 @@ class Nanny:
         self._pids: dict[EngineUuid, int] = {}
         self._born: dict[EngineUuid, float] = {}
         self._stillborn = 0
+        self._rank_died = ""
         self._deaths: list[_Death] = []
         self._hear_deadline = 0.0
         self._stopped: list[EngineUuid] = []
@@ -128,11 +134,15 @@ class Nanny:
             signal.signal(number, lambda *_: None)  # the wakeup socket reports the signal; a handler must only be there
         try:
             self._hello()
+            # A rank of MPI would like its rank as its number.
+            wish = EngineId(mpi.rank_of(os.environ) if self._settings.mpi else -1)
             for shares in self._dealt:
-                self._fork(EngineId(-1), shares)
+                self._fork(wish, shares)
             while not self._finished():
                 self._turn()
             self._link.send(Goodbye())
+            if self._rank_died:
+                raise EngineroomError(self._rank_died)  # mpiexec then ends the other ranks
         finally:
             self._pipe.close()  # the zygote kills what is left, and ends
             os.waitpid(self._zygote, 0)
@@ -150,12 +160,19 @@ class Nanny:
             self._replace(self._deaths)
         self._receive()  # sending may swallow the news of an arrival: look before sleeping
         wait = max(0.0, min(self._link.session.next_ping - time.monotonic(), 1.0))
-        ready = wait_readable([self._link.fileno(), self._pipe.fileno(), self._signals[0].fileno()], wait)
+        watched = [self._link.fileno(), self._pipe.fileno(), self._signals[0].fileno()]
+        if self._lifeline is not None:
+            watched.append(self._lifeline)
+        ready = wait_readable(watched, wait)
         if self._signals[0].fileno() in ready:
             self._signals[0].recv(64)
             self._begin_stop()
         if self._pipe.fileno() in ready:
             self._hear_zygote()
+        if self._lifeline is not None and self._lifeline in ready and not os.read(self._lifeline, 4096):
+            log.info("the connection to what started these engines has ended: they stop")
+            self._lifeline = None
+            self._begin_stop()
 
     def _receive(self) -> None:
         while arrived := self._link.receive(wait=False):
@@ -202,6 +219,11 @@ class Nanny:
             if not stopping:
                 self._link.send(Starting(self._count))
             return
+        if self._settings.mpi:
+            self._rank_died = (
+                f"MPI rank {mpi.rank_of(os.environ)} (engine {died.engine}) died with exit code {died.exit_code}: "
+                "mpiexec ends all ranks"
+            )
         early = age < STILLBORN_SECONDS and died.running is None and not died.left
         self._stillborn = self._stillborn + 1 if early else 0
         restarting = died.left or (self._settings.restart and self._stillborn < STILLBORN_LIMIT)

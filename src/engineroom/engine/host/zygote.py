@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -27,8 +28,9 @@ from ...config import ConnectionInfo, EngineSettings
 from ...descriptors import MOST_OF_AN_ENGINE, raise_limit, wait_readable
 from ...ids import EngineId, EngineUuid, NannyId, TaskId
 from ...on_engine import random_streams
+from ...on_engine.engine_properties import properties
 from ...resources import GPU
-from ..execution import devices
+from ..execution import devices, mpi
 from ..execution.captured import CaptureFiles, capture
 from ..execution.ending import LINK_CLOSED, run_exit_functions
 from ..main import make_engine
@@ -264,11 +266,15 @@ class Zygote:
             random_streams.reseed()
             captured = capture(files, page, self._settings.output_limit)
             settings, shares = self._settings, order.shares
+            if settings.mpi:
+                properties.update(mpi.join())
             engine = make_engine(self._connection, order.uuid, self._nanny, page, settings, shares, captured)
             _run_startup(settings.startup, engine.namespace)
             engine.run()
             code = 0
             run_exit_functions(engine.namespace)
+            if settings.mpi:
+                mpi.leave()
         except BaseException:
             traceback.print_exc()
         finally:
@@ -341,6 +347,7 @@ def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings, 
         os.setsid()  # signals of the terminal are for the nanny
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         orphans.adopt()
+        gc.freeze()  # engines look for garbage among what is there now neither often nor in vain: they share its memory
         compute_threads.limit(settings.threads, engines)
         Zygote(Pipe(theirs, ToZygote), nanny, connection, settings).run()
         code = 0

@@ -62,12 +62,14 @@ class BatchJob:
     }
     reaches_hosts: ClassVar[bool] = True
     restarts: ClassVar[bool] = False
+    needs_connection_file: ClassVar[bool] = False
 
     def __init__(self, request: LaunchRequest, options: BatchOptions) -> None:
         options.check()
         self._request, self._options = request, options
         self.log_file = request.log_file
         self._script_file = request.log_file.with_suffix(".sh")
+        self._per_job = 1
         self._script = self._make_script() if request.command else ""
         #: what the batch system calls the job; "": it has not been submitted
         self.job_id = ""
@@ -91,6 +93,7 @@ class BatchJob:
         per_job = min(options.engines_per_job, request.n) if is_array else 1 if "n" in fields else request.n
         jobs = -(-request.n // per_job) if is_array else 1
         rest = request.n - per_job * (jobs - 1) if is_array else per_job
+        self._per_job = per_job
         values = {
             "n": str(request.n),
             "jobs": str(jobs),
@@ -222,6 +225,18 @@ class BatchJob:
             return False
         self._ask(self._options.poll_seconds)
         return not self._ended.is_set()
+
+    @classmethod
+    def default_n(cls, options: BatchOptions) -> int | None:
+        """None: as many as this host has cores."""
+        return None
+
+    @property
+    def expected(self) -> int:
+        if not self.running:
+            return 0
+        ended = sum(part.state == "ended" for part in self._parts)
+        return self._request.n - ended * self._per_job
 
     @property
     def pid(self) -> int | None:

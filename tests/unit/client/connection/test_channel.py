@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import pytest
 
 from engineroom.client.connection import channel as module
-from engineroom.client.connection import submission
+from engineroom.client.connection import requests, submission
 from engineroom.client.connection.channel import Channel
 from engineroom.config import ConnectionInfo
 from engineroom.controller.peers import Peer, Peers
-from engineroom.errors import AuthenticationError, ControllerLost, SerializationError, StoreFull
+from engineroom.errors import AuthenticationError, ControllerLost, MessageTooLarge, SerializationError, StoreFull
 from engineroom.ids import Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import (
     Accepted,
@@ -196,6 +196,7 @@ def test_a_question_does_not_overtake_tasks(controller: Controller, channel: Cha
     assert future.result(0) == ["a"]
 
 
+@pytest.mark.fault(37)
 def test_what_is_over_the_window_waits_here_and_questions_with_it(
     controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
@@ -241,6 +242,36 @@ def test_a_question_about_other_tasks_does_not_wait_for_those_that_are_queued(
         assert [spec.id for spec in first.tasks] == [id]
     controller.say(Reply(controller.next(Request).number, []))
     controller.until(behind.done)
+
+
+def test_questions_beyond_what_the_controller_takes_wait_here(
+    controller: Controller, channel: Channel, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(requests, "MOST_ASKED_AT_ONCE", 2)
+    futures = [channel.request(History()) for _ in range(5)]
+    for number in range(1, 6):
+        controller.until(lambda: controller.heard)
+        asked = controller.next(Request)
+        assert asked.number == number
+        assert len(controller.heard) <= 1, "two are under way"
+        controller.say(Reply(number, [number]))
+    assert [future.result(20) for future in futures] == [[1], [2], [3], [4], [5]]
+
+
+def test_many_results_are_asked_for_in_several_messages(controller: Controller, channel: Channel, diary: Diary):
+    ids = [TaskId(f"x-{number}") for number in range(10_001)]
+    channel.expect(ids, diary)
+    first, second = controller.next(Watch), controller.next(Watch)
+    assert [*first.tasks, *second.tasks] == ids
+    controller.begin("second life")
+    first, second = controller.next(Watch), controller.next(Watch)
+    assert [*first.tasks, *second.tasks] == ids
+    channel.withdraw(ids)
+
+
+def test_a_question_that_is_too_long_fails_in_the_call(channel: Channel):
+    with pytest.raises(MessageTooLarge, match="Ask several"):
+        channel.request(FindRecords({"msg_id": {"$in": ["x" * 40] * 110_000}}))
 
 
 def test_closing_sends_what_waits_for_room_first(
@@ -348,6 +379,7 @@ def test_tasks_that_are_gone_are_told_so(controller: Controller, channel: Channe
 # -------------------------------------------------------------------------------------------- reconnections
 
 
+@pytest.mark.fault(22)
 def test_what_a_cut_has_swallowed_is_made_up_for(controller: Controller, channel: Channel, diary: Diary):
     """Accepted tasks are asked for, others are sent again; so are questions."""
     accepted = submit(channel, diary)
@@ -424,6 +456,7 @@ def test_resubmitted_tasks_are_not_asked_for_before_they_are_known(
 # -------------------------------------------------------------------------------------------- the end
 
 
+@pytest.mark.fault(22)
 def test_a_silent_controller_is_noticed_and_then_lost(
     controller: Controller,
     channel: Channel,
@@ -459,6 +492,7 @@ def test_a_controller_that_stops_says_so(controller: Controller, channel: Channe
     assert "has stopped" in str(diary.failed[id])
 
 
+@pytest.mark.fault(28)
 def test_a_wrong_key_is_refused(controller: Controller):
     controller.begin("another", key="another key")
     with pytest.raises(AuthenticationError, match="refused us: the key is wrong"):

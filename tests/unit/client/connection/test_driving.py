@@ -213,6 +213,7 @@ def test_closing_ends_the_drive(driven: Driven, driver: Driver):
 # ---------------------------------------------------------------------------------------------- signals
 
 
+@pytest.mark.fault(3)
 def test_ctrl_c_cuts_nothing_off_and_then_raises(driven: Driven, driver: Driver):
     seen: list[bool] = []
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+
 import pytest
 
-from engineroom.client.connection.requests import PendingRequests
+from engineroom.client.connection.requests import PendingRequests, total
 from engineroom.errors import ControllerLost, QueryError, RemoteError, UnknownTask
 from engineroom.ids import TaskId
 from engineroom.messages import ErrorInfo, FindRecords, History, Reply, Resubmit
@@ -67,3 +69,23 @@ def test_without_a_controller_every_question_fails(pending: PendingRequests):
     assert [type(future.exception(0)) for future in futures] == [ControllerLost, ControllerLost]
     assert futures[0].exception(0) is not futures[1].exception(0)
     assert pending.unanswered() == []
+
+
+def test_the_total_of_several_answers_is_there_with_the_last():
+    one, two = Future[int](), Future[int]()
+    whole = total([one, two])
+    one.set_result(3)
+    assert not whole.done()
+    two.set_result(4)
+    assert whole.result(0) == 7
+    lone = Future[int]()
+    assert total([lone]) is lone
+
+
+def test_the_total_of_answers_of_which_one_failed_is_its_error():
+    one, two = Future[int](), Future[int]()
+    whole = total([one, two])
+    two.set_exception(QueryError("no"))
+    one.set_result(3)
+    with pytest.raises(QueryError, match="no"):
+        whole.result(0)

@@ -1,14 +1,13 @@
-"""Progress bars, with tqdm."""
+"""Waits for results, and shows how many tasks have ended meanwhile."""
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ...errors import TimeoutError
+from .bars import progress_bar
 
 
 class Progressing(Protocol):
@@ -37,23 +36,19 @@ def show_progress(
     timeout: float | None = None,
     name: str = "tasks",
     until_error: bool = False,
+    widget: bool | None = None,
 ) -> None:
-    """Show a bar until all results are ready.
-
-    `IPP_NONINTERACTIVE=1` in the environment waits without a bar.
-    """
-    from tqdm.auto import tqdm
-
+    """Show a bar until all results are ready. `widget`: see `progress_bar`."""
     deadline = None if timeout is None else time.monotonic() + timeout
     total = sum(len(result) for result in results)
-    quiet = os.environ.get("IPP_NONINTERACTIVE", "0") not in ("0", "")
-    with tqdm(total=total, desc=name, unit="task", file=sys.stdout, disable=quiet or None) as bar:
+    with progress_bar(total, name, "task", widget) as bar:
         while True:
             pending = [result for result in results if not result.done()]
-            bar.update(sum(result.progress for result in results) - bar.n)
+            done = sum(result.progress for result in results)
+            bar.move(done)
             if not pending or (until_error and any(r.done() and not r.successful() for r in results)):
                 break
             wait = interval if deadline is None else min(interval, deadline - time.monotonic())
             if wait <= 0:
-                raise TimeoutError(f"not ready after {timeout:g} s: {bar.n} of {total}; the tasks go on")
+                raise TimeoutError(f"not ready after {timeout:g} s: {done} of {total}; the tasks go on")
             pending[0].wait(wait)

@@ -1,0 +1,39 @@
+"""What a user may set for a whole client. `Client` has these attributes."""
+
+from __future__ import annotations
+
+from ..errors import ConfigError
+from .port import ClientPort
+
+
+class ClientSettings:
+    """Settings of a client; its views and results read them from its port."""
+
+    _port: ClientPort
+
+    @property
+    def record_arguments(self) -> bool:
+        """Whether the record of a task, and its error, have its arguments as a short text (at most 200 characters).
+
+        True from the start. Set it to False where arguments are secret, or their `repr` does something.
+        """
+        return self._port.record_arguments
+
+    @record_arguments.setter
+    def record_arguments(self, value: bool) -> None:
+        self._port.record_arguments = bool(value)
+
+    @property
+    def on_interrupt(self) -> str:
+        """What Ctrl-C in a wait (in a notebook: interrupting the cell) does to the tasks that are waited for.
+
+        "leave", from the start: they go on, and the KeyboardInterrupt says how to end them. "abort" ends those that
+        have not started, "cancel" the others, too.
+        """
+        return self._port.on_interrupt
+
+    @on_interrupt.setter
+    def on_interrupt(self, value: str) -> None:
+        if value not in ("leave", "abort", "cancel"):
+            raise ConfigError(f"on_interrupt is 'leave', 'abort' or 'cancel'; got {value!r}")
+        self._port.on_interrupt = value

@@ -1,0 +1,110 @@
+"""How a coroutine waits for tasks, without blocking its event loop. No thread waits meanwhile.
+
+Importing this imports asyncio, which takes a while: only those who await need it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+from .waits import Need, limit_of
+
+T = TypeVar("T")
+
+
+class Ending(Protocol):
+    """What can be waited for, and ended."""
+
+    def cancel(self) -> Any:
+        """End its tasks, also those that are running."""
+
+
+async def until(ready: Callable[[], bool], sources: Iterable[Any], limit: float | None = None) -> bool:
+    """Wait until `ready()`, which may become true when one of the futures `sources` changes.
+
+    Parameters
+    ----------
+    limit : float, optional
+        Seconds.
+
+    Returns
+    -------
+    bool
+        `ready()`
+    """
+    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+    def listener() -> None:
+        if ready():
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                loop.call_soon_threadsafe(changed.set)
+
+    with _listening(list(sources), listener), contextlib.suppress(asyncio.TimeoutError):
+        async with asyncio.timeout(limit):
+            while not ready():
+                await changed.wait()
+                changed.clear()
+    return ready()
+
+
+@contextlib.contextmanager
+def _listening(sources: list[Any], listener: Callable[[], None]) -> Iterator[None]:
+    """Have a listener called, in any thread, when one of the futures changes."""
+
+    def on_done(future: Future[Any]) -> None:
+        listener()
+
+    for source in sources:
+        if hasattr(source, "_listen"):
+            source._listen(listener)
+        else:  # a Future of another library tells only when it is done
+            source.add_done_callback(on_done)
+    try:
+        yield
+    finally:
+        for source in sources:
+            if hasattr(source, "_unlisten"):
+                source._unlisten(listener)
+
+
+async def until_met(need: Need) -> None:
+    """Wait until a generator of values can go on."""
+    await until(need.ready, need.sources)
+
+
+async def until_all_done(futures: Iterable[Any], timeout: float | None) -> bool:
+    """Wait until all futures are done, for `timeout` seconds (None or negative: no limit). Returns whether all are."""
+    pending = [future for future in futures if not future.done()]
+    return await until(lambda: all(future.done() for future in pending), pending, limit_of(timeout))
+
+
+async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """The async spelling of a call that blocks: it is made in a thread, and goes on if the coroutine is cancelled."""
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+async def in_thread_or_undone(function: Callable[[], T], undo: Callable[[], Any]) -> T:
+    """The same for a call that must not be left half done: if the coroutine is cancelled, `undo` is called after it."""
+    call = asyncio.ensure_future(asyncio.to_thread(function))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait([call])
+        await asyncio.to_thread(undo)
+        raise
+
+
+@contextlib.contextmanager
+def ending_when_cancelled(what: Iterable[Ending], wanted: bool) -> Iterator[None]:
+    """With `wanted`, end tasks if the coroutine is cancelled while it waits for them."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if wanted:
+            for one in what:
+                one.cancel()
+        raise

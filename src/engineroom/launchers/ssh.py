@@ -1,0 +1,342 @@
+"""Engines on hosts that ssh reaches: one nanny on each, started by the system's ssh with the user's own configuration.
+
+    this host                            the other host
+    launcher ── stdin ──▶ ssh ═════════▶ sshd ──▶ nanny ──▶ engines
+             ◀─ log ─────
+
+The nanny reads the connection file from its stdin, so no key is on a command line or on the other host's disk. It ends,
+with its engines, when its stdin ends: when the launcher stops, when the launcher's process ends, or when the connection
+ends. (Killing ssh alone would leave a remote command running.)
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from ..config import read_connection_file
+from ..errors import ConfigError, LaunchError
+from ..printable import one_line
+from .base import STOP_SECONDS, Launcher, LaunchRequest, last_line
+from .found import FoundProcess
+from .local import LocalProcess
+
+#: Seconds that one file may take to be sent or fetched.
+COPY_SECONDS = 600.0
+#: Exit code of ssh itself; others are those of the remote command.
+SSH_FAILED = 255
+
+
+class SSHOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Which hosts, and how ssh reaches them. What is not said here is in the user's ~/.ssh/config."""
+
+    hosts: dict[str, int] | list[str] | str = ""  #: {"node1": 4}, or names that share the engines: "node1,node2"
+    user: str = ""  #: name of the user on these hosts
+    proxy_host: str = ""  #: the host through which the others are reached (ssh -J)
+    tunnel: bool = False  #: whether the engines reach the controller through the ssh connection
+    ssh_cmd: tuple[str, ...] = ("ssh",)
+    ssh_args: list[str] = []  #: for instance ["-F", "my_ssh_config"]
+    scp_cmd: tuple[str, ...] = ("scp",)
+    scp_args: list[str] = []
+    remote_python: str = ""  #: the Python of the other hosts; default: the path of this one
+    remote_dir: str = ""  #: the folder in which engines work there; default: the home folder
+    remote_profile_dir: str = ""  #: the profile there, whose `ipengine_config.py` is read; default: as here
+    environment: dict[str, str] = {}  #: what is added to the environment of the engines
+    to_send: list[tuple[str, str]] = []  #: files to copy there first: (here, there)
+    to_fetch: list[tuple[str, str]] = []  #: files to copy here at the end: (there, here)
+
+    def counts(self, n: int | None) -> dict[str, int]:
+        """How many engines each host gets. Raises ConfigError."""
+        hosts = self.hosts
+        if isinstance(hosts, str):
+            words = [word.strip() for word in hosts.split(",") if word.strip()]
+            if all(":" in word for word in words) and words:
+                try:
+                    hosts = {word.rpartition(":")[0]: int(word.rpartition(":")[2]) for word in words}
+                except ValueError:
+                    raise ConfigError(f"hosts is a list like node1:4,node2:2; got {self.hosts!r}") from None
+            else:
+                hosts = words
+        if not hosts:
+            raise ConfigError('the launcher ssh needs the option hosts: {"node1": 4, "node2": 4}, or "node1,node2"')
+        for host in hosts:
+            if host.startswith("-") or not host.strip():
+                raise ConfigError(f"{host!r} is no name of a host")
+        if isinstance(hosts, dict):
+            if any(count < 1 for count in hosts.values()):
+                raise ConfigError(f"hosts gives each host a number of engines, 1 or more; got {hosts}")
+            if n not in (None, sum(hosts.values())):
+                raise ConfigError(f"n={n}, but hosts has {sum(hosts.values())} engines in all: give one of them")
+            return hosts
+        total = len(hosts) if n is None else n
+        shares = [total // len(hosts) + (place < total % len(hosts)) for place in range(len(hosts))]
+        return {host: share for host, share in zip(hosts, shares, strict=True) if share}
+
+
+class _Connection(LocalProcess):
+    """One ssh, with the nanny at its other end."""
+
+    def __init__(self, host: str, count: int, args: Sequence[str], log_file: Path) -> None:
+        super().__init__(args, log_file, lifeline=True)
+        self.host, self.count = host, count
+        self.is_stopping = False
+
+    def begin_stop(self) -> None:
+        """Have the nanny end, with its engines."""
+        self.is_stopping = True
+        self.close_stdin()
+
+    def stop(self) -> None:
+        self.begin_stop()
+        self.join(STOP_SECONDS)
+        super().stop()
+
+    def explain(self) -> str:
+        if self._process is None or self.running or self.is_stopping:
+            return ""
+        words = one_line(last_line(self.get_output()) or "it printed nothing")
+        if self.exit_code == SSH_FAILED:
+            return f"{self.host}: ssh failed: {words}"
+        return f"{self.host}: the engines ended with exit code {self.exit_code}: {words} (log: {self.log_file})"
+
+
+class SSHEngines:
+    """Engines on hosts that ssh reaches."""
+
+    Options = SSHOptions
+    sections: ClassVar[tuple[str, ...]] = ("SSHLauncher", "SSHEngineSetLauncher")
+    former_names: ClassVar[Mapping[str, str]] = {"engines": "hosts"}
+    reaches_hosts: ClassVar[bool] = True
+    restarts: ClassVar[bool] = False
+    needs_connection_file: ClassVar[bool] = True
+
+    def __init__(self, request: LaunchRequest, options: SSHOptions) -> None:
+        self._request, self._options = request, options
+        self.log_file = request.log_file
+        #: the controller's port at the other end of the tunnel
+        self._port = 20000 + secrets.randbelow(40000)
+        self._connections = [
+            _Connection(host, count, [*self._ssh(), self._name(host), self._remote_command(count)], self._log_of(host))
+            for host, count in options.counts(request.n).items()
+        ]
+        self._fetched = False
+
+    @classmethod
+    def default_n(cls, options: SSHOptions) -> int | None:
+        """How many engines there are if nobody says so: those of the hosts."""
+        return sum(options.counts(None).values())
+
+    def _log_of(self, host: str) -> Path:
+        name = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in host)
+        return self.log_file.with_name(f"{self.log_file.stem}-{name}.log")
+
+    # ------------------------------------------------------------------------------------------ command lines
+
+    def _name(self, host: str) -> str:
+        return f"{self._options.user}@{host}" if self._options.user and "@" not in host else host
+
+    def _proxy(self) -> list[str]:
+        return ["-J", self._options.proxy_host] if self._options.proxy_host else []
+
+    def _ssh(self) -> list[str]:
+        options = self._options
+        # Nobody can answer a question: ssh is to fail instead.
+        words = [*options.ssh_cmd, "-T", "-o", "BatchMode=yes", *options.ssh_args, *self._proxy()]
+        if options.tunnel:
+            words += ["-o", "ExitOnForwardFailure=yes", "-R", f"127.0.0.1:{self._port}:{self._controller()}"]
+        return words
+
+    def _controller(self) -> str:
+        """HOST:PORT of the controller, as this host reaches it."""
+        path = self._request.connection_file
+        return read_connection_file(path).url.removeprefix("tcp://") if path.exists() else "CONTROLLER:PORT"
+
+    def _remote_command(self, count: int) -> str:
+        """For the shell of the other host."""
+        request, options = self._request, self._options
+        command = list(request.command)
+        command[0] = options.remote_python or command[0]
+        if options.remote_profile_dir:
+            command = [word for word in command if not word.startswith("--profile-dir=")]
+            command.append(f"--profile-dir={options.remote_profile_dir}")
+        given = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **request.environment, **options.environment}
+        environment = [f"{name}={value}" for name, value in given.items() if value]
+        words = shlex.join(["env", *environment, *command, f"--n={count}", "--file=-"])
+        return f"cd {shlex.quote(options.remote_dir)} && exec {words}" if options.remote_dir else f"exec {words}"
+
+    def preview(self) -> str:
+        """The command lines."""
+        lines = [shlex.join(words) for words in self._copies(self._options.to_send, is_fetch=False)]
+        lines += [shlex.join(connection.args) for connection in self._connections]
+        lines += [shlex.join(words) for words in self._copies(self._options.to_fetch, is_fetch=True)]
+        return "\n".join(lines) + "\n"
+
+    def _copies(self, pairs: Sequence[tuple[str, str]], *, is_fetch: bool) -> list[list[str]]:
+        options = self._options
+        scp = [*options.scp_cmd, "-qr", "-o", "BatchMode=yes", *(options.scp_args or options.ssh_args), *self._proxy()]
+        made = []
+        for connection in self._connections:
+            name = self._name(connection.host)
+            for source, target in pairs:
+                made.append([*scp, *((f"{name}:{source}", target) if is_fetch else (source, f"{name}:{target}"))])
+        return made
+
+    # ------------------------------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Send files, and start the engines.
+
+        Raises
+        ------
+        LaunchError
+            A file cannot be sent.
+        ConfigError
+            There is no ssh here.
+        """
+        self._copy(self._options.to_send, is_fetch=False)
+        info = read_connection_file(self._request.connection_file)
+        if self._options.tunnel:
+            info = msgspec.structs.replace(info, url=f"tcp://127.0.0.1:{self._port}")
+        line = msgspec.json.encode(info) + b"\n"
+        try:
+            for connection in self._connections:
+                connection.start()
+                connection.write_stdin(line)
+        except FileNotFoundError:
+            raise ConfigError(f"there is no command {self._options.ssh_cmd[0]} on this host") from None
+
+    def _copy(self, pairs: Sequence[tuple[str, str]], *, is_fetch: bool) -> None:
+        for words in self._copies(pairs, is_fetch=is_fetch):
+            try:
+                done = subprocess.run(
+                    words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COPY_SECONDS
+                )
+            except FileNotFoundError:
+                raise ConfigError(f"there is no command {words[0]} on this host") from None
+            except subprocess.TimeoutExpired:
+                raise LaunchError(f"`{shlex.join(words)}` took longer than {COPY_SECONDS:g} s") from None
+            if done.returncode != 0:
+                raise LaunchError(f"`{shlex.join(words)}` failed: {one_line(done.stderr)}")
+
+    @property
+    def running(self) -> bool:
+        return any(connection.running for connection in self._connections)
+
+    @property
+    def expected(self) -> int:
+        return sum(connection.count for connection in self._connections if connection.running)
+
+    @property
+    def pid(self) -> int | None:
+        return next((connection.pid for connection in self._connections), None)
+
+    def stop(self) -> None:
+        """End the engines, and fetch files."""
+        began = any(connection.pid for connection in self._connections)
+        for connection in self._connections:
+            connection.begin_stop()
+        for connection in self._connections:
+            connection.stop()
+        if began and not self._fetched:
+            self._fetched = True
+            self._copy(self._options.to_fetch, is_fetch=True)
+
+    def signal(self, number: int) -> None:
+        raise ConfigError("signals do not pass through ssh: use cluster.signal_engines_sync or client.send_signal")
+
+    def join(self, timeout: float | None = None) -> bool:
+        return all(connection.join(timeout) for connection in self._connections)
+
+    def on_stop(self, callback: Callable[[int], None]) -> None:
+        left = len(self._connections)
+        worst = 0
+        lock = threading.Lock()
+
+        def one_ended(code: int) -> None:
+            nonlocal left, worst
+            with lock:
+                left, worst = left - 1, code or worst
+                is_last = left == 0
+            if is_last:
+                callback(worst)
+
+        for connection in self._connections:
+            connection.on_stop(one_ended)
+
+    def get_output(self) -> str:
+        return "".join(connection.get_output() for connection in self._connections)
+
+    def explain(self) -> str:
+        return "; ".join(filter(None, (connection.explain() for connection in self._connections)))
+
+    def to_dict(self) -> dict[str, Any]:
+        hosts = [
+            {"host": each.host, "count": each.count, "pid": each.pid, "log_file": str(each.log_file)}
+            for each in self._connections
+        ]
+        return {"class": "ssh", "pid": self.pid, "log_file": str(self.log_file), "hosts": hosts}
+
+    @classmethod
+    def from_dict(cls, described: Mapping[str, Any]) -> Launcher:
+        """The connections that another process made."""
+        return _Found(described)
+
+
+class _Found:
+    """Connections that another process made: known by the process ids of their ssh."""
+
+    def __init__(self, described: Mapping[str, Any]) -> None:
+        self._described = described
+        self._found = [
+            (host["count"], FoundProcess(host["pid"], "engineroom.engine", Path(host["log_file"])))
+            for host in described["hosts"]
+        ]
+
+    @property
+    def running(self) -> bool:
+        return any(process.running for _, process in self._found)
+
+    @property
+    def expected(self) -> int:
+        return sum(count for count, process in self._found if process.running)
+
+    @property
+    def pid(self) -> int | None:
+        return next((process.pid for _, process in self._found), None)
+
+    def start(self) -> None:
+        raise ConfigError("another process started these engines, so they cannot be started from here")
+
+    def stop(self) -> None:
+        for _, process in self._found:
+            process.stop()  # the nannies end with their connections
+
+    def signal(self, number: int) -> None:
+        raise ConfigError("signals do not pass through ssh: use cluster.signal_engines_sync or client.send_signal")
+
+    def join(self, timeout: float | None = None) -> bool:
+        return all(process.join(timeout) for _, process in self._found)
+
+    def on_stop(self, callback: Callable[[int], None]) -> None:
+        def wait() -> None:
+            self.join()
+            callback(0)
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    def get_output(self) -> str:
+        return "".join(process.get_output() for _, process in self._found)
+
+    def explain(self) -> str:
+        return ""  # the process that started them knows
+
+    def to_dict(self) -> Mapping[str, Any]:
+        return self._described

@@ -1,0 +1,173 @@
+"""Rows of docs/faults.md that no other test causes: clients, databases and hosts that fail at a bad moment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import processes_of, wait_until
+
+import engineroom as er
+
+
+def wait_for_file(path):
+    while not os.path.exists(path):
+        time.sleep(0.005)
+
+
+def script(source: str, *arguments: object) -> subprocess.Popen[str]:
+    """A process of a user."""
+    command = [sys.executable, "-c", source, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+SUBMITS_MANY = """
+import sys, engineroom as er
+rc = er.Client(sys.argv[1])
+view = rc.load_balanced_view(label="many")
+print("begins", flush=True)
+for number in range(10_000):
+    view.apply_async(abs, -number)
+"""
+
+
+@pytest.mark.fault(2)
+@pytest.mark.parametrize("recorded", [1, 1500])
+def test_what_a_client_submitted_before_it_was_killed_is_recorded_whole_and_ends(rc, cluster, recorded):
+    rc.purge_results(query={"label": "many"})
+    with script(SUBMITS_MANY, cluster._connection_file()) as process:
+        assert process.stdout.readline() == "begins\n"
+        wait_until(lambda: rc.db_count({"label": "many"}) >= recorded or process.poll() is not None)
+        process.kill()
+    wait_until(lambda: rc.db_count({"label": "many", "state": "pending"}) == 0)
+    records = rc.db_query({"label": "many"}, keys=["state", "arguments"])
+    assert len(records) >= recorded
+    assert Counter(r["state"] for r in records) == {"completed": len(records)}
+    numbers = sorted(int(re.sub(r"\D", "", record["arguments"])) for record in records)
+    assert numbers == list(range(len(numbers))), "the first ones, without a gap, each of them once"
+
+
+STOPPED_CLIENT = """
+import sys, engineroom as er
+rc = er.Client(sys.argv[1])
+result = rc.load_balanced_view(label="unread").map_async(lambda n: bytes(1000) + b"%d" % n, range(800), chunksize=1)
+print("submitted", flush=True)
+sys.stdin.readline()
+values = result.get(60)
+assert [int(value[1000:]) for value in values] == list(range(800))
+print("all", flush=True)
+"""
+
+
+@pytest.mark.fault(7, 38)
+def test_a_client_that_did_not_read_has_everything_though_the_engines_died_meanwhile(fresh_cluster):
+    rc = fresh_cluster(n=2)
+    command = [sys.executable, "-c", STOPPED_CLIENT, str(rc.cluster._connection_file())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "submitted\n"
+        wait_until(lambda: rc.db_count({"label": "unread"}) >= 400)
+        process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: rc.db_count({"label": "unread", "state": "pending"}) == 0)
+        known = rc.db_count({"label": "unread"})
+        before = {engine.uuid for engine in rc._channel.engines}
+        for engine in rc._channel.engines:
+            os.kill(engine.pid, signal.SIGKILL)
+        wait_until(lambda: len(rc.ids) == 2 and not before & {engine.uuid for engine in rc._channel.engines})
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate("go\n", timeout=60)[0] == "all\n"
+    assert known >= 400
+    attempts = rc.db_query({"label": "unread"}, keys=["attempts"])
+    assert len(attempts) == 800
+    assert {len(record["attempts"]) for record in attempts} == {1}
+
+
+@pytest.mark.fault(16)
+def test_while_another_program_locks_the_database_results_arrive_and_records_follow(fresh_cluster):
+    rc = fresh_cluster(n=1)
+    file = Path(rc.connection.profile_dir) / "tasks.db"
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        results = [rc.load_balanced_view(label="locked").apply_async(abs, -n) for n in range(50)]
+        assert [r.get(30) for r in results] == list(range(50))
+        assert not rc._channel.is_all_accepted, "nothing can have been recorded"
+        other.execute("COMMIT")
+    assert rc.db_count({"label": "locked", "state": "completed"}) == 50
+
+
+@pytest.mark.fault(42)
+def test_a_purge_takes_no_task_that_runs_and_no_value_that_a_client_has(rc, cluster, tmp_path):
+    gate = tmp_path / "gate"
+    running = rc[0].apply_async(wait_for_file, str(gate))
+    ended = rc[1].apply_async(abs, -1)
+    ended.get(10)
+    with cluster.connect_client_sync() as other:
+        known = other.get_result(ended.msg_ids, owner=False)
+        assert known.get(20) == [1]
+        waiting = other.get_result(running.msg_ids, owner=False)
+        with pytest.raises(er.PendingTask):
+            rc.purge_results(running)
+        rc.purge_results(ended)
+        gate.touch()
+        assert waiting.get(20) == [None]
+        assert known.get() == [1]
+    with cluster.connect_client_sync() as third, pytest.raises(er.UnknownTask):
+        third.get_result(ended.msg_ids, owner=False).get(20)
+
+
+WORKS = """
+import sys, time, engineroom as er
+rc = er.Cluster(n=2, profile_dir=sys.argv[1]).start_and_connect_sync()
+view = rc.load_balanced_view(retries=1, label="work")
+results = [view.apply_async(lambda n: time.sleep(0.3 if n < 4 else 0.01) or n * n, n) for n in range(40)]
+rc.wait(results[:1])
+rc.db_count({})
+print("works", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.fault(43)
+@pytest.mark.slow
+def test_after_a_restart_of_the_host_the_database_alone_is_enough(tmp_path):
+    profile = tmp_path / "profile"
+    with script(WORKS, profile) as process:
+        assert process.stdout.readline() == "works\n"
+        killed = [psutil.Process(process.pid), *processes_of(tmp_path)]
+        for victim in killed:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.kill()
+    wait_until(lambda: not processes_of(tmp_path))
+    assert len(killed) >= 4, "the script, the controller, a nanny, and engines"
+    for folder in ("security", "pid", "log"):
+        shutil.rmtree(profile / folder)
+    with er.Cluster(n=2, profile_dir=profile) as rc:
+        wait_until(lambda: rc.db_count({"label": "work", "state": "pending"}) == 0)
+        records = rc.db_query({"label": "work"}, keys=["msg_id", "state"])
+        assert Counter(r["state"] for r in records) == {"completed": 40}
+        assert sorted(rc.get_result([r["msg_id"] for r in records]).get(20)) == [n * n for n in range(40)]
+
+
+@pytest.mark.fault(47)
+def test_a_port_in_use_is_named(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "engineroom.controller", "--ip=127.0.0.1", f"--port={port}"]
+        done = subprocess.run(
+            [*command, f"--profile-dir={tmp_path / 'profile'}"], capture_output=True, text=True, timeout=60
+        )
+    assert done.returncode != 0
+    assert str(port) in done.stderr
+    assert "in use" in done.stderr
+    assert "Traceback" not in done.stderr

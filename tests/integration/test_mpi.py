@@ -1,0 +1,91 @@
+"""Engines as ranks of a real MPI: MPICH, from its wheel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import processes_of, wait_until
+
+import engineroom as er
+
+pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install mpi4py mpich")
+pytestmark = pytest.mark.slow
+MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Any]:
+    if MPIEXEC is None:
+        pytest.skip("there is no mpiexec: pip install mpich")
+
+    def one(n: int, **options: Any) -> er.Cluster:
+        return er.Cluster(engines="mpi", n=n, profile_dir=tmp_path, mpi_cmd=[MPIEXEC], **options)
+
+    yield one
+    wait_until(lambda: not processes_of(tmp_path))
+
+
+def rank() -> int:
+    from mpi4py import MPI
+
+    return int(MPI.COMM_WORLD.Get_rank())
+
+
+def everybodys(value: int) -> tuple[int, list[int]]:
+    from mpi4py import MPI
+
+    world = MPI.COMM_WORLD
+    return world.allreduce(value + world.Get_rank()), world.allgather(os.getpid())
+
+
+def test_ranks_talk_to_each_other(make: Any):
+    with make(3) as rc:
+        assert rc.ids == [0, 1, 2]
+        assert rc[:].apply_sync(rank) == [0, 1, 2]
+        assert rc[:].get_properties(block=True) == [{"mpi_rank": each, "mpi_size": 3} for each in range(3)]
+        pids = rc[:].apply_sync(os.getpid)
+        assert rc[:].apply_sync(everybodys, 10) == [(33, pids)] * 3
+        rc[:].execute("from mpi4py import MPI\ntotal = MPI.COMM_WORLD.allreduce(MPI.COMM_WORLD.rank)", block=True)
+        assert rc[:]["total"] == [3, 3, 3]  # as %px does
+        launcher = rc.cluster.engine_set
+    assert not launcher.running
+
+
+def test_a_rank_that_dies_ends_the_set(make: Any):
+    with make(2) as rc:
+        waiting = rc[0].apply_async(everybodys, 1)  # the other never comes
+        wait_until(lambda: waiting.started)
+        dying = rc[1].apply_async(os.kill, rc[1].apply_sync(os.getpid), signal.SIGKILL)
+        with pytest.raises(er.EngineError, match=r"engine 1 .*SIGKILL|signal 9"):
+            dying.get(timeout=60)
+        with pytest.raises(er.EngineError):
+            waiting.get(timeout=60)
+        wait_until(lambda: not rc.ids)
+        wait_until(lambda: not rc.cluster.engine_set.running)
+        assert "MPI rank 1 (engine 1) died with exit code -9: mpiexec ends all ranks" in rc.cluster.engine_set.explain()
+
+
+def test_killing_mpiexec_leaves_no_ranks(make: Any):
+    with make(2) as rc:
+        pids = rc[:].apply_sync(os.getpid)
+        os.kill(rc.cluster.engine_set.pid, signal.SIGKILL)
+        wait_until(lambda: not any(map(psutil.pid_exists, pids)))
+
+
+def test_what_is_missing_is_said(tmp_path: Path):
+    with pytest.raises(er.ConfigError, match=r"there is no command mpiexec-of-nowhere here. Install an MPI"):
+        er.Cluster(engines="mpi", n=2, mpi_cmd="mpiexec-of-nowhere", profile_dir=tmp_path).start_cluster_sync()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PMI", "OMPI", "SLURM"))}
+    command = [sys.executable, "-m", "engineroom.engine", "--mpi", f"--profile-dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert "this process is no rank of MPI. Start it with mpiexec" in done.stderr
