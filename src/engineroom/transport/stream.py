@@ -1,4 +1,4 @@
-"""Messages in a stream of bytes, as a Unix socket carries them. There is no socket here.
+"""Messages in a stream of bytes, as a socket carries them. There is no socket here.
 
 A link begins its stream with a greeting: `MAGIC`, then its name, 16 random bytes. After it, and from the listener at
 once, come messages. A message is a head, then its frames:
@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from ..shared_memory.buffer import SharedBuffer, received
+from ..shared_memory.buffer import SharedBuffer, is_sealed, received
 from .base import Frames
 
 MAGIC = b"engineroom1\n"
@@ -70,10 +70,10 @@ def greeting(name: bytes) -> bytes:
     return MAGIC + name
 
 
-def pack(frames: Frames) -> tuple[list[Any], int, Sequence[SharedBuffer]]:
+def pack(frames: Frames, *, passes: bool = True) -> tuple[list[Any], int, Sequence[SharedBuffer]]:
     """The bytes of a message: (buffers, to be sent one after the other; how many bytes they have; what is passed).
 
-    The descriptors of the last are to be sent with the first byte.
+    The descriptors of the last are to be sent with the first byte. `passes` says whether they can be.
     """
     first = frames[0]
     if len(frames) == 1 and type(first) is bytes:
@@ -85,11 +85,12 @@ def pack(frames: Frames) -> tuple[list[Any], int, Sequence[SharedBuffer]]:
     passed: list[SharedBuffer] = []
     for frame in frames:
         if isinstance(frame, SharedBuffer):
-            if len(passed) < MOST_DESCRIPTORS:
+            if passes and len(passed) < MOST_DESCRIPTORS:
                 passed.append(frame)
                 lengths.append(len(frame) | PASSED)
                 continue
-            frame = frame.read_all()
+            if not is_sealed(frame.descriptor):  # to read pages of a file that somebody shortens would end us
+                frame = frame.read_all()
         views.append(view := _flat(frame))
         lengths.append(view.nbytes)
     head = _HEAD.pack(MARK, len(passed), 0, len(lengths), lengths[0])
@@ -124,8 +125,6 @@ def unpassed(views: Sequence[memoryview], passed: Sequence[SharedBuffer]) -> lis
 
 def _flat(buffer: Any) -> memoryview:
     """The bytes of a buffer, which must be contiguous."""
-    if isinstance(buffer, SharedBuffer):  # to read pages of a file that somebody shortens would end this process
-        buffer = buffer.read_all()
     view = memoryview(buffer)
     if view.format == "B" and view.ndim == 1:
         return view

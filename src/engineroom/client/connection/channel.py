@@ -398,8 +398,7 @@ class Channel:
 
     def turn(self) -> int:
         """Take in what has arrived, and send what has gathered. See `Driven.turn`."""
-        link, sent = self._link, self._counts.sent
-        arrived = link.receive(RECEIVED_MOST)
+        arrived = self._link.receive(RECEIVED_MOST)
         if arrived:
             now, handlers = time.monotonic(), self._handlers
             for parts in arrived:
@@ -413,8 +412,6 @@ class Channel:
         if self._outgoing or self._orders or self._urgent:
             self.flush()
         self._keep_alive()
-        if not link.stays_readable and self._counts.sent != sent:
-            return len(arrived) + 1  # sending may have swallowed the news of an arrival
         return len(arrived)
 
     def _send(self, message: Message, buffers: Sequence[Any] = ()) -> None:
