@@ -17,6 +17,7 @@ import pytest
 import engineroom as er
 
 pytest_plugins = [
+    "support.dashboards",
     "support.database",
     "support.grid_engine",
     "support.hosts",

@@ -35,6 +35,7 @@ if _typing.TYPE_CHECKING:
     from .client.views.remote import ParallelFunction, RemoteFunction, parallel, remote
     from .cluster.cluster import Cluster
     from .cluster.manager import ClusterManager
+    from .cluster.reusable import get_reusable_executor
     from .compat import error as error
     from .compat import serialize as serialize
     from .compat.error import TaskRejectError
@@ -103,7 +104,8 @@ else:
             return import_module(f"engineroom.{name}")
         home = _homes().get(name)
         if home is None:
-            raise AttributeError(f"module 'engineroom' has no attribute {name!r}")
+            module = import_module(__name__)
+            raise AttributeError(f"module 'engineroom' has no attribute {name!r}", name=name, obj=module)
         globals()[name] = found = getattr(import_module(home, __name__), name)
         return found
 
@@ -123,6 +125,7 @@ _NAMES = {
     ".client.views.remote": "ParallelFunction RemoteFunction parallel remote",
     ".cluster.cluster": "Cluster",
     ".cluster.manager": "ClusterManager",
+    ".cluster.reusable": "get_reusable_executor",
     ".compat.error": "TaskRejectError",
     ".compat.serialize": (
         "PrePickled can can_map deserialize_object pack_apply_message serialize_object uncan uncan_map"
@@ -225,6 +228,7 @@ __all__ = [
     "depend",
     "dependent",
     "deserialize_object",
+    "get_reusable_executor",
     "interactive",
     "pack_apply_message",
     "parallel",

@@ -125,6 +125,27 @@ def connection_file(profile: Path, cluster_id: str = "", role: str = "client") -
     return profile / "security" / f"ipcontroller{middle}-{role}.json"
 
 
+def dashboard_file(profile: Path, cluster_id: str = "") -> Path:
+    """The path of the file with the link of the dashboard of this cluster."""
+    middle = f"-{cluster_id}" if cluster_id else ""
+    return profile / "security" / f"dashboard{middle}.json"
+
+
+def dashboard_url(profile: Path, cluster_id: str = "") -> str | None:
+    """The link of the dashboard of a cluster. It holds a secret. None: no dashboard of it runs on this host."""
+    try:
+        path = dashboard_file(profile, cluster_id)
+        if why_not_trusted(path):
+            return None
+        found = json.loads(path.read_text())
+        if not is_local(found["host"]):
+            return None
+        os.kill(found["pid"], 0)
+        return str(found["url"])
+    except (OSError, ValueError, KeyError, TypeError):  # there is no file, or its process has been killed
+        return None
+
+
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read. It is written completely, or not at all."""
     make_private_folder(path.parent)

@@ -5,7 +5,7 @@
     ├── ConnectionFileError (OSError)    no cluster found: the connection file is missing or broken
     ├── AuthenticationError (PermissionError)   the controller refused our key
     ├── ProtocolError                    the other end speaks another protocol version, or sent an invalid message
-    ├── ControllerLost (ConnectionError) the controller stopped answering
+    ├── ControllerLost (ConnectionError, BrokenExecutor)   the controller stopped answering
     ├── LaunchError (RuntimeError)       engines or a controller could not be started
     ├── SerializationError (TypeError)   an argument or a function cannot be pickled
     ├── MessageTooLarge (ValueError)     a message is larger than the limit
@@ -19,15 +19,16 @@
     ├── PendingTask (RuntimeError)       the task has not finished: it cannot be resubmitted or purged yet
     ├── WaitError (RuntimeError)         a wait could never end, or waits are nested too deeply
     └── IPythonError → KernelError
-        ├── NoEnginesRegistered
-        ├── TaskAborted
+        ├── NoEnginesRegistered (BrokenExecutor)
+        ├── TaskAborted (concurrent.futures.CancelledError)
         ├── TaskTimeout
         ├── UnmetDependency → ImpossibleDependency → InvalidDependency, DependencyTimeout
         └── RemoteError                  the task raised on its engine
-            ├── EngineError              the engine died or went away while it held the task
+            ├── EngineError (BrokenExecutor)   the engine died or went away while it held the task
             └── CompositeError           of several tasks one raised, or more did (then an ExceptionGroup)
 
-`TimeoutError` is the builtin. Each class has a stable `code`, used by the command line and in JSON.
+`TimeoutError` is the builtin; `BrokenExecutor` and `CancelledError` are those of `concurrent.futures`. Each class has a
+stable `code`, used by the command line and in JSON.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ import builtins
 import re
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError
 from typing import Any, ClassVar, NoReturn, Self, TypedDict
 
 from . import markup
@@ -89,7 +91,7 @@ class ProtocolError(EngineroomError):
     code = "protocol"
 
 
-class ControllerLost(EngineroomError, ConnectionError):
+class ControllerLost(EngineroomError, ConnectionError, BrokenExecutor):
     """The controller stopped answering."""
 
     code = "controller-lost"
@@ -206,13 +208,13 @@ class KernelError(IPythonError):
                 setattr(self, key, info[key])
 
 
-class NoEnginesRegistered(KernelError):
+class NoEnginesRegistered(KernelError, BrokenExecutor):
     """There is no engine to run this on."""
 
     code = "no-engines"
 
 
-class TaskAborted(KernelError):
+class TaskAborted(KernelError, CancelledError):
     """The task was aborted before it started, or cancelled while it was running."""
 
     code = "aborted"
@@ -306,7 +308,7 @@ class RemoteError(KernelError):
         print("\n".join(self.render_traceback()), file=sys.stderr)
 
 
-class EngineError(RemoteError):
+class EngineError(RemoteError, BrokenExecutor):
     """The engine could not run this task to its end: it died, went away, or has another version of a module.
 
     The text says which engine, where and why.

@@ -9,10 +9,11 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from engineroom.cli.commands.records import name_in_pickle, parse_query
 from engineroom.cli.text import cut, duration, table, when, wide
 from engineroom.errors import QueryError
 from engineroom.printable import one_line
+from engineroom.reading.query_text import parse_query
+from engineroom.reading.records import name_in_pickle
 from engineroom.wire.functions import FunctionCache
 
 

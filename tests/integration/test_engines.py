@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -147,6 +150,46 @@ def test_a_stopped_engine_is_killed_and_replaced(fresh_cluster):
     rc.wait_for_engines(2, timeout=15)
     assert rc.ids == [0, 1]
     assert rc[0].apply_sync(os.getpid) != pid
+
+
+#: An engine that no nanny watches: as if its nanny had been killed, and it had not.
+LONE_ENGINE = """
+import sys
+import engineroom as er
+from engineroom.config import EngineSettings, read_connection_file
+from engineroom.engine.main import make_engine
+from engineroom.engine.shared_page import SharedPage
+from engineroom.ids import EngineUuid, NannyId
+
+connection = read_connection_file(sys.argv[1])
+make_engine(connection, EngineUuid("lone"), NannyId(""), SharedPage(), EngineSettings(), {}).run()
+"""
+
+
+def test_an_engine_without_a_nanny_that_is_stopped_is_lost_and_comes_back(fresh_cluster):
+    arguments = ["--IPController.allowed_silence=2", "--IPController.ping_interval=0.3"]
+    rc = fresh_cluster(n=1, controller_args=arguments)
+    [file] = Path(rc.cluster.profile_dir).glob("security/*engine.json")
+    lone = subprocess.Popen([sys.executable, "-c", LONE_ENGINE, str(file)], stdout=subprocess.DEVNULL)
+    try:
+        rc.wait_for_engines(2, timeout=20)
+        both = rc.load_balanced_view()
+        with both.temp_flags(retries=1):
+            results = [both.apply_async(time.sleep, 0.5) for _ in range(2)]
+        wait_until(lambda: all(result.started for result in results))
+        lone.send_signal(signal.SIGSTOP)
+        wait_until(lambda: rc.ids == [0])
+        assert [result.get(15) for result in results] == [None, None]
+        assert {result.engine_id for result in results} == {0}, "the other engine has run both"
+        lone.send_signal(signal.SIGCONT)
+        rc.wait_for_engines(2, timeout=20)
+        assert rc.ids == [0, 1]
+        assert rc[1].apply_async(os.getpid).get(15) == lone.pid
+        lone.kill()
+        wait_until(lambda: rc.ids == [0])
+    finally:
+        lone.kill()
+        lone.wait()
 
 
 def test_a_cluster_is_awaited(tmp_path):

@@ -1,4 +1,5 @@
-"""Parts of the surroundings that Debian has as packages: sshd, Slurm, Grid Engine. No package starts a daemon here.
+"""Parts of the surroundings that Debian has as packages: sshd, Slurm, Grid Engine, Chromium. No package
+starts a daemon here.
 
 `python tests/support/debian.py` (`make parts`) installs what is missing, if this is root on a Debian. Where a part
 cannot be had, the tests that need it are skipped, and pytest's summary says so.
@@ -20,6 +21,7 @@ PARTS = {
         ["sge_qmaster", "sge_execd", "qsub"],
     ),
     "Slurm": (["slurm-wlm"], ["slurmctld", "slurmd", "munged", "sbatch"]),
+    "a browser": (["chromium"], ["chromium"]),
 }
 HOW = "run `make parts` as root on a Debian"
 

@@ -34,6 +34,7 @@ class Engineroom(EngineroomApp):
         "replay": (_in("replay.Replay"), "simulate recorded tasks with another scheme, hwm or number of engines"),
         "db": (_in("db.Db"), "task databases: verify, repair, backup, migrate, copy, info"),
         "top": (_in("top.Top"), "what the engines are doing, live"),
+        "dashboard": (_in("dashboard.DashboardApp"), "the same and more in a browser; also when no cluster is running"),
     }
     examples = """
 engineroom tasks --state=failed
@@ -42,6 +43,7 @@ engineroom explain 3f9ab2-17
 engineroom replay --engines=8
 engineroom db verify
 engineroom top
+engineroom dashboard
 """
 
     def start(self) -> None:

@@ -1,7 +1,7 @@
 """What `ipcluster start` does while the cluster runs, in the foreground or as a daemon.
 
 It starts the cluster, prints what happens to it, and stops it on a signal. It does not start killed processes again:
-`cluster/controller_process.py` and `cluster/engine_sets.py` do that.
+`cluster/processes/controller_process.py` and `cluster/processes/engine_sets.py` do that.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from .connection.channel import Channel
 from .connection.connecting import find_connection, profile_of, through_tunnel
 from .connection.history import History
 from .former_arguments import take_over
+from .interop_methods import InteropMethods
 from .magics import bind_magics_once
 from .notebook.engine_bar import wait_showing
 from .own_tasks import Jobs, OwnTasks, TaskResults, names_one
@@ -37,11 +38,10 @@ from .results.result import AsyncResult
 from .session import Session
 from .settings import ClientSettings
 from .views import BroadcastView, DirectView, LoadBalancedView
-from .views.executor import ViewExecutor
 from .views.flags import whole
 
 
-class Client(RecordMethods, ClientSettings):
+class Client(InteropMethods, RecordMethods, ClientSettings):
     """A connection to a cluster.
 
     Parameters
@@ -189,10 +189,6 @@ class Client(RecordMethods, ClientSettings):
     def _engines(self) -> dict[EngineId, str]:
         """Number → uuid, of the engines that are there: what the examples of IPython.parallel's manual use."""
         return {id: self._port.engine_uuid(id) or "" for id in self.ids}
-
-    def executor(self, targets: Any = None, **flags: Any) -> ViewExecutor:
-        """A `concurrent.futures.Executor` over a load-balanced view with these flags: `rc.executor(retries=1)`."""
-        return ViewExecutor(self.load_balanced_view(targets, **flags))
 
     def wait_for_engines(
         self,

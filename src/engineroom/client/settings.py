@@ -1,7 +1,11 @@
-"""What a user may set for a whole client. `Client` has these attributes."""
+"""What a user may set for a whole client, and the link of its dashboard. `Client` has these attributes."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+from ..config import ConnectionInfo, dashboard_url
 from ..errors import ConfigError
 from .port import ClientPort
 
@@ -10,6 +14,14 @@ class ClientSettings:
     """Settings of a client; its views and results read them from its port."""
 
     _port: ClientPort
+    connection: ConnectionInfo
+    cluster: Any
+
+    @property
+    def dashboard_url(self) -> str | None:
+        """The link of the cluster's dashboard: whoever has it can use it. None: none runs on this host."""
+        found: str | None = getattr(self.cluster, "dashboard_url", None)
+        return found or dashboard_url(Path(self.connection.profile_dir), self.connection.cluster_id)
 
     @property
     def record_arguments(self) -> bool:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,11 +14,11 @@ from .._version import __version__
 from ..config import (
     ConnectionInfo,
     connection_file,
-    profile_dir,
     read_connection_file,
     retention_settings,
     write_private,
 )
+from ..config import profile_dir as folder_of_profile
 from ..errors import ConfigError
 from ..ids import new_uuid
 from ..launchers import EngineLauncher, FoundProcess, Launcher, LaunchRequest
@@ -28,11 +26,12 @@ from .awaitable import AwaitableCluster
 from .chosen_launcher import ChosenLauncher
 from .cluster_files import ClusterFiles
 from .commands import Command, controller_command, engines_command, engines_to_start
-from .controller_process import ControllerProcess
-from .engine_sets import EngineSets
+from .processes.controller_process import ControllerProcess
+from .processes.dashboard_process import DashboardProcess
+from .processes.engine_sets import EngineSets
+from .processes.restarts import Restarts
+from .processes.waiting import wait_for_engines
 from .profile_config import cluster_settings
-from .restarts import Restarts
-from .waiting import wait_for_engines
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -76,6 +75,8 @@ class Cluster(AwaitableCluster):
         Whether to read the profile's configuration files.
     log, parent, log_level, delay, send_engines_connection_env
         Accepted for programs written for ipyparallel, and without effect.
+    dashboard : bool
+        Whether to start the dashboard, a web page for this host's browsers; `dashboard_url` is its link.
     shutdown_atexit : bool
         Whether the cluster ends with this process, however this process ends.
     launcher_options
@@ -116,9 +117,10 @@ class Cluster(AwaitableCluster):
         log_level: int = 20,
         config: Mapping[str, Any] | None = None,
         parent: Any = None,
+        dashboard: bool = False,
         **launcher_options: Any,
     ) -> None:
-        folder = _profile_dir(profile, profile_dir)
+        folder = folder_of_profile(profile or None, profile_dir or None)
         if config is None:
             config = cluster_settings(folder) if load_profile else {}
         configured = dict(config.get("Cluster", {}))
@@ -167,6 +169,7 @@ class Cluster(AwaitableCluster):
         self._restarts = Restarts(self.write_cluster_file)
         self._controller = ControllerProcess(self._files, self._restarts)
         self._engine_sets = EngineSets(self._restarts)
+        self._dashboard = DashboardProcess(dashboard, self._files)
         self._client: Client | None = None
         self._pid: int | None = None  # the process that started it; None: another one's, found in a file
 
@@ -206,6 +209,7 @@ class Cluster(AwaitableCluster):
             _client_class()  # imported while they start
             self._controller.wait_until_ready(self.engine_timeout)
             self._tell_database()
+            self._dashboard.start()
         except BaseException:
             self.stop_cluster_sync()
             raise
@@ -296,14 +300,8 @@ class Cluster(AwaitableCluster):
 
     def _tell_database(self) -> None:
         """Say so if the profile's database belongs to another cluster, so that this one has another."""
-        path = Path(self.connection.database.removeprefix("sqlite://"))
-        first = path.with_name(re.sub(r"-\d+(\.\w+)$", r"\1", path.name))
-        if self._shares_profile and first != path and first.exists():
-            warnings.warn(
-                f"another cluster of this profile is running and has its database {first.name}; this one records its "
-                f"tasks in {path.name}. Its clients: Client(cluster_id={self.cluster_id!r})",
-                stacklevel=4,
-            )
+        if self._shares_profile:
+            self._files.warn_of_database()
 
     def _engine_launcher(self, n: int, resources: Mapping[str, int], set_id: str) -> EngineLauncher:
         command = engines_command(profile_dir=self.profile_dir, resources=resources, more=self.engine_args)
@@ -374,6 +372,11 @@ class Cluster(AwaitableCluster):
         """
         wait_for_engines(client, n, self._engine_sets, self.engine_timeout, tell)
 
+    @property
+    def dashboard_url(self) -> str | None:
+        """The link of the dashboard: whoever has it can use it. None: no dashboard of this cluster runs here."""
+        return self._dashboard.url
+
     # ------------------------------------------------------------------------------------------ stopping
 
     def stop_cluster_sync(self) -> None:
@@ -384,6 +387,7 @@ class Cluster(AwaitableCluster):
         if self._client is not None:
             self._client.close()
             self._client = None
+        self._dashboard.stop()
         self.stop_controller_sync()
         self.stop_engines_sync()
         self.remove_cluster_file()
@@ -493,7 +497,7 @@ class Cluster(AwaitableCluster):
             There is no such cluster.
         """
         given = Path(cluster_file) if cluster_file else None
-        path = ClusterFiles(_profile_dir(profile, profile_dir), cluster_id, given).cluster_file
+        path = ClusterFiles(folder_of_profile(profile or None, profile_dir or None), cluster_id, given).cluster_file
         try:
             data = json.loads(path.read_text())
         except FileNotFoundError:
@@ -538,7 +542,3 @@ def _client_class() -> type[Client]:
     from ..client import Client
 
     return Client
-
-
-def _profile_dir(profile: str | None, directory: str | os.PathLike[str] | None) -> Path:
-    return profile_dir(profile or None, directory or None)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -87,6 +89,18 @@ class ClusterFiles:
             return read_connection_file(self.connection_files[0])
         except ConnectionFileError:
             return None
+
+    def warn_of_database(self) -> None:
+        """Say so if the profile's database belongs to another cluster, so that this one has another beside it."""
+        info = self.connection
+        path = Path("none" if info is None else info.database.removeprefix("sqlite://"))
+        first = path.with_name(re.sub(r"-\d+(\.\w+)$", r"\1", path.name))
+        if first != path and first.exists():
+            warnings.warn(
+                f"another cluster of this profile is running and has its database {first.name}; this one records its "
+                f"tasks in {path.name}. Its clients: Client(cluster_id={self.cluster_id!r})",
+                stacklevel=5,
+            )
 
     def existing(self) -> list[Path]:
         """Those of its files that exist, and its socket."""

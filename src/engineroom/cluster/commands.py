@@ -128,6 +128,17 @@ def engines_command(
     return Command(args, {**_package_path(), IMPORT_PATH: os.pathsep.join(folders)})
 
 
+def dashboard_command(*, profile_dir: Path, cluster_id: str) -> Command:
+    """How the dashboard of a cluster is started. It ends when the cluster is stopped."""
+    args = [
+        *(sys.executable, *_SAFE, "-m", "engineroom.cli.engineroom", "dashboard"),
+        f"--profile-dir={profile_dir}",
+        f"--cluster-id={cluster_id}",
+        "--with-cluster",
+    ]
+    return Command(args, _package_path())
+
+
 def _import_path() -> list[str]:
     """Folders in which engines look for modules last: those of our `sys.path`, and the current one.
 

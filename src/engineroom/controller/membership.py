@@ -51,6 +51,8 @@ class Processes(Protocol):
 
     def forget(self, uuid: str) -> None: ...
 
+    def is_running(self, pid: int) -> bool: ...
+
 
 class Membership:
     """Who is here.
@@ -81,6 +83,8 @@ class Membership:
         self._processes, self._liveness, self._welcome = processes, liveness, welcome
         self._client_left, self._clock = client_left, clock
         peers.on_broken = lambda peer: self._left(peer, "it sent a message that makes no sense", clean=False)
+        #: when `sweep` was called last; before this moment it declares nobody lost
+        self._swept = self._lenient_until = clock()
         #: engine uuid → since when its process has been stopped
         self._unresponsive: dict[str, float] = {}
         #: uuid → nanny of engines whose deaths were told before their Hellos came; the latest
@@ -105,7 +109,8 @@ class Membership:
         peer = self._peers.admit(address, hello, now)
         if peer is None:
             return False
-        if hello.host == socket.gethostname() and peer.role != "engine":
+        # The death of an engine is its nanny's to tell, if it has one.
+        if hello.host == socket.gethostname() and (peer.role != "engine" or self._peers.nanny_of(peer) is None):
             self._processes.watch(peer.uuid, hello.pid)
         if peer.role == "engine":
             self._engine_hello(peer, hello)
@@ -207,17 +212,24 @@ class Membership:
     def process_ended(self, uuid: str) -> None:
         """The process of a peer has ended."""
         peer = self._peers.by_uuid.get(uuid)
-        if peer is not None:
+        if peer is not None and (peer.role != "engine" or self._peers.nanny_of(peer) is None):
             log.info("%s %s: its process ended", peer.role, uuid)
             self._left(peer, "its process ended", clean=False)
 
     def sweep(self, now: float) -> None:
         """Declare peers lost that have been silent for too long."""
-        oldest = now - self._liveness.allowed_silence
+        silence = self._liveness.allowed_silence
+        if now - self._swept > max(silence / 2, 2 * self._liveness.ping_interval):
+            # We did not run ourselves: what peers have sent meanwhile comes now.
+            self._lenient_until = now + silence
+        self._swept = now
+        if now < self._lenient_until:
+            return
+        oldest = now - silence
         for peer in self._peers:
-            if peer.role != "engine" and peer.last_heard < oldest:
+            if peer.last_heard < oldest and (peer.role != "engine" or self._is_lost(peer)):
                 log.warning("%s %s has been silent for %.0f s", peer.role, peer.uuid, now - peer.last_heard)
-                self._left(peer, f"no sign of life for {self._liveness.allowed_silence:.0f} s", clean=False)
+                self._left(peer, f"no sign of life for {silence:.0f} s", clean=False)
         for peer in self._peers.role("engine") if self._unresponsive else ():
             since = self._unresponsive.get(peer.uuid)
             if since is not None and since < oldest:
@@ -227,6 +239,15 @@ class Membership:
                 self._left(peer, f"its process was stopped for {now - since:.0f} s", clean=False)
         if self._reserved and self._scheduler.recovery_deadline is None:
             self._reserved = set()
+
+    def _is_lost(self, engine: Peer) -> bool:
+        """Whether an engine that is silent is lost. A task may hold the GIL for long: then it is silent, and lives.
+
+        Its nanny tells if it does not. Without a nanny we look ourselves, if it is a process of this host.
+        """
+        if self._peers.nanny_of(engine) is not None:
+            return False
+        return engine.host != socket.gethostname() or not self._processes.is_running(engine.pid)
 
     def _left(self, peer: Peer, reason: str, *, clean: bool) -> None:
         self._peers.forget(peer)

@@ -64,6 +64,7 @@ class Peer:
         "functions",
         "host",
         "nanny",
+        "pid",
         "promised",
         "results",
         "role",
@@ -76,7 +77,7 @@ class Peer:
         self.address = address
         self.role = hello.role
         self.uuid = hello.uuid
-        self.host = hello.host
+        self.host, self.pid = hello.host, hello.pid
         self.decode = DECODERS[hello.role]
         self.session = PeerSession(hello, key, now)
         #: engines: their number, their nanny, and the digests of the functions they have

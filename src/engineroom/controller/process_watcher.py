@@ -42,6 +42,14 @@ class ProcessWatcher:
                 self._selector.unregister(descriptor)
                 os.close(descriptor)
 
+    def is_running(self, pid: int) -> bool:
+        """Whether there is such a process, and it is not stopped (as by SIGSTOP)."""
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                return file.read().rpartition(b") ")[2][:1] not in b"TZX"
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Watch nothing more."""
         os.write(self._write, b"q")

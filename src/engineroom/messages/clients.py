@@ -77,7 +77,7 @@ class Engines(Message):
 
 
 class Reply(Message):
-    """The answer to Request(number). To some questions it is in the frames, and there is no value."""
+    """The answer to Request(number). Records are in the frames."""
 
     number: Count
     value: Any = None

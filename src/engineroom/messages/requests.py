@@ -32,7 +32,7 @@ class CountRecords(RequestBody):
 class PageRecords(RequestBody):
     """One page of the matching records, by time of submission.
 
-    Reply: {"records": …, "next": `after` of the next page}.
+    Reply: `after` of the next page, or None if there is none; and frames as those of FindRecords.
     """
 
     query: dict[str, Any]

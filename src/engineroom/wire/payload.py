@@ -31,7 +31,8 @@ Payload = tuple[bytes, tuple[Buffer, ...]]
 Keep = Callable[[memoryview], Buffer]
 
 _NONE: Payload = (pickle.dumps(None, 5), ())
-_NO_ARGUMENTS: Payload = (pickle.dumps(((), {}), 5), ())
+#: of a call without arguments
+NO_ARGUMENTS: Payload = (pickle.dumps(((), {}), 5), ())
 _SMALL = (int, float, bool, type(None))
 #: Types of arguments that hold no others, and that the C pickler can pickle.
 _ATOMS = {*_SMALL, str, range}
@@ -151,7 +152,7 @@ def dumps_call(
         An argument cannot be pickled. The text names it, and the path inside it.
     """
     if not args and not kwargs:
-        return _NO_ARGUMENTS
+        return NO_ARGUMENTS
     try:
         if _ATOMS.issuperset(map(type, args)) and (not kwargs or _ATOMS.issuperset(map(type, kwargs.values()))):
             return _beside(pickle.dumps((args, kwargs), 5), (), keep)

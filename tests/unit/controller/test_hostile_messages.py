@@ -211,7 +211,9 @@ class Honest:
         self.wait_for(lambda: any(isinstance(m, Accepted) and self.number in m.numbers for m in self.heard))
         self.wait_for(lambda: any(done.id == id for m in self.heard if isinstance(m, Results) for done in m.tasks))
         self.ask(FindRecords({}, ["msg_id", "state", "header", "submitted"]))
-        states = {id: state for piece in self.columns for id, state in zip(piece["msg_id"], piece["state"], strict=True)}
+        states: dict[str, str] = {}
+        for piece in self.columns:
+            states |= dict(zip(piece["msg_id"], piece["state"], strict=True))
         assert states[id] == "completed"
         self.ask(FindRecords({}))
         assert self.columns, "a question for everything in all records"

@@ -15,6 +15,8 @@ from ...client.records.actions import checked, select, taken
 from ...client.records.export import format_of, write_records
 from ...client.records.selection import Selection
 from ...errors import ConfigError
+from ...reading.query_text import parse_query
+from ...reading.records import Records
 from ...records.fields import DEFAULT_KEYS
 from ...records.record import TaskRecord
 from ...stores import open_store
@@ -22,7 +24,7 @@ from ...stores.maintenance.compact import purge
 from ..bars import bar
 from ..base import UsageError
 from ..text import jsonable, paint, plural
-from .records import Records, RecordsApp, parse_query
+from .records import RecordsApp
 
 #: Records read in one go.
 PAGE = 1000
@@ -207,7 +209,7 @@ engineroom purge all
                 dropped = records.client.purge_hub_results(query=query)
                 self.tell(msgspec.structs.replace(chosen, count=dropped), records.origin)
                 return
-        store = open_store(self._database_url())  # it takes the lock, so no controller writes meanwhile
+        store = open_store(self.database)  # it takes the lock, so no controller writes meanwhile
         try:
             with bar("") as progress:
                 dropped = purge(store, taken(checked(query, self.action), self.action), chosen.count, progress)

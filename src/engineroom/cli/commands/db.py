@@ -75,7 +75,7 @@ engineroom db info lab.db --json
             raise UsageError(f"there is no `engineroom db {command}`; there are {', '.join(commands)}")
         if len(names) > (2 if command in ("repair", "backup", "copy") else 1):
             raise UsageError(f"`engineroom db {command}` takes no target: {names[-1]!r}")
-        commands[command](names or [self._database_url()])
+        commands[command](names or [self.database])
 
     def _tell(self, what: Any, lines: list[str]) -> None:
         print(json.dumps(what, default=jsonable, indent=1) if self.json else "\n".join(lines))

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 from ...client.records.explanation import Explanation
 from ...errors import UnknownTask
 from ...printable import one_line
+from ...reading.records import Records
 from ...records.record import explain_ended
 from ...records.states import PENDING, RUNNING
 from ..text import exact, jsonable, paint
-from .records import Records, RecordsApp
+from .records import RecordsApp
 from .tasks import STYLES
 
 #: The most msg_ids in one command.

@@ -12,11 +12,13 @@ import msgspec
 from traitlets import Integer, Unicode
 
 from ...errors import ConfigError
+from ...reading.query_text import parse_query
+from ...reading.records import Records
 from ...stores import SQLiteDB
 from ...testing.replay import KEYS, History, replay
 from ...testing.replay import Replay as Course
 from ..text import duration, paint, plural, table
-from .records import Records, RecordsApp, parse_query
+from .records import RecordsApp
 
 
 class Replay(RecordsApp):

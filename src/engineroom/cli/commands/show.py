@@ -14,9 +14,10 @@ from traitlets import Bool
 
 from ...controller.requests.running_tasks import CUT
 from ...printable import one_line, printable
+from ...reading.records import Records
 from ...records.record import TaskRecord
 from ..text import cut, duration, exact, jsonable, paint, table, when, width_of_terminal
-from .records import Records, RecordsApp
+from .records import RecordsApp
 from .tasks import STYLES, seconds_between
 
 #: Options of a task that `show` prints.

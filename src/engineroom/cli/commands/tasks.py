@@ -14,6 +14,8 @@ from traitlets import Enum, Integer, Unicode
 
 from ...errors import QueryError
 from ...printable import one_line
+from ...reading.query_text import parse_query
+from ...reading.records import Records
 from ...records.fields import TIMES
 from ...records.projection import part_of, projected
 from ...records.record import TaskRecord
@@ -21,7 +23,7 @@ from ...records.states import RUNNING, STATES
 from ...stores.sqlite.beside import where_else
 from ..text import Table, duration, exact, jsonable, paint, plural, when
 from .paging import pages
-from .records import Records, RecordsApp, parse_query
+from .records import RecordsApp
 
 STYLES = {"pending": "yellow", "running": "cyan", "completed": "green", "failed": "red", "aborted": "dim"}
 

@@ -136,21 +136,17 @@ class Driver:
         Returns whether the wait is over. False: another thread drives, or nobody does any more.
         """
         deadline = None if limit is None else time.monotonic() + limit
-        while True:
-            is_over = self._try_to_drive(ready, deadline)
-            if not is_over or ready() or (deadline is not None and time.monotonic() >= deadline):
-                return is_over
-            # A signal has come, and its handler has returned.
-
-    def _try_to_drive(self, ready: Callable[[], bool], deadline: float | None) -> bool:
-        held = self._hold()
-        if held is not None:
+        while (held := self._hold()) is not None:
             try:
                 # The I/O thread has it for a moment only; often it has just told this thread of its last result.
-                if self._lock.acquire(timeout=TAKE_SECONDS):
-                    return self._drive(ready, deadline, held)
+                is_over = self._lock.acquire(timeout=TAKE_SECONDS) and self._drive(ready, deadline, held)
             finally:
                 held.end()
+            if is_over and (ready() or (deadline is not None and time.monotonic() >= deadline)):
+                return True
+            if not is_over:
+                break
+            # A signal has come, and its handler has returned.
         if self._driven.has_work():
             self.wake()
         return False
@@ -159,9 +155,7 @@ class Driver:
         """Hold signals back, if this thread may try to drive; the caller ends that. None: it may not."""
         if self._is_taken or not self._is_shared or threading.get_ident() in delivering:
             return None
-        held = HeldSignals(self.wake)
-        held.begin()
-        return held
+        return HeldSignals(self.wake)
 
     def _drive(self, ready: Callable[[], bool], deadline: float | None, held: HeldSignals) -> bool:
         driven, wakeup, me, arrived = self._driven, self._wakeup, threading.get_ident(), 0

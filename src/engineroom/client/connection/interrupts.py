@@ -22,7 +22,7 @@ _SIGNALS = tuple(int(getattr(signal, name)) for name in _NAMES.split() if hasatt
 
 
 class HeldSignals:
-    """From `begin` to `end`, signals that have handlers in Python only call `wake`. `end` has their handlers called."""
+    """Until `end`, signals that have handlers in Python only call `wake`. `end` has their handlers called."""
 
     __slots__ = ("_held", "_wake", "came")
 
@@ -32,9 +32,7 @@ class HeldSignals:
         self._held: list[tuple[int, Any]] = []
         #: the signals that came
         self.came: list[int] = []
-
-    def begin(self) -> None:
-        """Hold them back, if this is the main thread: handlers run in no other."""
+        # Handlers run in the main thread, and in no other.
         if threading.get_ident() != threading.main_thread().ident:
             return
         self._held = [(number, handler) for number in _SIGNALS if callable(handler := _get(number))]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import OUTCOMES, RemoteError, UnknownTask
 from ...ids import TaskId
-from ...messages import ErrorInfo, FindRecords, Reply, Request, RequestBody, Resubmit
+from ...messages import ErrorInfo, FindRecords, PageRecords, Reply, Request, RequestBody, Resubmit
 from ...printable import one_line, printable
 
 #: Questions on their way and not yet answered. More wait here: the controller refuses those beyond twice as many.
@@ -53,7 +53,8 @@ class PendingRequests:
         if message.error is not None:
             future.set_exception(error_of(message.error))
         else:
-            future.set_result(frames if isinstance(request.body, FindRecords) else message.value)
+            in_frames = isinstance(request.body, FindRecords | PageRecords)
+            future.set_result((message.value, frames) if in_frames else message.value)
 
     def unanswered(self) -> list[Request]:
         """The questions without an answer, in order."""

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from ...errors import UnknownTask
 from ...ids import TaskId, digest_of
-from .queries import Records
 
 
-def provenance(records: Records, id: TaskId) -> dict[str, Any]:
+class Recorded(Protocol):
+    """Records with their functions and environments: of a cluster, or of a file."""
+
+    def find(self, query: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
+        """Records that match."""
+
+    def function(self, digest: str) -> Mapping[str, Any]:
+        """A function's `name` and `source`."""
+
+    def environment(self, digest: str) -> dict[str, Any]:
+        """A client's environment."""
+
+
+def provenance(records: Recorded, id: TaskId) -> dict[str, Any]:
     """With what a task was made.
 
     Returns

@@ -95,7 +95,8 @@ class Records:
         window = plain_count("limit", limit), plain_count("skip", skip) or 0
         whole = whole_keys(wanted) if wanted is not None and is_dotted(wanted) else wanted
         body = FindRecords(plain_query(query), whole, plain_sort(sort), *window)
-        records = TaskRecords(_records_in(self._channel.ask(body)))
+        _, frames = self._channel.ask(body)
+        records = TaskRecords(_records_in(frames))
         if wanted is not None and is_dotted(wanted):
             records = TaskRecords(projected(record, wanted) for record in records)
         if as_frame is None:
@@ -118,10 +119,9 @@ class Records:
         if not size:
             raise QueryError(f"batch is a whole number, 1 or more, got {batch!r}")
         while True:
-            page = self._channel.ask(PageRecords(plain, whole, size, after))
-            for record in map(TaskRecord, page["records"]):
+            after, frames = self._channel.ask(PageRecords(plain, whole, size, after))
+            for record in _records_in(frames):
                 yield projected(record, wanted) if wanted is not None and whole is not wanted else record
-            after = page["next"]
             if after is None:
                 return
 
@@ -274,7 +274,7 @@ class Records:
 
 
 def _records_in(frames: Iterable[Any]) -> Iterator[TaskRecord]:
-    """The records in an answer to FindRecords."""
+    """The records in the frames of an answer."""
     for columns in map(decode_columns, frames):
         rows = zip(*columns.values(), strict=True)
         yield from map(TaskRecord, map(zip, repeat(tuple(columns)), rows))

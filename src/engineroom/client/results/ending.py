@@ -5,6 +5,7 @@ No waiting here: see `task_future.py`. What a task printed, and when it ran, is 
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
@@ -73,14 +74,23 @@ class ResultIterator(Iterator[Any], AsyncIterator[Any]):
         Values, `Failure`s, and in between `Need`s: what must be waited for before it can go on.
     port : WaitPort
         The client's port.
+
+    Attributes
+    ----------
+    deadline : float or None
+        When `next` is to raise TimeoutError instead of waiting on, by `time.monotonic`.
     """
+
+    deadline: float | None = None
 
     def __init__(self, entries: Iterator[Any], return_exceptions: bool, port: WaitPort) -> None:
         self._entries, self._return_exceptions, self._port = entries, return_exceptions, port
 
     def __next__(self) -> Any:
         while type(entry := next(self._entries)) is Need:
-            wait_until_met(entry, self._port)
+            limit = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+            if not wait_until_met(entry, limit, self._port):
+                raise TimeoutError("the next value was not there in time; its task goes on")
         return self._given(entry)
 
     async def __anext__(self) -> Any:

@@ -20,7 +20,7 @@ from ...on_engine.random_streams import Seeded, seeded
 from ...wire import short_repr
 from ...wire.input_cache import ResultOf
 from ...wire.parts import Part
-from ...wire.payload import once
+from ...wire.payload import NO_ARGUMENTS, once
 from ..connection.submission import Outgoing
 from ..records.query_args import plain_label
 from ..results.arguments import pickled_call
@@ -277,7 +277,7 @@ class LoadBalancedView(View):
             if results:
                 options = self._waiting_for(options, results)
         else:
-            payload, frames, _ = pickled_call(args, kwargs)
+            payload, frames = NO_ARGUMENTS
             text = "()" if port.record_arguments else ""
         if apart:
             frames = (*frames, *map(keep, apart))

@@ -49,15 +49,16 @@ class Need(NamedTuple):
     sources: Sequence[Any]
 
 
-def wait_until_met(need: Need, port: WaitPort) -> None:
-    """Wait, in this thread."""
+def wait_until_met(need: Need, limit: float | None, port: WaitPort) -> bool:
+    """Wait, in this thread, for `limit` seconds at most; returns `need.ready()`."""
     first = need.sources[0]
     if len(need.sources) == 1 and need.ready == first.done:
-        first._wait_until_done(None)
+        first._wait_until_done(limit)
     elif len(need.sources) == 1:
-        wait_until(first._condition, need.ready, None, port, getattr(first, "_ids", ()))
+        wait_until(first._condition, need.ready, limit, port, getattr(first, "_ids", ()))
     else:
-        wait_for_futures(need.sources, None, FIRST_COMPLETED, port)
+        wait_for_futures(need.sources, limit, FIRST_COMPLETED, port)
+    return need.ready()
 
 
 def wait_until(

@@ -31,6 +31,7 @@ from ...messages import (
 from ...messages.requests import RequestBody, tasks_in_question
 from ...records.entry import is_hex
 from ...stores import TaskStore
+from ...stores.base import in_columns
 from ...stores.query.parse import parse
 from ...stores.query.patterns import is_tame
 from ...wire import frames
@@ -43,9 +44,10 @@ MANY = 2000
 
 
 class InFrames(msgspec.Struct, frozen=True):
-    """An answer that is sent in frames of its own, not in the header."""
+    """Records as an answer: they are sent in frames of their own, in columns. `value` is what else there is to say."""
 
     frames: list[bytes]
+    value: Any = None
 
 
 _FINISHED = {"completed": {"$ne": None}}
@@ -63,11 +65,12 @@ def count_records(store: TaskStore, body: CountRecords, forgotten: str) -> int:
     return store.count(body.query)
 
 
-def page_records(store: TaskStore, body: PageRecords, forgotten: str) -> Any:
-    """A part of the records that match."""
+def page_records(store: TaskStore, body: PageRecords, forgotten: str) -> InFrames:
+    """A part of the records that match, and where the next one begins."""
     if body.limit < 1:
         raise QueryError(f"a page has 1 record or more, got {body.limit}")
-    return store.page(body.query, body.keys, after=body.after, limit=body.limit)
+    page = store.page(body.query, body.keys, after=body.after, limit=body.limit)
+    return InFrames([frames.encode_columns(columns) for columns in in_columns(page.records)], page.next)
 
 
 def distinct_values(store: TaskStore, body: DistinctValues, forgotten: str) -> list[Any]:

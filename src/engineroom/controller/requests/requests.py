@@ -210,7 +210,7 @@ class _Reply:
     def value(self, value: Any) -> None:
         """Reply with a value."""
         if isinstance(value, InFrames):
-            self._send(Reply(self._number), value.frames)
+            self._send(Reply(self._number, value.value), value.frames)
         else:
             self._send(Reply(self._number, value))
 

@@ -30,7 +30,7 @@ def test_each_answer_finds_its_question(pending: PendingRequests):
 def test_records_come_in_frames(pending: PendingRequests):
     request, future = pending.add(FindRecords({}))
     pending.on_reply(Reply(request.number), [b"one", b"two"])
-    assert future.result(0) == [b"one", b"two"]
+    assert future.result(0) == (None, [b"one", b"two"])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from engineroom.cli.commands.top import RATE_SECONDS, RECENT, seconds_left
+from engineroom.reading.progress import RATE_SECONDS, RECENT, seconds_left
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import TYPE_CHECKING
 
-from ..errors import EngineError, LaunchError, TimeoutError
+from ...errors import EngineError, LaunchError, TimeoutError
 from .engine_sets import EngineSets
 
 if TYPE_CHECKING:
-    from ..client import Client  # imported late: see `cluster.py`
+    from ...client import Client  # imported late: see `cluster.py`
 
 #: Seconds between two looks at whether the launchers run.
 LOOK_SECONDS = 0.1

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .. import resources as named_resources
-from ..ids import new_uuid
-from ..launchers import EngineLauncher, Launcher
-from ..launchers.registry import attach
+from ... import resources as named_resources
+from ...ids import new_uuid
+from ...launchers import EngineLauncher, Launcher
+from ...launchers.registry import attach
 from .restarts import RestartLimit, Restarts
 
 #: Makes the launcher of a set, from the number of engines, their resources and the set's id.

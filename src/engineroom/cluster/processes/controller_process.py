@@ -6,11 +6,11 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from ..config import make_profile_dir, read_connection_file
-from ..errors import ConnectionFileError, EngineroomError, StoreBusy, TimeoutError
-from ..launchers import FoundProcess, Launcher, LocalProcess
-from .cluster_files import ClusterFiles
-from .commands import STORE_BUSY, Command
+from ...config import make_profile_dir, read_connection_file
+from ...errors import ConnectionFileError, EngineroomError, StoreBusy, TimeoutError
+from ...launchers import FoundProcess, Launcher, LocalProcess
+from ..cluster_files import ClusterFiles
+from ..commands import STORE_BUSY, Command
 from .restarts import RestartLimit, Restarts
 
 

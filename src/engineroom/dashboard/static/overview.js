@@ -1,0 +1,146 @@
+// The overview: engines by host, the queue, throughput, warnings, the last failures.
+
+import { bytes, duration, h, number, queryLink, rate, show, stateOf, table, taskLink, time } from "./dom.js";
+import { chart } from "./chart.js";
+
+const STATES = ["pending", "running", "completed", "failed", "aborted"];
+
+export function overview(root, params, app) {
+  const title = h("h1", {}, app.about.name || "Overview");
+  const warnings = h("ul", { class: "warnings", "aria-label": "Warnings" });
+  const numbers = h("div", { class: "numbers" });
+  const canvas = h("canvas", { role: "img", "aria-label": "Throughput" });
+  const chartNote = h("p", { class: "soft small" });
+  const throughput = h("section", { class: "card w7" }, h("h2", {}, "Throughput"), canvas, chartNote);
+  const queue = h("section", { class: "card w5" });
+  const engines = h("section", { class: "card w12" });
+  const failures = h("section", { class: "card w12" });
+  root.append(title, warnings, numbers, h("div", { class: "grid" }, throughput, queue, engines, failures));
+
+  const draw = (news) => {
+    if (news.problem) return;
+    show(warnings, (news.warnings || []).map((w) =>
+      h("li", {}, w.when ? `${time(w.when)}: ` : "", w.text, w.query ? [" ", queryLink(w.query, "Show them")] : null)));
+    show(numbers, figures(news));
+    drawThroughput(news, canvas, chartNote);
+    show(queue, h("h2", {}, "Queue"), labels(news), priorities(news), reasons(news));
+    show(engines, ...(news.live ? liveEngines(news) : pastEngines(news)));
+    show(failures, h("h2", {}, "Last failures"), failed(news));
+  };
+  const redraw = () => app.news && draw(app.news);
+  const off = app.onNews(draw);
+  window.addEventListener("resize", redraw);
+  window.addEventListener("theme", redraw);
+  return () => { off(); window.removeEventListener("resize", redraw); window.removeEventListener("theme", redraw); };
+}
+
+function figures(news) {
+  const one = (value, text) => h("div", { class: "number" }, h("b", {}, value), h("span", {}, text));
+  const states = news.states || {};
+  const found = [];
+  if (news.live) {
+    found.push(one(`${number(news.busy)} of ${number(news.engine_count)}`, "engines busy"));
+    found.push(one(rate(news.rate), "tasks per second"));
+    found.push(one(number(news.unassigned), "waiting for an engine"));
+  }
+  for (const state of STATES)
+    if (states[state] || state !== "aborted")
+      found.push(h("div", { class: "number" }, h("b", {}, number(states[state] || 0)),
+        h("span", {}, h("a", { href: "#/tasks?" + new URLSearchParams({ query: JSON.stringify({ state }) }) }, stateOf(state)))));
+  return found;
+}
+
+function drawThroughput(news, canvas, note) {
+  const points = news.throughput || [];
+  if (!points.length) {
+    chart(canvas, [], { height: 150, from: news.now - 60, to: news.now, label: number, clock: (t) => time(t) });
+    note.textContent = news.live ? "It is measured from now on." : "No task has ended.";
+    return;
+  }
+  const bars = news.live ? null : news.bar_seconds;
+  const from = bars ? points[0][0] - bars / 2 : Math.min(points[0][0], news.now - 60);
+  const to = bars ? points.at(-1)[0] + bars / 2 : news.now;
+  chart(canvas, points, { height: 150, from, to, bars, label: (v) => (v >= 10 || v === 0 ? number(v) : v.toPrecision(2)), clock: (t) => time(t) });
+  const most = Math.max(...points.map((p) => p[1]));
+  note.textContent = `Tasks per second; at most ${rate(most)}` +
+    (bars ? `, from ${time(from)} to ${time(to)}.` : `, now ${rate(points.at(-1)[1])}.`);
+  canvas.setAttribute("aria-label", note.textContent);
+}
+
+function labels(news) {
+  return table([
+    { name: "Label", cell: (r) => queryLink({ completed: null, label: r.label }, r.label === null ? "(no label)" : r.label) },
+    { name: "Left", right: true, cell: (r) => number(r.left ?? r.total - r.ended) },
+    { name: "Done", cell: (r) => r.total ? h("span", { class: "bar", role: "img", "aria-label": `${Math.floor((100 * r.ended) / r.total)} percent`, title: `${number(r.ended)} of ${number(r.total)}` }, h("i", { "width%": (100 * r.ended) / r.total })) : "" },
+    { name: "Remaining", right: true, cell: (r) => r.seconds_left ? `about ${duration(r.seconds_left)}` : "" },
+  ], news.labels || [], "No task is unfinished.");
+}
+
+function priorities(news) {
+  const rows = (news.priorities || []).filter((p) => p.count);
+  if (rows.length < 2 && (!rows.length || !rows[0].priority)) return null;
+  rows.sort((a, b) => b.priority - a.priority);
+  return h("p", { class: "small" }, "By priority: ", rows.map((p, i) => [i ? ", " : "", queryLink(p.priority
+    ? { completed: null, "header.priority": p.priority } : { completed: null, "header.priority": null }, `${p.priority}`), ` (${number(p.count)})`]));
+}
+
+function reasons(news) {
+  const rows = news.reasons || [];
+  if (!rows.length) return null;
+  return h("div", {}, h("h2", {}, "Why the oldest tasks wait"), h("ul", { class: "small" }, rows.map((r) =>
+    h("li", {}, taskLink(r.example), r.count > 1 ? ` and ${number(r.count - 1)} more` : "", `: ${r.reason}`))));
+}
+
+function liveEngines(news) {
+  const hosts = news.hosts || [];
+  const found = [h("h2", {}, "Engines")];
+  if (hosts.length > 1)
+    found.push(table([
+      { name: "Host", cell: (r) => r.host },
+      { name: "Engines", right: true, cell: (r) => number(r.engines) },
+      { name: "Busy", right: true, cell: (r) => number(r.busy) },
+      { name: "Tasks held", right: true, cell: (r) => number(r.held) },
+      { name: "Completed", right: true, cell: (r) => number(r.completed) },
+      { name: "Rate", right: true, cell: (r) => rate(r.rate) },
+      { name: "Memory", right: true, cell: (r) => bytes(r.memory || null) },
+    ], hosts));
+  found.push(table([
+    { name: "Engine", right: true, cell: (e) => `${e.id}` },
+    { name: "Host", cell: (e) => e.host },
+    { name: "Process", right: true, cell: (e) => `${e.pid}` },
+    { name: "Holds", right: true, cell: (e) => number(e.held) },
+    { name: "Completed", right: true, cell: (e) => number(e.completed) },
+    { name: "Rate", right: true, cell: (e) => rate(e.rate) },
+    { name: "Memory", right: true, cell: (e) => bytes(e.memory) },
+    { name: "Runs", cell: (e) => runs(e.running) },
+    { name: "For", right: true, cell: (e) => (e.running ? duration(Math.max(0, news.now - e.running.started)) : "") },
+  ], news.engines || [], "There are no engines."));
+  if (news.engine_count > (news.engines || []).length)
+    found.push(h("p", { class: "soft small" }, `These ${news.engines.length} have been running something for longest; there are ${number(news.engine_count)}.`));
+  return found;
+}
+
+function runs(running) {
+  if (!running) return "";
+  const what = running.code ? running.code.trim().split("\n")[0] : running.function || "";
+  return [running.label ? `${running.label}: ` : "", what ? `${what} ` : "", taskLink(running.msg_id)];
+}
+
+function pastEngines(news) {
+  return [h("h2", {}, "Engines that ran tasks"), table([
+    { name: "Engine", cell: (e) => queryLink({ engine_id: e.id }, `${e.id}`) },
+    { name: "Tasks", right: true, cell: (e) => number(e.completed) },
+    { name: "Time in tasks", right: true, cell: (e) => duration(e.seconds) },
+  ], news.past_engines || [], "No task has ended.")];
+}
+
+function failed(news) {
+  return table([
+    { name: "When", nowrap: true, cell: (r) => time(r.completed) },
+    { name: "Task", cell: (r) => taskLink(r.msg_id) },
+    { name: "Label", cell: (r) => r.label || "" },
+    { name: "Function", cell: (r) => r.function || "" },
+    { name: "Engine", right: true, cell: (r) => (r.engine === null ? "" : `${r.engine}`) },
+    { name: "Error", cell: (r) => h("span", { class: "error" }, `${r.ename}: ${r.evalue}`) },
+  ], news.failures || [], "No task has failed.");
+}

@@ -1,0 +1,226 @@
+"""Engines that fall silent without a nanny that would tell why: they are lost, and let in again when they come back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from engineroom import _version
+from engineroom.config import LivenessSettings
+from engineroom.controller import membership
+from engineroom.controller.loop import Controller, Machinery
+from engineroom.ids import Digest, EngineId, TaskId
+from engineroom.messages import (
+    AttemptKey,
+    Cancel,
+    Function,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Results,
+    Run,
+    Submit,
+    TaskDone,
+    TaskOptions,
+    TaskSpec,
+    Welcome,
+)
+from engineroom.stores import DictDB
+from engineroom.testing import MemoryNetwork
+from engineroom.wire import frames
+from engineroom.wire.functions import digest_of
+from engineroom.wire.session import prove
+
+CODE = Function(digest_of(b"code"), b"code", "f")
+SILENCE = 15.0
+DECODERS: dict[str, Any] = {
+    "engine": frames.decode_to_engine,
+    "nanny": frames.decode_to_nanny,
+    "client": frames.decode_to_client,
+}
+
+
+class Processes:
+    """The processes of this host."""
+
+    def __init__(self) -> None:
+        self.running: set[int] = set()
+        self.watched: dict[str, int] = {}
+
+    def watch(self, uuid: str, pid: int) -> None:
+        self.watched[uuid] = pid
+
+    def forget(self, uuid: str) -> None:
+        self.watched.pop(uuid, None)
+
+    def is_running(self, pid: int) -> bool:
+        return pid in self.running
+
+    def close(self) -> None:
+        pass
+
+
+class World:
+    """A controller in a time that the test decides, and peers."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.processes = Processes()
+        machinery = Machinery()
+        machinery.clock = lambda: self.now  # type: ignore[method-assign]
+        machinery.processes = lambda ended: self.processes  # type: ignore[method-assign]
+        self.network = MemoryNetwork()
+        liveness = LivenessSettings(ping_interval=1.0, allowed_silence=SILENCE)
+        self.controller = Controller(self.network.listener, DictDB(), "key", liveness=liveness, machinery=machinery)
+        self.peers: list[Peer] = []
+
+    def peer(self, role: str, uuid: str, **more: Any) -> Peer:
+        peer = Peer(self, role, uuid, more)
+        self.peers.append(peer)
+        return peer
+
+    def turns(self, until: Callable[[], Any] | None = None) -> None:
+        for _ in range(200):
+            self.controller._listener.wake()
+            self.controller.turn()
+            for peer in self.peers:
+                peer.hear()
+            if until is not None and until():
+                return
+        assert until is None, "it does not come to that"
+
+    def pass_time(self, seconds: float, *alive: Peer) -> None:
+        """Time passes; these give signs of life."""
+        for _ in range(int(seconds)):
+            self.now += 1.0
+            for peer in alive:
+                peer.say(Ping(0))
+            self.controller._listener.wake()
+            self.controller.turn()
+
+    @property
+    def engines(self) -> list[EngineId]:
+        return list(self.controller.scheduler.engines)
+
+    def close(self) -> None:
+        self.controller.close()
+        for peer in self.peers:
+            peer.link.close()
+
+
+class Peer:
+    """An engine, a nanny or a client that says what the test wants."""
+
+    def __init__(self, world: World, role: str, uuid: str, more: dict[str, Any]) -> None:
+        self.role, self.uuid, self.more = role, uuid, more
+        self.link = world.network.link(uuid.encode())
+        self.heard: list[Any] = []
+        self.decode: Callable[[bytes], Any] = DECODERS[role]
+        self.hello()
+
+    def hello(self, **more: Any) -> None:
+        hello = Hello(_version.PROTOCOL_VERSION, self.role, "", self.uuid, 7, "far away")
+        for name, value in {**self.more, **more}.items():
+            setattr(hello, name, value)
+        self.say(prove(hello, b"key"))
+
+    def say(self, message: Message) -> None:
+        self.link.send([frames.encode(message)])
+
+    def hear(self) -> None:
+        self.heard += [self.decode(bytes(parts[0])) for parts in self.link.receive()]
+
+    def all(self, kind: type) -> list[Any]:
+        return [message for message in self.heard if isinstance(message, kind)]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.close()
+
+
+def task(number: int) -> TaskSpec:
+    return TaskSpec(TaskId(f"me-{number}"), Digest(CODE.digest), b"", 0.0, options=TaskOptions(retries=1))
+
+
+def test_a_silent_engine_without_a_nanny_is_lost_and_its_tasks_go_to_others(world: World) -> None:
+    client, silent = world.peer("client", "me"), world.peer("engine", "silent")
+    world.turns(lambda: world.engines)
+    client.say(Submit(1, [task(0)], [CODE]))
+    world.turns(lambda: silent.all(Run))
+    other = world.peer("engine", "other")
+    world.turns(lambda: len(world.engines) == 2)
+    world.pass_time(SILENCE - 1, client, other)
+    assert len(world.engines) == 2
+    world.pass_time(3, client, other)
+    assert world.engines == [1]
+    world.turns(lambda: other.all(Run))
+    assert other.all(Run)[0].attempts == [2]
+
+    # It comes back, with a result of the attempt that was given away.
+    silent.heard.clear()
+    silent.say(Ping(1))
+    world.turns(lambda: silent.all(Pong))
+    assert not silent.all(Pong)[0].known
+    silent.hello(wish=EngineId(0), held=[AttemptKey(TaskId("me-0"), 1)])
+    world.turns(lambda: silent.all(Cancel))
+    assert silent.all(Welcome)[0].engine == 0, "it has its number again"
+    assert silent.all(Cancel)[0].tasks == ["me-0"]
+    silent.say(Results([TaskDone(TaskId("me-0"), 1, "ok", 1.0, 2.0, b"late")], 1))
+    world.turns()
+    assert not client.all(Results)
+    other.say(Results([TaskDone(TaskId("me-0"), 2, "ok", 1.0, 2.0, b"in time")], 1))
+    world.turns(lambda: client.all(Results))
+    assert [done.payload for message in client.all(Results) for done in message.tasks] == [b"in time"]
+    client.say(Submit(2, [task(1), task(2)]))
+    silent.heard.clear()
+    world.turns(lambda: silent.all(Run))
+
+
+def test_an_engine_with_a_nanny_may_be_silent(world: World) -> None:
+    nanny = world.peer("nanny", "nanny")
+    world.peer("engine", "engine", nanny="nanny")
+    world.turns(lambda: world.engines)
+    world.pass_time(5 * SILENCE, nanny)
+    assert world.engines == [0], "its task may hold the GIL"
+
+
+def test_an_engine_of_this_host_without_a_nanny_may_be_silent_while_its_process_runs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership.socket, "gethostname", lambda: "here")
+    world.peer("engine", "engine", host="here", pid=42)
+    world.turns(lambda: world.engines)
+    assert world.processes.watched == {"engine": 42}, "its death is seen at once"
+    world.processes.running.add(42)
+    world.pass_time(5 * SILENCE)
+    assert world.engines == [0]
+    world.processes.running.clear()  # it is stopped
+    world.pass_time(2)
+    assert not world.engines
+
+
+def test_the_death_of_a_process_is_told_by_its_nanny_if_it_has_one(world: World) -> None:
+    world.peer("nanny", "nanny")
+    world.turns(lambda: "nanny" in world.controller._peers.by_uuid)
+    world.peer("engine", "engine", nanny="nanny")
+    world.turns(lambda: world.engines)
+    world.controller._members.process_ended("engine")
+    assert world.engines == [0]
+
+
+def test_nobody_is_lost_because_the_controller_itself_did_not_run(world: World) -> None:
+    client = world.peer("client", "me")
+    world.peer("engine", "engine")
+    world.turns(lambda: world.engines)
+    world.now += 100.0  # it was stopped
+    world.turns()
+    assert world.engines == [0]
+    assert "me" in world.controller._peers.by_uuid
+    world.pass_time(SILENCE + 2, client)
+    assert not world.engines, "the engine is still silent"
