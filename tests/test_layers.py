@@ -95,7 +95,7 @@ MAY_IMPORT = {
         "VOCABULARY wire on_engine util client.connection client.interop client.magics client.port client.results"
         " client.notebook client.records.query_args client.waiting"
     ),
-    "client.interop": "VOCABULARY",
+    "client.interop": "VOCABULARY on_engine",
     "client.magics": "VOCABULARY client.notebook",
     "client.notebook": "VOCABULARY",
     # faces
@@ -116,7 +116,7 @@ MAY_IMPORT = {
 
 #: Heavy or outside modules, and the only parts that import them.
 HOMES = {
-    "zmq": "transport",
+    "ssl": "transport",
     "sqlite3": "stores.sqlite",
     "pymongo": "stores.mongodb",
     "bson": "stores.mongodb",
@@ -126,7 +126,7 @@ HOMES = {
     "IPython": "engine.execution.shell client.notebook client.magics",
     "starlette": "dashboard",
     "uvicorn": "dashboard",
-    "joblib": "client.interop.joblib_backend compat.joblib",
+    "joblib": "client.interop.joblib_arrays client.interop.joblib_backend compat.joblib",
     "tqdm": "client.notebook cli.bars",
 }
 

@@ -57,6 +57,10 @@ class LivenessSettings(msgspec.Struct, frozen=True):
     )
 
 
+#: What an acknowledged task survives: the death of any process; a power cut, too.
+DURABILITIES = ("normal", "full")
+
+
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of engines and nannies."""
 
@@ -69,6 +73,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     #: how much of each named resource this host has; its engines share the indexes
     resources: dict[str, int] = {}
+    walltime: float = 0.0  #: seconds after which the batch system ends the job of these engines; 0: it does not
+    drain: float | None = None  #: seconds before that in which engines take no more tasks; None: at most a minute
     mpi: bool = False  #: whether the engine is a rank of MPI
     #: pieces of code that each engine runs when it starts, and what each is called in tracebacks
     startup: tuple[tuple[str, str], ...] = ()

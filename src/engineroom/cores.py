@@ -44,6 +44,26 @@ def usable_memory(root: Path = Path("/")) -> int:
     return min(limits)
 
 
+def out_of_memory_kills(root: Path = Path("/")) -> int:
+    """How many processes the kernel has killed because memory ran out: in our cgroup, else on this machine.
+
+    Parameters
+    ----------
+    root : Path
+        Where `proc` and `sys` are mounted; only tests give it.
+    """
+    files = [
+        folder / ("memory.events" if version == 2 else "memory.oom_control")
+        for folder, version in _folders(root, "memory")
+    ]
+    for path in (*files, root / "proc/vmstat"):  # our own cgroup comes first
+        for line in _read(path).splitlines():
+            word, _, number = line.partition(" ")
+            if word == "oom_kill" and number.isdigit():
+                return int(number)
+    return 0
+
+
 def _quotas(root: Path) -> Iterator[float]:
     """The CPU quotas that hold for this process, in cores."""
     for folder, version in _folders(root, "cpu"):

@@ -543,8 +543,9 @@ def _folded_alike(entries: Sequence[ErrorEntry], is_open: bool) -> markup.Html:
     numbers = list(dict.fromkeys(_number(info) for _, _, _, info in entries))
     engines = ", ".join(numbers[:12]) + (", …" if len(numbers) > 12 else "")
     where = "" if numbers == ["?"] else f"[{engines}:{info.get('method', 'apply')}] "
-    times = "" if len(entries) == 1 else f" — {markup.plural(len(entries), 'task')}"
-    line = markup.join(markup.quiet(where), markup.bold(ename), ": ", evalue, markup.quiet(times + _input(info)))
+    input = _input(info)
+    times = "" if len(entries) == 1 else f" — {markup.plural(len(entries), 'task')}{', the first:' if input else ''}"
+    line = markup.join(markup.quiet(where), markup.bold(ename), ": ", evalue, markup.quiet(times + input))
     call = _call(info)
     body = [traceback.rstrip("\n")] if traceback else []
     if call:

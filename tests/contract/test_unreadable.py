@@ -203,7 +203,7 @@ def test_a_task_that_only_the_database_has_as_unfinished_keeps_nobody_waiting() 
     told: list[Message] = []
     results = StoredResults(
         controller.scheduler, controller.decide, controller._outbox, lambda client, message: told.append(message),
-        AtOnce(store), "", store.url,
+        AtOnce(store), "", store.url, lambda function: function(), lambda id: [], lambda uuid: False, lambda: 0.0,
     )  # fmt: skip
     results.watch(ClientId("me"), [TaskId("nobody's")])
     [answer] = told
@@ -229,7 +229,7 @@ def test_a_value_out_of_bounds_hides_only_its_own_record(tmp_path: Path) -> None
     with closing(sqlite3.connect(store.path)) as other, other:
         other.execute("UPDATE tasks SET completed = 1e300 WHERE msg_id = 'b'")
     [columns] = store.find_columns({}, ["completed"])
-    assert columns["msg_id"] == ["a", "c"]
+    assert list(columns["msg_id"]) == ["a", "c"]
     assert [record["msg_id"] for record in store.find_records({}, ["completed"])] == ["a", "c"]
     [columns] = store.find_columns({}, ["state"])
     assert list(columns["msg_id"]) == ["a", "b", "c"]

@@ -26,6 +26,7 @@ PAGES = {
     "tasks": "tbody tr",
     "tasks?by=error": "text=ZeroDivisionError",
     "tasks?by=label": "text=sweep",
+    "stream": "text=38 tasks ended",
     "task/{failed}": "text=Traceback >> visible=true",
 }
 
@@ -161,6 +162,22 @@ def test_a_query_is_typed_and_completed_by_keyboard_alone(browser: Browser, plac
     assert reached[0] == "Skip to the page"
     assert "Tasks" in reached
     assert "query" in reached
+
+
+def test_the_stream_is_zoomed_and_leads_to_a_task(browser: Browser, dead: tuple[Site, dict[str, str]]):
+    site, _ = dead
+    opened(browser, site.url)
+    go(browser, "stream", "text=38 tasks ended")
+    browser.run("""await page.focus("main canvas"); await page.keyboard.press("+");
+        await page.waitForFunction(() => !document.querySelector("main").innerText.includes("38 tasks ended"));
+        await page.keyboard.press("0"); await page.waitForSelector("text=38 tasks ended");""")
+    browser.run("""const found = await (await page.request.get(page.url().split("#")[0] + "api/stream")).json();
+        const [engine, from, to, , id] = found.tasks.reduce((a, b) => (b[2] - b[1] > a[2] - a[1] ? b : a));
+        const box = await page.locator("main canvas").boundingBox(), row = found.engines.indexOf(engine);
+        const at = (from + to) / 2, share = (at - found.from) / (found.to - found.from);
+        await page.mouse.click(box.x + 52 + share * (box.width - 60), box.y + 6 + 24 * row + 10);
+        await page.waitForFunction((id) => location.hash.startsWith("#/task/"), id);""")
+    sound(browser, site)
 
 
 def test_a_purge_shows_a_dry_run_first(browser: Browser, shown: Shown):

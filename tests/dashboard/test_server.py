@@ -269,6 +269,21 @@ def test_a_task_with_all_that_is_known(place: tuple[Site, dict[str, str]]):
     assert site.get(f"task/{ids['failed']}/output") == {"stdout": "dividing by 0\n", "stderr": "", "ended": True}
 
 
+def test_the_stream_of_tasks(place: tuple[Site, dict[str, str]]):
+    site, ids = place
+    for by in ("label", "function", "state"):
+        found = site.get("stream", by=by)
+        assert found["count"] == len(found["tasks"]) == 38
+        assert set(found["engines"]) <= {0, 1}
+        of_failed = next(task for task in found["tasks"] if task[4] == ids["failed"])
+        assert of_failed[5:7] == ["failed", HOSTILE]
+        assert found["first"] <= of_failed[1] <= of_failed[2] <= found["last"]
+    start, end = of_failed[1:3]
+    assert ids["failed"] in [task[4] for task in site.get("stream", **{"from": start, "to": end})["tasks"]]
+    assert site.problem("stream", by="size")[0] == 400
+    assert site.problem("stream", **{"from": "x", "to": "y"})[0] == 400
+
+
 def test_an_unknown_task_is_said(place: tuple[Site, dict[str, str]]):
     status, text = place[0].problem("task/nosuch-1")
     assert status == 404

@@ -35,7 +35,7 @@ def test_options_of_ipcontroller_and_ipengine(made: Callable[..., ipp.Cluster], 
     script.write_text("first = 1\n")
     cluster = made(
         controller_args=["--ping=250", "--usethreads", "--HeartMonitor.max_heartmonitor_misses=40"],
-        engine_args=["-s", str(script), "-c", "second = first + 1", "--mpi"],
+        engine_args=["-s", str(script), "-c", "second = first + 1"],
     )
     with cluster as rc:
         assert rc[0].pull(["first", "second"], block=True) == [1, 2]
@@ -56,7 +56,7 @@ def test_code_that_raises_at_the_start_is_in_the_log(made: Callable[..., ipp.Clu
         (ipcontroller.IPController, ["--ports=1-9", "--secure"], {"ports", "secure"}),
         (ipcontroller.IPController, ["--ssh", "login", "--hwm=1"], {"ssh"}),
         (ipcontroller.IPController, ["--IPController.use_threads=True"], {"IPController.use_threads"}),
-        (ipengine.IPEngine, ["--url=tcp://a:1", "--mpi", "--log-to-file"], {"url", "mpi", "log-to-file"}),
+        (ipengine.IPEngine, ["--url=tcp://a:1", "--log-to-file"], {"url", "log-to-file"}),
         (ipcluster.IPClusterStart, ["--delay", "2", "-n", "3"], {"delay"}),
         (ipcluster.IPClusterStop, ["--signal=9"], {"signal"}),
     ],

@@ -10,6 +10,7 @@ import pytest
 import engineroom as ipp
 
 joblib = pytest.importorskip("joblib")
+numpy = pytest.importorskip("numpy")
 
 
 @pytest.fixture
@@ -66,3 +67,58 @@ def test_the_backend_finds_the_cluster_by_itself(cluster: ipp.Cluster, monkeypat
     with joblib.parallel_backend("ipyparallel") as (backend, _):
         assert joblib.Parallel()(joblib.delayed(square)(x) for x in range(4)) == [0, 1, 4, 9]
         backend._view.client.close()
+
+
+def test_the_backend_has_our_name_too(rc: ipp.Client, monkeypatch: pytest.MonkeyPatch):
+    ipp.register_joblib_backend()
+    with joblib.parallel_backend("engineroom", view=rc.load_balanced_view()):
+        assert joblib.Parallel()(joblib.delayed(square)(x) for x in range(5)) == [0, 1, 4, 9, 16]
+    with joblib.parallel_config("engineroom", view=rc.load_balanced_view(), n_jobs=2):
+        assert joblib.Parallel()(joblib.delayed(square)(x) for x in range(5)) == [0, 1, 4, 9, 16]
+
+
+def kind_of(array, number):
+    """Whether an array is a map of a file, whether it can be written, and an item."""
+    base = array
+    while getattr(base, "base", None) is not None:
+        base = base.base
+    base = base.obj if isinstance(base, memoryview) else base
+    return type(base).__name__, bool(array.flags.writeable), float(array[number])
+
+
+def test_large_arrays_are_written_once_and_mapped_by_all(rc: ipp.Client, tmp_path):
+    rc.load_balanced_view().register_joblib_backend("engines")
+    large, small = numpy.arange(200_000.0), numpy.arange(10.0)
+    with joblib.parallel_backend("engines"):
+        calls = [joblib.delayed(kind_of)(large, number) for number in range(50)]
+        found = joblib.Parallel(temp_folder=str(tmp_path))(calls)
+        kinds, writeable, values = zip(*found, strict=True)
+        assert (set(kinds), set(writeable)) == ({"mmap"}, {False})
+        assert list(values) == list(range(50))
+        assert list(tmp_path.iterdir()) == [], "the file is removed"
+        assert joblib.Parallel()([joblib.delayed(kind_of)(array=small, number=1)]) == [("bytearray", True, 1.0)]
+        [(_, can_write, _)] = joblib.Parallel(max_nbytes=None)([joblib.delayed(kind_of)(large, 0)])
+        assert can_write, "a copy of its own"
+        [(_, can_write, _)] = joblib.Parallel(mmap_mode="c")([joblib.delayed(kind_of)(large, 0)])
+        assert can_write
+        with pytest.raises(IndexError):
+            joblib.Parallel(temp_folder=str(tmp_path))([joblib.delayed(kind_of)(large, -1_000_000)])
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_grid_search_of_scikit_learn_runs_on_the_engines(rc: ipp.Client):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed: grid search is not tested")
+    from sklearn.datasets import make_classification
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.tree import DecisionTreeClassifier
+
+    data, classes = make_classification(300, 10, random_state=0)
+    grid = {"max_depth": [1, 2, 4], "min_samples_leaf": [1, 5]}
+    here = GridSearchCV(DecisionTreeClassifier(random_state=0), grid, cv=3).fit(data, classes)
+    view = rc.load_balanced_view(label="search")
+    view.register_joblib_backend("engines")
+    with joblib.parallel_backend("engines"):
+        there = GridSearchCV(DecisionTreeClassifier(random_state=0), grid, cv=3, n_jobs=-1).fit(data, classes)
+    assert there.best_params_ == here.best_params_
+    assert there.cv_results_["mean_test_score"].tolist() == here.cv_results_["mean_test_score"].tolist()
+    assert rc.db_count({"label": "search", "msg_id": {"$in": list(view.history)}}) >= 1

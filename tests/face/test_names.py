@@ -26,10 +26,6 @@ MISSING: dict[str, list[str]] = {
     "Classes of launchers, and the launcher for Windows HPC": [
         "engineroom.cluster.launcher ?*Launcher"
     ],
-    "`Client.become_dask`, `stop_dask` and their aliases": [
-        f"engineroom.client.client Client.{name}"
-        for name in ("become_dask", "stop_dask", "become_distributed", "stop_distributed")
-    ],
     "`Client.curve_publickey`, `curve_secretkey`: every connection makes a pair of its own": [
         "engineroom.client.client Client.curve_publickey",
         "engineroom.client.client Client.curve_secretkey",

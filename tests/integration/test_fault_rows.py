@@ -171,3 +171,53 @@ def test_a_port_in_use_is_named(tmp_path):
     assert str(port) in done.stderr
     assert "in use" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+IN_A_CGROUP = """
+import os, sys, engineroom as er
+with open(sys.argv[1], "w") as procs:
+    procs.write(str(os.getpid()))
+rc = er.Cluster(n=1, profile_dir=sys.argv[2]).start_and_connect_sync()
+error = rc.load_balanced_view().apply_async(lambda: len(bytearray(b"x") * (1 << 30))).exception()
+print(type(error).__name__, error, flush=True)
+rc.wait_for_engines(1, timeout=30)
+print(rc[0].apply_sync(abs, -7), flush=True)
+rc.cluster.stop_cluster_sync()
+"""
+
+
+@pytest.fixture
+def small_cgroup():
+    """The file to which a process writes its id to have no more than 500 MB of memory, with all its children."""
+    version2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    base = Path("/sys/fs/cgroup") if version2 else Path("/sys/fs/cgroup/memory")
+    group = base / f"engineroom-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / ("memory.max" if version2 else "memory.limit_in_bytes")).write_text(str(500 << 20))
+        if version2:
+            (group / "memory.swap.max").write_text("0")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+        pytest.skip(f"a cgroup with a memory limit cannot be made here: {error}")
+    yield group / "cgroup.procs"
+    wait_until(lambda: not (group / "cgroup.procs").read_text())
+    wait_until(lambda: _removed(group))
+
+
+def _removed(group: Path) -> bool:
+    with contextlib.suppress(OSError):
+        group.rmdir()
+    return not group.exists()
+
+
+@pytest.mark.fault(8)
+def test_an_engine_that_took_too_much_memory_is_named_as_such(small_cgroup, tmp_path):
+    with script(IN_A_CGROUP, small_cgroup, tmp_path / "profile") as process:
+        said = process.communicate(timeout=90)[0]
+    assert said.startswith("EngineError")
+    assert "memory ran out" in said
+    assert "peak memory" in said
+    assert "Start fewer engines" in said
+    assert said.endswith("7\n"), "another engine took its place"

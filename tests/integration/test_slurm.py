@@ -84,6 +84,44 @@ def test_a_node_that_fails_takes_its_engines_and_no_others(on_slurm: Any, slurm:
         wait_until(lambda: "down" not in slurm.ask("sinfo", "-h", "-N", "-o", "%T"))  # the node has reported
 
 
+def hold(gate: str) -> str:
+    """Runs until a file appears."""
+    import time
+
+    while not os.path.exists(gate):
+        time.sleep(0.05)
+    return os.environ.get("SLURM_JOB_ID", "no job")
+
+
+@pytest.mark.parametrize("how", ["walltime", "signal"])
+def test_a_job_that_must_end_gives_back_what_it_runs(how: str, on_slurm: Any, slurm: Slurm, tmp_path: Path):
+    walltime = ["--walltime=4", "--drain=2"] if how == "walltime" else []
+    with on_slurm(n=1, engine_args=walltime) as rc:
+        cluster, gate = rc.cluster, tmp_path / "gate"
+        result = rc.load_balanced_view().apply_async(hold, str(gate))  # retries=0
+        wait_until(lambda: result.started)
+        if how == "signal":
+            slurm.ask("scancel", "--full", "--signal=USR1", cluster.engine_set.to_dict()["job_id"])
+            wait_until(lambda: "no more tasks are taken" in cluster.engine_set.get_output())
+            waits = rc.load_balanced_view().apply_async(abs, -1)
+            gate.touch()  # it may finish what it runs
+            assert result.get(timeout=60) != "no job"
+        wait_until(lambda: not rc.ids)
+        wait_until(lambda: not slurm.queue)
+        gate.touch()
+        here = er.Cluster.from_file(cluster.cluster_file)
+        here.start_engines_sync(1)  # on this host
+        if how == "signal":
+            assert waits.get(timeout=60) == 1
+        else:
+            assert result.get(timeout=60) == "no job"
+            record = rc.db_query({"msg_id": result.msg_id}, keys=["attempts"])[0]
+            first, second = record["attempts"]
+            assert first["cause"] == "preempted: the walltime of its job (4 s) ends"
+            assert second["cause"] == "ok"
+        here.stop_engines_sync()
+
+
 def test_another_process_finds_the_jobs_and_stops_them(on_slurm: Any, slurm: Slurm):
     cluster = on_slurm(n=1)
     cluster.start_cluster_sync()

@@ -81,8 +81,20 @@ def test_interrupting_a_wait_says_what_goes_on_and_how_to_end_it(notebook: Noteb
     text = "\n".join(cell.error.traceback)
     assert "1 task of this client goes on" in text
     assert "rc.cancel()" in text
+    assert "waits.py" not in text, "frames of this package say nothing to a user"
+    assert "ar.get()" in text
     gate.touch()
     assert notebook.value("ar.get() is None") == "True"
+
+
+def test_an_interrupt_of_other_code_is_shown_as_ever(notebook: Notebook, tmp_path: Path):
+    begun = tmp_path / "begun"
+    cell = notebook.run_and_interrupt(
+        f"import time\nopen({str(begun)!r}, 'w').close()\nfor _ in range(6000): time.sleep(0.01)",
+        lambda: wait_until(begun.exists),
+    )
+    assert cell.error.ename == "KeyboardInterrupt"
+    assert "time.sleep" in "\n".join(cell.error.traceback)
 
 
 def test_interrupting_a_wait_ends_the_tasks_if_that_is_set(notebook: Notebook, tmp_path: Path):

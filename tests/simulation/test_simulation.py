@@ -157,3 +157,21 @@ def test_two_thousand_engines_of_which_hundreds_die():
     )
     assert report.outcomes.total() == 20_000
     assert report.faults["deaths"] > 200
+
+
+@pytest.mark.fault(23)
+@pytest.mark.parametrize("seed", range(10))
+def test_in_foul_weather_no_task_is_begun_twice_that_runs_at_most_once(seed: int):
+    report = simulate(
+        seed,
+        engines=6,
+        tasks=400,
+        workload=Workload(at_most_once=0.5, burst=(10, 50)[seed % 2], **RICH),
+        chaos=Chaos.wild(),
+        settings=SchedulerSettings(hwm=(None, 3, 0)[seed % 3], cancel_grace=0.2, engine_grace=5.0),
+        check_every=20,
+    )
+    assert report.outcomes.total() == 400
+    assert report.faults["restarts"] == 2
+    assert report.faults["deaths"]
+    assert report.outcomes["ok"] > 100

@@ -35,11 +35,14 @@ FAULTS: dict[int, Fault] = {
         "the progress bar of a wait that the kernel took along is not taken up again",
     ),
     5: Fault("engine killed while it runs a task", "the result after a retry, or `EngineError` with the cause"),
-    6: Fault("engine killed after it ran a task, before the result is stored", "one outcome; the task may run twice"),
+    6: Fault(
+        "engine killed after it ran a task, before the result is stored",
+        "one outcome; the task may run twice, unless `at_most_once`",
+    ),
     7: Fault("engine killed after the result is stored, before the client has it", "the result; one attempt"),
     8: Fault(
-        "engine killed because memory ran out", "as 5: signal 9 and the peak memory",
-        "the error does not say that the memory ran out",
+        "engine killed because memory ran out", "as 5; the error says so, with the peak memory and what to do",
+        "with `retries` the task is tried again as after any other death",
     ),
     9: Fault("segmentation fault, `os._exit`, `sys.exit` in a task", "a cause for each; after 3 deaths the task fails"),
     10: Fault("engine frozen by SIGSTOP; or busy in C code that holds the GIL", "replaced; or nothing"),
@@ -102,7 +105,7 @@ FAULTS: dict[int, Fault] = {
     43: Fault("host restarted: everything killed, temporary files gone", "queued tasks run; running ones run again"),
     44: Fault(
         "power cut", "with `normal` the last moments may be lost, with `full` nothing that was acknowledged",
-        "not tested yet",
+        "SQLite only; a disk that says it has synced and has not",
     ),
     45: Fault("database of an older or newer version", "migrated after a backup; or refused"),
     46: Fault("Ctrl-C, SIGTERM, SIGHUP to the cluster", "it stops; no process and no file is left"),

@@ -5,6 +5,7 @@ The file system is shared. Keys and configuration are made for the tests and thr
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -98,7 +99,9 @@ class Namespaces(Hosts):
         self._bridge, self._names = f"erb{tag}", {f"host{i}": f"er{tag}h{i}" for i in (1, 2)}
         net = f"10.{64 + os.getpid() % 128}.{os.getpid() // 128 % 250}"
         self.here = f"{net}.1"
-        _ip("link", "add", self._bridge, "type", "bridge")
+        self._links: dict[str, str] = {}
+        # A fixed address: without one, a bridge takes that of a port, and changes it as ports come and go.
+        _ip("link", "add", self._bridge, "address", "02:00:00:00:00:01", "type", "bridge")
         _ip("addr", "add", f"{self.here}/24", "dev", self._bridge)
         _ip("link", "set", self._bridge, "up")
         for number, (name, space) in enumerate(self._names.items(), 1):
@@ -109,16 +112,22 @@ class Namespaces(Hosts):
             _ip("-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
             _ip("-n", space, "link", "set", "eth0", "up")
             _ip("-n", space, "link", "set", "lo", "up")
+            # As through a router: hosts do not notice that a neighbour is gone.
+            mac = Path(f"/sys/class/net/{self._bridge}/address").read_text().strip()
+            _ip("-n", space, "neigh", "replace", self.here, "lladdr", mac, "dev", "eth0", "nud", "permanent")
+            theirs = json.loads(_ip("-n", space, "-j", "link", "show", "eth0"))[0]["address"]
+            _ip("neigh", "replace", address, "lladdr", theirs, "dev", self._bridge, "nud", "permanent")
+            self._links[name] = link
             inside = ("nsenter", f"--net=/run/netns/{space}", "unshare", "--uts", "sh", "-c")
             self.add(name, address, 22, (*inside, f'hostname {name}; exec "$@"', "sh"))
 
     def cut(self, name: str) -> None:
-        """Cut a host off the network."""
-        _ip("-n", self._names[name], "link", "set", "eth0", "down")
+        """Cut a host off the network: what it sends, and what is sent to it, is lost. Nobody is told."""
+        _ip("link", "set", self._links[name], "nomaster")
 
     def mend(self, name: str) -> None:
         """Give a host its network back."""
-        _ip("-n", self._names[name], "link", "set", "eth0", "up")
+        _ip("link", "set", self._links[name], "master", self._bridge)
 
     def command(self, name: str) -> list[str]:
         """What runs a command on a host: words that go before it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engineroom.cluster.commands import engines_to_start
-from engineroom.cores import usable_cores, usable_memory
+from engineroom.cores import out_of_memory_kills, usable_cores, usable_memory
 
 V1 = "sys/fs/cgroup/cpu,cpuacct"
 V2 = "sys/fs/cgroup"
@@ -92,3 +92,22 @@ def test_the_lowest_memory_limit_counts(root):
     assert usable_memory(root({f"{V2}/job/memory.max": "1000000"})) == 1_000_000
     v1 = {"proc/self/cgroup": "5:memory:/job", "sys/fs/cgroup/memory/job/memory.limit_in_bytes": "2000000"}
     assert usable_memory(root(v1)) == 2_000_000
+
+
+@pytest.mark.fault(8)
+@pytest.mark.parametrize(
+    ("group", "file", "text"),
+    [
+        ("0::/job/step", f"{V2}/job/step/memory.events", "low 0\nmax 40\noom 3\noom_kill 2\noom_group_kill 0\n"),
+        ("5:memory:/job", "sys/fs/cgroup/memory/job/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2"),
+        ("0::/", "proc/vmstat", "nr_free_pages 1000\noom_kill 2\n"),
+    ],
+    ids=["version2", "version1", "machine"],
+)
+def test_processes_that_the_kernel_killed_for_want_of_memory_are_counted(root, group, file, text):
+    everybody = {"proc/vmstat": "oom_kill 77\n"} if file != "proc/vmstat" else {}
+    assert out_of_memory_kills(root({**everybody, "proc/self/cgroup": group, file: text})) == 2
+
+
+def test_where_the_kernel_does_not_count_none_were_killed(root):
+    assert out_of_memory_kills(root({"proc/vmstat": "oom_kill many\n"})) == 0

@@ -17,12 +17,13 @@ from random import Random
 from typing import Any, ClassVar
 
 import msgspec
-from traitlets import Bool, Float, Integer, List, Type, Unicode, Union
+from traitlets import Bool, Enum, Float, Integer, List, Type, Unicode, Union
 from traitlets.config import Configurable
 
 from .._version import __version__
 from ..cluster.cluster_files import ClusterFiles
 from ..config import (
+    DURABILITIES,
     MAX_TASK_BYTES,
     ConnectionInfo,
     LivenessSettings,
@@ -42,6 +43,7 @@ from ..errors import ConfigError, ConnectionFileError, StoreBusy
 from ..private import make_private_folder
 from ..stores import TaskStore, open_store
 from ..transport import listen, new_identity
+from ..transport.addresses import listening_address, own_address
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
 from .databases import DictDB, HubFactory, MongoDB, SQLiteDB, database_url
 from .former_options import CONTROLLER
@@ -157,6 +159,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         "ping": "HeartMonitor.period",
         "scheme": "TaskScheduler.scheme_name",
         "db-url": "IPController.db_url",
+        "durability": "IPController.durability",
         "retain": "IPController.retain",
         "retain-age": "Retention.age",
         "retain-payload-age": "Retention.payload_age",
@@ -183,7 +186,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     }
 
     ip = Unicode(
-        "", help="Address to listen on for other hosts: '*', or an interface's. Default: this host only, no port."
+        "", help="Where to listen for other hosts: '*', an address, or an interface (eth0). Default: this host only."
     ).tag(config=True)
     port = Integer(0, help="Port for --ip; default: a free one.").tag(config=True)
     location = Unicode("", help="Name or address by which other hosts reach this one.").tag(config=True)
@@ -191,6 +194,11 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     db_url = Unicode("", help="The database as a url: sqlite:///PATH, mongodb://HOST/DATABASE, memory, none.").tag(
         config=True
     )
+    durability = Enum(
+        list(DURABILITIES),
+        "normal",
+        help="What an acknowledged task survives: normal the death of any process, full a power cut too (slower).",
+    ).tag(config=True)
     retain = Unicode("", help='How long records are kept, as JSON: {"age": "30d"}. It wins over Retention.*.').tag(
         config=True
     )
@@ -256,6 +264,11 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     def _open_store(self, folder: Path) -> TaskStore:
         """The task database. With `next_free`, the next one that no other controller owns: tasks-2.db, tasks-3.db …"""
         url, options = database_url(self, folder, self.db_url, self.db_class), self._store_options()
+        if self.durability == "full" and not url.startswith("sqlite:"):
+            raise ConfigError(
+                "durability=full is for SQLite: `memory` and `none` keep nothing, and for MongoDB the url says what a "
+                "write waits for (mongodb://…/engineroom?w=majority&journal=true)"
+            )
         for number in range(1, MOST_DATABASES + 1):
             base, dot, ending = url.rpartition(".")
             try:
@@ -296,7 +309,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             info = read_connection_file(path)
             with contextlib.suppress(FileNotFoundError):
                 secret = _secret_file(path).read_text()
-                listen = info.url if not self.ip else f"tcp://{self.ip}:{info.url.rpartition(':')[2]}"
+                listen = info.url if not self.ip else f"tcp://{listening_address(self.ip)}:{info.url.rpartition(':')[2]}"
                 return msgspec.structs.replace(info, pid=os.getpid(), url=listen), secret
             if info.url.startswith("ipc://"):  # the folder may have been removed; the listener checks whose it is
                 make_private_folder(Path(info.url.removeprefix("ipc://")).parent)
@@ -305,7 +318,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         certificate = secret = ""
         if self.ip:
             certificate, secret = new_identity()
-            url = f"tcp://{self.ip}:{self.port or '*'}"
+            url = f"tcp://{listening_address(self.ip)}:{self.port or '*'}"
         else:
             url = f"ipc://{socket_dir()}/{secrets.token_hex(8)}"
         return ConnectionInfo(
@@ -325,14 +338,14 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             return url
         host, _, port = url.removeprefix("tcp://").rpartition(":")
         if host in ("0.0.0.0", "[::]", "*"):
-            host = self.location or _own_address()
+            host = self.location or own_address()
         return f"tcp://{host}:{port}"
 
     def _store_options(self) -> dict[str, Any]:
         sqlite, memory = SQLiteDB(parent=self), DictDB(parent=self)
         return {
             "query_seconds": self.query_seconds,
-            "synchronous": sqlite.synchronous,
+            "synchronous": "FULL" if self.durability == "full" else sqlite.synchronous,
             "journal": sqlite.journal,
             "record_limit": memory.record_limit,
             "size_limit": memory.size_limit,
@@ -341,7 +354,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
 
 
 def _secret_file(path: Path) -> Path:
-    """Where the controller keeps its CurveZMQ secret key, for `--reuse`."""
+    """Where the controller keeps the secret of its certificate, for `--reuse`."""
     return path.with_name(path.name.replace("-client.json", "-secret.key"))
 
 
@@ -359,15 +372,6 @@ def _complain_if_running(path: Path) -> None:
                     f"a controller is running already here (pid {info.pid}, {info.url}). Stop it with "
                     "`ipcluster stop`, or start this one with another --cluster-id= or --profile=."
                 )
-
-
-def _own_address() -> str:
-    """The address by which other hosts most likely reach this one."""
-    name = socket.gethostname()
-    try:
-        return socket.gethostbyname(name)
-    except OSError:
-        return "127.0.0.1"
 
 
 def _follow_stdin(controller: Controller) -> None:

@@ -45,6 +45,8 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         "timeout": "IPEngine.timeout",
         "resources": "IPEngine.resources",
         "threads": "IPEngine.threads",
+        "walltime": "IPEngine.walltime",
+        "drain": "IPEngine.drain",
         "ssh": "IPEngine.sshserver",
         "sshkey": "IPEngine.sshkey",
         "c": "IPEngine.startup_command",
@@ -64,6 +66,12 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
     ).tag(config=True)
     timeout = Float(
         60.0, help="Seconds to look for the controller, or to wait for it to come back, before giving up."
+    ).tag(config=True)
+    walltime = Float(
+        0.0, help="Seconds after which the job of these engines is ended; before that they give back what they have."
+    ).tag(config=True)
+    drain = Float(
+        None, allow_none=True, help="Seconds before the end of the walltime in which no tasks are taken; default: 60."
     ).tag(config=True)
     mpi = Bool(False, help="Whether the engine is a rank of MPI.").tag(config=True)
     restart = Bool(True, help="Replace engines that die.").tag(config=True)
@@ -110,6 +118,8 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         settings = EngineSettings(
             restart=self.restart and not self.mpi,
             mpi=self.mpi,
+            walltime=self.walltime,
+            drain=self.drain,
             connect_timeout=self.timeout,
             output_limit=self.output_limit,
             unstored_limit=self.unstored_limit,

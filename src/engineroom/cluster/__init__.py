@@ -1,7 +1,8 @@
 """Clusters: a controller and its engines, started, found and stopped together.
 
 `cluster` is the class that users meet. `processes/` starts its processes, and starts those again that were killed;
-`commands` says with which command lines. `cluster_files` reads the files of clusters,
+`commands` says with which command lines. `cluster_files` reads the files of clusters, `found_cluster` says what of a
+cluster runs, and `manager` keeps several by name.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from .. import resources as named_resources
 from .._version import __version__
 from ..config import (
+    DURABILITIES,
     ConnectionInfo,
     connection_file,
     read_connection_file,
@@ -62,6 +63,9 @@ class Cluster(AwaitableCluster):
     retention : dict, optional
         What is kept in the database: `{"age": "30d", "payload_age": "7d", "count": 10**6, "bytes": "10GB"}`, `rules`
         and `min_free`, as in docs/records.md. Default: what the configuration says, else everything.
+    durability : {"normal", "full"}, optional
+        What an acknowledged task survives: the death of any process ("normal"), or a power cut, too ("full", SQLite
+        only, slower). Default: what the configuration says, else "normal".
     engines : str
         The launcher that starts the engines: "local", "slurm" and so on, as docs/launchers.md lists. A number means
         `n`. Also: `engine_launcher_class`.
@@ -104,6 +108,7 @@ class Cluster(AwaitableCluster):
         engine_args: Sequence[str] = (),
         resources: Mapping[str, int] | None = None,
         retention: Mapping[str, Any] | None = None,
+        durability: str | None = None,
         engines: str | int = "local",
         controller: str = "local",
         engine_launcher_class: str | None = None,
@@ -163,6 +168,9 @@ class Cluster(AwaitableCluster):
         self.resources = named_resources.check(resources or {})
         self.retention = dict(retention or {})
         retention_settings(self.retention)
+        if durability not in (None, *DURABILITIES):
+            raise ConfigError(f"durability is {' or '.join(map(repr, DURABILITIES))}; got {durability!r}")
+        self.durability = durability
         self.engine_timeout = engine_timeout
         self.shutdown_atexit = shutdown_atexit
         self.load_profile = load_profile
@@ -284,6 +292,7 @@ class Cluster(AwaitableCluster):
             cluster_id=self.cluster_id,
             database=database,
             retention=self.retention,
+            durability=self.durability,
             ip=self.controller_ip,
             location=self.controller_location,
             lifeline=self.shutdown_atexit,

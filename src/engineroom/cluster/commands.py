@@ -47,6 +47,7 @@ def controller_command(
     cluster_id: str,
     database: str | None = None,
     retention: Mapping[str, Any] | None = None,
+    durability: str | None = None,
     ip: str = "",
     location: str = "",
     lifeline: bool = False,
@@ -65,6 +66,8 @@ def controller_command(
         A name in `DATABASES`, or a url.
     retention : dict, optional
         What is kept in the database.
+    durability : "normal" or "full", optional
+        What an acknowledged task survives.
     ip, location : str
         The address to listen on, and the name by which other hosts reach it.
     lifeline : bool
@@ -92,6 +95,8 @@ def controller_command(
         args.append(DATABASES.get(database, f"--db-url={database}"))
     if retention:
         args.append(f"--retain={json.dumps(retention)}")
+    if durability is not None:
+        args.append(f"--durability={durability}")
     if ip:
         args.append(f"--ip={ip}")
     if location:

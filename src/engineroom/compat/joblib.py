@@ -24,5 +24,6 @@ class IPythonParallelBackend(ViewBackend):
 
 
 def register(name: str = "ipyparallel", make_default: bool = False) -> None:
-    """Make `joblib.parallel_backend(name)` run calls on the cluster that runs then."""
+    """Make `joblib.parallel_backend(name)`, and "engineroom", run calls on the cluster that runs then."""
+    register_parallel_backend("engineroom", IPythonParallelBackend)
     register_parallel_backend(name, IPythonParallelBackend, make_default=make_default)

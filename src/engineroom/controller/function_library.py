@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 
 from ..config import MIB
 from ..errors import ProtocolError
@@ -17,6 +18,8 @@ from ..messages import Function, TaskSpec
 #: Bytes of pickled functions kept in memory. Beyond it, functions that no unfinished task calls are dropped, oldest
 #: first.
 LIMIT = 256 * MIB
+
+_function_of = attrgetter("function")
 
 
 class FunctionLibrary:
@@ -62,7 +65,7 @@ class FunctionLibrary:
     def use(self, tasks: Iterable[TaskSpec]) -> list[Digest]:
         """Note that these tasks call their functions now; returns the functions that are not in memory."""
         missing, now = [], self._clock()
-        for digest in {task.function for task in tasks}:
+        for digest in set(map(_function_of, tasks)):
             if digest:
                 self._used[digest] = now
                 if digest not in self._functions:

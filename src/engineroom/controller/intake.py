@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,6 +29,8 @@ from .storage.store_reader import Reader, readable_entries, readable_functions
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_id_of = attrgetter("id")
 
 #: Characters in the id of a task.
 MOST_OF_ID = 256
@@ -275,7 +278,7 @@ class Intake:
 
 def _bad_id(tasks: Sequence[TaskSpec]) -> Exception | None:
     """Why these ids cannot be: logs, tables and the errors of others show them as they are."""
-    ids = [spec.id for spec in tasks]
+    ids = list(map(_id_of, tasks))
     together = "".join(ids)
     if together.isascii() and together.isprintable() and max(map(len, ids), default=0) <= MOST_OF_ID:
         return None

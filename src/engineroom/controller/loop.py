@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from operator import attrgetter
 from typing import Any, Protocol
 
 import msgspec
@@ -26,6 +27,7 @@ from ..core.steady_clock import SteadyClock
 from ..errors import EngineroomError, ProtocolError, StoreRefused
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId, new_uuid
 from ..messages import (
+    Draining,
     EngineDied,
     ErrorInfo,
     Function,
@@ -56,9 +58,9 @@ from ..records.entry import Entry
 from ..shared_memory.buffer import weight
 from ..stores import TaskStore
 from ..transport import Listener
-from ..wire.frames import pick
+from ..wire.frames import pick_all
 from .decisions import Decisions
-from .error_info import error_info
+from .error_info import error_info, forgotten_at_restart
 from .function_library import FunctionLibrary
 from .input_values import InputValues
 from .intake import Intake, Refusal, Submission
@@ -80,6 +82,8 @@ from .storage.store_writer import StoreWriter
 from .storage.unused_content import UnusedContent
 
 log = logging.getLogger(__name__)
+
+_payload_of = attrgetter("payload")
 
 #: How long nannies may take to stop their engines when the controller ends.
 STOP_SECONDS = 5.0
@@ -183,7 +187,7 @@ class Controller:
         self._next_sweep = 0.0
         self._restarted = restarted
         self._deadline: float | None = None
-        forgotten = _forgotten(store, began)
+        forgotten = forgotten_at_restart(store, began)
 
         self.scheduler = core = machinery.scheduler(scheduler)
         performers: dict[type[actions.Action], Callable[[Any], None]] = {}
@@ -269,6 +273,7 @@ class Controller:
             Starting: self._members.on_starting,
             EngineDied: self._on_engine_died,
             Unresponsive: self._members.on_unresponsive,
+            Draining: self._members.on_draining,
             Ping: self._members.on_ping,
             Goodbye: self._members.on_goodbye,
         }
@@ -336,21 +341,21 @@ class Controller:
         except Exception:
             log.exception("a bug: while taking in a message")
             return
-        if arrived is None:
-            return
         if isinstance(arrived, Hello):
             self._guard(lambda: self._on_hello(address, arrived, now))
-            return
-        self._room.receive(*arrived, parts[1:])
+        elif arrived is not None:
+            self._room.receive(*arrived, parts[1:])
 
     def _handle(self, peer: Peer, message: Message, frames: Sequence[Any]) -> None:
         try:
             self._receivers[type(message)](peer, message, frames)
         except ProtocolError as error:
-            log.warning("%s %s broke the protocol: %s", peer.role, peer.uuid, error)
+            if self._peers.nonsense.count(self._clock()):
+                log.warning("%s %s broke the protocol: %s", peer.role, peer.uuid, error)
             self._reject(peer, message, error)
         except Exception as error:
-            log.exception("a bug: while handling %.2000r from %s %s", message, peer.role, peer.uuid)
+            if self._peers.nonsense.count(self._clock()):
+                log.exception("a bug: while handling %.2000r from %s %s", message, peer.role, peer.uuid)
             self._reject(peer, message, error)
 
     def _on_hello(self, address: bytes, hello: Hello, now: float) -> None:
@@ -401,9 +406,9 @@ class Controller:
                 rejected = Rejected(number, error_info(refusal.error, "tasks could not be taken in"))
             self._tell(client, rejected)
 
-        buffers = {spec.id: pick(spec, frames) for spec in message.tasks if spec.frames}
+        buffers = pick_all(message.tasks, frames)
         size = sum(memoryview(frame).nbytes for frame in frames)
-        weighs = weight(frames) + sum([len(spec.payload) for spec in message.tasks])
+        weighs = weight(frames) + sum(map(len, map(_payload_of, message.tasks)))
         self._intake.submit(
             Submission(
                 client,
@@ -444,10 +449,9 @@ class Controller:
         for done in message.tasks:
             done.engine = number
             done.peak_memory = peak
-        buffers = {done.id: pick(done, frames) for done in message.tasks if done.frames}
-        self.decide(events.TasksFinished(peer.engine, message.tasks, buffers))
+        self.decide(events.TasksFinished(peer.engine, message.tasks, pick_all(message.tasks, frames)))
         self._running.forget(done.id for done in message.tasks)
-        weighs = sum([len(done.payload) for done in message.tasks]) + weight(frames)
+        weighs = weight(frames) + sum(map(len, map(_payload_of, message.tasks)))
         self._outbox.owe("stored", peer.uuid, message.number, len(message.tasks), weighs)
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
@@ -586,14 +590,3 @@ class Controller:
         self._processes.close()
         self._listener.close()
         self._store.close()
-
-
-def _forgotten(store: TaskStore, began: float | None) -> str:
-    """What else to say of an unknown task: that a restart of the controller has cost all records."""
-    if began is None or store.durable:
-        return ""
-    return (
-        f". The controller was restarted at {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(began))}, and its "
-        f"database ({store.url}) kept nothing across that: what was submitted before is lost. Submit it "
-        "again; in SQLite, the default database, tasks outlive a restart"
-    )

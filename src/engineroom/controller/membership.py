@@ -18,6 +18,7 @@ from ..core import Scheduler, events
 from ..errors import ProtocolError
 from ..ids import ClientId, EngineId, EngineUuid, NannyId
 from ..messages import (
+    Draining,
     EngineDied,
     EngineInfo,
     Engines,
@@ -91,6 +92,8 @@ class Membership:
         self._dead: dict[str, str] = {}
         #: numbers of engines that may come back
         self._reserved: set[EngineId] = set()
+        #: uuid → when a nanny was declared lost; the latest
+        self._given_up: dict[str, float] = {}
         #: clients are to be told which engines there are
         self._engines_changed = False
         #: clients were told, or are to be told, that engines of the controller's earlier life may come back
@@ -112,9 +115,16 @@ class Membership:
         # The death of an engine is its nanny's to tell, if it has one.
         if hello.host == socket.gethostname() and (peer.role != "engine" or self._peers.nanny_of(peer) is None):
             self._processes.watch(peer.uuid, hello.pid)
+        if peer.role == "nanny":
+            for engine in self._peers.role("engine"):
+                if engine.nanny == peer.uuid:
+                    self._processes.forget(engine.uuid)
         if peer.role == "engine":
             self._engine_hello(peer, hello)
             return True
+        since = self._given_up.pop(peer.uuid, None)
+        if since is not None:
+            log.warning("the nanny on %s is back, %.1f s after it was given up", peer.host, now - since)
         known = self._welcome
         welcome = Welcome(
             known.incarnation,
@@ -178,7 +188,8 @@ class Membership:
         cause = _cause_of_death(message)
         engine = self._peers.by_uuid.get(message.engine)
         if engine is None:  # it never came to say Hello, or has said goodbye
-            log.warning("an engine process ended: %s", cause)
+            if self._peers.nonsense.count(self._clock()):
+                log.warning("an engine process ended: %s", cause)
             self._dead[message.engine] = nanny.uuid
             if len(self._dead) > MOST_DEAD:
                 del self._dead[next(iter(self._dead))]
@@ -196,9 +207,17 @@ class Membership:
                 known=True,
                 overran=message.overran,
                 peak_memory=message.peak_memory or None,
+                begun=None if message.begun is None else frozenset(message.begun),
             )
         )
         self._engines_changed = True
+
+    def on_draining(self, peer: Peer, message: Draining, frames: Sequence[Any]) -> None:
+        """The job of a nanny ends soon: its engines leave when they have finished what they run."""
+        engines = [each.engine for each in self._peers.role("engine") if each.nanny == peer.uuid]
+        reason = one_line(message.reason)
+        log.warning("engines %s on %s get no more tasks: %s", ", ".join(map(str, engines)), peer.host, reason)
+        self._decide(events.EnginesStopped(engines, preempted=reason))
 
     def on_unresponsive(self, peer: Peer, message: Unresponsive, frames: Sequence[Any]) -> None:
         """A nanny names the engines whose processes are stopped."""
@@ -212,7 +231,7 @@ class Membership:
     def process_ended(self, uuid: str) -> None:
         """The process of a peer has ended."""
         peer = self._peers.by_uuid.get(uuid)
-        if peer is not None and (peer.role != "engine" or self._peers.nanny_of(peer) is None):
+        if peer is not None:
             log.info("%s %s: its process ended", peer.role, uuid)
             self._left(peer, "its process ended", clean=False)
 
@@ -228,7 +247,14 @@ class Membership:
         oldest = now - silence
         for peer in self._peers:
             if peer.last_heard < oldest and (peer.role != "engine" or self._is_lost(peer)):
-                log.warning("%s %s has been silent for %.0f s", peer.role, peer.uuid, now - peer.last_heard)
+                log.warning(
+                    "%s %s on %s has been silent for %.0f s: it is given up, until it comes back",
+                    *(peer.role, peer.uuid, peer.host, now - peer.last_heard),
+                )
+                if peer.role == "nanny":
+                    self._given_up[peer.uuid] = now
+                    if len(self._given_up) > MOST_DEAD:
+                        del self._given_up[next(iter(self._given_up))]
                 self._left(peer, f"no sign of life for {silence:.0f} s", clean=False)
         for peer in self._peers.role("engine") if self._unresponsive else ():
             since = self._unresponsive.get(peer.uuid)

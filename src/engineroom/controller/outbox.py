@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Protocol
 
 import msgspec
@@ -51,6 +52,10 @@ from .storage.queued_buffers import QueuedBuffers
 from .storage.store_reader import Reader, ok_value, readable_entries, readable_functions
 
 log = logging.getLogger(__name__)
+
+# Parts of a message's many tasks, without a step of the interpreter for each.
+_spec_of, _attempt_of, _frames_of = attrgetter("spec"), attrgetter("attempt"), attrgetter("frames")
+_options_of, _function_of = attrgetter("options"), attrgetter("function")
 
 #: An acknowledgement owed once records are committed: (kind, uuid of the peer, number of its message, how many tasks
 #: or results it brought, its bytes).
@@ -173,10 +178,10 @@ class Outbox:
         if self._waiting_for_read and peer in self._waiting_for_read:
             self._waiting_for_read[peer].append(lambda: self._send_tasks(action))
             return
+        specs = list(map(_spec_of, action.tasks))
         inputs: list[TaskId] = []
-        for task in action.tasks:
-            if task.spec.options is not None:
-                inputs += task.spec.options.inputs
+        for options in filter(None, map(_options_of, specs)):
+            inputs += options.inputs
         if (inputs or self._buffers.spilled) and read is None and self._reader is not None:
             values = self._values.spilled(peer.values.missing(inputs)) if inputs else []
             arguments = [task.id for task in action.tasks if task.id in self._buffers.spilled]
@@ -184,26 +189,28 @@ class Outbox:
                 self._read_for(self._reader, peer, action, values, arguments)
                 return
         read = read or _NOTHING_READ
-        get = self._library.get
-        table, tasks, attempts, functions = FrameTable(), [], [], []
-        known = peer.functions
-        from_store = read.arguments
-        for task in action.tasks:
-            spec = task.spec
-            if spec.function not in known and spec.function:
-                function = get(spec.function)
-                if function is not None:
-                    known.add(spec.function)
-                    functions.append(function)
-            if from_store and spec.id in from_store:
-                payload, frames = from_store[spec.id]
-                spec = msgspec.structs.replace(spec, payload=payload, frames=table.add(frames))
-            elif task.frames:
-                spec = _with_frames(task, table)
-            tasks.append(spec)
-            attempts.append(task.attempt)
+        table, from_store = FrameTable(), read.arguments
+        if from_store or any(map(_frames_of, action.tasks)):
+            for number, task in enumerate(action.tasks):
+                if from_store and task.id in from_store:
+                    payload, frames = from_store[task.id]
+                    specs[number] = msgspec.structs.replace(task.spec, payload=payload, frames=table.add(frames))
+                elif task.frames:
+                    specs[number] = _with_frames(task, table)
+        functions = self._new_functions(peer, specs)
         results = self._new_values(peer, inputs, table, read.values) if inputs else []
-        self._peers.send(peer, Run(tasks, attempts, functions, results), table.frames)
+        attempts = list(map(_attempt_of, action.tasks))
+        self._peers.send(peer, Run(specs, attempts, functions, results), table.frames)
+
+    def _new_functions(self, peer: Peer, specs: Sequence[TaskSpec]) -> list[Function]:
+        """The functions of these tasks, except those that the engine has, or that are not to be had."""
+        found = []
+        for digest in set(map(_function_of, specs)) - peer.functions:
+            function = self._library.get(digest) if digest else None
+            if function is not None:
+                peer.functions.add(digest)
+                found.append(function)
+        return found
 
     def _new_values(
         self, peer: Peer, inputs: Sequence[TaskId], table: FrameTable, read: Mapping[TaskId, Raw]
@@ -318,7 +325,7 @@ class Outbox:
 
     def _record(self, action: actions.RecordTasks | actions.RecordProgress) -> None:
         name_of, environment_of = self._library.names.get, self.environment_of.get
-        if self._reader is not None:
+        if self._reader is not None and any(map(_frames_of, action.tasks)):
             self._tokens += [
                 ("arguments", task.id, 0, 0, 0) for task in action.tasks if task.frames and self._buffers.add(task)
             ]

@@ -38,7 +38,7 @@ REMEMBERED_NONCES = 100_000
 LOG_SECONDS = 10.0
 
 
-class _Tally:
+class Tally:
     """Counts events of one kind, and says when to write a log line: the first, then one in `LOG_SECONDS` at most."""
 
     def __init__(self) -> None:
@@ -109,7 +109,9 @@ class Peers:
         self.engines: dict[EngineId, Peer] = {}
         #: nonce of a Hello that was accepted → the address it came from; oldest first
         self._nonces: dict[str, bytes] = {}
-        self._dropped, self._unknown, self._refused = _Tally(), _Tally(), _Tally()
+        self._dropped, self._unknown, self._refused = Tally(), Tally(), Tally()
+        #: messages of peers that cannot be handled: who has the key could fill the log with them
+        self.nonsense = Tally()
         #: called when a peer's session has ended because of what it sent: the peer is forgotten already
         self.on_broken: Callable[[Peer], None] = lambda peer: None
 

@@ -47,6 +47,7 @@ class Engine:
         "mean",
         "nanny",
         "pid",
+        "preempted",
         "recalled",
         "resources",
         "stopping",
@@ -88,6 +89,8 @@ class Engine:
         self.recalled: set[TaskId] = set()
         #: it gets no more tasks, and leaves
         self.stopping = False
+        #: why its job must end, if that may cut short what it runs; "": it need not
+        self.preempted = ""
         self.last_heard = now
         #: those of `held` that have begun, and wait for other tasks: the engine runs others meanwhile
         self.waiting: set[TaskId] = set()

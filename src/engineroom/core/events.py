@@ -94,6 +94,8 @@ class EngineLost(Event, frozen=True, gc=False):
     overran: bool = False
     #: the most memory its process ever used, in bytes; None: unknown
     peak_memory: int | None = None
+    #: tasks with `at_most_once` that it had begun; None: unknown, so that it may have begun any
+    begun: frozenset[TaskId] | None = None
 
 
 class EngineLeft(Event, frozen=True, gc=False):
@@ -103,10 +105,14 @@ class EngineLeft(Event, frozen=True, gc=False):
 
 
 class EnginesStopped(Event, frozen=True, gc=False):
-    """These engines get no more work and leave; with `restart`, others take their places."""
+    """These engines get no more work and leave; with `restart`, others take their places.
+
+    `preempted`: why they must leave, if they may have to leave what they run: that costs a task no retry.
+    """
 
     engines: Sequence[EngineId]
     restart: bool = False
+    preempted: str = ""
 
 
 class TaskStarted(Event, frozen=True, gc=False):

@@ -8,6 +8,7 @@ same one (`enqueue_plain`, `hold`, `finish`), it is checked once for all of them
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from random import Random
 from typing import Any
 
@@ -56,6 +57,8 @@ class State:
         self.deadlines = Deadlines(lambda subject: isinstance(subject, Task) and subject.state is TaskState.ENDED)
         #: until when engines may come back after a restart, and claim recovered tasks; None: they had their time
         self.recovery_deadline: float | None = None
+        #: of engines that have not come back: the direct tasks that were RECOVERING at first
+        self.recovering_direct: dict[EngineId, list[Task]] = {}
         self.balancer = Balancer()
 
     def after(self, seconds: float, due: Callable[[State, Any], None], subject: Any) -> None:
@@ -149,6 +152,7 @@ class State:
     def end_recovery(self) -> None:
         """The engines had their time to come back: the direct tasks of those that have not done so fail."""
         self.recovery_deadline = None
+        self.recovering_direct.clear()
         for number in sorted(self.backlogs.keys() - self.engines.keys()):
             backlog = self.backlogs.pop(number)
             tasks = list(backlog)
@@ -205,6 +209,8 @@ class State:
         """A task from before a restart: an engine may still have it."""
         self.add(task)
         task.move(TaskState.RECOVERING)
+        if task.is_direct:
+            self.recovering_direct.setdefault(task.spec.engine, []).append(task)
         self.dependencies.want(task)
 
     def await_engine(self, pool: Pool) -> None:
@@ -260,8 +266,7 @@ class State:
 
         The caller must let each returned task make its next transition, then call `fill_direct`.
         """
-        held = engine.held
-        released = [task for id in ids if (task := held.pop(id, None)) is not None]
+        released = list(filter(None, map(engine.held.pop, ids, repeat(None))))
         for task in released:
             task.engine = None
             if task.started is not None and task.state is not TaskState.ENDED:
@@ -299,7 +304,7 @@ class State:
         ended, several, recovering = self.effects.ended, len(shares) > 1, TaskState.RECOVERING
         number, uuid = (engine.id, engine.uuid) if engine is not None else (None, None)
         success = TaskOutcome(True, uuid)
-        accepted = []
+        accepted, succeeded = [], []
         for done in results:
             id = done.id
             task = tasks.get(id)
@@ -327,6 +332,7 @@ class State:
                 task.note(past_attempt(task, done, engine))
             task.state = TaskState.ENDED
             del tasks[id]
+            succeeded.append(id)
             ended.append(Ended(task, done, frames.get(id, ()) if frames else ()))
             if task.spec.engine >= 0:
                 dependencies.remember(task, done, uuid)
@@ -339,7 +345,7 @@ class State:
             if task.spec.options is not None:
                 dependencies.unwant(task)
         if engine is not None:
-            self.release(engine, [done.id for done in accepted if done.status == "ok"])
+            self.release(engine, succeeded)
         dependencies.outcomes.trim()
         return accepted
 

@@ -96,6 +96,12 @@ class Task(msgspec.Struct, gc=False, eq=False):
         """Whether it is for one certain engine."""
         return self.spec.engine >= 0
 
+    @property
+    def at_most_once(self) -> bool:
+        """Whether it must not be started again once it may have been started."""
+        options = self.spec.options
+        return options is not None and options.at_most_once
+
     def move(self, state: TaskState) -> None:
         """Change state. Only `State` calls this, because its tables change with it. An illegal transition is a bug."""
         if (self.state, state) not in TRANSITIONS:

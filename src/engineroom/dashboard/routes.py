@@ -20,6 +20,7 @@ from . import tasks
 from .live import Live
 from .security import Access
 from .source import Source
+from .stream import Stream
 
 STATIC = Path(__file__).parent / "static"
 
@@ -35,6 +36,7 @@ class Api:
     def __init__(self, source: Source, live: Live, access: Access) -> None:
         self._source, self._live, self._access = source, live, access
         self._outputs = tasks.Outputs(source)
+        self._stream = Stream(source)
 
     def routes(self) -> list[Route | Mount]:
         """All paths."""
@@ -51,6 +53,7 @@ class Api:
             Route("/api/task/{id}", answered(self._task)),
             Route("/api/task/{id}/output", answered(self._output)),
             Route("/api/task/{id}/children", answered(self._children)),
+            Route("/api/stream", answered(self._window)),
             Route("/api/act/{action}", answered(self._act), methods=["POST"]),
         ]
 
@@ -99,6 +102,11 @@ class Api:
 
     async def _children(self, request: Request) -> Any:
         return await self._source.ask(lambda: tasks.children(self._source.records(), request.path_params["id"]))
+
+    async def _window(self, request: Request) -> Any:
+        given = request.query_params
+        begin, end, by = _instant(given.get("from")), _instant(given.get("to")), given.get("by", "label")
+        return await self._source.ask(lambda: self._stream.window(begin, end, by))
 
     async def _act(self, request: Request) -> Any:
         given, action = await body_of(request), request.path_params["action"]
@@ -170,6 +178,11 @@ def _number(text: str | None, default: int) -> int:
     if text is None or not text.isdecimal() or len(text) > 15:
         return default
     return int(text)
+
+
+def _instant(text: str | None) -> float | None:
+    """An instant in an address: seconds since the epoch."""
+    return None if not text else float(text)
 
 
 def application(source: Source, access: Access) -> tuple[Starlette, Live]:

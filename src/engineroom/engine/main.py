@@ -180,6 +180,8 @@ class Engine:
                 if spec.options is None:
                     done, buffers = executor.run(spec, job[1], job[2])
                 else:
+                    if spec.options.at_most_once:
+                        page.begin(spec.id)
                     done, buffers = self._run_as_wished(job)
             except Terminated:
                 protocol.is_leaving = True

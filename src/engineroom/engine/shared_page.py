@@ -7,10 +7,12 @@ import struct
 
 from ..ids import EngineId, TaskId
 
-_LEAVING, _ENGINE, _RESTART, _ENDED, _RUNNING, _LIMIT, _OUTPUT = 0, 1, 6, 7, 8, 1040, 1064
+_LEAVING, _ENGINE, _RESTART, _ENDED, _RUNNING, _LIMIT, _OUTPUT, _BEGUN = 0, 1, 6, 7, 8, 1040, 1064, 1088
 _LONGEST = 1024
 _limit = struct.Struct("dd?")
 _offset = struct.Struct("q")
+#: how many bytes the ids of tasks that run at most once take, and whether there were more than fit
+_begun = struct.Struct("<H?")
 
 
 class SharedPage:
@@ -29,6 +31,26 @@ class SharedPage:
             self._task = struct.Struct(f"<BH{len(data)}s")
         self._task.pack_into(self._page, _ENDED, 0, len(data), data)
 
+    def begin(self, task: TaskId) -> None:
+        """A task that runs at most once is about to be begun. It is noted until `delivered`."""
+        length, is_full = _begun.unpack_from(self._page, _BEGUN)
+        data = task.encode() + b"\n"
+        start = _BEGUN + _begun.size + length
+        if is_full or start + len(data) > len(self._page):
+            _begun.pack_into(self._page, _BEGUN, length, True)
+            return
+        self._page[start : start + len(data)] = data
+        _begun.pack_into(self._page, _BEGUN, length + len(data), False)
+
+    @property
+    def begun(self) -> list[TaskId] | None:
+        """The tasks that run at most once and have begun since all results had arrived. None: too many to note."""
+        length, is_full = _begun.unpack_from(self._page, _BEGUN)
+        if is_full:
+            return None
+        start = _BEGUN + _begun.size
+        return [TaskId(id.decode("utf-8", "replace")) for id in self._page[start : start + length].splitlines()]
+
     def rest(self) -> None:
         """No task is running. The last one's result has been sent, and may not have arrived."""
         self._page[_ENDED] = 1
@@ -36,6 +58,7 @@ class SharedPage:
     def delivered(self) -> None:
         """All results have arrived: if this engine dies now, no task is to blame."""
         self._page[_RUNNING : _RUNNING + 2] = b"\0\0"
+        _begun.pack_into(self._page, _BEGUN, 0, False)
 
     @property
     def running(self) -> TaskId | None:

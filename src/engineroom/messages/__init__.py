@@ -17,6 +17,7 @@ from .connection import Goodbye, Hello, Message, Ping, Pong, Refused, Welcome
 from .engines import (
     Cancel,
     CheckProperties,
+    Draining,
     EngineDied,
     Functions,
     KillTask,
@@ -112,7 +113,7 @@ FromEngine = (
     | Goodbye
 )
 ToEngine = Welcome | Refused | Run | Recall | Cancel | Functions | Stored | CheckProperties | Stop | Pong
-FromNanny = Hello | Starting | EngineDied | Unresponsive | Ping | Goodbye
+FromNanny = Hello | Starting | EngineDied | Unresponsive | Draining | Ping | Goodbye
 ToNanny = Welcome | Refused | SignalProcesses | KillTask | Stop | Pong
 
 __all__ = [
@@ -125,6 +126,7 @@ __all__ = [
     "CheckProperties",
     "CountRecords",
     "DistinctValues",
+    "Draining",
     "EngineDied",
     "EngineInfo",
     "Engines",

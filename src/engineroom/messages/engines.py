@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from ..ids import Digest, EngineId, EngineUuid, TaskId
-from .bounds import MOST_NAMED, Count, EngineNumber, Moment, Signal, SmallInteger, StreamName, TaskIds
+from .bounds import MOST_NAMED, Count, EngineNumber, Moment, Name, Signal, SmallInteger, StreamName, TaskIds
 from .connection import Message
 from .structs import AttemptKey, Function, InputResult, PropertyCheck, TaskDone, TaskSpec
 
@@ -163,12 +163,22 @@ class EngineDied(Message):
     reason: str = ""
     #: the nanny killed it, because the task `running` did not stop at its run_timeout
     overran: bool = False
+    #: tasks with `at_most_once` that it had begun: also those that ended, if their results may not have arrived. None:
+    #: there were too many to note
+    begun: list[TaskId] | None = None
 
 
 class Unresponsive(Message):
     """These engine processes are stopped, as by SIGSTOP: they exist, but do not run."""
 
     engines: Annotated[list[EngineUuid], Meta(max_length=MOST_NAMED)]
+
+
+class Draining(Message):
+    """The job of this nanny ends soon: its engines get no more tasks, finish what they run, and leave."""
+
+    #: why, for the attempts that are cut short: "the walltime of its job ends"
+    reason: Name
 
 
 # ---------------------------------------------------------------------------------------------- to nannies

@@ -60,6 +60,8 @@ class TaskOptions(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     cache: CacheKey | None = None
     #: it runs only on engines whose properties the `depend` of its function allows
     depend: bool = False
+    #: once it may have been started, it is not started again
+    at_most_once: bool = False
 
 
 class TaskSpec(NestedStruct):
@@ -147,7 +149,7 @@ class Attempt(NestedStruct):
     peak_memory: Count | None = None
     traceback: str | None = None
     #: what ended it: "task" (it returned or raised), "refusal" (UnmetDependency), "death" of its engine, "run_timeout",
-    #: "stop" of the cluster, "controller" (it could not record the task)
+    #: "preemption" (the job of its engine ended), "stop" of the cluster, "controller" (it could not record the task)
     ended_by: str = "task"
 
 

@@ -31,6 +31,8 @@ LEFT_DESCRIPTORS = 96
 SHARED_COUNTS = 4
 #: Linux reserves no memory for pages that are perhaps written to. (Python 3.11 has no name for it.)
 _NORESERVE = 0x4000
+#: The unit of `st_blocks`.
+_BLOCK = 512
 #: Bytes read at a time.
 PIECE = 1 << 20
 #: Bytes compared at a time: they fit into a processor's cache.
@@ -209,8 +211,8 @@ def received(descriptor: int, size: int, *, is_trusted: bool = False) -> SharedB
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or not 0 < size <= found.st_size:
             raise ValueError(f"a buffer of {size} bytes comes in a regular file of as many bytes")
-        if not is_trusted and not is_sealed(descriptor):
-            raise ValueError("a buffer comes in a file that nobody can shorten")
+        if not is_trusted:
+            _check_readable(descriptor, found, size)
         if size >= SHARED_FROM and not are_descriptors_short():
             with contextlib.suppress(OSError):  # `mmap` needs a descriptor more
                 buffer = SharedBuffer(descriptor, size)
@@ -220,6 +222,21 @@ def received(descriptor: int, size: int, *, is_trusted: bool = False) -> SharedB
     finally:
         if not kept:
             os.close(descriptor)
+
+
+def _check_readable(descriptor: int, found: os.stat_result, size: int) -> None:
+    """Refuse a file that could not be read to its end, or that takes memory when it is read.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not is_sealed(descriptor):
+        raise ValueError("a buffer comes in a file that nobody can shorten")
+    if os.fstatvfs(descriptor).f_bsize != mmap.PAGESIZE:  # where there is no such page left, reading ends a process
+        raise ValueError("a buffer comes in a file of ordinary pages, not of huge ones")
+    if found.st_blocks * _BLOCK < size:
+        raise ValueError("a buffer comes in a file that was written to its end, without holes")
 
 
 def is_sealed(descriptor: int) -> bool:

@@ -73,10 +73,10 @@ class References(msgspec.Struct, frozen=True):
 
 
 def in_columns(records: Iterable[TaskRecord]) -> Generator[Columns]:
-    """Records that all have the same keys, in pieces."""
+    """Records that all have the same keys, in the same order, in pieces."""
     left = iter(records)
     while piece := list(islice(left, PIECE)):
-        yield {key: [record[key] for record in piece] for key in piece[0]}
+        yield dict(zip(piece[0], zip(*[record.values() for record in piece], strict=True), strict=True))
 
 
 class TaskStore(Protocol):

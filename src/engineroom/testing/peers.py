@@ -102,6 +102,8 @@ class World(Protocol):
     busy: Counter[int]
     asked: Counter[str]
     begun: int
+    #: tasks that must not be begun a second time
+    begun_once: set[TaskId]
 
     def conduct(self, spec: TaskSpec, attempt: int) -> Run: ...
 
@@ -111,9 +113,15 @@ class World(Protocol):
 
     def engine_ended(self, peer: EnginePeer) -> None: ...
 
+    def lost(self, id: TaskId) -> None: ...
+
 
 def _hello(role: str, uuid: str, **more: Any) -> Hello:
     return prove(Hello(_version.PROTOCOL_VERSION, role, "", uuid, 1, "host", **more), KEY.encode())
+
+
+def _runs_at_most_once(spec: TaskSpec) -> bool:
+    return spec.options is not None and spec.options.at_most_once
 
 
 # ---------------------------------------------------------------------------------------------- clients
@@ -126,7 +134,7 @@ class ClientPeer:
         self._world, self.uuid = world, uuid
         self.address = f"client {uuid}".encode()
         self._way = world.network.way(self.address, self._hear)
-        self._known = False
+        self._known = self._was_restarted = False
         self._told: set[Digest] = set()
         self._number = 0
         #: submissions that have not been accepted, by number
@@ -155,7 +163,7 @@ class ClientPeer:
 
     def restarted(self) -> None:
         """The controller has lost its memory; this client has not noticed yet."""
-        self._known = False
+        self._known, self._was_restarted = False, True
 
     def reconnect(self) -> None:
         """It is time to notice that the controller was restarted, or that a message was lost."""
@@ -170,6 +178,10 @@ class ClientPeer:
             return
         self._known = True
         self._told.clear()
+        if self._was_restarted:
+            self._was_restarted = False
+            for number, specs in self._unaccepted.items():
+                self._unaccepted[number] = [spec for spec in specs if not _runs_at_most_once(spec)]
         self._send(_hello("client", self.uuid))
         waiting = {spec.id for specs in self._unaccepted.values() for spec in specs}
         accepted = [id for id in self.tasks if id not in self.outcomes and id not in waiting]
@@ -200,9 +212,15 @@ class ClientPeer:
                     self.outcomes.setdefault(done.id, done)
             case ResultsUnavailable(tasks, reason):
                 for id in tasks:
+                    if _runs_at_most_once(self.tasks[id]):
+                        self._world.lost(id)  # it was not recorded, and is not sent again
+                        del self.tasks[id]
+                        continue
                     self._gone[id] += 1
                     assert self._gone[id] < PATIENCE, f"{id} cannot be waited for: {reason}"
-                self._world.clock.later(AGAIN, lambda: self._send(Watch(list(tasks))))
+                again = [id for id in tasks if id in self.tasks]
+                if again:
+                    self._world.clock.later(AGAIN, lambda: self._send(Watch(again)))
 
     def _again(self, number: int) -> None:
         if number in self._unaccepted:
@@ -230,6 +248,8 @@ class EnginePeer:
         self._way: Way = world.network.way(self.address, self._hear, world.delay)
         self.is_alive = True
         self._done: list[TaskDone] = []
+        #: the tasks that run at most once and that it has begun
+        self.begun: list[TaskId] = []
         self._sent = 0.0
         #: the functions it has, and the results of other tasks
         self._functions: set[Digest] = {Digest(b"")}
@@ -361,6 +381,10 @@ class EnginePeer:
             return
         world.begun += 1
         spec = world.specs[held.id]
+        if _runs_at_most_once(spec):
+            assert spec.id not in world.begun_once, f"{spec.id} is begun a second time"
+            world.begun_once.add(spec.id)
+            self.begun.append(spec.id)
         self._run, self._began = run, _ = world.conduct(spec, held.attempt), world.clock()
         limit = spec.options.run_timeout if spec.options is not None else None
         if limit is not None and run.seconds > limit:
@@ -403,7 +427,7 @@ class EnginePeer:
         if self.is_alive and self.engine.running is held:
             self._world.asked["kills"] += 1
             self.end()
-            self._nanny.tell(self.engine.uuid, held.id, overran=overran)
+            self._nanny.tell(self, held.id, overran=overran)
 
     def _leave(self) -> None:
         """Give back what has not started, and go."""
@@ -437,9 +461,9 @@ class NannyPeer:
         """Say Hello."""
         self._send(_hello("nanny", self.uuid))
 
-    def tell(self, engine: EngineUuid, running: TaskId | None, *, overran: bool = False, after: float = 0.0) -> None:
+    def tell(self, engine: EnginePeer, running: TaskId | None, *, overran: bool = False, after: float = 0.0) -> None:
         """Tell that an engine has died, once everything that it has sent has arrived."""
-        died = EngineDied(engine, -9, 0, running, True, "killed", overran)
+        died = EngineDied(engine.engine.uuid, -9, 0, running, True, "killed", overran, engine.begun)
         self._world.clock.later(after + 2 * self._world.latency, lambda: self._send(died))
 
     def _send(self, message: Message) -> None:

@@ -25,7 +25,7 @@ from ..core.checks import check, check_at_rest
 from ..core.tasks import Task
 from ..errors import StoreError
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId, digest_of
-from ..messages import Abort, Function, GraphDependency, StopEngines, TaskDone, TaskSpec
+from ..messages import Abort, ErrorInfo, Function, GraphDependency, StopEngines, TaskDone, TaskSpec
 from .clock import VirtualClock
 from .machinery import VirtualMachinery, VirtualStore
 from .network import VirtualNetwork
@@ -110,8 +110,10 @@ class VirtualCluster:
         self.clients: dict[TaskId, ClientId] = {}  # of those that have come
         self.done: dict[TaskId, TaskDone] = {}
         self._unrecorded: dict[TaskId, TaskDone] = {}  # outcomes that a restart has cost
+        self._given_up: set[TaskId] = set()  # tasks that a restart has cost
         self._ran_on: dict[TaskId, set[EngineUuid]] = {}  # in any life of the controller
         self.events = self.begun = 0
+        self.begun_once: set[TaskId] = set()  # tasks that must not be begun a second time
         self.busy: Counter[int] = Counter()
         self.asked: Counter[str] = Counter()
         self.submitted = 0.0  # when the first task came
@@ -166,12 +168,19 @@ class VirtualCluster:
         for user in self._users.values():
             untold = [id for id in user.tasks if id not in user.outcomes]
             assert not untold, f"{len(untold)} outcomes never came to their client: {untold[:3]}"
-        unrecorded = [id for id in self.done if (entry := self.store.kept.get(id)) is None or entry.done is None]
+        recorded = self.done.keys() - self._given_up
+        unrecorded = [id for id in recorded if (entry := self.store.kept.get(id)) is None or entry.done is None]
         assert not unrecorded, f"{len(unrecorded)} outcomes are not recorded: {unrecorded[:3]}"
 
     def has_work(self) -> bool:
         """Whether there are tasks that have not ended."""
         return len(self.done) < len(self.specs)
+
+    def lost(self, id: TaskId) -> None:
+        """The controller does not know a task that runs at most once, and its client does not send it again."""
+        error = ErrorInfo("UnknownTask", "it may have been begun")
+        self.done[id] = self._unrecorded[id] = TaskDone(id, 0, "error", None, self.clock(), error=error)
+        self._given_up.add(id)
 
     def conduct(self, spec: TaskSpec, attempt: int) -> Run:
         """What an attempt does."""
@@ -336,7 +345,7 @@ class VirtualCluster:
         link.end()
         after = self.rng.uniform(0, 0.2)
         if self.rng.random() < 0.5:
-            self._nanny.tell(uuid, running.id if running is not None else None, after=after)
+            self._nanny.tell(link, running.id if running is not None else None, after=after)
         else:
             self.clock.later(after + 2 * self.latency, lambda: self._machinery.process_ended(uuid))
 
@@ -375,7 +384,8 @@ class VirtualCluster:
         """The controller dies, and another one begins with what the store holds."""
         self._machinery.kill()
         self.network.forget_arrived()
-        for id in [id for id in self.done if (entry := self.store.kept.get(id)) is None or entry.done is None]:
+        kept, ended = self.store.kept, self.done.keys() - self._given_up
+        for id in [id for id in ended if (entry := kept.get(id)) is None or entry.done is None]:
             self._unrecorded[id] = self.done.pop(id)  # the task runs again, and may end otherwise
         for user in self._users.values():
             user.restarted()

@@ -41,6 +41,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     choosy: float = 0.0  #: fraction that depends on its engine's property, which changes every so often
     priorities: int = 1  #: each task has 0 … this many less one
     schemes: tuple[str, ...] = ()  #: half of the tasks name one of these
+    at_most_once: float = 0.0  #: fraction that must not be started twice
     run_timeouts: float = 0.0  #: fraction that may run for two durations only
     deaf: float = 0.0  #: chance of each attempt to ignore interruptions
 
@@ -99,6 +100,8 @@ class Source:
         retries = rng.randint(0, work.retries)
         if retries:
             wishes["retries"] = retries
+        if work.at_most_once and rng.random() < work.at_most_once:
+            wishes["at_most_once"] = True
         if rng.random() < work.run_timeouts:
             wishes["run_timeout"] = 2 * work.duration
         kind = rng.random()

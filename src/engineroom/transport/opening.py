@@ -15,7 +15,7 @@ from .unix_listener import UnixListener
 
 def new_identity() -> tuple[str, str]:
     """A certificate for a controller that other hosts can reach, and its secret."""
-    from . import certificates
+    from .tcp import certificates
 
     return certificates.new_identity()
 
@@ -30,7 +30,7 @@ def listen(url: str, key: str, *, secret: str = "", max_message_size: int) -> Li
     """
     if url.startswith("ipc://"):
         return UnixListener(url, max_message_size=max_message_size)
-    from .tcp_listener import TcpListener
+    from .tcp.listener import TcpListener
 
     return TcpListener(url, key, secret=secret, max_message_size=max_message_size)
 
@@ -52,6 +52,6 @@ def connect(info: ConnectionInfo) -> Link:
         return UnixLink(info.url)
     if not info.url.startswith("tcp://"):
         raise ConnectionFileError(f"the connection file names no address of a controller: {one_line(info.url)!r}")
-    from .tcp_link import TcpLink
+    from .tcp.link import TcpLink
 
     return TcpLink(info.url, info.key, certificate=info.certificate)

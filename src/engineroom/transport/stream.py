@@ -57,8 +57,12 @@ _UNLIMITED = 1 << 62
 PASSED = 1 << 63
 #: File descriptors in one message: so many the kernel takes. Further shared buffers are sent as bytes.
 MOST_DESCRIPTORS = 250
-#: So many file descriptors may have come that no message has claimed.
-MOST_UNCLAIMED = 4 * MOST_DESCRIPTORS
+#: A connection was lost through which file descriptors went: perhaps the other end cannot open as many. The next one
+#: brings a part of them in one message, one in so many.
+FEWER_DESCRIPTORS = 4
+
+
+_UNCLAIMED = "it brings more file descriptors than its messages announce"
 
 
 class BrokenStream(Exception):
@@ -70,10 +74,11 @@ def greeting(name: bytes) -> bytes:
     return MAGIC + name
 
 
-def pack(frames: Frames, *, passes: bool = True) -> tuple[list[Any], int, Sequence[SharedBuffer]]:
+def pack(frames: Frames, most_passed: int = MOST_DESCRIPTORS) -> tuple[list[Any], int, Sequence[SharedBuffer]]:
     """The bytes of a message: (buffers, to be sent one after the other; how many bytes they have; what is passed).
 
-    The descriptors of the last are to be sent with the first byte. `passes` says whether they can be.
+    The descriptors of the last are to be sent with the first byte. They are `most_passed` at most: what other shared
+    buffers hold is sent as bytes.
     """
     first = frames[0]
     if len(frames) == 1 and type(first) is bytes:
@@ -85,7 +90,7 @@ def pack(frames: Frames, *, passes: bool = True) -> tuple[list[Any], int, Sequen
     passed: list[SharedBuffer] = []
     for frame in frames:
         if isinstance(frame, SharedBuffer):
-            if passes and len(passed) < MOST_DESCRIPTORS:
+            if len(passed) < most_passed:
                 passed.append(frame)
                 lengths.append(len(frame) | PASSED)
                 continue
@@ -268,8 +273,8 @@ class Reader:
         self._descriptors.extend(descriptors)
         if not self._is_admitted:
             raise BrokenStream("it brings file descriptors before it may")
-        if len(self._descriptors) > MOST_UNCLAIMED:
-            raise BrokenStream("it brings more file descriptors than its messages announce")
+        if len(self._descriptors) > MOST_DESCRIPTORS:
+            raise BrokenStream(_UNCLAIMED)
 
     def close(self) -> None:
         """Close the file descriptors that no message has claimed."""
@@ -331,6 +336,8 @@ class Reader:
             self._frames, self._lengths = [], ()
         if at < end:
             self._rest = bytes(data[at:])
+        elif self._descriptors and not self._lengths:
+            raise BrokenStream(_UNCLAIMED)
         return messages
 
     def _check(self, head: tuple[int, int, int, int, int]) -> None:

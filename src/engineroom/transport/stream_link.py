@@ -19,7 +19,18 @@ from collections import deque
 from ..descriptors import require_descriptors
 from .base import Frames
 from .connection import Often, Socket, TooManyPassed, give_unsent
-from .stream import NAME_BYTES, STRANGER_BYTES, STRANGER_FRAMES, BrokenStream, Reader, Unsent, greeting, pack
+from .stream import (
+    FEWER_DESCRIPTORS,
+    MOST_DESCRIPTORS,
+    NAME_BYTES,
+    STRANGER_BYTES,
+    STRANGER_FRAMES,
+    BrokenStream,
+    Reader,
+    Unsent,
+    greeting,
+    pack,
+)
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +65,8 @@ class StreamLink(ABC):
         #: whether nothing can be sent through the connection any more
         self._is_broken = False
         self._unsent = Unsent()
+        #: how many file descriptors one message may bring, and whether one has through this connection
+        self._most_passed, self._has_passed = MOST_DESCRIPTORS if self.shares_memory else 0, False
         self._helper: threading.Thread | None = None
         self._has_sent = threading.Event()  # nothing is unsent
         self._has_sent.set()
@@ -142,6 +155,8 @@ class StreamLink(ABC):
             connection, self._socket = self._socket, None
             self._unsent.clear()
             self._has_sent.set()
+            if self._has_passed:
+                self._most_passed, self._has_passed = self._most_passed // FEWER_DESCRIPTORS, False
             if connection is not None:
                 self._epoll.unregister(connection)
                 connection.close()
@@ -154,8 +169,9 @@ class StreamLink(ABC):
     def send(self, frames: Frames) -> None:
         if self._is_busy:
             self._lose()
-        buffers, size, passed = pack(frames, passes=self.shares_memory)
+        buffers, size, passed = pack(frames, self._most_passed)
         with self._lock:
+            self._has_passed = self._has_passed or bool(passed)
             unsent, count = self._unsent, 0
             if self._socket is None:
                 # The controller that answers next may be another one, which does not know us: it hears little.

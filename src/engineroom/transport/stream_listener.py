@@ -21,7 +21,7 @@ from typing import Protocol
 from ..descriptors import require_descriptors
 from .base import LAST_MESSAGES, SEND_QUEUE, Frames
 from .connection import Often, Socket, TooManyPassed, give_unsent
-from .stream import BrokenStream, Reader, Unsent, pack
+from .stream import FEWER_DESCRIPTORS, MOST_DESCRIPTORS, BrokenStream, Reader, Unsent, pack
 from .unix_socket import CHUNK
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,8 @@ TURN, TURN_HEADERS = 16, 64 << 10
 HEADER_BYTES = 4 << 10
 #: Bytes of one connection that are received in its turn: all that the kernel holds of it, as a rule.
 TURN_BYTES = 4 * CHUNK
+#: Peers whose connections were lost that are remembered.
+MOST_REMEMBERED = 1000
 #: How long the listener goes on sending when it closes.
 CLOSE_SECONDS = 0.2
 
@@ -54,13 +56,15 @@ class HasFileno(Protocol):
 class _Connection:
     """One connection of the listener."""
 
-    __slots__ = ("is_broken", "reader", "since", "socket", "unsent")
+    __slots__ = ("has_passed", "is_broken", "most_passed", "reader", "since", "socket", "unsent")
 
     def __init__(self, accepted: Socket, most_bytes: int, now: float) -> None:
         self.socket = accepted
         self.reader = Reader(most_bytes, greets=True, is_admitted=False)
         self.unsent = Unsent()
         self.since = now
+        #: how many file descriptors one message may bring, and whether one has
+        self.most_passed, self.has_passed = MOST_DESCRIPTORS if accepted.passes else 0, False
         #: whether nothing can be sent any more; what has come may still be received
         self.is_broken = False
 
@@ -91,6 +95,8 @@ class StreamListener(ABC):
         self._connections: dict[int, _Connection] = {}
         self._strangers: dict[int, _Connection] = {}
         self._peers: dict[bytes, _Connection] = {}
+        #: of peers whose connections were lost: how many file descriptors one message may bring; the latest
+        self._fewer_passed: dict[bytes, int] = {}
         #: what has come, by the peer's name; whose turn it is comes first. No queue is empty.
         self._arrived: dict[bytes, deque[Frames]] = {}
         self._refusals, self._breaks, self._failures = Often(), Often(), Often()
@@ -196,6 +202,7 @@ class StreamListener(ABC):
             if self._peers.get(name) is before:
                 return False
         self._peers[name] = connection
+        connection.most_passed = min(connection.most_passed, self._fewer_passed.get(name, MOST_DESCRIPTORS))
         return True
 
     def _write(self, descriptor: int, connection: _Connection) -> None:
@@ -217,6 +224,10 @@ class StreamListener(ABC):
         name = connection.reader.name
         if self._peers.get(name) is connection:
             del self._peers[name]
+            if connection.has_passed:
+                self._fewer_passed[name] = connection.most_passed // FEWER_DESCRIPTORS
+                if len(self._fewer_passed) > MOST_REMEMBERED:
+                    del self._fewer_passed[next(iter(self._fewer_passed))]
         self._epoll.unregister(descriptor)
         connection.socket.close()
         connection.reader.close()
@@ -273,7 +284,8 @@ class StreamListener(ABC):
         connection = self._peers.get(peer)
         if connection is None or connection.is_broken or connection.unsent.messages >= SEND_QUEUE:
             return False
-        buffers, size, passed = pack(frames, passes=connection.socket.passes)
+        buffers, size, passed = pack(frames, connection.most_passed)
+        connection.has_passed = connection.has_passed or bool(passed)
         count = 0
         if not connection.unsent and connection.socket.is_clear:
             try:

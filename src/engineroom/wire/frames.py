@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
 from ..errors import ProtocolError
+from ..ids import TaskId
 from ..messages import (
     FromClient,
     FromEngine,
@@ -27,17 +29,16 @@ from ..messages import (
 Buffer = Any
 Frames = Sequence[Buffer]
 
-_encode_text = msgspec.msgpack.Encoder().encode
+_frames_of = attrgetter("frames")
 
-
-def encode(message: Message) -> bytes:
-    """The header of a message."""
-    return _encode_text(message)
+_encode_any = msgspec.msgpack.Encoder().encode
+#: The header of a message. No function of ours around it: this is done for each message.
+encode: Callable[[Message], bytes] = _encode_any
 
 
 def encode_columns(columns: Mapping[str, Sequence[Any]]) -> bytes:
     """Some records in columns: key → its values."""
-    return _encode_text(columns)
+    return _encode_any(columns)
 
 
 def decode_columns(frame: Buffer) -> dict[str, list[Any]]:
@@ -115,6 +116,13 @@ def pick(part: TaskSpec | TaskDone | InputResult, frames: Frames) -> tuple[Buffe
     if len(part.frames) > len(frames) or not all(0 <= index < len(frames) for index in part.frames):
         raise ProtocolError(f"task {part.id:.200} names frames {part.frames!s:.100} of {len(frames)}")
     return tuple([frames[index] for index in part.frames])
+
+
+def pick_all(parts: Sequence[TaskSpec] | Sequence[TaskDone], frames: Frames) -> dict[TaskId, tuple[Buffer, ...]]:
+    """The frames of those tasks or outcomes in a message that have some. Errors are those of `pick`."""
+    if not any(map(_frames_of, parts)):  # most often: no step of the interpreter for each
+        return {}
+    return {part.id: pick(part, frames) for part in parts if part.frames}
 
 
 def size(payload: bytes, frames: Frames) -> int:

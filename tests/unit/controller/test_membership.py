@@ -205,13 +205,16 @@ def test_an_engine_of_this_host_without_a_nanny_may_be_silent_while_its_process_
     assert not world.engines
 
 
-def test_the_death_of_a_process_is_told_by_its_nanny_if_it_has_one(world: World) -> None:
-    world.peer("nanny", "nanny")
-    world.turns(lambda: "nanny" in world.controller._peers.by_uuid)
-    world.peer("engine", "engine", nanny="nanny")
+def test_the_death_of_a_process_is_told_by_its_nanny_once_it_is_here(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership.socket, "gethostname", lambda: "here")
+    world.peer("engine", "engine", nanny="nanny", host="here", pid=42)
     world.turns(lambda: world.engines)
-    world.controller._members.process_ended("engine")
-    assert world.engines == [0]
+    assert set(world.processes.watched) == {"engine"}
+    world.peer("nanny", "nanny", host="here", pid=43)
+    world.turns(lambda: "nanny" in world.controller._peers.by_uuid)
+    assert set(world.processes.watched) == {"nanny"}
 
 
 def test_nobody_is_lost_because_the_controller_itself_did_not_run(world: World) -> None:

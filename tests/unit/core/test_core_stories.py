@@ -581,7 +581,15 @@ def test_an_engine_that_names_an_impossible_attempt_is_not_believed():
 def test_a_direct_task_whose_engine_does_not_come_back_fails():
     core = scheduler()
     run(core, recovered("a", engine=3), recovered("b", engine=0), joined(0))
-    assert run(core, (5.0, Ticked())) == [("send", 0, "b#2"), ("end", "a", "EngineError")]
+    assert run(core, (5.0, Ticked())) == [("end", "a", "EngineError")]
+
+
+def test_a_direct_task_does_not_wait_for_the_deadline_if_its_engine_is_back_without_it():
+    core = scheduler(hwm=3)
+    run(core, recovered("a", "b", "c", engine=0))
+    assert run(core, joined(0, held=[("b", 1)])) == [("send", 0, "a#2", "c#2")]
+    assert run(core, finished(0, done("a", 1))) == [], "that attempt is over"
+    assert run(core, joined(0, held=[("a", 2), ("b", 1), ("c", 2)])) == []
 
 
 def test_a_direct_task_is_not_claimed_by_an_engine_with_another_number():

@@ -29,7 +29,7 @@ def shared():
 
 def memfd(size: int = SIZE, seals: int = fcntl.F_SEAL_SHRINK) -> int:
     descriptor = os.memfd_create("test", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, size)
+    os.write(descriptor, bytes(size))
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
     return descriptor
 
@@ -91,6 +91,30 @@ def test_what_is_handed_over_is_the_content(shared):
 def test_a_file_that_could_be_shortened_is_refused_and_closed():
     descriptor = memfd(seals=fcntl.F_SEAL_GROW)
     with pytest.raises(ValueError, match="shorten"):
+        received(descriptor, SIZE)
+    assert not is_open(descriptor)
+
+
+def test_a_file_with_holes_is_refused_and_closed():
+    """Reading it would take memory for what its sender has none for."""
+    descriptor = os.memfd_create("test", os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, 1 << 40)
+    os.pwrite(descriptor, b"x" * SIZE, 0)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    with pytest.raises(ValueError, match="holes"):
+        received(descriptor, 1 << 40)
+    assert not is_open(descriptor)
+
+
+def test_a_file_of_huge_pages_is_refused_and_closed():
+    """Reading it where the system has no such page left ends a process with SIGBUS."""
+    try:
+        descriptor = os.memfd_create("test", os.MFD_ALLOW_SEALING | os.MFD_HUGETLB)
+        os.ftruncate(descriptor, 1 << 30)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    except OSError as error:
+        pytest.skip(f"NOT TESTED: this kernel has no files of huge pages: {error}")
+    with pytest.raises(ValueError, match="huge"):
         received(descriptor, SIZE)
     assert not is_open(descriptor)
 

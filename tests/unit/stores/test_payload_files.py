@@ -241,7 +241,10 @@ def test_full_synchronisation_waits_for_the_disk(tmp_path, monkeypatch):
     with closing(SQLiteDB(tmp_path / "tasks.db", synchronous="FULL")) as store:
         store.write([pending("a", buffers=(os.urandom(SIZE),))])
         [path] = files(store)
-        assert synced == [str(path), str(path.parent)]
+        folder = str(path.parent)
+        assert synced == [str(tmp_path), str(path), folder, str(tmp_path)], "files, and folders with new ones"
+        store.write([pending("b", buffers=(os.urandom(SIZE),))])
+        assert synced[-1] == folder
 
 
 class Faults:

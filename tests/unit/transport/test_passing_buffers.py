@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import fcntl
 import gc
@@ -75,7 +76,7 @@ def open_descriptors() -> int:
 
 def memfd(size: int = SIZE, seals: int = fcntl.F_SEAL_SHRINK) -> int:
     descriptor = os.memfd_create("test", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, size)
+    os.write(descriptor, bytes(size))
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
     return descriptor
 
@@ -296,11 +297,48 @@ def test_descriptors_that_no_message_claims_are_bounded_and_closed(listener):
             except OSError:
                 break
             listener.receive(timeout=0.01)
-            assert open_descriptors() < before + stream.MOST_UNCLAIMED + 500
+            assert open_descriptors() < before + stream.MOST_DESCRIPTORS + 250
     deadline = time.monotonic() + 5
     while open_descriptors() > before and time.monotonic() < deadline:
         listener.receive(timeout=0.01)
     assert open_descriptors() == before
+
+
+def test_a_descriptor_that_a_message_does_not_announce_ends_the_connection(listener):
+    with hostile(listener) as peer:
+        send(peer, b"".join(pack([b"x"])[0]), [os.open(os.devnull, os.O_RDONLY)])
+        listener.receive(timeout=1)
+        peer.settimeout(5)
+        with contextlib.suppress(ConnectionResetError):
+            assert not peer.recv(1)
+
+
+def test_after_a_loss_a_message_brings_fewer_descriptors_both_ways(listener):
+    """The other end may be unable to open as many: a message that always breaks its connection would never come."""
+    pool, many = Pool(), 70
+    buffers = [pool.copy(bytes([number]) * SIZE) for number in range(many)]
+    link = UnixLink(listener.url)
+    try:
+        for expected in (many, 62, 15, 3, 0):
+            link.send([b"hello"])
+            [(name, _)] = listener.receive(timeout=5)
+            listener.admit(name)
+            link.send([b"head", *buffers])
+            [(_, there)] = listener.receive(timeout=5)
+            assert listener.send(name, [b"head", *buffers])
+            deadline = time.monotonic() + 5
+            while not (came := link.receive(timeout=0.01)) and time.monotonic() < deadline:
+                listener.receive()  # it sends
+            [back] = came
+            for frames in (there, back):
+                assert sum(isinstance(frame, SharedBuffer) for frame in frames) == expected
+                assert [bytes(frame[:1]) for frame in frames[1:]] == [bytes([number]) for number in range(many)]
+            link._lose()
+            deadline = time.monotonic() + 5
+            while link._socket is None and time.monotonic() < deadline:
+                time.sleep(0.001)
+    finally:
+        link.close()
 
 
 def test_a_file_that_its_sender_shortens_afterwards_cannot_be(listener):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -18,11 +19,13 @@ from engineroom.config import ConnectionInfo
 from engineroom.errors import ConnectionFileError
 from engineroom.shared_memory.buffer import SHARED_FROM, SharedBuffer
 from engineroom.shared_memory.pool import Pool
-from engineroom.transport import connect, new_identity, sealed_socket, stream_link, stream_listener, tcp_listener
-from engineroom.transport.certificates import certificate, link_context, public_key, sign
+from engineroom.transport import connect, new_identity, stream_link, stream_listener
 from engineroom.transport.stream import STRANGER_BYTES, greeting, pack
-from engineroom.transport.tcp_link import TcpLink, address_of
-from engineroom.transport.tcp_listener import TcpListener
+from engineroom.transport.tcp import listener as tcp_listener
+from engineroom.transport.tcp import sealed_socket
+from engineroom.transport.tcp.certificates import certificate, link_context, public_key, sign
+from engineroom.transport.tcp.link import TcpLink, address_of
+from engineroom.transport.tcp.listener import TcpListener
 
 CERTIFICATE, SECRET = new_identity()
 
@@ -141,7 +144,7 @@ def test_an_address_that_is_none_is_refused(url: str):
 
 @pytest.mark.parametrize("wrong", ["", "nonsense", "bm9uc2Vuc2U="])
 def test_a_connection_file_without_a_certificate_is_refused(wrong: str):
-    with pytest.raises(ConnectionFileError, match="certificate|names no controller"):
+    with pytest.raises(ConnectionFileError, match=r"certificate|names no controller"):
         connect(ConnectionInfo(url="tcp://127.0.0.1:1", key="k", certificate=wrong))
 
 
@@ -162,6 +165,7 @@ def is_refused(listener: TcpListener, link: TcpLink) -> None:
     until(refused)
 
 
+@pytest.mark.fault(28)
 def test_a_link_with_another_key_is_refused(listener: TcpListener):
     with linked(listener, key="another key") as link:
         is_refused(listener, link)
@@ -174,14 +178,14 @@ def test_a_link_refuses_another_controller(listener: TcpListener):
     assert_serves(listener)
 
 
+@pytest.mark.fault(28)
 def test_who_has_no_certificate_is_not_heard(listener: TcpListener):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with context.wrap_socket(raw(listener)) as stranger, pytest.raises((ssl.SSLError, ConnectionError)):
-        stranger.sendall(greeting(b"n" * 16) + b"".join(pack([b"hello"])[0]))
-        stranger.recv(1)
-        assert heard(listener, 0.05) == []
-        stranger.recv(1)
+    with context.wrap_socket(raw(listener)) as stranger:
+        with contextlib.suppress(OSError):  # it may have been turned away already
+            stranger.sendall(greeting(b"n" * 16) + b"".join(pack([b"hello"])[0]))
+        until(lambda: is_closed(stranger))
     assert heard(listener, 0.05) == []
     assert_serves(listener)
 

@@ -23,6 +23,7 @@ from .tasks import STYLES, seconds_between
 #: Options of a task that `show` prints.
 _WISHES = (
     "retries", "targets", "after", "follow", "timeout", "inputs", "priority", "resources", "run_timeout", "scheme",
+    "at_most_once",
 )  # fmt: skip
 
 #: How often `show --follow` looks for news.

@@ -126,7 +126,8 @@ class Channel:
         self._counts = LinkSession(introduce("client", info.key, self.session), PING_SECONDS, time.monotonic())
         self._must_greet = False  # something was lost: say Hello again
         self._has_noticed_silence = False
-        self._closing = False
+        #: whether only the I/O thread may drive
+        self.is_closing = False
         self._linger = 0.0
         self._welcome = threading.Event()
         self._pid = os.getpid()
@@ -278,7 +279,7 @@ class Channel:
         """End the session. Tasks go on; their results stay in the database."""
         if self._pid != os.getpid():
             return
-        self._closing = True
+        self.is_closing = True
         self._linger = linger
         self._driver.wake()
         if self._thread is not threading.current_thread():
@@ -286,8 +287,8 @@ class Channel:
 
     def abandon(self) -> None:
         """End the session soon: nobody uses it any more. Does not wait."""
-        if self._pid == os.getpid() and not self._closing:
-            self._closing = True
+        if self._pid == os.getpid() and not self.is_closing:
+            self.is_closing = True
             self._driver.wake()
 
     def forked(self) -> None:
@@ -336,7 +337,7 @@ class Channel:
     def _run(self) -> None:
         try:
             self._hello()
-            while not self._closing:
+            while not self.is_closing:
                 self._driver.turn()
             self._driver.stop_sharing()
             self._send_rest()
@@ -364,11 +365,6 @@ class Channel:
             self._driver.turn()
 
     # ------------------------------------------------------------------------------------------ the thread that drives
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether only the I/O thread may drive."""
-        return self._closing
 
     def has_work(self) -> bool:
         """Whether `flush` would send something."""
@@ -486,7 +482,7 @@ class Channel:
         with self.changed:
             self.engines, self.starting = [], 0
             self.changed.notify_all()
-        self._closing = True
+        self.is_closing = True
 
     # ------------------------------------------------------------------------------------------ what arrives
 
@@ -500,6 +496,8 @@ class Channel:
             return
         if message.incarnation != incarnation:
             self._window.forget_functions()
+            if is_again:
+                self._window.drop_in_doubt()
             self._absent = {engine.id: engine for engine in self.engines}
         self.scheme, self.keeps = message.scheme, message.keeps
         self._on_engines(Engines(message.engines, message.starting, message.returning), ())

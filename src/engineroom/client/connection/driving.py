@@ -31,9 +31,8 @@ SLEEP_SECONDS = 1.0
 class Driven(Protocol):
     """A channel. Everything but `has_work` and `is_closing` is called by the thread that drives."""
 
-    @property
-    def is_closing(self) -> bool:
-        """Whether only the I/O thread may drive."""
+    #: whether only the I/O thread may drive
+    is_closing: bool
 
     def has_work(self) -> bool:
         """Whether `flush` would send something."""

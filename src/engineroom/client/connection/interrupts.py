@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from operator import is_
 from types import FrameType
 from typing import Any
 
@@ -19,6 +20,19 @@ _get: Callable[..., Any] = _plain.getsignal
 
 _NAMES = "SIGINT SIGALRM SIGTERM SIGHUP SIGQUIT SIGUSR1 SIGUSR2 SIGVTALRM SIGPROF SIGURG"
 _SIGNALS = tuple(int(getattr(signal, name)) for name in _NAMES.split() if hasattr(signal, name))
+
+
+#: the handlers that were seen last, in the order of `_SIGNALS`; and those among them that are in Python
+_seen: tuple[list[Any], list[tuple[int, Any]]] = [], []
+
+
+def _handled() -> list[tuple[int, Any]]:
+    """The signals that have handlers in Python, with these. They hardly ever change."""
+    global _seen
+    handlers = list(map(_get, _SIGNALS))
+    if not (_seen[0] and all(map(is_, handlers, _seen[0]))):
+        _seen = handlers, [pair for pair in zip(_SIGNALS, handlers, strict=True) if callable(pair[1])]
+    return _seen[1]
 
 
 class HeldSignals:
@@ -35,7 +49,7 @@ class HeldSignals:
         # Handlers run in the main thread, and in no other.
         if threading.get_ident() != threading.main_thread().ident:
             return
-        self._held = [(number, handler) for number in _SIGNALS if callable(handler := _get(number))]
+        self._held = _handled()
         try:
             for number, _ in self._held:
                 _set(number, self._note)

@@ -146,12 +146,13 @@ class SubmissionWindow:
         self._bytes += size
         self._tasks += len(batch)
         known, functions, specs, cached = self._known, [], [], False
-        table = wire.FrameTable()
+        table: wire.FrameTable | None = None
         for spec, function, buffers in batch:
             if function is not None and function.digest not in known:
                 known.add(function.digest)
                 functions.append(function)
             if buffers:
+                table = table or wire.FrameTable()
                 spec.frames = table.add(buffers)
                 if type(buffers) is TrackedBuffers:
                     self._tracked.setdefault(number, []).append(buffers.acceptance)
@@ -159,7 +160,7 @@ class SubmissionWindow:
                 cached = True
             specs.append(spec)
         told = None if self._has_told_environment else environment()
-        return Submit(number, specs, functions, resent, cached, told), table.frames
+        return Submit(number, specs, functions, resent, cached, told), table.frames if table else []
 
     def sent(self, message: Submit) -> None:
         """A message has been sent."""
@@ -214,11 +215,24 @@ class SubmissionWindow:
         self._known = set()
         self._has_told_environment = False
 
+    def drop_in_doubt(self) -> None:
+        """The controller was restarted: do not send tasks again that run at most once and were sent to the former one.
+
+        An engine may have begun them. The client asks for their results, as if they had been accepted.
+        """
+        for batch, _ in self._unaccepted.values():
+            for _, _, buffers in [task for task in batch if _runs_at_most_once(task)]:
+                if type(buffers) is TrackedBuffers:
+                    buffers.acceptance.count()
+            batch[:] = [task for task in batch if not _runs_at_most_once(task)]
+
     def pack_again(self) -> Iterator[tuple[Submit, list[Any]]]:
         """The messages that have not been answered, packed anew: the controller recognises tasks it has."""
         unaccepted, self._unaccepted, self._tracked = self._unaccepted, {}, {}
         self._bytes = self._tasks = 0
         for batch, size in unaccepted.values():
+            if not batch:
+                continue
             yield self._pack(batch, size, resent=True)
 
     def has_queued(self, ids: Iterable[TaskId]) -> bool:
@@ -229,3 +243,8 @@ class SubmissionWindow:
         """All tasks that are queued or not accepted yet: the controller may not know them."""
         batches = [batch for batch, _ in self._unaccepted.values()]
         return {spec.id for batch in (*batches, list(self.queue)) for spec, _, _ in batch}
+
+
+def _runs_at_most_once(task: Outgoing) -> bool:
+    options = task[0].options
+    return options is not None and options.at_most_once

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, register_parallel_backend
+
+from .joblib_arrays import MappedArrays
 
 
 class Submitting(Protocol):
@@ -18,6 +21,10 @@ class Submitting(Protocol):
         """End tasks that have not started."""
 
     def __len__(self) -> int: ...
+
+    @property
+    def engines_are_here(self) -> bool:
+        """Whether all engines are on this host."""
 
 
 class ViewBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -35,6 +42,7 @@ class ViewBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         super().__init__(**kwargs)
         self._view = view
         self._submitted: list[Any] = []
+        self._arrays: MappedArrays | None = None
 
     def effective_n_jobs(self, n_jobs: int) -> int:
         """How many calls run at a time: `n_jobs`; the number of engines for -1."""
@@ -46,13 +54,18 @@ class ViewBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         return max(1, engines + 1 + n_jobs) if n_jobs < 0 else n_jobs
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **kwargs: Any) -> int:
-        """joblib begins a `Parallel`."""
+        """joblib begins a `Parallel`. `kwargs` say which arrays are mapped, and where."""
         self.parallel = parallel
+        if self._view.engines_are_here:
+            wanted = {key: kwargs[key] for key in ("max_nbytes", "mmap_mode", "temp_folder") if key in kwargs}
+            self._arrays = MappedArrays(**wanted)
         return self.effective_n_jobs(n_jobs)
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], Any] | None = None) -> Any:
         """Send one batch."""
-        result = self._view.apply_async(func)
+        batch = func if self._arrays is None else self._arrays.in_calls(func)
+        # An argument, not the function: buffers of arguments travel without a copy, and are not kept as functions are.
+        result = self._view.apply_async(operator.call, batch)
         self._submitted.append(result)
         if callback is not None:
             result.add_done_callback(callback)
@@ -69,11 +82,13 @@ class ViewBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         for result in self._submitted:
             if not result.done():
                 result.abort()
-        self._submitted.clear()
+        self.terminate()
 
     def terminate(self) -> None:
         """joblib has all that it wants."""
         self._submitted.clear()
+        if self._arrays is not None:
+            self._arrays.remove()
 
     def get_nested_backend(self) -> tuple[Any, int | None]:
         """What `Parallel` inside a task uses: the task's own process, one call after the other."""

@@ -225,19 +225,22 @@ class ParallelMagics:
         if self.verbose if verbose is None else verbose:
             kind = "Parallel" if block else "Async parallel"
             print(f"{kind} execution on engine(s): {_shown(self.view.targets)}")
-        result = self.view.execute(code, silent=False, block=False)
-        result._name = "%px"
-        self.last_result = result
-        if save_name:
-            self.shell.user_ns[save_name] = result
-        if meanwhile is not None:
-            meanwhile()
-        if not block:
-            return result
-        after = self.progress_after if progress_after is None else progress_after
-        try:
+        result: Any = None
+        try:  # from here on: an interrupt that comes while the code is on its way is meant for the engines, too
+            result = self.view.execute(code, silent=False, block=False)
+            result._name = "%px"
+            self.last_result = result
+            if save_name:
+                self.shell.user_ns[save_name] = result
+            if meanwhile is not None:
+                meanwhile()
+            if not block:
+                return result
+            after = self.progress_after if progress_after is None else progress_after
             self._wait(result, self.stream if stream is None else stream, groupby, after)
         except KeyboardInterrupt:
+            if result is None or not block:
+                raise
             self._interrupt(result, self.signal if signal is None else _signal(signal), groupby)
         result.get()
         return None

@@ -61,6 +61,8 @@ class LoadBalancedView(View):
         How much of each named resource the engine must have: `{"gpu": 1}`.
     run_timeout : float or None
         Seconds an attempt may run before it is stopped; None: no limit.
+    at_most_once : bool
+        Never start a task again that may have been started, whatever dies: it ends with an EngineError.
     scheme : str or None
         The scheme that chooses engines; None: the controller's.
     cache : bool
@@ -270,9 +272,8 @@ class LoadBalancedView(View):
         port, cache = self._port, self.cache
         pickled = FUNCTIONS.get(function, None if cache else apart)
         call = with_needs(args, kwargs) if cache else (args, kwargs)
-        keep = port.keep(self.track)
         if args or kwargs:
-            payload, frames, results = pickled_call(*call, keep=keep, files=port.files)
+            payload, frames, results = pickled_call(*call, keep=port.keep(self.track), files=port.files)
             text = short_repr.of_call(args, kwargs) if port.record_arguments else ""
             if results:
                 options = self._waiting_for(options, results)
@@ -280,7 +281,7 @@ class LoadBalancedView(View):
             payload, frames = NO_ARGUMENTS
             text = "()" if port.record_arguments else ""
         if apart:
-            frames = (*frames, *map(keep, apart))
+            frames = (*frames, *map(port.keep(self.track), apart))
         if cache:
             options = self._comparable(options, function, pickled, "apply", args, kwargs)
         if options is not None and options.timeout is not None:

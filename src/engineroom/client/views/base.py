@@ -96,6 +96,7 @@ class View:
         "metadata": "a dict put into the record of every task",
         "retries": "how often a task is run again after failing or losing its engine",
         "run_timeout": "seconds an attempt may run before it is stopped",
+        "at_most_once": "whether a task that may have been started is never started again",
     }
 
     def __init__(self, client: ViewClient, targets: Any, **given: Any) -> None:
@@ -109,6 +110,7 @@ class View:
         self.metadata: dict[str, Any] | None = None
         self.retries = 0
         self.run_timeout: float | None = None
+        self.at_most_once = False
         self.targets = targets
         self._options: TaskOptions | None = None
         self.set_flags(**given)
@@ -184,6 +186,8 @@ class View:
                 return bool(value)
             case "retries":
                 return flags.whole("retries", value, "a number of times, 0 or more", 0)
+            case "at_most_once":
+                return flags.yes_or_no(name, value)
             case "run_timeout":
                 return flags.run_timeout(value)
             case "label":
@@ -202,11 +206,16 @@ class View:
         return self._options
 
     def _options_of_flags(self) -> TaskOptions:
+        if self.at_most_once and self.retries:
+            raise ConfigError(
+                f"at_most_once and retries={self.retries} exclude each other: a retry starts a task a second time"
+            )
         return TaskOptions(
             retries=self.retries,
             label=self.label,
             metadata=plain_metadata(self.metadata) if self.metadata else None,
             run_timeout=self.run_timeout,
+            at_most_once=self.at_most_once,
         )
 
     # ------------------------------------------------------------------------------------------ calling
@@ -338,6 +347,11 @@ class View:
     def results(self) -> Mapping[TaskId, Any]:
         """Values of finished tasks by msg_id."""
         return self._client.results
+
+    @property
+    def engines_are_here(self) -> bool:
+        """Whether all engines are on this host."""
+        return self._port.files
 
     def __len__(self) -> int:
         return len(self._port.engines.resolve(self.targets))

@@ -72,11 +72,15 @@ def wait_until(
 
     The caller does not hold the condition. Returns `ready()`. `ids` are the tasks that are waited for.
     """
-    with _Guarded(port, ids):
+    _refuse_in_delivery()
+    try:
         if task_context.wait(ready, limit, lambda: port.info.url):
             return ready()
         with condition:
             return condition.wait_for(ready, limit)
+    except KeyboardInterrupt as error:
+        _interrupted(error, port, ids)
+        raise
 
 
 def limit_of(timeout: float | None) -> float | None:
@@ -103,7 +107,8 @@ def wait_for_result(
 
     `condition` makes the condition, if it is needed.
     """
-    with _Guarded(port, ids):
+    _refuse_in_delivery()
+    try:
         if task_context.wait(ready, limit, lambda: port.info.url):
             return ready()
         deadline = None if limit is None else time.monotonic() + limit
@@ -111,6 +116,9 @@ def wait_for_result(
             return ready()
         with (made := condition()):
             return made.wait_for(ready, None if deadline is None else deadline - time.monotonic())
+    except KeyboardInterrupt as error:
+        _interrupted(error, port, ids)
+        raise
 
 
 def wait_for_futures(
@@ -125,10 +133,14 @@ def wait_for_futures(
             return True
         return all(future.done() for future in futures)
 
-    with _Guarded(port, [id for future in futures for id in getattr(future, "_ids", ())]):
+    _refuse_in_delivery()
+    try:
         waited = task_context.wait(ready, limit, lambda: port.info.url)
         done, pending = wait_futures(futures, 0 if waited else limit, return_when)
         return done, pending
+    except KeyboardInterrupt as error:
+        _interrupted(error, port, [id for future in futures for id in getattr(future, "_ids", ())])
+        raise
 
 
 def any_done(futures: Collection[Future[Any]]) -> bool:
@@ -140,25 +152,20 @@ def _has_failed(future: Future[Any]) -> bool:
     return future.done() and (future.cancelled() or future.exception() is not None)
 
 
-class _Guarded:
-    """A wait for these tasks. Ctrl-C ends them, if the client is to do that; else it says how to end them."""
+def _refuse_in_delivery() -> None:
+    """Raise WaitError in a thread in which a wait would never end."""
+    if threading.get_ident() in delivering:
+        raise WaitError(
+            "this waits for tasks in the thread through which their results come, so it would never end. It runs code "
+            "of yours when published data are unpickled, or an object is deleted: do not wait for tasks there"
+        )
 
-    __slots__ = ("_ids", "_port")
 
-    def __init__(self, port: WaitPort, ids: Collection[TaskId]) -> None:
-        self._port, self._ids = port, ids
-
-    def __enter__(self) -> None:
-        if threading.get_ident() in delivering:
-            raise WaitError(
-                "this waits for tasks in the thread through which their results come, so it would never end. It runs "
-                "code of yours when published data are unpickled, or an object is deleted: do not wait for tasks there"
-            )
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if type(error) is KeyboardInterrupt:
-            count = self._port.outstanding()
-            say_what_goes_on(error, count, self._port.interrupted(self._ids))
+def _interrupted(error: KeyboardInterrupt, port: WaitPort, ids: Collection[TaskId]) -> None:
+    """Ctrl-C in a wait for these tasks: end them, if the client is to do that; else say how to end them."""
+    if type(error) is KeyboardInterrupt:
+        count = port.outstanding()
+        say_what_goes_on(error, count, port.interrupted(ids))
 
 
 def say_what_goes_on(error: KeyboardInterrupt, count: int, done: str = "leave") -> None:

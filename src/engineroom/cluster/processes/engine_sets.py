@@ -10,7 +10,9 @@ from typing import Any
 from ... import resources as named_resources
 from ...ids import new_uuid
 from ...launchers import EngineLauncher, Launcher
+from ...launchers.base import last_line
 from ...launchers.registry import attach
+from ...printable import one_line
 from .restarts import RestartLimit, Restarts
 
 #: Makes the launcher of a set, from the number of engines, their resources and the set's id.
@@ -103,6 +105,11 @@ class EngineSets:
     def explain(self) -> str:
         """Why engines are missing, in the words of their launchers; "" if these have nothing to say."""
         return "; ".join(filter(None, (launcher.explain() for launcher in self.launchers.values())))
+
+    def last_words(self) -> str:
+        """What the logs of the sets end with; "" if they are empty."""
+        words = [one_line(last_line(launcher.get_output())) for launcher in self.launchers.values()]
+        return "; ".join(f"the log of the engines ends: {each}" for each in words if each)
 
     @property
     def missing(self) -> int:

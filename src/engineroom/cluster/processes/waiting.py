@@ -32,7 +32,7 @@ def wait_for_engines(
             return
         except (FutureTimeout, TimeoutError) as error:
             if waiting.done():
-                why = sets.explain()
+                why = sets.explain() or sets.last_words()
                 raise TimeoutError(f"{error}. {why}" if why else str(error)) from None
         except EngineError as error:
             why = sets.explain()

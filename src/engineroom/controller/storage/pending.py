@@ -148,27 +148,28 @@ class Pending:
                 del self._questions[number]
         tokens: list[Any] = []
         calls: list[Call] = []
-        taken: list[TaskId | int] = []
-        size = 0
-        for key, one in self._order.items():
+        order, questions, room, bytes_left, taken = self._order, self._questions, most - len(entries), GROUP_BYTES, 0
+        for key, one in order.items():
             if type(one) is Entry:
-                if len(entries) >= most or size >= GROUP_BYTES:
+                if room <= 0:
                     break
+                room -= 1
                 entries[key] = one  # type: ignore[index]
                 if one.frames or one.result_frames:
-                    size += _size(one)
-            elif key in self._questions:
-                continue
+                    bytes_left -= _size(one)
+                    if bytes_left <= 0:
+                        room = 0
             else:
                 assert type(one) is Mark
                 tokens += one.tokens
                 calls += one.calls
-            taken.append(key)
-        if len(taken) == len(self._order):
-            self._order = {}
+            taken += 1
+        if taken == len(order):
+            self._order = {number: order[number] for number in questions}
         else:
-            for key in taken:
-                del self._order[key]
+            for key in list(itertools.islice(order, taken)):
+                if key not in questions:
+                    del order[key]
         self._last = None
         return Group(entries, tokens, calls, answered, not self._order)
 

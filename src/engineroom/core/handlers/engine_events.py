@@ -13,6 +13,7 @@ from ..placement.pools import Pool
 from ..state import State
 from ..tasks import Task, TaskState
 from .cancellation import kill_later, kill_stray_later
+from .recovery import engine_is_back
 
 #: Seconds an engine has to give tasks back. One whose task holds the GIL cannot, for as long as that takes.
 RECALL_ANSWER_SECONDS = 1.0
@@ -42,6 +43,7 @@ def on_engine_joined(state: State, effects: Effects, event: EngineJoined) -> Non
     lost = state.release(engine, missing)
     engine.recalled.clear()
     state.requeue(lost)
+    engine_is_back(state, engine)
     state.fill_direct(engine)
     if engine.stopping:
         effects.stop(engine.id)  # it may not have heard
@@ -95,15 +97,18 @@ def _check_return(state: State, engine: Engine) -> None:
     silent = state.now - engine.last_heard >= RECALL_ANSWER_SECONDS
     if state.engines.get(engine.id) is not engine or not engine.recalled or not silent:
         return
-    ids = [
-        task.id for task in engine.unstarted if task.id in engine.recalled and not task.aborting and not task.is_direct
-    ]
+    ids = [task.id for task in engine.unstarted if task.id in engine.recalled and _may_be_taken(task)]
     tasks = state.release(engine, ids)
     for task in tasks:
         task.attempt += 1
     engine.hold_one()
     state.requeue(tasks)
     state.pools.changed(engine)
+
+
+def _may_be_taken(task: Task) -> bool:
+    """Whether another engine may run a task although this one may begin it at this moment."""
+    return not (task.aborting or task.is_direct or task.at_most_once)
 
 
 # ---------------------------------------------------------------------------------------------- they go
@@ -115,11 +120,16 @@ def on_engines_stopped(state: State, effects: Effects, event: EnginesStopped) ->
         engine = state.engines.get(id)
         if engine is not None and not engine.stopping:
             state.stop_engine(engine, restart=event.restart)
+        if engine is not None:
+            engine.preempted = event.preempted or engine.preempted
 
 
 def on_engine_left(state: State, effects: Effects, event: EngineLeft) -> None:
     """An engine said goodbye."""
-    _remove(state, event.engine, "it left", running=None)
+    engine = state.engines.get(event.engine)
+    cut = engine.held.items() if engine is not None and engine.preempted else ()
+    begun = [id for id, task in cut if task.started is not None]
+    _remove(state, event.engine, "it left", running=begun[0] if begun else None)
 
 
 def on_engine_lost(state: State, effects: Effects, event: EngineLost) -> None:
@@ -127,7 +137,7 @@ def on_engine_lost(state: State, effects: Effects, event: EngineLost) -> None:
     engine = state.engines.get(event.engine)
     first = next(iter(engine.held), None) if engine else None
     running = event.running if event.known else first
-    _remove(state, event.engine, event.cause, running, event.overran, event.peak_memory)
+    _remove(state, event.engine, event.cause, running, event.overran, event.peak_memory, event.begun)
 
 
 def _remove(
@@ -137,13 +147,19 @@ def _remove(
     running: TaskId | None,
     overran: bool = False,
     peak_memory: int | None = None,
+    at_most_once: frozenset[TaskId] | None = None,
 ) -> None:
-    """Forget an engine. Its tasks go to others, except the one that it was `running`."""
+    """Forget an engine. Its tasks go to others, except the one that it was `running`.
+
+    Those that run at most once go to others only if it has not begun them: it has begun `at_most_once` (None: any).
+    """
     engine = state.engines.get(id)
     if engine is None:
         return  # it is gone already
     direct = list(engine.backlog)
     begun = {running, *engine.waiting} if running is not None else set()
+    if engine.preempted:
+        cause = f"preempted: {engine.preempted}"
     starts = {task.id: task.started for task in engine.held.values() if task.id in begun}
     held, pools = state.remove_engine(engine)
     back = []
@@ -151,7 +167,7 @@ def _remove(
         attempt = None
         is_late = overran and task.id == running
         if task.id in begun:
-            ended_by = "run_timeout" if is_late else "death"
+            ended_by = "run_timeout" if is_late else "preemption" if engine.preempted else "death"
             attempt = cut_attempt(task, engine, starts[task.id], state.now, cause, ended_by, peak_memory)
         if task.aborting:
             state.abort(task, f"aborted; engine {id} was lost meanwhile: {cause}", attempt)
@@ -159,10 +175,14 @@ def _remove(
             _end_overrun(state, task, engine, cause, attempt)
         elif task.is_direct:
             state.fail(task, "EngineError", _lost_with(engine, cause, task, attempt, running), engine, attempt=attempt)
+        elif attempt is None and task.at_most_once and (at_most_once is None or task.id in at_most_once):
+            state.fail(task, "EngineError", _in_doubt(engine, cause, task), engine)
         elif attempt is None:
             # It may have run, with its result lost on the way: another attempt, at no cost to its retries.
             task.attempt += 1
             back.append(task)
+        elif engine.preempted and not task.at_most_once:
+            state.retry(task, attempt, first=True)  # nobody's fault: it costs the task no retry
         else:
             _retry_after_death(state, task, engine, cause, attempt, running)
     for task in direct:
@@ -220,6 +240,14 @@ def _lost_with(engine: Engine, cause: str, task: Task, attempt: Attempt | None, 
     else:
         doing = f"while running task {running}; task {task.id} had begun there, and waited for other tasks"
     return f"engine {engine.id} ({engine.host}, pid {engine.pid}) was lost {doing}: {cause}."
+
+
+def _in_doubt(engine: Engine, cause: str, task: Task) -> str:
+    """What to say of a task that runs at most once, and that its engine may have begun."""
+    return (
+        f"engine {engine.id} ({engine.host}, pid {engine.pid}) was lost and may have run task {task.id}, whose result "
+        f"has not arrived: {cause}. Under at_most_once the task is not run again."
+    )
 
 
 # ---------------------------------------------------------------------------------------------- their properties

@@ -37,7 +37,7 @@ def _retry_if_allowed(state: State, task: Task, done: TaskDone, engine: Engine |
     """Queue another attempt of a task that did not succeed, if it has one left; returns whether it did."""
     if done.status == "unmet":
         done.status = "error"
-        if engine is None or task.is_direct or task.aborting:
+        if engine is None or task.is_direct or task.aborting or task.at_most_once:
             return False
         task.needs = task.needs or Needs()
         task.needs.refused |= {engine.uuid}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...errors import ConfigError
-from ...messages import TaskOptions
+from ...messages import TaskOptions, TaskSpec
 from ..effects import Effects
 from ..events import TasksAnswered, TasksSubmitted, TasksWatched
 from ..placement.requirements import is_plain
@@ -29,7 +29,7 @@ def on_tasks_submitted(state: State, effects: Effects, event: TasksSubmitted) ->
             task.frames = frames.get(id, ())
         options = spec.options
         if options is not None:
-            task.retries_left = options.retries
+            task.retries_left = retries_of(spec)
         if spec.engine < 0 and (options is None or (decides and is_plain(options))):
             plain.append(task)  # `arrive` would only enqueue it
         else:
@@ -38,6 +38,12 @@ def on_tasks_submitted(state: State, effects: Effects, event: TasksSubmitted) ->
         state.enqueue_plain(plain, client)
     if new:
         effects.record(new)
+
+
+def retries_of(spec: TaskSpec) -> int:
+    """How often a task may be run again."""
+    options = spec.options
+    return 0 if options is None or options.at_most_once else options.retries
 
 
 def arrive(state: State, task: Task) -> None:

@@ -2,12 +2,14 @@
 
 import { ask, h, setActionKey } from "./dom.js";
 import { overview } from "./overview.js";
+import { stream } from "./stream.js";
 import { tasks } from "./tasks.js";
 import { task } from "./task.js";
 
 const PAGES = [
   ["", "Overview", overview],
   ["tasks", "Tasks", tasks],
+  ["stream", "Task stream", stream],
 ];
 const HIDDEN = { task };
 

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from ...descriptors import wait_readable
 from ...errors import ControllerLost, EngineroomError
 from ...ids import EngineId, EngineUuid, NannyId, new_uuid
 from ...messages import (
+    Draining,
     EngineDied,
     Goodbye,
     KillTask,
@@ -32,11 +34,13 @@ from ...messages import (
     Welcome,
 )
 from ...transport import connect
+from ...transport.addresses import why_unreachable
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from ..execution import mpi
 from ..session_link import SessionLink
 from . import zygote
+from .walltime import Walltime
 from .zygote import Died, End, Fork, Forked, Kill, Signal
 
 log = logging.getLogger(__name__)
@@ -47,6 +51,8 @@ STILLBORN_LIMIT = 5
 STILLBORN_SECONDS = 2.0
 #: A controller that has not heard within this time that an engine died is not waited for.
 HEAR_SECONDS = 2.0
+#: After so many seconds without a word from the controller, the log says so.
+QUIET_SECONDS = 4.0
 #: How long engines have to leave at the end, before they are killed.
 STOP_SECONDS = 2.0
 
@@ -105,9 +111,13 @@ class Nanny:
         self._born: dict[EngineUuid, float] = {}
         self._stillborn = 0
         self._rank_died = ""
+        self._quiet_since = 0.0
         self._deaths: list[_Death] = []
         self._hear_deadline = 0.0
         self._stopped: list[EngineUuid] = []
+        self._walltime = Walltime.of(self._settings.walltime, self._settings.drain, time.monotonic())
+        #: why no more tasks are taken; "": they are
+        self._draining = ""
         self._stop_deadline: float | None = None
         self._signals = socket.socketpair()
         for end in self._signals:
@@ -130,7 +140,7 @@ class Nanny:
             The controller does not answer, or refuses us.
         """
         signal.set_wakeup_fd(self._signals[1].fileno())
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)  # the wakeup socket reports the signal; a handler must only be there
         try:
             self._hello()
@@ -154,6 +164,7 @@ class Nanny:
     def _turn(self) -> None:
         if time.monotonic() >= self._link.session.next_ping:
             self._look_for_stopped()
+            self._look_at_walltime()
             self._link.ping()
             self._check_controller()
         if self._deaths and time.monotonic() >= self._hear_deadline:
@@ -165,8 +176,10 @@ class Nanny:
             watched.append(self._lifeline)
         ready = wait_readable(watched, wait)
         if self._signals[0].fileno() in ready:
-            self._signals[0].recv(64)
-            self._begin_stop()
+            if set(self._signals[0].recv(64)) == {signal.SIGUSR1}:  # as `sbatch --signal=B:USR1@60` sends it
+                self._drain("its batch system sent a warning (SIGUSR1)")
+            else:
+                self._begin_stop()
         if self._pipe.fileno() in ready:
             self._hear_zygote()
         if self._lifeline is not None and self._lifeline in ready and not os.read(self._lifeline, 4096):
@@ -176,6 +189,9 @@ class Nanny:
 
     def _receive(self) -> None:
         while arrived := self._link.receive(wait=False):
+            if self._quiet_since:
+                quiet, self._quiet_since = time.monotonic() - self._quiet_since, 0.0
+                log.warning("the controller at %s is heard again, after %.1f s", self._connection.url, quiet)
             for parts in arrived:
                 message = self._link.read(parts)
                 if message is not None:
@@ -237,6 +253,7 @@ class Nanny:
             restarting,
             "it was restarted" if died.left else died.reason,
             died.overran,
+            died.begun,
         )
         death = _Death(message, died.engine, shares if restarting else None)
         self._deaths.append(death)
@@ -279,17 +296,30 @@ class Nanny:
         self._link.send(Starting(self._count))
         if self._stopped:
             self._link.send(Unresponsive(self._stopped))
+        if self._draining:
+            self._link.send(Draining(self._draining))
 
     def _check_controller(self) -> None:
         session = self._link.session
         silence = session.silence(time.monotonic())
         if self._link.refused():
             raise keys_refused_error(self._connection.url)
+        if silence > QUIET_SECONDS and not self._quiet_since:
+            self._quiet_since = time.monotonic() - silence
+            # In a thread: a name server that does not answer must not keep us from coming back.
+            threading.Thread(target=self._tell_why, args=(silence,), name="probe", daemon=True).start()
         if silence > self._settings.connect_timeout and self._stop_deadline is None:
             said = "has been silent" if session.incarnation else "did not answer"
+            why = why_unreachable(self._connection.url)
             raise ControllerLost(
-                f"the controller at {self._connection.url} {said} for {silence:.0f} s; its engines stop"
+                f"the controller at {self._connection.url} {said} for {silence:.0f} s ({why}); its engines on "
+                f"{socket.gethostname()} stop"
             )
+
+    def _tell_why(self, silence: float) -> None:
+        url, patience = self._connection.url, self._settings.connect_timeout
+        why = why_unreachable(url)
+        log.warning("no word from the controller at %s for %.0f s: %s. Trying for %g s", url, silence, why, patience)
 
     def _on_welcome(self, message: Welcome) -> None:
         self._link.session.on_welcome(message)
@@ -316,6 +346,20 @@ class Nanny:
             self._pipe.send(Kill(message.engine, message.task))
 
     # ------------------------------------------------------------------------------------------ the end
+
+    def _look_at_walltime(self) -> None:
+        now = time.monotonic()
+        if self._walltime is not None and now >= self._walltime.drain:
+            self._drain(f"the walltime of its job ({self._settings.walltime:g} s) ends")
+        if self._walltime is not None and now >= self._walltime.cut:
+            self._begin_stop()
+
+    def _drain(self, reason: str) -> None:
+        """The engines get no more tasks, finish what they run, and leave."""
+        if not self._draining:
+            self._draining = reason
+            log.warning("no more tasks are taken: %s", reason)
+            self._link.send(Draining(reason))
 
     def _begin_stop(self) -> None:
         if self._stop_deadline is None:

@@ -24,7 +24,8 @@ from typing import Any
 
 import msgspec
 
-from ...config import ConnectionInfo, EngineSettings
+from ...config import MIB, ConnectionInfo, EngineSettings
+from ...cores import out_of_memory_kills, usable_memory
 from ...descriptors import MOST_OF_AN_ENGINE, raise_limit, wait_readable
 from ...ids import EngineId, EngineUuid, NannyId, TaskId
 from ...on_engine import random_streams
@@ -102,6 +103,8 @@ class Died(msgspec.Struct, tag=True):
     reason: str
     #: because its task had used up its run_timeout, and did not stop
     overran: bool
+    #: tasks that run at most once, and had begun; None: too many to note
+    begun: list[TaskId] | None
 
 
 ToZygote = Fork | Signal | End | Kill
@@ -170,6 +173,8 @@ class Zygote:
         self._nanny, self._connection, self._settings = nanny, connection, settings
         self._children: dict[int, Child] = {}
         self._by_uuid: dict[EngineUuid, Child] = {}
+        #: processes that the kernel had killed because memory ran out when we last looked
+        self._memory_kills = out_of_memory_kills()
 
     def run(self) -> None:
         """Serve until the nanny's end of the pipe closes."""
@@ -295,26 +300,40 @@ class Zygote:
                 continue
             child = self._children.pop(pid)
             del self._by_uuid[child.uuid]
-            page = child.page
+            page, exit_code = child.page, os.waitstatus_to_exitcode(status)
+            peak_memory = usage.ru_maxrss * 1024
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # what its tasks left behind
             self._pipe.send(
                 Died(
                     child.uuid,
-                    os.waitstatus_to_exitcode(status),
-                    usage.ru_maxrss * 1024,
+                    exit_code,
+                    peak_memory,
                     page.engine,
                     page.suspect,
                     page.leaving,
                     page.restart,
-                    child.reason or _REASONS.get(os.waitstatus_to_exitcode(status), ""),
+                    child.reason or self._reason_of(exit_code, peak_memory),
                     child.overran,
+                    page.begun,
                 )
             )
             self._log_last_words(child)
             page.close()
             child.files.close()
             orphans.kill_of(child.uuid)
+
+    def _reason_of(self, exit_code: int, peak_memory: int) -> str:
+        """Why an engine died that we did not kill; "": the exit code says all there is."""
+        if exit_code != -signal.SIGKILL:
+            return _REASONS.get(exit_code, "")
+        before, self._memory_kills = self._memory_kills, out_of_memory_kills()
+        if self._memory_kills <= before:
+            return ""
+        return (
+            f"killed by the kernel, as memory ran out; peak memory {peak_memory / MIB:.0f} MB, and all processes here "
+            f"may use {usable_memory() / MIB:.0f} MB. Start fewer engines on this host, or give each task less data"
+        )
 
     def _log_last_words(self, child: Child) -> None:
         words = child.files.last_words(child.page)

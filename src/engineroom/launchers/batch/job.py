@@ -138,6 +138,9 @@ class BatchJob:
         command = list(request.command)
         if self._options.gpus and not any(word.startswith("--resources=") for word in command):
             command.append(f"--resources=gpu={self._options.gpus}")
+        if self._options.walltime_seconds:
+            command.append(f"--walltime={self._options.walltime_seconds}")
+            command += [] if self._options.drain is None else [f"--drain={self._options.drain:g}"]
         words = shlex.join([*command, f"--file={request.connection_file}"])
         if jobs == 1 or rest == per_job:
             return f"{words} --n={per_job}"

@@ -17,6 +17,7 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     account: str = ""  #: who pays
     queue: str = ""  #: the queue, or the partition
     walltime: float | str = ""  #: the longest time of a job: seconds, "90m", "2h", "HH:MM:SS" or "D-HH:MM:SS"
+    drain: float | None = None  #: seconds before the end of the walltime in which engines take no more tasks
     memory: int | str = ""  #: of a job: bytes, or "4GB"
     gpus: int = 0  #: of a job. Its engines share them as the resource "gpu"
     cores: int = 1  #: of each engine
@@ -34,6 +35,8 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("engines_per_job", "cores"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is a number, 1 or more; got {getattr(self, name)}")
+        if self.drain is not None and not self.drain >= 0:
+            raise ConfigError(f"drain is a number of seconds, 0 or more; got {self.drain}")
         if self.gpus < 0:
             raise ConfigError(f"gpus is a number, 0 or more; got {self.gpus}")
         if not self.poll_seconds > 0:

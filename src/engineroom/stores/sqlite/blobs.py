@@ -13,6 +13,7 @@ import sqlite3
 import struct
 import weakref
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -28,6 +29,8 @@ SHARED_FROM = 64 << 10
 #: Bytes of a part. SQLite holds a whole value in memory, and refuses values above 1 GB.
 PART_BYTES = 16 << 20
 
+_frames_of, _result_frames_of = attrgetter("frames"), attrgetter("result_frames")
+
 #: (msg_id, bytes) of finished records with large buffers, by submission, except pinned ones.
 OLDEST = """
     SELECT tasks.msg_id, found.size FROM
@@ -40,6 +43,8 @@ OLDEST = """
 
 def has_large(entries: Sequence[Entry]) -> bool:
     """Whether some buffer is large enough to be shared."""
+    if not any(map(_frames_of, entries)) and not any(map(_result_frames_of, entries)):
+        return False
     return any(
         memoryview(frame).nbytes >= SHARED_FROM
         for entry in entries

@@ -39,6 +39,15 @@ class _NoFile(OSError):
     """What a database names is no file that a database has written."""
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names of the files in a folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class PayloadFiles:
     """The files beside one database."""
 
@@ -64,6 +73,7 @@ class PayloadFiles:
         path = self.folder / name
         size = total = 0
         try:
+            is_first = self._syncs and not self.folder.exists()
             make_private_folder(self.folder)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
             try:
@@ -77,7 +87,9 @@ class PayloadFiles:
             finally:
                 os.close(descriptor)
             if self._syncs:
-                self._sync_folder()
+                sync_folder(self.folder)
+            if is_first:
+                sync_folder(self.folder.parent)
         except OSError as error:
             self.remove([name])
             text = f"the task database could not write {path}: {error.strerror}"
@@ -86,13 +98,6 @@ class PayloadFiles:
             raise StoreError(text) from error
         self._checked.add(name)
         return Written(name, size, total)
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def remove(self, names: Collection[str]) -> None:
         """Remove files. Those that are not there are left out."""

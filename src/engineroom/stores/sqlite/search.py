@@ -63,10 +63,13 @@ class Search:
     ) -> Generator[Columns]:
         where, _, tail = self._plan(query, order, window)
         read = Reader(keys, load=self.load)
-        if tail is None or not read.is_simple:
+        if tail is None:
             yield from in_columns(self.find(query, keys, order, window))
             return
         with self._connections.snapshot():
+            if not read.is_simple:
+                yield from in_columns(self._select(where, tail, keys, self.deadline()))
+                return
             sql = f"SELECT {read.columns} FROM {where.table} WHERE {where.sql}{unhinted(where, tail)}"
             rows = self._read(sql, where.parameters, self.deadline())
             while piece := list(islice(rows, PIECE)):

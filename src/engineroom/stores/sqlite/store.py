@@ -12,6 +12,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +47,7 @@ from .file import (
     shorten_log,
     used_bytes,
 )
-from .payload_files import PayloadFiles
+from .payload_files import PayloadFiles, sync_folder
 from .rows import edits
 from .rows.columns import WHOLE
 from .rows.reading import checked, entry_of, record_of
@@ -55,6 +56,8 @@ from .search import Search
 from .where import ORDER, translate
 
 log = logging.getLogger(__name__)
+
+_engine_of = attrgetter("engine_uuid")
 
 
 class SQLiteDB:
@@ -137,6 +140,8 @@ class SQLiteDB:
         self._connections.own(lock_file)
         with reported(f"open {self.path}"):
             make(self.path)
+            if synchronous == "FULL":
+                sync_folder(self.path.parent)  # SQLite does so for its log, but this file is there already
             with advised(self.path):
                 refuse_cut(self.path)
             writer = open_to_write(self.path)
@@ -184,8 +189,10 @@ class SQLiteDB:
     def _insert(self, connection: sqlite3.Connection | None, entries: Sequence[Entry]) -> None:
         """Write entries without large buffers, in a transaction of their own unless there is one."""
         batch = statements(entries, self._connections.most_parameters)
-        known = self._hosts
-        hosts = {e.engine_uuid: e.host for e in entries if e.host and e.engine_uuid and e.engine_uuid not in known}
+        known, hosts = self._hosts, {}
+        new = set(map(_engine_of, entries)) - known.keys()
+        if new - {None}:
+            hosts = {e.engine_uuid: e.host for e in entries if e.host and e.engine_uuid and e.engine_uuid in new}
         with (
             contextlib.nullcontext(connection)
             if connection is not None

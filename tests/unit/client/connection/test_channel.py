@@ -45,7 +45,6 @@ from engineroom.messages import (
     Welcome,
 )
 from engineroom.testing import MemoryNetwork
-from engineroom.testing.network import MemoryLink
 
 from .waiting import Diary
 

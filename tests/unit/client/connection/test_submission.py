@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from engineroom.client.connection import submission
@@ -255,3 +256,29 @@ def test_a_shared_buffer_weighs_a_part_of_its_bytes():
     window = window_with(task("a", buffers=(buffer,)))
     pack(window)
     assert window._bytes == 4 * SHARED_FROM // SHARED_COUNTS + submission.TASK_BYTES
+
+
+def test_after_a_restart_tasks_that_run_at_most_once_are_not_sent_again():
+    acceptance = Acceptance(1)
+    spec, function, buffers = task("once", buffers=(b"x",))
+    spec = msgspec.structs.replace(spec, options=TaskOptions(at_most_once=True))
+    once = tracked((spec, function, buffers), acceptance)
+    window = window_with(once, task("any"))
+    pack(window)
+    window.queue.append(task("later"))
+    window.forget_functions()
+    window.drop_in_doubt()
+    assert [ids(message) for message, _ in window.pack_again()] == [["any"]]
+    assert ids(pack(window)[0]) == ["later"]
+    assert window.tasks() == {"any", "later"}, "the client asks about the other one"
+    assert acceptance.is_complete()
+
+
+def test_a_message_of_which_nothing_is_left_is_not_sent():
+    spec, function, buffers = task("once")
+    window = window_with((msgspec.structs.replace(spec, options=TaskOptions(at_most_once=True)), function, buffers))
+    pack(window)
+    window.drop_in_doubt()
+    assert list(window.pack_again()) == []
+    assert not window.unaccepted
+    assert window.has_room

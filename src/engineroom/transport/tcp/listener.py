@@ -17,10 +17,10 @@ import threading
 import time
 from collections import OrderedDict, deque
 
+from ..connection import Often, Socket
+from ..stream_listener import ACCEPT_PAUSE_SECONDS, MOST_STRANGERS, STRANGER_LEAST_SECONDS, StreamListener
 from .certificates import listener_context
-from .connection import Often, Socket
 from .sealed_socket import SealedSocket, new_chunks
-from .stream_listener import ACCEPT_PAUSE_SECONDS, MOST_STRANGERS, STRANGER_LEAST_SECONDS, StreamListener
 
 log = logging.getLogger(__name__)
 

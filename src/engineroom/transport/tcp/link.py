@@ -11,14 +11,16 @@ import socket
 import ssl
 import time
 
-from ..errors import ConnectionFileError
+from ...errors import ConnectionFileError
+from ..connection import Socket
+from ..stream_link import StreamLink
 from .certificates import link_context
-from .connection import Socket
 from .sealed_socket import SealedSocket, new_chunks
-from .stream_link import StreamLink
 
-#: An attempt to connect may take so long, and so may its handshake.
-CONNECT_SECONDS = 5.0
+#: An attempt to connect may take so long. Then, after half a second at most, comes the next.
+CONNECT_SECONDS = 1.0
+#: … and its handshake: the controller may be busy, and so may many others that connect.
+HANDSHAKE_SECONDS = 5.0
 #: So many attempts in turn must end with a certificate that is refused, by either end.
 REFUSALS = 2
 
@@ -51,8 +53,8 @@ class TcpLink(StreamLink):
             self._need_helper()
 
     def _open(self) -> Socket:
-        deadline = time.monotonic() + CONNECT_SECONDS
         new = socket.create_connection(self._address, CONNECT_SECONDS)
+        deadline = time.monotonic() + HANDSHAKE_SECONDS
         connection = SealedSocket(new, self._context, self._chunks, is_listener=False)
         try:
             poll = select.poll()

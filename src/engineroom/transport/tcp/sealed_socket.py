@@ -16,8 +16,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ..shared_memory.buffer import SharedBuffer
-from .stream import Reader
+from ...shared_memory.buffer import SharedBuffer
+from ..stream import Reader
 
 #: So much is received, and encrypted, at a time.
 CHUNK = 256 << 10
@@ -27,6 +27,10 @@ MOST_GIVEN = 1 << 20
 HANDSHAKE_BYTES = 64 << 10
 #: A connection without a sign of life is probed after so many seconds, and closed after three more probes.
 PROBE_AFTER, PROBE_EVERY, PROBES = 30, 10, 3
+#: A connection is given up if nothing that was sent has been acknowledged for so long: the kernel would try ever more
+#: seldom, and a host that was cut off would come back up to minutes after the network. On slow networks, too, something
+#: is acknowledged meanwhile.
+DEAD_SECONDS = 5.0
 
 
 def new_chunks() -> tuple[memoryview, memoryview]:
@@ -54,6 +58,8 @@ class SealedSocket:
         for option, value in (("IDLE", PROBE_AFTER), ("INTVL", PROBE_EVERY), ("CNT", PROBES)):
             if hasattr(socket, f"TCP_KEEP{option}"):
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, f"TCP_KEEP{option}"), value)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(DEAD_SECONDS * 1000))
         self.socket = connection
         self._come, self._leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._come, self._leaving, server_side=is_listener)

@@ -1,0 +1,30 @@
+"""When a job must end, and what follows for its engines. Numbers in, numbers out."""
+
+from __future__ import annotations
+
+import msgspec
+
+#: Without a wish, engines take no more tasks this many seconds before the end, or for this part of a short walltime.
+DRAIN_SECONDS, DRAIN_PART = 60.0, 0.1
+#: Engines are told to leave what they run this many seconds before the end, or after half of the time for draining.
+CUT_SECONDS = 10.0
+
+
+class Walltime(msgspec.Struct, frozen=True):
+    """Two moments of a job that ends by itself, by the clock of `time.monotonic`."""
+
+    #: no more tasks are taken
+    drain: float
+    #: what still runs is given back
+    cut: float
+
+    @classmethod
+    def of(cls, seconds: float, drain: float | None, now: float) -> Walltime | None:
+        """For a job that began `now`, and is killed after so many seconds (0: it is not).
+
+        `drain`: how long before the end no more tasks are taken; None: a minute, or less for a short walltime.
+        """
+        if seconds <= 0:
+            return None
+        ahead = min(DRAIN_SECONDS, DRAIN_PART * seconds) if drain is None else min(drain, seconds)
+        return cls(now + seconds - ahead, now + seconds - min(CUT_SECONDS, ahead / 2))

@@ -1,0 +1,157 @@
+"""JupyterLab in a real browser, for tests: a server on this host, and the browser of `browsers.py`.
+
+Where one of them cannot be had, the tests are skipped, and pytest's summary says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import browsers
+from support.notebooks import kernel_environment
+
+START_SECONDS = 120
+
+#: JavaScript for `Browser.run`: what is done with the page, or with cell number `given.number`.
+PRELUDE = """
+page?.setDefaultTimeout(45000);
+const cell = () => page.locator('.jp-Notebook .jp-Cell').nth(given.number);
+const within = () => cell().locator(given.selector);
+"""
+COMMANDS = {
+    "open": """
+        const opened = await open({ viewport: { width: 1100, height: 1500 } });
+        opened.setDefaultTimeout(45000);
+        await opened.goto(given.url);
+        await opened.waitForSelector('.jp-Notebook .cm-content');
+        await opened.waitForSelector('.jp-Notebook-ExecutionIndicator[data-status=idle]');
+    """,
+    # Until the kernel is connected, the page forgets what is to run: then once more.
+    "begin": r"""
+        for (let tries = 0; tries < 20; tries++) {
+          await cell().locator('.cm-content').click();
+          await page.keyboard.press('Shift+Enter');
+          const prompt = cell().locator('.jp-InputPrompt', { hasText: /\[(\*|\d+)\]/ });
+          if (await prompt.waitFor({ timeout: 2000 }).then(() => true, () => false)) return;
+        }
+        throw new Error('the cell does not run');
+    """,
+    "end": r"""
+        await cell().locator('.jp-InputPrompt', { hasText: /\[\d+\]/ }).waitFor();
+        await page.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))));
+    """,
+    "text": "return await cell().locator('.jp-OutputArea').first().innerText();",
+    "count": "return await within().count();",
+    "visible": "await within().first().waitFor({ state: 'visible' });",
+    "isVisible": "return await within().first().isVisible();",
+    "click": "await within().first().click();",
+    "interrupt": "await page.click('[data-command=\"notebook:interrupt-kernel\"]');",
+    "screenshot": "await page.screenshot({ path: given.path });",
+}
+
+
+class Lab:
+    """A server of JupyterLab, and a browser that shows one of its notebooks."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._notebooks = folder / "notebooks"
+        self._notebooks.mkdir()
+        self._token = secrets.token_hex(16)
+        self._server: subprocess.Popen[bytes] | None = None
+        self._browser: browsers.Browser | None = None
+        self._url = ""
+
+    def start(self) -> None:
+        """Start both."""
+        wishes = self._folder / "settings" / "@jupyterlab" / "apputils-extension"
+        wishes.mkdir(parents=True)
+        (wishes / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+        environment = kernel_environment(
+            self._folder,
+            JUPYTER_CONFIG_DIR=str(self._folder / "configuration"),
+            JUPYTERLAB_SETTINGS_DIR=str(self._folder / "settings"),
+        )
+        settings = {
+            "ServerApp.port": "0", "ServerApp.ip": "127.0.0.1", "IdentityProvider.token": self._token,
+            "ServerApp.root_dir": str(self._notebooks), "ServerApp.terminals_enabled": "False",
+            "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate", "LabApp.news_url": "",
+        }  # fmt: skip
+        words = [f"--{name}={value}" for name, value in settings.items()]
+        with (self._folder / "lab.log").open("wb") as log:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser", *words],
+                env=environment, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self._browser = browsers.Browser()
+        said = self._folder / "runtime" / f"jpserver-{self._server.pid}.json"
+        deadline = time.monotonic() + START_SECONDS
+        while not (said.exists() and said.read_text()):
+            assert self._server.poll() is None, (self._folder / "lab.log").read_text()
+            assert time.monotonic() < deadline, "JupyterLab has not started"
+            time.sleep(0.05)
+        self._url = f"http://127.0.0.1:{json.loads(said.read_text())['port']}/lab/tree"
+
+    def stop(self) -> None:
+        """Stop both; kernels end with the server."""
+        if self._browser is not None:
+            self._browser.close()
+        if self._server is not None:
+            self._server.send_signal(signal.SIGTERM)
+            self._server.wait(30)
+
+    def open(self, name: str, *cells: str) -> None:
+        """Show a new notebook with these cells, and wait for its kernel."""
+        import nbformat
+
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+        made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(made, self._notebooks / f"{name}.ipynb")
+        self.do("open", url=f"{self._url}/{name}.ipynb?token={self._token}&reset")
+
+    def run(self, number: int) -> str:
+        """Run a cell to its end; the text of its outputs."""
+        self.do("begin", number=number)
+        self.do("end", number=number)
+        return str(self.do("text", number=number))
+
+    def do(self, command: str, **given: Any) -> Any:
+        """One of `COMMANDS`."""
+        assert self._browser is not None
+        try:
+            return self._browser.run(PRELUDE + COMMANDS[command], given)
+        except AssertionError:
+            if command != "screenshot":
+                self.screenshot("failed")
+            raise
+
+    def screenshot(self, name: str) -> None:
+        """Keep a picture of the page, in the test's folder and, if it is set, in the folder $SCREENSHOTS."""
+        folder = Path(os.environ.get("SCREENSHOTS") or self._folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.do("screenshot", path=str(folder / f"{name}.png"))
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """JupyterLab in a browser, one for all tests."""
+    pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
+    why = browsers.problem()
+    if why:
+        pytest.skip(f"{why}: {browsers.HOW}")
+    lab = Lab(tmp_path_factory.mktemp("lab"))
+    try:
+        lab.start()
+        yield lab
+    finally:
+        lab.stop()
