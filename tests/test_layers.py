@@ -128,6 +128,8 @@ HOMES = {
     "uvicorn": "dashboard",
     "joblib": "client.interop.joblib_arrays client.interop.joblib_backend compat.joblib",
     "tqdm": "client.notebook cli.bars",
+    "distributed": "launchers.dask client.interop.dask_cluster on_engine.dask_worker",
+    "mpi4py": "engine.execution.mpi",
 }
 
 FILES = {

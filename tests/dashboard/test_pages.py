@@ -27,6 +27,9 @@ PAGES = {
     "tasks?by=error": "text=ZeroDivisionError",
     "tasks?by=label": "text=sweep",
     "stream": "text=38 tasks ended",
+    "graph?task={child}": "svg a",
+    "engines": "text=Logs",
+    "database": "dt:has-text('records')",
     "task/{failed}": "text=Traceback >> visible=true",
 }
 
@@ -70,9 +73,9 @@ def sound(browser: Browser, site: Site) -> None:
 # ---------------------------------------------------------------------------------------------- each page
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_each_page(browser: Browser, place: tuple[Site, dict[str, str]], theme: str, tmp_path: Path):
+def test_each_page(browser: Browser, place: tuple[Site, dict[str, str]], request: pytest.FixtureRequest):
     site, ids = place
+    theme = "light" if "live" in request.node.name else "dark"
     opened(browser, site.url, colorScheme=theme)
     assert "token" not in browser.run("return page.url()")
     backs = set()
@@ -140,8 +143,8 @@ def test_a_link_on_another_site_opens_it(browser: Browser, shown: Shown):
 # ---------------------------------------------------------------------------------------------- by keyboard
 
 
-def test_a_query_is_typed_and_completed_by_keyboard_alone(browser: Browser, place: tuple[Site, dict[str, str]]):
-    site, _ = place
+def test_a_query_is_typed_and_completed_by_keyboard_alone(browser: Browser, dead: tuple[Site, dict[str, str]]):
+    site, _ = dead
     opened(browser, site.url)
     go(browser, "tasks", "tbody tr")
     browser.run("""await page.locator("#query").focus();

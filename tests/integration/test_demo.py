@@ -121,6 +121,35 @@ def test_options(run_example):
     assert "15 tasks with 3 labels" in said
 
 
+@pytest.mark.slow
+def test_pi_digits(run_example):
+    said = run_example("pi_digits.py", "200")
+    assert "200 digits in 4 tasks" in said
+    assert "3.243f6a8885a308d313198a2e03707344a4093822299f31d0082efa98ec4e" in said
+
+
+@pytest.mark.slow
+def test_progress(run_example):
+    said = run_example("progress.py", "4")
+    assert "4 tasks on 2 engines" in said
+    assert "████ 4/4 in" in said
+    assert "5 slices: 0.330000" in said
+
+
+@pytest.mark.slow
+def test_grid_search(run_example):
+    said = run_example("grid_search.py")
+    assert "5 settings, 3 folds each" in said
+    assert "best: k=1, with 0.93" in said
+
+
+@pytest.mark.slow
+def test_magics(run_example):
+    said = run_example("magics.py")
+    for shown in ("Out[0:2]: 2.0", "Out[1:2]: 3.0", "only here: 9", "Out[1:5]: 42", "[16, 81]"):
+        assert shown in said, said
+
+
 def test_every_example_has_a_test():
     text = Path(__file__).read_text(encoding="utf-8")
     examples = {path.name for path in EXAMPLES.glob("*.py")} - {"show.py"}

@@ -303,6 +303,8 @@ _METAVARS = {
     "work-dir": "FOLDER",
     "config": "FILE",
     "ip": "ADDRESS",
+    "allow-host": "NAME,…",
+    "token-file": "FILE",
     "location": "HOST",
     "file": "FILE",
     "timeout": "SECONDS",

@@ -58,6 +58,9 @@ class Cluster(Configurable):
         help="Named resources of this host, divided among the engines: gpu=4,license=1.",
     ).tag(config=True)
     engine_timeout = Float(60.0, help="Seconds to wait for the engines.").tag(config=True)
+    adaptive = Unicode(
+        "", help="At least and at most so many engines, as the queue needs: 1,64. Default: as many as -n says."
+    ).tag(config=True)
     launcher_options = Dict(help="Options of the launcher of the engines, by name.").tag(config=True)
 
 
@@ -120,6 +123,7 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
         "location": "Cluster.controller_location",
         "timeout": "Cluster.engine_timeout",
         "resources": "Cluster.resources",
+        "adaptive": "Cluster.adaptive",
         **ALIASES,
         **_WHICH,
     }
@@ -178,11 +182,23 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
             engines=settings.engines,
             controller=settings.controller,
             engine_timeout=settings.engine_timeout,
+            adaptive=_bounds(settings.adaptive),
             shutdown_atexit=not self.daemonize,
             load_profile=self.use_config,
             config=self.launcher_sections(),  # the rest has been read, and is among these arguments
             **{**settings.launcher_options, **LauncherOptions(parent=self).given()},
         )
+
+
+def _bounds(given: str) -> tuple[int, int] | None:
+    """The least and the most engines, from "1,64"."""
+    if not given:
+        return None
+    try:
+        least, most = (int(word) for word in given.split(","))
+    except ValueError:
+        raise ConfigError(f"--adaptive is the least and the most engines: --adaptive=1,64; got {given!r}") from None
+    return least, most
 
 
 class IPClusterStop(ClusterApp):

@@ -39,6 +39,7 @@ from .session import Session
 from .settings import ClientSettings
 from .views import BroadcastView, DirectView, LoadBalancedView
 from .views.flags import whole
+from .waiting.waits import limit_of
 
 
 class Client(InteropMethods, RecordMethods, ClientSettings):
@@ -565,7 +566,7 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
 
     def close(self, linger: float | None = None) -> None:
         """End this connection. Tasks go on; their results are in the database."""
-        self._channel.close(0.5 if linger is None else linger)
+        self._channel.close(0.5 if linger is None else limit_of(linger) or 0.0)
         self._at_the_end.close()
 
     def __enter__(self) -> Client:

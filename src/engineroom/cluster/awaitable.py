@@ -17,6 +17,7 @@ class AwaitableCluster:
     start_cluster_sync: Callable[..., Any]
     start_controller_sync: Callable[..., Any]
     start_engines_sync: Callable[..., Any]
+    scale_sync: Callable[..., Any]
     start_and_connect_sync: Callable[..., Any]
     connect_client_sync: Callable[..., Any]
     stop_cluster_sync: Callable[..., Any]
@@ -41,6 +42,10 @@ class AwaitableCluster:
     ) -> str:
         """See `start_engines_sync`."""
         return await _in_thread(self.start_engines_sync, n, engine_set_id, resources)
+
+    async def scale(self, n: int) -> None:
+        """See `Cluster.scale_sync`."""
+        await _in_thread(self.scale_sync, n)
 
     async def start_and_connect(self, n: int | None = None, activate: bool = False) -> Client:
         """See `start_and_connect_sync`."""

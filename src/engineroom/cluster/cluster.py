@@ -33,6 +33,8 @@ from .processes.engine_sets import EngineSets
 from .processes.restarts import Restarts
 from .processes.waiting import wait_for_engines
 from .profile_config import cluster_settings
+from .scaling.driver import Adaptive, scale_to
+from .scaling.plan import ScalingSettings
 
 if TYPE_CHECKING:
     from ..client import Client
@@ -83,6 +85,8 @@ class Cluster(AwaitableCluster):
         Whether to start the dashboard, a web page for this host's browsers; `dashboard_url` is its link.
     shutdown_atexit : bool
         Whether the cluster ends with this process, however this process ends.
+    adaptive : (int, int) or dict, optional
+        The cluster keeps itself as large as its queue needs: at least and at most so many engines (docs/scaling.md).
     launcher_options
         Options of the launcher of the engines: `Cluster(engines="slurm", queue="short", walltime="2h")`.
 
@@ -123,8 +127,12 @@ class Cluster(AwaitableCluster):
         config: Mapping[str, Any] | None = None,
         parent: Any = None,
         dashboard: bool = False,
+        adaptive: Any = None,
         **launcher_options: Any,
     ) -> None:
+        self._scaling = None if adaptive is None else ScalingSettings.read(adaptive)
+        if self._scaling is not None and n is None:
+            n = self._scaling.minimum
         folder = folder_of_profile(profile or None, profile_dir or None)
         if config is None:
             config = cluster_settings(folder) if load_profile else {}
@@ -179,6 +187,8 @@ class Cluster(AwaitableCluster):
         self._engine_sets = EngineSets(self._restarts)
         self._dashboard = DashboardProcess(dashboard, self._files)
         self._client: Client | None = None
+        #: keeps the cluster as large as its queue needs: `adaptive.plan` says what it wants; None: nobody does
+        self.adaptive: Adaptive | None = None
         self._pid: int | None = None  # the process that started it; None: another one's, found in a file
 
     @property
@@ -218,6 +228,9 @@ class Cluster(AwaitableCluster):
             self._controller.wait_until_ready(self.engine_timeout)
             self._tell_database()
             self._dashboard.start()
+            if self._scaling is not None:
+                self.adaptive = Adaptive(self, self._scaling)
+                self.adaptive.start()
         except BaseException:
             self.stop_cluster_sync()
             raise
@@ -265,6 +278,35 @@ class Cluster(AwaitableCluster):
     def engines_wanted(self) -> int:
         """How many engines a start means: `n`, else what the launcher says, else one for each usable core."""
         return engines_to_start(self._launcher.default_n if self.n is None else self.n)
+
+    def scale_sync(self, n: int) -> None:
+        """Have `n` engines: start more; or cancel jobs that wait in a queue, and have engines leave, idle ones first.
+
+        Engines that leave finish what they run. Engines that come are not waited for: `rc.wait_for_engines(n)` does.
+
+        Raises
+        ------
+        ConfigError
+            `n` is no number of engines, or the cluster scales itself (`adaptive=`).
+        """
+        if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+            raise ConfigError(f"n is a number of engines, got {n!r}")
+        if self.adaptive is not None:
+            raise ConfigError("this cluster scales itself: it was made with adaptive=")
+        scale_to(self, n)
+
+    def waiting_engines(self) -> dict[str, int]:
+        """Set of engines → how many of them wait in a batch system's queue. Sets that have ended are left out."""
+        return self._engine_sets.waiting
+
+    def started_engines(self) -> int:
+        """How many engines should be there, also those that are just starting."""
+        return self._engine_sets.started
+
+    def give_back(self, client: Client, engines: Sequence[int]) -> None:
+        """Have engines leave, once they have finished what they run. Nothing is waited for."""
+        self._engine_sets.given_back += len(engines)
+        client.shutdown(list(engines), block=False)
 
     def _require_network(self) -> None:
         """Raises ConfigError if the controller runs and engines on other hosts cannot reach it."""
@@ -392,6 +434,8 @@ class Cluster(AwaitableCluster):
         """Stop engines and controller. Tasks that have not ended are recorded as aborted. May be called twice."""
         if self._is_parents:
             return
+        if self.adaptive is not None:
+            self.adaptive.stop()
         self._restarts.refuse()
         if self._client is not None:
             self._client.close()

@@ -16,11 +16,13 @@ from starlette.staticfiles import StaticFiles
 
 from .._version import __version__
 from ..errors import ControllerLost, EngineroomError, QueryError, UnknownTask
-from . import tasks
+from . import graph, tasks
 from .live import Live
+from .metrics import exposition
 from .security import Access
 from .source import Source
 from .stream import Stream
+from .upkeep import Upkeep
 
 STATIC = Path(__file__).parent / "static"
 
@@ -37,12 +39,14 @@ class Api:
         self._source, self._live, self._access = source, live, access
         self._outputs = tasks.Outputs(source)
         self._stream = Stream(source)
+        self._upkeep = Upkeep(source)
 
     def routes(self) -> list[Route | Mount]:
         """All paths."""
         return [
             Route("/", self._page),
             Mount("/static", StaticFiles(directory=STATIC)),
+            Route("/metrics", self._metrics),
             Route("/api/about", answered(self._about)),
             Route("/api/overview", answered(self._overview)),
             Route("/api/events", self._events),
@@ -54,11 +58,21 @@ class Api:
             Route("/api/task/{id}/output", answered(self._output)),
             Route("/api/task/{id}/children", answered(self._children)),
             Route("/api/stream", answered(self._window)),
+            Route("/api/graph", answered(self._graph)),
+            Route("/api/database", answered(self._database)),
+            Route("/api/database/verify", answered(self._verify), methods=["POST"]),
+            Route("/api/logs", answered(self._logs)),
+            Route("/api/log", answered(self._log)),
+            Route("/api/engines/{action}", answered(self._engines), methods=["POST"]),
             Route("/api/act/{action}", answered(self._act), methods=["POST"]),
         ]
 
     async def _page(self, request: Request) -> Response:
         return FileResponse(STATIC / "index.html")
+
+    async def _metrics(self, request: Request) -> Response:
+        news = msgspec.json.decode(await self._live.look())
+        return Response(exposition(news), media_type="text/plain; version=0.0.4")
 
     async def _about(self, request: Request) -> Any:
         return {
@@ -107,6 +121,30 @@ class Api:
         given = request.query_params
         begin, end, by = _instant(given.get("from")), _instant(given.get("to")), given.get("by", "label")
         return await self._source.ask(lambda: self._stream.window(begin, end, by))
+
+    async def _graph(self, request: Request) -> Any:
+        task, query = request.query_params.get("task"), request.query_params.get("query", "")
+        if task:
+            return await self._source.ask(lambda: graph.around(self._source.records(), task))
+        return await self._source.ask(lambda: graph.among(self._source.records(), query))
+
+    async def _database(self, request: Request) -> Any:
+        return await self._source.ask(self._upkeep.database)
+
+    async def _verify(self, request: Request) -> Any:
+        return await self._source.ask(self._upkeep.start_check)
+
+    async def _logs(self, request: Request) -> Any:
+        return await self._source.ask(self._upkeep.logs)
+
+    async def _log(self, request: Request) -> Any:
+        return await self._source.ask(lambda: self._upkeep.log(request.query_params.get("name", "")))
+
+    async def _engines(self, request: Request) -> Any:
+        given, action = await body_of(request), request.path_params["action"]
+        engines = given.get("engines")
+        named = engines if isinstance(engines, list) else []
+        return await self._source.ask(lambda: self._upkeep.signal(action, named))
 
     async def _act(self, request: Request) -> Any:
         given, action = await body_of(request), request.path_params["action"]

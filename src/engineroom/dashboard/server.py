@@ -41,6 +41,8 @@ class Dashboard:
         More names by which browsers may call this host: a proxy's.
     link_file : Path, optional
         A file (mode 0600) that gets the link, and is removed at the end.
+    token : str, optional
+        The secret of the link; default: a new one.
 
     Raises
     ------
@@ -56,10 +58,11 @@ class Dashboard:
         read_only: bool = False,
         hosts: Iterable[str] = (),
         link_file: Path | None = None,
+        token: str | None = None,
     ) -> None:
         self._socket = _listen(port)
         number = self._socket.getsockname()[1]
-        access = Access(new_token(), number, read_only=read_only, hosts=hosts)
+        access = Access(token or new_token(), number, read_only=read_only, hosts=hosts)
         #: the link: whoever has it may read, and act unless the dashboard is read-only
         self.url = f"http://127.0.0.1:{number}/?token={access.token}"
         self._link_file = link_file

@@ -43,6 +43,9 @@ class Place(Protocol):
     def is_running(self) -> bool:
         """Whether the cluster runs."""
 
+    def retention(self) -> dict[str, Any] | None:
+        """What is kept in the database, as settings; None: unknown."""
+
     def open(self) -> Records:
         """Its records: of the running cluster, or of the database."""
 

@@ -1,14 +1,15 @@
 """The task stream: which engine ran what, when. Few tasks one by one, many gathered in short spans of time.
 
 Gathered means counted, not sampled: for each span, each engine and each label, how many tasks ended in it and how long
-they took. Spans that lie some seconds back do not change, so they are remembered.
+they took. Tasks that are longer than a span come one by one. Spans that lie some seconds back do not change, so they
+are remembered.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +31,11 @@ SETTLED_SECONDS = 5.0
 #: Widths of spans, in seconds. A few widths, so that spans are remembered when the window moves.
 WIDTHS = tuple(step * 10.0**power for power in range(-3, 7) for step in (1, 2, 5))
 
+#: Of many tasks, so many are drawn one by one because they are longer than a span.
+LONG = 5000
+
+_KEYS = ("engine_id", "started", "completed", "state", "function_name", "label")
+
 BY = {"label": "label", "function": "function", "state": "state"}
 
 #: (engine, place of the name or -1 for all others, tasks, seconds in tasks)
@@ -41,7 +47,7 @@ class Stream:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._spans: OrderedDict[tuple[int, str, float, int, tuple[Any, ...]], list[Cell]] = OrderedDict()
+        self._spans: OrderedDict[tuple[Any, ...], list[Cell]] = OrderedDict()
 
     def window(self, begin: float | None, end: float | None, by: str) -> dict[str, Any]:
         """What engines ran between two instants, in seconds since the epoch; default: from the first task until now.
@@ -50,8 +56,9 @@ class Stream:
         -------
         dict
             `from`, `to`, `first`, `last` (of all tasks), `engines`, `names` (in the order of their colours), `count`,
-            and either `tasks`: [engine, start, end or None, place of its name, msg_id, state], or `cells`:
-            [span, engine, place of the name or -1, tasks, seconds in them] with the `width` of a span.
+            and `tasks`: [engine, start, end or None, place of its name or -1, msg_id, state, label, function]. Of many
+            tasks only the long ones are in `tasks`; the others are in `cells`: [span, engine, place of the name or -1,
+            tasks, seconds in them] with the `width` of a span.
 
         Raises
         ------
@@ -81,27 +88,16 @@ class Stream:
     # ------------------------------------------------------------------------------------------ one by one
 
     def _single(self, records: Records, ended: dict[str, Any], begin: float, end: float, by: str) -> dict[str, Any]:
-        keys = ["engine_id", "started", "completed", "state", BY[by], "function_name", "label"]
-        tasks = records.find(ended, keys, [("completed", 1)], SINGLE)
-        # An engine runs one task at a time: of each engine at most one reaches over the end.
-        later = {"completed": {"$gt": moment(end)}, "started": {"$lte": moment(end)}}
-        for query in (later, {"state": "running", "started": {"$lte": moment(end)}}):
-            tasks += records.find(query, keys, [("started", -1)], SINGLE)
+        tasks = records.find(ended, [*_KEYS, BY[by]], [("completed", 1)], SINGLE) + _at_end(records, end, by)
         counts: dict[Any, int] = {}
         for task in tasks:
             counts[task[BY[by]]] = counts.get(task[BY[by]], 0) + 1
         order = sorted(counts, key=lambda key: -counts[key])
-        places = {key: place for place, key in enumerate(order)}
         return {
             "engines": sorted({task["engine_id"] for task in tasks if task["engine_id"] is not None}),
             "names": [_name(records, by, key) for key in order],
-            "tasks": [
-                [task["engine_id"], task["started"].timestamp(), _seconds(task["completed"]), places[task[BY[by]]],
-                 task["msg_id"], task["state"], task["label"], task["function_name"]]
-                for task in tasks
-                if task["started"] is not None and task["engine_id"] is not None
-            ],
-        }  # fmt: skip
+            "tasks": _bars(tasks, by, order),
+        }
 
     # ------------------------------------------------------------------------------------------ gathered
 
@@ -113,12 +109,17 @@ class Stream:
         named = tuple(group["key"] for group in groups[:NAMED])
         width = next((width for width in WIDTHS if (end - begin) / width <= SPANS), (end - begin) / SPANS)
         first, last = int(begin // width), int(end // width)
+        long = records.find({**ended, "duration": {"$gt": width}}, [*_KEYS, key], [("completed", 1)], LONG)
+        below = width if len(long) < LONG else None  # so many engines that their tasks are too many to be drawn
+        bars = [*(long if below is not None else []), *_at_end(records, end, by)]
         cells: list[tuple[int, *Cell]] = []
         for span in range(first, last + 1):
-            cells += [(span - first, *cell) for cell in self._span(records, key, width, span, named, len(groups), now)]
+            found = self._span(records, key, (width, below), span, named, now)
+            cells += [(span - first, *cell) for cell in found]
         return {
-            "engines": sorted({cell[1] for cell in cells}),
+            "engines": sorted({cell[1] for cell in cells} | {bar["engine_id"] for bar in bars} - {None}),
             "names": [_name(records, by, value) for value in named],
+            "tasks": _bars(bars, by, named),
             "others": sum(group["count"] for group in groups[NAMED:]),
             "counts": [group["count"] for group in groups[:NAMED]],
             "cells": cells,
@@ -127,17 +128,26 @@ class Stream:
         }
 
     def _span(
-        self, records: Records, key: str, width: float, span: int, named: tuple[Any, ...], kinds: int, now: float
+        self,
+        records: Records,
+        key: str,
+        widths: tuple[float, float | None],
+        span: int,
+        named: tuple[Any, ...],
+        now: float,
     ) -> list[Cell]:
-        """What ended in one span."""
-        known = (self._source.opened, key, width, span, named)
+        """What ended in one span. `widths`: of a span; how long its tasks are at most, if others come one by one."""
+        width, below = widths
+        known = (self._source.opened, key, widths, span, named)
         if known in self._spans:
             self._spans.move_to_end(known)
             return self._spans[known]
         begin, end = moment(span * width), moment((span + 1) * width)
-        ended = {"completed": {"$gte": begin, "$lt": end}, "started": {"$ne": None}}
+        ended: dict[str, Any] = {"completed": {"$gte": begin, "$lt": end}, "started": {"$ne": None}}
+        if below is not None:
+            ended["duration"] = {"$lte": below}
         found: list[Cell] = []
-        if kinds <= 1:
+        if len(named) == 1:  # of one kind
             found = list(_cells(records, ended, 0))
         else:
             everything = {cell[0]: cell for cell in _cells(records, ended, -1)}
@@ -154,6 +164,25 @@ class Stream:
             while len(self._spans) > REMEMBERED:
                 self._spans.popitem(last=False)
         return found
+
+
+def _at_end(records: Records, end: float, by: str) -> list[Any]:
+    """The tasks that reach over an instant. An engine runs one task at a time, so there are not many."""
+    begun = {"started": {"$lte": moment(end)}}
+    found: list[Any] = []
+    for query in ({"completed": {"$gt": moment(end)}, **begun}, {"state": "running", **begun}):
+        found += records.find(query, [*_KEYS, BY[by]], [("started", -1)], SINGLE)
+    return found
+
+
+def _bars(tasks: Iterable[Any], by: str, names: Sequence[Any]) -> list[list[Any]]:
+    places = {name: place for place, name in enumerate(names)}
+    return [
+        [task["engine_id"], task["started"].timestamp(), _seconds(task["completed"]), places.get(task[BY[by]], -1),
+         task["msg_id"], task["state"], task["label"], task["function_name"]]
+        for task in tasks
+        if task["started"] is not None and task["engine_id"] is not None
+    ]  # fmt: skip
 
 
 def _cells(records: Records, query: dict[str, Any], place: int) -> Iterable[Cell]:

@@ -155,7 +155,7 @@ def one(source: Source, id: str) -> dict[str, Any]:
         record[stream] = _end(record[stream] or "")
     found: dict[str, Any] = {
         "record": record,
-        "parents": sorted({parent for word in ("after", "follow", "inputs") for parent in _named(header.get(word))}),
+        "parents": sorted({id for word in ("after", "follow", "inputs") for id in named_tasks(header.get(word))}),
         "explanation": None,
         "provenance": None,
         "code": replay_code(record),
@@ -172,11 +172,16 @@ def one(source: Source, id: str) -> dict[str, Any]:
 def children(records: Records, id: str) -> list[dict[str, Any]]:
     """Some of the tasks that depend on a task. No index knows them: in a large database it takes a while."""
     asked = [{f"header.{word}.0": {"$elemMatch": {"$eq": id}}} for word in ("after", "follow")]
-    found = records.find({"$or": [*asked, {"header.inputs": id}]}, ["state", "label"], None, CHILDREN)
+    own = records.find({"msg_id": id}, ["client_uuid", "submitted"], None, 1)
+    if not own:
+        raise UnknownTask(f"no such task: {id}")
+    # Tasks name tasks of their own client. Those that another client has resubmitted are not looked for.
+    later = {"client_uuid": own[0]["client_uuid"], "submitted": {"$gte": own[0]["submitted"]}}
+    found = records.find({**later, "$or": [*asked, {"header.inputs": id}]}, ["state", "label"], None, CHILDREN)
     return [{"msg_id": record["msg_id"], "state": record["state"], "label": record["label"]} for record in found]
 
 
-def _named(dependency: Any) -> list[str]:
+def named_tasks(dependency: Any) -> list[str]:
     """The tasks that an option of a task names: a list of them, or (tasks, …) of a dependency."""
     if not isinstance(dependency, list | tuple):  # tuples, in a record from a file
         return []

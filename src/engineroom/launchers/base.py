@@ -54,6 +54,10 @@ class Launcher(Protocol):
         """How many engines it has, or can still come: less than were asked for if some of its processes have ended."""
 
     @property
+    def waiting(self) -> int:
+        """How many of these wait in a batch system's queue."""
+
+    @property
     def pid(self) -> int | None:
         """Its process on this host, if it has one."""
 

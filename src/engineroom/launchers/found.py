@@ -58,6 +58,10 @@ class FoundProcess:
         return self._count if self.running else 0
 
     @property
+    def waiting(self) -> int:
+        return 0
+
+    @property
     def pid(self) -> int | None:
         return self._pid if self._process is not None else None
 

@@ -75,6 +75,10 @@ class LocalProcess:
         return 0
 
     @property
+    def waiting(self) -> int:
+        return 0
+
+    @property
     def exit_code(self) -> int | None:
         """Its exit code (negative: the signal that killed it), once it has ended."""
         return self._process.poll() if self._process is not None else None

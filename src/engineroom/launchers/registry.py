@@ -26,6 +26,7 @@ OURS = {
     "local": "local:LocalEngines",
     "mpi": "mpi:MPIEngines",
     "ssh": "ssh:SSHEngines",
+    "dask": "dask:DaskEngines",
     "slurm": "batch.slurm:SlurmEngines",
     "sge": "batch.sge:SGEEngines",
     "pbs": "batch.pbs:PBSEngines",

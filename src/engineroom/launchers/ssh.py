@@ -235,6 +235,10 @@ class SSHEngines:
         return sum(connection.count for connection in self._connections if connection.running)
 
     @property
+    def waiting(self) -> int:
+        return 0
+
+    @property
     def pid(self) -> int | None:
         return next((connection.pid for connection in self._connections), None)
 
@@ -307,6 +311,10 @@ class _Found:
     @property
     def expected(self) -> int:
         return sum(count for count, process in self._found if process.running)
+
+    @property
+    def waiting(self) -> int:
+        return 0
 
     @property
     def pid(self) -> int | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
+import stat
 import sys
 import tempfile
 import threading
@@ -10,6 +13,7 @@ import webbrowser
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 from traitlets import Bool, Integer, Unicode
 
 from ...cluster.found_cluster import FoundCluster
@@ -47,6 +51,7 @@ engineroom dashboard --port=8700 --allow-host=hub.example.org      # behind a pr
     aliases: Any = {
         "port": "DashboardApp.port",
         "allow-host": "DashboardApp.allow_host",
+        "token-file": "DashboardApp.token_file",
         **RecordsApp.database_alias,
         **RecordsApp.aliases,
     }
@@ -63,6 +68,9 @@ engineroom dashboard --port=8700 --allow-host=hub.example.org      # behind a pr
     port = Integer(0, help="The port; default: a free one.").tag(config=True)
     allow_host = Unicode(
         "", help="Other names of this host in the browser's address bar, as a proxy has; separated by commas."
+    ).tag(config=True)
+    token_file = Unicode(
+        "", help="A private file (mode 0600) with the token, so that it stays the same; default: a new token."
     ).tag(config=True)
     read_only = Bool(False, help="Refuse all actions.").tag(config=True)
     browser = Bool(False, help="Open it in a browser.").tag(config=True)
@@ -82,7 +90,9 @@ engineroom dashboard --port=8700 --allow-host=hub.example.org      # behind a pr
         place.open().__exit__(None, None, None)  # what is wrong is said here, not in the browser
         link_file = None if self.db_url else dashboard_file(place.found.files.profile_dir, place.found.cluster_id)
         hosts = [name for name in self.allow_host.replace(" ", "").split(",") if name]
-        dashboard = Dashboard(place, port=self.port, read_only=self.read_only, hosts=hosts, link_file=link_file)
+        dashboard = Dashboard(
+            place, port=self.port, read_only=self.read_only, hosts=hosts, link_file=link_file, token=self._token()
+        )
         if not self.with_cluster:
             print(f"Dashboard of {place.name}: {dashboard.url}", flush=True)
             print("Whoever has this link can use it. Ctrl-C ends the dashboard.", file=sys.stderr)
@@ -92,6 +102,21 @@ engineroom dashboard --port=8700 --allow-host=hub.example.org      # behind a pr
             if self.browser:
                 _open_in_browser(dashboard.url, Path(folder))
             dashboard.serve()
+
+    def _token(self) -> str | None:
+        """The token in the user's file; None: a new one is to be made."""
+        if not self.token_file:
+            return None
+        path = Path(self.token_file).expanduser()
+        try:
+            mode, text = stat.S_IMODE(path.stat().st_mode), path.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--token-file={path}: {getattr(error, 'strerror', None) or 'it is no text'}") from None
+        if mode & 0o077:
+            raise ConfigError(f"others may read {path} (mode {mode:04o}): make it yours alone, with chmod 600")
+        if not re.fullmatch(r"[\w.~-]{32,}", text, re.ASCII):
+            raise ConfigError(f"{path} is to hold a token: 32 or more letters, digits, '-', '_', '.' or '~'")
+        return text
 
     def _follow(self, place: ShownPlace, dashboard: Any) -> None:
         """Stop once the cluster's connection file is gone. A controller that was killed leaves it."""
@@ -130,6 +155,17 @@ class ShownPlace:
     def is_running(self) -> bool:
         """Whether the cluster runs."""
         return not self._is_file and (self.found.controller is not None or self.found.is_elsewhere)
+
+    def retention(self) -> dict[str, Any] | None:
+        """What the cluster was told to keep, or what the profile's configuration says; None: unknown."""
+        if self._is_file:
+            return None
+        from ..ipcontroller import Retention  # it imports the controller
+
+        cluster = self.found.open()
+        given = cluster.retention if cluster is not None else {}
+        found: dict[str, Any] = msgspec.to_builtins(Retention(parent=self._app).settings(json.dumps(given)))
+        return found
 
     def open(self) -> Records:
         """The records of the running cluster; or of the database that it had, or that the command line names."""

@@ -232,7 +232,16 @@ class DescribedFuture(TaskFuture):
     def timedelta(
         self, start: Any, end: Any, start_key: Callable[..., Any] = min, end_key: Callable[..., Any] = max
     ) -> float:
-        """Seconds between two sets of datetimes: from `start_key(start)` to `end_key(end)`."""
+        """Seconds between two sets of datetimes: from `start_key(start)` to `end_key(end)`.
+
+        Raises
+        ------
+        ValueError
+            One of the times is None: it is not known, or not yet.
+        """
+        times = [one for moments in (start, end) for one in (moments if isinstance(moments, Iterable) else [moments])]
+        if None in times:
+            raise ValueError("one of these times is None: the task has not come that far, or has never begun")
         begin = start if isinstance(start, datetime) else start_key(start)
         finish = end if isinstance(end, datetime) else end_key(end)
         return float((finish - begin).total_seconds())

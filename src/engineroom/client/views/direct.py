@@ -136,7 +136,7 @@ class DirectView(View):
 
         Returns
         -------
-        AsyncResult of ExecuteReply, or with `block` the ExecuteReply
+        AsyncResult of ExecuteReply. With `block` it is ready, and an error has been raised.
         """
         if not isinstance(code, str):
             raise TypeError(f"code is a str, got {type(code).__name__}")

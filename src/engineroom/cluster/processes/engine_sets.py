@@ -34,6 +34,8 @@ class EngineSets:
         self.sizes: dict[str, int] = {}
         #: engine_set_id → which of the host's named resources its engines share
         self.resources: dict[str, dict[str, int]] = {}
+        #: engines that were told to leave one by one
+        self.given_back = 0
         self._restarts = restarts
         self._limits: dict[str, RestartLimit] = {}
 
@@ -105,6 +107,17 @@ class EngineSets:
     def explain(self) -> str:
         """Why engines are missing, in the words of their launchers; "" if these have nothing to say."""
         return "; ".join(filter(None, (launcher.explain() for launcher in self.launchers.values())))
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """Set → how many of its engines wait in a queue. Sets that have ended are left out."""
+        return {id: launcher.waiting for id, launcher in self.launchers.items() if launcher.running}
+
+    @property
+    def started(self) -> int:
+        """How many engines there should be, but for those that wait in a queue, and for those that were given back."""
+        expected = sum(launcher.expected - launcher.waiting for launcher in self.launchers.values())
+        return expected - self.given_back
 
     def last_words(self) -> str:
         """What the logs of the sets end with; "" if they are empty."""

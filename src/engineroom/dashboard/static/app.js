@@ -1,6 +1,9 @@
 // The frame: pages by the address after "#", the stream of news, the theme.
 
 import { ask, h, setActionKey } from "./dom.js";
+import { database } from "./database.js";
+import { engines } from "./engines.js";
+import { graph } from "./graph.js";
 import { overview } from "./overview.js";
 import { stream } from "./stream.js";
 import { tasks } from "./tasks.js";
@@ -10,6 +13,9 @@ const PAGES = [
   ["", "Overview", overview],
   ["tasks", "Tasks", tasks],
   ["stream", "Task stream", stream],
+  ["graph", "Graph", graph],
+  ["engines", "Engines", engines],
+  ["database", "Database", database],
 ];
 const HIDDEN = { task };
 

@@ -131,7 +131,7 @@ function pastEngines(news) {
     { name: "Engine", cell: (e) => queryLink({ engine_id: e.id }, `${e.id}`) },
     { name: "Tasks", right: true, cell: (e) => number(e.completed) },
     { name: "Time in tasks", right: true, cell: (e) => duration(e.seconds) },
-  ], news.past_engines || [], "No task has ended.")];
+  ], news.past_engines || [], news.past_engines ? "No task has ended." : "Counting …")];
 }
 
 function failed(news) {

@@ -46,7 +46,7 @@ export function stream(root, params, app) {
     if (busy) { again = true; return; }
     busy = true;
     clearTimeout(timer);
-    const began = performance.now();
+    const began = performance.now(), slow = setTimeout(() => { note.textContent = "Counting …"; }, 700);
     follow.setAttribute("aria-pressed", String(live));
     lengths.forEach((b, i) => b.setAttribute("aria-pressed", String(live && LENGTHS[i][0] === length)));
     whole.setAttribute("aria-pressed", String(!live && !view));
@@ -64,7 +64,7 @@ export function stream(root, params, app) {
       if (left) return;
       wrong.hidden = false;
       wrong.textContent = error.message;
-    } finally { busy = false; }
+    } finally { busy = false; clearTimeout(slow); }
     follow.disabled = !data?.live;
     if (again) { again = false; return load(); }
     if (live && !left) timer = setTimeout(load, Math.max(1000, 4 * (performance.now() - began)));
@@ -96,18 +96,7 @@ export function stream(root, params, app) {
     data.engines.forEach((engine, i) => { if (i % every === 0) c.fillText(String(engine), LEFT - 8, TOP + i * tall + Math.min(tall, 20) / 2 + 4); });
     c.save(); c.beginPath(); c.rect(LEFT, 0, width - LEFT - 8, height); c.clip();
     const body = Math.max(1, tall - (tall > 6 ? 3 : 0.5));
-    if (data.tasks) {
-      const colours = data.names.map((_, i) => colourFor(i)), bad = colour("--failed");
-      for (const [engine, from, to, place, , state] of data.tasks) {
-        const at = x(from), end = x(to ?? data.to);
-        c.fillStyle = colours[place];
-        c.globalAlpha = to === null ? 0.6 : 1;
-        const wide = Math.max(0.7, end - at - (end - at > 4 ? 1 : 0));
-        c.fillRect(at, TOP + row.get(engine) * tall, wide, body);
-        if (state === "failed" && by !== "state" && tall > 6) { c.fillStyle = bad; c.fillRect(at, TOP + row.get(engine) * tall + body - 3, wide, 3); }
-      }
-      c.globalAlpha = 1;
-    } else {
+    if (data.cells) {
       const heaped = new Map();
       for (const [span, engine, place, , seconds] of data.cells) {
         const key = `${span},${engine}`, used = heaped.get(key) || 0, share = Math.min(1 - used, seconds / data.width);
@@ -118,6 +107,16 @@ export function stream(root, params, app) {
         heaped.set(key, used + Math.max(0, share));
       }
     }
+    const bad = colour("--failed"), colours = new Map();
+    for (const [engine, from, to, place, , state] of data.tasks) {
+      if (!colours.has(place)) colours.set(place, colourFor(place));
+      const at = x(from), end = x(to ?? data.to), wide = Math.max(0.7, end - at - (end - at > 4 ? 1 : 0));
+      c.fillStyle = colours.get(place);
+      c.globalAlpha = to === null ? 0.6 : 1;
+      c.fillRect(at, TOP + row.get(engine) * tall, wide, body);
+      if (state === "failed" && by !== "state" && tall > 6) { c.fillStyle = bad; c.fillRect(at, TOP + row.get(engine) * tall + body - 3, wide, 3); }
+    }
+    c.globalAlpha = 1;
     c.restore();
     axis(c, width, height);
     if (drag) { c.fillStyle = colour("--accent"); c.globalAlpha = 0.2; c.fillRect(Math.min(drag[0], drag[1]), 0, Math.abs(drag[1] - drag[0]), height - AXIS); c.globalAlpha = 1; }
@@ -146,7 +145,7 @@ export function stream(root, params, app) {
     const span = data.to - data.from;
     note.textContent = data.first === null ? "There are no tasks yet."
       : `${number(data.count)} tasks ended from ${time(data.from, true)} to ${time(data.to, true)} (${duration(span)}), ${rate(data.count / span)}, on ${number(data.engines.length)} engines.` +
-        (data.cells ? ` Gathered in spans of ${duration(data.width)}: the height is the share of time in tasks. Zoom in to see each task.` : "");
+        (data.cells ? ` Gathered in spans of ${duration(data.width)}: the height is the share of time in tasks; longer tasks are drawn one by one. Zoom in to see each task.` : "");
     canvas.setAttribute("aria-label", note.textContent);
   }
 
@@ -156,8 +155,8 @@ export function stream(root, params, app) {
   }
 
   function taskAt({ engine, when, px }) {
-    if (!data?.tasks || engine === undefined) return null;
-    const slack = 2 * (timeAt(px + 1) - timeAt(px));
+    if (!data || engine === undefined) return null;
+    const slack = (data.cells ? 0 : 2) * (timeAt(px + 1) - timeAt(px));
     return data.tasks.findLast((t) => t[0] === engine && t[1] - slack <= when && when <= (t[2] ?? data.to) + slack);
   }
 

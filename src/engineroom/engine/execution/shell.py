@@ -115,7 +115,8 @@ def _collector(shown: list[Any], original: Any) -> Any:
     class Collect:
         def __call__(self, value: Any = None) -> None:
             if value is not None:
-                shown.append(value)
+                if not original.quiet():  # "4;" shows nothing
+                    shown.append(value)
                 original.update_user_ns(value)
 
         def __getattr__(self, name: str) -> Any:

@@ -246,9 +246,12 @@ class BatchJob:
         return None
 
     @property
-    def pending(self) -> int:
-        """How many jobs of the array wait in the queue."""
-        return sum(part.state == "pending" for part in self._ask(self._options.poll_seconds))
+    def waiting(self) -> int:
+        if not self.running:
+            return 0
+        if not self._parts:
+            return self._request.n  # just submitted
+        return min(self._request.n, self._per_job * sum(part.state == "pending" for part in self._parts))
 
     def explain(self) -> str:
         """Why jobs wait, how long already, and how jobs have ended, in the batch system's own words."""

@@ -28,6 +28,9 @@ class Somewhere:
     def is_running(self) -> bool:
         return False
 
+    def retention(self) -> dict[str, Any] | None:
+        return None
+
     def open(self) -> Records:
         return Records(store=self.store, url="memory")
 
@@ -96,6 +99,18 @@ def test_many_tasks_are_gathered_and_none_is_lost(place: Somewhere, stream: Stre
     assert {cell[1] for cell in found["cells"]} == {0, 1, 2}
     spans = (found["to"] - found["from"]) / found["width"]
     assert 10 < spans <= stream_module.SPANS
+
+
+def test_long_tasks_among_many_come_one_by_one(place: Somewhere, stream: Stream, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stream_module, "SINGLE", 10)
+    for number in range(40):
+        place.add(f"t{number}", 0, number * 0.1, number * 0.1 + 0.005)
+    place.add("long", 1, 0.5, 3.5, "x")
+    place.add("running", 2, 1, None)
+    found = stream.window(None, None, "label")
+    assert {task[4] for task in found["tasks"]} == {"long", "running"}
+    assert sum(cell[3] for cell in found["cells"]) == 40
+    assert found["engines"] == [0, 1, 2]
 
 
 def test_spans_that_are_over_are_asked_once(place: Somewhere, stream: Stream, monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,1 @@
+"""Growing and shrinking a cluster: `plan` decides, `driver` looks and does."""

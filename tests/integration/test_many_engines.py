@@ -1,0 +1,75 @@
+"""A thousand engines at one controller: light ones, that say Hello and give signs of life, and run nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import engineroom as er
+from engineroom.config import ConnectionInfo
+from engineroom.descriptors import raise_limit
+from engineroom.engine.session_link import SessionLink
+from engineroom.ids import new_uuid
+from engineroom.messages import Pong, Welcome
+from engineroom.transport import connect
+from engineroom.wire import frames
+from engineroom.wire.session import LinkSession, introduce
+
+pytestmark = pytest.mark.slow
+MANY = 1000
+
+
+@contextlib.contextmanager
+def light_engines(info: ConnectionInfo, count: int) -> Iterator[None]:
+    """So many links that the controller takes for engines. One thread serves them all."""
+    links = []
+    for _ in range(count):
+        session = LinkSession(introduce("engine", info.key, new_uuid()), 2.0, time.monotonic())
+        links.append(SessionLink(session, connect(info), frames.decode_to_engine))
+        links[-1].hello()
+    stopped = threading.Event()
+
+    def serve() -> None:
+        while not stopped.wait(0.01):
+            for link in links:
+                for parts in link.receive(wait=False):
+                    match link.read(parts):
+                        case Welcome() as welcome:
+                            link.session.on_welcome(welcome)
+                        case Pong() as pong:
+                            link.session.on_pong(pong)
+                link.ping()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+        for link in links:
+            link.close()
+
+
+def test_a_thousand_engines_register_and_are_shown(tmp_path: Path):
+    raise_limit(4 * MANY)
+    cluster = er.Cluster(n=0, profile_dir=tmp_path, cluster_id="many")
+    cluster.start_cluster_sync()
+    try:
+        with cluster.connect_client_sync() as rc, light_engines(cluster.connection, MANY):
+            rc.wait_for_engines(MANY, timeout=60)
+            assert rc.ids == list(range(MANY))
+            assert len(rc.queue_status()) == MANY + 1
+            words = ["top", "--once", f"--profile-dir={tmp_path}", "--cluster-id=many"]
+            command = [sys.executable, "-m", "engineroom.cli.engineroom", *words]
+            shown = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            assert "1,000 engines, 0 busy" in shown.stdout, shown.stderr
+    finally:
+        cluster.stop_cluster_sync()
