@@ -86,6 +86,7 @@ MAY_IMPORT = {
     "client.connection": "VOCABULARY wire transport",
     "client.engines": "VOCABULARY client.connection",
     "client.port": "VOCABULARY wire client.connection client.engines",
+    "client.calls": "VOCABULARY",
     "client.records": "VOCABULARY wire on_engine util client.connection",
     "client.waiting": "VOCABULARY on_engine client.connection",
     "client.results": (
@@ -93,7 +94,7 @@ MAY_IMPORT = {
     ),
     "client.views": (
         "VOCABULARY wire on_engine util client.connection client.interop client.magics client.port client.results"
-        " client.notebook client.records.query_args client.waiting"
+        " client.calls client.notebook client.records.query_args client.waiting"
     ),
     "client.interop": "VOCABULARY on_engine",
     "client.magics": "VOCABULARY client.notebook",
@@ -123,7 +124,7 @@ HOMES = {
     "pyarrow": "stores.maintenance client.records",
     "cloudpickle": "wire",
     "traitlets": "cli cluster.profile_config engine.execution.shell",
-    "IPython": "engine.execution.shell client.notebook client.magics",
+    "IPython": "engine.execution.shell client.notebook client.magics compat.bind_kernel",
     "starlette": "dashboard",
     "uvicorn": "dashboard",
     "joblib": "client.interop.joblib_arrays client.interop.joblib_backend compat.joblib",

@@ -107,10 +107,11 @@ class Notebook:
         from jupyter_core.utils import run_sync
 
         run_sync(self._client.km.restart_kernel)(now=True)
-        client = self._client.kc
-        client.stop_channels()
+        self._client.kc.stop_channels()
+        client = self._client.kc = self._client.km.client()
         client.start_channels()
         run_sync(client.wait_for_ready)(timeout=CELL_SECONDS)
+        client.allow_stdin = False
 
     @property
     def _pid(self) -> int:

@@ -243,8 +243,9 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         )
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: controller.stop())
+        starter_ended = threading.Event()
         if self.lifeline:
-            threading.Thread(target=_follow_stdin, args=(controller,), daemon=True).start()
+            threading.Thread(target=_follow_stdin, args=(controller, starter_ended), daemon=True).start()
         files = [client_file, connection_file(folder, self.cluster_id, "engine")]
         if secret:
             write_private(_secret_file(client_file), secret)
@@ -256,6 +257,10 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         gc.set_threshold(100_000, 20, 100)  # tasks come and go without cycles: look for those rarely
         try:
             controller.run()
+            if starter_ended.is_set():
+                from ..cluster.processes.left_jobs import cancel_left_jobs
+
+                cancel_left_jobs(ClusterFiles(folder, self.cluster_id).cluster_file)
         finally:
             for path in [*files, _secret_file(client_file), *self._files_of_starter(folder)]:
                 path.unlink(missing_ok=True)
@@ -374,10 +379,11 @@ def _complain_if_running(path: Path) -> None:
                 )
 
 
-def _follow_stdin(controller: Controller) -> None:
+def _follow_stdin(controller: Controller, ended: threading.Event) -> None:
     with contextlib.suppress(OSError):
         while os.read(0, 1024):
             pass
+    ended.set()
     controller.stop("the process that started the cluster has ended")
 
 

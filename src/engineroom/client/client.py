@@ -120,10 +120,11 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         except Exception as error:  # the transport does not understand the url
             self._at_the_end.close()
             raise ConnectionFileError(f"cannot connect to {self.connection.url!r}: {error}") from error
-        self.session = Session(self._channel.session)
         self._port = ClientPort(self._channel)
         self._records = Records(self._channel)
         self._tasks = OwnTasks(self._port, self._records)
+        results, name = self._tasks.results_of_session, self._channel.name_session
+        self.session = Session(self._channel.session, results, name)
         if not task_context.may_wait():  # a client in a task is forgotten with the task
             bind_magics_once(self)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
@@ -11,13 +12,17 @@ from typing import Any
 from ..errors import EngineroomError, PendingTask, TimeoutError
 from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, Resubmit, Sync, pieces
+from .calls import KEYS, FoundCall, calls_in
 from .connection.history import History
 from .port import ClientPort
+from .records import sessions
 from .records.queries import Records
 from .results.graph_result import GraphResult
+from .results.map_result import AsyncMapResult
 from .results.metadata import RecordedTimes
 from .results.result import AsyncHubResult, AsyncResult
 from .results.task_future import CATCH_UP_SECONDS, wait_for_all
+from .session import SessionResults
 from .views import View
 
 #: What names tasks: a msg_id, an index into the history, an AsyncResult, GraphResult or Future, a collection of those.
@@ -125,11 +130,46 @@ class OwnTasks:
         """Wait for tasks (None: all that this client waits for), for `limit` seconds. Returns whether all are done."""
         return wait_for_all(self.futures() if jobs is None else self.futures_of(jobs), limit)
 
-    def result_of(self, ids: Sequence[TaskId], *, single: bool, owner: bool = True) -> AsyncResult:
-        """A new result for tasks, of this client or any other. If they are ours, and have ended, it is ready."""
+    def results_of_session(self, wanted: Any) -> SessionResults:
+        """See `Session.__call__`."""
+        found = sessions.find(self._records, wanted)
+        records = self._records.iterate({"client_uuid": {"$in": found.sessions}}, KEYS)
+        calls = [call for call in calls_in(records) if found.label is None or found.label in call.labels]
+        name = wanted if isinstance(wanted, str) else found.sessions[0]
+        return SessionResults(name, [call.name for call in calls], lambda number: self._result_again(calls[number]))
+
+    def _result_again(self, call: FoundCall) -> AsyncResult:
+        """The result that a call had, of any session."""
+        if call.missing > 0:
+            warnings.warn(
+                f"{call.missing:,} items of the map {call.name!r} are not there: its client ended before it had "
+                "submitted them, or their records are gone",
+                stacklevel=5,
+            )
+        mine = all(map(self.is_mine, call.ids))
+        what: dict[str, Any] = {"name": call.name, "label": call.label, "owner": mine}
+        if call.shape in ("map", "parts"):
+            result: AsyncResult = AsyncMapResult(self._port, call.ids, sizes=call.sizes, **what)
+            if call.shape == "parts":
+                result._sizes = None
+        else:
+            kind = AsyncResult if mine else AsyncHubResult
+            result = kind(self._port, call.ids, single=call.shape == "single", **what)
+        self.result_of(call.ids, single=result._single, again=result)
+        if call.ended:  # the outcomes are only to be fetched
+            result.wait(CATCH_UP_SECONDS)
+        return result
+
+    def result_of(
+        self, ids: Sequence[TaskId], *, single: bool, owner: bool = True, again: AsyncResult | None = None
+    ) -> AsyncResult:
+        """A new result for tasks, of this client or any other. If they are ours, and have ended, it is ready.
+
+        `again`: the result to be filled, instead of one for `ids`.
+        """
         mine = owner and all(map(self.is_mine, ids))
         kind = AsyncResult if mine else AsyncHubResult
-        result = kind(self._port, ids, single=single, name="get_result", owner=mine)
+        result = kind(self._port, ids, single=single, name="get_result", owner=mine) if again is None else again
         watched, fetched = [], []
         for id in dict.fromkeys(ids):
             waiter = self._channel.waiter_of(id)

@@ -218,6 +218,8 @@ class Cluster(AwaitableCluster):
         if n is not None:
             self.n = n
         wanted = self.engines_wanted
+        if wanted:
+            self._engine_launcher(wanted, self.resources, "check")  # options that make no sense are told now
         self._launch_controller()  # the engines start meanwhile, and wait for its connection file
         try:
             if self._launcher.needs_connection_file:

@@ -30,6 +30,21 @@ class CacheKey(msgspec.Struct, array_like=True, gc=False, frozen=True):
     arguments: str = ""
 
 
+class Call(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """Which tasks make one result. The first of them carries it; of a map that grows, the first of each piece."""
+
+    #: of their msg_ids: runs of (first number, how many)
+    numbers: tuple[tuple[Count, Count], ...]
+    #: "list", "map" (of items) or "parts" (of sequences)
+    shape: str = "list"
+    #: of a map: runs of (items of a task, how many tasks); (): each has one
+    sizes: tuple[tuple[Count, Count], ...] = ()
+    #: of a map that grows: the number of its very first task
+    first: Count | None = None
+    #: … and how many items it has in all
+    items: Count = 0
+
+
 class TaskOptions(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     """Options of a task. A task that has none carries None instead."""
 
@@ -62,6 +77,8 @@ class TaskOptions(msgspec.Struct, omit_defaults=True, gc=False, frozen=True):
     depend: bool = False
     #: once it may have been started, it is not started again
     at_most_once: bool = False
+    #: which tasks make one result with this one, which is the first of them; None: it is one of the others, or alone
+    call: Call | None = None
 
 
 class TaskSpec(NestedStruct):

@@ -161,6 +161,13 @@ class Channel:
 
     # ------------------------------------------------------------------------------------------ the users' threads
 
+    def name_session(self, name: str) -> bool:
+        """Name the session, for the records of its tasks; returns whether it is in time: no task was submitted."""
+        if self._window.last_packed or self._window.queue:
+            return False
+        self._window.session_name = name
+        return True
+
     def new_id(self) -> TaskId:
         """A fresh msg_id."""
         return self.id_of(self.next_number())

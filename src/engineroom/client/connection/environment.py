@@ -20,8 +20,11 @@ _USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 @functools.cache
-def environment() -> Environment:
-    """This process's Python, platform, host, working directory, command line and installed packages."""
+def environment(session: str = "") -> Environment:
+    """This process's Python, platform, host, working directory, command line and installed packages.
+
+    Also the notebook, in one, and the name of the client's session, if it has one.
+    """
     try:
         folder = os.getcwd()
     except OSError:  # it has been removed
@@ -36,8 +39,18 @@ def environment() -> Environment:
         "argv": without_secrets(sys.argv),
         "packages": packages(),
     }
+    if notebook := notebook_here():
+        facts["notebook"] = notebook
+    if session:
+        facts["session"] = session
     content = msgspec.json.encode(_sendable(facts), order="sorted")
     return Environment(hashlib.blake2b(content, digest_size=16).hexdigest(), content)
+
+
+def notebook_here() -> str:
+    """The path of the notebook whose kernel this is; "": it is none, or its server does not say."""
+    main = sys.modules.get("__main__")
+    return os.environ.get("JPY_SESSION_NAME") or str(getattr(main, "__vsc_ipynb_file__", ""))
 
 
 def packages() -> dict[str, str]:

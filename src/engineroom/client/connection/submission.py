@@ -95,6 +95,8 @@ class SubmissionWindow:
         #: the functions that the controller has from us
         self._known: set[Digest] = set()
         self._has_told_environment = False
+        #: the name of the client's session; "": it has none
+        self.session_name = ""
         #: when the last message was packed (monotonic seconds)
         self.last_packed = 0.0
 
@@ -159,7 +161,7 @@ class SubmissionWindow:
             if spec.options is not None and spec.options.cache is not None:
                 cached = True
             specs.append(spec)
-        told = None if self._has_told_environment else environment()
+        told = None if self._has_told_environment else environment(self.session_name)
         return Submit(number, specs, functions, resent, cached, told), table.frames if table else []
 
     def sent(self, message: Submit) -> None:

@@ -46,6 +46,9 @@ class AsyncMapResult(AsyncResult):
         self._ordered = ordered
         self._sizes = {} if sizes is None else sizes
 
+    def _shape_noted(self) -> tuple[str, TaskId | None, int]:
+        return "parts" if self._sizes is None else "map", None, 0
+
     def __len__(self) -> int:
         return self._items_of(self._ids)
 
@@ -174,6 +177,9 @@ class GrowingMapResult(AsyncMapResult):
         self._submit_chunks(plan.room(0))
         if not self._all_submitted():
             threading.Thread(target=self._submit_as_results_come, name="engineroom-map", daemon=True).start()
+
+    def _shape_noted(self) -> tuple[str, TaskId | None, int]:
+        return "map", self._ids[0], self._plan.total
 
     def _all_submitted(self) -> bool:
         return self._plan.complete or self._stopped

@@ -95,6 +95,10 @@ class AsyncResult(DescribedFuture):
         if not ids:
             self._state = FINISHED
 
+    def _shape_noted(self) -> tuple[str, TaskId | None, int]:
+        """What a record says of the result that its task is part of; see `messages.Call`: shape, first, items."""
+        return "list", None, 0
+
     @property
     def msg_ids(self) -> list[TaskId]:
         """The tasks' ids."""

@@ -13,6 +13,7 @@ from ...ids import TaskId
 from ...messages import TaskOptions
 from ...on_engine import engine_calls
 from ...wire import functions
+from ..calls import call_of
 from ..connection.history import History
 from ..connection.submission import Acceptance, Outgoing, tracked
 from ..port import ClientPort
@@ -225,7 +226,17 @@ class View:
         if self.track if track is None else track:
             result._acceptance = acceptance = Acceptance(len(tasks))
             tasks = [tracked(task, acceptance) for task in tasks]
+        self._note_call(tasks, result)
         self._channel.submit([(task, result) for task in tasks])
+
+    def _note_call(self, tasks: Sequence[Outgoing], result: AsyncResult) -> None:
+        """Have the first of the tasks say which of them make one result."""
+        if not result._single and tasks:
+            shape, first, items = result._shape_noted()
+            sizes = result._sizes or {}
+            call = call_of([spec.id for spec, _, _ in tasks], shape, sizes, first, items)
+            spec = tasks[0][0]
+            spec.options = replaced(spec.options, call=call)
 
     def _apply(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool) -> Any:
         raise NotImplementedError

@@ -151,6 +151,7 @@ class DirectView(View):
             for id, engine in zip(result.msg_ids, engines, strict=True)
         ]
         self._remember(result._ids)
+        self._note_call([task for task, _ in tasks], result)
         self._channel.submit(tasks)
         if self._blocks(block):
             result.get()

@@ -95,6 +95,8 @@ class Resubmission:
             if body.changes is not None:
                 changes = {k: v for k, v in msgspec.structs.asdict(body.changes).items() if v is not None}
                 options = msgspec.structs.replace(options or TaskOptions(), **changes)
+            if options is not None and options.call is not None:  # the new task is a result of its own
+                options = msgspec.structs.replace(options, call=None)
             call = spec.function, spec.payload, now, EngineId(-1), (), options, spec.kind, spec.arguments
             specs.append(TaskSpec(new, *call))
             if entry.frames:
