@@ -280,6 +280,17 @@ def test_of_a_shared_buffer_the_content_is_sent(listener: TcpListener):
         assert not link.shares_memory
 
 
+def test_what_comes_right_behind_the_handshake_is_heard(listener: TcpListener):
+    words = b"".join(pack([b"hello", bytes(1 << 20)])[0])
+    for _ in range(3):
+        with with_key(listener) as peer:
+            thread = threading.Thread(target=peer.sendall, args=(greeting(os.urandom(16)) + words,))
+            thread.start()
+            [(_, parts)] = until(lambda: heard(listener, 0.1))
+            assert parts == [b"hello", bytes(1 << 20)]
+            thread.join()
+
+
 def test_a_link_that_waits_is_told_by_its_descriptor_of_all_that_has_come(listener: TcpListener):
     with linked(listener) as link:
         link.send([b"hello"])

@@ -23,7 +23,7 @@ from ..stream import Reader
 CHUNK = 256 << 10
 #: What one call of `give` encrypts at most: it takes about a millisecond.
 MOST_GIVEN = 1 << 20
-#: What a stranger may send until its handshake is complete. Our own links send their Hello right behind.
+#: What a stranger may send until its handshake is complete.
 HANDSHAKE_BYTES = 64 << 10
 #: A connection without a sign of life is probed after so many seconds, and closed after three more probes.
 PROBE_AFTER, PROBE_EVERY, PROBES = 30, 10, 3
@@ -90,7 +90,7 @@ class SealedSocket:
         with contextlib.suppress(BlockingIOError):
             come = self.socket.recv(HANDSHAKE_BYTES)
             self._shaken_bytes += len(come)
-            if not come or self._shaken_bytes > HANDSHAKE_BYTES:
+            if not come:
                 raise ConnectionResetError(errno.ECONNRESET, "the handshake was not completed")
             self._come.write(come)
         try:
@@ -101,6 +101,8 @@ class SealedSocket:
         finally:
             with contextlib.suppress(BlockingIOError):  # an alert says why it fails
                 self._flush()
+        if not is_complete and self._shaken_bytes > HANDSHAKE_BYTES:  # what comes behind it does not count
+            raise ConnectionResetError(errno.ECONNRESET, "the handshake is too long")
         return is_complete
 
     # ------------------------------------------------------------------------------------------ sending
