@@ -124,7 +124,7 @@ HOMES = {
     "pyarrow": "stores.maintenance client.records",
     "cloudpickle": "wire",
     "traitlets": "cli cluster.profile_config engine.execution.shell",
-    "IPython": "engine.execution.shell client.notebook client.magics",
+    "IPython": "engine.execution.shell client.notebook client.magics compat.bind_kernel",
     "starlette": "dashboard",
     "uvicorn": "dashboard",
     "joblib": "client.interop.joblib_arrays client.interop.joblib_backend compat.joblib",

@@ -53,7 +53,7 @@ if _typing.TYPE_CHECKING:
         use_dill,
         use_pickle,
     )
-    from .compat.top_level import register_joblib_backend
+    from .compat.top_level import bind_kernel, register_joblib_backend
     from .errors import (
         AlreadyDisplayedError,
         AuthenticationError,
@@ -131,7 +131,7 @@ _NAMES = {
         "PrePickled can can_map deserialize_object pack_apply_message serialize_object uncan uncan_map"
         " unpack_apply_message use_cloudpickle use_dill use_pickle"
     ),
-    ".compat.top_level": "register_joblib_backend",
+    ".compat.top_level": "bind_kernel register_joblib_backend",
     ".errors": (
         "AlreadyDisplayedError AuthenticationError CompositeError ConfigError ConnectionFileError ControllerLost"
         " DependencyTimeout EngineError EngineroomError IPythonError ImpossibleDependency InvalidDependency KernelError"
@@ -222,6 +222,7 @@ __all__ = [
     "ViewExecutor",
     "WaitError",
     "__version__",
+    "bind_kernel",
     "can",
     "can_map",
     "current_task",

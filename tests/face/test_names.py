@@ -21,7 +21,6 @@ PAGE = HERE.parent.parent / "docs" / "migration.md"
 
 #: Why names are not here, in the words of docs/migration.md → patterns of "module name".
 MISSING: dict[str, list[str]] = {
-    "`bind_kernel`: an engine is no Jupyter kernel": ["engineroom bind_kernel"],
     "The Jupyter server and JupyterLab extensions": ["engineroom *jupyter_*ext*"],
     "Classes of launchers, and the launcher for Windows HPC": [
         "engineroom.cluster.launcher ?*Launcher"

@@ -463,6 +463,7 @@ def make_engine(
     pool = Pool(RESULTS_KEPT) if link.shares_memory else None
     executor = Executor(streams, payload.as_copy if pool is None else payload.shared(pool.copy, payload.as_copy))
     executor.uuid = uuid
+    task_context.connection = connection
     return Engine(
         SessionLink(session, link, wire.decode_to_engine),
         executor,

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ..config import ConnectionInfo
 from ..ids import EngineId, TaskId
 
 
@@ -30,6 +31,8 @@ class CurrentTask(msgspec.Struct, frozen=True, kw_only=True):
 _task: Callable[[], CurrentTask | None] | None = None
 _limit: Callable[[float, str, str], AbstractContextManager[None]] | None = None
 _wait: Callable[[Callable[[], bool], float | None, Callable[[], str]], bool] | None = None
+#: how to reach the engine's controller; None: this process is no engine
+connection: ConnectionInfo | None = None
 
 
 def bind(

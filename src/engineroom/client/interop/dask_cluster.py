@@ -48,7 +48,6 @@ class DaskCluster:
             "host": "127.0.0.1" if local else socket.gethostname(),
             "protocol": "tcp://",
             "scheduler_port": port,
-            "silence_logs": False,
             **scheduler_args,
         }
         self._cluster = distributed.LocalCluster(**given)
