@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 #: extras whose packages the product imports
-OF_THE_PRODUCT = ("graph", "mongo", "frames", "parquet")
+OF_THE_PRODUCT = ("graph", "mongo", "frames", "parquet", "dashboard")
 
 #: what runs the tests: the newest will do
 OF_THE_TESTS = ("pytest", "pytest-timeout", "hypothesis")
@@ -27,6 +27,8 @@ OF_THE_TESTS = ("pytest", "pytest-timeout", "hypothesis")
 TESTS = (
     *(f"tests/unit/{name}" for name in ("wire", "on_engine", "stores", "client")),
     "tests/contract",
+    "tests/unit/dashboard",
+    "tests/dashboard/test_server.py",
     "tests/test_exports.py",
     *(f"tests/integration/test_{name}.py" for name in (
         "cli_text", "graph", "output", "provenance", "replay_of_records", "results", "serialization", "tracebacks",

@@ -146,10 +146,12 @@ def dashboard_url(profile: Path, cluster_id: str = "") -> str | None:
         found = json.loads(path.read_text())
         if not is_local(found["host"]):
             return None
-        os.kill(found["pid"], 0)
-        return str(found["url"])
+        url = str(found["url"])
+        port = int(re.match(r"http://127\.0\.0\.1:(\d+)/", url)[1])  # type: ignore[index]  # a TypeError is caught
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
     except (OSError, ValueError, KeyError, TypeError):  # there is no file, or its process has been killed
         return None
+    return url
 
 
 def write_private(path: Path, text: str) -> None:

@@ -255,6 +255,19 @@ def test_the_page_follows_a_killed_controller_and_the_end_of_its_dashboard(brows
     assert "does not answer" in text_of(browser, "#banner") or "has ended" in text_of(browser, "#banner")
 
 
+def test_a_controller_that_hangs_is_told(browser: Browser, fresh_cluster: Any):
+    rc = fresh_cluster(n=0, dashboard=True)
+    opened(browser, str(rc.dashboard_url))
+    browser.run("await page.waitForSelector('.dot.live');")
+    pid = rc.cluster.controller.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        browser.run("await page.waitForSelector('text=/no answer for [0-9]+ s/', { timeout: 60000 });")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    browser.run("await page.waitForSelector('.dot.live', { timeout: 60000 });")
+
+
 def test_it_works_under_a_prefix(browser: Browser, dead_file: tuple[Path, dict[str, str]]):
     """Behind a proxy that gives it a part of its own addresses, as jupyter-server-proxy does."""
     running = Dead(dead_file[0], "--allow-host=localhost")

@@ -142,7 +142,7 @@ def test_a_full_disk_loses_nothing(small_disk: Path, fresh_cluster: Start) -> No
     view = rc.load_balanced_view()
     running = [view.apply_async(slow_megabyte, 0.5) for _ in range(4)]
     wait_until(lambda: rc.db_count({}) == 4)
-    fill(small_disk / "ballast", 100_000)
+    fill(small_disk / "ballast", 300_000)
     values = [result.get() for result in running]
     with pytest.raises(er.StoreFull, match="full"):  # the writer has found out
         wait_until(lambda: view.apply_sync(half, 1) is None)
@@ -160,7 +160,7 @@ def test_a_purge_needs_no_room_on_the_disk(small_disk: Path, fresh_cluster: Star
     assert len(view.map_sync(slow_megabyte, [0.0] * 8, chunksize=1)) == 8
     path = small_disk / "tasks.db"
     wait_until(lambda: rc.db_count({"state": "completed"}) == 8)
-    fill(small_disk / "ballast", 100_000)
+    fill(small_disk / "ballast", 300_000)
     assert rc.purge_hub_results("all") == 8
     wait_until(lambda: path.stat().st_size < 1_000_000)
     assert view.apply_sync(half, 1) == 0.5

@@ -450,20 +450,20 @@ def test_only_its_own_nanny_can_say_that_an_engine_is_stopped(later: tuple[Memor
     nanny, stranger = honest.join("nanny", "nanny"), honest.join("nanny", "stranger")
     honest.join("engine", "second", nanny="nanny")
     honest.join("engine", "third", nanny="nanny")
-    sent = dict.fromkeys((nanny, stranger), 1)
+    sent = dict.fromkeys((nanny, stranger, honest.engine), 1)
     engines = lambda: [{e.uuid for e in m.engines} for m in honest.heard if isinstance(m, Engines)]  # noqa: E731
     honest.wait_for(lambda: {"second", "third"} < engines()[-1])
     nanny.send([frames.encode(Unresponsive([EngineUuid("third")]))])
     stranger.send([frames.encode(Unresponsive([EngineUuid("engine"), EngineUuid("second"), EngineUuid("third")]))])
     honest.client.send([frames.encode(Unresponsive([EngineUuid("second")]))])  # its session ends …
     honest.client = honest.join("client", "honest-2")  # … and another begins
-    for _ in range(3):
-        machinery.ahead += 8.0
-        for link in (nanny, stranger, honest.client):
+    for _ in range(4):
+        machinery.ahead += 5.0  # after a longer pause the controller would take itself for the one that was stopped
+        for link in (nanny, stranger, honest.engine, honest.client):
             link.send([frames.encode(Ping(sent.get(link, 1), 1, 0))])
         honest.ask(CountRecords({}))
     honest.wait_for(lambda: "third" not in engines()[-1])
-    machinery.ahead += 8.0
+    machinery.ahead += 5.0
     honest.ask(CountRecords({}))
     assert {"engine", "second"} <= engines()[-1]
 

@@ -18,6 +18,7 @@ const PAGES = [
   ["database", "Database", database],
 ];
 const HIDDEN = { task };
+const SILENT_SECONDS = 8;
 
 const main = document.getElementById("main"), nav = document.getElementById("nav");
 const statusPlace = document.getElementById("status"), banner = document.getElementById("banner");
@@ -61,9 +62,20 @@ function showStatus(kind, text) {
   statusPlace.replaceChildren(h("span", { class: `dot ${kind}` }), h("span", { title: text }, text));
 }
 
+let heard = performance.now(), pause = 0;
+
+/** Say so if the cluster has not answered for a while: a controller that hangs is given up only later. */
+setInterval(() => {
+  const silent = Math.round((performance.now() - heard) / 1000);
+  const usual = Math.max(SILENT_SECONDS, (3 * pause) / 1000); // looks that take long come less often
+  if (app.news && banner.hidden && silent >= usual) showStatus("lost", `no answer for ${silent} s`);
+}, 1000);
+
 function listen() {
   const source = new EventSource("api/events");
   source.addEventListener("overview", (event) => {
+    pause = performance.now() - heard;
+    heard += pause;
     app.news = JSON.parse(event.data);
     const { live, problem, origin } = app.news;
     banner.hidden = !problem;

@@ -70,7 +70,10 @@ export function stream(root, params, app) {
     if (live && !left) timer = setTimeout(load, Math.max(1000, 4 * (performance.now() - began)));
   }
 
-  const rowHeight = () => Math.max(2, Math.min(24, 560 / Math.max(1, data.engines.length)));
+  const rowHeight = () => { // a canvas cannot be of any height
+    const rows = Math.max(1, data.engines.length);
+    return Math.max(Math.min(2, 8000 / rows), Math.min(24, 560 / rows));
+  };
   const x = (t) => LEFT + ((t - data.from) / (data.to - data.from)) * (canvas.clientWidth - LEFT - 8);
   const timeAt = (px) => data.from + ((px - LEFT) / (canvas.clientWidth - LEFT - 8)) * (data.to - data.from);
   const nameOf = (name) => (name === null ? "(none)" : name);
