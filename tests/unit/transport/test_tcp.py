@@ -23,7 +23,7 @@ from engineroom.transport import connect, new_identity, stream_link, stream_list
 from engineroom.transport.stream import STRANGER_BYTES, greeting, pack
 from engineroom.transport.tcp import listener as tcp_listener
 from engineroom.transport.tcp import sealed_socket
-from engineroom.transport.tcp.certificates import certificate, link_context, public_key, sign
+from engineroom.transport.tcp.certificates import certificate, link_context
 from engineroom.transport.tcp.link import TcpLink, address_of
 from engineroom.transport.tcp.listener import TcpListener
 
@@ -102,15 +102,6 @@ def assert_serves(listener: TcpListener) -> None:
 
 
 # ---------------------------------------------------------------------------------------------- certificates
-
-
-def test_keys_and_signatures_are_those_of_rfc_8032():
-    seed = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
-    assert public_key(seed).hex() == "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
-    assert sign(seed, b"\x72").hex() == (
-        "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
-        "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
-    )
 
 
 def test_a_certificate_follows_from_its_seed():
