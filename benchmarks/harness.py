@@ -156,7 +156,7 @@ def _machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "processors": str(os.cpu_count()),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("pyzmq", "msgspec", "joblib", "loky", "numpy")},
+        **{name: version(name) for name in ("msgspec", "joblib", "loky", "numpy")},
     }
 
 

@@ -53,7 +53,7 @@ def section(benchmark: Benchmark, result: Result) -> Iterator[str]:
     yield (
         f"<small>{result.date}, engineroom {result.version} ({machine['commit']}), size {result.size:,}, "
         f"{rounds} rounds; {machine['system']}, {machine['processors']} processors, Python {machine['python']}, "
-        f"pyzmq {machine['pyzmq']}, loky {machine['loky']}, joblib {machine['joblib']}</small>\n"
+        f"loky {machine['loky']}, joblib {machine['joblib']}</small>\n"
     )
 
 

@@ -52,7 +52,7 @@ def wait_until(condition: Callable[[], Any], timeout: float = 60.0) -> Any:
 
 
 def _threads() -> set[threading.Thread]:
-    """Threads but for those that pyzmq and tqdm keep, one per process."""
+    """Threads but for the ones that others keep, one per process: pyzmq (of ipykernel) and tqdm."""
     kept = ("GarbageCollectorThread", "TMonitor")
     return {thread for thread in threading.enumerate() if type(thread).__name__ not in kept}
 

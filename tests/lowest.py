@@ -38,7 +38,7 @@ TESTS = (
 
 
 def lowest() -> Iterator[str]:
-    """Each direct dependency at its lower bound: "pyzmq==26"."""
+    """Each direct dependency at its lower bound: "msgspec==0.19"."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     for requirement in (*project["dependencies"], *(r for extra in OF_THE_PRODUCT for r in extras[extra])):

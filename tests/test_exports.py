@@ -53,7 +53,7 @@ def test_the_import_brings_only_what_every_process_needs():
 def test_a_cluster_starts_its_processes_before_the_client_is_imported():
     code = "import sys, engineroom; engineroom.Cluster(load_profile=False, profile_dir='none'); print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    late = ("engineroom.client", "importlib.metadata", "psutil", "traitlets", "tempfile", "sqlite3", "zmq")
+    late = ("engineroom.client", "importlib.metadata", "psutil", "traitlets", "tempfile", "sqlite3", "ssl")
     assert [name for name in late if name in found] == []
 
 

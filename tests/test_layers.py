@@ -117,7 +117,7 @@ MAY_IMPORT = {
 
 #: Heavy or outside modules, and the only parts that import them.
 HOMES = {
-    "zmq": "transport",
+    "ssl": "transport",
     "sqlite3": "stores.sqlite",
     "pymongo": "stores.mongodb",
     "bson": "stores.mongodb",

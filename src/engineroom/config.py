@@ -34,8 +34,8 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     #: the secret that the controller asks for; never put it on a command line
     key: str
-    #: the controller's CurveZMQ public key (Z85) for tcp, "" for Unix sockets
-    curve_serverkey: str = ""
+    #: the controller's certificate (DER, in base64) for tcp, "" for Unix sockets
+    certificate: str = ""
     #: host name and process id of the controller
     location: str = ""
     pid: int = 0

@@ -1,7 +1,4 @@
-"""File descriptors: waiting for them, and whether this process may open enough.
-
-ZeroMQ, which serves links between hosts, ends the whole process when there are too few.
-"""
+"""File descriptors: waiting for them, and whether this process may open enough."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import pytest
 
 from engineroom.config import ConnectionInfo
 from engineroom.descriptors import wait_readable
-from engineroom.transport import Link, Listener, connect, curve_keypair, listen
+from engineroom.transport import Link, Listener, connect, listen, new_identity
 
 LIMIT = 30 << 20
 
@@ -25,19 +25,18 @@ class Host:
     """Makes a listener, again at the same address if it is asked to, and links to it. Closes all at the end."""
 
     def __init__(self, kind: str, folder: Path) -> None:
-        self._curve = curve_keypair() if kind == "tcp" else None
+        self._certificate, self._secret = new_identity() if kind == "tcp" else ("", "")
         self._url = "tcp://127.0.0.1" if kind == "tcp" else f"ipc://{folder}/socket"
         self._opened: list[Any] = []
 
     def listen(self) -> Listener:
-        listener = listen(self._url, "the key", curve=self._curve, max_message_size=LIMIT)
+        listener = listen(self._url, "the key", secret=self._secret, max_message_size=LIMIT)
         self._url = listener.url
         self._opened.append(listener)
         return listener
 
     def link(self) -> Link:
-        server_key = self._curve[0] if self._curve else ""
-        link = connect(ConnectionInfo(url=self._url, key="the key", curve_serverkey=server_key))
+        link = connect(ConnectionInfo(url=self._url, key="the key", certificate=self._certificate))
         self._opened.append(link)
         return link
 
@@ -53,8 +52,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     host = Host(request.param, folder)
     yield host
     host.close()
-    kept = ("GarbageCollectorThread",)  # pyzmq's, one per process
-    assert [t for t in set(threading.enumerate()) - before if type(t).__name__ not in kept] == []
+    assert set(threading.enumerate()) == before
     assert list(folder.iterdir()) == [], "the socket is gone"
     shutil.rmtree(folder)
 

@@ -370,13 +370,13 @@ def test_over_tcp_everything_is_encrypted_and_works(fresh_cluster):
     info = rc.cluster.connection
     assert info.url.startswith("tcp://")
     assert "127.0.0.1" in info.url
-    assert info.curve_serverkey
+    assert info.certificate
     assert rc[0].apply_sync(bytes, 3_000_000) == bytes(3_000_000)
     assert rc.load_balanced_view().map_sync(abs, range(-50, 0)) == list(range(50, 0, -1))
-    from engineroom.transport.zeromq import curve_keypair
+    from engineroom.transport import new_identity
 
     with pytest.raises(er.AuthenticationError):
-        er.Client(msgspec.structs.replace(info, curve_serverkey=curve_keypair()[0]), timeout=8)
+        er.Client(msgspec.structs.replace(info, certificate=new_identity()[0]), timeout=8)
     with pytest.raises(er.AuthenticationError, match="refused our encryption keys"):
         er.Client(msgspec.structs.replace(info, key="wrong"), timeout=8)
     assert rc[0].apply_sync(abs, -1) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -46,6 +47,17 @@ def files_mapped(name: str) -> set[str]:
     """Inodes of the shared files that this process has mapped."""
     with open("/proc/self/maps") as lines:
         return {line.split()[4] for line in lines if "memfd:engineroom" in line}
+
+
+def file_of(values: np.ndarray) -> str:
+    """The inode of the file whose mapping holds the array."""
+    address = values.__array_interface__["data"][0]
+    with open("/proc/self/maps") as lines:
+        for line in lines:
+            begin, end = (int(number, 16) for number in line.split()[0].split("-"))
+            if begin <= address < end:
+                return line.split()[4]
+    raise LookupError("no mapping holds it")
 
 
 def database(rc: er.Client) -> Path:
@@ -383,3 +395,54 @@ print("good")
     environment = os.environ | {"IPYTHONDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
     assert done.stdout == "good\n", done.stderr
+
+
+# ---------------------------------------------------------------------------------------------- functions
+
+
+class Model:
+    """A large object, whose methods are sent."""
+
+    def __init__(self, weights: np.ndarray) -> None:
+        self.weights = weights
+
+    def at(self, index: int) -> int:
+        return int(self.weights[index])
+
+    def file(self, index: int) -> str:
+        return file_of(self.weights)
+
+
+def test_methods_of_a_large_object_partials_and_closures_are_sent_once(any_rc):
+    mine = array(7)
+    model, expected = Model(mine), [int(value) for value in mine[:30]]
+    view = any_rc.load_balanced_view()
+    assert view.map_sync(model.at, range(30)) == expected
+    assert view.map_sync(lambda index: int(mine[index]), range(30)) == expected
+    assert any_rc[:].map_sync(model.at, range(30)) == expected
+    assert view.apply_sync(functools.partial(Model.at, model), 5) == expected[5]
+    assert any_rc[:].apply_sync(model.at, 5) == [expected[5]] * len(any_rc)
+    mine[5] ^= 0xFF
+    assert view.apply_sync(model.at, 5) == int(mine[5])
+    found = any_rc.db_query({"function_name": {"$regex": "at$"}}, keys=["buffers"])
+    assert {len(buffer) for record in found for buffer in record["buffers"][1:]} <= {mine.nbytes}
+
+
+def test_a_method_of_a_large_object_maps_one_file(rc):
+    model, view = Model(array(8)), rc.load_balanced_view()
+    assert len(set(view.map_sync(model.file, range(20)))) == 1
+
+
+def test_a_recorded_call_of_a_method_of_a_large_object_can_be_run_again(rc):
+    mine = array(9)
+    result = rc.load_balanced_view().apply(Model(mine).at, 11)
+    assert result.get() == int(mine[11])
+    assert rc.replay(result) == int(mine[11])
+    assert rc.resubmit(result.msg_ids).get() == [int(mine[11])]
+
+
+def test_an_array_that_is_sent_again_unchanged_is_in_memory_once(rc):
+    mine, view = array(10), rc.load_balanced_view()
+    assert len({view.apply_sync(file_of, mine) for _ in range(12)}) == 1
+    mine[0] ^= 0xFF
+    assert view.apply_sync(total, mine) == int(mine.sum())

@@ -43,6 +43,8 @@ class Cluster(Configurable):
 
     n = Integer(None, allow_none=True, help="How many engines; default: one per usable core.").tag(config=True)
     engines = Unicode("local", help=f"What starts the engines; there are: {LAUNCHERS}.").tag(config=True)
+    engine_launcher_class = Unicode("local", help="ipyparallel's name for `engines`.").tag(config=True)
+    controller_launcher_class = Unicode("local", help="ipyparallel's name for `controller`.").tag(config=True)
     controller = Unicode("local", help="What starts the controller; there is: local.").tag(config=True)
     controller_ip = Unicode(
         "", help="Address to listen on for other hosts ('*': all), encrypted. Default: as engines= needs it."
@@ -180,7 +182,9 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
             engine_args=[*debug, *settings.engine_args],
             resources=named_resources.read(settings.resources),
             engines=settings.engines,
+            engine_launcher_class=settings.engine_launcher_class,
             controller=settings.controller,
+            controller_launcher_class=settings.controller_launcher_class,
             engine_timeout=settings.engine_timeout,
             adaptive=_bounds(settings.adaptive),
             shutdown_atexit=not self.daemonize,

@@ -42,7 +42,7 @@ from ..descriptors import raise_limit
 from ..errors import ConfigError, ConnectionFileError, StoreBusy
 from ..private import make_private_folder
 from ..stores import TaskStore, open_store
-from ..transport import curve_keypair, listen
+from ..transport import listen, new_identity
 from ..transport.addresses import listening_address, own_address
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
 from .databases import DictDB, HubFactory, MongoDB, SQLiteDB, database_url
@@ -224,10 +224,10 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         raise_limit()  # peers, and large buffers, take file descriptors
         liveness = self._liveness()
         restarted = self.reuse_files and client_file.exists()  # a controller that stops removes its files
-        info, curve = self._identity(client_file)
+        info, secret = self._identity(client_file)
         store = self._open_store(folder)
         try:
-            listener = listen(info.url, info.key, curve=curve, max_message_size=2 * MAX_TASK_BYTES)
+            listener = listen(info.url, info.key, secret=secret, max_message_size=2 * MAX_TASK_BYTES)
         except Exception as error:
             store.close()
             raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None
@@ -247,9 +247,9 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         if self.lifeline:
             threading.Thread(target=_follow_stdin, args=(controller, starter_ended), daemon=True).start()
         files = [client_file, connection_file(folder, self.cluster_id, "engine")]
-        if curve is not None:
-            write_private(_secret_file(client_file), curve[1])
-        for path in files:
+        if secret:
+            write_private(_secret_file(client_file), secret)
+        for path in reversed(files):  # that of clients last: a cluster takes it for the sign that all is ready
             write_connection_file(path, info)
         log.info("controller %s: %s, database %s, connection file %s", __version__, info.url, store.url, client_file)
         sys.setswitchinterval(0.001)  # the store's thread must not keep the loop waiting for 5 ms
@@ -308,34 +308,34 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             engine_grace=chosen.engine_grace,
         )
 
-    def _identity(self, path: Path) -> tuple[ConnectionInfo, tuple[str, str] | None]:
-        """Url and keys: new ones, or with --reuse those of the controller before."""
+    def _identity(self, path: Path) -> tuple[ConnectionInfo, str]:
+        """Url and keys, and the secret of the certificate: new ones, or with --reuse those of the controller before."""
         if self.reuse_files and path.exists():
             info = read_connection_file(path)
             with contextlib.suppress(FileNotFoundError):
                 secret = _secret_file(path).read_text()
                 listen = info.url if not self.ip else f"tcp://{listening_address(self.ip)}:{info.url.rpartition(':')[2]}"
-                return msgspec.structs.replace(info, pid=os.getpid(), url=listen), (info.curve_serverkey, secret)
+                return msgspec.structs.replace(info, pid=os.getpid(), url=listen), secret
             if info.url.startswith("ipc://"):  # the folder may have been removed; the listener checks whose it is
                 make_private_folder(Path(info.url.removeprefix("ipc://")).parent)
-            return msgspec.structs.replace(info, pid=os.getpid()), None
+            return msgspec.structs.replace(info, pid=os.getpid()), ""
         _complain_if_running(path)
-        curve = None
+        certificate = secret = ""
         if self.ip:
-            curve = curve_keypair()
+            certificate, secret = new_identity()
             url = f"tcp://{listening_address(self.ip)}:{self.port or '*'}"
         else:
             url = f"ipc://{socket_dir()}/{secrets.token_hex(8)}"
         return ConnectionInfo(
             url=url,
             key=secrets.token_hex(32),
-            curve_serverkey=curve[0] if curve else "",
+            certificate=certificate,
             location=self.location or socket.gethostname(),
             pid=os.getpid(),
             cluster_id=self.cluster_id,
             profile_dir=str(self.folder),
             version=__version__,
-        ), curve
+        ), secret
 
     def _reachable(self, url: str) -> str:
         """The url that peers connect to: a wildcard becomes this host's name."""
@@ -359,7 +359,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
 
 
 def _secret_file(path: Path) -> Path:
-    """Where the controller keeps its CurveZMQ secret key, for `--reuse`."""
+    """Where the controller keeps the secret of its certificate, for `--reuse`."""
     return path.with_name(path.name.replace("-client.json", "-secret.key"))
 
 

@@ -130,8 +130,8 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
 
     @property
     def curve_serverkey(self) -> str:
-        """The public key of a controller that other hosts can reach; "" for one on this host alone."""
-        return self.connection.curve_serverkey
+        """The certificate of a controller that other hosts can reach; "" for one on this host alone."""
+        return self.connection.certificate
 
     # ------------------------------------------------------------------------------------------ engines and views
 

@@ -138,6 +138,7 @@ class Engine:
                     self._link.ping()
                     if self._pool is not None:
                         self._pool.tidy()
+                    self._executor.tidy()
                     self._receive(wait=not protocol.jobs.queue)
                     self._checks.answer(self._is_leaving)
                     if protocol.jobs.queue:

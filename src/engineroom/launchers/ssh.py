@@ -42,10 +42,10 @@ class SSHOptions(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""  #: name of the user on these hosts
     proxy_host: str = ""  #: the host through which the others are reached (ssh -J)
     tunnel: bool = False  #: whether the engines reach the controller through the ssh connection
-    ssh_cmd: tuple[str, ...] = ("ssh",)
-    ssh_args: list[str] = []  #: for instance ["-F", "my_ssh_config"]
-    scp_cmd: tuple[str, ...] = ("scp",)
-    scp_args: list[str] = []
+    ssh_cmd: list[str] | str = "ssh"
+    ssh_args: list[str] | str = ""  #: for instance ["-F", "my_ssh_config"]
+    scp_cmd: list[str] | str = "scp"
+    scp_args: list[str] | str = ""
     remote_python: str = ""  #: the Python of the other hosts; default: the path of this one
     remote_dir: str = ""  #: the folder in which engines work there; default: the home folder
     remote_profile_dir: str = ""  #: the profile there, whose `ipengine_config.py` is read; default: as here
@@ -149,7 +149,7 @@ class SSHEngines:
     def _ssh(self) -> list[str]:
         options = self._options
         # Nobody can answer a question: ssh is to fail instead.
-        words = [*options.ssh_cmd, "-T", "-o", "BatchMode=yes", *options.ssh_args, *self._proxy()]
+        words = [*_words(options.ssh_cmd), "-T", "-o", "BatchMode=yes", *_words(options.ssh_args), *self._proxy()]
         if options.tunnel:
             words += ["-o", "ExitOnForwardFailure=yes", "-R", f"127.0.0.1:{self._port}:{self._controller()}"]
         return words
@@ -181,7 +181,8 @@ class SSHEngines:
 
     def _copies(self, pairs: Sequence[tuple[str, str]], *, is_fetch: bool) -> list[list[str]]:
         options = self._options
-        scp = [*options.scp_cmd, "-qr", "-o", "BatchMode=yes", *(options.scp_args or options.ssh_args), *self._proxy()]
+        given = _words(options.scp_args or options.ssh_args)
+        scp = [*_words(options.scp_cmd), "-qr", "-o", "BatchMode=yes", *given, *self._proxy()]
         made = []
         for connection in self._connections:
             name = self._name(connection.host)
@@ -211,7 +212,7 @@ class SSHEngines:
                 connection.start()
                 connection.write_stdin(line)
         except FileNotFoundError:
-            raise ConfigError(f"there is no command {self._options.ssh_cmd[0]} on this host") from None
+            raise ConfigError(f"there is no command {_words(self._options.ssh_cmd)[0]} on this host") from None
 
     def _copy(self, pairs: Sequence[tuple[str, str]], *, is_fetch: bool) -> None:
         for words in self._copies(pairs, is_fetch=is_fetch):
@@ -348,3 +349,7 @@ class _Found:
 
     def to_dict(self) -> Mapping[str, Any]:
         return self._described
+
+
+def _words(given: list[str] | str) -> list[str]:
+    return shlex.split(given) if isinstance(given, str) else given

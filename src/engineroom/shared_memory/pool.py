@@ -1,5 +1,8 @@
 """Makes shared buffers, and uses their pages again.
 
+Memory that is sent again and has not changed is copied once: the pool keeps its latest copies for some seconds, and
+compares.
+
 A fresh page costs several times as much as the copy into it. So the pool keeps the pages of a buffer that nobody uses
 any more, for some seconds. It knows that nobody uses them when it gets an exclusive lock on the file: each buffer that
 it gives out has a shared one (see `buffer.py`), which the kernel ends with the last process that has it.
@@ -17,7 +20,7 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +32,8 @@ SHARE_OF_MEMORY = 1 / 8
 MOST_KEPT = 2 << 30
 #: Pages that have not been used for so many seconds go back to the system.
 KEPT_SECONDS = 10.0
+#: … and after so few seconds, if they are more than so many bytes.
+MANY_KEPT_SECONDS, MANY = 2.0, 256 << 20
 #: So many files are tried for their lock at most, to find one that is free.
 TRIED = 32
 #: Bytes that are copied without letting other threads run.
@@ -43,7 +48,7 @@ _NEVER = {errno.ENOSYS, errno.EPERM, errno.EACCES, errno.ENOENT, errno.EINVAL, e
 class _File:
     """A file in memory without a name, which the pool may write to when nobody else has it."""
 
-    __slots__ = ("_filled", "_mapping", "constant", "descriptor", "since", "size")
+    __slots__ = ("_filled", "_mapping", "constant", "descriptor", "place", "since", "size")
 
     def __init__(self, size: int) -> None:
         self.size, self.descriptor = size, -1
@@ -52,6 +57,8 @@ class _File:
         self._mapping: mmap.mmap | None = None
         #: id of the bytes object that was copied last; 0: it was something else
         self.constant = 0
+        #: where the memory was that was copied last: id of the object, and how many bytes
+        self.place = 0, 0
         #: when the pool's own process had no use for it any more
         self.since = 0.0
         self.descriptor = os.memfd_create("engineroom", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -122,9 +129,12 @@ class Pool:
     ----------
     most : int
         Bytes that are kept for later; never more than an eighth of the memory.
+    held : int
+        Bytes of copies that are kept because the same memory may be sent again.
     """
 
-    def __init__(self, most: int = MOST_KEPT) -> None:
+    def __init__(self, most: int = MOST_KEPT, held: int = 0) -> None:
+        self._most_held = held
         self._most = min(most, int(usable_memory() * SHARE_OF_MEMORY))
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -137,6 +147,10 @@ class Pool:
         self._kept: list[_File] = []
         #: id of a bytes object → (the object, a reference to its buffer): bytes do not change
         self._constants: dict[int, tuple[bytes, weakref.ref[SharedBuffer]]] = {}
+        #: place of memory (see `_File.place`) → its last copy. Memory that has not changed since is not copied again.
+        self._last: dict[tuple[int, int], weakref.ref[SharedBuffer]] = {}
+        #: the latest of these copies, which may have no other user: (the copy, when it was made or used again)
+        self._held: OrderedDict[tuple[int, int], tuple[SharedBuffer, float]] = OrderedDict()
 
     @property
     def kept_bytes(self) -> int:
@@ -157,10 +171,18 @@ class Pool:
             living = known[1]()
             if living is not None:
                 return living
+        place = id(owner), view.nbytes
+        last = self._last.get(place)
+        before = None if last is None else last()
+        if before is not None and before.holds(view):
+            self._hold(place, before)
+            return before
+        before = None
         file: _File | None = None
         try:
             with self._lock:
-                file = self._free_file(view.nbytes)
+                self._held.pop(place, None)
+                file = self._free_file(view.nbytes) or self._free_file_of_held(view.nbytes)
             file = file or _File(_rounded(view.nbytes))
             buffer = file.fill(view)
         except BaseException as error:
@@ -172,6 +194,8 @@ class Pool:
             return bytes(view)
         reference = weakref.ref(buffer, self._on_death)
         self._given[reference] = file
+        file.place, self._last[place] = place, reference
+        self._hold(place, buffer)
         file.constant = 0
         if constant is not None:
             file.constant = id(constant)
@@ -180,28 +204,63 @@ class Pool:
 
     def tidy(self) -> None:
         """Give back what has not been used for some seconds."""
-        if self._returned or self._kept:
+        if self._returned or self._kept or self._held:
+            since = time.monotonic() - KEPT_SECONDS
             with self._lock:
+                while self._held and next(iter(self._held.values()))[1] < since:
+                    self._held.popitem(last=False)
                 self._take_back()
-                self._drop(self._most, time.monotonic() - KEPT_SECONDS)
+                self._drop(self._most, since)
+                while self._kept and self._kept[0].since < since + KEPT_SECONDS - MANY_KEPT_SECONDS:
+                    if sum(file.size for file in self._kept) <= MANY:
+                        break
+                    self._kept.pop(0).close()
 
     def close(self) -> None:
         """Keep nothing. Buffers that were given out live on."""
         with self._lock:
-            self._most = 0
+            self._most = self._most_held = 0
+            self._held.clear()
             self._take_back()
+
+    def _hold(self, place: tuple[int, int], buffer: SharedBuffer) -> None:
+        """Keep a copy for a while: the same memory may be sent again soon, unchanged."""
+        if not self._most_held:
+            return
+        with self._lock:
+            self._held.pop(place, None)
+            self._held[place] = buffer, time.monotonic()
+            total = sum(len(held) for held, _ in self._held.values())
+            while total > self._most_held:
+                _, (held, _) = self._held.popitem(last=False)
+                total -= len(held)
+
+    def _free_file_of_held(self, size: int) -> _File | None:
+        """Give up copies that are kept only because their memory may be sent again, if room is needed for others."""
+        total = sum(len(held) for held, _ in self._held.values())
+        while self._held and total + size > self._most_held:
+            _, (held, _) = self._held.popitem(last=False)
+            total -= len(held)
+            del held
+            file = self._free_file(size)
+            if file is not None:
+                return file
+        return None
 
     def _has_room(self) -> bool:
         """Whether this process may open descriptors for a buffer. Files that are kept for later are closed for it."""
         if not are_descriptors_short():
             return True
         with self._lock:
+            self._held.clear()
             self._take_back()
         return not are_descriptors_short()
 
     def _on_death(self, reference: weakref.ref[SharedBuffer]) -> None:
         file = self._given.pop(reference, None)
         if file is not None:
+            if self._last.get(file.place) is reference:
+                del self._last[file.place]
             known = self._constants.get(file.constant)
             if known is not None and known[1] is reference:
                 del self._constants[file.constant]

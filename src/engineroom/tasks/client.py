@@ -150,7 +150,7 @@ class TaskClient:
             payload = pickle.dumps((arguments, {}), 5)
         else:
             try:
-                payload, frames, results = pickled_call(arguments, {})
+                payload, frames, results = pickled_call(arguments, {}, keep=self._port.keep(False))
             except SerializationError as error:
                 raise describe_failure(error, task._parts()) from error
             if frames:

@@ -139,7 +139,6 @@ class MemoryLink:
     """The other end of a `MemoryNetwork`."""
 
     shares_memory = False
-    stays_readable = True
 
     def __init__(self, network: MemoryNetwork, identity: bytes) -> None:
         self._network, self._identity = network, identity

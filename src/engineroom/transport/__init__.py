@@ -1,6 +1,6 @@
-"""How frames travel between processes. The only home of sockets and of zmq."""
+"""How frames travel between processes. The only home of sockets."""
 
 from .base import Frames, Link, Listener
-from .opening import connect, curve_keypair, listen
+from .opening import connect, listen, new_identity
 
-__all__ = ["Frames", "Link", "Listener", "connect", "curve_keypair", "listen"]
+__all__ = ["Frames", "Link", "Listener", "connect", "listen", "new_identity"]

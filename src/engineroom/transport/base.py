@@ -51,8 +51,6 @@ class Link(Protocol):
 
     #: whether a `SharedBuffer` is handed over as it is; else its content is sent
     shares_memory: bool
-    #: whether `fileno` is readable as long as something has come that was not received; else it tells once
-    stays_readable: bool
 
     def fileno(self) -> int:
         """A file descriptor that becomes readable when something may have arrived."""

@@ -1,6 +1,6 @@
 """Which transport serves an address: `ipc://PATH` on one host, `tcp://HOST:PORT` across hosts.
 
-ZeroMQ is imported only for TCP: that takes a while.
+What TCP needs (`ssl` and more) is imported only then: that takes a while.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from .unix_link import UnixLink
 from .unix_listener import UnixListener
 
 
-def curve_keypair() -> tuple[str, str]:
-    """A fresh (public, secret) pair for CurveZMQ, in Z85."""
-    from . import zeromq
+def new_identity() -> tuple[str, str]:
+    """A certificate for a controller that other hosts can reach, and its secret."""
+    from .tcp import certificates
 
-    return zeromq.curve_keypair()
+    return certificates.new_identity()
 
 
-def listen(url: str, key: str, *, curve: tuple[str, str] | None = None, max_message_size: int) -> Listener:
-    """A listener at `ipc://PATH`, or at `tcp://IP[:PORT]` with the controller's key pair.
+def listen(url: str, key: str, *, secret: str = "", max_message_size: int) -> Listener:
+    """A listener at `ipc://PATH`, or at `tcp://IP[:PORT]` with the secret of the controller's certificate.
 
     Raises
     ------
@@ -30,9 +30,9 @@ def listen(url: str, key: str, *, curve: tuple[str, str] | None = None, max_mess
     """
     if url.startswith("ipc://"):
         return UnixListener(url, max_message_size=max_message_size)
-    from .zeromq import ZmqListener
+    from .tcp.listener import TcpListener
 
-    return ZmqListener(url, key, curve=curve, max_message_size=max_message_size)
+    return TcpListener(url, key, secret=secret, max_message_size=max_message_size)
 
 
 def connect(info: ConnectionInfo) -> Link:
@@ -52,6 +52,6 @@ def connect(info: ConnectionInfo) -> Link:
         return UnixLink(info.url)
     if not info.url.startswith("tcp://"):
         raise ConnectionFileError(f"the connection file names no address of a controller: {one_line(info.url)!r}")
-    from .zeromq import ZmqLink
+    from .tcp.link import TcpLink
 
-    return ZmqLink(info.url, info.key, curve_serverkey=info.curve_serverkey)
+    return TcpLink(info.url, info.key, certificate=info.certificate)

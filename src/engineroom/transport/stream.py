@@ -1,4 +1,4 @@
-"""Messages in a stream of bytes, as a Unix socket carries them. There is no socket here.
+"""Messages in a stream of bytes, as a socket carries them. There is no socket here.
 
 A link begins its stream with a greeting: `MAGIC`, then its name, 16 random bytes. After it, and from the listener at
 once, come messages. A message is a head, then its frames:
@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from ..shared_memory.buffer import SharedBuffer, received
+from ..shared_memory.buffer import SharedBuffer, is_sealed, received
 from .base import Frames
 
 MAGIC = b"engineroom1\n"
@@ -94,7 +94,8 @@ def pack(frames: Frames, most_passed: int = MOST_DESCRIPTORS) -> tuple[list[Any]
                 passed.append(frame)
                 lengths.append(len(frame) | PASSED)
                 continue
-            frame = frame.read_all()
+            if not is_sealed(frame.descriptor):  # to read pages of a file that somebody shortens would end us
+                frame = frame.read_all()
         views.append(view := _flat(frame))
         lengths.append(view.nbytes)
     head = _HEAD.pack(MARK, len(passed), 0, len(lengths), lengths[0])
@@ -129,8 +130,6 @@ def unpassed(views: Sequence[memoryview], passed: Sequence[SharedBuffer]) -> lis
 
 def _flat(buffer: Any) -> memoryview:
     """The bytes of a buffer, which must be contiguous."""
-    if isinstance(buffer, SharedBuffer):  # to read pages of a file that somebody shortens would end this process
-        buffer = buffer.read_all()
     view = memoryview(buffer)
     if view.format == "B" and view.ndim == 1:
         return view

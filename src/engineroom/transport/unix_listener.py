@@ -1,11 +1,6 @@
 """The listener on one host: `ipc://PATH`, a Unix stream socket.
 
 The socket lies in a folder of ours with mode 0700, and the kernel is asked whose process connects: it must be ours.
-
-The listener knows a link by the random name in its greeting (`stream.py`), also after a reconnection. A connection
-that lives keeps its name. Before a peer is admitted it may send little, and has little time. What the kernel does not
-take at once waits in a queue, and is sent by `receive`. Peers are heard in turn: one that sends without end keeps no
-other waiting.
 """
 
 from __future__ import annotations
@@ -14,59 +9,19 @@ import contextlib
 import errno
 import logging
 import os
-import select
 import socket
-import threading
-import time
-from collections import deque
 from pathlib import Path
 
-from ..descriptors import require_descriptors
 from ..private import open_private_folder
-from .base import LAST_MESSAGES, SEND_QUEUE, Frames
-from .stream import FEWER_DESCRIPTORS, MOST_DESCRIPTORS, BrokenStream, Reader, Unsent, pack
-from .unix_socket import CHUNK, Chunk, Often, TooManyPassed, close_both, give, give_unsent, prepare, why_not_ours
+from .connection import Often, Socket
+from .stream_listener import StreamListener
+from .unix_socket import PlainSocket, new_chunk, why_not_ours
 
 log = logging.getLogger(__name__)
 
-#: How long a connection may take until it is admitted.
-STRANGER_SECONDS = 10.0
-#: So many connections may wait to be admitted. Then the oldest makes room for the next, once it has had so long.
-MOST_STRANGERS, STRANGER_LEAST_SECONDS = 256, 0.5
-#: After an error no connection is accepted for so long.
-ACCEPT_PAUSE_SECONDS = 0.2
-#: Messages of one peer that are handed over in its turn, and bytes in their headers: a long one takes long to handle.
-TURN, TURN_HEADERS = 16, 64 << 10
-#: Bytes in the headers that one call of `receive` hands over, for each message that it may.
-HEADER_BYTES = 4 << 10
-#: Bytes of one connection that are received in its turn: all that the kernel holds of it, as a rule.
-TURN_BYTES = 4 * CHUNK
-#: Peers whose connections were lost that are remembered.
-MOST_REMEMBERED = 1000
-#: How long the listener goes on sending when it closes.
-CLOSE_SECONDS = 0.2
 
-_READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
-
-
-class _Connection:
-    """One connection of the listener."""
-
-    __slots__ = ("has_passed", "is_broken", "most_passed", "reader", "since", "socket", "unsent")
-
-    def __init__(self, accepted: socket.socket, most_bytes: int, now: float) -> None:
-        self.socket = accepted
-        self.reader = Reader(most_bytes, greets=True, is_admitted=False)
-        self.unsent = Unsent()
-        self.since = now
-        #: how many file descriptors one message may bring, and whether one has
-        self.most_passed, self.has_passed = MOST_DESCRIPTORS, False
-        #: whether nothing can be sent any more; what has come may still be received
-        self.is_broken = False
-
-
-class UnixListener:
-    """The controller's end.
+class UnixListener(StreamListener):
+    """A listener at a Unix socket.
 
     Parameters
     ----------
@@ -82,9 +37,7 @@ class UnixListener:
     """
 
     def __init__(self, url: str, *, max_message_size: int = 1 << 62) -> None:
-        require_descriptors("a listener")
         self._url, self._path = url, Path(url.removeprefix("ipc://"))
-        self._most_bytes = max_message_size
         os.close(open_private_folder(self._path.parent))
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -93,261 +46,36 @@ class UnixListener:
             self._socket.bind(str(self._path))
             self._inode = self._path.stat().st_ino
             self._socket.listen(4096)
+            super().__init__(self._socket, max_message_size=max_message_size)
         except BaseException:
             self._socket.close()
             raise
-        self._epoll = select.epoll()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._wake_lock = threading.RLock()  # a signal handler may interrupt a wake
-        self._epoll.register(self._wake, _READ)
-        self._epoll.register(self._socket, _READ)
-        self._is_accepting = True
-        self._pause_until = 0.0
-        self._chunk = Chunk()
-        #: by file descriptor; those that are not admitted, the oldest first; and by name
-        self._connections: dict[int, _Connection] = {}
-        self._strangers: dict[int, _Connection] = {}
-        self._peers: dict[bytes, _Connection] = {}
-        #: of peers whose connections were lost: how many file descriptors one message may bring; the latest
-        self._fewer_passed: dict[bytes, int] = {}
-        #: what has come, by the peer's name; whose turn it is comes first. No queue is empty.
-        self._arrived: dict[bytes, deque[Frames]] = {}
-        self._refusals, self._breaks, self._failures = Often(), Often(), Often()
+        self._chunk = new_chunk()
+        self._refusals = Often()
 
     @property
     def url(self) -> str:
         return self._url
 
-    def receive(self, limit: int = 64, timeout: float = 0.0) -> list[tuple[bytes, Frames]]:
-        arrived = self._arrived
-        self._receive(limit, 0.0 if arrived else timeout)
-        taken: list[tuple[bytes, Frames]] = []
-        size, most = 0, limit * HEADER_BYTES
-        while arrived and len(taken) < limit and size < most:
-            name = next(iter(arrived))
-            queue = arrived.pop(name)
-            until = size + TURN_HEADERS
-            for _ in range(min(len(queue), TURN, limit - len(taken))):
-                frames = queue.popleft()
-                taken.append((name, frames))
-                size += len(frames[0])
-                if size >= until:
-                    break
-            if queue:
-                arrived[name] = queue
-        return taken
-
-    def receive_last(self, peer: bytes) -> list[tuple[bytes, Frames]]:
-        connection = self._peers.get(peer)
-        if connection is not None:
-            self._read(connection.socket.fileno(), connection, LAST_MESSAGES)
-        queue = self._arrived.pop(peer, None) or deque()
-        taken = [(peer, queue.popleft()) for _ in range(min(LAST_MESSAGES, len(queue)))]
-        if queue:
-            self._arrived[peer] = queue
-        return taken
-
-    def _receive(self, limit: int, timeout: float) -> None:
-        """Take in what has come. If nothing has, waits, until a message is complete or `wake` is called."""
-        until = None
+    def _enter(self) -> Socket | None:
         while True:
-            was_woken = False
-            if self._strangers or not self._is_accepting:
-                self._look_after_strangers()
-                timeout = min(timeout, STRANGER_LEAST_SECONDS)
-            for descriptor, event in (events := self._epoll.poll(timeout)):
-                connection = self._connections.get(descriptor)
-                if connection is not None:
-                    if event & ~_WRITE:
-                        self._read(descriptor, connection, limit)
-                    if event & _WRITE:
-                        self._write(descriptor, connection)
-                elif descriptor == self._wake:
-                    was_woken = True
-                    with contextlib.suppress(BlockingIOError):
-                        os.eventfd_read(descriptor)
-                elif descriptor == self._socket.fileno():
-                    self._accept()
-            if self._arrived or was_woken or timeout <= 0.0 or not events:
-                return
-            now = time.monotonic()  # a part of a message has come, or a connection
-            until = now + timeout if until is None else until
-            timeout = max(0.0, until - now)
-
-    def _read(self, descriptor: int, connection: _Connection, limit: int) -> None:
-        """Take in what has come through a connection, unless so many messages of it wait."""
-        reader, arrived = connection.reader, self._arrived
-        left = TURN_BYTES
-        try:
-            while left > 0 and len(arrived.get(reader.name, ())) < limit:
-                messages, count, is_full = self._chunk.receive(connection.socket, reader)
-                if reader.name:
-                    name = reader.name
-                    if self._peers.get(name) is not connection and not self._is_named(name, connection):
-                        raise BrokenStream("it has the name of another connection")
-                    if messages:
-                        arrived.setdefault(name, deque()).extend(messages)
-                if not is_full:
-                    return
-                left -= count
-        except BlockingIOError:
-            return
-        except BrokenStream as error:
-            if self._breaks.may_log():
-                log.warning("a connection is closed because of what came through it: %s", error)
-            self._drop(descriptor)
-        except MemoryError:
-            log.error("a connection is closed: there is no memory for a message that came through it")
-            self._drop(descriptor)
-        except OSError:
-            self._drop(descriptor)
-
-    def _is_named(self, name: bytes, connection: _Connection) -> bool:
-        """Give a connection its name, unless a connection that lives has it."""
-        before = self._peers.get(name)
-        if before is not None:  # that of a link that connects again has ended: we may not have seen that
-            self._read(before.socket.fileno(), before, 1 << 62)
-            if self._peers.get(name) is before:
-                return False
-        self._peers[name] = connection
-        connection.most_passed = self._fewer_passed.get(name, MOST_DESCRIPTORS)
-        return True
-
-    def _write(self, descriptor: int, connection: _Connection) -> None:
-        try:
-            give_unsent(connection.socket, connection.unsent)
-        except (OSError, MemoryError):
-            self._break(connection)
-        if not connection.unsent and descriptor in self._connections:
-            self._epoll.modify(descriptor, _READ)
-
-    def _break(self, connection: _Connection) -> None:
-        """Nothing can be sent any more. What the other end has sent before is received first, then its end."""
-        connection.is_broken = True
-        connection.unsent.clear()
-
-    def _drop(self, descriptor: int) -> None:
-        connection = self._connections.pop(descriptor)
-        self._strangers.pop(descriptor, None)
-        name = connection.reader.name
-        if self._peers.get(name) is connection:
-            del self._peers[name]
-            if connection.has_passed:
-                self._fewer_passed[name] = connection.most_passed // FEWER_DESCRIPTORS
-                if len(self._fewer_passed) > MOST_REMEMBERED:
-                    del self._fewer_passed[next(iter(self._fewer_passed))]
-        self._epoll.unregister(descriptor)
-        close_both(connection.socket)
-        connection.reader.close()
-
-    # ------------------------------------------------------------------------------------------ strangers
-
-    def _accept(self) -> None:
-        """Accept connections, as long as there is room for strangers."""
-        while len(self._strangers) < MOST_STRANGERS:
             try:
                 accepted, _ = self._socket.accept()
             except BlockingIOError:
-                return
+                return None
             except OSError as error:
                 if error.errno == errno.ECONNABORTED:
                     continue
-                if self._failures.may_log():
-                    log.error("no connection can be accepted: %s", error)
-                self._pause_until = time.monotonic() + ACCEPT_PAUSE_SECONDS
-                break
-            if why := why_not_ours(accepted):
-                if self._refusals.may_log():
-                    log.warning("a connection is refused: %s", why)
-                accepted.close()
-                continue
-            prepare(accepted)
-            descriptor = accepted.fileno()
-            connection = _Connection(accepted, self._most_bytes, time.monotonic())
-            self._connections[descriptor] = self._strangers[descriptor] = connection
-            self._epoll.register(descriptor, _READ)
-        self._is_accepting = False
-        self._epoll.modify(self._socket, 0)
-
-    def _look_after_strangers(self) -> None:
-        """Close connections that take too long to be admitted; accept others when there is room again."""
-        now, strangers = time.monotonic(), self._strangers
-        while strangers:
-            descriptor, oldest = next(iter(strangers.items()))
-            wanted = not self._is_accepting and len(strangers) >= MOST_STRANGERS
-            if now - oldest.since < (STRANGER_LEAST_SECONDS if wanted else STRANGER_SECONDS):
-                break
-            self._drop(descriptor)
-        if not self._is_accepting and len(strangers) < MOST_STRANGERS and now >= self._pause_until:
-            self._is_accepting = True
-            self._epoll.modify(self._socket, _READ)
-
-    def admit(self, peer: bytes) -> None:
-        connection = self._peers.get(peer)
-        if connection is not None:
-            connection.reader.admit()
-            self._strangers.pop(connection.socket.fileno(), None)
-
-    # ------------------------------------------------------------------------------------------ sending
-
-    def wake(self) -> None:
-        with self._wake_lock:
-            if self._wake >= 0:
-                os.eventfd_write(self._wake, 1)
-
-    def send(self, peer: bytes, frames: Frames) -> bool:
-        connection = self._peers.get(peer)
-        if connection is None or connection.is_broken or connection.unsent.messages >= SEND_QUEUE:
-            return False
-        buffers, size, passed = pack(frames, connection.most_passed)
-        connection.has_passed = connection.has_passed or bool(passed)
-        count = 0
-        if not connection.unsent:
-            try:
-                count = give(connection.socket, buffers, passed)
-            except TooManyPassed:
-                pass  # it waits, and then `give_unsent` sends the content
-            except OSError:
-                self._break(connection)
-                return False
-            if count == size:
-                return True
-            self._epoll.modify(connection.socket, _READ | _WRITE)
-        connection.unsent.add(buffers, count, passed)
-        return True
+                raise
+            if not (why := why_not_ours(accepted)):
+                return PlainSocket(accepted, self._chunk)
+            if self._refusals.may_log():
+                log.warning("a connection is refused: %s", why)
+            accepted.close()
 
     def close(self) -> None:
-        if self._wake < 0:
-            return
-        with self._wake_lock:
-            wake, self._wake = self._wake, -1
-            os.close(wake)
-        self._epoll.close()
-        self._send_rest()
-        for connection in self._connections.values():
-            close_both(connection.socket)
-            connection.reader.close()
-        self._connections.clear()
-        self._peers.clear()
+        super().close()
         self._socket.close()
         with contextlib.suppress(OSError):
             if self._path.stat().st_ino == self._inode:  # else another controller listens here
                 self._path.unlink()
-
-    def _send_rest(self) -> None:
-        """Send what waits in queues, for a moment."""
-        deadline = time.monotonic() + CLOSE_SECONDS
-        poll = select.poll()
-        waiting = {c.socket.fileno(): c for c in self._connections.values() if c.unsent}
-        for descriptor in waiting:
-            poll.register(descriptor, select.POLLOUT)
-        while waiting and (left := deadline - time.monotonic()) > 0:
-            for descriptor, _ in poll.poll(left * 1000):
-                connection = waiting[descriptor]
-                try:
-                    give_unsent(connection.socket, connection.unsent)
-                except (OSError, MemoryError):
-                    connection.unsent.clear()
-                if not connection.unsent:
-                    poll.unregister(descriptor)
-                    del waiting[descriptor]

@@ -1,5 +1,9 @@
 """Pickled functions, content-addressed: each is pickled once, and named by a digest of its pickle.
 
+The pickle of a function that holds large arrays (a method of a large object, a partial, a closure) has no large buffers
+in it: what arrives is a `Hollow`. The buffers travel as frames of each of its tasks, behind those of the arguments. So
+they are copied once, handed over in shared memory, and recorded once. `fill` makes the function of both.
+
 A function of an importable module is pickled by name. A function of `__main__` (a script, a notebook, a terminal) is
 pickled by value, together with the globals it refers to. Where it is unpickled, it is bound to the *namespace* of
 that process. A global name is looked up in the namespace first, and then among the globals that travelled with it:
@@ -19,15 +23,16 @@ import pickle
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import cloudpickle
 
 from .. import import_watch
 from ..errors import SerializationError
-from ..ids import digest_of
+from ..ids import Digest, digest_of
 from ..messages import Function
+from ..shared_memory.buffer import SHARED_FROM, own
 from . import arrays, modules, script_globals, source_lines
 from .identity import globals_of
 
@@ -214,6 +219,31 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
 # ------------------------------------------------------------------------------------------ leaving: digests
 
 
+class Hollow:
+    """A function without its large buffers.
+
+    Parameters
+    ----------
+    stream : bytes
+        The pickle of the function.
+    count : int
+        How many buffers it takes.
+    """
+
+    def __init__(self, stream: bytes, count: int) -> None:
+        self.stream, self.count = stream, count
+
+    def buffers_of(self, frames: Sequence[Any]) -> Sequence[Any]:
+        """Its buffers: they are the last frames of a task."""
+        return frames[len(frames) - self.count :]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Hollow, (self.stream, self.count)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("the large buffers of this function are missing")
+
+
 class FunctionCache:
     """Pickles functions, each only once if possible.
 
@@ -231,8 +261,14 @@ class FunctionCache:
         #: the function asked for last, and its entry in `_known`: most calls are of one function, many times
         self._last: tuple[weakref.ref[Any], tuple[Function, Callable[[], bool] | None]] | None = None
 
-    def get(self, function: Any) -> Function:
+    def get(self, function: Any, apart: list[memoryview] | None = None) -> Function:
         """The pickled function, with its digest, name and source.
+
+        Parameters
+        ----------
+        apart : list, optional
+            Takes the large buffers of the function, which its tasks then have as their last frames (see `Hollow`).
+            None: they stay in the pickle.
 
         Raises
         ------
@@ -246,12 +282,14 @@ class FunctionCache:
             try:
                 found = self._known.get(function)
             except TypeError:  # not hashable, or has no weak references
-                return self._pickle(function)[0]
+                return self._pickle(function, apart)[0]
             if found is not None:
                 self._last = weakref.ref(function), found
         if found is not None and (found[1] is None or found[1]()):
             return found[0]
-        pickled, by_name, needs = self._pickle(function)
+        pickled, by_name, needs = self._pickle(function, apart)
+        if apart:
+            return pickled  # arrays can change in place
         if by_name:
             if type(function) in (types.FunctionType, types.BuiltinFunctionType) or isinstance(function, type):
                 if not isinstance(getattr(function, "__self__", None), (types.ModuleType, type(None))):
@@ -265,8 +303,8 @@ class FunctionCache:
         return pickled
 
 
-    def _pickle(self, function: Any) -> tuple[Function, bool, modules.Needs]:
-        pickled, by_name, needs = _pickle(function)
+    def _pickle(self, function: Any, apart: list[memoryview] | None) -> tuple[Function, bool, modules.Needs]:
+        pickled, by_name, needs = _pickle(function, apart)
         if self._look is not None:
             self._look(function, needs)
         return pickled, by_name, needs
@@ -276,19 +314,25 @@ class FunctionCache:
 _BY_VALUE = (b"__main__", b"__randomstate_ctor", b"\x8c\x06Random\x94")
 
 
-def _pickle(function: Any) -> tuple[Function, bool, modules.Needs]:
-    """The pickled function, whether it was pickled by name, and the modules it depends on."""
+def _pickle(function: Any, apart: list[memoryview] | None) -> tuple[Function, bool, modules.Needs]:
+    """The pickled function, whether it was pickled by name, and the modules it depends on.
+
+    Large buffers go into `apart`; None: they stay in the pickle.
+    """
     needs = modules.needs_of(function)
     sent = modules.Needing(function, needs) if needs else function
+    stays_inside = None if apart is None else functools.partial(_stays_inside, apart)
     try:
         try:
-            payload = arrays.dumps(sent)
+            payload = arrays.dumps(sent, stays_inside)
             by_name = not any(mark in payload for mark in _BY_VALUE) and not _by_value_registered()
         except Exception:  # lambdas, closures, locals: by value
             by_name = False
         if not by_name:
+            if apart:
+                apart.clear()
             file = io.BytesIO()
-            ByValuePickler(file, protocol=5, reducers=arrays.reducers(files=False)).dump(sent)
+            ByValuePickler(file, 5, stays_inside, arrays.reducers(files=False)).dump(sent)
             payload = file.getvalue()
     except Exception as error:
         name = getattr(function, "__qualname__", repr(function))
@@ -296,8 +340,23 @@ def _pickle(function: Any) -> tuple[Function, bool, modules.Needs]:
             f"the function {name} cannot be pickled, so nothing was sent ({type(error).__name__}: {error}). "
             f"{_suspects(function)}"
         ) from error
+    if apart:
+        hollow = Hollow(payload, len(apart))
+        payload = pickle.dumps(modules.Needing(hollow, needs) if needs else hollow, 5)
     pickled = Function(digest_of(payload), payload, name_of(function), source_lines.source_of(function))
     return pickled, by_name, needs
+
+
+def _stays_inside(apart: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
+    """A pickler's callback: whether a buffer stays in the pickle of its function."""
+    try:
+        memory = buffer.raw()
+    except BufferError:  # not contiguous
+        return True
+    if memory.nbytes < SHARED_FROM:
+        return True
+    apart.append(memory)
+    return False
 
 
 def name_of(function: Any) -> str | None:
@@ -450,13 +509,23 @@ def _is_short_of_names(call: Any, travelled: Mapping[str, Any]) -> bool:
     return any(name not in travelled and not hasattr(builtins, name) for name in inner)
 
 
-def load_function(function: Function, needs: dict[str, str] | None = None) -> LoadedFunction:
-    """Unpickle a function. Raises what its imports raise; `needs` then holds the modules that it needs."""
+def load_function(
+    function: Function, needs: dict[str, str] | None = None, buffers: Iterable[Any] = ()
+) -> LoadedFunction:
+    """Unpickle a function. Raises what its imports raise; `needs` then holds the modules that it needs.
+
+    `buffers` are those of a function that was pickled without them (see `Hollow`).
+    """
     travelled: dict[str, Any] = {}
     needs = {} if needs is None else needs
     with collecting(travelled), modules.collecting(needs):
-        call = pickle.loads(function.payload)
+        call = pickle.loads(function.payload, buffers=buffers)
     code = getattr(call, "__code__", None)
     if isinstance(code, types.CodeType) and _OLD_CODE in function.payload and not source_lines.is_remembered(code):
         source_lines.remember(code, function.source)
     return LoadedFunction(call, travelled, needs)
+
+
+def fill(hollow: Hollow, buffers: Iterable[Any]) -> LoadedFunction:
+    """The function that a `Hollow` stands for. What is done to its buffers, nobody else sees."""
+    return load_function(Function(Digest(b""), hollow.stream), buffers=map(own, buffers))

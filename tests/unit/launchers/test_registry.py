@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -66,3 +68,17 @@ def test_engines_on_other_hosts_make_the_controller_listen(tmp_path: Path):
     assert er.Cluster(engines="slurm", profile_dir=tmp_path).controller_ip == "*"
     assert er.Cluster(engines="slurm", controller_ip="10.0.0.1", profile_dir=tmp_path).controller_ip == "10.0.0.1"
     assert er.Cluster(profile_dir=tmp_path).controller_ip == ""
+
+
+def test_the_command_line_reads_the_same_configuration(tmp_path: Path):
+    (tmp_path / "ipcluster_config.py").write_text(
+        "c = get_config()\nc.Cluster.engine_launcher_class = 'ssh'\nc.Cluster.n = 3\n"
+        "c.SSHEngineSetLauncher.engines = {'node1': 2, 'node2': 1}\nc.SSHLauncher.ssh_args = '-F my_config'\n"
+    )
+    command = [sys.executable, "-m", "engineroom.cluster", "start", "--dry-run", f"--profile-dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert [line.split()[:8] for line in lines] == [
+        ["ssh", "-T", "-o", "BatchMode=yes", "-F", "my_config", host, "'exec"] for host in ("node1", "node2")
+    ]
+    assert done.stderr == ""

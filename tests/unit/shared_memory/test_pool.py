@@ -308,3 +308,49 @@ def test_a_bytes_object_is_not_kept_longer_than_its_copy():
     pool = Pool()
     pool.copy(content(b"constant"))
     assert not pool._constants
+
+
+def test_a_long_tail_of_pages_goes_back_earlier(monkeypatch):
+    pool = Pool()
+    buffers = [pool.copy(content(b"%08d" % number)) for number in range(4)]
+    del buffers
+    monkeypatch.setattr(pool_module, "MANY", 2 * pool.kept_bytes // 4)
+    monkeypatch.setattr(pool_module, "MANY_KEPT_SECONDS", -1.0)
+    pool.tidy()
+    assert SIZE <= pool.kept_bytes <= pool_module.MANY
+
+
+def test_memory_that_is_sent_again_unchanged_is_copied_once():
+    pool = Pool()
+    memory = bytearray(content(b"before__"))
+    first = pool.copy(memory)
+    assert pool.copy(memory) is first
+    memory[-1] ^= 1
+    second = pool.copy(memory)
+    assert second is not first
+    assert bytes(second) == memory
+    assert first[-1] != second[-1]
+
+
+def test_a_held_copy_has_no_other_user_and_makes_room_for_what_is_new():
+    pool = Pool(held=SIZE)
+    memory = bytearray(content(b"before__"))
+    number = inode(pool.copy(memory))
+    assert inode(pool.copy(memory)) == number, "though nobody had it any more"
+    memory[:8] = b"changed!"
+    changed = pool.copy(memory)
+    assert bytes(changed) == memory
+    assert inode(changed) == number, "its old copy had no user"
+    other = pool.copy(bytearray(content(b"other___")))
+    del changed
+    assert inode(pool.copy(bytearray(content(b"third___")))) != inode(other)
+
+
+def test_held_copies_go_after_a_while(monkeypatch):
+    pool = Pool(held=4 * SIZE)
+    memory = bytearray(content(b"before__"))
+    pool.copy(memory)
+    assert pool.kept_bytes == 0, "it is held"
+    monkeypatch.setattr(pool_module, "KEPT_SECONDS", -1.0)
+    pool.tidy()
+    assert pool._held == {}

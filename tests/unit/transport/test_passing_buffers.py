@@ -20,11 +20,12 @@ import pytest
 from engineroom.shared_memory import buffer as buffers
 from engineroom.shared_memory.buffer import SHARED_FROM, SharedBuffer, received
 from engineroom.shared_memory.pool import Pool
-from engineroom.transport import stream, unix_link, unix_listener, unix_socket
+from engineroom.transport import stream
+from engineroom.transport.connection import TooManyPassed, give_unsent
 from engineroom.transport.stream import MOST_DESCRIPTORS, PASSED, BrokenStream, Reader, Unsent, greeting, pack
 from engineroom.transport.unix_link import UnixLink
 from engineroom.transport.unix_listener import UnixListener
-from engineroom.transport.unix_socket import TooManyPassed, give, give_unsent
+from engineroom.transport.unix_socket import PlainSocket, new_chunk
 
 SIZE = SHARED_FROM + 10
 NAME = b"sixteen bytes it"
@@ -399,6 +400,12 @@ class Full:
     def __init__(self, takes: int = 1 << 30) -> None:
         self.takes, self.taken = takes, b""
 
+    def setblocking(self, blocks):
+        pass
+
+    def setsockopt(self, *given):
+        pass
+
     def sendmsg(self, views, ancillary=()):
         if ancillary:
             raise OSError(errno.ETOOMANYREFS, "too many")
@@ -418,13 +425,14 @@ def test_with_too_many_descriptors_on_their_way_the_content_is_sent(takes, frame
     frames = [shared() if frame == b"shared" else frame for frame in frames]
     data, _, passed = pack(frames)
     full, unsent = Full(takes), Unsent()
+    connection = PlainSocket(full, new_chunk())  # type: ignore[arg-type]
     with pytest.raises(TooManyPassed):
-        give(full, data, passed)  # type: ignore[arg-type]
+        connection.give(data, passed)
     unsent.add(data, 0, passed)
     plain = pack([b"another message"])
     unsent.add(plain[0])
     while unsent:
-        give_unsent(full, unsent)  # type: ignore[arg-type]
+        give_unsent(connection, unsent)
     assert (unsent.messages, unsent.bytes) == (0, 0)
     came = Reader().feed(memoryview(full.taken))
     assert [[bytes(frame) for frame in message] for message in came] == [
@@ -437,10 +445,9 @@ def test_a_message_goes_on_to_a_peer_while_no_descriptor_can_be_sent(listener, l
     def none(*args):
         raise TooManyPassed
 
-    real = unix_socket.give
+    real = PlainSocket.give
     given = lambda connection, data, passed=(): none() if passed else real(connection, data)  # noqa: E731
-    for module in (unix_socket, unix_listener, unix_link):
-        monkeypatch.setattr(module, "give", given)
+    monkeypatch.setattr(PlainSocket, "give", given)
     sent = shared()
     link.send([b"head", sent])
     arrived = one(listener)

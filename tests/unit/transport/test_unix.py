@@ -22,7 +22,7 @@ import pytest
 
 from engineroom.config import ConnectionInfo
 from engineroom.errors import ConnectionFileError
-from engineroom.transport import connect, unix_link, unix_listener, unix_socket
+from engineroom.transport import connect, stream_link, stream_listener, unix_socket
 from engineroom.transport.stream import STRANGER_BYTES, STRANGER_FRAMES, greeting, pack
 from engineroom.transport.unix_link import UnixLink
 from engineroom.transport.unix_listener import UnixListener
@@ -316,7 +316,7 @@ def test_garbage_ends_the_connection_of_its_sender_only(listener: UnixListener, 
 
 
 def test_who_is_not_admitted_in_time_is_closed(listener: UnixListener, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(unix_listener, "STRANGER_SECONDS", 0.05)
+    monkeypatch.setattr(stream_listener, "STRANGER_SECONDS", 0.05)
     with linked(listener) as link:
         link.send([b"hello"])
         [(peer, _)] = heard(listener)
@@ -338,8 +338,8 @@ NAME = b"sixteen bytes it"
 
 
 def test_idle_connections_do_not_use_up_descriptors(listener: UnixListener, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(unix_listener, "MOST_STRANGERS", 5)
-    monkeypatch.setattr(unix_listener, "STRANGER_LEAST_SECONDS", 0.02)
+    monkeypatch.setattr(stream_listener, "MOST_STRANGERS", 5)
+    monkeypatch.setattr(stream_listener, "STRANGER_LEAST_SECONDS", 0.02)
     with linked(listener) as link:
         link.send([b"hello"])
         [(peer, _)] = heard(listener)
@@ -378,7 +378,7 @@ def test_when_descriptors_run_out_peers_stay_and_others_wait(
         def close(self) -> None:
             self._socket.close()
 
-    monkeypatch.setattr(unix_listener, "ACCEPT_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(stream_listener, "ACCEPT_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(listener, "_socket", Full(listener._socket))
     assert_serves(listener)
     assert "no connection can be accepted" in caplog.text
@@ -462,7 +462,8 @@ def test_the_rest_of_a_connection_that_lives_is_not_waited_for(listener: UnixLis
         listener.admit(NAME)
         flooder.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, unix_socket.KERNEL_BUFFER)
         calls, pour = 0, pouring(flooder, message(b"x" * 1000) * 300)
-        real = listener._chunk.receive
+        flooded = listener._peers[NAME].socket
+        real = flooded.receive
 
         def receive(*args: Any) -> Any:
             nonlocal calls
@@ -471,7 +472,7 @@ def test_the_rest_of_a_connection_that_lives_is_not_waited_for(listener: UnixLis
             pour()
             return real(*args)
 
-        listener._chunk.receive = receive  # type: ignore[method-assign]
+        flooded.receive = receive  # type: ignore[method-assign]
         with raw(listener, greeting(NAME) + message(b"I am it, too")) as second:
             until(lambda: heard(listener, 0.02) and is_closed(second))
 
@@ -510,7 +511,7 @@ def test_while_there_is_no_connection_a_link_keeps_little(folder: Path):
             link.send([b"more"])
         with listening(folder) as listener:
             came: list[bytes] = []
-            while len(came) < unix_link.KEPT_MESSAGES:
+            while len(came) < stream_link.KEPT_MESSAGES:
                 came += [parts[0] for _, parts in until(lambda: heard(listener, 0.1))]
             assert came[:3] == [b"first", b"second", b"more"]
             assert heard(listener, 0.05) == []

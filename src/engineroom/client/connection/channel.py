@@ -80,6 +80,8 @@ GATHER_SECONDS = 0.001
 PING_SECONDS = 1.0
 #: After this silence of the controller, waiting ends with ControllerLost.
 LOST_SECONDS = 30.0
+#: Bytes of large arguments that are kept for some seconds after their tasks: they may be sent again, unchanged.
+HELD_BYTES = 256 << 20
 #: So long `close` goes on sending tasks that were submitted and had no room.
 CLOSE_SECONDS = 60.0
 
@@ -132,7 +134,7 @@ class Channel:
         forks.watch(self)
         self._link: Link = link or connect(info)
         #: where large buffers are put that are to be sent; None: they are sent as bytes
-        self.pool = Pool() if self._link.shares_memory else None
+        self.pool = Pool(held=HELD_BYTES) if self._link.shares_memory else None
         self._driver = Driver(self, self._link)
         self._handlers: dict[type[Message], Callable[[Any, Sequence[Any]], None]] = {
             Welcome: self._on_welcome,
@@ -399,8 +401,7 @@ class Channel:
 
     def turn(self) -> int:
         """Take in what has arrived, and send what has gathered. See `Driven.turn`."""
-        link, sent = self._link, self._counts.sent
-        arrived = link.receive(RECEIVED_MOST)
+        arrived = self._link.receive(RECEIVED_MOST)
         if arrived:
             now, handlers = time.monotonic(), self._handlers
             for parts in arrived:
@@ -414,8 +415,6 @@ class Channel:
         if self._outgoing or self._orders or self._urgent:
             self.flush()
         self._keep_alive()
-        if not link.stays_readable and self._counts.sent != sent:
-            return len(arrived) + 1  # sending may have swallowed the news of an arrival
         return len(arrived)
 
     def _send(self, message: Message, buffers: Sequence[Any] = ()) -> None:

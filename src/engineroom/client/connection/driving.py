@@ -67,7 +67,7 @@ class Driver:
         self._wakeup = Wakeup(link.fileno())
         self.wake = self._wakeup.wake
         #: whether other threads than the I/O thread may drive
-        self._is_shared = link.stays_readable
+        self._is_shared = True
         self._lock = threading.Lock()
         self._is_ending = False
         #: whether another thread has taken the place of the I/O thread

@@ -91,6 +91,8 @@ def _call(records: Records, record: Mapping[str, Any], kind: str, space: dict[st
         call = functions.load_function(
             Function(Digest(bytes.fromhex(record["function"])), function["payload"], source=function["source"])
         )
+        if isinstance(call.call, functions.Hollow):
+            call = functions.fill(call.call, [bytearray(b) for b in call.call.buffers_of(buffers)])
         with input_cache.providing(_inputs(records, (record["header"] or {}).get("inputs") or ())):
             args, kwargs = payload.loads(buffers[0], [bytearray(buffer) for buffer in buffers[1:]])
     for name, value in {**travelled, **call.travelled}.items():

@@ -229,8 +229,10 @@ class LoadBalancedView(View):
         function, args, kwargs = work
         if pass_results:
             args = (*[ResultOf((predecessor,), single=True) for predecessor in before], *args)
-        pickled = FUNCTIONS.get(function)
-        payload, frames, results = pickled_call(args, kwargs, keep=self._port.keep(self.track), files=self._port.files)
+        apart: list[memoryview] = []
+        keep, pickled = self._port.keep(self.track), FUNCTIONS.get(function, apart)
+        payload, frames, results = pickled_call(args, kwargs, keep=keep, files=self._port.files)
+        frames = (*frames, *map(keep, apart))
         if frames:
             self._port.check_size(frames)
         options = self._task_options()
@@ -266,8 +268,9 @@ class LoadBalancedView(View):
             function, args = resolve_reference(function, args)
         elif not callable(function):
             check_callable(function)
-        pickled = FUNCTIONS.get(function)
+        apart: list[memoryview] = []
         port, cache = self._port, self.cache
+        pickled = FUNCTIONS.get(function, None if cache else apart)
         call = with_needs(args, kwargs) if cache else (args, kwargs)
         if args or kwargs:
             payload, frames, results = pickled_call(*call, keep=port.keep(self.track), files=port.files)
@@ -277,6 +280,8 @@ class LoadBalancedView(View):
         else:
             payload, frames = NO_ARGUMENTS
             text = "()" if port.record_arguments else ""
+        if apart:
+            frames = (*frames, *map(port.keep(self.track), apart))
         if cache:
             options = self._comparable(options, function, pickled, "apply", args, kwargs)
         if options is not None and options.timeout is not None:
@@ -418,14 +423,17 @@ class LoadBalancedView(View):
             chunks = [[[extra[0]] * len(columns[0]), *columns] for columns in chunks]
         if chunks and any(type(column) is range for column in chunks[0]):  # one item is pickled sooner than a range
             chunks = [[list(c) if type(c) is range and len(c) == 1 else c for c in columns] for columns in chunks]
-        pickled, now = FUNCTIONS.get(f), time.time()
+        apart: list[memoryview] = []
+        pickled, now = FUNCTIONS.get(f, None if self.cache else apart), time.time()
         tasks: list[Outgoing] = []
         files, keep = self._port.files, once(self._port.keep(self.track))
+        of_function = tuple(map(keep, apart))
         sent = chunks if self.cache else with_constants(chunks, files=files)
         for columns, arguments, own in zip(chunks, sent, options, strict=True):
             call: Any = (tuple(arguments), {"first": begin} if begin else {})
             call = with_needs(*call) if self.cache else call
             payload, frames, results = pickled_call(*call, keep=keep, files=files)
+            frames = (*frames, *of_function)
             if frames:
                 self._port.check_size(frames)
             task_options = self._waiting_for(own, results) if results else own
@@ -544,14 +552,17 @@ class LoadBalancedView(View):
         length = len(columns[0])
         count = -(-length // chunksize) if chunksize else len(self)
         parts = [split(column, max(1, min(count, length)), dist) for column in columns]
-        pickled, options, now = FUNCTIONS.get(f), self._task_options(), time.time()
-        began = now
+        apart: list[memoryview] = []
+        pickled, options = FUNCTIONS.get(f, None if self.cache else apart), self._task_options()
+        began = now = time.time()
         tasks: list[Outgoing] = []
         keep = once(self._port.keep(self.track))
+        of_function = tuple(map(keep, apart))
         for arguments in zip(*parts, strict=True):
             how = {} if dist == "b" else {"dist": dist}
             call = with_needs(arguments, how) if self.cache else (arguments, how)
             payload, frames, results = pickled_call(*call, keep=keep, files=self._port.files)
+            frames = (*frames, *of_function)
             self._port.check_size(frames)
             task_options = self._waiting_for(options, results)
             if self.cache:

@@ -70,20 +70,21 @@ class DirectView(View):
         `each`: the options of each call, where they differ.
         """
         function, extra = resolve_reference(function, ())
-        pickled = FUNCTIONS.get(function)
+        apart: list[memoryview] = []
+        pickled = FUNCTIONS.get(function, apart)
         options = options or self._task_options()
         if track is None:
             track = self.track
         now = time.time()
         packed: dict[int, Any] = {}
         keep = once(self._port.keep(track))
+        of_function = tuple(map(keep, apart))
         tasks = []
         for index, (task, (engine, args, kwargs)) in enumerate(zip(result._ids, calls, strict=True)):
             found = packed.get(id(args))
             if found is None:
-                found = packed[id(args)] = dumps_call(
-                    (*extra, *args), kwargs, keep=keep, files=self._port.files
-                )
+                payload, frames = dumps_call((*extra, *args), kwargs, keep=keep, files=self._port.files)
+                found = packed[id(args)] = payload, (*frames, *of_function)
                 self._port.check_size(found[1])
             payload, frames = found
             wanted, text = options if each is None else each[index], ""

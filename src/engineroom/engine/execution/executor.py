@@ -35,6 +35,7 @@ from ...wire.parts import Part
 from . import displays
 from .captured import CLibrary
 from .ending import end_forked
+from .filled_functions import FilledFunctions
 from .module_check import ModuleCheck, ModulesDiffer
 from .output import Streams, sendable
 from .warning_state import WarningState
@@ -76,6 +77,7 @@ class Executor:
         self._loaded: OrderedDict[Digest, functions.LoadedFunction] = OrderedDict()
         self._pickled: OrderedDict[Digest, Function] = OrderedDict()
         self._with_needs: dict[Digest, Function] = {}  # those loaded functions that need modules of users
+        self._filled = FilledFunctions()
         self._shell: Shell | None = None
         self._cells = 0
         self._name_item: Callable[[int, ErrorInfo], ErrorInfo]  # says in an error which item of the last chunk failed
@@ -151,7 +153,12 @@ class Executor:
             del self._loaded[digest]
             self._pickled[digest] = pickled
         self._with_needs.clear()
+        self._filled.clear()
         self._modules.forget()
+
+    def tidy(self) -> None:
+        """Drop the buffers of functions that were not used for some seconds."""
+        self._filled.tidy(time.monotonic())
 
     def _newest(self, spec: TaskSpec, frames: Sequence[Any]) -> functions.LoadedFunction:
         """The function of a call whose result may be reused: its modules are those of the client."""
@@ -313,6 +320,8 @@ class Executor:
             function = self._newest(spec, frames)
         else:
             function = self._loaded.get(spec.function) or self._function(spec.function)
+            if type(function.call) is functions.Hollow:
+                function = self._filled.get(spec.function, function.call, frames, time.monotonic())
         travelled = function.travelled
         if frames or inputs is not None or functions.MARK in spec.payload:
             with_arguments: dict[str, Any] = {}

@@ -45,7 +45,6 @@ from engineroom.messages import (
     Welcome,
 )
 from engineroom.testing import MemoryNetwork
-from engineroom.testing.network import MemoryLink
 
 from .waiting import Diary
 
@@ -583,32 +582,6 @@ def test_the_only_task_is_sent_and_its_result_taken_in_by_one_thread(
         controller.until(future.done)
         future.result()
     assert threads == ["user_0", "user_0"]
-
-
-def test_over_a_link_that_tells_once_nothing_is_sent_without_a_look_at_what_has_come(
-    controller: Controller, diary: Diary, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(MemoryLink, "stays_readable", False)
-    channel = controller.connect()
-    calls: list[str] = []
-    send, receive = channel._link.send, channel._link.receive
-
-    def note_send(frames: Any) -> None:
-        calls.append("send")
-        send(frames)
-
-    def note_receive(*given: Any) -> Any:
-        calls.append("receive")
-        return receive(*given)
-
-    controller.until(lambda: channel._driver.is_asleep)
-    channel._counts.next_ping += 60.0
-    channel._link.send, channel._link.receive = note_send, note_receive  # type: ignore[method-assign]
-    submit(channel, diary)
-    controller.next(Submit)
-    controller.until(lambda: channel._driver.is_asleep and calls)
-    assert calls.count("send") == 1
-    assert calls[-1] == "receive", "sending may have swallowed the news of an arrival"
 
 
 def test_that_no_engines_are_left_is_said(

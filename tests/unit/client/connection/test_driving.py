@@ -268,13 +268,3 @@ def test_other_threads_hold_no_signals_back(driven: Driven, driver: Driver):
     thread, found = in_thread(lambda: driver.drive(lambda: signal.getsignal(signal.SIGINT) is handler, 20))
     thread.join()
     assert found == [True]
-
-
-def test_a_link_that_tells_once_is_driven_by_the_io_thread_alone(driven: Driven):
-    driven.link.stays_readable = False
-    driver = Driver(driven, driven.link)
-    assert driver.send_now() is False
-    assert driver.drive(lambda: True, 20) is False
-    driver.close()
-    driven.link.close()
-    driven.network.listener.close()

@@ -1,0 +1,206 @@
+"""The listener across hosts: `tcp://IP[:PORT]`, encrypted.
+
+A gate, a thread of its own, accepts connections and has their handshakes. The loop gets only those that have shown the
+certificate of everybody who has the cluster's key (`certificates.py`): nobody else can keep it waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections import OrderedDict, deque
+
+from ..connection import Often, Socket
+from ..stream_listener import ACCEPT_PAUSE_SECONDS, MOST_STRANGERS, STRANGER_LEAST_SECONDS, StreamListener
+from .certificates import listener_context
+from .sealed_socket import SealedSocket, new_chunks
+
+log = logging.getLogger(__name__)
+
+#: A connection that has not shown within so many seconds that it has the cluster's key is closed. Each takes a
+#: descriptor meanwhile, and anybody on the network can make them.
+HANDSHAKE_SECONDS = 5.0
+
+
+class TcpListener(StreamListener):
+    """A listener at a TCP port.
+
+    Parameters
+    ----------
+    url : str
+        `tcp://IP[:PORT]`. A free port is taken if none is given, or `*`. The IP `*` means all addresses.
+    key : str
+        The cluster's key.
+    secret : str
+        That of the controller's certificate.
+    max_message_size : int
+        Bytes in one message. A connection that brings a longer one is closed.
+
+    Raises
+    ------
+    OSError, ValueError
+        It cannot listen there, or has no key.
+    """
+
+    def __init__(self, url: str, key: str, *, secret: str, max_message_size: int = 1 << 62) -> None:
+        if not key or not secret:
+            raise ValueError("a tcp listener needs a key, and a certificate")
+        self._gate = _Gate(_listening(url), listener_context(secret, key))
+        try:
+            super().__init__(self._gate, max_message_size=max_message_size)
+        except BaseException:
+            self._gate.close()
+            raise
+        self._gate.start()
+
+    @property
+    def url(self) -> str:
+        return self._gate.url
+
+    def _enter(self) -> Socket | None:
+        return self._gate.take()
+
+    def close(self) -> None:
+        self._gate.close()
+        super().close()
+
+
+def _listening(url: str) -> socket.socket:
+    """A socket that listens at an address."""
+    where = url.removeprefix("tcp://")
+    host, colon, port = where.rpartition(":")
+    if not colon or where.endswith("]"):
+        host, port = where, "*"
+    host = "0.0.0.0" if host == "*" else host.strip("[]")
+    number = 0 if port == "*" else int(port)
+    family, _, _, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+    return socket.create_server(address[:2], family=family, backlog=4096)
+
+
+class _Gate:
+    """Accepts connections, and gives those whose handshake is complete."""
+
+    def __init__(self, listening: socket.socket, context: ssl.SSLContext) -> None:
+        listening.setblocking(False)
+        self._socket, self._context, self._chunks = listening, context, new_chunks()
+        #: readable when `take` has something
+        self._ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._end = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        #: by file descriptor, the oldest first: (the connection, since when)
+        self._strangers: OrderedDict[int, tuple[SealedSocket, float]] = OrderedDict()
+        self._complete: deque[SealedSocket] = deque()
+        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
+        self._refusals, self._failures = Often(), Often()
+
+    @property
+    def url(self) -> str:
+        """The address."""
+        host, port, *_ = self._socket.getsockname()
+        return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+    def fileno(self) -> int:
+        return self._ready
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._thread.start()
+
+    def take(self) -> SealedSocket | None:
+        """A connection whose handshake is complete, if there is one. The loop calls this."""
+        with contextlib.suppress(IndexError):
+            return self._complete.popleft()
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._ready)
+        with contextlib.suppress(IndexError):  # it has come in between
+            return self._complete.popleft()
+        return None
+
+    def close(self) -> None:
+        """End the thread, and close what nobody has taken. May be called twice."""
+        if self._ready < 0:
+            return
+        os.eventfd_write(self._end, 1)
+        if self._thread.is_alive():
+            self._thread.join()
+        self._socket.close()
+        for connection, _ in self._strangers.values():
+            connection.close()
+        while self._complete:
+            self._complete.popleft().close()
+        os.close(self._ready)
+        os.close(self._end)
+        self._ready = -1
+
+    def _run(self) -> None:
+        with select.epoll() as epoll:
+            epoll.register(self._end, select.EPOLLIN)
+            epoll.register(self._socket, select.EPOLLIN)
+            paused_until, is_paused = 0.0, False
+            while True:
+                for descriptor, _ in epoll.poll(STRANGER_LEAST_SECONDS if self._strangers or is_paused else None):
+                    if descriptor == self._end:
+                        return
+                    if descriptor != self._socket.fileno():
+                        self._shake(epoll, descriptor)
+                    elif not self._accept(epoll):
+                        is_paused, paused_until = True, time.monotonic() + ACCEPT_PAUSE_SECONDS
+                        epoll.modify(self._socket, 0)
+                now = time.monotonic()
+                while self._strangers:
+                    descriptor, (_, since) = next(iter(self._strangers.items()))
+                    most = STRANGER_LEAST_SECONDS if len(self._strangers) >= MOST_STRANGERS else HANDSHAKE_SECONDS
+                    if now - since < most:
+                        break
+                    self._drop(epoll, descriptor)
+                if is_paused and now >= paused_until and len(self._strangers) < MOST_STRANGERS:
+                    is_paused = False
+                    epoll.modify(self._socket, select.EPOLLIN)
+
+    def _accept(self, epoll: select.epoll) -> bool:
+        """Accept what has come; returns whether more may be accepted now."""
+        while len(self._strangers) + len(self._complete) < MOST_STRANGERS:
+            try:
+                accepted, _ = self._socket.accept()
+            except BlockingIOError:
+                return True
+            except OSError as error:
+                if error.errno == errno.ECONNABORTED:
+                    continue
+                if self._failures.may_log():
+                    log.error("no connection can be accepted: %s", error)
+                return False
+            connection = SealedSocket(accepted, self._context, self._chunks, is_listener=True)
+            self._strangers[accepted.fileno()] = connection, time.monotonic()
+            epoll.register(accepted, select.EPOLLIN)
+        return False
+
+    def _shake(self, epoll: select.epoll, descriptor: int) -> None:
+        """Something has come through a connection without a complete handshake."""
+        connection, _ = self._strangers[descriptor]
+        try:
+            if not connection.shake():
+                return
+        except ssl.SSLError as error:
+            if self._refusals.may_log():
+                log.warning("a connection over tcp is refused: it has not shown the cluster's key (%s)", error.reason)
+            self._drop(epoll, descriptor)
+            return
+        except OSError:
+            self._drop(epoll, descriptor)
+            return
+        del self._strangers[descriptor]
+        epoll.unregister(descriptor)
+        self._complete.append(connection)
+        os.eventfd_write(self._ready, 1)
+
+    def _drop(self, epoll: select.epoll, descriptor: int) -> None:
+        connection, _ = self._strangers.pop(descriptor)
+        epoll.unregister(descriptor)
+        connection.close()
