@@ -31,64 +31,64 @@ class AwaitableCluster:
 
     async def start_cluster(self, n: int | None = None) -> Self:
         """See `start_cluster_sync`."""
-        return await _in_thread(self.start_cluster_sync, n)
+        return await in_thread(self.start_cluster_sync, n)
 
     async def start_controller(self) -> None:
         """See `start_controller_sync`."""
-        await _in_thread(self.start_controller_sync)
+        await in_thread(self.start_controller_sync)
 
     async def start_engines(
         self, n: int | None = None, engine_set_id: str | None = None, resources: Mapping[str, int] | None = None
     ) -> str:
         """See `start_engines_sync`."""
-        return await _in_thread(self.start_engines_sync, n, engine_set_id, resources)
+        return await in_thread(self.start_engines_sync, n, engine_set_id, resources)
 
     async def scale(self, n: int) -> None:
         """See `Cluster.scale_sync`."""
-        await _in_thread(self.scale_sync, n)
+        await in_thread(self.scale_sync, n)
 
     async def start_and_connect(self, n: int | None = None, activate: bool = False) -> Client:
         """See `start_and_connect_sync`."""
-        return await _in_thread(self.start_and_connect_sync, n, activate)
+        return await in_thread(self.start_and_connect_sync, n, activate)
 
     async def connect_client(self, **kwargs: Any) -> Client:
         """See `connect_client_sync`."""
-        return await _in_thread(lambda: self.connect_client_sync(**kwargs))
+        return await in_thread(lambda: self.connect_client_sync(**kwargs))
 
     async def stop_cluster(self) -> None:
         """See `stop_cluster_sync`."""
-        await _in_thread(self.stop_cluster_sync)
+        await in_thread(self.stop_cluster_sync)
 
     async def stop_controller(self) -> None:
         """See `stop_controller_sync`."""
-        await _in_thread(self.stop_controller_sync)
+        await in_thread(self.stop_controller_sync)
 
     async def stop_engines(self, engine_set_id: str | None = None) -> None:
         """See `stop_engines_sync`."""
-        await _in_thread(self.stop_engines_sync, engine_set_id)
+        await in_thread(self.stop_engines_sync, engine_set_id)
 
     async def restart_engines(self, engine_set_id: str | None = None) -> None:
         """See `restart_engines_sync`."""
-        await _in_thread(self.restart_engines_sync, engine_set_id)
+        await in_thread(self.restart_engines_sync, engine_set_id)
 
     async def signal_engines(self, signum: int, engine_set_id: str | None = None) -> None:
         """See `signal_engines_sync`."""
-        await _in_thread(self.signal_engines_sync, signum, engine_set_id)
+        await in_thread(self.signal_engines_sync, signum, engine_set_id)
 
     async def stop_engine(self, engine_id: int) -> None:
         """See `stop_engine_sync`."""
-        await _in_thread(self.stop_engine_sync, engine_id)
+        await in_thread(self.stop_engine_sync, engine_id)
 
     async def restart_engine(self, engine_id: int) -> None:
         """See `restart_engine_sync`."""
-        await _in_thread(self.restart_engine_sync, engine_id)
+        await in_thread(self.restart_engine_sync, engine_id)
 
     async def signal_engine(self, signum: int, engine_id: int) -> None:
         """See `signal_engine_sync`."""
-        await _in_thread(self.signal_engine_sync, signum, engine_id)
+        await in_thread(self.signal_engine_sync, signum, engine_id)
 
 
-async def _in_thread(function: Callable[..., T], *args: Any) -> T:
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
     """The async spelling of a call that blocks."""
     import asyncio  # slow to import, and only those who await need it
 

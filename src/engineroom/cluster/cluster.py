@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import atexit
-import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from .. import resources as named_resources
-from .._version import __version__
 from ..config import (
     DURABILITIES,
     ConnectionInfo,
     connection_file,
     read_connection_file,
     retention_settings,
-    write_private,
 )
 from ..config import profile_dir as folder_of_profile
 from ..errors import ConfigError
 from ..ids import new_uuid
-from ..launchers import EngineLauncher, FoundProcess, Launcher, LaunchRequest
-from .awaitable import AwaitableCluster
+from ..launchers import EngineLauncher, Launcher, LaunchRequest
+from . import kept
+from .awaitable import AwaitableCluster, in_thread
 from .chosen_launcher import ChosenLauncher
 from .cluster_files import ClusterFiles
 from .commands import Command, controller_command, engines_command, engines_to_start
+from .described import DescribedCluster
 from .processes.controller_process import ControllerProcess
 from .processes.dashboard_process import DashboardProcess
 from .processes.engine_sets import EngineSets
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..client import Client
 
 
-class Cluster(AwaitableCluster):
+class Cluster(DescribedCluster, AwaitableCluster):
     """A controller on this machine, and engines on this and other machines.
 
     Parameters
@@ -85,6 +85,9 @@ class Cluster(AwaitableCluster):
         Whether to start the dashboard, a web page for this host's browsers; `dashboard_url` is its link.
     shutdown_atexit : bool
         Whether the cluster ends with this process, however this process ends.
+    keep : bool
+        The cluster outlives this process (a notebook's kernel), and the next `Cluster` of the profile, without a
+        `cluster_id`, takes it over. It runs until `stop_cluster_sync`; leaving a `with` only disconnects.
     adaptive : (int, int) or dict, optional
         The cluster keeps itself as large as its queue needs: at least and at most so many engines (docs/scaling.md).
     launcher_options
@@ -119,6 +122,7 @@ class Cluster(AwaitableCluster):
         controller_launcher_class: str | None = None,
         engine_timeout: float = 60.0,
         shutdown_atexit: bool = True,
+        keep: bool = False,
         load_profile: bool = True,
         delay: float = 1.0,
         send_engines_connection_env: bool = True,
@@ -167,6 +171,10 @@ class Cluster(AwaitableCluster):
         self.n = n
         self.profile = profile
         self.profile_dir = folder
+        if cluster_id is None and (free := kept.free_cluster(folder)) is not None:
+            cluster_id, keep = free, True
+        self.keep = keep
+        self._owner = kept.owner_here() if keep else None
         self.cluster_id = new_uuid()[:8] if cluster_id is None else cluster_id
         self._files = ClusterFiles(self.profile_dir, self.cluster_id, Path(cluster_file) if cluster_file else None)
         self.cluster_file = self._files.cluster_file
@@ -180,7 +188,7 @@ class Cluster(AwaitableCluster):
             raise ConfigError(f"durability is {' or '.join(map(repr, DURABILITIES))}; got {durability!r}")
         self.durability = durability
         self.engine_timeout = engine_timeout
-        self.shutdown_atexit = shutdown_atexit
+        self.shutdown_atexit = shutdown_atexit and not keep
         self.load_profile = load_profile
         self._restarts = Restarts(self.write_cluster_file)
         self._controller = ControllerProcess(self._files, self._restarts)
@@ -195,11 +203,6 @@ class Cluster(AwaitableCluster):
     def _is_parents(self) -> bool:
         """Whether this process was forked from the one that started the cluster: then it does not stop it."""
         return self._pid not in (None, os.getpid())
-
-    @property
-    def controller(self) -> Launcher | None:
-        """The launcher of the controller; None if this cluster has none."""
-        return self._controller.launcher
 
     @property
     def engines(self) -> dict[str, Launcher]:
@@ -217,6 +220,10 @@ class Cluster(AwaitableCluster):
         """Start the controller and `n` engines (default: `self.n`, else one per usable core)."""
         if n is not None:
             self.n = n
+        if self.keep and (found := kept.description(self._files)) is not None:
+            return self._take_over(found)
+        if self.keep:
+            kept.started_here(self._files, self._restarts)
         wanted = self.engines_wanted
         if wanted:
             self._engine_launcher(wanted, self.resources, "check")  # options that make no sense are told now
@@ -236,6 +243,21 @@ class Cluster(AwaitableCluster):
         except BaseException:
             self.stop_cluster_sync()
             raise
+        self.write_cluster_file()
+        return self
+
+    def _take_over(self, found: Mapping[str, Any]) -> Self:
+        """Have a cluster that another process started and that was to be kept."""
+        self._pid = os.getpid()
+        if self.controller is None:
+            self._attach(found)
+        here = sum(self._engine_sets.sizes.values())
+        wanted = here if self.n is None else self.n
+        if wanted > here:
+            self.start_engines_sync(wanted - here)
+        elif wanted < here:
+            warnings.warn(f"cluster {self.cluster_id!r} was kept, and has {here} engines, not {wanted}", stacklevel=4)
+        self.n = max(wanted, here)
         self.write_cluster_file()
         return self
 
@@ -438,6 +460,7 @@ class Cluster(AwaitableCluster):
             return
         if self.adaptive is not None:
             self.adaptive.stop()
+        kept.is_stopping(self._files)
         self._restarts.refuse()
         if self._client is not None:
             self._client.close()
@@ -494,7 +517,7 @@ class Cluster(AwaitableCluster):
         return self.start_and_connect_sync()
 
     def __exit__(self, *exc: object) -> None:
-        self.stop_cluster_sync()
+        self._leave()
 
     async def __aenter__(self) -> Client:
         from ..client.waiting.coroutines import in_thread_or_undone
@@ -502,84 +525,15 @@ class Cluster(AwaitableCluster):
         return await in_thread_or_undone(self.start_and_connect_sync, self.stop_cluster_sync)
 
     async def __aexit__(self, *exc: object) -> None:
-        await self.stop_cluster()
+        await (self.stop_cluster() if not self.keep else in_thread(self._leave))
 
-    # ------------------------------------------------------------------------------------------ the cluster file
-
-    def to_dict(self) -> dict[str, Any]:
-        """What another process needs to find this cluster; JSON-able, without secrets."""
-        return {
-            "cluster": {"cluster_id": self.cluster_id, "profile_dir": str(self.profile_dir), "version": __version__},
-            "controller": dict(self.controller.to_dict()) if self.controller is not None else None,
-            "engines": self._engine_sets.to_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, d: Mapping[str, Any], **kwargs: Any) -> Cluster:
-        """The cluster that `to_dict` described."""
-        try:
-            about, controller = d["cluster"], d["controller"]
-            cluster = cls(
-                profile_dir=about["profile_dir"],
-                cluster_id=about["cluster_id"],
-                shutdown_atexit=False,
-                **{"config": {}, **kwargs},
-            )
-            if controller:
-                found = FoundProcess(controller["pid"], "engineroom.controller", Path(controller["log_file"]))
-                cluster._controller.launcher = found
-            cluster._engine_sets.attach(d["engines"])
-        except (KeyError, TypeError) as error:
-            raise ConfigError(f"this does not describe a cluster: {error!r}") from None
-        cluster.n = sum(cluster._engine_sets.sizes.values())
-        return cluster
-
-    @classmethod
-    def from_file(
-        cls,
-        cluster_file: str | os.PathLike[str] | None = None,
-        *,
-        profile: str | None = None,
-        profile_dir: str | os.PathLike[str] | None = None,
-        cluster_id: str = "",
-        **kwargs: Any,
-    ) -> Cluster:
-        """Attach to a cluster that another process started.
-
-        Raises
-        ------
-        FileNotFoundError
-            There is no such cluster.
-        """
-        given = Path(cluster_file) if cluster_file else None
-        path = ClusterFiles(folder_of_profile(profile or None, profile_dir or None), cluster_id, given).cluster_file
-        try:
-            data = json.loads(path.read_text())
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f"no cluster was found: there is no file {path}. Start a cluster with `ipcluster start -n 4`"
-            ) from None
-        except ValueError as error:
-            raise ConfigError(f"{path} is not a cluster file: {error}") from None
-        return cls.from_dict(data, **kwargs)
-
-    def write_cluster_file(self) -> None:
-        """Write the cluster file (mode 0600)."""
-        write_private(self.cluster_file, json.dumps(self.to_dict(), indent=1))
-
-    update_cluster_file = write_cluster_file
-
-    def update_from_file(self) -> list[str]:
-        """Take up the engine sets that another process has added to the cluster file; returns their ids."""
-        try:
-            found = Cluster.from_file(self.cluster_file)
-        except (FileNotFoundError, ConfigError):
-            return []
-        return self._engine_sets.attach_new(found._engine_sets)
-
-    def remove_cluster_file(self) -> None:
-        """Remove the cluster file, if it is there."""
-        self.cluster_file.unlink(missing_ok=True)
+    def _leave(self) -> None:
+        """The end of a `with`: a cluster that is kept runs on."""
+        if not self.keep:
+            self.stop_cluster_sync()
+        elif self._client is not None:
+            self._client.close()
+            self._client = None
 
     def _connection_file(self, role: str = "client") -> Path:
         return connection_file(self.profile_dir, self.cluster_id, role)

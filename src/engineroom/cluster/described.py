@@ -1,0 +1,124 @@
+"""A cluster as its cluster file describes it: written for other processes, and attached to by these."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from .._version import __version__
+from ..config import profile_dir as folder_of_profile
+from ..config import write_private
+from ..errors import ConfigError
+from ..launchers import FoundProcess, Launcher
+from .cluster_files import ClusterFiles
+from .processes.controller_process import ControllerProcess
+from .processes.engine_sets import EngineSets
+
+
+class DescribedCluster:
+    """What `Cluster` inherits: the cluster file."""
+
+    def __init__(self, **arguments: Any) -> None:
+        """Made by `Cluster`."""
+
+    cluster_id: str
+    profile_dir: Path
+    cluster_file: Path
+    n: int | None
+    _controller: ControllerProcess
+    _engine_sets: EngineSets
+    #: of a cluster that outlives its process: who has it, as `kept.owner_here` says; None: of all others
+    _owner: Mapping[str, Any] | None
+
+    @property
+    def controller(self) -> Launcher | None:
+        """The launcher of the controller; None if this cluster has none."""
+        return self._controller.launcher
+
+    def to_dict(self) -> dict[str, Any]:
+        """What another process needs to find this cluster; JSON-able, without secrets."""
+        return {
+            "cluster": {
+                "cluster_id": self.cluster_id,
+                "profile_dir": str(self.profile_dir),
+                "version": __version__,
+                **({"keep": self._owner} if self._owner else {}),
+            },
+            "controller": dict(self.controller.to_dict()) if self.controller is not None else None,
+            "engines": self._engine_sets.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any], **kwargs: Any) -> Self:
+        """The cluster that `to_dict` described."""
+        try:
+            about = d["cluster"]
+            cluster: Self = cls(
+                profile_dir=about["profile_dir"],
+                cluster_id=about["cluster_id"],
+                shutdown_atexit=False,
+                **{"config": {}, **kwargs},
+            )
+            cluster._owner = about.get("keep")
+            cluster._attach(d)
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"this does not describe a cluster: {error!r}") from None
+        cluster.n = sum(cluster._engine_sets.sizes.values())
+        return cluster
+
+    def _attach(self, d: Mapping[str, Any]) -> None:
+        """Have the processes that `to_dict` described."""
+        if controller := d["controller"]:
+            found = FoundProcess(controller["pid"], "engineroom.controller", Path(controller["log_file"]))
+            self._controller.launcher = found
+        self._engine_sets.attach(d["engines"])
+
+    @classmethod
+    def from_file(
+        cls,
+        cluster_file: str | os.PathLike[str] | None = None,
+        *,
+        profile: str | None = None,
+        profile_dir: str | os.PathLike[str] | None = None,
+        cluster_id: str = "",
+        **kwargs: Any,
+    ) -> Self:
+        """Attach to a cluster that another process started.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such cluster.
+        """
+        given = Path(cluster_file) if cluster_file else None
+        path = ClusterFiles(folder_of_profile(profile or None, profile_dir or None), cluster_id, given).cluster_file
+        try:
+            data = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"no cluster was found: there is no file {path}. Start a cluster with `ipcluster start -n 4`"
+            ) from None
+        except ValueError as error:
+            raise ConfigError(f"{path} is not a cluster file: {error}") from None
+        return cls.from_dict(data, **kwargs)
+
+    def write_cluster_file(self) -> None:
+        """Write the cluster file (mode 0600)."""
+        write_private(self.cluster_file, json.dumps(self.to_dict(), indent=1))
+
+    update_cluster_file = write_cluster_file
+
+    def update_from_file(self) -> list[str]:
+        """Take up the engine sets that another process has added to the cluster file; returns their ids."""
+        try:
+            found = type(self).from_file(self.cluster_file)
+        except (FileNotFoundError, ConfigError):
+            return []
+        return self._engine_sets.attach_new(found._engine_sets)
+
+    def remove_cluster_file(self) -> None:
+        """Remove the cluster file, if it is there."""
+        self.cluster_file.unlink(missing_ok=True)

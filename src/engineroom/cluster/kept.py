@@ -1,0 +1,62 @@
+"""Clusters that outlive the process that started them: which one the next `Cluster` of the profile takes over."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ..launchers import FoundProcess
+from .cluster_files import ClusterFiles
+from .processes.restarts import Restarts
+
+#: the kept clusters that this process has started: id → what starts their processes again when they die
+_restarts_here: dict[tuple[Path, str], Restarts] = {}
+
+
+def started_here(files: ClusterFiles, restarts: Restarts) -> None:
+    """This process has started a kept cluster."""
+    _restarts_here[files.profile_dir, files.cluster_id] = restarts
+
+
+def is_stopping(files: ClusterFiles) -> None:
+    """A cluster is being stopped. If another object started it here, that is not to start it again."""
+    restarts = _restarts_here.pop((files.profile_dir, files.cluster_id), None)
+    if restarts is not None:
+        restarts.refuse()
+
+
+def owner_here() -> dict[str, Any]:
+    """This process, as the cluster file names the owner of a kept cluster."""
+    return {"pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def description(files: ClusterFiles) -> dict[str, Any] | None:
+    """The cluster file's content, if it is that of a kept cluster whose controller runs, and which nobody else has."""
+    try:
+        found = json.loads(files.cluster_file.read_text())
+        kept, controller = found["cluster"].get("keep"), found["controller"]
+        if not kept or not FoundProcess(controller["pid"], "engineroom.controller").running or _is_others(kept):
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # there is none, or another version wrote it
+    return dict(found)
+
+
+def free_cluster(profile_dir: Path) -> str | None:
+    """The id of a kept cluster of a profile that nobody has; None: there is none."""
+    return next((files.cluster_id for files in ClusterFiles.all_of(profile_dir) if description(files)), None)
+
+
+def _is_others(kept: Mapping[str, Any]) -> bool:
+    """Whether another process that lives has it."""
+    if kept["pid"] == os.getpid():
+        return False
+    try:
+        return bool(psutil.Process(kept["pid"]).create_time() == kept["started"])
+    except psutil.Error:
+        return False
