@@ -52,9 +52,13 @@ def wait_until(condition: Callable[[], Any], timeout: float = 60.0) -> Any:
 
 
 def _threads() -> set[threading.Thread]:
-    """Threads but for the ones that others keep, one per process: pyzmq (of ipykernel) and tqdm."""
+    """Threads but for those that pyzmq, tqdm and dask keep, one per process."""
     kept = ("GarbageCollectorThread", "TMonitor")
-    return {thread for thread in threading.enumerate() if type(thread).__name__ not in kept}
+    return {
+        thread
+        for thread in threading.enumerate()
+        if type(thread).__name__ not in kept and not thread.name.startswith("Dask-Offload")
+    }
 
 
 def _assert_nothing_left(folder: Path, sockets: list[Path], threads: set[threading.Thread]) -> None:
