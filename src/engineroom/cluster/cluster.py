@@ -254,6 +254,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         here = sum(self._engine_sets.sizes.values())
         wanted = here if self.n is None else self.n
         if wanted > here:
+            kept.started_here(self._files, self._restarts)
             self.start_engines_sync(wanted - here)
         elif wanted < here:
             warnings.warn(f"cluster {self.cluster_id!r} was kept, and has {here} engines, not {wanted}", stacklevel=4)

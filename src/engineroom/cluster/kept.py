@@ -14,19 +14,18 @@ from ..launchers import FoundProcess
 from .cluster_files import ClusterFiles
 from .processes.restarts import Restarts
 
-#: the kept clusters that this process has started: id → what starts their processes again when they die
-_restarts_here: dict[tuple[Path, str], Restarts] = {}
+#: kept clusters of which this process has started processes → what starts these again, one for each Cluster object
+_restarts_here: dict[tuple[Path, str], list[Restarts]] = {}
 
 
 def started_here(files: ClusterFiles, restarts: Restarts) -> None:
-    """This process has started a kept cluster."""
-    _restarts_here[files.profile_dir, files.cluster_id] = restarts
+    """This process starts a kept cluster, or more engines of one."""
+    _restarts_here.setdefault((files.profile_dir, files.cluster_id), []).append(restarts)
 
 
 def is_stopping(files: ClusterFiles) -> None:
-    """A cluster is being stopped. If another object started it here, that is not to start it again."""
-    restarts = _restarts_here.pop((files.profile_dir, files.cluster_id), None)
-    if restarts is not None:
+    """A cluster is being stopped. Other objects that started parts of it here are not to start them again."""
+    for restarts in _restarts_here.pop((files.profile_dir, files.cluster_id), ()):
         restarts.refuse()
 
 
