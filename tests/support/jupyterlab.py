@@ -36,10 +36,14 @@ COMMANDS = {
         await opened.waitForSelector('.jp-Notebook .cm-content');
         await opened.waitForSelector('.jp-Notebook-ExecutionIndicator[data-status=idle]');
     """,
-    # Until the kernel is connected, the page forgets what is to run: then once more.
+    # Until the kernel is connected, the page forgets what is to run: then once more. On a busy machine the page may ask
+    # something first, in a dialog.
     "begin": r"""
         for (let tries = 0; tries < 20; tries++) {
-          await cell().locator('.cm-content').click();
+          const asked = page.locator('.jp-Dialog .jp-mod-accept').first();
+          if (await asked.isVisible()) await asked.click();
+          const clicked = cell().locator('.cm-content').click({ timeout: 5000 });
+          if (!await clicked.then(() => true, () => false)) continue;
           await page.keyboard.press('Shift+Enter');
           const prompt = cell().locator('.jp-InputPrompt', { hasText: /\[(\*|\d+)\]/ });
           if (await prompt.waitFor({ timeout: 2000 }).then(() => true, () => false)) return;
