@@ -36,14 +36,12 @@ COMMANDS = {
         await opened.waitForSelector('.jp-Notebook .cm-content');
         await opened.waitForSelector('.jp-Notebook-ExecutionIndicator[data-status=idle]');
     """,
-    # Until the kernel is connected, the page forgets what is to run: then once more. On a busy machine the page may ask
-    # something first, in a dialog.
+    # Until the kernel is connected, the page forgets what is to run, or asks which kernel is meant: then once more.
     "begin": r"""
         for (let tries = 0; tries < 20; tries++) {
-          const asked = page.locator('.jp-Dialog .jp-mod-accept').first();
-          if (await asked.isVisible()) await asked.click();
-          const clicked = cell().locator('.cm-content').click({ timeout: 5000 });
-          if (!await clicked.then(() => true, () => false)) continue;
+          const asked = page.locator('.jp-Dialog .jp-mod-accept');
+          if (await asked.count()) await asked.first().click();
+          await cell().locator('.cm-content').click({ timeout: 5000 }).catch(() => null);
           await page.keyboard.press('Shift+Enter');
           const prompt = cell().locator('.jp-InputPrompt', { hasText: /\[(\*|\d+)\]/ });
           if (await prompt.waitFor({ timeout: 2000 }).then(() => true, () => false)) return;
