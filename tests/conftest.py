@@ -110,6 +110,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[er.Cluster]:
 
 
 @pytest.fixture(scope="session")
+def notebook_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[er.Cluster]:
+    """The same for notebooks alone: what other tests leave in engines' shells does not show in cells."""
+    yield from _session_cluster(tmp_path_factory.mktemp("notebooks"), database="sqlite")
+
+
+@pytest.fixture(scope="session")
 def memory_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[er.Cluster]:
     """The same, recording in memory."""
     yield from _session_cluster(tmp_path_factory.mktemp("memory"), database="memory")

@@ -15,11 +15,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def connect(cluster: er.Cluster) -> str:
+def connect(notebook_cluster: er.Cluster) -> str:
     """The first cell of a notebook."""
     return (
         "import engineroom as er\n"
-        f"rc = er.Client({str(cluster._connection_file())!r}); rc.wait_for_engines(2)\n"
+        f"rc = er.Client({str(notebook_cluster._connection_file())!r}); rc.wait_for_engines(2)\n"
         "rc[:].clear(block=True); print('connected')"
     )
 

@@ -22,7 +22,7 @@ def test_the_error_of_a_cell_has_the_remote_tracebacks_closed(notebook: Notebook
     assert cell.error.ename == "CompositeError"
     assert "[0:execute]: ZeroDivisionError" in "\n".join(cell.error.traceback)
     assert cell.stderr == ""
-    assert cell.html.count("<details>") == 1, "both engines have the same error"
+    assert cell.html.count("<details>") == 1, f"both engines have the same error: {cell.html}"
     assert "[0, 1:execute]" in cell.html
     assert "ZeroDivisionError" in cell.html
     assert "/engineroom/" not in cell.html + cell.error.evalue, "frames of this package say nothing to a user"

@@ -147,14 +147,14 @@ def kernel_environment(folder: Path, **more: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def notebook(cluster: er.Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
-    """A kernel with `rc`, a client of the shared cluster."""
+def notebook(notebook_cluster: er.Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    """A kernel with `rc`, a client of the notebooks' cluster."""
     pytest.importorskip("nbclient", reason="nbclient is not installed, so no notebook can be run")
     folder = tmp_path_factory.mktemp("notebook")
     with Notebook(folder, kernel_environment(folder)).running() as notebook:
         made = notebook.run(
             "import engineroom as er\n"
-            f"rc = er.Client({str(cluster._connection_file())!r})\n"
+            f"rc = er.Client({str(notebook_cluster._connection_file())!r})\n"
             "rc.wait_for_engines(2, timeout=60); rc[:].clear(block=True)\n"
         )
         assert made.error is None, made
