@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import wait_until
 from support.jupyterlab import Lab
+from support.notebooks import WHEN_WAITING
 
 import engineroom as er
 
@@ -82,12 +83,12 @@ def test_progress_and_interrupt_with_the_buttons_of_the_page(lab: Lab, connect: 
     lab.open(
         "progress",
         connect,
-        "def step(i, gate):\n    import os, time\n    while i and not os.path.exists(gate): time.sleep(0.01)\n"
+        WHEN_WAITING + "def step(i, gate):\n    import os, time\n    while i and not os.path.exists(gate): time.sleep(0.01)\n"
         f"ar = rc.load_balanced_view().map_async(step, [0, 1, 0, 1], [{str(gate)!r}] * 4)\n"
         "ar.wait_interactive(widget=False)",
         "ar.wait_interactive()",
         f"waits = rc[0].apply_async(step, 1, '/nowhere')\nwhile not waits.started: pass\n"
-        f"open({str(begun)!r}, 'w').close()\nwaits.get()",
+        f"when_waiting({str(begun)!r})\nwaits.get()",
         "waits.cancel(); waits.wait(); waits.cancelled()",
     )
     lab.run(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import wait_until
-from support.notebooks import Notebook
+from support.notebooks import WHEN_WAITING, Notebook
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 WAIT = (
@@ -69,11 +69,11 @@ def test_a_bar_for_engines_if_it_takes_its_time_or_is_wanted(notebook: Notebook,
 
 def test_interrupting_a_wait_says_what_goes_on_and_how_to_end_it(notebook: Notebook, tmp_path: Path):
     begun, gate = tmp_path / "begun", tmp_path / "gate"
-    notebook.run(WAIT)
+    notebook.run(WAIT + WHEN_WAITING)
     cell = notebook.run_and_interrupt(
         f"ar = rc[0].apply_async(wait_for, {str(gate)!r})\n"
         "while not ar.started: pass\n"
-        f"open({str(begun)!r}, 'w').close()\n"
+        f"when_waiting({str(begun)!r})\n"
         "ar.get()",
         lambda: wait_until(begun.exists),
     )
@@ -99,11 +99,11 @@ def test_an_interrupt_of_other_code_is_shown_as_ever(notebook: Notebook, tmp_pat
 
 def test_interrupting_a_wait_ends_the_tasks_if_that_is_set(notebook: Notebook, tmp_path: Path):
     begun = tmp_path / "begun"
-    notebook.run(WAIT + "rc.on_interrupt = 'cancel'")
+    notebook.run(WAIT + WHEN_WAITING + "rc.on_interrupt = 'cancel'")
     cell = notebook.run_and_interrupt(
         "first = rc[0].apply_async(wait_for, '/nowhere/1'); second = rc[1].apply_async(wait_for, '/nowhere/2')\n"
         "while not (first.started and second.started): pass\n"
-        f"open({str(begun)!r}, 'w').close()\n"
+        f"when_waiting({str(begun)!r})\n"
         "rc.wait([first, second])",
         lambda: wait_until(begun.exists),
     )
