@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +121,28 @@ class Lab:
         nbformat.write(made, self._notebooks / f"{name}.ipynb")
         self.do("open", url=f"{self._url}/{name}.ipynb?token={self._token}&reset")
 
-    def run(self, number: int) -> str:
-        """Run a cell to its end; the text of its outputs."""
+    def run(self, number: int, *texts: str) -> None:
+        """Run a cell to its end, and wait until these texts are in its outputs: they are drawn a moment later."""
         self.do("begin", number=number)
         self.do("end", number=number)
-        return str(self.do("text", number=number))
+        self.says(number, *texts)
+
+    def says(self, number: int, *texts: str) -> None:
+        """Wait until these texts are in the outputs of a cell."""
+        for text in texts:
+            self._wait(lambda text=text: text in str(self.do("text", number=number)), f"{text!r} in cell {number}")
+
+    def has(self, number: int, selector: str, count: int) -> None:
+        """Wait until so many elements are in a cell."""
+        self._wait(lambda: self.do("count", number=number, selector=selector) == count, f"{count} {selector}")
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 30
+        while not condition():
+            if time.monotonic() > deadline:
+                self.screenshot("failed")
+                raise AssertionError(f"not there: {what}")
+            time.sleep(0.05)
 
     def do(self, command: str, **given: Any) -> Any:
         """One of `COMMANDS`."""
