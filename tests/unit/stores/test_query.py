@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import pytest
 
 from engineroom.errors import QueryError
 from engineroom.records.fields import BULKY, KEYS
+from engineroom.stores.query import values
 from engineroom.stores.query.arguments import parse_keys
 from engineroom.stores.query.match import compile
 from engineroom.stores.query.order import sort_key
@@ -246,3 +248,25 @@ def test_a_pattern_that_takes_much_memory_is_refused(pattern: str) -> None:
 )
 def test_patterns_with_repetitions_are_taken(pattern: str) -> None:
     parse({"label": {"$regex": pattern}})
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-6, -1e-6, 0.25, 1000.0, 1.8e9, 1.8e9 + 1e-6, -6.2e10, 2.5e11])
+def test_an_instant_is_a_few_floats_around_it_and_is_found_in_a_few_steps_at_the_epoch_too(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    class Counted(datetime):
+        @classmethod
+        def fromtimestamp(cls, timestamp: float, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            made.append(timestamp)
+            assert len(made) < 1000, "too many steps"
+            return datetime.fromtimestamp(timestamp, tz)
+
+    moment = datetime.fromtimestamp(seconds, UTC)
+    monkeypatch.setattr(values, "datetime", Counted)
+    first, last = values.seconds_of(moment)
+    for inside in (first, last):
+        assert datetime.fromtimestamp(inside, UTC) == moment
+    for outside in (math.nextafter(first, -math.inf), math.nextafter(last, math.inf)):
+        assert datetime.fromtimestamp(outside, UTC) != moment

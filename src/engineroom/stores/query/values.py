@@ -74,15 +74,24 @@ def seconds_of(moment: datetime) -> tuple[float, float]:
 
 
 def _edge(moment: datetime, toward: float) -> float:
-    edge = moment.timestamp()
-    while True:
-        further = math.nextafter(edge, toward)
-        try:
-            if datetime.fromtimestamp(further, UTC) != moment:
-                return edge
-        except (ValueError, OverflowError, OSError):  # the end of the calendar
-            return edge
-        edge = further
+    """The last number of seconds in one direction that is this instant. Halving finds it: near the epoch, where floats
+    are dense, there are billions of billions in a microsecond.
+    """
+    inside = moment.timestamp()
+    outside = inside + math.copysign(max(2e-6, 2 * math.ulp(inside)), toward)
+    while (middle := inside + (outside - inside) / 2) not in (inside, outside):
+        if _is_at(middle, moment):
+            inside = middle
+        else:
+            outside = middle
+    return inside
+
+
+def _is_at(seconds: float, moment: datetime) -> bool:
+    try:
+        return datetime.fromtimestamp(seconds, UTC) == moment
+    except (ValueError, OverflowError, OSError):  # beyond the end of the calendar
+        return False
 
 
 #: $type's names → codes
