@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from ..launchers import FoundProcess
 from .cluster_files import ClusterFiles
 from .processes.restarts import Restarts
@@ -31,6 +29,8 @@ def is_stopping(files: ClusterFiles) -> None:
 
 def owner_here() -> dict[str, Any]:
     """This process, as the cluster file names the owner of a kept cluster."""
+    import psutil  # late: few clusters are kept
+
     return {"pid": os.getpid(), "started": psutil.Process().create_time()}
 
 
@@ -55,6 +55,8 @@ def _is_others(kept: Mapping[str, Any]) -> bool:
     """Whether another process that lives has it."""
     if kept["pid"] == os.getpid():
         return False
+    import psutil  # late: few clusters are kept
+
     try:
         return bool(psutil.Process(kept["pid"]).create_time() == kept["started"])
     except psutil.Error:
