@@ -216,6 +216,19 @@ def test_the_oldest_of_too_many_strangers_makes_room(listener: TcpListener, monk
             stranger.close()
 
 
+def test_all_that_have_had_their_time_make_room_at_once(listener: TcpListener, monkeypatch: pytest.MonkeyPatch):
+    """Not one in each pause: then few silent connections would keep everybody out for long."""
+    monkeypatch.setattr(tcp_listener, "MOST_STRANGERS", 4)
+    monkeypatch.setattr(tcp_listener, "STRANGER_LEAST_SECONDS", 0.05)
+    monkeypatch.setattr(tcp_listener, "ACCEPT_PAUSE_SECONDS", 3600.0)
+    strangers = [raw(listener) for _ in range(12)]
+    try:
+        assert_serves(listener)
+    finally:
+        for stranger in strangers:
+            stranger.close()
+
+
 def test_the_loop_does_not_wait_for_handshakes(listener: TcpListener):
     """It sees a connection only when its handshake is complete."""
     with raw(listener) as stranger:

@@ -96,6 +96,9 @@ class _Gate:
         #: by file descriptor, the oldest first: (the connection, since when)
         self._strangers: OrderedDict[int, tuple[SealedSocket, float]] = OrderedDict()
         self._complete: deque[SealedSocket] = deque()
+        #: False: what comes waits in the kernel
+        self._is_accepting = True
+        self._paused_until = 0.0
         self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
         self._refusals, self._failures = Often(), Often()
 
@@ -142,30 +145,34 @@ class _Gate:
         with select.epoll() as epoll:
             epoll.register(self._end, select.EPOLLIN)
             epoll.register(self._socket, select.EPOLLIN)
-            paused_until, is_paused = 0.0, False
             while True:
-                for descriptor, _ in epoll.poll(STRANGER_LEAST_SECONDS if self._strangers or is_paused else None):
+                for descriptor, _ in epoll.poll(self._wait_seconds()):
                     if descriptor == self._end:
                         return
-                    if descriptor != self._socket.fileno():
+                    if descriptor in self._strangers:
                         self._shake(epoll, descriptor)
-                    elif not self._accept(epoll):
-                        is_paused, paused_until = True, time.monotonic() + ACCEPT_PAUSE_SECONDS
-                        epoll.modify(self._socket, 0)
-                now = time.monotonic()
-                while self._strangers:
-                    descriptor, (_, since) = next(iter(self._strangers.items()))
-                    most = STRANGER_LEAST_SECONDS if len(self._strangers) >= MOST_STRANGERS else HANDSHAKE_SECONDS
-                    if now - since < most:
-                        break
-                    self._drop(epoll, descriptor)
-                if is_paused and now >= paused_until and len(self._strangers) < MOST_STRANGERS:
-                    is_paused = False
-                    epoll.modify(self._socket, select.EPOLLIN)
+                while self._strangers and self._oldest_age() >= HANDSHAKE_SECONDS:
+                    self._drop(epoll, next(iter(self._strangers)))
+                may_accept = time.monotonic() >= self._paused_until and self._accept(epoll)
+                if may_accept != self._is_accepting:
+                    self._is_accepting = may_accept
+                    epoll.modify(self._socket, select.EPOLLIN if may_accept else 0)
+
+    def _wait_seconds(self) -> float | None:
+        """When to look again if nothing comes."""
+        if self._is_accepting:
+            return STRANGER_LEAST_SECONDS if self._strangers else None
+        if time.monotonic() < self._paused_until or not self._strangers:
+            return ACCEPT_PAUSE_SECONDS
+        return max(0.01, STRANGER_LEAST_SECONDS - self._oldest_age())
+
+    def _oldest_age(self) -> float:
+        _, since = next(iter(self._strangers.values()))
+        return time.monotonic() - since
 
     def _accept(self, epoll: select.epoll) -> bool:
-        """Accept what has come; returns whether more may be accepted now."""
-        while len(self._strangers) + len(self._complete) < MOST_STRANGERS:
+        """Accept what has come. Returns False if more may have come, and there is no room now."""
+        while self._has_room():
             try:
                 accepted, _ = self._socket.accept()
             except BlockingIOError:
@@ -175,11 +182,21 @@ class _Gate:
                     continue
                 if self._failures.may_log():
                     log.error("no connection can be accepted: %s", error)
+                self._paused_until = time.monotonic() + ACCEPT_PAUSE_SECONDS
                 return False
+            if self._is_full():
+                self._drop(epoll, next(iter(self._strangers)))
             connection = SealedSocket(accepted, self._context, self._chunks, is_listener=True)
             self._strangers[accepted.fileno()] = connection, time.monotonic()
             epoll.register(accepted, select.EPOLLIN)
         return False
+
+    def _is_full(self) -> bool:
+        return len(self._strangers) + len(self._complete) >= MOST_STRANGERS
+
+    def _has_room(self) -> bool:
+        """Whether one more may be accepted. The oldest makes room for it, once it has had its time."""
+        return not self._is_full() or (bool(self._strangers) and self._oldest_age() >= STRANGER_LEAST_SECONDS)
 
     def _shake(self, epoll: select.epoll, descriptor: int) -> None:
         """Something has come through a connection without a complete handshake."""
