@@ -29,6 +29,9 @@ STATIC = Path(__file__).parent / "static"
 #: The largest body of an action, in bytes.
 LARGEST_BODY = 1 << 20
 
+#: The last instant that an address may name, in seconds since the epoch: in the year 5138.
+LATEST = 1e11
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -205,7 +208,10 @@ async def body_of(request: Request) -> dict[str, Any]:
         content += part
         if len(content) > LARGEST_BODY:
             raise ValueError("the request is too large")
-    given = json.loads(content or b"{}")
+    try:
+        given = json.loads(content or b"{}")
+    except RecursionError:
+        raise ValueError("the request is nested too deeply") from None
     if not isinstance(given, dict):
         raise ValueError("an action is a JSON object")
     return given
@@ -219,8 +225,13 @@ def _number(text: str | None, default: int) -> int:
 
 
 def _instant(text: str | None) -> float | None:
-    """An instant in an address: seconds since the epoch."""
-    return None if not text else float(text)
+    """An instant in an address: seconds since the epoch. Raises ValueError for one after `LATEST`."""
+    if not text:
+        return None
+    instant = float(text)
+    if not 0 <= instant <= LATEST:
+        raise ValueError(f"an instant is a number of seconds since 1970; got {text!r}")
+    return instant
 
 
 def application(source: Source, access: Access) -> tuple[Starlette, Live]:
