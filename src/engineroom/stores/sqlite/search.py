@@ -32,6 +32,9 @@ from .where import ORDER, Where, indexed, latest, narrowed, order_clause, transl
 #: Columns whose values stand in records as they are.
 _GROUPED_BY_SQL = COLUMN_TYPES.keys() - TIMES - {"function"}
 
+#: The condition and the order in SQL, and what follows the condition if SQL alone can answer.
+_Plan = tuple[Where, str | None, str | None]
+
 
 class Search:
     """Answers queries that have been parsed."""
@@ -41,7 +44,12 @@ class Search:
         self._unreadable = Unreadable()
 
     def find(self, query: Query, keys: Sequence[str], order: Order, window: Window) -> list[TaskRecord]:
-        where, clause, tail = self._plan(query, order, window)
+        return self._find(self._plan(query, order, window), query, keys, order, window)
+
+    def _find(
+        self, plan: _Plan, query: Query, keys: Sequence[str], order: Order, window: Window
+    ) -> list[TaskRecord]:
+        where, clause, tail = plan
         deadline = self.deadline()
         if tail is not None:
             with self._connections.snapshot():  # of the rows, and of the large buffers that they share
@@ -61,11 +69,11 @@ class Search:
     def find_columns(
         self, query: Query, keys: Sequence[str], order: Order, window: Window
     ) -> Generator[Columns]:
-        where, _, tail = self._plan(query, order, window)
-        read = Reader(keys, load=self.load)
+        plan = where, _, tail = self._plan(query, order, window)
         if tail is None:
-            yield from in_columns(self.find(query, keys, order, window))
+            yield from in_columns(self._find(plan, query, keys, order, window))
             return
+        read = Reader(keys, load=self.load)
         with self._connections.snapshot():
             if not read.is_simple:
                 yield from in_columns(self._select(where, tail, keys, self.deadline()))
@@ -80,8 +88,7 @@ class Search:
                 else:
                     yield columns
 
-    def _plan(self, query: Query, order: Order, window: Window) -> tuple[Where, str | None, str | None]:
-        """The condition and the order in SQL, and what follows the condition if SQL alone can answer."""
+    def _plan(self, query: Query, order: Order, window: Window) -> _Plan:
         limit, skip = window
         where, clause = narrowed(query, self._read), order_clause(order)
         if order and order[0][0] == ("completed",):
