@@ -40,6 +40,8 @@ FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.01, 0.5
 MOST_READ = 1000
 #: What a link keeps while it is not connected: the first so many bytes and messages that are sent. More are lost.
 KEPT_BYTES, KEPT_MESSAGES = STRANGER_BYTES // 2, STRANGER_FRAMES // 2
+#: So many attempts to connect must end with a refusal in turn, before it is certain that the keys do not fit.
+REFUSALS = 2
 #: One key of AES-GCM is safe for some 350 GB. After so many bytes a link connects anew, with fresh keys.
 MOST_OF_ONE_KEY = 200 << 30
 
@@ -72,8 +74,8 @@ class StreamLink(ABC):
         self._has_sent.set()
         self._closed = threading.Event()
         self._refusals = Often()
-        #: how the last attempt to connect has ended, if nothing was received after it
-        self._last_end: Exception | None = None
+        #: how many attempts in turn have ended with a refusal
+        self._refused = 0
         #: whether nothing has been received through the connection
         self._is_new = True
 
@@ -89,9 +91,9 @@ class StreamLink(ABC):
             There is none.
         """
 
-    def _note(self, error: Exception | None) -> None:
-        """How an attempt to connect, or the last connection, has ended. None: something was received."""
-        self._last_end = error
+    def _is_refusal(self, error: Exception) -> bool:
+        """Whether an attempt that ended so has shown that one end turns down the other's keys."""
+        return False
 
     def fileno(self) -> int:
         return self._epoll.fileno()
@@ -136,7 +138,7 @@ class StreamLink(ABC):
                 self._arrived += messages
             if self._is_new and self._arrived:
                 self._is_new = False
-                self._note(None)
+                self._refused = 0
             if connection.moved > MOST_OF_ONE_KEY:
                 self._lose()
         except BlockingIOError:
@@ -144,8 +146,8 @@ class StreamLink(ABC):
         except (OSError, BrokenStream, MemoryError) as error:
             if not isinstance(error, OSError):
                 log.error("the connection with the controller is closed, and made anew: %s", error)
-            if self._is_new:
-                self._note(error)
+            if self._is_new and self._is_refusal(error):
+                self._refused += 1
             self._lose()
         self._is_busy = False
 
@@ -205,7 +207,7 @@ class StreamLink(ABC):
         self._unsent.clear()
 
     def refused(self) -> bool:
-        return False
+        return self._refused >= REFUSALS
 
     # ------------------------------------------------------------------------------------------ the helper
 
@@ -233,7 +235,8 @@ class StreamLink(ABC):
                 self._connect()
                 retry = FIRST_RETRY_SECONDS
             except OSError as error:
-                self._note(error)
+                if self._is_refusal(error):
+                    self._refused += 1
                 if isinstance(error, PermissionError) and self._refusals.may_log():
                     log.warning("not connected with the controller: %s", error)
                 self._closed.wait(retry)

@@ -138,9 +138,6 @@ def _bound(then: Callable[[T], None], failed: Callable[[Exception], None], found
     return lambda: hand_over(found, then, failed)
 
 
-#: Of the parts of an entry that decide what the core does with it.
-
-
 def readable_entries(store: TaskStore, ids: Sequence[TaskId]) -> tuple[dict[TaskId, Entry], dict[TaskId, str]]:
     """What the store knows of these tasks; and for each record that is damaged, what is wrong with it."""
     try:

@@ -21,8 +21,6 @@ from .sealed_socket import SealedSocket, new_chunks
 CONNECT_SECONDS = 1.0
 #: … and its handshake: the controller may be busy, and so may many others that connect.
 HANDSHAKE_SECONDS = 5.0
-#: So many attempts in turn must end with a certificate that is refused, by either end.
-REFUSALS = 2
 
 
 class TcpLink(StreamLink):
@@ -48,7 +46,6 @@ class TcpLink(StreamLink):
             self._epoll.close()
             raise ConnectionFileError("the connection file holds no certificate of a controller") from None
         self._chunks = new_chunks()
-        self._refused = 0
         with self._lock:
             self._need_helper()
 
@@ -68,14 +65,8 @@ class TcpLink(StreamLink):
             raise
         return connection
 
-    def _note(self, error: Exception | None) -> None:
-        if error is None:
-            self._refused = 0
-        elif isinstance(error, ssl.SSLError):  # it refuses our certificate, or we its
-            self._refused += 1
-
-    def refused(self) -> bool:
-        return self._refused >= REFUSALS
+    def _is_refusal(self, error: Exception) -> bool:
+        return isinstance(error, ssl.SSLError)  # it refuses our certificate, or we its
 
 
 def address_of(url: str) -> tuple[str, int]:
