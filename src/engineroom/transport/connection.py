@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -66,6 +68,20 @@ def give_unsent(connection: Socket, unsent: Unsent) -> None:
         unsent.taken(count)
         if count < sum(buffer.nbytes for buffer in buffers):
             return
+
+
+def accept(listening: socket.socket) -> socket.socket | None:
+    """The next connection that waits at a socket; None: there is none. Raises OSError."""
+    while True:
+        try:
+            accepted, _ = listening.accept()
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno == errno.ECONNABORTED:  # it has ended before we came to it
+                continue
+            raise
+        return accepted
 
 
 class Often:

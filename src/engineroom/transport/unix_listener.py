@@ -6,14 +6,13 @@ The socket lies in a folder of ours with mode 0700, and the kernel is asked whos
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import socket
 from pathlib import Path
 
 from ..private import open_private_folder
-from .connection import Often, Socket
+from .connection import Often, Socket, accept
 from .stream_listener import StreamListener
 from .unix_socket import PlainSocket, new_chunk, why_not_ours
 
@@ -58,20 +57,13 @@ class UnixListener(StreamListener):
         return self._url
 
     def _enter(self) -> Socket | None:
-        while True:
-            try:
-                accepted, _ = self._socket.accept()
-            except BlockingIOError:
-                return None
-            except OSError as error:
-                if error.errno == errno.ECONNABORTED:
-                    continue
-                raise
+        while (accepted := accept(self._socket)) is not None:
             if not (why := why_not_ours(accepted)):
                 return PlainSocket(accepted, self._chunk)
             if self._refusals.may_log():
                 log.warning("a connection is refused: %s", why)
             accepted.close()
+        return None
 
     def close(self) -> None:
         super().close()

@@ -7,7 +7,6 @@ certificate of everybody who has the cluster's key (`certificates.py`): nobody e
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import select
@@ -17,7 +16,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 
-from ..connection import Often, Socket
+from ..connection import Often, Socket, accept
 from ..stream_listener import ACCEPT_PAUSE_SECONDS, MOST_STRANGERS, STRANGER_LEAST_SECONDS, StreamListener
 from .certificates import listener_context
 from .sealed_socket import SealedSocket, new_chunks
@@ -174,16 +173,14 @@ class _Gate:
         """Accept what has come. Returns False if more may have come, and there is no room now."""
         while self._has_room():
             try:
-                accepted, _ = self._socket.accept()
-            except BlockingIOError:
-                return True
+                accepted = accept(self._socket)
             except OSError as error:
-                if error.errno == errno.ECONNABORTED:
-                    continue
                 if self._failures.may_log():
                     log.error("no connection can be accepted: %s", error)
                 self._paused_until = time.monotonic() + ACCEPT_PAUSE_SECONDS
                 return False
+            if accepted is None:
+                return True
             if self._is_full():
                 self._drop(epoll, next(iter(self._strangers)))
             connection = SealedSocket(accepted, self._context, self._chunks, is_listener=True)
