@@ -201,12 +201,12 @@ class Controller:
         self._writer = writer = machinery.writer(store, self._committed, retention, self._refused)
         self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.recorded, self.post)
         kept = reader if store.keeps else None
+        here = peers.by_uuid.__contains__
 
         self._outbox = outbox = Outbox(peers, self._library, values, writer, kept, self._fail, clock, running)
-        self._lookup = OutcomeLookup(core, decide, values, kept, peers.by_uuid.__contains__, self.post, clock)
+        self._lookup = OutcomeLookup(core, decide, values, kept, here, self.post, clock)
         performers |= outbox.performers()
         performers[actions.FindOutcomes] = self._lookup.find
-        here = peers.by_uuid.__contains__
         self._stored = StoredResults(
             core, decide, outbox, self._tell, kept, forgotten, store.url, self.post, running.news_of, here, clock
         )

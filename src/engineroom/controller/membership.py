@@ -116,9 +116,8 @@ class Membership:
         if hello.host == socket.gethostname() and (peer.role != "engine" or self._peers.nanny_of(peer) is None):
             self._processes.watch(peer.uuid, hello.pid)
         if peer.role == "nanny":
-            for engine in self._peers.role("engine"):
-                if engine.nanny == peer.uuid:
-                    self._processes.forget(engine.uuid)
+            for engine in self._peers.engines_of(peer):
+                self._processes.forget(engine.uuid)
         if peer.role == "engine":
             self._engine_hello(peer, hello)
             return True
@@ -214,7 +213,7 @@ class Membership:
 
     def on_draining(self, peer: Peer, message: Draining, frames: Sequence[Any]) -> None:
         """The job of a nanny ends soon: its engines leave when they have finished what they run."""
-        engines = [each.engine for each in self._peers.role("engine") if each.nanny == peer.uuid]
+        engines = [each.engine for each in self._peers.engines_of(peer)]
         reason = one_line(message.reason)
         log.warning("engines %s on %s get no more tasks: %s", ", ".join(map(str, engines)), peer.host, reason)
         self._decide(events.EnginesStopped(engines, preempted=reason))
@@ -222,7 +221,7 @@ class Membership:
     def on_unresponsive(self, peer: Peer, message: Unresponsive, frames: Sequence[Any]) -> None:
         """A nanny names the engines whose processes are stopped."""
         now = self._clock()
-        mine = {e.uuid for e in self._peers.role("engine") if e.nanny == peer.uuid}
+        mine = {each.uuid for each in self._peers.engines_of(peer)}
         for uuid in mine - set(message.engines):
             self._unresponsive.pop(uuid, None)
         for uuid in mine.intersection(message.engines):
@@ -284,9 +283,8 @@ class Membership:
                 self._decide(events.EngineLeft(peer.engine) if clean else events.EngineLost(peer.engine, reason))
                 self._engines_changed = True
             case "nanny":
-                for engine in self._peers.role("engine"):
-                    if engine.nanny == peer.uuid and not clean:
-                        self._left(engine, f"its nanny is gone: {reason}", clean=False)
+                for engine in [] if clean else self._peers.engines_of(peer):
+                    self._left(engine, f"its nanny is gone: {reason}", clean=False)
                 self._engines_changed = True
             case _:
                 self._client_left(ClientId(peer.uuid))

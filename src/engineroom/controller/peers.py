@@ -122,6 +122,10 @@ class Peers:
         """All peers of a role."""
         return [peer for peer in self._known.values() if peer.role == role]
 
+    def engines_of(self, nanny: Peer) -> list[Peer]:
+        """The engines that have named a nanny."""
+        return [engine for engine in self.role("engine") if engine.nanny == nanny.uuid]
+
     def nanny_of(self, engine: Peer) -> Peer | None:
         """The nanny that an engine has named, if it is here. An engine may name any process: only a nanny counts."""
         nanny = self.by_uuid.get(engine.nanny)
