@@ -7,6 +7,7 @@ what to start, and from its options, which say how. `registry` finds the class b
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -115,6 +116,25 @@ class EngineLauncher(Launcher, Protocol):
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> Launcher:
         """The launcher that another process started, from its `to_dict`."""
+
+
+def call_at_last_end(count: int, callback: Callable[[int], None]) -> Callable[[int], None]:
+    """What each of several processes calls at its end, with its exit code; the last one's call calls `callback`.
+
+    The callback gets the last exit code that is not 0; else 0.
+    """
+    left, worst = count, 0
+    lock = threading.Lock()
+
+    def one_ended(code: int) -> None:
+        nonlocal left, worst
+        with lock:
+            left, worst = left - 1, code or worst
+            is_last = left == 0
+        if is_last:
+            callback(worst)
+
+    return one_ended
 
 
 def end_of(log_file: Path) -> str:

@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from ..config import read_connection_file
 from ..errors import ConfigError, LaunchError
 from ..ids import new_uuid
 from ..printable import one_line
-from .base import OUTPUT_BYTES, STOP_SECONDS, Launcher, LaunchRequest, last_line
+from .base import OUTPUT_BYTES, STOP_SECONDS, Launcher, LaunchRequest, call_at_last_end, last_line
 
 #: Seconds between two looks of a task at whether it is to end.
 LOOK_SECONDS = 0.2
@@ -186,19 +185,9 @@ class DaskEngines:
         return _wait_for(self._futures, timeout)
 
     def on_stop(self, callback: Callable[[int], None]) -> None:
-        left = len(self._futures)
-        lock = threading.Lock()
-
-        def one_ended(future: Any) -> None:
-            nonlocal left
-            with lock:
-                left -= 1
-                is_last = left == 0
-            if is_last:
-                callback(0)
-
+        one_ended = call_at_last_end(len(self._futures), callback)
         for future in self._futures:
-            future.add_done_callback(one_ended)
+            future.add_done_callback(lambda future: one_ended(0))
 
     def _ended(self) -> list[tuple[int, str]]:
         ended = []

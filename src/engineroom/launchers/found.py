@@ -101,11 +101,7 @@ class FoundProcess:
         return True
 
     def on_stop(self, callback: Callable[[int], None]) -> None:
-        def wait() -> None:
-            self.join()
-            callback(0)
-
-        threading.Thread(target=wait, daemon=True).start()
+        call_after(self.join, callback)
 
     def get_output(self) -> str:
         return end_of(self.log_file) if self.log_file else ""
@@ -115,3 +111,13 @@ class FoundProcess:
 
     def to_dict(self) -> dict[str, Any]:
         return {"class": "local", "pid": self._pid, "log_file": str(self.log_file or ""), "args": []}
+
+
+def call_after(join: Callable[[], Any], callback: Callable[[int], None]) -> None:
+    """Have a thread call `join`, and `callback` with 0 then: exit codes of other processes' children are unknown."""
+
+    def wait() -> None:
+        join()
+        callback(0)
+
+    threading.Thread(target=wait, daemon=True).start()

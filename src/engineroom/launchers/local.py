@@ -185,25 +185,33 @@ class LocalProcess:
         return {"class": "local", "pid": self.pid, "log_file": str(self.log_file), "args": self.args}
 
 
+class NoOptions(msgspec.Struct, frozen=True):
+    """Nothing can be chosen."""
+
+
 class LocalEngines(LocalProcess):
     """A nanny with engines on this host."""
 
-    class Options(msgspec.Struct, frozen=True):
-        """It has no options."""
-
+    Options: ClassVar[type[msgspec.Struct]] = NoOptions
     sections: ClassVar[tuple[str, ...]] = ("LocalLauncher", "LocalEngineSetLauncher")
     former_names: ClassVar[Mapping[str, str]] = {}
     reaches_hosts: ClassVar[bool] = False
     restarts: ClassVar[bool] = True
     needs_connection_file: ClassVar[bool] = False
 
-    def __init__(self, request: LaunchRequest, options: Options) -> None:
+    def __init__(self, request: LaunchRequest, options: Any) -> None:
         self._n = request.n
-        self._shown = spelled(request.local_command(request.n), request.environment)
-        super().__init__(request.local_command(request.n), request.log_file, environment=request.environment)
+        args = self._command_line(request, options)
+        self._shown = spelled(args, request.environment)
+        super().__init__(args, request.log_file, environment=request.environment)
+
+    @staticmethod
+    def _command_line(request: LaunchRequest, options: Any) -> list[str]:
+        """The command that is started."""
+        return request.local_command(request.n)
 
     @classmethod
-    def default_n(cls, options: Options) -> int | None:
+    def default_n(cls, options: Any) -> int | None:
         """None: as many as this host has cores."""
         return None
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
 from ..errors import ConfigError
 from ..printable import one_line
-from .base import Launcher, LaunchRequest, last_line, spelled
-from .found import FoundProcess
-from .local import LocalProcess
+from .base import LaunchRequest, last_line
+from .local import LocalEngines
 
 #: Seconds that ranks have to leave in order.
 LEAVE_SECONDS = 2.0
@@ -26,23 +23,17 @@ class MPIOptions(msgspec.Struct, frozen=True, kw_only=True):
     mpi_args: list[str] | str = ""  #: more of its arguments: ["-hosts", "node1,node2", "-ppn", "8"]
 
 
-class MPIEngines(LocalProcess):
+class MPIEngines(LocalEngines):
     """One mpiexec, with all its ranks."""
 
     Options: ClassVar[type[msgspec.Struct]] = MPIOptions
     sections: ClassVar[tuple[str, ...]] = ("MPILauncher", "MPIEngineSetLauncher")
-    former_names: ClassVar[Mapping[str, str]] = {}
-    reaches_hosts: ClassVar[bool] = False
     restarts: ClassVar[bool] = False
-    needs_connection_file: ClassVar[bool] = False
 
-    def __init__(self, request: LaunchRequest, options: MPIOptions) -> None:
-        self._n = request.n
+    @staticmethod
+    def _command_line(request: LaunchRequest, options: MPIOptions) -> list[str]:
         command = [*_words(options.mpi_cmd), *_words(options.mpi_args), "-n", str(request.n)]
-        args = [*command, *request.local_command(1), "--mpi"]
-        self._shown = spelled(args, request.environment)
-        self._command = command[0]
-        super().__init__(args, request.log_file, environment=request.environment)
+        return [*command, *request.local_command(1), "--mpi"]
 
     def start(self) -> None:
         """Start it.
@@ -52,21 +43,12 @@ class MPIEngines(LocalProcess):
         ConfigError
             There is no mpiexec here.
         """
-        if shutil.which(self._command) is None:
+        if shutil.which(self.args[0]) is None:
             raise ConfigError(
-                f"there is no command {self._command} here. Install an MPI (`pip install mpi4py mpich`), load its "
+                f"there is no command {self.args[0]} here. Install an MPI (`pip install mpi4py mpich`), load its "
                 "module, or name it with the option mpi_cmd"
             )
         super().start()
-
-    @classmethod
-    def default_n(cls, options: MPIOptions) -> int | None:
-        """None: as many as this host has cores."""
-        return None
-
-    @property
-    def expected(self) -> int:
-        return self._n if self.running else 0
 
     def stop(self) -> None:
         """End the ranks. When the controller has stopped, they are leaving in order: mpiexec would cut that short."""
@@ -81,18 +63,8 @@ class MPIEngines(LocalProcess):
         words = one_line(lines[0] if lines else last_line(self.get_output()) or "it printed nothing")
         return f"mpiexec ended with exit code {self.exit_code}, and all its ranks: {words} (log: {self.log_file})"
 
-    def preview(self) -> str:
-        """The command line."""
-        return self._shown + "\n"
-
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "class": "mpi"}
-
-    @classmethod
-    def from_dict(cls, described: Mapping[str, Any]) -> Launcher:
-        """The mpiexec that another process started."""
-        count = int(described.get("n", 0))
-        return FoundProcess(described["pid"], "engineroom.engine", Path(described["log_file"]), count)
 
 
 def _words(given: list[str] | str) -> list[str]:

@@ -15,7 +15,6 @@ import os
 import secrets
 import shlex
 import subprocess
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,8 +24,8 @@ import msgspec
 from ..config import read_connection_file
 from ..errors import ConfigError, LaunchError
 from ..printable import one_line
-from .base import STOP_SECONDS, Launcher, LaunchRequest, last_line
-from .found import FoundProcess
+from .base import STOP_SECONDS, Launcher, LaunchRequest, call_at_last_end, last_line
+from .found import FoundProcess, call_after
 from .local import LocalProcess
 
 #: Seconds that one file may take to be sent or fetched.
@@ -261,18 +260,7 @@ class SSHEngines:
         return all(connection.join(timeout) for connection in self._connections)
 
     def on_stop(self, callback: Callable[[int], None]) -> None:
-        left = len(self._connections)
-        worst = 0
-        lock = threading.Lock()
-
-        def one_ended(code: int) -> None:
-            nonlocal left, worst
-            with lock:
-                left, worst = left - 1, code or worst
-                is_last = left == 0
-            if is_last:
-                callback(worst)
-
+        one_ended = call_at_last_end(len(self._connections), callback)
         for connection in self._connections:
             connection.on_stop(one_ended)
 
@@ -335,11 +323,7 @@ class _Found:
         return all(process.join(timeout) for _, process in self._found)
 
     def on_stop(self, callback: Callable[[int], None]) -> None:
-        def wait() -> None:
-            self.join()
-            callback(0)
-
-        threading.Thread(target=wait, daemon=True).start()
+        call_after(self.join, callback)
 
     def get_output(self) -> str:
         return "".join(process.get_output() for _, process in self._found)
