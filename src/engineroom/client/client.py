@@ -231,9 +231,9 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
 
     async def wait_for_engines_async(self, n: int | None = None, *, timeout: float = -1) -> None:
         """`wait_for_engines` for coroutines: their event loop goes on meanwhile."""
-        from .waiting.coroutines import in_thread
+        import asyncio  # slow to import, and only those who await need it
 
-        await in_thread(self.wait_for_engines, n, timeout=timeout)
+        await asyncio.to_thread(self.wait_for_engines, n, timeout=timeout)
 
     # ------------------------------------------------------------------------------------------ this client's tasks
 

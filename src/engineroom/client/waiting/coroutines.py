@@ -82,13 +82,8 @@ async def until_all_done(futures: Iterable[Any], timeout: float | None) -> bool:
     return await until(lambda: all(future.done() for future in pending), pending, limit_of(timeout))
 
 
-async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """The async spelling of a call that blocks: it is made in a thread, and goes on if the coroutine is cancelled."""
-    return await asyncio.to_thread(function, *args, **kwargs)
-
-
 async def in_thread_or_undone(function: Callable[[], T], undo: Callable[[], Any]) -> T:
-    """The same for a call that must not be left half done: if the coroutine is cancelled, `undo` is called after it."""
+    """Call, in a thread, what must not be left half done: if the coroutine is cancelled, `undo` is called after it."""
     call = asyncio.ensure_future(asyncio.to_thread(function))
     try:
         return await asyncio.shield(call)
