@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import stat
@@ -17,6 +16,7 @@ import msgspec
 from traitlets import Bool, Integer, Unicode
 
 from ...cluster.found_cluster import FoundCluster
+from ...cluster.processes.dashboard_process import missing_parts
 from ...config import dashboard_file, write_private
 from ...errors import ConfigError
 from ...reading.records import Records
@@ -24,8 +24,6 @@ from ...stores import open_store
 from ...stores.maintenance.compact import purge
 from .records import RecordsApp, opened
 
-#: The parts of the extra that are looked for before the dashboard starts.
-NEEDED = ("starlette", "uvicorn")
 #: Seconds between two looks whether the cluster has been stopped.
 LOOK_SECONDS = 0.5
 
@@ -77,8 +75,7 @@ engineroom dashboard --port=8700 --allow-host=hub.example.org      # behind a pr
     with_cluster = Bool(False, help="End when the cluster is stopped.").tag(config=True)
 
     def start(self) -> None:
-        missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-        if missing:
+        if missing := missing_parts():
             raise ConfigError(f"the dashboard needs {' and '.join(missing)}: pip install 'engineroom[dashboard]'")
         from ...dashboard.server import Dashboard
 

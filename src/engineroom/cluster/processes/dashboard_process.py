@@ -15,6 +15,11 @@ from ..commands import dashboard_command
 START_SECONDS = 30.0
 
 
+def missing_parts() -> list[str]:
+    """The libraries that a dashboard needs first and that are not installed."""
+    return [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+
+
 class DashboardProcess:
     """Starts and stops the dashboard of one cluster.
 
@@ -30,7 +35,7 @@ class DashboardProcess:
     """
 
     def __init__(self, wanted: bool, files: ClusterFiles) -> None:
-        if wanted and any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn")):
+        if wanted and missing_parts():
             raise ConfigError("dashboard=True needs starlette and uvicorn: pip install 'engineroom[dashboard]'")
         self._wanted, self._files = wanted, files
         self._process: LocalProcess | None = None
