@@ -60,6 +60,22 @@ def dumps(value: Any, buffer_callback: Callable[[Any], Any] | None = None, *, fi
     return written.getvalue()
 
 
+def taking_out(buffers: list[memoryview], least: int) -> Callable[[pickle.PickleBuffer], bool]:
+    """A pickler's callback that puts buffers of at least so many bytes into a list; smaller ones stay in the pickle."""
+
+    def stays_inside(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            memory = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if memory.nbytes < least:
+            return True
+        buffers.append(memory)
+        return False
+
+    return stays_inside
+
+
 def _is_simple(value: Any, depth: int) -> bool:
     """Whether a value surely holds no array: looks into short lists and tuples, and into parts of calls."""
     kind = type(value)

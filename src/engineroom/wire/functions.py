@@ -321,7 +321,7 @@ def _pickle(function: Any, apart: list[memoryview] | None) -> tuple[Function, bo
     """
     needs = modules.needs_of(function)
     sent = modules.Needing(function, needs) if needs else function
-    stays_inside = None if apart is None else functools.partial(_stays_inside, apart)
+    stays_inside = None if apart is None else arrays.taking_out(apart, SHARED_FROM)
     try:
         try:
             payload = arrays.dumps(sent, stays_inside)
@@ -345,18 +345,6 @@ def _pickle(function: Any, apart: list[memoryview] | None) -> tuple[Function, bo
         payload = pickle.dumps(modules.Needing(hollow, needs) if needs else hollow, 5)
     pickled = Function(digest_of(payload), payload, name_of(function), source_lines.source_of(function))
     return pickled, by_name, needs
-
-
-def _stays_inside(apart: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
-    """A pickler's callback: whether a buffer stays in the pickle of its function."""
-    try:
-        memory = buffer.raw()
-    except BufferError:  # not contiguous
-        return True
-    if memory.nbytes < SHARED_FROM:
-        return True
-    apart.append(memory)
-    return False
 
 
 def name_of(function: Any) -> str | None:

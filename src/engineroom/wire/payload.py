@@ -117,26 +117,16 @@ def dumps(value: Any, *, keep: Keep = as_copy, files: bool = False) -> Payload:
         stream = pickle.dumps(_Blob(value), 5, buffer_callback=lambda buffer: None)
         return _beside(stream, [keep(memoryview(value))], keep)
     buffers: list[memoryview] = []
-
-    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            raw = buffer.raw()
-        except BufferError:  # not contiguous
-            return True
-        if raw.nbytes < OUT_OF_BAND:
-            return True
-        buffers.append(raw)
-        return False
-
+    stays_inside = arrays.taking_out(buffers, OUT_OF_BAND)
     try:
-        stream = arrays.dumps(value, keep_inside, files=files)
+        stream = arrays.dumps(value, stays_inside, files=files)
         by_reference_to_main = b"__main__" in stream
     except Exception:  # it may be a lambda, or hold one: cloudpickle decides
         by_reference_to_main = True
     if by_reference_to_main:
         buffers.clear()
         file = io.BytesIO()
-        ByValuePickler(file, 5, keep_inside, arrays.reducers(files)).dump(value)
+        ByValuePickler(file, 5, stays_inside, arrays.reducers(files)).dump(value)
         stream = file.getvalue()
     return _beside(stream, [keep(buffer) for buffer in buffers], keep)
 
