@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import EngineroomError
 from ..reading.progress import RARELY, Progress
 from ..reading.records import Records
+from ..records.record import TaskRecord
 from .source import Source
 
 #: Engines that are sent one by one; of more, those that have been running something for longest.
@@ -225,6 +226,14 @@ def states(records: Records) -> dict[str, int]:
     return {state: count for state, count in {**found, "completed": completed}.items() if count > 0}
 
 
+def first_and_last(
+    records: Records, query: Mapping[str, Any], time: str, *keys: str
+) -> tuple[TaskRecord, TaskRecord] | None:
+    """Of the records that match, those whose time is the first and the last, with these keys; None: none matches."""
+    first, last = (records.find(query, [time, *keys], [(time, way)], 1) for way in (1, -1))
+    return (first[0], last[0]) if first and last else None
+
+
 def _hosts(engines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row for each host."""
     hosts: dict[str, dict[str, Any]] = {}
@@ -253,12 +262,10 @@ def _reasons(records: Records) -> Iterator[dict[str, Any]]:
 
 def _history(records: Records) -> tuple[list[tuple[float, float]], float]:
     """Tasks per second over the whole life of a database, and how many seconds a bar is wide."""
-    ends = [
-        records.find({"completed": {"$ne": None}}, ["completed"], [("completed", way)], 1) for way in (1, -1)
-    ]  # fmt: skip
-    if not ends[0]:
+    ends = first_and_last(records, {"completed": {"$ne": None}}, "completed")
+    if ends is None:
         return [], 1.0
-    first, last = (found[0]["completed"] for found in ends)
+    first, last = (record["completed"] for record in ends)
     width = max((last - first).total_seconds() / BARS, 1e-3)
     bars = []
     for number in range(BARS):

@@ -17,6 +17,7 @@ from ..reading.query_text import parse_query
 from ..reading.records import Records
 from ..records.fields import FIELDS
 from ..records.record import TaskRecord
+from .overview import first_and_last
 from .source import Source
 
 #: Keys of a record that the table needs.
@@ -112,12 +113,12 @@ def groups(records: Records, text: str, session: str, by: str) -> dict[str, Any]
 
 def _error_times(records: Records, query: Mapping[str, Any]) -> dict[str, Any]:
     """When an error was first and last seen, and the last task that had it."""
-    ends = [records.find(query, ["completed", "result_content"], [("completed", way)], 1) for way in (1, -1)]
-    if not ends[0]:
+    ends = first_and_last(records, query, "completed", "result_content")
+    if ends is None:
         return {}
-    last = ends[1][0]
+    first, last = ends
     return {
-        "first_seen": ends[0][0]["completed"],
+        "first_seen": first["completed"],
         "last_seen": last["completed"],
         "example": last["msg_id"],
         "evalue": str((last["result_content"] or {}).get("evalue") or "")[:SHORT],

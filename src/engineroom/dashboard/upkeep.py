@@ -15,7 +15,7 @@ from ..errors import ConfigError, EngineroomError
 from ..ids import EngineId
 from ..stores import SQLiteDB
 from ..stores.sqlite.doctor import verify
-from .overview import states
+from .overview import first_and_last, states
 from .source import Source
 
 #: The end of a log that is shown, in bytes.
@@ -35,15 +35,15 @@ class Upkeep:
     def database(self) -> dict[str, Any]:
         """Size, contents and retention of the database, and the last check."""
         records = self._source.records()
-        ends = [records.find({}, ["submitted"], [("submitted", way)], 1) for way in (1, -1)]
+        ends = first_and_last(records, {}, "submitted")
         found: dict[str, Any] = {
             "url": re.sub(r"//[^@/]*@", "//…@", records.url),
             "live": records.client is not None,
             "records": records.count({}),
             "pinned": records.count({"pinned": True}),
             "states": states(records),
-            "first": ends[0][0]["submitted"] if ends[0] else None,
-            "last": ends[1][0]["submitted"] if ends[1] else None,
+            "first": ends[0]["submitted"] if ends else None,
+            "last": ends[1]["submitted"] if ends else None,
             "retention": self._source.place.retention(),
             "check": self._check,
             "can_check": self._source.file is not None,
