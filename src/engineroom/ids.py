@@ -17,6 +17,11 @@ def new_uuid() -> str:
     return os.urandom(8).hex()
 
 
+def client_of(id: str) -> ClientId:
+    """The client session that made a task's id."""
+    return ClientId(id.rpartition("-")[0])
+
+
 def digest_of(payload: bytes) -> Digest:
     """The content address of a pickled function: 16 bytes."""
     return Digest(hashlib.blake2b(payload, digest_size=16).digest())

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..ids import TaskId
+from ..ids import TaskId, client_of
 from ..messages import Call
 
 #: The keys of records that `calls_in` needs.
@@ -77,7 +77,7 @@ def calls_in(records: Iterable[Mapping[str, Any]]) -> list[FoundCall]:
         if noted is None:
             found.append(FoundCall([id], "single", name, label, {label}))
             continue
-        session = id.rpartition("-")[0]
+        session = client_of(id)
         all_ids = [TaskId(f"{session}-{first + step}") for first, count in noted.numbers for step in range(count)]
         sizes = dict(zip(all_ids, itertools.chain(*([size] * count for size, count in noted.sizes)), strict=False))
         ids = [other for other in all_ids if other in known]  # others have been purged

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from ..ids import ClientId, TaskId
+from ..ids import ClientId, TaskId, client_of
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -85,4 +85,4 @@ class Lookups:
 
     def of_client(self, client: ClientId) -> list[TaskId]:
         """The tasks of a client that wait for the store."""
-        return [id for id in self._aborted if id.rpartition("-")[0] == client]
+        return [id for id in self._aborted if client_of(id) == client]

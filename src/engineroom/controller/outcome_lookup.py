@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core import Scheduler, actions, events
 from ..core.dependencies import TaskOutcome
-from ..ids import EngineUuid, TaskId
+from ..ids import EngineUuid, TaskId, client_of
 from ..records.entry import Entry
 from ..stores import TaskStore
 from .decisions import not_found
@@ -97,7 +97,7 @@ class OutcomeLookup:
             id
             for id, outcome in outcomes.items()
             if outcome is None
-            and (self._scheduler.task(id) is not None or (not again and self._is_here(id.rpartition("-")[0])))
+            and (self._scheduler.task(id) is not None or (not again and self._is_here(client_of(id))))
         ]
         for id in late:
             del outcomes[id]

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from traitlets import Enum, Integer, Unicode
 
 from ...errors import QueryError
+from ...ids import client_of
 from ...printable import one_line
 from ...reading.query_text import parse_query
 from ...reading.records import Records
@@ -213,5 +214,5 @@ def _shortened(ids: list[str]) -> dict[str, str]:
     for id in ids:
         session, dash, number = id.rpartition("-")
         short[id] = f"{session[:6]}-{number}" if dash and number.isdigit() else id
-    sessions = {id.rpartition("-")[0] for id in ids}
+    sessions = {client_of(id) for id in ids}
     return short if len({session[:6] for session in sessions}) == len(sessions) else {id: id for id in ids}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ...core import Scheduler, events
-from ...ids import ClientId, TaskId
+from ...ids import ClientId, TaskId, client_of
 from ...messages import Message, ResultsUnavailable
 from ...records.entry import Entry
 from ...stores import TaskStore
@@ -218,7 +218,7 @@ class StoredResults:
         late: list[TaskId] = []
         for id in ids:
             # A client asks for its own tasks behind their submission.
-            may_come = not is_last and (owner := id.rpartition("-")[0]) != client and self._is_here(owner)
+            may_come = not is_last and (owner := client_of(id)) != client and self._is_here(owner)
             (late if may_come else gone).append(id)
         if late and self._late_tasks + len(late) <= MOST_WANTED:
             self._late.append((self._clock() + LATE_SECONDS, client, late))
