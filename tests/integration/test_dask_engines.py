@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def test_engines_run_on_workers_and_leave_nothing(dask: Any, tmp_path: Path):
 def test_dask_that_does_not_answer_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("engineroom.launchers.dask.CONNECT_SECONDS", 0.5)
     cluster = er.Cluster(engines="dask", n=1, profile_dir=tmp_path, controller_ip="127.0.0.1", address="tcp://127.0.0.1:9")
+    threads = set(threading.enumerate())
     with pytest.raises(er.LaunchError, match=r"Dask's scheduler at tcp://127.0.0.1:9 does not answer"):
         cluster.start_cluster_sync()
+    wait_until(lambda: not [thread.name for thread in set(threading.enumerate()) - threads])
     with pytest.raises(er.ConfigError, match="needs one of the options address and scheduler_file"):
         er.Cluster(engines="dask", n=1, profile_dir=tmp_path).dry_run()

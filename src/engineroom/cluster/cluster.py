@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -318,7 +319,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
             raise ConfigError(f"n is a number of engines, got {n!r}")
         if self.adaptive is not None:
             raise ConfigError("this cluster scales itself: it was made with adaptive=")
-        scale_to(self, n)
+        with self._asking_client() as client:
+            scale_to(self, client, n)
 
     def waiting_engines(self) -> dict[str, int]:
         """Set of engines → how many of them wait in a batch system's queue. Sets that have ended are left out."""
@@ -332,6 +334,15 @@ class Cluster(DescribedCluster, AwaitableCluster):
         """Have engines leave, once they have finished what they run. Nothing is waited for."""
         self._engine_sets.given_back += len(engines)
         client.shutdown(list(engines), block=False)
+
+    @contextlib.contextmanager
+    def _asking_client(self) -> Iterator[Client]:
+        """The client of the `with`, which then knows what was done as soon as it is done; else one for the moment."""
+        if self._client is not None and not self._client.closed:
+            yield self._client
+        else:
+            with self.connect_client_sync() as client:
+                yield client
 
     def _require_network(self) -> None:
         """Raises ConfigError if the controller runs and engines on other hosts cannot reach it."""
@@ -494,22 +505,22 @@ class Cluster(DescribedCluster, AwaitableCluster):
 
     def signal_engines_sync(self, signum: int, engine_set_id: str | None = None) -> None:
         """Send a signal to the engines of all sets, not to their nannies."""
-        with self.connect_client_sync() as client:
+        with self._asking_client() as client:
             client.send_signal(signum)
 
     def stop_engine_sync(self, engine_id: int) -> None:
         """Stop one engine once it has finished what it runs. No other takes its place."""
-        with self.connect_client_sync() as client:
+        with self._asking_client() as client:
             client.shutdown(engine_id, block=True)
 
     def restart_engine_sync(self, engine_id: int) -> None:
         """Stop one engine once it has finished what it runs; a new one takes its number."""
-        with self.connect_client_sync() as client:
+        with self._asking_client() as client:
             client.shutdown(engine_id, restart=True, block=True)
 
     def signal_engine_sync(self, signum: int, engine_id: int) -> None:
         """Send a signal to one engine."""
-        with self.connect_client_sync() as client:
+        with self._asking_client() as client:
             client.send_signal(signum, engine_id)
 
     # ------------------------------------------------------------------------------------------ with

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -96,6 +97,7 @@ class DaskEngines:
         self._counts = [options.engines_per_job] * full + ([rest] if rest else [])
         self._stop_event = f"engineroom-{request.set_id}-{new_uuid()[:8]}"
         self._client: Any = None
+        self._end_loop: Callable[[], None] = lambda: None
         self._futures: list[Any] = []
         self._stopped = False
 
@@ -128,9 +130,11 @@ class DaskEngines:
             raise ConfigError(f"the launcher dask needs distributed: pip install distributed ({error})") from None
         options = self._options
         where = {"address": options.address} if options.address else {"scheduler_file": options.scheduler_file}
+        loop, self._end_loop = _running_loop()
         try:
-            self._client = distributed.Client(**where, timeout=CONNECT_SECONDS, set_as_default=False)
+            self._client = distributed.Client(**where, timeout=CONNECT_SECONDS, set_as_default=False, loop=loop)
         except (OSError, TimeoutError, ValueError) as error:
+            self._end_loop()
             raise LaunchError(f"Dask's scheduler at {next(iter(where.values()))} does not answer: {error}") from None
         line = msgspec.json.encode(read_connection_file(self._request.connection_file))
         environment = {**self._request.environment, **options.environment}
@@ -177,6 +181,7 @@ class DaskEngines:
             self._client.cancel([future for future in self._futures if future.key not in running and not future.done()])
             _wait_for(begun, STOP_SECONDS)
         self._client.close()
+        self._end_loop()
 
     def signal(self, number: int) -> None:
         raise ConfigError("signals do not pass through Dask: use cluster.signal_engines_sync or client.send_signal")
@@ -222,6 +227,24 @@ class DaskEngines:
             n=0, command=[], environment={}, connection_file=Path(), log_file=Path(described["log_file"]), set_id=""
         )
         return cls(request, DaskOptions(address=described["address"]))
+
+
+def _running_loop() -> tuple[Any, Callable[[], None]]:
+    """Tornado's loop in a thread of its own, and what ends it. A client that makes its own leaves it when it fails."""
+    from tornado.ioloop import IOLoop
+
+    loop, runs = IOLoop(make_current=False), threading.Event()
+    loop.add_callback(runs.set)
+    thread = threading.Thread(target=loop.start, name="dask", daemon=True)
+    thread.start()
+    runs.wait()
+
+    def end() -> None:
+        loop.add_callback(loop.stop)
+        thread.join()
+        loop.close()
+
+    return loop, end
 
 
 def _wait_for(futures: Sequence[Any], timeout: float | None) -> bool:

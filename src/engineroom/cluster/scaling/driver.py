@@ -55,26 +55,25 @@ def see(client: Client, cluster: Scalable) -> Seen:
     )
 
 
-def scale_to(cluster: Scalable, n: int) -> None:
+def scale_to(cluster: Scalable, client: Client, n: int) -> None:
     """Have a cluster have `n` engines: start some; or cancel requests that wait, and stop engines, idle ones first."""
-    with cluster.connect_client_sync() as client:
-        seen = see(client, cluster)
-        there = max(len(seen.completed), cluster.started_engines())
-        surplus = there + sum(seen.waiting.values()) - n
-        if surplus < 0:
-            cluster.start_engines_sync(-surplus)
-            return
-        for set_id, count in reversed(list(seen.waiting.items())):
-            if 0 < count <= surplus:
-                cluster.stop_engines_sync(set_id)
-                surplus -= count
-        order = sorted(seen.completed, key=lambda engine: (engine in seen.busy, -engine))
-        leaving = order[: max(0, surplus)]
-        if leaving:
-            cluster.give_back(client, leaving)
-            deadline = time.monotonic() + LEAVE_SECONDS
-            while set(leaving) & set(client.ids) and time.monotonic() < deadline:
-                time.sleep(0.02)
+    seen = see(client, cluster)
+    there = max(len(seen.completed), cluster.started_engines())
+    surplus = there + sum(seen.waiting.values()) - n
+    if surplus < 0:
+        cluster.start_engines_sync(-surplus)
+        return
+    for set_id, count in reversed(list(seen.waiting.items())):
+        if 0 < count <= surplus:
+            cluster.stop_engines_sync(set_id)
+            surplus -= count
+    order = sorted(seen.completed, key=lambda engine: (engine in seen.busy, -engine))
+    leaving = order[: max(0, surplus)]
+    if leaving:
+        cluster.give_back(client, leaving)
+        deadline = time.monotonic() + LEAVE_SECONDS
+        while set(leaving) & set(client.ids) and time.monotonic() < deadline:
+            time.sleep(0.02)
 
 
 class Adaptive:
