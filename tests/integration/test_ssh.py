@@ -68,6 +68,19 @@ def test_a_host_behind_a_proxy_with_files_and_a_tunnel(hosts: Namespaces, tmp_pa
     assert (tmp_path / "fetched").read_text() == "4242"
 
 
+VALUES = {"TOKEN": "s3cret", "QUOTES": """it's "$HOME" `x` \\n!""", "LINES": "one\ntwo\n"}
+
+
+def test_values_of_the_environment_are_on_no_command_line(ssh_host: Hosts, tmp_path: Path):
+    cluster = make(ssh_host, tmp_path, hosts={"near": 1}, environment=VALUES)
+    assert "# through stdin: the key, and values for " in cluster.dry_run()
+    with cluster as rc:
+        assert rc[0].apply_sync(lambda names: {name: os.environ[name] for name in names}, list(VALUES)) == VALUES
+        lines = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+        assert any("--file=-" in line for line in lines)
+        assert not any("s3cret" in line for line in lines)
+
+
 def test_engines_end_when_their_ssh_is_killed(ssh_host: Hosts, tmp_path: Path):
     with make(ssh_host, tmp_path, hosts={"near": 1}) as rc:
         pid = rc[0].apply_sync(os.getpid)
@@ -179,6 +192,10 @@ def test_what_is_wrong_is_said_at_once(ssh_host: Hosts, tmp_path: Path, options:
         ({"hosts": {"near": 0}}, "1 or more"),
         ({"hosts": "near:x"}, "hosts is a list like node1:4,node2:2"),
         ({"hosts": ["-oProxyCommand=touch"]}, "is no name of a host"),
+        ({"hosts": ["near far"]}, "'near far' is no name of a host"),
+        ({"hosts": ["near"], "user": "-oProxyCommand=touch x"}, "is no name of a user"),
+        ({"hosts": ["near"], "proxy_host": "-F/dev/null"}, "is no name of a host: it is the option proxy_host"),
+        ({"hosts": ["near"], "environment": {"A;B": "1"}}, "'A;B' is no name of a variable"),
     ],
 )
 def test_hosts_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, Any], said: str):

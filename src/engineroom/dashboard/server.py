@@ -4,6 +4,7 @@ to stop.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..config import write_private
 from ..errors import ConfigError
@@ -24,6 +26,10 @@ from .source import Place, Source
 
 #: Seconds that open connections have at the end.
 FAREWELL = 1
+#: Seconds in which a connection has to ask something.
+SILENT_SECONDS = 10.0
+#: Connections at once. Anybody on this host may connect, so that a new one takes the place of one that asks nothing.
+MOST_CONNECTIONS = 200
 
 
 class Dashboard:
@@ -70,7 +76,7 @@ class Dashboard:
         app, live = application(self._source, access)
         config = uvicorn.Config(
             Guard(app, access), log_level="warning", access_log=False, lifespan="off", ws="none", server_header=False,
-            proxy_headers=False, timeout_graceful_shutdown=FAREWELL,
+            proxy_headers=False, timeout_graceful_shutdown=FAREWELL, http=_Connection,
         )  # fmt: skip
         self._server = _Server(config, live)
 
@@ -90,6 +96,38 @@ class Dashboard:
     def stop(self) -> None:
         """Have `serve` return, from any thread."""
         self._server.should_exit = True
+
+
+class _Connection(H11Protocol):
+    """One that asks nothing, or never ends its question, is closed: no stranger keeps others out."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        mine = (each for each in self.connections if isinstance(each, _Connection))
+        others = [each for each in mine if not each.transport.is_closing()]
+        if len(others) >= MOST_CONNECTIONS:
+            for silent in [each for each in others if each.is_silent][:1]:
+                silent.transport.abort()
+        super().connection_made(transport)
+        self._look_again()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no question is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _look_again(self) -> None:
+        self._last_seen = self.cycle
+        self._next_look = self.loop.call_later(SILENT_SECONDS, self._look)
+
+    def _look(self) -> None:
+        if self.is_silent and self.cycle is self._last_seen:
+            self.transport.abort()
+        else:
+            self._look_again()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._next_look.cancel()
+        super().connection_lost(exc)
 
 
 class _Server(uvicorn.Server):

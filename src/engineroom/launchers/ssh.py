@@ -4,14 +4,16 @@
     launcher ── stdin ──▶ ssh ═════════▶ sshd ──▶ nanny ──▶ engines
              ◀─ log ─────
 
-The nanny reads the connection file from its stdin, so no key is on a command line or on the other host's disk. It ends,
-with its engines, when its stdin ends: when the launcher stops, when the launcher's process ends, or when the connection
-ends. (Killing ssh alone would leave a remote command running.)
+The environment of the engines and the connection file travel through stdin: no key and no value of a variable is on a
+command line, or on the other host's disk. The nanny ends, with its engines, when its stdin ends: when the launcher
+stops, when the launcher's process ends, or when the connection ends. (Killing ssh alone would leave a remote command
+running.)
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shlex
 import subprocess
@@ -30,8 +32,12 @@ from .local import LocalProcess
 
 #: Seconds that one file may take to be sent or fetched.
 COPY_SECONDS = 600.0
+#: Names that the shell takes.
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Exit code of ssh itself; others are those of the remote command.
 SSH_FAILED = 255
+#: For the other host's sh: the first line of stdin sets variables ("$n" is a line break), then the command takes over.
+_SET_ENVIRONMENT = r"""n=$(printf "\nx") && n=${n%x} && IFS= read -r given && eval "$given" && exec "$@" """
 
 
 class SSHOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +58,16 @@ class SSHOptions(msgspec.Struct, frozen=True, kw_only=True):
     to_send: list[tuple[str, str]] = []  #: files to copy there first: (here, there)
     to_fetch: list[tuple[str, str]] = []  #: files to copy here at the end: (there, here)
 
+    def check(self) -> None:
+        """Raises ConfigError if a name cannot be one."""
+        if self.user and not _is_word(self.user):
+            raise ConfigError(f"{self.user!r} is no name of a user")
+        if self.proxy_host and not _is_word(self.proxy_host):
+            raise ConfigError(f"{self.proxy_host!r} is no name of a host: it is the option proxy_host")
+        for name in self.environment:
+            if not _VARIABLE.fullmatch(name):
+                raise ConfigError(f"{name!r} is no name of a variable: it is in the option environment")
+
     def counts(self, n: int | None) -> dict[str, int]:
         """How many engines each host gets. Raises ConfigError."""
         hosts = self.hosts
@@ -67,7 +83,7 @@ class SSHOptions(msgspec.Struct, frozen=True, kw_only=True):
         if not hosts:
             raise ConfigError('the launcher ssh needs the option hosts: {"node1": 4, "node2": 4}, or "node1,node2"')
         for host in hosts:
-            if host.startswith("-") or not host.strip():
+            if not _is_word(host):
                 raise ConfigError(f"{host!r} is no name of a host")
         if isinstance(hosts, dict):
             if any(count < 1 for count in hosts.values()):
@@ -118,6 +134,7 @@ class SSHEngines:
     needs_connection_file: ClassVar[bool] = True
 
     def __init__(self, request: LaunchRequest, options: SSHOptions) -> None:
+        options.check()
         self._request, self._options = request, options
         self.log_file = request.log_file
         #: the controller's port at the other end of the tunnel
@@ -166,14 +183,20 @@ class SSHEngines:
         if options.remote_profile_dir:
             command = [word for word in command if not word.startswith("--profile-dir=")]
             command.append(f"--profile-dir={options.remote_profile_dir}")
-        given = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **request.environment, **options.environment}
-        environment = [f"{name}={value}" for name, value in given.items() if value]
-        words = shlex.join(["env", *environment, *command, f"--n={count}", "--file=-"])
+        words = shlex.join(["sh", "-c", _SET_ENVIRONMENT, "sh", *command, f"--n={count}", "--file=-"])
         return f"cd {shlex.quote(options.remote_dir)} && exec {words}" if options.remote_dir else f"exec {words}"
 
+    def _environment(self) -> dict[str, str]:
+        """What is added to the environment there."""
+        path = os.environ.get("PYTHONPATH", "")
+        given = {"PYTHONPATH": path, **self._request.environment, **self._options.environment}
+        return {name: value for name, value in given.items() if value}
+
     def preview(self) -> str:
-        """The command lines."""
-        lines = [shlex.join(words) for words in self._copies(self._options.to_send, is_fetch=False)]
+        """The command lines, and the names of the variables that ssh's stdin has."""
+        names = ", ".join(self._environment())
+        lines = [f"# through stdin: the key, and values for {names}"] if names else []
+        lines += [shlex.join(words) for words in self._copies(self._options.to_send, is_fetch=False)]
         lines += [shlex.join(connection.args) for connection in self._connections]
         lines += [shlex.join(words) for words in self._copies(self._options.to_fetch, is_fetch=True)]
         return "\n".join(lines) + "\n"
@@ -205,11 +228,12 @@ class SSHEngines:
         info = read_connection_file(self._request.connection_file)
         if self._options.tunnel:
             info = msgspec.structs.replace(info, url=f"tcp://127.0.0.1:{self._port}")
-        line = msgspec.json.encode(info) + b"\n"
+        variables = "".join(f"export {name}={_quoted(value)};" for name, value in self._environment().items())
+        lines = b"%s\n%s\n" % (variables.encode() or b":", msgspec.json.encode(info))
         try:
             for connection in self._connections:
                 connection.start()
-                connection.write_stdin(line)
+                connection.write_stdin(lines)
         except FileNotFoundError:
             raise ConfigError(f"there is no command {_words(self._options.ssh_cmd)[0]} on this host") from None
 
@@ -333,6 +357,16 @@ class _Found:
 
     def to_dict(self) -> Mapping[str, Any]:
         return self._described
+
+
+def _is_word(given: str) -> bool:
+    """Whether ssh takes this for one word, and for no option of its own."""
+    return bool(given) and not given.startswith("-") and given.isprintable() and not any(map(str.isspace, given))
+
+
+def _quoted(value: str) -> str:
+    """A value for the shell, on one line. Line breaks are its variable `n`."""
+    return "'" + value.replace("'", "'\"'\"'").replace("\n", "'\"$n\"'") + "'"
 
 
 def _words(given: list[str] | str) -> list[str]:

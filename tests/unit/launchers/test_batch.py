@@ -99,6 +99,8 @@ def test_a_template_of_ones_own(tmp_path: Path):
         ({"memory": "much"}, "memory is a number of bytes"),
         ({"engines_per_job": 0}, "engines_per_job is a number, 1 or more; got 0"),
         ({"gpus": "two"}, "an option of the launcher slurm cannot be used: Expected `int`, got `str` - at `.*gpus`"),
+        ({"job_name": "a\nrm -r x"}, "job_name is text on one line"),
+        ({"queue": "q\r#"}, "queue is text on one line"),
         ({"wall": "2h"}, "has no option 'wall'; did you mean walltime?"),
     ],
 )

@@ -31,7 +31,10 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     poll_seconds: float = 5.0  #: seconds between two questions to the batch system
 
     def check(self) -> None:
-        """Raises ConfigError if a number is not valid."""
+        """Raises ConfigError if a number is not valid, or if a text would be more than one line of the script."""
+        for name in ("account", "queue", "constraint", "job_name"):
+            if not getattr(self, name).isprintable():
+                raise ConfigError(f"{name} is text on one line; got {getattr(self, name)!r}")
         for name in ("engines_per_job", "cores"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is a number, 1 or more; got {getattr(self, name)}")
