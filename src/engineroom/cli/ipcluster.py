@@ -7,7 +7,6 @@ process id is in `<profile>/pid/ipcluster[-<cluster_id>].pid`, so that `stop` st
 from __future__ import annotations
 
 import json
-import signal
 import sys
 import time
 from typing import Any, ClassVar
@@ -30,8 +29,6 @@ from .text import plural, table
 
 #: Exit code of `ipcluster stop` when there is nothing to stop.
 NOT_RUNNING = 11
-#: Seconds `stop` waits for a supervisor to end.
-STOP_SECONDS = 30.0
 
 #: Options that name a cluster.
 _WHICH = {key: target for key, target in BASE_ALIASES.items() if key != "log-level"}
@@ -245,22 +242,14 @@ ipcluster stop --all                  # every cluster of every profile, on this 
 
 def _stop(found: FoundCluster) -> bool:
     """Stop a cluster; returns whether there was something to stop."""
-    supervisor, processes = found.supervisor, found.processes
-    if supervisor is None and not processes:
+    if found.supervisor is None and not found.processes:
         if not found.is_elsewhere and found.files.remove():
             print(f"Removed the files of {found}, which was killed.")
         return False
     left = what_a_stop_ends(found)
     print(f"Stopping {found} …" + (f" {left}" if left else ""), flush=True)
     began = time.monotonic()
-    if supervisor is not None:
-        supervisor.signal(signal.SIGTERM)
-        if not supervisor.join(STOP_SECONDS):
-            supervisor.signal(signal.SIGKILL)
-    for process in processes:
-        process.stop()
-        process.join(5)
-    found.files.remove()
+    found.stop()
     print(f"Stopped after {time.monotonic() - began:.1f} s.")
     return True
 
