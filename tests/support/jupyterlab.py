@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import browsers
+from support import browsers, panels
 from support.notebooks import kernel_environment
 
 START_SECONDS = 120
+#: Extensions of the Jupyter server that no test needs, and that take long to start.
+UNUSED = ("jupyter_lsp", "jupyter_server_terminals", "notebook_shim")
 
 #: JavaScript for `Browser.run`: what is done with the page, or with cell number `given.number`.
 PRELUDE = """
@@ -95,9 +97,11 @@ class Server:
         given = {
             "ServerApp.port": "0", "ServerApp.ip": "127.0.0.1", "IdentityProvider.token": self.token,
             "ServerApp.root_dir": str(self.notebooks), "ServerApp.terminals_enabled": "False",
-            "ServerApp.jpserver_extensions": "engineroom.lab=True", **(settings or {}),
+            **(settings or {}),
         }  # fmt: skip
         words = [f"--{name}={value}" for name, value in given.items()]
+        wanted = {"engineroom.lab": True, "jupyterlab": self._module == "jupyterlab", **dict.fromkeys(UNUSED, False)}
+        words += [f"--ServerApp.jpserver_extensions={name}={is_wanted}" for name, is_wanted in wanted.items()]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self._module, "--allow-root", "--no-browser", *words],
@@ -140,7 +144,10 @@ class Lab:
         wishes = self._folder / "settings" / "@jupyterlab" / "apputils-extension"
         wishes.mkdir(parents=True)
         (wishes / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
-        self.server.start({"LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate", "LabApp.news_url": ""})
+        settings = {"LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate", "LabApp.news_url": ""}
+        if panels.problem() is None:
+            settings["LabApp.extra_labextensions_path"] = str(panels.FOLDER)
+        self.server.start(settings)
         self._browser = browsers.Browser()
         self.server.wait()
 
@@ -188,11 +195,15 @@ class Lab:
 
     def do(self, command: str, **given: Any) -> Any:
         """One of `COMMANDS`."""
+        return self.page(COMMANDS[command], **given)
+
+    def page(self, code: str, **given: Any) -> Any:
+        """What JavaScript returns that is run beside the browser: it knows `page`, `context` and `given`."""
         assert self._browser is not None
         try:
-            return self._browser.run(PRELUDE + COMMANDS[command], given)
+            return self._browser.run(PRELUDE + code, given)
         except AssertionError:
-            if command != "screenshot":
+            if code != COMMANDS["screenshot"]:
                 self.screenshot("failed")
             raise
 
