@@ -1,7 +1,7 @@
 """What pyproject.toml cannot say: wheels hold the panel for JupyterLab, which is built when the wheel is.
 
-Without Node and npm the wheel is built without the panel, and says so. ENGINEROOM_PANEL=require makes that an error, for
-releases; ENGINEROOM_PANEL=no does not try. An editable installation does not build it: `make panel` does.
+Without Node and npm the wheel is built without the panel, and says so. ENGINEROOM_PANEL=require makes that an error,
+for releases; ENGINEROOM_PANEL=no does not try. An editable installation does not run this command: `make panel` builds it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Build(build):
 
     def run(self) -> None:
         wish = os.environ.get("ENGINEROOM_PANEL", "")
-        if wish != "no" and not self.editable_mode:
+        if wish != "no":
             self._add_panel(is_required=wish == "require")
         super().run()
 

@@ -64,10 +64,10 @@ def test_a_cluster_from_start_to_stop(shown: Lab):
         await number.press('Enter');
         await says('default:demo', 'running · 3 engines');
     """)
-    # A second insertion goes into a cell of its own.
+    # A second insertion goes into the empty cell that follows, not into the one that ran.
     shown.page(PANEL + """
         await card('default:demo').getByRole('button', { name: 'Insert code' }).click();
-        await page.locator('.jp-Notebook .jp-Cell').nth(2).waitFor();
+        await page.locator('.jp-Notebook .jp-Cell').nth(1).getByText('er.Client').waitFor();
     """)
     with er.Client(profile_dir=profile_of(shown), cluster_id="demo") as rc:
         ar = rc.load_balanced_view().map_async(__import__("time").sleep, [60] * 4)
