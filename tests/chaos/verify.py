@@ -99,7 +99,7 @@ def _agrees(outcome: str, record: dict[str, Any] | None) -> bool:
 
 
 def _may_differ(one: Round) -> bool:
-    """A client is told before the outcome is recorded. If the controller dies in between, the task may end otherwise."""
+    """A client is told before the outcome is recorded. If the controller dies in between, the task may run again."""
     return one.counts["controller killed"] > 0
 
 
