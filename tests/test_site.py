@@ -95,13 +95,11 @@ def test_it_is_read_and_searched_without_a_network(browser: Browser):
 
 @needs_site
 @pytest.mark.slow
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_pages_fit_a_phone(browser: Browser, theme: str):
-    options = {"viewport": {"width": 390, "height": 844}, "colorScheme": theme}
-    browser.run("await open(given)", options)
-    for name in ("index", "start", "cli", "settings", "records", "api/clients", "decisions/README"):
+def test_pages_fit_a_phone(browser: Browser):
+    browser.run("await open(given)", {"viewport": {"width": 390, "height": 844}})
+    for name in ("index", "settings", "records", "api/clients"):
         wide = browser.run(
-            """await page.goto(given); await page.waitForSelector("h1");
+            """await page.goto(given, { waitUntil: "domcontentloaded" }); await page.waitForSelector("h1");
             return await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)""",
             (SITE / "docs" / f"{name}.html").as_uri(),
         )

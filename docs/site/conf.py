@@ -1,7 +1,7 @@
 """How Sphinx builds the site: from the Markdown pages of docs/ and of the top folder, and from docstrings.
 
 The sources' root is the top folder, so a link from one page to another is the same in the site and in the repository.
-`docs/site/build.py` starts Sphinx with this file. Decision 042 says why Sphinx, and not another tool.
+`docs/site/build.py` starts Sphinx with this file. Decision 043 says why Sphinx, and not another tool.
 """
 
 from engineroom import __version__
