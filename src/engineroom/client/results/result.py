@@ -466,6 +466,7 @@ class AsyncResult(DescribedFuture):
         for result in results:
             for id in result.msg_ids:
                 result._follow(id, joined)
+        joined._describe(results)
         return joined
 
     # ------------------------------------------------------------------------------------------ as an argument
@@ -581,7 +582,7 @@ class ResultPart(AsyncResult):
             whole._port, [id], name=whole._name, submitted=whole._submitted, label=whole.label, owner=whole.owner,
             return_exceptions=whole._return_exceptions,
         )  # fmt: skip
-        self._recorded = whole._recorded
+        self._recorded, self._each, self._names = whole._recorded, whole._each, whole._names
         whole._follow(id, self)
 
 
