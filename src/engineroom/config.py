@@ -45,6 +45,13 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     #: the task database: "sqlite:///path/tasks.db", "memory", "none", …
     database: str = ""
+    #: more addresses of the controller, for hosts that do not reach it at `url`
+    other_urls: tuple[str, ...] = ()
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All addresses of the controller, in the order in which they are tried."""
+        return (self.url, *self.other_urls)
 
 
 class LivenessSettings(msgspec.Struct, frozen=True):

@@ -43,7 +43,7 @@ from ..errors import ConfigError, ConnectionFileError, StoreBusy
 from ..private import make_private_folder
 from ..stores import TaskStore, open_store
 from ..transport import listen, new_identity
-from ..transport.addresses import listening_address, own_address
+from ..transport.addresses import listening_address, told_addresses, url_of
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
 from .databases import DictDB, HubFactory, MongoDB, SQLiteDB, database_url
 from .former_options import CONTROLLER
@@ -231,7 +231,8 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         except Exception as error:
             store.close()
             raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None
-        info = msgspec.structs.replace(info, url=self._reachable(listener.url), database=store.url)
+        url, *others = self._reachable(listener.url)
+        info = msgspec.structs.replace(info, url=url, other_urls=tuple(others), database=store.url)
         controller = Controller(
             listener,
             store,
@@ -251,7 +252,10 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             write_private(_secret_file(client_file), secret)
         for path in reversed(files):  # that of clients last: a cluster takes it for the sign that all is ready
             write_connection_file(path, info)
-        log.info("controller %s: %s, database %s, connection file %s", __version__, info.url, store.url, client_file)
+        log.info(
+            "controller %s: %s, database %s, connection file %s",
+            *(__version__, ", ".join(info.urls), store.url, client_file),
+        )
         sys.setswitchinterval(0.001)  # the store's thread must not keep the loop waiting for 5 ms
         gc.freeze()
         gc.set_threshold(100_000, 20, 100)  # tasks come and go without cycles: look for those rarely
@@ -314,7 +318,9 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             info = read_connection_file(path)
             with contextlib.suppress(FileNotFoundError):
                 secret = _secret_file(path).read_text()
-                listen = info.url if not self.ip else f"tcp://{listening_address(self.ip)}:{info.url.rpartition(':')[2]}"
+                listen = (
+                    info.url if not self.ip else f"tcp://{listening_address(self.ip)}:{info.url.rpartition(':')[2]}"
+                )
                 return msgspec.structs.replace(info, pid=os.getpid(), url=listen), secret
             if info.url.startswith("ipc://"):  # the folder may have been removed; the listener checks whose it is
                 make_private_folder(Path(info.url.removeprefix("ipc://")).parent)
@@ -337,14 +343,12 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             version=__version__,
         ), secret
 
-    def _reachable(self, url: str) -> str:
-        """The url that peers connect to: a wildcard becomes this host's name."""
+    def _reachable(self, url: str) -> list[str]:
+        """The urls at which peers find what listens at a url: a wildcard means all addresses of this host."""
         if not url.startswith("tcp://"):
-            return url
+            return [url]
         host, _, port = url.removeprefix("tcp://").rpartition(":")
-        if host in ("0.0.0.0", "[::]", "*"):
-            host = self.location or own_address()
-        return f"tcp://{host}:{port}"
+        return [url_of(each, port) for each in told_addresses(host.strip("[]"), self.location)]
 
     def _store_options(self) -> dict[str, Any]:
         sqlite, memory = SQLiteDB(parent=self), DictDB(parent=self)

@@ -310,7 +310,7 @@ class Nanny:
             threading.Thread(target=self._tell_why, args=(silence,), name="probe", daemon=True).start()
         if silence > self._settings.connect_timeout and self._stop_deadline is None:
             said = "has been silent" if session.incarnation else "did not answer"
-            why = why_unreachable(self._connection.url)
+            why = why_unreachable(self._connection.urls)
             raise ControllerLost(
                 f"the controller at {self._connection.url} {said} for {silence:.0f} s ({why}); its engines on "
                 f"{socket.gethostname()} stop"
@@ -318,7 +318,7 @@ class Nanny:
 
     def _tell_why(self, silence: float) -> None:
         url, patience = self._connection.url, self._settings.connect_timeout
-        why = why_unreachable(url)
+        why = why_unreachable(self._connection.urls)
         log.warning("no word from the controller at %s for %.0f s: %s. Trying for %g s", url, silence, why, patience)
 
     def _on_welcome(self, message: Welcome) -> None:
