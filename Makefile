@@ -44,8 +44,9 @@ bench: $(VENV)/bench ## ours and the others, side by side; rewrites docs/perform
 	@$(BIN)/python -m benchmarks --save
 	@$(BIN)/python -m benchmarks.report
 
-chaos: $(VENV)/ready ## the long kill campaign: engines and controllers killed at random, nothing lost
-	@$(BIN)/python -m tests.chaos.campaign --rounds 40
+ROUNDS ?= 40
+chaos: $(VENV)/ready ## the kill campaign, ROUNDS=n more rounds: every kind of process killed at random, nothing lost
+	@$(BIN)/python -m tests.chaos.campaign --rounds $(ROUNDS)
 
 nightly: $(VENV)/ready mongodb ## what takes hours: 25,000 random histories of the scheduler, and other long searches
 	@ENGINEROOM_NIGHTLY=1 $(BIN)/python -m pytest tests/unit/core/test_core_properties.py tests/unit/wire tests/contract
