@@ -23,7 +23,7 @@ demo: $(VENV)/ready ## the main job on real input: every Python file of this ins
 
 # In two processes, each file in one of them, as its tests share fixtures. The files keep their order: few long tests
 # first, many short ones last, so that both processes end together. `pytest PATH` by hand stays in one process.
-test: lint mongodb parts ## everything that must hold: ruff, mypy, pytest
+test: lint docs mongodb parts ## everything that must hold: ruff, mypy, the documentation, pytest
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: $(VENV)/ready ## ruff and mypy
@@ -37,6 +37,9 @@ parts: $(VENV)/ready ## sshd, Slurm, Grid Engine, a browser, schemas for the tes
 	@$(BIN)/python tests/support/debian.py
 	@$(BIN)/python tests/support/browsers.py
 	@$(BIN)/python tests/support/kubernetes.py
+
+docs: $(VENV)/ready ## the documentation as a site, in build/site; broken links and forgotten pages are errors
+	@$(BIN)/python docs/site/build.py
 
 bench: $(VENV)/bench ## ours and the others, side by side; rewrites docs/performance.md
 	@$(BIN)/python -m benchmarks --save
@@ -63,7 +66,7 @@ compat: ## the suite on a newer Python (3.12 or later), where one can be had
 	@tests/compat.sh
 
 clean: ## remove the virtual environment and the tools' caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache build
 
 # Stamps: installed once, and again when pyproject.toml or constraints.txt has changed.
 
@@ -83,4 +86,4 @@ $(BIN)/python:
 	@echo "Making a virtual environment in $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint mongodb parts bench chaos nightly constraints lowest compat clean
+.PHONY: help demo test lint docs mongodb parts bench chaos nightly constraints lowest compat clean

@@ -28,7 +28,7 @@ from .views import View
 #: What names tasks: a msg_id, an index into the history, an AsyncResult, GraphResult or Future, a collection of those.
 Jobs = Any
 #: What is asked of the records of tasks whose results are fetched.
-RECORDED = ["submitted", "received", "completed", "label"]
+RECORDED = ["submitted", "received", "completed", "label", "function_name"]
 
 
 class OwnTasks:

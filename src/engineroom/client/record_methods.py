@@ -14,9 +14,11 @@ import msgspec
 from ..ids import TaskId
 from ..records.record import TaskRecord
 from .own_tasks import Jobs, OwnTasks
+from .pictures.history import HistoryPlot
 from .port import ClientPort
 from .records.actions import checked, select_or_none
 from .records.export import export
+from .records.plot import plot_history
 from .records.provenance import provenance
 from .records.queries import Records
 from .records.replay import replay
@@ -209,6 +211,12 @@ class RecordMethods:
         dry_run: bool = False,
     ) -> Selection:
         return export(self._records, path, query, keys, format=format, session=session, dry_run=dry_run)
+
+    @documented_by(plot_history)
+    def plot_history(
+        self, query: Mapping[str, Any] | None = None, *, by: str = "label", spans: int = 60, session: Any = None
+    ) -> HistoryPlot:
+        return plot_history(self._records, self._scoped({} if query is None else query, session), by=by, spans=spans)
 
     @documented_by(provenance)
     def provenance(self, job: Jobs) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 from ...ids import EngineId, TaskId
 from ...messages import TaskDone, TaskOptions
 from ..notebook import show
+from ..pictures.timeline import Ran, Timeline
+from .ending import was_aborted
 from .task_future import TaskFuture
 
 KEYS = (
@@ -126,13 +128,31 @@ def _reported(done: TaskDone) -> dict[str, Any]:
     }
 
 
+def ran(
+    node: Any,
+    done: TaskDone | None,
+    live: Mapping[str, Any] | None,
+    label: str | None = None,
+    function: str | None = None,
+) -> Ran:
+    """Where and when a task ran: see `Ran`. The other parameters are those of `metadata_of`."""
+    if done is None:
+        if live is None or live["started"] is None:
+            return Ran(node, None, None, None, "pending", label, function)
+        return Ran(node, live["engine"], instant(live["started"]), None, "running", label, function)
+    state = {"ok": "completed", "error": "failed"}.get(done.status, "aborted")
+    if done.started is None or done.engine < EngineId(0) or done.cached_from is not None:
+        return Ran(node, None, None, None, state, label, function)
+    return Ran(node, done.engine, instant(done.started), instant(done.completed), state, label, function)
+
+
 class RecordedTimes:
     """What records say of the tasks of a result that was fetched: when they were submitted, and their labels.
 
     Parameters
     ----------
     find : callable
-        Asks for the records: their msg_id, submitted, received, completed and label.
+        Asks for the records: their msg_id, submitted, received, completed, label and function_name.
     """
 
     def __init__(self, find: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
@@ -143,6 +163,11 @@ class RecordedTimes:
         """Metadata of a task that its record has. {}: there is no record."""
         record = self._record(id)
         return {key: record[key] for key in ("submitted", "received", "label") if record.get(key) is not None}
+
+    def named(self, id: TaskId) -> tuple[str | None, str | None]:
+        """The label and the function's name of a task."""
+        record = self._record(id)
+        return record.get("label"), record.get("function_name")
 
     def elapsed(self, ids: Sequence[TaskId]) -> float:
         """Seconds from the first submission to the last result; 0: there are no records."""
@@ -161,11 +186,14 @@ class DescribedFuture(TaskFuture):
     """A future that tells what is known about its tasks: metadata, and times."""
 
     _single: bool
+    _name: str
     #: seconds since the epoch; None: submitted elsewhere
     _submitted: float | None
     _options: TaskOptions | None = None
-    #: of a map with labels or metadata for each item: the options of each task
+    #: of a map with labels or metadata for each item, and of several results joined: the options of each task
     _each: Mapping[TaskId, TaskOptions] | None = None
+    #: of several results joined: what each task calls; None: `_name`
+    _names: Mapping[TaskId, str] | None = None
     #: of tasks that were fetched: what their records say
     _recorded: RecordedTimes | None = None
     label: str | None = None
@@ -245,6 +273,46 @@ class DescribedFuture(TaskFuture):
         begin = start if isinstance(start, datetime) else start_key(start)
         finish = end if isinstance(end, datetime) else end_key(end)
         return float((finish - begin).total_seconds())
+
+    def timeline(self, by: str | None = None) -> Timeline:
+        """When and where the tasks ran: rows by start, which a notebook shows as a picture.
+
+        Parameters
+        ----------
+        by : {"label", "function", "state"}, optional
+            What gives a bar its colour. Default: the label, if there are labels; else the function.
+
+        Returns
+        -------
+        Timeline
+            A list of `Ran(node, engine, started, completed, state, label, function)`; `node` is the msg_id. Tasks that
+            run have no `completed` yet; tasks that did not run, or whose result is another task's (cached), have no
+            `started`. `save("….svg")` writes the picture to a file.
+        """
+        return Timeline(map(self._ran, self._ids), by, now=datetime.now(UTC))
+
+    def _ran(self, id: TaskId) -> Ran:
+        ending = self._outcomes.get(id)
+        label = self.label if self._each is None else self._each[id].label
+        function: str | None = self._name if self._names is None else self._names[id]
+        if self._recorded is not None:
+            recorded, named = self._recorded.named(id)
+            label, function = recorded or label, named or function
+        if isinstance(ending, Exception):
+            return ran(id, None, None, label, function)._replace(
+                state="aborted" if was_aborted(ending) else "failed"
+            )
+        return ran(id, ending, self._news_of(id) if ending is None else None, label, function)
+
+    def _describe(self, results: Sequence[DescribedFuture]) -> None:
+        """Keep what several results say of their tasks: this one has them all."""
+        each, names = {}, {}
+        for result in results:
+            common = result._options or TaskOptions(label=result.label)
+            for id in result._ids:
+                each[id] = common if result._each is None else result._each[id]
+                names[id] = result._name if result._names is None else result._names[id]
+        self._each, self._names = each, names
 
     def _reports(self) -> list[TaskDone]:
         """What engines have reported about the tasks, once all have ended."""

@@ -459,6 +459,7 @@ class AsyncResult(DescribedFuture):
         for result in results:
             for id in result.msg_ids:
                 result._follow(id, joined)
+        joined._describe(results)
         return joined
 
     # ------------------------------------------------------------------------------------------ as an argument
@@ -579,7 +580,7 @@ class ResultPart(AsyncResult):
             owner=whole.owner,
             return_exceptions=whole._return_exceptions,
         )
-        self._recorded = whole._recorded
+        self._recorded, self._each, self._names = whole._recorded, whole._each, whole._names
         whole._follow(id, self)
 
 
