@@ -33,9 +33,10 @@ lint: $(VENV)/ready ## ruff and mypy
 mongodb: $(VENV)/ready ## a MongoDB-protocol server for the tests, built once with Go; without it they are skipped
 	@$(BIN)/python tests/support/mongodb.py
 
-parts: $(VENV)/ready ## sshd, Slurm, Grid Engine, a browser for the tests, installed once by apt-get and npm; else skipped
+parts: $(VENV)/ready ## sshd, Slurm, Grid Engine, a browser, schemas for the tests, had once by apt-get, npm, pip; else skipped
 	@$(BIN)/python tests/support/debian.py
 	@$(BIN)/python tests/support/browsers.py
+	@$(BIN)/python tests/support/kubernetes.py
 
 docs: $(VENV)/ready ## the documentation as a site, in build/site; broken links and forgotten pages are errors
 	@$(BIN)/python docs/site/build.py
