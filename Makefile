@@ -33,9 +33,10 @@ lint: $(VENV)/ready ## ruff and mypy
 mongodb: $(VENV)/ready ## a MongoDB-protocol server for the tests, built once with Go; without it they are skipped
 	@$(BIN)/python tests/support/mongodb.py
 
-parts: $(VENV)/ready ## sshd, Slurm, Grid Engine, a browser for the tests, installed once by apt-get and npm; else skipped
+parts: $(VENV)/ready ## sshd, Slurm, Grid Engine, a browser, schemas for the tests, had once by apt-get, npm, pip; else skipped
 	@$(BIN)/python tests/support/debian.py
 	@$(BIN)/python tests/support/browsers.py
+	@$(BIN)/python tests/support/kubernetes.py
 
 docs: $(VENV)/ready ## the documentation as a site, in build/site; broken links and forgotten pages are errors
 	@$(BIN)/python docs/site/build.py
@@ -44,8 +45,9 @@ bench: $(VENV)/bench ## ours and the others, side by side; rewrites docs/perform
 	@$(BIN)/python -m benchmarks --save
 	@$(BIN)/python -m benchmarks.report
 
-chaos: $(VENV)/ready ## the long kill campaign: engines and controllers killed at random, nothing lost
-	@$(BIN)/python -m tests.chaos.campaign --rounds 40
+ROUNDS ?= 40
+chaos: $(VENV)/ready ## the kill campaign, ROUNDS=n more rounds: every kind of process killed at random, nothing lost
+	@$(BIN)/python -m tests.chaos.campaign --rounds $(ROUNDS)
 
 nightly: $(VENV)/ready mongodb ## what takes hours: 25,000 random histories of the scheduler, and other long searches
 	@ENGINEROOM_NIGHTLY=1 $(BIN)/python -m pytest tests/unit/core/test_core_properties.py tests/unit/wire tests/contract
