@@ -1,4 +1,4 @@
-"""Every exception a user can meet.
+"""Every exception a user can meet::
 
     EngineroomError
     ├── ConfigError (ValueError)         a setting, flag or argument is not valid
