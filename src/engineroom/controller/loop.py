@@ -387,6 +387,7 @@ class Controller:
         self._members.sweep(now)
         self._unused.sweep(now)
         self._stored.look_again(now)
+        self._outbox.host_buffers.sweep()
         tasks = self.scheduler.tasks
         self._running.sweep(
             lambda id: id in tasks and tasks[id].engine is not None, [peer.uuid for peer in self._peers.role("engine")]
