@@ -43,14 +43,14 @@ from ..records.entry import Entry
 from ..stores import TaskStore
 from ..wire.frames import FrameTable, size
 from .error_info import error_info
-from .function_library import FunctionLibrary
-from .host_buffers import HostBuffers
-from .input_values import InputValues, Raw
 from .peers import Peer, Peers
 from .storage.backpressure import Unrecorded
 from .storage.pending import Scope
 from .storage.queued_buffers import QueuedBuffers
 from .storage.store_reader import Reader, ok_value, readable_entries, readable_functions
+from .supplies.function_library import FunctionLibrary
+from .supplies.host_buffers import HostBuffers
+from .supplies.input_values import InputValues, Raw
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Large buffers that engines across hosts need go to each host once: to the nanny, which lends them to its engines.
 
-The engines get messages that name these buffers (see `transport.lending`). The nanny keeps a buffer until we say that no
-message will name it any more: when it was not used for some seconds, or when there is no room for others.
+The engines get messages that name these buffers (see `transport.lending`). The nanny keeps a buffer until we say that
+no message will name it any more: when it was not used for some seconds, or when there is no room for others.
 
 What is kept belongs to one session of the nanny. After its next Hello it is another peer here, which has nothing.
 """
@@ -13,10 +13,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..messages import DropBuffers, KeepBuffers, Message
-from ..shared_memory.buffer import key_of
-from ..transport.base import HostFrame
-from .peers import Peer, Peers
+from ...messages import DropBuffers, KeepBuffers, Message
+from ...shared_memory.buffer import key_of
+from ...transport.base import HostFrame
+from ..peers import Peer, Peers
 
 #: Smaller buffers are sent to each engine: to get one from the nanny takes about as long.
 FROM_BYTES = 1 << 20
