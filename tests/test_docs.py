@@ -80,7 +80,7 @@ RUNNABLE = [page for page in PAGES if examples_of(page.read_text())]
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
 def test_the_examples_run(page: Path, tmp_path: Path):
-    script = tmp_path / f"{page.stem}.py"
+    script = tmp_path / f"{page.stem}_page.py"  # a script joblib.py would be the module joblib
     first, _, rest = examples_of(page.read_text()).partition("\n")
     assert not first, "the first line of a page is its title"
     script.write_text(f"{PRELUDE}\n{rest}")

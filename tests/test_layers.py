@@ -131,6 +131,7 @@ HOMES = {
     "joblib": "client.interop.joblib_arrays client.interop.joblib_backend compat.joblib",
     "tqdm": "client.notebook cli.bars",
     "distributed": "launchers.dask client.interop.dask_cluster on_engine.dask_worker",
+    "ray": "launchers.ray",
     "mpi4py": "engine.execution.mpi",
 }
 

@@ -82,6 +82,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     resources: dict[str, int] = {}
     walltime: float = 0.0  #: seconds after which the batch system ends the job of these engines; 0: it does not
     drain: float | None = None  #: seconds before that in which engines take no more tasks; None: at most a minute
+    grace: float = 0.0  #: seconds that engines have, after a SIGTERM to their nanny, to finish what they run
     mpi: bool = False  #: whether the engine is a rank of MPI
     #: pieces of code that each engine runs when it starts, and what each is called in tracebacks
     startup: tuple[tuple[str, str], ...] = ()

@@ -155,6 +155,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         "ip": "IPController.ip",
         "port": "IPController.port",
         "location": "IPController.location",
+        "identity": "IPController.identity",
         "hwm": "TaskScheduler.hwm",
         "ping": "HeartMonitor.period",
         "scheme": "TaskScheduler.scheme_name",
@@ -182,6 +183,10 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             {"IPController": {"next_free": True}},
             "if another controller owns the file tasks.db, use tasks-2.db, tasks-3.db and so on",
         ),
+        "keep-tasks": (
+            {"IPController": {"keep_tasks": True}},
+            "SIGTERM ends it as a kill does: unfinished tasks stay in the database, and the next controller has them",
+        ),
         "lifeline": ({"IPController": {"lifeline": True}}, "stop when stdin closes"),
     }
 
@@ -203,6 +208,12 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         config=True
     )
     query_seconds = Float(30.0, help="Seconds a query of the task database may take.").tag(config=True)
+    identity = Unicode(
+        "",
+        help="A connection file made beforehand, with its secret beside it (`engineroom k8s manifest` makes them): the "
+        "controller has its keys and its port. Unfinished tasks of the database are taken up.",
+    ).tag(config=True)
+    keep_tasks = Bool(False, help="Whether SIGTERM ends it as a kill does.").tag(config=True)
     reuse_files = Bool(False, help="Use existing connection files.").tag(config=True)
     lifeline = Bool(False, help="Stop when stdin closes.").tag(config=True)
     next_free = Bool(False, help="Use tasks-2.db (and so on) if another controller owns tasks.db.").tag(config=True)
@@ -223,7 +234,8 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         retention = Retention(parent=self).settings(self.retain)
         raise_limit()  # peers, and large buffers, take file descriptors
         liveness = self._liveness()
-        restarted = self.reuse_files and client_file.exists()  # a controller that stops removes its files
+        # A controller that stops removes its files.
+        restarted = bool(self.identity) or (self.reuse_files and client_file.exists())
         info, secret = self._identity(client_file)
         store = self._open_store(folder)
         try:
@@ -245,6 +257,8 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: controller.stop())
         starter_ended = threading.Event()
+        if self.keep_tasks:
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
         if self.lifeline:
             threading.Thread(target=_follow_stdin, args=(controller, starter_ended), daemon=True).start()
         files = [client_file, connection_file(folder, self.cluster_id, "engine")]
@@ -313,7 +327,9 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         )
 
     def _identity(self, path: Path) -> tuple[ConnectionInfo, str]:
-        """Url and keys, and the secret of the certificate: new ones, or with --reuse those of the controller before."""
+        """Url and keys, and the secret of the certificate: new ones, given ones, or those of the controller before."""
+        if self.identity:
+            return self._given_identity(Path(self.identity))
         if self.reuse_files and path.exists():
             info = read_connection_file(path)
             with contextlib.suppress(FileNotFoundError):
@@ -339,6 +355,28 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             location=self.location or socket.gethostname(),
             pid=os.getpid(),
             cluster_id=self.cluster_id,
+            profile_dir=str(self.folder),
+            version=__version__,
+        ), secret
+
+    def _given_identity(self, path: Path) -> tuple[ConnectionInfo, str]:
+        """Url and keys of a file that was made beforehand, and the secret beside it."""
+        if not self.ip:
+            raise ConfigError("--identity= is for a controller that other hosts reach: say --ip='*', too")
+        given = read_connection_file(path)
+        secret_file = _secret_file(path)
+        if secret_file == path:
+            raise ConfigError(f"--identity= names a file NAME-client.json, with NAME-secret.key beside it; got {path}")
+        try:
+            secret = secret_file.read_text()
+        except OSError as error:
+            raise ConfigError(f"cannot read {secret_file}, the secret of --identity=: {error.strerror}") from None
+        port = self.port or given.url.rpartition(":")[2]
+        return msgspec.structs.replace(
+            given,
+            url=f"tcp://{listening_address(self.ip)}:{port}",
+            location=self.location or socket.gethostname(),
+            pid=os.getpid(),
             profile_dir=str(self.folder),
             version=__version__,
         ), secret
