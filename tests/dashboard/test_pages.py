@@ -210,6 +210,26 @@ def test_a_purge_shows_a_dry_run_first(browser: Browser, shown: Shown):
     sound(browser, shown.site)
 
 
+def test_what_matches_is_exported(browser: Browser, place: tuple[Site, dict[str, str]]):
+    site, _ = place
+    opened(browser, site.url)
+    go(browser, "tasks", "tbody tr")
+    browser.run("""await page.fill("#query", given); await page.press("#query", "Enter");
+        await page.waitForSelector("text=3 tasks match"); await page.click("button:has-text('Export …')");
+        await page.waitForSelector("dialog >> text=3 records");""", json.dumps({"label": HOSTILE}))
+    saved = """const waits = page.waitForEvent("download"); await page.click(`dialog a:has-text("${given}")`);
+        const file = await waits, parts = []; for await (const part of await file.createReadStream()) parts.push(part);
+        return [file.suggestedFilename(), Buffer.concat(parts).toString()];"""
+    name, text = browser.run(saved, "JSON lines")
+    assert name == "tasks.jsonl"
+    assert [json.loads(line)["label"] for line in text.splitlines()] == [HOSTILE] * 3
+    name, text = browser.run(saved, "CSV")
+    assert name == "tasks.csv"
+    assert text.startswith("msg_id,state,label,")
+    assert text.count("broken = 1") >= 3
+    sound(browser, site)
+
+
 def talk(folder: str) -> None:
     import time
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import http.client
+import io
 import json
 import os
 import shutil
@@ -501,3 +503,27 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(er.ConfigError, match=r"engineroom\[dashboard\]"):
         er.Cluster(n=1, profile_dir=tmp_path / "profile_default", dashboard=True)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_an_export_has_every_record_that_matches(place: tuple[Site, dict[str, str]], kind: str):
+    site, ids = place
+    status, headers, text = site.ask(f"/api/export?format={kind}", cookie=site.cookie)
+    assert (status, headers["content-disposition"]) == (200, f'attachment; filename="tasks.{kind}"')
+    if kind == "jsonl":
+        rows = [json.loads(line) for line in text.splitlines()]
+    else:
+        rows = list(csv.DictReader(io.StringIO(text)))
+    found = [row["msg_id"] for row in rows]
+    assert len(found) == len(set(found)) == site.get("count")["count"]
+    assert set(ids.values()) <= set(found)
+    assert "buffers" not in rows[0]
+
+
+def test_an_export_that_cannot_be_is_explained(place: tuple[Site, dict[str, str]]):
+    site, _ = place
+    assert site.problem("export", query="{bad") == (400, site.problem("tasks", query="{bad")[1])
+    assert "jsonl or csv" in site.problem("export", format="exe")[1]
+    assert site.ask("/api/export")[0] == 401, "without the cookie"
+    status, _, text = site.ask('/api/export?format=jsonl&query={"label":"nosuch"}', cookie=site.cookie)
+    assert (status, text) == (200, "")
