@@ -210,6 +210,24 @@ def test_a_purge_shows_a_dry_run_first(browser: Browser, shown: Shown):
     sound(browser, shown.site)
 
 
+def test_the_overview_of_a_dead_file_at_a_moment_of_its_past(browser: Browser, dead: tuple[Site, dict[str, str]]):
+    site, _ = dead
+    opened(browser, site.url)
+    go(browser, "", "text=as it was at the end")
+    browser.run("await page.fill('#moment', '0'); await page.waitForSelector('text=Engines that ran something then');")
+    assert "completed" in text_of(browser, ".numbers")
+    assert "No task has failed." in text_of(browser)
+    browser.run("await page.click('text=The end'); await page.waitForSelector('text=Engines that ran tasks');")
+    assert "ZeroDivisionError" in text_of(browser)
+    sound(browser, site)
+
+
+def test_a_running_cluster_has_no_slider(browser: Browser, shown: Shown):
+    opened(browser, shown.site.url)
+    go(browser, "", "text=Last failures")
+    assert not browser.run("return await page.locator('#moment').isVisible()")
+
+
 def test_what_matches_is_exported(browser: Browser, place: tuple[Site, dict[str, str]]):
     site, _ = place
     opened(browser, site.url)

@@ -12,6 +12,7 @@ import signal
 import stat
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -527,3 +528,35 @@ def test_an_export_that_cannot_be_is_explained(place: tuple[Site, dict[str, str]
     assert site.ask("/api/export")[0] == 401, "without the cookie"
     status, _, text = site.ask('/api/export?format=jsonl&query={"label":"nosuch"}', cookie=site.cookie)
     assert (status, text) == (200, "")
+
+
+def test_the_past_ends_as_the_overview_is(dead: tuple[Site, dict[str, str]]):
+    site, _ = dead
+    now = site.get("overview")
+    begin, end = now["throughput"][0][0] - 60, now["throughput"][-1][0] + 60
+    before, after = site.get("past", at=begin), site.get("past", at=end)
+    assert (before["states"], before["then_running"], before["failures"]) == ({}, [], [])
+    assert after["states"] == now["states"]
+    assert after["failures"] == now["failures"]
+    assert after["labels"] == now["labels"]
+
+
+def test_an_instant_of_the_past(dead_file: tuple[Path, dict[str, str]], dead: tuple[Site, dict[str, str]]):
+    """While a task ran: it is there with its engine, and nothing of what came later is."""
+    site, ids = dead
+    records = [json.loads(line) for line in site.ask("/api/export", cookie=site.cookie)[2].splitlines()]
+    [task] = [record for record in records if record["msg_id"] == ids["failed"]]
+    times = [datetime.fromisoformat(task[key]).timestamp() for key in ("started", "completed")]
+    found = site.get("past", at=sum(times) / 2)
+    assert ids["failed"] in [row["running"]["msg_id"] for row in found["then_running"]]
+    [row] = [row for row in found["then_running"] if row["running"]["msg_id"] == ids["failed"]]
+    assert (row["id"], row["running"]["label"]) == (task["engine_id"], HOSTILE)
+    submitted = sum(record["submitted"] <= task["completed"] for record in records)
+    assert sum(found["states"].values()) <= submitted
+    assert found["states"]["running"] == len(found["then_running"])
+    assert ids["failed"] not in [failure["msg_id"] for failure in found["failures"]]
+
+
+@pytest.mark.parametrize("at", ["", "x", "-1", "1e99"])
+def test_no_instant_is_explained(dead: tuple[Site, dict[str, str]], at: str):
+    assert dead[0].problem("past", at=at)[0] == 400

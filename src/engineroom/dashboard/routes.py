@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from .._version import __version__
 from ..errors import ControllerLost, EngineroomError, QueryError, UnknownTask
-from . import graph, tasks
+from . import graph, past, tasks
 from .export import download
 from .live import Live
 from .metrics import exposition
@@ -53,6 +53,7 @@ class Api:
             Route("/metrics", self._metrics),
             Route("/api/about", answered(self._about)),
             Route("/api/overview", answered(self._overview)),
+            Route("/api/past", answered(self._past)),
             Route("/api/events", self._events),
             Route("/api/keys", answered(self._keys)),
             Route("/api/tasks", answered(self._tasks)),
@@ -89,6 +90,12 @@ class Api:
 
     async def _overview(self, request: Request) -> Any:
         return await self._live.look()
+
+    async def _past(self, request: Request) -> Any:
+        instant = _instant(request.query_params.get("at"))
+        if instant is None:
+            raise ValueError("which instant? at=SECONDS, since 1970")
+        return await self._source.ask(lambda: past.at(self._source.records(), instant))
 
     async def _events(self, request: Request) -> Response:
         return StreamingResponse(self._live.events(), media_type="text/event-stream")
