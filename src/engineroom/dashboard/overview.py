@@ -26,6 +26,8 @@ BARS = 60
 LABELS = 12
 #: Failed tasks.
 FAILURES = 5
+#: What is read of them.
+FAILURE_KEYS = ["label", "function_name", "engine_id", "completed", "result_content"]
 #: Of the oldest tasks that wait, how many are explained.
 EXPLAINED = 30
 #: Seconds for which the end of an engine is told.
@@ -169,7 +171,7 @@ class Overview:
     def _of_records(self, records: Records) -> dict[str, Any]:
         failed = records.find(
             {"state": "failed"},
-            ["label", "function_name", "engine_id", "completed", "result_content"],
+            FAILURE_KEYS,
             [("completed", -1)],
             FAILURES,
         )
@@ -179,18 +181,7 @@ class Overview:
                 {"priority": group["key"] or 0, "count": group["count"]}
                 for group in records.group("header.priority", {"completed": None})
             ],
-            "failures": [
-                {
-                    "msg_id": record["msg_id"],
-                    "label": record["label"],
-                    "function": record["function_name"],
-                    "engine": record["engine_id"],
-                    "completed": record["completed"],
-                    "ename": (record["result_content"] or {}).get("ename"),
-                    "evalue": str((record["result_content"] or {}).get("evalue") or "")[:300],
-                }
-                for record in failed
-            ],
+            "failures": [failure(record) for record in failed],
         }
 
     # ------------------------------------------------------------------------------------------ warnings
@@ -224,6 +215,19 @@ def states(records: Records) -> dict[str, int]:
     found |= {state: records.count({"state": state}) for state in ("failed", "aborted")}
     completed = records.count({}) - sum(found.values())
     return {state: count for state, count in {**found, "completed": completed}.items() if count > 0}
+
+
+def failure(record: TaskRecord) -> dict[str, Any]:
+    """What the overview shows of a failed task."""
+    return {
+        "msg_id": record["msg_id"],
+        "label": record["label"],
+        "function": record["function_name"],
+        "engine": record["engine_id"],
+        "completed": record["completed"],
+        "ename": (record["result_content"] or {}).get("ename"),
+        "evalue": str((record["result_content"] or {}).get("evalue") or "")[:300],
+    }
 
 
 def first_and_last(
