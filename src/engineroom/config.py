@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from .errors import ConfigError, ConnectionFileError
+from .messages.rights import Rights, key_of
 from .private import make_private_folder, why_not_private, why_not_trusted, why_not_trusted_folder
 from .records.states import ENDED_STATES
 
@@ -35,6 +36,8 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     #: the secret that the controller asks for; never put it on a command line
     key: str
+    #: what the key allows (`messages/rights.py`): "full", "engine", "readonly" or "submit"
+    rights: Rights = "full"
     #: the controller's certificate (DER, in base64) for tcp, "" for Unix sockets
     certificate: str = ""
     #: host name and process id of the controller
@@ -178,6 +181,22 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def with_rights(info: ConnectionInfo, rights: Rights) -> ConnectionInfo:
+    """The content of a connection file with these rights, from that of one with all of them.
+
+    Raises
+    ------
+    ConfigError
+        The key of `info` has lesser rights: no other key can be made from it.
+    """
+    if info.rights != "full":
+        raise ConfigError(
+            f"this connection file has the rights {info.rights!r}; others are made from the one with all rights, "
+            "ipcontroller-client.json"
+        )
+    return msgspec.structs.replace(info, key=key_of(info.key, rights), rights=rights)
 
 
 def write_connection_file(path: Path, info: ConnectionInfo) -> None:

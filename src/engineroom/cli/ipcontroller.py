@@ -33,6 +33,7 @@ from ..config import (
     read_connection_file,
     retention_settings,
     socket_dir,
+    with_rights,
     write_connection_file,
     write_private,
 )
@@ -249,8 +250,8 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         files = [client_file, connection_file(folder, self.cluster_id, "engine")]
         if secret:
             write_private(_secret_file(client_file), secret)
-        for path in reversed(files):  # that of clients last: a cluster takes it for the sign that all is ready
-            write_connection_file(path, info)
+        write_connection_file(files[1], with_rights(info, "engine"))
+        write_connection_file(files[0], info)  # the last: a cluster takes it for the sign that all is ready
         log.info("controller %s: %s, database %s, connection file %s", __version__, info.url, store.url, client_file)
         sys.setswitchinterval(0.001)  # the store's thread must not keep the loop waiting for 5 ms
         gc.freeze()

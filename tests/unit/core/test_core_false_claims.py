@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from stories import joined, run, scheduler, started, submitted
+
 from engineroom.core import Scheduler, actions
 from engineroom.core.events import AbortRequested, Ticked
 from engineroom.core.handlers.cancellation import KILLS_AT_A_TIME
-
-from stories import joined, run, scheduler, started, submitted
 
 
 def due(core: Scheduler) -> int:
