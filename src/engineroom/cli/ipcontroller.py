@@ -250,6 +250,12 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         files = [client_file, connection_file(folder, self.cluster_id, "engine")]
         if secret:
             write_private(_secret_file(client_file), secret)
+        lesser = ClusterFiles(folder, self.cluster_id).lesser
+        for rights, path in lesser.items():
+            if restarted and path.exists():
+                write_connection_file(path, with_rights(info, rights))
+            else:  # that of an earlier controller
+                path.unlink(missing_ok=True)
         write_connection_file(files[1], with_rights(info, "engine"))
         write_connection_file(files[0], info)  # the last: a cluster takes it for the sign that all is ready
         log.info("controller %s: %s, database %s, connection file %s", __version__, info.url, store.url, client_file)
@@ -263,7 +269,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
 
                 cancel_left_jobs(ClusterFiles(folder, self.cluster_id).cluster_file)
         finally:
-            for path in [*files, _secret_file(client_file), *self._files_of_starter(folder)]:
+            for path in [*files, *lesser.values(), _secret_file(client_file), *self._files_of_starter(folder)]:
                 path.unlink(missing_ok=True)
         log.info("stopped")
 
