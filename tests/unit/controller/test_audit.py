@@ -69,7 +69,8 @@ def test_no_query_breaks_out_of_its_line(caplog: pytest.LogCaptureFixture):
 
 
 def test_every_request_that_changes_something_is_known():
-    only_asks = ["FindRecords", "CountRecords", "PageRecords", "DistinctValues", "GroupRecords", "History", "ResultStatus", "QueueStatus", "TasksOnEngines", "RecheckProperties", "Explain", "GetFunction", "GetEnvironment", "Sync"]
-    assert {kind.__name__ for kind in get_args(AnyRequestBody)} == {kind.__name__ for kind in audit.CHANGES} | {
-        *only_asks
+    only_asks = {
+        *("FindRecords", "CountRecords", "PageRecords", "DistinctValues", "GroupRecords", "History", "ResultStatus"),
+        *("QueueStatus", "TasksOnEngines", "RecheckProperties", "Explain", "GetFunction", "GetEnvironment", "Sync"),
     }
+    assert {kind.__name__ for kind in get_args(AnyRequestBody)} == only_asks | {kind.__name__ for kind in audit.CHANGES}

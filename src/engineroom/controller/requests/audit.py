@@ -1,9 +1,9 @@
-"""The log says who has changed what for others: one line for each request that ends tasks, drops records or stops engines.
+"""One line in the log for each request that changes something for others: who, what, which tasks, how many.
 
     INFO engineroom.controller.requests.audit: audit: client 3f9a… purged, query {"label": "test"}: 12
 
-It names no arguments, results or code of tasks. A client that aborts or resubmits its own tasks leaves no line: programs
-do so often.
+It names no arguments, results or code of tasks. A client that aborts or resubmits its own tasks leaves no line:
+programs do so often.
 """
 
 from __future__ import annotations
