@@ -87,10 +87,11 @@ MAY_IMPORT = {
     "client.engines": "VOCABULARY client.connection",
     "client.port": "VOCABULARY wire client.connection client.engines",
     "client.calls": "VOCABULARY",
-    "client.records": "VOCABULARY wire on_engine util client.connection",
+    "client.pictures": "VOCABULARY",
+    "client.records": "VOCABULARY wire on_engine util client.connection client.pictures",
     "client.waiting": "VOCABULARY on_engine client.connection",
     "client.results": (
-        "VOCABULARY wire util client.connection client.notebook client.records.selection client.waiting"
+        "VOCABULARY wire util client.connection client.notebook client.pictures client.records.selection client.waiting"
     ),
     "client.views": (
         "VOCABULARY wire on_engine util client.connection client.interop client.magics client.port client.results"
@@ -130,6 +131,7 @@ HOMES = {
     "joblib": "client.interop.joblib_arrays client.interop.joblib_backend compat.joblib",
     "tqdm": "client.notebook cli.bars",
     "distributed": "launchers.dask client.interop.dask_cluster on_engine.dask_worker",
+    "ray": "launchers.ray",
     "mpi4py": "engine.execution.mpi",
 }
 

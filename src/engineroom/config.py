@@ -49,6 +49,13 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     #: the task database: "sqlite:///path/tasks.db", "memory", "none", …
     database: str = ""
+    #: more addresses of the controller, for hosts that do not reach it at `url`
+    other_urls: tuple[str, ...] = ()
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All addresses of the controller, in the order in which they are tried."""
+        return (self.url, *self.other_urls)
 
 
 class LivenessSettings(msgspec.Struct, frozen=True):
@@ -79,6 +86,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     resources: dict[str, int] = {}
     walltime: float = 0.0  #: seconds after which the batch system ends the job of these engines; 0: it does not
     drain: float | None = None  #: seconds before that in which engines take no more tasks; None: at most a minute
+    grace: float = 0.0  #: seconds that engines have, after a SIGTERM to their nanny, to finish what they run
     mpi: bool = False  #: whether the engine is a rank of MPI
     #: pieces of code that each engine runs when it starts, and what each is called in tracebacks
     startup: tuple[tuple[str, str], ...] = ()

@@ -298,8 +298,9 @@ def test_children_in_a_session_of_their_own_end_with_their_engine(fresh_cluster)
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 import engineroom as er
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored
 cluster = er.Cluster(n=1, profile_dir=sys.argv[1], database="none")
 cluster.start_and_connect_sync()
 print("ready", flush=True)

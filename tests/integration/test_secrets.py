@@ -42,7 +42,6 @@ def test_no_key_is_where_others_look(tmp_path: Path, capfd) -> None:
                 errors.append(f"{error!r} {error}")
         assert len(errors) == 2
         rc.db_query({})
-        command.main(["tasks", *here])
         seen = ""
         for process in processes_of(rc):
             for name in ("cmdline", "environ"):

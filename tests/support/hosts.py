@@ -99,6 +99,8 @@ class Namespaces(Hosts):
         self._bridge, self._names = f"erb{tag}", {f"host{i}": f"er{tag}h{i}" for i in (1, 2)}
         net = f"10.{64 + os.getpid() % 128}.{os.getpid() // 128 % 250}"
         self.here = f"{net}.1"
+        #: the network interface of this host that leads to the others
+        self.interface = self._bridge
         self._links: dict[str, str] = {}
         # A fixed address: without one, a bridge takes that of a port, and changes it as ports come and go.
         _ip("link", "add", self._bridge, "address", "02:00:00:00:00:01", "type", "bridge")

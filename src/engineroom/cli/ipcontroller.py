@@ -44,7 +44,7 @@ from ..errors import ConfigError, ConnectionFileError, StoreBusy
 from ..private import make_private_folder
 from ..stores import TaskStore, open_store
 from ..transport import listen, new_identity
-from ..transport.addresses import listening_address, own_address
+from ..transport.addresses import listening_address, told_addresses, url_of
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
 from .databases import DictDB, HubFactory, MongoDB, SQLiteDB, database_url
 from .former_options import CONTROLLER
@@ -156,6 +156,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         "ip": "IPController.ip",
         "port": "IPController.port",
         "location": "IPController.location",
+        "identity": "IPController.identity",
         "hwm": "TaskScheduler.hwm",
         "ping": "HeartMonitor.period",
         "scheme": "TaskScheduler.scheme_name",
@@ -183,6 +184,10 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             {"IPController": {"next_free": True}},
             "if another controller owns the file tasks.db, use tasks-2.db, tasks-3.db and so on",
         ),
+        "keep-tasks": (
+            {"IPController": {"keep_tasks": True}},
+            "SIGTERM ends it as a kill does: unfinished tasks stay in the database, and the next controller has them",
+        ),
         "lifeline": ({"IPController": {"lifeline": True}}, "stop when stdin closes"),
     }
 
@@ -204,6 +209,12 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         config=True
     )
     query_seconds = Float(30.0, help="Seconds a query of the task database may take.").tag(config=True)
+    identity = Unicode(
+        "",
+        help="A connection file made beforehand, with its secret beside it (`engineroom k8s manifest` makes them): the "
+        "controller has its keys and its port. Unfinished tasks of the database are taken up.",
+    ).tag(config=True)
+    keep_tasks = Bool(False, help="Whether SIGTERM ends it as a kill does.").tag(config=True)
     reuse_files = Bool(False, help="Use existing connection files.").tag(config=True)
     lifeline = Bool(False, help="Stop when stdin closes.").tag(config=True)
     next_free = Bool(False, help="Use tasks-2.db (and so on) if another controller owns tasks.db.").tag(config=True)
@@ -224,7 +235,8 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         retention = Retention(parent=self).settings(self.retain)
         raise_limit()  # peers, and large buffers, take file descriptors
         liveness = self._liveness()
-        restarted = self.reuse_files and client_file.exists()  # a controller that stops removes its files
+        # A controller that stops removes its files.
+        restarted = bool(self.identity) or (self.reuse_files and client_file.exists())
         info, secret = self._identity(client_file)
         store = self._open_store(folder)
         try:
@@ -232,7 +244,8 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         except Exception as error:
             store.close()
             raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None
-        info = msgspec.structs.replace(info, url=self._reachable(listener.url), database=store.url)
+        url, *others = self._reachable(listener.url)
+        info = msgspec.structs.replace(info, url=url, other_urls=tuple(others), database=store.url)
         controller = Controller(
             listener,
             store,
@@ -245,6 +258,8 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: controller.stop())
         starter_ended = threading.Event()
+        if self.keep_tasks:
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
         if self.lifeline:
             threading.Thread(target=_follow_stdin, args=(controller, starter_ended), daemon=True).start()
         files = [client_file, connection_file(folder, self.cluster_id, "engine")]
@@ -258,7 +273,10 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
                 path.unlink(missing_ok=True)
         write_connection_file(files[1], with_rights(info, "engine"))
         write_connection_file(files[0], info)  # the last: a cluster takes it for the sign that all is ready
-        log.info("controller %s: %s, database %s, connection file %s", __version__, info.url, store.url, client_file)
+        log.info(
+            "controller %s: %s, database %s, connection file %s",
+            *(__version__, ", ".join(info.urls), store.url, client_file),
+        )
         sys.setswitchinterval(0.001)  # the store's thread must not keep the loop waiting for 5 ms
         gc.freeze()
         gc.set_threshold(100_000, 20, 100)  # tasks come and go without cycles: look for those rarely
@@ -316,12 +334,16 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         )
 
     def _identity(self, path: Path) -> tuple[ConnectionInfo, str]:
-        """Url and keys, and the secret of the certificate: new ones, or with --reuse those of the controller before."""
+        """Url and keys, and the secret of the certificate: new ones, given ones, or those of the controller before."""
+        if self.identity:
+            return self._given_identity(Path(self.identity))
         if self.reuse_files and path.exists():
             info = read_connection_file(path)
             with contextlib.suppress(FileNotFoundError):
                 secret = _secret_file(path).read_text()
-                listen = info.url if not self.ip else f"tcp://{listening_address(self.ip)}:{info.url.rpartition(':')[2]}"
+                listen = (
+                    info.url if not self.ip else f"tcp://{listening_address(self.ip)}:{info.url.rpartition(':')[2]}"
+                )
                 return msgspec.structs.replace(info, pid=os.getpid(), url=listen), secret
             if info.url.startswith("ipc://"):  # the folder may have been removed; the listener checks whose it is
                 make_private_folder(Path(info.url.removeprefix("ipc://")).parent)
@@ -344,14 +366,34 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             version=__version__,
         ), secret
 
-    def _reachable(self, url: str) -> str:
-        """The url that peers connect to: a wildcard becomes this host's name."""
+    def _given_identity(self, path: Path) -> tuple[ConnectionInfo, str]:
+        """Url and keys of a file that was made beforehand, and the secret beside it."""
+        if not self.ip:
+            raise ConfigError("--identity= is for a controller that other hosts reach: say --ip='*', too")
+        given = read_connection_file(path)
+        secret_file = _secret_file(path)
+        if secret_file == path:
+            raise ConfigError(f"--identity= names a file NAME-client.json, with NAME-secret.key beside it; got {path}")
+        try:
+            secret = secret_file.read_text()
+        except OSError as error:
+            raise ConfigError(f"cannot read {secret_file}, the secret of --identity=: {error.strerror}") from None
+        port = self.port or given.url.rpartition(":")[2]
+        return msgspec.structs.replace(
+            given,
+            url=f"tcp://{listening_address(self.ip)}:{port}",
+            location=self.location or socket.gethostname(),
+            pid=os.getpid(),
+            profile_dir=str(self.folder),
+            version=__version__,
+        ), secret
+
+    def _reachable(self, url: str) -> list[str]:
+        """The urls at which peers find what listens at a url: a wildcard means all addresses of this host."""
         if not url.startswith("tcp://"):
-            return url
+            return [url]
         host, _, port = url.removeprefix("tcp://").rpartition(":")
-        if host in ("0.0.0.0", "[::]", "*"):
-            host = self.location or own_address()
-        return f"tcp://{host}:{port}"
+        return [url_of(each, port) for each in told_addresses(host.strip("[]"), self.location)]
 
     def _store_options(self) -> dict[str, Any]:
         sqlite, memory = SQLiteDB(parent=self), DictDB(parent=self)

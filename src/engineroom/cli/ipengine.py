@@ -47,6 +47,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         "threads": "IPEngine.threads",
         "walltime": "IPEngine.walltime",
         "drain": "IPEngine.drain",
+        "grace": "IPEngine.grace",
         "ssh": "IPEngine.sshserver",
         "sshkey": "IPEngine.sshkey",
         "c": "IPEngine.startup_command",
@@ -72,6 +73,11 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
     ).tag(config=True)
     drain = Float(
         None, allow_none=True, help="Seconds before the end of the walltime in which no tasks are taken; default: 60."
+    ).tag(config=True)
+    grace = Float(
+        0.0,
+        help="Seconds that engines have, after SIGTERM, to finish what they run; they take no more tasks then. "
+        "Default: they stop at once.",
     ).tag(config=True)
     mpi = Bool(False, help="Whether the engine is a rank of MPI.").tag(config=True)
     restart = Bool(True, help="Replace engines that die.").tag(config=True)
@@ -108,6 +114,8 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
             rank_of(os.environ)
         if not self.cancel_grace >= 0:
             raise ConfigError(f"IPEngine.cancel_grace is a number of seconds, 0 or more; got {self.cancel_grace}")
+        if not self.grace >= 0:
+            raise ConfigError(f"--grace is a number of seconds, 0 or more; got {self.grace}")
         shared = named_resources.read(self.resources)
         startup = self._startup()
         # Imported while the controller starts.
@@ -120,6 +128,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
             mpi=self.mpi,
             walltime=self.walltime,
             drain=self.drain,
+            grace=self.grace,
             connect_timeout=self.timeout,
             output_limit=self.output_limit,
             unstored_limit=self.unstored_limit,

@@ -124,7 +124,7 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         self._records = Records(self._channel)
         self._tasks = OwnTasks(self._port, self._records)
         results, name = self._tasks.results_of_session, self._channel.name_session
-        self.session = Session(self._channel.session, results, name)
+        self.session = Session(self._channel.session, self.connection.key, results, name)
         if not task_context.may_wait():  # a client in a task is forgotten with the task
             bind_magics_once(self)
 

@@ -60,7 +60,6 @@ from ..stores import TaskStore
 from ..transport import Listener
 from ..wire.frames import pick_all
 from .decisions import Decisions
-from .door import MAY_SAY, Door
 from .error_info import error_info, forgotten_at_restart
 from .function_library import FunctionLibrary
 from .input_values import InputValues
@@ -70,6 +69,7 @@ from .outbox import Outbox, Token
 from .outcome_lookup import OutcomeLookup
 from .peers import Peer, Peers
 from .process_watcher import ProcessWatcher
+from .requests.door import MAY_SAY, Door
 from .requests.requests import Requests
 from .requests.resubmission import Resubmission
 from .requests.running_tasks import RunningTasks

@@ -227,7 +227,7 @@ class SSHEngines:
         self._copy(self._options.to_send, is_fetch=False)
         info = read_connection_file(self._request.connection_file)
         if self._options.tunnel:
-            info = msgspec.structs.replace(info, url=f"tcp://127.0.0.1:{self._port}")
+            info = msgspec.structs.replace(info, url=f"tcp://127.0.0.1:{self._port}", other_urls=())
         variables = "".join(f"export {name}={_quoted(value)};" for name, value in self._environment().items())
         lines = b"%s\n%s\n" % (variables.encode() or b":", msgspec.json.encode(info))
         try:

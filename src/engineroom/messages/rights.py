@@ -6,7 +6,7 @@
     "submit"     clients that submit tasks, and see and end those of their own session only
 
 A key with lesser rights is an HMAC of the cluster's key, so nobody can compute another key from it. Which messages each
-may send is decided in one place, `controller/door.py`. There is no file and no socket here.
+may send is decided in one place, `controller/requests/door.py`. There is no file and no socket here.
 """
 
 from __future__ import annotations

@@ -6,20 +6,24 @@ import contextlib
 import ipaddress
 import os
 import socket
+from collections.abc import Sequence
 
 import psutil
 
 from ..errors import ConfigError
+from .reaching import Attempt, address_of, attempts
 
 #: Seconds for one attempt to reach a host.
 PROBE_SECONDS = 3.0
+#: How many addresses a connection file names at most: a host with many containers has many.
+MOST_ADDRESSES = 16
 #: An address for documentation (RFC 5737): the route to it is that to all far hosts. Nothing is sent.
 FAR = "203.0.113.1"
 
 
-def addresses_of_interface(name: str) -> list[str]:
-    """The IPv4 addresses of a network interface of this host; []: there is none of this name."""
-    return [each.address for each in psutil.net_if_addrs().get(name, ()) if each.family == socket.AF_INET]
+def addresses_of_interface(name: str, family: int = socket.AF_INET) -> list[str]:
+    """The addresses of a network interface of this host; []: there is none of this name."""
+    return [each.address for each in psutil.net_if_addrs().get(name, ()) if each.family == family]
 
 
 def listening_address(given: str) -> str:
@@ -38,45 +42,85 @@ def listening_address(given: str) -> str:
     return found[0]
 
 
-def own_address() -> str:
-    """The address by which other hosts most likely reach this one.
+def told_addresses(host: str, location: str = "") -> list[str]:
+    """The addresses of a listener that other hosts are told, the most likely one first.
 
-    That of its name, if it is not this host's loopback (many systems name themselves 127.0.1.1); else that from which
-    far hosts are reached; else that of any interface; else 127.0.0.1.
+    Parameters
+    ----------
+    host : str
+        Where it listens: an address, or "0.0.0.0" or "::", which mean all addresses of this host.
+    location : str
+        The name or address that the user gave for this host; "": none.
     """
-    candidates = []
+    if host == "0.0.0.0":
+        found = own_addresses()
+    elif host == "::":
+        found = own_addresses(socket.AF_INET6)
+    else:
+        return [host]
+    return list(dict.fromkeys(filter(None, [location, *found])))[:MOST_ADDRESSES]
+
+
+def own_addresses(family: int = socket.AF_INET) -> list[str]:
+    """The addresses by which other hosts may reach this one, the most likely one first.
+
+    That of its name; then that from which far hosts are reached; then those of its interfaces. Loopback addresses
+    (many systems name themselves 127.0.1.1) and those of one link are left out. If none is left: that of the loopback.
+    """
+    candidates: list[str] = []
     with contextlib.suppress(OSError):
-        candidates.append(socket.gethostbyname(socket.gethostname()))
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((FAR, 9))
-        candidates.append(probe.getsockname()[0])
+        found = socket.getaddrinfo(socket.gethostname(), None, family, socket.SOCK_STREAM)
+        candidates += [str(each[-1][0]) for each in found]
+    if family == socket.AF_INET:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((FAR, 9))
+            candidates.append(probe.getsockname()[0])
+    states = psutil.net_if_stats()
     for name in psutil.net_if_addrs():
-        candidates += addresses_of_interface(name)
-    return next((each for each in candidates if not _is_loopback(each)), "127.0.0.1")
+        if name not in states or states[name].isup:
+            candidates += addresses_of_interface(name, family)
+    told = [each for each in dict.fromkeys(candidates) if _is_told(each)]
+    return told or ["127.0.0.1" if family == socket.AF_INET else "::1"]
 
 
-def _is_loopback(address: str) -> bool:
+def _is_told(address: str) -> bool:
     try:
-        return ipaddress.ip_address(address).is_loopback
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
+    return not (parsed.is_loopback or parsed.is_link_local or parsed.is_unspecified)
 
 
-def why_unreachable(url: str) -> str:
-    """Try to reach a controller, and say what comes of it: "connection refused", "no route to host" and so on."""
-    if url.startswith("ipc://"):
-        path = url.removeprefix("ipc://")
-        return "its socket is there" if os.path.exists(path) else "its socket is not there"
-    host, _, port = url.removeprefix("tcp://").rpartition(":")
-    try:
-        address = socket.gethostbyname(host.strip("[]")) if "[" not in host else host.strip("[]")
-    except OSError as error:
-        return f"the name {host} has no address: {error.strerror or error}"
-    shown = f"{host} is {address}; " if address != host.strip("[]") else ""
-    try:
-        with socket.create_connection((address, int(port)), PROBE_SECONDS):
-            return f"{shown}something listens there, and does not answer as a controller"
-    except TimeoutError:
-        return f"{shown}nothing came back within {PROBE_SECONDS:g} s (a firewall, or the host is off)"
-    except OSError as error:
-        return shown + (error.strerror or str(error)).lower()
+def url_of(host: str, port: str) -> str:
+    """`tcp://HOST:PORT`, with an IPv6 address in brackets."""
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def why_unreachable(urls: Sequence[str]) -> str:
+    """Try to reach a controller, and say what comes of it: "connection refused", "no route to host" and so on.
+
+    Of several addresses each is named, with what came of it.
+    """
+    if urls[0].startswith("ipc://"):
+        return "its socket is there" if os.path.exists(urls[0].removeprefix("ipc://")) else "its socket is not there"
+    told: dict[tuple[str, int], list[str]] = {address_of(url): [] for url in urls}
+    for attempt in attempts(list(told), PROBE_SECONDS):
+        told[attempt.host, attempt.port].append(_outcome(attempt))
+    if len(told) == 1:
+        return "; ".join(*told.values())
+    return "; ".join(f"{url_of(host, str(port))}: {', '.join(words)}" for (host, port), words in told.items())
+
+
+def _outcome(attempt: Attempt) -> str:
+    if attempt.connection is not None:
+        attempt.connection.close()
+        words = "something listens there, and does not answer as a controller"
+    elif isinstance(attempt.error, TimeoutError):
+        words = f"nothing came back within {PROBE_SECONDS:g} s (a firewall, or the host is off)"
+    elif not attempt.ip:
+        assert attempt.error is not None
+        return f"the name {attempt.host} has no address: {attempt.error.strerror or attempt.error}"
+    else:
+        assert attempt.error is not None
+        words = (attempt.error.strerror or str(attempt.error)).lower()
+    return words if attempt.ip == attempt.host else f"{attempt.host} is {attempt.ip}; {words}"

@@ -50,8 +50,8 @@ def connect(info: ConnectionInfo) -> Link:
                 "Start the controller with --ip='*', so that other hosts can reach it"
             )
         return UnixLink(info.url)
-    if not info.url.startswith("tcp://"):
+    if not all(url.startswith("tcp://") for url in info.urls):
         raise ConnectionFileError(f"the connection file names no address of a controller: {one_line(info.url)!r}")
     from .tcp.link import TcpLink
 
-    return TcpLink(info.url, info.key, certificate=info.certificate)
+    return TcpLink(info.urls, info.key, certificate=info.certificate)

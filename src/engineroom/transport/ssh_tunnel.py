@@ -58,13 +58,17 @@ class Tunnel:
         found = re.fullmatch(r"(?P<host>[^-\s][^\s:]*)(:(?P<port>\d+))?", server)
         if found is None:
             raise ConfigError(f"sshserver is a host that ssh knows: name, user@name or name:port; got {server!r}")
-        port = _free_port()
+        # The server may reach the controller at another address than we are told first: each has a port here.
+        ports = _free_ports(len(info.urls))
+        url, *others = (f"tcp://127.0.0.1:{port}" for port in ports)
         #: how this host reaches the controller
-        self.info = msgspec.structs.replace(info, url=f"tcp://127.0.0.1:{port}")
+        self.info = msgspec.structs.replace(info, url=url, other_urls=tuple(others))
         command = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes"]
         command += ["-p", found["port"]] if found["port"] else []
         command += ["-i", os.path.expanduser(key)] if key else []
-        command += ["-L", f"127.0.0.1:{port}:{info.url.removeprefix('tcp://')}", found["host"], "exec cat"]
+        for own, url in zip(ports, info.urls, strict=True):
+            command += ["-L", f"127.0.0.1:{own}:{url.removeprefix('tcp://')}"]
+        command += [found["host"], "exec cat"]
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 — ssh writes to it as long as the tunnel is open
         try:
             self._ssh = subprocess.Popen(
@@ -74,7 +78,7 @@ class Tunnel:
             self._words.close()
             raise ConfigError("there is no command ssh on this host") from None
         try:
-            self._wait_until_open(port, server, timeout)
+            self._wait_until_open(ports[-1], server, timeout)
         except BaseException:
             self.close()
             raise
@@ -102,7 +106,9 @@ class Tunnel:
         self._words.close()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as open_sockets:
+        probes = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]

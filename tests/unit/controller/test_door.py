@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from engineroom import _version, messages
-from engineroom.controller import door, loop
+from engineroom.controller import loop
 from engineroom.controller.loop import Controller
+from engineroom.controller.requests import door
 from engineroom.ids import EngineId, digest_of
 from engineroom.messages import (
     Abort,

@@ -21,11 +21,12 @@ from engineroom.messages.rights import RIGHTS, Rights, key_of
 from engineroom.shared_memory.buffer import SHARED_FROM, SharedBuffer
 from engineroom.shared_memory.pool import Pool
 from engineroom.transport import connect, new_identity, stream_link, stream_listener
+from engineroom.transport.reaching import address_of
 from engineroom.transport.stream import STRANGER_BYTES, greeting, pack
 from engineroom.transport.tcp import listener as tcp_listener
 from engineroom.transport.tcp import sealed_socket
 from engineroom.transport.tcp.certificates import certificate, link_context
-from engineroom.transport.tcp.link import TcpLink, address_of
+from engineroom.transport.tcp.link import TcpLink
 from engineroom.transport.tcp.listener import TcpListener
 
 CERTIFICATE, SECRET = new_identity()
@@ -42,7 +43,7 @@ def listening(url: str = "tcp://127.0.0.1", key: str = "the key", secret: str = 
 
 @contextmanager
 def linked(listener: TcpListener, key: str = "the key", certificate: str = CERTIFICATE) -> Iterator[TcpLink]:
-    link = TcpLink(listener.url, key, certificate=certificate)
+    link = TcpLink([listener.url], key, certificate=certificate)
     try:
         yield link
     finally:
@@ -126,6 +127,44 @@ def test_addresses(url: str):
         pytest.skip("NOT TESTED: this host has no IPv6")
     with listening(url) as listener:
         assert_serves(listener)
+
+
+def test_of_several_addresses_the_one_that_was_reached_last_is_tried_first(listener: TcpListener):
+    _, port = address_of(listener.url)
+    urls = [f"tcp://127.0.0.2:{port}", f"tcp://no-such-host.invalid:{port}", listener.url]
+    link = TcpLink(urls, "the key", certificate=CERTIFICATE)
+    try:
+        link.send([b"hello"])
+        [(_, parts)] = until(lambda: heard(listener, 0.1))
+        assert parts == [b"hello"]
+        assert link._addresses[0] == ("127.0.0.1", port)
+        assert [host for host, _ in link._addresses[1:]] == ["127.0.0.2", "no-such-host.invalid"]
+    finally:
+        link.close()
+
+
+def test_another_controller_at_one_of_the_addresses_is_passed_over(listener: TcpListener):
+    with listening("tcp://127.0.0.3", secret=new_identity()[1]) as other:
+        link = TcpLink([other.url, listener.url], "the key", certificate=CERTIFICATE)
+        try:
+            for _ in range(2):
+                link.send([b"hello"])
+                [(_, parts)] = until(lambda: heard(listener, 0.1))
+                assert parts == [b"hello"]
+                link._lose()
+            assert not link.refused()
+            assert other.receive(timeout=0) == []
+        finally:
+            link.close()
+
+
+def test_a_link_to_addresses_where_only_another_controller_listens_is_refused(listener: TcpListener):
+    with listening("tcp://127.0.0.3", secret=new_identity()[1]) as other:
+        link = TcpLink([f"tcp://127.0.0.2:{address_of(other.url)[1]}", other.url], "the key", certificate=CERTIFICATE)
+        try:
+            until(link.refused)
+        finally:
+            link.close()
 
 
 @pytest.mark.parametrize("url", ["tcp://", "tcp://host", "tcp://host:", "tcp://host:0", "tcp://host:70000", "tcp://:1"])

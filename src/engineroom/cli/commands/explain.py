@@ -15,7 +15,7 @@ from ...records.record import explain_ended
 from ...records.states import PENDING, RUNNING
 from ..text import exact, jsonable, paint
 from .records import RecordsApp
-from .tasks import STYLES
+from .rows import STYLES
 
 #: The most msg_ids in one command.
 MANY = 1000

@@ -18,7 +18,7 @@ from ...reading.records import Records
 from ...records.record import TaskRecord
 from ..text import cut, duration, exact, jsonable, paint, table, when, width_of_terminal
 from .records import RecordsApp
-from .tasks import STYLES, seconds_between
+from .rows import STYLES, seconds_between
 
 #: Options of a task that `show` prints.
 _WISHES = (
@@ -72,7 +72,6 @@ engineroom show 3f9ab2-17 --json | jq .result_content
                 return
             for line in _described(record, records):
                 print(line)
-
 
     def _follow(self, record: TaskRecord, result: Any, records: Records) -> TaskRecord:
         """Print what a task prints, until it has ended. Returns its record, without what was printed."""

@@ -18,6 +18,7 @@ from ...cluster.found_cluster import FoundCluster
 from ...errors import ConfigError, ConnectionFileError, ControllerLost, EngineroomError
 from ...printable import one_line
 from ...reading.progress import Progress
+from ..live import pause
 from ..text import duration, is_terminal, jsonable, paint, plural, table, when, width_of_terminal
 from .records import RecordsApp
 
@@ -74,7 +75,7 @@ engineroom top --json                                  # one line of JSON per in
             print(json.dumps(watch.look().to_dict(), default=jsonable), flush=True)
             if self.once:
                 return
-            time.sleep(self.interval)
+            pause(self.interval)
 
     def _live(self, watch: Watch, screen: Screen) -> None:
         while True:

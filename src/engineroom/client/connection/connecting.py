@@ -37,9 +37,10 @@ def find_address(host: str, port: int, ipython: Any = None) -> Path:
             info = read_connection_file(path)
         except ConnectionFileError:
             continue  # not one of ours
-        address, _, number = info.url.removeprefix("tcp://").rpartition(":")
-        if info.url.startswith("tcp://") and number == str(port) and host in (address, info.location):
-            return path
+        for url in info.urls:
+            address, _, number = url.removeprefix("tcp://").rpartition(":")
+            if url.startswith("tcp://") and number == str(port) and host in (address, info.location):
+                return path
     raise ConnectionFileError(
         f"no connection file in the profiles of {folder} is of a controller at tcp://{host}:{port}. An address is not "
         "enough to connect: copy ipcontroller-client.json, which holds the key, from the security folder of the "
@@ -177,9 +178,11 @@ def no_answer_error(info: ConnectionInfo, timeout: float) -> ControllerLost | Ti
     """The error for a controller that has not answered our Hello within so many seconds."""
     if has_ended(info):
         return ended_error(info, timeout)
+    from ...transport.addresses import why_unreachable  # it takes long to import
+
     return TimeoutError(
-        f"the controller at {info.url} did not answer within {timeout:g} s. Is it running, and can this host reach "
-        f"{info.location or 'it'}?"
+        f"the controller at {info.url} did not answer within {timeout:g} s ({why_unreachable(info.urls)}). Is it "
+        f"running, and can this host reach {info.location or 'it'}?"
     )
 
 

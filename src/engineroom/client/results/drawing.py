@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .timeline import Ran
+from ..pictures.timeline import Ran
 
 #: Graphs of at most this many nodes have their names written beside the bars.
 NAMES = 60

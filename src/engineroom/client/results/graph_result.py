@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from ... import markup
 from ...ids import TaskId
 from ...messages import TaskDone
+from ..pictures.graph import GraphPicture
+from ..pictures.timeline import Timeline
 from .drawing import draw
+from .edge_check import check_order
 from .result import AsyncResult, ResultPart
-from .timeline import Ran, check_order, timeline_of
 
 
 class GraphResult(Mapping[Any, AsyncResult]):
@@ -123,9 +127,21 @@ class GraphResult(Mapping[Any, AsyncResult]):
             raise RuntimeError(f"{self!r} is not ready: its times are known at the end")
         return check_order(self._reports(), self._before)
 
-    def timeline(self) -> list[Ran]:
-        """Where and when each node ran, sorted by start; nodes that did not run come last."""
-        return timeline_of(self._reports())
+    def timeline(self) -> Timeline:
+        """Where and when each node ran, by start: rows of type `Ran`. Nodes that did not run come last.
+
+        A notebook shows it as a picture: a row for each engine. `save("….svg")` writes that to a file.
+        """
+        rows = (self._whole._ran(id)._replace(node=node, function=None) for node, id in self._ids.items())
+        return Timeline(rows, now=datetime.now(UTC), named=True)
+
+    def picture(self) -> GraphPicture:
+        """The graph as a picture: nodes in layers, from left to right, in the colours of their states.
+
+        A notebook shows it, and shows it for the GraphResult itself, too. `save("….svg")` writes it to a file.
+        """
+        states = {node: self._whole._ran(id).state for node, id in self._ids.items()}
+        return GraphPicture(self._before, states)
 
     def _reports(self) -> dict[Any, TaskDone | None]:
         found = {node: self._whole._outcomes.get(id) for node, id in self._ids.items()}
@@ -153,6 +169,15 @@ class GraphResult(Mapping[Any, AsyncResult]):
         if not self.ready():
             raise RuntimeError(f"{self!r} is not ready: its times are known at the end")
         return draw(self.timeline(), self._before, ax)
+
+    def _repr_html_(self) -> str:
+        from .shown import result_html
+
+        whole = self._whole
+        elapsed = None if whole._submitted is None else f"{whole.elapsed:.3g} s"
+        facts = [("label", whole.label), ("elapsed", elapsed)]
+        told = result_html(whole._ids, whole._outcomes, facts, "GraphResult", "task", whole.progress, len(self))
+        return markup.block(markup.Html(told), markup.Html(self.picture()._repr_html_()))
 
     def __repr__(self) -> str:
         edges = sum(map(len, self._before.values()))

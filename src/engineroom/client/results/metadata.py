@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ from typing import Any
 from ...ids import EngineId, TaskId
 from ...messages import TaskDone, TaskOptions
 from ..notebook import show
+from ..pictures.timeline import Ran, Timeline
+from .ending import was_aborted
 from .task_future import TaskFuture
 
 KEYS = (
@@ -126,13 +129,31 @@ def _reported(done: TaskDone) -> dict[str, Any]:
     }
 
 
+def ran(
+    node: Any,
+    done: TaskDone | None,
+    live: Mapping[str, Any] | None,
+    label: str | None = None,
+    function: str | None = None,
+) -> Ran:
+    """Where and when a task ran: see `Ran`. The other parameters are those of `metadata_of`."""
+    if done is None:
+        if live is None or live["started"] is None:
+            return Ran(node, None, None, None, "pending", label, function)
+        return Ran(node, live["engine"], instant(live["started"]), None, "running", label, function)
+    state = {"ok": "completed", "error": "failed"}.get(done.status, "aborted")
+    if done.started is None or done.engine < EngineId(0) or done.cached_from is not None:
+        return Ran(node, None, None, None, state, label, function)
+    return Ran(node, done.engine, instant(done.started), instant(done.completed), state, label, function)
+
+
 class RecordedTimes:
     """What records say of the tasks of a result that was fetched: when they were submitted, and their labels.
 
     Parameters
     ----------
     find : callable
-        Asks for the records: their msg_id, submitted, received, completed and label.
+        Asks for the records: their msg_id, submitted, received, completed, label and function_name.
     """
 
     def __init__(self, find: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
@@ -144,6 +165,11 @@ class RecordedTimes:
         record = self._record(id)
         return {key: record[key] for key in ("submitted", "received", "label") if record.get(key) is not None}
 
+    def named(self, id: TaskId) -> tuple[str | None, str | None]:
+        """The label and the function's name of a task."""
+        record = self._record(id)
+        return record.get("label"), record.get("function_name")
+
     def elapsed(self, ids: Sequence[TaskId]) -> float:
         """Seconds from the first submission to the last result; 0: there are no records."""
         records = [self._record(id) for id in ids]
@@ -151,9 +177,19 @@ class RecordedTimes:
         ends = [record.get("received") or record["completed"] for record in records if record.get("completed")]
         return float((max(ends) - min(begins)).total_seconds()) if begins and ends else 0.0
 
+    def since_submission(self, ids: Sequence[TaskId]) -> float:
+        """Seconds from the first submission until now; 0: there are no records."""
+        if any(id not in self._found for id in ids):
+            self._ask()
+        begins = [record["submitted"] for record in self._found.values() if record.get("submitted")]
+        return max(0.0, time.time() - min(begins).timestamp()) if begins else 0.0
+
+    def _ask(self) -> None:
+        self._found = {record["msg_id"]: record for record in self._find()}
+
     def _record(self, id: TaskId) -> Mapping[str, Any]:
         if self._found.get(id, {}).get("completed") is None:  # not asked yet, or it had not ended then
-            self._found = {record["msg_id"]: record for record in self._find()}
+            self._ask()
         return self._found.get(id, {})
 
 
@@ -161,11 +197,14 @@ class DescribedFuture(TaskFuture):
     """A future that tells what is known about its tasks: metadata, and times."""
 
     _single: bool
+    _name: str
     #: seconds since the epoch; None: submitted elsewhere
     _submitted: float | None
     _options: TaskOptions | None = None
-    #: of a map with labels or metadata for each item: the options of each task
+    #: of a map with labels or metadata for each item, and of several results joined: the options of each task
     _each: Mapping[TaskId, TaskOptions] | None = None
+    #: of several results joined: what each task calls; None: `_name`
+    _names: Mapping[TaskId, str] | None = None
     #: of tasks that were fetched: what their records say
     _recorded: RecordedTimes | None = None
     label: str | None = None
@@ -214,7 +253,9 @@ class DescribedFuture(TaskFuture):
     def elapsed(self) -> float:
         """Seconds from the submission until now; once all tasks have ended, until the last result came."""
         if self._submitted is None:
-            return self._recorded.elapsed(self._ids) if self._recorded is not None and self.done() else 0.0
+            if self._recorded is None:
+                return 0.0
+            return (self._recorded.elapsed if self.done() else self._recorded.since_submission)(self._ids)
         end = self._received if self.done() and self._received is not None else time.time()
         return end - self._submitted
 
@@ -246,6 +287,46 @@ class DescribedFuture(TaskFuture):
         finish = end if isinstance(end, datetime) else end_key(end)
         return float((finish - begin).total_seconds())
 
+    def timeline(self, by: str | None = None) -> Timeline:
+        """When and where the tasks ran: rows by start, which a notebook shows as a picture.
+
+        Parameters
+        ----------
+        by : {"label", "function", "state"}, optional
+            What gives a bar its colour. Default: the label, if there are labels; else the function.
+
+        Returns
+        -------
+        Timeline
+            A list of `Ran(node, engine, started, completed, state, label, function)`; `node` is the msg_id. Tasks that
+            run have no `completed` yet; tasks that did not run, or whose result is another task's (cached), have no
+            `started`. `save("….svg")` writes the picture to a file.
+        """
+        return Timeline(map(self._ran, self._ids), by, now=datetime.now(UTC))
+
+    def _ran(self, id: TaskId) -> Ran:
+        ending = self._outcomes.get(id)
+        label = self.label if self._each is None else self._each[id].label
+        function: str | None = self._name if self._names is None else self._names[id]
+        if self._recorded is not None:
+            recorded, named = self._recorded.named(id)
+            label, function = recorded or label, named or function
+        if isinstance(ending, Exception):
+            return ran(id, None, None, label, function)._replace(
+                state="aborted" if was_aborted(ending) else "failed"
+            )
+        return ran(id, ending, self._news_of(id) if ending is None else None, label, function)
+
+    def _describe(self, results: Sequence[DescribedFuture]) -> None:
+        """Keep what several results say of their tasks: this one has them all."""
+        each, names = {}, {}
+        for result in results:
+            common = result._options or TaskOptions(label=result.label)
+            for id in result._ids:
+                each[id] = common if result._each is None else result._each[id]
+                names[id] = result._name if result._names is None else result._names[id]
+        self._each, self._names = each, names
+
     def _reports(self) -> list[TaskDone]:
         """What engines have reported about the tasks, once all have ended."""
         if not self.done():
@@ -276,7 +357,7 @@ class ExecuteReply:
         return self._task[key]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_repr_") or name.startswith("__") or name == "_task":
+        if name.startswith("__") or name == "_task":
             raise AttributeError(name)
         return getattr(self._task, name)
 
@@ -288,6 +369,21 @@ class ExecuteReply:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.data, self.metadata
+
+    def _as(self, mime: str) -> Any:
+        """The value as one type: its data, or (data, metadata) if it has metadata; None: it has no such type."""
+        if mime not in self.data or mime not in self.metadata:
+            return self.data.get(mime)
+        return self.data[mime], self.metadata[mime]
+
+    _repr_html_ = functools.partialmethod(_as, "text/html")
+    _repr_markdown_ = functools.partialmethod(_as, "text/markdown")
+    _repr_latex_ = functools.partialmethod(_as, "text/latex")
+    _repr_json_ = functools.partialmethod(_as, "application/json")
+    _repr_javascript_ = functools.partialmethod(_as, "application/javascript")
+    _repr_png_ = functools.partialmethod(_as, "image/png")
+    _repr_jpeg_ = functools.partialmethod(_as, "image/jpeg")
+    _repr_svg_ = functools.partialmethod(_as, "image/svg+xml")
 
     def display(self) -> None:
         """Show the value in IPython."""

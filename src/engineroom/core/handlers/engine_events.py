@@ -8,7 +8,15 @@ from ...ids import EngineId, TaskId
 from ...messages import Attempt
 from ..effects import Effects
 from ..engines import Engine, cut_attempt
-from ..events import EngineJoined, EngineLeft, EngineLost, EnginesStopped, PropertiesAnswered, PropertiesChanged
+from ..events import (
+    EngineJoined,
+    EngineLeft,
+    EngineLost,
+    EnginesLost,
+    EnginesStopped,
+    PropertiesAnswered,
+    PropertiesChanged,
+)
 from ..placement.pools import Pool
 from ..state import State
 from ..tasks import Task, TaskState
@@ -135,11 +143,21 @@ def on_engine_left(state: State, effects: Effects, event: EngineLeft) -> None:
     _remove(state, event.engine, "it left", running=begun[0] if begun else None)
 
 
+def on_engines_lost(state: State, effects: Effects, event: EnginesLost) -> None:
+    """These engines are gone together. Tasks are assigned when an event has been handled: when all of them are gone."""
+    for engine in event.engines:
+        _remove(state, engine, event.cause, _first_held(state, engine))
+
+
+def _first_held(state: State, id: EngineId) -> TaskId | None:
+    """What an engine is assumed to run, if nobody knows."""
+    engine = state.engines.get(id)
+    return next(iter(engine.held), None) if engine else None
+
+
 def on_engine_lost(state: State, effects: Effects, event: EngineLost) -> None:
     """An engine is gone without a goodbye."""
-    engine = state.engines.get(event.engine)
-    first = next(iter(engine.held), None) if engine else None
-    running = event.running if event.known else first
+    running = event.running if event.known else _first_held(state, event.engine)
     _remove(state, event.engine, event.cause, running, event.overran, event.peak_memory, event.begun)
 
 

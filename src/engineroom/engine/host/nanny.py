@@ -118,6 +118,8 @@ class Nanny:
         self._walltime = Walltime.of(self._settings.walltime, self._settings.drain, time.monotonic())
         #: why no more tasks are taken; "": they are
         self._draining = ""
+        #: whether a SIGTERM has come: the next one means now
+        self._has_grace = False
         self._stop_deadline: float | None = None
         self._signals = socket.socketpair()
         for end in self._signals:
@@ -176,15 +178,24 @@ class Nanny:
             watched.append(self._lifeline)
         ready = wait_readable(watched, wait)
         if self._signals[0].fileno() in ready:
-            if set(self._signals[0].recv(64)) == {signal.SIGUSR1}:  # as `sbatch --signal=B:USR1@60` sends it
-                self._drain("its batch system sent a warning (SIGUSR1)")
-            else:
-                self._begin_stop()
+            self._on_signals(set(self._signals[0].recv(64)))
         if self._pipe.fileno() in ready:
             self._hear_zygote()
         if self._lifeline is not None and self._lifeline in ready and not os.read(self._lifeline, 4096):
             log.info("the connection to what started these engines has ended: they stop")
             self._lifeline = None
+            self._begin_stop()
+
+    def _on_signals(self, numbers: set[int]) -> None:
+        """What was sent to this process since it looked last."""
+        if numbers == {signal.SIGUSR1}:  # as `sbatch --signal=B:USR1@60` sends it
+            self._drain("its batch system sent a warning (SIGUSR1)")
+        elif numbers == {signal.SIGTERM} and self._settings.grace > 0 and not self._has_grace:
+            self._has_grace = True
+            now = time.monotonic()
+            self._walltime = Walltime(drain=now, cut=now + self._settings.grace)
+            self._drain("it was told to stop (SIGTERM)")
+        else:
             self._begin_stop()
 
     def _receive(self) -> None:
@@ -310,7 +321,7 @@ class Nanny:
             threading.Thread(target=self._tell_why, args=(silence,), name="probe", daemon=True).start()
         if silence > self._settings.connect_timeout and self._stop_deadline is None:
             said = "has been silent" if session.incarnation else "did not answer"
-            why = why_unreachable(self._connection.url)
+            why = why_unreachable(self._connection.urls)
             raise ControllerLost(
                 f"the controller at {self._connection.url} {said} for {silence:.0f} s ({why}); its engines on "
                 f"{socket.gethostname()} stop"
@@ -318,7 +329,7 @@ class Nanny:
 
     def _tell_why(self, silence: float) -> None:
         url, patience = self._connection.url, self._settings.connect_timeout
-        why = why_unreachable(url)
+        why = why_unreachable(self._connection.urls)
         log.warning("no word from the controller at %s for %.0f s: %s. Trying for %g s", url, silence, why, patience)
 
     def _on_welcome(self, message: Welcome) -> None:

@@ -1,4 +1,4 @@
-"""The link across hosts: `tcp://HOST:PORT`, encrypted.
+"""The link across hosts: `tcp://HOST:PORT`, encrypted. The controller may have several addresses.
 
 A link talks only to the controller whose certificate the connection file holds (`certificates.py`), and shows the
 certificate of everybody who has the cluster's key.
@@ -6,16 +6,22 @@ certificate of everybody who has the cluster's key.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import select
 import socket
 import ssl
 import time
+from collections.abc import Sequence
 
 from ...errors import ConnectionFileError
 from ..connection import Socket
+from ..reaching import address_of, attempts
 from ..stream_link import StreamLink
 from .certificates import link_context
 from .sealed_socket import SealedSocket, new_chunks
+
+log = logging.getLogger(__name__)
 
 #: An attempt to connect may take so long. Then, after half a second at most, comes the next.
 CONNECT_SECONDS = 1.0
@@ -26,18 +32,27 @@ HANDSHAKE_SECONDS = 5.0
 class TcpLink(StreamLink):
     """A link through an encrypted connection. It connects in a thread of its own.
 
+    Parameters
+    ----------
+    urls : sequence of str
+        The addresses of the controller, `tcp://HOST:PORT`. The one that was reached last is tried first.
+    key : str
+        The cluster's key.
+    certificate : str
+        That of the controller: what else listens at one of the addresses is not talked to.
+
     Raises
     ------
     ConnectionFileError
-        The address, or the certificate of the controller, is none.
+        An address, or the certificate of the controller, is none.
     """
 
     shares_memory = False
 
-    def __init__(self, url: str, key: str, *, certificate: str) -> None:
+    def __init__(self, urls: Sequence[str], key: str, *, certificate: str) -> None:
         super().__init__()
         try:
-            self._address = address_of(url)
+            self._addresses = list(dict.fromkeys(map(address_of, urls)))
             self._context = link_context(certificate, key)
         except ValueError as error:  # of which SSLError is no kind, and Python's own are
             self._epoll.close()
@@ -45,12 +60,35 @@ class TcpLink(StreamLink):
         except ssl.SSLError:
             self._epoll.close()
             raise ConnectionFileError("the connection file holds no certificate of a controller") from None
+        #: the address that was reached last
+        self._reached: tuple[str, int] | None = None
         self._chunks = new_chunks()
         with self._lock:
             self._need_helper()
 
     def _open(self) -> Socket:
-        new = socket.create_connection(self._address, CONNECT_SECONDS)
+        errors: list[OSError] = []
+        with contextlib.closing(attempts(self._addresses, CONNECT_SECONDS, self._closed.is_set)) as tried:
+            for attempt in tried:
+                address, error = (attempt.host, attempt.port), attempt.error
+                if attempt.connection is not None:
+                    try:
+                        connection = self._shaken(attempt.connection)
+                    except OSError as failed:
+                        error = failed
+                    else:
+                        self._note_reached(address)
+                        return connection
+                assert error is not None
+                if isinstance(error, ssl.SSLError) and self._reached not in (None, address):
+                    continue  # another controller listens at an address that was not ours before, either
+                errors.append(error)
+        # A refusal is certain, and comes again. Other errors may pass.
+        refusals = [error for error in errors if isinstance(error, ssl.SSLError)]
+        raise next(iter(refusals + errors), TimeoutError("there is no connection"))
+
+    def _shaken(self, new: socket.socket) -> Socket:
+        """A connection with the handshake done. Raises OSError."""
         deadline = time.monotonic() + HANDSHAKE_SECONDS
         connection = SealedSocket(new, self._context, self._chunks, is_listener=False)
         try:
@@ -65,19 +103,13 @@ class TcpLink(StreamLink):
             raise
         return connection
 
+    def _note_reached(self, address: tuple[str, int]) -> None:
+        """Try this address first from now on."""
+        if address != self._reached and len(self._addresses) > 1:
+            log.info("the controller is reached at %s:%d", *address)
+        self._reached = address
+        self._addresses.remove(address)
+        self._addresses.insert(0, address)
+
     def _is_refusal(self, error: Exception) -> bool:
         return isinstance(error, ssl.SSLError)  # it refuses our certificate, or we its
-
-
-def address_of(url: str) -> tuple[str, int]:
-    """Host and port of `tcp://HOST:PORT`. The host may be an IPv6 address in brackets.
-
-    Raises
-    ------
-    ValueError
-        It is no such url.
-    """
-    host, colon, port = url.removeprefix("tcp://").rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"{url!r} is no address")
-    return host.strip("[]"), int(port)

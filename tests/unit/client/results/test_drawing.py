@@ -12,8 +12,8 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot  # noqa: E402
 
+from engineroom.client.pictures.timeline import Ran  # noqa: E402
 from engineroom.client.results.drawing import draw, heights  # noqa: E402
-from engineroom.client.results.timeline import Ran  # noqa: E402
 
 
 def test_nodes_of_one_depth_are_spread_and_successors_of_one_node_kept_together():

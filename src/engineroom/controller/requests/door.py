@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..errors import NotAllowed
-from ..ids import ClientId, TaskId, client_of
-from ..messages import (
+from ...errors import NotAllowed
+from ...ids import ClientId, TaskId, client_of
+from ...messages import (
     Abort,
     CountRecords,
     DistinctValues,
@@ -44,8 +44,8 @@ from ..messages import (
     TaskSpec,
     Watch,
 )
-from ..messages.rights import Rights
-from ..printable import one_line
+from ...messages.rights import Rights
+from ...printable import one_line
 
 log = logging.getLogger(__name__)
 
