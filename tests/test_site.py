@@ -17,6 +17,7 @@ from support.browsers import Browser
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "docs" / "site" / "build.py"
 SITE = ROOT / "build" / "site"
+IMAGES = ROOT / "docs" / "images"
 
 needs_sphinx = pytest.mark.skipif(
     importlib.util.find_spec("sphinx") is None, reason="NO SPHINX: pip install 'engineroom[docs]'"
@@ -104,3 +105,13 @@ def test_pages_fit_a_phone(browser: Browser):
             (SITE / "docs" / f"{name}.html").as_uri(),
         )
         assert wide <= 0, f"{name} is wider than the window"
+
+
+# ---------------------------------------------------------------------------------------------- pictures
+
+
+def test_pictures_are_small_and_shown():
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+    for picture in IMAGES.iterdir():
+        assert picture.stat().st_size < 150_000, f"{picture.name}: take it anew with `make screenshots`"
+        assert f"images/{picture.name})" in pages, f"no page shows {picture.name}"
