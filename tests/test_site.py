@@ -58,9 +58,14 @@ def test_each_mistake_is_an_error_and_is_named(tmp_path: Path):
 @needs_sphinx
 @pytest.mark.slow
 def test_a_site_without_mistakes_is_built(tmp_path: Path):
-    done = built(tmp_path, index="# A\n\n[d](b.md#here)\n\n:::{toctree}\nb\n:::\n", b="# B\n\n## Here\n")
+    (tmp_path / "examples").mkdir()
+    index = "# A\n\n[d](b.md#here), [the folder](../examples/)\n\n:::{toctree}\nb\n:::\n"
+    done = built(tmp_path, index=index, b="# B\n\n## Here\n")
     assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "site" / "docs" / "b.html").exists()
+    made = (tmp_path / "site" / "docs" / "index.html").read_text()
+    assert 'href="b.html#here"' in made
+    assert ">the folder</span>" in made
+    assert "../examples" not in made, "a link to a folder is only its text in the site"
 
 
 # ---------------------------------------------------------------------------------------------- what was built
