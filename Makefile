@@ -52,13 +52,17 @@ ROUNDS ?= 40
 chaos: $(VENV)/ready ## the kill campaign, ROUNDS=n more rounds: every kind of process killed at random, nothing lost
 	@$(BIN)/python -m tests.chaos.campaign --rounds $(ROUNDS)
 
+ray: $(VENV)/ready ## engines in a real Ray: installs it (70 MB), and runs the tests that need it
+	@$(call install,.[ray])
+	@$(BIN)/python -m pytest tests/integration/test_ray_engines.py
+
 nightly: $(VENV)/ready mongodb ## what takes hours: 25,000 random histories of the scheduler, and other long searches
 	@ENGINEROOM_NIGHTLY=1 $(BIN)/python -m pytest tests/unit/core/test_core_properties.py tests/unit/wire tests/contract
 
 constraints: | $(BIN)/python ## write constraints.txt anew, from the newest of everything; then run `make test`
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(BIN)/python -m venv "$$scratch/new" && \
 	pip="$$scratch/new/bin/python -m pip --disable-pip-version-check" && \
-	$$pip install --quiet --upgrade --upgrade-strategy eager setuptools --editable '.[test,bench]' && \
+	$$pip install --quiet --upgrade --upgrade-strategy eager setuptools --editable '.[test,bench,ray]' && \
 	{ echo '# What `make` and CI install, so that a commit that passed passes again. Written by `make constraints`.' && \
 	  $$pip freeze --all --exclude pip --exclude engineroom; } > "$$scratch/constraints.txt" && \
 	cp "$$scratch/constraints.txt" constraints.txt
@@ -90,4 +94,4 @@ $(BIN)/python:
 	@echo "Making a virtual environment in $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint docs screenshots mongodb parts bench chaos nightly constraints lowest compat clean
+.PHONY: help demo test lint docs screenshots mongodb parts bench chaos ray nightly constraints lowest compat clean

@@ -103,7 +103,7 @@ def test_acting_by_query_on_a_cluster_and_on_its_file(shell: Shell, tmp_path) ->
         ("engineroom purge {}", 2, "type `all`"),
         ("engineroom cancel {}", 2, "type `all`"),
         ("engineroom resubmit", 2, "QUERY"),
-        ("engineroom abort nonsense", 1, "a query is JSON or a Python dict"),
+        ("engineroom abort nonsense", 2, "a query is JSON or a Python dict"),
         ("engineroom export all tasks.txt", 1, "none of those endings"),
         ("engineroom export all", 2, "QUERY FILE"),
         ("engineroom purge all", 1, "no task database"),

@@ -200,12 +200,12 @@ def test_a_cluster_that_ends_is_told(watch: Any, tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["{'stat': 1}"], 1, "state"),
-        (["{state"], 1, "a query is JSON or a Python dict"),
-        (["--since=yesterday"], 1, "'yesterday' is not a time"),
-        (["--interval=0"], 1, "more than 0"),
-        (["--limit=-1"], 1, "--limit"),
-        (["--keys=state"], 1, "--json"),
+        (["{'stat': 1}"], 2, "state"),
+        (["{state"], 2, "a query is JSON or a Python dict"),
+        (["--since=yesterday"], 2, "'yesterday' is not a time"),
+        (["--interval=0"], 2, "more than 0"),
+        (["--limit=-1"], 2, "--limit"),
+        (["--keys=state"], 2, "--json"),
         (["--sate=failed"], 2, "--state"),
         (["--state=fialed"], 2, "--state expects"),
         (["--json", "--keys=nosuch"], 1, "nosuch"),

@@ -113,7 +113,7 @@ def test_a_client_outside_finds_controller_and_engines_with_the_file_of_the_secr
 
 
 def test_a_pod_of_the_controller_that_is_moved_loses_nothing(pods: Pods):
-    controller = pods.start("StatefulSet")
+    controller = pods.start("StatefulSet", **{"IPController.recovery_grace": 2})
     pods.start("Deployment")
     with er.Client(pods.client_file, timeout=60) as rc:
         rc.wait_for_engines(1, timeout=60)
@@ -121,7 +121,7 @@ def test_a_pod_of_the_controller_that_is_moved_loses_nothing(pods: Pods):
         wait_until(lambda: results.progress > 5)
         controller.send_signal(signal.SIGTERM)
         assert controller.wait(30) == 128 + signal.SIGTERM
-        pods.start("StatefulSet")
+        pods.start("StatefulSet", **{"IPController.recovery_grace": 2})
         assert results.get(timeout=60) == list(range(60))
         assert len(rc.db_query({"state": "completed"})) == 60
 

@@ -35,6 +35,7 @@ class Engineroom(EngineroomApp):
         "replay": (_in("replay.Replay"), "simulate recorded tasks with another scheme, hwm or number of engines"),
         "db": (_in("db.Db"), "task databases: verify, repair, backup, migrate, copy, info"),
         "top": (_in("top.Top"), "what the engines are doing, live"),
+        "completion": (_in("completion.Completion"), "a script for bash or zsh that completes commands and options"),
         "k8s": (_in("k8s.K8s"), "the manifests of a cluster in Kubernetes"),
         "dashboard": (_in("dashboard.DashboardApp"), "the same and more in a browser; also when no cluster is running"),
     }

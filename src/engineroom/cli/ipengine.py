@@ -17,7 +17,7 @@ from .. import resources as named_resources
 from ..config import ConnectionInfo, EngineSettings, connection_file, read_connection_file
 from ..engine.execution.mpi import rank_of
 from ..errors import ConfigError, ConnectionFileError
-from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
+from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, UsageError, log_to_stderr, run
 from .former_options import ENGINE
 
 log = logging.getLogger("engineroom.engine")
@@ -107,10 +107,10 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
     def start(self) -> None:
         log_to_stderr(self.log_level)
         if self.n < 1:
-            raise ConfigError(f"-n is a number of engines, 1 or more; got {self.n}")
+            raise UsageError(f"-n is a number of engines, 1 or more; got {self.n}")
         if self.mpi:
             if self.n != 1:
-                raise ConfigError(f"--mpi: mpiexec starts one engine for each rank, so -n is 1; got {self.n}")
+                raise UsageError(f"--mpi: mpiexec starts one engine for each rank, so -n is 1; got {self.n}")
             rank_of(os.environ)
         if not self.cancel_grace >= 0:
             raise ConfigError(f"IPEngine.cancel_grace is a number of seconds, 0 or more; got {self.cancel_grace}")

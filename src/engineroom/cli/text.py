@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -177,6 +178,11 @@ def exact(moment: datetime | None) -> str:
 def plural(number: int, what: str) -> str:
     """ "1 engine", "3 engines"."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def as_json(value: Any, *, line: bool = False) -> str:
+    """What `--json` prints: indented, or in one line for each value of a stream."""
+    return json.dumps(value, default=jsonable, ensure_ascii=False, indent=None if line else 1)
 
 
 def jsonable(value: Any) -> Any:

@@ -61,8 +61,6 @@ from ..transport import Listener
 from ..wire.frames import pick_all
 from .decisions import Decisions
 from .error_info import error_info, forgotten_at_restart
-from .function_library import FunctionLibrary
-from .input_values import InputValues
 from .intake import Intake, Refusal, Submission
 from .membership import Membership, Processes
 from .outbox import Outbox, Token
@@ -80,6 +78,8 @@ from .storage.pending import Scope
 from .storage.store_reader import Reader, StoreReader, readable_functions
 from .storage.store_writer import StoreWriter
 from .storage.unused_content import UnusedContent
+from .supplies.function_library import FunctionLibrary
+from .supplies.input_values import InputValues
 
 log = logging.getLogger(__name__)
 
@@ -387,6 +387,7 @@ class Controller:
         self._members.sweep(now)
         self._unused.sweep(now)
         self._stored.look_again(now)
+        self._outbox.host_buffers.sweep()
         tasks = self.scheduler.tasks
         self._running.sweep(
             lambda id: id in tasks and tasks[id].engine is not None, [peer.uuid for peer in self._peers.role("engine")]

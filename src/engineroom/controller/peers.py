@@ -63,6 +63,7 @@ class Peer:
         "engine",
         "functions",
         "host",
+        "lends",
         "nanny",
         "pid",
         "promised",
@@ -90,6 +91,8 @@ class Peer:
         self.results = 0
         #: nannies: how many engines they mean to have
         self.promised = 0
+        #: see `Hello`
+        self.lends = hello.lends
 
     @property
     def last_heard(self) -> float:

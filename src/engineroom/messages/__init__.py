@@ -18,8 +18,10 @@ from .engines import (
     Cancel,
     CheckProperties,
     Draining,
+    DropBuffers,
     EngineDied,
     Functions,
+    KeepBuffers,
     KillTask,
     NeedFunctions,
     Output,
@@ -115,7 +117,7 @@ FromEngine = (
 )
 ToEngine = Welcome | Refused | Run | Recall | Cancel | Functions | Stored | CheckProperties | Stop | Pong
 FromNanny = Hello | Starting | EngineDied | Unresponsive | Draining | Ping | Goodbye
-ToNanny = Welcome | Refused | SignalProcesses | KillTask | Stop | Pong
+ToNanny = Welcome | Refused | SignalProcesses | KillTask | KeepBuffers | DropBuffers | Stop | Pong
 
 __all__ = [
     "Abort",
@@ -129,6 +131,7 @@ __all__ = [
     "CountRecords",
     "DistinctValues",
     "Draining",
+    "DropBuffers",
     "EngineDied",
     "EngineInfo",
     "Engines",
@@ -149,6 +152,7 @@ __all__ = [
     "Hello",
     "History",
     "InputResult",
+    "KeepBuffers",
     "KillTask",
     "Message",
     "NeedFunctions",

@@ -9,7 +9,7 @@ Sending never blocks. Receiving waits for `timeout` seconds at most. A caller th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 #: [header, *buffers]
 Frames = Sequence[Any]
@@ -18,6 +18,14 @@ Frames = Sequence[Any]
 SEND_QUEUE = 10_000
 #: Messages that `receive_last` gives at most.
 LAST_MESSAGES = 10_000
+
+
+class HostFrame(NamedTuple):
+    """Stands for a large frame that the receiver gets from another process of its host (`shared_memory.lending`)."""
+
+    number: int
+    #: its bytes
+    size: int
 
 
 class Listener(Protocol):
@@ -51,6 +59,10 @@ class Link(Protocol):
 
     #: whether a `SharedBuffer` is handed over as it is; else its content is sent
     shares_memory: bool
+
+    @property
+    def takes_host_frames(self) -> bool:
+        """Whether the controller may send a `HostFrame` in the place of a large buffer."""
 
     def fileno(self) -> int:
         """A file descriptor that becomes readable when something may have arrived."""

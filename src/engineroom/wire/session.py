@@ -126,8 +126,10 @@ class LinkSession(_Counters):
         self.confirmed = 0
         self.next_ping = 0.0
 
-    def hello(self, now: float, wish: EngineId = ANY_NUMBER, held: Sequence[AttemptKey] = ()) -> Hello:
-        """Begin (anew). Engines say which number they would like, and which tasks they hold."""
+    def hello(
+        self, now: float, wish: EngineId = ANY_NUMBER, held: Sequence[AttemptKey] = (), lends: int = 0
+    ) -> Hello:
+        """Begin (anew). Engines say which number they would like, and which tasks they hold. `lends`: see `Hello`."""
         self.number += 1
         self.is_welcome, self.confirmed = False, 0
         self._reset_sent(1)  # the Hello itself
@@ -135,7 +137,8 @@ class LinkSession(_Counters):
         self.next_ping = now + self._ping_seconds
         known = self._introduction
         hello = prove(
-            msgspec.structs.replace(known.hello, wish=wish, held=list(held), number=self.number), known.key
+            msgspec.structs.replace(known.hello, wish=wish, held=list(held), number=self.number, lends=lends),
+            known.key,
         )
         self._nonce = hello.nonce
         return hello

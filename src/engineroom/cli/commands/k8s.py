@@ -27,6 +27,7 @@ class K8s(EngineroomApp):
     description = __doc__
     usage = "engineroom k8s manifest --image=IMAGE [options]"
     positional: ClassVar[tuple[int, int, str]] = (1, 1, "COMMAND")
+    completes: ClassVar[tuple[str, ...]] = ("manifest",)
     examples = """
 engineroom k8s manifest --image=registry.example.org/lab/engines:7 -n 8 | kubectl apply -f -
 engineroom k8s manifest --image=registry.example.org/lab/engines:8 -n 20 --no-secret | kubectl apply -f -

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from typing import Any
 
 from traitlets import Integer, Unicode
 
-from ...errors import QueryError
 from ...printable import one_line
 from ...reading.paging import pages
 from ...reading.records import Records
@@ -20,7 +18,8 @@ from ...records.fields import TIMES
 from ...records.projection import part_of, projected
 from ...records.record import TaskRecord
 from ...stores.sqlite.beside import where_else
-from ..text import Table, exact, jsonable, paint, plural
+from ..base import UsageError
+from ..text import Table, as_json, exact, paint, plural
 from .records import MatchingApp
 from .rows import ROW_KEYS, rows_of
 
@@ -62,7 +61,7 @@ engineroom tasks --state=failed --json | jq -r '.[].msg_id'
 
     def start(self) -> None:
         if self.limit < 0:
-            raise QueryError(f"--limit is 0 (all) or more, got {self.limit}")
+            raise UsageError(f"--limit is 0 (all) or more, got {self.limit}")
         query, keys = self.query(), [key for key in self.keys.replace(" ", "").split(",") if key]
         descending = self.sort.startswith("-")
         sort = [(self.sort.lstrip("-") or "submitted", -1 if descending else 1)]
@@ -85,7 +84,7 @@ engineroom tasks --state=failed --json | jq -r '.[].msg_id'
         for record in itertools.chain.from_iterable(parts):
             if keys:
                 record = projected(record, keys)
-            text = json.dumps(record, default=jsonable, indent=1, ensure_ascii=False)
+            text = as_json(record)
             print("[" if not count else ",")
             print(textwrap.indent(text, " "), end="")
             count += 1
@@ -137,4 +136,4 @@ def _cell(value: Any, key: str) -> str:
         return exact(value) if key in TIMES else value.isoformat()
     if isinstance(value, str):
         return one_line(value)
-    return one_line(json.dumps(value, default=jsonable, ensure_ascii=False))
+    return one_line(as_json(value, line=True))

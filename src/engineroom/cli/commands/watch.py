@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterable
@@ -11,17 +10,17 @@ from typing import Any
 
 from traitlets import Float, Integer, Unicode
 
-from ...errors import ConfigError, ControllerLost, QueryError
+from ...errors import ControllerLost
 from ...ids import client_of
 from ...printable import one_line
 from ...reading.changes import Changes, changed
-from ...reading.query_text import moment
 from ...reading.records import Records
 from ...records.projection import projected
 from ...records.record import TaskRecord
+from ..base import UsageError
 from ..live import pause
-from ..text import Table, jsonable, paint
-from .records import MatchingApp
+from ..text import Table, as_json, paint
+from .records import MatchingApp, moment_of
 from .rows import ROW_KEYS, STYLES, error_of, title, took
 
 _HEADER = ["TIME", "STATE", "ID", "TASK", "ENGINE", "TOOK", "ERROR"]
@@ -75,13 +74,13 @@ engineroom watch --state=failed --limit=1 && notify-send 'a task has failed'
 
     def start(self) -> None:
         if not self.interval > 0:
-            raise ConfigError(f"--interval is more than 0 seconds, got {self.interval:g}")
+            raise UsageError(f"--interval is more than 0 seconds, got {self.interval:g}")
         if self.limit < 0:
-            raise QueryError(f"--limit is 0 (never) or more, got {self.limit}")
+            raise UsageError(f"--limit is 0 (never) or more, got {self.limit}")
         if self.keys and not self.json:
-            raise QueryError("--keys goes with --json: the table has columns of its own")
+            raise UsageError("--keys goes with --json: the table has columns of its own")
         query = self.query()
-        since = moment(self.since) if self.since else datetime.now(UTC)
+        since = moment_of("--since", self.since) if self.since else datetime.now(UTC)
         named = [key for key in self.keys.replace(" ", "").split(",") if key] or list(_JSON_KEYS)
         keys = list(dict.fromkeys(key.partition(".")[0] for key in named)) if self.json else list(ROW_KEYS)
         with self.records() as records:
@@ -115,7 +114,7 @@ class Lines:
     def print(self, found: list[TaskRecord]) -> None:
         """Print some records."""
         for record in found:
-            print(json.dumps(projected(record, self._keys), default=jsonable, ensure_ascii=False))
+            print(as_json(projected(record, self._keys), line=True))
         sys.stdout.flush()
 
 
