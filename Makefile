@@ -52,6 +52,10 @@ ROUNDS ?= 40
 chaos: $(VENV)/ready ## the kill campaign, ROUNDS=n more rounds: every kind of process killed at random, nothing lost
 	@$(BIN)/python -m tests.chaos.campaign --rounds $(ROUNDS)
 
+MINUTES ?= 60
+soak: $(VENV)/ready ## whether the memory of a dashboard is steady for MINUTES=n, while tasks run and pages are looked at
+	@$(BIN)/python -m benchmarks.dashboard_soak --minutes=$(MINUTES)
+
 ray: $(VENV)/ready ## engines in a real Ray: installs it (70 MB), and runs the tests that need it
 	@$(call install,.[ray])
 	@$(BIN)/python -m pytest tests/integration/test_ray_engines.py
@@ -94,4 +98,4 @@ $(BIN)/python:
 	@echo "Making a virtual environment in $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint docs screenshots mongodb parts bench chaos ray nightly constraints lowest compat clean
+.PHONY: help demo test lint docs screenshots mongodb parts bench chaos soak ray nightly constraints lowest compat clean

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from conftest import processes_of, wait_until
@@ -35,6 +36,21 @@ def test_engines_run_on_two_hosts_and_end_with_the_cluster(hosts: Namespaces, tm
             assert not any(key in word for word in process.info["cmdline"] or [])
         rc[:].apply_sync(print, "on the engine's log?")
     assert processes_of(tmp_path) == []
+
+
+def mapped(array: Any) -> tuple[str, int, str]:
+    """The host, the sum, and in which kind of memory the array lies."""
+    base = array
+    while getattr(base, "base", None) is not None:
+        base = base.base
+    return socket.gethostname(), int(array.sum()), type(base.obj).__name__
+
+
+def test_the_engines_of_each_host_share_a_large_argument(hosts: Namespaces, tmp_path: Path):
+    array = np.arange(1 << 20)
+    with make(hosts, tmp_path, hosts.here, hosts={"host1": 2, "host2": 1}) as rc:
+        found = rc[:].apply_sync(mapped, array)
+    assert sorted(found) == [(host, int(array.sum()), "_OwnCopy") for host in ("host1", "host1", "host2")]
 
 
 def test_engines_share_hosts_that_have_no_numbers(hosts: Namespaces, tmp_path: Path):

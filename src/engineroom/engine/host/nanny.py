@@ -118,6 +118,8 @@ class Nanny:
         self._born: dict[EngineUuid, float] = {}
         self._stillborn = 0
         self._rank_died = ""
+        #: what started a rank of MPI; 0: this is none. Not each mpiexec ends its ranks when it is killed
+        self._parent = os.getppid() if self._settings.mpi else 0
         self._quiet_since = 0.0
         self._deaths: list[_Death] = []
         self._hear_deadline = 0.0
@@ -178,6 +180,9 @@ class Nanny:
         if time.monotonic() >= self._link.session.next_ping:
             self._look_for_stopped()
             self._look_at_walltime()
+            if self._parent and os.getppid() != self._parent and self._stop_deadline is None:
+                log.error("mpiexec, or its helper on this host, has been killed: the rank stops")
+                self._begin_stop()
             self._link.ping()
             self._check_controller()
             if self._lender is not None:
