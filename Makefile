@@ -41,6 +41,9 @@ parts: $(VENV)/ready ## sshd, Slurm, Grid Engine, a browser, schemas for the tes
 docs: $(VENV)/ready ## the documentation as a site, in build/site; broken links and forgotten pages are errors
 	@$(BIN)/python docs/site/build.py
 
+screenshots: $(VENV)/ready parts ## the pictures of the dashboard in docs/images anew, from a real browser; look at each
+	@$(BIN)/python -m pytest tests/dashboard/screenshots.py
+
 bench: $(VENV)/bench ## ours and the others, side by side; rewrites docs/performance.md
 	@$(BIN)/python -m benchmarks --save
 	@$(BIN)/python -m benchmarks.report
@@ -95,4 +98,4 @@ $(BIN)/python:
 	@echo "Making a virtual environment in $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint docs mongodb parts bench chaos soak ray nightly constraints lowest compat clean
+.PHONY: help demo test lint docs screenshots mongodb parts bench chaos soak ray nightly constraints lowest compat clean

@@ -231,3 +231,13 @@ def test_source_files_that_are_named_are_there(page: Path):
             continue  # a user's file
         places = [ROOT / name, ROOT / "src/engineroom" / name, ROOT / "tests" / name]
         assert any(place.exists() for place in places), f"{name_of(page)} names {name}, which is not there"
+
+
+def test_the_threat_model_names_tests_that_exist():
+    page = (ROOT / "docs/security.md").read_text()
+    table = page[page.index("## Who might attack") : page.index("## On one host")]
+    named = re.findall(r"`((?:\w+/)*test_\w+\.py)(?:::(\w+))?`", table)
+    assert len(named) > 15
+    for file, test in named:
+        text = (ROOT / "tests" / file).read_text()
+        assert f"def {test or 'test_'}" in text, f"{file} has no test {test}"

@@ -17,6 +17,7 @@ from support.browsers import Browser
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "docs" / "site" / "build.py"
 SITE = ROOT / "build" / "site"
+IMAGES = ROOT / "docs" / "images"
 
 needs_sphinx = pytest.mark.skipif(
     importlib.util.find_spec("sphinx") is None, reason="NO SPHINX: pip install 'engineroom[docs]'"
@@ -57,9 +58,14 @@ def test_each_mistake_is_an_error_and_is_named(tmp_path: Path):
 @needs_sphinx
 @pytest.mark.slow
 def test_a_site_without_mistakes_is_built(tmp_path: Path):
-    done = built(tmp_path, index="# A\n\n[d](b.md#here)\n\n:::{toctree}\nb\n:::\n", b="# B\n\n## Here\n")
+    (tmp_path / "examples").mkdir()
+    index = "# A\n\n[d](b.md#here), [the folder](../examples/)\n\n:::{toctree}\nb\n:::\n"
+    done = built(tmp_path, index=index, b="# B\n\n## Here\n")
     assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "site" / "docs" / "b.html").exists()
+    made = (tmp_path / "site" / "docs" / "index.html").read_text()
+    assert 'href="b.html#here"' in made
+    assert ">the folder</span>" in made
+    assert "../examples" not in made, "a link to a folder is only its text in the site"
 
 
 # ---------------------------------------------------------------------------------------------- what was built
@@ -104,3 +110,13 @@ def test_pages_fit_a_phone(browser: Browser):
             (SITE / "docs" / f"{name}.html").as_uri(),
         )
         assert wide <= 0, f"{name} is wider than the window"
+
+
+# ---------------------------------------------------------------------------------------------- pictures
+
+
+def test_pictures_are_small_and_shown():
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+    for picture in IMAGES.iterdir():
+        assert picture.stat().st_size < 150_000, f"{picture.name}: take it anew with `make screenshots`"
+        assert f"images/{picture.name})" in pages, f"no page shows {picture.name}"

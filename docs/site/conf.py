@@ -4,6 +4,12 @@ The sources' root is the top folder, so a link from one page to another is the s
 `docs/site/build.py` starts Sphinx with this file. Decision 043 says why Sphinx, and not another tool.
 """
 
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+
 from engineroom import __version__
 
 project = "Engineroom"
@@ -57,3 +63,19 @@ html_theme_options = {
 }
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_sidebars = {"docs/index": []}
+
+# ---------------------------------------------------------------------------------------------- links to folders
+
+
+def _unlink_folders(app: Sphinx, doctree: nodes.document) -> None:
+    """Links to folders of the repository become their text: a site has no page for a folder."""
+    page = Path(app.env.doc2path(app.env.docname))
+    for link in list(doctree.findall(pending_xref)):
+        target = str(link.get("reftarget", ""))
+        if target.endswith("/") and (page.parent / target).is_dir():
+            link.parent.replace(link, link.children)
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("doctree-read", _unlink_folders)

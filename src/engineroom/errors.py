@@ -85,6 +85,12 @@ class AuthenticationError(EngineroomError, PermissionError):
     code = "authentication"
 
 
+class NotAllowed(EngineroomError, PermissionError):
+    """The key of this client does not allow this: its connection file has lesser rights."""
+
+    code = "not-allowed"
+
+
 class ProtocolError(EngineroomError):
     """The other end speaks another protocol version, or sent an invalid message."""
 
@@ -503,6 +509,7 @@ OUTCOMES: dict[str, Callable[[str], EngineroomError]] = {
         SerializationError,
         ProtocolError,
         AuthenticationError,
+        NotAllowed,
         ConfigError,
         MessageTooLarge,
     )

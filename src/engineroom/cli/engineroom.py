@@ -34,6 +34,7 @@ class Engineroom(EngineroomApp):
         "export": (_in("bulk_actions.Export"), "write records to a file: JSON lines, CSV or Parquet"),
         "replay": (_in("replay.Replay"), "simulate recorded tasks with another scheme, hwm or number of engines"),
         "db": (_in("db.Db"), "task databases: verify, repair, backup, migrate, copy, info"),
+        "key": (_in("key.Key"), "connection files with lesser rights (read-only, submit-only), and new keys"),
         "top": (_in("top.Top"), "what the engines are doing, live"),
         "completion": (_in("completion.Completion"), "a script for bash or zsh that completes commands and options"),
         "k8s": (_in("k8s.K8s"), "the manifests of a cluster in Kubernetes"),

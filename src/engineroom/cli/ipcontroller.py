@@ -33,6 +33,7 @@ from ..config import (
     read_connection_file,
     retention_settings,
     socket_dir,
+    with_rights,
     write_connection_file,
     write_private,
 )
@@ -264,8 +265,14 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         files = [client_file, connection_file(folder, self.cluster_id, "engine")]
         if secret:
             write_private(_secret_file(client_file), secret)
-        for path in reversed(files):  # that of clients last: a cluster takes it for the sign that all is ready
-            write_connection_file(path, info)
+        lesser = ClusterFiles(folder, self.cluster_id).lesser
+        for rights, path in lesser.items():
+            if restarted and path.exists():
+                write_connection_file(path, with_rights(info, rights))
+            else:  # that of an earlier controller
+                path.unlink(missing_ok=True)
+        write_connection_file(files[1], with_rights(info, "engine"))
+        write_connection_file(files[0], info)  # the last: a cluster takes it for the sign that all is ready
         log.info(
             "controller %s: %s, database %s, connection file %s",
             *(__version__, ", ".join(info.urls), store.url, client_file),
@@ -280,7 +287,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
 
                 cancel_left_jobs(ClusterFiles(folder, self.cluster_id).cluster_file)
         finally:
-            for path in [*files, _secret_file(client_file), *self._files_of_starter(folder)]:
+            for path in [*files, *lesser.values(), _secret_file(client_file), *self._files_of_starter(folder)]:
                 path.unlink(missing_ok=True)
         log.info("stopped")
 

@@ -16,7 +16,7 @@ from traitlets import Bool, Dict, Float, Integer, Unicode, Union
 from .. import resources as named_resources
 from ..config import ConnectionInfo, EngineSettings, connection_file, read_connection_file
 from ..engine.execution.mpi import rank_of
-from ..errors import ConfigError, ConnectionFileError
+from ..errors import AuthenticationError, ConfigError, ConnectionFileError
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, UsageError, log_to_stderr, run
 from .former_options import ENGINE
 
@@ -144,7 +144,17 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
                 tunnel = Tunnel(info, self.sshserver, self.sshkey)
                 at_the_end.callback(tunnel.close)
                 info = tunnel.info
-            Nanny(info, self.n, settings, lifeline=sys.stdin.fileno() if follows else None).run()
+            lifeline = sys.stdin.fileno() if follows else None
+            while True:
+                try:
+                    Nanny(info, self.n, settings, lifeline=lifeline).run()
+                    return
+                except AuthenticationError:
+                    fresh = None if follows or self.sshserver else self._wait_for_file()
+                    if fresh is None or fresh.key == info.key:
+                        raise
+                    log.warning("the cluster has new keys: its engines start anew")
+                    info = fresh
 
     def _wait_for_file(self) -> ConnectionInfo:
         path = Path(self.url_file) if self.url_file else connection_file(self.folder, self.cluster_id, "engine")

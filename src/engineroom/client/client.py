@@ -233,7 +233,9 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         """`wait_for_engines` for coroutines: their event loop goes on meanwhile."""
         import asyncio  # slow to import, and only those who await need it
 
-        await asyncio.to_thread(self.wait_for_engines, n, timeout=timeout)
+        future = self.wait_for_engines(n, timeout=timeout, block=False)
+        assert future is not None
+        await asyncio.wrap_future(future)
 
     # ------------------------------------------------------------------------------------------ this client's tasks
 

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from .._version import __version__
-from ..config import ConnectionInfo
+from ..config import ConnectionInfo, with_rights
 from ..errors import ConfigError
 
 #: Where containers have the files of the Secret, the profile, and the database.
@@ -99,7 +99,7 @@ def new_connection(options: KubernetesOptions, certificate: str) -> ConnectionIn
 
 def secret(options: KubernetesOptions, connection: ConnectionInfo, certificate_secret: str) -> dict[str, Any]:
     """The Secret with the connection file, and with the secret of the controller's certificate."""
-    inside = msgspec.structs.replace(connection, other_urls=())
+    inside = with_rights(msgspec.structs.replace(connection, other_urls=()), "engine")
     files = {CLIENT_FILE: connection, ENGINE_FILE: inside}
     contents = {name: json.dumps(msgspec.to_builtins(info), indent=1) for name, info in files.items()}
     contents[SECRET_FILE] = certificate_secret

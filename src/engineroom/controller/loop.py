@@ -67,6 +67,7 @@ from .outbox import Outbox, Token
 from .outcome_lookup import OutcomeLookup
 from .peers import Peer, Peers
 from .process_watcher import ProcessWatcher
+from .requests.door import MAY_SAY, Door
 from .requests.requests import Requests
 from .requests.resubmission import Resubmission
 from .requests.running_tasks import RunningTasks
@@ -256,6 +257,7 @@ class Controller:
             retention.interval,
             clock,
         )
+        self._door = Door(self._tell, lambda: peers.nonsense.count(clock()))
         self._room = WaitingRoom(self._is_behind, self._handle)
         self._receivers: dict[type[Message], Callable[[Peer, Any, Sequence[Any]], None]] = {
             Submit: self._on_submit,
@@ -344,7 +346,10 @@ class Controller:
         if isinstance(arrived, Hello):
             self._guard(lambda: self._on_hello(address, arrived, now))
         elif arrived is not None:
-            self._room.receive(*arrived, parts[1:])
+            peer, message = arrived
+            if peer.rights in MAY_SAY and (message := self._door.let_in(peer, message)) is None:  # type: ignore[assignment]
+                return
+            self._room.receive(peer, message, parts[1:])
 
     def _handle(self, peer: Peer, message: Message, frames: Sequence[Any]) -> None:
         try:

@@ -155,11 +155,15 @@ class Overview:
         is_first = not self._slow
         if not is_first:  # the first picture does not wait for what takes long in a large database
             groups = records.group("engine_id", {"completed": {"$ne": None}}, values="duration")
-            found["past_engines"] = [
+            engines = [
                 {"id": g["key"], "completed": g["count"], "seconds": (g.get("mean") or 0.0) * (g.get("values") or 0)}
                 for g in groups
                 if g["key"] is not None
-            ][:ENGINES]
+            ]
+            found["past_engine_count"] = len(engines)
+            if len(engines) > ENGINES:
+                engines = sorted(engines, key=lambda engine: (-engine["seconds"], engine["id"]))[:ENGINES]
+            found["past_engines"] = engines
         left = sum(found["states"].get(state, 0) for state in ("pending", "running"))
         if left:
             text = f"{left:,} tasks have no outcome: they run when a cluster is started with this database"

@@ -16,6 +16,10 @@ Frames = Sequence[Any]
 
 #: Messages queued for one peer that reads nothing, before it counts as congested.
 SEND_QUEUE = 10_000
+#: … and bytes of them, buffers that it is handed included: then it gets short messages only.
+SEND_BYTES = 1 << 30
+#: Bytes of a message that a peer gets all the same, so that it hears signs of life and notices what it misses.
+SHORT_MESSAGE = 16 << 10
 #: Messages that `receive_last` gives at most.
 LAST_MESSAGES = 10_000
 

@@ -142,5 +142,5 @@ class ControllerProcess:
         if self.launcher is not None:
             self.launcher.stop()
             self.launcher = None
-        for path in self._files.connection_files:
+        for path in (*self._files.connection_files, *self._files.lesser.values()):
             path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from ..events import (
 from ..placement.pools import Pool
 from ..state import State
 from ..tasks import Task, TaskState
-from .cancellation import kill_later, kill_stray_later
+from .cancellation import kill_later, kill_strays_later
 from .recovery import engine_is_back
 
 #: Seconds an engine has to give tasks back. One whose task holds the GIL cannot, for as long as that takes.
@@ -59,7 +59,9 @@ def on_engine_joined(state: State, effects: Effects, event: EngineJoined) -> Non
 
 def _take_stock(state: State, effects: Effects, engine: Engine, in_hand: Mapping[TaskId, int]) -> None:
     """Go through the tasks that an engine has: it keeps those that it may, and is told to drop the others."""
-    recalled, cancelled = [], []
+    recalled: list[TaskId] = []
+    cancelled: list[TaskId] = []
+    strays: list[TaskId] = []
     for id, attempt in in_hand.items():
         task = state.tasks.get(id)
         if (
@@ -71,12 +73,13 @@ def _take_stock(state: State, effects: Effects, engine: Engine, in_hand: Mapping
             state.claim(engine, task, attempt)
         if task is None or task.engine != engine.id:
             cancelled.append(id)  # ended, or given to another engine: it would delay the engine's own tasks
-            kill_stray_later(state, engine, id)
+            strays.append(id)
         elif task.cancelling:
             cancelled.append(id)
             kill_later(state, task)
         elif task.aborting:
             recalled.append(id)
+    kill_strays_later(state, engine, strays)
     if recalled:
         effects.recall(engine.id, recalled)
     if cancelled:

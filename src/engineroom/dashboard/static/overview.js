@@ -169,7 +169,9 @@ function pastEngines(news) {
     { name: "Engine", cell: (e) => queryLink({ engine_id: e.id }, `${e.id}`) },
     { name: "Tasks", right: true, cell: (e) => number(e.completed) },
     { name: "Time in tasks", right: true, cell: (e) => duration(e.seconds) },
-  ], news.past_engines || [], news.past_engines ? "No task has ended." : "Counting …")];
+  ], news.past_engines || [], news.past_engines ? "No task has ended." : "Counting …"),
+    news.past_engine_count > (news.past_engines || []).length
+      ? h("p", { class: "soft small" }, `These ${news.past_engines.length} spent the most time in tasks; there were ${number(news.past_engine_count)}.`) : null].filter(Boolean);
 }
 
 function failed(news) {
