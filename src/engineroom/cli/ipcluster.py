@@ -45,7 +45,8 @@ class Cluster(Configurable):
     engines = Unicode("local", help=f"What starts the engines; there are: {LAUNCHERS}.").tag(config=True)
     engine_launcher_class = Unicode("local", help="ipyparallel's name for `engines`.").tag(config=True)
     controller_launcher_class = Unicode("local", help="ipyparallel's name for `controller`.").tag(config=True)
-    controller = Unicode("local", help="What starts the controller; there is: local.").tag(config=True)
+    controller = Unicode("local", help="What starts the controller; there are: local, ssh.").tag(config=True)
+    controller_host = Unicode("", help="The host of the controller, for --controller=ssh.").tag(config=True)
     controller_ip = Unicode(
         "", help="Address to listen on for other hosts ('*': all), encrypted. Default: as engines= needs it."
     ).tag(config=True)
@@ -127,6 +128,7 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
         "n": "Cluster.n",
         "engines": "Cluster.engines",
         "controller": "Cluster.controller",
+        "controller-host": "Cluster.controller_host",
         "ip": "Cluster.controller_ip",
         "location": "Cluster.controller_location",
         "timeout": "Cluster.engine_timeout",
@@ -190,6 +192,7 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
             engines=settings.engines,
             engine_launcher_class=settings.engine_launcher_class,
             controller=settings.controller,
+            controller_host=settings.controller_host,
             controller_launcher_class=settings.controller_launcher_class,
             engine_timeout=settings.engine_timeout,
             adaptive=_bounds(settings.adaptive),
