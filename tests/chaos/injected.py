@@ -72,6 +72,7 @@ class Injector:
         weights = dict(WEIGHTS)
         if self._hosts is not None:
             weights.update([CUT])
+            del weights["nanny killed"], weights["zygote killed"]  # no launcher starts those of other hosts again
         [what] = self._chance.choices(list(weights), list(weights.values()))
         part, _, how = what.rpartition(" ")
         with contextlib.suppress(psutil.NoSuchProcess):

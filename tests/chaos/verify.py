@@ -119,6 +119,9 @@ def _is_allowed(one: Round, task: plan.Task, outcome: str, record: dict[str, Any
             return bool(one.counts) and is_worn_out
         case "UnknownTask":
             return task.at_most_once and one.counts["controller killed"] > 0
+        case "InvalidDependency":  # the controller was killed before that task was recorded
+            once = [n for n in (*task.inputs, *task.after) if one.tasks[n].at_most_once]
+            return bool(once) and one.counts["controller killed"] > 0
         case "ImpossibleDependency":
             above = {*task.inputs, *task.after}
             return any(n in above and end != "completed" for told in one.told.values() for n, end, _ in told)
@@ -135,8 +138,8 @@ def _is_doubled(one: Round, id: str, pids: list[int]) -> bool:
     if task is not None and task.fails:
         return False
     survivors = [pid for pid in pids[:-1] if pid in one.alive]
-    excused = one.counts["controller killed"] or one.counts["host cut off"] or one.counts["nanny killed"]
-    assert not survivors or excused, f"{id} ran {len(pids)} times, though nothing was lost with {survivors}"
+    excuses = ("controller killed", "host cut off", "nanny killed", "engine stopped", "zygote killed")
+    assert not survivors or any(one.counts[name] for name in excuses), f"{id} ran {len(pids)} times, though nothing was lost with {survivors}"
     return True
 
 
