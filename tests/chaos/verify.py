@@ -139,7 +139,8 @@ def _is_doubled(one: Round, id: str, pids: list[int]) -> bool:
         return False
     survivors = [pid for pid in pids[:-1] if pid in one.alive]
     excuses = ("controller killed", "host cut off", "nanny killed", "engine stopped", "zygote killed")
-    assert not survivors or any(one.counts[name] for name in excuses), f"{id} ran {len(pids)} times, though nothing was lost with {survivors}"
+    is_excused = not survivors or any(one.counts[name] for name in excuses)
+    assert is_excused, f"{id} ran {len(pids)} times, though nothing was lost with {survivors}"
     return True
 
 

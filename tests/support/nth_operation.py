@@ -2,10 +2,10 @@
 
     LD_PRELOAD=nth_operation.so python tests/support/nth_operation.py FOLDER HOW STRIDE [SCENARIO …]
 
-HOW is "kill", "EIO" or "ENOSPC"; with a STRIDE of 7, only every seventh n is tried. A scenario prepares a database, and takes steps. For each n a forked child takes the
-steps, and notes each that was acknowledged. If a step fails, the child takes it again, as the controller's writer
-does. Then the database must be sound, have everything that was acknowledged, and take new records. Each scenario prints
-a line: its name, and how many operations it has.
+HOW is "kill", "EIO" or "ENOSPC"; with a STRIDE of 7, only every seventh n is tried. A scenario prepares a database, and
+takes steps. For each n a forked child takes the steps, and notes each that was acknowledged. If a step fails, the child
+takes it again, as the controller's writer does. Then the database must be sound, have everything that was acknowledged,
+and take new records. Each scenario prints a line: its name, and how many operations it has.
 """
 
 from __future__ import annotations
@@ -134,9 +134,10 @@ def _copy_to_another(store: SQLiteDB) -> None:
 
 def _repair(store: SQLiteDB) -> None:
     target = store.path.with_name("repaired.db")
-    target.unlink(missing_ok=True)  # of a step that failed
-    for more in target.parent.glob("repaired.db?*"):
-        shutil.rmtree(more) if more.is_dir() else more.unlink()
+    with contextlib.suppress(OSError):  # what a step left that failed; this may be the operation that fails
+        target.unlink(missing_ok=True)
+        for more in target.parent.glob("repaired.db?*"):
+            shutil.rmtree(more) if more.is_dir() else more.unlink()
     repair(store.path, target)
 
 

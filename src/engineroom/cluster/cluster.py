@@ -199,7 +199,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self.load_profile = load_profile
         self._restarts = Restarts(self.write_cluster_file)
         self._controller = ControllerProcess(self._files, self._restarts, controller_host)
-        self._engine_sets = EngineSets(self._restarts)
+        self._engine_sets = EngineSets(self._restarts, self._files)
         self._dashboard = DashboardProcess(dashboard, self._files)
         self._client: Client | None = None
         #: keeps the cluster as large as its queue needs: `adaptive.plan` says what it wants; None: nobody does

@@ -13,6 +13,7 @@ from ...launchers import EngineLauncher, Launcher
 from ...launchers.base import last_line
 from ...launchers.registry import attach
 from ...printable import one_line
+from ..cluster_files import ClusterFiles
 from .restarts import RestartLimit, Restarts
 
 #: Makes the launcher of a set, from the number of engines, their resources and the set's id.
@@ -26,9 +27,11 @@ class EngineSets:
     ----------
     restarts : Restarts
         Whether it is started again when it was killed.
+    files : ClusterFiles
+        A cluster without connection files has been stopped, maybe by another process: nothing is started again.
     """
 
-    def __init__(self, restarts: Restarts) -> None:
+    def __init__(self, restarts: Restarts, files: ClusterFiles) -> None:
         #: engine_set_id → its launcher
         self.launchers: dict[str, Launcher] = {}
         self.sizes: dict[str, int] = {}
@@ -37,6 +40,7 @@ class EngineSets:
         #: engines that were told to leave one by one
         self.given_back = 0
         self._restarts = restarts
+        self._files = files
         self._limits: dict[str, RestartLimit] = {}
 
     def start(self, make: MakeLauncher, n: int, set_id: str | None, resources: Mapping[str, int]) -> str:
@@ -71,7 +75,9 @@ class EngineSets:
             """Start the set again if its nanny was killed: its engines ended with it."""
             with self._restarts.lock:
                 is_ours = self.launchers.get(id) is launcher and self._restarts.allowed
-                if is_ours and self._limits[id].on_end() and code != 0:
+                if not is_ours or code == 0 or not self._files.connection_files[0].exists():
+                    return
+                if self._limits[id].on_end():
                     with contextlib.suppress(Exception):
                         self._launch(make, id)
                         self._restarts.done()
