@@ -4,6 +4,7 @@
     ├── ConfigError (ValueError)         a setting, flag or argument is not valid
     ├── ConnectionFileError (OSError)    no cluster found: the connection file is missing or broken
     ├── AuthenticationError (PermissionError)   the controller refused our key
+    ├── NotAllowed (PermissionError)     our key has lesser rights than this needs
     ├── ProtocolError                    the other end speaks another protocol version, or sent an invalid message
     ├── ControllerLost (ConnectionError, BrokenExecutor)   the controller stopped answering
     ├── LaunchError (RuntimeError)       engines or a controller could not be started

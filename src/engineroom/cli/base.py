@@ -376,9 +376,9 @@ def run(app: type[Application], argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show "…" gets an escape
+    app.clear_instance()
+    tool: Any = app.instance()
     try:
-        app.clear_instance()
-        tool: Any = app.instance()
         tool.initialize(argv)
         while tool.subapp is not None:
             tool = tool.subapp
@@ -407,6 +407,9 @@ def run(app: type[Application], argv: list[str] | None = None) -> int:
         return _complain(name, error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:  # traitlets has one tool to a process: the next one may be another
+        for kind in {type(tool), app}:
+            kind.clear_instance()
 
 
 def _named_as_option(text: str, tool: Any) -> str:

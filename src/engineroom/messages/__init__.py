@@ -66,6 +66,7 @@ from .requests import (
     named_in,
     tasks_in_question,
 )
+from .rights import key_of
 from .structs import (
     Attempt,
     AttemptKey,
@@ -203,6 +204,7 @@ __all__ = [
     "Waiting",
     "Watch",
     "Welcome",
+    "key_of",
     "named_in",
     "pieces",
     "tasks_in_question",
