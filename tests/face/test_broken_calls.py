@@ -148,7 +148,7 @@ def test_an_interrupted_call_leaves_the_client_whole(rc: er.Client, kind: str, n
 FUTURES = {name: call for name, call in RESULT.items() if name not in {"add_done_callback", "join"}}
 #: Methods of a pending result that do not wait for it.
 NOT_WAITING = {"abort", "cancel", "cancelled", "done", "ready", "running", "split", "successful", "timedelta",
-               "stream_output", "wait_for_send"}  # fmt: skip
+               "stream_output", "timeline", "wait_for_send"}  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", ["single", "several", "map", "hub", "graph"])

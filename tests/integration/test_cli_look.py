@@ -101,7 +101,9 @@ def test_an_unknown_option_is_told_in_one_line(name: str):
         ("ipcluster clean --json", {"removed": [], "in_use": 0}),
     ],
 )
-def test_clusters_as_json(words: str, told: Any):
+def test_clusters_as_json(words: str, told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # sockets of other tests are elsewhere
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     code, out, err = run(*words.split())
     assert (code, json.loads(out), err) == (0, told, "")
 
