@@ -11,6 +11,7 @@ import select
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,19 +44,19 @@ def run(*words: str) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = MAINS[words[0]](list(words[1:]))
-    for app in COMMANDS.values():
-        app.clear_instance()
     return code, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No cluster and no profile is known."""
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """No cluster, no profile and no socket is known."""
+    sockets = tempfile.mkdtemp(prefix="er-look-")  # the path of a socket is short: `tmp_path` is too long for one
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    for name in ("COLUMNS", "NO_COLOR", "IPP_PROFILE_DIR", "IPP_CLUSTER_ID"):
+    monkeypatch.setattr("tempfile.tempdir", sockets)
+    for name in ("COLUMNS", "NO_COLOR", "IPP_PROFILE_DIR", "IPP_CLUSTER_ID", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
-    return tmp_path
+    yield tmp_path
+    shutil.rmtree(sockets)
 
 
 # ---------------------------------------------------------------------------------------------- help
@@ -101,9 +102,7 @@ def test_an_unknown_option_is_told_in_one_line(name: str):
         ("ipcluster clean --json", {"removed": [], "in_use": 0}),
     ],
 )
-def test_clusters_as_json(words: str, told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # sockets of other tests are elsewhere
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+def test_clusters_as_json(words: str, told: Any):
     code, out, err = run(*words.split())
     assert (code, json.loads(out), err) == (0, told, "")
 
