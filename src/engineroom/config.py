@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from .errors import ConfigError, ConnectionFileError
-from .messages.rights import Rights, key_of
+from .messages.rights import Rights, key_with_rights
 from .private import make_private_folder, why_not_private, why_not_trusted, why_not_trusted_folder
 from .records.states import ENDED_STATES
 
@@ -204,7 +204,7 @@ def with_rights(info: ConnectionInfo, rights: Rights) -> ConnectionInfo:
             f"this connection file has the rights {info.rights!r}; others are made from the one with all rights, "
             "ipcontroller-client.json"
         )
-    return msgspec.structs.replace(info, key=key_of(info.key, rights), rights=rights)
+    return msgspec.structs.replace(info, key=key_with_rights(info.key, rights), rights=rights)
 
 
 def write_connection_file(path: Path, info: ConnectionInfo) -> None:

@@ -25,7 +25,6 @@ import psutil
 import pytest
 
 import engineroom as er
-from engineroom.cli.base import EngineroomApp
 from engineroom.config import connection_file, read_connection_file
 from engineroom.stores import open_store
 
@@ -40,13 +39,6 @@ def until(condition: Callable[[], Any]) -> Any:
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.02)
     return value
-
-
-def apps(kind: type[EngineroomApp] = EngineroomApp) -> Iterator[type[EngineroomApp]]:
-    """All commands that have been imported."""
-    for below in kind.__subclasses__():
-        yield below
-        yield from apps(below)
 
 
 class Shell:
@@ -77,8 +69,6 @@ class Shell:
             patch.setattr("tempfile.tempdir", str(self.folder))
             with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
                 ended = tool.main(list(command[1:]))
-        for app in apps():  # traitlets has one of each to a process
-            app.clear_instance()
         done = subprocess.CompletedProcess(command, ended, stdout.getvalue(), stderr.getvalue())
         assert done.returncode == code, done
         return done

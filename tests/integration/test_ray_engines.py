@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import processes_of, wait_until
+from conftest import engine_of_a_killed_process, processes_of, wait_until
 
 import engineroom as er
 
@@ -134,19 +134,9 @@ def test_a_worker_of_ray_that_is_killed_takes_its_engines_along(address: str, tm
 
 
 def test_engines_end_with_the_process_that_started_them(address: str, tmp_path: Path):
-    code = (
-        "import sys, os, engineroom as er\n"
-        f"cluster = er.Cluster(engines='ray', n=1, profile_dir={str(tmp_path)!r}, controller_ip='127.0.0.1',"
-        f" address={address!r})\n"
-        "rc = cluster.start_and_connect_sync()\n"
-        "print(rc[0].apply_sync(os.getpid), flush=True)\n"
-        "sys.stdin.read()\n"
+    engine = engine_of_a_killed_process(
+        f"engines='ray', n=1, profile_dir={str(tmp_path)!r}, controller_ip='127.0.0.1', address={address!r}"
     )
-    script = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
-    assert script.stdout is not None
-    engine = int(script.stdout.readline())
-    script.kill()
-    script.communicate()
     wait_until(lambda: not psutil.pid_exists(engine))
     wait_until(lambda: not processes_of(tmp_path))
 

@@ -10,7 +10,7 @@ import psutil
 import engineroom as er
 from engineroom.cli import engineroom as command
 from engineroom.cluster.cluster_files import ClusterFiles
-from engineroom.messages.rights import RIGHTS, key_of
+from engineroom.messages.rights import RIGHTS, key_with_rights
 
 
 def fails() -> None:
@@ -32,7 +32,7 @@ def test_no_key_is_where_others_look(tmp_path: Path, capfd) -> None:
         for what in ("readonly", "submit"):
             assert command.main(["key", what, *here]) == 0
         key = rc.cluster.connection.key
-        secrets = {key_of(key, rights) for rights in RIGHTS} | {files.secret_file.read_text().strip()}
+        secrets = {key_with_rights(key, rights) for rights in RIGHTS} | {files.secret_file.read_text().strip()}
         assert len(secrets) == 5
         rc[:].apply_sync(abs, -1)
         for doing in (lambda: rc.load_balanced_view().apply_sync(fails), lambda: er.Client(files.connection_files[1])):

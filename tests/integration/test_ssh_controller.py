@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import processes_of, wait_until
-from support.hosts import Namespaces
+from support.hosts import Namespaces, have_ssh_use
 
 import engineroom as er
 
@@ -22,12 +21,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def others(hosts: Namespaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Namespaces:
     """`ssh` finds the configuration of the tests, as it finds that of a user."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    script = folder / "ssh"
-    script.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {hosts.config} "$@"\n')
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    have_ssh_use(hosts.config, tmp_path / "bin", monkeypatch)
     return hosts
 
 

@@ -376,12 +376,10 @@ def run(app: type[Application], argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show "…" gets an escape
-    app.clear_instance()
     tool: Any = app.instance()
     try:
         tool.initialize(argv)
-        while tool.subapp is not None:
-            tool = tool.subapp
+        tool = _deepest(tool)
         tool.say_what_has_no_effect()
         tool.start()
         sys.stdout.flush()
@@ -408,8 +406,14 @@ def run(app: type[Application], argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:  # traitlets has one tool to a process: the next one may be another
-        for kind in {type(tool), app}:
-            kind.clear_instance()
+        _deepest(tool).clear_instance()
+
+
+def _deepest(tool: Any) -> Any:
+    """The command of a tool that the arguments name, as far as they have been read."""
+    while tool.subapp is not None:
+        tool = tool.subapp
+    return tool
 
 
 def _named_as_option(text: str, tool: Any) -> str:
@@ -418,8 +422,7 @@ def _named_as_option(text: str, tool: Any) -> str:
     if found is None:
         return text
     trait, _, expected, got = found.groups()
-    while tool.subapp is not None:
-        tool = tool.subapp
+    tool = _deepest(tool)
     names = [name for name, target in tool.aliases.items() if target.rpartition(".")[2] == trait]
     option = f"{'-' if len(names[0]) == 1 else '--'}{names[0]}" if names else f"{found[2]}.{trait}"
     return f"{option} expects {expected.replace(repr('') + ', ', '')}, not {got}"

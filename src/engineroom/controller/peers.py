@@ -15,7 +15,7 @@ from ..errors import AuthenticationError, ProtocolError
 from ..ids import EngineId
 from ..messages import Hello, Message, Ping, Refused, Request, Welcome
 from ..messages.bounds import MOST_ASKED
-from ..messages.rights import RIGHTS, Rights, key_of
+from ..messages.rights import RIGHTS, Rights, key_with_rights
 from ..transport import Listener
 from ..wire import frames
 from ..wire.input_cache import InputCache
@@ -235,4 +235,4 @@ class Peers:
 
 
 def _keys(cluster_key: str) -> dict[Rights, bytes]:
-    return {rights: key_of(cluster_key, rights).encode() for rights in RIGHTS}
+    return {rights: key_with_rights(cluster_key, rights).encode() for rights in RIGHTS}

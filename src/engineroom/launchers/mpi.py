@@ -63,12 +63,15 @@ class MPIEngines(LocalEngines):
 
     def _end_with_a_rank(self, begin: int) -> None:
         """When a rank has died, see that all end. Across hosts the mpiexec of MPICH sometimes waits for ever."""
-        while not self.join(LOOK_SECONDS):
-            with self.log_file.open("rb") as log:
-                log.seek(begin)
-                if DEAD_RANK.encode() in log.read():
+        end = b""  # of what was read before: words may be cut
+        with self.log_file.open("rb") as log:
+            log.seek(begin)
+            while not self.join(LOOK_SECONDS):
+                text = end + log.read()
+                if DEAD_RANK.encode() in text:
                     self.stop()
                     return
+                end = text[-len(DEAD_RANK) :]
 
     def stop(self) -> None:
         """End the ranks. When the controller has stopped, they are leaving in order: mpiexec would cut that short."""

@@ -13,13 +13,10 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -27,7 +24,8 @@ import msgspec
 from ..config import read_connection_file
 from ..errors import ConfigError, LaunchError
 from ..printable import one_line
-from .base import OUTPUT_BYTES, STOP_SECONDS, Launcher, LaunchRequest, call_at_last_end, last_line
+from .base import STOP_SECONDS, Launcher, LaunchRequest, call_at_last_end, last_line
+from .guest import end_of_output, request_of_another, shares, start_nanny, wait_until
 
 #: Seconds to reach Ray. Its own library tries for minutes.
 CONNECT_SECONDS = 5.0
@@ -79,21 +77,8 @@ class Room:
             with self._lock:
                 if self._is_to_end.is_set():
                     return 0, ""
-                nanny = self._nanny = subprocess.Popen(
-                    [sys.executable, *command],
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=output,
-                    env={**os.environ, **environment},
-                    start_new_session=True,
-                )
-            assert nanny.stdin is not None
-            with contextlib.suppress(OSError):  # it has ended
-                nanny.stdin.write(connection + b"\n")
-                nanny.stdin.flush()
-            code = nanny.wait()
-            output.seek(max(0, output.seek(0, os.SEEK_END) - OUTPUT_BYTES))
-            return code, output.read().decode(errors="replace")
+                nanny = self._nanny = start_nanny(command, environment, connection, output)
+            return nanny.wait(), end_of_output(output)
 
     def is_here(self) -> bool:
         """Answers when Ray has made the actor."""
@@ -142,8 +127,7 @@ class RayEngines:
     def __init__(self, request: LaunchRequest, options: RayOptions) -> None:
         options.check()
         self._request, self._options = request, options
-        full, rest = divmod(request.n, options.engines_per_job)
-        self._counts = [options.engines_per_job] * full + ([rest] if rest else [])
+        self._counts = shares(request.n, options.engines_per_job)
         self._actors: list[_Actor] = []
         self._leave: Callable[[], None] | None = None
 
@@ -255,11 +239,8 @@ class RayEngines:
 
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> Launcher:
-        """The actors that another process had made: only that process can end them, or the end of its controller."""
-        request = LaunchRequest(
-            n=0, command=[], environment={}, connection_file=Path(), log_file=Path(described["log_file"]), set_id=""
-        )
-        return cls(request, RayOptions(address=described["address"]))
+        """The actors that another process had made."""
+        return cls(request_of_another(described), RayOptions(address=described["address"]))
 
 
 class _Sessions:
@@ -355,9 +336,4 @@ def _first_line(error: BaseException) -> str:
 
 def _wait_for(actors: Sequence[_Actor], timeout: float | None) -> bool:
     """Wait for the ends of nannies; returns whether all have ended."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while not all(actor.ended.done() for actor in actors):
-        if deadline is not None and time.monotonic() >= deadline:
-            return False
-        time.sleep(0.02)
-    return True
+    return wait_until(lambda: all(actor.ended.done() for actor in actors), timeout)

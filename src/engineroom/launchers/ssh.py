@@ -188,9 +188,7 @@ class SSHEngines:
 
     def _environment(self) -> dict[str, str]:
         """What is added to the environment there."""
-        path = os.environ.get("PYTHONPATH", "")
-        given = {"PYTHONPATH": path, **self._request.environment, **self._options.environment}
-        return {name: value for name, value in given.items() if value}
+        return environment_there({**self._request.environment, **self._options.environment})
 
     def preview(self) -> str:
         """The command lines, and the names of the variables that ssh's stdin has."""
@@ -361,6 +359,12 @@ class _Found:
 def is_word(given: str) -> bool:
     """Whether ssh takes this for one word, and for no option of its own."""
     return bool(given) and not given.startswith("-") and given.isprintable() and not any(map(str.isspace, given))
+
+
+def environment_there(given: Mapping[str, str]) -> dict[str, str]:
+    """What is added to the environment on another host: the path on which Python finds modules here, and this."""
+    every = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **given}
+    return {name: value for name, value in every.items() if value}
 
 
 def set_variables(variables: Mapping[str, str]) -> bytes:

@@ -6,7 +6,6 @@ that ends: its stdin is the connection.
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from ..errors import ConfigError
 from .base import STOP_SECONDS
 from .local import LocalProcess
-from .ssh import SET_ENVIRONMENT, is_word, set_variables
+from .ssh import SET_ENVIRONMENT, environment_there, is_word, set_variables
 
 
 class SSHController(LocalProcess):
@@ -41,8 +40,7 @@ class SSHController(LocalProcess):
         if not is_word(host):
             raise ConfigError(f"{host!r} is no name of a host: it is the argument controller_host")
         super().__init__(command_line(host, args), log_file, lifeline=True)
-        given = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **environment}
-        self._variables = {name: value for name, value in given.items() if value}
+        self._variables = environment_there(environment)
 
     def start(self) -> None:
         """Start it.

@@ -66,7 +66,7 @@ from .requests import (
     named_in,
     tasks_in_question,
 )
-from .rights import key_of
+from .rights import key_with_rights
 from .structs import (
     Attempt,
     AttemptKey,
@@ -204,7 +204,7 @@ __all__ = [
     "Waiting",
     "Watch",
     "Welcome",
-    "key_of",
+    "key_with_rights",
     "named_in",
     "pieces",
     "tasks_in_question",

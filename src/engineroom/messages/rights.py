@@ -27,7 +27,7 @@ ROLES: dict[Rights, tuple[str, ...]] = {
 }
 
 
-def key_of(cluster_key: str, rights: Rights) -> str:
+def key_with_rights(cluster_key: str, rights: Rights) -> str:
     """The key with these rights. Always the same for one cluster's key."""
     if rights == "full":
         return cluster_key

@@ -220,11 +220,10 @@ class Borrower:
 
     def forget(self) -> None:
         """Nothing of what was asked for is needed."""
+        self._lose()
         for descriptor in self._come.values():
             if descriptor is not None:
                 os.close(descriptor)
-        self._come.clear()
-        self._lose()
         self._come.clear()
 
     def _connected(self) -> socket.socket:

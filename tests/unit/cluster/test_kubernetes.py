@@ -17,7 +17,7 @@ from engineroom.cli.engineroom import main
 from engineroom.cluster import kubernetes as product
 from engineroom.cluster.kubernetes import KubernetesOptions, manifests, new_connection, secret
 from engineroom.errors import ConfigError
-from engineroom.messages.rights import key_of
+from engineroom.messages.rights import key_with_rights
 from engineroom.transport import new_identity
 
 EVERYTHING = KubernetesOptions(
@@ -125,7 +125,7 @@ def test_the_key_is_in_the_secret_alone():
     assert client["url"] == engine["url"] == "tcp://night.lab.svc:4711"
     assert client["other_urls"] == ["tcp://127.0.0.1:4711"]  # as kubectl port-forward opens it
     assert engine["other_urls"] == []
-    assert engine["key"] == key_of(client["key"], "engine")
+    assert engine["key"] == key_with_rights(client["key"], "engine")
     assert engine["rights"] == "engine"
     others = json.dumps(found[1:])
     assert client["key"] not in others

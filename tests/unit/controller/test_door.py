@@ -51,7 +51,7 @@ from engineroom.messages import (
     Welcome,
 )
 from engineroom.messages.requests import AnyRequestBody
-from engineroom.messages.rights import RIGHTS, ROLES, Rights, key_of
+from engineroom.messages.rights import RIGHTS, ROLES, Rights, key_with_rights
 from engineroom.stores import SQLiteDB
 from engineroom.testing.network import MemoryLink, MemoryNetwork
 from engineroom.wire import frames
@@ -111,7 +111,7 @@ def test_what_engines_and_nannies_may_say_has_no_question_and_no_task():
 
 
 def test_keys_differ_and_tell_nothing_of_each_other():
-    keys = {rights: key_of("the cluster's key", rights) for rights in RIGHTS}
+    keys = {rights: key_with_rights("the cluster's key", rights) for rights in RIGHTS}
     assert len(set(keys.values())) == len(RIGHTS)
     assert keys["full"] == "the cluster's key"
     assert all(len(keys[rights]) == 64 for rights in RIGHTS if rights != "full")
@@ -127,7 +127,7 @@ class Cluster:
     def join(self, rights: Rights, uuid: str, role: str = "client") -> Peer:
         peer = Peer(self.network.link(uuid.encode()), role)
         hello = Hello(_version.PROTOCOL_VERSION, role, "", uuid, 1, "elsewhere", number=1)
-        peer.say(prove(hello, key_of("key", rights).encode()))
+        peer.say(prove(hello, key_with_rights("key", rights).encode()))
         return peer
 
 

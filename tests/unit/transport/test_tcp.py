@@ -17,7 +17,7 @@ import pytest
 
 from engineroom.config import ConnectionInfo
 from engineroom.errors import ConnectionFileError
-from engineroom.messages.rights import RIGHTS, Rights, key_of
+from engineroom.messages.rights import RIGHTS, Rights, key_with_rights
 from engineroom.shared_memory.buffer import SHARED_FROM, SharedBuffer
 from engineroom.shared_memory.pool import Pool
 from engineroom.transport import connect, new_identity, stream_link, stream_listener
@@ -199,7 +199,7 @@ def is_refused(listener: TcpListener, link: TcpLink) -> None:
 @pytest.mark.fault(28)
 @pytest.mark.parametrize("rights", RIGHTS)
 def test_each_key_of_the_cluster_gets_through(listener: TcpListener, rights: Rights):
-    with linked(listener, key_of("the key", rights)) as link:
+    with linked(listener, key_with_rights("the key", rights)) as link:
         link.send([b"hello"])
         assert [parts for _, parts in until(lambda: heard(listener))] == [[b"hello"]]
 

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from ...messages.rights import RIGHTS, key_of
+from ...messages.rights import RIGHTS, key_with_rights
 
 #: From 2020 to the end of time.
 _FROM, _UNTIL = datetime.datetime(2020, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59)
@@ -75,7 +75,7 @@ def listener_context(secret: str, key: str) -> ssl.SSLContext:
     ValueError
         The secret is none.
     """
-    links = [_der(_seed_of_links(key_of(key, rights))) for rights in RIGHTS]
+    links = [_der(_seed_of_links(key_with_rights(key, rights))) for rights in RIGHTS]
     context = _context(ssl.PROTOCOL_TLS_SERVER, bytes.fromhex(secret), b"".join(links))
     context.num_tickets = 0  # nobody resumes a session
     return context
