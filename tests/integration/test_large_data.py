@@ -33,7 +33,6 @@ def spoil(values: np.ndarray) -> int:
 
 
 def total(values: np.ndarray, seconds: float = 0.0) -> int:
-    import time
 
     time.sleep(seconds)
     return int(values.sum())
