@@ -568,14 +568,15 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         return self._channel.failure is not None
 
     def close(self, linger: float | None = None) -> None:
-        """End this connection. Tasks go on; their results are in the database."""
-        self._channel.close(0.5 if linger is None else limit_of(linger) or 0.0)
+        """End this connection, once all tasks are accepted: within `linger` seconds, by default 60. Tasks go on."""
+        self._channel.close(None if linger is None else limit_of(linger))
         self._at_the_end.close()
 
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        self._channel.close(submit_rest=kind is not KeyboardInterrupt)
         self.close()
 
     def spin(self) -> None:
