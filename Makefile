@@ -23,7 +23,7 @@ demo: $(VENV)/ready ## the main job on real input: every Python file of this ins
 
 # In two processes, each file in one of them, as its tests share fixtures. The files keep their order: few long tests
 # first, many short ones last, so that both processes end together. `pytest PATH` by hand stays in one process.
-test: lint mongodb parts ## everything that must hold: ruff, mypy, pytest
+test: lint docs mongodb parts ## everything that must hold: ruff, mypy, the documentation, pytest
 	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: $(VENV)/ready ## ruff and mypy
@@ -33,16 +33,36 @@ lint: $(VENV)/ready ## ruff and mypy
 mongodb: $(VENV)/ready ## a MongoDB-protocol server for the tests, built once with Go; without it they are skipped
 	@$(BIN)/python tests/support/mongodb.py
 
-parts: $(VENV)/ready ## sshd, Slurm, Grid Engine, a browser for the tests, installed once by apt-get and npm; else skipped
+parts: $(VENV)/ready ## sshd, Slurm, Grid Engine, a browser, schemas, the panel for the tests, had once by apt-get, npm, pip; else skipped
 	@$(BIN)/python tests/support/debian.py
 	@$(BIN)/python tests/support/browsers.py
+	@$(BIN)/python tests/support/kubernetes.py
+	@$(BIN)/python tests/support/panels.py
+
+panel: $(VENV)/ready ## the panel for JupyterLab, built with npm into this environment: an editable installation has none
+	@$(BIN)/python labextension/build.py
+
+docs: $(VENV)/ready ## the documentation as a site, in build/site; broken links and forgotten pages are errors
+	@$(BIN)/python docs/site/build.py
+
+screenshots: $(VENV)/ready parts ## the pictures of the dashboard in docs/images anew, from a real browser; look at each
+	@$(BIN)/python -m pytest tests/dashboard/screenshots.py
 
 bench: $(VENV)/bench ## ours and the others, side by side; rewrites docs/performance.md
 	@$(BIN)/python -m benchmarks --save
 	@$(BIN)/python -m benchmarks.report
 
-chaos: $(VENV)/ready ## the long kill campaign: engines and controllers killed at random, nothing lost
-	@$(BIN)/python -m tests.chaos.campaign --rounds 40
+ROUNDS ?= 40
+chaos: $(VENV)/ready ## the kill campaign, ROUNDS=n more rounds: every kind of process killed at random, nothing lost
+	@$(BIN)/python -m tests.chaos.campaign --rounds $(ROUNDS)
+
+MINUTES ?= 60
+soak: $(VENV)/ready ## whether the memory of a dashboard is steady for MINUTES=n, while tasks run and pages are looked at
+	@$(BIN)/python -m benchmarks.dashboard_soak --minutes=$(MINUTES)
+
+ray: $(VENV)/ready ## engines in a real Ray: installs it (70 MB), and runs the tests that need it
+	@$(call install,.[ray])
+	@$(BIN)/python -m pytest tests/integration/test_ray_engines.py
 
 nightly: $(VENV)/ready mongodb ## what takes hours: 25,000 random histories of the scheduler, and other long searches
 	@ENGINEROOM_NIGHTLY=1 $(BIN)/python -m pytest tests/unit/core/test_core_properties.py tests/unit/wire tests/contract
@@ -50,7 +70,7 @@ nightly: $(VENV)/ready mongodb ## what takes hours: 25,000 random histories of t
 constraints: | $(BIN)/python ## write constraints.txt anew, from the newest of everything; then run `make test`
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(BIN)/python -m venv "$$scratch/new" && \
 	pip="$$scratch/new/bin/python -m pip --disable-pip-version-check" && \
-	$$pip install --quiet --upgrade --upgrade-strategy eager setuptools --editable '.[test,bench]' && \
+	$$pip install --quiet --upgrade --upgrade-strategy eager setuptools --editable '.[test,bench,ray]' && \
 	{ echo '# What `make` and CI install, so that a commit that passed passes again. Written by `make constraints`.' && \
 	  $$pip freeze --all --exclude pip --exclude engineroom; } > "$$scratch/constraints.txt" && \
 	cp "$$scratch/constraints.txt" constraints.txt
@@ -62,7 +82,7 @@ compat: ## the suite on a newer Python (3.12 or later), where one can be had
 	@tests/compat.sh
 
 clean: ## remove the virtual environment and the tools' caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache build
 
 # Stamps: installed once, and again when pyproject.toml or constraints.txt has changed.
 
@@ -82,4 +102,4 @@ $(BIN)/python:
 	@echo "Making a virtual environment in $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint mongodb parts bench chaos nightly constraints lowest compat clean
+.PHONY: help demo test lint docs panel screenshots mongodb parts bench chaos soak ray nightly constraints lowest compat clean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -49,6 +50,20 @@ def wait_until(condition: Callable[[], Any], timeout: float = 60.0) -> Any:
         assert time.monotonic() < deadline, f"not so after {timeout:g} s"
         time.sleep(0.01)
     return value
+
+
+def engine_of_a_killed_process(cluster: str) -> int:
+    """Have a process make this cluster of one engine, and kill it; returns the process id of the engine."""
+    code = (
+        f"import sys, os, engineroom as er\ncluster = er.Cluster({cluster})\nrc = cluster.start_and_connect_sync()\n"
+        "print(rc[0].apply_sync(os.getpid), flush=True)\nsys.stdin.read()\n"
+    )
+    script = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+    assert script.stdout is not None
+    engine = int(script.stdout.readline())
+    script.kill()
+    script.communicate()
+    return engine
 
 
 def _threads() -> set[threading.Thread]:

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from conftest import processes_of, wait_until
 
+import engineroom
 from engineroom import errors
 from engineroom.core import actions, events
 from engineroom.core.tasks import TRANSITIONS
@@ -29,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 TEXT = "\n".join(page.read_text() for page in PAGES)
 
-FENCE = re.compile(r"^```(\w*)\s*$")
+FENCE = re.compile(r"^```(\w*|\{[\w-]+\})\s*$")
 NOT_RUN = re.compile(r"^<!-- not run(?:: (.+?))? -->$")
 SHOWN = re.compile(r"^(.+?)  +# → (.+)$")
 
@@ -79,7 +80,7 @@ RUNNABLE = [page for page in PAGES if examples_of(page.read_text())]
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
 def test_the_examples_run(page: Path, tmp_path: Path):
-    script = tmp_path / f"{page.stem}.py"
+    script = tmp_path / f"{page.stem}_page.py"  # a script joblib.py would be the module joblib
     first, _, rest = examples_of(page.read_text()).partition("\n")
     assert not first, "the first line of a page is its title"
     script.write_text(f"{PRELUDE}\n{rest}")
@@ -169,7 +170,35 @@ def test_every_operator_is_in_the_page_of_records():
     assert [operator for operator in known if f"`{operator}`" not in text] == []
 
 
+def test_every_public_name_is_in_the_reference():
+    pages = "\n".join(page.read_text() for page in (ROOT / "docs/api").glob("*.md"))
+    named = set(re.findall(r"^\.\. auto\w+:: engineroom\.(\w+)$|^\.\. data:: engineroom\.(\w+)$", pages, re.M))
+    found = {name for pair in named for name in pair} | {"__version__", "version_info"}
+    if "automodule:: engineroom.errors" in pages:
+        found |= {*classes_of(errors, BaseException), "TimeoutError"}
+    missing = sorted(set(engineroom.__all__) - found)
+    assert missing == [], "docs/api/ has a page for each kind of them: add a line to it"
+
+
 # ---------------------------------------------------------------------------------------------- links lead somewhere
+
+
+def in_navigation() -> set[Path]:
+    """The pages that the lists `:::{toctree}` name."""
+    found = {ROOT / "docs/index.md"}
+    for page in PAGES:
+        for entries in re.findall(r"^:::\{toctree\}\n(.*?)^:::$", page.read_text(), re.M | re.S):
+            for line in entries.splitlines():
+                name = re.sub(r"^.*<(.+)>$", r"\1", line)
+                if name and not name.startswith(":"):
+                    found |= {path.resolve() for path in page.parent.glob(f"{name}.md")}
+    return found
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    """`make docs` finds more: this is for those who do not build it."""
+    forgotten = {page for page in PAGES if "site" not in page.parts} - in_navigation() - {ROOT / "README.md"}
+    assert sorted(map(name_of, forgotten)) == [], "name it in a part of the site: docs/how-to.md, docs/reference.md, …"
 
 
 def anchors_of(page: Path) -> set[str]:
@@ -202,3 +231,13 @@ def test_source_files_that_are_named_are_there(page: Path):
             continue  # a user's file
         places = [ROOT / name, ROOT / "src/engineroom" / name, ROOT / "tests" / name]
         assert any(place.exists() for place in places), f"{name_of(page)} names {name}, which is not there"
+
+
+def test_the_threat_model_names_tests_that_exist():
+    page = (ROOT / "docs/security.md").read_text()
+    table = page[page.index("## Who might attack") : page.index("## On one host")]
+    named = re.findall(r"`((?:\w+/)*test_\w+\.py)(?:::(\w+))?`", table)
+    assert len(named) > 15
+    for file, test in named:
+        text = (ROOT / "tests" / file).read_text()
+        assert f"def {test or 'test_'}" in text, f"{file} has no test {test}"

@@ -64,16 +64,15 @@ MAY_IMPORT = {
     "controller": "VOCABULARY core wire transport stores",
     "controller.peers": "VOCABULARY wire transport",
     "controller.membership": "VOCABULARY core controller.peers",
-    "controller.function_library": "VOCABULARY wire",
-    "controller.input_values": "VOCABULARY wire",
+    "controller.supplies": "VOCABULARY wire transport controller.peers",
     "controller.storage": "VOCABULARY wire stores",
     "controller.decisions": "VOCABULARY core controller.error_info",
     "controller.outbox": (
-        "VOCABULARY core wire stores controller.error_info controller.function_library controller.input_values"
-        " controller.peers controller.storage"
+        "VOCABULARY core wire stores controller.error_info controller.supplies controller.peers"
+        " controller.storage"
     ),
     "controller.intake": (
-        "VOCABULARY core stores controller.function_library controller.lookups controller.outbox"
+        "VOCABULARY core stores controller.supplies controller.lookups controller.outbox"
         " controller.result_cache controller.storage"
     ),
     "controller.requests": (
@@ -134,6 +133,7 @@ HOMES = {
     "joblib": "client.interop.joblib_arrays client.interop.joblib_backend compat.joblib",
     "tqdm": "client.notebook cli.bars",
     "distributed": "launchers.dask client.interop.dask_cluster on_engine.dask_worker",
+    "ray": "launchers.ray",
     "mpi4py": "engine.execution.mpi",
 }
 

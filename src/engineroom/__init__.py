@@ -71,6 +71,7 @@ if _typing.TYPE_CHECKING:
         LaunchError,
         MessageTooLarge,
         NoEnginesRegistered,
+        NotAllowed,
         PendingTask,
         ProtocolError,
         QueryError,
@@ -136,9 +137,9 @@ _NAMES = {
         "AlreadyDisplayedError AuthenticationError CompositeError ConfigError ConnectionFileError ControllerLost"
         " DependencyTimeout EngineError EngineroomError IPythonError ImpossibleDependency InvalidDependency KernelError"
         " LaunchError"
-        " MessageTooLarge NoEnginesRegistered PendingTask ProtocolError QueryError RemoteError SerializationError"
-        " StoreBusy StoreDamaged StoreError StoreFull StoreRefused TaskAborted TaskTimeout TimeoutError UnknownTask"
-        " UnmetDependency WaitError"
+        " MessageTooLarge NoEnginesRegistered NotAllowed PendingTask ProtocolError QueryError RemoteError"
+        " SerializationError StoreBusy StoreDamaged StoreError StoreFull StoreRefused TaskAborted TaskTimeout"
+        " TimeoutError UnknownTask UnmetDependency WaitError"
     ),
     ".on_engine.engine_calls": "Reference",
     ".on_engine.engine_properties": "properties",
@@ -198,6 +199,7 @@ __all__ = [
     "MessageTooLarge",
     "Metadata",
     "NoEnginesRegistered",
+    "NotAllowed",
     "ParallelFunction",
     "PendingTask",
     "PrePickled",

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Any
 import msgspec
 
 from .errors import ConfigError, ConnectionFileError
-from .private import make_private_folder, why_not_private, why_not_trusted
+from .messages.rights import Rights, key_with_rights
+from .private import make_private_folder, why_not_private, why_not_trusted, why_not_trusted_folder
 from .records.states import ENDED_STATES
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -34,6 +36,8 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     #: the secret that the controller asks for; never put it on a command line
     key: str
+    #: what the key allows (`messages/rights.py`): "full", "engine", "readonly" or "submit"
+    rights: Rights = "full"
     #: the controller's certificate (DER, in base64) for tcp, "" for Unix sockets
     certificate: str = ""
     #: host name and process id of the controller
@@ -82,6 +86,7 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     resources: dict[str, int] = {}
     walltime: float = 0.0  #: seconds after which the batch system ends the job of these engines; 0: it does not
     drain: float | None = None  #: seconds before that in which engines take no more tasks; None: at most a minute
+    grace: float = 0.0  #: seconds that engines have, after a SIGTERM to their nanny, to finish what they run
     mpi: bool = False  #: whether the engine is a rank of MPI
     #: pieces of code that each engine runs when it starts, and what each is called in tracebacks
     startup: tuple[tuple[str, str], ...] = ()
@@ -120,13 +125,23 @@ def profile_dir(
 
 
 def make_profile_dir(path: Path) -> Path:
-    """Create the missing folders of a profile, readable to their owner alone, whatever the umask is."""
+    """Create the missing folders of a profile, readable to their owner alone, whatever the umask is.
+
+    Raises
+    ------
+    ConfigError
+        They cannot be made, or another user may write to one of them: configuration in them runs, results in a
+        database are unpickled, and logs are written where a symbolic link leads.
+    """
     try:
         for name in ("security", "log", "pid"):
             make_private_folder(path / name)
         (path / "security").chmod(0o700)
+        whys = [why_not_trusted_folder(path), *(why_not_trusted(path / name) for name in ("security", "log", "pid"))]
     except OSError as error:
         raise ConfigError(f"cannot write in the profile's folder {path}: {error.strerror}") from None
+    if why := next(filter(None, whys), ""):
+        raise ConfigError(f"the profile's folder {path} is not used: {why}. Make it yours alone (chmod go-w)")
     return path
 
 
@@ -176,6 +191,22 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
+def with_rights(info: ConnectionInfo, rights: Rights) -> ConnectionInfo:
+    """The content of a connection file with these rights, from that of one with all of them.
+
+    Raises
+    ------
+    ConfigError
+        The key of `info` has lesser rights: no other key can be made from it.
+    """
+    if info.rights != "full":
+        raise ConfigError(
+            f"this connection file has the rights {info.rights!r}; others are made from the one with all rights, "
+            "ipcontroller-client.json"
+        )
+    return msgspec.structs.replace(info, key=key_with_rights(info.key, rights), rights=rights)
+
+
 def write_connection_file(path: Path, info: ConnectionInfo) -> None:
     """Write a connection file (mode 0600, atomically)."""
     write_private(path, json.dumps(msgspec.to_builtins(info), indent=1))
@@ -211,12 +242,14 @@ def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
 
 #: The longest path that a Unix socket may have, in bytes, and what the name of a socket takes of it.
 _SOCKET_PATH, _SOCKET_NAME = 107, 24
+#: Characters of the random end of a folder's name.
+_RANDOM_NAME = 8
 
 
 def socket_dir() -> Path:
     """The folder of Unix sockets: in $XDG_RUNTIME_DIR, $TMPDIR or /tmp; the first whose path is short enough.
 
-    Only its owner has access.
+    Only its owner has access. Where another user has made a folder of that name, it has a name that nobody can guess.
 
     Raises
     ------
@@ -231,8 +264,9 @@ def socket_dir() -> Path:
     fitting = [place for place in places if len(os.fsencode(place)) + _SOCKET_NAME <= _SOCKET_PATH]
     for base in fitting:
         with contextlib.suppress(OSError):
-            base.mkdir(mode=0o700, exist_ok=True)
-            break
+            if (made := _made_for_us(base)) is not None:
+                base = made
+                break
     else:
         tried = ", ".join(str(place.parent) for place in places)
         raise ConfigError(
@@ -245,6 +279,25 @@ def socket_dir() -> Path:
             f"{base} must be a folder that belongs to you with mode 0700, but {why}; remove it and start again"
         )
     return base
+
+
+def _made_for_us(base: Path) -> Path | None:
+    """The folder `base`, or one of a similar name if another user has that name; None: there is no room for one.
+
+    Anybody may make a folder of any name in /tmp, and only its owner (or root) can remove it there.
+    """
+    with contextlib.suppress(FileExistsError):
+        base.mkdir(mode=0o700)
+    if base.lstat().st_uid == os.geteuid():
+        return base
+    if len(os.fsencode(base)) + 1 + _RANDOM_NAME + _SOCKET_NAME > _SOCKET_PATH:
+        return None
+    for other in sorted(base.parent.glob(f"{base.name}-*")):
+        if not why_not_private(other.lstat()):
+            return other
+    other = base.with_name(f"{base.name}-{secrets.token_hex(_RANDOM_NAME // 2)}")
+    other.mkdir(mode=0o700)
+    return other
 
 
 def is_local(host: str) -> bool:

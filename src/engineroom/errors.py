@@ -1,9 +1,10 @@
-"""Every exception a user can meet.
+"""Every exception a user can meet::
 
     EngineroomError
     ├── ConfigError (ValueError)         a setting, flag or argument is not valid
     ├── ConnectionFileError (OSError)    no cluster found: the connection file is missing or broken
     ├── AuthenticationError (PermissionError)   the controller refused our key
+    ├── NotAllowed (PermissionError)     our key has lesser rights than this needs
     ├── ProtocolError                    the other end speaks another protocol version, or sent an invalid message
     ├── ControllerLost (ConnectionError, BrokenExecutor)   the controller stopped answering
     ├── LaunchError (RuntimeError)       engines or a controller could not be started
@@ -21,9 +22,10 @@
     └── IPythonError → KernelError
         ├── NoEnginesRegistered (BrokenExecutor)
         ├── TaskAborted (concurrent.futures.CancelledError)
-        ├── TaskTimeout
-        ├── UnmetDependency → ImpossibleDependency → InvalidDependency, DependencyTimeout
+        ├── UnmetDependency
         └── RemoteError                  the task raised on its engine
+            ├── TaskTimeout              it ran for too long
+            ├── ImpossibleDependency (UnmetDependency) → InvalidDependency, DependencyTimeout
             ├── EngineError (BrokenExecutor)   the engine died or went away while it held the task
             └── CompositeError           of several tasks one raised, or more did (then an ExceptionGroup)
 
@@ -35,7 +37,6 @@ from __future__ import annotations
 
 import builtins
 import re
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from typing import Any, ClassVar, NoReturn, Self, TypedDict
@@ -83,6 +84,12 @@ class AuthenticationError(EngineroomError, PermissionError):
     """The controller refused our key."""
 
     code = "authentication"
+
+
+class NotAllowed(EngineroomError, PermissionError):
+    """The key of this client does not allow this: its connection file has lesser rights."""
+
+    code = "not-allowed"
 
 
 class ProtocolError(EngineroomError):
@@ -220,34 +227,10 @@ class TaskAborted(KernelError, CancelledError):
     code = "aborted"
 
 
-class TaskTimeout(KernelError):
-    """The task ran for longer than its `run_timeout`, and was stopped."""
-
-    code = "task-timeout"
-
-
 class UnmetDependency(KernelError):
     """Raised by a task on an engine that lacks what the task needs: the task is tried on another engine."""
 
     code = "unmet-dependency"
-
-
-class ImpossibleDependency(UnmetDependency):
-    """No engine can ever run this task."""
-
-    code = "impossible-dependency"
-
-
-class InvalidDependency(ImpossibleDependency):
-    """A dependency cannot be used: the task depends on itself, on a direct task, or on one that is not known here."""
-
-    code = "invalid-dependency"
-
-
-class DependencyTimeout(ImpossibleDependency):
-    """The tasks that this one depends on did not end within its `timeout`."""
-
-    code = "dependency-timeout"
 
 
 class RemoteError(KernelError):
@@ -304,8 +287,56 @@ class RemoteError(KernelError):
         return markup.block(folded([(self.ename, self.evalue, self.traceback, self.engine_info)], is_open=False))
 
     def print_traceback(self, excid: int | None = None) -> None:
-        """Print the remote traceback to stderr."""
-        print("\n".join(self.render_traceback()), file=sys.stderr)
+        """Print the remote traceback."""
+        print("\n".join(self.render_traceback()))
+
+
+class _SchedulerError(RemoteError):
+    """The base of errors with which the scheduler ends a task. `ename` is the name of the class.
+
+    They are RemoteErrors, so that `except RemoteError` around `get` catches every way in which a task can fail, but
+    for TaskAborted.
+    """
+
+    def __init__(self, evalue: str = "", traceback: str = "", engine_info: EngineInfo | None = None) -> None:
+        super().__init__(type(self).__name__, evalue, traceback, engine_info)
+
+    def __str__(self) -> str:
+        return self.evalue
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.evalue, self.traceback, self.engine_info)
+
+    def render_traceback(self) -> list[str]:
+        """The text, and the notes: where the task was stopped, with which arguments it was called."""
+        notes = [line for note in getattr(self, "__notes__", ()) for line in note.splitlines()]
+        return [f"{self.ename}: {self.evalue}", *notes]
+
+    _render_traceback_ = render_traceback
+
+
+class TaskTimeout(_SchedulerError):
+    """The task ran for longer than its `run_timeout`, and was stopped."""
+
+    code = "task-timeout"
+
+
+class ImpossibleDependency(_SchedulerError, UnmetDependency):
+    """No engine can ever run this task."""
+
+    code = "impossible-dependency"
+
+
+class InvalidDependency(ImpossibleDependency):
+    """A dependency cannot be used: the task depends on itself, on a direct task, or on one that is not known here."""
+
+    code = "invalid-dependency"
+
+
+class DependencyTimeout(ImpossibleDependency):
+    """The tasks that this one depends on did not end within its `timeout`."""
+
+    code = "dependency-timeout"
 
 
 class EngineError(RemoteError, BrokenExecutor):
@@ -410,8 +441,8 @@ class CompositeError(RemoteError):
         return markup.block(head, folded(self.elist))
 
     def print_traceback(self, excid: int | None = None) -> None:
-        """Print the remote tracebacks to stderr, or only that of number `excid`."""
-        print("\n".join(self.render_traceback(excid)), file=sys.stderr)
+        """Print the remote tracebacks, or only that of number `excid`."""
+        print("\n".join(self.render_traceback(excid)))
 
     def raise_exception(self, excid: int = 0) -> NoReturn:
         """Raise number `excid` of the collected errors."""
@@ -479,6 +510,7 @@ OUTCOMES: dict[str, Callable[[str], EngineroomError]] = {
         SerializationError,
         ProtocolError,
         AuthenticationError,
+        NotAllowed,
         ConfigError,
         MessageTooLarge,
     )

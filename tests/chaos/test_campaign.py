@@ -1,22 +1,74 @@
-"""The kill campaign, shortened: see campaign.py."""
+"""The kill campaign, shortened, and what its judge says of rounds in which something went wrong: see campaign.py."""
 
+from __future__ import annotations
+
+import collections
 from pathlib import Path
+from typing import Any
 
-import psutil
 import pytest
 
-from .campaign import Campaign
+from . import campaign, plan, verify
+from .injected import FAULTS
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_whatever_is_killed_nothing_is_lost(seed: int, tmp_path: Path):
-    campaign = Campaign(tmp_path, seed)
-    try:
-        campaign.round(300)
-        campaign.round(300)
-    finally:
-        campaign.close()
-    left = [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
-    assert psutil.wait_procs(left, timeout=20)[1] == []
-    assert campaign.killed["engine"] + campaign.killed["controller"] > 0, "the fault was never injected"
+@pytest.mark.fault(1, 5, 11)
+@pytest.mark.parametrize("seed", ["short-1", "short-2"])
+def test_whatever_is_killed_or_stopped_nothing_is_lost(seed: str, tmp_path: Path):
+    counted = campaign.Campaign(tmp_path, seed, tasks=150).run()
+    assert counted["tasks"] >= 150
+    assert sum(counted[name] for name in FAULTS) > 0, "no fault was injected"
+
+
+def round_of(task: plan.Task, outcome: str, record: dict[str, Any] | None, runs: list[int]) -> verify.Round:
+    """A round with one task, which was accepted. Process 2 is alive at the end."""
+    notes = [{"accepted": ["a"]}, {"told": "a", "number": 0, "outcome": outcome, "text": ""}]
+    records = {} if record is None else {"a": {"label": "t0", "result_content": None, "attempts": [], **record}}
+    counts = collections.Counter({"engine killed": 1})
+    return verify.Round([task], notes, {"a": runs} if runs else {}, records, counts, alive={2})
+
+
+TASK = plan.Task(number=0, seconds=0.0, size=0)
+ONCE = plan.Task(number=0, seconds=0.0, size=0, at_most_once=True, retries=0)
+CANCELLED = plan.Task(number=0, seconds=0.0, size=0, cancelled_after=0)
+FAILED = {"state": "failed", "result_content": {"ename": "EngineError"}}
+COMPLETED = {"state": "completed"}
+
+
+def test_a_round_in_which_all_is_well():
+    assert verify.check(round_of(TASK, "completed", COMPLETED, [1, 2]))["ran twice"] == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "says"),
+    [
+        (round_of(TASK, "completed", None, [2]), "have no record"),
+        (round_of(TASK, "completed", {"state": "running"}, [2]), "have not ended"),
+        (round_of(TASK, "completed", COMPLETED, []), "never ran"),
+        (round_of(CANCELLED, "TaskAborted", COMPLETED, [2]), "the client was told"),
+        (round_of(TASK, "EngineError", FAILED, [2]), "ended as"),
+        (round_of(TASK, "completed", COMPLETED, [2, 2]), "nothing was lost with"),
+        (round_of(ONCE, "completed", COMPLETED, [1, 2]), "at most once"),
+    ],
+)
+def test_it_says_what_was_lost_doubled_or_told_wrongly(one: verify.Round, says: str):
+    with pytest.raises(AssertionError, match=says):
+        verify.check(one)
+
+
+def test_an_outcome_that_changes_is_found_and_counted_where_the_controller_was_killed():
+    one = round_of(CANCELLED, "TaskAborted", COMPLETED, [2])
+    one.notes.append({"told": "a", "number": 0, "outcome": "completed", "text": ""})
+    with pytest.raises(AssertionError, match="the client was told"):
+        verify.check(one)
+    one.counts["controller killed"] = 1
+    assert verify.check(one)["told otherwise"] == 1
+
+
+def test_rounds_add_up():
+    rounds = [{"counted": {"tasks": 200, "engine killed": 3}}, {"counted": {}, "failed": "why"}]
+    found = campaign.table(rounds)
+    assert "| rounds | 2 |" in found
+    assert "| engine killed | 3 |" in found
+    assert "left behind | 1 |" in found

@@ -138,3 +138,15 @@ def test_the_beginning_that_a_shell_pattern_names() -> None:
     assert [behind_prefix(text) for text in ("a", "a\U0010ffff", "\U0010ffff", "", "\ud7ff")] == [
         "b", "b", None, None, "\ue000"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("never", [{"msg_id": {"$in": []}}, {"state": 7}, {"engine_id": "x"}])
+@pytest.mark.parametrize("few", [{"label": {"$glob": "sweep-1*"}}, {"completed": {"$gt": "-"}}, {"msg_id": "t001"}])
+def test_a_range_and_what_no_record_is(database: SQLiteDB, few: dict[str, Any], never: dict[str, Any]) -> None:
+    """SQLite has no plan for a named index whose condition is false from the beginning: "no query solution"."""
+    query = {"$and": [few, never]}
+    assert database.find_records(query, sort=[("completed", -1)], limit=5) == []
+    assert database.find_records(query) == []
+    assert database.group_by("label", query) == []
+    assert database.count(query) == 0
+    assert len(database.find_records({"$or": [query, {"msg_id": "t002"}]})) == 1

@@ -337,7 +337,7 @@ def test_buffers_are_bounded() -> None:
     store.write([pending("big", buffers=(bytes(9_000),))])
     assert store.get_history() == ["big"]
     store.drop_record(TaskId("big"))
-    assert store._size == 0
+    assert store.usage().used == 0
 
 
 # nothing kept

@@ -16,7 +16,8 @@ import pytest
 
 from engineroom.config import ConnectionInfo
 from engineroom.descriptors import wait_readable
-from engineroom.transport import Link, Listener, connect, listen, new_identity
+from engineroom.shared_memory.pool import Pool
+from engineroom.transport import Link, Listener, connect, listen, new_identity, stream_listener
 
 LIMIT = 30 << 20
 
@@ -208,6 +209,28 @@ def test_sending_never_blocks_and_a_peer_that_reads_nothing_has_a_limit(host: Ho
     while heard < 400:
         heard += len(until(lambda: listener.receive(timeout=0.5)))
         link.receive()
+
+
+@pytest.mark.parametrize("kind", ["bytes", "shared memory"])
+def test_a_peer_that_reads_nothing_takes_little_memory(host: Host, kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stream_listener, "SEND_BYTES", 20 << 20)
+    listener, link, other = host.listen(), host.link(), host.link()
+    deaf, peer = introduced(listener, link), introduced(listener, other)
+    pool = Pool()
+    made = [pool.copy(bytes(4 << 20)) if kind == "shared memory" else bytes(4 << 20) for _ in range(50)]
+    sent = [listener.send(deaf, [b"result", buffer]) for buffer in made]
+    assert 4 <= sum(sent) <= 8, "what the kernel has, and what is in the queue"
+    assert listener.send(deaf, [b"a sign of life"]), "so it notices what it misses"
+    assert listener.send(peer, [b"z"]), "others are not concerned"
+    assert from_link(other) == [[b"z"]]
+
+    def read() -> list[list[bytes]]:
+        listener.receive(timeout=0.01)
+        return link.receive(timeout=0.05)
+
+    assert bytes(until(read, sum(sent) + 1)[-1][0]) == b"a sign of life"
+    assert listener.send(deaf, [b"result", made[0]]), "when it reads again, it gets all again"
+    until(read)
 
 
 def test_a_message_to_nobody_is_dropped(host: Host):

@@ -210,6 +210,44 @@ def test_a_purge_shows_a_dry_run_first(browser: Browser, shown: Shown):
     sound(browser, shown.site)
 
 
+def test_the_overview_of_a_dead_file_at_a_moment_of_its_past(browser: Browser, dead: tuple[Site, dict[str, str]]):
+    site, _ = dead
+    opened(browser, site.url)
+    go(browser, "", "text=as it was at the end")
+    browser.run("await page.fill('#moment', '0'); await page.waitForSelector('text=Engines that ran something then');")
+    assert "completed" in text_of(browser, ".numbers")
+    assert "No task has failed." in text_of(browser)
+    browser.run("await page.click('text=The end'); await page.waitForSelector('text=Engines that ran tasks');")
+    assert "ZeroDivisionError" in text_of(browser)
+    sound(browser, site)
+
+
+def test_a_running_cluster_has_no_slider(browser: Browser, shown: Shown):
+    opened(browser, shown.site.url)
+    go(browser, "", "text=Last failures")
+    assert not browser.run("return await page.locator('#moment').isVisible()")
+
+
+def test_what_matches_is_exported(browser: Browser, place: tuple[Site, dict[str, str]]):
+    site, _ = place
+    opened(browser, site.url)
+    go(browser, "tasks", "tbody tr")
+    browser.run("""await page.fill("#query", given); await page.press("#query", "Enter");
+        await page.waitForSelector("text=3 tasks match"); await page.click("button:has-text('Export …')");
+        await page.waitForSelector("dialog >> text=3 records");""", json.dumps({"label": HOSTILE}))
+    saved = """const waits = page.waitForEvent("download"); await page.click(`dialog a:has-text("${given}")`);
+        const file = await waits, parts = []; for await (const part of await file.createReadStream()) parts.push(part);
+        return [file.suggestedFilename(), Buffer.concat(parts).toString()];"""
+    name, text = browser.run(saved, "JSON lines")
+    assert name == "tasks.jsonl"
+    assert [json.loads(line)["label"] for line in text.splitlines()] == [HOSTILE] * 3
+    name, text = browser.run(saved, "CSV")
+    assert name == "tasks.csv"
+    assert text.startswith("msg_id,state,label,")
+    assert text.count("broken = 1") >= 3
+    sound(browser, site)
+
+
 def talk(folder: str) -> None:
     import time
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import http.client
+import io
 import json
 import os
 import shutil
@@ -10,6 +12,7 @@ import signal
 import stat
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -501,3 +504,59 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(er.ConfigError, match=r"engineroom\[dashboard\]"):
         er.Cluster(n=1, profile_dir=tmp_path / "profile_default", dashboard=True)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_an_export_has_every_record_that_matches(place: tuple[Site, dict[str, str]], kind: str):
+    site, ids = place
+    status, headers, text = site.ask(f"/api/export?format={kind}", cookie=site.cookie)
+    assert (status, headers["content-disposition"]) == (200, f'attachment; filename="tasks.{kind}"')
+    if kind == "jsonl":
+        rows = [json.loads(line) for line in text.splitlines()]
+    else:
+        rows = list(csv.DictReader(io.StringIO(text)))
+    found = [row["msg_id"] for row in rows]
+    assert len(found) == len(set(found)) == site.get("count")["count"]
+    assert set(ids.values()) <= set(found)
+    assert "buffers" not in rows[0]
+
+
+def test_an_export_that_cannot_be_is_explained(place: tuple[Site, dict[str, str]]):
+    site, _ = place
+    assert site.problem("export", query="{bad") == (400, site.problem("tasks", query="{bad")[1])
+    assert "jsonl or csv" in site.problem("export", format="exe")[1]
+    assert site.ask("/api/export")[0] == 401, "without the cookie"
+    status, _, text = site.ask('/api/export?format=jsonl&query={"label":"nosuch"}', cookie=site.cookie)
+    assert (status, text) == (200, "")
+
+
+def test_the_past_ends_as_the_overview_is(dead: tuple[Site, dict[str, str]]):
+    site, _ = dead
+    now = site.get("overview")
+    begin, end = now["throughput"][0][0] - 60, now["throughput"][-1][0] + 60
+    before, after = site.get("past", at=begin), site.get("past", at=end)
+    assert (before["states"], before["then_running"], before["failures"]) == ({}, [], [])
+    assert after["states"] == now["states"]
+    assert after["failures"] == now["failures"]
+    assert after["labels"] == now["labels"]
+
+
+def test_an_instant_of_the_past(dead_file: tuple[Path, dict[str, str]], dead: tuple[Site, dict[str, str]]):
+    """While a task ran: it is there with its engine, and nothing of what came later is."""
+    site, ids = dead
+    records = [json.loads(line) for line in site.ask("/api/export", cookie=site.cookie)[2].splitlines()]
+    [task] = [record for record in records if record["msg_id"] == ids["failed"]]
+    times = [datetime.fromisoformat(task[key]).timestamp() for key in ("started", "completed")]
+    found = site.get("past", at=sum(times) / 2)
+    assert ids["failed"] in [row["running"]["msg_id"] for row in found["then_running"]]
+    [row] = [row for row in found["then_running"] if row["running"]["msg_id"] == ids["failed"]]
+    assert (row["id"], row["running"]["label"]) == (task["engine_id"], HOSTILE)
+    submitted = sum(record["submitted"] <= task["completed"] for record in records)
+    assert sum(found["states"].values()) <= submitted
+    assert found["states"]["running"] == len(found["then_running"])
+    assert ids["failed"] not in [failure["msg_id"] for failure in found["failures"]]
+
+
+@pytest.mark.parametrize("at", ["", "x", "-1", "1e99"])
+def test_no_instant_is_explained(dead: tuple[Site, dict[str, str]], at: str):
+    assert dead[0].problem("past", at=at)[0] == 400

@@ -11,6 +11,8 @@ import fnmatch
 import importlib
 import inspect
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +193,24 @@ def test_every_exception_is_needed():
 @pytest.mark.parametrize("why", [*MISSING, *DIFFERENT])
 def test_the_migration_page_says_so_too(why: str):
     assert why in " ".join(PAGE.read_text().split()), f"docs/migration.md should say: {why}"
+
+
+#: Modules that `import ipyparallel` imports: programs name `ipyparallel.client.view.ViewExecutor` without an import.
+IMPORTED = [
+    "client", "client.asyncresult", "client.client", "client.map", "client.remotefunction", "client.view", "cluster",
+    "cluster.cluster", "cluster.launcher", "controller", "controller.dependency", "error", "serialize",
+    "serialize.canning", "serialize.codeutil", "serialize.serialize", "util",
+]  # fmt: skip
+
+
+def test_modules_are_attributes_of_their_packages():
+    source = (
+        "import functools, sys, engineroom\n"
+        f"for name in {IMPORTED!r}:\n"
+        "    found = functools.reduce(getattr, name.split('.'), engineroom)\n"
+        "    assert type(found).__name__ == 'module', name\n"
+        "assert not hasattr(engineroom.client, 'nothing_such')\n"
+        "assert not hasattr(engineroom.controller, 'nothing_such')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -25,7 +25,6 @@ import psutil
 import pytest
 
 import engineroom as er
-from engineroom.cli.base import EngineroomApp
 from engineroom.config import connection_file, read_connection_file
 from engineroom.stores import open_store
 
@@ -40,13 +39,6 @@ def until(condition: Callable[[], Any]) -> Any:
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.02)
     return value
-
-
-def apps(kind: type[EngineroomApp] = EngineroomApp) -> Iterator[type[EngineroomApp]]:
-    """All commands that have been imported."""
-    for below in kind.__subclasses__():
-        yield below
-        yield from apps(below)
 
 
 class Shell:
@@ -77,8 +69,6 @@ class Shell:
             patch.setattr("tempfile.tempdir", str(self.folder))
             with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
                 ended = tool.main(list(command[1:]))
-        for app in apps():  # traitlets has one of each to a process
-            app.clear_instance()
         done = subprocess.CompletedProcess(command, ended, stdout.getvalue(), stderr.getvalue())
         assert done.returncode == code, done
         return done
@@ -333,21 +323,21 @@ def test_two_controllers_cannot_share_a_database(shell: Shell) -> None:
         ("ipcontroller --profile-dir=/proc/none", 1, "cannot write in the profile's folder /proc/none"),
         ("ipcontroller --profile=a/b", 1, "a profile's name"),
         ("ipcontroller extra", 2, "unexpected argument"),
-        ("ipengine -n 0", 1, "1 or more"),
+        ("ipengine -n 0", 2, "1 or more"),
         ("ipengine -n x", 2, "-n expects an int"),
         ("ipengine --file=/none --timeout=0.1", 1, "there is no connection file /none"),
         ("ipcluster strat", 2, "Did you mean start?"),
         ("ipcluster start -n", 2, "-n needs a value"),
-        ("ipcluster start -n=-1", 1, "number of engines"),
+        ("ipcluster start -n=-1", 2, "number of engines"),
         ("ipcluster start --engines=teleport", 1, "the launchers there are"),
         ("ipcluster list -o yaml", 2, "-o expects any of"),
         ("ipcluster engines -n 1", 1, "is not running"),
         ("engineroom tasks", 1, "no task database"),
-        ("engineroom tasks {", 1, "a query is JSON or a Python dict"),
+        ("engineroom tasks {", 2, "a query is JSON or a Python dict"),
         ("engineroom tasks --state=lost", 2, "--state expects any of"),
-        ("engineroom tasks {'submitted':{'$gt':'-99999999999d'}}", 1, "is not a time"),
-        ("engineroom tasks {'submitted':{1:2}}", 1, "keys are strings"),
-        ("engineroom tasks {'state':'done'}", 1, "there is no state"),
+        ("engineroom tasks {'submitted':{'$gt':'-99999999999d'}}", 2, "is not a time"),
+        ("engineroom tasks {'submitted':{1:2}}", 2, "keys are strings"),
+        ("engineroom tasks {'state':'done'}", 2, "there is no state"),
         ("engineroom tasks --profile-dir=/etc/passwd", 1, "/etc/passwd"),
         ("engineroom show", 2, "MSG_ID"),
         ("engineroom top", 1, "is not running"),
@@ -442,6 +432,14 @@ def test_top_in_a_terminal_redraws_and_ends_with_q(shell: Shell) -> None:
 
     until(lambda: frames() >= 3)
     assert b"\x1b[2J" not in seen, "clearing the screen flickers"
+    os.write(ours, b"?")
+    until(lambda: frames() and b"sort the engines by" in seen)
+    os.write(ours, b"\x1b[A")  # an arrow key closes the list of keys, and does not end the command
+    os.write(ours, b"s")
+    until(lambda: frames() and b"engines by rate" in seen)
+    os.write(ours, b"p")
+    until(lambda: frames() and b"paused" in seen)
+    assert top.poll() is None
     os.write(ours, b"q")
     assert top.wait(SECONDS) == 0
     until(lambda: frames() and b"\x1b[?1049l" in seen)

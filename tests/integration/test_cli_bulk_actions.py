@@ -45,7 +45,7 @@ def test_acting_by_query_on_a_cluster_and_on_its_file(shell: Shell, tmp_path) ->
         session = rc.session.session
         dry = shell.here("engineroom", "resubmit", "all", "--dry-run", f"--session={session}").stdout
         assert "resubmit 4 tasks" in dry
-        assert "no task is of a session" in shell.here("engineroom", "tasks", "--session=xyz", code=1).stderr
+        assert "no task is of a session" in shell.here("engineroom", "tasks", "--session=xyz", code=2).stderr
         assert len(shell.json("engineroom", "tasks", "--session=last", "--json")) == 4
         done = shell.json("engineroom", "resubmit", '{"state": "failed", "resubmitted": null}', "--json")
         assert (done["action"], done["count"], done["left_out"]) == ("resubmit", 1, 0)
@@ -103,7 +103,7 @@ def test_acting_by_query_on_a_cluster_and_on_its_file(shell: Shell, tmp_path) ->
         ("engineroom purge {}", 2, "type `all`"),
         ("engineroom cancel {}", 2, "type `all`"),
         ("engineroom resubmit", 2, "QUERY"),
-        ("engineroom abort nonsense", 1, "a query is JSON or a Python dict"),
+        ("engineroom abort nonsense", 2, "a query is JSON or a Python dict"),
         ("engineroom export all tasks.txt", 1, "none of those endings"),
         ("engineroom export all", 2, "QUERY FILE"),
         ("engineroom purge all", 1, "no task database"),

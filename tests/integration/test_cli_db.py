@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 
 import engineroom as er
-from engineroom.cli.commands.bulk_actions import Purge
-from engineroom.cli.commands.db import Db
-from engineroom.cli.engineroom import Engineroom, main
+from engineroom.cli.engineroom import main
 from engineroom.ids import Digest, TaskId
 from engineroom.messages import Function
 from engineroom.stores import SQLiteDB
@@ -34,8 +32,6 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def db(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     def call(*words: Any) -> tuple[int, str, str]:
-        for kind in (Db, Engineroom):  # one of each to a process, as traitlets has it
-            kind.clear_instance()
         code = main(["db", *map(str, words)])
         output = capsys.readouterr()
         return code, output.out, output.err
@@ -174,8 +170,6 @@ def test_a_purge_without_a_cluster_gives_the_space_back(
         for n in range(30):
             store.add_record(TaskId(f"l{n}"), {"completed": datetime.now(UTC), "buffers": [os.urandom(200_000)]})
     assert path.stat().st_size > 6_000_000
-    for kind in (Db, Purge, Engineroom):
-        kind.clear_instance()
     assert main(["purge", "all", "--yes", f"--profile-dir={path.parent}"]) == 0
     assert path.stat().st_size < 500_000
     assert "30 tasks" in capsys.readouterr().out

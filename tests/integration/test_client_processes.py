@@ -155,3 +155,56 @@ def test_a_result_keeps_its_forgotten_client(cluster):
     assert result.get(10) is None
     gc.collect()
     assert view.apply_sync(abs, -1) == 1
+
+
+SUBMITS = """
+import gc, sys
+import engineroom as er
+
+def submit(path):
+    rc = er.Client(path)
+    view = rc.load_balanced_view(label="last")
+    for number in range(10_000):
+        view.apply_async(abs, -number)
+    return rc
+
+def growing(path):
+    rc = er.Client(path)
+    result = rc.load_balanced_view(label="last").map_async(abs, range(10_000))
+    assert not result._all_submitted()
+    return rc, result
+"""
+
+#: How a program ends right after its last call: the code, and its exit code.
+ENDINGS = {
+    "the end of the script": ("rc = submit(sys.argv[1])", 0),
+    "sys.exit": ("rc = submit(sys.argv[1])\nsys.exit(3)", 3),
+    "an error": ("rc = submit(sys.argv[1])\nraise ValueError('expected')", 1),
+    "a client that is closed": ("submit(sys.argv[1]).close()\nimport os\nos._exit(0)", 0),
+    "a client that is forgotten": ("submit(sys.argv[1])\ngc.collect()", 0),
+    "a block": ("with submit(sys.argv[1]):\n    pass\nimport os\nos._exit(0)", 0),
+    "a worker of multiprocessing": (
+        "import multiprocessing\n"
+        "if __name__ == '__main__':\n"
+        "    worker = multiprocessing.get_context('fork').Process(target=submit, args=sys.argv[1:])\n"
+        "    worker.start()\n"
+        "    worker.join()\n"
+        "    sys.exit(worker.exitcode)",
+        0,
+    ),
+    "a map": ("rc, result = growing(sys.argv[1])", 0),
+    "a map in a block": ("with growing(sys.argv[1])[0]:\n    pass\nimport os\nos._exit(0)", 0),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_a_program_submitted_last_is_not_lost(ending, rc):
+    rc.purge_results(query={"label": "last"})
+    code, expected = ENDINGS[ending]
+    path = rc.cluster._connection_file()
+    run = subprocess.run([sys.executable, "-c", SUBMITS + code, path], capture_output=True, text=True, timeout=120)
+    assert run.returncode == expected, run.stderr
+    wait_until(lambda: rc.db_count({"label": "last"}) and not rc.db_count({"label": "last", "state": "pending"}))
+    records = rc.db_query({"label": "last"}, keys=["msg_id"], sort="submitted")
+    assert sorted(rc.get_result([record["msg_id"] for record in records]).get(60)) == list(range(10_000))
+    assert run.stderr.count("\n") <= (4 if expected == 1 else 0), run.stderr

@@ -298,8 +298,9 @@ def test_children_in_a_session_of_their_own_end_with_their_engine(fresh_cluster)
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 import engineroom as er
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored
 cluster = er.Cluster(n=1, profile_dir=sys.argv[1], database="none")
 cluster.start_and_connect_sync()
 print("ready", flush=True)
@@ -336,3 +337,16 @@ def test_a_signal_to_ipcluster_or_its_controller_leaves_no_files(tmp_path, numbe
     supervisor.stdout.close()
     wait_until(lambda: list((folder / "security").iterdir()) == [])
     wait_until(lambda: not processes_of(tmp_path))
+
+
+def test_a_cluster_that_another_process_stops_is_not_started_again(tmp_path):
+    folder = tmp_path / "profile_default"
+    cluster = er.Cluster(n=2, profile_dir=folder, database="none")
+    cluster.start_cluster_sync()
+    named = [f"--profile-dir={folder}", f"--cluster-id={cluster.cluster_id}"]
+    command = [sys.executable, "-m", "engineroom.cluster", "stop", *named]
+    stopped = subprocess.run(command, capture_output=True, text=True)
+    assert stopped.returncode == 0, stopped.stderr
+    wait_until(lambda: not processes_of(tmp_path))
+    assert [path.name for path in (folder / "security").iterdir()] == []
+    cluster.stop_cluster_sync()

@@ -62,7 +62,7 @@ def test_errors_can_be_pickled_and_copied(rc):
 
 def test_printing_a_remote_traceback(rc, capsys):
     rc[0].apply_async(fail).exception(10).print_traceback()
-    assert "in deeper" in capsys.readouterr().err
+    assert "in deeper" in capsys.readouterr().out
 
 
 def test_several_errors_make_a_composite(rc):

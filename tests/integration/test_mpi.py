@@ -1,4 +1,4 @@
-"""Engines as ranks of a real MPI: MPICH, from its wheel."""
+"""Engines as ranks of a real MPI: MPICH, from its wheel. With the wheel of Open MPI instead, the tests are the same."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from conftest import processes_of, wait_until
+from support.hosts import Namespaces
 
 import engineroom as er
 
@@ -22,13 +23,26 @@ pytestmark = pytest.mark.slow
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
 
+def is_open_mpi() -> bool:
+    """Whether the mpiexec here is that of Open MPI."""
+    assert MPIEXEC is not None
+    return "Open MPI" in subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True).stdout
+
+
+def arguments() -> list[str]:
+    """What mpiexec needs here: tests run as root, on few cores."""
+    return ["--allow-run-as-root", "--oversubscribe"] if is_open_mpi() else []
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Any]:
     if MPIEXEC is None:
         pytest.skip("there is no mpiexec: pip install mpich")
 
     def one(n: int, **options: Any) -> er.Cluster:
-        return er.Cluster(engines="mpi", n=n, profile_dir=tmp_path, mpi_cmd=[MPIEXEC], **options)
+        return er.Cluster(
+            engines="mpi", n=n, profile_dir=tmp_path, mpi_cmd=[MPIEXEC], mpi_args=arguments(), **options
+        )
 
     yield one
     wait_until(lambda: not processes_of(tmp_path))
@@ -58,6 +72,66 @@ def test_ranks_talk_to_each_other(make: Any):
         assert rc[:]["total"] == [3, 3, 3]  # as %px does
         launcher = rc.cluster.engine_set
     assert not launcher.running
+
+
+def across(hosts: Namespaces, folder: Path, **options: Any) -> er.Cluster:
+    """Two ranks on host1, two on host2, started through ssh by mpiexec on this host."""
+    ssh = folder / "ssh"
+    ssh.write_text(f'#!/bin/sh\nexec ssh -F {hosts.config} "$@"\n')
+    ssh.chmod(0o755)
+    first, second = (hosts.addresses[name] for name in ("host1", "host2"))
+    if is_open_mpi():
+        net = f"{hosts.here.rpartition('.')[0]}.0/24"
+        args = f"--host {first}:2,{second}:2 --mca plm_rsh_agent {ssh} --map-by slot --mca btl_tcp_if_include {net}"
+        args += f" --mca oob_tcp_if_include {net} --mca btl tcp,self --mca pml ob1"
+        args += " -x PYTHONPATH"
+    else:
+        args = f"-localhost {hosts.here} -launcher ssh -launcher-exec {ssh} -hosts {first},{second} -ppn 2"
+    return er.Cluster(
+        engines="mpi",
+        n=4,
+        profile_dir=folder / "profile",
+        mpi_cmd=[MPIEXEC],
+        mpi_args=[*arguments(), *args.split()],
+        **options,
+    )
+
+
+def place() -> tuple[int, str]:
+    import socket
+
+    return rank(), socket.gethostname()
+
+
+def test_ranks_of_two_hosts_talk_to_each_other(hosts: Namespaces, tmp_path: Path):
+    if MPIEXEC is None:
+        pytest.skip("there is no mpiexec: pip install mpich")
+    with across(hosts, tmp_path, controller_ip="*") as rc:
+        assert rc[:].apply_sync(place) == [(0, "host1"), (1, "host1"), (2, "host2"), (3, "host2")]
+        pids = rc[:].apply_sync(os.getpid)
+        assert rc[:].apply_sync(everybodys, 10) == [(46, pids)] * 4
+        rc[:].execute("from mpi4py import MPI\ntotal = MPI.COMM_WORLD.allreduce(MPI.COMM_WORLD.rank)", block=True)
+        assert rc[:]["total"] == [6] * 4
+        dying = rc[3].apply_async(os.kill, pids[3], signal.SIGKILL)  # on the other host
+        with pytest.raises(er.EngineError):
+            dying.get(timeout=60)
+        wait_until(lambda: not rc.cluster.engine_set.running)
+        assert "MPI rank 3 (engine 3) died with exit code -9" in rc.cluster.engine_set.explain()
+    wait_until(lambda: not processes_of(tmp_path))
+
+
+def test_a_host_that_mpiexec_does_not_reach_is_said(hosts: Namespaces, tmp_path: Path):
+    if MPIEXEC is None:
+        pytest.skip("there is no mpiexec: pip install mpich")
+    with hosts.config.open() as file:
+        broken = file.read().replace(f"{hosts.folder}/id", "/nowhere/id")
+    config = tmp_path / "ssh_config"
+    config.write_text(broken)
+    made = across(hosts, tmp_path, controller_ip="*")
+    (tmp_path / "ssh").write_text(f'#!/bin/sh\nexec ssh -F {config} -o BatchMode=yes "$@"\n')
+    with pytest.raises(er.LaunchError, match=r"mpiexec ended with exit code .*: .*Permission denied \(publickey\)"):
+        made.start_and_connect_sync()
+    wait_until(lambda: not processes_of(tmp_path))
 
 
 def test_a_rank_that_dies_ends_the_set(make: Any):

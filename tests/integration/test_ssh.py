@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
-from conftest import processes_of, wait_until
-from support.hosts import Hosts, Namespaces
+from conftest import engine_of_a_killed_process, processes_of, wait_until
+from support.hosts import Hosts, Namespaces, have_ssh_use
 
 import engineroom as er
 
@@ -35,6 +35,21 @@ def test_engines_run_on_two_hosts_and_end_with_the_cluster(hosts: Namespaces, tm
             assert not any(key in word for word in process.info["cmdline"] or [])
         rc[:].apply_sync(print, "on the engine's log?")
     assert processes_of(tmp_path) == []
+
+
+def mapped(array: Any) -> tuple[str, int, str]:
+    """The host, the sum, and in which kind of memory the array lies."""
+    base = array
+    while getattr(base, "base", None) is not None:
+        base = base.base
+    return socket.gethostname(), int(array.sum()), type(base.obj).__name__
+
+
+def test_the_engines_of_each_host_share_a_large_argument(hosts: Namespaces, tmp_path: Path):
+    array = np.arange(1 << 20)
+    with make(hosts, tmp_path, hosts.here, hosts={"host1": 2, "host2": 1}) as rc:
+        found = rc[:].apply_sync(mapped, array)
+    assert sorted(found) == [(host, int(array.sum()), "_OwnCopy") for host in ("host1", "host1", "host2")]
 
 
 def test_engines_share_hosts_that_have_no_numbers(hosts: Namespaces, tmp_path: Path):
@@ -92,19 +107,10 @@ def test_engines_end_when_their_ssh_is_killed(ssh_host: Hosts, tmp_path: Path):
 
 
 def test_engines_end_when_the_process_that_started_them_is_killed(ssh_host: Hosts, tmp_path: Path):
-    code = (
-        "import sys, engineroom as er, os\n"
-        f"cluster = er.Cluster(engines='ssh', hosts='near', n=1, profile_dir={str(tmp_path)!r},"
-        f" controller_ip='127.0.0.1', ssh_args=['-F', {str(ssh_host.config)!r}])\n"
-        "rc = cluster.start_and_connect_sync()\n"
-        "print(rc[0].apply_sync(os.getpid), flush=True)\n"
-        "sys.stdin.read()\n"
+    engine = engine_of_a_killed_process(
+        f"engines='ssh', hosts='near', n=1, profile_dir={str(tmp_path)!r}, controller_ip='127.0.0.1',"
+        f" ssh_args=['-F', {str(ssh_host.config)!r}]"
     )
-    script = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
-    assert script.stdout is not None
-    engine = int(script.stdout.readline())
-    script.kill()
-    script.communicate()
     wait_until(lambda: not psutil.pid_exists(engine))
     wait_until(lambda: not processes_of(tmp_path))
     for path in (tmp_path / "security").iterdir():
@@ -128,12 +134,7 @@ def test_another_process_finds_the_engines_and_stops_them(ssh_host: Hosts, tmp_p
 @pytest.fixture
 def own_ssh(ssh_host: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hosts:
     """`ssh` finds the configuration of the tests, as it finds that of a user."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    script = folder / "ssh"
-    script.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {ssh_host.config} "$@"\n')
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    have_ssh_use(ssh_host.config, tmp_path / "bin", monkeypatch)
     return ssh_host
 
 

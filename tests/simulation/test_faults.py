@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from engineroom.config import SchedulerSettings
-from engineroom.controller import input_values
+from engineroom.controller.supplies import input_values
 from engineroom.ids import Digest, TaskId
 from engineroom.messages import GraphDependency, TaskOptions, TaskSpec
 from engineroom.testing import Run, VirtualCluster

@@ -199,3 +199,12 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespaces]:
         pytest.skip(f"network namespaces cannot be made here: {error}")
     yield made
     made.stop()
+
+
+def have_ssh_use(config: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `ssh` on the path read this configuration. The folder is made for it."""
+    folder.mkdir()
+    script = folder / "ssh"
+    script.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")

@@ -30,7 +30,7 @@ REMOTE = RemoteError("ValueError", "no", "Traceback …", {"engine_id": 3, "engi
 COMPOSITE = CompositeError("two raised", [("A", "a", "tb", {"engine_id": 0}), ("B", "b", "tb", {"engine_id": 1})])
 
 SAMPLES = [
-    *(c("text") for c in CLASSES if not issubclass(c, RemoteError)),
+    *(c("text") for c in CLASSES if not issubclass(c, RemoteError) or issubclass(c, errors._SchedulerError)),
     REMOTE,
     COMPOSITE,
     EngineError("engine 3 was lost", "", {"engine_id": 3}),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from engineroom.config import (
     ConnectionInfo,
     make_profile_dir,
     read_connection_file,
+    socket_dir,
     write_connection_file,
     write_private,
 )
@@ -41,6 +44,56 @@ def test_profile_folders_are_ours_alone_whatever_the_umask_is(tmp_path: Path, um
     write_private(tmp_path / "another" / "file", "text")
     assert mode(tmp_path / "another") == 0o700
     assert mode(tmp_path / "another" / "file") == 0o600
+
+
+@pytest.mark.parametrize("name", ["", "security", "log", "pid"])
+@pytest.mark.parametrize("how", ["written", pytest.param("owned", marks=needs_root)])
+def test_a_profile_that_others_can_write_to_is_refused(tmp_path: Path, name: str, how: str):
+    """They could put a database there, whose results are unpickled, or a link in the place of a log."""
+    profile = make_profile_dir(tmp_path / "profile_x")
+    if how == "owned":
+        os.chown(profile / name, NOBODY, NOBODY)
+    elif name == "security":  # that is made ours alone
+        (profile / name).chmod(0o777)
+        make_profile_dir(profile)
+        assert mode(profile / name) == 0o700
+        return
+    else:
+        (profile / name).chmod(0o777)
+    with pytest.raises(ConfigError, match=r"is not used: .*(belongs to the user|others may write).*chmod go-w"):
+        make_profile_dir(profile)
+
+
+@needs_root
+@pytest.mark.parametrize("what", ["folder", "link", "file"])
+def test_nobody_can_keep_us_from_having_a_folder_for_sockets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    """In /tmp another user can take any name first, and we cannot remove what he made."""
+    short = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
+        taken = short / f"engineroom-{os.getuid()}"
+        theirs = tmp_path / "theirs"
+        theirs.mkdir()
+        match what:
+            case "folder":
+                taken.mkdir(mode=0o777)
+            case "link":
+                taken.symlink_to(theirs)
+            case "file":
+                taken.touch()
+        os.chown(taken, NOBODY, NOBODY, follow_symlinks=False)
+        ours = socket_dir()
+        assert ours.parent == short
+        assert ours != taken
+        assert mode(ours) == 0o700
+        assert socket_dir() == ours, "and it stays the same"
+        ours.chmod(0o755)
+        assert socket_dir() != ours
+        assert list(theirs.iterdir()) == []
+    finally:
+        shutil.rmtree(short)
 
 
 def test_a_folder_that_exists_is_left_as_it_is(tmp_path: Path):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from traitlets import Bool, TraitError, Unicode
+from traitlets import Bool, Int, TraitError, Undefined, Unicode
 from traitlets.config import Application, Config
 from traitlets.config.loader import ArgumentError, ConfigFileNotFound
 from traitlets.config.loader import ConfigError as ConfigLoaderError
@@ -22,11 +22,11 @@ from traitlets.config.loader import ConfigLoaderError as LoaderError
 from .._version import __version__
 from ..cluster.commands import STORE_BUSY
 from ..config import make_profile_dir, profile_dir
-from ..errors import ConfigError, EngineroomError, StoreBusy
+from ..errors import ConfigError, EngineroomError, QueryError, StoreBusy
 from ..printable import one_line, printable
 from ..private import why_not_trusted
 from .former_options import EVERYWHERE, Former
-from .text import paint
+from .text import paint, width_of_terminal
 
 #: Exit codes.
 FAILED, BAD_USAGE, ALREADY_RUNNING, INTERRUPTED = 1, 2, 10, 130
@@ -67,6 +67,8 @@ class EngineroomApp(Application):
     usage: ClassVar[str] = ""
     #: how many arguments it takes that are not options: (at least, at most), and their name in messages
     positional: ClassVar[tuple[int, int, str]] = (0, 0, "argument")
+    #: what its arguments may be, if that is known: for completion
+    completes: ClassVar[tuple[str, ...]] = ()
     #: whether it accepts `-- …`: options for another command
     passes_on: ClassVar[bool] = False
 
@@ -211,13 +213,13 @@ class EngineroomApp(Application):
         name = self.usage or f"{self.name} [options]"
         yield f"{paint('Usage:', 'bold')} {name}"
         yield ""
-        yield from inspect.cleandoc(self.description or "").splitlines()
+        yield from _fitting(inspect.cleandoc(self.description or "").splitlines())
         yield ""
         if self.subcommands:
             yield paint("Commands", "bold")
             width = max(map(len, self.subcommands)) + 2
             for command, (_, about) in self.subcommands.items():
-                yield f"  {command:{width}}{about}"
+                yield from _option_lines(command, about, width + 2)
             yield ""
         else:
             yield from self._emit_options()
@@ -257,10 +259,8 @@ class EngineroomApp(Application):
         for key, target in self.aliases.items():
             trait = traits.get(target)
             text = "" if trait is None else trait.help.strip()
-            metavar = (
-                "N" if trait is not None and type(trait).__name__ == "Integer" else _METAVARS.get(key, key.upper())
-            )
-            if trait is not None and trait.default_value not in ("", None, -1) and "efault" not in text:
+            metavar = METAVARS.get(key) or ("N" if isinstance(trait, Int) else key.upper())
+            if trait is not None and trait.default_value not in ("", None, -1, Undefined) and "efault" not in text:
                 default = trait.default_value
                 text += f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."
             if key == "log-level":
@@ -295,7 +295,7 @@ class EngineroomApp(Application):
 _parse = inspect.unwrap(Application.parse_command_line)
 _initialize_subcommand = inspect.unwrap(Application.initialize_subcommand)
 
-_METAVARS = {
+METAVARS = {
     "profile": "NAME",
     "profile-dir": "FOLDER",
     "ipython-dir": "FOLDER",
@@ -316,13 +316,29 @@ _METAVARS = {
     "sort": "KEY",
     "engines": "LAUNCHER",
     "resources": "NAME=N,…",
+    "adaptive": "N,N",
+    "walltime": "TIME",
+    "memory": "SIZE",
+    "constraint": "TEXT",
+    "template-file": "FILE",
+    "option": "NAME=VALUE",
+    "controller": "LAUNCHER",
+    "since": "TIME",
+    "session": "ID",
+    "label": "PATTERN",
 }
 
 
-def _option_lines(shown: str, text: str) -> Iterator[str]:
-    indent = 24
-    lines = textwrap.wrap(text, 100 - indent) or [""]
-    if len(shown) > indent - 4:
+def _fitting(lines: list[str]) -> Iterator[str]:
+    """Lines of text for a terminal that may be narrow: too long ones are folded between words."""
+    width = width_of_terminal()
+    for line in lines:
+        yield from textwrap.wrap(line, width) if len(line) > width else [line]
+
+
+def _option_lines(shown: str, text: str, indent: int = 24) -> Iterator[str]:
+    lines = textwrap.wrap(text, max(30, min(100, width_of_terminal()) - indent)) or [""]
+    if len(shown) > indent - 3:
         yield f"  {shown}"
     else:
         yield f"  {shown:{indent - 2}}{lines.pop(0)}"
@@ -360,19 +376,17 @@ def run(app: type[Application], argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show "…" gets an escape
+    tool: Any = app.instance()
     try:
-        app.clear_instance()
-        tool: Any = app.instance()
         tool.initialize(argv)
-        while tool.subapp is not None:
-            tool = tool.subapp
+        tool = _deepest(tool)
         tool.say_what_has_no_effect()
         tool.start()
         sys.stdout.flush()
         return int(getattr(tool, "exit_code", 0))
     except SystemExit as exit:  # --help, --version
         return exit.code if isinstance(exit.code, int) else BAD_USAGE
-    except UsageError as error:
+    except (UsageError, QueryError) as error:
         return _complain(name, error, BAD_USAGE)
     except (TraitError, ArgumentError, LoaderError, ConfigLoaderError) as error:
         return _complain(name, _named_as_option(str(error), tool), BAD_USAGE)
@@ -391,6 +405,15 @@ def run(app: type[Application], argv: list[str] | None = None) -> int:
         return _complain(name, error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:  # traitlets has one tool to a process: the next one may be another
+        _deepest(tool).clear_instance()
+
+
+def _deepest(tool: Any) -> Any:
+    """The command of a tool that the arguments name, as far as they have been read."""
+    while tool.subapp is not None:
+        tool = tool.subapp
+    return tool
 
 
 def _named_as_option(text: str, tool: Any) -> str:
@@ -399,8 +422,7 @@ def _named_as_option(text: str, tool: Any) -> str:
     if found is None:
         return text
     trait, _, expected, got = found.groups()
-    while tool.subapp is not None:
-        tool = tool.subapp
+    tool = _deepest(tool)
     names = [name for name, target in tool.aliases.items() if target.rpartition(".")[2] == trait]
     option = f"{'-' if len(names[0]) == 1 else '--'}{names[0]}" if names else f"{found[2]}.{trait}"
     return f"{option} expects {expected.replace(repr('') + ', ', '')}, not {got}"

@@ -25,6 +25,7 @@ class Engineroom(EngineroomApp):
     subcommands: Any = {
         "tasks": (_in("tasks.Tasks"), "a table of tasks, by query, state or label; also when no cluster is running"),
         "show": (_in("show.Show"), "everything about one task"),
+        "watch": (_in("watch.Watch"), "tasks that match a query, as they change"),
         "explain": (_in("explain.Explain"), "why a task is not running, or how it ended"),
         "resubmit": (_in("bulk_actions.Resubmit"), "run finished tasks again, by query"),
         "abort": (_in("bulk_actions.Abort"), "end tasks that have not started, by query"),
@@ -33,11 +34,15 @@ class Engineroom(EngineroomApp):
         "export": (_in("bulk_actions.Export"), "write records to a file: JSON lines, CSV or Parquet"),
         "replay": (_in("replay.Replay"), "simulate recorded tasks with another scheme, hwm or number of engines"),
         "db": (_in("db.Db"), "task databases: verify, repair, backup, migrate, copy, info"),
+        "key": (_in("key.Key"), "connection files with lesser rights (read-only, submit-only), and new keys"),
         "top": (_in("top.Top"), "what the engines are doing, live"),
+        "completion": (_in("completion.Completion"), "a script for bash or zsh that completes commands and options"),
+        "k8s": (_in("k8s.K8s"), "the manifests of a cluster in Kubernetes"),
         "dashboard": (_in("dashboard.DashboardApp"), "the same and more in a browser; also when no cluster is running"),
     }
     examples = """
 engineroom tasks --state=failed
+engineroom watch --state=failed
 engineroom show 3f9ab2-17
 engineroom explain 3f9ab2-17
 engineroom replay --engines=8

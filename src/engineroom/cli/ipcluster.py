@@ -6,7 +6,6 @@ process id is in `<profile>/pid/ipcluster[-<cluster_id>].pid`, so that `stop` st
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import Any, ClassVar
@@ -21,17 +20,18 @@ from ..cluster.cluster_files import dead_sockets
 from ..cluster.found_cluster import FoundCluster
 from ..config import ipython_dir
 from ..errors import ConfigError
-from .base import ALREADY_RUNNING, BASE_ALIASES, BASE_FLAGS, EngineroomApp, run
+from .base import ALREADY_RUNNING, BASE_ALIASES, BASE_FLAGS, EngineroomApp, UsageError, run
 from .former_options import CLUSTER
 from .launcher_options import ALIASES, LAUNCHERS, LauncherOptions
 from .supervisor import Supervisor, in_background, what_a_stop_ends
-from .text import plural, table
+from .text import as_json, paint, plural, table
 
 #: Exit code of `ipcluster stop` when there is nothing to stop.
 NOT_RUNNING = 11
 
 #: Options that name a cluster.
 _WHICH = {key: target for key, target in BASE_ALIASES.items() if key != "log-level"}
+_JSON = {"json": ({"ClusterApp": {"json": True}}, "print JSON, for programs")}
 _COMMON_FLAGS = {"debug": BASE_FLAGS["debug"], "no-config": BASE_FLAGS["no-config"]}
 
 
@@ -42,7 +42,8 @@ class Cluster(Configurable):
     engines = Unicode("local", help=f"What starts the engines; there are: {LAUNCHERS}.").tag(config=True)
     engine_launcher_class = Unicode("local", help="ipyparallel's name for `engines`.").tag(config=True)
     controller_launcher_class = Unicode("local", help="ipyparallel's name for `controller`.").tag(config=True)
-    controller = Unicode("local", help="What starts the controller; there is: local.").tag(config=True)
+    controller = Unicode("local", help="What starts the controller; there are: local, ssh.").tag(config=True)
+    controller_host = Unicode("", help="The host of the controller, for --controller=ssh.").tag(config=True)
     controller_ip = Unicode(
         "", help="Address to listen on for other hosts ('*': all), encrypted. Default: as engines= needs it."
     ).tag(config=True)
@@ -71,6 +72,12 @@ class ClusterApp(EngineroomApp):
     config_names: ClassVar[tuple[str, ...]] = ("ipcluster_config",)
     former = CLUSTER
     exit_code = 0
+
+    json = Bool(False, help="Print JSON.").tag(config=True)
+
+    def tell(self, text: str, **facts: Any) -> None:
+        """Print what was done: as a sentence, or with --json as one line of JSON."""
+        print(as_json(facts, line=True) if self.json else text, flush=True)
 
     @property
     def found(self) -> FoundCluster:
@@ -118,6 +125,7 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
         "n": "Cluster.n",
         "engines": "Cluster.engines",
         "controller": "Cluster.controller",
+        "controller-host": "Cluster.controller_host",
         "ip": "Cluster.controller_ip",
         "location": "Cluster.controller_location",
         "timeout": "Cluster.engine_timeout",
@@ -144,7 +152,7 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
     def start(self) -> None:
         settings = Cluster(parent=self)
         if settings.n is not None and settings.n < 0:
-            raise ConfigError(f"-n is a number of engines, got {settings.n}")
+            raise UsageError(f"-n is a number of engines, got {settings.n}")
         if self.dry_run:
             print(self._make_cluster(self.found, settings).dry_run(), end="")
             return
@@ -181,6 +189,7 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
             engines=settings.engines,
             engine_launcher_class=settings.engine_launcher_class,
             controller=settings.controller,
+            controller_host=settings.controller_host,
             controller_launcher_class=settings.controller_launcher_class,
             engine_timeout=settings.engine_timeout,
             adaptive=_bounds(settings.adaptive),
@@ -198,7 +207,7 @@ def _bounds(given: str) -> tuple[int, int] | None:
     try:
         least, most = (int(word) for word in given.split(","))
     except ValueError:
-        raise ConfigError(f"--adaptive is the least and the most engines: --adaptive=1,64; got {given!r}") from None
+        raise UsageError(f"--adaptive is the least and the most engines: --adaptive=1,64; got {given!r}") from None
     return least, most
 
 
@@ -219,6 +228,7 @@ ipcluster stop --all                  # every cluster of every profile, on this 
 """
     flags: Any = {
         "all": ({"IPClusterStop": {"all": True}}, "stop every cluster of every profile (or of --profile=)"),
+        **_JSON,
         **_COMMON_FLAGS,
     }
 
@@ -228,36 +238,39 @@ ipcluster stop --all                  # every cluster of every profile, on this 
         wanted = self.everywhere(profiles=True) if self.all else [self.found]
         stopped = 0
         for found in wanted:
-            stopped += _stop(found)
+            stopped += self._stop(found)
         if stopped:
             return
         if self.all:
-            print("No cluster is running.")
+            self.tell("No cluster is running.", stopped=None)
             return
         self.exit_code = NOT_RUNNING
         others = [str(other) for other in self.everywhere(profiles=True) if other.running]
         hint = f" Running: {'; '.join(others)}." if others else ""
         print(f"ipcluster: {self.found} is not running.{hint}", file=sys.stderr)
 
-
-def _stop(found: FoundCluster) -> bool:
-    """Stop a cluster; returns whether there was something to stop."""
-    if found.supervisor is None and not found.processes:
-        if not found.is_elsewhere and found.files.remove():
-            print(f"Removed the files of {found}, which was killed.")
-        return False
-    left = what_a_stop_ends(found)
-    print(f"Stopping {found} …" + (f" {left}" if left else ""), flush=True)
-    began = time.monotonic()
-    found.stop()
-    print(f"Stopped after {time.monotonic() - began:.1f} s.")
-    return True
+    def _stop(self, found: FoundCluster) -> bool:
+        """Stop a cluster; returns whether there was something to stop."""
+        named = {"profile": found.profile, "cluster_id": found.cluster_id}
+        if found.supervisor is None and not found.processes:
+            if not found.is_elsewhere and found.files.remove():
+                self.tell(f"Removed the files of {found}, which was killed.", **named, stopped=False)
+            return False
+        left = what_a_stop_ends(found)
+        if not self.json:
+            print(f"Stopping {found} …" + (f" {left}" if left else ""), flush=True)
+        began = time.monotonic()
+        found.stop()
+        seconds = time.monotonic() - began
+        self.tell(f"Stopped after {seconds:.1f} s.", **named, stopped=True, seconds=round(seconds, 3))
+        return True
 
 
 class IPClusterList(ClusterApp):
     """List clusters that run, and clusters that were killed and left files.
 
-    -o json prints a list. A program attaches to a cluster with `engineroom.Cluster.from_dict` of one of its items.
+    --json (or -o json) prints a list. A program attaches to a cluster with `engineroom.Cluster.from_dict` of one of its
+    items.
     """
 
     name = "ipcluster"
@@ -265,16 +278,17 @@ class IPClusterList(ClusterApp):
     usage = "ipcluster list [options]"
     examples = """
 ipcluster list
-ipcluster list -o json | jq '.[].controller.pid'
+ipcluster list --json | jq '.[].controller.pid'
 """
     aliases: Any = {"o": "IPClusterList.output", **_WHICH}
+    flags: Any = {**_JSON, **_COMMON_FLAGS}
 
     output = Enum(["text", "json"], "text", help="text or json.").tag(config=True)
 
     def start(self) -> None:
         listed = [(found, found.open()) for found in self.everywhere(profiles=True)]
-        if self.output == "json":
-            print(json.dumps([cluster.to_dict() for _, cluster in listed if cluster is not None], indent=1))
+        if self.json or self.output == "json":
+            print(as_json([cluster.to_dict() for _, cluster in listed if cluster is not None]))
             return
         rows: list[list[str]] = []
         styles: dict[tuple[int, int], str] = {}
@@ -290,6 +304,9 @@ ipcluster list -o json | jq '.[].controller.pid'
             state = "yes" if running else "?" if found.is_elsewhere else "no (stale)"
             styles[len(rows), 2] = "green" if running else "yellow"
             rows.append([found.profile, found.cluster_id or "''", state, engines, launcher])
+        if not rows:
+            print(paint("No cluster is running.", "dim", stream=sys.stderr), file=sys.stderr)
+            return
         for line in table(
             ["PROFILE", "CLUSTER ID", "RUNNING", "ENGINES", "LAUNCHER"], rows, right=["ENGINES"], styles=styles
         ):
@@ -318,6 +335,8 @@ ipcluster engines -n 16 --engines=slurm --queue=short
         **_WHICH,
     }
 
+    flags: Any = {**_JSON, **_COMMON_FLAGS}
+
     n = Integer(1, help="How many more engines.").tag(config=True)
     resources = Unicode("", help="Named resources that these engines share: gpu=2,license=1.").tag(config=True)
     engines = Unicode("local", help=f"What starts the engines; there are: {LAUNCHERS}.").tag(config=True)
@@ -325,7 +344,7 @@ ipcluster engines -n 16 --engines=slurm --queue=short
 
     def start(self) -> None:
         if self.n < 1:
-            raise ConfigError(f"-n is a number of engines, 1 or more; got {self.n}")
+            raise UsageError(f"-n is a number of engines, 1 or more; got {self.n}")
         found = self.found
         options = LauncherOptions(parent=self).given()
         config = self.launcher_sections()
@@ -344,8 +363,11 @@ ipcluster engines -n 16 --engines=slurm --queue=short
                 cluster.write_cluster_file()
                 raise
             ids = client.ids
-        new = ", ".join(str(id) for id in ids if id not in before)
-        print(f"{plural(self.n, 'engine')} added ({new}); the cluster has {len(ids)}.")
+        new = [id for id in ids if id not in before]
+        shown = ", ".join(map(str, new))
+        self.tell(
+            f"{plural(self.n, 'engine')} added ({shown}); the cluster has {len(ids)}.", added=new, engines=len(ids)
+        )
 
 
 class IPClusterClean(ClusterApp):
@@ -368,6 +390,7 @@ ipcluster clean --all                 # all profiles
             {"IPClusterClean": {"force": True}},
             "also remove files of clusters that seem to run: they go on, but nobody can connect any more",
         ),
+        **_JSON,
         **_COMMON_FLAGS,
     }
 
@@ -375,31 +398,40 @@ ipcluster clean --all                 # all profiles
     force = Bool(False, help="Also files of running clusters.").tag(config=True)
 
     def start(self) -> None:
-        removed = kept = 0
+        removed: list[str] = []
+        kept = 0
         for found in self.everywhere(profiles=self.all):
             if not self.force and (found.processes or found.supervisor is not None or found.is_elsewhere):
                 kept += 1
                 continue
             for path in found.files.remove():
-                print(f"removed {path}")
-                removed += 1
+                self._removed(removed, path, "")
         profiles = {*ipython_dir(self.ipython_directory or None).absolute().glob("profile_*"), self.folder}
         for path, owner in dead_sockets(sorted(profiles)):
             path.unlink(missing_ok=True)
-            print(f"removed {path}, a socket of {owner}: nobody listens")
-            removed += 1
-        print(
-            (f"{plural(removed, 'file')} removed." if removed else "Nothing to clean.")
-            + (f" {plural(kept, 'cluster')} in use." if kept else "")
+            self._removed(removed, path, f", a socket of {owner}: nobody listens")
+        self.tell(
+            (f"{plural(len(removed), 'file')} removed." if removed else "Nothing to clean.")
+            + (f" {plural(kept, 'cluster')} in use." if kept else ""),
+            removed=removed,
+            in_use=kept,
         )
+
+    def _removed(self, removed: list[str], path: Any, why: str) -> None:
+        removed.append(str(path))
+        if not self.json:
+            print(f"removed {path}{why}")
 
 
 class IPClusterExtension(ClusterApp):
-    """Does nothing: there is no extension of Jupyter to enable or disable."""
+    """Does nothing: `pip install 'engineroom[lab]'` brings the panel for JupyterLab, which needs no enabling."""
 
     name = "ipcluster"
     description = __doc__
     usage = "ipcluster nbextension [enable|disable]"
+    examples = """
+ipcluster nbextension enable          # says that it does nothing
+"""
     positional: ClassVar[tuple[int, int, str]] = (0, 1, "argument")
 
     def start(self) -> None:

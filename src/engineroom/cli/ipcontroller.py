@@ -33,6 +33,7 @@ from ..config import (
     read_connection_file,
     retention_settings,
     socket_dir,
+    with_rights,
     write_connection_file,
     write_private,
 )
@@ -155,6 +156,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         "ip": "IPController.ip",
         "port": "IPController.port",
         "location": "IPController.location",
+        "identity": "IPController.identity",
         "hwm": "TaskScheduler.hwm",
         "ping": "HeartMonitor.period",
         "scheme": "TaskScheduler.scheme_name",
@@ -182,6 +184,10 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             {"IPController": {"next_free": True}},
             "if another controller owns the file tasks.db, use tasks-2.db, tasks-3.db and so on",
         ),
+        "keep-tasks": (
+            {"IPController": {"keep_tasks": True}},
+            "SIGTERM ends it as a kill does: unfinished tasks stay in the database, and the next controller has them",
+        ),
         "lifeline": ({"IPController": {"lifeline": True}}, "stop when stdin closes"),
     }
 
@@ -203,6 +209,12 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         config=True
     )
     query_seconds = Float(30.0, help="Seconds a query of the task database may take.").tag(config=True)
+    identity = Unicode(
+        "",
+        help="A connection file made beforehand, with its secret beside it (`engineroom k8s manifest` makes them): the "
+        "controller has its keys and its port. Unfinished tasks of the database are taken up.",
+    ).tag(config=True)
+    keep_tasks = Bool(False, help="Whether SIGTERM ends it as a kill does.").tag(config=True)
     reuse_files = Bool(False, help="Use existing connection files.").tag(config=True)
     lifeline = Bool(False, help="Stop when stdin closes.").tag(config=True)
     next_free = Bool(False, help="Use tasks-2.db (and so on) if another controller owns tasks.db.").tag(config=True)
@@ -223,7 +235,8 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         retention = Retention(parent=self).settings(self.retain)
         raise_limit()  # peers, and large buffers, take file descriptors
         liveness = self._liveness()
-        restarted = self.reuse_files and client_file.exists()  # a controller that stops removes its files
+        # A controller that stops removes its files.
+        restarted = bool(self.identity) or (self.reuse_files and client_file.exists())
         info, secret = self._identity(client_file)
         store = self._open_store(folder)
         try:
@@ -245,13 +258,21 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: controller.stop())
         starter_ended = threading.Event()
+        if self.keep_tasks:
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
         if self.lifeline:
             threading.Thread(target=_follow_stdin, args=(controller, starter_ended), daemon=True).start()
         files = [client_file, connection_file(folder, self.cluster_id, "engine")]
         if secret:
             write_private(_secret_file(client_file), secret)
-        for path in reversed(files):  # that of clients last: a cluster takes it for the sign that all is ready
-            write_connection_file(path, info)
+        lesser = ClusterFiles(folder, self.cluster_id).lesser
+        for rights, path in lesser.items():
+            if restarted and path.exists():
+                write_connection_file(path, with_rights(info, rights))
+            else:  # that of an earlier controller
+                path.unlink(missing_ok=True)
+        write_connection_file(files[1], with_rights(info, "engine"))
+        write_connection_file(files[0], info)  # the last: a cluster takes it for the sign that all is ready
         log.info(
             "controller %s: %s, database %s, connection file %s",
             *(__version__, ", ".join(info.urls), store.url, client_file),
@@ -266,7 +287,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
 
                 cancel_left_jobs(ClusterFiles(folder, self.cluster_id).cluster_file)
         finally:
-            for path in [*files, _secret_file(client_file), *self._files_of_starter(folder)]:
+            for path in [*files, *lesser.values(), _secret_file(client_file), *self._files_of_starter(folder)]:
                 path.unlink(missing_ok=True)
         log.info("stopped")
 
@@ -313,12 +334,16 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         )
 
     def _identity(self, path: Path) -> tuple[ConnectionInfo, str]:
-        """Url and keys, and the secret of the certificate: new ones, or with --reuse those of the controller before."""
+        """Url and keys, and the secret of the certificate: new ones, given ones, or those of the controller before."""
+        if self.identity:
+            return self._given_identity(Path(self.identity))
         if self.reuse_files and path.exists():
             info = read_connection_file(path)
             with contextlib.suppress(FileNotFoundError):
                 secret = _secret_file(path).read_text()
-                listen = info.url if not self.ip else f"tcp://{listening_address(self.ip)}:{info.url.rpartition(':')[2]}"
+                listen = (
+                    info.url if not self.ip else f"tcp://{listening_address(self.ip)}:{info.url.rpartition(':')[2]}"
+                )
                 return msgspec.structs.replace(info, pid=os.getpid(), url=listen), secret
             if info.url.startswith("ipc://"):  # the folder may have been removed; the listener checks whose it is
                 make_private_folder(Path(info.url.removeprefix("ipc://")).parent)
@@ -337,6 +362,28 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             location=self.location or socket.gethostname(),
             pid=os.getpid(),
             cluster_id=self.cluster_id,
+            profile_dir=str(self.folder),
+            version=__version__,
+        ), secret
+
+    def _given_identity(self, path: Path) -> tuple[ConnectionInfo, str]:
+        """Url and keys of a file that was made beforehand, and the secret beside it."""
+        if not self.ip:
+            raise ConfigError("--identity= is for a controller that other hosts reach: say --ip='*', too")
+        given = read_connection_file(path)
+        secret_file = _secret_file(path)
+        if secret_file == path:
+            raise ConfigError(f"--identity= names a file NAME-client.json, with NAME-secret.key beside it; got {path}")
+        try:
+            secret = secret_file.read_text()
+        except OSError as error:
+            raise ConfigError(f"cannot read {secret_file}, the secret of --identity=: {error.strerror}") from None
+        port = self.port or given.url.rpartition(":")[2]
+        return msgspec.structs.replace(
+            given,
+            url=f"tcp://{listening_address(self.ip)}:{port}",
+            location=self.location or socket.gethostname(),
+            pid=os.getpid(),
             profile_dir=str(self.folder),
             version=__version__,
         ), secret

@@ -16,8 +16,8 @@ from traitlets import Bool, Dict, Float, Integer, Unicode, Union
 from .. import resources as named_resources
 from ..config import ConnectionInfo, EngineSettings, connection_file, read_connection_file
 from ..engine.execution.mpi import rank_of
-from ..errors import ConfigError, ConnectionFileError
-from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
+from ..errors import AuthenticationError, ConfigError, ConnectionFileError
+from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, UsageError, log_to_stderr, run
 from .former_options import ENGINE
 
 log = logging.getLogger("engineroom.engine")
@@ -47,6 +47,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         "threads": "IPEngine.threads",
         "walltime": "IPEngine.walltime",
         "drain": "IPEngine.drain",
+        "grace": "IPEngine.grace",
         "ssh": "IPEngine.sshserver",
         "sshkey": "IPEngine.sshkey",
         "c": "IPEngine.startup_command",
@@ -72,6 +73,11 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
     ).tag(config=True)
     drain = Float(
         None, allow_none=True, help="Seconds before the end of the walltime in which no tasks are taken; default: 60."
+    ).tag(config=True)
+    grace = Float(
+        0.0,
+        help="Seconds that engines have, after SIGTERM, to finish what they run; they take no more tasks then. "
+        "Default: they stop at once.",
     ).tag(config=True)
     mpi = Bool(False, help="Whether the engine is a rank of MPI.").tag(config=True)
     restart = Bool(True, help="Replace engines that die.").tag(config=True)
@@ -101,13 +107,15 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
     def start(self) -> None:
         log_to_stderr(self.log_level)
         if self.n < 1:
-            raise ConfigError(f"-n is a number of engines, 1 or more; got {self.n}")
+            raise UsageError(f"-n is a number of engines, 1 or more; got {self.n}")
         if self.mpi:
             if self.n != 1:
-                raise ConfigError(f"--mpi: mpiexec starts one engine for each rank, so -n is 1; got {self.n}")
+                raise UsageError(f"--mpi: mpiexec starts one engine for each rank, so -n is 1; got {self.n}")
             rank_of(os.environ)
         if not self.cancel_grace >= 0:
             raise ConfigError(f"IPEngine.cancel_grace is a number of seconds, 0 or more; got {self.cancel_grace}")
+        if not self.grace >= 0:
+            raise ConfigError(f"--grace is a number of seconds, 0 or more; got {self.grace}")
         shared = named_resources.read(self.resources)
         startup = self._startup()
         # Imported while the controller starts.
@@ -120,6 +128,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
             mpi=self.mpi,
             walltime=self.walltime,
             drain=self.drain,
+            grace=self.grace,
             connect_timeout=self.timeout,
             output_limit=self.output_limit,
             unstored_limit=self.unstored_limit,
@@ -135,7 +144,17 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
                 tunnel = Tunnel(info, self.sshserver, self.sshkey)
                 at_the_end.callback(tunnel.close)
                 info = tunnel.info
-            Nanny(info, self.n, settings, lifeline=sys.stdin.fileno() if follows else None).run()
+            lifeline = sys.stdin.fileno() if follows else None
+            while True:
+                try:
+                    Nanny(info, self.n, settings, lifeline=lifeline).run()
+                    return
+                except AuthenticationError:
+                    fresh = None if follows or self.sshserver else self._wait_for_file()
+                    if fresh is None or fresh.key == info.key:
+                        raise
+                    log.warning("the cluster has new keys: its engines start anew")
+                    info = fresh
 
     def _wait_for_file(self) -> ConnectionInfo:
         path = Path(self.url_file) if self.url_file else connection_file(self.folder, self.cluster_id, "engine")

@@ -20,6 +20,19 @@ _ABOUT = {
 }
 
 
+_COMMON = """\
+Exit codes: 0 done, 1 failed (one line says why), 2 the command line cannot be understood (an option, its value, or a
+query), 10 it is running already, 11 there is nothing to stop, 12 another controller owns the task database, 130
+interrupted.
+
+What you asked for goes to stdout, what else is to be said to stderr. In a terminal, tables are cut to its width (or to
+$COLUMNS); in a pipe, nothing is cut. There are no colours in a pipe, and none if $NO_COLOR is set. `--json` prints one
+indented value; commands that go on (`watch`, `top`), and `ipcluster stop`, `engines` and `clean`, print lines.
+
+The Tab key completes commands, options and their values: put `eval "$(engineroom completion bash)"` into ~/.bashrc, or
+the same with zsh into ~/.zshrc."""
+
+
 def reference() -> str:
     """The whole page."""
     return "\n".join(_lines())
@@ -35,8 +48,7 @@ def _lines() -> Iterator[str]:
     for tool, about in _ABOUT.items():
         yield f"- `{tool.name}` {about}"
     yield ""
-    yield "Exit codes: 0 done, 1 failed (one line says why), 2 the command line cannot be understood, 10 it is running"
-    yield "already, 11 there is nothing to stop, 12 another controller owns the task database, 130 interrupted."
+    yield from _COMMON.splitlines()
     for tool in _ABOUT:
         yield from _section(str(tool.name), tool, "##")
         for name, (command, _) in tool().subcommands.items():

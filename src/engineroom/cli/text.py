@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any, TextIO
 
 #: Columns are not made narrower than this.
@@ -72,13 +74,17 @@ class Table:
         Columns (by their header) that are aligned to the right.
     width : int, optional
         Columns of the terminal.
+    least : list of int, optional
+        How wide each column is at least, as long as there is room.
     """
 
-    def __init__(self, header: Sequence[str], right: Sequence[str] = (), width: int | None = None) -> None:
+    def __init__(
+        self, header: Sequence[str], right: Sequence[str] = (), width: int | None = None, least: Sequence[int] = ()
+    ) -> None:
         self.header = list(header)
         self._room = (width_of_terminal() if width is None else width) - 2 * (len(self.header) - 1)
         self._aligned = [name in right for name in self.header]
-        self._widths = [wide(name) for name in self.header]
+        self._widths = [max(pair) for pair in zip(map(wide, self.header), least or repeat(0), strict=False)]
         self._has_begun = False
 
     def lines(self, rows: Sequence[Sequence[str]], styles: dict[tuple[int, int], str] | None = None) -> list[str]:
@@ -172,6 +178,11 @@ def exact(moment: datetime | None) -> str:
 def plural(number: int, what: str) -> str:
     """ "1 engine", "3 engines"."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def as_json(value: Any, *, line: bool = False) -> str:
+    """What `--json` prints: indented, or in one line for each value of a stream."""
+    return json.dumps(value, default=jsonable, ensure_ascii=False, indent=None if line else 1)
 
 
 def jsonable(value: Any) -> Any:

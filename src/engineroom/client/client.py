@@ -124,7 +124,7 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         self._records = Records(self._channel)
         self._tasks = OwnTasks(self._port, self._records)
         results, name = self._tasks.results_of_session, self._channel.name_session
-        self.session = Session(self._channel.session, results, name)
+        self.session = Session(self._channel.session, self.connection.key, results, name)
         if not task_context.may_wait():  # a client in a task is forgotten with the task
             bind_magics_once(self)
 
@@ -233,7 +233,9 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         """`wait_for_engines` for coroutines: their event loop goes on meanwhile."""
         import asyncio  # slow to import, and only those who await need it
 
-        await asyncio.to_thread(self.wait_for_engines, n, timeout=timeout)
+        future = self.wait_for_engines(n, timeout=timeout, block=False)
+        assert future is not None
+        await asyncio.wrap_future(future)
 
     # ------------------------------------------------------------------------------------------ this client's tasks
 
@@ -566,14 +568,15 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         return self._channel.failure is not None
 
     def close(self, linger: float | None = None) -> None:
-        """End this connection. Tasks go on; their results are in the database."""
-        self._channel.close(0.5 if linger is None else limit_of(linger) or 0.0)
+        """End this connection, once all tasks are accepted: within `linger` seconds, by default 60. Tasks go on."""
+        self._channel.close(None if linger is None else limit_of(linger))
         self._at_the_end.close()
 
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        self._channel.close(submit_rest=kind is not KeyboardInterrupt)
         self.close()
 
     def spin(self) -> None:

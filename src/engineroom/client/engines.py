@@ -7,7 +7,7 @@ import signal as signals
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from ..errors import EngineError, NoEnginesRegistered, TimeoutError
@@ -109,15 +109,21 @@ class Engines:
                 channel.changed.wait(left)
 
     def wait_in_background(self, n: int, timeout: float | None) -> Future[None]:
-        """The same in a thread of its own; the Future is done once that has ended."""
+        """The same in a thread of its own; the Future is done once that has ended. To cancel it is to end the wait."""
         future: Future[None] = Future()
 
+        def look(_: int) -> None:
+            if future.cancelled():
+                raise CancelledError
+
         def run() -> None:
+            failed: Exception | None = None
             try:
-                self.wait_for(n, timeout)
-                future.set_result(None)
+                self.wait_for(n, timeout, look)
             except Exception as error:
-                future.set_exception(error)
+                failed = error
+            if future.set_running_or_notify_cancel():
+                future.set_result(None) if failed is None else future.set_exception(failed)
 
         threading.Thread(target=run, daemon=True).start()
         return future

@@ -65,6 +65,11 @@ class OwnTasks:
         outstanding = self.outstanding()
         return [id for id in self._port.history if id not in outstanding]
 
+    def at_engines(self, engines: Sequence[EngineId]) -> list[TaskId]:
+        """This client's tasks that ran on engines, as their records tell."""
+        query = {"client_uuid": self._channel.session, "engine_id": {"$in": list(engines)}}
+        return [record["msg_id"] for record in self._records.iterate(query, ["msg_id"])]
+
     def forget(self, jobs: Jobs) -> None:
         """Forget tasks (None: all). Raises PendingTask if one is outstanding."""
         outstanding = self.outstanding()
@@ -168,13 +173,14 @@ class OwnTasks:
         `again`: the result to be filled, instead of one for `ids`.
         """
         mine = owner and all(map(self.is_mine, ids))
-        kind = AsyncResult if mine else AsyncHubResult
+        # What is here needs no hub, also if another client has submitted it.
+        kind = AsyncResult if owner and all(self.is_mine(id) or self._is_here(id) for id in ids) else AsyncHubResult
         result = kind(self._port, ids, single=single, name="get_result", owner=mine) if again is None else again
         watched, fetched = [], []
         for id in dict.fromkeys(ids):
             waiter = self._channel.waiter_of(id)
-            if waiter is None and (known := self._fetched.get(id)) is not None and known.done():
-                known._follow(id, result)
+            if waiter is None and self._is_here(id):
+                self._fetched[id]._follow(id, result)
                 fetched.append(id)
             elif isinstance(waiter, AsyncResult):
                 waiter._follow(id, result)
@@ -191,6 +197,11 @@ class OwnTasks:
         if mine and len(watched) == len(ids):  # they have ended: the outcomes are only to be fetched
             result.wait(CATCH_UP_SECONDS)
         return result
+
+    def _is_here(self, id: TaskId) -> bool:
+        """Whether the outcome of another client's task was fetched, and somebody still has it."""
+        fetched = self._fetched.get(id)
+        return fetched is not None and fetched.done()
 
     def _recorded(self, ids: Sequence[TaskId]) -> RecordedTimes:
         """What the records of these tasks say; they are asked for when somebody wants to know."""

@@ -119,6 +119,9 @@ class RecordMethods:
     ) -> Selection | None:
         """Forget finished tasks: by msg_id, by engine, by query, or "all".
 
+        Their records are dropped from the database, and the history of this client forgets them, too (with `query` it
+        does not).
+
         Parameters
         ----------
         session : str or Client, optional
@@ -143,7 +146,10 @@ class RecordMethods:
         chosen = select_or_none(self._records, query, "purge", dry_run=dry_run, others=others)
         if dry_run:
             return chosen
+        mine = [] if query is not None else self._named_here(jobs, targets)
         dropped = self.purge_hub_results(jobs, targets, query=query)
+        if mine:
+            self._tasks.forget(mine)
         return chosen if chosen is None else msgspec.structs.replace(chosen, count=dropped)
 
     def purge_hub_results(
@@ -156,29 +162,45 @@ class RecordMethods:
     ) -> int:
         """`purge_results` that tells how many records were forgotten."""
 
-        def nothing(value: Any) -> bool:
-            return value is None or (isinstance(value, list | tuple) and not value)
-
         query = self._scoped(query, session)
-        if nothing(jobs) and nothing(targets) and query is None:
+        if _nothing(jobs) and _nothing(targets) and query is None:
             raise ValueError("name what to purge: jobs=, targets=, query=, or jobs='all'")
         if isinstance(jobs, str) and jobs == "all":
             return self._records.purge(everything=True)
         return self._records.purge(
-            None if nothing(jobs) else self._tasks.ids_of(jobs),
-            None if nothing(targets) else self._port.engines.resolve(targets),
+            None if _nothing(jobs) else self._tasks.ids_of(jobs),
+            None if _nothing(targets) else self._port.engines.resolve(targets),
             None if query is None else checked(query, "purge"),
         )
 
     def purge_local_results(self, jobs: Jobs = None, targets: Any = None) -> None:
         """Forget this client's own history of tasks; records in the database stay.
 
+        Parameters
+        ----------
+        jobs : optional
+            The tasks, or "all".
+        targets : optional
+            Engines: this client's tasks that ran there, as the records tell.
+
         Raises
         ------
+        ValueError
+            Nothing is named.
         PendingTask
             One of the tasks is outstanding.
         """
-        self._tasks.forget(None if isinstance(jobs, str) and jobs == "all" else jobs)
+        if jobs is None and targets is None:
+            raise ValueError("name what to forget: jobs=, targets=, or jobs='all'")
+        all_of_them = isinstance(jobs, str) and jobs == "all"
+        self._tasks.forget(None if all_of_them else self._named_here(jobs, targets))
+
+    def _named_here(self, jobs: Jobs, targets: Any) -> list[TaskId]:
+        """The tasks that a purge names and that this client may have in its history; of "all" those that have ended."""
+        if isinstance(jobs, str) and jobs == "all":
+            return self._tasks.finished()
+        at_engines = [] if _nothing(targets) else self._tasks.at_engines(self._port.engines.resolve(targets))
+        return [*self._tasks.ids_of([] if jobs is None else jobs), *at_engines]
 
     def purge_everything(self) -> None:
         """Forget all finished tasks, here and in the database."""
@@ -225,3 +247,8 @@ class RecordMethods:
     @documented_by(replay)
     def replay(self, job: Jobs, *, namespace: Mapping[str, Any] | None = None, debug: bool = False) -> Any:
         return replay(self._records, self._tasks.id_of(job), namespace=namespace, debug=debug)
+
+
+def _nothing(value: Any) -> bool:
+    """Whether an argument names nothing: None, or an empty list."""
+    return value is None or (isinstance(value, list | tuple) and not value)

@@ -21,6 +21,8 @@ class Session:
     ----------
     session : str
         Its id: the `client_uuid` of its tasks' records.
+    key : bytes
+        The key of the cluster, which the client has sent to the controller.
     name : str or None
         A name of your own, by which its results are found later. Set it before the first task.
 
@@ -30,8 +32,11 @@ class Session:
     <SessionResults 'fit-v3': 12 results, 2 pending>
     """
 
-    def __init__(self, uuid: str, results: Callable[[Any], SessionResults], name: Callable[[str], bool]) -> None:
+    def __init__(
+        self, uuid: str, key: str, results: Callable[[Any], SessionResults], name: Callable[[str], bool]
+    ) -> None:
         self.session = uuid
+        self.key = key.encode()
         self._results, self._tell_name = results, name
         self._name: str | None = None
 

@@ -16,8 +16,8 @@ def __getattr__(name: str) -> Any:
     """Imported when they are first asked for: the tools that import a module of this folder need no client."""
     from importlib import import_module
 
-    if name == "launcher":
-        return import_module(f"{__name__}.launcher")
+    if name in ("cluster", "launcher"):
+        return import_module(f"{__name__}.{name}")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{'cluster' if name == 'Cluster' else 'manager'}"), name)

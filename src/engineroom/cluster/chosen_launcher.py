@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import ConfigError
 from ..launchers import EngineLauncher, LaunchRequest
 from ..launchers.registry import configured_options, launcher_class, read_options
+from ..launchers.ssh import is_word
 
 
 class ChosenLauncher:
@@ -57,3 +59,16 @@ class ChosenLauncher:
     def make(self, request: LaunchRequest) -> EngineLauncher:
         """The launcher of a set of engines. Raises ConfigError if the options cannot be used."""
         return self._kind(request, self.options)
+
+
+def check_controller(name: object, host: str, keep: bool) -> None:
+    """Raises ConfigError if a controller cannot be started so: by the launcher `name`, on a host or on this one."""
+    kind = name.lower() if isinstance(name, str) else ""
+    if kind not in ("local", "ssh"):
+        raise ConfigError(f"controller={name!r}: the launchers there are: local, ssh")
+    if (kind == "ssh") != bool(host):
+        raise ConfigError("a controller on another host needs both: controller='ssh', and its controller_host=")
+    if host and not is_word(host):
+        raise ConfigError(f"{host!r} is no name of a host: it is the argument controller_host")
+    if host and keep:
+        raise ConfigError("keep=True is for a controller on this host: one that ssh starts ends with its ssh")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,9 +23,10 @@ from ..config import profile_dir as folder_of_profile
 from ..errors import ConfigError
 from ..ids import new_uuid
 from ..launchers import EngineLauncher, Launcher, LaunchRequest
+from ..launchers.ssh_controller import command_line
 from . import kept
 from .awaitable import AwaitableCluster, in_thread
-from .chosen_launcher import ChosenLauncher
+from .chosen_launcher import ChosenLauncher, check_controller
 from .cluster_files import ClusterFiles
 from .commands import Command, controller_command, engines_command, engines_to_start
 from .described import DescribedCluster
@@ -72,8 +74,10 @@ class Cluster(DescribedCluster, AwaitableCluster):
     engines : str
         The launcher that starts the engines: "local", "slurm" and so on, as docs/launchers.md lists. A number means
         `n`. Also: `engine_launcher_class`.
-    controller : "local"
-        The launcher of the controller. Also: `controller_launcher_class`.
+    controller : "local" or "ssh"
+        The launcher of the controller: on this host, or on `controller_host`. Also: `controller_launcher_class`.
+    controller_host : str
+        The host of the controller, as ssh knows it. It shares the profile's folder with this one.
     engine_timeout : float
         Seconds to wait for the engines.
     config : dict or traitlets' Config, optional
@@ -119,6 +123,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         durability: str | None = None,
         engines: str | int = "local",
         controller: str = "local",
+        controller_host: str = "",
         engine_launcher_class: str | None = None,
         controller_launcher_class: str | None = None,
         engine_timeout: float = 60.0,
@@ -161,10 +166,10 @@ class Cluster(DescribedCluster, AwaitableCluster):
             n, engines = engines, "local"
             if n < 0:
                 raise ConfigError(f"engines is a number of engines, got {n!r}")
-        if not isinstance(controller, str) or controller.lower() != "local":
-            raise ConfigError(f"controller={controller!r}: the launchers there are: local")
+        controller_host = controller_host or configured.get("controller_host", "")
+        check_controller(controller, controller_host, keep)
         self._launcher = ChosenLauncher(engines, launcher_options, config)
-        if self._launcher.reaches_hosts:
+        if self._launcher.reaches_hosts or controller_host:
             controller_ip = controller_ip or "*"
         self.engine_launcher_class, self.controller_launcher_class = str(engines), controller
         self.delay, self.send_engines_connection_env = delay, send_engines_connection_env
@@ -181,6 +186,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self.cluster_file = self._files.cluster_file
         self.database = database
         self.controller_ip, self.controller_location = controller_ip, controller_location
+        self.controller_host = controller_host
         self.controller_args, self.engine_args = list(controller_args), list(engine_args)
         self.resources = named_resources.check(resources or {})
         self.retention = dict(retention or {})
@@ -192,7 +198,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self.shutdown_atexit = shutdown_atexit and not keep
         self.load_profile = load_profile
         self._restarts = Restarts(self.write_cluster_file)
-        self._controller = ControllerProcess(self._files, self._restarts)
+        self._controller = ControllerProcess(self._files, self._restarts, controller_host)
         self._engine_sets = EngineSets(self._restarts, self._files)
         self._dashboard = DashboardProcess(dashboard, self._files)
         self._client: Client | None = None
@@ -373,7 +379,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
             durability=self.durability,
             ip=self.controller_ip,
             location=self.controller_location,
-            lifeline=self.shutdown_atexit,
+            lifeline=self.shutdown_atexit or bool(self.controller_host),
             load_profile=self.load_profile,
             reuse=reuse,
             next_free=self._shares_profile and not reuse,
@@ -407,7 +413,10 @@ class Cluster(DescribedCluster, AwaitableCluster):
     def dry_run(self, n: int | None = None) -> str:
         """The script or the command lines that would start `n` engines (default: as at the start). Starts nothing."""
         count = self.engines_wanted if n is None else n
-        return self._engine_launcher(count, self.resources, "dry-run").preview()
+        preview = self._engine_launcher(count, self.resources, "dry-run").preview()
+        if not self.controller_host:
+            return preview
+        return shlex.join(command_line(self.controller_host, self._controller_command(False).args)) + "\n" + preview
 
     # ------------------------------------------------------------------------------------------ connecting
 

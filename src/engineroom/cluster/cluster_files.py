@@ -11,6 +11,10 @@ from pathlib import Path
 
 from ..config import ConnectionInfo, connection_file, ipython_dir, read_connection_file, socket_dir
 from ..errors import ConnectionFileError
+from ..messages.rights import Rights
+
+#: The rights of connection files that are written on request.
+LESSER: tuple[Rights, ...] = ("readonly", "submit")
 
 #: Seconds after which a socket that nobody listens on is asked again.
 ASK_AGAIN_SECONDS = 0.05
@@ -26,6 +30,8 @@ class ClusterFiles:
         self.cluster_file = cluster_file or security / f"cluster{middle}.json"
         #: the one for clients, and the one for engines
         self.connection_files = [connection_file(profile_dir, cluster_id, role) for role in ("client", "engine")]
+        #: those that `engineroom key` has written
+        self.lesser = {rights: connection_file(profile_dir, cluster_id, rights) for rights in LESSER}
         self.secret_file = security / f"ipcontroller{middle}-secret.key"
         #: written by `ipcluster start`
         self.pid_file = profile_dir / "pid" / f"ipcluster{middle}.pid"
@@ -47,6 +53,10 @@ class ClusterFiles:
         """The log of a process: "ipcluster", "ipcontroller", "ipengine-<engine_set_id>"."""
         middle = f"-{self.cluster_id}" if self.cluster_id else ""
         return self.profile_dir / "log" / f"{process}{middle}.log"
+
+    def file_with(self, rights: Rights) -> Path:
+        """The connection file with these rights."""
+        return connection_file(self.profile_dir, self.cluster_id, "client" if rights == "full" else rights)
 
     # ------------------------------------------------------------------------------------------ names
 
@@ -104,7 +114,7 @@ class ClusterFiles:
 
     def existing(self) -> list[Path]:
         """Those of its files that exist, and its socket."""
-        paths = [self.cluster_file, *self.connection_files, self.secret_file, self.pid_file]
+        paths = [self.cluster_file, *self.connection_files, *self.lesser.values(), self.secret_file, self.pid_file]
         info = self.connection
         if info is not None and info.url.startswith("ipc://") and not is_other_host(info):
             paths.append(Path(info.url.removeprefix("ipc://")))

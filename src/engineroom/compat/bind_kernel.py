@@ -20,8 +20,8 @@ from ipykernel.kernelbase import Kernel
 
 from .._version import __version__
 from ..client import Client
-from ..config import ConnectionInfo
-from ..errors import EngineroomError, RemoteError
+from ..config import ConnectionInfo, connection_file
+from ..errors import ConfigError, EngineroomError, RemoteError
 from ..on_engine import task_context
 
 #: Seconds between two looks at what a running cell has printed, and that the kernel has to start.
@@ -148,13 +148,30 @@ class _Bound:
 _bound: _Bound | None = None
 
 
+def _for_clients(connection: ConnectionInfo) -> Path:
+    """The connection file for clients: what a front end runs are tasks, and the engine's own key may submit none.
+
+    Raises
+    ------
+    ConfigError
+        It is not on this host.
+    """
+    path = connection_file(Path(connection.profile_dir), connection.cluster_id)
+    if not path.exists():
+        raise ConfigError(
+            f"bind_kernel needs the connection file of clients, and {path} is not on this host: copy it from the "
+            "controller's host, or bind an engine that runs there"
+        )
+    return path
+
+
 def bind(connection: ConnectionInfo, **options: Any) -> str:
     """Open this engine to Jupyter front ends; returns the path of the kernel's connection file."""
     global _bound
     task = task_context.current_task()
     assert task is not None
     if _bound is None:
-        bound = _Bound(Client(connection), task.engine_id, options)
+        bound = _Bound(Client(_for_clients(connection)), task.engine_id, options)
         bound.file.result(START_SECONDS)
         _bound = bound
     return _bound.file.result()

@@ -28,6 +28,7 @@ PATHS = {
         "joblib": "compat.joblib",
         "serialize": "compat.serialize",
         "serialize.canning": "compat.serialize.canning",
+        "serialize.codeutil": "compat.serialize.codeutil",
         "serialize.serialize": "compat.serialize",
     }.items()
 }

@@ -19,12 +19,12 @@ from ..ids import ClientId, Digest, TaskId
 from ..messages import CacheKey, Environment, ErrorInfo, Function, TaskSpec
 from ..records.entry import Entry
 from ..stores import TaskStore
-from .function_library import FunctionLibrary
 from .lookups import Lookup, Lookups
 from .outbox import Outbox
 from .result_cache import answer_from, equal_tasks, key_of
 from .storage.pending import Scope
 from .storage.store_reader import Reader, readable_entries, readable_functions
+from .supplies.function_library import FunctionLibrary
 
 log = logging.getLogger(__name__)
 

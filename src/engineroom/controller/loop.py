@@ -61,14 +61,13 @@ from ..transport import Listener
 from ..wire.frames import pick_all
 from .decisions import Decisions
 from .error_info import error_info, forgotten_at_restart
-from .function_library import FunctionLibrary
-from .input_values import InputValues
 from .intake import Intake, Refusal, Submission
 from .membership import Membership, Processes
 from .outbox import Outbox, Token
 from .outcome_lookup import OutcomeLookup
 from .peers import Peer, Peers
 from .process_watcher import ProcessWatcher
+from .requests.door import MAY_SAY, Door
 from .requests.requests import Requests
 from .requests.resubmission import Resubmission
 from .requests.running_tasks import RunningTasks
@@ -80,6 +79,8 @@ from .storage.pending import Scope
 from .storage.store_reader import Reader, StoreReader, readable_functions
 from .storage.store_writer import StoreWriter
 from .storage.unused_content import UnusedContent
+from .supplies.function_library import FunctionLibrary
+from .supplies.input_values import InputValues
 
 log = logging.getLogger(__name__)
 
@@ -256,6 +257,7 @@ class Controller:
             retention.interval,
             clock,
         )
+        self._door = Door(self._tell, lambda: peers.nonsense.count(clock()))
         self._room = WaitingRoom(self._is_behind, self._handle)
         self._receivers: dict[type[Message], Callable[[Peer, Any, Sequence[Any]], None]] = {
             Submit: self._on_submit,
@@ -344,7 +346,10 @@ class Controller:
         if isinstance(arrived, Hello):
             self._guard(lambda: self._on_hello(address, arrived, now))
         elif arrived is not None:
-            self._room.receive(*arrived, parts[1:])
+            peer, message = arrived
+            if peer.rights in MAY_SAY and (message := self._door.let_in(peer, message)) is None:  # type: ignore[assignment]
+                return
+            self._room.receive(peer, message, parts[1:])
 
     def _handle(self, peer: Peer, message: Message, frames: Sequence[Any]) -> None:
         try:
@@ -387,6 +392,7 @@ class Controller:
         self._members.sweep(now)
         self._unused.sweep(now)
         self._stored.look_again(now)
+        self._outbox.host_buffers.sweep()
         tasks = self.scheduler.tasks
         self._running.sweep(
             lambda id: id in tasks and tasks[id].engine is not None, [peer.uuid for peer in self._peers.role("engine")]

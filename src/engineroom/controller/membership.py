@@ -283,11 +283,20 @@ class Membership:
                 self._decide(events.EngineLeft(peer.engine) if clean else events.EngineLost(peer.engine, reason))
                 self._engines_changed = True
             case "nanny":
-                for engine in [] if clean else self._peers.engines_of(peer):
-                    self._left(engine, f"its nanny is gone: {reason}", clean=False)
+                if not clean:
+                    self._engines_lost(self._peers.engines_of(peer), f"its nanny is gone: {reason}")
                 self._engines_changed = True
             case _:
                 self._client_left(ClientId(peer.uuid))
+
+    def _engines_lost(self, engines: Sequence[Peer], reason: str) -> None:
+        """Engines are gone together. Told one by one, the core would send a task of each to the next of them."""
+        for engine in engines:
+            self._peers.forget(engine)
+            self._processes.forget(engine.uuid)
+            self._unresponsive.pop(engine.uuid, None)
+        if engines:
+            self._decide(events.EnginesLost([engine.engine for engine in engines], reason))
 
     # ------------------------------------------------------------------------------------------ the engines
 

@@ -43,13 +43,14 @@ from ..records.entry import Entry
 from ..stores import TaskStore
 from ..wire.frames import FrameTable, size
 from .error_info import error_info
-from .function_library import FunctionLibrary
-from .input_values import InputValues, Raw
 from .peers import Peer, Peers
 from .storage.backpressure import Unrecorded
 from .storage.pending import Scope
 from .storage.queued_buffers import QueuedBuffers
 from .storage.store_reader import Reader, ok_value, readable_entries, readable_functions
+from .supplies.function_library import FunctionLibrary
+from .supplies.host_buffers import HostBuffers
+from .supplies.input_values import InputValues, Raw
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +137,7 @@ class Outbox:
         self._tokens: list[Token] = []
         self._functions: list[Function] = []
         self._environments: list[tuple[ClientId, Environment]] = []
+        self.host_buffers = HostBuffers(peers, clock)
         #: large arguments of tasks
         self._buffers = QueuedBuffers()
         #: the tasks and results that wait for the writer
@@ -200,7 +202,7 @@ class Outbox:
         functions = self._new_functions(peer, specs)
         results = self._new_values(peer, inputs, table, read.values) if inputs else []
         attempts = list(map(_attempt_of, action.tasks))
-        self._peers.send(peer, Run(specs, attempts, functions, results), table.frames)
+        self.host_buffers.send(peer, Run(specs, attempts, functions, results), table.frames)
 
     def _new_functions(self, peer: Peer, specs: Sequence[TaskSpec]) -> list[Function]:
         """The functions of these tasks, except those that the engine has, or that are not to be had."""

@@ -16,9 +16,9 @@ from ..records.entry import Entry
 from ..stores import TaskStore
 from .decisions import not_found
 from .error_info import error_info
-from .input_values import InputValues
 from .storage.pending import Scope
 from .storage.store_reader import Reader, ok_value, readable_entries
+from .supplies.input_values import InputValues
 
 #: Records read from the store in one go, where there may be many.
 PAGE = 500

@@ -15,6 +15,7 @@ from ..errors import AuthenticationError, ProtocolError
 from ..ids import EngineId
 from ..messages import Hello, Message, Ping, Refused, Request, Welcome
 from ..messages.bounds import MOST_ASKED
+from ..messages.rights import RIGHTS, Rights, key_with_rights
 from ..transport import Listener
 from ..wire import frames
 from ..wire.input_cache import InputCache
@@ -63,18 +64,21 @@ class Peer:
         "engine",
         "functions",
         "host",
+        "lends",
         "nanny",
         "pid",
         "promised",
         "results",
+        "rights",
         "role",
         "session",
         "uuid",
         "values",
     )
 
-    def __init__(self, address: bytes, hello: Hello, key: bytes, now: float) -> None:
+    def __init__(self, address: bytes, hello: Hello, rights: Rights, key: bytes, now: float) -> None:
         self.address = address
+        self.rights: Rights = rights
         self.role = hello.role
         self.uuid = hello.uuid
         self.host, self.pid = hello.host, hello.pid
@@ -90,6 +94,8 @@ class Peer:
         self.results = 0
         #: nannies: how many engines they mean to have
         self.promised = 0
+        #: see `Hello`
+        self.lends = hello.lends
 
     @property
     def last_heard(self) -> float:
@@ -102,7 +108,8 @@ class Peers:
 
     def __init__(self, listener: Listener, key: str) -> None:
         self._listener = listener
-        self._key = key.encode()
+        #: of each rights the key
+        self._keys = _keys(key)
         self._known: dict[bytes, Peer] = {}
         #: uuid → peer
         self.by_uuid: dict[str, Peer] = {}
@@ -167,7 +174,7 @@ class Peers:
     def admit(self, address: bytes, hello: Hello, now: float) -> Peer | None:
         """Let a peer in, or refuse it and say why."""
         try:
-            check_hello(hello, self._key)
+            rights = check_hello(hello, self._keys)
             before = self._known.get(address)
             self._check_name(address, before, hello)
         except (AuthenticationError, ProtocolError) as error:
@@ -178,7 +185,7 @@ class Peers:
         self._nonces[hello.nonce] = address
         if len(self._nonces) > REMEMBERED_NONCES:
             del self._nonces[next(iter(self._nonces))]
-        peer = Peer(address, hello, self._key, now)
+        peer = Peer(address, hello, rights, self._keys[rights], now)
         if before is not None:
             peer.functions, peer.promised, peer.engine = before.functions, before.promised, before.engine
         self._known[address] = self.by_uuid[peer.uuid] = peer
@@ -225,3 +232,7 @@ class Peers:
 
     def _refuse(self, address: bytes, error: AuthenticationError | ProtocolError) -> None:
         self._listener.send(address, [frames.encode(Refused(error.code, str(error)))])
+
+
+def _keys(cluster_key: str) -> dict[Rights, bytes]:
+    return {rights: key_with_rights(cluster_key, rights).encode() for rights in RIGHTS}

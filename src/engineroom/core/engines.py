@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -51,6 +52,7 @@ class Engine:
         "recalled",
         "resources",
         "stopping",
+        "strays",
         "used",
         "uuid",
         "waiting",
@@ -87,6 +89,8 @@ class Engine:
         self.completed = 0
         #: tasks it has been asked to give back
         self.recalled: set[TaskId] = set()
+        #: tasks that it said it has, and that are not its own any more: it may be running one of them
+        self.strays: deque[TaskId] = deque()
         #: it gets no more tasks, and leaves
         self.stopping = False
         #: why its job must end, if that may cut short what it runs; "": it need not

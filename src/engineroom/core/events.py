@@ -98,6 +98,13 @@ class EngineLost(Event, frozen=True, gc=False):
     begun: frozenset[TaskId] | None = None
 
 
+class EnginesLost(Event, frozen=True, gc=False):
+    """These engines are gone together, without a goodbye: no task of one of them is sent to another one."""
+
+    engines: Sequence[EngineId]
+    cause: str
+
+
 class EngineLeft(Event, frozen=True, gc=False):
     """An engine said goodbye, having finished what it was running."""
 

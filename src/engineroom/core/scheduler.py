@@ -44,6 +44,7 @@ HANDLERS: dict[type[events.Event], Callable[[State, Effects, Any], None]] = {
     events.TasksWaiting: results.on_tasks_waiting,
     events.EngineJoined: engine_events.on_engine_joined,
     events.EngineLost: engine_events.on_engine_lost,
+    events.EnginesLost: engine_events.on_engines_lost,
     events.EngineLeft: engine_events.on_engine_left,
     events.EnginesStopped: engine_events.on_engines_stopped,
     events.PropertiesAnswered: engine_events.on_properties_answered,

@@ -82,6 +82,8 @@ class Task(msgspec.Struct, gc=False, eq=False):
     aborting: bool = False
     #: … and it is to be interrupted if it has started
     cancelling: bool = False
+    #: … and its engine is to be killed later, unless the task has ended
+    kill_is_due: bool = False
     #: when its running attempt began, by the clock of its engine; None: no engine has announced that it runs the task
     started: float | None = None
     #: None as long as nothing has been learnt

@@ -26,6 +26,8 @@ BARS = 60
 LABELS = 12
 #: Failed tasks.
 FAILURES = 5
+#: What is read of them.
+FAILURE_KEYS = ["label", "function_name", "engine_id", "completed", "result_content"]
 #: Of the oldest tasks that wait, how many are explained.
 EXPLAINED = 30
 #: Seconds for which the end of an engine is told.
@@ -153,11 +155,15 @@ class Overview:
         is_first = not self._slow
         if not is_first:  # the first picture does not wait for what takes long in a large database
             groups = records.group("engine_id", {"completed": {"$ne": None}}, values="duration")
-            found["past_engines"] = [
+            engines = [
                 {"id": g["key"], "completed": g["count"], "seconds": (g.get("mean") or 0.0) * (g.get("values") or 0)}
                 for g in groups
                 if g["key"] is not None
-            ][:ENGINES]
+            ]
+            found["past_engine_count"] = len(engines)
+            if len(engines) > ENGINES:
+                engines = sorted(engines, key=lambda engine: (-engine["seconds"], engine["id"]))[:ENGINES]
+            found["past_engines"] = engines
         left = sum(found["states"].get(state, 0) for state in ("pending", "running"))
         if left:
             text = f"{left:,} tasks have no outcome: they run when a cluster is started with this database"
@@ -169,7 +175,7 @@ class Overview:
     def _of_records(self, records: Records) -> dict[str, Any]:
         failed = records.find(
             {"state": "failed"},
-            ["label", "function_name", "engine_id", "completed", "result_content"],
+            FAILURE_KEYS,
             [("completed", -1)],
             FAILURES,
         )
@@ -179,18 +185,7 @@ class Overview:
                 {"priority": group["key"] or 0, "count": group["count"]}
                 for group in records.group("header.priority", {"completed": None})
             ],
-            "failures": [
-                {
-                    "msg_id": record["msg_id"],
-                    "label": record["label"],
-                    "function": record["function_name"],
-                    "engine": record["engine_id"],
-                    "completed": record["completed"],
-                    "ename": (record["result_content"] or {}).get("ename"),
-                    "evalue": str((record["result_content"] or {}).get("evalue") or "")[:300],
-                }
-                for record in failed
-            ],
+            "failures": [failure(record) for record in failed],
         }
 
     # ------------------------------------------------------------------------------------------ warnings
@@ -224,6 +219,19 @@ def states(records: Records) -> dict[str, int]:
     found |= {state: records.count({"state": state}) for state in ("failed", "aborted")}
     completed = records.count({}) - sum(found.values())
     return {state: count for state, count in {**found, "completed": completed}.items() if count > 0}
+
+
+def failure(record: TaskRecord) -> dict[str, Any]:
+    """What the overview shows of a failed task."""
+    return {
+        "msg_id": record["msg_id"],
+        "label": record["label"],
+        "function": record["function_name"],
+        "engine": record["engine_id"],
+        "completed": record["completed"],
+        "ename": (record["result_content"] or {}).get("ename"),
+        "evalue": str((record["result_content"] or {}).get("evalue") or "")[:300],
+    }
 
 
 def first_and_last(

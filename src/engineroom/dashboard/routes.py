@@ -16,7 +16,8 @@ from starlette.staticfiles import StaticFiles
 
 from .._version import __version__
 from ..errors import ControllerLost, EngineroomError, QueryError, UnknownTask
-from . import graph, tasks
+from . import graph, past, tasks
+from .export import download
 from .live import Live
 from .metrics import exposition
 from .security import Access
@@ -52,10 +53,12 @@ class Api:
             Route("/metrics", self._metrics),
             Route("/api/about", answered(self._about)),
             Route("/api/overview", answered(self._overview)),
+            Route("/api/past", answered(self._past)),
             Route("/api/events", self._events),
             Route("/api/keys", answered(self._keys)),
             Route("/api/tasks", answered(self._tasks)),
             Route("/api/count", answered(self._count)),
+            Route("/api/export", answered(self._export)),
             Route("/api/groups", answered(self._groups)),
             Route("/api/task/{id}", answered(self._task)),
             Route("/api/task/{id}/output", answered(self._output)),
@@ -88,6 +91,12 @@ class Api:
     async def _overview(self, request: Request) -> Any:
         return await self._live.look()
 
+    async def _past(self, request: Request) -> Any:
+        instant = _instant(request.query_params.get("at"))
+        if instant is None:
+            raise ValueError("which instant? at=SECONDS, since 1970")
+        return await self._source.ask(lambda: past.at(self._source.records(), instant))
+
     async def _events(self, request: Request) -> Response:
         return StreamingResponse(self._live.events(), media_type="text/event-stream")
 
@@ -105,6 +114,12 @@ class Api:
     async def _count(self, request: Request) -> Any:
         query, session = request.query_params.get("query", ""), request.query_params.get("session", "")
         return await self._source.ask(lambda: tasks.count(self._source.records(), query, session))
+
+    async def _export(self, request: Request) -> Any:
+        given = request.query_params
+        return await download(
+            self._source, given.get("query", ""), given.get("session", ""), given.get("format", "jsonl")
+        )
 
     async def _groups(self, request: Request) -> Any:
         given = request.query_params
@@ -172,6 +187,8 @@ def answered(question: Callable[[Request], Awaitable[Any]]) -> Handler:
             found = await question(request)
         except (EngineroomError, TimeoutError, OSError, ValueError, LookupError) as error:
             return _problem(error)
+        if isinstance(found, Response):
+            return found
         return _json(found if isinstance(found, bytes) else msgspec.json.encode(found, enc_hook=_plain))
 
     return handler

@@ -455,11 +455,15 @@ def make_engine(
     settings: EngineSettings,
     shares: Mapping[str, list[int]],
     captured: tuple[Captured, Captured] | None = None,
+    lender: str = "",
 ) -> Engine:
-    """The engine that this process is to be: its streams and its `__main__` are replaced."""
+    """The engine that this process is to be: its streams and its `__main__` are replaced.
+
+    `lender`: where the nanny lends large buffers; "": nowhere.
+    """
     introduction = introduce("engine", connection.key, uuid, nanny=nanny, resources=shares)
     session = LinkSession(introduction, PING_SECONDS, time.monotonic())
-    link = connect(connection)
+    link = connect(connection, lender)
     streams = install(settings.output_limit, captured)
     pool = Pool(RESULTS_KEPT) if link.shares_memory else None
     executor = Executor(streams, payload.as_copy if pool is None else payload.shared(pool.copy, payload.as_copy))

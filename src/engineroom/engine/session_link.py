@@ -23,15 +23,19 @@ WAIT_SECONDS = 2.0
 class SessionLink:
     """Sends and receives messages."""
 
-    def __init__(self, session: LinkSession, link: Link, decode: Callable[[bytes], Any]) -> None:
-        """`decode`: the decoder of what the controller sends to us."""
+    def __init__(
+        self, session: LinkSession, link: Link, decode: Callable[[bytes], Any], lends: int | None = None
+    ) -> None:
+        """`decode`: the decoder of what the controller sends to us. `lends`: a nanny's, see `Hello`."""
         self.session = session
+        self._lends = lends
         self._link = link
         self._decode = decode
 
     def hello(self, wish: EngineId = ANY_NUMBER, held: Sequence[AttemptKey] = ()) -> None:
         """Begin the session (anew)."""
-        self._link.send([wire.encode(self.session.hello(time.monotonic(), wish, held))])
+        lends = int(self._link.takes_host_frames) if self._lends is None else self._lends
+        self._link.send([wire.encode(self.session.hello(time.monotonic(), wish, held, lends))])
 
     def send(self, message: Message, buffers: Sequence[Any] = ()) -> None:
         """Send a message."""

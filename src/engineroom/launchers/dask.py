@@ -9,14 +9,10 @@ the tasks get, with the resources that they ask for.
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -25,7 +21,8 @@ from ..config import read_connection_file
 from ..errors import ConfigError, LaunchError
 from ..ids import new_uuid
 from ..printable import one_line
-from .base import OUTPUT_BYTES, STOP_SECONDS, Launcher, LaunchRequest, call_at_last_end, last_line
+from .base import STOP_SECONDS, Launcher, LaunchRequest, call_at_last_end, last_line
+from .guest import end_of_output, request_of_another, shares, start_nanny, wait_until
 
 #: Seconds between two looks of a task at whether it is to end.
 LOOK_SECONDS = 0.2
@@ -52,18 +49,8 @@ def run_nanny(command: Sequence[str], environment: Mapping[str, str], connection
 
     event = Event(stop)
     with tempfile.TemporaryFile() as output:
-        nanny = subprocess.Popen(
-            [sys.executable, *command],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
+        nanny = start_nanny(command, environment, connection, output)
         assert nanny.stdin is not None
-        with contextlib.suppress(OSError):  # it has ended
-            nanny.stdin.write(connection + b"\n")
-            nanny.stdin.flush()
         while nanny.poll() is None and not event.wait(timeout=LOOK_SECONDS):
             pass
         with contextlib.suppress(OSError):
@@ -72,9 +59,7 @@ def run_nanny(command: Sequence[str], environment: Mapping[str, str], connection
             nanny.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             nanny.kill()
-        code = nanny.wait()
-        output.seek(max(0, output.seek(0, os.SEEK_END) - OUTPUT_BYTES))
-        return code, output.read().decode(errors="replace")
+        return nanny.wait(), end_of_output(output)
 
 
 class DaskEngines:
@@ -93,8 +78,7 @@ class DaskEngines:
         if options.engines_per_job < 1:
             raise ConfigError(f"engines_per_job is a number, 1 or more; got {options.engines_per_job}")
         self._request, self._options = request, options
-        full, rest = divmod(request.n, options.engines_per_job)
-        self._counts = [options.engines_per_job] * full + ([rest] if rest else [])
+        self._counts = shares(request.n, options.engines_per_job)
         self._stop_event = f"engineroom-{request.set_id}-{new_uuid()[:8]}"
         self._client: Any = None
         self._end_loop: Callable[[], None] = lambda: None
@@ -222,11 +206,8 @@ class DaskEngines:
 
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> Launcher:
-        """The tasks that another process submitted: only that process can end them, or the end of its controller."""
-        request = LaunchRequest(
-            n=0, command=[], environment={}, connection_file=Path(), log_file=Path(described["log_file"]), set_id=""
-        )
-        return cls(request, DaskOptions(address=described["address"]))
+        """The tasks that another process submitted."""
+        return cls(request_of_another(described), DaskOptions(address=described["address"]))
 
 
 def _running_loop() -> tuple[Any, Callable[[], None]]:
@@ -249,9 +230,4 @@ def _running_loop() -> tuple[Any, Callable[[], None]]:
 
 def _wait_for(futures: Sequence[Any], timeout: float | None) -> bool:
     """Wait for tasks of Dask, as often as needed: `distributed.wait` knows the default client alone."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    while not all(future.done() for future in futures):
-        if deadline is not None and time.monotonic() >= deadline:
-            return False
-        time.sleep(0.02)
-    return True
+    return wait_until(lambda: all(future.done() for future in futures), timeout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from typing import Any, ClassVar
 
 import msgspec
@@ -14,6 +15,14 @@ from .local import LocalEngines
 
 #: Seconds that ranks have to leave in order.
 LEAVE_SECONDS = 2.0
+#: Seconds between two looks at whether a rank has died.
+LOOK_SECONDS = 0.5
+#: What the log says of a rank that has died, as `engine.host.nanny` writes it.
+DEAD_RANK = "MPI rank "
+#: How lines begin in which mpiexec (that of MPICH) and its helpers tell where in their own code they are.
+OWN_LINES = ("[mpiexec@", "[proxy:", "=", "--")
+#: What ssh says when it does not reach a host.
+SSH_FAILED = ("Permission denied", "Host key verification", "Could not resolve", "Connection refused", "No route")
 
 
 class MPIOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +57,21 @@ class MPIEngines(LocalEngines):
                 f"there is no command {self.args[0]} here. Install an MPI (`pip install mpi4py mpich`), load its "
                 "module, or name it with the option mpi_cmd"
             )
+        begin = self.log_file.stat().st_size if self.log_file.exists() else 0
         super().start()
+        threading.Thread(target=self._end_with_a_rank, args=(begin,), name="mpi", daemon=True).start()
+
+    def _end_with_a_rank(self, begin: int) -> None:
+        """When a rank has died, see that all end. Across hosts the mpiexec of MPICH sometimes waits for ever."""
+        end = b""  # of what was read before: words may be cut
+        with self.log_file.open("rb") as log:
+            log.seek(begin)
+            while not self.join(LOOK_SECONDS):
+                text = end + log.read()
+                if DEAD_RANK.encode() in text:
+                    self.stop()
+                    return
+                end = text[-len(DEAD_RANK) :]
 
     def stop(self) -> None:
         """End the ranks. When the controller has stopped, they are leaving in order: mpiexec would cut that short."""
@@ -59,12 +82,19 @@ class MPIEngines(LocalEngines):
         """How mpiexec has ended; "" while it runs. When one rank dies, it ends all others."""
         if self._process is None or self.running:
             return ""
-        lines = [line for line in self.get_output().splitlines() if "MPI rank" in line]
-        words = one_line(lines[0] if lines else last_line(self.get_output()) or "it printed nothing")
+        words = one_line(_cause(self.get_output()) or "it printed nothing")
         return f"mpiexec ended with exit code {self.exit_code}, and all its ranks: {words} (log: {self.log_file})"
 
     def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), "class": "mpi"}
+
+
+def _cause(output: str) -> str:
+    """The line that says why mpiexec has ended: of a rank that died, of an engine that could not go on, of ssh."""
+    lines = [line for line in output.splitlines() if line.strip() and not line.startswith(OWN_LINES)]
+    told = [line for line in lines if DEAD_RANK in line] or [line for line in lines if line.startswith("ipengine:")]
+    told = told or [line for line in lines if any(words in line for words in SSH_FAILED)]
+    return next(iter(told + lines[-1:]), last_line(output))
 
 
 def _words(given: list[str] | str) -> list[str]:

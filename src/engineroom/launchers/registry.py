@@ -27,6 +27,7 @@ OURS = {
     "mpi": "mpi:MPIEngines",
     "ssh": "ssh:SSHEngines",
     "dask": "dask:DaskEngines",
+    "ray": "ray:RayEngines",
     "slurm": "batch.slurm:SlurmEngines",
     "sge": "batch.sge:SGEEngines",
     "pbs": "batch.pbs:PBSEngines",

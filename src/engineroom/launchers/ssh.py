@@ -37,7 +37,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Exit code of ssh itself; others are those of the remote command.
 SSH_FAILED = 255
 #: For the other host's sh: the first line of stdin sets variables ("$n" is a line break), then the command takes over.
-_SET_ENVIRONMENT = r"""n=$(printf "\nx") && n=${n%x} && IFS= read -r given && eval "$given" && exec "$@" """
+SET_ENVIRONMENT = r"""n=$(printf "\nx") && n=${n%x} && IFS= read -r given && eval "$given" && exec "$@" """
 
 
 class SSHOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,9 +60,9 @@ class SSHOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raises ConfigError if a name cannot be one."""
-        if self.user and not _is_word(self.user):
+        if self.user and not is_word(self.user):
             raise ConfigError(f"{self.user!r} is no name of a user")
-        if self.proxy_host and not _is_word(self.proxy_host):
+        if self.proxy_host and not is_word(self.proxy_host):
             raise ConfigError(f"{self.proxy_host!r} is no name of a host: it is the option proxy_host")
         for name in self.environment:
             if not _VARIABLE.fullmatch(name):
@@ -83,7 +83,7 @@ class SSHOptions(msgspec.Struct, frozen=True, kw_only=True):
         if not hosts:
             raise ConfigError('the launcher ssh needs the option hosts: {"node1": 4, "node2": 4}, or "node1,node2"')
         for host in hosts:
-            if not _is_word(host):
+            if not is_word(host):
                 raise ConfigError(f"{host!r} is no name of a host")
         if isinstance(hosts, dict):
             if any(count < 1 for count in hosts.values()):
@@ -183,14 +183,12 @@ class SSHEngines:
         if options.remote_profile_dir:
             command = [word for word in command if not word.startswith("--profile-dir=")]
             command.append(f"--profile-dir={options.remote_profile_dir}")
-        words = shlex.join(["sh", "-c", _SET_ENVIRONMENT, "sh", *command, f"--n={count}", "--file=-"])
+        words = shlex.join(["sh", "-c", SET_ENVIRONMENT, "sh", *command, f"--n={count}", "--file=-"])
         return f"cd {shlex.quote(options.remote_dir)} && exec {words}" if options.remote_dir else f"exec {words}"
 
     def _environment(self) -> dict[str, str]:
         """What is added to the environment there."""
-        path = os.environ.get("PYTHONPATH", "")
-        given = {"PYTHONPATH": path, **self._request.environment, **self._options.environment}
-        return {name: value for name, value in given.items() if value}
+        return environment_there({**self._request.environment, **self._options.environment})
 
     def preview(self) -> str:
         """The command lines, and the names of the variables that ssh's stdin has."""
@@ -228,8 +226,7 @@ class SSHEngines:
         info = read_connection_file(self._request.connection_file)
         if self._options.tunnel:
             info = msgspec.structs.replace(info, url=f"tcp://127.0.0.1:{self._port}", other_urls=())
-        variables = "".join(f"export {name}={_quoted(value)};" for name, value in self._environment().items())
-        lines = b"%s\n%s\n" % (variables.encode() or b":", msgspec.json.encode(info))
+        lines = b"%s%s\n" % (set_variables(self._environment()), msgspec.json.encode(info))
         try:
             for connection in self._connections:
                 connection.start()
@@ -359,9 +356,20 @@ class _Found:
         return self._described
 
 
-def _is_word(given: str) -> bool:
+def is_word(given: str) -> bool:
     """Whether ssh takes this for one word, and for no option of its own."""
     return bool(given) and not given.startswith("-") and given.isprintable() and not any(map(str.isspace, given))
+
+
+def environment_there(given: Mapping[str, str]) -> dict[str, str]:
+    """What is added to the environment on another host: the path on which Python finds modules here, and this."""
+    every = {"PYTHONPATH": os.environ.get("PYTHONPATH", ""), **given}
+    return {name: value for name, value in every.items() if value}
+
+
+def set_variables(variables: Mapping[str, str]) -> bytes:
+    """The first line of stdin, for `SET_ENVIRONMENT`."""
+    return ("".join(f"export {name}={_quoted(value)};" for name, value in variables.items()) or ":").encode() + b"\n"
 
 
 def _quoted(value: str) -> str:

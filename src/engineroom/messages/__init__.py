@@ -18,8 +18,10 @@ from .engines import (
     Cancel,
     CheckProperties,
     Draining,
+    DropBuffers,
     EngineDied,
     Functions,
+    KeepBuffers,
     KillTask,
     NeedFunctions,
     Output,
@@ -64,6 +66,7 @@ from .requests import (
     named_in,
     tasks_in_question,
 )
+from .rights import key_with_rights
 from .structs import (
     Attempt,
     AttemptKey,
@@ -115,7 +118,7 @@ FromEngine = (
 )
 ToEngine = Welcome | Refused | Run | Recall | Cancel | Functions | Stored | CheckProperties | Stop | Pong
 FromNanny = Hello | Starting | EngineDied | Unresponsive | Draining | Ping | Goodbye
-ToNanny = Welcome | Refused | SignalProcesses | KillTask | Stop | Pong
+ToNanny = Welcome | Refused | SignalProcesses | KillTask | KeepBuffers | DropBuffers | Stop | Pong
 
 __all__ = [
     "Abort",
@@ -129,6 +132,7 @@ __all__ = [
     "CountRecords",
     "DistinctValues",
     "Draining",
+    "DropBuffers",
     "EngineDied",
     "EngineInfo",
     "Engines",
@@ -149,6 +153,7 @@ __all__ = [
     "Hello",
     "History",
     "InputResult",
+    "KeepBuffers",
     "KillTask",
     "Message",
     "NeedFunctions",
@@ -199,6 +204,7 @@ __all__ = [
     "Waiting",
     "Watch",
     "Welcome",
+    "key_with_rights",
     "named_in",
     "pieces",
     "tasks_in_question",

@@ -33,6 +33,8 @@ class Hello(Message):
     number: Count = 0
     #: random, never used twice: the Welcome proves with it that the controller has the key
     nonce: Name = ""
+    #: nannies: how many bytes of large buffers they keep for their engines; engines: above 0 if they take such buffers
+    lends: Count = 0
 
 
 class Welcome(Message):

@@ -196,3 +196,15 @@ class KillTask(Message):
 
     engine: EngineUuid
     task: TaskId
+
+
+class KeepBuffers(Message):
+    """Keep the frames of this message, and lend them to the engines of this nanny. Each has a number; they rise."""
+
+    numbers: list[Count]
+
+
+class DropBuffers(Message):
+    """No message names these buffers any more."""
+
+    numbers: list[Count]

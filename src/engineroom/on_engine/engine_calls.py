@@ -49,8 +49,13 @@ def call_reference(expression: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def push(values: Mapping[str, Any]) -> None:
-    """Bind names in the namespace."""
-    main_namespace().update(values)
+    """Bind names in the namespace. A name with dots sets an attribute of what the part before its last dot names."""
+    for name, value in values.items():
+        whole, _, attribute = name.rpartition(".")
+        if whole:
+            setattr(_lookup(whole), attribute, value)
+        else:
+            main_namespace()[name] = value
 
 
 def pull(names: str | Sequence[str]) -> Any:
@@ -80,7 +85,7 @@ def push_part(name: str, part: Any, flatten: bool) -> None:
     """Bind one engine's part of a scattered sequence."""
     if flatten and len(part) == 1:
         part = part.iloc[0] if hasattr(type(part), "iloc") else part[0]  # pandas objects are indexed by labels
-    main_namespace()[name] = part
+    push({name: part})
 
 
 def apply_to_part(function: Callable[..., Any], *parts: Any) -> Any:

@@ -41,21 +41,21 @@ def parse_query(text: str) -> dict[str, Any]:
 def _with_times(value: Any, is_time: bool) -> Any:
     if isinstance(value, dict):
         if set(value) == {"$date"}:
-            return _moment(str(value["$date"]))
+            return moment(str(value["$date"]))
         return {
             key: _with_times(part, (is_time and str(key).startswith("$")) or key in TIMES)
             for key, part in value.items()
         }
     if isinstance(value, list):
         return [_with_times(part, is_time) for part in value]
-    return _moment(value) if is_time and isinstance(value, str) else value
+    return moment(value) if is_time and isinstance(value, str) else value
 
 
 _AGE = re.compile(r"-(\d+(?:\.\d+)?)\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str) -> datetime:
     """An instant from ISO text (local time unless it says otherwise) or an age."""
     if age := _AGE.fullmatch(text.strip()):
         with contextlib.suppress(OverflowError):  # before the calendar begins

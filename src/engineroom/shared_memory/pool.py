@@ -207,9 +207,11 @@ class Pool:
         if self._returned or self._kept or self._held:
             since = time.monotonic() - KEPT_SECONDS
             with self._lock:
+                self._take_back()
                 while self._held and next(iter(self._held.values()))[1] < since:
                     self._held.popitem(last=False)
-                self._take_back()
+                while self._returned:  # these have been kept for so long already
+                    self._returned.popleft().close()
                 self._drop(self._most, since)
                 while self._kept and self._kept[0].since < since + KEPT_SECONDS - MANY_KEPT_SECONDS:
                     if sum(file.size for file in self._kept) <= MANY:

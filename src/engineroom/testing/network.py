@@ -138,7 +138,7 @@ class MemoryListener:
 class MemoryLink:
     """The other end of a `MemoryNetwork`."""
 
-    shares_memory = False
+    shares_memory = takes_host_frames = False
 
     def __init__(self, network: MemoryNetwork, identity: bytes) -> None:
         self._network, self._identity = network, identity

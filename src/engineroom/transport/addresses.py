@@ -103,7 +103,9 @@ def why_unreachable(urls: Sequence[str]) -> str:
     """
     if urls[0].startswith("ipc://"):
         return "its socket is there" if os.path.exists(urls[0].removeprefix("ipc://")) else "its socket is not there"
-    told: dict[tuple[str, int], list[str]] = {address_of(url): [] for url in urls}
+    told: dict[tuple[str, int], list[str]] = {address_of(url): [] for url in urls if url.startswith("tcp://")}
+    if not told:
+        return "it has no address"
     for attempt in attempts(list(told), PROBE_SECONDS):
         told[attempt.host, attempt.port].append(_outcome(attempt))
     if len(told) == 1:

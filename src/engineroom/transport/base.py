@@ -9,15 +9,27 @@ Sending never blocks. Receiving waits for `timeout` seconds at most. A caller th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 #: [header, *buffers]
 Frames = Sequence[Any]
 
 #: Messages queued for one peer that reads nothing, before it counts as congested.
 SEND_QUEUE = 10_000
+#: … and bytes of them, buffers that it is handed included: then it gets short messages only.
+SEND_BYTES = 1 << 30
+#: Bytes of a message that a peer gets all the same, so that it hears signs of life and notices what it misses.
+SHORT_MESSAGE = 16 << 10
 #: Messages that `receive_last` gives at most.
 LAST_MESSAGES = 10_000
+
+
+class HostFrame(NamedTuple):
+    """Stands for a large frame that the receiver gets from another process of its host (`shared_memory.lending`)."""
+
+    number: int
+    #: its bytes
+    size: int
 
 
 class Listener(Protocol):
@@ -51,6 +63,10 @@ class Link(Protocol):
 
     #: whether a `SharedBuffer` is handed over as it is; else its content is sent
     shares_memory: bool
+
+    @property
+    def takes_host_frames(self) -> bool:
+        """Whether the controller may send a `HostFrame` in the place of a large buffer."""
 
     def fileno(self) -> int:
         """A file descriptor that becomes readable when something may have arrived."""

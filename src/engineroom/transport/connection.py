@@ -45,6 +45,9 @@ class Socket(Protocol):
     def receive(self, reader: Reader) -> tuple[list[list[Any]], int, bool]:
         """Receive what has come: (messages, how many bytes, whether there may be more). Raises BlockingIOError …"""
 
+    def is_received(self) -> bool:
+        """Whether the other end has received all that the kernel was given. Only for sockets that pass buffers."""
+
     def finish(self, seconds: float) -> None:
         """Nothing more is sent: wait until the other end has it, where closing would lose it."""
 

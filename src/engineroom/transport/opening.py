@@ -35,8 +35,10 @@ def listen(url: str, key: str, *, secret: str = "", max_message_size: int) -> Li
     return TcpListener(url, key, secret=secret, max_message_size=max_message_size)
 
 
-def connect(info: ConnectionInfo) -> Link:
+def connect(info: ConnectionInfo, lender: str = "") -> Link:
     """A link to the controller of a connection file.
+
+    Across hosts, large buffers come through the `lender` of this host, if there is one: see `lending`.
 
     Raises
     ------
@@ -54,4 +56,9 @@ def connect(info: ConnectionInfo) -> Link:
         raise ConnectionFileError(f"the connection file names no address of a controller: {one_line(info.url)!r}")
     from .tcp.link import TcpLink
 
-    return TcpLink(info.urls, info.key, certificate=info.certificate)
+    link = TcpLink(info.urls, info.key, certificate=info.certificate, takes_host_frames=bool(lender))
+    if not lender:
+        return link
+    from .lending import BorrowingLink
+
+    return BorrowingLink(link, lender)

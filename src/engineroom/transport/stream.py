@@ -11,7 +11,8 @@ once, come messages. A message is a head, then its frames:
     8 bytes   each: the lengths of the other frames
 
 A frame whose length has the bit `PASSED` does not come in the stream. It is a shared buffer, and comes as the next of
-the file descriptors. All numbers are little-endian.
+the file descriptors. A frame whose length has the bit `ELSEWHERE` is a `HostFrame`: its number and its size come, 8
+bytes each. All numbers are little-endian.
 
 `pack` makes a message of frames, a `Reader` cuts the stream into messages again, and `Unsent` keeps what the kernel has
 not taken yet.
@@ -28,7 +29,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..shared_memory.buffer import SharedBuffer, is_sealed, received
-from .base import Frames
+from .base import Frames, HostFrame
 
 MAGIC = b"engineroom1\n"
 NAME_BYTES = 16
@@ -36,6 +37,7 @@ MARK = 0xE7
 
 _HEAD = struct.Struct("<BBHIQ")
 _LENGTH = 8
+_HOST_FRAME = struct.Struct("<QQ")
 _GREETING = len(MAGIC) + NAME_BYTES
 
 #: A frame of this size is received into memory of its own. Shorter ones are copied out of what was received together.
@@ -55,6 +57,8 @@ _CALL_BUFFERS, _CALL_BYTES = 64, 8 << 20
 _UNLIMITED = 1 << 62
 #: In the length of a frame: it comes as a file descriptor.
 PASSED = 1 << 63
+#: In the length of a frame: only its number comes.
+ELSEWHERE = 1 << 62
 #: File descriptors in one message: so many the kernel takes. Further shared buffers are sent as bytes.
 MOST_DESCRIPTORS = 250
 #: A connection was lost through which file descriptors went: perhaps the other end cannot open as many. The next one
@@ -96,6 +100,10 @@ def pack(frames: Frames, most_passed: int = MOST_DESCRIPTORS) -> tuple[list[Any]
                 continue
             if not is_sealed(frame.descriptor):  # to read pages of a file that somebody shortens would end us
                 frame = frame.read_all()
+        elif isinstance(frame, HostFrame):
+            views.append(memoryview(_HOST_FRAME.pack(*frame)))
+            lengths.append(_HOST_FRAME.size | ELSEWHERE)
+            continue
         views.append(view := _flat(frame))
         lengths.append(view.nbytes)
     head = _HEAD.pack(MARK, len(passed), 0, len(lengths), lengths[0])
@@ -239,12 +247,14 @@ class Reader:
         greets: bool = False,
         is_admitted: bool = True,
         is_trusted: bool = False,
+        takes_host_frames: bool = False,
     ) -> None:
         """`most_bytes`: in one message. `greets`: the stream begins with a greeting.
 
         `is_trusted`: the other end may hand over files that it could shorten (see `shared_memory.buffer.received`).
+        `takes_host_frames`: the other end may name buffers that are on this host.
         """
-        self._is_trusted, self._is_admitted = is_trusted, is_admitted
+        self._is_trusted, self._is_admitted, self._takes_host_frames = is_trusted, is_admitted, takes_host_frames
         #: file descriptors that have come, and belong to no message yet
         self._descriptors: deque[int] = deque()
         self._most_bytes = most_bytes
@@ -342,7 +352,7 @@ class Reader:
 
     def _check(self, head: tuple[int, int, int, int, int]) -> None:
         mark, passed, unused, count, length = head
-        if mark != MARK or unused or not count or length & PASSED or passed >= count:
+        if mark != MARK or unused or not count or length & (PASSED | ELSEWHERE) or passed >= count:
             raise BrokenStream("it is out of step")
         if passed and (not self._is_admitted or passed > len(self._descriptors)):
             raise BrokenStream(f"a message with {passed} file descriptors, and fewer have come or are allowed")
@@ -354,10 +364,13 @@ class Reader:
     def _begin(self, lengths: Sequence[int], passed: int) -> None:
         """The head and the lengths of a message have come."""
         size = sum(lengths)
-        if size >= PASSED or passed:
+        if size >= ELSEWHERE or passed:
             if sum(1 for length in lengths if length & PASSED) != passed:
                 raise BrokenStream("a message that announces other file descriptors than it has")
-            size = sum(length & ~PASSED for length in lengths)
+            elsewhere = [length for length in lengths if length & ELSEWHERE and not length & PASSED]
+            if elsewhere and (not self._takes_host_frames or set(elsewhere) != {_HOST_FRAME.size | ELSEWHERE}):
+                raise BrokenStream("a message with a buffer that should be on this host")
+            size = sum(length & ~(PASSED | ELSEWHERE) for length in lengths)
         if size > self._most_bytes or size > self._bytes_left:
             raise BrokenStream(f"a message of {size} bytes, and fewer are allowed")
         self._bytes_left -= size
@@ -370,6 +383,12 @@ class Reader:
         for length in self._lengths[len(frames) :]:
             if length & PASSED:
                 frames.append(self._passed(length & ~PASSED))
+                continue
+            if length & ELSEWHERE:
+                if end - at < _HOST_FRAME.size:
+                    break
+                frames.append(HostFrame(*_HOST_FRAME.unpack_from(data, at)))
+                at += _HOST_FRAME.size
                 continue
             there = min(length, end - at)
             if there < length < LARGE:

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.01, 0.5
 #: Messages that a link has received, and its owner has not taken, after which it receives no more.
 MOST_READ = 1000
+#: Bytes that one call of `receive` takes in, about. It looks at nothing else meanwhile.
+MOST_READ_BYTES = 16 << 20
 #: What a link keeps while it is not connected: the first so many bytes and messages that are sent. More are lost.
 KEPT_BYTES, KEPT_MESSAGES = STRANGER_BYTES // 2, STRANGER_FRAMES // 2
 #: So many attempts to connect must end with a refusal in turn, before it is certain that the keys do not fit.
@@ -50,6 +52,8 @@ class StreamLink(ABC):
     """The end of a client, an engine or a nanny. One thread at a time may call `receive`, `send` and `close`."""
 
     shares_memory: bool
+    #: whether messages may name buffers that are on this host already
+    takes_host_frames = False
 
     def __init__(self) -> None:
         require_descriptors("a connection")
@@ -132,10 +136,11 @@ class StreamLink(ABC):
             return
         self._is_busy = True
         try:
-            is_full = True
-            while is_full and len(self._arrived) < MOST_READ:
-                messages, _, is_full = connection.receive(self._reader)
+            is_full, left = True, MOST_READ_BYTES
+            while is_full and left > 0 and len(self._arrived) < MOST_READ:
+                messages, count, is_full = connection.receive(self._reader)
                 self._arrived += messages
+                left -= count
             if self._is_new and self._arrived:
                 self._is_new = False
                 self._refused = 0
@@ -265,7 +270,8 @@ class StreamLink(ABC):
             if self._closed.is_set():
                 new.close()
                 return
-            self._reader, self._is_broken = Reader(is_trusted=self.shares_memory), False
+            self._reader = Reader(is_trusted=self.shares_memory, takes_host_frames=self.takes_host_frames)
+            self._is_broken = False
             self._socket, self._is_new = new, True
             try:
                 give_unsent(new, self._unsent)

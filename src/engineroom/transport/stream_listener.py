@@ -19,7 +19,7 @@ from collections import deque
 from typing import Protocol
 
 from ..descriptors import require_descriptors
-from .base import LAST_MESSAGES, SEND_QUEUE, Frames
+from .base import LAST_MESSAGES, SEND_BYTES, SEND_QUEUE, SHORT_MESSAGE, Frames
 from .connection import Often, Socket, TooManyPassed, give_unsent
 from .stream import FEWER_DESCRIPTORS, MOST_DESCRIPTORS, BrokenStream, Reader, Unsent, pack
 from .unix_socket import CHUNK
@@ -56,7 +56,7 @@ class HasFileno(Protocol):
 class _Connection:
     """One connection of the listener."""
 
-    __slots__ = ("has_passed", "is_broken", "most_passed", "reader", "since", "socket", "unsent")
+    __slots__ = ("has_passed", "is_broken", "most_passed", "passed_bytes", "reader", "since", "socket", "unsent")
 
     def __init__(self, accepted: Socket, most_bytes: int, now: float) -> None:
         self.socket = accepted
@@ -65,8 +65,16 @@ class _Connection:
         self.since = now
         #: how many file descriptors one message may bring, and whether one has
         self.most_passed, self.has_passed = MOST_DESCRIPTORS if accepted.passes else 0, False
+        #: bytes of the buffers that were passed since the other end had received everything
+        self.passed_bytes = 0
         #: whether nothing can be sent any more; what has come may still be received
         self.is_broken = False
+
+    def unread(self) -> int:
+        """About how many bytes are in memory because the other end has not received them."""
+        if self.passed_bytes >= SEND_BYTES and not self.unsent and self.socket.is_received():
+            self.passed_bytes = 0
+        return self.unsent.bytes + self.passed_bytes
 
 
 class StreamListener(ABC):
@@ -285,7 +293,11 @@ class StreamListener(ABC):
         if connection is None or connection.is_broken or connection.unsent.messages >= SEND_QUEUE:
             return False
         buffers, size, passed = pack(frames, connection.most_passed)
-        connection.has_passed = connection.has_passed or bool(passed)
+        if (passed or size > SHORT_MESSAGE) and connection.unread() >= SEND_BYTES:
+            return False
+        if passed:
+            connection.has_passed = True
+            connection.passed_bytes += sum(map(len, passed))
         count = 0
         if not connection.unsent and connection.socket.is_clear:
             try:

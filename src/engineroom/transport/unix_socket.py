@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import struct
+import termios
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +26,7 @@ _ANCILLARY = socket.CMSG_SPACE(256 * array("i").itemsize)
 _CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 # As a plain int: an `&` of enums costs as much as the system call.
 _TRUNCATED = int(socket.MSG_CTRUNC)
+_INT = 4  # bytes that the system call writes
 _PEER = struct.Struct("iII")  # process, user, group
 
 
@@ -99,6 +102,10 @@ class PlainSocket:
         if not count:
             raise OSError(errno.ECONNRESET, "the other end has closed the connection")
         return messages, count, is_full
+
+    def is_received(self) -> bool:
+        """Whether the other end has received all that the kernel was given."""
+        return not any(fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(_INT)))
 
     def finish(self, seconds: float) -> None:
         """Nothing is lost when a Unix socket is closed."""

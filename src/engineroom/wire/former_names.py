@@ -58,6 +58,10 @@ class _Finder:
     def __init__(self, names: Mapping[str, str]) -> None:
         self._names = names
 
+    def has(self, name: str) -> bool:
+        """Whether this is a former name."""
+        return name in self._names
+
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
@@ -69,3 +73,14 @@ def install(more: Mapping[str, str]) -> None:
     """Let `import` find modules by their former names, and by those of `more` (name → module), in this process."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder({**FORMER, **more}))  # a package's own finder would load a second copy
+
+
+def submodule(package: str, name: str) -> ModuleType:
+    """A module by a former name, as an attribute of its package: `engineroom.client.view` without an import of it.
+
+    Packages call this in their `__getattr__`: programs know that `import ipyparallel` imports all modules.
+    """
+    former = f"{package}.{name}"
+    if any(isinstance(finder, _Finder) and finder.has(former) for finder in sys.meta_path):
+        return importlib.import_module(former)
+    raise AttributeError(f"module {package!r} has no attribute {name!r}")

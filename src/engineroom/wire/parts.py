@@ -65,14 +65,13 @@ def items_of(value: Any) -> list[Any]:
 
 
 def join(parts: Sequence[Any], dist: str) -> Any:
-    """Put the parts of a sequence together again: arrays to one, pandas objects to one, anything else to a list."""
+    """Put the parts of a sequence together again: arrays to one, tables to one, anything else to a list."""
     if list not in set(map(type, parts)):
         whole = _concatenated(parts)
         if whole is not None:
             if dist == "b":
                 return whole
-            order = _round_robin([len(part) for part in parts])
-            return whole.iloc[order] if hasattr(type(whole), "iloc") else whole[order]
+            return _reordered(whole, _round_robin([len(part) for part in parts]))
     lists = list(map(items_of, parts))
     if dist == "b":
         return list(itertools.chain.from_iterable(lists))
@@ -84,26 +83,43 @@ def _is_array(value: Any) -> bool:
     """Whether this is an array with a first axis: no scalar, no sparse matrix, no data frame."""
     if not (hasattr(value, "dtype") and hasattr(value, "__array__") and getattr(value, "shape", None)):
         return False
-    return not isinstance(value, _pandas_type("DataFrame"))  # it may have a column "dtype"
+    return not isinstance(value, _type_of("pandas", "DataFrame"))  # it may have a column "dtype"
 
 
-def _pandas_type(name: str) -> Any:
-    """For `isinstance`. While pandas is not loaded, or is only partly so, no value is of this type."""
-    return getattr(sys.modules.get("pandas"), name, ())
+#: Tables and their columns, and the function of their library that puts parts together.
+_TABLES = (
+    ("pandas", "DataFrame", "concat"),
+    ("pandas", "Series", "concat"),
+    ("polars", "DataFrame", "concat"),
+    ("polars", "Series", "concat"),
+    ("pyarrow", "Table", "concat_tables"),
+)
+
+
+def _type_of(library: str, name: str) -> Any:
+    """For `isinstance`. While a library is not loaded, or is only partly so, no value is of this type."""
+    return getattr(sys.modules.get(library), name, ())
 
 
 def _concatenated(parts: Sequence[Any]) -> Any:
-    """The parts one after another as one array or pandas object; None if they are anything else."""
-    for kind in (_pandas_type("DataFrame"), _pandas_type("Series")):
-        if parts and all(isinstance(part, kind) for part in parts):
-            return sys.modules["pandas"].concat(parts)
+    """The parts one after another as one array or table; None if they are anything else."""
+    for library, name, concatenate in _TABLES:
+        if parts and all(isinstance(part, _type_of(library, name)) for part in parts):
+            return getattr(sys.modules[library], concatenate)(parts)
     if not parts or not all(map(_is_array, parts)):
         return None
     import numpy
 
     masked = any(isinstance(part, numpy.ma.MaskedArray) for part in parts)
-    concatenate: Any = numpy.ma.concatenate if masked else numpy.concatenate
-    return concatenate(parts)
+    together: Any = numpy.ma.concatenate if masked else numpy.concatenate
+    return together(parts)
+
+
+def _reordered(whole: Any, order: Any) -> Any:
+    """An array or a table with its elements or rows in another order."""
+    if hasattr(type(whole), "iloc"):
+        return whole.iloc[order]
+    return whole.take(order) if isinstance(whole, _type_of("pyarrow", "Table")) else whole[order]
 
 
 def _round_robin(sizes: Sequence[int]) -> Any:

@@ -37,6 +37,8 @@ from .. import _version
 from ..errors import AuthenticationError, ProtocolError
 from ..ids import EngineId
 from ..messages import AttemptKey, Goodbye, Hello, Message, Ping, Pong, Refused, Welcome
+from ..messages.rights import ROLES as ROLES_OF
+from ..messages.rights import Rights
 from ..printable import one_line
 
 ROLES = ("client", "engine", "nanny")
@@ -126,8 +128,10 @@ class LinkSession(_Counters):
         self.confirmed = 0
         self.next_ping = 0.0
 
-    def hello(self, now: float, wish: EngineId = ANY_NUMBER, held: Sequence[AttemptKey] = ()) -> Hello:
-        """Begin (anew). Engines say which number they would like, and which tasks they hold."""
+    def hello(
+        self, now: float, wish: EngineId = ANY_NUMBER, held: Sequence[AttemptKey] = (), lends: int = 0
+    ) -> Hello:
+        """Begin (anew). Engines say which number they would like, and which tasks they hold. `lends`: see `Hello`."""
         self.number += 1
         self.is_welcome, self.confirmed = False, 0
         self._reset_sent(1)  # the Hello itself
@@ -135,7 +139,8 @@ class LinkSession(_Counters):
         self.next_ping = now + self._ping_seconds
         known = self._introduction
         hello = prove(
-            msgspec.structs.replace(known.hello, wish=wish, held=list(held), number=self.number), known.key
+            msgspec.structs.replace(known.hello, wish=wish, held=list(held), number=self.number, lends=lends),
+            known.key,
         )
         self._nonce = hello.nonce
         return hello
@@ -254,20 +259,23 @@ def _proof(key: bytes, *facts: str | int) -> bytes:
     return hmac.new(key, msgspec.msgpack.encode(facts), hashlib.sha256).hexdigest().encode()
 
 
-def check_hello(hello: Hello, key: bytes) -> None:
-    """Decide whether a peer may come in. The proof of the key is checked before anything else.
+def check_hello(hello: Hello, keys: Mapping[Rights, bytes]) -> Rights:
+    """Decide whether a peer may come in. The proof of a key is checked before anything else.
+
+    `keys`: those of this cluster, by their rights. Returns the rights of the key that the peer has.
 
     Raises
     ------
     AuthenticationError
-        The key is wrong.
+        The peer has none of these keys, or one that does not allow its role.
     ProtocolError
         The peer speaks another version of the protocol, or has a role that does not exist.
     """
-    has_key = hmac.compare_digest(hello.proof.encode(), _hello_proof(hello, key))
-    if not has_key and hello.version < 3:  # such peers sent the key itself: they are told which version they speak
-        has_key = hmac.compare_digest(hello.proof.encode(), key)
-    if not has_key:
+    proof = hello.proof.encode()
+    rights = next((r for r, key in keys.items() if hmac.compare_digest(proof, _hello_proof(hello, key))), None)
+    if rights is None and hello.version < 3:  # such peers sent the key itself: they are told which version they speak
+        rights = next((r for r, key in keys.items() if hmac.compare_digest(proof, key)), None)
+    if rights is None:
         raise AuthenticationError("the key is wrong")
     if hello.version != _version.PROTOCOL_VERSION:
         raise ProtocolError(
@@ -276,6 +284,10 @@ def check_hello(hello: Hello, key: bytes) -> None:
         )
     if hello.role not in ROLES:
         raise ProtocolError(f"a peer is a client, an engine or a nanny, not {hello.role!r}")
+    if hello.role not in ROLES_OF[rights]:
+        article = "an" if hello.role == "engine" else "a"
+        raise AuthenticationError(f"its key has the rights {rights!r}: {article} {hello.role} needs another one")
+    return rights
 
 
 def answer_unknown(ping: Ping) -> Pong:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engineroom.cli.commands.explain import _described
-from engineroom.cli.commands.tasks import _rows
+from engineroom.cli.commands.rows import rows_of
 from engineroom.client.records.explanation import Explanation
 from engineroom.records.record import TaskRecord
 from engineroom.stores.canonical import blank
@@ -24,5 +24,5 @@ def test_an_id_steers_no_terminal():
     assert all(line.isprintable() for line in _described(explanation))
     records: Any = NoNames()
     record = TaskRecord({**blank(), "msg_id": ID, "state": "pending", "submitted": datetime.now(UTC)})
-    rows, _ = _rows([record], records)
+    rows, _ = rows_of([record], records)
     assert all(cell.isprintable() for cell in rows[0])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engineroom.controller import input_values
-from engineroom.controller.input_values import InputValues
+from engineroom.controller.supplies import input_values
+from engineroom.controller.supplies.input_values import InputValues
 from engineroom.ids import TaskId
 
 A, B = TaskId("a"), TaskId("b")

@@ -143,3 +143,13 @@ def test_a_group_of_large_buffers_ends_sooner(pending: Pending, monkeypatch: pyt
     monkeypatch.setattr(module, "GROUP_BYTES", 100)
     pending.add([entry(f"a-{n}", size=60) for n in range(4)], ())
     assert ids(pending.take()) == ["a-0", "a-1"]
+
+
+def test_a_buffer_that_many_tasks_share_is_counted_once(pending: Pending, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map over one large array: each task has it, and it is written once."""
+    monkeypatch.setattr(module, "GROUP_BYTES", 1000)
+    shared = bytes(600)
+    pending.add([Entry(one.spec, one.client, (shared,)) for one in many("a", 5)], ())
+    pending.add([entry("a-5", size=600), entry("a-6", size=600)], ())
+    assert ids(pending.take()) == ["a-0", "a-1", "a-2", "a-3", "a-4", "a-5"]
+    assert ids(pending.take()) == ["a-6"]

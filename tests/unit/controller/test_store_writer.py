@@ -364,3 +364,25 @@ def test_a_task_that_has_ended_meanwhile_is_written_once_however_many_wait_with_
     assert (store.count({}), store.count({"completed": None})) == (35, 5)
     assert (store.written.count(True), store.written.count(False)) == (30, 5)
     writer.close()
+
+
+def test_nothing_gathers_while_more_is_left_than_one_group_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of these entries fills a group: the writer writes them one after the other, at once."""
+    monkeypatch.setattr(pending, "GROUP_MOST", 1)
+    monkeypatch.setattr(module, "GATHER_SECONDS", 600.0)
+    writer = StoreWriter(DictDB(), lambda tokens: None)
+    writer.put(of_client("c", 20))
+    written = writer.call(lambda store: store.count({}))  # this hurries the first group alone
+    assert written.result(30) == 20
+    writer.close()
+
+
+def test_a_buffer_that_many_tasks_share_takes_room_once() -> None:
+    store = Failing()
+    writer = StoreWriter(store, lambda tokens: None, RetentionSettings(min_free=10_000_000))
+    shared = bytes(10_000_000)
+    writer.put([Entry(one.spec, one.client, (shared,)) for one in of_client("c", 30)])
+    assert store.asked.wait(20)
+    assert writer.refusal(20_000_000) is None
+    store.go_on.set()
+    writer.close()

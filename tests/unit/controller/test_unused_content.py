@@ -11,9 +11,9 @@ from conftest import wait_until
 from support.entries import finished
 
 from engineroom.config import RetentionSettings
-from engineroom.controller.function_library import FunctionLibrary
 from engineroom.controller.storage.store_writer import StoreWriter
 from engineroom.controller.storage.unused_content import UnusedContent
+from engineroom.controller.supplies.function_library import FunctionLibrary
 from engineroom.errors import StoreError
 from engineroom.ids import ClientId, TaskId, digest_of
 from engineroom.messages import Environment, Function

@@ -26,6 +26,7 @@ from engineroom.core.events import (
     ControllerStopped,
     EngineLeft,
     EngineLost,
+    EnginesLost,
     EnginesStopped,
     Event,
     RecoveredTask,
@@ -256,6 +257,14 @@ def test_a_task_that_kills_three_engines_is_poison_whatever_its_retries():
         assert run(core, joined(life)) == [("send", life, "a" if not life else f"a#{life + 1}")]
         told = run(core, EngineLost(life, "killed"))
     assert told == [("end", "a", "EngineError")]
+
+
+@pytest.mark.fault(5)
+def test_engines_that_are_lost_together_get_none_of_each_others_tasks():
+    core = scheduler(death_limit=3)
+    run(core, *(joined(engine) for engine in range(4)), submitted("a", retries=100))
+    assert run(core, EnginesLost(range(4), "their nanny is gone")) == []
+    assert run(core, joined(4), finished(4, done("a", 2))) == [("send", 4, "a#2"), ("end", "a", "ok")]
 
 
 def test_tasks_that_did_not_run_when_their_engine_died_keep_their_retries():

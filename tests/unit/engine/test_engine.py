@@ -110,6 +110,8 @@ class FakeInterrupter:
 class Script:
     """The controller, step by step; and the engine's link, whose waiting takes the next step."""
 
+    takes_host_frames = False
+
     def __init__(self) -> None:
         self.network = MemoryNetwork()
         self.link = self.network.link(b"e")

@@ -354,3 +354,12 @@ def test_held_copies_go_after_a_while(monkeypatch):
     monkeypatch.setattr(pool_module, "KEPT_SECONDS", -1.0)
     pool.tidy()
     assert pool._held == {}
+
+
+def test_the_pages_of_held_copies_are_not_kept_once_more(monkeypatch):
+    pool = Pool(held=4 * SIZE)
+    pool.copy(content(b"held____"))
+    monkeypatch.setattr(pool_module, "KEPT_SECONDS", 0.0)
+    pool.tidy()
+    monkeypatch.undo()
+    assert pool.kept_bytes == 0

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from engineroom.transport import stream
+from engineroom.transport.base import HostFrame
 from engineroom.transport.stream import BrokenStream, Reader, Unsent, greeting, pack
 
 NAME = b"sixteen bytes it"
@@ -206,3 +207,36 @@ def test_what_the_kernel_does_not_take_is_kept_in_order(step: int):
         unsent.taken(len(chosen))
     assert sent == joined(*messages)
     assert (unsent.messages, unsent.bytes) == (0, 0)
+
+
+ELSEWHERE = [b"head", HostFrame(1 << 60, 1 << 40), b"x" * 70_000, HostFrame(7, 3), b""]
+
+
+@pytest.mark.parametrize("size", [1, 7, 33, 70_001, 1 << 30])
+def test_a_frame_that_is_on_this_host_comes_as_its_number(size: int):
+    data = b"".join(bytes(buffer) for _ in range(2) for buffer in pack(ELSEWHERE)[0])
+    reader, found = Reader(takes_host_frames=True), []
+    for piece in pieces(data, size):
+        rest = memoryview(bytearray(piece))
+        while rest:
+            if (room := reader.room) is None:
+                found += reader.feed(rest)
+                break
+            count = min(room.nbytes, rest.nbytes)
+            room[:count] = rest[:count]
+            found += reader.filled(count)
+            rest = rest[count:]
+    whole = [[f if isinstance(f, HostFrame) else bytes(f) for f in message] for message in found]
+    assert whole == [ELSEWHERE, ELSEWHERE]
+
+
+@pytest.mark.parametrize("change", ["not taken", "first", "of another size", "passed, too"])
+def test_a_number_where_none_may_come_breaks_the_stream(change: str):
+    data = bytearray(b"".join(map(bytes, pack(ELSEWHERE[:2])[0])))
+    lengths = slice(8, 16) if change == "first" else slice(16, 24)
+    if change != "not taken":
+        bits = stream.ELSEWHERE | (stream.PASSED if change == "passed, too" else 0)
+        data[lengths] = (bits | (24 if change == "of another size" else 16)).to_bytes(8, "little")
+    reader = Reader(takes_host_frames=change != "not taken")
+    with pytest.raises(BrokenStream):
+        reader.feed(memoryview(data))

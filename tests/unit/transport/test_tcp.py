@@ -17,6 +17,7 @@ import pytest
 
 from engineroom.config import ConnectionInfo
 from engineroom.errors import ConnectionFileError
+from engineroom.messages.rights import RIGHTS, Rights, key_with_rights
 from engineroom.shared_memory.buffer import SHARED_FROM, SharedBuffer
 from engineroom.shared_memory.pool import Pool
 from engineroom.transport import connect, new_identity, stream_link, stream_listener
@@ -196,6 +197,13 @@ def is_refused(listener: TcpListener, link: TcpLink) -> None:
 
 
 @pytest.mark.fault(28)
+@pytest.mark.parametrize("rights", RIGHTS)
+def test_each_key_of_the_cluster_gets_through(listener: TcpListener, rights: Rights):
+    with linked(listener, key_with_rights("the key", rights)) as link:
+        link.send([b"hello"])
+        assert [parts for _, parts in until(lambda: heard(listener))] == [[b"hello"]]
+
+
 def test_a_link_with_another_key_is_refused(listener: TcpListener):
     with linked(listener, key="another key") as link:
         is_refused(listener, link)

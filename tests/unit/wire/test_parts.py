@@ -65,6 +65,18 @@ def test_pandas_objects_become_one(index):
     pandas.testing.assert_series_equal(join([frame["a"].iloc[::2], frame["a"].iloc[1::2]], "r"), frame["a"])
 
 
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_tables_of_other_libraries_become_one(library: str):
+    module = pytest.importorskip(library)
+    columns = {"a": [1, 2, 3, 4, 5], "b": list("vwxyz")}
+    table = module.DataFrame(columns) if library == "polars" else module.table(columns)
+    assert join([table[:3], table[3:]], "b").equals(table)
+    assert join([table[::2], table[1::2]], "r").equals(table)
+    if library == "polars":
+        assert join([table["b"][:3], table["b"][3:]], "b").equals(table["b"])
+        assert join([table["b"][::2], table["b"][1::2]], "r").equals(table["b"])
+
+
 def test_a_frame_beside_other_values_is_an_item():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": [1], "dtype": [2]})

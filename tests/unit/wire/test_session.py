@@ -319,12 +319,12 @@ def test_an_engine_says_what_it_holds():
     assert (hello.wish, hello.held, hello.number) == (3, [AttemptKey("t", 1)], 1)
     assert ours.hello(0.0).held == [], "of one Hello nothing is left in the next"
     assert hello.version == _version.PROTOCOL_VERSION
-    session.check_hello(hello, b"key")
+    session.check_hello(hello, {"full": b"key"})
 
 
 def test_the_key_is_compared_before_anything_else():
     with pytest.raises(AuthenticationError, match="key is wrong"):
-        session.check_hello(Hello(-1, "nobody", "wrong", "uuid", 1, "host"), b"key")
+        session.check_hello(Hello(-1, "nobody", "wrong", "uuid", 1, "host"), {"full": b"key"})
 
 
 @pytest.mark.fault(29)
@@ -332,13 +332,13 @@ def test_the_key_is_compared_before_anything_else():
 def test_who_does_not_fit_is_refused(version: int | None, role: str, said: str):
     version = _version.PROTOCOL_VERSION if version is None else version
     with pytest.raises(ProtocolError, match=said):
-        session.check_hello(session.prove(Hello(version, role, "", "uuid", 1, "host"), b"key"), b"key")
+        session.check_hello(session.prove(Hello(version, role, "", "uuid", 1, "host"), b"key"), {"full": b"key"})
 
 
 @pytest.mark.fault(29)
 def test_a_peer_of_a_version_that_sent_the_key_is_told_its_version():
     with pytest.raises(ProtocolError, match="version 2"):
-        session.check_hello(Hello(2, "client", "key", "uuid", 1, "host"), b"key")
+        session.check_hello(Hello(2, "client", "key", "uuid", 1, "host"), {"full": b"key"})
 
 
 @pytest.mark.fault(25)
@@ -349,7 +349,7 @@ def test_the_key_never_travels_and_a_proof_is_good_for_one_hello():
     assert first.nonce != second.nonce
     for forged in ({"uuid": "another"}, {"role": "engine"}, {"nonce": second.nonce}):
         with pytest.raises(AuthenticationError):
-            session.check_hello(msgspec.structs.replace(first, **forged), b"the secret key")
+            session.check_hello(msgspec.structs.replace(first, **forged), {"full": b"the secret key"})
 
 
 @pytest.mark.fault(28)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,6 @@ from ...client.records.actions import checked, select, taken
 from ...client.records.export import format_of, write_records
 from ...client.records.selection import Selection
 from ...errors import ConfigError
-from ...reading.query_text import parse_query
 from ...reading.records import Records
 from ...records.fields import DEFAULT_KEYS
 from ...records.record import TaskRecord
@@ -23,8 +21,8 @@ from ...stores import open_store
 from ...stores.maintenance.compact import purge
 from ..bars import bar
 from ..base import UsageError
-from ..text import jsonable, paint, plural
-from .records import RecordsApp
+from ..text import as_json, paint, plural
+from .records import RecordsApp, query_of
 
 #: Records read in one go.
 PAGE = 1000
@@ -48,7 +46,7 @@ class BulkActionApp(RecordsApp):
         text = self.extra_args[0]
         if text == "all":
             return "all"
-        found = parse_query(text)
+        found = query_of(text)
         if not found and self.action != "export":
             raise UsageError(f"an empty query would {self.action} every task; type `all` if you mean that")
         return found
@@ -56,7 +54,7 @@ class BulkActionApp(RecordsApp):
     def tell(self, selection: Selection, origin: str) -> None:
         """Print what was done, or what would be done."""
         if self.json:
-            print(json.dumps(msgspec.to_builtins(selection), default=jsonable, indent=1))
+            print(as_json(msgspec.to_builtins(selection)))
         else:
             print(selection)
             print(paint(f"({origin})", "dim", stream=sys.stderr), file=sys.stderr)

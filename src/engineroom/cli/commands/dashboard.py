@@ -22,6 +22,7 @@ from ...errors import ConfigError
 from ...reading.records import Records
 from ...stores import open_store
 from ...stores.maintenance.compact import purge
+from ..base import UsageError
 from .records import RecordsApp, opened
 
 #: Seconds between two looks whether the cluster has been stopped.
@@ -80,7 +81,7 @@ engineroom dashboard --port=8700 --allow-host=hub.example.org      # behind a pr
         from ...dashboard.server import Dashboard
 
         if not 0 <= self.port < 1 << 16:
-            raise ConfigError(f"--port is a number up to 65535, got {self.port}")
+            raise UsageError(f"--port is a number up to 65535, got {self.port}")
         if self.extra_args:
             self.db_url = self.extra_args[0]
         place = ShownPlace(self)

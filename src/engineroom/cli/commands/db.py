@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from ...stores.sqlite.doctor import repair, verify
 from ...stores.sqlite.schema import back_up_file
 from ..bars import bar
 from ..base import UsageError
-from ..text import jsonable
+from ..text import as_json
 from .records import RecordsApp
 
 _SQLITE = "sqlite://"
@@ -50,6 +49,7 @@ class Db(RecordsApp):
     description = __doc__
     usage = "engineroom db COMMAND [DATABASE] [TARGET] [options]"
     positional: ClassVar[tuple[int, int, str]] = (1, 3, "COMMAND")
+    completes: ClassVar[tuple[str, ...]] = ("verify", "repair", "backup", "migrate", "copy", "compact", "info")
     examples = """
 engineroom db verify                                  # the profile's
 engineroom db backup ~/.ipython/profile_default/tasks.db /backup/tasks.db
@@ -78,7 +78,7 @@ engineroom db info lab.db --json
         commands[command](names or [self.database])
 
     def _tell(self, what: Any, lines: list[str]) -> None:
-        print(json.dumps(what, default=jsonable, indent=1) if self.json else "\n".join(lines))
+        print(as_json(what) if self.json else "\n".join(lines))
 
     # ------------------------------------------------------------------------------------------ the commands
 

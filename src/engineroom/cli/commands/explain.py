@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, ClassVar
@@ -13,9 +12,9 @@ from ...printable import one_line
 from ...reading.records import Records
 from ...records.record import explain_ended
 from ...records.states import PENDING, RUNNING
-from ..text import exact, jsonable, paint
+from ..text import as_json, exact, paint
 from .records import RecordsApp
-from .tasks import STYLES
+from .rows import STYLES
 
 #: The most msg_ids in one command.
 MANY = 1000
@@ -40,7 +39,7 @@ engineroom tasks --state=pending --json | jq -r '.[].msg_id' | xargs engineroom 
         with self.records() as records:
             found = [_explanation(name, records) for name in self.extra_args]
         if self.json:
-            print(json.dumps(found, default=jsonable, indent=1, ensure_ascii=False))
+            print(as_json(found))
             return
         for number, explanation in enumerate(found):
             if number:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from traitlets import Bool, Unicode
+from traitlets import Bool, Enum, Unicode
 
 from ...client import Client
 from ...client.records.scope import in_session
 from ...cluster.found_cluster import FoundCluster
 from ...config import ipython_dir
-from ...errors import ConfigError, EngineroomError
+from ...errors import ConfigError, EngineroomError, QueryError
+from ...reading.query_text import moment, parse_query
 from ...reading.records import SQLITE, Records
+from ...records.states import STATES
 from ...stores import MongoDB, SQLiteDB
-from ..base import BASE_ALIASES, BASE_FLAGS, EngineroomApp
+from ..base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, UsageError
 from ..databases import database_url
 
 
@@ -102,6 +105,48 @@ class RecordsApp(EngineroomApp):
         given = self.config.IPController
         url = database_url(self, self.folder, given.get("db_url", ""), given.get("db_class", ""))
         return f"{SQLITE}/{url.removeprefix(SQLITE).lstrip('/')}" if url.startswith(SQLITE) else url
+
+
+class MatchingApp(RecordsApp):
+    """Base of the commands that show the tasks that match a query, or options in its place."""
+
+    positional: ClassVar[tuple[int, int, str]] = (0, 1, "QUERY")
+    matching_aliases: ClassVar[dict[str, str]] = {"state": "MatchingApp.state", "label": "MatchingApp.label"}
+
+    state = Enum(["", *STATES], "", help=f"Only those in this state: {', '.join(STATES)}.").tag(config=True)
+    label = Unicode("", help="Only those with this label; * and ? stand for anything.").tag(config=True)
+
+    def query(self) -> dict[str, Any]:
+        """What the tasks must match: the argument, --state and --label.
+
+        Raises
+        ------
+        UsageError
+            The argument is no query.
+        """
+        conditions = [query_of(self.extra_args[0])] if self.extra_args else []
+        if self.state:
+            conditions.append({"state": self.state})
+        if self.label:
+            pattern = any(character in self.label for character in "*?[")
+            conditions.append({"label": {"$glob": self.label} if pattern else self.label})
+        return {"$and": conditions} if len(conditions) > 1 else conditions[0] if conditions else {}
+
+
+def query_of(text: str) -> dict[str, Any]:
+    """A query as the user typed it. Raises UsageError if it is none."""
+    try:
+        return parse_query(text)
+    except QueryError as error:
+        raise UsageError(str(error)) from None
+
+
+def moment_of(option: str, text: str) -> datetime:
+    """A time as the user typed it: "-2h", say. Raises UsageError, which names the option, if it is none."""
+    try:
+        return moment(text)
+    except QueryError as error:
+        raise UsageError(f"{option}: {error}") from None
 
 
 def opened(url: str, owner: str) -> Records:

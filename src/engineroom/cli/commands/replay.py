@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +11,13 @@ import msgspec
 from traitlets import Integer, Unicode
 
 from ...errors import ConfigError
-from ...reading.query_text import parse_query
 from ...reading.records import Records
 from ...stores import SQLiteDB
 from ...testing.replay import KEYS, History, replay
 from ...testing.replay import Replay as Course
-from ..text import duration, paint, plural, table
-from .records import RecordsApp
+from ..base import UsageError
+from ..text import as_json, duration, paint, plural, table
+from .records import RecordsApp, moment_of
 
 
 class Replay(RecordsApp):
@@ -59,7 +58,7 @@ engineroom replay /data/run7.db --label='fit-*' --engines=4 --json
 
     def start(self) -> None:
         if self.engines < 0 or self.hwm < -1:
-            raise ConfigError(f"--engines is 0 or more and --hwm -1 or more, got {self.engines} and {self.hwm}")
+            raise UsageError(f"--engines is 0 or more and --hwm -1 or more, got {self.engines} and {self.hwm}")
         with self._records() as records:
             found = records.find(self.scoped(records, self._query()), KEYS, [("submitted", 1)])
             origin = records.origin
@@ -72,7 +71,7 @@ engineroom replay /data/run7.db --label='fit-*' --engines=4 --json
         )
         if self.json:
             shown = msgspec.to_builtins(course, str_keys=True) | {"difference": course.difference}
-            print(json.dumps(shown, indent=1))
+            print(as_json(shown))
             return
         for line in self._lines(course):
             print(line)
@@ -90,7 +89,7 @@ engineroom replay /data/run7.db --label='fit-*' --engines=4 --json
     def _query(self) -> dict[str, Any]:
         query: dict[str, Any] = {"completed": {"$ne": None}}
         if self.since:
-            query |= parse_query(json.dumps({"submitted": {"$gte": self.since}}))
+            query |= {"submitted": {"$gte": moment_of("--since", self.since)}}
         if self.label:
             pattern = any(character in self.label for character in "*?[")
             query["label"] = {"$glob": self.label} if pattern else self.label

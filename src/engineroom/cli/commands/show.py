@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import textwrap
@@ -16,9 +15,9 @@ from ...controller.requests.running_tasks import CUT
 from ...printable import one_line, printable
 from ...reading.records import Records
 from ...records.record import TaskRecord
-from ..text import cut, duration, exact, jsonable, paint, table, when, width_of_terminal
+from ..text import as_json, cut, duration, exact, paint, table, when, width_of_terminal
 from .records import RecordsApp
-from .tasks import STYLES, seconds_between
+from .rows import STYLES, seconds_between
 
 #: Options of a task that `show` prints.
 _WISHES = (
@@ -68,11 +67,10 @@ engineroom show 3f9ab2-17 --json | jq .result_content
                 if self.follow:
                     record = self._follow(record, result, records)
             if self.json:
-                print(json.dumps(record, default=jsonable, indent=1, ensure_ascii=False))
+                print(as_json(record))
                 return
             for line in _described(record, records):
                 print(line)
-
 
     def _follow(self, record: TaskRecord, result: Any, records: Records) -> TaskRecord:
         """Print what a task prints, until it has ended. Returns its record, without what was printed."""
@@ -162,7 +160,7 @@ def _facts(record: Mapping[str, Any], records: Records) -> Iterator[tuple[str, s
         if header.get(option):
             yield option, one_line(_wish(header[option]))
     if record["metadata"]:
-        yield "metadata", one_line(json.dumps(record["metadata"], default=jsonable, ensure_ascii=False))
+        yield "metadata", one_line(as_json(record["metadata"], line=True))
     yield "resubmitted", f"as {record['resubmitted']}" if record["resubmitted"] else ""
 
 

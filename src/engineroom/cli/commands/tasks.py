@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import textwrap
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import Any, ClassVar
+from datetime import datetime
+from typing import Any
 
-from traitlets import Enum, Integer, Unicode
+from traitlets import Integer, Unicode
 
-from ...errors import QueryError
-from ...ids import client_of
 from ...printable import one_line
-from ...reading.query_text import parse_query
+from ...reading.paging import pages
 from ...reading.records import Records
 from ...records.fields import TIMES
 from ...records.projection import part_of, projected
 from ...records.record import TaskRecord
-from ...records.states import RUNNING, STATES
 from ...stores.sqlite.beside import where_else
-from ..text import Table, duration, exact, jsonable, paint, plural, when
-from .paging import pages
-from .records import RecordsApp
+from ..base import UsageError
+from ..text import Table, as_json, exact, paint, plural
+from .records import MatchingApp
+from .rows import ROW_KEYS, rows_of
 
-STYLES = {"pending": "yellow", "running": "cyan", "completed": "green", "failed": "red", "aborted": "dim"}
-
-#: The keys that the table needs, if --keys is not given.
-_TABLE_KEYS = (
-    "msg_id", "state", "label", "content", "function", "engine_id", "submitted", "started", "completed",
-    "result_content",
-)  # fmt: skip
 _HEADER = ["ID", "STATE", "TASK", "ENGINE", "SUBMITTED", "TOOK", "ERROR"]
 
 
-class Tasks(RecordsApp):
+class Tasks(MatchingApp):
     """Show tasks, newest first: of the profile's running cluster, or from its database if none is running.
 
     QUERY is a MongoDB-style query, as JSON or as a Python dict. Its keys are those of a task record (`engineroom show`
@@ -46,7 +36,6 @@ class Tasks(RecordsApp):
 
     description = __doc__
     usage = "engineroom tasks [QUERY] [options]"
-    positional: ClassVar[tuple[int, int, str]] = (0, 1, "QUERY")
     examples = """
 engineroom tasks                                           # the last 20
 engineroom tasks --state=failed --limit=0                  # every failed one
@@ -57,31 +46,28 @@ engineroom tasks --keys=label,stdout,metadata.run --sort=-completed
 engineroom tasks --state=failed --json | jq -r '.[].msg_id'
 """
     aliases: Any = {
-        "state": "Tasks.state",
-        "label": "Tasks.label",
+        **MatchingApp.matching_aliases,
         "limit": "Tasks.limit",
         "sort": "Tasks.sort",
         "keys": "Tasks.keys",
-        **RecordsApp.session_alias,
-        **RecordsApp.database_alias,
-        **RecordsApp.aliases,
+        **MatchingApp.session_alias,
+        **MatchingApp.database_alias,
+        **MatchingApp.aliases,
     }
 
-    state = Enum(["", *STATES], "", help=f"Only those in this state: {', '.join(STATES)}.").tag(config=True)
-    label = Unicode("", help="Only those with this label; * and ? stand for anything.").tag(config=True)
     limit = Integer(20, help="How many at most; 0: all.").tag(config=True)
     sort = Unicode("-submitted", help="By which key; a - in front: descending.").tag(config=True)
     keys = Unicode("", help="Which keys of the records to show, separated by commas.").tag(config=True)
 
     def start(self) -> None:
         if self.limit < 0:
-            raise QueryError(f"--limit is 0 (all) or more, got {self.limit}")
-        query, keys = self._query(), [key for key in self.keys.replace(" ", "").split(",") if key]
+            raise UsageError(f"--limit is 0 (all) or more, got {self.limit}")
+        query, keys = self.query(), [key for key in self.keys.replace(" ", "").split(",") if key]
         descending = self.sort.startswith("-")
         sort = [(self.sort.lstrip("-") or "submitted", -1 if descending else 1)]
         wanted: list[str] | None = list(dict.fromkeys(key.partition(".")[0] for key in keys)) or None
         if wanted is None and not self.json:
-            wanted = list(_TABLE_KEYS)
+            wanted = list(ROW_KEYS)
         with self.records() as records:
             query = self.scoped(records, query)
             if not self.limit and sort[0][0] == "submitted":
@@ -98,21 +84,12 @@ engineroom tasks --state=failed --json | jq -r '.[].msg_id'
         for record in itertools.chain.from_iterable(parts):
             if keys:
                 record = projected(record, keys)
-            text = json.dumps(record, default=jsonable, indent=1, ensure_ascii=False)
+            text = as_json(record)
             print("[" if not count else ",")
             print(textwrap.indent(text, " "), end="")
             count += 1
         print("\n]" if count else "[]")
         return count
-
-    def _query(self) -> dict[str, Any]:
-        conditions = [parse_query(self.extra_args[0])] if self.extra_args else []
-        if self.state:
-            conditions.append({"state": self.state})
-        if self.label:
-            pattern = any(character in self.label for character in "*?[")
-            conditions.append({"label": {"$glob": self.label} if pattern else self.label})
-        return {"$and": conditions} if len(conditions) > 1 else conditions[0] if conditions else {}
 
     def _end(self, shown: int, total: int, records: Records) -> None:
         """Print to stderr how many tasks match, and where they come from: a pipe does not read that."""
@@ -142,7 +119,7 @@ def _print_table(parts: Iterator[list[TaskRecord]], keys: list[str], records: Re
             styles: dict[tuple[int, int], str] = {}
             shown = shown or Table(columns)
         else:
-            rows, styles = _rows(found, records)
+            rows, styles = rows_of(found, records)
             if shown is None:  # the column of errors is left out if there are none
                 has_errors = following or any(row[-1] for row in rows)
                 shown = Table(_HEADER if has_errors else _HEADER[:-1], right=["ENGINE", "TOOK"])
@@ -152,27 +129,6 @@ def _print_table(parts: Iterator[list[TaskRecord]], keys: list[str], records: Re
     return count
 
 
-def _rows(found: list[TaskRecord], records: Records) -> tuple[list[list[str]], dict[tuple[int, int], str]]:
-    rows: list[list[str]] = []
-    styles: dict[tuple[int, int], str] = {}
-    shorten = _shortened([record["msg_id"] for record in found])
-    for record in found:
-        styles[len(rows), 1] = STYLES.get(record["state"], "dim")
-        engine = record["engine_id"]
-        rows.append(
-            [
-                one_line(shorten[record["msg_id"]]),
-                record["state"],
-                one_line(_title(record, records)),
-                "" if engine is None else str(engine),
-                when(record["submitted"]),
-                _took(record),
-                one_line(_error(record)),
-            ]
-        )
-    return rows, styles
-
-
 def _cell(value: Any, key: str) -> str:
     if value is None:
         return ""
@@ -180,39 +136,4 @@ def _cell(value: Any, key: str) -> str:
         return exact(value) if key in TIMES else value.isoformat()
     if isinstance(value, str):
         return one_line(value)
-    return one_line(json.dumps(value, default=jsonable, ensure_ascii=False))
-
-
-def _title(record: TaskRecord, records: Records) -> str:
-    """Label and function (or code)."""
-    what = records.what(record)
-    return f"{record['label']}: {what}" if record["label"] and what else record["label"] or what
-
-
-def _error(record: TaskRecord) -> str:
-    content = record["result_content"] or {}
-    if not content.get("ename"):
-        return ""
-    return f"{content['ename']}: {content['evalue']}" if content.get("evalue") else str(content["ename"])
-
-
-def _took(record: TaskRecord) -> str:
-    """How long a task took; of one that runs, how long it has."""
-    if record["state"] == RUNNING:
-        return f"{duration(seconds_between(record['started'], datetime.now(UTC)))} …"
-    return duration(seconds_between(record["started"], record["completed"]))
-
-
-def seconds_between(start: datetime | None, end: datetime | None) -> float | None:
-    """Seconds between two times, if both are known."""
-    return None if start is None or end is None else (end - start).total_seconds()
-
-
-def _shortened(ids: list[str]) -> dict[str, str]:
-    """Ids with their session part cut to 6 digits, where that tells them apart; `show` accepts these."""
-    short = {}
-    for id in ids:
-        session, dash, number = id.rpartition("-")
-        short[id] = f"{session[:6]}-{number}" if dash and number.isdigit() else id
-    sessions = {client_of(id) for id in ids}
-    return short if len({session[:6] for session in sessions}) == len(sessions) else {id: id for id in ids}
+    return one_line(as_json(value, line=True))

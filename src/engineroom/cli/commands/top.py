@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import select
 import shutil
 import sys
 import time
@@ -15,14 +12,26 @@ from traitlets import Bool, Float
 
 from ...client import Client
 from ...cluster.found_cluster import FoundCluster
-from ...errors import ConfigError, ConnectionFileError, ControllerLost, EngineroomError
+from ...errors import ConnectionFileError, ControllerLost, EngineroomError
 from ...printable import one_line
 from ...reading.progress import Progress
-from ..text import duration, is_terminal, jsonable, paint, plural, table, when, width_of_terminal
+from ..base import UsageError
+from ..live import Screen, pause, screen
+from ..text import as_json, cut, duration, is_terminal, paint, plural, table, when, width_of_terminal
 from .records import RecordsApp
 
 #: How many failed tasks are shown.
 FAILURES = 5
+#: What engines are sorted by.
+ORDERS = ("number", "rate", "tasks", "memory")
+QUIT, FASTER, SLOWER = ("q", "Q", "\x1b", ""), ("+", "="), ("-", "_")
+KEYS = {
+    "q": "quit (so does Ctrl-C)",
+    "p": "pause, and go on",
+    "s": f"sort the engines by {', '.join(ORDERS)}",
+    "+ -": "look twice, or half as often",
+    "?": "show these keys; any other key closes them",
+}
 
 
 class Top(RecordsApp):
@@ -30,8 +39,8 @@ class Top(RecordsApp):
 
     HELD counts the tasks that an engine has been given: the one it runs, and those it runs next. RUNS is a task that
     takes longer than a moment, FOR how long it has been running, MEMORY what its engine had in use then. LEFT is how
-    long the unfinished tasks of a label may take, if they go on as in the last minute. q or Ctrl-C ends the command.
-    If the output is not a terminal, it is printed once.
+    long the unfinished tasks of a label may take, if they go on as in the last minute. q or Ctrl-C ends the command,
+    ? shows the other keys. If the output is not a terminal, it is printed once.
     """
 
     description = __doc__
@@ -54,7 +63,7 @@ engineroom top --json                                  # one line of JSON per in
 
     def start(self) -> None:
         if not self.interval > 0:
-            raise ConfigError(f"--interval is more than 0 seconds, got {self.interval:g}")
+            raise UsageError(f"--interval is more than 0 seconds, got {self.interval:g}")
         found = self.found(anywhere=True)
         info = found.connection
         if info is None or not (found.running or found.is_elsewhere):
@@ -66,22 +75,43 @@ engineroom top --json                                  # one line of JSON per in
             elif self.once or not is_terminal(sys.stdout):
                 print("\n".join(watch.look().lines(width_of_terminal(), 1 << 30)))
             else:
-                with _screen() as screen:
-                    self._live(watch, screen)
+                with screen() as shown:
+                    self._live(watch, shown)
 
     def _as_json(self, watch: Watch) -> None:
         while True:
-            print(json.dumps(watch.look().to_dict(), default=jsonable), flush=True)
+            print(as_json(watch.look().to_dict(), line=True), flush=True)
             if self.once:
                 return
-            time.sleep(self.interval)
+            pause(self.interval)
 
-    def _live(self, watch: Watch, screen: Screen) -> None:
+    def _live(self, watch: Watch, shown: Screen) -> None:
+        interval, look, order, is_help, is_paused = self.interval, watch.look(), 0, False, False
         while True:
             size = shutil.get_terminal_size()
-            screen.draw(watch.look().lines(size.columns, size.lines - 1))
-            if screen.quit_within(self.interval):
+            lines = look.lines(size.columns, size.lines - 2, ORDERS[order])
+            state = f"{'paused, ' if is_paused else ''}every {interval:g} s, engines by {ORDERS[order]}"
+            foot = paint(cut(f"? keys   q quit   ({state})", size.columns), "dim")
+            shown.draw([*(_help(size.columns) if is_help else lines), "", foot])
+            key = shown.key_within(interval)
+            if key in QUIT:
                 return
+            is_help = key == "?" or (is_help and key is None)
+            if key == "p":
+                is_paused = not is_paused
+            elif key in FASTER:
+                interval = max(0.1, interval / 2)
+            elif key in SLOWER:
+                interval = min(60.0, interval * 2)
+            elif key == "s":
+                order = (order + 1) % len(ORDERS)
+            if not is_paused and key is None:
+                look = watch.look()
+
+
+def _help(width: int) -> list[str]:
+    rows = [[key, what] for key, what in KEYS.items()]
+    return [paint("engineroom top: keys", "bold"), "", *table(["KEY", "WHAT IT DOES"], rows, width=width)]
 
 
 class Watch:
@@ -183,20 +213,32 @@ class Look:
             ],
         }
 
-    def lines(self, width: int, height: int) -> list[str]:
-        """As text that fits this many columns and lines. If there are too many engines, the busiest are shown."""
+    def lines(self, width: int, height: int, order: str = "number") -> list[str]:
+        """As text that fits this many columns and lines. If there are too many engines, the first or busiest are shown.
+
+        Parameters
+        ----------
+        order : one of ORDERS
+            By what the engines are sorted.
+        """
         busy = sum(1 for engine in self.engines if engine["held"])
         top = [
-            f"{paint(one_line(self._cluster), 'bold')}   {time.strftime('%H:%M:%S')}",
-            f"{plural(len(self.engines), 'engine')}, {busy} busy   {plural(self.unassigned, 'task')} waiting for one   "
-            f"{self.total('completed') or 0:,} completed   {_rate(self.total('rate'))}",
+            f"{paint(cut(one_line(self._cluster), max(1, width - 11)), 'bold')}   {time.strftime('%H:%M:%S')}",
+            cut(
+                f"{plural(len(self.engines), 'engine')}, {busy} busy   {plural(self.unassigned, 'task')} waiting for "
+                f"one   {self.total('completed') or 0:,} completed   {_rate(self.total('rate'))}",
+                width,
+            ),
             "",
         ]
         progress = list(self._progress_lines(width))
         failures = list(self._failure_lines(width))
         room = max(3, height - len(top) - len(progress) - len(failures) - 2)
         engines = self.engines
-        if len(engines) > room:
+        if order != "number":
+            key = {"rate": "rate", "tasks": "held", "memory": "memory"}[order]
+            engines = sorted(engines, key=lambda e: (-(e[key] or 0), e["engine_id"]))[: max(1, room - 1)]
+        elif len(engines) > room:
             shown = sorted(engines, key=lambda e: (-(e["rate"] or 0), -e["held"], e["engine_id"]))[: room - 1]
             engines = sorted(shown, key=lambda e: int(e["engine_id"]))
         rows = [
@@ -268,46 +310,3 @@ def _rate(value: float | None) -> str:
     if value is None:
         return "–/s"
     return f"{value:,.0f}/s" if value >= 10 or value == 0 else f"{value:.1f}/s"
-
-
-class Screen:
-    """The alternate screen of the terminal. Lines are overwritten and not cleared first, so nothing flickers."""
-
-    def __init__(self, keys: bool) -> None:
-        self._keys = keys
-
-    def draw(self, lines: list[str]) -> None:
-        """Show these lines, and nothing else."""
-        sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
-        sys.stdout.flush()
-
-    def quit_within(self, seconds: float) -> bool:
-        """Wait; returns whether q was pressed."""
-        if not self._keys:
-            time.sleep(seconds)
-            return False
-        ready, _, _ = select.select([sys.stdin], [], [], seconds)
-        return bool(ready) and sys.stdin.read(1) in ("q", "Q", "\x1b", "")
-
-
-@contextlib.contextmanager
-def _screen() -> Iterator[Screen]:
-    """The alternate screen without a cursor; at the end the terminal is restored."""
-    keys = sys.stdin.isatty()
-    before: list[Any] | None = None
-    if keys:
-        import termios
-        import tty
-
-        before = termios.tcgetattr(sys.stdin)
-        tty.setcbreak(sys.stdin)
-    sys.stdout.write("\x1b[?1049h\x1b[?25l")
-    try:
-        yield Screen(keys)
-    finally:
-        sys.stdout.write("\x1b[?25h\x1b[?1049l")
-        sys.stdout.flush()
-        if before is not None:
-            import termios
-
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

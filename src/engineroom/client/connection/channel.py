@@ -66,6 +66,7 @@ from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_
 from . import forks
 from .connecting import NOTICE_SECONDS, no_answer_error, silence_error
 from .driving import RECEIVED_MOST, Driver
+from .process_end import AtProcessEnd, was_interrupted
 from .requests import PendingRequests, error_of
 from .submission import Outgoing, SubmissionWindow
 from .waiters import IOThread, Waiter, Waiters, is_delivering
@@ -82,8 +83,12 @@ PING_SECONDS = 1.0
 LOST_SECONDS = 30.0
 #: Bytes of large arguments that are kept for some seconds after their tasks: they may be sent again, unchanged.
 HELD_BYTES = 256 << 20
-#: So long `close` goes on sending tasks that were submitted and had no room.
+#: So long `close` waits at most until the controller has accepted what was submitted …
 CLOSE_SECONDS = 60.0
+#: … and after so long it says that it does.
+CLOSE_NOTICE_SECONDS = 2.0
+#: After that, what was said last has so long to leave.
+LINGER_SECONDS = 0.5
 
 
 class Channel:
@@ -128,8 +133,9 @@ class Channel:
         self._has_noticed_silence = False
         #: whether only the I/O thread may drive
         self.is_closing = False
-        self._linger = 0.0
-        self._welcome = threading.Event()
+        #: how long the end may take, if it may not take CLOSE_SECONDS
+        self._linger: float | None = None
+        self._welcome, self._ended = threading.Event(), threading.Event()
         self._pid = os.getpid()
         forks.watch(self)
         self._link: Link = link or connect(info)
@@ -152,6 +158,7 @@ class Channel:
             Goodbye: self._on_goodbye,
         }
         self._thread = IOThread(target=self._run, name="engineroom-client", daemon=True)
+        self._at_process_end = AtProcessEnd(self._close_at_process_end)
         self._thread.start()
         try:
             self._connect(timeout)
@@ -273,7 +280,7 @@ class Channel:
     @property
     def is_all_accepted(self) -> bool:
         """Whether the controller has recorded every task that was submitted."""
-        return not self._outgoing and not self._window.unaccepted
+        return not self._window.unaccepted_tasks
 
     def failure_error(self) -> EngineroomError:
         """A fresh exception that says why this channel is of no use any more."""
@@ -282,15 +289,33 @@ class Channel:
         assert self.failure is not None
         return type(self.failure)(*self.failure.args)
 
-    def close(self, linger: float = 0.5) -> None:
-        """End the session. Tasks go on; their results stay in the database."""
+    def close(self, linger: float | None = None, *, submit_rest: bool = True) -> None:
+        """End the session, once the controller has accepted the tasks. They go on; results stay in the database.
+
+        Parameters
+        ----------
+        linger : float, optional
+            Seconds that this may take; by default 60, as long as the controller answers.
+        submit_rest : bool
+            Have growing maps submit the rest of their chunks.
+        """
         if self._pid != os.getpid():
             return
+        if submit_rest and not self.is_closing:
+            for waiter in set(self._waiting.copy().values()):
+                waiter._submit_rest()
         self.is_closing = True
         self._linger = linger
         self._driver.wake()
         if self._thread is not threading.current_thread():
+            self._ended.wait()  # a `join` that Ctrl-C interrupts would count as one that is over
             self._thread.join()
+
+    def _close_at_process_end(self) -> None:
+        try:
+            self.close(submit_rest=not was_interrupted())
+        except KeyboardInterrupt:
+            self.close(linger=0.0, submit_rest=False)
 
     def abandon(self) -> None:
         """End the session soon: nobody uses it any more. Does not wait."""
@@ -347,28 +372,38 @@ class Channel:
             while not self.is_closing:
                 self._driver.turn()
             self._driver.stop_sharing()
-            self._send_rest()
+            self._hand_over()
             if self.failure is None:
                 self._send(Goodbye())
         except Exception as error:
             self.broken(error)
         finally:
             self._driver.stop_sharing()
-            self._link.close(linger=self._linger if self.failure is None else 0.0)
+            linger = LINGER_SECONDS if self._linger is None else self._linger
+            self._link.close(linger=linger if self.failure is None else 0.0)
             if self.pool is not None:
                 self.pool.close()
             if self.failure is None:
                 self._fail(ControllerLost("this client is closed"))
             self._driver.close()
+            self._at_process_end.forget()
+            self._ended.set()
 
-    def _send_rest(self) -> None:
-        """The session ends: send the tasks that still wait for room, for a while."""
+    def _hand_over(self) -> None:
+        """The session ends: wait until the controller has accepted what was submitted, for a while."""
+        if self.failure is not None or not self._welcome.is_set():
+            return
         self.flush()
-        deadline = time.monotonic() + CLOSE_SECONDS
-        while self._outgoing and self.failure is None and self._welcome.is_set():
-            if time.monotonic() > deadline:
-                _notice(f"{len(self._outgoing):,} tasks were not sent before this client was closed")
+        begin, window, has_told = time.monotonic(), self._window, False
+        while (count := window.unaccepted_tasks) or self._orders or self._urgent:
+            taken = time.monotonic() - begin
+            if taken > (CLOSE_SECONDS if self._linger is None else self._linger) or self.failure is not None:
+                if count:
+                    _notice(f"this client ends, and the controller has not accepted {count:,} tasks: they may be lost")
                 return
+            if taken > CLOSE_NOTICE_SECONDS and not has_told:
+                has_told = True
+                _notice(f"this client ends once the controller has accepted its last {count:,} tasks")
             self._driver.turn()
 
     # ------------------------------------------------------------------------------------------ the thread that drives

@@ -116,9 +116,9 @@ class SubmissionWindow:
         return waiting
 
     @property
-    def unaccepted(self) -> int:
-        """How many messages the controller has not answered."""
-        return len(self._unaccepted)
+    def unaccepted_tasks(self) -> int:
+        """How many tasks are queued, or sent and not accepted yet."""
+        return len(self.queue) + self._tasks
 
     def pack_next(self) -> tuple[Submit, list[Any]] | None:
         """The next message and its frames; None: nothing is queued, or there is no room."""

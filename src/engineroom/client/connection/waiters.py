@@ -58,6 +58,9 @@ class Waiter(Protocol):
     def _no_more(self) -> None:
         """The tasks are to be aborted: a map stops submitting further chunks."""
 
+    def _submit_rest(self) -> None:
+        """The session is about to end: a map submits all of its further chunks."""
+
 
 class Waiters:
     """A waiter for each task that has no outcome yet.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ...errors import TimeoutError
@@ -22,9 +22,6 @@ class Progressing(Protocol):
     def done(self) -> bool:
         """Whether all tasks have ended."""
 
-    def successful(self) -> bool:
-        """Whether none has failed."""
-
     def wait(self, timeout: float) -> Any:
         """Wait for the end."""
 
@@ -35,10 +32,10 @@ def show_progress(
     interval: float = 0.1,
     timeout: float | None = None,
     name: str = "tasks",
-    until_error: bool = False,
+    enough: Callable[[], bool] = lambda: False,
     widget: bool | None = None,
 ) -> None:
-    """Show a bar until all results are ready. `widget`: see `progress_bar`."""
+    """Show a bar until all results are ready, or `enough()` is true. `widget`: see `progress_bar`."""
     deadline = None if timeout is None else time.monotonic() + timeout
     total = sum(len(result) for result in results)
     with progress_bar(total, name, "task", widget) as bar:
@@ -46,7 +43,7 @@ def show_progress(
             pending = [result for result in results if not result.done()]
             done = sum(result.progress for result in results)
             bar.move(done)
-            if not pending or (until_error and any(r.done() and not r.successful() for r in results)):
+            if not pending or enough():
                 break
             wait = interval if deadline is None else min(interval, deadline - time.monotonic())
             if wait <= 0:

@@ -78,7 +78,7 @@ class Timeline(list[Ran], Picture):
         self._now, self._named = now, named
 
     def __repr__(self) -> str:
-        return f"<Timeline: {self._about()}. save('timeline.svg') makes a picture>"
+        return f"<Timeline: {self._about()}. save('timeline.svg') makes a file>"
 
     def svg(self) -> str:
         """The picture as SVG text, on a transparent background."""
@@ -88,7 +88,7 @@ class Timeline(list[Ran], Picture):
     def _about(self) -> str:
         bars = [bar for bar in map(self._bar, self) if bar is not None]
         states = Counter(row.state for row in self)
-        absent = len(self) - len(bars)
+        absent = len(self) - len(bars) - states["pending"]
         told = [f"{markup.plural(len(bars), 'task')} on {markup.plural(len({bar.engine for bar in bars}), 'engine')}"]
         if bars:
             whole = max(bar.end for bar in bars) - min(bar.begin for bar in bars)
@@ -96,7 +96,9 @@ class Timeline(list[Ran], Picture):
             busy = sum(bar.end - bar.begin for bar in bars) / (whole * len({bar.engine for bar in bars}) or 1)
             told.append(f"engines {min(busy, 1):.0%} busy")
         told += [f"{states[state]:,} {state}" for state in ("failed", "running") if states[state]]
-        if absent:
+        if states["pending"]:
+            told.append(f"{states['pending']:,} waiting")
+        if absent > 0:
             told.append(f"{absent:,} did not run")
         return ", ".join(told)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
@@ -106,28 +107,35 @@ def write_records(
             count = _write_parquet(part, records, columns)
         else:
             with part.open("w", encoding="utf-8", errors="replace", newline="") as file:
-                count = (_write_lines if kind == "jsonl" else _write_csv)(file, records, columns)
+                count = -1 if kind == "csv" else 0  # CSV has a line with the names of its columns
+                for line in lines_of(records, columns, kind):
+                    file.write(line)
+                    count += 1
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
     return count
 
 
-def _write_lines(file: IO[str], records: Iterable[Any], columns: Sequence[str]) -> int:
-    count = 0
-    for record in records:
-        file.write(_json({key: record[key] for key in columns}) + "\n")
-        count += 1
-    return count
+def lines_of(records: Iterable[Any], columns: Sequence[str], kind: str) -> Iterator[str]:
+    """Records as lines of text, one for each.
 
-
-def _write_csv(file: IO[str], records: Iterable[Any], columns: Sequence[str]) -> int:
-    writer, count = csv.writer(file), 0
-    writer.writerow(columns)
-    for record in records:
-        writer.writerow([_cell(record[key], key) for key in columns])
-        count += 1
-    return count
+    Parameters
+    ----------
+    kind : "jsonl" or "csv"
+        CSV has the names of the columns as its first line.
+    """
+    if kind == "jsonl":
+        for record in records:
+            yield _json({key: record[key] for key in columns}) + "\n"
+        return
+    line = io.StringIO(newline="")
+    writer = csv.writer(line)
+    for cells in chain([columns], ([_cell(record[key], key) for key in columns] for record in records)):
+        writer.writerow(cells)
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
 
 
 def _write_parquet(path: Path, records: Iterable[Any], columns: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION
 from typing import Any
 
 import msgspec
@@ -58,6 +59,13 @@ def succeeded(ending: Ending) -> bool:
 def was_aborted(ending: Ending) -> bool:
     """Whether the task was aborted or cancelled."""
     return isinstance(ending, TaskAborted) if isinstance(ending, Exception) else ending.status == "aborted"
+
+
+def is_enough(return_when: str, endings: Sequence[Ending]) -> bool:
+    """Whether a wait may return, as some tasks have ended like this. That all have ended is not known here."""
+    if return_when == FIRST_EXCEPTION:
+        return not all(map(succeeded, endings))
+    return return_when == FIRST_COMPLETED and bool(endings)
 
 
 def failed_among(values: Sequence[Any]) -> list[Any]:
@@ -154,6 +162,8 @@ def task_error(error: ErrorInfo, *, made_by_engine: bool, id: TaskId | None = No
         outcome = OUTCOMES[error.ename](text)
         if isinstance(outcome, KernelError):
             outcome.name_call(info)
+        if isinstance(outcome, RemoteError):
+            outcome.engine_info, outcome.traceback = info, error.traceback
         if error.arguments is not None:
             outcome.add_note(f"It was called with{shown_arguments(error.arguments)}")
         if error.traceback:

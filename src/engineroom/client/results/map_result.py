@@ -253,8 +253,11 @@ class GrowingMapResult(AsyncMapResult):
     def _no_more(self) -> None:
         self._stop(TaskAborted("aborted before it was submitted: the rest of a map"))
 
-    def _all_ids(self) -> Sequence[TaskId]:
+    def _submit_rest(self) -> None:
         self._submit_chunks(None)
+
+    def _all_ids(self) -> Sequence[TaskId]:
+        self._submit_rest()
         if self._stopped:
             self._wait_for(NEVER)
             error = self._outcomes[NEVER]

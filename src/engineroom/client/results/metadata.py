@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -176,9 +177,19 @@ class RecordedTimes:
         ends = [record.get("received") or record["completed"] for record in records if record.get("completed")]
         return float((max(ends) - min(begins)).total_seconds()) if begins and ends else 0.0
 
+    def since_submission(self, ids: Sequence[TaskId]) -> float:
+        """Seconds from the first submission until now; 0: there are no records."""
+        if any(id not in self._found for id in ids):
+            self._ask()
+        begins = [record["submitted"] for record in self._found.values() if record.get("submitted")]
+        return max(0.0, time.time() - min(begins).timestamp()) if begins else 0.0
+
+    def _ask(self) -> None:
+        self._found = {record["msg_id"]: record for record in self._find()}
+
     def _record(self, id: TaskId) -> Mapping[str, Any]:
         if self._found.get(id, {}).get("completed") is None:  # not asked yet, or it had not ended then
-            self._found = {record["msg_id"]: record for record in self._find()}
+            self._ask()
         return self._found.get(id, {})
 
 
@@ -242,7 +253,9 @@ class DescribedFuture(TaskFuture):
     def elapsed(self) -> float:
         """Seconds from the submission until now; once all tasks have ended, until the last result came."""
         if self._submitted is None:
-            return self._recorded.elapsed(self._ids) if self._recorded is not None and self.done() else 0.0
+            if self._recorded is None:
+                return 0.0
+            return (self._recorded.elapsed if self.done() else self._recorded.since_submission)(self._ids)
         end = self._received if self.done() and self._received is not None else time.time()
         return end - self._submitted
 
@@ -344,7 +357,7 @@ class ExecuteReply:
         return self._task[key]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_repr_") or name.startswith("__") or name == "_task":
+        if name.startswith("__") or name == "_task":
             raise AttributeError(name)
         return getattr(self._task, name)
 
@@ -356,6 +369,21 @@ class ExecuteReply:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.data, self.metadata
+
+    def _as(self, mime: str) -> Any:
+        """The value as one type: its data, or (data, metadata) if it has metadata; None: it has no such type."""
+        if mime not in self.data or mime not in self.metadata:
+            return self.data.get(mime)
+        return self.data[mime], self.metadata[mime]
+
+    _repr_html_ = functools.partialmethod(_as, "text/html")
+    _repr_markdown_ = functools.partialmethod(_as, "text/markdown")
+    _repr_latex_ = functools.partialmethod(_as, "text/latex")
+    _repr_json_ = functools.partialmethod(_as, "application/json")
+    _repr_javascript_ = functools.partialmethod(_as, "application/javascript")
+    _repr_png_ = functools.partialmethod(_as, "image/png")
+    _repr_jpeg_ = functools.partialmethod(_as, "image/jpeg")
+    _repr_svg_ = functools.partialmethod(_as, "image/svg+xml")
 
     def display(self) -> None:
         """Show the value in IPython."""

@@ -26,7 +26,17 @@ from ..connection.submission import Acceptance
 from ..records.selection import Selection
 from ..waiting.waits import Need, check_return_when, limit_of, wait_for_futures
 from .arguments import refuse_direct, results_of_this_call
-from .ending import Failure, ResultIterator, errors_in, failed_among, succeeded, value_of, value_or_error, was_aborted
+from .ending import (
+    Failure,
+    ResultIterator,
+    errors_in,
+    failed_among,
+    is_enough,
+    succeeded,
+    value_of,
+    value_or_error,
+    was_aborted,
+)  # fmt: skip
 from .metadata import DescribedFuture, ExecuteReply
 from .port import ResultPort
 from .task_future import FINISHED, PENDING, TaskFuture
@@ -286,12 +296,9 @@ class AsyncResult(DescribedFuture):
         return bool(self.wait(timeout))
 
     def wait_interactive(
-        self,
-        interval: float = 0.1,
-        timeout: float | None = -1,
-        widget: bool | None = None,
+        self, interval: float = 0.1, timeout: float | None = -1, widget: bool | None = None,
         return_when: str = ALL_COMPLETED,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Wait, and show a progress bar.
 
         Parameters
@@ -302,18 +309,16 @@ class AsyncResult(DescribedFuture):
             Seconds; None or negative: no limit. Raises TimeoutError after it.
         widget : bool, optional
             In a notebook: a widget of ipywidgets, or HTML. Default: a widget if ipywidgets is installed.
-        return_when : {ALL_COMPLETED, FIRST_EXCEPTION}
+        return_when : {ALL_COMPLETED, FIRST_EXCEPTION, FIRST_COMPLETED}
+            With the others: until one task has failed, or ended.
         """
         from ..notebook.progress import show_progress
 
+        check_return_when(return_when)
         show_progress(
-            [self],
-            interval=interval,
-            timeout=limit_of(timeout),
-            name=self._name,
-            until_error=return_when == FIRST_EXCEPTION,
-            widget=widget,
-        )
+            [self], interval=interval, timeout=limit_of(timeout), name=self._name, widget=widget,
+            enough=lambda: is_enough(return_when, list(self._outcomes.values())),
+        )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------ values
 
@@ -445,7 +450,9 @@ class AsyncResult(DescribedFuture):
         return self._ready_value(index)
 
     def split(self) -> tuple[AsyncResult, ...]:
-        """One AsyncResult for each task."""
+        """One AsyncResult for each task; that of a single task gives itself."""
+        if self._single:
+            return (self,)
         return tuple([ResultPart(self, id) for id in self._ids])
 
     @classmethod
@@ -572,14 +579,9 @@ class ResultPart(AsyncResult):
 
     def __init__(self, whole: AsyncResult, id: TaskId) -> None:
         super().__init__(
-            whole._port,
-            [id],
-            name=whole._name,
-            submitted=whole._submitted,
-            label=whole.label,
-            owner=whole.owner,
+            whole._port, [id], name=whole._name, submitted=whole._submitted, label=whole.label, owner=whole.owner,
             return_exceptions=whole._return_exceptions,
-        )
+        )  # fmt: skip
         self._recorded, self._each, self._names = whole._recorded, whole._each, whole._names
         whole._follow(id, self)
 

@@ -73,6 +73,7 @@ class ViewExecutor(Executor):
 
         All items are submitted at once, unless `buffersize` is given, or the iterables do not tell their length and
         have more than 10,000 items: then items are read as values are taken, so that the iterables may be endless.
+        A direct view reads all items first, and submits them at once.
         The first error ends the iterator, and aborts the calls that have not started; so does closing it.
 
         Parameters
@@ -100,7 +101,7 @@ class ViewExecutor(Executor):
             head = list(itertools.islice(rows, READ_AT_ONCE + 1))
             lazily = len(head) > READ_AT_ONCE
             iterables = _columns(itertools.chain(head, rows) if lazily else head, len(iterables))
-        if lazily and hasattr(self.view, "retries"):  # `imap` of a direct view reads all items first
+        if lazily and not hasattr(self.view, "scatter"):  # a direct view divides all items among its engines at once
             values = self.view.imap(fn, *iterables, max_outstanding=buffersize or "auto", **kwargs)
             return _values(values, deadline, values.cancel)
         if chunksize > 1:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from ...config import make_profile_dir, read_connection_file
 from ...errors import ConnectionFileError, EngineroomError, StoreBusy, TimeoutError
 from ...launchers import FoundProcess, Launcher, LocalProcess
+from ...launchers.ssh_controller import SSHController
 from ..cluster_files import ClusterFiles
 from ..commands import STORE_BUSY, Command
 from .restarts import RestartLimit, Restarts
@@ -22,13 +23,16 @@ class ControllerProcess:
     files : ClusterFiles
         Where its connection files and its log are.
     restarts : Restarts
-        Whether it is started again when it was killed.
+        Whether it is started again when it was killed. One on another host is not: it ends with its ssh, in order.
+    host : str
+        The host on which it runs, as ssh knows it; "": this one.
     """
 
-    def __init__(self, files: ClusterFiles, restarts: Restarts) -> None:
+    def __init__(self, files: ClusterFiles, restarts: Restarts, host: str = "") -> None:
         #: the process; None before the start and after `stop`
         self.launcher: Launcher | None = None
         self._files = files
+        self._host = host
         self._restarts = restarts
         self._limit = RestartLimit()
 
@@ -63,6 +67,12 @@ class ControllerProcess:
 
     def _launch(self, command: Callable[[bool], Command], *, lifeline: bool, reuse: bool) -> None:
         made = command(reuse)
+        if self._host:
+            log_file = self._files.log_of("ipcontroller")
+            self.launcher = SSHController(self._host, made.args, log_file, environment=made.environment)
+            self.launcher.start()
+            self._restarts.allowed = True
+            return
         launcher = LocalProcess(
             made.args, self._files.log_of("ipcontroller"), environment=made.environment, lifeline=lifeline
         )
@@ -132,5 +142,5 @@ class ControllerProcess:
         if self.launcher is not None:
             self.launcher.stop()
             self.launcher = None
-        for path in self._files.connection_files:
+        for path in (*self._files.connection_files, *self._files.lesser.values()):
             path.unlink(missing_ok=True)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from ...wire import payload
-from . import canning
+from ...wire.former_names import submodule
+from . import canning, codeutil
 from .canning import can, can_map, in_namespace, uncan, uncan_map, use_cloudpickle, use_dill, use_pickle
 from .prepickled import PrePickled
 
@@ -75,6 +77,7 @@ __all__ = [
     "can",
     "can_map",
     "canning",
+    "codeutil",
     "deserialize_object",
     "pack_apply_message",
     "serialize_object",
@@ -85,3 +88,8 @@ __all__ = [
     "use_dill",
     "use_pickle",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """`serialize.serialize`, which programs name without an import."""
+    return submodule("engineroom.serialize", name)

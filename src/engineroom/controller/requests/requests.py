@@ -22,6 +22,7 @@ from ...stores import TaskStore
 from ..error_info import error_info
 from ..lookups import Lookups
 from ..storage.store_reader import Reader
+from . import audit
 from .record_requests import FROM_STORE, IN_WRITER, InFrames, is_slow, scope_of
 from .resubmission import Resubmission
 from .task_requests import TaskRequests
@@ -75,7 +76,7 @@ class Requests:
         """Answer a request, now or later: not before those that this client made before it have begun."""
         body, tasks = request.body, named_in(request.body)
         unanswered = self._unanswered.setdefault(client, _Unanswered())
-        reply = _Reply(self._send, client, request.number, unanswered, tasks)
+        reply = _Reply(self._send, client, request, unanswered, tasks)
         if isinstance(body, URGENT):
             self._begin(client, body, reply)
         elif unanswered.requests > MOST_UNANSWERED or unanswered.tasks > MOST_TASKS_UNANSWERED:
@@ -195,9 +196,9 @@ class _Reply:
     """Ways to reply to one request, once. `tasks`: how many it names."""
 
     def __init__(
-        self, send: Send, client: ClientId, number: int, unanswered: _Unanswered, tasks: int
+        self, send: Send, client: ClientId, request: Request, unanswered: _Unanswered, tasks: int
     ) -> None:
-        self._to, self._client, self._number = send, client, number
+        self._to, self._client, self._number, self._body = send, client, request.number, request.body
         self._unanswered, self.tasks = unanswered, tasks
         unanswered.requests += 1
         unanswered.tasks += tasks
@@ -205,6 +206,7 @@ class _Reply:
     def _send(self, reply: Reply, buffers: Sequence[Any] = ()) -> None:
         self._unanswered.requests -= 1
         self._unanswered.tasks -= self.tasks
+        audit.note(self._client, self._body, reply.value if reply.error is None else reply.error)
         self._to(self._client, reply, buffers)
 
     def value(self, value: Any) -> None:

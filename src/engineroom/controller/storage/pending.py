@@ -12,12 +12,13 @@ There is no store and no thread here.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from ...ids import ClientId, TaskId
 from ...records.entry import Entry
+from ...shared_memory.buffer import key_of
 from ...stores import TaskStore
 
 #: Entries that are written in one go: a small part of a second.
@@ -149,6 +150,7 @@ class Pending:
         tokens: list[Any] = []
         calls: list[Call] = []
         order, questions, room, bytes_left, taken = self._order, self._questions, most - len(entries), GROUP_BYTES, 0
+        counted: set[Any] = set()
         for key, one in order.items():
             if type(one) is Entry:
                 if room <= 0:
@@ -156,7 +158,7 @@ class Pending:
                 room -= 1
                 entries[key] = one  # type: ignore[index]
                 if one.frames or one.result_frames:
-                    bytes_left -= _size(one)
+                    bytes_left -= buffer_bytes((one,), counted)
                     if bytes_left <= 0:
                         room = 0
             else:
@@ -217,6 +219,12 @@ class Pending:
         return dropped
 
 
-def _size(entry: Entry) -> int:
-    """Bytes of large buffers."""
-    return sum(memoryview(frame).nbytes for frame in (*entry.frames, *entry.result_frames))
+def buffer_bytes(entries: Iterable[Entry], counted: set[Any]) -> int:
+    """Bytes of large buffers, each content once. Those in `counted` are left out, and the others are added to it."""
+    size = 0
+    for entry in entries:
+        for frame in (*entry.frames, *entry.result_frames):
+            if (key := key_of(frame)) not in counted:
+                counted.add(key)
+                size += memoryview(frame).nbytes
+    return size

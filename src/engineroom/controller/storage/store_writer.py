@@ -8,6 +8,7 @@ is lost and nothing is acknowledged: the writer keeps what it has and tries agai
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -24,7 +25,7 @@ from ...stores import TaskStore
 from . import isolation
 from .backlog import Backlog
 from .housekeeping import Housekeeping, OnScan
-from .pending import FEW, Group, Pending, Scope
+from .pending import FEW, Group, Pending, Scope, buffer_bytes
 from .question_lanes import DONE
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class StoreWriter:
         self._functions: list[Function] = []
         self._environments: list[tuple[ClientId, Environment]] = []
         self._hurried = False  # somebody waits: nothing more gathers
+        self._is_behind = False  # the last group did not have all: nothing more gathers, either
         self._idle = True  # waits for work …
         self._gathering = False  # … or for more of it
         self._closing = False
@@ -171,12 +173,9 @@ class StoreWriter:
     def _waiting_bytes(self) -> int:
         with self._condition:
             entries = [*self._pending.entries, *self._under_way.values()]
-        return sum(
-            len(entry.spec.payload)
-            + (len(entry.done.payload) if entry.done is not None else 0)
-            + sum(memoryview(frame).nbytes for frame in (*entry.frames, *entry.result_frames))
-            for entry in entries
-        )
+        results = (entry.done.payload for entry in entries if entry.done is not None)
+        payloads = itertools.chain((entry.spec.payload for entry in entries), results)
+        return sum(map(len, payloads)) + buffer_bytes(entries, set())
 
     def close(self) -> None:
         """Write what is left (once) and stop."""
@@ -216,11 +215,13 @@ class StoreWriter:
                     if pause == 0.0 or (not self._condition.wait(pause) and pause is not None):
                         break
                 self._idle = False
-                if self._pending and not (self._hurried or self._closing or len(self._pending) > GATHER_MOST):
+                is_urgent = self._hurried or self._is_behind or self._closing or len(self._pending) > GATHER_MOST
+                if self._pending and not is_urgent:
                     self._gathering = True
                     self._condition.wait(GATHER_SECONDS)
                     self._gathering = False
                 group, self._hurried = self._pending.take(), False
+                self._is_behind = not group.is_all
                 is_little = group.is_all and len(self._backlog) < FEW
                 all = self._closing or bool(group.calls) or (bool(group.questions) and is_little)
                 now = time.monotonic()

@@ -5,6 +5,9 @@ Also tasks end because the shell cannot do what they need.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
+
 from ...ids import EngineId, TaskId
 from ...messages import Attempt
 from ..effects import Effects
@@ -15,6 +18,10 @@ from ..tasks import Task, TaskState
 
 #: At least this many seconds pass between two orders to kill the same task.
 MIN_SECONDS_BETWEEN_KILLS = 0.1
+#: An engine may claim very many tasks that are not its own. So many orders to kill go out at a time …
+KILLS_AT_A_TIME = 500
+#: … and the next ones so many seconds later.
+SECONDS_BETWEEN_PARTS = 0.02
 
 
 def on_abort_requested(state: State, effects: Effects, event: AbortRequested) -> None:
@@ -69,26 +76,39 @@ def has_begun(task: Task, engine: Engine) -> bool:
 
 def kill_later(state: State, task: Task) -> None:
     """A task is being cancelled: have its engine killed if the task has not ended after the grace."""
-    state.after(state.settings.cancel_grace, _kill, task)
+    if not task.kill_is_due:
+        task.kill_is_due = True
+        state.after(state.settings.cancel_grace, _kill, task)
 
 
 def _kill(state: State, task: Task) -> None:
     """A cancelled task has had its grace. It gets another: its engine may not even have begun it."""
+    task.kill_is_due = task.engine is not None
     if task.engine is not None:
         state.effects.kill(task.engine, task.id)
         state.after(max(state.settings.cancel_grace, MIN_SECONDS_BETWEEN_KILLS), _kill, task)
 
 
-def kill_stray_later(state: State, engine: Engine, id: TaskId) -> None:
-    """An engine came back with a task that is no longer its own: have it killed if it runs that after the grace."""
-    state.after(state.settings.cancel_grace, _kill_stray, (engine, id))
+def kill_strays_later(state: State, engine: Engine, ids: Sequence[TaskId]) -> None:
+    """An engine came back with tasks that are no longer its own: have one killed if it runs that after the grace.
+
+    They replace those of an earlier Hello: what the engine does not name any more it has dropped.
+    """
+    if ids and not engine.strays:
+        state.after(state.settings.cancel_grace, _kill_strays, engine)
+    engine.strays = deque(ids)
 
 
-def _kill_stray(state: State, subject: tuple[Engine, TaskId]) -> None:
-    engine, id = subject
-    task = state.tasks.get(id)
-    if state.engines.get(engine.id) is engine and (task is None or task.engine != engine.id):
-        state.effects.kill(engine.id, id)
+def _kill_strays(state: State, engine: Engine) -> None:
+    if state.engines.get(engine.id) is not engine:
+        return
+    for _ in range(min(KILLS_AT_A_TIME, len(engine.strays))):
+        id = engine.strays.popleft()
+        task = state.tasks.get(id)
+        if task is None or task.engine != engine.id:
+            state.effects.kill(engine.id, id)
+    if engine.strays:
+        state.after(SECONDS_BETWEEN_PARTS, _kill_strays, engine)
 
 
 def on_controller_stopped(state: State, effects: Effects, event: ControllerStopped) -> None:

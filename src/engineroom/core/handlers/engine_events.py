@@ -8,11 +8,19 @@ from ...ids import EngineId, TaskId
 from ...messages import Attempt
 from ..effects import Effects
 from ..engines import Engine, cut_attempt
-from ..events import EngineJoined, EngineLeft, EngineLost, EnginesStopped, PropertiesAnswered, PropertiesChanged
+from ..events import (
+    EngineJoined,
+    EngineLeft,
+    EngineLost,
+    EnginesLost,
+    EnginesStopped,
+    PropertiesAnswered,
+    PropertiesChanged,
+)
 from ..placement.pools import Pool
 from ..state import State
 from ..tasks import Task, TaskState
-from .cancellation import kill_later, kill_stray_later
+from .cancellation import kill_later, kill_strays_later
 from .recovery import engine_is_back
 
 #: Seconds an engine has to give tasks back. One whose task holds the GIL cannot, for as long as that takes.
@@ -51,7 +59,9 @@ def on_engine_joined(state: State, effects: Effects, event: EngineJoined) -> Non
 
 def _take_stock(state: State, effects: Effects, engine: Engine, in_hand: Mapping[TaskId, int]) -> None:
     """Go through the tasks that an engine has: it keeps those that it may, and is told to drop the others."""
-    recalled, cancelled = [], []
+    recalled: list[TaskId] = []
+    cancelled: list[TaskId] = []
+    strays: list[TaskId] = []
     for id, attempt in in_hand.items():
         task = state.tasks.get(id)
         if (
@@ -63,12 +73,13 @@ def _take_stock(state: State, effects: Effects, engine: Engine, in_hand: Mapping
             state.claim(engine, task, attempt)
         if task is None or task.engine != engine.id:
             cancelled.append(id)  # ended, or given to another engine: it would delay the engine's own tasks
-            kill_stray_later(state, engine, id)
+            strays.append(id)
         elif task.cancelling:
             cancelled.append(id)
             kill_later(state, task)
         elif task.aborting:
             recalled.append(id)
+    kill_strays_later(state, engine, strays)
     if recalled:
         effects.recall(engine.id, recalled)
     if cancelled:
@@ -132,11 +143,21 @@ def on_engine_left(state: State, effects: Effects, event: EngineLeft) -> None:
     _remove(state, event.engine, "it left", running=begun[0] if begun else None)
 
 
+def on_engines_lost(state: State, effects: Effects, event: EnginesLost) -> None:
+    """These engines are gone together. Tasks are assigned when an event has been handled: when all of them are gone."""
+    for engine in event.engines:
+        _remove(state, engine, event.cause, _first_held(state, engine))
+
+
+def _first_held(state: State, id: EngineId) -> TaskId | None:
+    """What an engine is assumed to run, if nobody knows."""
+    engine = state.engines.get(id)
+    return next(iter(engine.held), None) if engine else None
+
+
 def on_engine_lost(state: State, effects: Effects, event: EngineLost) -> None:
     """An engine is gone without a goodbye."""
-    engine = state.engines.get(event.engine)
-    first = next(iter(engine.held), None) if engine else None
-    running = event.running if event.known else first
+    running = event.running if event.known else _first_held(state, event.engine)
     _remove(state, event.engine, event.cause, running, event.overran, event.peak_memory, event.begun)
 
 

@@ -23,7 +23,7 @@ export function roundUp(value) {
 
 /**
  * Draw [x, y] points. x in seconds since the epoch.
- * options: {height, from, to, bars: seconds per bar, label: value => text, clock: seconds => text}
+ * options: {height, from, to, at: a moment to mark, bars: seconds per bar, label: value => text, clock: seconds => text}
  */
 export function chart(canvas, points, options) {
   const { context: c, width, height } = prepared(canvas, options.height || 150);
@@ -47,6 +47,7 @@ export function chart(canvas, points, options) {
   if (options.bars) {
     const wide = Math.max(1, x(from + options.bars) - x(from) - 1);
     for (const [t, v] of points) c.fillRect(x(t) - wide / 2, y(v), wide, y(0) - y(v));
+    if (options.at) { c.fillStyle = colour("--text"); c.fillRect(Math.round(x(options.at)) - 1, top, 2, y(0) - top); }
     return;
   }
   c.lineWidth = 1.75;

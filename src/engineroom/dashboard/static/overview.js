@@ -1,8 +1,10 @@
 // The overview: engines by host, the queue, throughput, warnings, the last failures.
 
-import { bytes, duration, h, number, queryLink, rate, show, stateOf, table, taskLink, time } from "./dom.js";
+import { ask, bytes, debounce, duration, h, number, queryLink, rate, show, stateOf, table, taskLink, time } from "./dom.js";
 import { chart } from "./chart.js";
 
+/** Steps of the slider. */
+const STEPS = 1000;
 const STATES = ["pending", "running", "completed", "failed", "aborted"];
 
 export function overview(root, params, app) {
@@ -12,19 +14,46 @@ export function overview(root, params, app) {
   const canvas = h("canvas", { role: "img", "aria-label": "Throughput" });
   const chartNote = h("p", { class: "soft small" });
   const throughput = h("section", { class: "card w7" }, h("h2", {}, "Throughput"), canvas, chartNote);
+  const moment = h("input", { type: "range", id: "moment", min: 0, max: STEPS, value: STEPS, "aria-label": "Moment", oninput: () => choose() });
+  const shownAt = h("span", { class: "soft small", role: "status" }), now = h("button", { type: "button", onclick: () => { moment.value = STEPS; choose(); } }, "The end");
+  const control = h("div", { class: "row", hidden: true }, h("label", { for: "moment", class: "small" }, "At"), moment, now, shownAt);
+  throughput.append(control);
+  let past = null, asked = 0;
   const queue = h("section", { class: "card w5" });
   const engines = h("section", { class: "card w12" });
   const failures = h("section", { class: "card w12" });
   root.append(title, warnings, numbers, h("div", { class: "grid" }, throughput, queue, engines, failures));
 
-  const draw = (news) => {
-    if (news.problem) return;
+  /** The instant that the slider stands at; null: the end. */
+  const instant = (news) => {
+    const points = news?.throughput || [], share = Number(moment.value) / STEPS;
+    if (news?.live || !points.length || share >= 1) return null;
+    const half = news.bar_seconds / 2, from = points[0][0] - half, to = points.at(-1)[0] + half;
+    return from + share * (to - from);
+  };
+
+  const choose = debounce(async () => {
+    const at = instant(app.news), mine = ++asked;
+    try {
+      const found = at === null ? null : await ask("past", { at });
+      if (mine !== asked) return;
+      past = found;
+    } catch (error) { if (mine === asked) { past = null; shownAt.textContent = error.message; return; } }
+    redraw();
+  }, 60);
+
+  const draw = (current) => {
+    if (current.problem) return;
+    control.hidden = current.live || !(current.throughput || []).length;
+    if (current.live) past = null;
+    const news = past ? { ...current, ...past, warnings: [], priorities: [] } : current;
+    shownAt.textContent = past ? `as it was at ${time(past.at, true)}` : "as it was at the end";
     show(warnings, (news.warnings || []).map((w) =>
       h("li", {}, w.when ? `${time(w.when)}: ` : "", w.text, w.query ? [" ", queryLink(w.query, "Show them")] : null)));
     show(numbers, figures(news));
-    drawThroughput(news, canvas, chartNote);
+    drawThroughput(current, canvas, chartNote, past?.at);
     show(queue, h("h2", {}, "Queue"), labels(news), priorities(news), reasons(news));
-    show(engines, ...(news.live ? liveEngines(news) : pastEngines(news)));
+    show(engines, ...(news.live ? liveEngines(news) : past ? enginesThen(past) : pastEngines(news)));
     show(failures, h("h2", {}, "Last failures"), failed(news));
   };
   const redraw = () => app.news && draw(app.news);
@@ -50,7 +79,7 @@ function figures(news) {
   return found;
 }
 
-function drawThroughput(news, canvas, note) {
+function drawThroughput(news, canvas, note, at) {
   const points = news.throughput || [];
   if (!points.length) {
     chart(canvas, [], { height: 150, from: news.now - 60, to: news.now, label: number, clock: (t) => time(t) });
@@ -60,7 +89,7 @@ function drawThroughput(news, canvas, note) {
   const bars = news.live ? null : news.bar_seconds;
   const from = bars ? points[0][0] - bars / 2 : Math.min(points[0][0], news.now - 60);
   const to = bars ? points.at(-1)[0] + bars / 2 : news.now;
-  chart(canvas, points, { height: 150, from, to, bars, label: (v) => (v >= 10 || v === 0 ? number(v) : v.toPrecision(2)), clock: (t) => time(t) });
+  chart(canvas, points, { height: 150, from, to, bars, at, label: (v) => (v >= 10 || v === 0 ? number(v) : v.toPrecision(2)), clock: (t) => time(t) });
   const most = Math.max(...points.map((p) => p[1]));
   note.textContent = `Tasks per second; at most ${rate(most)}` +
     (bars ? `, from ${time(from)} to ${time(to)}.` : `, now ${rate(points.at(-1)[1])}.`);
@@ -126,12 +155,23 @@ function runs(running) {
   return [running.label ? `${running.label}: ` : "", what ? `${what} ` : "", taskLink(running.msg_id)];
 }
 
+function enginesThen(past) {
+  return [h("h2", {}, "Engines that ran something then"), table([
+    { name: "Engine", cell: (e) => queryLink({ engine_id: e.id }, `${e.id}`) },
+    { name: "Ran", cell: (e) => runs(e.running) },
+    { name: "Since", nowrap: true, cell: (e) => time(e.started, true) },
+    { name: "For", right: true, cell: (e) => duration(Math.max(0, past.at - e.started)) },
+  ], past.then_running, "No engine ran a task at this moment.")];
+}
+
 function pastEngines(news) {
   return [h("h2", {}, "Engines that ran tasks"), table([
     { name: "Engine", cell: (e) => queryLink({ engine_id: e.id }, `${e.id}`) },
     { name: "Tasks", right: true, cell: (e) => number(e.completed) },
     { name: "Time in tasks", right: true, cell: (e) => duration(e.seconds) },
-  ], news.past_engines || [], news.past_engines ? "No task has ended." : "Counting …")];
+  ], news.past_engines || [], news.past_engines ? "No task has ended." : "Counting …"),
+    news.past_engine_count > (news.past_engines || []).length
+      ? h("p", { class: "soft small" }, `These ${news.past_engines.length} spent the most time in tasks; there were ${number(news.past_engine_count)}.`) : null].filter(Boolean);
 }
 
 function failed(news) {

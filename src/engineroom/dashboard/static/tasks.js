@@ -52,7 +52,8 @@ export function tasks(root, params, app) {
         box.value = Object.keys(next).length ? JSON.stringify(next) : ""; go({ query: box.value, skip: 0 }); } }, state || "all")));
     views.replaceChildren(h("button", { type: "button", "aria-pressed": String(!at.by), onclick: () => go({ by: "", skip: 0 }) }, "Table"),
       ...GROUPS.map((by) => h("button", { type: "button", "aria-pressed": String(at.by === by), onclick: () => go({ by, skip: 0 }) }, `By ${by}`)));
-    actions.replaceChildren(...(app.about.read_only ? [h("span", { class: "soft small" }, "read only")] : ACTIONS.map(([name, title, about]) =>
+    const save = h("button", { type: "button", title: "Save the records of all tasks that match as a file", onclick: () => offer(at.query, at.session) }, "Export …");
+    actions.replaceChildren(save, ...(app.about.read_only ? [h("span", { class: "soft small" }, "read only")] : ACTIONS.map(([name, title, about]) =>
       h("button", { type: "button", title: about, disabled: !at.query.trim() && "", class: name === "purge" ? "danger" : null,
         onclick: () => propose(name, at.query, load) }, `${title} …`))));
   }
@@ -159,6 +160,25 @@ function read(params) {
 function parsed(text) {
   if (!text.trim()) return {};
   try { const found = JSON.parse(text); return typeof found === "object" && found !== null && !Array.isArray(found) ? found : null; } catch { return null; }
+}
+
+/** Offer the records of all tasks that match as files. */
+export async function offer(query, session) {
+  const text = h("p", {}, "Counting …"), files = h("div", { class: "row" });
+  const no = h("button", { type: "button", onclick: () => dialog.close() }, "Close");
+  const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, h("h1", { id: "dialog-title" }, "Export"),
+    h("p", {}, query.trim() ? ["All tasks that match ", h("code", {}, query)] : "All tasks"), text, files);
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+  const link = (format, title) => h("a", { class: "button", download: `tasks.${format}`,
+    href: "api/export?" + new URLSearchParams({ query, session: session || "", format }) }, title);
+  files.append(no);
+  try {
+    const { count } = await ask("count", { query, session: session || "" });
+    text.textContent = `${number(count)} record${count === 1 ? "" : "s"}, with all keys but arguments' and results' bytes.`;
+    if (count) files.prepend(link("jsonl", "JSON lines"), link("csv", "CSV"));
+  } catch (error) { text.textContent = error.message; text.className = "wrong"; }
 }
 
 /** Show what an action would do, and do it if the user wants. */

@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ... import resources
@@ -21,8 +21,10 @@ from ...errors import ControllerLost, EngineroomError
 from ...ids import EngineId, EngineUuid, NannyId, new_uuid
 from ...messages import (
     Draining,
+    DropBuffers,
     EngineDied,
     Goodbye,
+    KeepBuffers,
     KillTask,
     Message,
     Pong,
@@ -33,8 +35,9 @@ from ...messages import (
     Unresponsive,
     Welcome,
 )
-from ...transport import connect
+from ...transport import connect, lending
 from ...transport.addresses import why_unreachable
+from ...transport.lending import Lender
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from ..execution import mpi
@@ -100,17 +103,23 @@ class Nanny:
         self._dealt = resources.deal(self._settings.resources, count, visible)
         self._shares: dict[EngineUuid, dict[str, list[int]]] = {}
         # The zygote first: it must be forked before this process has threads or sockets.
-        self._zygote, self._pipe = zygote.start(self._uuid, connection, self._settings, count)
+        lender = "" if connection.url.startswith("ipc://") else lending.new_name()
+        self._zygote, self._pipe = zygote.start(self._uuid, connection, self._settings, count, lender)
+        #: keeps large buffers for the engines, which would come to each of them else
+        self._lender = Lender(lender) if lender else None
         session = LinkSession(
             introduce("nanny", connection.key, self._uuid), self._liveness.ping_interval, time.monotonic()
         )
         link = connect(connection)
-        self._link = SessionLink(session, link, wire.decode_to_nanny)
+        lends = 0 if self._lender is None else self._lender.room
+        self._link = SessionLink(session, link, wire.decode_to_nanny, lends)
         #: the engines' processes (0: being forked) and when they were born
         self._pids: dict[EngineUuid, int] = {}
         self._born: dict[EngineUuid, float] = {}
         self._stillborn = 0
         self._rank_died = ""
+        #: what started a rank of MPI; 0: this is none. Not each mpiexec ends its ranks when it is killed
+        self._parent = os.getppid() if self._settings.mpi else 0
         self._quiet_since = 0.0
         self._deaths: list[_Death] = []
         self._hear_deadline = 0.0
@@ -118,17 +127,21 @@ class Nanny:
         self._walltime = Walltime.of(self._settings.walltime, self._settings.drain, time.monotonic())
         #: why no more tasks are taken; "": they are
         self._draining = ""
+        #: whether a SIGTERM has come: the next one means now
+        self._has_grace = False
         self._stop_deadline: float | None = None
         self._signals = socket.socketpair()
         for end in self._signals:
             end.setblocking(False)
-        self._handlers: dict[type[Message], Callable[[Any], None]] = {
+        self._handlers: dict[type[Message], Callable[[Any, Sequence[Any]], None]] = {
             Welcome: self._on_welcome,
             Refused: self._on_refused,
             Pong: self._on_pong,
             SignalProcesses: self._on_signal,
             KillTask: self._on_kill_task,
-            Stop: lambda _: self._begin_stop(),
+            KeepBuffers: self._on_keep_buffers,
+            DropBuffers: self._on_drop_buffers,
+            Stop: lambda *_: self._begin_stop(),
         }
 
     def run(self) -> None:
@@ -157,6 +170,8 @@ class Nanny:
             self._pipe.close()  # the zygote kills what is left, and ends
             os.waitpid(self._zygote, 0)
             self._link.close()
+            if self._lender is not None:
+                self._lender.close()
             signal.set_wakeup_fd(-1)
             for end in self._signals:
                 end.close()
@@ -165,8 +180,13 @@ class Nanny:
         if time.monotonic() >= self._link.session.next_ping:
             self._look_for_stopped()
             self._look_at_walltime()
+            if self._parent and os.getppid() != self._parent and self._stop_deadline is None:
+                log.error("mpiexec, or its helper on this host, has been killed: the rank stops")
+                self._begin_stop()
             self._link.ping()
             self._check_controller()
+            if self._lender is not None:
+                self._lender.serve()  # it also gives memory back that is not used
         if self._deaths and time.monotonic() >= self._hear_deadline:
             self._replace(self._deaths)
         self._receive()  # sending may swallow the news of an arrival: look before sleeping
@@ -174,17 +194,30 @@ class Nanny:
         watched = [self._link.fileno(), self._pipe.fileno(), self._signals[0].fileno()]
         if self._lifeline is not None:
             watched.append(self._lifeline)
+        if self._lender is not None:
+            watched.append(self._lender.fileno())
         ready = wait_readable(watched, wait)
         if self._signals[0].fileno() in ready:
-            if set(self._signals[0].recv(64)) == {signal.SIGUSR1}:  # as `sbatch --signal=B:USR1@60` sends it
-                self._drain("its batch system sent a warning (SIGUSR1)")
-            else:
-                self._begin_stop()
+            self._on_signals(set(self._signals[0].recv(64)))
+        if self._lender is not None and self._lender.fileno() in ready:
+            self._lender.serve()
         if self._pipe.fileno() in ready:
             self._hear_zygote()
         if self._lifeline is not None and self._lifeline in ready and not os.read(self._lifeline, 4096):
             log.info("the connection to what started these engines has ended: they stop")
             self._lifeline = None
+            self._begin_stop()
+
+    def _on_signals(self, numbers: set[int]) -> None:
+        """What was sent to this process since it looked last."""
+        if numbers == {signal.SIGUSR1}:  # as `sbatch --signal=B:USR1@60` sends it
+            self._drain("its batch system sent a warning (SIGUSR1)")
+        elif numbers == {signal.SIGTERM} and self._settings.grace > 0 and not self._has_grace:
+            self._has_grace = True
+            now = time.monotonic()
+            self._walltime = Walltime(drain=now, cut=now + self._settings.grace)
+            self._drain("it was told to stop (SIGTERM)")
+        else:
             self._begin_stop()
 
     def _receive(self) -> None:
@@ -195,7 +228,7 @@ class Nanny:
             for parts in arrived:
                 message = self._link.read(parts)
                 if message is not None:
-                    self._handlers[type(message)](message)
+                    self._handlers[type(message)](message, parts[1:])
 
     def _finished(self) -> bool:
         if not self._pids:
@@ -321,13 +354,14 @@ class Nanny:
         why = why_unreachable(self._connection.urls)
         log.warning("no word from the controller at %s for %.0f s: %s. Trying for %g s", url, silence, why, patience)
 
-    def _on_welcome(self, message: Welcome) -> None:
-        self._link.session.on_welcome(message)
+    def _on_welcome(self, message: Welcome, _: Sequence[Any]) -> None:
+        if self._link.session.on_welcome(message) and self._lender is not None:
+            self._lender.renew()
 
-    def _on_refused(self, message: Refused) -> None:
+    def _on_refused(self, message: Refused, _: Sequence[Any]) -> None:
         raise refusal_error(message, self._connection.url)
 
-    def _on_pong(self, message: Pong) -> None:
+    def _on_pong(self, message: Pong, _: Sequence[Any]) -> None:
         session = self._link.session
         if not session.on_pong(message):
             self._hello()
@@ -336,14 +370,22 @@ class Nanny:
         self._deaths = [death for death in self._deaths if death.number > session.confirmed]
         self._replace(heard)
 
-    def _on_signal(self, message: SignalProcesses) -> None:
+    def _on_signal(self, message: SignalProcesses, _: Sequence[Any]) -> None:
         for uuid in message.engines:
             if uuid in self._pids:
                 self._pipe.send(Signal(uuid, message.signal))
 
-    def _on_kill_task(self, message: KillTask) -> None:
+    def _on_kill_task(self, message: KillTask, _: Sequence[Any]) -> None:
         if message.engine in self._pids:
             self._pipe.send(Kill(message.engine, message.task))
+
+    def _on_keep_buffers(self, message: KeepBuffers, frames: Sequence[Any]) -> None:
+        if self._lender is not None:
+            self._lender.keep(message.numbers, frames)
+
+    def _on_drop_buffers(self, message: DropBuffers, _: Sequence[Any]) -> None:
+        if self._lender is not None:
+            self._lender.drop(message.numbers)
 
     # ------------------------------------------------------------------------------------------ the end
 

@@ -168,8 +168,11 @@ class Child:
 class Zygote:
     """Forks engines and reaps them."""
 
-    def __init__(self, pipe: Pipe, nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings) -> None:
-        self._pipe = pipe
+    def __init__(
+        self, pipe: Pipe, nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings, lender: str
+    ) -> None:
+        """`lender`: where the nanny lends large buffers to engines; "": nowhere."""
+        self._pipe, self._lender = pipe, lender
         self._nanny, self._connection, self._settings = nanny, connection, settings
         self._children: dict[int, Child] = {}
         self._by_uuid: dict[EngineUuid, Child] = {}
@@ -273,7 +276,9 @@ class Zygote:
             settings, shares = self._settings, order.shares
             if settings.mpi:
                 properties.update(mpi.join())
-            engine = make_engine(self._connection, order.uuid, self._nanny, page, settings, shares, captured)
+            engine = make_engine(
+                self._connection, order.uuid, self._nanny, page, settings, shares, captured, self._lender
+            )
             _run_startup(settings.startup, engine.namespace)
             engine.run()
             code = 0
@@ -351,7 +356,9 @@ def _run_startup(pieces: Sequence[tuple[str, str]], namespace: dict[str, Any]) -
             traceback.print_exc()
 
 
-def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings, engines: int) -> tuple[int, Pipe]:
+def start(
+    nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings, engines: int, lender: str = ""
+) -> tuple[int, Pipe]:
     """Fork the zygote off this process, which must have no threads and no sockets yet: (pid, pipe)."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
@@ -368,7 +375,7 @@ def start(nanny: NannyId, connection: ConnectionInfo, settings: EngineSettings, 
         orphans.adopt()
         gc.freeze()  # engines look for garbage among what is there now neither often nor in vain: they share its memory
         compute_threads.limit(settings.threads, engines)
-        Zygote(Pipe(theirs, ToZygote), nanny, connection, settings).run()
+        Zygote(Pipe(theirs, ToZygote), nanny, connection, settings, lender).run()
         code = 0
     except BaseException:
         traceback.print_exc()

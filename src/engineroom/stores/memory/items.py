@@ -6,6 +6,7 @@ when somebody asks for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from ...ids import Digest, TaskId
 from ...records.entry import Entry, as_digest, cache_key
 from ...records.fields import FIELDS
 from ...records.record import TaskRecord, document
+from ...shared_memory.buffer import key_of
 
 
 class Kept(msgspec.Struct):
@@ -130,15 +132,36 @@ def function_of(item: Item) -> Digest | None:
     return None if item.entry is None else item.entry.spec.function
 
 
-def settled(entry: Entry) -> Entry:
+class Copies:
+    """Copies of large buffers. Tasks that share a buffer share its copy, if they are written soon after each other."""
+
+    def __init__(self) -> None:
+        #: `key_of` the buffer → (the buffer, its copy): of this group of entries, and of the one before
+        self._now: dict[Any, tuple[Any, bytes]] = {}
+        self._before: dict[Any, tuple[Any, bytes]] = {}
+
+    def next_group(self) -> None:
+        """Another group begins."""
+        self._before, self._now = self._now, {}
+
+    def of(self, frames: Sequence[Any]) -> tuple[bytes, ...]:
+        """Copies of buffers."""
+        return tuple([frame if type(frame) is bytes else self._copy(frame) for frame in frames])
+
+    def _copy(self, frame: Any) -> bytes:
+        key = key_of(frame)
+        known = self._now.get(key) or self._before.get(key)
+        if known is None:
+            known = frame, bytes(frame)
+        self._now[key] = known
+        return known[1]
+
+
+def settled(entry: Entry, copies: Copies) -> Entry:
     """The entry with copies of its frames: views of a message would keep the whole message in memory."""
     if not entry.frames and not entry.result_frames:
         return entry
-    return _with(
-        entry,
-        frames=tuple([bytes(f) for f in entry.frames]),
-        result_frames=tuple([bytes(f) for f in entry.result_frames]),
-    )
+    return _with(entry, frames=copies.of(entry.frames), result_frames=copies.of(entry.result_frames))
 
 
 def completed(old: Entry, new: Entry) -> Entry:
@@ -177,8 +200,41 @@ def lightened(item: Item) -> Item:
 _with = msgspec.structs.replace
 
 
+class Total:
+    """Bytes of the buffers of many records. A buffer that several of them share counts once."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        #: id of a buffer → how many records have it
+        self._uses: dict[int, int] = {}
+
+    def add(self, item: Item) -> None:
+        """A record has come."""
+        self._change(item, 1)
+
+    def remove(self, item: Item) -> None:
+        """A record has gone."""
+        self._change(item, -1)
+
+    def _change(self, item: Item, step: int) -> None:
+        entry = entry_of(item)
+        if entry is None or not (entry.frames or entry.result_frames):
+            self.bytes += step * size_of(item)
+            return
+        frames = (*entry.frames, *entry.result_frames)
+        self.bytes += step * (size_of(item) - sum(map(len, frames)))
+        for frame in frames:
+            uses = self._uses.get(id(frame), 0)
+            if uses + step:
+                self._uses[id(frame)] = uses + step
+            else:
+                del self._uses[id(frame)]
+            if not uses or not uses + step:
+                self.bytes += step * len(frame)
+
+
 def size_of(item: Item) -> int:
-    """Bytes of a record's buffers."""
+    """Bytes of a record's buffers, also of those that others share."""
     if isinstance(item, Entry):
         size = len(item.spec.payload) + (0 if item.done is None else len(item.done.payload))
         if item.frames or item.result_frames:

@@ -33,9 +33,11 @@ from ..query.values import DATE, rank
 from ..unreadable import Unreadable
 from .items import (  # fmt: skip
     OUTCOME_KEYS,
+    Copies,
     Item,
     Kept,
     Place,
+    Total,
     View,
     arguments_of,
     completed,
@@ -101,7 +103,7 @@ class DictDB:
         self._order: list[Place] = []
         self._gone: set[TaskId] = set()  # dropped, but still in `_order`
         self._finished: dict[TaskId, None] = {}  # in the order in which they finished
-        self._size = 0
+        self._total, self._copies = Total(), Copies()
         self._functions: dict[Digest, Function] = {}
         self._environments: dict[str, bytes] = {}
         self._unreadable = Unreadable()
@@ -112,17 +114,18 @@ class DictDB:
 
     def write(self, entries: Sequence[Entry]) -> None:
         with self._lock:
-            items = self._items
+            items, copies = self._items, self._copies
+            copies.next_group()
             for entry in entries:
                 old = items.get(entry.spec.id)
                 if old is None:
-                    self._put(entry.spec.id, settled(entry))
+                    self._put(entry.spec.id, settled(entry, copies))
                 elif isinstance(old, Entry):
                     if old.done is None:
-                        self._put(entry.spec.id, settled(completed(old, entry)))
+                        self._put(entry.spec.id, settled(completed(old, entry), copies))
                 elif old.entry is not None and not is_finished(old):
                     kept = {k: v for k, v in (old.changes or {}).items() if k not in OUTCOME_KEYS}
-                    self._put(entry.spec.id, Kept(settled(completed(old.entry, entry)), kept))
+                    self._put(entry.spec.id, Kept(settled(completed(old.entry, entry), copies), kept))
             self._cull()
 
     def add_functions(self, functions: Sequence[Function]) -> None:
@@ -315,7 +318,7 @@ class DictDB:
 
     def usage(self) -> Usage:
         with self._lock:
-            return Usage(self._size)
+            return Usage(self._total.bytes)
 
     def room(self) -> int | None:
         return None
@@ -336,7 +339,9 @@ class DictDB:
         old = self._items.get(msg_id)
         if msg_id in self._gone:
             self._tidy()
-        self._size += size_of(item) - (0 if old is None else size_of(old))
+        self._total.add(item)
+        if old is not None:
+            self._total.remove(old)
         self._items[msg_id] = item
         place = order_of(item)
         if old is None or order_of(old) != place:
@@ -358,7 +363,7 @@ class DictDB:
     def _remove(self, msg_id: TaskId) -> None:
         item = self._items.pop(msg_id)
         self.dropped += 1
-        self._size -= size_of(item)
+        self._total.remove(item)
         if arguments := arguments_of(item):
             known = self._by_arguments[arguments]
             known.pop(msg_id, None)
@@ -374,11 +379,11 @@ class DictDB:
         self._gone.clear()
 
     def _cull(self) -> None:
-        if len(self._items) <= self._record_limit and self._size <= self._size_limit:
+        if len(self._items) <= self._record_limit and self._total.bytes <= self._size_limit:
             return
         most, largest = (int(limit * (1 - self._cull_fraction)) for limit in (self._record_limit, self._size_limit))
         for id in list(self._finished):
-            if len(self._items) <= most and self._size <= largest:
+            if len(self._items) <= most and self._total.bytes <= largest:
                 break
             if not View(self._items[id])["pinned"]:
                 self._remove(id)

@@ -59,7 +59,8 @@ class Connections:
                 self._writer.close()
                 self._writer = None
             if self._lock_file is not None:
-                self._lock_file.truncate(0)  # an empty lock file says that its owner ended well
+                with contextlib.suppress(OSError):  # then the next one to open the database checks it
+                    self._lock_file.truncate(0)  # an empty lock file says that its owner ended well
                 self._lock_file.close()
                 self._lock_file = None
 

@@ -19,6 +19,7 @@ from .payload_files import PayloadFiles
 #: Up to this size, the good records of a damaged file are counted when it is opened: that takes some seconds.
 COUNTED_BYTES = 256 << 20
 
+
 def verify(path: Path, progress: Progress = lambda what, done, total: None) -> Findings:
     """Read all of a database, also while a controller uses it.
 
@@ -48,32 +49,36 @@ def repair(path: Path, target: Path, progress: Progress = lambda what, done, tot
     if target.exists():
         raise StoreError(f"there is a file {target} already; name another")
     with contextlib.closing(DamagedFile(path, progress)) as file:
-        copy = _new(target)
         files: list[str] = []
         try:
-            copy.execute("BEGIN")
-            for table, row in file.others():
-                _insert(copy, table, row)
-                if table == "blobs" and row.get("file") is not None:
-                    files.append(row["file"])
-            for row in file.records():
-                if not _insert(copy, "tasks", row):  # it was found twice
-                    file.findings.good -= 1
-            for table in ("uses", "pins"):
-                copy.execute(f"DELETE FROM {table} WHERE msg_id NOT IN (SELECT msg_id FROM tasks)")
-            copy.execute("DELETE FROM blobs WHERE blob NOT IN (SELECT blob FROM uses)")
-            copy.execute("DELETE FROM parts WHERE blob NOT IN (SELECT blob FROM blobs)")
-            file.files.copy_to(PayloadFiles(target), files)
-            copy.execute("COMMIT")
+            with contextlib.closing(_new(target)) as copy:
+                _save(file, copy, target, files)
         except BaseException as error:
-            copy.close()
-            target.unlink(missing_ok=True)
-            PayloadFiles(target).remove(files)
+            with contextlib.suppress(OSError):  # the disk that fails may keep them
+                target.unlink(missing_ok=True)
+                PayloadFiles(target).remove(files)
             if isinstance(error, sqlite3.Error | OSError):
                 raise StoreError(f"{target} could not be written: {error}") from error
             raise
-        copy.close()
         return file.findings
+
+
+def _save(file: DamagedFile, copy: sqlite3.Connection, target: Path, files: list[str]) -> None:
+    """Write what is good to a new database. `files` gets the names of the files of large buffers."""
+    copy.execute("BEGIN")
+    for table, row in file.others():
+        _insert(copy, table, row)
+        if table == "blobs" and row.get("file") is not None:
+            files.append(row["file"])
+    for row in file.records():
+        if not _insert(copy, "tasks", row):  # it was found twice
+            file.findings.good -= 1
+    for table in ("uses", "pins"):
+        copy.execute(f"DELETE FROM {table} WHERE msg_id NOT IN (SELECT msg_id FROM tasks)")
+    copy.execute("DELETE FROM blobs WHERE blob NOT IN (SELECT blob FROM uses)")
+    copy.execute("DELETE FROM parts WHERE blob NOT IN (SELECT blob FROM blobs)")
+    file.files.copy_to(PayloadFiles(target), files)
+    copy.execute("COMMIT")
 
 
 @contextlib.contextmanager

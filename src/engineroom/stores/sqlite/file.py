@@ -180,8 +180,10 @@ def refuse_cut(path: Path) -> None:
     pages, page = int.from_bytes(head[28:32], "big"), int.from_bytes(head[16:18], "big")
     page = 65536 if page == 1 else page
     trusted = head[24:28] == head[92:96]  # else the number of pages is an old one
-    size, logged = path.stat().st_size, path.with_name(f"{path.name}-wal")
-    if trusted and size < pages * page and not (logged.exists() and logged.stat().st_size):
+    size = path.stat().st_size
+    # With a log, or the journal of a commit that was cut short, SQLite first puts the file right.
+    beside = (path.with_name(path.name + ending) for ending in ("-wal", "-journal"))
+    if trusted and size < pages * page and not any(one.exists() and one.stat().st_size for one in beside):
         raise StoreDamaged(f"{path} has been cut: it has {size:,} of {pages * page:,} bytes")
 
 

@@ -93,6 +93,8 @@ def narrowed(query: Query, read: Callable[[str, Sequence[Any]], Iterable[Any]]) 
     SQLite does not know how many rows a range holds, so they are counted here, up to `MAX_COUNTED`.
     """
     where = translate(query)
+    if where.sql == NEVER.sql:
+        return where
     for column, index in _RANGES.items():
         parts = [
             part
@@ -116,7 +118,7 @@ def latest(where: Where, read: Callable[[str, Sequence[Any]], Iterable[Any]]) ->
 
     If few rows match, they are found and sorted. If many do, the index on `completed` soon has enough of them.
     """
-    if where.table != "tasks" or not where.exact or "text_matches" in where.sql:
+    if where.sql == NEVER.sql or where.table != "tasks" or not where.exact or "text_matches" in where.sql:
         return indexed(where)
     sql = f"SELECT count(*) FROM (SELECT 1 FROM tasks WHERE {where.sql} LIMIT {SORTED + 1})"
     [(found,)] = read(sql, where.parameters)
@@ -139,6 +141,8 @@ def indexed(where: Where) -> Where:
 def _join(word: str, parts: Sequence[Where]) -> Where:
     exact = all(part.exact for part in parts)
     if word == "AND":
+        if any(part.sql == NEVER.sql for part in parts):  # SQLite has no plan for an index with `AND 0`
+            return NEVER
         parts = [part for part in parts if part.sql != "1"]
         if not parts:
             return Where("1", exact=exact)

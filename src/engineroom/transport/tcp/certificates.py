@@ -1,10 +1,12 @@
 """The certificates by which two ends of an encrypted connection recognise each other.
 
 A certificate is signed by itself, with Ed25519. Nobody issues it: the other end knows it before, and trusts it alone.
-All its fields but the key are constant. So a certificate follows from its seed, which is the secret key:
+All its fields but the key, and the names that follow from it, are constant. So a certificate follows from its seed,
+which is the secret key:
 
     controller   a random seed. The connection file holds the certificate.
-    links        a seed that is derived from the cluster's key: whoever has the key has this certificate.
+    links        a seed that is derived from a key of the cluster: whoever has the key has this certificate. The
+                 cluster's key, and each key with lesser rights (`messages/rights.py`), has one.
 
 Python's `ssl` reads certificates, and makes none: `cryptography` does, once for each process that listens or connects.
 """
@@ -25,7 +27,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-_NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "engineroom")])
+from ...messages.rights import RIGHTS, key_with_rights
+
 #: From 2020 to the end of time.
 _FROM, _UNTIL = datetime.datetime(2020, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59)
 
@@ -40,8 +43,11 @@ def certificate(seed: bytes) -> x509.Certificate:
     """
     key = Ed25519PrivateKey.from_private_bytes(seed)
     public = key.public_key()
-    serial = b"\x01" + hashlib.sha256(public.public_bytes_raw()).digest()[:15]
-    builder = x509.CertificateBuilder().issuer_name(_NAME).subject_name(_NAME).public_key(public)
+    digest = hashlib.sha256(public.public_bytes_raw()).digest()
+    serial = b"\x01" + digest[:15]
+    # Of several certificates with one name, OpenSSL finds one only.
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"engineroom {digest[15:].hex()}")])
+    builder = x509.CertificateBuilder().issuer_name(name).subject_name(name).public_key(public)
     builder = builder.serial_number(int.from_bytes(serial, "big"))
     builder = builder.not_valid_before(_FROM).not_valid_after(_UNTIL)
     return builder.sign(key, algorithm=None)  # Ed25519 has its own
@@ -62,14 +68,15 @@ def _seed_of_links(key: str) -> bytes:
 
 
 def listener_context(secret: str, key: str) -> ssl.SSLContext:
-    """For the controller: it lets in who has the cluster's key.
+    """For the controller: it lets in who has the cluster's key, or one of the keys with lesser rights.
 
     Raises
     ------
     ValueError
         The secret is none.
     """
-    context = _context(ssl.PROTOCOL_TLS_SERVER, bytes.fromhex(secret), _der(_seed_of_links(key)))
+    links = [_der(_seed_of_links(key_with_rights(key, rights))) for rights in RIGHTS]
+    context = _context(ssl.PROTOCOL_TLS_SERVER, bytes.fromhex(secret), b"".join(links))
     context.num_tickets = 0  # nobody resumes a session
     return context
 

@@ -40,6 +40,8 @@ class TcpLink(StreamLink):
         The cluster's key.
     certificate : str
         That of the controller: what else listens at one of the addresses is not talked to.
+    takes_host_frames : bool
+        Whether the controller may send a `HostFrame` in the place of a large buffer.
 
     Raises
     ------
@@ -49,8 +51,11 @@ class TcpLink(StreamLink):
 
     shares_memory = False
 
-    def __init__(self, urls: Sequence[str], key: str, *, certificate: str) -> None:
+    def __init__(
+        self, urls: Sequence[str], key: str, *, certificate: str, takes_host_frames: bool = False
+    ) -> None:
         super().__init__()
+        self.takes_host_frames = takes_host_frames
         try:
             self._addresses = list(dict.fromkeys(map(address_of, urls)))
             self._context = link_context(certificate, key)

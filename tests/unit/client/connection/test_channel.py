@@ -132,7 +132,7 @@ def controller() -> Iterator[Controller]:
     controller = Controller()
     yield controller
     for channel in controller.channels:
-        channel.close()
+        channel.close(linger=0)
     for link in controller.network.links.values():
         link.close()
     controller.network.listener.close()
@@ -273,7 +273,7 @@ def test_a_question_that_is_too_long_fails_in_the_call(channel: Channel):
         channel.request(FindRecords({"msg_id": {"$in": ["x" * 40] * 110_000}}))
 
 
-def test_closing_sends_what_waits_for_room_first(
+def test_closing_waits_until_all_is_accepted(
     controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(submission, "WINDOW", 1)
@@ -284,24 +284,33 @@ def test_closing_sends_what_waits_for_room_first(
         for id in ids:
             message = controller.next(Submit)
             assert [spec.id for spec in message.tasks] == [id]
-            assert not closing.done() or id == ids[-1]
-            if id != ids[-1]:
-                controller.say(Accepted([message.number]))
+            assert not closing.done()
+            controller.say(Accepted([message.number]))
         controller.next(Goodbye)
     closing.result(20)
+    assert channel.is_all_accepted
 
 
-def test_closing_does_not_wait_for_ever_for_room(
-    controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch, capsys: Any
+@pytest.mark.parametrize("limit", ["by default", "by the caller"])
+def test_closing_does_not_wait_for_ever(
+    limit: str, controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
     monkeypatch.setattr(submission, "WINDOW", 1)
     monkeypatch.setattr(submission, "BATCH", 1)
-    monkeypatch.setattr(module, "CLOSE_SECONDS", 0.0)
     for _ in range(3):
         submit(channel, diary)
     controller.next(Submit)
+    if limit == "by default":
+        monkeypatch.setattr(module, "CLOSE_SECONDS", 0.0)
+        channel.close()
+    else:
+        channel.close(linger=0)
+    assert "has not accepted 3 tasks" in capsys.readouterr().err
+
+
+def test_closing_without_tasks_asks_nothing_of_the_controller(controller: Controller, channel: Channel):
     channel.close()
-    assert "2 tasks were not sent" in capsys.readouterr().err
+    controller.next(Goodbye)
 
 
 def test_a_question_that_cannot_be_sent_fails_in_the_call(controller: Controller, channel: Channel, diary: Diary):
@@ -505,7 +514,7 @@ def test_a_controller_that_never_answers(controller: Controller):
 
 def test_closing_says_goodbye_and_ends_all_waiting(controller: Controller, channel: Channel, diary: Diary):
     id = submit(channel, diary)
-    channel.close()
+    channel.close(linger=0)
     assert isinstance(diary.failed[id], ControllerLost)
     assert isinstance(controller.next(Submit), Submit), "what was submitted has been sent"
     assert isinstance(controller.next(Goodbye), Goodbye)

@@ -87,7 +87,7 @@ def test_a_rejected_message_gives_up_its_tasks():
     window = window_with(task("a"), task("b"))
     message, _ = pack(window)
     assert window.rejected(rejected(message.number)) == ["a", "b"]
-    assert not window.unaccepted
+    assert not window.unaccepted_tasks
     assert window.rejected(rejected(message.number)) == [], "twice is as good as once"
 
 
@@ -113,9 +113,9 @@ def test_unaccepted_messages_are_sent_again_as_such():
     assert again.number > second.number
     assert again.functions == [], "the controller has the function"
     window.accepted([second.number])
-    assert window.unaccepted == 1, "an answer to the first sending is not one to the second"
+    assert window.unaccepted_tasks == 2, "an answer to the first sending is not one to the second"
     window.accepted([again.number])
-    assert not window.unaccepted
+    assert window.unaccepted_tasks == 1, "the one that is queued"
     assert window.has_room
 
 
@@ -137,7 +137,7 @@ def test_a_message_that_cannot_be_encoded_leaves_nothing_behind():
     following, _ = pack(window)
     assert following.functions == [F]
     assert following.environment is not None
-    assert window.unaccepted == 1
+    assert window.unaccepted_tasks == 1
 
 
 def test_a_message_says_whether_a_task_may_be_answered_from_the_database():
@@ -280,5 +280,5 @@ def test_a_message_of_which_nothing_is_left_is_not_sent():
     pack(window)
     window.drop_in_doubt()
     assert list(window.pack_again()) == []
-    assert not window.unaccepted
+    assert not window.unaccepted_tasks
     assert window.has_room

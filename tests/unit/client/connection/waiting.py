@@ -39,3 +39,6 @@ class Diary:
 
     def _no_more(self) -> None:
         self.is_stopped = True
+
+    def _submit_rest(self) -> None:
+        pass

@@ -19,7 +19,7 @@ def test_a_timeline_is_a_list_of_rows_by_start_with_those_that_did_not_run_last(
     rows = Timeline([late, never, early])
     assert rows == [early, late, never]
     assert repr(rows) == (
-        "<Timeline: 2 tasks on 2 engines, 5 s, engines 20% busy, 1 did not run. save('timeline.svg') makes a picture>"
+        "<Timeline: 2 tasks on 2 engines, 5 s, engines 20% busy, 1 did not run. save('timeline.svg') makes a file>"
     )
 
 
@@ -48,6 +48,15 @@ def test_a_running_task_reaches_until_now():
     assert "4 s" in repr(rows)
     assert "1 running" in repr(rows)
     assert len(titles(rows)) == 2
+
+
+def test_tasks_that_wait_are_told_apart_from_those_that_did_not_run():
+    rows = [
+        Ran("w", None, None, None, "pending"),
+        Ran("w2", None, None, None, "pending"),
+        Ran("a", None, None, None, "aborted"),
+    ]
+    assert "2 waiting, 1 did not run" in repr(Timeline([ran(0, 0, 0, 1), *rows]))
 
 
 @pytest.mark.parametrize("rows", [[], [Ran("x", None, None, None)], [ran(0, 0, 1, 1)], [ran(0, 0, 2, 1)]])

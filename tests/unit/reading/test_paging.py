@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from engineroom.cli.commands.paging import pages
 from engineroom.ids import ClientId, Digest, TaskId
 from engineroom.messages import TaskSpec
+from engineroom.reading.paging import pages
 from engineroom.records.entry import Entry
 from engineroom.records.record import TaskRecord
 from engineroom.stores import TaskStore, open_store

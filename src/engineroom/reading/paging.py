@@ -1,4 +1,4 @@
-"""All records that match, in pages, by time of submission: memory stays flat, however many there are."""
+"""All records that match, in pages, by a time: memory stays flat, however many there are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from ...records.record import TaskRecord
+from ..records.record import TaskRecord
 
 #: Records read in one go.
 PAGE = 1000
@@ -40,7 +40,7 @@ def pages(
     undated = _by_number(records, {"$and": [query, {"submitted": None}]}, wanted, direction, size)
     if direction > 0:
         yield from undated
-    yield from _by_time(records, query, wanted, direction, size)
+    yield from by_time(records, query, wanted, "submitted", direction, size=size)
     if direction < 0:
         yield from undated
 
@@ -56,23 +56,40 @@ def _by_number(
         skip += size
 
 
-def _by_time(
-    records: Searchable, query: Mapping[str, Any], keys: Sequence[str] | None, direction: int, size: int
+def by_time(
+    records: Searchable,
+    query: Mapping[str, Any],
+    keys: Sequence[str] | None,
+    time: str,
+    direction: int = 1,
+    since: datetime | None = None,
+    size: int = PAGE,
 ) -> Iterator[list[TaskRecord]]:
-    bound: Any = {"$ne": None}
+    """The records that match and have a time, a page at a time, sorted by it.
+
+    Parameters
+    ----------
+    time : "submitted" or "completed"
+        One of `keys`, if keys are given.
+    direction : int
+        1: oldest first, -1: newest first.
+    since : datetime, optional
+        With direction 1: only records of this time and later ones.
+    """
+    bound: Any = {"$ne": None} if since is None else {"$gte": since}
     last: datetime | None = None
     #: the records about the end of the last page
     seen: dict[str, datetime] = {}
     skip = 0
     while True:
-        found = records.find({"$and": [query, {"submitted": bound}]}, keys, [("submitted", direction)], size, skip)
+        found = records.find({"$and": [query, {time: bound}]}, keys, [(time, direction)], size, skip)
         new = [record for record in found if record["msg_id"] not in seen]
         if new:
             yield new
         if len(found) < size:
             return
-        seen |= {record["msg_id"]: record["submitted"] for record in new}
-        latest = found[-1]["submitted"]
+        seen |= {record["msg_id"]: record[time] for record in new}
+        latest = found[-1][time]
         if last is not None and (latest - last) * direction <= timedelta(0):
             skip += size  # so many were submitted at almost the same moment
             continue

@@ -11,9 +11,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..config import MIB
-from ..ids import TaskId
-from ..wire.frames import size
+from ...config import MIB
+from ...ids import TaskId
+from ...wire.frames import size
 
 #: Bytes of results in memory, beyond which results that are recorded are dropped.
 LIMIT = 512 * MIB

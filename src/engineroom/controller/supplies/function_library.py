@@ -10,10 +10,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 
-from ..config import MIB
-from ..errors import ProtocolError
-from ..ids import Digest, digest_of
-from ..messages import Function, TaskSpec
+from ...config import MIB
+from ...errors import ProtocolError
+from ...ids import Digest, digest_of
+from ...messages import Function, TaskSpec
 
 #: Bytes of pickled functions kept in memory. Beyond it, functions that no unfinished task calls are dropped, oldest
 #: first.

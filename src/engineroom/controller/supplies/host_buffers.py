@@ -1,0 +1,86 @@
+"""Large buffers that engines across hosts need go to each host once: to the nanny, which lends them to its engines.
+
+The engines get messages that name these buffers (see `transport.lending`). The nanny keeps a buffer until we say that
+no message will name it any more: when it was not used for some seconds, or when there is no room for others.
+
+What is kept belongs to one session of the nanny. After its next Hello it is another peer here, which has nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...messages import DropBuffers, KeepBuffers, Message
+from ...shared_memory.buffer import key_of
+from ...transport.base import HostFrame
+from ..peers import Peer, Peers
+
+#: Smaller buffers are sent to each engine: to get one from the nanny takes about as long.
+FROM_BYTES = 1 << 20
+#: A buffer that was not used for so many seconds is dropped.
+KEPT_SECONDS = 10.0
+
+
+class _Kept:
+    """What one nanny has."""
+
+    def __init__(self) -> None:
+        #: what tells a buffer from others (`key_of`) → (its number, the buffer, when it was used), the latest last
+        self.buffers: OrderedDict[Any, tuple[int, Any, float]] = OrderedDict()
+        self.bytes = 0
+
+
+class HostBuffers:
+    """Knows which buffers the nannies have."""
+
+    def __init__(self, peers: Peers, clock: Callable[[], float]) -> None:
+        self._peers, self._clock = peers, clock
+        self._kept: dict[Peer, _Kept] = {}
+        #: of the latest buffer. A later life of the controller has higher numbers, too.
+        self._number = time.time_ns()
+
+    def send(self, engine: Peer, message: Message, frames: Sequence[Any]) -> None:
+        """Send a message with large buffers to an engine."""
+        nanny = self._peers.nanny_of(engine) if engine.lends and frames else None
+        if nanny is not None and nanny.lends:
+            frames = [self._placed(nanny, frame) for frame in frames]
+        self._peers.send(engine, message, frames)
+
+    def sweep(self) -> None:
+        """Have nannies drop what was not used for some seconds; forget nannies that have gone."""
+        since = self._clock() - KEPT_SECONDS
+        for nanny, kept in list(self._kept.items()):
+            if self._peers.by_uuid.get(nanny.uuid) is not nanny:
+                del self._kept[nanny]
+                continue
+            self._drop(nanny, kept, lambda used: used < since)
+
+    def _placed(self, nanny: Peer, frame: Any) -> Any:
+        """What to send to an engine of this nanny in the place of a buffer."""
+        size = memoryview(frame).nbytes
+        if not FROM_BYTES <= size <= nanny.lends:
+            return frame
+        kept, key, now = self._kept.setdefault(nanny, _Kept()), key_of(frame), self._clock()
+        known = kept.buffers.pop(key, None)
+        if known is None:
+            self._drop(nanny, kept, lambda used: kept.bytes + size > nanny.lends)
+            self._number += 1
+            if not self._peers.send(nanny, KeepBuffers([self._number]), [frame]):
+                return frame
+            known = self._number, frame, now
+            kept.bytes += size
+        kept.buffers[key] = known[0], known[1], now
+        return HostFrame(known[0], size)
+
+    def _drop(self, nanny: Peer, kept: _Kept, is_due: Callable[[float], bool]) -> None:
+        """Have a nanny drop the oldest of what it has, as long as that is due. (The argument is when it was used.)"""
+        numbers: list[int] = []
+        while kept.buffers and is_due(next(iter(kept.buffers.values()))[2]):
+            _, (number, buffer, _) = kept.buffers.popitem(last=False)
+            kept.bytes -= memoryview(buffer).nbytes
+            numbers.append(number)
+        if numbers:
+            self._peers.send(nanny, DropBuffers(numbers))

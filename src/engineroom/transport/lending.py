@@ -1,0 +1,305 @@
+"""Large buffers come to a host once: its nanny keeps them, and lends them to its engines.
+
+    controller ══ TCP ══▶ nanny: `Lender`            the buffers, each with a number
+               ══ TCP ══▶ engine: `BorrowingLink`    messages that name them (`HostFrame`)
+                             nanny ── Unix socket ──▶ engine    their file descriptors
+
+The Unix socket has no name in the file system, so that nothing is left if a process is killed. Its random name is
+known to the nanny and to the processes that are forked from it, and both ends look which user the other one is.
+
+An engine that does not get a buffer treats the message as lost: the session (`wire.session`) notices, and the
+controller sends it again, then with the buffer itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import secrets
+import select
+import socket
+import struct
+import time
+from array import array
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..cores import usable_memory
+from ..shared_memory.buffer import SharedBuffer, received
+from ..shared_memory.pool import Pool
+from .base import Frames, HostFrame, Link
+from .unix_socket import why_not_ours
+
+log = logging.getLogger(__name__)
+
+#: What a lender keeps at most: a part of the memory, and bytes.
+SHARE_OF_MEMORY, MOST_KEPT = 1 / 8, 8 << 30
+#: After a buffer could not be had, an engine asks for so long that all are sent to itself.
+FAILED_SECONDS = 60.0
+
+_NUMBER = struct.Struct("<Q")
+_ONE_DESCRIPTOR = socket.CMSG_SPACE(array("i").itemsize)
+_CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+
+
+def new_name() -> str:
+    """Where a lender is to listen: a name that nobody can guess."""
+    return f"\0engineroom-{secrets.token_hex(16)}"
+
+
+class Lender:
+    """Keeps buffers, and gives their descriptors to who asks for their numbers. No call waits.
+
+    Numbers rise: one that is not above the highest that has come, and is not here, does not come any more.
+    """
+
+    def __init__(self, name: str) -> None:
+        #: how many bytes it can keep
+        self.room = min(MOST_KEPT, int(usable_memory() * SHARE_OF_MEMORY))
+        self._pool = Pool()
+        self._kept: dict[int, SharedBuffer] = {}
+        self._highest = 0
+        #: who waits for a number that has not come
+        self._asked: dict[int, list[socket.socket]] = {}
+        self._peers: dict[int, socket.socket] = {}
+        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listening.setblocking(False)
+        self._listening.bind(name)
+        self._listening.listen(1024)
+        self._epoll = select.epoll()
+        self._epoll.register(self._listening, select.EPOLLIN)
+
+    def fileno(self) -> int:
+        """A file descriptor that is readable when `serve` has something to do."""
+        return self._epoll.fileno()
+
+    def keep(self, numbers: Sequence[int], frames: Iterable[Any]) -> None:
+        """Buffers have come."""
+        for number, frame in zip(numbers, frames, strict=False):
+            copy = self._pool.copy(frame)
+            self._highest = max(number, self._highest)
+            if isinstance(copy, SharedBuffer):
+                self._kept[number] = copy
+            for peer in self._asked.pop(number, ()):
+                self._answer(peer, number)
+
+    def drop(self, numbers: Iterable[int]) -> None:
+        """Nobody needs these any more. Whoever has them keeps them."""
+        for number in numbers:
+            self._kept.pop(number, None)
+        self._pool.tidy()
+
+    def renew(self) -> None:
+        """The controller begins anew: it does not know what is here, and what was on its way may be lost."""
+        self._kept.clear()
+        asked, self._asked = self._asked, {}
+        for number, peers in asked.items():
+            self._highest = max(number, self._highest)
+            for peer in peers:
+                self._answer(peer, number)
+
+    def serve(self) -> None:
+        """Answer what has been asked."""
+        for descriptor, _ in self._epoll.poll(0):
+            if descriptor == self._listening.fileno():
+                self._accept()
+            elif descriptor in self._peers:
+                self._hear(self._peers[descriptor])
+        self._pool.tidy()
+
+    def close(self) -> None:
+        """End."""
+        self._epoll.close()
+        self._listening.close()
+        for peer in self._peers.values():
+            peer.close()
+        self._kept.clear()
+        self._pool.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            accepted, _ = self._listening.accept()
+            if why_not_ours(accepted):
+                accepted.close()
+                return
+            accepted.setblocking(False)
+            self._peers[accepted.fileno()] = accepted
+            self._epoll.register(accepted, select.EPOLLIN)
+
+    def _hear(self, peer: socket.socket) -> None:
+        try:
+            while data := peer.recv(_NUMBER.size):
+                (number,) = _NUMBER.unpack(data)
+                if number in self._kept or number <= self._highest:
+                    self._answer(peer, number)
+                else:
+                    self._asked.setdefault(number, []).append(peer)
+        except BlockingIOError:
+            return
+        except (OSError, struct.error):
+            pass
+        self._forget(peer)
+
+    def _answer(self, peer: socket.socket, number: int) -> None:
+        """Give a buffer; or say, without a descriptor, that it is not here."""
+        buffer, data = self._kept.get(number), _NUMBER.pack(number)
+        try:
+            if buffer is None:
+                peer.send(data)
+            else:
+                descriptors = array("i", [buffer.descriptor])
+                peer.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+        except OSError:  # it has ended, or does not receive
+            self._forget(peer)
+
+    def _forget(self, peer: socket.socket) -> None:
+        if self._peers.pop(peer.fileno(), None) is not None:
+            self._epoll.unregister(peer)
+            peer.close()
+
+
+class Borrower:
+    """Asks a lender for buffers."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._socket: socket.socket | None = None
+        self._asked: set[int] = set()
+        #: number → the buffer; None: it is not to be had
+        self._come: dict[int, Any] = {}
+
+    def ask(self, frames: Iterable[HostFrame]) -> None:
+        """Ask for buffers, if that has not been done."""
+        for frame in frames:
+            if frame.number in self._asked or frame.number in self._come:
+                continue
+            try:
+                self._connected().send(_NUMBER.pack(frame.number))
+                self._asked.add(frame.number)
+            except OSError as error:
+                log.warning("the nanny of this host lends no buffers: %s", error)
+                self._come[frame.number] = None
+
+    def has_answers(self, frames: Iterable[HostFrame]) -> bool:
+        """Whether all of these have come, or are not to be had."""
+        return all(frame.number in self._come for frame in frames)
+
+    def take(self, frame: HostFrame) -> Any:
+        """A buffer that has come; None: it is not to be had."""
+        descriptor = self._come.pop(frame.number)
+        if descriptor is None:
+            return None
+        try:
+            return received(descriptor, frame.size)
+        except (OSError, ValueError) as error:
+            log.warning("a buffer that the nanny of this host lends is of no use: %s", error)
+            return None
+
+    def hear(self, timeout: float) -> None:
+        """Wait for an answer, for so many seconds at most, and take in what has come."""
+        connection = self._socket
+        if connection is None:
+            return
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        while poll.poll(timeout * 1000):
+            timeout = 0.0
+            try:
+                data, ancillary, _, _ = connection.recvmsg(_NUMBER.size, _ONE_DESCRIPTOR, _CLOSE_ON_EXEC)
+            except OSError:
+                data, ancillary = b"", []
+            if not data:
+                self._lose()
+                return
+            (number,) = _NUMBER.unpack(data)
+            self._asked.discard(number)
+            self._come[number] = next((array("i", content)[0] for _, _, content in ancillary), None)
+
+    def forget(self) -> None:
+        """Nothing of what was asked for is needed."""
+        self._lose()
+        for descriptor in self._come.values():
+            if descriptor is not None:
+                os.close(descriptor)
+        self._come.clear()
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                made.connect(self._name)
+                if why := why_not_ours(made):
+                    raise OSError(errno.EPERM, why)
+            except BaseException:
+                made.close()
+                raise
+            self._socket = made
+        return self._socket
+
+    def _lose(self) -> None:
+        """The lender has gone: what was asked for does not come."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._come.update(dict.fromkeys(self._asked))
+        self._asked.clear()
+
+
+class BorrowingLink:
+    """A link whose messages may name buffers that the lender of this host has. They wait until these have come."""
+
+    def __init__(self, link: Link, name: str) -> None:
+        """`link`: one that takes host frames; `name`: of the lender."""
+        self._link, self._borrower = link, Borrower(name)
+        self.shares_memory = link.shares_memory
+        #: what has come; the first message waits for its buffers
+        self._waiting: deque[Frames] = deque()
+        self._failed_until = 0.0
+        self.fileno, self.send, self.flush, self.refused = link.fileno, link.send, link.flush, link.refused
+
+    @property
+    def takes_host_frames(self) -> bool:
+        """Whether the controller may send messages that name buffers."""
+        return time.monotonic() >= self._failed_until
+
+    def receive(self, limit: int = 64, timeout: float = 0.0) -> list[Frames]:
+        """See `Link`."""
+        waiting = self._waiting
+        arrived = self._link.receive(limit, 0.0 if waiting else timeout)
+        if not waiting and not any(map(_host_frames, arrived)):
+            return arrived
+        waiting.extend(arrived)
+        whole: list[Frames] = []
+        while waiting and len(whole) < limit:
+            wanted = _host_frames(waiting[0])
+            if wanted:
+                self._borrower.ask(wanted)
+                if not self._borrower.has_answers(wanted):
+                    self._borrower.hear(0.0 if whole else timeout)
+                    if not self._borrower.has_answers(wanted):
+                        break
+            frames = self._filled(waiting.popleft())
+            if frames is not None:
+                whole.append(frames)
+        return whole
+
+    def _filled(self, frames: Frames) -> Frames | None:
+        """A message with its buffers; None: it is lost, as not all are to be had."""
+        borrowed = {frame: self._borrower.take(frame) for frame in set(_host_frames(frames))}
+        filled = [borrowed[frame] if isinstance(frame, HostFrame) else frame for frame in frames]
+        if any(frame is None for frame in filled):
+            self._failed_until = time.monotonic() + FAILED_SECONDS
+            return None
+        return filled
+
+    def close(self, linger: float = 0.0) -> None:
+        """See `Link`."""
+        self._link.close(linger)
+        self._borrower.forget()
+
+
+def _host_frames(frames: Frames) -> list[HostFrame]:
+    return [frame for frame in frames if isinstance(frame, HostFrame)] if len(frames) > 1 else []

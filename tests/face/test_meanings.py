@@ -1,0 +1,154 @@
+"""What calls mean that programs written for ipyparallel make: results, errors and names in their smallest cases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import engineroom as ipp
+
+
+def fail_or_wait(path: str) -> None:
+    """Fails at once without a path; else waits for the file."""
+    import os
+    import time
+
+    if not path:
+        raise ValueError("no path")
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+
+def test_a_name_with_dots_reaches_into_attributes(rc: ipp.Client):
+    view = rc[:]
+    view.execute("class A: pass\na = A(); a.b = A(); a.b.c = 1", block=True)
+    view["a.b.c"] = 5
+    assert view["a.b.c"] == [5, 5]
+    view.push({"a.b.d": 6, "e": 7}, block=True)
+    assert view.pull(["a.b.d", "e"], block=True) == [[6, 7], [6, 7]]
+    view.scatter("a.part", range(4), block=True)
+    assert view.gather("a.part", block=True) == [0, 1, 2, 3]
+    assert not any(view.apply_sync(lambda: [name for name in globals() if "." in name]))
+    with pytest.raises(ipp.RemoteError, match="'nobody' is not defined"):
+        view["nobody.x"] = 1
+
+
+def test_an_execute_reply_has_each_type_of_its_value(rc: ipp.Client):
+    rc[0].execute("from IPython.display import HTML, Image", block=True)
+    picture = rc[0].execute("Image(data=b'no picture', format='png', width=10)", silent=False).get()
+    data, metadata = picture._repr_png_()
+    assert (data.strip(), metadata) == ("bm8gcGljdHVyZQ==", {"width": 10})
+    assert picture._repr_html_() is None
+    assert rc[0].execute("HTML('<b>bold</b>')", silent=False).get()._repr_html_() == "<b>bold</b>"
+
+
+@pytest.mark.parametrize("return_when", [ipp.FIRST_EXCEPTION, ipp.FIRST_COMPLETED])
+def test_wait_interactive_returns_at_the_first(rc: ipp.Client, tmp_path: Path, return_when: str):
+    result = rc[:].map_async(fail_or_wait, ["", str(tmp_path / "gate")])
+    result.wait_interactive(timeout=60, return_when=return_when)
+    assert not result.done(), "one task waits for the file"
+    done, pending = result.wait(timeout=60, return_when=return_when)
+    assert (len(done), len(pending)) == (1, 1)
+    (tmp_path / "gate").touch()
+    result.wait_interactive(timeout=60)
+    assert result.done()
+    with pytest.raises(ValueError, match="return_when is"):
+        result.wait_interactive(return_when="whenever")
+
+
+def test_the_one_part_of_a_single_result_is_itself(rc: ipp.Client):
+    parts = rc[:].apply_async(abs, -1).split()
+    assert [part.split() == (part,) for part in parts] == [True, True]
+    listed = rc[[0]].apply_async(abs, -2)
+    assert [part.get() for part in listed.split()] == [2]
+    assert listed.get() == [2]
+
+
+def test_a_pending_task_of_another_client_has_an_elapsed_time(cluster: ipp.Cluster, rc: ipp.Client, tmp_path: Path):
+    result = rc[:].apply_async(fail_or_wait, str(tmp_path / "gate"))
+    time_before = time.time()
+    with cluster.connect_client_sync() as other:
+        fetched = other.get_result(result.msg_ids)
+        while rc.db_count({"msg_id": {"$in": result.msg_ids}}) < 2:
+            pass
+        assert fetched.elapsed > 0
+        assert not fetched.done()
+        (tmp_path / "gate").touch()
+        fetched.get(30)
+        assert 0 < fetched.elapsed < time.time() - time_before + 30
+    result.get(30)
+
+
+OUTCOMES: dict[str, tuple[Callable[[ipp.Client], ipp.AsyncResult], type[ipp.RemoteError]]] = {
+    "unknown task": (
+        lambda rc: rc.load_balanced_view(after="12345").apply_async(abs, 1),
+        ipp.InvalidDependency,
+    ),
+    "several engines": (
+        lambda rc: rc.load_balanced_view(
+            follow=[rc.load_balanced_view(targets=[engine]).apply_async(abs, 1) for engine in (0, 1)]
+        ).apply_async(abs, 1),
+        ipp.ImpossibleDependency,
+    ),
+    "too slow": (
+        lambda rc: rc.load_balanced_view().apply_with_flags(time.sleep, (60,), run_timeout=0.05),
+        ipp.TaskTimeout,
+    ),
+    "a dependency too slow": (
+        lambda rc: rc.load_balanced_view(
+            after=rc.load_balanced_view().apply_async(time.sleep, 0.5), timeout=0.05
+        ).apply_async(abs, 1),
+        ipp.DependencyTimeout,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_what_the_scheduler_ends_is_a_remote_error_with_its_name(rc: ipp.Client, name: str):
+    make, kind = OUTCOMES[name]
+    result = make(rc)
+    with pytest.raises(ipp.RemoteError) as caught:
+        result.get(60)
+    error = caught.value
+    assert type(error) is kind
+    assert error.ename == kind.__name__
+    assert error.msg_id == error.engine_info["msg_id"] == result.msg_ids[0]
+    assert str(error) == error.evalue
+    assert error.render_traceback()[0] == f"{error.ename}: {error.evalue}"
+
+
+def test_tracebacks_are_printed_to_stdout(rc: ipp.Client, capsys: pytest.CaptureFixture[str]):
+    result = rc[:].execute("1 / 0")
+    result.exception(30).print_traceback()
+    result.exception(30).print_traceback(1)
+    said = capsys.readouterr()
+    assert said.out.count("ZeroDivisionError: division by zero") >= 3
+    assert said.err == ""
+
+
+def test_a_purge_is_one_here_and_in_the_database(fresh_cluster: Callable[..., ipp.Client]):
+    rc = fresh_cluster(n=2, database="memory")
+    first = rc[0].apply_async(abs, -1)
+    second = rc[1].apply_async(abs, -2)
+    third = rc[0].apply_async(abs, -3)
+    rc.wait()
+    rc.purge_results(third)
+    assert (rc.history, rc.hub_history()) == (first.msg_ids + second.msg_ids,) * 2
+    rc.purge_local_results(targets=0)
+    assert (rc.history, len(rc.hub_history())) == (second.msg_ids, 2)
+    with pytest.raises(ValueError, match="name what to forget"):
+        rc.purge_local_results()
+    rc.purge_local_results([])
+    rc.purge_results(targets=[1])
+    assert (rc.history, rc.hub_history()) == ([], first.msg_ids)
+    rc[0].apply_sync(abs, 1)
+    rc.purge_results("all")
+    assert (rc.history, rc.hub_history(), len(rc.results), len(rc.metadata)) == ([], [], 0, 0)
+
+
+def test_the_session_of_a_client_has_the_key_of_its_cluster(rc: ipp.Client):
+    assert rc.session.key == rc.connection.key.encode()
+    assert rc.session.key.decode() not in repr(rc) + rc._repr_html_() + repr(rc.session)

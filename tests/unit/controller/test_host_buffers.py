@@ -1,0 +1,132 @@
+"""Which large buffers go to a nanny, and which to the engine itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engineroom.controller.supplies import host_buffers as module
+from engineroom.controller.supplies.host_buffers import FROM_BYTES, HostBuffers
+from engineroom.messages import DropBuffers, KeepBuffers, Message, Run
+from engineroom.transport.base import HostFrame
+
+LARGE = FROM_BYTES
+ROOM = 3 * LARGE
+
+
+class Process:
+    """An engine or a nanny, as the controller knows it."""
+
+    def __init__(self, uuid: str, nanny: str = "", lends: int = 1) -> None:
+        self.uuid, self.nanny, self.lends = uuid, nanny, lends
+
+
+class Connected:
+    """Two nannies with their engines, and what was sent to each."""
+
+    def __init__(self) -> None:
+        self.by_uuid = {"n": Process("n", lends=ROOM), "m": Process("m", lends=ROOM)}
+        self.engines = {uuid: Process(uuid, uuid[0]) for uuid in ("n1", "n2", "m1")}
+        self.sent: dict[str, list[tuple[Message, list[Any]]]] = {}
+        self.is_full = False
+
+    def nanny_of(self, engine: Process) -> Process | None:
+        return self.by_uuid.get(engine.nanny)
+
+    def send(self, peer: Process, message: Message, frames: Any = ()) -> bool:
+        if self.is_full and peer.uuid in self.by_uuid:
+            return False
+        self.sent.setdefault(peer.uuid, []).append((message, list(frames)))
+        return True
+
+    def numbers(self, nanny: str) -> list[tuple[type[Message], list[int]]]:
+        """What a nanny was told."""
+        return [(type(message), message.numbers) for message, _ in self.sent.get(nanny, [])]
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    return [0.0]
+
+
+@pytest.fixture
+def peers() -> Connected:
+    return Connected()
+
+
+@pytest.fixture
+def buffers(peers: Connected, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> HostBuffers:
+    monkeypatch.setattr(module.time, "time_ns", lambda: 0)
+    return HostBuffers(peers, lambda: clock[0])  # type: ignore[arg-type]
+
+
+def send(buffers: HostBuffers, peers: Connected, engine: str, *frames: bytes) -> list[Any]:
+    """Send frames to an engine; returns what it got in their place."""
+    buffers.send(peers.engines[engine], Run([], []), frames)  # type: ignore[arg-type]
+    return peers.sent[engine][-1][1]
+
+
+def test_a_large_buffer_goes_to_each_host_once(buffers: HostBuffers, peers: Connected):
+    large, small = bytes(LARGE), b"small"
+    for engine in ("n1", "n2", "n1"):
+        assert send(buffers, peers, engine, small, large) == [small, HostFrame(1, LARGE)]
+    assert send(buffers, peers, "m1", large) == [HostFrame(2, LARGE)]
+    assert peers.numbers("n") == [(KeepBuffers, [1])]
+    assert peers.sent["n"][0][1] == [large]
+    assert peers.numbers("m") == [(KeepBuffers, [2])]
+
+
+def test_there_is_room_for_so_much_and_the_oldest_makes_room(buffers: HostBuffers, peers: Connected):
+    one, two, three, four = (bytes(LARGE) for _ in range(4))
+    for large in (one, two, three, one, four):
+        send(buffers, peers, "n1", large)
+    assert peers.numbers("n") == [
+        (KeepBuffers, [1]), (KeepBuffers, [2]), (KeepBuffers, [3]), (DropBuffers, [2]), (KeepBuffers, [4]),
+    ]  # fmt: skip
+    assert send(buffers, peers, "n2", bytes(ROOM + 1))[0] == bytes(ROOM + 1), "it goes to the engine itself"
+
+
+def test_what_was_not_used_for_some_seconds_is_dropped(buffers: HostBuffers, peers: Connected, clock: list[float]):
+    one, two = bytes(LARGE), bytes(LARGE)
+    send(buffers, peers, "n1", one, two)
+    clock[0] = module.KEPT_SECONDS
+    send(buffers, peers, "n1", two)
+    clock[0] += 1
+    buffers.sweep()
+    assert peers.numbers("n")[2:] == [(DropBuffers, [1])]
+    assert send(buffers, peers, "n1", one, two) == [HostFrame(3, LARGE), HostFrame(2, LARGE)]
+
+
+def test_after_its_next_hello_a_nanny_has_nothing(buffers: HostBuffers, peers: Connected):
+    large = bytes(LARGE)
+    send(buffers, peers, "n1", large)
+    peers.by_uuid["n"] = Process("n", lends=ROOM)
+    buffers.sweep()
+    assert send(buffers, peers, "n1", large) == [HostFrame(2, LARGE)]
+    assert peers.numbers("n") == [(KeepBuffers, [1]), (KeepBuffers, [2])]
+
+
+@pytest.mark.parametrize("why", ["the engine takes none", "the nanny lends none", "no nanny", "the nanny is congested"])
+def test_otherwise_the_engine_gets_it_itself(buffers: HostBuffers, peers: Connected, why: str):
+    if why == "the engine takes none":
+        peers.engines["n1"].lends = 0
+    elif why == "the nanny lends none":
+        peers.by_uuid["n"].lends = 0
+    elif why == "no nanny":
+        del peers.by_uuid["n"]
+    else:
+        peers.is_full = True
+    assert send(buffers, peers, "n1", bytes(LARGE)) == [bytes(LARGE)]
+    peers.is_full = False
+    assert "n" not in peers.sent
+
+
+def test_what_is_kept_is_not_confused_with_a_new_buffer_at_the_same_place(buffers: HostBuffers, peers: Connected):
+    """A buffer that a nanny has lives here, too: nothing else can have its id."""
+    for number in range(20):
+        large = number.to_bytes(1, "little") * LARGE
+        send(buffers, peers, "n1", large)
+        kept = [frames[0] for message, frames in peers.sent["n"] if isinstance(message, KeepBuffers)]
+        assert kept[-1] == large
+        peers.sent["n"] = list(peers.sent["n"][-1:])
