@@ -1,7 +1,7 @@
 """What pyproject.toml cannot say: wheels hold the panel for JupyterLab, which is built when the wheel is.
 
-Without Node and npm the wheel is built without the panel, and says so. ENGINEROOM_PANEL=require makes that an error, for
-releases; ENGINEROOM_PANEL=no does not try. An editable installation does not run this command: `make panel` builds it.
+Without Node and npm the wheel is built without the panel, and says so. ENGINEROOM_PANEL=require makes that an error,
+for releases; ENGINEROOM_PANEL=no does not try. An editable installation does not run this: `make panel` builds it.
 """
 
 from __future__ import annotations
