@@ -154,7 +154,7 @@ def test_a_closed_client_says_so(memory_cluster: ipp.Cluster):
     direct, balanced = rc[:], rc.load_balanced_view()
     done = balanced.apply_async(abs, -1)
     assert done.get() == 1
-    never = balanced.apply_async(time.sleep, 0.2)
+    never = balanced.apply_async(time.sleep, 600)
     assert not rc.closed
     rc.close()
     assert rc.closed
@@ -186,6 +186,8 @@ def test_a_closed_client_says_so(memory_cluster: ipp.Cluster):
             call()
     assert done.get() == 1
     rc.close()
+    with memory_cluster.connect_client_sync() as other:
+        other.cancel(never.msg_ids, block=True)
 
 
 def test_a_dead_engine_says_so(tmp_path):
