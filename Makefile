@@ -33,10 +33,14 @@ lint: $(VENV)/ready ## ruff and mypy
 mongodb: $(VENV)/ready ## a MongoDB-protocol server for the tests, built once with Go; without it they are skipped
 	@$(BIN)/python tests/support/mongodb.py
 
-parts: $(VENV)/ready ## sshd, Slurm, Grid Engine, a browser, schemas for the tests, had once by apt-get, npm, pip; else skipped
+parts: $(VENV)/ready ## sshd, Slurm, Grid Engine, a browser, schemas, the panel for the tests, had once by apt-get, npm, pip; else skipped
 	@$(BIN)/python tests/support/debian.py
 	@$(BIN)/python tests/support/browsers.py
 	@$(BIN)/python tests/support/kubernetes.py
+	@$(BIN)/python tests/support/panels.py
+
+panel: $(VENV)/ready ## the panel for JupyterLab, built with npm into this environment: an editable installation has none
+	@$(BIN)/python labextension/build.py
 
 docs: $(VENV)/ready ## the documentation as a site, in build/site; broken links and forgotten pages are errors
 	@$(BIN)/python docs/site/build.py
@@ -98,4 +102,4 @@ $(BIN)/python:
 	@echo "Making a virtual environment in $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint docs screenshots mongodb parts bench chaos soak ray nightly constraints lowest compat clean
+.PHONY: help demo test lint docs panel screenshots mongodb parts bench chaos soak ray nightly constraints lowest compat clean

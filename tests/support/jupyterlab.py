@@ -9,18 +9,21 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import browsers
+from support import browsers, panels
 from support.notebooks import kernel_environment
 
 START_SECONDS = 120
+#: Extensions of the Jupyter server that no test needs, and that take long to start.
+UNUSED = ("jupyter_lsp", "jupyter_server_terminals", "notebook_shim")
 
 #: JavaScript for `Browser.run`: what is done with the page, or with cell number `given.number`.
 PRELUDE = """
@@ -62,55 +65,101 @@ COMMANDS = {
 }
 
 
+class Server:
+    """A Jupyter server on this host, with the extension of `engineroom.lab`.
+
+    Parameters
+    ----------
+    folder : Path
+        Where its files are, and those of its users' clusters.
+    module : str
+        The program: "jupyter_server", or "jupyterlab".
+    variables : str
+        More variables of its environment.
+    """
+
+    def __init__(self, folder: Path, module: str, **variables: str) -> None:
+        self.folder = folder
+        self.notebooks = folder / "notebooks"
+        self.notebooks.mkdir()
+        self.log = folder / f"{module}.log"
+        self.token = secrets.token_hex(16)
+        self.port = 0
+        self._module = module
+        self._variables = variables
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, settings: Mapping[str, str] | None = None) -> None:
+        """Start it; `wait` waits until it answers."""
+        environment = kernel_environment(
+            self.folder, JUPYTER_CONFIG_DIR=str(self.folder / "configuration"), **self._variables
+        )
+        given = {
+            "ServerApp.port": "0", "ServerApp.ip": "127.0.0.1", "IdentityProvider.token": self.token,
+            "ServerApp.root_dir": str(self.notebooks), "ServerApp.terminals_enabled": "False",
+            **(settings or {}),
+        }  # fmt: skip
+        words = [f"--{name}={value}" for name, value in given.items()]
+        wanted = {"engineroom.lab": True, "jupyterlab": self._module == "jupyterlab", **dict.fromkeys(UNUSED, False)}
+        words += [f"--ServerApp.jpserver_extensions={name}={is_wanted}" for name, is_wanted in wanted.items()]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", self._module, "--allow-root", "--no-browser", *words],
+                env=environment, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        assert self._process is not None
+        said = self.folder / "runtime" / f"jpserver-{self._process.pid}.json"
+        deadline = time.monotonic() + START_SECONDS
+        while not (said.exists() and said.read_text() and self._listens(json.loads(said.read_text())["port"])):
+            assert self._process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, "the Jupyter server has not started"
+            time.sleep(0.05)
+
+    def _listens(self, port: int) -> bool:
+        """Whether it accepts connections on the port that its file names: it writes the file a moment earlier."""
+        self.port = port
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    def stop(self) -> None:
+        """Stop it; kernels end with it."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(30)
+
+
 class Lab:
     """A server of JupyterLab, and a browser that shows one of its notebooks."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._notebooks = folder / "notebooks"
-        self._notebooks.mkdir()
-        self._token = secrets.token_hex(16)
-        self._server: subprocess.Popen[bytes] | None = None
+        self.server = Server(folder, "jupyterlab", JUPYTERLAB_SETTINGS_DIR=str(folder / "settings"))
         self._browser: browsers.Browser | None = None
-        self._url = ""
 
     def start(self) -> None:
         """Start both."""
         wishes = self._folder / "settings" / "@jupyterlab" / "apputils-extension"
         wishes.mkdir(parents=True)
         (wishes / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
-        environment = kernel_environment(
-            self._folder,
-            JUPYTER_CONFIG_DIR=str(self._folder / "configuration"),
-            JUPYTERLAB_SETTINGS_DIR=str(self._folder / "settings"),
-        )
-        settings = {
-            "ServerApp.port": "0", "ServerApp.ip": "127.0.0.1", "IdentityProvider.token": self._token,
-            "ServerApp.root_dir": str(self._notebooks), "ServerApp.terminals_enabled": "False",
-            "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate", "LabApp.news_url": "",
-        }  # fmt: skip
-        words = [f"--{name}={value}" for name, value in settings.items()]
-        with (self._folder / "lab.log").open("wb") as log:
-            self._server = subprocess.Popen(
-                [sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser", *words],
-                env=environment, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+        settings = {"LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate", "LabApp.news_url": ""}
+        if panels.problem() is None:
+            settings["LabApp.extra_labextensions_path"] = str(panels.FOLDER)
+        self.server.start(settings)
         self._browser = browsers.Browser()
-        said = self._folder / "runtime" / f"jpserver-{self._server.pid}.json"
-        deadline = time.monotonic() + START_SECONDS
-        while not (said.exists() and said.read_text()):
-            assert self._server.poll() is None, (self._folder / "lab.log").read_text()
-            assert time.monotonic() < deadline, "JupyterLab has not started"
-            time.sleep(0.05)
-        self._url = f"http://127.0.0.1:{json.loads(said.read_text())['port']}/lab/tree"
+        self.server.wait()
 
     def stop(self) -> None:
-        """Stop both; kernels end with the server."""
+        """Stop both."""
         if self._browser is not None:
             self._browser.close()
-        if self._server is not None:
-            self._server.send_signal(signal.SIGTERM)
-            self._server.wait(30)
+        self.server.stop()
+
+    @property
+    def _url(self) -> str:
+        return f"http://127.0.0.1:{self.server.port}/lab/tree"
 
     def open(self, name: str, *cells: str) -> None:
         """Show a new notebook with these cells, and wait for its kernel."""
@@ -118,8 +167,8 @@ class Lab:
 
         made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
         made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(made, self._notebooks / f"{name}.ipynb")
-        self.do("open", url=f"{self._url}/{name}.ipynb?token={self._token}&reset")
+        nbformat.write(made, self.server.notebooks / f"{name}.ipynb")
+        self.do("open", url=f"{self._url}/{name}.ipynb?token={self.server.token}&reset")
 
     def run(self, number: int, *texts: str) -> None:
         """Run a cell to its end, and wait until these texts are in its outputs: they are drawn a moment later."""
@@ -146,11 +195,15 @@ class Lab:
 
     def do(self, command: str, **given: Any) -> Any:
         """One of `COMMANDS`."""
+        return self.page(COMMANDS[command], **given)
+
+    def page(self, code: str, **given: Any) -> Any:
+        """What JavaScript returns that is run beside the browser: it knows `page`, `context` and `given`."""
         assert self._browser is not None
         try:
-            return self._browser.run(PRELUDE + COMMANDS[command], given)
+            return self._browser.run(PRELUDE + code, given)
         except AssertionError:
-            if command != "screenshot":
+            if code != COMMANDS["screenshot"]:
                 self.screenshot("failed")
             raise
 

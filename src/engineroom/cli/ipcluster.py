@@ -6,7 +6,6 @@ process id is in `<profile>/pid/ipcluster[-<cluster_id>].pid`, so that `stop` st
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from typing import Any, ClassVar
@@ -29,8 +28,6 @@ from .text import as_json, paint, plural, table
 
 #: Exit code of `ipcluster stop` when there is nothing to stop.
 NOT_RUNNING = 11
-#: Seconds `stop` waits for a supervisor to end.
-STOP_SECONDS = 30.0
 
 #: Options that name a cluster.
 _WHICH = {key: target for key, target in BASE_ALIASES.items() if key != "log-level"}
@@ -254,9 +251,8 @@ ipcluster stop --all                  # every cluster of every profile, on this 
 
     def _stop(self, found: FoundCluster) -> bool:
         """Stop a cluster; returns whether there was something to stop."""
-        supervisor, processes = found.supervisor, found.processes
         named = {"profile": found.profile, "cluster_id": found.cluster_id}
-        if supervisor is None and not processes:
+        if found.supervisor is None and not found.processes:
             if not found.is_elsewhere and found.files.remove():
                 self.tell(f"Removed the files of {found}, which was killed.", **named, stopped=False)
             return False
@@ -264,14 +260,7 @@ ipcluster stop --all                  # every cluster of every profile, on this 
         if not self.json:
             print(f"Stopping {found} …" + (f" {left}" if left else ""), flush=True)
         began = time.monotonic()
-        if supervisor is not None:
-            supervisor.signal(signal.SIGTERM)
-            if not supervisor.join(STOP_SECONDS):
-                supervisor.signal(signal.SIGKILL)
-        for process in processes:
-            process.stop()
-            process.join(5)
-        found.files.remove()
+        found.stop()
         seconds = time.monotonic() - began
         self.tell(f"Stopped after {seconds:.1f} s.", **named, stopped=True, seconds=round(seconds, 3))
         return True
@@ -435,7 +424,7 @@ ipcluster clean --all                 # all profiles
 
 
 class IPClusterExtension(ClusterApp):
-    """Does nothing: there is no extension of Jupyter to enable or disable."""
+    """Does nothing: `pip install 'engineroom[lab]'` brings the panel for JupyterLab, which needs no enabling."""
 
     name = "ipcluster"
     description = __doc__

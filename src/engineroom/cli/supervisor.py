@@ -172,11 +172,11 @@ class Supervisor:
 
 def what_a_stop_ends(found: FoundCluster) -> str:
     """Which tasks a stop ends now, as a sentence; "" if there are none, or the controller does not answer."""
-    tasks = found.unfinished()
-    if tasks is None or not sum(tasks):
+    tasks = found.activity()
+    if tasks is None or not tasks.unfinished:
         return ""
     return (
-        f"{plural(sum(tasks), 'task')} had not finished ({tasks.held:,} at engines, {tasks.waiting:,} waiting): "
+        f"{plural(tasks.unfinished, 'task')} had not finished ({tasks.held:,} at engines, {tasks.waiting:,} waiting): "
         "recorded as aborted."
     )
 

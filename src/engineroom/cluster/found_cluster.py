@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +18,21 @@ from .cluster_files import ClusterFiles, is_other_host
 
 #: Seconds that the controller may take to say how many tasks it has.
 ANSWER_SECONDS = 3.0
+#: Seconds that `ipcluster start` has to stop its cluster.
+STOP_SECONDS = 30.0
 
 
-class Unfinished(NamedTuple):
-    """How many tasks have not ended."""
+class Activity(NamedTuple):
+    """What a controller says of its cluster now."""
 
-    held: int  #: by engines
-    waiting: int  #: for an engine
+    engines: int  #: how many are connected
+    held: int  #: tasks that engines have and that have not ended
+    waiting: int  #: tasks that wait for an engine
+
+    @property
+    def unfinished(self) -> int:
+        """How many tasks have not ended."""
+        return self.held + self.waiting
 
 
 class FoundCluster:
@@ -115,23 +124,36 @@ class FoundCluster:
         cluster = self.open()
         return cluster is not None and cluster.controller is not None and cluster.controller.running
 
+    def stop(self) -> None:
+        """Stop what runs of it, wait for the end, and remove its files. Nothing happens if nothing runs."""
+        supervisor, processes = self.supervisor, self.processes
+        if supervisor is not None:
+            supervisor.signal(signal.SIGTERM)
+            if not supervisor.join(STOP_SECONDS):
+                supervisor.signal(signal.SIGKILL)
+        for process in processes:
+            process.stop()
+            process.join(5)
+        self.files.remove()
+
     # ------------------------------------------------------------------------------------------ tasks
 
-    def unfinished(self) -> Unfinished | None:
-        """How many tasks have not ended; None if the controller does not answer."""
+    def activity(self) -> Activity | None:
+        """Its engines and its tasks that have not ended; None if the controller does not answer."""
         info = self.connection
         if info is None:
             return None
-        counts: list[Unfinished] = []
+        answers: list[Activity] = []
 
         def ask() -> None:
             with contextlib.suppress(EngineroomError, TimeoutError), Client(info, timeout=ANSWER_SECONDS) as client:
                 status = client.queue_status()
                 waiting = int(status.pop("unassigned"))
-                counts.append(Unfinished(sum(each["queue"] + each["tasks"] for each in status.values()), waiting))
+                held = sum(each["queue"] + each["tasks"] for each in status.values())
+                answers.append(Activity(len(status), held, waiting))
 
         # In a thread, so that a controller that hangs can still be stopped.
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
         asking.join(ANSWER_SECONDS + 1)
-        return counts[0] if counts else None
+        return answers[0] if answers else None
