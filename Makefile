@@ -21,10 +21,11 @@ help: ## list these words
 demo: $(VENV)/ready ## the main job on real input: every Python file of this installation, one task each
 	@$(BIN)/python examples/demo.py
 
-# In two processes, each file in one of them, as its tests share fixtures. The files keep their order: few long tests
-# first, many short ones last, so that both processes end together. `pytest PATH` by hand stays in one process.
+# In three processes also on two cores, as tests wait more than they compute; each file in one of them, as its tests share
+# fixtures. The files keep their order: few long tests first, many short ones last, so that all processes end together.
+# `pytest PATH` by hand stays in one process.
 test: lint docs mongodb parts ## everything that must hold: ruff, mypy, the documentation, pytest
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder
 
 lint: $(VENV)/ready ## ruff and mypy
 	@$(BIN)/ruff check
