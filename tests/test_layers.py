@@ -105,6 +105,7 @@ MAY_IMPORT = {
     "tasks": "VOCABULARY wire on_engine client",
     "compat": "VOCABULARY wire on_engine client",
     "compat.paths": "",
+    "compat.launcher": "VOCABULARY launchers",
     "testing": "VOCABULARY core wire transport stores client controller",
     "reading": "VOCABULARY client stores",
     "dashboard": "VOCABULARY client stores reading",
