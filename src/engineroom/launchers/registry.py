@@ -77,8 +77,8 @@ def launcher_class(name: object) -> type[EngineLauncher]:
         return name
     name = name.__name__ if isinstance(name, type) else name
     key = name.lower() if isinstance(name, str) else ""
-    found = CLASS_NAME.fullmatch(name) if isinstance(name, str) and key not in _offered() else None
-    if found is not None:
+    found = CLASS_NAME.fullmatch(name) if isinstance(name, str) else None
+    if found is not None and key not in _offered():
         key = found[1].lower()
     key = FORMER.get(key, key)
     try:
