@@ -214,6 +214,25 @@ def test_a_signal_stops_a_cluster_in_the_foreground(shell: Shell, number: int) -
     assert record["state"] == "aborted"
 
 
+@pytest.mark.parametrize("is_daemon", [True, False])
+def test_a_program_starts_a_cluster_and_attaches_to_it(shell: Shell, is_daemon: bool) -> None:
+    options = ["-n", "1", "--json", *(["--daemonize"] if is_daemon else [])]
+    started = subprocess.Popen(
+        [BIN / "ipcluster", "start", *options],
+        env=shell.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert started.stdout is not None
+    line = started.stdout.readline()
+    assert [json.loads(line)] == shell.json("ipcluster", "list", "--json")
+    cluster = er.Cluster.from_dict(json.loads(line))
+    with cluster.connect_client_sync() as rc:
+        assert rc[0].apply_sync(talks, 3) == 3
+    assert json.loads(shell("ipcluster", "stop", "--json").stdout)["stopped"]
+    out, err = started.communicate(timeout=SECONDS)
+    assert (started.returncode, out) == (0, "")
+    assert "1 engine ready" in err
+
+
 def test_what_is_killed_is_started_again(shell: Shell) -> None:
     shell("ipcluster", "start", "-n", "1", "--daemonize")
 

@@ -102,7 +102,8 @@ class IPClusterStart(ClusterApp):
 
     The command stays: it prints what happens, and starts a controller or engines again that were killed. Ctrl-C stops
     the cluster. With --daemonize it returns when the engines are ready, and the cluster runs until `ipcluster stop`.
-    Options after `--` are passed to ipcontroller.
+    --json prints one line for programs when the engines are ready: an item of `ipcluster list --json`. The rest goes to
+    stderr then. Options after `--` are passed to ipcontroller.
 
     Exit codes: 0 stopped, 1 could not start, 10 it is running already.
     """
@@ -143,6 +144,7 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
             {"IPClusterStart": {"daemonize": True}},
             "return when the engines are ready; the cluster goes on without the terminal",
         ),
+        **_JSON,
         **_COMMON_FLAGS,
     }
 
@@ -173,7 +175,20 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
             nanny.stop()
         found.files.remove()
         supervisor = Supervisor(found, self._make_cluster(found, settings), daemon=self.daemonize)
-        self.exit_code = in_background(supervisor) if self.daemonize else supervisor.run()
+        if self.daemonize:
+            self.exit_code = in_background(supervisor, self._say)
+            if self.exit_code == 0:
+                self._ready()
+        else:
+            self.exit_code = supervisor.run(self._say, self._ready)
+
+    def _say(self, line: str) -> None:
+        print(line, file=sys.stderr if self.json else sys.stdout, flush=True)
+
+    def _ready(self) -> None:
+        cluster = self.found.open()
+        if self.json and cluster is not None:
+            print(as_json(cluster.to_dict(), line=True), flush=True)
 
     def _make_cluster(self, found: FoundCluster, settings: Cluster) -> clusters.Cluster:
         debug = ["--debug"] if self.log_level == 10 else []

@@ -34,7 +34,7 @@ class Supervisor:
         self.daemon = daemon
         self._exit_codes: dict[str, int] = {}
 
-    def run(self, say: Say = print, ready: Callable[[], None] = lambda: None) -> int:
+    def run(self, say: Say, ready: Callable[[], None] = lambda: None) -> int:
         """Start the cluster, watch it, stop it. `ready` is called when the engines are ready. Returns the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)
@@ -191,7 +191,7 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def in_background(supervisor: Supervisor) -> int:
+def in_background(supervisor: Supervisor, say: Say) -> int:
     """Run the supervisor as a daemon; returns its exit code if it fails, or 0 when the engines are ready."""
     sys.stdout.flush()
     receiving, sending = os.pipe()
@@ -210,12 +210,12 @@ def in_background(supervisor: Supervisor) -> int:
                 if line.startswith("\0"):
                     code = int(line[1:])
                     break
-                print(line, end="", flush=True)
+                say(line.rstrip("\n"))
     except KeyboardInterrupt:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGTERM)
         os.waitpid(child, 0)
-        print("Interrupted; nothing is left running.")
+        say("Interrupted; nothing is left running.")
         return INTERRUPTED
     if code is None:
         print(f"ipcluster: the cluster did not start. See {supervisor.files.log_of('ipcluster')}", file=sys.stderr)

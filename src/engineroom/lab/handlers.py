@@ -13,8 +13,8 @@ import msgspec
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler, JupyterHandler
 from jupyter_server.utils import url_path_join
-from tornado import web
 from tornado.iostream import StreamClosedError
+from tornado.web import HTTPError, authenticated
 
 from ..errors import EngineroomError
 from .clusters import Clusters, Start, UnknownCluster
@@ -57,14 +57,14 @@ class _Handler(APIHandler):
 class ClustersHandler(_Handler):
     """All clusters."""
 
-    @web.authenticated
+    @authenticated
     @authorized
     async def get(self) -> None:
         """`clusters`: see `clusters.Shown`; `profiles`: names."""
         listed = self._clusters
         await self._answered(lambda: {"clusters": listed.listed(), "profiles": listed.profiles()})
 
-    @web.authenticated
+    @authenticated
     @authorized
     async def post(self) -> None:
         """Begin to start a cluster; the answer has its `key`."""
@@ -81,7 +81,7 @@ class ClustersHandler(_Handler):
 class ClusterHandler(_Handler):
     """One cluster."""
 
-    @web.authenticated
+    @authenticated
     @authorized
     async def patch(self, key: str) -> None:
         """Scale it to `n` engines."""
@@ -94,7 +94,7 @@ class ClusterHandler(_Handler):
         loop = asyncio.get_running_loop()
         await self._answered(scale)
 
-    @web.authenticated
+    @authenticated
     @authorized
     async def delete(self, key: str) -> None:
         """Stop it, and wait until it has ended."""
@@ -114,13 +114,13 @@ class DashboardHandler(JupyterHandler):
         """Let actions pass: the dashboard's pages do not know Jupyter's XSRF token. Their actions carry a key that only
         these pages can read, and the dashboard checks it."""
 
-    @web.authenticated
+    @authenticated
     @authorized
     async def get(self, key: str, path: str) -> None:
         """A page, a file, an answer, or a stream of events."""
         await self._pass_on(key, path)
 
-    @web.authenticated
+    @authenticated
     @authorized
     async def post(self, key: str, path: str) -> None:
         """An action."""
@@ -128,7 +128,7 @@ class DashboardHandler(JupyterHandler):
 
     async def _pass_on(self, key: str, path: str) -> None:
         if not self.check_origin():
-            raise web.HTTPError(403, "Another web site made your browser ask this.")
+            raise HTTPError(403, "Another web site made your browser ask this.")
         self._answering = asyncio.current_task()
         # As the browser spelled it. `path` is decoded.
         asked, _, query = str(self.request.uri).partition(_CLUSTERS)[2].partition("/dashboard/")[2].partition("?")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,9 +76,7 @@ class FoundProcess:
 
         with contextlib.suppress(psutil.NoSuchProcess):
             self._process.terminate()
-            try:
-                self._process.wait(STOP_SECONDS)
-            except psutil.TimeoutExpired:
+            if not self.join(STOP_SECONDS):
                 self._process.kill()
 
     def signal(self, number: int) -> None:
@@ -88,16 +87,13 @@ class FoundProcess:
                 self._process.send_signal(number)
 
     def join(self, timeout: float | None = None) -> bool:
-        if self._process is None:
-            return True
-        import psutil
-
-        try:
-            self._process.wait(timeout)
-        except psutil.TimeoutExpired:
-            return False
-        except psutil.NoSuchProcess:
-            return True
+        # `wait` of psutil would wait until the parent of a process that has ended asks for its exit code, too.
+        deadline, pause = None if timeout is None else time.monotonic() + timeout, 0.001
+        while self.running:
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            time.sleep(pause)
+            pause = min(2 * pause, 0.04)
         return True
 
     def on_stop(self, callback: Callable[[int], None]) -> None:

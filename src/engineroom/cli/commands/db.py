@@ -18,7 +18,7 @@ from ...stores.maintenance.parquet import ParquetReader, ParquetWriter
 from ...stores.mongodb.store import MongoDB
 from ...stores.sqlite.damaged import Findings
 from ...stores.sqlite.doctor import repair, verify
-from ...stores.sqlite.schema import back_up_file
+from ...stores.sqlite.schema import back_up_file, backup_of
 from ..bars import bar
 from ..base import UsageError
 from ..text import as_json
@@ -138,7 +138,7 @@ engineroom db info lab.db --json
         with contextlib.closing(SQLiteDB(path)):
             pass
         after = verify(path).version
-        backup = path.with_name(f"{path.name}.v{before}.backup")
+        backup = backup_of(path, before)
         done = before != after
         self._tell({"before": before, "after": after, "backup": str(backup) if done else None},
                    [f"{path}: schema version {before} → {after}; a backup is {backup}" if done else

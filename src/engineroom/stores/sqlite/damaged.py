@@ -24,7 +24,7 @@ from .payload_files import PayloadFiles
 from .rows.checksums import SUMMED_OUTCOME, SUMMED_REQUEST, outcome_sum, request_sum
 from .rows.columns import ROW
 from .rows.reading import entry_of
-from .schema import APPLICATION_ID, migrations
+from .schema import APPLICATION_ID, migrations, newer_error
 
 #: Rows read at a time.
 PAGE = 500
@@ -138,10 +138,7 @@ class DamagedFile:
             raise StoreError(f"{self._path} is an SQLite database, but not one of Engineroom's")
         newest = migrations()[-1][0]
         if self.findings.version > newest:
-            raise StoreError(
-                f"{self._path} has schema version {self.findings.version}; "
-                f"this Engineroom knows versions up to {newest}"
-            )
+            raise newer_error(self._path, self.findings.version, newest)
         self._names = _columns(self._connection)
         with contextlib.closing(sqlite3.connect(":memory:")) as model:
             for number, sql in migrations():

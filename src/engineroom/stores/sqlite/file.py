@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from ...errors import StoreBusy, StoreDamaged, StoreError, StoreFull, StoreRefused
-from .schema import check, migrate, migrations
+from .schema import backup_of, check, migrate, migrations
 
 log = logging.getLogger(__name__)
 
@@ -201,13 +201,14 @@ def refuse_moved(path: Path, inode: int) -> None:
 def refuse_old(connection: sqlite3.Connection, path: Path) -> None:
     """StoreError if a file cannot be read as it is: it is empty, or has another version of the schema."""
     known = migrations()
-    version = check(connection, path, known)
+    version, newest = check(connection, path, known), known[-1][0]
     if version == 0:
         raise StoreError(f"{path} is not a task database yet: it is empty")
-    if version < known[-1][0]:
+    if version < newest:
         raise StoreError(
-            f"{path} has the older schema version {version}; a controller that opens it brings it up to date, after a "
-            "backup"
+            f"{path} has the older schema version {version}, and reading does not change a file. "
+            f"`engineroom db migrate {path}` copies it to {backup_of(path, version).name}, and brings it to version "
+            f"{newest}; a controller that opens it does the same"
         )
 
 

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..._version import __version__
 from ...errors import StoreDamaged, StoreError
 from .payload_files import PayloadFiles
 
@@ -46,39 +47,51 @@ def check(connection: sqlite3.Connection, path: Path, known: Migrations) -> int:
         raise StoreError(f"{path} is an SQLite database, but not one of Engineroom's; name another file.")
     newest = known[-1][0]
     if version > newest:
-        raise StoreError(
-            f"{path} has schema version {version}; this Engineroom knows versions up to {newest}. "
-            "Use a newer Engineroom, or name another file."
-        )
+        raise newer_error(path, version, newest)
     return int(version)
 
 
-def migrate(connection: sqlite3.Connection, path: Path, known: Migrations | None = None) -> None:
-    """Bring the schema up to date; an existing file is copied to `<name>.v<version>.backup` first.
+def newer_error(path: Path, version: int, newest: int) -> StoreError:
+    """The exception for a file that a newer Engineroom made."""
+    return StoreError(
+        f"{path} has schema version {version}: a newer Engineroom made it. This one ({__version__}) knows versions up "
+        f"to {newest}. Upgrade it (pip install --upgrade engineroom), or name another file."
+    )
 
-    A file that a version before 3 made is also rewritten once, so that it can shrink.
+
+def migrate(connection: sqlite3.Connection, path: Path, known: Migrations | None = None) -> None:
+    """Bring the schema up to date. An existing file is copied to `<name>.v<version>.backup` first.
+
+    All steps are one transaction: a process that is killed leaves the file as it was, or up to date. A file that a
+    version before 4 made is then rewritten once, so that it can shrink.
     """
     known = migrations() if known is None else known
     version = check(connection, path, known)
     missing = [(number, sql) for number, sql in known if number > version]
     if not missing:
         return
+    newest = missing[-1][0]
     if version:
-        back_up(connection, path, path.with_name(f"{path.name}.v{version}.backup"))
-    for number, sql in missing:
-        try:
-            connection.executescript(
-                f"BEGIN EXCLUSIVE;\n{sql}\nPRAGMA application_id = {APPLICATION_ID};\n"
-                f"PRAGMA user_version = {number};\nCOMMIT;"
-            )
-        except sqlite3.Error as error:
-            if connection.in_transaction:
-                connection.rollback()
-            raise StoreError(
-                f"{path} could not be migrated to schema version {number} ({error}); it is as it was before."
-            ) from error
+        back_up(connection, path, backup_of(path, version))
+    steps = "\n".join(sql for _, sql in missing)
+    try:
+        connection.executescript(
+            f"BEGIN EXCLUSIVE;\n{steps}\nPRAGMA application_id = {APPLICATION_ID};\n"
+            f"PRAGMA user_version = {newest};\nCOMMIT;"
+        )
+    except sqlite3.Error as error:
+        if connection.in_transaction:
+            connection.rollback()
+        raise StoreError(
+            f"{path} could not be migrated from schema version {version} to {newest} ({error}); it is as it was before."
+        ) from error
     if version and not connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
         _let_it_shrink(connection, path)
+
+
+def backup_of(path: Path, version: int) -> Path:
+    """Where a database of this version of the schema is copied to before it is migrated."""
+    return path.with_name(f"{path.name}.v{version}.backup")
 
 
 def _let_it_shrink(connection: sqlite3.Connection, path: Path) -> None:
@@ -119,7 +132,7 @@ def back_up(connection: sqlite3.Connection, source: Path, path: Path) -> None:
     except (sqlite3.Error, OSError) as error:
         with contextlib.suppress(OSError):
             made.unlink(missing_ok=True)
-        raise StoreError(f"no backup could be written to {path} ({error})") from error
+        raise StoreError(f"no backup could be written to {path} ({error}); {source} is as it was before") from error
 
 
 def _payload_files(connection: sqlite3.Connection) -> list[str]:

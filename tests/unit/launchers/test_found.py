@@ -1,0 +1,19 @@
+"""A process that another one started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from engineroom.launchers.found import FoundProcess
+
+
+def test_a_process_that_its_parent_does_not_ask_for_has_ended():
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "marked"]) as process:
+        found = FoundProcess(process.pid, "marked")
+        assert found.running
+        assert not found.join(0)
+        found.stop()
+        assert not found.running
+        assert found.join()
+        assert process.wait() < 0
