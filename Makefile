@@ -65,8 +65,9 @@ ray: $(VENV)/ready ## engines in a real Ray: installs it (70 MB), and runs the t
 	@$(call install,.[ray])
 	@$(BIN)/python -m pytest tests/integration/test_ray_engines.py
 
-nightly: $(VENV)/ready mongodb ## what takes hours: 25,000 random histories of the scheduler, and other long searches
-	@ENGINEROOM_NIGHTLY=1 $(BIN)/python -m pytest tests/unit/core/test_core_properties.py tests/unit/wire tests/contract
+nightly: $(VENV)/ready mongodb ## what takes hours: 25,000 random histories of the scheduler, 10 million simulated events, other long searches
+	@ENGINEROOM_NIGHTLY=1 $(BIN)/python -m pytest tests/unit/core/test_core_properties.py tests/unit/wire tests/contract \
+	    tests/simulation/test_simulation.py
 
 constraints: | $(BIN)/python ## write constraints.txt anew, from the newest of everything; then run `make test`
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(BIN)/python -m venv "$$scratch/new" && \

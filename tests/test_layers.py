@@ -105,6 +105,8 @@ MAY_IMPORT = {
     "tasks": "VOCABULARY wire on_engine client",
     "compat": "VOCABULARY wire on_engine client",
     "compat.paths": "",
+    "compat.launcher": "VOCABULARY launchers",
+    "compat.top_level": "VOCABULARY on_engine compat lab",
     "testing": "VOCABULARY core wire transport stores client controller",
     "reading": "VOCABULARY client stores",
     "dashboard": "VOCABULARY client stores reading",

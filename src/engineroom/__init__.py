@@ -53,7 +53,7 @@ if _typing.TYPE_CHECKING:
         use_dill,
         use_pickle,
     )
-    from .compat.top_level import bind_kernel, register_joblib_backend
+    from .compat.top_level import bind_kernel, load_jupyter_server_extension, register_joblib_backend
     from .errors import (
         AlreadyDisplayedError,
         AuthenticationError,
@@ -104,6 +104,8 @@ else:
         if name in _MODULES:
             return import_module(f"engineroom.{name}")
         home = _homes().get(name)
+        if name.startswith(("_jupyter_", "_load_jupyter_")):  # Jupyter asks for them, and not every one is there
+            home = ".compat.top_level"
         if home is None:
             module = import_module(__name__)
             raise AttributeError(f"module 'engineroom' has no attribute {name!r}", name=name, obj=module)
@@ -132,7 +134,7 @@ _NAMES = {
         "PrePickled can can_map deserialize_object pack_apply_message serialize_object uncan uncan_map"
         " unpack_apply_message use_cloudpickle use_dill use_pickle"
     ),
-    ".compat.top_level": "bind_kernel register_joblib_backend",
+    ".compat.top_level": "bind_kernel load_jupyter_server_extension register_joblib_backend",
     ".errors": (
         "AlreadyDisplayedError AuthenticationError CompositeError ConfigError ConnectionFileError ControllerLost"
         " DependencyTimeout EngineError EngineroomError IPythonError ImpossibleDependency InvalidDependency KernelError"
@@ -233,6 +235,7 @@ __all__ = [
     "deserialize_object",
     "get_reusable_executor",
     "interactive",
+    "load_jupyter_server_extension",
     "pack_apply_message",
     "parallel",
     "properties",

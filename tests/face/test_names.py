@@ -23,10 +23,6 @@ PAGE = HERE.parent.parent / "docs" / "migration.md"
 
 #: Why names are not here, in the words of docs/migration.md → patterns of "module name".
 MISSING: dict[str, list[str]] = {
-    "The Jupyter server and JupyterLab extensions": ["engineroom *jupyter_*ext*"],
-    "Classes of launchers, and the launcher for Windows HPC": [
-        "engineroom.cluster.launcher ?*Launcher"
-    ],
     "`Client.curve_publickey`, `curve_secretkey`: every connection makes a pair of its own": [
         "engineroom.client.client Client.curve_publickey",
         "engineroom.client.client Client.curve_secretkey",

@@ -55,6 +55,27 @@ def test_an_array_of_jobs_starts_engines_on_both_nodes(on_slurm: Any, slurm: Slu
     assert slurm.queue == []
 
 
+def test_a_profile_and_a_class_as_ipyparallel_has_them(slurm: Slurm, tmp_path: Path):
+    folder = tmp_path / "profile_old"
+    folder.mkdir(mode=0o700)
+    template = "#!/bin/sh\n#SBATCH --ntasks={n}\n#SBATCH --output={output_file}\nsrun ipengine\n"
+    (folder / "ipcluster_config.py").write_text(
+        "c = get_config()\n"
+        "c.Cluster.engine_launcher_class = 'ipyparallel.cluster.launcher.SlurmEngineSetLauncher'\n"
+        "c.SlurmLauncher.timelimit = '0:10:00'\n"
+        "c.SlurmLauncher.options = '--comment=as-before'\n"
+        "c.BaseLauncher.environment.update({'OF_THE_SITE': 'yes'})\n"
+        "c.SlurmEngineSetLauncher.submit_command = ['sbatch']\n"
+        f"c.SlurmEngineSetLauncher.batch_template = {template!r}\n"
+    )
+    with er.Cluster(n=3, profile_dir=folder, controller_ip="127.0.0.1") as rc:
+        assert rc[:].apply_sync(os.getenv, "OF_THE_SITE") == ["yes"] * 3
+        assert len({job for job, _ in rc[:].apply_sync(where, 0)}) == 1
+        assert "as-before 10:00" in slurm.ask("squeue", "-h", "-o", "%k %l")
+    assert slurm.queue == []
+    wait_until(lambda: not processes_of(tmp_path))
+
+
 def test_a_job_that_waits_is_explained_and_cancelled(on_slurm: Any, slurm: Slurm):
     with pytest.raises(TimeoutError, match=r"Slurm job \d+: 2 of 2 pending for \d+ s \(BeginTime\)"):
         on_slurm(n=2, engine_timeout=2.0, extra_lines=["#SBATCH --begin=now+1hour"]).start_and_connect_sync()

@@ -1,7 +1,11 @@
-"""The scheduler with thousands of pretended engines, in virtual time, in fair weather and foul."""
+"""The scheduler with thousands of pretended engines, in virtual time, in fair weather and foul.
+
+`ENGINEROOM_NIGHTLY=1` tries 1,000 seeds of about 10,000 events.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -34,6 +38,8 @@ RICH: dict[str, Any] = {
     "run_timeouts": 0.2,
     "deaf": 0.3,
 }
+#: How many seeds, and how many tasks each has.
+SEEDS, TASKS = (1000, 4000) if os.environ.get("ENGINEROOM_NIGHTLY") else (100, 200)
 SCHEMES = ("leastload", "lru", "plainrandom", "twobin", "weighted")
 
 
@@ -57,7 +63,7 @@ def test_however_far_engines_prefetch_none_is_idle_for_long(hwm: int | None):
 
 
 @pytest.mark.fault(23)
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_in_foul_weather_every_task_ends_exactly_once(seed: int):
     settings = SchedulerSettings(
         scheme=SCHEMES[seed % 5],
@@ -69,13 +75,13 @@ def test_in_foul_weather_every_task_ends_exactly_once(seed: int):
     report = simulate(
         seed,
         engines=6,
-        tasks=400,
+        tasks=TASKS,
         workload=Workload(burst=(10, 50)[seed % 2], **RICH),
         chaos=Chaos.wild(),
         settings=settings,
-        check_every=5,
+        check_every=5 if TASKS < 1000 else 100,
     )
-    assert report.outcomes.total() == 400
+    assert report.outcomes.total() == TASKS
     assert report.faults["restarts"] == 2
 
 

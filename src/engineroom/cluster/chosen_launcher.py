@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..launchers import EngineLauncher, LaunchRequest
+from ..launchers.common import separated
 from ..launchers.registry import configured_options, launcher_class, read_options
 from ..launchers.ssh import is_word
 
@@ -16,8 +17,8 @@ class ChosenLauncher:
 
     Parameters
     ----------
-    name : str
-        The name of a launcher.
+    name : str or class
+        The name of a launcher, or a class with the methods of one.
     given : dict
         Options that the user gave: they win.
     config : mapping
@@ -31,10 +32,17 @@ class ChosenLauncher:
 
     def __init__(self, name: object, given: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         self._kind = launcher_class(name)
-        self.name = str(name)
+        #: as it was given: a class, or a name
+        self.name = name if isinstance(name, type) else str(name)
+        self._config, self._given = config, given
         configured = dict(config.get("Cluster", {})).get("launcher_options") or {}
-        self.given = {**configured_options(self.name, config), **configured, **given}
-        self.options = read_options(self.name, self.given)
+        found = {**configured_options(name, config), **configured, **given}
+        self._common, own = separated(found, self._kind.Options.__struct_fields__)
+        self.options = read_options(name, own)
+
+    def instead(self, name: object) -> ChosenLauncher:
+        """Another launcher, with the same options and configuration."""
+        return ChosenLauncher(name, self._given, self._config)
 
     @property
     def reaches_hosts(self) -> bool:
@@ -58,17 +66,33 @@ class ChosenLauncher:
 
     def make(self, request: LaunchRequest) -> EngineLauncher:
         """The launcher of a set of engines. Raises ConfigError if the options cannot be used."""
-        return self._kind(request, self.options)
+        return self._kind(self._common.applied(request), self.options)
 
 
-def check_controller(name: object, host: str, keep: bool) -> None:
-    """Raises ConfigError if a controller cannot be started so: by the launcher `name`, on a host or on this one."""
-    kind = name.lower() if isinstance(name, str) else ""
+def chosen_controller(name: object, host: str, config: Mapping[str, Any], keep: bool) -> tuple[str, str]:
+    """Where a controller is started: the launcher, "local" or "ssh", and the host that ssh reaches, or "".
+
+    `name` may be a class of ipyparallel's, or its name: SSHControllerLauncher. Its section of a configuration file
+    names the host, as `hostname` and `user`, or as `location`.
+
+    Raises
+    ------
+    ConfigError
+        A controller cannot be started so.
+    """
+    given = name.__name__ if isinstance(name, type) else str(name)
+    kind = given.rpartition(".")[2].lower().removesuffix("launcher").removesuffix("controller")
     if kind not in ("local", "ssh"):
-        raise ConfigError(f"controller={name!r}: the launchers there are: local, ssh")
+        raise ConfigError(f"controller={given!r}: the launchers there are: local, ssh")
+    if kind == "ssh" and not host:
+        section = {**config.get("SSHLauncher", {}), **config.get("SSHControllerLauncher", {})}
+        user = section.get("user", "")
+        named = section.get("hostname", "")
+        host = section.get("location") or (f"{user}@{named}" if user and named else named)
     if (kind == "ssh") != bool(host):
         raise ConfigError("a controller on another host needs both: controller='ssh', and its controller_host=")
     if host and not is_word(host):
         raise ConfigError(f"{host!r} is no name of a host: it is the argument controller_host")
     if host and keep:
         raise ConfigError("keep=True is for a controller on this host: one that ssh starts ends with its ssh")
+    return kind, host

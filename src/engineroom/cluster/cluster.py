@@ -26,7 +26,7 @@ from ..launchers import EngineLauncher, Launcher, LaunchRequest
 from ..launchers.ssh_controller import command_line
 from . import kept
 from .awaitable import AwaitableCluster, in_thread
-from .chosen_launcher import ChosenLauncher, check_controller
+from .chosen_launcher import ChosenLauncher, chosen_controller
 from .cluster_files import ClusterFiles
 from .commands import Command, controller_command, engines_command, engines_to_start
 from .described import DescribedCluster
@@ -35,7 +35,7 @@ from .processes.dashboard_process import DashboardProcess
 from .processes.engine_sets import EngineSets
 from .processes.restarts import Restarts
 from .processes.waiting import wait_for_engines
-from .profile_config import cluster_settings
+from .profile_config import cluster_settings, settled
 from .scaling.driver import Adaptive, scale_to
 from .scaling.plan import ScalingSettings
 
@@ -71,9 +71,9 @@ class Cluster(DescribedCluster, AwaitableCluster):
     durability : {"normal", "full"}, optional
         What an acknowledged task survives: the death of any process ("normal"), or a power cut, too ("full", SQLite
         only, slower). Default: what the configuration says, else "normal".
-    engines : str
-        The launcher that starts the engines: "local", "slurm" and so on, as docs/launchers.md lists. A number means
-        `n`. Also: `engine_launcher_class`.
+    engines : str or class
+        The launcher that starts the engines: "local", "slurm" and so on, as docs/launchers.md lists, or a class of
+        `engineroom.cluster.launcher`. A number means `n`. Also: `engine_launcher_class`.
     controller : "local" or "ssh"
         The launcher of the controller: on this host, or on `controller_host`. Also: `controller_launcher_class`.
     controller_host : str
@@ -121,11 +121,11 @@ class Cluster(DescribedCluster, AwaitableCluster):
         resources: Mapping[str, int] | None = None,
         retention: Mapping[str, Any] | None = None,
         durability: str | None = None,
-        engines: str | int = "local",
-        controller: str = "local",
+        engines: str | int | type = "local",
+        controller: str | type = "local",
         controller_host: str = "",
-        engine_launcher_class: str | None = None,
-        controller_launcher_class: str | None = None,
+        engine_launcher_class: str | type | None = None,
+        controller_launcher_class: str | type | None = None,
         engine_timeout: float = 60.0,
         shutdown_atexit: bool = True,
         keep: bool = False,
@@ -146,6 +146,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         folder = folder_of_profile(profile or None, profile_dir or None)
         if config is None:
             config = cluster_settings(folder) if load_profile else {}
+        config = settled(config)
         configured = dict(config.get("Cluster", {}))
         n = configured.get("n") if n is None else n
         controller_ip = controller_ip or configured.get("controller_ip", "")
@@ -167,11 +168,11 @@ class Cluster(DescribedCluster, AwaitableCluster):
             if n < 0:
                 raise ConfigError(f"engines is a number of engines, got {n!r}")
         controller_host = controller_host or configured.get("controller_host", "")
-        check_controller(controller, controller_host, keep)
+        controller, controller_host = chosen_controller(controller, controller_host, config, keep)
         self._launcher = ChosenLauncher(engines, launcher_options, config)
         if self._launcher.reaches_hosts or controller_host:
             controller_ip = controller_ip or "*"
-        self.engine_launcher_class, self.controller_launcher_class = str(engines), controller
+        self.controller_launcher_class = controller
         self.delay, self.send_engines_connection_env = delay, send_engines_connection_env
         self.log, self.log_level, self.parent = log, log_level, parent
         self.n = n
@@ -210,6 +211,17 @@ class Cluster(DescribedCluster, AwaitableCluster):
     def _is_parents(self) -> bool:
         """Whether this process was forked from the one that started the cluster: then it does not stop it."""
         return self._pid not in (None, os.getpid())
+
+    @property
+    def engine_launcher_class(self) -> str | type:
+        """The launcher of the engines, as it was given: its name, or a class. It can be set before the start."""
+        return self._launcher.name
+
+    @engine_launcher_class.setter
+    def engine_launcher_class(self, name: str | type) -> None:
+        self._launcher = self._launcher.instead(name)
+        if self._launcher.reaches_hosts:
+            self.controller_ip = self.controller_ip or "*"
 
     @property
     def engines(self) -> dict[str, Launcher]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +39,16 @@ def cluster_settings(folder: Path) -> dict[str, dict[str, Any]]:
         except Exception as error:
             raise ConfigError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     return settings
+
+
+def settled(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A configuration with plain values: `c.MPILauncher.mpi_args.extend([…])` begins with an empty list."""
+    return {
+        section: {name: _plain(value) for name, value in dict(values).items()} for section, values in config.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    if type(value).__name__ != "LazyConfigValue":
+        return value
+    return value.get_value({} if isinstance(value.to_dict().get("update"), dict) else [])

@@ -50,3 +50,32 @@ def bind_kernel(**options: Any) -> str:
     except ImportError as error:
         raise ImportError(f"bind_kernel needs ipykernel on the engine: pip install ipykernel ({error})") from None
     return bind(connection, **options)
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    """The extension of the Jupyter server: `jupyter server extension enable engineroom`."""
+    return [{"module": "engineroom.lab"}]
+
+
+#: the name that old versions of the Jupyter server ask for
+_jupyter_server_extension_paths = _jupyter_server_extension_points
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    """The panel for JupyterLab: its compiled files, in a folder of the project, and its name there."""
+    return [{"src": "../../labextension/out", "dest": "engineroom"}]
+
+
+def _jupyter_nbextension_paths() -> list[dict[str, str]]:
+    """Nothing: the classic notebook's extensions have no place in Notebook 7, which has the panel of JupyterLab."""
+    return []
+
+
+def load_jupyter_server_extension(app: Any) -> None:
+    """Add clusters to a Jupyter server. The server calls it."""
+    from ..lab import _load_jupyter_server_extension as load
+
+    load(app)
+
+
+_load_jupyter_server_extension = load_jupyter_server_extension

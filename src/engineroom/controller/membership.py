@@ -314,10 +314,12 @@ class Membership:
                 self._peers.send(client, message)
 
     def _engine_infos(self) -> list[EngineInfo]:
-        return [
-            EngineInfo(e.id, e.uuid, e.host, e.pid, {name: list(indices) for name, indices in e.resources.items()})
-            for e in self._scheduler.engines.values()
-        ]
+        peers, infos = self._peers.engines, []
+        for engine in self._scheduler.engines.values():
+            resources = {name: list(indices) for name, indices in engine.resources.items()}
+            python = peers[engine.id].python if engine.id in peers else ""
+            infos.append(EngineInfo(engine.id, engine.uuid, engine.host, engine.pid, resources, python))
+        return infos
 
     def _starting(self) -> int:
         """How many engines nannies are about to bring."""

@@ -68,6 +68,7 @@ class Peer:
         "nanny",
         "pid",
         "promised",
+        "python",
         "results",
         "rights",
         "role",
@@ -81,7 +82,7 @@ class Peer:
         self.rights: Rights = rights
         self.role = hello.role
         self.uuid = hello.uuid
-        self.host, self.pid = hello.host, hello.pid
+        self.host, self.pid, self.python = hello.host, hello.pid, hello.python
         self.decode = DECODERS[hello.role]
         self.session = PeerSession(hello, key, now)
         #: engines: their number, their nanny, and the digests of the functions they have

@@ -7,6 +7,7 @@ methods of `EngineLauncher`. Such a launcher may take the name of one of ours bu
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..errors import ConfigError
+from . import common
 from .base import EngineLauncher, Launcher
 
 if TYPE_CHECKING:
@@ -36,6 +38,18 @@ OURS = {
     "batch": "batch.generic:BatchEngines",
 }
 
+#: The classes of ipyparallel's launchers, with or without their module: `SlurmEngineSetLauncher`.
+CLASS_NAME = re.compile(
+    r"(?:(?:ipyparallel|IPython\.parallel|engineroom)\.\w+\.launcher\.)?(\w+?)(?:Engine|EngineSet)?Launcher"
+)
+#: what ipyparallel calls launchers of ours: former name → name
+FORMER = {"mpiexec": "mpi", "batchsystem": "batch"}
+#: launchers of ipyparallel that are not here → what to do
+GONE = {
+    **dict.fromkeys(("winhpc", "windowshpc"), "Windows HPC Server is not supported"),
+    "sshproxy": "The launcher ssh starts the engines of all hosts, through another host if proxy_host= names one",
+}
+
 
 @functools.cache
 def _offered() -> dict[str, metadata.EntryPoint]:
@@ -50,28 +64,51 @@ def names() -> list[str]:
 
 
 def launcher_class(name: object) -> type[EngineLauncher]:
-    """The launcher with a name, in any case.
+    """The launcher with a name, in any case; of a class, or of the dotted name of a class.
+
+    Names of ipyparallel's classes mean our launchers: `SlurmEngineSetLauncher` is "slurm".
 
     Raises
     ------
     ConfigError
-        There is none, or it cannot be imported.
+        There is none, or it cannot be imported, or the class is no launcher of engines.
     """
+    if isinstance(name, type) and _is_launcher(name):
+        return name
+    name = name.__name__ if isinstance(name, type) else name
     key = name.lower() if isinstance(name, str) else ""
+    found = CLASS_NAME.fullmatch(name) if isinstance(name, str) else None
+    if found is not None and key not in _offered():
+        key = found[1].lower()
+    key = FORMER.get(key, key)
     try:
         if key != "local" and key in _offered():
-            found = _offered()[key].load()
-        elif key in OURS:
+            return _offered()[key].load()  # type: ignore[no-any-return]
+        if key in OURS:
             module, _, attribute = OURS[key].partition(":")
-            found = getattr(import_module(f"{__package__}.{module}"), attribute)
-        else:
-            raise ConfigError(f"there is no launcher {name!r}; the launchers there are: {', '.join(names())}")
+            return getattr(import_module(f"{__package__}.{module}"), attribute)  # type: ignore[no-any-return]
+        if isinstance(name, str) and "." in name and found is None:
+            module, _, attribute = name.rpartition(".")
+            kind = getattr(import_module(module), attribute, None)
+            if kind is not None and _is_launcher(kind):
+                return kind  # type: ignore[no-any-return]
     except ImportError as error:
         raise ConfigError(f"the launcher {key} cannot be used here: {error}") from None
-    return found  # type: ignore[no-any-return]
+    instead = f". {GONE[key]}" if key in GONE else ""
+    raise ConfigError(f"there is no launcher {name!r}; the launchers there are: {', '.join(names())}{instead}")
 
 
-def read_options(name: str, given: Mapping[str, Any]) -> Any:
+def _is_launcher(kind: Any) -> bool:
+    """Whether this is a class whose instances start engines."""
+    return isinstance(kind, type) and hasattr(kind, "Options") and hasattr(kind, "preview")
+
+
+def name_of(name: object) -> str:
+    """What a launcher is called in an error."""
+    return name.__name__ if isinstance(name, type) else str(name).lower()
+
+
+def read_options(name: object, given: Mapping[str, Any]) -> Any:
     """The options of a launcher, from values by name.
 
     Raises
@@ -79,7 +116,7 @@ def read_options(name: str, given: Mapping[str, Any]) -> Any:
     ConfigError
         It has no such option, or a value has the wrong type.
     """
-    kind = launcher_class(name)
+    kind, called = launcher_class(name), name_of(name)
     known = kind.Options.__struct_fields__
     renamed = {kind.former_names.get(option, option): value for option, value in given.items()}
     for option in renamed:
@@ -88,17 +125,21 @@ def read_options(name: str, given: Mapping[str, Any]) -> Any:
 
             close = difflib.get_close_matches(option, known, 1)
             hint = f"did you mean {close[0]}?" if close else f"its options are: {', '.join(known) or 'none'}"
-            raise ConfigError(f"the launcher {name.lower()} has no option {option!r}; {hint}")
+            raise ConfigError(f"the launcher {called} has no option {option!r}; {hint}")
     try:
         return msgspec.convert(renamed, kind.Options, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"an option of the launcher {name.lower()} cannot be used: {error}") from None
+        raise ConfigError(f"an option of the launcher {called} cannot be used: {error}") from None
 
 
-def configured_options(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a launcher that a configuration file has in the launcher's own sections."""
-    found: dict[str, Any] = {}
-    for section in launcher_class(name).sections:
+def configured_options(name: object, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a launcher that a configuration file has in the launcher's own sections.
+
+    A class may have `defaults` for the settings that all launchers take.
+    """
+    kind = launcher_class(name)
+    found: dict[str, Any] = dict(getattr(kind, "defaults", {}))
+    for section in (*common.SECTIONS, *kind.sections):
         found |= dict(config.get(section, {}))
     return found
 

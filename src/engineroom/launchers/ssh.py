@@ -27,6 +27,7 @@ from ..config import read_connection_file
 from ..errors import ConfigError, LaunchError
 from ..printable import one_line
 from .base import STOP_SECONDS, Launcher, LaunchRequest, call_at_last_end, last_line
+from .common import CommonSettings
 from .found import FoundProcess, call_after
 from .local import LocalProcess
 
@@ -43,7 +44,9 @@ SET_ENVIRONMENT = r"""n=$(printf "\nx") && n=${n%x} && IFS= read -r given && eva
 class SSHOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Which hosts, and how ssh reaches them. What is not said here is in the user's ~/.ssh/config."""
 
-    hosts: dict[str, int] | list[str] | str = ""  #: {"node1": 4}, or names that share the engines: "node1,node2"
+    #: {"node1": 4}, or names that share the engines: "node1,node2". Instead of 4 also (4, [arguments of ipengine]), or
+    #: {"n": 4, "engine_args": [], "engine_cmd": []}
+    hosts: dict[str, int | list[Any] | dict[str, Any]] | list[str] | str = ""
     user: str = ""  #: name of the user on these hosts
     proxy_host: str = ""  #: the host through which the others are reached (ssh -J)
     tunnel: bool = False  #: whether the engines reach the controller through the ssh connection
@@ -86,14 +89,34 @@ class SSHOptions(msgspec.Struct, frozen=True, kw_only=True):
             if not is_word(host):
                 raise ConfigError(f"{host!r} is no name of a host")
         if isinstance(hosts, dict):
-            if any(count < 1 for count in hosts.values()):
+            counts = {host: self._entry(host)[0] for host in hosts}
+            if any(count < 1 for count in counts.values()):
                 raise ConfigError(f"hosts gives each host a number of engines, 1 or more; got {hosts}")
-            if n not in (None, sum(hosts.values())):
-                raise ConfigError(f"n={n}, but hosts has {sum(hosts.values())} engines in all: give one of them")
-            return hosts
+            if n not in (None, sum(counts.values())):
+                raise ConfigError(f"n={n}, but hosts has {sum(counts.values())} engines in all: give one of them")
+            return counts
         total = len(hosts) if n is None else n
         shares = [total // len(hosts) + (place < total % len(hosts)) for place in range(len(hosts))]
         return {host: share for host, share in zip(hosts, shares, strict=True) if share}
+
+    def _entry(self, host: str) -> tuple[int, CommonSettings]:
+        """How many engines a host gets, and what is special about them."""
+        given = self.hosts.get(host, 0) if isinstance(self.hosts, dict) else 0
+        if isinstance(given, list):
+            entry = dict(zip(("n", "engine_args"), given, strict=False)) if len(given) < 3 else {}
+        else:
+            entry = given if isinstance(given, dict) else {"n": given}
+        try:
+            if "n" not in entry or not set(entry) <= {"n", "engine_args", "engine_cmd"}:
+                raise msgspec.ValidationError('write 4, (4, ["--arg"]) or {"n": 4, "engine_args": [], …}')
+            count = msgspec.convert(entry["n"], int)
+            return count, msgspec.convert({**entry, "n": None}, CommonSettings)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"hosts[{host!r}] cannot be used: {error}") from None
+
+    def command(self, host: str, request: LaunchRequest) -> list[str]:
+        """The command that starts the engines of a host."""
+        return self._entry(host)[1].applied(request).command
 
 
 class _Connection(LocalProcess):
@@ -128,7 +151,7 @@ class SSHEngines:
 
     Options = SSHOptions
     sections: ClassVar[tuple[str, ...]] = ("SSHLauncher", "SSHEngineSetLauncher")
-    former_names: ClassVar[Mapping[str, str]] = {"engines": "hosts"}
+    former_names: ClassVar[Mapping[str, str]] = {"engines": "hosts", "hostname": "hosts", "location": "hosts"}
     reaches_hosts: ClassVar[bool] = True
     restarts: ClassVar[bool] = False
     needs_connection_file: ClassVar[bool] = True
@@ -140,8 +163,9 @@ class SSHEngines:
         #: the controller's port at the other end of the tunnel
         self._port = 20000 + secrets.randbelow(40000)
         self._connections = [
-            _Connection(host, count, [*self._ssh(), self._name(host), self._remote_command(count)], self._log_of(host))
+            _Connection(host, count, [*self._ssh(), self._name(host), there], self._log_of(host))
             for host, count in options.counts(request.n).items()
+            for there in [self._remote_command(host, count)]
         ]
         self._fetched = False
 
@@ -175,11 +199,12 @@ class SSHEngines:
         path = self._request.connection_file
         return read_connection_file(path).url.removeprefix("tcp://") if path.exists() else "CONTROLLER:PORT"
 
-    def _remote_command(self, count: int) -> str:
+    def _remote_command(self, host: str, count: int) -> str:
         """For the shell of the other host."""
-        request, options = self._request, self._options
-        command = list(request.command)
-        command[0] = options.remote_python or command[0]
+        options = self._options
+        python = [options.remote_python] if options.remote_python else self._request.command[:1]
+        there = msgspec.structs.replace(self._request, command=[*python, *self._request.command[1:]])
+        command = options.command(host, there)
         if options.remote_profile_dir:
             command = [word for word in command if not word.startswith("--profile-dir=")]
             command.append(f"--profile-dir={options.remote_profile_dir}")

@@ -12,13 +12,10 @@ from .system import BatchSystem, Part
 
 
 class GenericOptions(BatchOptions, frozen=True, kw_only=True):
-    """Those of all batch systems, and its commands. `{job}` in a command is the id of the job."""
+    """Those of all batch systems, and the command that tells whether a job is known."""
 
-    submit_command: list[str] | str = ""  #: reads the script from its input, or from the file `{script}`
-    delete_command: list[str] | str = ""  #: cancels a job
     status_command: list[str] | str = ""  #: its exit code is not 0, or it prints nothing, once the job has ended
-    signal_command: list[str] | str = ""  #: sends the signal `{signal}` to a job
-    job_id_regexp: str = r"(\d+)"  #: finds the id in what `submit_command` prints
+    job_id_regexp: str = r"(\d+)"
 
 
 def read_status(answer: str, job: str) -> list[Part]:
@@ -31,6 +28,7 @@ class BatchEngines(BatchJob):
 
     name = "batch"
     Options = GenericOptions
+    sections = ("BatchSystemLauncher", "BatchEngineSetLauncher")
 
     def __init__(self, request: LaunchRequest, options: GenericOptions) -> None:
         self.system = _system(options, bool(request.command))  # type: ignore[misc]

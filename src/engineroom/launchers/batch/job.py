@@ -7,6 +7,7 @@ them when it has room; engines join as they come.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shlex
 import signal
@@ -24,7 +25,7 @@ from ...errors import ConfigError, LaunchError
 from ...printable import one_line
 from ..base import Launcher, LaunchRequest, end_of, last_line
 from .options import BatchOptions
-from .script import ARRAYS, fields_of, fill
+from .script import ARRAYS, ENVIRONMENTS, completed, fields_of, fill, names_in
 from .system import BatchSystem, Part
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,10 @@ CANCEL_SECONDS = 30.0
 HURRY_SECONDS = 0.2
 #: Seconds that a job may be unknown right after its submission.
 FORGET_SECONDS = 5.0
+#: Options that are directives of a job script. A user's template without their field gets the line.
+_DIRECTIVES = ("account", "queue", "walltime", "memory", "gpus", "constraint", "qos", "options")
+#: Options that another process needs to end a job.
+_COMMANDS = ("delete_command", "signal_command")
 
 
 class BatchJob:
@@ -58,6 +63,8 @@ class BatchJob:
     former_names: ClassVar[Mapping[str, str]] = {
         "batch_template": "template",
         "batch_template_file": "template_file",
+        "default_template": "template",
+        "namespace": "fields",
         "timelimit": "walltime",
     }
     reaches_hosts: ClassVar[bool] = True
@@ -67,6 +74,11 @@ class BatchJob:
     def __init__(self, request: LaunchRequest, options: BatchOptions) -> None:
         options.check()
         self._request, self._options = request, options
+        self.system = self.system.with_commands_of(options)  # type: ignore[misc]
+        #: values for fields of the user's own in the template
+        self.fields = dict(options.fields)
+        #: whether the script adds the engines' environment. If not, the command that submits it has it
+        self._has_environment = True
         self.log_file = request.log_file
         self._script_file = request.log_file.with_suffix(".sh")
         self._per_job = 1
@@ -86,11 +98,15 @@ class BatchJob:
 
     def _make_script(self) -> str:
         request, options, system = self._request, self._options, self.system
-        template = options.own_template() or system.template
+        own = options.own_template()
+        asked = [name for name in _DIRECTIVES if getattr(options, name, "")]
+        template = completed(own, system.template, asked) if own else system.template
         fields = fields_of(template)
+        self._has_environment = bool(fields.intersection(ENVIRONMENTS))
+        used = names_in(fields)
         # A template that knows no array starts all engines in one job; one that says `{n}` runs the command n times.
         is_array = bool(fields.intersection(ARRAYS))
-        per_job = min(options.engines_per_job, request.n) if is_array else 1 if "n" in fields else request.n
+        per_job = min(options.engines_per_job, request.n) if is_array else 1 if "n" in used else request.n
         jobs = -(-request.n // per_job) if is_array else 1
         rest = request.n - per_job * (jobs - 1) if is_array else per_job
         self._per_job = per_job
@@ -109,13 +125,16 @@ class BatchJob:
             "extra_lines": _lines(options.extra_lines),
             "setup": _lines(options.setup),
             "environment": "\n".join(f"export {k}={shlex.quote(v)}" for k, v in request.environment.items()),
-            "program_and_args": self._program(jobs, per_job, rest),
+            "program_and_args": (program := self._program(jobs, per_job, rest)),
+            "program": program.partition(" ")[0],
+            "program_args": program.partition(" ")[2],
             "output_file": system.output_file(str(request.log_file.with_suffix(""))),
             "job_name": options.job_name,
             "profile_dir": str(request.profile_dir),
             "cluster_id": request.cluster_id,
         }
-        values = {**values, **system.more_fields(values, options)}
+        values["timelimit"] = values["walltime"]
+        values = {**values, **system.more_fields(values, options), **_texts(self.fields)}
         script = fill(template, values)
         for name in ("account", "queue", "walltime", "memory", "gpus", "constraint"):
             if getattr(options, name) and self._ignores(name, template, values, script):
@@ -130,6 +149,7 @@ class BatchJob:
         default = next(each.default for each in msgspec.structs.fields(self._options) if each.name == name)
         without = {**values, name: ""}
         more = self.system.more_fields(without, msgspec.structs.replace(self._options, **{name: default}))
+        more = {**more, "timelimit": without["walltime"], **_texts(self.fields)}
         return fill(template, {**without, **more}) == script
 
     def _program(self, jobs: int, per_job: int, rest: int) -> str:
@@ -167,25 +187,30 @@ class BatchJob:
         """
         self._script_file.parent.mkdir(parents=True, exist_ok=True)
         self._script_file.write_text(self._script)
-        done = self._command(self.system.submit, input=self._script)
+        environment = None if self._has_environment else {**os.environ, **self._request.environment}
+        done = self._command(self.system.submit, input=self._script, environment=environment)
         found = re.search(self.system.job_id, done.stdout, re.MULTILINE)
         if done.returncode != 0 or found is None:
             words = one_line(done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}")
             raise LaunchError(
                 f"{self.system.title} did not take the job: {words}. The script is {self._script_file}"
             )
-        self.job_id, self._submitted = found[1], time.monotonic()
+        self.job_id, self._submitted = found[1] if found.re.groups else found[0], time.monotonic()
         log.info("%s job %s was submitted: %d engines", self.system.title, self.job_id, self._request.n)
         if self._callbacks:
             self._watch()
 
-    def _command(self, words: list[str], input: str = "", **fields: str) -> subprocess.CompletedProcess[str]:
+    def _command(
+        self, words: list[str], input: str = "", environment: Mapping[str, str] | None = None, **fields: str
+    ) -> subprocess.CompletedProcess[str]:
         command = [
             word.format(job=self.job_id, script=self._script_file, **fields) if "{" in word else word
             for word in words
         ]
         try:
-            return subprocess.run(command, input=input, capture_output=True, text=True, timeout=COMMAND_SECONDS)
+            return subprocess.run(
+                command, input=input, capture_output=True, text=True, timeout=COMMAND_SECONDS, env=environment
+            )
         except FileNotFoundError:
             raise ConfigError(
                 f"there is no command {command[0]} here: {self.system.title} is not installed on this host, or not "
@@ -336,7 +361,9 @@ class BatchJob:
         return end_of(logs[-1]) if logs else ""
 
     def to_dict(self) -> dict[str, Any]:
-        return {"class": self.name, "job_id": self.job_id, "pid": None, "log_file": str(self.log_file)}
+        described = {"class": self.name, "job_id": self.job_id, "pid": None, "log_file": str(self.log_file)}
+        commands = {name: given for name in _COMMANDS if (given := getattr(self._options, name))}
+        return {**described, "options": commands} if commands else described
 
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> Launcher:
@@ -353,3 +380,7 @@ class BatchJob:
 
 def _lines(given: list[str] | str) -> str:
     return "\n".join(given) if isinstance(given, list) else given.rstrip("\n")
+
+
+def _texts(fields: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in fields.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -27,6 +28,11 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     setup: list[str] | str = ""  #: shell commands that run before the engines: `module load …`
     template: str = ""  #: another script than the built-in one; docs/batch.md says which fields it may have
     template_file: str = ""  #: the same, in a file
+    fields: dict[str, Any] = {}  #: values for fields of your own in the template
+    submit_command: list[str] | str = ""  #: another command than the built-in one. docs/batch.md says what it gets
+    delete_command: list[str] | str = ""  #: the same, to cancel a job: `{job}` is its id
+    signal_command: list[str] | str = ""  #: the same, to send the signal `{signal}` to a job
+    job_id_regexp: str = ""  #: finds the id of a job in what `submit_command` prints
     job_name: str = "engineroom"
     poll_seconds: float = 5.0  #: seconds between two questions to the batch system
 

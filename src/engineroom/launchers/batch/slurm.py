@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ...errors import ConfigError
 from .job import BatchJob
-from .system import BatchSystem, Part
+from .options import BatchOptions
+from .system import BatchSystem, Fields, Part
 
 TEMPLATE = """\
 #!/bin/sh
@@ -15,10 +17,12 @@ TEMPLATE = """\
 #SBATCH --cpus-per-task={cores}
 #SBATCH --account={account}
 #SBATCH --partition={queue}
+#SBATCH --qos={qos}
 #SBATCH --time={walltime}
 #SBATCH --mem={memory}
 #SBATCH --gres=gpu:{gpus}
 #SBATCH --constraint={constraint}
+#SBATCH {options}
 {extra_lines}
 {environment}
 {setup}
@@ -44,6 +48,24 @@ def read_status(answer: str, job: str) -> list[Part]:
     return parts
 
 
+class SlurmOptions(BatchOptions, frozen=True, kw_only=True):
+    """Those of all batch systems, and its own."""
+
+    qos: str = ""  #: the quality of service
+    options: str = ""  #: more arguments of sbatch, as on its command line: "--exclusive --hint=nomultithread"
+
+    def check(self) -> None:
+        super().check()
+        if not self.qos.isprintable():
+            raise ConfigError(f"qos is text on one line; got {self.qos!r}")
+
+
+def more_fields(fields: Fields, options: SlurmOptions) -> Fields:
+    """What Slurm alone has. `options` may be lines of a script, each with `#SBATCH`."""
+    words = [line.strip().removeprefix("#SBATCH").strip() for line in options.options.splitlines()]
+    return {"qos": options.qos, "options": " ".join(filter(None, words))}
+
+
 SLURM = BatchSystem(
     title="Slurm",
     template=TEMPLATE,
@@ -54,6 +76,7 @@ SLURM = BatchSystem(
     unknown="Invalid job id",
     cancel=["scancel", "{job}"],
     signal=["scancel", "--full", "--signal={signal}", "{job}"],
+    more_fields=more_fields,
     uneven="$(( SLURM_ARRAY_TASK_ID < {jobs} ? {most} : {rest} ))",
     output_file="{}-%a.log".format,
 )
@@ -64,5 +87,5 @@ class SlurmEngines(BatchJob):
 
     name = "slurm"
     system = SLURM
+    Options = SlurmOptions
     sections = ("BatchSystemLauncher", "SlurmLauncher", "SlurmEngineSetLauncher")
-    former_names = {**BatchJob.former_names, "timelimit": "walltime", "options": "extra_lines"}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
 
-from .options import hours_minutes_seconds
+from .options import BatchOptions, hours_minutes_seconds
 
 #: field of a template → its text
 Fields = Mapping[str, str]
@@ -62,3 +63,27 @@ class BatchSystem(msgspec.Struct, frozen=True, kw_only=True):
     memory: Callable[[int], str] = in_mib
     #: the file of a job's output, from the path without its suffix
     output_file: Callable[[str], str] = "{}.log".format
+
+    def with_commands_of(self, options: BatchOptions) -> BatchSystem:
+        """The same batch system, with the commands that the user gave instead of its own."""
+        submit, cancel, signal = (
+            _words(each) for each in (options.submit_command, options.delete_command, options.signal_command)
+        )
+        if submit and "{script}" in self.submit and "{script}" not in submit:
+            submit.append("{script}")
+        if cancel and "{job}" not in cancel:
+            cancel.append("{job}")
+        if signal and "{job}" not in signal:
+            signal += ["{signal}"] * ("{signal}" not in signal) + ["{job}"]
+        return msgspec.structs.replace(
+            self,
+            submit=submit or self.submit,
+            cancel=cancel or self.cancel,
+            signal=signal or self.signal,
+            # What another command prints is not known: the first word that begins with a number.
+            job_id=options.job_id_regexp or (r"(\d+[\w.\[\]-]*)" if submit else self.job_id),
+        )
+
+
+def _words(given: list[str] | str) -> list[str]:
+    return shlex.split(given) if isinstance(given, str) else list(given)
