@@ -105,6 +105,7 @@ MAY_IMPORT = {
     "tasks": "VOCABULARY wire on_engine client",
     "compat": "VOCABULARY wire on_engine client",
     "compat.paths": "",
+    "compat.databases": "VOCABULARY stores cli.databases",
     "compat.launcher": "VOCABULARY launchers",
     "compat.top_level": "VOCABULARY on_engine compat lab",
     "testing": "VOCABULARY core wire transport stores client controller",

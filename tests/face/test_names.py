@@ -31,19 +31,6 @@ MISSING: dict[str, list[str]] = {
         "engineroom.client.client Client.send_*_request",
         "engineroom.client.client Client.create_message_futures",
     ],
-    "The canned classes but `CannedObject` and `CannedFunction`: buffers travel beside the pickle": [
-        f"engineroom.serialize.canning Canned{kind}"
-        for kind in ("Class", "Partial", "Cell", "Array", "Bytes", "Buffer", "MemoryView")
-    ],
-    "The task databases as objects (`DictDB().add_record` …), `SQLiteDB.table`, `MongoDB.connection_args`, "
-    "`connection_kwargs`, `database`": [
-        "engineroom.controller.dictdb DictDB.*_record*",
-        "engineroom.controller.dictdb DictDB.get_history",
-        "engineroom.controller.dictdb DictDB.close",
-        "engineroom.controller.dictdb DictDB.drop_matching_records",
-        "engineroom.controller.sqlitedb SQLiteDB.table",
-        "engineroom.controller.mongodb MongoDB.*",
-    ],
 }
 
 #: What differs in signatures, in the words of docs/migration.md → patterns of "module name".

@@ -71,6 +71,37 @@ def test_what_pickle_refuses_can_be_canned():
     assert ipp.can("text") == "text"
 
 
+def test_the_canned_classes_come_back():
+    import numpy as np
+
+    step = 3
+
+    class Local:
+        value = 5
+
+    table = np.arange(6.0).reshape(2, 3)[:, ::2]
+    words = np.array(["a", None], dtype=object)
+    for canned, get in [
+        (canning.CannedArray(table), lambda found: found.tolist() == table.tolist() and found.dtype == table.dtype),
+        (canning.CannedArray(words), lambda found: found.tolist() == ["a", None]),
+        (canning.CannedBytes(b"abc"), lambda found: found == b"abc"),
+        (canning.CannedBuffer(bytearray(b"abc")), lambda found: type(found) is memoryview and found == b"abc"),
+        (canning.CannedMemoryView(memoryview(b"ab")), lambda found: type(found) is memoryview and found == b"ab"),
+        (canning.CannedCell((lambda: step).__closure__[0]), lambda found: found.cell_contents == 3),
+        (canning.CannedClass(Local), lambda found: found.value == 5),
+        (canning.CannedPartial(functools.partial(lambda a, b: a + b, 3)), lambda found: found(4) == 7),
+    ]:
+        assert isinstance(canned, canning.CannedObject)
+        assert get(canned.get_object())
+        assert get(canning.uncan(pickle.loads(pickle.dumps(canned, 5))))
+    assert canning.uncan_dict(canning.can_dict({"a": abs})) == {"a": abs}
+    assert canning.uncan_sequence(canning.can_sequence([abs])) == [abs]
+    assert canning.can_dict(1) == canning.can_sequence(1) == 1
+    assert canning.can_class(Local) is Local
+    assert canning.istype([], (list, tuple))
+    assert not canning.istype(True, int)
+
+
 def test_functions_of_a_script_find_their_names_in_the_given_namespace():
     code = (
         "import engineroom as ipp, pickle\n"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus, urlencode, urlsplit, urlunsplit
 
-from traitlets import Enum, Float, Integer, Unicode
+from traitlets import Dict, Enum, Float, Integer, List, Unicode
 from traitlets.config import Configurable
 
 from ..errors import ConfigError
@@ -28,6 +30,7 @@ class SQLiteDB(Configurable):
 
     filename = Unicode("tasks.db", help="Its file.").tag(config=True)
     location = Unicode("", help="Its folder; default: the profile's.").tag(config=True)
+    table = Unicode("", help="Accepted, and without effect: the tables have names of their own.").tag(config=True)
     synchronous = Enum(
         ["NORMAL", "FULL", "OFF"],
         "NORMAL",
@@ -50,6 +53,28 @@ class MongoDB(Configurable):
         help=f"mongodb://USER:PASSWORD@HOST:PORT/DATABASE. Default: ${MONGODB_URL}; other users of this host can see "
         "options, but not this variable.",
     ).tag(config=True)
+    connection_args: Any = List(help="As ipyparallel has it: the host, and the port. They win over `url`.").tag(
+        config=True
+    )
+    connection_kwargs = Dict(
+        help="As ipyparallel has it: `host`, `port`, `username`, `password`; others are options of the url."
+    ).tag(config=True)
+    database = Unicode("", help="The name of the database; default: that of `url`.").tag(config=True)
+
+    def whole_url(self) -> str:
+        """The url, with what the settings of ipyparallel say instead of its parts."""
+        given = {**dict(zip(("host", "port"), self.connection_args, strict=False)), **self.connection_kwargs}
+        host = str(given.pop("host", "localhost" if given else ""))
+        parts = urlsplit(host if host.startswith("mongodb") else f"mongodb://{host}" if host else self.url)
+        place = parts.netloc
+        if port := given.pop("port", None):
+            place = f"{place}:{port}"
+        if user := given.pop("username", None):
+            password = given.pop("password", "")
+            place = f"{quote_plus(user)}:{quote_plus(password)}@{place.rpartition('@')[2]}"
+        query = "&".join(filter(None, [parts.query, urlencode(given)]))
+        path = f"/{self.database}" if self.database else parts.path.rstrip("/") or "/engineroom"
+        return urlunsplit((parts.scheme, place, path, query, ""))
 
 
 class DictDB(Configurable):
@@ -92,7 +117,7 @@ def database_url(parent: Configurable, folder: Path, url: str, db_class: str | t
     if kind is None:
         raise ConfigError(f"there is no db_class {chosen!r}; there are SQLiteDB, MongoDB, DictDB and NoDB")
     if kind == "mongodb":
-        return MongoDB(parent=parent).url
+        return MongoDB(parent=parent).whole_url()
     if kind != "sqlite":
         return kind
     options = SQLiteDB(parent=parent)

@@ -182,7 +182,7 @@ class Membership:
         """A peer leaves."""
         self._left(peer, _harmless(message.reason) or "it left", clean=True)
 
-    def engine_died(self, nanny: Peer, message: EngineDied) -> None:
+    def engine_died(self, nanny: Peer, message: EngineDied, frames: Sequence[Any]) -> None:
         """A nanny has told how an engine died. It speaks for its own engines only."""
         cause = _cause_of_death(message)
         engine = self._peers.by_uuid.get(message.engine)

@@ -9,6 +9,7 @@ import contextlib
 import copyreg
 import functools
 import importlib
+import pickle
 import types
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +68,71 @@ class CannedFunction(CannedObject):
     def get_object(self, g: dict[str, Any] | None = None) -> Any:
         with in_namespace(g):
             return payload.loads(self._stream, self._frames)
+
+
+class CannedClass(CannedFunction):
+    """A class."""
+
+    def __init__(self, cls: type) -> None:
+        super().__init__(cls)
+
+
+class CannedPartial(CannedFunction):
+    """A `functools.partial`."""
+
+
+class CannedCell(CannedObject):
+    """A cell of a closure."""
+
+    def __init__(self, cell: types.CellType) -> None:
+        self.cell_contents = can(cell.cell_contents)
+
+    def get_object(self, g: dict[str, Any] | None = None) -> types.CellType:
+        return types.CellType(uncan(self.cell_contents, g))
+
+
+class CannedArray(CannedObject):
+    """An array of numpy: its shape, its type, and one buffer with its elements in C order.
+
+    Arrays of Python objects have no such buffer: they are kept as they are.
+    """
+
+    def __init__(self, obj: Any) -> None:
+        import numpy
+
+        self.shape, self.dtype = obj.shape, obj.dtype
+        self.pickled = bool(obj.dtype.hasobject)
+        elements: Any = numpy.ascontiguousarray(obj)
+        self.buffers = [obj] if self.pickled else [pickle.PickleBuffer(elements)]
+
+    def get_object(self, g: dict[str, Any] | None = None) -> Any:
+        import numpy
+
+        if self.pickled:
+            return self.buffers[0]
+        return numpy.frombuffer(self.buffers[0], dtype=self.dtype).reshape(self.shape)
+
+
+class CannedBytes(CannedObject):
+    """Bytes, as one buffer."""
+
+    wrap: Callable[[Any], Any] = bytes
+
+    def __init__(self, obj: Any) -> None:
+        self.buffers = [pickle.PickleBuffer(obj)]
+
+    def get_object(self, g: dict[str, Any] | None = None) -> Any:
+        return type(self).wrap(self.buffers[0])
+
+
+class CannedBuffer(CannedBytes):
+    """Anything with a buffer; it comes back as a memoryview."""
+
+    wrap = memoryview
+
+
+class CannedMemoryView(CannedBuffer):
+    """A memoryview."""
 
 
 class _CanMap(dict[Any, Can]):
@@ -132,6 +198,40 @@ def uncan(obj: Any, g: dict[str, Any] | None = None) -> Any:
     return obj.get_object(g) if isinstance(obj, CannedObject) else obj
 
 
+def can_dict(obj: Any) -> Any:
+    """A dict with its values canned; another object as it is."""
+    return can(obj) if type(obj) is dict else obj
+
+
+def uncan_dict(obj: Any, g: dict[str, Any] | None = None) -> Any:
+    """The dict that `can_dict` was given."""
+    return uncan(obj, g) if type(obj) is dict else obj
+
+
+#: Types whose items `can` looks at.
+sequence_types = (list, tuple, set)
+
+
+def can_sequence(obj: Any) -> Any:
+    """A list, tuple or set with its items canned; another object as it is."""
+    return can(obj) if type(obj) in sequence_types else obj
+
+
+def uncan_sequence(obj: Any, g: dict[str, Any] | None = None) -> Any:
+    """What `can_sequence` was given."""
+    return uncan(obj, g) if type(obj) in sequence_types else obj
+
+
+def can_class(obj: Any) -> Any:
+    """A class of `__main__` in picklable form; another object as it is."""
+    return CannedClass(obj) if isinstance(obj, type) and obj.__module__ == "__main__" else obj
+
+
+def istype(obj: Any, check: Any) -> bool:
+    """Whether an object is of exactly this type, or of one of several."""
+    return type(obj) in check if isinstance(check, tuple) else type(obj) is check
+
+
 def use_cloudpickle() -> None:
     """Does nothing: functions always travel by cloudpickle, where pickle would send them by name only."""
 
@@ -146,13 +246,27 @@ def use_pickle() -> None:
 
 
 __all__ = [
+    "CannedArray",
+    "CannedBuffer",
+    "CannedBytes",
+    "CannedCell",
+    "CannedClass",
     "CannedFunction",
+    "CannedMemoryView",
     "CannedObject",
+    "CannedPartial",
     "Reference",
     "can",
+    "can_class",
+    "can_dict",
     "can_map",
+    "can_sequence",
+    "istype",
+    "sequence_types",
     "uncan",
+    "uncan_dict",
     "uncan_map",
+    "uncan_sequence",
     "use_cloudpickle",
     "use_dill",
     "use_pickle",
