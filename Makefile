@@ -57,6 +57,11 @@ ROUNDS ?= 40
 chaos: $(VENV)/ready ## the kill campaign, ROUNDS=n more rounds: every kind of process killed at random, nothing lost
 	@$(BIN)/python -m tests.chaos.campaign --rounds $(ROUNDS)
 
+CASES ?= 20000
+fuzz: $(VENV)/fuzz ## every parser, given bytes that strangers may send, guided by coverage: CASES=n, MINUTES=n of each; TARGET=name
+	@$(BIN)/python -m tests.fuzz.campaign --cases $(CASES) $(if $(TARGET),--target $(TARGET)) \
+	    $(if $(filter-out file,$(origin MINUTES)),--minutes $(MINUTES))
+
 MINUTES ?= 60
 soak: $(VENV)/ready ## whether the memory of a dashboard is steady for MINUTES=n, while tasks run and pages are looked at
 	@$(BIN)/python -m benchmarks.dashboard_soak --minutes=$(MINUTES)
@@ -72,7 +77,7 @@ nightly: $(VENV)/ready mongodb ## what takes hours: 25,000 random histories of t
 constraints: | $(BIN)/python ## write constraints.txt anew, from the newest of everything; then run `make test`
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(BIN)/python -m venv "$$scratch/new" && \
 	pip="$$scratch/new/bin/python -m pip --disable-pip-version-check" && \
-	$$pip install --quiet --upgrade --upgrade-strategy eager setuptools --editable '.[test,bench,ray]' && \
+	$$pip install --quiet --upgrade --upgrade-strategy eager setuptools --editable '.[test,bench,ray,fuzz]' && \
 	{ echo '# What `make` and CI install, so that a commit that passed passes again. Written by `make constraints`.' && \
 	  $$pip freeze --all --exclude pip --exclude engineroom; } > "$$scratch/constraints.txt" && \
 	cp "$$scratch/constraints.txt" constraints.txt
@@ -98,10 +103,15 @@ $(VENV)/bench: $(VENV)/ready
 	@$(call install,.[bench])
 	@touch $@
 
+$(VENV)/fuzz: $(VENV)/ready
+	@echo "Installing atheris into $(VENV): once."
+	@$(call install,.[fuzz])
+	@touch $@
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "Making a virtual environment in $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint docs panel screenshots mongodb parts bench chaos soak ray nightly constraints lowest compat clean
+.PHONY: help demo test lint docs panel screenshots mongodb parts bench chaos fuzz soak ray nightly constraints lowest compat clean

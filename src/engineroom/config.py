@@ -14,7 +14,7 @@ import secrets
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -30,10 +30,14 @@ MIB, GIB = 1 << 20, 1 << 30
 MAX_TASK_BYTES = 4 * GIB
 
 
+#: Text that is shown, and that names files: it holds no characters that steer a terminal, and no NUL.
+_Text = Annotated[str, msgspec.Meta(pattern="^[^\\x00-\\x1f\\x7f]*\\Z")]
+
+
 class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """How a client, an engine or a nanny reaches a controller. The connection file (mode 0600) holds it."""
 
-    url: str
+    url: _Text
     #: the secret that the controller asks for; never put it on a command line
     key: str
     #: what the key allows (`messages/rights.py`): "full", "engine", "readonly" or "submit"
@@ -41,16 +45,16 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     #: the controller's certificate (DER, in base64) for tcp, "" for Unix sockets
     certificate: str = ""
     #: host name and process id of the controller
-    location: str = ""
-    pid: int = 0
-    cluster_id: str = ""
-    profile_dir: str = ""
+    location: _Text = ""
+    pid: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
+    cluster_id: _Text = ""
+    profile_dir: _Text = ""
     #: engineroom's version at the controller
-    version: str = ""
+    version: _Text = ""
     #: the task database: "sqlite:///path/tasks.db", "memory", "none", …
-    database: str = ""
+    database: _Text = ""
     #: more addresses of the controller, for hosts that do not reach it at `url`
-    other_urls: tuple[str, ...] = ()
+    other_urls: tuple[_Text, ...] = ()
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -171,7 +175,7 @@ def dashboard_url(profile: Path, cluster_id: str = "") -> str | None:
         url = str(found["url"])
         port = int(re.match(r"http://127\.0\.0\.1:(\d+)/", url)[1])  # type: ignore[index]  # a TypeError is caught
         socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-    except (OSError, ValueError, KeyError, TypeError):  # there is no file, or its process has been killed
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no file, no link, or its process was killed
         return None
     return url
 
@@ -189,6 +193,11 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def is_of_zeromq(info: ConnectionInfo) -> bool:
+    """Whether Engineroom 0.1 wrote a connection file. Its peers speak ZeroMQ: none can say a Hello to the other."""
+    return info.version.startswith("0.1.")
 
 
 def with_rights(info: ConnectionInfo, rights: Rights) -> ConnectionInfo:
@@ -233,7 +242,7 @@ def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
         )
     try:
         return msgspec.json.decode(data, type=ConnectionInfo)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConnectionFileError(
             f"{os.fspath(path)} is not a connection file of Engineroom ({error}). "
             "Start a cluster (`ipcluster start -n 4`) to have one written."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sqlite3
@@ -15,7 +16,8 @@ from support.entries import failed, finished, pending
 
 from engineroom.controller.storage.store_reader import readable_entries
 from engineroom.errors import StoreDamaged, StoreError
-from engineroom.ids import TaskId
+from engineroom.ids import ClientId, TaskId, digest_of
+from engineroom.messages import Environment, Function
 from engineroom.records.fields import KEYS
 from engineroom.stores import SQLiteDB
 from engineroom.stores.sqlite.doctor import repair, verify
@@ -347,4 +349,48 @@ def test_a_damaged_unfinished_task_does_not_keep_the_others_from_being_taken_up(
     change(store.path, "UPDATE tasks SET payload = x'00' WHERE msg_id = 'b'")
     assert [entry.id for entry in store.unfinished()] == ["a", "c"]
     assert "the record of task b is damaged" in caplog.text
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE functions SET payload = 5",
+        "UPDATE functions SET name = CAST(x'ff' AS TEXT)",
+        "UPDATE engines SET host = CAST(x'ff' AS TEXT)",
+        "UPDATE engines SET engine_uuid = x'ff'",
+        "UPDATE environments SET content = 5",
+        "UPDATE clients SET environment = CAST(x'ff' AS TEXT)",
+        "UPDATE parts SET data = 5",
+        "UPDATE parts SET data = 'text'",
+        "UPDATE blobs SET size = 'text'",
+        "UPDATE blobs SET digest = NULL",
+        "UPDATE pins SET msg_id = x'ff'",
+        "UPDATE uses SET result = 'text'",
+        "UPDATE tasks SET seq = 9000000000000000000 WHERE msg_id = 'c'",
+    ],
+)
+def test_a_row_may_hold_anything(tmp_path: Path, sql: str) -> None:
+    """The file is sound, and what is in it is not: the doctor and a store raise nothing but errors of ours."""
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished("a", buffers=(bytes(100_000),)), finished("b"), pending("c")])
+    store.add_functions([Function(digest_of(b"code"), b"code", "f")])
+    store.add_environments([(ClientId("alice"), Environment("e" * 32, b"{}"))])
+    store.pin([TaskId("b")], True)
+    store.close()
+    connection = sqlite3.connect(tmp_path / "tasks.db")
+    connection.execute("PRAGMA ignore_check_constraints = 1")
+    with contextlib.suppress(sqlite3.IntegrityError):
+        connection.executescript(sql)
+    connection.close()
+    verify(tmp_path / "tasks.db")
+    repair(tmp_path / "tasks.db", tmp_path / "new.db")
+    assert verify(tmp_path / "new.db").sound
+    store = SQLiteDB(tmp_path / "tasks.db")
+    for ask in (lambda: store.find_records({}, list(KEYS)), lambda: list(store.used_references()),
+                lambda: list(store.stored_references()), lambda: store.get_function(digest_of(b"code")),
+                lambda: store.get_environment("e" * 32), lambda: list(store.unfinished()), store.get_history,
+                lambda: store.drop_matching_records({})):  # fmt: skip
+        with contextlib.suppress(StoreError):
+            ask()
     store.close()

@@ -113,3 +113,10 @@ def test_a_long_list_of_ids_is_looked_up(tmp_path: Path) -> None:
 def test_an_enormous_list_is_refused(store: TaskStore) -> None:
     with pytest.raises(QueryError, match="at most"):
         store.count({"msg_id": {"$in": ["x"] * (MAX_LIST + 1)}})
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, 1.5, 1 << 62])
+def test_a_page_has_a_record_or_more(store: TaskStore, limit: int) -> None:
+    store.write([finished("a")])
+    with pytest.raises(QueryError, match="a page has 1 record or more"):
+        store.page({}, limit=limit)

@@ -58,6 +58,7 @@ def light_engines(info: ConnectionInfo, count: int) -> Iterator[None]:
             link.close()
 
 
+@pytest.mark.fault(36)
 def test_a_thousand_engines_register_and_are_shown(tmp_path: Path):
     raise_limit(4 * MANY)
     cluster = er.Cluster(n=0, profile_dir=tmp_path, cluster_id="many")

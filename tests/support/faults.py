@@ -75,7 +75,7 @@ FAULTS: dict[int, Fault] = {
     28: Fault("wrong key, or none", "`AuthenticationError` that names the connection file"),
     29: Fault(
         "other versions at the two ends", "both are named",
-        "engines with another minor version of Python are not refused: functions may fail to unpickle there",
+        "engines with another minor version of Python are told, not refused: functions may fail to unpickle there",
     ),
     30: Fault("argument that cannot be pickled", "the error names the argument, and the path inside it"),
     31: Fault("result that cannot be pickled or unpickled; huge repr", "an error of this task; the engine lives"),
@@ -89,7 +89,7 @@ FAULTS: dict[int, Fault] = {
         "task that leaks descriptors, threads, child processes", "an error of the task that did it; children end",
         "no policy replaces engines whose memory grows",
     ),
-    36: Fault("a thousand engines register at once", "all are there", "shown in virtual time, not with processes"),
+    36: Fault("a thousand engines register at once", "all are there", "connections of engines without processes"),
     37: Fault(
         "a million queued tasks; gigabytes of arguments", "`submit` does not block; the client keeps what waits",
         "the limits are tested with small numbers; there is no limit on the number of queued tasks",

@@ -27,7 +27,8 @@ def test_the_link_is_given_while_somebody_listens(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"url": 1, "host": "HOST"}', '{"url": "http://evil.example/", "host": "HOST"}']
+    "text",
+    ["", "[]", "{}", "[" * 100_000, '{"url": 1, "host": "HOST"}', '{"url": "http://evil.example/", "host": "HOST"}'],
 )
 def test_a_broken_file_has_no_link(tmp_path: Path, text: str):
     write_private(dashboard_file(tmp_path), text.replace("HOST", socket.gethostname()))

@@ -64,7 +64,10 @@ class DescribedCluster:
             )
             cluster._owner = about.get("keep")
             cluster._attach(d)
-        except (KeyError, TypeError) as error:
+        except ConfigError:
+            raise
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            # Values of any type may stand in a file. Each launcher reads its own.
             raise ConfigError(f"this does not describe a cluster: {error!r}") from None
         cluster.n = sum(cluster._engine_sets.sizes.values())
         return cluster
@@ -101,7 +104,7 @@ class DescribedCluster:
             raise FileNotFoundError(
                 f"no cluster was found: there is no file {path}. Start a cluster with `ipcluster start -n 4`"
             ) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not a cluster file: {error}") from None
         return cls.from_dict(data, **kwargs)
 

@@ -90,6 +90,7 @@ _payload_of = attrgetter("payload")
 STOP_SECONDS = 5.0
 
 Post = Callable[[Callable[[], None]], None]
+Receive = Callable[[Peer, Any, Sequence[Any]], None]
 
 
 class WatchedProcesses(Processes, Protocol):
@@ -259,7 +260,7 @@ class Controller:
         )
         self._door = Door(self._tell, lambda: peers.nonsense.count(clock()))
         self._room = WaitingRoom(self._is_behind, self._handle)
-        self._receivers: dict[type[Message], Callable[[Peer, Any, Sequence[Any]], None]] = {
+        self._receivers: dict[type[Message], Receive] = {
             Submit: self._on_submit,
             Watch: self._on_watch,
             Request: self._on_request,
@@ -351,9 +352,10 @@ class Controller:
                 return
             self._room.receive(peer, message, parts[1:])
 
-    def _handle(self, peer: Peer, message: Message, frames: Sequence[Any]) -> None:
+    def _handle(self, peer: Peer, message: Message, frames: Sequence[Any], receive: Receive | None = None) -> None:
+        """Do what a message asks for. What is wrong with it harms its sender alone, and does not fill the log."""
         try:
-            self._receivers[type(message)](peer, message, frames)
+            (receive or self._receivers[type(message)])(peer, message, frames)
         except ProtocolError as error:
             if self._peers.nonsense.count(self._clock()):
                 log.warning("%s %s broke the protocol: %s", peer.role, peer.uuid, error)
@@ -503,7 +505,7 @@ class Controller:
 
         def died() -> None:
             self._hear_last_words(message.engine)
-            self._members.engine_died(peer, message)
+            self._handle(peer, message, frames, self._members.engine_died)
 
         self.post(died)
 

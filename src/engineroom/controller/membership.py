@@ -182,7 +182,7 @@ class Membership:
         """A peer leaves."""
         self._left(peer, _harmless(message.reason) or "it left", clean=True)
 
-    def engine_died(self, nanny: Peer, message: EngineDied) -> None:
+    def engine_died(self, nanny: Peer, message: EngineDied, frames: Sequence[Any]) -> None:
         """A nanny has told how an engine died. It speaks for its own engines only."""
         cause = _cause_of_death(message)
         engine = self._peers.by_uuid.get(message.engine)
@@ -314,10 +314,12 @@ class Membership:
                 self._peers.send(client, message)
 
     def _engine_infos(self) -> list[EngineInfo]:
-        return [
-            EngineInfo(e.id, e.uuid, e.host, e.pid, {name: list(indices) for name, indices in e.resources.items()})
-            for e in self._scheduler.engines.values()
-        ]
+        peers, infos = self._peers.engines, []
+        for engine in self._scheduler.engines.values():
+            resources = {name: list(indices) for name, indices in engine.resources.items()}
+            python = peers[engine.id].python if engine.id in peers else ""
+            infos.append(EngineInfo(engine.id, engine.uuid, engine.host, engine.pid, resources, python))
+        return infos
 
     def _starting(self) -> int:
         """How many engines nannies are about to bring."""

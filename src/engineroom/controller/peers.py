@@ -68,6 +68,7 @@ class Peer:
         "nanny",
         "pid",
         "promised",
+        "python",
         "results",
         "rights",
         "role",
@@ -81,7 +82,7 @@ class Peer:
         self.rights: Rights = rights
         self.role = hello.role
         self.uuid = hello.uuid
-        self.host, self.pid = hello.host, hello.pid
+        self.host, self.pid, self.python = hello.host, hello.pid, hello.python
         self.decode = DECODERS[hello.role]
         self.session = PeerSession(hello, key, now)
         #: engines: their number, their nanny, and the digests of the functions they have
@@ -179,7 +180,8 @@ class Peers:
             self._check_name(address, before, hello)
         except (AuthenticationError, ProtocolError) as error:
             if self._refused.count(now):
-                log.warning("refused a %.20r (%d peers so far): %s", hello.role, self._refused.total, error)
+                total = self._refused.total
+                log.warning("refused a %.20r of %.60r (%d peers so far): %s", hello.role, hello.host, total, error)
             self._refuse(address, error)
             return None
         self._nonces[hello.nonce] = address

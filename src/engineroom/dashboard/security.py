@@ -107,7 +107,10 @@ class Access:
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return True
         origin = headers.get("origin")
-        return origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+        try:
+            return origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+        except ValueError:  # "http://[x"
+            return True
 
 
 def new_token() -> str:

@@ -38,7 +38,7 @@ class FoundProcess:
         import psutil
 
         self._process: psutil.Process | None = None
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, ValueError, OverflowError):  # also a number that no process can have
             process = psutil.Process(pid)
             if any(marker in argument for argument in process.cmdline()):  # the system gives old pids to new processes
                 self._process = process

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from ..ids import Digest, EngineId, EngineUuid, TaskId
-from .bounds import Count, EngineNumber, FrameIndex, Integer, Kind, Moment, Seconds, SmallInteger, Status
+from .bounds import Count, EngineNumber, FrameIndex, Integer, Kind, Moment, Name, Seconds, SmallInteger, Status
 
 
 class NestedStruct(msgspec.Struct, array_like=True, gc=False):
@@ -212,6 +212,8 @@ class EngineInfo(NestedStruct):
     pid: SmallInteger
     #: the indexes it owns of each named resource
     resources: dict[str, list[Count]] = {}
+    #: version of its Python: "3.11.7"
+    python: Name = ""
 
 
 class AttemptKey(NestedStruct):

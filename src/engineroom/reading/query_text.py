@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..client.records.query_args import plain_query
+from ..client.records.query_args import DEPTH, plain_query
 from ..errors import QueryError
 from ..records.fields import TIMES
 
@@ -29,7 +29,7 @@ def parse_query(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as problem:
         try:
             query = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # a TypeError: {[]: 1}
             raise QueryError(
                 f'a query is JSON or a Python dict, like \'{{"state": "failed"}}\'; in {text!r}: {problem}'
             ) from None
@@ -38,16 +38,18 @@ def parse_query(text: str) -> dict[str, Any]:
     return plain_query({key: _with_times(value, key in TIMES) for key, value in query.items()})
 
 
-def _with_times(value: Any, is_time: bool) -> Any:
+def _with_times(value: Any, is_time: bool, depth: int = 0) -> Any:
+    if depth > DEPTH:
+        return value  # `plain_query` refuses it
     if isinstance(value, dict):
         if set(value) == {"$date"}:
             return moment(str(value["$date"]))
         return {
-            key: _with_times(part, (is_time and str(key).startswith("$")) or key in TIMES)
+            key: _with_times(part, (is_time and str(key).startswith("$")) or key in TIMES, depth + 1)
             for key, part in value.items()
         }
     if isinstance(value, list):
-        return [_with_times(part, is_time) for part in value]
+        return [_with_times(part, is_time, depth + 1) for part in value]
     return moment(value) if is_time and isinstance(value, str) else value
 
 

@@ -299,7 +299,7 @@ def test_only_a_nanny_is_told_to_signal_processes(network: MemoryNetwork, victim
     honest.work()
 
 
-def test_a_nanny_speaks_for_its_own_engines_only(network: MemoryNetwork):
+def test_a_nanny_speaks_for_its_own_engines_only(network: MemoryNetwork, caplog: pytest.LogCaptureFixture):
     honest = Honest(network)
     hostile = honest.join("nanny", "hostile")
     for uuid in ("engine", "honest"):
@@ -307,6 +307,9 @@ def test_a_nanny_speaks_for_its_own_engines_only(network: MemoryNetwork):
     hostile.send([frames.encode(Unresponsive(["engine", "honest"]))])
     for _ in range(3):
         honest.work()
+    [told] = [record.getMessage() for record in caplog.records if "its engine" in record.getMessage()]
+    assert "broke the protocol: a nanny tells the death of a process that is not its engine" in told
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_tasks_do_not_wait_for_an_engine_whose_session_was_ended(network: MemoryNetwork):

@@ -106,3 +106,9 @@ def test_read_only_refuses_also_those_with_the_token(access: Access):
 def test_every_answer_binds_the_browser(access: Access):
     for _, headers in (asked(access), asked(access, cookie=cookie(access)), asked(access, host="x")):
         assert {name.lower(): value for name, value in HEADERS.items()}.items() <= headers.items()
+
+
+@pytest.mark.parametrize("origin", ["http://[x", "http://[::1", "http://]"])
+def test_an_origin_that_is_no_address_is_another_site(access: Access, origin: str):
+    assert asked(access, origin=origin)[0] == 403
+    assert asked(access, origin=origin, cookie=cookie(access))[0] == 403

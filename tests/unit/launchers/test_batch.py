@@ -120,6 +120,23 @@ def test_a_line_with_an_empty_field_is_left_out():
     assert fill("1 {a}\n2 {b}\n3 {a} {b}\n{program_and_args}", values) == "2 x\nrun\n"
 
 
+@pytest.mark.parametrize("field", ["{n!x}", "{n:\n}", "{n:d}", "{n:>99999999999}", "{n:{jobs}}", "{n!r}"])
+def test_a_field_of_a_template_has_only_its_name(field: str):
+    with pytest.raises(ConfigError, match="the field 'n' with a ':' or a '!': it has only its name"):
+        fill(f"{{program_and_args}} {field}", {"n": "4", "jobs": "1", "program_and_args": "run"})
+
+
+def test_an_answer_that_cannot_be_read_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, text in (("qsub", "7.1-5:1"), ("qstat", "garbled")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{text}'\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    launcher = launcher_class("sge")(request(tmp_path), read_options("sge", {}))
+    launcher.start()
+    assert launcher.running
+    assert launcher.waiting == 5
+
+
 def test_a_missing_command_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     launcher = launcher_class("slurm")(request(tmp_path), read_options("slurm", {}))
@@ -149,6 +166,8 @@ def test_grid_engines_answers():
     assert sge.read_status("<job_info/>", "7") == []
     with pytest.raises(LaunchError, match="the answer of qstat cannot be read"):
         sge.read_status("error: commlib", "7")
+    assert sge.read_status(f"<x>{entry(7, 'qw', '1-4:0')}</x>", "7") == [Part("pending", "state qw")]
+    assert len(sge.read_status(f"<x>{entry(7, 'qw', '1-999999999999:1')}</x>", "7")) == sge.MOST_PARTS
     assert sge.read_why("script: x\nerror reason    1:  can't get group\nscheduling info: no slots\n") == (
         "can't get group; no slots"
     )

@@ -64,7 +64,7 @@ from ...transport import Link, connect
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from . import forks
-from .connecting import NOTICE_SECONDS, no_answer_error, silence_error
+from .connecting import NOTICE_SECONDS, OtherPythons, no_answer_error, silence_error
 from .driving import RECEIVED_MOST, Driver
 from .process_end import AtProcessEnd, was_interrupted
 from .requests import PendingRequests, error_of
@@ -131,6 +131,7 @@ class Channel:
         self._counts = LinkSession(introduce("client", info.key, self.session), PING_SECONDS, time.monotonic())
         self._must_greet = False  # something was lost: say Hello again
         self._has_noticed_silence = False
+        self._other_pythons = OtherPythons()
         #: whether only the I/O thread may drive
         self.is_closing = False
         #: how long the end may take, if it may not take CLOSE_SECONDS
@@ -292,12 +293,8 @@ class Channel:
     def close(self, linger: float | None = None, *, submit_rest: bool = True) -> None:
         """End the session, once the controller has accepted the tasks. They go on; results stay in the database.
 
-        Parameters
-        ----------
-        linger : float, optional
-            Seconds that this may take; by default 60, as long as the controller answers.
-        submit_rest : bool
-            Have growing maps submit the rest of their chunks.
+        `linger`: seconds that this may take; by default 60, as long as the controller answers. `submit_rest`: have
+        growing maps submit the rest of their chunks.
         """
         if self._pid != os.getpid():
             return
@@ -580,6 +577,8 @@ class Channel:
                 f"there are no engines left and none are starting; {len(self._waiting)} tasks wait until some join "
                 "(`ipcluster engines -n 2`), or are aborted"
             )
+        if notice := self._other_pythons.notice(message.engines):
+            _notice(notice)
         here = {engine.id for engine in message.engines}
         self._absent = {id: e for id, e in self._absent.items() if id not in here} if message.returning else {}
         with self.changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,7 @@ import msgspec
 
 from ...config import ConnectionInfo, connection_file, ipython_dir, is_local, profile_dir, read_connection_file
 from ...errors import ConnectionFileError, ControllerLost
+from ...messages import EngineInfo
 
 #: How often we look for a file, or for another content of it.
 POLL_SECONDS = 0.02
@@ -209,3 +211,24 @@ def through_tunnel(info: ConnectionInfo, server: str, key: str, at_the_end: cont
     tunnel = Tunnel(info, server, key)
     at_the_end.callback(tunnel.close)
     return tunnel.info
+
+
+class OtherPythons:
+    """Finds engines whose Python has another minor version than ours: code that travels may not run there."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[str, ...]] = {platform.python_version_tuple()[:2]}
+
+    def notice(self, engines: Iterable[EngineInfo]) -> str:
+        """What to tell the user about engines that have come; "": nothing, or it was told before."""
+        ours = platform.python_version()
+        for engine in engines:
+            version = tuple(engine.python.split(".")[:2])
+            if engine.python and version not in self._told:
+                self._told.add(version)
+                return (
+                    f"engine {engine.id} on {engine.host} runs Python {engine.python}, and this program {ours}: "
+                    "functions that are defined in this program may fail there, or kill the engine. Start the engines "
+                    "with the same Python, or put the functions into a module that both have installed"
+                )
+        return ""

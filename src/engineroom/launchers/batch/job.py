@@ -227,14 +227,13 @@ class BatchJob:
             if self.job_id and not self._ended.is_set() and time.monotonic() - self._asked > oldest:
                 try:
                     done = self._command(self.system.status)
-                except (ConfigError, LaunchError) as error:
-                    log.warning("%s", error)  # what we know stays; it is asked again
-                else:
                     if done.returncode == 0 or re.search(self.system.unknown, done.stderr):
                         known = done.returncode == 0
                         self._take(self.system.read_status(done.stdout, self.job_id) if known else [])
                     else:
                         log.warning("%s does not answer: %s", self.system.title, one_line(done.stderr))
+                except (ConfigError, LaunchError) as error:  # also of an answer that cannot be read
+                    log.warning("%s", error)  # what we know stays; it is asked again
                 self._asked = time.monotonic()
             return self._parts
 

@@ -31,12 +31,18 @@ def fields_of(template: str) -> set[str]:
     Raises
     ------
     ConfigError
-        A brace is not closed, or `{program_and_args}` is missing.
+        A brace is not closed, a field has more than its name, or `{program_and_args}` is missing.
     """
     try:
-        found = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+        parts = [part for part in Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
         raise ConfigError(f"the template of the job script has a lone brace: {error}. {_BRACES}") from None
+    for _, name, form, conversion in parts:
+        if form or conversion:  # they could ask for a gigabyte of blanks, or for what a text has not
+            raise ConfigError(
+                f"the template of the job script has the field {name!r} with a ':' or a '!': it has only its name"
+            )
+    found = {str(name) for _, name, _, _ in parts}
     if not found.intersection(PROGRAMS):
         raise ConfigError(f"the template of the job script has no field {{{PROGRAMS[0]}}}: it would start no engines")
     return found

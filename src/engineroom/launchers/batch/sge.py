@@ -32,6 +32,9 @@ TEMPLATE = """\
 exec {program_and_args}
 """
 
+#: Jobs of an array that are looked at: a garbled answer may name any number.
+MOST_PARTS = 100_000
+
 
 def read_status(answer: str, job: str) -> list[Part]:
     """From `qstat -xml`: the user's jobs that are pending or running. Array jobs that wait share an entry."""
@@ -59,8 +62,9 @@ def _count(tasks: str) -> int:
     total = 0
     for piece in tasks.split(","):
         found = re.fullmatch(r"(\d+)-(\d+):(\d+)", piece.strip())
-        total += (int(found[2]) - int(found[1])) // int(found[3]) + 1 if found else 1
-    return total
+        step = int(found[3]) if found else 0
+        total += (int(found[2]) - int(found[1])) // step + 1 if found and step else 1
+    return max(0, min(total, MOST_PARTS))
 
 
 def read_why(answer: str) -> str:

@@ -22,7 +22,7 @@ from ...records.fields import TIMES
 from ...records.record import TaskRecord
 from ..base import QUERY_SECONDS, Columns, Cursor, Page, QueryDict, References, Sort, Usage, in_columns
 from ..canonical import blank, canonical
-from ..query.arguments import parse_keys, parse_path, parse_percentiles, parse_sort, parse_window
+from ..query.arguments import parse_keys, parse_page_size, parse_path, parse_percentiles, parse_sort, parse_window
 from ..query.deadline import Deadline
 from ..query.group import distinct, elements_at, group, value_at
 from ..query.match import compile
@@ -245,7 +245,7 @@ class DictDB:
     def page(
         self, query: QueryDict, keys: Iterable[str] | str | None = None, *, after: Cursor | None = None, limit: int
     ) -> Page:
-        wanted = parse_keys(keys)
+        wanted, limit = parse_keys(keys), parse_page_size(limit)
         found = self._matching(parse(query), limit, None if after is None else order_key(after[0], after[1]))
         records = self._made(found, lambda view: TaskRecord({key: view[key] for key in wanted}))
         if len(found) < limit:

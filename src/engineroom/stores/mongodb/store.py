@@ -22,7 +22,7 @@ from ...records.fields import BULKY, KEYS
 from ...records.record import TaskRecord
 from ..base import QUERY_SECONDS, Columns, Cursor, Page, QueryDict, References, Sort, Usage, in_columns
 from ..canonical import canonical
-from ..query.arguments import parse_keys, parse_path, parse_percentiles, parse_sort, parse_window
+from ..query.arguments import parse_keys, parse_page_size, parse_path, parse_percentiles, parse_sort, parse_window
 from ..query.deadline import Deadline
 from ..query.group import distinct, elements_at, group, value_at
 from ..query.nodes import Query
@@ -248,7 +248,7 @@ class MongoDB:
     def page(
         self, query: QueryDict, keys: Iterable[str] | str | None = None, *, after: Cursor | None = None, limit: int
     ) -> Page:
-        parts, wanted = [server_query(parse(query))], parse_keys(keys)
+        parts, wanted, limit = [server_query(parse(query))], parse_keys(keys), parse_page_size(limit)
         if after is not None:
             seconds, last = after
             same = {"_seconds.submitted": seconds, "_id": {"$gt": last}}

@@ -85,6 +85,13 @@ def parse_window(limit: int | None, skip: int) -> Window:
     return limit, skip
 
 
+def parse_page_size(limit: int) -> int:
+    """How many records a page has at most, checked."""
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit < 1 << 62:
+        raise QueryError(f"a page has 1 record or more, got {limit!r}")
+    return limit
+
+
 def parse_percentiles(percentiles: Sequence[float]) -> tuple[float, ...]:
     """Percentiles, checked: numbers from 0 to 100."""
     if isinstance(percentiles, str | bytes) or not isinstance(percentiles, Iterable):

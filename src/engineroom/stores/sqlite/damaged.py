@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ PROBLEMS = 100
 
 #: Bytes of the smallest row, with its entries in the indexes.
 _LEAST_BYTES = 100
+
+#: Numbers of records that are looked for one by one at most.
+MOST_PROBED = 1_000_000
+
+#: What comes of a part of a file that SQLite cannot read. A damaged row may claim more bytes than there is memory.
+UNREADABLE = (sqlite3.DatabaseError, MemoryError)
 
 #: How often the progress is told while the structure is checked: steps of SQLite's machine.
 STEPS = 1_000_000
@@ -83,7 +90,7 @@ def _columns(connection: sqlite3.Connection) -> dict[str, str]:
     """The columns of the tasks table that are stored, and what they hold."""
     try:
         return {row[1]: row[2] for row in connection.execute("PRAGMA table_info(tasks)")}
-    except (sqlite3.DatabaseError, UnicodeError):
+    except (*UNREADABLE, UnicodeError):
         return {}
 
 
@@ -123,7 +130,7 @@ class DamagedFile:
             [owner] = self._connection.execute("PRAGMA application_id").fetchone()
             [self.findings.version] = self._connection.execute("PRAGMA user_version").fetchone()
             tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_schema")}
-        except sqlite3.DatabaseError as error:
+        except UNREADABLE as error:
             raise StoreDamaged(f"nothing of {self._path} can be read: {error}") from error
         if not self.findings.size:
             raise StoreError(f"{self._path} is not a task database yet: it is empty")
@@ -146,7 +153,7 @@ class DamagedFile:
         self._connection.set_progress_handler(lambda: self._progress("structure", 0, 0), STEPS)
         try:
             found = self._connection.execute(f"PRAGMA integrity_check({PROBLEMS})").fetchall()
-        except sqlite3.DatabaseError as error:
+        except UNREADABLE as error:
             found = [(str(error),)]
         finally:
             self._connection.set_progress_handler(None, 0)
@@ -171,7 +178,8 @@ class DamagedFile:
         names: tuple[str, ...] = ("digest", "payload") if older else ("digest", "name", "source", "payload")
         for row in self._rows("functions", names):
             self.findings.functions += 1
-            if hashlib.blake2b(row["payload"], digest_size=16).digest() == row["digest"]:
+            code = row["payload"]
+            if isinstance(code, bytes) and hashlib.blake2b(code, digest_size=16).digest() == row["digest"]:
                 yield "functions", row
             else:
                 self.findings.damaged_functions += 1
@@ -201,10 +209,21 @@ class DamagedFile:
             try:
                 sql = f"SELECT {', '.join(names)} FROM {table} ORDER BY {names[0]} {direction}"
                 for row in self._connection.execute(sql):
-                    yield dict(zip(names, row, strict=True))
+                    yield dict(zip(names, [self._as_text(table, value) for value in row], strict=True))
                 return
-            except sqlite3.DatabaseError as error:
+            except UNREADABLE as error:
                 self._note(f"table {table}: {error}")
+
+    def _as_text(self, table: str, value: Any) -> Any:
+        """A value of a table of names. Text that is not UTF-8 is made readable: no database takes it as it is."""
+        if not isinstance(value, str) or value.isascii():
+            return value
+        raw = value.encode("utf-8", "surrogateescape")
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            self._note(f"table {table}: a text is not UTF-8")
+            return raw.decode(errors="replace")
 
     def _note(self, problem: str) -> None:
         if len(self.findings.structure) < PROBLEMS and problem not in self.findings.structure:
@@ -223,9 +242,12 @@ class DamagedFile:
             digest, size = hashlib.sha256(), 0
             try:
                 for _, data in self._parts(row["blob"]):
+                    if not isinstance(data, bytes):  # a damaged row may hold anything
+                        size = -1
+                        break
                     digest.update(data)
                     size += len(data)
-            except sqlite3.DatabaseError:
+            except UNREADABLE:
                 size = -1
             if size == row["size"] and digest.digest() == row["digest"]:
                 yield row["blob"]
@@ -267,7 +289,7 @@ class DamagedFile:
                 rows = self._connection.execute(
                     f"SELECT seq, {names} FROM tasks WHERE seq > ? ORDER BY seq LIMIT {PAGE}", (last,)
                 ).fetchall()
-            except sqlite3.DatabaseError as error:
+            except UNREADABLE as error:
                 self._note(f"table tasks: {error}")
                 broken = True
                 break
@@ -286,7 +308,7 @@ class DamagedFile:
         """How many records there are; 0 if that cannot be read."""
         try:
             return int(self._connection.execute("SELECT count(*) FROM tasks").fetchone()[0])
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             return 0
 
     def _one(self, seq: int, names: str) -> Sequence[Any] | None:
@@ -295,14 +317,18 @@ class DamagedFile:
                 f"SELECT {names} FROM tasks WHERE seq = ?", (seq,)
             ).fetchone()
             return row
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             return None
 
     def _missing(self, last: int) -> list[int]:
         """Numbers that the indexes have and the table has not; none if the structure has no flaws."""
         if not self.findings.structure:
             return []
-        there = {seq for (seq,) in self._connection.execute("SELECT seq FROM tasks NOT INDEXED")}
+        there: set[int] = set()
+        try:
+            there.update(seq for (seq,) in self._connection.execute("SELECT seq FROM tasks NOT INDEXED"))
+        except UNREADABLE as error:
+            self._note(f"table tasks: {error}")
         return [seq for seq in self._known if seq not in there]
 
     @property
@@ -319,21 +345,23 @@ class DamagedFile:
                         ):
                             found.setdefault(seq, id)
                         break
-                    except sqlite3.DatabaseError:
+                    except UNREADABLE:
                         continue
             self._index = found | self._probed(found)
         return self._index
 
     def _probed(self, found: dict[int, TaskId | None]) -> dict[int, TaskId | None]:
-        """Numbers that no index has: looked for one by one in the gaps between known numbers."""
+        """Numbers that no index has: looked for one by one in the gaps between known numbers, the newest first."""
+        likely = max(max(found, default=0), self.findings.size // _LEAST_BYTES)
         try:
             [most] = self._connection.execute("SELECT max(seq) FROM tasks").fetchone()
-        except sqlite3.DatabaseError:
-            most = max(max(found, default=0), self.findings.size // _LEAST_BYTES)
-        gaps = [seq for seq in range(1, (most or 0) + 1) if seq not in found]
+        except UNREADABLE:
+            most = likely
+        # A damaged row may have any number, up to 2**63.
+        gaps = (seq for seq in range(min(most or 0, likely), 0, -1) if seq not in found)
         there: dict[int, TaskId | None] = {}
-        for seq in gaps:
-            with contextlib.suppress(sqlite3.DatabaseError):
+        for seq in islice(gaps, MOST_PROBED):
+            with contextlib.suppress(*UNREADABLE):
                 if self._connection.execute("SELECT 1 FROM tasks WHERE seq = ?", (seq,)).fetchone():
                     there[seq] = None
         return there

@@ -47,12 +47,13 @@ def reported(what: str) -> Iterator[None]:
     """Errors of SQLite, as ours."""
     try:
         yield
-    except (sqlite3.Error, sqlite3.Warning, OverflowError) as error:
+    except (sqlite3.Error, sqlite3.Warning, OverflowError, MemoryError) as error:
         raise _described(error, what) from error
 
 
 def _described(error: Exception, what: str) -> StoreError:
-    text = f"the task database could not {what}: {error}"
+    # SQLite has no words when it has no memory: a damaged file may say that a row is gigabytes long.
+    text = f"the task database could not {what}: {'out of memory' if isinstance(error, MemoryError) else error}"
     if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
         return StoreFull(f"{text}. Free some space: it goes on by itself.")
     if isinstance(error, OverflowError | sqlite3.DataError | sqlite3.InterfaceError | sqlite3.IntegrityError):
@@ -215,8 +216,8 @@ def refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
     """StoreDamaged if SQLite finds flaws in the structure of the file."""
     try:
         found = [text for (text,) in connection.execute("PRAGMA quick_check(100)")]
-    except sqlite3.DatabaseError as error:
-        found = [str(error)]
+    except (sqlite3.DatabaseError, MemoryError) as error:
+        found = [str(error) or "out of memory"]
     if found != ["ok"]:
         more = "at least " if len(found) >= 100 else ""
         raise StoreDamaged(f"{path} is damaged in {more}{len(found)} places ({found[0]!s:.200})")

@@ -24,7 +24,7 @@ from ...records.entry import checked as checked_entry
 from ...records.record import TaskRecord
 from ..base import QUERY_SECONDS, Columns, Cursor, Page, QueryDict, References, Sort, Usage
 from ..canonical import canonical
-from ..query.arguments import parse_keys, parse_path, parse_percentiles, parse_sort, parse_window
+from ..query.arguments import parse_keys, parse_page_size, parse_path, parse_percentiles, parse_sort, parse_window
 from ..query.parse import parse
 from ..unreadable import bytes_of, function_of, make_or_name
 from . import blobs, references
@@ -387,7 +387,7 @@ class SQLiteDB:
     def page(
         self, query: QueryDict, keys: Iterable[str] | str | None = None, *, after: Cursor | None = None, limit: int
     ) -> Page:
-        return self._search.page(parse(query), parse_keys(keys), after, limit)
+        return self._search.page(parse(query), parse_keys(keys), after, parse_page_size(limit))
 
     def distinct(self, key: str, query: QueryDict) -> list[Any]:
         return self._search.distinct(parse_path(key), parse(query))

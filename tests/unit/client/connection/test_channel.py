@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -271,6 +272,19 @@ def test_many_results_are_asked_for_in_several_messages(controller: Controller, 
 def test_a_question_that_is_too_long_fails_in_the_call(channel: Channel):
     with pytest.raises(MessageTooLarge, match="Ask several"):
         channel.request(FindRecords({"msg_id": {"$in": ["x" * 40] * 110_000}}))
+
+
+@pytest.mark.fault(29)
+def test_an_engine_with_another_python_is_told_once(controller: Controller, channel: Channel, capsys: Any):
+    major, minor, _ = platform.python_version_tuple()
+    versions = [f"{major}.{minor}.999", "", f"{major}.{int(minor) + 1}.0", f"{major}.{int(minor) + 1}.1"]
+    engines = [EngineInfo(EngineId(n), EngineUuid(str(n)), "host", 1, {}, v) for n, v in enumerate(versions)]
+    for count in (2, 3, 4):
+        controller.say(Engines(engines[:count]))
+        controller.until(lambda count=count: len(channel.engines) == count)
+    told = capsys.readouterr().err
+    assert told.count("runs Python") == 1
+    assert f"engine 2 on host runs Python {versions[2]}, and this program {platform.python_version()}" in told
 
 
 def test_closing_waits_until_all_is_accepted(
