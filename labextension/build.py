@@ -7,6 +7,7 @@ It needs Node 20.19 or newer, npm, and npm's registry. The result is a folder of
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -25,9 +26,15 @@ class CannotBuild(Exception):
     """The panel cannot be built; the text says why, and what is missing."""
 
 
+def version() -> str:
+    """The version of Engineroom, which is the panel's. `package.json` says 0.0.0."""
+    text = (HERE.parent / "src" / "engineroom" / "_version.py").read_text()
+    return re.search(r'__version__ = "(.+)"', text)[1]  # type: ignore[index]
+
+
 def stamp() -> str:
     """Names this version of the sources."""
-    found = hashlib.sha256()
+    found = hashlib.sha256(version().encode())
     for path in sorted(path for name in SOURCES for path in [HERE / name, *(HERE / name).rglob("*")] if path.is_file()):
         found.update(path.relative_to(HERE).as_posix().encode() + b"\0" + path.read_bytes())
     return found.hexdigest()[:16]
@@ -51,6 +58,8 @@ def build(target: Path) -> None:
             copy(HERE / source, work / source)
         # The scripts of packages are not run: none of these needs them.
         _run(work, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
+        about = work / "package.json"
+        about.write_text(about.read_text().replace('"version": "0.0.0"', f'"version": "{version()}"', 1))
         _run(work, npm, "run", "build")
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)

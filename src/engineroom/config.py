@@ -195,6 +195,11 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
+def is_of_zeromq(info: ConnectionInfo) -> bool:
+    """Whether Engineroom 0.1 wrote a connection file. Its peers speak ZeroMQ: none can say a Hello to the other."""
+    return info.version.startswith("0.1.")
+
+
 def with_rights(info: ConnectionInfo, rights: Rights) -> ConnectionInfo:
     """The content of a connection file with these rights, from that of one with all of them.
 

@@ -39,7 +39,7 @@ def version_of(path: Path) -> int:
 
 
 def test_every_version_that_ever_was_is_tried() -> None:
-    """Whoever adds a migration adds the database of the version before it: see `make_old.py`."""
+    """A commit that adds a migration adds the database of the version before it: see `make_old.py`."""
     assert sorted(COMMITS) == list(range(1, NEWEST))
 
 

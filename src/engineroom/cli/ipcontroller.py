@@ -30,6 +30,7 @@ from ..config import (
     RetentionSettings,
     SchedulerSettings,
     connection_file,
+    is_of_zeromq,
     read_connection_file,
     retention_settings,
     socket_dir,
@@ -337,8 +338,12 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         """Url and keys, and the secret of the certificate: new ones, given ones, or those of the controller before."""
         if self.identity:
             return self._given_identity(Path(self.identity))
-        if self.reuse_files and path.exists():
-            info = read_connection_file(path)
+        info = read_connection_file(path) if self.reuse_files and path.exists() else None
+        if info is not None and is_of_zeromq(info):
+            log.warning("%s is of engineroom %s and is made anew: copy it again to other hosts", path, info.version)
+            info = None
+        if info is not None:
+            info = msgspec.structs.replace(info, version=__version__)
             with contextlib.suppress(FileNotFoundError):
                 secret = _secret_file(path).read_text()
                 listen = (

@@ -180,7 +180,8 @@ class Peers:
             self._check_name(address, before, hello)
         except (AuthenticationError, ProtocolError) as error:
             if self._refused.count(now):
-                log.warning("refused a %.20r (%d peers so far): %s", hello.role, self._refused.total, error)
+                total = self._refused.total
+                log.warning("refused a %.20r of %.60r (%d peers so far): %s", hello.role, hello.host, total, error)
             self._refuse(address, error)
             return None
         self._nonces[hello.nonce] = address

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from .._version import __version__
 from ..errors import AuthenticationError
 from ..ids import Digest, EngineId, TaskId
 from ..messages import (
@@ -234,5 +235,5 @@ class EngineProtocol:
             self.hello()  # one of us has missed something
 
     def _on_refused(self, message: Refused, frames: Sequence[Any]) -> None:
-        print(f"the controller refused this engine: {one_line(message.reason)}", flush=True)
+        print(f"the controller refused this engine (engineroom {__version__}): {one_line(message.reason)}", flush=True)
         self.is_leaving = True

@@ -5,8 +5,9 @@ What TCP needs (`ssl` and more) is imported only then: that takes a while.
 
 from __future__ import annotations
 
-from ..config import ConnectionInfo, is_local
-from ..errors import ConnectionFileError
+from .._version import __version__
+from ..config import ConnectionInfo, is_local, is_of_zeromq
+from ..errors import ConnectionFileError, ProtocolError
 from ..printable import one_line
 from .base import Link, Listener
 from .unix_link import UnixLink
@@ -44,7 +45,16 @@ def connect(info: ConnectionInfo, lender: str = "") -> Link:
     ------
     ConnectionFileError
         The file names a socket of another host, a socket in a folder that is not ours alone, or no address at all.
+    ProtocolError
+        The controller is one of Engineroom 0.1.
     """
+    if is_of_zeromq(info):
+        raise ProtocolError(
+            f"this connection file is of a controller of engineroom {one_line(info.version)}, which speaks ZeroMQ. "
+            f"This process has engineroom {__version__}, which does not. Stop that cluster and start it with "
+            f"{__version__} (`ipcluster stop`, `ipcluster start`), or use its release here: `pip install "
+            f"engineroom=={one_line(info.version)}`"
+        )
     if info.url.startswith("ipc://"):
         if info.location and not is_local(info.location):
             raise ConnectionFileError(

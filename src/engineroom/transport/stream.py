@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from .._version import __version__
 from ..shared_memory.buffer import SharedBuffer, is_sealed, received
 from .base import Frames, HostFrame
 
@@ -66,6 +67,11 @@ MOST_DESCRIPTORS = 250
 FEWER_DESCRIPTORS = 4
 
 
+#: What begins with 0xFF.
+_ZEROMQ = (
+    f"it speaks ZeroMQ, as engineroom 0.1 does, and this is engineroom {__version__}. Use one release at both ends: "
+    f"there `pip install engineroom=={__version__}`"
+)
 _UNCLAIMED = "it brings more file descriptors than its messages announce"
 
 
@@ -314,7 +320,7 @@ class Reader:
         at, end = 0, data.nbytes
         if self._greets:
             if not MAGIC.startswith(bytes(data[: len(MAGIC)])):
-                raise BrokenStream("it does not begin as a stream of ours")
+                raise BrokenStream(_ZEROMQ if data[0] == 0xFF else "it does not begin as a stream of ours")
             if end < _GREETING:
                 self._rest = bytes(data)
                 return messages

@@ -279,8 +279,9 @@ def check_hello(hello: Hello, keys: Mapping[Rights, bytes]) -> Rights:
         raise AuthenticationError("the key is wrong")
     if hello.version != _version.PROTOCOL_VERSION:
         raise ProtocolError(
-            f"it speaks protocol version {hello.version}, this controller (engineroom {_version.__version__}) "
-            f"speaks {_version.PROTOCOL_VERSION}. Use the same release at both ends."
+            f"it speaks protocol version {hello.version}, this controller {_version.PROTOCOL_VERSION} (engineroom "
+            f"{_version.__version__}). Use one release at both ends: there `pip install "
+            f"engineroom=={_version.__version__}`, or upgrade here and start the cluster again"
         )
     if hello.role not in ROLES:
         raise ProtocolError(f"a peer is a client, an engine or a nanny, not {hello.role!r}")
@@ -302,7 +303,10 @@ def refusal_error(message: Refused, url: str) -> AuthenticationError | ProtocolE
             f"the controller at {url} refused us: {one_line(message.reason)}. The connection file is not this "
             "controller's (any more): use the one in its profile's security folder."
         )
-    return ProtocolError(f"the controller at {url} refused us: {one_line(message.reason)}")
+    return ProtocolError(
+        f"the controller at {url} refused us: {one_line(message.reason)}. This process has engineroom "
+        f"{_version.__version__}, with protocol version {_version.PROTOCOL_VERSION}."
+    )
 
 
 def keys_refused_error(url: str) -> AuthenticationError:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
+from engineroom._version import __version__
 from engineroom.config import EngineSettings
 from engineroom.controller.peers import Peer, Peers
 from engineroom.engine import main
@@ -287,7 +288,7 @@ def test_more_work_is_taken_while_there_is_some(script: Script):
 def test_a_refused_engine_leaves(script: Script, capsys: pytest.CaptureFixture[str]):
     script.then(Refused("authentication", "the key is wrong"))
     script.play()
-    assert "refused this engine: the key is wrong" in capsys.readouterr().out
+    assert f"refused this engine (engineroom {__version__}): the key is wrong" in capsys.readouterr().out
 
 
 # -------------------------------------------------------------------------------------------- functions

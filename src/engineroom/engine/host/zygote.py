@@ -187,6 +187,14 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the nanny decides
+        with contextlib.suppress(BrokenPipeError):  # the nanny has closed its end, perhaps while an engine was forked
+            self._serve(wake_read)
+        for pid in list(self._children):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        orphans.kill_all()
+
+    def _serve(self, wake_read: int) -> None:
         while True:
             ready = wait_readable([self._pipe.fileno(), wake_read], LOOK_SECONDS)
             if wake_read in ready:
@@ -197,12 +205,8 @@ class Zygote:
             if self._pipe.fileno() in ready:
                 message = self._pipe.receive()
                 if message is None:
-                    break
+                    return
                 self._obey(message)
-        for pid in list(self._children):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-        orphans.kill_all()
 
     def _obey(self, order: ToZygote) -> None:
         if isinstance(order, Fork):
