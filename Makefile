@@ -69,6 +69,9 @@ fuzz: $(VENV)/fuzz ## every parser, given bytes that strangers may send, guided 
 	@$(BIN)/python -m tests.fuzz.campaign --cases $(CASES) $(if $(TARGET),--target $(TARGET)) \
 	    $(if $(filter-out file,$(origin MINUTES)),--minutes $(MINUTES))
 
+bounded: $(VENV)/ready ## whether the memory of each process stays under its limit: a million tasks that wait, 10 GB printed, …
+	@$(BIN)/python -m benchmarks.bounded
+
 MINUTES ?= 60
 soak: $(VENV)/ready ## whether the memory of a dashboard is steady for MINUTES=n, while tasks run and pages are looked at
 	@$(BIN)/python -m benchmarks.dashboard_soak --minutes=$(MINUTES)
@@ -121,4 +124,4 @@ $(BIN)/python:
 	@echo "Making a virtual environment in $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint docs dist check-dist panel screenshots mongodb parts bench chaos fuzz soak ray nightly constraints lowest compat clean
+.PHONY: help demo test lint docs dist check-dist panel screenshots mongodb parts bench bounded chaos fuzz soak ray nightly constraints lowest compat clean

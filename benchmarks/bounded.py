@@ -24,8 +24,8 @@ import psutil
 
 import engineroom as er
 
-#: A task that waits costs the controller so many bytes at most, besides its arguments.
-WAITING_TASK = 2_300
+#: A task that waits costs the controller so many bytes at most, besides its arguments (if they have less than 64 KiB).
+WAITING_TASK = 1_600
 MIB = 1 << 20
 #: What the controller keeps at most, in MiB: 1,024 on their way to one client, 256 of results, 256 of arguments …
 ON_THE_WAY = 1_600
@@ -81,26 +81,32 @@ print(max(int(line.split()[1]) for line in open("/proc/self/status") if line.sta
 """
 
 
+def wait_for(path: str) -> None:
+    while not os.path.exists(path):
+        time.sleep(0.1)
+
+
 def million(limits: Limits, folder: Path, tasks: int = 1_000_000, words: int = 256) -> None:
     """A million tasks with 2 GB of arguments wait for an engine, and then run."""
-    with er.Cluster(n=0, profile_dir=folder) as rc:
+    with er.Cluster(n=1, profile_dir=folder) as rc:
         controller = rc.connection.pid
         before = peak(controller)
+        go = folder / "go"
+        rc[0].apply_async(wait_for, str(go))
         code = SUBMITS.format(tasks=tasks, words=words)
         began = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
         limits.tell(f"{tasks:,} tasks were accepted in {time.monotonic() - began:.0f} s", done.returncode == 0)
         client = int(done.stdout or 0)
         arguments = tasks * words * 8 / MIB
         limits.tell(f"client: {client:,} MiB; {arguments:,.0f} of them are arguments", client <= 3 * arguments + 500)
-        limits.memory("controller", controller, before + 300 + tasks * WAITING_TASK / MIB)
+        limits.memory("controller", controller, before + 300 + tasks * WAITING_TASK / MIB + arguments)
         began = time.monotonic()
-        rc.cluster.start_engines_sync(2)
-        rc.wait_for_engines(2)
+        go.touch()
         until(lambda: rc.db_count({"state": "pending"}) == 0)
-        ended = rc.db_count({"state": "completed"})
+        ended = rc.db_count({"state": "completed", "label": "many"})
         limits.tell(f"{ended:,} tasks completed in {time.monotonic() - began:.0f} s", ended == tasks)
-        limits.memory("controller", controller, before + 300 + tasks * WAITING_TASK / MIB)
+        limits.memory("controller", controller, before + 300 + tasks * WAITING_TASK / MIB + arguments)
         limits.memory("engine", pid_of_engine(rc), 200)
 
 

@@ -83,7 +83,7 @@ FAULTS: dict[int, Fault] = {
     33: Fault("module that the engine lacks, or has in another version", "an error or a warning names both"),
     34: Fault(
         "output without end, from threads and child processes", "the first part, and a mark",
-        "10 GB: the tests print some megabytes more than the limit",
+        "the tests print some megabytes more than the limit; `make bounded` prints 10 GB",
     ),
     35: Fault(
         "task that leaks descriptors, threads, child processes", "an error of the task that did it; children end",
@@ -92,7 +92,7 @@ FAULTS: dict[int, Fault] = {
     36: Fault("a thousand engines register at once", "all are there", "connections of engines without processes"),
     37: Fault(
         "a million queued tasks; gigabytes of arguments", "`submit` does not block; the client keeps what waits",
-        "the limits are tested with small numbers; there is no limit on the number of queued tasks",
+        "tests have small numbers, `make bounded` a million; there is no limit on the number of queued tasks",
     ),
     38: Fault("client that does not read", "everything, once it reads again"),
     39: Fault(

@@ -83,7 +83,10 @@ def chosen_controller(name: object, host: str, config: Mapping[str, Any], keep: 
     given = name.__name__ if isinstance(name, type) else str(name)
     kind = given.rpartition(".")[2].lower().removesuffix("launcher").removesuffix("controller")
     if kind not in ("local", "ssh"):
-        raise ConfigError(f"controller={given!r}: the launchers there are: local, ssh")
+        raise ConfigError(
+            f"controller={given!r}: the launchers there are: local, ssh. Under MPI or a batch system, start the whole "
+            "cluster inside a job, or the controller on the login node (controller='local')"
+        )
     if kind == "ssh" and not host:
         section = {**config.get("SSHLauncher", {}), **config.get("SSHControllerLauncher", {})}
         user = section.get("user", "")

@@ -147,7 +147,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
         if config is None:
             config = cluster_settings(folder) if load_profile else {}
         config = settled(config)
-        configured = dict(config.get("Cluster", {}))
+        sections = ("IPClusterStart", "IPClusterEngines", "Cluster")  # the first two as in old files
+        configured = {name: value for section in sections for name, value in config.get(section, {}).items()}
         n = configured.get("n") if n is None else n
         controller_ip = controller_ip or configured.get("controller_ip", "")
         controller_location = controller_location or configured.get("controller_location", "")

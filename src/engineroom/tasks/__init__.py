@@ -13,4 +13,7 @@ from .client import TaskClient
 from .result import TaskResult
 from .task import BaseTask, MapTask, Task
 
-__all__ = ["BaseTask", "MapTask", "Task", "TaskClient", "TaskResult"]
+#: as later versions of IPython.kernel call it
+StringTask = Task
+
+__all__ = ["BaseTask", "MapTask", "StringTask", "Task", "TaskClient", "TaskResult"]

@@ -67,6 +67,31 @@ def test_the_traits_of_a_batch_system(tmp_path: Path):
     assert " --debug " in made
 
 
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [("30", "00:30:00"), ("90:30", "01:30:30"), ("4:00:00", "04:00:00"), ("1-12", "36:00:00"), ("1-0:30", "24:30:00")],
+)
+def test_slurms_own_times(given: str, made: str, tmp_path: Path):
+    assert f"#SBATCH --time={made}\n" in er.Cluster(
+        profile_dir=tmp_path, engines="slurm", n=1, timelimit=given
+    ).dry_run()
+
+
+def test_a_configuration_of_older_versions(tmp_path: Path):
+    (tmp_path / "ipcluster_config.py").write_text(
+        "c = get_config()\n"
+        "c.IPClusterEngines.engine_launcher_class = 'ipyparallel.apps.launcher.SlurmEngineSetLauncher'\n"
+        "c.IPClusterEngines.n = 10\nc.IPClusterStart.controller_launcher_class = 'LocalControllerLauncher'\n"
+        "c.IPClusterStart.delay = 0.1\nc.SlurmLauncher.qos = 'normal'\nc.SlurmLauncher.timelimit = '1:00:00'\n"
+        "c.SlurmEngineSetLauncher.batch_template = '#!/bin/bash\\n#SBATCH --qos {qos}\\n#SBATCH --nodes={n//5 + 1}\\n"
+        "#SBATCH --time {timelimit}\\nmpirun $BOX \\\\\\n  ipengine --profile-dir=\"{profile_dir}\"\\n'\n"
+    )
+    made = er.Cluster(profile_dir=tmp_path).dry_run()
+    head = "#!/bin/bash\n#SBATCH --qos normal\n#SBATCH --nodes=3\n#SBATCH --time 01:00:00\n"
+    assert made.startswith(f"{head}mpirun $BOX \\\n")
+    assert f'--n=1 --profile-dir="{tmp_path}"' in made
+
+
 def test_a_template_of_ipyparallels_manual(tmp_path: Path):
     template = (
         "#PBS -N ipython\n#PBS -l walltime={hours}:00:00\n#PBS -l nodes={n//4}:ppn=4\n\ncd $PBS_O_WORKDIR\n"

@@ -122,6 +122,7 @@ def completed(template: str, builtin: str, wanted: Sequence[str]) -> str:
     if not names_in(_field_names(template)).intersection(PROGRAMS):
         template = _IPENGINE.sub(r"\g<before>{program_and_args}", template)
     has = names_in(_field_names(template))
+    has |= {"walltime"} if "timelimit" in has else set()
     missing = [
         line
         for line in builtin.splitlines()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ...errors import ConfigError
 from .job import BatchJob
 from .options import BatchOptions
@@ -52,12 +54,26 @@ class SlurmOptions(BatchOptions, frozen=True, kw_only=True):
     """Those of all batch systems, and its own."""
 
     qos: str = ""  #: the quality of service
+    timelimit: str = ""  #: `walltime` in Slurm's own format, where a number means minutes: "30", "1-12:30"
     options: str = ""  #: more arguments of sbatch, as on its command line: "--exclusive --hint=nomultithread"
+
+    def __post_init__(self) -> None:
+        if self.timelimit and self.walltime == "":
+            msgspec.structs.force_setattr(self, "walltime", slurms_time(self.timelimit))
 
     def check(self) -> None:
         super().check()
         if not self.qos.isprintable():
             raise ConfigError(f"qos is text on one line; got {self.qos!r}")
+
+
+def slurms_time(given: str) -> str:
+    """A time in Slurm's format, as `walltime` takes it: "30" (minutes), "1-12" and "1-12:30" (days, hours, minutes)."""
+    days, dash, rest = given.strip().rpartition("-")
+    parts = rest.split(":")
+    if not dash:
+        return f"{rest}:00" if len(parts) == 1 else rest
+    return "-".join([days, ":".join([*parts, "00", "00"][:3])])
 
 
 def more_fields(fields: Fields, options: SlurmOptions) -> Fields:
@@ -89,3 +105,4 @@ class SlurmEngines(BatchJob):
     system = SLURM
     Options = SlurmOptions
     sections = ("BatchSystemLauncher", "SlurmLauncher", "SlurmEngineSetLauncher")
+    former_names = {name: now for name, now in BatchJob.former_names.items() if name != "timelimit"}
