@@ -87,7 +87,7 @@ def check_bare(wheel: Path, version: str, folder: Path) -> None:
     for command in ("engineroom", "ipcluster", "ipcontroller", "ipengine"):
         assert version in bare.run(command, "--version"), command
     bare.run("python", "-c", first_example())
-    bare.run("ipcluster", "start", "-n", "1", "--daemon")
+    bare.run("ipcluster", "start", "-n", "1", "--daemonize")
     assert "default" in bare.run("ipcluster", "list")
     bare.run("ipcluster", "stop")
     assert "6 " in bare.run("engineroom", "db", "info"), "the example's records"
