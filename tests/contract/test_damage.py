@@ -394,3 +394,15 @@ def test_a_row_may_hold_anything(tmp_path: Path, sql: str) -> None:
         with contextlib.suppress(StoreError):
             ask()
     store.close()
+
+
+def test_a_schema_that_is_no_text_is_damaged(tmp_path: Path) -> None:
+    """SQLite quotes it in its error, and then Python cannot read the error."""
+    make(tmp_path / "tasks.db", 10)
+    change(tmp_path / "tasks.db", "PRAGMA writable_schema = 1; "
+           "UPDATE sqlite_schema SET name = CAST(x'd3ff' AS TEXT), sql = 'x' WHERE name = 'pins'")  # fmt: skip
+    for opener in (SQLiteDB, SQLiteDB.open_readonly):
+        with pytest.raises(StoreDamaged):
+            opener(tmp_path / "tasks.db")
+    with contextlib.suppress(StoreError):
+        verify(tmp_path / "tasks.db")

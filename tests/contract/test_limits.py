@@ -120,3 +120,10 @@ def test_a_page_has_a_record_or_more(store: TaskStore, limit: int) -> None:
     store.write([finished("a")])
     with pytest.raises(QueryError, match="a page has 1 record or more"):
         store.page({}, limit=limit)
+
+
+@pytest.mark.parametrize("window", [{"limit": 5, "skip": 2**63 - 1}, {"limit": 2**63}, {"skip": 2**62}, {"limit": -1}])
+def test_a_window_is_within_what_can_be_counted(store: TaskStore, window: dict[str, int]) -> None:
+    store.write([finished("a")])
+    with pytest.raises(QueryError, match="must be a whole number, 0 or more"):
+        store.find_records({}, **window)  # type: ignore[arg-type]

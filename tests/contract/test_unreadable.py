@@ -13,11 +13,22 @@ import pytest
 from support.entries import finished, pending
 
 from engineroom.controller.loop import Controller
+from engineroom.controller.requests.record_requests import get_environment
 from engineroom.controller.requests.stored_results import StoredResults
 from engineroom.controller.storage.store_reader import readable_entries, readable_functions
 from engineroom.errors import StoreDamaged
 from engineroom.ids import ClientId, TaskId, digest_of
-from engineroom.messages import Function, Message, Results, ResultsUnavailable, Run, TaskOptions
+from engineroom.messages import (
+    Environment,
+    Function,
+    GetEnvironment,
+    Message,
+    Results,
+    ResultsUnavailable,
+    Run,
+    TaskOptions,
+)
+from engineroom.reading.records import Records
 from engineroom.stores import DictDB, MongoDB, SQLiteDB, TaskStore
 from engineroom.stores.base import QueryDict
 from engineroom.testing.network import MemoryNetwork
@@ -234,3 +245,13 @@ def test_a_value_out_of_bounds_hides_only_its_own_record(tmp_path: Path) -> None
     [columns] = store.find_columns({}, ["state"])
     assert list(columns["msg_id"]) == ["a", "b", "c"]
     store.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"a": "\xff"}', b"[" * 100_000, b'{"a": ' + b"[" * 100_000])
+def test_an_environment_may_be_any_bytes(store: TaskStore, content: bytes) -> None:
+    """A client sends it. Who asks for it gets a typed error."""
+    store.add_environments([(ClientId("alice"), Environment("e", content))])
+    with pytest.raises(StoreDamaged, match="environment 'e' cannot be read"):
+        get_environment(store, GetEnvironment("e"), "")
+    with pytest.raises(StoreDamaged, match="environment 'e' cannot be read"):
+        Records(store=store).environment("e")

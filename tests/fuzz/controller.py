@@ -2,7 +2,7 @@
 
 A case is a list of steps in msgpack, `[who, header, [frame, …]]`: a header is bytes, or a tree that is encoded. The
 controller is the real one, with its loop, intake, core, outbox and answers to requests. Only its clock, its network and
-its threads are those of `engineroom.testing`; its store is the one in memory.
+its threads are those of `engineroom.testing`; its store is the one in memory, and all entries go to SQLite, too.
 
 After each case: no turn raised, no guarded bug is in the log, the core's invariants hold, strangers heard nothing but
 refusals, peers were sent only what their decoders accept, and a new client is welcomed and answered.
@@ -10,7 +10,9 @@ refusals, peers were sent only what their decoders accept, and a new client is w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -19,10 +21,31 @@ import msgspec
 from engineroom.config import LivenessSettings
 from engineroom.controller.loop import Controller
 from engineroom.core.checks import check
-from engineroom.errors import EngineroomError, ProtocolError
-from engineroom.messages import FindRecords, Hello, Pong, Refused, Reply, Request, Sync, Welcome
+from engineroom.errors import EngineroomError, ProtocolError, StoreRefused
+from engineroom.ids import TaskId, digest_of
+from engineroom.messages import (
+    ErrorInfo,
+    FindRecords,
+    Function,
+    Hello,
+    Pong,
+    Refused,
+    Reply,
+    Request,
+    Results,
+    Started,
+    Submit,
+    Sync,
+    TaskDone,
+    TaskOptions,
+    TaskSpec,
+    Welcome,
+)
 from engineroom.messages.rights import key_with_rights
-from engineroom.stores import DictDB
+from engineroom.records.entry import Entry
+from engineroom.records.fields import KEYS
+from engineroom.stores import DictDB, SQLiteDB
+from engineroom.stores.base import QueryDict
 from engineroom.testing.clock import VirtualClock
 from engineroom.testing.machinery import VirtualMachinery
 from engineroom.testing.network import VirtualNetwork
@@ -31,8 +54,11 @@ from engineroom.wire import frames
 from engineroom.wire.session import LinkSession, introduce, prove
 
 from . import samples
-from .target import Complaints, Finding, TreeTarget
+from .target import Complaints, Finding, TreeTarget, memory_folder
 
+DIGEST = digest_of(samples.CODE)
+#: The number of a task's first attempt.
+FIRST = 1
 #: Steps of a case that are taken.
 MOST_STEPS = 12
 #: When virtual time begins, in seconds since the epoch.
@@ -44,6 +70,8 @@ STRANGER, CLIENT, ENGINE, NANNY, READER, SUBMITTER = range(6)
 PROVEN = 8
 _ROLES = ("", "client", "engine", "nanny", "client", "client")
 _KEYS = (KEY, KEY, KEY, KEY, key_with_rights(KEY, "readonly"), key_with_rights(KEY, "submit"))
+#: What stores know of functions and environments, which go to the one in memory alone.
+_NOT_COMPARED = {"environment", "function_name"}
 _TO = {"client": frames.decode_to_client, "engine": frames.decode_to_engine, "nanny": frames.decode_to_nanny}
 
 
@@ -55,7 +83,7 @@ class ControllerTarget(TreeTarget):
     atoms = (
         "t1", "t2", "u1", "u2", "apply", "execute", "map", "ok", "error", "aborted", "unmet", "state", "msg_id",
         "header.x",
-        b"f" * 16, STRANGER, CLIENT, ENGINE, NANNY, READER, SUBMITTER, CLIENT | PROVEN, "submitted", "engine_id",
+        DIGEST, STRANGER, CLIENT, ENGINE, NANNY, READER, SUBMITTER, CLIENT | PROVEN, "submitted", "engine_id",
         "-label",
         {"state": "pending"}, {"$in": ["t1"]}, {"msg_id": {"$in": ["t1", "t2"]}}, {"duration": {"$gt": 0}}, ["t1",
         "t2"],
@@ -65,12 +93,16 @@ class ControllerTarget(TreeTarget):
     def __enter__(self) -> ControllerTarget:
         self._complaints = Complaints()
         self._complaints.__enter__()
+        self._folder = tempfile.TemporaryDirectory(dir=memory_folder())
+        self._sqlite = SQLiteDB(Path(self._folder.name) / "tasks.db", synchronous="OFF")
         self.introductions = [
             introduce(role, key, f"u{n}") for n, (role, key) in enumerate(zip(_ROLES, _KEYS, strict=True))
         ]
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._sqlite.close()
+        self._folder.cleanup()
         self._complaints.__exit__()
 
     def seeds(self) -> list[bytes]:
@@ -78,20 +110,22 @@ class ControllerTarget(TreeTarget):
                             for who, direction in ((CLIENT, "FromClient"), (ENGINE, "FromEngine"), (NANNY,
                             "FromNanny"))
                             for message in samples.of(direction)]  # fmt: skip
-        submit = [
-            "submit",
-            1,
-            [["t1", b"f" * 16, b"args", 1.5, -1, [0], {"label": "a"}]],
-            [[b"f" * 16, b"code", "f", ""]],
-        ]
-        results = ["results", [["t1", 1, "ok", 1.5, 2.5, b"value", -1, [0]]], 1]
-        failed = ["results", [["t1", 1, "error", 1.5, 2.5, b"", -1, [], "out", "err", ["ValueError", "bad"]]], 1]
+        spec = TaskSpec(TaskId("t1"), DIGEST, b"args", 1.5, frames=(0,), options=TaskOptions(label="a"))
+        error = ErrorInfo("ValueError", "bad", "Traceback")
+        submit = samples.tree_of(Submit(1, [spec], [Function(DIGEST, samples.CODE, "f")]))
+        started = samples.tree_of(Started(spec.id, 1.5, attempt=FIRST))
+        results, failed = (
+            samples.tree_of(
+                Results([TaskDone(spec.id, FIRST, status, 1.5, 2.5, b"value", frames=places, error=wrong)], 1)
+            )
+            for status, places, wrong in (("ok", (0,), None), ("error", (), error))
+        )
         find = ["request", 2, ["findrecords", {"msg_id": "t1"}]]
         hello = samples.tree_of(Hello(3, "client", "", "u9", 1, "host"))
         cases: list[list[Any]] = [
             [
                 [CLIENT, submit, [b"x"]],
-                [ENGINE, ["started", "t1", 0, 1.5, 1], []],
+                [ENGINE, started, []],
                 [ENGINE, results, [b"y"]],
                 [CLIENT, find, []],
             ],
@@ -123,7 +157,7 @@ class ControllerTarget(TreeTarget):
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
         self._complaints.records.clear()
-        world = World(self.introductions)
+        world = World(self.introductions, self._sqlite)
         for who, header, buffers in steps[:MOST_STEPS]:
             if (sent := _header(who, header)) is not None:
                 world.step(who % PROVEN % len(_ROLES), sent, buffers)
@@ -153,15 +187,56 @@ def _header(who: int, header: Any) -> bytes | None:
     return encoded
 
 
+class _Recorded(DictDB):
+    """The store in memory. What is written goes into an SQLite file, too, and must be there as it is here."""
+
+    def __init__(self, sqlite: SQLiteDB) -> None:
+        super().__init__()
+        self._sqlite = sqlite
+        self._written: set[TaskId] = set()
+        #: whether the file refused a value, or records were changed here alone
+        self._differs = False
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        super().write(entries)
+        self._written.update(entry.id for entry in entries)
+        try:
+            self._sqlite.write(entries)
+        except StoreRefused:
+            self._differs = True
+
+    def update_record(self, msg_id: TaskId, changes: Mapping[str, Any]) -> None:
+        self._differs = True
+        super().update_record(msg_id, changes)
+
+    def drop_in_pieces(self, query: QueryDict) -> Iterator[int]:
+        self._differs = True
+        return super().drop_in_pieces(query)
+
+    def drop_buffers(self, ids: Sequence[TaskId]) -> int:
+        self._differs = True
+        return super().drop_buffers(ids)
+
+    def compare(self) -> None:
+        """Raises Finding unless both have the same records. The file is empty then."""
+        if not self._written:
+            return
+        wanted = [key for key in KEYS if key not in _NOT_COMPARED]
+        here, there = (repr(store.find_records({}, wanted)) for store in (super(), self._sqlite))
+        self._sqlite.drop_matching_records({})
+        if here != there and not self._differs:
+            raise Finding(f"memory has {here:.1000}, SQLite {there:.1000}")
+
+
 class World:
     """A controller with a client, an engine, a nanny and two clients of lesser rights, all welcomed."""
 
-    def __init__(self, introductions: Sequence[Any]) -> None:
-        self._clock = VirtualClock(BEGIN)
+    def __init__(self, introductions: Sequence[Any], sqlite: SQLiteDB) -> None:
+        self._clock, self._store = VirtualClock(BEGIN), _Recorded(sqlite)
         self._network = VirtualNetwork(self._clock, lambda: None, lambda: None)
         machinery = VirtualMachinery(self._clock, 0, Random(0), lambda event, actions: None)
         self._liveness = LivenessSettings()
-        self.controller = Controller(self._network, DictDB(), KEY, liveness=self._liveness, machinery=machinery)
+        self.controller = Controller(self._network, self._store, KEY, liveness=self._liveness, machinery=machinery)
         self.controller.recover()
         self._heard: list[list[Any]] = []
         self._ways = []
@@ -203,6 +278,7 @@ class World:
         self.controller.stop()
         self._pass(0.0)
         self.controller.close()
+        self._store.compare()
 
     def _check_heard(self, number: int, heard: list[Any]) -> None:
         """What was sent to a peer, its decoder accepts. A stranger that was not let in hears only that."""

@@ -21,6 +21,8 @@ import msgspec
 from engineroom.dashboard.routes import application
 from engineroom.dashboard.security import _OPEN_PATHS, ACTION_HEADER, Access, Guard
 from engineroom.dashboard.source import Source
+from engineroom.ids import ClientId, Digest
+from engineroom.messages import Environment, Function
 from engineroom.reading.records import Records
 from engineroom.stores import SQLiteDB
 
@@ -106,6 +108,9 @@ class DashboardTarget(TreeTarget):
         (path.parent / "log" / "x.log").write_text("a line\n\x1b[31m\n")
         store = SQLiteDB(path, synchronous="OFF")
         store.write(_entries())
+        # A client may have sent these.
+        store.add_environments([(ClientId("u1"), Environment("e" * 32, b'{"a": "\xff'))])
+        store.add_functions([Function(Digest(b"\x0f" * 16), b"\x80\x05\x95\xff", None, "\x1b[31m")])
         store.close()
         self.access = Access(TOKEN, PORT)
         self._source = Source(_Place(path))
@@ -136,7 +141,14 @@ class DashboardTarget(TreeTarget):
         return [msgspec.msgpack.encode(case) for case in cases]
 
     def mutate(self, case: bytes, rng: Random) -> bytes:
-        """One more header, now and then."""
+        """One more header, now and then; and mostly somebody who may see something: a refusal is soon looked at."""
+        if rng.random() < 0.5:
+            try:
+                made = msgspec.msgpack.decode(mutations.change_packed(case, rng, self.atoms), type=list[Any])
+                made[5] = COOKIE if made[0] == "GET" else COOKIE | KEY
+                return msgspec.msgpack.encode(made)
+            except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, OverflowError):
+                pass
         if rng.random() < 0.15:
             try:
                 made = msgspec.msgpack.decode(case, type=list[Any])

@@ -11,6 +11,10 @@ import msgspec
 from msgspec import inspect
 
 from engineroom import messages
+from engineroom.ids import digest_of
+
+#: The content of the function that all samples are about.
+CODE = b"code"
 
 DIRECTIONS = ("FromClient", "ToClient", "FromEngine", "ToEngine", "FromNanny", "ToNanny")
 
@@ -32,7 +36,13 @@ def _kinds(info: Any) -> list[Any]:
 
 
 def _struct(info: Any, full: bool) -> Any:
-    return info.cls(*[_value(f.type, full) for f in info.fields if f.required or full])
+    return info.cls(*[_field(f, full) for f in info.fields if f.required or full])
+
+
+def _field(field: Any, full: bool) -> Any:
+    """A function's digest is that of its content: the controller refuses others."""
+    is_digest = field.name in ("digest", "function") and isinstance(field.type, inspect.BytesType)
+    return digest_of(CODE) if is_digest else _value(field.type, full)
 
 
 def _value(info: Any, full: bool) -> Any:
@@ -61,7 +71,7 @@ def _value(info: Any, full: bool) -> Any:
         case inspect.StrType():
             return "t1"
         case inspect.BytesType():
-            return b"f" * 16
+            return CODE
         case inspect.NoneType():
             return None
         case inspect.CustomType() | inspect.AnyType():

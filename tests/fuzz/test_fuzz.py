@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from . import campaign, catalogue, samples
+from . import campaign, catalogue, controller, samples
 from .target import Finding, Target, TooSlow, limits, run_case
 
 pytest.importorskip("uvicorn")  # the dashboard's target needs its extra
@@ -57,6 +57,30 @@ def test_every_message_of_the_protocol_is_a_seed():
     golden = json.loads((Path(__file__).parents[1] / "golden" / "wire.json").read_text())
     for direction, names in golden["directions"].items():
         assert {type(each).__name__ for each in samples.of(direction)} == set(names)
+
+
+def test_the_controllers_seeds_bring_tasks_to_every_end(monkeypatch: pytest.MonkeyPatch):
+    """A case that the door refuses tests the door alone."""
+    states: set[str] = set()
+    before = controller._Recorded.compare
+
+    def compare(store: controller._Recorded) -> None:
+        states.update(record["state"] for record in store.find_records({}, "state"))
+        before(store)
+
+    monkeypatch.setattr(controller._Recorded, "compare", compare)
+    with catalogue.load("controller") as target, limits():
+        for case in target.seeds():
+            run_case(target, case)
+    assert states >= {"pending", "completed", "failed", "aborted"}
+
+
+def test_the_controllers_target_notices_a_store_that_loses_entries(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("engineroom.stores.sqlite.store.SQLiteDB.write", lambda self, entries: None)
+    with catalogue.load("controller") as target, limits():
+        story = next(case for case in target.seeds() if b"findrecords" in case and b"results" in case)
+        with pytest.raises(Finding, match="SQLite"):
+            run_case(target, story)
 
 
 # ------------------------------------------------------------------------------------------ a planted fault is noticed

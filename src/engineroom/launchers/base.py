@@ -15,10 +15,26 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
+from ..errors import ConfigError
+
 #: Seconds between SIGTERM and SIGKILL.
 STOP_SECONDS = 8.0
 #: Bytes of a log that `get_output` gives.
 OUTPUT_BYTES = 4096
+
+
+def words_of(given: list[str] | str) -> list[str]:
+    """A command as its words; a text is split as a shell does.
+
+    Raises
+    ------
+    ConfigError
+        A quotation mark in the text is not closed.
+    """
+    try:
+        return shlex.split(given) if isinstance(given, str) else list(given)
+    except ValueError as error:
+        raise ConfigError(f"this is no command: {given!r:.200}: {error}") from None
 
 
 class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):

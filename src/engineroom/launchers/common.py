@@ -7,14 +7,13 @@ are accepted, with a word in the log.
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from ..errors import ConfigError
-from .base import LaunchRequest
+from .base import LaunchRequest, words_of
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +53,11 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
         """What is to be started, with these settings."""
         command = request.command
         if self.engine_cmd:
-            own = [word.replace("ipyparallel.engine", "engineroom.engine") for word in _words(self.engine_cmd)]
+            own = [word.replace("ipyparallel.engine", "engineroom.engine") for word in words_of(self.engine_cmd)]
             command = [*own, *command[PROGRAM_WORDS:]]
         return msgspec.structs.replace(
             request,
-            command=[*command, *_words(self.engine_args)],
+            command=[*command, *words_of(self.engine_args)],
             environment={**request.environment, **self.environment},
         )
 
@@ -80,7 +79,3 @@ def separated(given: Mapping[str, Any], own: tuple[str, ...]) -> tuple[CommonSet
         return msgspec.convert(common, CommonSettings), left
     except msgspec.ValidationError as error:
         raise ConfigError(f"a setting of the launchers cannot be used: {error}") from None
-
-
-def _words(given: list[str] | str) -> list[str]:
-    return shlex.split(given) if isinstance(given, str) else list(given)

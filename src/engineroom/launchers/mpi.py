@@ -10,7 +10,7 @@ import msgspec
 
 from ..errors import ConfigError
 from ..printable import one_line
-from .base import LaunchRequest, last_line
+from .base import LaunchRequest, last_line, words_of
 from .local import LocalEngines
 
 #: Seconds that ranks have to leave in order.
@@ -41,7 +41,7 @@ class MPIEngines(LocalEngines):
 
     @staticmethod
     def _command_line(request: LaunchRequest, options: MPIOptions) -> list[str]:
-        command = [*_words(options.mpi_cmd), *_words(options.mpi_args), "-n", str(request.n)]
+        command = [*words_of(options.mpi_cmd), *words_of(options.mpi_args), "-n", str(request.n)]
         return [*command, *request.local_command(1), "--mpi"]
 
     def start(self) -> None:
@@ -95,7 +95,3 @@ def _cause(output: str) -> str:
     told = [line for line in lines if DEAD_RANK in line] or [line for line in lines if line.startswith("ipengine:")]
     told = told or [line for line in lines if any(words in line for words in SSH_FAILED)]
     return next(iter(told + lines[-1:]), last_line(output))
-
-
-def _words(given: list[str] | str) -> list[str]:
-    return given.split() if isinstance(given, str) else given

@@ -26,7 +26,7 @@ import msgspec
 from ..config import read_connection_file
 from ..errors import ConfigError, LaunchError
 from ..printable import one_line
-from .base import STOP_SECONDS, Launcher, LaunchRequest, SetFacts, call_at_last_end, last_line
+from .base import STOP_SECONDS, Launcher, LaunchRequest, SetFacts, call_at_last_end, last_line, words_of
 from .common import CommonSettings
 from .found import FoundProcess, call_after
 from .local import LocalProcess
@@ -189,7 +189,7 @@ class SSHEngines(SetFacts):
     def _ssh(self) -> list[str]:
         options = self._options
         # Nobody can answer a question: ssh is to fail instead.
-        words = [*_words(options.ssh_cmd), "-T", "-o", "BatchMode=yes", *_words(options.ssh_args), *self._proxy()]
+        words = [*words_of(options.ssh_cmd), "-T", "-o", "BatchMode=yes", *words_of(options.ssh_args), *self._proxy()]
         if options.tunnel:
             words += ["-o", "ExitOnForwardFailure=yes", "-R", f"127.0.0.1:{self._port}:{self._controller()}"]
         return words
@@ -226,8 +226,8 @@ class SSHEngines(SetFacts):
 
     def _copies(self, pairs: Sequence[tuple[str, str]], *, is_fetch: bool) -> list[list[str]]:
         options = self._options
-        given = _words(options.scp_args or options.ssh_args)
-        scp = [*_words(options.scp_cmd), "-qr", "-o", "BatchMode=yes", *given, *self._proxy()]
+        given = words_of(options.scp_args or options.ssh_args)
+        scp = [*words_of(options.scp_cmd), "-qr", "-o", "BatchMode=yes", *given, *self._proxy()]
         made = []
         for connection in self._connections:
             name = self._name(connection.host)
@@ -257,7 +257,7 @@ class SSHEngines(SetFacts):
                 connection.start()
                 connection.write_stdin(lines)
         except FileNotFoundError:
-            raise ConfigError(f"there is no command {_words(self._options.ssh_cmd)[0]} on this host") from None
+            raise ConfigError(f"there is no command {words_of(self._options.ssh_cmd)[0]} on this host") from None
 
     def _copy(self, pairs: Sequence[tuple[str, str]], *, is_fetch: bool) -> None:
         for words in self._copies(pairs, is_fetch=is_fetch):
@@ -405,7 +405,3 @@ def set_variables(variables: Mapping[str, str]) -> bytes:
 def _quoted(value: str) -> str:
     """A value for the shell, on one line. Line breaks are its variable `n`."""
     return "'" + value.replace("'", "'\"'\"'").replace("\n", "'\"$n\"'") + "'"
-
-
-def _words(given: list[str] | str) -> list[str]:
-    return shlex.split(given) if isinstance(given, str) else given

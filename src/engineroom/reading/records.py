@@ -10,14 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
-
 from ..client import Client
 from ..client.records.provenance import provenance
 from ..errors import EngineroomError, StoreError, UnknownTask
 from ..ids import Digest, TaskId
 from ..records.record import TaskRecord
 from ..stores import SQLiteDB, TaskStore
+from ..stores.unreadable import environment_of
 
 #: How the url of an SQLite file begins.
 SQLITE = "sqlite://"
@@ -146,7 +145,7 @@ class Records:
 
     def environment(self, digest: str) -> dict[str, Any]:
         """An environment in the database."""
-        return dict(msgspec.json.decode(self.store.get_environment(digest)))
+        return environment_of(digest, self.store.get_environment(digest))
 
     def function_name(self, digest: str) -> str:
         """The name of a function by its digest, or the first digits of the digest if the name is not known."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import msgspec
 
 from ..errors import QueryError, StoreDamaged, StoreError
 from ..ids import Digest
@@ -38,6 +40,14 @@ def function_of(digest: Digest, payload: object, name: object, source: object) -
     """A function, of what a database has; StoreDamaged if nothing can be made of it. Only readers need its texts."""
     code = bytes_of(payload, f"function {digest.hex()}")
     return Function(digest, code, name if isinstance(name, str) else None, source if isinstance(source, str) else "")
+
+
+def environment_of(digest: str, content: bytes) -> dict[str, Any]:
+    """An environment, of the bytes that a client has sent; StoreDamaged if nothing can be made of them."""
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise StoreDamaged(f"environment {digest!r:.100} cannot be read: {error!s:.300}") from None
 
 
 def bytes_of(value: object, what: str) -> bytes:

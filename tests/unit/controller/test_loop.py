@@ -123,6 +123,19 @@ def test_a_posted_function_that_raises_does_not_end_the_loop(
     assert sum(record.exc_info is not None for record in caplog.records) == 1
 
 
+@pytest.mark.parametrize("new", [[], [NEW, TaskId("newer")]])
+def test_a_resubmission_has_a_new_id_for_each_task(
+    talk: Talk, new: list[TaskId], caplog: pytest.LogCaptureFixture
+) -> None:
+    recorded(talk.store, digest_of(b"pickled"))
+    talk.say(Request(1, Resubmit([OLD], new)))
+    error = talk.hear(Reply).error
+    assert error is not None
+    assert error.ename == "ProtocolError"
+    assert error.evalue == f"1 tasks are resubmitted, and {len(new)} new ids are given"
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_resubmission_whose_function_cannot_be_had_fails(
     talk: Talk, damaged: bool, monkeypatch: pytest.MonkeyPatch

@@ -34,6 +34,7 @@ from ...stores import TaskStore
 from ...stores.base import in_columns
 from ...stores.query.parse import parse
 from ...stores.query.patterns import is_tame
+from ...stores.unreadable import environment_of
 from ...wire import frames
 from ..storage.pending import Scope
 
@@ -107,7 +108,7 @@ def get_function(store: TaskStore, body: GetFunction, forgotten: str) -> dict[st
 
 def get_environment(store: TaskStore, body: GetEnvironment, forgotten: str) -> Any:
     """Where a client ran."""
-    return msgspec.json.decode(store.get_environment(body.digest))
+    return environment_of(body.digest, store.get_environment(body.digest))
 
 
 def purge(store: TaskStore, body: Purge, forgotten: str) -> Iterator[int]:

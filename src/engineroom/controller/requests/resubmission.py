@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ...errors import PendingTask, StoreError, UnknownTask
+from ...errors import PendingTask, ProtocolError, StoreError, UnknownTask
 from ...ids import ClientId, EngineId, TaskId
 from ...messages import Resubmit, TaskOptions, TaskSpec
 from ...records.entry import Entry
@@ -46,7 +46,9 @@ class Resubmission:
         fail: Callable[[Exception], None],
     ) -> None:
         """Copy finished tasks under new ids and take them in; `answer` or `fail` is called, once."""
-        refused = self._intake.refusal()
+        refused: Exception | None = self._intake.refusal()
+        if len(body.tasks) != len(body.new):
+            refused = ProtocolError(f"{len(body.tasks)} tasks are resubmitted, and {len(body.new)} new ids are given")
         if refused is not None:
             fail(refused)
             return

@@ -50,6 +50,11 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"gpus is a number, 0 or more; got {self.gpus}")
         if not self.poll_seconds > 0:
             raise ConfigError(f"poll_seconds is a number of seconds, above 0; got {self.poll_seconds}")
+        try:
+            re.compile(self.job_id_regexp)
+        except (re.error, RecursionError, OverflowError) as error:
+            given = self.job_id_regexp
+            raise ConfigError(f"job_id_regexp is a regular expression; got {given!r:.200}: {error}") from None
         if self.template and self.template_file:
             raise ConfigError("template and template_file both say which script is used: give one of them")
 
@@ -71,13 +76,14 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
             return self.template
         try:
             return Path(self.template_file).expanduser().read_text()
-        except OSError as error:
-            raise ConfigError(f"the template {self.template_file} cannot be read: {error.strerror}") from None
+        except (OSError, ValueError, RuntimeError) as error:  # it is no text; no path; no user of this name
+            why = getattr(error, "strerror", None) or error
+            raise ConfigError(f"the template {self.template_file} cannot be read: {why}") from None
 
 
 def walltime_seconds(given: float | str) -> int:
     """Seconds from a number, "90m", "2h", "MM:SS", "HH:MM:SS" or "D-HH:MM:SS". Raises ConfigError."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", str(given).strip())
+    found = re.fullmatch(r"(?:(\d{1,9})-)?(?:(\d{1,9}):)?(\d{1,9}):(\d{1,9})", str(given).strip())
     if found is not None:
         days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
         total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds

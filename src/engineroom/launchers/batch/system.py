@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from ..base import words_of
 from .options import BatchOptions, hours_minutes_seconds
 
 #: field of a template → its text
@@ -67,7 +67,7 @@ class BatchSystem(msgspec.Struct, frozen=True, kw_only=True):
     def with_commands_of(self, options: BatchOptions) -> BatchSystem:
         """The same batch system, with the commands that the user gave instead of its own."""
         submit, cancel, signal = (
-            _words(each) for each in (options.submit_command, options.delete_command, options.signal_command)
+            words_of(each) for each in (options.submit_command, options.delete_command, options.signal_command)
         )
         if submit and "{script}" in self.submit and "{script}" not in submit:
             submit.append("{script}")
@@ -83,7 +83,3 @@ class BatchSystem(msgspec.Struct, frozen=True, kw_only=True):
             # What another command prints is not known: the first word that begins with a number.
             job_id=options.job_id_regexp or (r"(\d+[\w.\[\]-]*)" if submit else self.job_id),
         )
-
-
-def _words(given: list[str] | str) -> list[str]:
-    return shlex.split(given) if isinstance(given, str) else list(given)

@@ -78,7 +78,7 @@ def parse_window(limit: int | None, skip: int) -> Window:
     """`limit` and `skip`, checked."""
     for name, value in ("limit", limit), ("skip", skip):
         if (value is None and name == "limit") or (
-            isinstance(value, int) and value >= 0 and not isinstance(value, bool)
+            isinstance(value, int) and 0 <= value < 1 << 62 and not isinstance(value, bool)
         ):
             continue
         raise QueryError(f"{name} must be a whole number, 0 or more, got {value!r}")

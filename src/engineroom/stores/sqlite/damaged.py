@@ -24,7 +24,7 @@ from .payload_files import PayloadFiles
 from .rows.checksums import SUMMED_OUTCOME, SUMMED_REQUEST, outcome_sum, request_sum
 from .rows.columns import ROW
 from .rows.reading import entry_of
-from .schema import APPLICATION_ID, migrations, newer_error
+from .schema import APPLICATION_ID, UNREADABLE, migrations, newer_error
 
 #: Rows read at a time.
 PAGE = 500
@@ -36,9 +36,6 @@ _LEAST_BYTES = 100
 
 #: Numbers of records that are looked for one by one at most.
 MOST_PROBED = 1_000_000
-
-#: What comes of a part of a file that SQLite cannot read. A damaged row may claim more bytes than there is memory.
-UNREADABLE = (sqlite3.DatabaseError, MemoryError)
 
 #: How often the progress is told while the structure is checked: steps of SQLite's machine.
 STEPS = 1_000_000
@@ -90,7 +87,7 @@ def _columns(connection: sqlite3.Connection) -> dict[str, str]:
     """The columns of the tasks table that are stored, and what they hold."""
     try:
         return {row[1]: row[2] for row in connection.execute("PRAGMA table_info(tasks)")}
-    except (*UNREADABLE, UnicodeError):
+    except UNREADABLE:
         return {}
 
 

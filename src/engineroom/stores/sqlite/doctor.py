@@ -15,6 +15,7 @@ from ...errors import StoreDamaged, StoreError
 from .damaged import DamagedFile, Findings, Progress, Row
 from .file import make, open_to_write, set_journal
 from .payload_files import PayloadFiles
+from .schema import UNREADABLE
 
 #: Up to this size, the good records of a damaged file are counted when it is opened: that takes some seconds.
 COUNTED_BYTES = 256 << 20
@@ -57,7 +58,7 @@ def repair(path: Path, target: Path, progress: Progress = lambda what, done, tot
             with contextlib.suppress(OSError):  # the disk that fails may keep them
                 target.unlink(missing_ok=True)
                 PayloadFiles(target).remove(files)
-            if isinstance(error, sqlite3.Error | OSError):
+            if isinstance(error, (sqlite3.Error, OSError, *UNREADABLE)):
                 raise StoreError(f"{target} could not be written: {error}") from error
             raise
         return file.findings

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from ...errors import StoreBusy, StoreDamaged, StoreError, StoreFull, StoreRefused
-from .schema import backup_of, check, migrate, migrations
+from .schema import UNREADABLE, backup_of, check, migrate, migrations
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def reported(what: str) -> Iterator[None]:
     """Errors of SQLite, as ours."""
     try:
         yield
-    except (sqlite3.Error, sqlite3.Warning, OverflowError, MemoryError) as error:
+    except (sqlite3.Error, sqlite3.Warning, OverflowError, *UNREADABLE) as error:
         raise _described(error, what) from error
 
 
@@ -58,7 +58,9 @@ def _described(error: Exception, what: str) -> StoreError:
         return StoreFull(f"{text}. Free some space: it goes on by itself.")
     if isinstance(error, OverflowError | sqlite3.DataError | sqlite3.InterfaceError | sqlite3.IntegrityError):
         return StoreRefused(text)
-    if _NO_TEXT in text or getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    # An error of SQLite may quote what is no text: Python raises a UnicodeDecodeError in its place.
+    is_no_text = _NO_TEXT in text or isinstance(error, UnicodeDecodeError)
+    if is_no_text or getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return StoreDamaged(
             f"{text}. `engineroom db verify` tells what is lost, `engineroom db repair` saves the rest."
         )
@@ -216,7 +218,7 @@ def refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
     """StoreDamaged if SQLite finds flaws in the structure of the file."""
     try:
         found = [text for (text,) in connection.execute("PRAGMA quick_check(100)")]
-    except (sqlite3.DatabaseError, MemoryError) as error:
+    except UNREADABLE as error:
         found = [str(error) or "out of memory"]
     if found != ["ok"]:
         more = "at least " if len(found) >= 100 else ""

@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 #: Marks a file as ours ("ERtd").
 APPLICATION_ID = 0x45527464
 
+#: What comes of a part of a file that SQLite cannot read. A damaged row may claim more bytes than there is memory. An
+#: error of SQLite may quote what is no text: Python raises a UnicodeDecodeError in its place.
+UNREADABLE = (sqlite3.DatabaseError, MemoryError, UnicodeDecodeError)
+
 Migrations = Sequence[tuple[int, str]]
 
 
@@ -36,10 +40,10 @@ def check(connection: sqlite3.Connection, path: Path, known: Migrations) -> int:
         [owner] = connection.execute("PRAGMA application_id").fetchone()
         [version] = connection.execute("PRAGMA user_version").fetchone()
         [tables] = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except sqlite3.DatabaseError as error:
+    except UNREADABLE as error:
         how = (
             "`engineroom db verify` tells what is lost, `engineroom db repair` saves the rest"
-            if error.sqlite_errorname.startswith("SQLITE_CORRUPT")
+            if getattr(error, "sqlite_errorname", "SQLITE_CORRUPT").startswith("SQLITE_CORRUPT")
             else "Move it away, or name another file, and start again"
         )
         raise StoreDamaged(f"{path} cannot be read as a task database ({error}). {how}.") from error
@@ -79,7 +83,7 @@ def migrate(connection: sqlite3.Connection, path: Path, known: Migrations | None
             f"BEGIN EXCLUSIVE;\n{steps}\nPRAGMA application_id = {APPLICATION_ID};\n"
             f"PRAGMA user_version = {newest};\nCOMMIT;"
         )
-    except sqlite3.Error as error:
+    except (sqlite3.Error, *UNREADABLE) as error:
         if connection.in_transaction:
             connection.rollback()
         raise StoreError(
@@ -129,7 +133,7 @@ def back_up(connection: sqlite3.Connection, source: Path, path: Path) -> None:
         finally:
             copy.close()
         made.replace(path)
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, *UNREADABLE) as error:
         with contextlib.suppress(OSError):
             made.unlink(missing_ok=True)
         raise StoreError(f"no backup could be written to {path} ({error}); {source} is as it was before") from error
