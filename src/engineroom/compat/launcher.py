@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import os
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -20,6 +19,7 @@ import msgspec
 from ..errors import ConfigError, EngineroomError
 from ..launchers import Launcher as Launcher
 from ..launchers import LaunchRequest
+from ..launchers.base import SetFacts
 from ..launchers.batch.generic import BatchEngines
 from ..launchers.batch.htcondor import HTCondorEngines
 from ..launchers.batch.job import BatchJob
@@ -74,7 +74,7 @@ class ControllerLauncher(BaseLauncher):
         )
 
 
-class EngineLauncher(BaseLauncher):
+class EngineLauncher(SetFacts, BaseLauncher):
     """Starts a set of engines: a value of `Cluster(engines=…)`. `cluster.engine_set` is one."""
 
     #: what a subclass has that nothing uses here: its name → what to do instead
@@ -83,8 +83,6 @@ class EngineLauncher(BaseLauncher):
     own_traits: ClassVar[tuple[str, ...]] = ()
     #: settings that all launchers take, as the class has them: `engine_args`, `environment` …
     defaults: ClassVar[Mapping[str, Any]] = {}
-    _request: LaunchRequest
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if hasattr(cls, "Options") and cls.__module__ != __name__:
@@ -103,30 +101,6 @@ class EngineLauncher(BaseLauncher):
         if n not in (None, self.n):
             raise ConfigError(f"this launcher was made for {self.n} engines, not {n}: cluster.start_engines_sync({n})")
         super().start()  # type: ignore[misc]
-
-    @property
-    def n(self) -> int:
-        """How many engines."""
-        return self._request.n
-
-    @property
-    def cluster_id(self) -> str:
-        """The id of the cluster."""
-        return self._request.cluster_id
-
-    @property
-    def profile_dir(self) -> str:
-        """The folder of the profile."""
-        return str(self._request.profile_dir)
-
-    @property
-    def work_dir(self) -> str:
-        """The folder in which the engines work on this host."""
-        return os.getcwd()
-
-    def get_env(self) -> dict[str, str]:
-        """The environment of the engines."""
-        return {**os.environ, **self._request.environment}
 
 
 def _adopt(cls: Any) -> None:

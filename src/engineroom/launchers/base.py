@@ -6,6 +6,7 @@ what to start, and from its options, which say how. `registry` finds the class b
 
 from __future__ import annotations
 
+import os
 import shlex
 import threading
 from collections.abc import Callable, Mapping
@@ -132,6 +133,36 @@ class EngineLauncher(Launcher, Protocol):
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> Launcher:
         """The launcher that another process started, from its `to_dict`."""
+
+
+class SetFacts:
+    """What programs written for ipyparallel read of a launcher: the facts of its `LaunchRequest`, by their names."""
+
+    _request: LaunchRequest
+
+    @property
+    def n(self) -> int:
+        """How many engines."""
+        return self._request.n
+
+    @property
+    def cluster_id(self) -> str:
+        """The id of the cluster."""
+        return self._request.cluster_id
+
+    @property
+    def profile_dir(self) -> str:
+        """The folder of the profile."""
+        return str(self._request.profile_dir)
+
+    @property
+    def work_dir(self) -> str:
+        """The folder in which this process works; engines on this host do, too."""
+        return os.getcwd()
+
+    def get_env(self) -> dict[str, str]:
+        """The environment of engines on this host."""
+        return {**os.environ, **self._request.environment}
 
 
 def call_at_last_end(count: int, callback: Callable[[int], None]) -> Callable[[int], None]:

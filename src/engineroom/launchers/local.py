@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from ..errors import ConfigError
-from .base import STOP_SECONDS, Launcher, LaunchRequest, end_of, last_line, spelled
+from .base import STOP_SECONDS, Launcher, LaunchRequest, SetFacts, end_of, last_line, spelled
 from .found import FoundProcess
 
 _all: weakref.WeakSet[LocalProcess] = weakref.WeakSet()
@@ -189,7 +189,7 @@ class NoOptions(msgspec.Struct, frozen=True):
     """Nothing can be chosen."""
 
 
-class LocalEngines(LocalProcess):
+class LocalEngines(SetFacts, LocalProcess):
     """A nanny with engines on this host."""
 
     Options: ClassVar[type[msgspec.Struct]] = NoOptions
@@ -200,7 +200,7 @@ class LocalEngines(LocalProcess):
     needs_connection_file: ClassVar[bool] = False
 
     def __init__(self, request: LaunchRequest, options: Any) -> None:
-        self._n = request.n
+        self._request = request
         args = self._command_line(request, options)
         self._shown = spelled(args, request.environment)
         super().__init__(args, request.log_file, environment=request.environment)
@@ -218,7 +218,7 @@ class LocalEngines(LocalProcess):
     @property
     def expected(self) -> int:
         """How many engines are there, or can still come."""
-        return self._n if self.running else 0
+        return self.n if self.running else 0
 
     def preview(self) -> str:
         """The command line."""

@@ -26,7 +26,7 @@ import msgspec
 from ..config import read_connection_file
 from ..errors import ConfigError, LaunchError
 from ..printable import one_line
-from .base import STOP_SECONDS, Launcher, LaunchRequest, call_at_last_end, last_line, words_of
+from .base import STOP_SECONDS, Launcher, LaunchRequest, SetFacts, call_at_last_end, last_line, words_of
 from .common import CommonSettings
 from .found import FoundProcess, call_after
 from .local import LocalProcess
@@ -146,7 +146,7 @@ class _Connection(LocalProcess):
         return f"{self.host}: the engines ended with exit code {self.exit_code}: {words} (log: {self.log_file})"
 
 
-class SSHEngines:
+class SSHEngines(SetFacts):
     """Engines on hosts that ssh reaches."""
 
     Options = SSHOptions
@@ -275,6 +275,11 @@ class SSHEngines:
     @property
     def running(self) -> bool:
         return any(connection.running for connection in self._connections)
+
+    @property
+    def state(self) -> str:
+        """ "before" its start, "running", or "after" its end."""
+        return "running" if self.running else "before" if self.pid is None else "after"
 
     @property
     def expected(self) -> int:

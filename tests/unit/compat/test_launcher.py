@@ -43,6 +43,17 @@ def test_a_class_is_as_good_as_its_name(name: str, tmp_path: Path):
     assert er.Cluster(engines=kind, profile_dir=tmp_path, config=config).engine_launcher_class is kind
 
 
+@pytest.mark.parametrize("name", ["local", "mpi", "ssh", "slurm", "sge", "pbs", "lsf", "htcondor"])
+def test_what_programs_read_of_a_launcher(name: str, tmp_path: Path):
+    cluster = er.Cluster(engines=name, n=2, profile_dir=tmp_path, cluster_id="a", config=HOSTS, environment={"A": "b"})
+    engines: Any = cluster._engine_launcher(2, {}, "1")
+    assert (engines.n, engines.cluster_id, engines.profile_dir, engines.state) == (2, "a", str(tmp_path), "before")
+    assert not engines.running
+    assert Path(engines.work_dir) == Path.cwd()
+    if name != "ssh":  # it has the environment of the other host
+        assert engines.get_env()["A"] == "b"
+
+
 def test_the_class_can_be_set_before_the_start(tmp_path: Path):
     cluster = er.Cluster(n=2, profile_dir=tmp_path, config={"SlurmLauncher": {"queue": "fast"}})
     cluster.engine_launcher_class = launcher.SlurmEngineSetLauncher

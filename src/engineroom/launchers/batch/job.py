@@ -23,7 +23,7 @@ import msgspec
 
 from ...errors import ConfigError, LaunchError
 from ...printable import one_line
-from ..base import Launcher, LaunchRequest, end_of, last_line
+from ..base import Launcher, LaunchRequest, SetFacts, end_of, last_line
 from .options import BatchOptions
 from .script import ARRAYS, ENVIRONMENTS, completed, fields_of, fill, names_in
 from .system import BatchSystem, Part
@@ -44,7 +44,7 @@ _DIRECTIVES = ("account", "queue", "walltime", "memory", "gpus", "constraint", "
 _COMMANDS = ("delete_command", "signal_command")
 
 
-class BatchJob:
+class BatchJob(SetFacts):
     """Engines as jobs of one batch system.
 
     Parameters
@@ -252,6 +252,11 @@ class BatchJob:
             return False
         self._ask(self._options.poll_seconds)
         return not self._ended.is_set()
+
+    @property
+    def state(self) -> str:
+        """ "before" its submission, "running" (or pending), or "after" its end."""
+        return "running" if self.running else "after" if self.job_id else "before"
 
     @classmethod
     def default_n(cls, options: BatchOptions) -> int | None:
