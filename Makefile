@@ -16,7 +16,7 @@ define install
 endef
 
 help: ## list these words
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/ready ## the main job on real input: every Python file of this installation, one task each
 	@$(BIN)/python examples/demo.py
@@ -48,6 +48,13 @@ docs: $(VENV)/ready ## the documentation as a site, in build/site; broken links 
 
 screenshots: $(VENV)/ready parts ## the pictures of the dashboard in docs/images anew, from a real browser; look at each
 	@$(BIN)/python -m pytest tests/dashboard/screenshots.py
+
+dist: $(VENV)/ready ## the wheel and the source distribution, in dist; with the panel, so Node and npm are needed
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[release]'
+	@rm -rf dist build && ENGINEROOM_PANEL=require $(BIN)/python -m build
+
+check-dist: dist ## install that wheel into bare environments and use it: the README's first example, JupyterLab's panel
+	@$(BIN)/python -m tests.check_dist
 
 bench: $(VENV)/bench ## ours and the others, side by side; rewrites docs/performance.md
 	@$(BIN)/python -m benchmarks --save
@@ -92,7 +99,7 @@ compat: ## the suite on a newer Python (3.12 or later), where one can be had
 	@tests/compat.sh
 
 clean: ## remove the virtual environment and the tools' caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache build
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache build dist
 
 # Stamps: installed once, and again when pyproject.toml or constraints.txt has changed.
 
@@ -117,4 +124,4 @@ $(BIN)/python:
 	@echo "Making a virtual environment in $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 
-.PHONY: help demo test lint docs panel screenshots mongodb parts bench bounded chaos fuzz soak ray nightly constraints lowest compat clean
+.PHONY: help demo test lint docs dist check-dist panel screenshots mongodb parts bench bounded chaos fuzz soak ray nightly constraints lowest compat clean
