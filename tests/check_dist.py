@@ -90,7 +90,7 @@ def check_bare(wheel: Path, version: str, folder: Path) -> None:
     bare.run("ipcluster", "start", "-n", "1", "--daemonize")
     assert "default" in bare.run("ipcluster", "list")
     bare.run("ipcluster", "stop")
-    assert "6 " in bare.run("engineroom", "db", "info"), "the example's records"
+    assert bare.run("engineroom", "tasks", "--state=failed").count("NameError") == 3, "the example's records"
     bare.run("pip", "uninstall", "--quiet", "--yes", "engineroom")
     assert bare.left() == []
 
@@ -103,7 +103,7 @@ def check_lab(wheel: Path, version: str, folder: Path) -> None:
     assert re.search(rf"engineroom v{re.escape(version)} .*enabled.*OK", lab), lab
     server = bare.run("jupyter", "server", "extension", "list")
     assert re.search(r"engineroom\.lab .*enabled", server), server
-    assert re.search(rf"engineroom\.lab {re.escape(version)} .*OK", server), server
+    assert re.search(r"engineroom\.lab .*OK", server), server
     bare.run("pip", "uninstall", "--quiet", "--yes", "engineroom")
     assert bare.left() == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -15,8 +16,10 @@ import pytest
 from conftest import wait_until
 from support.browsers import Browser
 from support.dashboards import HOSTILE, Dead, Shown, Site
+from support.entries import of_engines
 
 import engineroom as er
+from engineroom.stores import SQLiteDB
 
 pytestmark = pytest.mark.slow
 
@@ -220,6 +223,28 @@ def test_the_overview_of_a_dead_file_at_a_moment_of_its_past(browser: Browser, d
     browser.run("await page.click('text=The end'); await page.waitForSelector('text=Engines that ran tasks');")
     assert "ZeroDivisionError" in text_of(browser)
     sound(browser, site)
+
+
+def test_ten_thousand_engines_in_a_browser(browser: Browser, tmp_path: Path):
+    with contextlib.closing(SQLiteDB(tmp_path / "tasks.db")) as store:
+        store.write(of_engines(10_000))
+    many = Dead(tmp_path / "tasks.db")
+    try:
+        opened(browser, many.site.url)
+        pages = {
+            "": "text=These 200 spent the most time in tasks; there were 10,000.",
+            "stream": "text=10,000 tasks ended",
+            "tasks": "tbody tr",
+            "tasks?by=function": "tbody tr",
+            "database": "dt:has-text('records')",
+        }
+        for hash, selector in pages.items():
+            go(browser, hash, selector)
+            nodes = browser.run("return await page.evaluate(() => document.querySelectorAll('*').length)")
+            assert nodes < 20_000, f"{hash} draws too much for a browser"
+        sound(browser, many.site)
+    finally:
+        many.stop()
 
 
 def test_a_running_cluster_has_no_slider(browser: Browser, shown: Shown):

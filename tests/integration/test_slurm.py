@@ -78,7 +78,7 @@ def test_a_profile_and_a_class_as_ipyparallel_has_them(slurm: Slurm, tmp_path: P
 
 def test_a_job_that_waits_is_explained_and_cancelled(on_slurm: Any, slurm: Slurm):
     with pytest.raises(TimeoutError, match=r"Slurm job \d+: 2 of 2 pending for \d+ s \(BeginTime\)"):
-        on_slurm(n=2, engine_timeout=2.0, extra_lines=["#SBATCH --begin=now+1hour"]).start_and_connect_sync()
+        on_slurm(n=2, engine_timeout=8.0, extra_lines=["#SBATCH --begin=now+1hour"]).start_and_connect_sync()
     assert slurm.queue == []
 
 

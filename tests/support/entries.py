@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId
@@ -30,3 +31,14 @@ def failed(name: str = "a", at: float = NOW, ename: str = "ValueError") -> Entry
     entry.done.status, entry.done.error = "error", ErrorInfo(ename, "bad", "Traceback …", 3, "e3")
     entry.done.stdout, entry.done.stderr = "said\n", "warned\n"
     return entry
+
+
+def of_engines(count: int) -> list[Entry]:
+    """A finished task of each of so many engines; the first began 1,000 s ago."""
+    begin, entries = time.time() - 1000, []
+    for id in range(count):
+        entry = finished(f"a-{id}", begin + id / 100)
+        assert entry.done is not None
+        entry.done.engine, entry.engine_uuid = EngineId(id), EngineUuid(f"e{id}")
+        entries.append(entry)
+    return entries

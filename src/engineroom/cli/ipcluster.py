@@ -84,6 +84,10 @@ class ClusterApp(EngineroomApp):
         """The cluster that the options name."""
         return FoundCluster(self.folder, self.cluster_id)
 
+    def _is_trait(self, name: str) -> bool:
+        """Also settings of launchers: `--SlurmLauncher.queue=short`. The launcher itself knows which there are."""
+        return super()._is_trait(name) or name.partition(".")[0].endswith("Launcher")
+
     def launcher_sections(self) -> dict[str, Any]:
         """Those sections of the configuration that belong to launchers."""
         return {name: dict(values) for name, values in self.config.items() if name.endswith("Launcher")}

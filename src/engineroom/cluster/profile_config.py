@@ -50,5 +50,5 @@ def settled(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _plain(value: Any) -> Any:
     if type(value).__name__ != "LazyConfigValue":
-        return value
+        return str(value) if isinstance(value, str) else value  # traitlets has strings of its own for command lines
     return value.get_value({} if isinstance(value.to_dict().get("update"), dict) else [])

@@ -184,6 +184,16 @@ def test_lists_of_a_configuration_file_that_are_extended(tmp_path: Path):
     assert done.stderr == ""
 
 
+def test_settings_of_launchers_on_the_command_line(tmp_path: Path):
+    command = [sys.executable, "-m", "engineroom.cluster", "start", "--dry-run", f"--profile-dir={tmp_path}", "-n", "2"]
+    options = ["--engines=SlurmEngineSetLauncher", "--SlurmEngineSetLauncher.queue=fast", "--SlurmLauncher.cores=3"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    assert "#SBATCH --cpus-per-task=3\n#SBATCH --partition=fast\n" in done.stdout
+    assert done.stderr == ""
+    done = subprocess.run([*command, *options, "--SlurmLauncher.quue=x"], capture_output=True, text=True)
+    assert "the launcher slurmenginesetlauncher has no option 'quue'; did you mean queue?" in done.stderr
+
+
 class OfTheSite(launcher.SlurmEngineSetLauncher):
     """As programs subclass them: traitlets, plain values, and a `start` that fills the context."""
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from support.entries import finished
+from support.entries import of_engines
 
 from engineroom.dashboard import past
 from engineroom.dashboard.overview import ENGINES, Overview
 from engineroom.dashboard.stream import Stream
-from engineroom.ids import EngineId
 from engineroom.reading.records import Records
 from engineroom.stores import SQLiteDB
 
@@ -65,16 +65,9 @@ class _Live:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    made = SQLiteDB(tmp_path_factory.mktemp("many") / Path("tasks.db"))
-    begin, entries = time.time() - 1000, []
-    for id in range(COUNT):
-        entry = finished(f"a-{id}", begin + id / 100)
-        assert entry.done is not None
-        entry.done.engine = EngineId(id)
-        entries.append(entry)
-    made.write(entries)
-    yield made
-    made.close()
+    with contextlib.closing(SQLiteDB(tmp_path_factory.mktemp("many") / Path("tasks.db"))) as made:
+        made.write(of_engines(COUNT))
+        yield made
 
 
 def small(found: Any) -> Any:
