@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import secrets
@@ -369,7 +370,10 @@ def amount(value: float | str, kind: str, name: str = "") -> float:
     try:
         if isinstance(value, bool) or found is None or unit is None:
             raise ValueError
-        return float(found[1]) * unit
+        number = float(found[1]) * unit
+        if math.isinf(number):  # "1e400"
+            raise ValueError
+        return number
     except ValueError:
         units = ", ".join(unit for unit in _UNITS[kind] if unit)
         raise ConfigError(f"{name or 'this'} is a number of {kind}, with or without {units}; got {value!r}") from None

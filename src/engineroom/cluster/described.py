@@ -64,12 +64,12 @@ class DescribedCluster:
             )
             cluster._owner = about.get("keep")
             cluster._attach(d)
+            cluster.n = sum(cluster._engine_sets.sizes.values())
         except ConfigError:
             raise
         except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
             # Values of any type may stand in a file. Each launcher reads its own.
             raise ConfigError(f"this does not describe a cluster: {error!r}") from None
-        cluster.n = sum(cluster._engine_sets.sizes.values())
         return cluster
 
     def _attach(self, d: Mapping[str, Any]) -> None:

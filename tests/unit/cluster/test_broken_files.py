@@ -55,6 +55,7 @@ def test_a_process_that_cannot_be_has_ended():
 
 ENGINES: list[Any] = [
     [], {"a": []}, {"a": {"class": "batch"}}, {"a": {"class": "slurm", "n": "x", "log_file": "/l", "job_id": "1"}},
+    {"a": {"class": "slurm", "n": "12", "log_file": "/l", "job_id": "1"}},
     {"a": {"class": "slurm", "n": 1, "log_file": "", "job_id": "1"}}, {"a": {"class": 3}}, {"a": {"class": "local",
     "n": ""}},
     {"a": {"class": "batch", "n": 1, "log_file": "/l", "job_id": "1", "options": "x"}},

@@ -104,6 +104,8 @@ def test_a_template_of_ones_own(tmp_path: Path):
         ({"template_file": "a\0b"}, "cannot be read: embedded null byte"),
         ({"template_file": "~nobody-of-this-name/x"}, "cannot be read: Could not determine home directory"),
         ({"walltime": "9" * 5000 + ":1"}, "walltime is a number of seconds"),
+        ({"walltime": "1e400"}, "walltime is a number of seconds"),
+        ({"memory": "1e308GB"}, "memory is a number of bytes"),
         ({"job_name": "a\nrm -r x"}, "job_name is text on one line"),
         ({"queue": "q\r#"}, "queue is text on one line"),
         ({"wall": "2h"}, "has no option 'wall'; did you mean walltime?"),
