@@ -16,14 +16,17 @@ import argparse
 import collections
 import datetime
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from . import catalogue
+from .target import FOLDER_VARIABLE, limits, memory_folder, run_case
 
 #: Seconds after which a case is a finding also when it does not run Python: in SQLite, in a regular expression.
 HANG_SECONDS = 60
@@ -61,8 +64,6 @@ def main() -> int:
 
 def replay(name: str | None, path: Path) -> int:
     """Run one case; what it raises is raised here."""
-    from .target import limits, run_case
-
     if name is None:
         print("--replay needs --target: whose case is it?", file=sys.stderr)
         return 2
@@ -80,8 +81,9 @@ def run(name: str, given: argparse.Namespace) -> dict[str, Any]:
         sys.executable, "-m", "tests.fuzz.campaign", "--child", "--target", name, "--folder", str(given.folder),
         "--cases", str(given.cases), "--minutes", str(given.minutes),
     ]  # fmt: skip
-    with (given.folder / f"{name}.log").open("wb") as log:
-        code = subprocess.run(command, cwd=ROOT, stdout=log, stderr=log).returncode
+    with (given.folder / f"{name}.log").open("wb") as log, tempfile.TemporaryDirectory(dir=memory_folder()) as scratch:
+        environment = {**os.environ, FOLDER_VARIABLE: scratch}
+        code = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log).returncode
     said = (given.folder / f"{name}.log").read_text(errors="replace")
     line = {"target": name, "date": str(datetime.date.today()), **read_statistics(said), "finding": ""}
     if code:
@@ -101,8 +103,6 @@ def fuzz(name: str, folder: Path, cases: int, minutes: float) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["engineroom"]):
-        from .target import limits, run_case
-
         target = catalogue.load(name)
         target.__enter__()
         seeds = target.seeds()

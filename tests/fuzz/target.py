@@ -22,6 +22,8 @@ from . import mutations
 CASE_SECONDS = 10.0
 #: Memory that the process may take while cases run, beyond what it had before, in bytes.
 MEMORY = 1 << 30
+#: Names the folder for the files of targets.
+FOLDER_VARIABLE = "ENGINEROOM_FUZZ_FOLDER"
 
 
 class Finding(AssertionError):
@@ -97,7 +99,12 @@ def _too_slow(number: int, frame: object) -> None:
 
 
 def memory_folder() -> str | None:
-    """A folder whose files are in memory, where there is one: targets that write files are much faster there."""
+    """A folder whose files are in memory, where there is one: targets that write files are much faster there.
+
+    The campaign names a folder, and removes it: libFuzzer ends its process without a chance to do so.
+    """
+    if FOLDER_VARIABLE in os.environ:
+        return os.environ[FOLDER_VARIABLE]
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
