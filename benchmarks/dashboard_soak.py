@@ -13,6 +13,7 @@ import http.client
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.cookies import SimpleCookie
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -87,6 +88,7 @@ def soak(minutes: float) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="soak-") as folder,
         er.Cluster(n=2, profile_dir=Path(folder) / "profile_default", dashboard=True) as rc,
+        ThreadPoolExecutor(8) as at_once,  # as browsers do: the dashboard soon has all of its threads
     ):
         url = rc.dashboard_url
         assert url is not None
@@ -96,8 +98,8 @@ def soak(minutes: float) -> int:
             with view.temp_flags(label=f"sweep-{rounds % 50}"):
                 view.map_async(work, range(TASKS), chunksize=1)
             now = time.time()
-            for path in (*PAGES, f"/api/stream?from={now - 60}&to={now}", f"/api/task/{rc.history[-1]}"):
-                status, _ = viewer.ask(path)
+            paths = (*PAGES, f"/api/stream?from={now - 60}&to={now}", f"/api/task/{rc.history[-1]}")
+            for path, (status, _) in zip(paths, at_once.map(viewer.ask, paths), strict=True):
                 assert status == 200, (path, status)
             viewer.look_at_news()
             rounds += 1

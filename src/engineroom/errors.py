@@ -387,7 +387,7 @@ class CompositeError(RemoteError):
     def __init__(self, message: str, elist: Sequence[ErrorEntry], errors: Sequence[Exception] = ()) -> None:
         Exception.__init__(self, message, elist)
         self._message = message
-        self.elist = list(elist)
+        self.elist = [(name, value, text, info or {}) for name, value, text, info in elist]
         self.ename, self.evalue, self.traceback, self.engine_info = "CompositeError", message, "", {}
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -245,3 +245,58 @@ def test_a_wait_is_interrupted_and_the_task_goes_on(rc: ipp.Client, tmp_path, wa
     (tmp_path / "go").touch()
     assert result.get(30) == "done"
     view.wait()
+
+
+def test_signals_reach_the_engines_of_the_set_that_is_named(tmp_path):
+    cluster = ipp.Cluster(n=1, profile_dir=tmp_path, database="none")
+    with cluster as rc:
+        cluster.start_engines_sync(1, "two")
+        rc.wait_for_engines(2, timeout=30)
+        with pytest.raises(KeyError, match="there is no engine set 'three'"):
+            cluster.signal_engines_sync(2, "three")
+        first, second = rc[0].apply_async(time.sleep, 600), rc[1].apply_async(time.sleep, 600)
+        wait_until(lambda: all(rc.queue_status()[id]["running"] for id in (0, 1)))
+        cluster.signal_engines_sync(2, "two")
+        with pytest.raises(ipp.RemoteError, match="KeyboardInterrupt"):
+            second.get(30)
+        assert not first.done()
+
+
+@pytest.mark.parametrize("number", ["a", 1.5, 0, -1, True])
+def test_a_number_of_engines_that_is_none_is_an_error_of_the_call(number, memory_cluster: ipp.Cluster):
+    sets = list(memory_cluster.engines)
+    with pytest.raises(ipp.ConfigError, match="the number of engines is an int, 1 or more"):
+        memory_cluster.start_engines_sync(number)
+    assert list(memory_cluster.engines) == sets
+
+
+def test_engines_without_a_controller_are_not_started(tmp_path):
+    with pytest.raises(ipp.ConfigError, match="no controller runs"):
+        ipp.Cluster(n=1, profile_dir=tmp_path).start_engines_sync(1)
+
+
+def test_a_purge_of_all_changes_nothing_while_a_task_is_outstanding(memory_cluster: ipp.Cluster):
+    with memory_cluster.connect_client_sync() as rc:
+        rc.wait_for_engines(2, timeout=30)
+        ended = rc[0].apply_async(abs, -1)
+        assert ended.get(30) == 1
+        outstanding = rc[1].apply_async(time.sleep, 600)
+        for purge in (lambda: rc.purge_results("all"), rc.purge_everything, lambda: rc.purge_local_results("all")):
+            with pytest.raises(RuntimeError, match="1 of these tasks are outstanding"):
+                purge()
+        assert {*ended.msg_ids, *outstanding.msg_ids} <= set(rc.hub_history())
+        assert len(rc.history) == 2
+        rc.cancel(outstanding, block=True)
+
+
+def test_keywords_of_a_dependency_function_have_any_name():
+    def met(x, f=0, g=0):
+        return (x, f, g) == (1, 2, 3)
+
+    assert ipp.depend(met, 1, f=2, g=3)(abs)(-1) == 1
+    assert ipp.dependent(abs, met, 1, f=2, g=3)(-1) == 1
+
+
+def test_errors_without_a_place_can_be_printed():
+    error = ipp.CompositeError("two", [("ValueError", "bad", "traceback", None)])
+    assert "ValueError: bad" in str(error)

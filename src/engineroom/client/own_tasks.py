@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -70,13 +70,16 @@ class OwnTasks:
         query = {"client_uuid": self._channel.session, "engine_id": {"$in": list(engines)}}
         return [record["msg_id"] for record in self._records.iterate(query, ["msg_id"])]
 
+    def require_ended(self) -> None:
+        """Raise PendingTask if a task of this client is outstanding."""
+        _refuse(self._port.history.among(self.outstanding()))
+
     def forget(self, jobs: Jobs) -> None:
         """Forget tasks (None: all). Raises PendingTask if one is outstanding."""
         outstanding = self.outstanding()
         ids = None if jobs is None else set(self.ids_of(jobs))
         pending = self._port.history.among(outstanding) if ids is None else ids & outstanding
-        if pending:
-            raise PendingTask(f"{len(pending)} of these tasks are outstanding: wait for them, or abort them, first")
+        _refuse(pending)
         for history in (self._port.history, *(view.history for view in list(self.views))):
             if ids is None:
                 history.clear()
@@ -330,3 +333,8 @@ class TaskResults(MutableMapping[TaskId, Any]):
 def names_one(jobs: Jobs) -> bool:
     """Whether one task is named, not a list with one."""
     return jobs._single if isinstance(jobs, AsyncResult) else isinstance(jobs, str | int)
+
+
+def _refuse(pending: Collection[TaskId]) -> None:
+    if pending:
+        raise PendingTask(f"{len(pending)} of these tasks are outstanding: wait for them, or abort them, first")

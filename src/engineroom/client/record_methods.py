@@ -139,13 +139,15 @@ class RecordMethods:
         ValueError
             Nothing is named, or the query is empty.
         PendingTask
-            One of the tasks has not finished; nothing is purged.
+            One of the tasks has not finished, of "all" one of this client's; nothing is purged.
         """
         query = self._scoped(query, session)
         others = jobs if jobs is not None else targets
         chosen = select_or_none(self._records, query, "purge", dry_run=dry_run, others=others)
         if dry_run:
             return chosen
+        if isinstance(jobs, str) and jobs == "all":
+            self._tasks.require_ended()
         mine = [] if query is not None else self._named_here(jobs, targets)
         dropped = self.purge_hub_results(jobs, targets, query=query)
         if mine:

@@ -309,13 +309,15 @@ class Cluster(DescribedCluster, AwaitableCluster):
         resources : dict, optional
             What its engines share: `{"gpu": 2}`. Default: `self.resources` for the first set, nothing for others.
         """
-        if self._launcher.reaches_hosts and self.controller is not None:
+        if self.controller is None:
+            raise ConfigError("no controller runs, so engines would find none: start_cluster_sync() starts both")
+        if self._launcher.reaches_hosts:
             self._require_network()
         if resources is None:
             resources = {} if self._engine_sets.have_resources() else self.resources
         count = self.engines_wanted if n is None else n
         set_id = self._engine_sets.start(self._engine_launcher, count, engine_set_id, resources)
-        if self.controller is not None and self._connection_file().exists():
+        if self._connection_file().exists():
             self.write_cluster_file()
         return set_id
 
@@ -526,9 +528,11 @@ class Cluster(DescribedCluster, AwaitableCluster):
             self.start_engines_sync(size, set_id, shares)
 
     def signal_engines_sync(self, signum: int, engine_set_id: str | None = None) -> None:
-        """Send a signal to the engines of all sets, not to their nannies."""
+        """Send a signal to the engines of a set (default: of all), not to its nanny."""
+        is_one = len(self._engine_sets.chosen(engine_set_id)) < len(self._engine_sets.launchers)
         with self._asking_client() as client:
-            client.send_signal(signum)
+            targets = self._engine_sets.engines_of(str(engine_set_id), client.queue_status()) if is_one else "all"
+            client.send_signal(signum, targets)
 
     def stop_engine_sync(self, engine_id: int) -> None:
         """Stop one engine once it has finished what it runs. No other takes its place."""

@@ -50,7 +50,7 @@ class dependent:
 
     timeout = DEPENDENCY_SECONDS
 
-    def __init__(self, f: Callable[..., Any], g: Callable[..., Any], *gargs: Any, **gkwargs: Any) -> None:
+    def __init__(self, f: Callable[..., Any], g: Callable[..., Any], /, *gargs: Any, **gkwargs: Any) -> None:
         for what, function in (("function", f), ("dependency function", g)):
             if not callable(function):
                 raise ConfigError(f"a {what} must be callable, got {function!r}")
@@ -88,7 +88,7 @@ class dependent:
         return f"<dependent {self.__name__}, if {_name(self.g)}>"
 
 
-def depend(g: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], dependent]:
+def depend(g: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], dependent]:
     """Decorator: run a function only on engines where `g(*args, **kwargs)` does not return False. See `dependent`.
 
     >>> @er.depend(os.path.exists, "/data/catalogue")   # doctest: +SKIP

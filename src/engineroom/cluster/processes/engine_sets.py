@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ... import resources as named_resources
+from ...errors import ConfigError
 from ...ids import new_uuid
 from ...launchers import EngineLauncher, Launcher
 from ...launchers.base import last_line
@@ -51,8 +52,10 @@ class EngineSets:
         KeyError
             There is a set with this id.
         LaunchError, ConfigError
-            The launcher cannot start them.
+            The launcher cannot start them, or `n` is no number of engines.
         """
+        if type(n) is not int or n < 1:
+            raise ConfigError(f"the number of engines is an int, 1 or more; got {n!r}")
         id = set_id or f"{int(time.time())}-{new_uuid()[:4]}"
         if id in self.launchers:
             raise KeyError(f"there is an engine set {id!r} already")
@@ -109,6 +112,26 @@ class EngineSets:
         if set_id not in self.launchers:
             raise KeyError(f"there is no engine set {set_id!r}; there are {', '.join(self.launchers) or 'none'}")
         return [set_id]
+
+    def engines_of(self, set_id: str, status: Mapping[Any, Any]) -> list[int]:
+        """The numbers of the engines of a set on this host; `status`: what `Client.queue_status` says.
+
+        Raises
+        ------
+        ConfigError
+            Its launcher has no process here of which the engines are children.
+        """
+        import psutil
+
+        pid = getattr(self.launchers[set_id], "pid", None)
+        try:
+            here = {child.pid for child in psutil.Process(pid).children(recursive=True)} if pid else set()
+        except psutil.Error:
+            here = set()
+        found = [id for id, engine in status.items() if isinstance(id, int) and engine["pid"] in here]
+        if not found:
+            raise ConfigError(f"which engines belong to set {set_id} is not known here: name them one by one")
+        return found
 
     def explain(self) -> str:
         """Why engines are missing, in the words of their launchers; "" if these have nothing to say."""
