@@ -9,7 +9,10 @@ from engineroom.launchers.found import FoundProcess
 
 
 def test_a_process_that_its_parent_does_not_ask_for_has_ended():
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "marked"]) as process:
+    command = [sys.executable, "-c", "print(flush=True); input()", "marked"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # before, it may still be a copy of ours
         found = FoundProcess(process.pid, "marked")
         assert found.running
         assert not found.join(0)
