@@ -129,6 +129,11 @@ def profile_dir(
     return (ipython_dir(ipython) / f"profile_{name}").absolute()
 
 
+def profile_folders(ipython: str | os.PathLike[str] | None = None) -> list[Path]:
+    """The folders of all profiles that there are, in order."""
+    return sorted(ipython_dir(ipython).absolute().glob("profile_*"))
+
+
 def make_profile_dir(path: Path) -> Path:
     """Create the missing folders of a profile, readable to their owner alone, whatever the umask is.
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -102,18 +102,22 @@ class _Stores:
         self._complaints.check()
 
 
-class QueryTextTarget(Target):
-    """Text through `parse_query`, then to both stores."""
+class _OnStores:
+    """A target whose cases are put to both stores."""
 
-    name = "query-text"
-    longest = 2048
-
-    def __enter__(self) -> QueryTextTarget:
+    def __enter__(self) -> Self:
         self._stores = _Stores()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stores.close()
+
+
+class QueryTextTarget(_OnStores, Target):
+    """Text through `parse_query`, then to both stores."""
+
+    name = "query-text"
+    longest = 2048
 
     def seeds(self) -> list[bytes]:
         texts = [
@@ -147,18 +151,11 @@ class QueryTextTarget(Target):
         self._stores.compare(lambda store: store.count(query))
 
 
-class QueriesTarget(TreeTarget):
+class QueriesTarget(_OnStores, TreeTarget):
     """Queries, keys, orders and windows as clients send them."""
 
     name = "queries"
     atoms = (*ATOMS, datetime.fromtimestamp(NOW, UTC), b"x")
-
-    def __enter__(self) -> QueriesTarget:
-        self._stores = _Stores()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stores.close()
 
     def seeds(self) -> list[bytes]:
         moment = {"submitted": {"$gte": datetime.fromtimestamp(NOW, UTC)}, "buffers": b"x"}

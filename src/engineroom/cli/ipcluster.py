@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any, ClassVar
 
 from traitlets import Bool, Dict, Enum, Float, Integer, Unicode, Union
@@ -18,7 +19,7 @@ from .. import resources as named_resources
 from ..cluster import cluster as clusters
 from ..cluster.cluster_files import dead_sockets
 from ..cluster.found_cluster import FoundCluster
-from ..config import ipython_dir
+from ..config import profile_folders
 from ..errors import ConfigError
 from .base import ALREADY_RUNNING, BASE_ALIASES, BASE_FLAGS, EngineroomApp, UsageError, run
 from .former_options import CLUSTER
@@ -97,8 +98,12 @@ class ClusterApp(EngineroomApp):
         if self.profile or self.profile_directory or not profiles:
             folders = [self.folder]
         else:
-            folders = sorted({*ipython_dir(self.ipython_directory or None).absolute().glob("profile_*"), self.folder})
+            folders = self._all_folders()
         return [found for folder in folders for found in FoundCluster.all_of(folder)]
+
+    def _all_folders(self) -> list[Path]:
+        """The folders of all profiles, and of the one that the options name."""
+        return sorted({*profile_folders(self.ipython_directory or None), self.folder})
 
 
 class IPClusterStart(ClusterApp):
@@ -190,8 +195,7 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
         print(line, file=sys.stderr if self.json else sys.stdout, flush=True)
 
     def _ready(self) -> None:
-        cluster = self.found.open()
-        if self.json and cluster is not None:
+        if self.json and (cluster := self.found.open()) is not None:
             print(as_json(cluster.to_dict(), line=True), flush=True)
 
     def _make_cluster(self, found: FoundCluster, settings: Cluster) -> clusters.Cluster:
@@ -425,8 +429,7 @@ ipcluster clean --all                 # all profiles
                 continue
             for path in found.files.remove():
                 self._removed(removed, path, "")
-        profiles = {*ipython_dir(self.ipython_directory or None).absolute().glob("profile_*"), self.folder}
-        for path, owner in dead_sockets(sorted(profiles)):
+        for path, owner in dead_sockets(self._all_folders()):
             path.unlink(missing_ok=True)
             self._removed(removed, path, f", a socket of {owner}: nobody listens")
         self.tell(

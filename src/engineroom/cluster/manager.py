@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..config import ipython_dir, profile_dir
+from ..config import profile_dir, profile_folders
 from .cluster import Cluster
 from .cluster_files import ClusterFiles
 from .found_cluster import FoundCluster
@@ -87,7 +87,7 @@ class ClusterManager:
         folders += [_folder(name) for name in (*(profiles or ()), *([profile] if profile else ()))]
         for key in [key for key in self._found if not _runs_here(self.clusters[key])]:
             self.remove_cluster(key)
-        for folder in folders or _all_profiles():
+        for folder in folders or profile_folders():
             self._load(folder, init_default_clusters, kwargs)
         return self.clusters
 
@@ -117,15 +117,11 @@ def clean_cluster_files(
         Also files of clusters that seem to run: they go on, but nobody can connect any more.
     """
     told = log or logging.getLogger(__name__)
-    for folder in _all_profiles() if profile_dirs is None else map(Path, profile_dirs):
+    for folder in profile_folders() if profile_dirs is None else map(Path, profile_dirs):
         for found in FoundCluster.all_of(folder):
             if force or not (found.processes or found.supervisor is not None or found.is_elsewhere):
                 for path in found.files.remove():
                     told.info("removed %s", path)
-
-
-def _all_profiles() -> list[Path]:
-    return sorted(ipython_dir(None).absolute().glob("profile_*"))
 
 
 def _folder(profile: str) -> Path:

@@ -83,6 +83,7 @@ class EngineLauncher(SetFacts, BaseLauncher):
     own_traits: ClassVar[tuple[str, ...]] = ()
     #: settings that all launchers take, as the class has them: `engine_args`, `environment` …
     defaults: ClassVar[Mapping[str, Any]] = {}
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if hasattr(cls, "Options") and cls.__module__ != __name__:

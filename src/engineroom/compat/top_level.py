@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..lab import _jupyter_server_extension_points, _load_jupyter_server_extension
+
 
 def register_joblib_backend(name: str = "ipyparallel", make_default: bool = False) -> None:
     """Make `joblib.parallel_backend(name)` run joblib's calls on the cluster that runs then.
@@ -52,11 +54,6 @@ def bind_kernel(**options: Any) -> str:
     return bind(connection, **options)
 
 
-def _jupyter_server_extension_points() -> list[dict[str, str]]:
-    """The extension of the Jupyter server: `jupyter server extension enable engineroom`."""
-    return [{"module": "engineroom.lab"}]
-
-
 #: the name that old versions of the Jupyter server ask for
 _jupyter_server_extension_paths = _jupyter_server_extension_points
 
@@ -71,11 +68,5 @@ def _jupyter_nbextension_paths() -> list[dict[str, str]]:
     return []
 
 
-def load_jupyter_server_extension(app: Any) -> None:
-    """Add clusters to a Jupyter server. The server calls it."""
-    from ..lab import _load_jupyter_server_extension as load
-
-    load(app)
-
-
-_load_jupyter_server_extension = load_jupyter_server_extension
+#: the name that was asked for before it had an underscore
+load_jupyter_server_extension = _load_jupyter_server_extension

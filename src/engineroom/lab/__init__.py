@@ -17,13 +17,13 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
     return [{"module": "engineroom.lab"}]
 
 
-def _load_jupyter_server_extension(server_app: Any) -> None:
+def _load_jupyter_server_extension(app: Any) -> None:
     """Called once by a Jupyter server that starts."""
     from .handlers import add_handlers  # imported late: it needs a Jupyter server
 
-    add_handlers(server_app.web_app)
+    add_handlers(app.web_app)
     if not _has_panel():
-        server_app.log.info(
+        app.log.info(
             "engineroom was installed without its panel for JupyterLab: there was no npm. To have the panel, install "
             "Node and npm, and then engineroom again; meanwhile, `ipcluster` starts and stops clusters."
         )

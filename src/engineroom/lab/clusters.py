@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import msgspec
 from ..cluster.cluster import Cluster
 from ..cluster.cluster_files import ClusterFiles
 from ..cluster.found_cluster import FoundCluster
-from ..config import ipython_dir
+from ..config import profile_folders
 from ..errors import ConfigError
 from ..ids import new_uuid
 
@@ -72,12 +71,12 @@ class Clusters:
 
     def profiles(self) -> list[str]:
         """The names of the profiles there are, "default" first."""
-        names = {folder.name.removeprefix("profile_") for folder in _profile_folders()}
+        names = {folder.name.removeprefix("profile_") for folder in profile_folders()}
         return ["default", *sorted(names - {"default"})]
 
     def listed(self) -> list[Shown]:
         """All clusters: those that run, that are being started, that could not start, and that were killed."""
-        found = {_key(each.files): each for folder in _profile_folders() for each in FoundCluster.all_of(folder)}
+        found = {_key(each.files): each for folder in profile_folders() for each in FoundCluster.all_of(folder)}
         with ThreadPoolExecutor(LOOKS) as pool:
             shown = list(pool.map(self._shown, found, found.values()))
         self._forget_those_not_in(set(found))
@@ -149,8 +148,6 @@ class Clusters:
         """
         _check_count(wish.n)
         profile = wish.profile.strip() or "default"
-        if not re.fullmatch(r"[\w.-]+", profile):
-            raise ConfigError(f"a profile's name is made of letters, digits, '_', '-' and '.'; got {profile!r}")
         cluster_id = wish.cluster_id.strip() or new_uuid()[:8]
         cluster = Cluster(profile=profile, cluster_id=cluster_id, n=wish.n, keep=wish.keep)
         key = _key(ClusterFiles(cluster.profile_dir, cluster_id))
@@ -257,7 +254,7 @@ class Clusters:
 
     def _found(self, key: str) -> FoundCluster:
         profile, _, cluster_id = key.rpartition(":")
-        for folder in _profile_folders():
+        for folder in profile_folders():
             if folder.name == f"profile_{profile}":
                 for found in FoundCluster.all_of(folder):
                     if found.cluster_id == cluster_id:
@@ -268,10 +265,6 @@ class Clusters:
 def _check_count(n: int | None) -> None:
     if n is not None and not 0 <= n <= MOST_ENGINES:
         raise ConfigError(f"a number of engines is from 0 to {MOST_ENGINES:,}, got {n}")
-
-
-def _profile_folders() -> list[Path]:
-    return sorted(ipython_dir(None).absolute().glob("profile_*"))
 
 
 def _key(files: ClusterFiles) -> str:

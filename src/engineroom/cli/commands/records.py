@@ -13,7 +13,7 @@ from traitlets import Bool, Enum, Unicode
 from ...client import Client
 from ...client.records.scope import in_session
 from ...cluster.found_cluster import FoundCluster
-from ...config import ipython_dir
+from ...config import profile_folders
 from ...errors import ConfigError, EngineroomError, QueryError
 from ...reading.query_text import moment, parse_query
 from ...reading.records import SQLITE, Records
@@ -67,7 +67,7 @@ class RecordsApp(EngineroomApp):
         others = list(FoundCluster.all_of(self.folder))
         running = [other for other in others if other.running] or [other for other in others if other.is_elsewhere]
         if not (running or self.profile or self.profile_directory or os.environ.get("IPP_PROFILE_DIR")) and anywhere:
-            folders = sorted(ipython_dir(self.ipython_directory or None).absolute().glob("profile_*"))
+            folders = profile_folders(self.ipython_directory or None)
             running = [other for folder in folders for other in FoundCluster.all_of(folder) if other.running]
         if len(running) > 1:
             named = ", ".join(f"`{other.files.options().strip()}`" for other in running)

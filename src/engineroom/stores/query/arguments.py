@@ -11,6 +11,8 @@ from .nodes import Path
 
 #: [(path, descending), …]
 Order = tuple[tuple[Path, bool], ...]
+#: Numbers of records are below this: SQLite counts with 64 bits, and adds them.
+COUNT_LIMIT = 1 << 62
 #: (limit, skip)
 Window = tuple[int | None, int]
 
@@ -78,7 +80,7 @@ def parse_window(limit: int | None, skip: int) -> Window:
     """`limit` and `skip`, checked."""
     for name, value in ("limit", limit), ("skip", skip):
         if (value is None and name == "limit") or (
-            isinstance(value, int) and 0 <= value < 1 << 62 and not isinstance(value, bool)
+            isinstance(value, int) and 0 <= value < COUNT_LIMIT and not isinstance(value, bool)
         ):
             continue
         raise QueryError(f"{name} must be a whole number, 0 or more, got {value!r}")
@@ -87,7 +89,7 @@ def parse_window(limit: int | None, skip: int) -> Window:
 
 def parse_page_size(limit: int) -> int:
     """How many records a page has at most, checked."""
-    if not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit < 1 << 62:
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit < COUNT_LIMIT:
         raise QueryError(f"a page has 1 record or more, got {limit!r}")
     return limit
 
