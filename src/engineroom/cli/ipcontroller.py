@@ -39,6 +39,7 @@ from ..config import (
     write_private,
 )
 from ..controller.loop import Controller
+from ..controller.roster import Roster
 from ..core.placement.schemes import SCHEMES, make_index
 from ..descriptors import raise_limit
 from ..errors import ConfigError, ConnectionFileError, StoreBusy
@@ -221,7 +222,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     next_free = Bool(False, help="Use tasks-2.db (and so on) if another controller owns tasks.db.").tag(config=True)
     ping_interval = Float(1.0, help="Seconds between two heartbeats.").tag(config=True)
     allowed_silence = Float(15.0, help="Seconds of silence after which a peer is lost.").tag(config=True)
-    recovery_grace = Float(5.0, help="Seconds that engines have to reconnect to a restarted controller.").tag(
+    recovery_grace = Float(5.0, help="Seconds that engines have, at most, to reconnect to a restarted controller.").tag(
         config=True
     )
     death_limit = Integer(3, help="A task is not tried again once this many engines died while they ran it.").tag(
@@ -247,6 +248,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None
         url, *others = self._reachable(listener.url)
         info = msgspec.structs.replace(info, url=url, other_urls=tuple(others), database=store.url)
+        roster = Roster.at(ClusterFiles(folder, self.cluster_id).roster_file, restarted=restarted)
         controller = Controller(
             listener,
             store,
@@ -255,6 +257,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             liveness=liveness,
             retention=retention,
             restarted=restarted,
+            roster=roster,
         )
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: controller.stop())
@@ -290,6 +293,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         finally:
             for path in [*files, *lesser.values(), _secret_file(client_file), *self._files_of_starter(folder)]:
                 path.unlink(missing_ok=True)
+            roster.close(remove=True)
         log.info("stopped")
 
     def _open_store(self, folder: Path) -> TaskStore:

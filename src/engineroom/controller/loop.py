@@ -19,13 +19,11 @@ from concurrent.futures import Future
 from operator import attrgetter
 from typing import Any, Protocol
 
-import msgspec
-
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, actions, events
 from ..core.steady_clock import SteadyClock
 from ..errors import EngineroomError, ProtocolError, StoreRefused
-from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId, new_uuid
+from ..ids import ClientId, EngineId, EngineUuid, TaskId, new_uuid
 from ..messages import (
     Draining,
     EngineDied,
@@ -73,10 +71,11 @@ from .requests.resubmission import Resubmission
 from .requests.running_tasks import RunningTasks
 from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
+from .roster import Roster
 from .storage.backpressure import WaitingRoom
 from .storage.housekeeping import OnScan
 from .storage.pending import Scope
-from .storage.store_reader import Reader, StoreReader, readable_functions
+from .storage.store_reader import Reader, StoreReader, read_unfinished
 from .storage.store_writer import StoreWriter
 from .storage.unused_content import UnusedContent
 from .supplies.function_library import FunctionLibrary
@@ -176,6 +175,7 @@ class Controller:
         liveness: LivenessSettings | None = None,
         retention: RetentionSettings | None = None,
         restarted: bool = False,
+        roster: Roster | None = None,
         machinery: Machinery | None = None,
     ) -> None:
         machinery = machinery or Machinery()
@@ -217,7 +217,16 @@ class Controller:
         )
         welcome = Welcome(new_uuid(), scheme=core.settings.scheme, keeps=store.keeps)
         self._members = Membership(
-            peers, core, decide, self._processes, liveness, welcome, self._client_left, clock, restarted
+            peers,
+            core,
+            decide,
+            self._processes,
+            liveness,
+            welcome,
+            self._client_left,
+            clock,
+            restarted,
+            roster or Roster(),
         )
         tasks = TaskRequests(
             core,
@@ -547,26 +556,15 @@ class Controller:
 
     def recover(self) -> None:
         """Take up what an earlier life of the controller left unfinished. Nothing else is served before."""
-
-        def read(store: TaskStore) -> tuple[list[Entry], list[Function], dict[Digest, str]]:
-            entries = []
-            for entry in store.unfinished():
-                if entry.frames:  # read again when the task is sent: all of them may be more than fits into memory
-                    entry = msgspec.structs.replace(entry, frames=())
-                    large.append(entry.id)
-                entries.append(entry)
-            digests = dict.fromkeys(entry.spec.function for entry in entries if entry.spec.function)
-            return entries, *readable_functions(store, digests)
-
-        large: list[TaskId] = []
-        entries, functions, missing = self._reader.read_now(read)
+        entries, large, functions, missing = self._reader.read_now(read_unfinished)
         self._outbox.leave_in_store(large)
         if entries:
             log.warning("taking up %d unfinished tasks from the store", len(entries))
             # Numbers that direct tasks wait for are for the engines that had them, not for new ones.
             self._members.reserve(EngineId(entry.spec.engine) for entry in entries)
         if entries or self._restarted:  # engines are on their way back also if nothing is unfinished
-            self._intake.recover(entries, functions, missing, self._clock() + self._liveness.recovery_grace)
+            deadline = self._clock() + self._liveness.recovery_grace
+            self._intake.recover(entries, functions, missing, deadline, self._members.awaited())
 
     def _begin_stop(self, reason: str) -> None:
         if self._stopping_until is not None:
