@@ -19,13 +19,11 @@ from concurrent.futures import Future
 from operator import attrgetter
 from typing import Any, Protocol
 
-import msgspec
-
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, actions, events
 from ..core.steady_clock import SteadyClock
 from ..errors import EngineroomError, ProtocolError, StoreRefused
-from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId, new_uuid
+from ..ids import ClientId, EngineId, EngineUuid, TaskId, new_uuid
 from ..messages import (
     Draining,
     EngineDied,
@@ -73,11 +71,13 @@ from .requests.resubmission import Resubmission
 from .requests.running_tasks import RunningTasks
 from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
-from .storage.backpressure import WaitingRoom
+from .storage.backpressure import Room, WaitingRoom
 from .storage.housekeeping import OnScan
 from .storage.pending import Scope
-from .storage.store_reader import Reader, StoreReader, readable_functions
+from .storage.queued_memory import Measured, QueuedMemory
+from .storage.store_reader import Reader, StoreReader
 from .storage.store_writer import StoreWriter
+from .storage.unfinished import read_unfinished
 from .storage.unused_content import UnusedContent
 from .supplies.function_library import FunctionLibrary
 from .supplies.input_values import InputValues
@@ -175,9 +175,11 @@ class Controller:
         scheduler: SchedulerSettings | None = None,
         liveness: LivenessSettings | None = None,
         retention: RetentionSettings | None = None,
+        queued_memory: int | None = None,
         restarted: bool = False,
         machinery: Machinery | None = None,
     ) -> None:
+        """`queued_memory`: bytes that tasks may take that have not ended; None: as many as they like."""
         machinery = machinery or Machinery()
         self._clock = clock = machinery.clock
         began = clock() if restarted else None
@@ -205,7 +207,9 @@ class Controller:
         kept = reader if store.keeps else None
         here = peers.by_uuid.__contains__
 
-        self._outbox = outbox = Outbox(peers, self._library, values, writer, kept, self._fail, clock, running)
+        self._queued = queued = QueuedMemory(queued_memory, may_leave=store.durable)
+        self._outbox = outbox = Outbox(peers, library, values, writer, kept, self._fail, clock, running, queued)
+        room = Room(outbox.unrecorded, queued, writer.refusal, peers.is_inside_engine)
         self._lookup = OutcomeLookup(core, decide, values, kept, here, self.post, clock)
         performers |= outbox.performers()
         performers[actions.FindOutcomes] = self._lookup.find
@@ -217,7 +221,7 @@ class Controller:
         )
         welcome = Welcome(new_uuid(), scheme=core.settings.scheme, keeps=store.keeps)
         self._members = Membership(
-            peers, core, decide, self._processes, liveness, welcome, self._client_left, clock, restarted
+            peers, core, decide, self._processes, liveness, welcome, self._client_left, room.lacks, clock, restarted
         )
         tasks = TaskRequests(
             core,
@@ -259,7 +263,7 @@ class Controller:
             clock,
         )
         self._door = Door(self._tell, lambda: peers.nonsense.count(clock()))
-        self._room = WaitingRoom(self._is_behind, self._handle)
+        self._room = WaitingRoom(room.lacks, self._handle)
         self._receivers: dict[type[Message], Receive] = {
             Submit: self._on_submit,
             Watch: self._on_watch,
@@ -369,10 +373,6 @@ class Controller:
         if self._members.hello(address, hello, now):
             self._room.forget(hello.uuid)
 
-    def _is_behind(self) -> bool:
-        """Whether tasks have to wait until the store has caught up. A store that fails refuses them at once."""
-        return self._outbox.unrecorded.is_too_much and self._writer.refusal() is None
-
     def _reject(self, peer: Peer, message: Message, error: Exception) -> None:
         """Tell a client that its tasks were not taken: nobody waits for ever."""
         if isinstance(message, Submit):
@@ -439,7 +439,7 @@ class Controller:
         self._requests.answer(ClientId(peer.uuid), message)
 
     def _client_left(self, client: ClientId) -> None:
-        self._room.let_all_in(client)
+        self._room.client_left(client)
         self._outbox.forget_client(client)
         self._reader.client_left(client)
         self._stored.client_left(client)
@@ -547,26 +547,18 @@ class Controller:
 
     def recover(self) -> None:
         """Take up what an earlier life of the controller left unfinished. Nothing else is served before."""
-
-        def read(store: TaskStore) -> tuple[list[Entry], list[Function], dict[Digest, str]]:
-            entries = []
-            for entry in store.unfinished():
-                if entry.frames:  # read again when the task is sent: all of them may be more than fits into memory
-                    entry = msgspec.structs.replace(entry, frames=())
-                    large.append(entry.id)
-                entries.append(entry)
-            digests = dict.fromkeys(entry.spec.function for entry in entries if entry.spec.function)
-            return entries, *readable_functions(store, digests)
-
-        large: list[TaskId] = []
-        entries, functions, missing = self._reader.read_now(read)
-        self._outbox.leave_in_store(large)
+        takes = Measured(self._queued).takes
+        found = self._reader.read_now(lambda store: read_unfinished(store, takes))
+        entries = found.entries
+        self._outbox.leave_in_store(found.large)
         if entries:
             log.warning("taking up %d unfinished tasks from the store", len(entries))
             # Numbers that direct tasks wait for are for the engines that had them, not for new ones.
             self._members.reserve(EngineId(entry.spec.engine) for entry in entries)
         if entries or self._restarted:  # engines are on their way back also if nothing is unfinished
-            self._intake.recover(entries, functions, missing, self._clock() + self._liveness.recovery_grace)
+            deadline = self._clock() + self._liveness.recovery_grace
+            self._intake.recover(entries, found.functions, found.missing, deadline)
+            self._queued.take_up(self.scheduler.tasks.values(), found.small)
 
     def _begin_stop(self, reason: str) -> None:
         if self._stopping_until is not None:
