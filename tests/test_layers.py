@@ -84,7 +84,7 @@ MAY_IMPORT = {
     "engine.execution": "VOCABULARY wire on_engine engine.shared_page",
     "client": "VOCABULARY wire transport on_engine util",
     "client.connection": "VOCABULARY wire transport",
-    "client.engines": "VOCABULARY client.connection",
+    "client.engines": "VOCABULARY client.connection client.signals",
     "client.port": "VOCABULARY wire client.connection client.engines",
     "client.calls": "VOCABULARY",
     "client.pictures": "VOCABULARY",
@@ -95,10 +95,12 @@ MAY_IMPORT = {
     ),
     "client.views": (
         "VOCABULARY wire on_engine util client.connection client.interop client.magics client.port client.results"
-        " client.calls client.notebook client.records.query_args client.waiting"
+        " client.calls client.notebook client.records.query_args client.synced_imports client.waiting"
     ),
     "client.interop": "VOCABULARY on_engine",
-    "client.magics": "VOCABULARY client.notebook",
+    "client.magics": "VOCABULARY client.notebook client.signals",
+    "client.signals": "VOCABULARY",
+    "client.synced_imports": "VOCABULARY",
     "client.notebook": "VOCABULARY",
     # faces
     "launchers": "VOCABULARY",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -59,6 +60,7 @@ def test_code_that_raises_at_the_start_is_in_the_log(made: Callable[..., ipp.Clu
         (ipengine.IPEngine, ["--url=tcp://a:1", "--log-to-file"], {"url", "log-to-file"}),
         (ipcluster.IPClusterStart, ["--delay", "2", "-n", "3"], {"delay"}),
         (ipcluster.IPClusterStop, ["--signal=9"], {"signal"}),
+        (ipcluster.IPClusterEngines, ["--daemonize", "-n=1"], {"daemonize"}),
     ],
 )
 def test_options_without_effect_are_accepted_and_named(tool: Any, words: list[str], said: set[str]):
@@ -71,6 +73,69 @@ def test_options_without_effect_are_accepted_and_named(tool: Any, words: list[st
 def test_other_options_are_refused():
     with pytest.raises(UsageError, match="no option --prots"):
         ipcontroller.IPController().parse_command_line(["--prots=1"])
+
+
+def test_a_cluster_without_a_file_is_not_found(made: Callable[..., ipp.Cluster], tmp_path: Path):
+    cluster = made(cluster_file="", n=1)
+    assert not cluster.cluster_file
+    with cluster as rc:
+        cluster.start_engines_sync(1)
+        rc.wait_for_engines(2, timeout=30)
+        assert list(tmp_path.rglob("cluster*.json")) == []
+        cluster.update_cluster_file()
+        assert cluster.update_from_file() == []
+        with pytest.raises(FileNotFoundError, match="no cluster was found"):
+            ipp.Cluster.from_file(profile_dir=cluster.profile_dir, cluster_id=cluster.cluster_id)
+    with pytest.raises(ipp.ConfigError, match="keep=True needs a cluster file"):
+        made(cluster_file="", keep=True)
+
+
+def test_a_cluster_found_by_a_file_writes_that_file(made: Callable[..., ipp.Cluster], tmp_path: Path):
+    path = tmp_path / "elsewhere.json"
+    with made(cluster_file=path) as rc:
+        found = ipp.Cluster.from_file(path)
+        found.start_engines_sync(1)
+        rc.wait_for_engines(2, timeout=30)
+        assert list(tmp_path.rglob("cluster*.json")) == []
+        assert len(json.loads(path.read_text())["engines"]) == 2
+        assert len(rc.cluster.update_from_file()) == 1
+    assert not path.exists()
+
+
+def test_a_cluster_that_does_not_run_says_how_to_start_it(made: Callable[..., ipp.Cluster]):
+    cluster = made()
+    for call in (cluster.connect_client_sync, lambda: cluster.signal_engine_sync(2, 0), lambda: cluster.scale_sync(2)):
+        with pytest.raises(ipp.ConfigError, match=r"not running. start_cluster_sync\(\) starts it"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "shown"),
+    [
+        (ipcluster.main, ["start", "-n=3", "--show-config"], "Cluster\n  .n = 3\n"),
+        (ipcluster.main, ["list", "--show-config-json", "--log-level=ERROR"], '"log_level": "ERROR"'),
+        (ipcontroller.main, ["--show-config-json", "--hwm=7"], '"hwm": 7'),
+        (ipengine.main, ["--show-config", "-n=2"], "IPEngine\n  .n = 2\n"),
+    ],
+)
+def test_tools_show_their_configuration_and_do_nothing(
+    main: Any, words: list[str], shown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = tmp_path / "profile_x"
+    assert main([*words, f"--profile-dir={folder}"]) == 0
+    assert shown in capsys.readouterr().out
+    assert not folder.exists()
+
+
+def test_a_higher_log_level_leaves_out_what_ipcluster_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    where = f"--profile-dir={tmp_path}"
+    assert ipcluster.main(["clean", where]) == 0
+    assert capsys.readouterr().out == "Nothing to clean.\n"
+    for option in ("--quiet", "--log-level=WARN", "--log-level=40"):
+        assert ipcluster.main(["clean", where, option]) == 0
+        assert capsys.readouterr().out == ""
+    assert ipcluster.main(["clean", where, "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == []
 
 
 @pytest.mark.slow

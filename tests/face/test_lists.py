@@ -46,23 +46,30 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "ipcluster start": (
         ipcluster.IPClusterStart,
         "-n=2 --engines=local --controller=local --ip=* --location=h --delay=1 --profile=p --profile-dir=d "
-        "--cluster-id=c --work-dir=. --ipython-dir=d --log-url=u --daemonize --debug --log-to-file --clean-logs --init",
+        "--cluster-id=c --work-dir=. --ipython-dir=d --log-url=u --log-level=INFO --daemonize --debug --quiet "
+        "--log-to-file --clean-logs --init --show-config --show-config-json",
     ),
-    "ipcluster engines": (ipcluster.IPClusterEngines, "-n=2 --engines=local --profile=p --cluster-id=c --debug"),
-    "ipcluster stop": (ipcluster.IPClusterStop, "--signal=2 --profile=p --cluster-id=c --all --debug"),
-    "ipcluster list": (ipcluster.IPClusterList, "-o=json --profile=p"),
-    "ipcluster clean": (ipcluster.IPClusterClean, "--profile=p --all --force"),
+    "ipcluster engines": (
+        ipcluster.IPClusterEngines,
+        "-n=2 --engines=local --profile=p --cluster-id=c --log-level=20 --debug --quiet --daemonize --show-config",
+    ),
+    "ipcluster stop": (
+        ipcluster.IPClusterStop,
+        "--signal=2 --profile=p --cluster-id=c --log-level=WARN --all --debug --quiet --show-config-json",
+    ),
+    "ipcluster list": (ipcluster.IPClusterList, "-o=json --profile=p --log-level=ERROR --quiet --show-config"),
+    "ipcluster clean": (ipcluster.IPClusterClean, "--profile=p --log-level=ERROR --all --force --quiet --show-config"),
     "ipcontroller": (
         ipcontroller.IPController,
         "--ip=* --location=h --port=5000 --ports=1000-1010 --transport=tcp --ssh=h --enginessh=h --ping=1000 "
         "--scheme=lru --hwm=1 --ident=i --user=u --keyfile=k --log-level=INFO --work-dir=. --profile=p --cluster-id=c "
         "--dictdb --sqlitedb --mongodb --nodb --reuse --restore --usethreads --secure --no-secure --debug --quiet "
-        "--log-to-file --clean-logs --init",
+        "--log-to-file --clean-logs --init --show-config --show-config-json",
     ),
     "ipengine": (
         ipengine.IPEngine,
         "--file=f --url=u -c=x=1 -s=f --ssh=h --sshkey=k --location=h --timeout=5 --cluster-id=c --profile=p "
-        "--log-level=DEBUG --mpi --debug --quiet",
+        "--log-level=DEBUG --mpi --debug --quiet --show-config --show-config-json",
     ),
 }
 

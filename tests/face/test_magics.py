@@ -192,6 +192,19 @@ def test_ctrl_c_interrupts_the_engines(rc: er.Client, shell: Any, capsys: pytest
     assert "Sending signal SIGINT" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("magic", ["%%px --signal-on-interrupt {}\na = 1", "%pxconfig --signal-on-interrupt {}"])
+def test_a_signal_that_is_none_is_refused_before_anything_runs(rc: er.Client, shell: Any, magic: str):
+    from IPython.core.error import UsageError
+
+    for name in ("SIGFOO", "99", "-1"):
+        with pytest.raises(UsageError, match="--signal-on-interrupt: there is no signal"):
+            cell(shell, magic.format(name))
+    assert not has(rc, 0, "a")
+    for name in ("SIGINT", "INT", "2", "0"):
+        cell(shell, magic.format(name))
+
+
+
 def test_the_next_client_takes_the_magics_over_once_the_first_is_closed(
     cluster: er.Cluster, rc: er.Client, shell: Any
 ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,46 @@ def test_a_name_with_dots_reaches_into_attributes(rc: ipp.Client):
     assert not any(view.apply_sync(lambda: [name for name in globals() if "." in name]))
     with pytest.raises(ipp.RemoteError, match="'nobody' is not defined"):
         view["nobody.x"] = 1
+
+
+def test_a_dependency_takes_its_ids_by_either_name():
+    assert ipp.Dependency(ids=["a", "b"], all=False) == ipp.Dependency(dependencies=["a", "b"], all=False)
+    assert ipp.Dependency(ids="a").check({"a"})
+
+
+VIEWS = {
+    "numbers": memoryview(array("d", [1.5, 2.5])),
+    "large": memoryview(array("l", range(9000))),
+    "two dimensions": memoryview(bytes(range(24))).cast("i", (2, 3)),
+}
+
+
+def about(view: memoryview) -> tuple[str, tuple[int, ...], bytes]:
+    return view.format, view.shape, view.tobytes()
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_memoryview_arrives_as_one_everywhere(rc: ipp.Client, name: str):
+    view, direct, balanced = VIEWS[name], rc[:], rc.load_balanced_view()
+    expected = about(view)
+    assert direct.apply_sync(lambda x: (x.format, x.shape, x.tobytes()), view) == [expected] * 2
+    assert balanced.apply_sync(lambda x: (x[0]["a"].format, x[0]["a"].shape), [{"a": view}]) == expected[:2]
+    assert about(balanced.apply_sync(lambda x=view: x)) == expected
+    assert about(balanced.apply_sync(ipp.Reference("memoryview"), bytearray(3))) == ("B", (3,), bytes(3))
+    direct["view"] = view
+    assert list(map(about, direct["view"])) == [expected] * 2
+    [pulled, _] = rc[0].pull(["view", "__name__"], block=True)
+    assert about(pulled) == expected
+    assert [about(x) for x in balanced.map_sync(lambda x: x, [view] * 3)] == [expected] * 3
+
+
+def test_parts_of_a_memoryview_are_memoryviews(rc: ipp.Client):
+    rc[:].scatter("part", VIEWS["numbers"], block=True)
+    assert [about(part) for part in rc[:]["part"]] == [("d", (1,), array("d", [x]).tobytes()) for x in (1.5, 2.5)]
+    assert rc[:].gather("part", block=True) == [1.5, 2.5]
+    assert rc[:].map_sync(abs, VIEWS["numbers"]) == [1.5, 2.5]
+    rc[:].scatter("part", VIEWS["two dimensions"], block=True)
+    assert rc[:]["part"] == [[row] for row in VIEWS["two dimensions"].tolist()]
 
 
 def test_an_execute_reply_has_each_type_of_its_value(rc: ipp.Client):

@@ -86,6 +86,10 @@ def test_the_canned_classes_come_back():
         (canning.CannedArray(words), lambda found: found.tolist() == ["a", None]),
         (canning.CannedBytes(b"abc"), lambda found: found == b"abc"),
         (canning.CannedBuffer(bytearray(b"abc")), lambda found: type(found) is memoryview and found == b"abc"),
+        (
+            canning.CannedMemoryView(memoryview(bytes(8)).cast("h", (2, 2))),
+            lambda found: (found.format, found.shape, found.tolist()) == ("h", (2, 2), [[0, 0], [0, 0]]),
+        ),
         (canning.CannedMemoryView(memoryview(b"ab")), lambda found: type(found) is memoryview and found == b"ab"),
         (canning.CannedCell((lambda: step).__closure__[0]), lambda found: found.cell_contents == 3),
         (canning.CannedClass(Local), lambda found: found.value == 5),

@@ -292,11 +292,16 @@ def test_clean_removes_sockets_on_which_nobody_listens_and_says_whose(shell: She
         listener.bind(str(foreign))
         listener.listen()
         ended.bind(str(nobodys))  # it never listens
-        said = shell.here("ipcluster", "clean", "--profile=another").stdout
-        assert f"removed {killed}, a socket of the cluster of profile killed: nobody listens" in said
+        assert "Nothing to clean" in shell.here("ipcluster", "clean", "--profile=another", "--force").stdout
+        assert (killed.is_socket(), nobodys.is_socket()) == (True, True)
+        said = shell.here("ipcluster", "clean").stdout
+        assert killed.is_socket()
         assert f"removed {nobodys}, a socket of a cluster whose connection file is gone: nobody listens" in said
         assert (live.is_socket(), foreign.is_socket()) == (True, True)
-        assert (killed.exists(), nobodys.exists()) == (False, False)
+        assert not nobodys.exists()
+        said = shell.here("ipcluster", "clean", "--profile=killed").stdout
+        assert f"removed {killed}" in said
+        assert not killed.exists()
         # where the processes cannot be seen, as from another container: the socket still answers
         for path in shell.folder.rglob("profile_live/security/*.json"):
             path.write_text(path.read_text().replace(str(pid), str(2**22 + 1)))

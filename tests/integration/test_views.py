@@ -7,6 +7,7 @@ import itertools
 import operator
 import os
 import re
+import threading
 import time
 from collections import deque
 
@@ -588,6 +589,70 @@ def test_sync_imports_quietly_and_only_there(rc, capsys):
     nowhere = pytest.raises(er.RemoteError, match=r"ModuleNotFoundError.*'nowhere_at_all'")
     with nowhere, rc[0].sync_imports(local=False, quiet=True):
         import nowhere_at_all  # noqa: F401
+
+
+def test_sync_imports_binds_the_names_that_the_program_has(rc):
+    rc[:].clear(block=True)
+    with rc[:].sync_imports(quiet=True):
+        import email
+        import email.message as email_message
+        import os.path as os
+        import wave as waves
+        from email import mime  # noqa: F401 — a module, which nobody has imported
+        from os.path import join as put_together
+        from os.path import split
+
+    assert all((email, email_message, os, put_together, split))
+    assert rc[:]["waves.__name__"] == [waves.__name__] * 2
+    assert rc[:]["email_message.__name__"] == ["email.message"] * 2
+    assert rc[0]["os.__name__"] == "posixpath"
+    assert rc[0]["email.__name__"] == "email"
+    assert rc[0].apply_sync(er.Reference("put_together"), "a", "b") == "a/b"
+    assert rc[0].apply_sync(er.Reference("split"), "a/b") == ("a", "b")
+    assert rc[0]["mime.__name__"] == "email.mime"
+    for missing in ("wave", "join"):
+        with pytest.raises(er.RemoteError, match="NameError"):
+            rc[0][missing]
+
+
+def test_sync_imports_of_all_names_and_from_the_same_package(rc):
+    code = """if True:
+        with view.sync_imports(quiet=True):
+            from colorsys import *
+            from . import dom
+            from .dom import minidom as mini
+    """
+    exec(code, {"view": rc[:], "__package__": "xml", "__name__": "xml.here"})
+    assert rc[0].apply_sync(er.Reference("rgb_to_hls"), 0, 0, 0) == (0.0, 0.0, 0.0)
+    assert rc[:]["dom.__name__"] == ["xml.dom"] * 2
+    assert rc[:]["mini.__name__"] == ["xml.dom.minidom"] * 2
+
+
+def test_sync_imports_leaves_the_imports_of_other_threads_alone(rc):
+    rc[:].clear(block=True)
+    with rc[:].sync_imports(quiet=True):
+        import wave as waves
+
+        thread = threading.Thread(target=lambda: __import__("colorsys"))
+        thread.start()
+        thread.join()
+    assert rc[0]["waves.__name__"] == waves.__name__
+    with pytest.raises(er.RemoteError, match="NameError"):
+        rc[0]["colorsys"]
+
+
+def test_names_imported_on_the_engines_alone_are_of_use_there(rc, typed):
+    with rc[:].sync_imports(local=False, quiet=True):
+        import wave as waves
+        import xml.dom
+        from os.path import join as put_together
+    with pytest.raises(ImportError, match=r"wave.Error was imported on the engines alone.* sync_imports\(local="):
+        waves.Error("x")
+    assert rc[0].apply_sync(put_together, "a", "b") == "a/b"
+    assert rc[0].apply_sync(lambda: (waves.__name__, xml.dom.__name__)) == ("wave", "xml.dom")
+    with pytest.raises(er.RemoteError, match=r"ImportError.*cannot import name 'nothing' from 'wave'"):  # noqa: SIM117
+        with rc[0].sync_imports(local=False, quiet=True):
+            from wave import nothing  # noqa: F401
 
 
 def test_names_of_the_engine_win(rc, typed):

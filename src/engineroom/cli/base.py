@@ -45,6 +45,11 @@ BASE_FLAGS: dict[str, Any] = {
     "debug": ({"Application": {"log_level": 10}}, "log everything"),
     "quiet": ({"Application": {"log_level": 50}}, "log only what is critical"),
     "no-config": ({"EngineroomApp": {"use_config": False}}, "do not read the profile's configuration files"),
+    "show-config": (
+        {"Application": {"show_config": True}},
+        "print the settings that configuration files and options give; do nothing else",
+    ),
+    "show-config-json": ({"Application": {"show_config_json": True}}, "the same as JSON"),
 }
 
 #: Flags of every traitlets application, and those that print something and end.

@@ -68,3 +68,8 @@ CLUSTER = {
     "Cluster.delay": Former("engines start within a fraction of a second"),
     "Cluster.send_engines_connection_env": Former("engines are given their connection file"),
 }
+#: of `ipcluster engines`
+CLUSTER_ENGINES = {
+    **CLUSTER,
+    "daemonize": Former("the command returns when the engines are ready, and they run on", takes_value=False),
+}

@@ -6,12 +6,13 @@ process id is in `<profile>/pid/ipcluster[-<cluster_id>].pid`, so that `stop` st
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from traitlets import Bool, Dict, Enum, Float, Integer, Unicode, Union
+from traitlets import Bool, Dict, Enum, Float, Integer, Unicode, Union, default
 from traitlets import List as ListTrait
 from traitlets.config import Configurable
 
@@ -22,7 +23,7 @@ from ..cluster.found_cluster import FoundCluster
 from ..config import profile_folders
 from ..errors import ConfigError
 from .base import ALREADY_RUNNING, BASE_ALIASES, BASE_FLAGS, EngineroomApp, UsageError, run
-from .former_options import CLUSTER
+from .former_options import CLUSTER, CLUSTER_ENGINES
 from .launcher_options import ALIASES, LAUNCHERS, LauncherOptions
 from .supervisor import Supervisor, in_background, what_a_stop_ends
 from .text import as_json, paint, plural, table
@@ -30,10 +31,7 @@ from .text import as_json, paint, plural, table
 #: Exit code of `ipcluster stop` when there is nothing to stop.
 NOT_RUNNING = 11
 
-#: Options that name a cluster.
-_WHICH = {key: target for key, target in BASE_ALIASES.items() if key != "log-level"}
 _JSON = {"json": ({"ClusterApp": {"json": True}}, "print JSON, for programs")}
-_COMMON_FLAGS = {"debug": BASE_FLAGS["debug"], "no-config": BASE_FLAGS["no-config"]}
 
 
 class Cluster(Configurable):
@@ -68,17 +66,28 @@ class Cluster(Configurable):
 class ClusterApp(EngineroomApp):
     """Base of the commands."""
 
-    aliases: Any = {**_WHICH}
-    flags: Any = {**_COMMON_FLAGS}
+    aliases: Any = {**BASE_ALIASES}
+    flags: Any = {**BASE_FLAGS}
     config_names: ClassVar[tuple[str, ...]] = ("ipcluster_config",)
     former = CLUSTER
     exit_code = 0
 
     json = Bool(False, help="Print JSON.").tag(config=True)
 
+    @default("log_level")
+    def _tells_what_happens(self) -> int:
+        return logging.INFO
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether only errors, and what was asked for, are printed: by --quiet, or a --log-level above INFO."""
+        level: Any = self.log_level
+        return bool(level > logging.INFO)
+
     def tell(self, text: str, **facts: Any) -> None:
         """Print what was done: as a sentence, or with --json as one line of JSON."""
-        print(as_json(facts, line=True) if self.json else text, flush=True)
+        if self.json or not self.is_quiet:
+            print(as_json(facts, line=True) if self.json else text, flush=True)
 
     @property
     def found(self) -> FoundCluster:
@@ -142,7 +151,7 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
         "resources": "Cluster.resources",
         "adaptive": "Cluster.adaptive",
         **ALIASES,
-        **_WHICH,
+        **BASE_ALIASES,
     }
     flags: Any = {
         "dry-run": (
@@ -154,7 +163,7 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
             "return when the engines are ready; the cluster goes on without the terminal",
         ),
         **_JSON,
-        **_COMMON_FLAGS,
+        **BASE_FLAGS,
     }
 
     daemonize = Bool(False, help="Run in the background.").tag(config=True)
@@ -192,22 +201,24 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
             self.exit_code = supervisor.run(self._say, self._ready)
 
     def _say(self, line: str) -> None:
-        print(line, file=sys.stderr if self.json else sys.stdout, flush=True)
+        if not self.is_quiet or line.startswith(f"{self.name}: "):  # an error of the daemon
+            print(line, file=sys.stderr if self.json else sys.stdout, flush=True)
 
     def _ready(self) -> None:
         if self.json and (cluster := self.found.open()) is not None:
             print(as_json(cluster.to_dict(), line=True), flush=True)
 
     def _make_cluster(self, found: FoundCluster, settings: Cluster) -> clusters.Cluster:
-        debug = ["--debug"] if self.log_level == 10 else []
+        is_given = any("log_level" in self.config.get(cls.__name__, {}) for cls in type(self).__mro__)
+        logs = [f"--log-level={self.log_level}"] if is_given else []
         return clusters.Cluster(
             n=settings.n,
             profile_dir=found.files.profile_dir,
             cluster_id=found.cluster_id,
             controller_ip=settings.controller_ip,
             controller_location=settings.controller_location,
-            controller_args=[*debug, *settings.controller_args, *self.passed_on],
-            engine_args=[*debug, *settings.engine_args],
+            controller_args=[*logs, *settings.controller_args, *self.passed_on],
+            engine_args=[*logs, *settings.engine_args],
             resources=named_resources.read(settings.resources),
             engines=settings.engines,
             engine_launcher_class=settings.engine_launcher_class,
@@ -252,7 +263,7 @@ ipcluster stop --all                  # every cluster of every profile, on this 
     flags: Any = {
         "all": ({"IPClusterStop": {"all": True}}, "stop every cluster of every profile (or of --profile=)"),
         **_JSON,
-        **_COMMON_FLAGS,
+        **BASE_FLAGS,
     }
 
     all = Bool(False, help="Stop every cluster.").tag(config=True)
@@ -280,7 +291,7 @@ ipcluster stop --all                  # every cluster of every profile, on this 
                 self.tell(f"Removed the files of {found}, which was killed.", **named, stopped=False)
             return False
         left = what_a_stop_ends(found)
-        if not self.json:
+        if not (self.json or self.is_quiet):
             print(f"Stopping {found} …" + (f" {left}" if left else ""), flush=True)
         began = time.monotonic()
         found.stop()
@@ -303,8 +314,8 @@ class IPClusterList(ClusterApp):
 ipcluster list
 ipcluster list --json | jq '.[].controller.pid'
 """
-    aliases: Any = {"o": "IPClusterList.output", **_WHICH}
-    flags: Any = {**_JSON, **_COMMON_FLAGS}
+    aliases: Any = {"o": "IPClusterList.output", **BASE_ALIASES}
+    flags: Any = {**_JSON, **BASE_FLAGS}
 
     output = Enum(["text", "json"], "text", help="text or json.").tag(config=True)
 
@@ -349,16 +360,17 @@ ipcluster engines -n 2 --resources license=2
 ipcluster engines -n 16 --engines=slurm --queue=short
 """
     classes: Any = [LauncherOptions]
+    former = CLUSTER_ENGINES
     aliases: Any = {
         "n": "IPClusterEngines.n",
         "engines": "IPClusterEngines.engines",
         "timeout": "IPClusterEngines.engine_timeout",
         "resources": "IPClusterEngines.resources",
         **ALIASES,
-        **_WHICH,
+        **BASE_ALIASES,
     }
 
-    flags: Any = {**_JSON, **_COMMON_FLAGS}
+    flags: Any = {**_JSON, **BASE_FLAGS}
 
     n = Integer(1, help="How many more engines.").tag(config=True)
     resources = Unicode("", help="Named resources that these engines share: gpu=2,license=1.").tag(config=True)
@@ -397,7 +409,8 @@ class IPClusterClean(ClusterApp):
     """Remove the files of clusters that were killed: cluster, connection and pid files, and sockets.
 
     Files of clusters that run on this host stay, and so do files of clusters on other hosts. Records and logs stay.
-    All profiles have their sockets in one folder: of each profile those on which nobody listens are removed, no others.
+    Sockets on which nobody listens are removed: those of the profiles that are cleaned and, unless options name a
+    profile, those that belong to no profile any more.
     """
 
     name = "ipcluster"
@@ -414,7 +427,7 @@ ipcluster clean --all                 # all profiles
             "also remove files of clusters that seem to run: they go on, but nobody can connect any more",
         ),
         **_JSON,
-        **_COMMON_FLAGS,
+        **BASE_FLAGS,
     }
 
     all = Bool(False, help="Every profile.").tag(config=True)
@@ -429,7 +442,9 @@ ipcluster clean --all                 # all profiles
                 continue
             for path in found.files.remove():
                 self._removed(removed, path, "")
-        for path, owner in dead_sockets(self._all_folders()):
+        is_named = bool(self.profile or self.profile_directory)
+        of = None if self.all and not is_named else self.folder
+        for path, owner in dead_sockets(self._all_folders(), of, nobodys=not is_named):
             path.unlink(missing_ok=True)
             self._removed(removed, path, f", a socket of {owner}: nobody listens")
         self.tell(
@@ -441,7 +456,7 @@ ipcluster clean --all                 # all profiles
 
     def _removed(self, removed: list[str], path: Any, why: str) -> None:
         removed.append(str(path))
-        if not self.json:
+        if not (self.json or self.is_quiet):
             print(f"removed {path}{why}")
 
 

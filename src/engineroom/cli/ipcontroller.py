@@ -29,6 +29,7 @@ from ..config import (
     LivenessSettings,
     RetentionSettings,
     SchedulerSettings,
+    amount,
     connection_file,
     is_of_zeromq,
     read_connection_file,
@@ -40,6 +41,7 @@ from ..config import (
 )
 from ..controller.loop import Controller
 from ..controller.roster import Roster
+from ..controller.storage.queued_memory import default_limit
 from ..core.placement.schemes import SCHEMES, make_index
 from ..descriptors import raise_limit
 from ..errors import ConfigError, ConnectionFileError, StoreBusy
@@ -171,6 +173,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         "retain-bytes": "Retention.bytes",
         "retain-payload-bytes": "Retention.payload_bytes",
         "min-free": "Retention.min_free",
+        "queued-memory": "IPController.queued_memory",
     }
     flags: Any = {
         **BASE_FLAGS,
@@ -225,6 +228,12 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     recovery_grace = Float(5.0, help="Seconds that engines have, at most, to reconnect to a restarted controller.").tag(
         config=True
     )
+    queued_memory = Unicode(
+        "",
+        help="How much memory of the controller tasks that have not ended may take: 2GB. Beyond the half, only the "
+        "database keeps their arguments; beyond all of it, clients wait until tasks have ended. none: no limit. "
+        "Default: a quarter of the memory that the process may use.",
+    ).tag(config=True)
     death_limit = Integer(3, help="A task is not tried again once this many engines died while they ran it.").tag(
         config=True
     )
@@ -235,6 +244,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         client_file = connection_file(folder, self.cluster_id, "client")
         scheduler = self._scheduler_settings()  # checked before anything is opened
         retention = Retention(parent=self).settings(self.retain)
+        queued_memory = self._queued_memory()
         raise_limit()  # peers, and large buffers, take file descriptors
         liveness = self._liveness()
         # A controller that stops removes its files.
@@ -256,6 +266,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             scheduler=scheduler,
             liveness=liveness,
             retention=retention,
+            queued_memory=queued_memory,
             restarted=restarted,
             roster=roster,
         )
@@ -325,6 +336,12 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         misses = heart.max_heartmonitor_misses
         silence = misses * interval if misses > 0 else self.allowed_silence
         return LivenessSettings(interval, silence, self.recovery_grace)
+
+    def _queued_memory(self) -> int | None:
+        given = self.queued_memory.strip()
+        if given in ("", "none"):
+            return None if given else default_limit()
+        return int(amount(given, "bytes", "IPController.queued_memory"))
 
     def _scheduler_settings(self) -> SchedulerSettings:
         chosen = TaskScheduler(parent=self)

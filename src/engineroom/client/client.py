@@ -38,7 +38,7 @@ from .results.result import AsyncResult
 from .session import Session
 from .settings import ClientSettings
 from .views import BroadcastView, DirectView, LoadBalancedView
-from .views.flags import whole
+from .views.flags import whole, yes_or_no
 from .waiting.waits import limit_of
 
 
@@ -111,7 +111,6 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         self.cluster = cluster
         self.profile = profile or profile_of(self.connection)
         self.debug = debug
-        self.block = False
         try:
             self._channel = Channel(self.connection, timeout=timeout)
         except (EngineroomError, TimeoutError):
@@ -283,9 +282,6 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         if self._blocks(block):
             result.wait()
         return result
-
-    def _blocks(self, block: bool | None) -> bool:
-        return self.block if block is None else block
 
     def wait(
         self,
@@ -555,7 +551,7 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         ConfigError
             Both `restart` and `hub`.
         """
-        if hub and restart:
+        if yes_or_no("hub", hub) & yes_or_no("restart", restart):
             raise ConfigError("hub=True stops the whole cluster: it cannot be restarted from a client")
         if hub:
             self._channel.ask(StopController())

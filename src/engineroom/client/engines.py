@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import signal as signals
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from ..errors import EngineError, NoEnginesRegistered, TimeoutError
 from ..ids import EngineId
 from ..messages import SignalEngines, StopEngines
 from .connection.channel import Channel
+from .signals import signal_number
 
 #: Who waits for engines with a progress bar is told this often how many are there.
 TELL_SECONDS = 0.2
@@ -130,7 +130,7 @@ class Engines:
 
     def send_signal(self, sig: int | str, targets: Any) -> None:
         """Send a signal to engine processes, by number or name; None: to all."""
-        self._channel.ask(SignalEngines(_signal_number(sig), None if targets is None else self.resolve(targets)))
+        self._channel.ask(SignalEngines(signal_number(sig), None if targets is None else self.resolve(targets)))
 
     def stop(self, targets: Any, *, wait: bool, restart: bool = False) -> None:
         """Stop engines once they have finished what they are running.
@@ -154,20 +154,6 @@ class Engines:
         if wait:
             with channel.changed:
                 channel.changed.wait_for(lambda: done() or channel.failure)
-
-
-def _signal_number(sig: int | str) -> int:
-    if isinstance(sig, str):
-        try:
-            return int(signals.Signals[sig if sig.startswith("SIG") else f"SIG{sig}"])
-        except KeyError:
-            raise ValueError(f"there is no signal {sig!r}") from None
-    if isinstance(sig, bool) or not hasattr(sig, "__index__"):
-        raise TypeError(f"a signal is a number, or a name like 'SIGINT'; got {sig!r}")
-    number = operator.index(sig)
-    if not 0 < number < signals.NSIG:
-        raise ValueError(f"there is no signal {number}")
-    return number
 
 
 def _listed(ids: Sequence[int]) -> str:

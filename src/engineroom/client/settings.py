@@ -8,6 +8,7 @@ from typing import Any
 from ..config import ConnectionInfo, dashboard_url
 from ..errors import ConfigError
 from .port import ClientPort
+from .views.flags import yes_or_no
 
 
 class ClientSettings:
@@ -16,12 +17,26 @@ class ClientSettings:
     _port: ClientPort
     connection: ConnectionInfo
     cluster: Any
+    _block = False
 
     @property
     def dashboard_url(self) -> str | None:
         """The link of the cluster's dashboard: whoever has it can use it. None: none runs on this host."""
         found: str | None = getattr(self.cluster, "dashboard_url", None)
         return found or dashboard_url(Path(self.connection.profile_dir), self.connection.cluster_id)
+
+    @property
+    def block(self) -> bool:
+        """Whether calls wait for their result: of the client's own methods, and of views that are made from now on."""
+        return self._block
+
+    @block.setter
+    def block(self, value: bool) -> None:
+        self._block = yes_or_no("block", value)
+
+    def _blocks(self, block: bool | None) -> bool:
+        """Whether a call waits: what it was given, else `block`. Raises ConfigError."""
+        return self._block if block is None else yes_or_no("block", block)
 
     @property
     def record_arguments(self) -> bool:
@@ -33,7 +48,7 @@ class ClientSettings:
 
     @record_arguments.setter
     def record_arguments(self, value: bool) -> None:
-        self._port.record_arguments = bool(value)
+        self._port.record_arguments = yes_or_no("record_arguments", value)
 
     @property
     def on_interrupt(self) -> str:

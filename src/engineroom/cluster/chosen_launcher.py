@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import ConfigError
@@ -23,6 +23,8 @@ class ChosenLauncher:
         Options that the user gave: they win.
     config : mapping
         A configuration: the launcher's own sections hold options, and `launcher_options` of "Cluster".
+    others : iterable of str
+        What else the user may have meant by an unknown name: the arguments of `Cluster`.
 
     Raises
     ------
@@ -30,19 +32,21 @@ class ChosenLauncher:
         There is no such launcher, or no such option, or a value cannot be used.
     """
 
-    def __init__(self, name: object, given: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, name: object, given: Mapping[str, Any], config: Mapping[str, Any], others: Iterable[str] = ()
+    ) -> None:
         self._kind = launcher_class(name)
         #: as it was given: a class, or a name
         self.name = name if isinstance(name, type) else str(name)
-        self._config, self._given = config, given
+        self._config, self._given, self._others = config, given, others
         configured = dict(config.get("Cluster", {})).get("launcher_options") or {}
         found = {**configured_options(name, config), **configured, **given}
         self._common, own = separated(found, self._kind.Options.__struct_fields__)
-        self.options = read_options(name, own)
+        self.options = read_options(name, own, others)
 
     def instead(self, name: object) -> ChosenLauncher:
         """Another launcher, with the same options and configuration."""
-        return ChosenLauncher(name, self._given, self._config)
+        return ChosenLauncher(name, self._given, self._config, self._others)
 
     @property
     def reaches_hosts(self) -> bool:

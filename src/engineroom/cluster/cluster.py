@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import inspect
 import os
 import shlex
 import warnings
@@ -54,6 +55,9 @@ class Cluster(DescribedCluster, AwaitableCluster):
         Whose configuration, connection files and task database.
     cluster_id : str, optional
         Distinguishes clusters of one profile; default: random.
+    cluster_file : path, optional
+        What `Cluster.from_file` and the commands find the cluster by. Default: one in the profile's security folder.
+        "": none is written.
     database : {"sqlite", "memory", "none"} or url, optional
         Where tasks are recorded; default: what the profile's configuration says, else SQLite in the profile's folder.
         If another cluster of the profile is using that file (tasks.db), the default is one beside it: tasks-2.db.
@@ -112,7 +116,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         profile: str = "",
         profile_dir: str | os.PathLike[str] = "",
         cluster_id: str | None = None,
-        cluster_file: str | None = None,
+        cluster_file: str | os.PathLike[str] | None = None,
         database: str | None = None,
         controller_ip: str = "",
         controller_location: str = "",
@@ -170,7 +174,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
                 raise ConfigError(f"engines is a number of engines, got {n!r}")
         controller_host = controller_host or configured.get("controller_host", "")
         controller, controller_host = chosen_controller(controller, controller_host, config, keep)
-        self._launcher = ChosenLauncher(engines, launcher_options, config)
+        self._launcher = ChosenLauncher(engines, launcher_options, config, inspect.signature(Cluster).parameters)
         if self._launcher.reaches_hosts or controller_host:
             controller_ip = controller_ip or "*"
         self.controller_launcher_class = controller
@@ -185,7 +189,9 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self._owner = kept.owner_here() if keep else None
         self.cluster_id = new_uuid()[:8] if cluster_id is None else cluster_id
         self._files = ClusterFiles(self.profile_dir, self.cluster_id, Path(cluster_file) if cluster_file else None)
-        self.cluster_file = self._files.cluster_file
+        self.cluster_file = "" if cluster_file == "" else self._files.cluster_file
+        if keep and not self.cluster_file:
+            raise ConfigError("keep=True needs a cluster file, by which the next Cluster finds this one")
         self.database = database
         self.controller_ip, self.controller_location = controller_ip, controller_location
         self.controller_host = controller_host
@@ -436,7 +442,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
     # ------------------------------------------------------------------------------------------ connecting
 
     def connect_client_sync(self, **kwargs: Any) -> Client:
-        """A client of this cluster."""
+        """A client of this cluster. Raises ConfigError if the cluster does not run."""
         self._controller.wait_until_ready(self.engine_timeout)
         return _client_class()(self.connection, cluster=self, profile=self.profile or None, **kwargs)
 

@@ -152,18 +152,26 @@ def is_dead(path: Path) -> bool:
     return _refuses(path) and _inode(path) == before
 
 
-def dead_sockets(profile_dirs: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+def dead_sockets(profile_dirs: Iterable[Path], of: Path | None = None, *, nobodys: bool) -> Iterator[tuple[Path, str]]:
     """Sockets of this user's clusters on which nobody listens, and whose they were.
 
     All profiles have their sockets in one folder. A socket that a connection file of one of these profiles names is
     left out while its controller runs.
+
+    Parameters
+    ----------
+    of : Path, optional
+        The profile whose sockets are wanted; default: of all.
+    nobodys : bool
+        Also those that no connection file names.
     """
     from ..launchers import FoundProcess
 
     owners = {url: (files, info) for files, info in _connections(profile_dirs) if (url := info.url)}
     for path in socket_dir().iterdir():
         files, info = owners.get(f"ipc://{path}", (None, None))
-        if info is not None and FoundProcess(info.pid, "controller").running:
+        is_wanted = nobodys if files is None else of in (None, files.profile_dir)
+        if not is_wanted or (info is not None and FoundProcess(info.pid, "controller").running):
             continue
         if is_dead(path):
             yield path, "a cluster whose connection file is gone" if files is None else str(files)

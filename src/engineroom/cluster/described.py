@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from .._version import __version__
 from ..config import profile_dir as folder_of_profile
@@ -26,7 +26,8 @@ class DescribedCluster:
 
     cluster_id: str
     profile_dir: Path
-    cluster_file: Path
+    #: "": none is written, and other processes do not find the cluster
+    cluster_file: Path | Literal[""]
     n: int | None
     _controller: ControllerProcess
     _engine_sets: EngineSets
@@ -106,16 +107,19 @@ class DescribedCluster:
             ) from None
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not a cluster file: {error}") from None
-        return cls.from_dict(data, **kwargs)
+        return cls.from_dict(data, **{"cluster_file": path, **kwargs})
 
     def write_cluster_file(self) -> None:
-        """Write the cluster file (mode 0600)."""
-        write_private(self.cluster_file, json.dumps(self.to_dict(), indent=1))
+        """Write the cluster file (mode 0600). Nothing happens for a cluster that has none (`cluster_file=""`)."""
+        if self.cluster_file:
+            write_private(self.cluster_file, json.dumps(self.to_dict(), indent=1))
 
     update_cluster_file = write_cluster_file
 
     def update_from_file(self) -> list[str]:
         """Take up the engine sets that another process has added to the cluster file; returns their ids."""
+        if not self.cluster_file:
+            return []
         try:
             found = type(self).from_file(self.cluster_file)
         except (FileNotFoundError, ConfigError):
@@ -124,4 +128,5 @@ class DescribedCluster:
 
     def remove_cluster_file(self) -> None:
         """Remove the cluster file, if it is there."""
-        self.cluster_file.unlink(missing_ok=True)
+        if self.cluster_file:
+            self.cluster_file.unlink(missing_ok=True)

@@ -72,11 +72,13 @@ from .requests.running_tasks import RunningTasks
 from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
 from .roster import Roster
-from .storage.backpressure import WaitingRoom
+from .storage.backpressure import Room, WaitingRoom
 from .storage.housekeeping import OnScan
 from .storage.pending import Scope
-from .storage.store_reader import Reader, StoreReader, read_unfinished
+from .storage.queued_memory import Measured, QueuedMemory
+from .storage.store_reader import Reader, StoreReader
 from .storage.store_writer import StoreWriter
+from .storage.unfinished import read_unfinished
 from .storage.unused_content import UnusedContent
 from .supplies.function_library import FunctionLibrary
 from .supplies.input_values import InputValues
@@ -174,13 +176,15 @@ class Controller:
         scheduler: SchedulerSettings | None = None,
         liveness: LivenessSettings | None = None,
         retention: RetentionSettings | None = None,
+        queued_memory: int | None = None,
         restarted: bool = False,
         roster: Roster | None = None,
         machinery: Machinery | None = None,
     ) -> None:
+        """`queued_memory`: bytes that tasks may take that have not ended; None: as many as they like."""
         machinery = machinery or Machinery()
         self._clock = clock = machinery.clock
-        began = clock() if restarted else None
+        began, roster = clock() if restarted else None, roster or Roster()
         self._liveness = liveness = liveness or LivenessSettings()
         retention = retention or RetentionSettings()
         self._listener, self._store = listener, store
@@ -199,13 +203,15 @@ class Controller:
         self._running = running = RunningTasks()
         #: results that unfinished tasks take as arguments
         self.values = values = InputValues()
-        self._processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
+        self._processes = processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
         self._writer = writer = machinery.writer(store, self._committed, retention, self._refused)
         self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.recorded, self.post)
         kept = reader if store.keeps else None
         here = peers.by_uuid.__contains__
 
-        self._outbox = outbox = Outbox(peers, self._library, values, writer, kept, self._fail, clock, running)
+        self._queued = queued = QueuedMemory(queued_memory, may_leave=store.durable)
+        self._outbox = outbox = Outbox(peers, library, values, writer, kept, self._fail, clock, running, queued)
+        room = Room(outbox.unrecorded, queued, writer.refusal, peers.is_inside_engine)
         self._lookup = OutcomeLookup(core, decide, values, kept, here, self.post, clock)
         performers |= outbox.performers()
         performers[actions.FindOutcomes] = self._lookup.find
@@ -217,16 +223,7 @@ class Controller:
         )
         welcome = Welcome(new_uuid(), scheme=core.settings.scheme, keeps=store.keeps)
         self._members = Membership(
-            peers,
-            core,
-            decide,
-            self._processes,
-            liveness,
-            welcome,
-            self._client_left,
-            clock,
-            restarted,
-            roster or Roster(),
+            peers, core, decide, processes, liveness, welcome, self._client_left, room.lacks, clock, restarted, roster
         )
         tasks = TaskRequests(
             core,
@@ -268,7 +265,7 @@ class Controller:
             clock,
         )
         self._door = Door(self._tell, lambda: peers.nonsense.count(clock()))
-        self._room = WaitingRoom(self._is_behind, self._handle)
+        self._room = WaitingRoom(room.lacks, self._handle)
         self._receivers: dict[type[Message], Receive] = {
             Submit: self._on_submit,
             Watch: self._on_watch,
@@ -378,10 +375,6 @@ class Controller:
         if self._members.hello(address, hello, now):
             self._room.forget(hello.uuid)
 
-    def _is_behind(self) -> bool:
-        """Whether tasks have to wait until the store has caught up. A store that fails refuses them at once."""
-        return self._outbox.unrecorded.is_too_much and self._writer.refusal() is None
-
     def _reject(self, peer: Peer, message: Message, error: Exception) -> None:
         """Tell a client that its tasks were not taken: nobody waits for ever."""
         if isinstance(message, Submit):
@@ -448,7 +441,7 @@ class Controller:
         self._requests.answer(ClientId(peer.uuid), message)
 
     def _client_left(self, client: ClientId) -> None:
-        self._room.let_all_in(client)
+        self._room.client_left(client)
         self._outbox.forget_client(client)
         self._reader.client_left(client)
         self._stored.client_left(client)
@@ -556,15 +549,18 @@ class Controller:
 
     def recover(self) -> None:
         """Take up what an earlier life of the controller left unfinished. Nothing else is served before."""
-        entries, large, functions, missing = self._reader.read_now(read_unfinished)
-        self._outbox.leave_in_store(large)
+        takes = Measured(self._queued).takes
+        found = self._reader.read_now(lambda store: read_unfinished(store, takes))
+        entries = found.entries
+        self._outbox.leave_in_store(found.large)
         if entries:
             log.warning("taking up %d unfinished tasks from the store", len(entries))
             # Numbers that direct tasks wait for are for the engines that had them, not for new ones.
             self._members.reserve(EngineId(entry.spec.engine) for entry in entries)
         if entries or self._restarted:  # engines are on their way back also if nothing is unfinished
             deadline = self._clock() + self._liveness.recovery_grace
-            self._intake.recover(entries, functions, missing, deadline, self._members.awaited())
+            self._intake.recover(entries, found.functions, found.missing, deadline, self._members.awaited())
+            self._queued.take_up(self.scheduler.tasks.values(), found.small)
 
     def _begin_stop(self, reason: str) -> None:
         if self._stopping_until is not None:

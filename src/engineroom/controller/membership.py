@@ -65,6 +65,8 @@ class Membership:
         What clients and nannies are told, but for the engines.
     client_left : callable
         Called when a client is gone.
+    no_room : callable
+        Why a client's tasks have to wait; "": they need not.
     restarted : bool
         An earlier life of the controller was ended by force: its engines may come back.
     roster : Roster
@@ -80,13 +82,14 @@ class Membership:
         liveness: LivenessSettings,
         welcome: Welcome,
         client_left: Callable[[ClientId], None],
+        no_room: Callable[[Peer], str],
         clock: Callable[[], float],
         restarted: bool,
         roster: Roster,
     ) -> None:
         self._peers, self._scheduler, self._decide = peers, scheduler, decide
         self._processes, self._liveness, self._welcome = processes, liveness, welcome
-        self._client_left, self._clock = client_left, clock
+        self._client_left, self._no_room, self._clock = client_left, no_room, clock
         peers.on_broken = lambda peer: self._left(peer, "it sent a message that makes no sense", clean=False)
         #: when `sweep` was called last; before this moment it declares nobody lost
         self._swept = self._lenient_until = clock()
@@ -156,7 +159,7 @@ class Membership:
             peer.engine = self._free_number() if hello.wish < 0 or taken else hello.wish
             log.info("engine %d joined: %s pid %d", peer.engine, hello.host, hello.pid)
         peer.functions = set()
-        self._peers.engines[peer.engine] = peer
+        self._peers.seat(peer)
         self._roster.came(EngineUuid(peer.uuid), peer.engine, NannyId(hello.nanny), hello.host, hello.pid)
         incarnation, share = self._welcome.incarnation, self._unstored_limit()
         self._peers.welcome(peer, Welcome(incarnation, engine=peer.engine, unstored_limit=share))
@@ -189,7 +192,10 @@ class Membership:
 
     def on_ping(self, peer: Peer, message: Ping, frames: Sequence[Any]) -> None:
         """A sign of life."""
-        self._peers.pong(peer, message, self._unstored_limit() if peer.role == "engine" else 0)
+        if peer.role == "engine":
+            self._peers.pong(peer, message, self._unstored_limit())
+        else:
+            self._peers.pong(peer, message, no_room=self._no_room(peer) if peer.role == "client" else "")
 
     # ------------------------------------------------------------------------------------------ they go
 

@@ -51,7 +51,7 @@ class Effects:
         self.kills: list[KillTask] = []
 
     def begin(self) -> None:
-        """An event has come."""
+        """Forget the actions of the event before: a new one is about to be handled."""
         self.actions = []
         if self.sends:
             self.sends = {}

@@ -443,7 +443,10 @@ class State:
 
 
 def ran_before(task: Task, engine: Engine | None) -> None:
-    """Before a restart a task was given to this engine: if it follows others, they must have run there."""
+    """Note where the tasks that this one follows have run, when the core learns that an engine had it before a restart.
+
+    It was given to `engine` only if they had run there; where they ran is not kept anywhere else.
+    """
     options = task.spec.options
     if engine is not None and options is not None and options.follow is not None and options.follow.tasks:
         task.needs = task.needs or Needs()

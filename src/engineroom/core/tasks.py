@@ -89,6 +89,8 @@ class Task(msgspec.Struct, gc=False, eq=False):
     started: float | None = None
     #: None as long as nothing has been learnt
     needs: Needs | None = None
+    #: bytes of memory that the controller counts for it; only the controller's shell reads and changes this
+    counted: int = 0
 
     @property
     def id(self) -> TaskId:
@@ -105,6 +107,11 @@ class Task(msgspec.Struct, gc=False, eq=False):
         if self.is_direct:
             return (self.spec.engine,)
         return (self.spec.options is not None and self.spec.options.targets) or ()
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether no engine is known to have it, and it has not ended."""
+        return self.engine is None and self.state is not TaskState.ENDED
 
     @property
     def at_most_once(self) -> bool:

@@ -33,6 +33,7 @@ class Live:
         self._closed = False
         self._task: asyncio.Task[None] | None = None
         self._check: asyncio.Task[None] | None = None
+        self._count: asyncio.Task[None] | None = None
         self._one = asyncio.Lock()  # looks compare with the look before: there is one at a time
 
     async def look(self) -> bytes:
@@ -42,7 +43,14 @@ class Live:
                 found: Any = await self._source.ask(self.overview.look)
                 self._latest = (time.monotonic(), msgspec.json.encode(found))
                 self._number += 1
+                if self._count is None or self._count.done():
+                    self._count = asyncio.create_task(self._count_past_engines())
             return self._latest[1]
+
+    async def _count_past_engines(self) -> None:
+        """No look waits for this."""
+        with contextlib.suppress(TimeoutError):
+            await self._source.ask(self.overview.count_past_engines)
 
     async def events(self) -> AsyncIterator[bytes]:
         """Server-sent events, one for each look."""
@@ -92,7 +100,7 @@ class Live:
         self._closed = True
         async with self._news:
             self._news.notify_all()
-        for task in (self._task, self._check):
+        for task in (self._task, self._check, self._count):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

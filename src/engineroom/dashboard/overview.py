@@ -49,6 +49,8 @@ class Overview:
         self._progress: Progress | None = None
         self._slow: dict[str, Any] = {}
         self._due = 0.0
+        self._engines: dict[str, Any] = {}  # those of a cluster that has ended
+        self._engines_due = 0.0
 
     def look(self) -> dict[str, Any]:
         """The present state, as plain data. It never fails: where a part cannot be had, `problem` says why."""
@@ -68,6 +70,7 @@ class Overview:
     def _begin(self, records: Records) -> None:
         self._opened = self._source.opened
         self._before, self._then, self._due, self._slow = {}, 0.0, 0.0, {}
+        self._engines, self._engines_due = {}, 0.0
         self._rates.clear()
         self._progress = None if records.client is None else Progress(records.client, LABELS)
 
@@ -146,31 +149,43 @@ class Overview:
 
     def _ended(self, records: Records) -> dict[str, Any]:
         if time.monotonic() < self._due:
-            return self._slow
+            return self._slow | self._engines
         began = time.monotonic()
         found = self._of_records(records)
         groups = sorted(records.group("label", {"completed": None}), key=lambda g: -g["count"])[:LABELS]
         found["labels"] = [{"label": g["key"], "left": g["count"]} for g in groups]
         found["throughput"], found["bar_seconds"] = _history(records)
-        is_first = not self._slow
-        if not is_first:  # the first picture does not wait for what takes long in a large database
-            groups = records.group("engine_id", {"completed": {"$ne": None}}, values="duration")
-            engines = [
-                {"id": g["key"], "completed": g["count"], "seconds": (g.get("mean") or 0.0) * (g.get("values") or 0)}
-                for g in groups
-                if g["key"] is not None
-            ]
-            found["past_engine_count"] = len(engines)
-            if len(engines) > ENGINES:
-                engines = sorted(engines, key=lambda engine: (-engine["seconds"], engine["id"]))[:ENGINES]
-            found["past_engines"] = engines
         left = sum(found["states"].get(state, 0) for state in ("pending", "running"))
         if left:
             text = f"{left:,} tasks have no outcome: they run when a cluster is started with this database"
             found["warnings"] = [_warning(text, '{"completed": null}')]
         self._slow = found
-        self._due = 0.0 if is_first else began + max(2.0, RARELY * (time.monotonic() - began))
-        return found
+        self._due = began + max(2.0, RARELY * (time.monotonic() - began))
+        return found | self._engines
+
+    def count_past_engines(self) -> None:
+        """Count the tasks of engines that are gone, for the looks that follow: it takes long in a large database."""
+        if time.monotonic() < self._engines_due:
+            return
+        began, opened = time.monotonic(), self._opened
+        try:
+            records = self._source.records()
+            if records.client is not None:
+                return
+            groups = records.group("engine_id", {"completed": {"$ne": None}}, values="duration")
+        except (EngineroomError, TimeoutError, OSError):  # the next look says so
+            return
+        engines = [
+            {"id": g["key"], "completed": g["count"], "seconds": (g.get("mean") or 0.0) * (g.get("values") or 0)}
+            for g in groups
+            if g["key"] is not None
+        ]
+        shown = engines
+        if len(engines) > ENGINES:
+            shown = sorted(engines, key=lambda engine: (-engine["seconds"], engine["id"]))[:ENGINES]
+        if opened == self._opened:
+            self._engines = {"past_engines": shown, "past_engine_count": len(engines)}
+            self._engines_due = time.monotonic() + max(2.0, RARELY * (time.monotonic() - began))
 
     def _of_records(self, records: Records) -> dict[str, Any]:
         failed = records.find(

@@ -78,26 +78,11 @@ class Stream:
         if not 0 <= begin < end < 1e11:
             begin, end = begin - 0.5, begin + 0.5
         ended = {"completed": {"$gte": moment(begin), "$lte": moment(end)}, "started": {"$ne": None}}
-        count = records.count(ended)
-        found: dict[str, Any] = {"from": begin, "to": end, "first": first, "last": last, "count": count}
-        found["live"] = is_live
-        if count <= SINGLE:
-            return {**found, **self._single(records, ended, begin, end, by)}
+        found: dict[str, Any] = {"from": begin, "to": end, "first": first, "last": last, "live": is_live}
+        tasks = records.find(ended, [*_KEYS, BY[by]], [("completed", 1)], SINGLE + 1)
+        if len(tasks) <= SINGLE:
+            return {**found, "count": len(tasks), **_single(records, tasks + _at_end(records, end, by), by)}
         return {**found, **self._gathered(records, ended, begin, end, by, now)}
-
-    # ------------------------------------------------------------------------------------------ one by one
-
-    def _single(self, records: Records, ended: dict[str, Any], begin: float, end: float, by: str) -> dict[str, Any]:
-        tasks = records.find(ended, [*_KEYS, BY[by]], [("completed", 1)], SINGLE) + _at_end(records, end, by)
-        counts: dict[Any, int] = {}
-        for task in tasks:
-            counts[task[BY[by]]] = counts.get(task[BY[by]], 0) + 1
-        order = sorted(counts, key=lambda key: -counts[key])
-        return {
-            "engines": sorted({task["engine_id"] for task in tasks if task["engine_id"] is not None}),
-            "names": [_name(records, by, key) for key in order],
-            "tasks": _bars(tasks, by, order),
-        }
 
     # ------------------------------------------------------------------------------------------ gathered
 
@@ -120,6 +105,7 @@ class Stream:
             "engines": sorted({cell[1] for cell in cells} | {bar["engine_id"] for bar in bars} - {None}),
             "names": [_name(records, by, value) for value in named],
             "tasks": _bars(bars, by, named),
+            "count": sum(group["count"] for group in groups),
             "others": sum(group["count"] for group in groups[NAMED:]),
             "counts": [group["count"] for group in groups[:NAMED]],
             "cells": cells,
@@ -164,6 +150,19 @@ class Stream:
             while len(self._spans) > REMEMBERED:
                 self._spans.popitem(last=False)
         return found
+
+
+def _single(records: Records, tasks: list[Any], by: str) -> dict[str, Any]:
+    """Each task by itself."""
+    counts: dict[Any, int] = {}
+    for task in tasks:
+        counts[task[BY[by]]] = counts.get(task[BY[by]], 0) + 1
+    order = sorted(counts, key=lambda key: -counts[key])
+    return {
+        "engines": sorted({task["engine_id"] for task in tasks if task["engine_id"] is not None}),
+        "names": [_name(records, by, key) for key in order],
+        "tasks": _bars(tasks, by, order),
+    }
 
 
 def _at_end(records: Records, end: float, by: str) -> list[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -108,8 +108,8 @@ def name_of(name: object) -> str:
     return name.__name__ if isinstance(name, type) else str(name).lower()
 
 
-def read_options(name: object, given: Mapping[str, Any]) -> Any:
-    """The options of a launcher, from values by name.
+def read_options(name: object, given: Mapping[str, Any], others: Iterable[str] = ()) -> Any:
+    """The options of a launcher, from values by name. `others`: what else an unknown name may mean.
 
     Raises
     ------
@@ -123,8 +123,9 @@ def read_options(name: object, given: Mapping[str, Any]) -> Any:
         if option not in known:
             import difflib
 
-            close = difflib.get_close_matches(option, known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"its options are: {', '.join(known) or 'none'}"
+            close = difflib.get_close_matches(option, [*known, *others], 1)
+            kind_of = "" if not close or close[0] in known else "the argument "
+            hint = f"did you mean {kind_of}{close[0]}?" if close else f"its options are: {', '.join(known) or 'none'}"
             raise ConfigError(f"the launcher {called} has no option {option!r}; {hint}")
     try:
         return msgspec.convert(renamed, kind.Options, strict=False)

@@ -193,17 +193,32 @@ def _property(name: str) -> Any:
 
 
 def import_modules(names: Sequence[tuple[str, str | None, Sequence[tuple[str, str]]]]) -> None:
-    """Run imports: (module, alias or None, [(name, alias), …]) each."""
+    """Run imports: (module, alias or None, [(name, alias), …]) each. The name "*" stands for all public names."""
     import importlib
 
     namespace = main_namespace()
     for module, alias, members in names:
-        loaded = importlib.import_module(module)
+        # By `__import__`, because it imports members that are modules; what they are bound to is ours.
+        loaded = __import__(module, fromlist=[member for member, _ in members]) if members else None
         for member, under in members:
-            namespace[under] = getattr(loaded, member)
-        if not members:
-            if alias is None:
-                top = module.partition(".")[0]
-                namespace[top] = sys.modules[top]
+            if member == "*":
+                namespace.update({name: _member(loaded, name) for name in _public(loaded)})
             else:
-                namespace[alias] = loaded
+                namespace[under] = _member(loaded, member)
+        if not members:
+            loaded = importlib.import_module(module)
+            top = module.partition(".")[0]
+            namespace[alias or top] = loaded if alias else sys.modules[top]
+
+
+def _member(module: Any, name: str) -> Any:
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        raise ImportError(f"cannot import name {name!r} from {module.__name__!r}", name=module.__name__) from None
+
+
+def _public(module: Any) -> Sequence[str]:
+    """The names that `from module import *` binds."""
+    listed: Sequence[str] | None = getattr(module, "__all__", None)
+    return [name for name in vars(module) if not name.startswith("_")] if listed is None else listed

@@ -1,8 +1,9 @@
-"""How numpy's arrays are pickled where numpy itself would make more of them than there is in memory.
+"""How memoryviews are pickled, and numpy's arrays where numpy itself would make more of them than there is in memory.
 
-An array that shows the same memory many times (`broadcast_to`, `sliding_window_view`) is pickled as that memory, and
-as how it is shown. A read-only memory map of a file is pickled as the name of the file, if the receiver is on the same
-host; else as its bytes. Nothing here imports numpy before a value holds an array.
+A memoryview is pickled as its memory, its format and its shape. An array that shows the same memory many times
+(`broadcast_to`, `sliding_window_view`) is pickled as that memory, and as how it is shown. A read-only memory map of a
+file is pickled as the name of the file, if the receiver is on the same host; else as its bytes. Nothing here imports
+numpy before a value holds an array.
 """
 
 from __future__ import annotations
@@ -33,13 +34,18 @@ _tables: dict[bool, tuple[dict[type, Any], dict[type, Any]]] = {}
 
 
 def reducers(files: bool) -> dict[type, Reducer]:
-    """type → what takes the place of its `__reduce_ex__`; {} as long as numpy is not imported.
+    """type → what takes the place of its `__reduce_ex__`.
 
     Parameters
     ----------
     files : bool
         Whether the receiver can open the files that this process can open.
     """
+    return {memoryview: _of_view, **_of_arrays(files)}
+
+
+def _of_arrays(files: bool) -> dict[type, Reducer]:
+    """The reducers of numpy's types; {} as long as numpy is not imported."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not hasattr(numpy, "memmap"):  # it is being imported
         return {}
@@ -95,10 +101,9 @@ def _table(files: bool) -> dict[type, Any] | None:
     found = _tables.get(files)
     if found is None or found[1] != copyreg.dispatch_table:
         known = dict(copyreg.dispatch_table)
-        ours = reducers(files)
-        if not ours:
+        if not _of_arrays(files):
             return None
-        found = _tables[files] = {**known, **ours}, known
+        found = _tables[files] = {**known, **reducers(files)}, known
     return found[0]
 
 
@@ -155,6 +160,53 @@ def _extent(array: Any) -> tuple[int, int]:
     """The lowest address of an array, and how many bytes from there to its end."""
     steps = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
     return _address(array) + sum(s for s in steps if s < 0), sum(map(abs, steps)) + array.itemsize
+
+
+# ------------------------------------------------------------------------------------------ memoryviews
+
+
+def _of_view(view: memoryview) -> Any:
+    if not is_rebuilt(view):
+        if isinstance(view.obj, _type_of_arrays()):
+            import numpy
+
+            return memoryview, (numpy.array(view),)
+        raise TypeError(not_rebuilt(view))
+    return view_of, (pickle.PickleBuffer(in_c_order(view)), view.format, view.shape)
+
+
+def _type_of_arrays() -> Any:
+    """For `isinstance`: numpy's arrays, or nothing as long as numpy is not imported."""
+    return getattr(sys.modules.get("numpy"), "ndarray", ())
+
+
+def is_rebuilt(view: memoryview) -> bool:
+    """Whether `view_of` can make such a memoryview: its items are numbers of this machine, and it has some."""
+    try:
+        memoryview(b"").cast(view.format)  # type: ignore[call-overload]
+    except ValueError:
+        return False
+    return view.ndim == 1 or view.nbytes > 0
+
+
+def not_rebuilt(view: memoryview) -> str:
+    """Why a memoryview does not travel."""
+    return (
+        f"a memoryview of format {view.format!r} and shape {view.shape} cannot be rebuilt from bytes. Send the object "
+        "that it shows, numpy.asarray(view), or bytes(view)"
+    )
+
+
+def in_c_order(view: memoryview) -> memoryview | bytes:
+    """The memory of a view, with its items in C order: a copy only if they have another order, or gaps."""
+    return view if view.c_contiguous else view.tobytes()
+
+
+def view_of(memory: Any, format: str, shape: tuple[int, ...]) -> memoryview:
+    """A memoryview of this format and shape on memory that has the items in C order. Nothing is copied."""
+    flat: Any = memoryview(memory).cast("B")
+    view: memoryview = flat.cast(format) if len(shape) == 1 else flat.cast(format, shape)
+    return view
 
 
 # ------------------------------------------------------------------------------------------ files

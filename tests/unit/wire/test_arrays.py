@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copyreg
+import ctypes
 import pickle
+import subprocess
+import sys
+from array import array
 from typing import Any
 
 import numpy as np
 import pytest
 
+from engineroom.errors import SerializationError
 from engineroom.wire import functions, payload
 
 
@@ -157,3 +162,51 @@ def test_a_caller_may_do_without_copies() -> None:
     array = np.zeros(100_000)
     [frame] = payload.dumps_call((array,), {}, keep=payload.as_is)[1]
     assert np.shares_memory(np.frombuffer(frame, np.float64), array)
+
+
+VIEWS = {
+    "bytes": memoryview(b"abc"),
+    "writable": memoryview(bytearray(b"abc")),
+    "empty": memoryview(b"").cast("i"),
+    "numbers": memoryview(array("d", [1.5, 2.5])),
+    "large": memoryview(array("l", range(5000))),
+    "two dimensions": memoryview(bytes(range(24))).cast("i", (2, 3)),
+    "no dimension": memoryview(np.array(2.5)),
+    "with gaps": memoryview(np.arange(10))[::-3],
+    "columns first": memoryview(np.asfortranarray(np.arange(6.0).reshape(2, 3))),
+    "no items": memoryview(np.zeros((0, 3))),
+    "complex": memoryview(np.array([1 + 2j, 3j])),
+    "records": memoryview(np.array([(1, 2.5)], [("a", int), ("b", float)])),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("wrap", [lambda view: view, lambda view: [view, {"a": view}], lambda view: (view, lambda: 1)])
+def test_a_memoryview_keeps_its_format_and_its_shape(name: str, wrap: Any) -> None:
+    view = VIEWS[name]
+    arrived, _ = sent(wrap(view))
+    arrived = arrived if wrap(view) is view else arrived[0]
+    assert type(arrived) is memoryview
+    assert (arrived.format, arrived.shape, arrived.tobytes()) == (view.format, view.shape, view.tobytes())
+    assert arrived.readonly or not view.readonly
+
+
+def test_a_large_memoryview_is_sent_beside_the_pickle() -> None:
+    stream, frames = payload.dumps(VIEWS["large"])
+    assert (len(stream) < 200, len(frames)) == (True, 1)
+
+
+def test_a_memoryview_travels_without_numpy() -> None:
+    code = """if True:
+        import sys
+        from engineroom.wire import payload
+        arrived = payload.loads(*payload.dumps([memoryview(bytes(16)).cast("i", (2, 2))]))[0]
+        assert (arrived.format, arrived.shape) == ("i", (2, 2)), arrived
+        assert "numpy" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_memoryview_that_cannot_be_rebuilt_is_an_error_that_says_what_to_send() -> None:
+    with pytest.raises(SerializationError, match=r"argument 0.* format '<i' .*numpy\.asarray\(view\)"):
+        payload.dumps_call((memoryview((ctypes.c_int * 3)()),), {})

@@ -56,7 +56,7 @@ class Driven(Protocol):
         """A bug, which must not leave anybody waiting."""
 
     def torn(self) -> None:
-        """An exception has come from outside: what the thread had in hand may be lost."""
+        """Forget what was half done: an exception such as KeyboardInterrupt has ended the work in the middle."""
 
 
 class Driver:

@@ -14,6 +14,8 @@ from IPython.core.error import UsageError
 from IPython.core.magic import no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
+from ..signals import signal_number
+
 #: Seconds after which a blocking %px shows a progress bar.
 PROGRESS_AFTER = 2.0
 
@@ -105,6 +107,7 @@ class ParallelMagics:
         given = parse_argstring(self.cell_px, line)
         if given.save_name and not given.save_name.isidentifier():
             raise UsageError(f"-o binds a name, got {given.save_name!r}")
+        signal = None if given.signal_on_interrupt is None else _signal(given.signal_on_interrupt)
         targets = {} if given.targets is None else {"targets": self._targets(given.targets)}
         with self.view.temp_flags(**targets):
             return self._execute(
@@ -115,7 +118,7 @@ class ParallelMagics:
                 stream=given.stream,
                 verbose=given.verbose,
                 progress_after=given.progress_after,
-                signal=given.signal_on_interrupt,
+                signal=signal,
                 meanwhile=(lambda: self._run_here(cell or "")) if given.local else None,
             )
 
@@ -214,7 +217,7 @@ class ParallelMagics:
         stream: bool | None = None,
         verbose: bool | None = None,
         progress_after: float | None = None,
-        signal: str | None = None,
+        signal: int | str | None = None,
         meanwhile: Callable[[], None] | None = None,
     ) -> Any:
         """Execute code. Waits and shows outputs if `block`; else returns the AsyncResult.
@@ -241,7 +244,7 @@ class ParallelMagics:
         except KeyboardInterrupt:
             if result is None or not block:
                 raise
-            self._interrupt(result, self.signal if signal is None else _signal(signal), groupby)
+            self._interrupt(result, self.signal if signal is None else signal, groupby)
         result.get()
         return None
 
@@ -265,7 +268,12 @@ class ParallelMagics:
 
 
 def _signal(text: str) -> int | str:
-    return int(text) if text.isdigit() else text
+    """The signal that an option names; 0: none."""
+    given = int(text) if text.isdigit() else text
+    try:
+        return given if given == 0 or signal_number(given) else 0
+    except ValueError as error:
+        raise UsageError(f"--signal-on-interrupt: {error}") from None
 
 
 def _shown(targets: Any) -> str:

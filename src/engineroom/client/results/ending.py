@@ -5,6 +5,7 @@ No waiting here: see `task_future.py`. What a task printed, and when it ran, is 
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION
@@ -71,6 +72,23 @@ def is_enough(return_when: str, endings: Sequence[Ending]) -> bool:
 def failed_among(values: Sequence[Any]) -> list[Any]:
     """The values of tasks that have failed, as a whole or in an item."""
     return [value for value in values if type(value) is Failure or (type(value) is Part and value.errors)]
+
+
+def number_within(key: Any, count: int, what: str) -> int:
+    """An index as a number from 0. Raises IndexError, which says how many tasks or items there are."""
+    number = operator.index(key)
+    if not -count <= number < count:
+        raise IndexError(f"this result has {count} {what}{'' if count == 1 else 's'}; there is no number {number}")
+    return number % count
+
+
+def check_joined(results: Sequence[Any], kind: type) -> None:
+    """Raise ValueError if there are no results to join, TypeError if one of them is none."""
+    if not results:
+        raise ValueError("nothing to join")
+    for result in results:
+        if not isinstance(result, kind):
+            raise TypeError(f"join takes AsyncResults, got {result!r:.60} ({type(result).__name__})")
 
 
 class ResultIterator(Iterator[Any], AsyncIterator[Any]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import operator
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from ...messages import TaskDone, TaskOptions
 from ...wire.parts import Part, items_of
 from ..waiting.waits import Need, WaitPort
 from .chunks import ChunkPlan
-from .ending import Failure, ResultIterator, value_or_error
+from .ending import Failure, ResultIterator, number_within, value_or_error
 from .port import ResultPort
 from .result import AsyncResult
 
@@ -66,15 +65,14 @@ class AsyncMapResult(AsyncResult):
         if isinstance(key, str):
             return super().__getitem__(key)
         if not isinstance(key, slice):
-            number = operator.index(key)
-            found = self._item(number + len(self) if number < 0 else number)
+            found = self._item(key if self._sizes is None else number_within(key, len(self), "item"))
             if found is not None:
                 return self._without_errors(found)[0]
         self._wait_until_done(None)
         entries = self._entries(self._all_values())
         if isinstance(key, slice):
             return self._without_errors(entries[key])
-        return self._without_errors([entries[key]])[0]
+        return self._without_errors([entries[number_within(key, len(entries), "item")]])[0]
 
     def _item(self, number: int) -> list[Any] | None:
         """An item, once its task has ended, as a list of one; None: the tasks do not have the items in their order."""
@@ -276,8 +274,9 @@ class GrowingMapResult(AsyncMapResult):
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
             return super().__getitem__(key)
-        values = self.get()
-        return values[key]
+        if not isinstance(key, slice):
+            key = number_within(key, len(self), "item")
+        return self.get()[key]
 
 
 class LazyMapIterator(ResultIterator):

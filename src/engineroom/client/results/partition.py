@@ -21,8 +21,13 @@ def as_sequence(items: Any) -> Sequence[Any]:
         It has no items.
     """
     check_items(items)
-    if isinstance(items, memoryview) and (items.format != "B" or items.ndim != 1):
-        return items.tolist()  # an engine gets a memoryview as its bytes
+    if isinstance(items, memoryview) and items.ndim != 1:
+        try:
+            return items.tolist()  # one of several dimensions has no slices
+        except NotImplementedError:
+            raise TypeError(
+                f"a memoryview of format {items.format!r} cannot be split into items: give numpy.asarray(view)"
+            ) from None
     return items if _has_slices(items) else list(items)
 
 

@@ -29,9 +29,11 @@ from .arguments import refuse_direct, results_of_this_call
 from .ending import (
     Failure,
     ResultIterator,
+    check_joined,
     errors_in,
     failed_among,
     is_enough,
+    number_within,
     succeeded,
     value_of,
     value_or_error,
@@ -445,7 +447,7 @@ class AsyncResult(DescribedFuture):
             if not self._return_exceptions:
                 self._raise_errors_in(values)
             return list(map(value_or_error, values))
-        index = range(len(self._ids))[key]
+        index = number_within(key, len(self._ids), "task")
         self._wait_for(self._ids[index])
         return self._ready_value(index)
 
@@ -458,8 +460,7 @@ class AsyncResult(DescribedFuture):
     @classmethod
     def join(cls, *results: AsyncResult) -> AsyncResult:
         """One AsyncResult for the tasks of several, in order."""
-        if not results:
-            raise ValueError("nothing to join")
+        check_joined(results, AsyncResult)
         ids = [id for result in results for id in result.msg_ids]
         first = results[0]
         joined = AsyncResult(first._port, ids, single=False, name=first._name, submitted=first._submitted)

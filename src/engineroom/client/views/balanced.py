@@ -398,7 +398,7 @@ class LoadBalancedView(View):
             if each is not None:
                 result._each = dict(zip(ids, each, strict=True))
             submit(result)
-        return result.get() if (self.block if block is None else block) else result
+        return result.get() if self._blocks(block) else result
 
     def _prepare_chunks(
         self,

@@ -183,11 +183,9 @@ class View:
 
     def _checked_flag(self, name: str, value: Any) -> Any:
         match name:
-            case "block" | "track":
-                return bool(value)
             case "retries":
                 return flags.whole("retries", value, "a number of times, 0 or more", 0)
-            case "at_most_once":
+            case "block" | "track" | "at_most_once":
                 return flags.yes_or_no(name, value)
             case "run_timeout":
                 return flags.run_timeout(value)
@@ -237,6 +235,10 @@ class View:
             call = call_of([spec.id for spec, _, _ in tasks], shape, sizes, first, items)
             spec = tasks[0][0]
             spec.options = replaced(spec.options, call=call)
+
+    def _blocks(self, block: bool | None) -> bool:
+        """Whether a call waits: what it was given, else the view's flag. Raises ConfigError."""
+        return self.block if block is None else flags.yes_or_no("block", block)
 
     def _apply(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], block: bool) -> Any:
         raise NotImplementedError
@@ -325,11 +327,20 @@ class View:
     def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = False) -> AsyncResult:
         """The result of tasks, by msg_id or by index in this view's history (default: the last)."""
         wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
-        if isinstance(wanted, int):
-            wanted = self.history[wanted]
-        elif isinstance(wanted, Sequence) and not isinstance(wanted, str):
-            wanted = [self.history[w] if isinstance(w, int) else w for w in wanted]
+        if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+            wanted = list(map(self._named, wanted))
+        else:
+            wanted = self._named(wanted)
         return self._client.get_result(wanted, block=block, owner=owner)
+
+    def _named(self, job: Any) -> Any:
+        """The msg_id of an index into this view's history; anything else as it is."""
+        if not isinstance(job, int) or isinstance(job, bool):
+            return job
+        try:
+            return self.history[job]
+        except IndexError:
+            raise IndexError(f"this view has submitted {len(self.history)} tasks; there is no number {job}") from None
 
     def abort(self, jobs: Any = None, targets: Any = None, block: bool | None = None) -> None:
         """End tasks that have not started: `jobs`, or those at `targets`, or all of this view's."""

@@ -26,6 +26,8 @@ class Dependency(set[TaskId]):
         Whether all of them must have ended so, or any.
     success, failure : bool
         Which ends count.
+    ids : optional
+        Another name of `dependencies`.
 
     Raises
     ------
@@ -40,7 +42,19 @@ class Dependency(set[TaskId]):
     True
     """
 
-    def __init__(self, dependencies: Any = (), all: bool = True, success: bool = True, failure: bool = False) -> None:
+    def __init__(
+        self,
+        dependencies: Any = (),
+        all: bool = True,
+        success: bool = True,
+        failure: bool = False,
+        *,
+        ids: Any = None,
+    ) -> None:
+        if ids is not None:
+            if dependencies:
+                raise TypeError("dependencies and ids are two names of one argument: give one of them")
+            dependencies = ids
         if not (success or failure):
             raise ValueError("success=False, failure=False: such a dependency could never be met")
         self.all, self.success, self.failure = bool(all), bool(success), bool(failure)

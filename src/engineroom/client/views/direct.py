@@ -17,6 +17,7 @@ from ...on_engine import engine_calls
 from ...on_engine.random_streams import seeded
 from ...wire import short_repr
 from ...wire.payload import dumps_call, once
+from .. import synced_imports
 from ..magics import bind_magics
 from ..records.query_args import plain_label
 from ..results.map_result import AsyncMapResult
@@ -118,9 +119,6 @@ class DirectView(View):
     def _result(self, count: int, single: bool, name: str) -> AsyncResult:
         ids = [self._channel.new_id() for _ in range(count)]
         return AsyncResult(self._port, ids, single=single, name=name, submitted=time.time(), label=self.label)
-
-    def _blocks(self, block: bool | None) -> bool:
-        return self.block if block is None else block
 
     # ------------------------------------------------------------------------------------------ code
 
@@ -397,43 +395,19 @@ class DirectView(View):
 
     @contextlib.contextmanager
     def sync_imports(self, local: bool = True, quiet: bool = False) -> Iterator[None]:
-        """`with view.sync_imports(): import numpy` imports here and on the engines.
+        """`with view.sync_imports(): import numpy as np` imports here and on the engines, under the same names.
 
         Parameters
         ----------
         local : bool
-            Import here too.
+            Import here too. With False, the names can be used in functions that the engines run, and not here.
         quiet : bool
             Do not print which modules are imported on the engines.
         """
-        import builtins
-
-        original = builtins.__import__
-        seen: list[tuple[str, str | None, list[tuple[str, str]]]] = []
-        depth = 0
-
-        def spy(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
-            nonlocal depth
-            if depth == 0 and level == 0:
-                seen.append((name, None, [(member, member) for member in fromlist or ()]))
-                if not quiet:
-                    what = f"{', '.join(fromlist)} from {name}" if fromlist else name
-                    print(f"importing {what} on engine(s)")
-            if not local and depth == 0:
-                return _Placeholder(name)
-            depth += 1
-            try:
-                return original(name, globals, locals, fromlist, level)
-            finally:
-                depth -= 1
-
-        builtins.__import__ = spy
-        try:
+        with synced_imports.seen(local=local, quiet=quiet) as imports:
             yield
-        finally:
-            builtins.__import__ = original
-        if seen:
-            self._apply(engine_calls.import_modules, (seen,), {}, True)
+        if imports:
+            self._apply(engine_calls.import_modules, (imports,), {}, True)
 
     @property
     def importer(self) -> Any:
@@ -468,18 +442,6 @@ def _engine_of_items(engines: Sequence[EngineId], count: int, dist: str) -> list
     parts = split(range(count), len(engines), dist)
     found = {item: engine for engine, items in zip(engines, parts, strict=True) for item in items}
     return [found[item] for item in range(count)]
-
-
-class _Placeholder:
-    """Stands for a module that is imported on the engines alone."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, name: str) -> _Placeholder:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Placeholder(f"{self._name}.{name}")
 
 
 def _encoded(code: str) -> bytes:

@@ -73,8 +73,8 @@ def resources(value: Any) -> dict[str, int] | None:
 
 
 def yes_or_no(name: str, value: Any) -> bool:
-    """True or False; no other value will do."""
-    if value is True or value is False:
+    """True or False, Python's or numpy's; no other value will do."""
+    if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
         return bool(value)
     raise ConfigError(f"{name} is True or False; got {value!r}")
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from ...config import make_profile_dir, read_connection_file
-from ...errors import ConnectionFileError, EngineroomError, StoreBusy, TimeoutError
+from ...errors import ConfigError, ConnectionFileError, EngineroomError, StoreBusy, TimeoutError
 from ...launchers import FoundProcess, Launcher, LocalProcess
 from ...launchers.ssh_controller import SSHController
 from ..cluster_files import ClusterFiles
@@ -109,6 +109,8 @@ class ControllerProcess:
 
         Raises
         ------
+        ConfigError
+            It has not been started, or was stopped.
         StoreBusy
             It ended, because another controller owns the task database.
         EngineroomError
@@ -130,6 +132,11 @@ class ControllerProcess:
 
     def _raise_why(self) -> None:
         launcher = self.launcher
+        if launcher is None:
+            raise ConfigError(
+                f"there is nothing to connect to: {self._files} is not running. start_cluster_sync() starts it; "
+                "Cluster.from_file() finds one that another process has started"
+            )
         lines = [] if launcher is None else [line for line in launcher.get_output().splitlines() if line.strip()]
         words = f"Its log ends: {lines[-1].strip()}" if lines else "Its log is empty."
         if isinstance(launcher, LocalProcess) and launcher.exit_code == STORE_BUSY:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...on_engine.engine_calls import Reference
-from ...wire import payload
+from ...wire import arrays, payload
 from ...wire.functions import living_in
 
 Can = Callable[[Any], Any]
@@ -132,7 +132,20 @@ class CannedBuffer(CannedBytes):
 
 
 class CannedMemoryView(CannedBuffer):
-    """A memoryview."""
+    """A memoryview: one buffer with its items in C order, its format and its shape.
+
+    Raises TypeError for a format that cannot be rebuilt from bytes, as that of a structure.
+    """
+
+    def __init__(self, obj: Any) -> None:
+        view = memoryview(obj)
+        if not arrays.is_rebuilt(view):
+            raise TypeError(arrays.not_rebuilt(view))
+        super().__init__(arrays.in_c_order(view))
+        self.format, self.shape = view.format, tuple(view.shape or ())
+
+    def get_object(self, g: dict[str, Any] | None = None) -> memoryview:
+        return arrays.view_of(self.buffers[0], self.format, self.shape)
 
 
 class _CanMap(dict[Any, Can]):

@@ -10,9 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol, TypeVar
-
-import msgspec
+from typing import Any, Protocol, TypeVar
 
 from ...errors import StoreDamaged, StoreError
 from ...ids import ClientId, Digest, TaskId, digest_of
@@ -171,30 +169,6 @@ def readable_functions(store: TaskStore, digests: Iterable[Digest]) -> tuple[lis
         except StoreError as error:
             missing[digest] = str(error)
     return found, missing
-
-
-class Unfinished(NamedTuple):
-    """What a restarted controller reads."""
-
-    #: unfinished tasks, in order of submission
-    entries: list[Entry]
-    #: those whose large buffers were left in the store: all of them may be more than fits into memory
-    large: list[TaskId]
-    functions: list[Function]
-    #: functions that cannot be read, and why
-    missing: dict[Digest, str]
-
-
-def read_unfinished(store: TaskStore) -> Unfinished:
-    """The unfinished tasks of a store, and their functions."""
-    entries, large = [], []
-    for entry in store.unfinished():
-        if entry.frames:
-            entry = msgspec.structs.replace(entry, frames=())
-            large.append(entry.id)
-        entries.append(entry)
-    digests = dict.fromkeys(entry.spec.function for entry in entries if entry.spec.function)
-    return Unfinished(entries, large, *readable_functions(store, digests))
 
 
 def ok_value(entry: Entry | None) -> tuple[bytes, Sequence[Any]] | None:

@@ -42,7 +42,8 @@ class Shares:
 
     def __init__(self) -> None:
         self._shares: dict[ClientId, Share] = {}
-        #: what the client whose task left a queue last had been charged by then
+        #: the largest `Share.used` of a client at the moment when one of its tasks left a queue. A client that had no
+        #: queued task begins here, so that it gains nothing from the time when it asked for nothing.
         self._clock = 0.0
 
     def of(self, client: ClientId) -> Share:

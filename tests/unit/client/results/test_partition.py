@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections import deque
 
 import numpy as np
@@ -34,8 +35,14 @@ def test_what_slices_by_position_stays_as_it_is(items):
 
 
 def test_a_memoryview_has_the_items_of_its_format():
-    assert as_columns([memoryview(np.arange(2.0))]) == [[0.0, 1.0]]
+    assert list(as_columns([memoryview(np.arange(2.0))])[0]) == [0.0, 1.0]
+    assert as_columns([memoryview(np.arange(4.0).reshape(2, 2))]) == [[[0.0, 1.0], [2.0, 3.0]]]
     assert list(as_columns([memoryview(b"ab")])[0]) == [97, 98]
+
+
+def test_a_memoryview_of_a_format_that_python_cannot_read_says_what_to_give():
+    with pytest.raises(TypeError, match=r"give numpy\.asarray"):
+        as_columns([memoryview((ctypes.c_int * 2 * 2)())])
 
 
 @pytest.mark.parametrize("index", [[0, 1], [5, 6], [0.5, 1.5], ["a", "b"]])
