@@ -89,6 +89,9 @@ _payload_of = attrgetter("payload")
 
 #: How long nannies may take to stop their engines when the controller ends.
 STOP_SECONDS = 5.0
+#: The loop is so late if its process was stopped (then a wait can end without the messages that are there), or a turn
+#: took long. Then it takes in so many messages at once, before it does what is due.
+PAUSE_SECONDS, CAUGHT_UP = 0.25, 10_000
 
 Post = Callable[[Callable[[], None]], None]
 Receive = Callable[[Peer, Any, Sequence[Any]], None]
@@ -191,6 +194,7 @@ class Controller:
         self._posted: deque[Callable[[], None]] = deque()
         self._stopping_until: float | None = None
         self._next_sweep = 0.0
+        self._turned = clock()
         self._restarted = restarted
         self._deadline: float | None = None
         forgotten = forgotten_at_restart(store, began)
@@ -309,8 +313,12 @@ class Controller:
 
     def turn(self) -> None:
         """Wait until something arrives or is due, then handle everything."""
-        received = self._listener.receive(timeout=0.0 if self._posted else max(0.0, self.due - self._clock()))
+        due = self.due
+        received = self._listener.receive(timeout=0.0 if self._posted else max(0.0, due - self._clock()))
         now = self._clock()
+        if now - max(self._turned, due) > PAUSE_SECONDS:  # peers were not silent: what they have sent comes first
+            received += self._listener.receive(CAUGHT_UP)
+        self._turned = now
         for address, parts in received:
             self._receive(address, parts, now)
         self._call_posted()
@@ -549,17 +557,15 @@ class Controller:
 
     def recover(self) -> None:
         """Take up what an earlier life of the controller left unfinished. Nothing else is served before."""
-        takes = Measured(self._queued).takes
-        found = self._reader.read_now(lambda store: read_unfinished(store, takes))
-        entries = found.entries
+        found = self._reader.read_now(lambda store: read_unfinished(store, Measured(self._queued).takes))
         self._outbox.leave_in_store(found.large)
-        if entries:
+        if entries := found.entries:
             log.warning("taking up %d unfinished tasks from the store", len(entries))
             # Numbers that direct tasks wait for are for the engines that had them, not for new ones.
             self._members.reserve(EngineId(entry.spec.engine) for entry in entries)
         if entries or self._restarted:  # engines are on their way back also if nothing is unfinished
-            deadline = self._clock() + self._liveness.recovery_grace
-            self._intake.recover(entries, found.functions, found.missing, deadline, self._members.awaited())
+            deadline, awaited = self._clock() + self._liveness.recovery_grace, self._members.awaited()
+            self._intake.recover(entries, found.functions, found.missing, deadline, awaited)
             self._queued.take_up(self.scheduler.tasks.values(), found.small)
 
     def _begin_stop(self, reason: str) -> None:

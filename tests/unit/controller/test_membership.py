@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from engineroom import _version
-from engineroom.config import LivenessSettings
+from engineroom.config import LivenessSettings, SchedulerSettings
 from engineroom.controller import membership
 from engineroom.controller.loop import Controller, Machinery
 from engineroom.controller.roster import Listed, Roster
@@ -24,6 +25,7 @@ from engineroom.messages import (
     Message,
     Ping,
     Pong,
+    Recall,
     Results,
     Run,
     Submit,
@@ -71,7 +73,14 @@ class Processes:
 class World:
     """A controller in a time that the test decides, and peers."""
 
-    def __init__(self, *, store: DictDB | None = None, roster: Roster | None = None, restarted: bool = False) -> None:
+    def __init__(
+        self,
+        scheduler: SchedulerSettings | None = None,
+        *,
+        store: DictDB | None = None,
+        roster: Roster | None = None,
+        restarted: bool = False,
+    ) -> None:
         self.now = 1000.0
         self.roster = roster or Roster()
         self.processes = Processes()
@@ -84,6 +93,7 @@ class World:
             self.network.listener,
             store or DictDB(),
             "key",
+            scheduler=scheduler,
             liveness=liveness,
             restarted=restarted,
             roster=self.roster,
@@ -241,6 +251,34 @@ def test_nobody_is_lost_because_the_controller_itself_did_not_run(world: World) 
     assert "me" in world.controller._peers.by_uuid
     world.pass_time(SILENCE + 2, client)
     assert not world.engines, "the engine is still silent"
+
+
+def test_what_engines_have_sent_while_the_controller_did_not_run_comes_before_what_is_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with contextlib.closing(World(SchedulerSettings(hwm=4))) as world:
+        client, busy = world.peer("client", "me"), world.peer("engine", "busy")
+        world.turns(lambda: world.engines)
+        client.say(Submit(1, [task(number) for number in range(4)], [CODE]))
+        world.turns(lambda: sum(len(run.tasks) for run in busy.all(Run)) == 4)
+        idle = world.peer("engine", "idle")
+        world.turns(lambda: len(world.engines) == 2)
+        world.now += 0.02
+        world.turns(lambda: busy.all(Recall))
+
+        # It has run all of them when the question arrives. The controller is stopped meanwhile, and the wait that it
+        # was stopped in ends without a message.
+        ran = [TaskDone(TaskId(f"me-{number}"), 1, "ok", 1.0, 2.0, b"") for number in range(4)]
+        busy.say(Results(ran, 1))
+        world.now += 5.0
+        receive, waits = world.controller._listener.receive, iter([[]])
+        monkeypatch.setattr(
+            world.controller._listener,
+            "receive",
+            lambda *args, **more: next(waits) if waits.__length_hint__() else receive(*args, **more),
+        )
+        world.turns(lambda: len([done for told in client.all(Results) for done in told.tasks]) == 4)
+        assert not idle.all(Run)
 
 
 # -------------------------------------------------------------------------------------------- after a restart
