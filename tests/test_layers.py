@@ -63,7 +63,8 @@ MAY_IMPORT = {
     # processes
     "controller": "VOCABULARY core wire transport stores",
     "controller.peers": "VOCABULARY wire transport",
-    "controller.membership": "VOCABULARY core controller.peers",
+    "controller.roster": "VOCABULARY",
+    "controller.membership": "VOCABULARY core controller.peers controller.roster",
     "controller.supplies": "VOCABULARY wire transport controller.peers",
     "controller.storage": "VOCABULARY wire stores",
     "controller.decisions": "VOCABULARY core controller.error_info",

@@ -70,6 +70,47 @@ def test_what_a_client_submitted_before_it_was_killed_is_recorded_whole_and_ends
     assert numbers == list(range(len(numbers))), "the first ones, without a gap, each of them once"
 
 
+QUEUED_MEMORY = "c.IPController.queued_memory = '8MB'\n"
+
+
+@pytest.mark.fault(37)
+def test_more_tasks_than_memory_has_room_for_wait_in_their_client_which_says_so(tmp_path, capsys):
+    (tmp_path / "ipcontroller_config.py").write_text(QUEUED_MEMORY)
+    go = tmp_path / "go"
+    with er.Cluster(n=1, profile_dir=tmp_path) as rc:
+        rc[0].apply_async(wait_for_file, str(go))
+        view = rc.load_balanced_view()
+        results = [view.apply_async(bytes.decode, b"%08d" % number * 256) for number in range(6000)]
+        wait_until(lambda: "tasks wait until the controller has room" in capsys.readouterr().err)
+        taken_in = rc.db_count({"state": "pending"})
+        assert 2000 < taken_in < 6000, "a question does not wait; no task takes more than 4 KiB"
+        go.touch()
+        assert [result.get(60) for result in results] == [f"{number:08d}" * 256 for number in range(6000)]
+        assert rc.db_count({"state": "completed"}) >= 6000
+
+
+@pytest.mark.fault(37)
+def test_tasks_that_a_task_waits_for_have_room(tmp_path):
+    (tmp_path / "ipcontroller_config.py").write_text(QUEUED_MEMORY.replace("8MB", "100KB"))
+
+    def outer(folder, go):
+        while not os.path.exists(go):
+            time.sleep(0.005)
+        with er.Client(profile_dir=folder) as inner:
+            return sum(inner.load_balanced_view().map_sync(abs, range(100)))
+
+    go = tmp_path / "go"
+    with er.Cluster(n=1, profile_dir=tmp_path) as rc:
+        view = rc.load_balanced_view()
+        nested = view.apply_async(outer, str(tmp_path), str(go))
+        with view.temp_flags(after=nested):  # they cannot end before it
+            others = [view.apply_async(abs, -number) for number in range(1000)]
+        wait_until(lambda: rc._channel._window.is_shut)
+        go.touch()
+        assert nested.get(60) == sum(range(100))
+        assert [result.get(60) for result in others] == list(range(1000))
+
+
 STOPPED_CLIENT = """
 import sys, engineroom as er
 rc = er.Client(sys.argv[1])

@@ -91,8 +91,8 @@ FAULTS: dict[int, Fault] = {
     ),
     36: Fault("a thousand engines register at once", "all are there", "connections of engines without processes"),
     37: Fault(
-        "a million queued tasks; gigabytes of arguments", "`submit` does not block; the client keeps what waits",
-        "tests have small numbers, `make bounded` a million; there is no limit on the number of queued tasks",
+        "a million queued tasks; gigabytes of arguments",
+        "`submit` does not block; the client keeps what waits, and says why",
     ),
     38: Fault("client that does not read", "everything, once it reads again"),
     39: Fault(

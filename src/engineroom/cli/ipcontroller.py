@@ -29,6 +29,7 @@ from ..config import (
     LivenessSettings,
     RetentionSettings,
     SchedulerSettings,
+    amount,
     connection_file,
     is_of_zeromq,
     read_connection_file,
@@ -39,6 +40,8 @@ from ..config import (
     write_private,
 )
 from ..controller.loop import Controller
+from ..controller.roster import Roster
+from ..controller.storage.queued_memory import default_limit
 from ..core.placement.schemes import SCHEMES, make_index
 from ..descriptors import raise_limit
 from ..errors import ConfigError, ConnectionFileError, StoreBusy
@@ -170,6 +173,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         "retain-bytes": "Retention.bytes",
         "retain-payload-bytes": "Retention.payload_bytes",
         "min-free": "Retention.min_free",
+        "queued-memory": "IPController.queued_memory",
     }
     flags: Any = {
         **BASE_FLAGS,
@@ -221,9 +225,15 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     next_free = Bool(False, help="Use tasks-2.db (and so on) if another controller owns tasks.db.").tag(config=True)
     ping_interval = Float(1.0, help="Seconds between two heartbeats.").tag(config=True)
     allowed_silence = Float(15.0, help="Seconds of silence after which a peer is lost.").tag(config=True)
-    recovery_grace = Float(5.0, help="Seconds that engines have to reconnect to a restarted controller.").tag(
+    recovery_grace = Float(5.0, help="Seconds that engines have, at most, to reconnect to a restarted controller.").tag(
         config=True
     )
+    queued_memory = Unicode(
+        "",
+        help="How much memory of the controller tasks that have not ended may take: 2GB. Beyond the half, only the "
+        "database keeps their arguments; beyond all of it, clients wait until tasks have ended. none: no limit. "
+        "Default: a quarter of the memory that the process may use.",
+    ).tag(config=True)
     death_limit = Integer(3, help="A task is not tried again once this many engines died while they ran it.").tag(
         config=True
     )
@@ -234,6 +244,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         client_file = connection_file(folder, self.cluster_id, "client")
         scheduler = self._scheduler_settings()  # checked before anything is opened
         retention = Retention(parent=self).settings(self.retain)
+        queued_memory = self._queued_memory()
         raise_limit()  # peers, and large buffers, take file descriptors
         liveness = self._liveness()
         # A controller that stops removes its files.
@@ -247,6 +258,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None
         url, *others = self._reachable(listener.url)
         info = msgspec.structs.replace(info, url=url, other_urls=tuple(others), database=store.url)
+        roster = Roster.at(ClusterFiles(folder, self.cluster_id).roster_file, restarted=restarted)
         controller = Controller(
             listener,
             store,
@@ -254,7 +266,9 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             scheduler=scheduler,
             liveness=liveness,
             retention=retention,
+            queued_memory=queued_memory,
             restarted=restarted,
+            roster=roster,
         )
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: controller.stop())
@@ -290,6 +304,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         finally:
             for path in [*files, *lesser.values(), _secret_file(client_file), *self._files_of_starter(folder)]:
                 path.unlink(missing_ok=True)
+            roster.close(remove=True)
         log.info("stopped")
 
     def _open_store(self, folder: Path) -> TaskStore:
@@ -321,6 +336,12 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         misses = heart.max_heartmonitor_misses
         silence = misses * interval if misses > 0 else self.allowed_silence
         return LivenessSettings(interval, silence, self.recovery_grace)
+
+    def _queued_memory(self) -> int | None:
+        given = self.queued_memory.strip()
+        if given in ("", "none"):
+            return None if given else default_limit()
+        return int(amount(given, "bytes", "IPController.queued_memory"))
 
     def _scheduler_settings(self) -> SchedulerSettings:
         chosen = TaskScheduler(parent=self)

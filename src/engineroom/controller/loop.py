@@ -19,13 +19,11 @@ from concurrent.futures import Future
 from operator import attrgetter
 from typing import Any, Protocol
 
-import msgspec
-
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, actions, events
 from ..core.steady_clock import SteadyClock
 from ..errors import EngineroomError, ProtocolError, StoreRefused
-from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId, new_uuid
+from ..ids import ClientId, EngineId, EngineUuid, TaskId, new_uuid
 from ..messages import (
     Draining,
     EngineDied,
@@ -73,11 +71,14 @@ from .requests.resubmission import Resubmission
 from .requests.running_tasks import RunningTasks
 from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
-from .storage.backpressure import WaitingRoom
+from .roster import Roster
+from .storage.backpressure import Room, WaitingRoom
 from .storage.housekeeping import OnScan
 from .storage.pending import Scope
-from .storage.store_reader import Reader, StoreReader, readable_functions
+from .storage.queued_memory import Measured, QueuedMemory
+from .storage.store_reader import Reader, StoreReader
 from .storage.store_writer import StoreWriter
+from .storage.unfinished import read_unfinished
 from .storage.unused_content import UnusedContent
 from .supplies.function_library import FunctionLibrary
 from .supplies.input_values import InputValues
@@ -88,6 +89,9 @@ _payload_of = attrgetter("payload")
 
 #: How long nannies may take to stop their engines when the controller ends.
 STOP_SECONDS = 5.0
+#: The loop is so late if its process was stopped (then a wait can end without the messages that are there), or a turn
+#: took long. Then it takes in so many messages at once, before it does what is due.
+PAUSE_SECONDS, CAUGHT_UP = 0.25, 10_000
 
 Post = Callable[[Callable[[], None]], None]
 Receive = Callable[[Peer, Any, Sequence[Any]], None]
@@ -175,18 +179,22 @@ class Controller:
         scheduler: SchedulerSettings | None = None,
         liveness: LivenessSettings | None = None,
         retention: RetentionSettings | None = None,
+        queued_memory: int | None = None,
         restarted: bool = False,
+        roster: Roster | None = None,
         machinery: Machinery | None = None,
     ) -> None:
+        """`queued_memory`: bytes that tasks may take that have not ended; None: as many as they like."""
         machinery = machinery or Machinery()
         self._clock = clock = machinery.clock
-        began = clock() if restarted else None
+        began, roster = clock() if restarted else None, roster or Roster()
         self._liveness = liveness = liveness or LivenessSettings()
         retention = retention or RetentionSettings()
         self._listener, self._store = listener, store
         self._posted: deque[Callable[[], None]] = deque()
         self._stopping_until: float | None = None
         self._next_sweep = 0.0
+        self._turned = clock()
         self._restarted = restarted
         self._deadline: float | None = None
         forgotten = forgotten_at_restart(store, began)
@@ -199,13 +207,15 @@ class Controller:
         self._running = running = RunningTasks()
         #: results that unfinished tasks take as arguments
         self.values = values = InputValues()
-        self._processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
+        self._processes = processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
         self._writer = writer = machinery.writer(store, self._committed, retention, self._refused)
         self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.recorded, self.post)
         kept = reader if store.keeps else None
         here = peers.by_uuid.__contains__
 
-        self._outbox = outbox = Outbox(peers, self._library, values, writer, kept, self._fail, clock, running)
+        self._queued = queued = QueuedMemory(queued_memory, may_leave=store.durable)
+        self._outbox = outbox = Outbox(peers, library, values, writer, kept, self._fail, clock, running, queued)
+        room = Room(outbox.unrecorded, queued, writer.refusal, peers.is_inside_engine)
         self._lookup = OutcomeLookup(core, decide, values, kept, here, self.post, clock)
         performers |= outbox.performers()
         performers[actions.FindOutcomes] = self._lookup.find
@@ -217,7 +227,7 @@ class Controller:
         )
         welcome = Welcome(new_uuid(), scheme=core.settings.scheme, keeps=store.keeps)
         self._members = Membership(
-            peers, core, decide, self._processes, liveness, welcome, self._client_left, clock, restarted
+            peers, core, decide, processes, liveness, welcome, self._client_left, room.lacks, clock, restarted, roster
         )
         tasks = TaskRequests(
             core,
@@ -259,7 +269,7 @@ class Controller:
             clock,
         )
         self._door = Door(self._tell, lambda: peers.nonsense.count(clock()))
-        self._room = WaitingRoom(self._is_behind, self._handle)
+        self._room = WaitingRoom(room.lacks, self._handle)
         self._receivers: dict[type[Message], Receive] = {
             Submit: self._on_submit,
             Watch: self._on_watch,
@@ -303,8 +313,12 @@ class Controller:
 
     def turn(self) -> None:
         """Wait until something arrives or is due, then handle everything."""
-        received = self._listener.receive(timeout=0.0 if self._posted else max(0.0, self.due - self._clock()))
+        due = self.due
+        received = self._listener.receive(timeout=0.0 if self._posted else max(0.0, due - self._clock()))
         now = self._clock()
+        if now - max(self._turned, due) > PAUSE_SECONDS:  # peers were not silent: what they have sent comes first
+            received += self._listener.receive(CAUGHT_UP)
+        self._turned = now
         for address, parts in received:
             self._receive(address, parts, now)
         self._call_posted()
@@ -368,10 +382,6 @@ class Controller:
     def _on_hello(self, address: bytes, hello: Hello, now: float) -> None:
         if self._members.hello(address, hello, now):
             self._room.forget(hello.uuid)
-
-    def _is_behind(self) -> bool:
-        """Whether tasks have to wait until the store has caught up. A store that fails refuses them at once."""
-        return self._outbox.unrecorded.is_too_much and self._writer.refusal() is None
 
     def _reject(self, peer: Peer, message: Message, error: Exception) -> None:
         """Tell a client that its tasks were not taken: nobody waits for ever."""
@@ -439,7 +449,7 @@ class Controller:
         self._requests.answer(ClientId(peer.uuid), message)
 
     def _client_left(self, client: ClientId) -> None:
-        self._room.let_all_in(client)
+        self._room.client_left(client)
         self._outbox.forget_client(client)
         self._reader.client_left(client)
         self._stored.client_left(client)
@@ -547,26 +557,16 @@ class Controller:
 
     def recover(self) -> None:
         """Take up what an earlier life of the controller left unfinished. Nothing else is served before."""
-
-        def read(store: TaskStore) -> tuple[list[Entry], list[Function], dict[Digest, str]]:
-            entries = []
-            for entry in store.unfinished():
-                if entry.frames:  # read again when the task is sent: all of them may be more than fits into memory
-                    entry = msgspec.structs.replace(entry, frames=())
-                    large.append(entry.id)
-                entries.append(entry)
-            digests = dict.fromkeys(entry.spec.function for entry in entries if entry.spec.function)
-            return entries, *readable_functions(store, digests)
-
-        large: list[TaskId] = []
-        entries, functions, missing = self._reader.read_now(read)
-        self._outbox.leave_in_store(large)
-        if entries:
+        found = self._reader.read_now(lambda store: read_unfinished(store, Measured(self._queued).takes))
+        self._outbox.leave_in_store(found.large)
+        if entries := found.entries:
             log.warning("taking up %d unfinished tasks from the store", len(entries))
             # Numbers that direct tasks wait for are for the engines that had them, not for new ones.
             self._members.reserve(EngineId(entry.spec.engine) for entry in entries)
         if entries or self._restarted:  # engines are on their way back also if nothing is unfinished
-            self._intake.recover(entries, functions, missing, self._clock() + self._liveness.recovery_grace)
+            deadline, awaited = self._clock() + self._liveness.recovery_grace, self._members.awaited()
+            self._intake.recover(entries, found.functions, found.missing, deadline, awaited)
+            self._queued.take_up(self.scheduler.tasks.values(), found.small)
 
     def _begin_stop(self, reason: str) -> None:
         if self._stopping_until is not None:

@@ -47,6 +47,7 @@ from .peers import Peer, Peers
 from .storage.backpressure import Unrecorded
 from .storage.pending import Scope
 from .storage.queued_buffers import QueuedBuffers
+from .storage.queued_memory import QueuedMemory
 from .storage.store_reader import Reader, ok_value, readable_entries, readable_functions
 from .supplies.function_library import FunctionLibrary
 from .supplies.host_buffers import HostBuffers
@@ -103,6 +104,8 @@ class FromStore(msgspec.Struct, frozen=True):
     values: Mapping[TaskId, Raw] = {}
     #: the tasks' own arguments
     arguments: Mapping[TaskId, Raw] = {}
+    #: the same, of tasks whose arguments are small
+    small: Mapping[TaskId, bytes] = {}
 
 
 _NOTHING_READ = FromStore()
@@ -111,8 +114,8 @@ _NOTHING_READ = FromStore()
 class Outbox:
     """Performs the actions of the core.
 
-    `reader` reads results that have left memory; it is None where nothing is kept (NoDB). `fail` ends tasks with an
-    error. `output` has what running tasks have printed.
+    `reader` reads what has left memory; it is None where nothing is kept (NoDB). `fail` ends tasks with an error.
+    `output` has what running tasks have printed. `queued` counts the memory of tasks.
     """
 
     def __init__(
@@ -125,8 +128,9 @@ class Outbox:
         fail: Callable[[Sequence[TaskId], ErrorInfo], None],
         clock: Callable[[], float],
         output: LiveOutput,
+        queued: QueuedMemory,
     ) -> None:
-        self._output = output
+        self._output, self._queued = output, queued
         self._peers, self._library, self._values = peers, library, values
         self._writer, self._reader, self._fail, self._clock = writer, reader, fail, clock
         self._boxes: dict[ClientId, ClientBox] = defaultdict(ClientBox)
@@ -184,11 +188,12 @@ class Outbox:
         inputs: list[TaskId] = []
         for options in filter(None, map(_options_of, specs)):
             inputs += options.inputs
-        if (inputs or self._buffers.spilled) and read is None and self._reader is not None:
+        if (inputs or self._buffers.spilled or self._queued.left) and read is None and self._reader is not None:
             values = self._values.spilled(peer.values.missing(inputs)) if inputs else []
             arguments = [task.id for task in action.tasks if task.id in self._buffers.spilled]
-            if values or arguments:
-                self._read_for(self._reader, peer, action, values, arguments)
+            small = self._queued.to_read(action.tasks) if self._queued.left else []
+            if values or arguments or small:
+                self._read_for(self._reader, peer, action, values, arguments, small)
                 return
         read = read or _NOTHING_READ
         table, from_store = FrameTable(), read.arguments
@@ -234,29 +239,36 @@ class Outbox:
         action: actions.SendTasks,
         values: Sequence[TaskId],
         arguments: Sequence[TaskId],
+        small: Sequence[TaskId],
     ) -> None:
         """Read what has left memory, then send the tasks; until then the engine's messages wait.
 
-        `values`: the results to be read; `arguments`: the tasks whose own arguments are to be read.
+        `values`: the results to be read; `arguments`: the tasks whose own arguments are to be read; `small`: those
+        whose arguments are small: they come back into memory, also those of tasks that are sent later.
         """
         self._waiting_for_read[peer] = deque()
 
         def work(store: TaskStore) -> FromStore:
-            entries, _ = readable_entries(store, [*values, *arguments])
+            entries, _ = readable_entries(store, [*values, *arguments, *small])
             found = ((id, ok_value(entries.get(id))) for id in values)
             return FromStore(
                 {id: value for id, value in found if value is not None},
                 {id: (entries[id].spec.payload, entries[id].frames) for id in arguments if id in entries},
+                {id: entries[id].spec.payload for id in small if id in entries},
             )
 
         def then(read: FromStore) -> None:
-            lost = [id for id in arguments if id not in read.arguments]
+            self._queued.put_back(small, read.small)
+            lost = {id for id in arguments if id not in read.arguments}
+            lost |= {task.id for task in action.tasks if task.id in self._queued.left}
             there = [task for task in action.tasks if task.id not in lost]
             self._send_after_read(peer, lambda: self._send_tasks(actions.SendTasks(action.engine, there), read))
             if lost:
-                self._fail(lost, ErrorInfo("StoreError", "the arguments of this task cannot be read from the database"))
+                error = ErrorInfo("StoreError", "the arguments of this task cannot be read from the database")
+                self._fail(sorted(lost), error)
 
         def failed(error: Exception) -> None:
+            self._queued.put_back(small, {})
             self._send_after_read(peer, lambda: None)
             info = error_info(error, "arguments of tasks could not be read")
             self._fail([task.id for task in action.tasks], info)
@@ -343,7 +355,11 @@ class Outbox:
             for task in action.tasks
         ]
         self._entries += entries
-        if isinstance(action, actions.RecordProgress):
+        if isinstance(action, actions.RecordTasks):
+            number = self._queued.add(action.tasks)
+            if number:
+                self._tokens.append(("small arguments", "", number, 0, 0))
+        else:
             # The next attempt prints anew. The output of a task that has ended is taken by `_end_tasks`.
             self._output.forget(t.id for t in action.tasks if t.started is None and t.state is not TaskState.ENDED)
             for task, entry in zip(action.tasks, entries, strict=True):
@@ -356,9 +372,10 @@ class Outbox:
         now, entries, engines = self._clock(), self._entries, self._peers.engines
         client, box, keeps = None, None, self._reader is not None
         known, digest, name, environment = self._library.names, None, None, None
-        buffers = self._buffers or None
+        buffers, queued = self._buffers or None, self._queued
         for ended in action.tasks:
             task, done = ended.task, ended.done
+            queued.forget(task)
             if ended.cut_short:
                 done.stdout, done.stderr = self._output.output_of(done.id)
                 self._output.forget((done.id,))
@@ -487,6 +504,8 @@ class Outbox:
                 accepted[uuid].append(number)
             elif kind == "arguments":
                 self._buffers.recorded(TaskId(uuid))
+            elif kind == "small arguments":
+                self._queued.recorded(number)
             else:
                 self._values.recorded(TaskId(uuid))
         messages: list[tuple[str, Message]] = [(uuid, Accepted(numbers)) for uuid, numbers in accepted.items()]

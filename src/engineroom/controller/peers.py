@@ -115,6 +115,8 @@ class Peers:
         #: uuid → peer
         self.by_uuid: dict[str, Peer] = {}
         self.engines: dict[EngineId, Peer] = {}
+        #: host and pid of each of them
+        self._engine_processes: set[tuple[str, int]] = set()
         #: nonce of a Hello that was accepted → the address it came from; oldest first
         self._nonces: dict[str, bytes] = {}
         self._dropped, self._unknown, self._refused = Tally(), Tally(), Tally()
@@ -211,6 +213,16 @@ class Peers:
             del self.by_uuid[peer.uuid]
         if self.engines.get(peer.engine) is peer:
             del self.engines[peer.engine]
+            self._engine_processes.discard((peer.host, peer.pid))
+
+    def seat(self, engine: Peer) -> None:
+        """An engine has its number."""
+        self.engines[engine.engine] = engine
+        self._engine_processes.add((engine.host, engine.pid))
+
+    def is_inside_engine(self, client: Peer) -> bool:
+        """Whether a client is in the process of an engine: a task has made it, and may wait for its tasks."""
+        return (client.host, client.pid) in self._engine_processes
 
     def send(self, peer: Peer, message: Message, buffers: Sequence[Any] = ()) -> bool:
         """Send to a peer. A message that is lost is made up for when the peer notices that it misses something."""
@@ -226,10 +238,10 @@ class Peers:
         """Greet a peer; both ends count messages from here."""
         self._listener.send(peer.address, [frames.encode(peer.session.welcome(message))])
 
-    def pong(self, peer: Peer, message: Ping, unstored_limit: int = 0) -> None:
+    def pong(self, peer: Peer, message: Ping, unstored_limit: int = 0, no_room: str = "") -> None:
         """Answer a Ping, and say whether everything that the peer sent has come."""
         answer = peer.session.answer(message)
-        answer.unstored_limit = unstored_limit
+        answer.unstored_limit, answer.no_room = unstored_limit, no_room
         self.send(peer, answer)
 
     def _refuse(self, address: bytes, error: AuthenticationError | ProtocolError) -> None:

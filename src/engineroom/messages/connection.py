@@ -96,6 +96,9 @@ class Pong(Message):
     heard: Count = 0
     #: engines: the same as in the Welcome, with the engines that there are now
     unstored_limit: Count = 0
+    #: clients: why tasks have to wait at present before the controller takes them in: "database" (it is behind),
+    #: "memory" (the tasks that have not ended take all that they may); "": they need not wait
+    no_room: Name = ""
 
 
 class Goodbye(Message):

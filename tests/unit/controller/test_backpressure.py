@@ -7,18 +7,23 @@ from typing import Any
 import pytest
 
 from engineroom.controller.storage import backpressure
-from engineroom.controller.storage.backpressure import Unrecorded, WaitingRoom
+from engineroom.controller.storage.backpressure import Room, Unrecorded, WaitingRoom
+from engineroom.controller.storage.queued_memory import QueuedMemory
+from engineroom.errors import StoreFull
 from engineroom.ids import Digest, TaskId
 from engineroom.messages import (
+    Abort,
     CountRecords,
     FindRecords,
     Ping,
     QueueStatus,
     Request,
+    Resubmit,
     ResultStatus,
     StopController,
     Submit,
     TaskSpec,
+    Watch,
 )
 
 
@@ -31,9 +36,12 @@ class Door:
     """A waiting room, and what was let in."""
 
     def __init__(self, room: int) -> None:
-        self.room = room
+        self.room, self.why, self.exempt = room, "database", ""
         self.let: list[Any] = []
-        self.waiting = WaitingRoom(lambda: self.room <= 0, self._handle)
+        self.waiting = WaitingRoom(self._no_room, self._handle)
+
+    def _no_room(self, peer: Peer) -> str:
+        return "" if self.room > 0 or peer.uuid == self.exempt else self.why
 
     def _handle(self, peer: Peer, message: Any, frames: Any) -> None:
         if isinstance(message, Submit):
@@ -87,7 +95,7 @@ def test_the_tasks_of_a_client_that_is_gone_are_taken_in_at_once() -> None:
     door = Door(0)
     door.say("a", *submits(1, 2))
     door.say("b", *submits(3))
-    door.waiting.let_all_in("a")
+    door.waiting.client_left("a")
     assert door.let == [("a", 1), ("a", 2)]
 
 
@@ -96,6 +104,58 @@ def test_a_client_that_begins_anew_sends_everything_again() -> None:
     door.say("a", *submits(1, 2))
     door.waiting.forget("a")
     assert door.open(9) == []
+
+
+@pytest.mark.fault(37)
+def test_what_waits_until_other_tasks_have_ended_keeps_no_question_waiting() -> None:
+    door = Door(0)
+    door.why = "memory"
+    door.say("a", *submits(1), ASK, Watch([TaskId("x")]), Request(3, Resubmit([], [])))
+    assert door.let == [("a", 77), ("a", "Watch")]
+    assert len(door.waiting) == 2
+    door.exempt = "b"  # a client inside an engine
+    door.say("b", *submits(2))
+    door.say("a", *submits(4))
+    assert door.open(0) == []
+    assert door.open(3) == [("a", 1), ("a", 3), ("a", 4)]
+
+
+def test_an_abort_lets_the_tasks_before_it_in() -> None:
+    door = Door(0)
+    door.why = "memory"
+    door.say("a", *submits(1, 2), Request(3, Abort()))
+    assert door.let == [("a", 1), ("a", 2), ("a", 3)]
+
+
+def test_tasks_of_a_client_that_is_gone_are_dropped_if_memory_has_no_room(caplog: pytest.LogCaptureFixture) -> None:
+    door = Door(0)
+    door.why = "memory"
+    door.say("a", *submits(1, 2))
+    door.waiting.client_left("a")
+    door.waiting.client_left("b")
+    assert door.open(9) == []
+    assert "client a is gone: its last 2 messages had no room" in caplog.text
+
+
+def test_a_client_that_may_pass_does_not_wait_behind_others() -> None:
+    door = Door(0)
+    door.say("a", *submits(1))
+    door.say("b", *submits(2))
+    door.exempt = "b"
+    assert door.open(0) == [("b", 2)]
+
+
+def test_there_is_room_unless_something_is_too_much() -> None:
+    unrecorded, queued, refusals = Unrecorded(), QueuedMemory(100, True), [None, StoreFull("no space")]
+    room = Room(unrecorded, queued, lambda: refusals[0], lambda peer: peer.uuid == "inside")
+    outside, inside = Peer("outside"), Peer("inside")
+    assert room.lacks(outside) == ""
+    queued.bytes = 100
+    assert [room.lacks(outside), room.lacks(inside)] == ["memory", ""]
+    unrecorded.add(backpressure.MOST, 0)
+    assert [room.lacks(outside), room.lacks(inside)] == ["database", "database"]
+    refusals.reverse()
+    assert room.lacks(outside) == "", "it is refused at once"
 
 
 def test_both_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from engineroom.config import LivenessSettings
 from engineroom.controller import membership
 from engineroom.controller.loop import Controller, Machinery
 from engineroom.controller.requests import task_requests
-from engineroom.controller.storage import backpressure, queued_buffers
+from engineroom.controller.storage import backpressure, queued_buffers, queued_memory
 from engineroom.errors import StoreDamaged
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, TaskId, digest_of
 from engineroom.messages import (
@@ -28,6 +28,7 @@ from engineroom.messages import (
     Message,
     Output,
     Ping,
+    Pong,
     QueueStatus,
     Rejected,
     Reply,
@@ -62,11 +63,23 @@ OLD, NEW = TaskId("me-1"), TaskId("me-2")
 class Talk:
     """A controller, and a client that talks to it."""
 
-    def __init__(self, store: DictDB | None = None, *, restarted: bool = False, machinery: Machinery | None = None):
+    def __init__(
+        self,
+        store: DictDB | None = None,
+        *,
+        restarted: bool = False,
+        machinery: Machinery | None = None,
+        queued_memory: int | None = None,
+    ):
         self.network = MemoryNetwork()
         self.store = store or DictDB()
         self.controller = Controller(
-            self.network.listener, self.store, "key", restarted=restarted, machinery=machinery
+            self.network.listener,
+            self.store,
+            "key",
+            restarted=restarted,
+            machinery=machinery,
+            queued_memory=queued_memory,
         )
         self.link = self.network.link(b"me")
         self.say(prove(Hello(_version.PROTOCOL_VERSION, "client", "", "me", 0, "elsewhere"), b"key"))
@@ -244,7 +257,7 @@ def large_tasks(talk: Talk) -> list[bytes]:
 def engine_of(talk: Talk) -> MemoryLink:
     """An engine comes."""
     link = talk.network.link(b"engine")
-    hello = Hello(_version.PROTOCOL_VERSION, "engine", "", "engine", 0, "elsewhere", nanny="nanny")
+    hello = Hello(_version.PROTOCOL_VERSION, "engine", "", "engine", 7, "elsewhere", nanny="nanny")
     link.send([frames.encode(prove(hello, b"key"))])
     return link
 
@@ -277,6 +290,105 @@ def test_large_arguments_that_are_recorded_leave_memory_and_are_read_again(
     assert runs_on(talk, link, 3) == {f"me-{n}": (arguments[n],) for n in range(3)}
     talk.hear(Results)
     assert talk.store.get_record(TaskId("me-2"))["buffers"] == [arguments[2]], "the record still has them"
+    link.close()
+
+
+class Counting(DictDB):
+    """A database that counts how often tasks are read. It says that it is not in this process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.durable = True
+        self.reads: list[int] = []
+
+    def entries(self, ids: Sequence[TaskId]) -> dict[TaskId, Entry]:
+        self.reads.append(len(ids))
+        return super().entries(ids)
+
+
+def small_tasks(first: int, count: int) -> list[TaskSpec]:
+    """Tasks with 1,000 bytes of arguments."""
+    return [TaskSpec(TaskId(f"me-{n}"), CODE.digest, b"%4d" % n * 250, 0.0) for n in range(first, first + count)]
+
+
+def run_all(talk: Talk, link: MemoryLink, count: int) -> dict[str, bytes]:
+    """Have an engine run all tasks, of which there are so many; returns the arguments that it was given."""
+    given: dict[str, bytes] = {}
+
+    def all_ended() -> bool:
+        for header, *_ in link.receive():
+            message = frames.decode_to_engine(header)
+            if isinstance(message, Run):
+                given.update({spec.id: spec.payload for spec in message.tasks})
+                pairs = zip(message.tasks, message.attempts, strict=True)
+                done = [TaskDone(spec.id, attempt, "ok", 1.0, 2.0, b"r") for spec, attempt in pairs]
+                link.send([frames.encode(Results(done, (numbers := len(sent)) + 1))])
+                sent.append(numbers)
+        return len(given) == count and not talk.controller.scheduler.tasks
+
+    sent: list[int] = []
+    talk.until(all_ended)
+    return given
+
+
+@pytest.mark.fault(37)
+def test_small_arguments_that_are_recorded_leave_memory_and_are_read_together() -> None:
+    talk = Talk(store := Counting(), queued_memory=60 * (1000 + queued_memory.TASK_BYTES))
+    talk.say(Submit(1, small_tasks(0, 31), [CODE]))
+    talk.hear(Accepted)
+    talk.say(Submit(2, small_tasks(31, 20), []))
+    talk.hear(Accepted)
+    tasks = talk.controller.scheduler.tasks
+    # The first message passed the half; so the arguments of both leave.
+    assert {len(task.spec.payload) for task in tasks.values()} == {0}
+    link = engine_of(talk)
+    given = run_all(talk, link, 51)
+    assert given == {spec.id: spec.payload for spec in small_tasks(0, 51)}
+    assert len(store.reads) <= 6, "not one for each task"
+    assert (talk.controller._queued.bytes, talk.controller._queued.left) == (0, {})
+    talk.close()
+    record = store.get_record(TaskId("me-50"))
+    assert (record["state"], record["buffers"]) == ("completed", [small_tasks(50, 1)[0].payload])
+    link.close()
+
+
+@pytest.mark.fault(37)
+def test_tasks_wait_outside_until_memory_has_room_for_them() -> None:
+    talk = Talk(queued_memory=2 * queued_memory.TASK_BYTES)
+    talk.say(Submit(1, small_tasks(0, 2), [CODE]))
+    talk.say(Submit(2, small_tasks(2, 2)))
+    talk.say(Ping(4, 0))
+    assert talk.hear(Pong).no_room == "memory"
+    talk.say(Request(1, TasksOnEngines()))
+    assert talk.hear(Reply).value == [], "questions do not wait"
+    assert set(talk.controller.scheduler.tasks) == {"me-0", "me-1"}
+    nested = talk.network.link(b"nested")
+    link = engine_of(talk)
+    inside = Hello(_version.PROTOCOL_VERSION, "client", "", "nested", 7, "elsewhere")
+    nested.send([frames.encode(prove(inside, b"key"))])
+    nested.send([frames.encode(Submit(1, [TaskSpec(TaskId("nested-1"), CODE.digest, b"", 0.0)], [CODE]))])
+    talk.until(lambda: "nested-1" in talk.controller.scheduler.tasks)
+    assert set(run_all(talk, link, 5)) == {"me-0", "me-1", "me-2", "me-3", "nested-1"}
+    talk.say(Ping(6, 0))
+    assert talk.hear(Pong).no_room == ""
+    talk.close()
+    nested.close()
+    link.close()
+
+
+def test_small_arguments_of_unfinished_tasks_stay_in_the_store_beyond_the_half() -> None:
+    store = Counting()
+    store.add_functions([CODE])
+    store.write([Entry(spec, ClientId("me")) for spec in small_tasks(0, 20)])
+    talk = Talk(store, queued_memory=10 * (1000 + queued_memory.TASK_BYTES))
+    talk.controller._liveness = LivenessSettings(recovery_grace=0.0)
+    talk.controller.recover()
+    lengths = [len(task.spec.payload) for task in talk.controller.scheduler.tasks.values()]
+    assert lengths[:4] == [1000] * 4
+    assert lengths[4:].count(0) >= 14
+    link = engine_of(talk)
+    assert run_all(talk, link, 20) == {spec.id: spec.payload for spec in small_tasks(0, 20)}
+    talk.close()
     link.close()
 
 

@@ -409,7 +409,8 @@ class Channel:
         """Whether `flush` would send something."""
         if self._urgent:
             return True
-        return self._window.has_room if self._outgoing else bool(self._orders) and self._requests.has_room
+        may_ask = bool(self._orders) and self._requests.has_room
+        return self._window.has_room or (may_ask and self._window.is_shut) if self._outgoing else may_ask
 
     def pause(self) -> tuple[float, bool]:
         """There is nothing to do: how long the I/O thread may sleep, and whether it is woken for the next task."""
@@ -467,7 +468,7 @@ class Channel:
             self._send_tasks(*packed)
         for _ in range(urgent):  # these do not wait for tasks that have no room
             self._send_order(self._urgent.popleft())
-        if not window.queue:
+        if not window.queue or window.is_shut:
             for _ in range(orders):
                 if not self._requests.has_room:
                     break
@@ -476,6 +477,7 @@ class Channel:
     def _send_order(self, message: Message) -> None:
         if isinstance(message, Request):
             self._requests.sent(message)
+            self._waiters.taken_back(self._window.take_back(message.body))
         self._send(message)
 
     def _send_tasks(self, message: Submit, frames: Sequence[Any]) -> None:
@@ -489,16 +491,13 @@ class Channel:
 
     def _keep_alive(self) -> None:
         now = time.monotonic()
-        if now < self._counts.next_ping:
+        if now < self._counts.next_ping and not self._link.take_renewed():  # after a new connection, ask at once
             return
         self._send(self._counts.ping(now))
         if self.pool is not None:
             self.pool.tidy()
-        if many := self._window.tell_of_many():
-            _notice(
-                f"{many:,} tasks wait in this process: tasks are submitted faster than the cluster's database records "
-                "them. They are sent as it does; questions wait behind them"
-            )
+        if notice := self._window.notice(now):
+            _notice(notice)
         if self._link.refused():
             self._fail(keys_refused_error(self.info.url))
         silence = self._counts.silence(now)
@@ -587,6 +586,7 @@ class Channel:
             self.changed.notify_all()
 
     def _on_pong(self, message: Pong, frames: Sequence[Any]) -> None:
+        self._window.hear(message.no_room)
         if not self._counts.on_pong(message):
             self._must_greet = True
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ...ids import Digest, TaskId
-from ...messages import Function, Rejected, Submit, TaskSpec
+from ...messages import Abort, Function, Rejected, RequestBody, Submit, TaskSpec
 from ...shared_memory.buffer import weight
 from ...wire import frames as wire
 from .environment import environment
@@ -28,8 +28,17 @@ WINDOW = 50_000
 #: … and bytes of their arguments, with what each task weighs in the controller besides.
 WINDOW_BYTES = 256 << 20
 TASK_BYTES = 1024
-#: When so many tasks wait here, the user is told.
+#: When so many tasks wait here, the user is told …
 MANY = 500_000
+#: … or when the controller has had no room for so many seconds.
+NO_ROOM_SECONDS = 3.0
+
+#: Why the controller has no room, in words (`Pong.no_room`).
+_WHY = {
+    "database": "its database is behind. They are taken in as it records others",
+    "memory": "the tasks that it has take all the memory that they may (IPController.queued_memory). They are taken in "
+    "as others end",
+}
 
 #: One task on its way out: (spec, its function or None, its large buffers)
 Outgoing = tuple[TaskSpec, Function | None, Sequence[Any]]
@@ -92,6 +101,11 @@ class SubmissionWindow:
         #: of all that is not accepted
         self._bytes = self._tasks = 0
         self._has_told_of_many = False
+        #: why the controller takes no tasks in, as it said last; "": it does
+        self._no_room = ""
+        #: since when tasks wait for that; None: they do not
+        self._no_room_since: float | None = None
+        self._has_told_of_no_room = False
         #: the functions that the controller has from us
         self._known: set[Digest] = set()
         self._has_told_environment = False
@@ -105,15 +119,56 @@ class SubmissionWindow:
         """Whether the next batch may be sent."""
         return self._bytes < WINDOW_BYTES and self._tasks < WINDOW
 
-    def tell_of_many(self) -> int:
-        """How many tasks wait here, if they have become many since the user was told; else 0."""
+    def hear(self, no_room: str) -> None:
+        """The controller has said why it takes no tasks in; "": it does."""
+        self._no_room = no_room
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether tasks wait until others have ended, so that nothing should wait behind them."""
+        return self._no_room == "memory"
+
+    def notice(self, now: float) -> str:
+        """What the user should know of the tasks that wait; "": nothing, or it was said. `now`: monotonic seconds."""
         waiting = len(self.queue)
         if waiting < MANY // 2:
             self._has_told_of_many = False
-        if waiting < MANY or self._has_told_of_many:
-            return 0
+        if not self._no_room or not self.unaccepted_tasks:
+            if not waiting:
+                self._no_room_since, self._has_told_of_no_room = None, False
+        elif self._no_room_since is None:
+            self._no_room_since = now
+        elif now - self._no_room_since >= NO_ROOM_SECONDS and not self._has_told_of_no_room:
+            self._has_told_of_no_room = True
+            why = _WHY.get(self._no_room, self._no_room)
+            return f"{self.unaccepted_tasks:,} tasks wait until the controller has room: {why}"
+        if waiting < MANY or self._has_told_of_many or self._has_told_of_no_room:
+            return ""
         self._has_told_of_many = True
-        return waiting
+        return (
+            f"{waiting:,} tasks wait in this process: tasks are submitted faster than the cluster's database records "
+            "them. They are sent as it does; questions wait behind them"
+        )
+
+    def take_back(self, body: RequestBody) -> list[TaskId]:
+        """An abort is about to be sent: take back the tasks that it is about and that are queued. Returns their ids.
+
+        Only while nothing waits behind tasks (`is_shut`): else they are sent before the abort.
+        """
+        if type(body) is not Abort or body.engines is not None or not self.is_shut:
+            return []
+        named = None if body.tasks is None else set(body.tasks)
+        left, taken = [], []
+        for _ in range(len(self.queue)):
+            task = self.queue.popleft()
+            if named is not None and task[0].id not in named:
+                left.append(task)
+                continue
+            taken.append(task[0].id)
+            if type(task[2]) is TrackedBuffers:
+                task[2].acceptance.count()
+        self.queue.extendleft(reversed(left))
+        return taken
 
     @property
     def unaccepted_tasks(self) -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from ...errors import ProtocolError, UnknownTask
+from ...errors import ProtocolError, TaskAborted, UnknownTask
 from ...ids import TaskId
 from ...messages import Output, Published, Results, ResultsUnavailable, Started, TaskDone
 from ...printable import printable
@@ -110,6 +110,10 @@ class Waiters:
         waiter = self.by_task.get(message.task)
         if waiter is not None:
             waiter._heard(message.task, message, frames)
+
+    def taken_back(self, ids: Iterable[TaskId]) -> None:
+        """These tasks were aborted before they were sent."""
+        self.fail(ids, lambda: TaskAborted("aborted before it was sent to the controller"))
 
     def fail(self, ids: Iterable[TaskId], error: Callable[[], Exception]) -> None:
         """Tell waiters that there will be no outcome; `error` makes an exception for each of them."""

@@ -9,8 +9,8 @@ import pytest
 
 from engineroom.client.connection import submission
 from engineroom.client.connection.submission import Acceptance, Outgoing, SubmissionWindow, tracked
-from engineroom.ids import Digest, TaskId
-from engineroom.messages import CacheKey, ErrorInfo, Function, Rejected, Submit, TaskOptions, TaskSpec
+from engineroom.ids import Digest, EngineId, TaskId
+from engineroom.messages import Abort, CacheKey, ErrorInfo, Function, Rejected, Submit, TaskOptions, TaskSpec
 from engineroom.shared_memory.buffer import SHARED_COUNTS, SHARED_FROM
 from engineroom.shared_memory.pool import Pool
 
@@ -180,13 +180,52 @@ def test_a_task_weighs_more_than_its_arguments(monkeypatch: pytest.MonkeyPatch):
 def test_a_long_queue_is_told_of_once(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(submission, "MANY", 4)
     window = window_with(*[task(id) for id in "abc"])
-    assert window.tell_of_many() == 0
+    assert window.notice(0.0) == ""
     window.queue.append(task("d"))
-    assert [window.tell_of_many(), window.tell_of_many()] == [4, 0]
+    told = [window.notice(0.0), window.notice(0.0)]
+    assert told[0].startswith("4 tasks wait in this process")
+    assert told[1] == ""
     window.queue.clear()
-    assert window.tell_of_many() == 0
+    assert window.notice(0.0) == ""
     window.queue.extend([task(id) for id in "abcd"])
-    assert window.tell_of_many() == 4
+    assert window.notice(0.0)
+
+
+@pytest.mark.fault(37)
+def test_that_the_controller_has_no_room_is_told_once_after_some_seconds():
+    window = window_with(*[task(id) for id in "abc"])
+    window.hear("memory")
+    assert [window.notice(at) for at in (10.0, 12.9)] == ["", ""]
+    window.hear("")  # for a moment: one message has been taken in
+    assert window.notice(12.95) == ""
+    window.hear("memory")
+    told = [window.notice(13.0), window.notice(14.0)]
+    assert told[0].startswith("3 tasks wait until the controller has room: the tasks that it has take all the memory")
+    assert "IPController.queued_memory" in told[0]
+    assert told[1] == ""
+    window.queue.clear()
+    window.hear("")
+    assert window.notice(15.0) == ""
+    window.queue.append(task("d"))
+    window.hear("database")
+    assert [window.notice(20.0), "database" in window.notice(23.0)] == ["", True]
+
+
+def test_without_tasks_that_wait_nothing_is_told():
+    window = window_with()
+    window.hear("memory")
+    assert [window.notice(0.0), window.notice(100.0)] == ["", ""]
+
+
+@pytest.mark.parametrize(("named", "left"), [(None, []), (["b", "x"], ["a", "c"])])
+def test_an_abort_takes_queued_tasks_back_while_others_must_end_first(named: Any, left: list[str]):
+    window = window_with(*[task(id) for id in "abc"])
+    assert window.take_back(Abort(named)) == []
+    window.hear("memory")
+    assert window.take_back(Abort(named, [EngineId(0)])) == []
+    taken = window.take_back(Abort(named))
+    assert taken == [id for id in "abc" if id not in left]
+    assert [spec.id for spec, _, _ in window.queue] == left
 
 
 # ------------------------------------------------------------------------------------------ tracked tasks
