@@ -190,6 +190,8 @@ class Controller:
         self._stopping_until: float | None = None
         self._next_sweep = 0.0
         self._restarted = restarted
+        #: how many turns were taken
+        self.turns = 0
         self._deadline: float | None = None
         forgotten = forgotten_at_restart(store, began)
 
@@ -307,6 +309,7 @@ class Controller:
 
     def turn(self) -> None:
         """Wait until something arrives or is due, then handle everything."""
+        self.turns += 1
         received = self._listener.receive(timeout=0.0 if self._posted else max(0.0, self.due - self._clock()))
         now = self._clock()
         for address, parts in received:

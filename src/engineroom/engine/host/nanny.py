@@ -38,6 +38,7 @@ from ...messages import (
 from ...transport import connect, lending
 from ...transport.addresses import why_unreachable
 from ...transport.lending import Lender
+from ...watchdog.watchdog import Watchdog
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from ..execution import mpi
@@ -130,6 +131,7 @@ class Nanny:
         #: whether a SIGTERM has come: the next one means now
         self._has_grace = False
         self._stop_deadline: float | None = None
+        self._turns = 0
         self._signals = socket.socketpair()
         for end in self._signals:
             end.setblocking(False)
@@ -161,8 +163,9 @@ class Nanny:
             wish = EngineId(mpi.rank_of(os.environ) if self._settings.mpi else -1)
             for shares in self._dealt:
                 self._fork(wish, shares)
-            while not self._finished():
-                self._turn()
+            with Watchdog("the nanny's loop", lambda: self._turns):
+                while not self._finished():
+                    self._turn()
             self._link.send(Goodbye())
             if self._rank_died:
                 raise EngineroomError(self._rank_died)  # mpiexec then ends the other ranks
@@ -177,6 +180,7 @@ class Nanny:
                 end.close()
 
     def _turn(self) -> None:
+        self._turns += 1
         if time.monotonic() >= self._link.session.next_ping:
             self._look_for_stopped()
             self._look_at_walltime()
