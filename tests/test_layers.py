@@ -62,7 +62,8 @@ MAY_IMPORT = {
     "stores.maintenance": "VOCABULARY stores.base",
     # processes
     "controller": "VOCABULARY core wire transport stores",
-    "controller.peers": "VOCABULARY wire transport",
+    "controller.peer_clock": "",
+    "controller.peers": "VOCABULARY wire transport controller.peer_clock",
     "controller.membership": "VOCABULARY core controller.peers",
     "controller.supplies": "VOCABULARY wire transport controller.peers",
     "controller.storage": "VOCABULARY wire stores",

@@ -96,8 +96,8 @@ FAULTS: dict[int, Fault] = {
     ),
     38: Fault("client that does not read", "everything, once it reads again"),
     39: Fault(
-        "clocks that jump", "intervals are right: they are measured by clocks that do not jump",
-        "engines whose clock is wrong are not named; their start times are recorded as they tell them",
+        "clocks that jump, or are wrong",
+        "intervals are right: they are measured by clocks that do not jump; hosts whose clock is wrong are named",
     ),
     40: Fault("cancel at any moment, also twice", "one outcome, which stays"),
     41: Fault("dependency failed, unknown, in a circle", "`ImpossibleDependency` that names the path"),
