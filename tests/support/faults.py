@@ -111,8 +111,8 @@ FAULTS: dict[int, Fault] = {
     46: Fault("Ctrl-C, SIGTERM, SIGHUP to the cluster", "it stops; no process and no file is left"),
     47: Fault("too few descriptors; port in use; path of a socket too long", "an error that names the limit"),
     48: Fault(
-        "batch system ends the job at its time limit", "the tasks run again elsewhere; no retry is used",
-        "the records do not tell such an end from another planned stop",
+        "batch system ends the job at its time limit",
+        "the tasks run again elsewhere, no retry is used, and their records say why",
     ),
 }  # fmt: skip
 

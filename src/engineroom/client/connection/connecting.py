@@ -250,8 +250,8 @@ class WrongClocks:
         hosts = "; ".join(f"{host} is {_ahead(seconds)} it" for host, seconds in list(wrong.items())[:NAMED])
         more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
         return (
-            f"engines' clocks differ from the controller's ({hosts}{more}): so do the times at which their tasks started "
-            "and ended, in the records, but not the durations. Set these clocks (NTP)"
+            f"engines' clocks differ from the controller's ({hosts}{more}): so do the times in the records at which "
+            "their tasks started and ended, but not the durations. Set these clocks (NTP)"
         )
 
     def own(self, ahead: float) -> str:

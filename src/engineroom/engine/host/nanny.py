@@ -44,7 +44,7 @@ from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_
 from ..execution import mpi
 from ..session_link import SessionLink
 from . import zygote
-from .walltime import Walltime
+from .walltime import Walltime, is_in_job, time_left
 from .zygote import Died, End, Fork, Forked, Kill, Signal
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,8 @@ class Nanny:
         self._deaths: list[_Death] = []
         self._hear_deadline = 0.0
         self._stopped: list[EngineUuid] = []
-        self._walltime = Walltime.of(self._settings.walltime, self._settings.drain, time.monotonic())
+        seconds = self._settings.walltime or time_left(os.environ, time.time())
+        self._walltime = Walltime.of(seconds, self._settings.drain, time.monotonic())
         #: why no more tasks are taken; "": they are
         self._draining = ""
         #: whether a SIGTERM has come: the next one means now
@@ -222,6 +223,8 @@ class Nanny:
             self._walltime = Walltime(drain=now, cut=now + self._settings.grace)
             self._drain("it was told to stop (SIGTERM)")
         else:
+            if signal.SIGTERM in numbers and is_in_job(os.environ):
+                self._drain("its batch system ended its job (SIGTERM)")
             self._begin_stop()
 
     def _receive(self) -> None:
@@ -396,7 +399,8 @@ class Nanny:
     def _look_at_walltime(self) -> None:
         now = time.monotonic()
         if self._walltime is not None and now >= self._walltime.drain:
-            self._drain(f"the walltime of its job ({self._settings.walltime:g} s) ends")
+            given = self._settings.walltime
+            self._drain(f"the walltime of its job ({given:g} s) ends" if given else "the time limit of its job ends")
         if self._walltime is not None and now >= self._walltime.cut:
             self._begin_stop()
 
