@@ -64,7 +64,8 @@ MAY_IMPORT = {
     "controller": "VOCABULARY core wire transport stores",
     "controller.peer_clock": "",
     "controller.peers": "VOCABULARY wire transport controller.peer_clock",
-    "controller.membership": "VOCABULARY core controller.peers",
+    "controller.roster": "VOCABULARY",
+    "controller.membership": "VOCABULARY core controller.peers controller.roster",
     "controller.supplies": "VOCABULARY wire transport controller.peers",
     "controller.storage": "VOCABULARY wire stores",
     "controller.decisions": "VOCABULARY core controller.error_info",
@@ -84,7 +85,7 @@ MAY_IMPORT = {
     "engine.execution": "VOCABULARY wire on_engine engine.shared_page",
     "client": "VOCABULARY wire transport on_engine util",
     "client.connection": "VOCABULARY wire transport",
-    "client.engines": "VOCABULARY client.connection client.signals",
+    "client.engines": "VOCABULARY client.connection",
     "client.port": "VOCABULARY wire client.connection client.engines",
     "client.calls": "VOCABULARY",
     "client.pictures": "VOCABULARY",
@@ -98,8 +99,7 @@ MAY_IMPORT = {
         " client.calls client.notebook client.records.query_args client.synced_imports client.waiting"
     ),
     "client.interop": "VOCABULARY on_engine",
-    "client.magics": "VOCABULARY client.notebook client.signals",
-    "client.signals": "VOCABULARY",
+    "client.magics": "VOCABULARY client.notebook",
     "client.synced_imports": "VOCABULARY",
     "client.notebook": "VOCABULARY",
     # faces

@@ -68,9 +68,8 @@ class LivenessSettings(msgspec.Struct, frozen=True):
 
     ping_interval: float = 1.0  #: seconds between two pings of a nanny or a client
     allowed_silence: float = 15.0  #: seconds without a message after which a peer is lost
-    recovery_grace: float = (
-        5.0  #: seconds that engines have to reconnect to a restarted controller before their tasks go elsewhere
-    )
+    #: seconds that engines have to reconnect to a restarted controller, at most, before their tasks go elsewhere
+    recovery_grace: float = 5.0
 
 
 #: What an acknowledged task survives: the death of any process; a power cut, too.

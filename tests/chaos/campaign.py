@@ -2,6 +2,7 @@
 
     python -m tests.chaos.campaign --rounds 20         # so many more rounds
     python -m tests.chaos.campaign --again 3 17        # round 17 of seed 3 once more
+    python -m tests.chaos.campaign --hosts             # all of these rounds have engines on other hosts
     python -m tests.chaos.campaign --table             # all rounds so far
 
 A round has a cluster of its own, and a user's program in a process of its own (`user.py`). Every fraction of a second
@@ -237,16 +238,21 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--file", type=Path, default=ROUNDS_FILE)
     parser.add_argument("--again", nargs=2, metavar=("SEED", "ROUND"))
+    parser.add_argument("--hosts", action="store_true")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+
+    def with_hosts(number: int) -> bool:
+        return options.hosts or number % HOSTS_EVERY == 0
+
     if options.again:
-        print(one_round("-".join(options.again), options.tasks, int(options.again[1]) % HOSTS_EVERY == 0))
+        print(one_round("-".join(options.again), options.tasks, with_hosts(int(options.again[1]))))
         return 0
     options.file.parent.mkdir(parents=True, exist_ok=True)
     failed = 0
     for _ in range(0 if options.table else options.rounds):
         number = len(rounds_in(options.file)) + 1
-        line = _line(options.seed, number, options.tasks)
+        line = _line(options.seed, number, options.tasks, with_hosts(number))
         failed += "failed" in line
         with options.file.open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -256,15 +262,16 @@ def main() -> int:
     return min(failed, 1)
 
 
-def _line(seed: int, number: int, tasks: int) -> dict[str, Any]:
+def _line(seed: int, number: int, tasks: int, with_hosts: bool) -> dict[str, Any]:
     """Run a round; what the file keeps of it."""
     began = time.monotonic()
     line: dict[str, Any] = {"seed": seed, "round": number, "counted": {}}
     try:
-        line["counted"] = one_round(f"{seed}-{number}", tasks, number % HOSTS_EVERY == 0)
+        line["counted"] = one_round(f"{seed}-{number}", tasks, with_hosts)
     except Exception as error:
         traceback.print_exc()
-        line["failed"] = f"python -m tests.chaos.campaign --again {seed} {number}: {error}"[:2000]
+        again = f"python -m tests.chaos.campaign --again {seed} {number}{' --hosts' * with_hosts}"
+        line["failed"] = f"{again}: {error}"[:2000]
     return {**line, "seconds": round(time.monotonic() - began, 1)}
 
 

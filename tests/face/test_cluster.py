@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import wait_until
 
 import engineroom as ipp
 from engineroom.cli import ipcluster, ipcontroller, ipengine
@@ -107,6 +108,57 @@ def test_a_cluster_that_does_not_run_says_how_to_start_it(made: Callable[..., ip
     for call in (cluster.connect_client_sync, lambda: cluster.signal_engine_sync(2, 0), lambda: cluster.scale_sync(2)):
         with pytest.raises(ipp.ConfigError, match=r"not running. start_cluster_sync\(\) starts it"):
             call()
+
+
+FACTS = (
+    "running state args arg_str find_args get_env work_dir profile_dir cluster_id n environment stop_timeout "
+    "output_limit start stop signal join get_output on_stop to_dict"
+)
+
+
+def test_launchers_that_run_have_the_facts_that_programs_read(made: Callable[..., ipp.Cluster], tmp_path: Path):
+    cluster = made(cluster_id="facts", environment={"MINE": "set"})
+    with cluster:
+        found = ipp.Cluster.from_file(cluster.cluster_file)
+        for cluster_of in (cluster, found):
+            for launcher in (cluster_of.controller, cluster_of.engine_set):
+                assert [name for name in FACTS.split() if not hasattr(launcher, name)] == []
+                assert (launcher.running, launcher.state, launcher.n) == (True, "running", 1)
+                assert launcher.cluster_id == "facts"
+                assert launcher.profile_dir == str(tmp_path / "profile_default")
+                assert launcher.args == launcher.find_args()
+                assert launcher.stop_timeout > 0
+                assert launcher.output_limit > 0
+                assert "engineroom" in launcher.arg_str
+            assert "engineroom.controller" in cluster_of.controller.args
+            assert "engineroom.engine" in cluster_of.engine_set.args
+        assert cluster.engine_set.environment["MINE"] == "set"
+        assert cluster.engine_set.get_env()["MINE"] == "set"
+        with pytest.raises(ValueError, match="no signal 'SIGX'"):
+            cluster.controller.signal("SIGX")
+
+
+def test_a_launcher_takes_signals_by_name_and_gives_its_log_away(made: Callable[..., ipp.Cluster], tmp_path: Path):
+    from engineroom.launchers import FoundProcess, LocalProcess
+
+    log = tmp_path / "log" / "sleep.log"
+    process = LocalProcess(["sh", "-c", "echo begun; exec sleep 60"], log)
+    codes: list[int] = []
+    process.on_stop(codes.append)
+    process.start()
+    assert process.args[0] == "sh"
+    assert process.pid is not None
+    found = FoundProcess(process.pid, "sleep", log)
+    wait_until(lambda: "begun" in process.get_output())
+    found.signal("SIGTERM")
+    assert process.join(10)
+    wait_until(lambda: codes == [-15])
+    process.on_stop(codes.append)  # it has ended: the callback is called at once
+    assert codes == [-15, -15]
+    assert (process.state, found.state) == ("after", "after")
+    assert process.get_output(remove=True) == "begun\n"
+    assert (log.exists(), process.get_output()) == (False, "")
+    process.stop()
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,26 @@ def test_a_killed_controller_is_restarted_and_nothing_is_lost(fresh_cluster, tmp
         assert rc[:].apply_sync(abs, -1) == [1, 1]
 
 
+@pytest.mark.fault(11)
+@pytest.mark.parametrize("too", ["nobody", "engine", "nanny"])
+def test_queued_tasks_wait_no_longer_than_until_all_engines_are_back_or_dead(fresh_cluster, tmp_path, too):
+    rc = fresh_cluster(n=2, controller_args=["--IPController.recovery_grace=900"])
+    ledger = str(tmp_path / "ledger")
+    view = rc.load_balanced_view(retries=3)
+    mine = [view.apply_async(entry, ledger, x) for x in range(300)]
+    wait_until(lambda: sum(r.done() for r in mine) > 20)
+    [engine, _] = rc[:].apply_async(os.getpid).get(60)
+    mine += [view.apply_async(entry, ledger, x) for x in range(300, 600)]
+    wait_until(lambda: sum(r.done() for r in mine) > 320)
+    victims = {"engine": [engine], "nanny": [rc.cluster.engine_set.pid]}.get(too, [])
+    pid = rc.cluster.controller.pid
+    for victim in [pid, *victims]:
+        os.kill(victim, signal.SIGKILL)
+    assert [r.get(60) for r in mine] == list(range(600))
+    assert rc.cluster.controller.pid != pid
+    rc.wait_for_engines(2, timeout=60)
+
+
 @pytest.mark.fault(1)
 def test_the_tasks_of_a_killed_client_are_found_by_another(rc, cluster, tmp_path):
     script = """

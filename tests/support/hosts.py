@@ -5,6 +5,7 @@ The file system is shared. Keys and configuration are made for the tests and thr
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -93,9 +94,12 @@ class Hosts:
 class Namespaces(Hosts):
     """host1 and host2, each a network namespace with its own address and host name. This host is `here`."""
 
+    _made = itertools.count()
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        tag = f"{os.getpid() % 10000}"
+        # The kernel removes a namespace's interfaces some time after the namespace: the next ones have other names.
+        tag = f"{os.getpid() % 10000}{'abcdefghijklmnopqrstuvwxyz'[next(self._made) % 26]}"
         self._bridge, self._names = f"erb{tag}", {f"host{i}": f"er{tag}h{i}" for i in (1, 2)}
         net = f"10.{64 + os.getpid() % 128}.{os.getpid() // 128 % 250}"
         self.here = f"{net}.1"
@@ -143,6 +147,9 @@ class Namespaces(Hosts):
             for pid in pids:
                 with_suppressed_kill(int(pid))
             _ip("netns", "del", space)
+        for link in self._links.values():
+            if Path(f"/sys/class/net/{link}").exists():
+                _ip("link", "del", link)
         _ip("link", "del", self._bridge)
 
 

@@ -40,6 +40,7 @@ from ..config import (
     write_private,
 )
 from ..controller.loop import Controller
+from ..controller.roster import Roster
 from ..controller.storage.queued_memory import default_limit
 from ..core.placement.schemes import SCHEMES, make_index
 from ..descriptors import raise_limit
@@ -225,7 +226,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     next_free = Bool(False, help="Use tasks-2.db (and so on) if another controller owns tasks.db.").tag(config=True)
     ping_interval = Float(1.0, help="Seconds between two heartbeats.").tag(config=True)
     allowed_silence = Float(15.0, help="Seconds of silence after which a peer is lost.").tag(config=True)
-    recovery_grace = Float(5.0, help="Seconds that engines have to reconnect to a restarted controller.").tag(
+    recovery_grace = Float(5.0, help="Seconds that engines have, at most, to reconnect to a restarted controller.").tag(
         config=True
     )
     queued_memory = Unicode(
@@ -258,6 +259,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None
         url, *others = self._reachable(listener.url)
         info = msgspec.structs.replace(info, url=url, other_urls=tuple(others), database=store.url)
+        roster = Roster.at(ClusterFiles(folder, self.cluster_id).roster_file, restarted=restarted)
         controller = Controller(
             listener,
             store,
@@ -267,6 +269,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             retention=retention,
             queued_memory=queued_memory,
             restarted=restarted,
+            roster=roster,
         )
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: controller.stop())
@@ -303,6 +306,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         finally:
             for path in [*files, *lesser.values(), _secret_file(client_file), *self._files_of_starter(folder)]:
                 path.unlink(missing_ok=True)
+            roster.close(remove=True)
         log.info("stopped")
 
     def _open_store(self, folder: Path) -> TaskStore:

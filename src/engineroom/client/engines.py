@@ -12,8 +12,8 @@ from typing import Any
 from ..errors import EngineError, NoEnginesRegistered, TimeoutError
 from ..ids import EngineId
 from ..messages import SignalEngines, StopEngines
+from ..messages.signals import signal_number
 from .connection.channel import Channel
-from .signals import signal_number
 
 #: Who waits for engines with a progress bar is told this often how many are there.
 TELL_SECONDS = 0.2

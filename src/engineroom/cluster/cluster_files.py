@@ -33,6 +33,8 @@ class ClusterFiles:
         #: those that `engineroom key` has written
         self.lesser = {rights: connection_file(profile_dir, cluster_id, rights) for rights in LESSER}
         self.secret_file = security / f"ipcontroller{middle}-secret.key"
+        #: which engines are connected: for the controller, if it is started again
+        self.roster_file = security / f"ipcontroller{middle}-engines.jsonl"
         #: written by `ipcluster start`
         self.pid_file = profile_dir / "pid" / f"ipcluster{middle}.pid"
 
@@ -114,7 +116,8 @@ class ClusterFiles:
 
     def existing(self) -> list[Path]:
         """Those of its files that exist, and its socket."""
-        paths = [self.cluster_file, *self.connection_files, *self.lesser.values(), self.secret_file, self.pid_file]
+        paths = [self.cluster_file, *self.connection_files, *self.lesser.values(), self.secret_file, self.roster_file]
+        paths.append(self.pid_file)
         info = self.connection
         if info is not None and info.url.startswith("ipc://") and not is_other_host(info):
             paths.append(Path(info.url.removeprefix("ipc://")))

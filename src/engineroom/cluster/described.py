@@ -77,6 +77,7 @@ class DescribedCluster:
         """Have the processes that `to_dict` described."""
         if controller := d["controller"]:
             found = FoundProcess(controller["pid"], "engineroom.controller", Path(controller["log_file"]))
+            found.belongs_to(self.profile_dir, self.cluster_id)
             self._controller.launcher = found
         self._engine_sets.attach(d["engines"])
 

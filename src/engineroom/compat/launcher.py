@@ -19,7 +19,7 @@ import msgspec
 from ..errors import ConfigError, EngineroomError
 from ..launchers import Launcher as Launcher
 from ..launchers import LaunchRequest
-from ..launchers.base import SetFacts
+from ..launchers.base import LauncherFacts
 from ..launchers.batch.generic import BatchEngines
 from ..launchers.batch.htcondor import HTCondorEngines
 from ..launchers.batch.job import BatchJob
@@ -74,7 +74,7 @@ class ControllerLauncher(BaseLauncher):
         )
 
 
-class EngineLauncher(SetFacts, BaseLauncher):
+class EngineLauncher(LauncherFacts, BaseLauncher):
     """Starts a set of engines: a value of `Cluster(engines=…)`. `cluster.engine_set` is one."""
 
     #: what a subclass has that nothing uses here: its name → what to do instead

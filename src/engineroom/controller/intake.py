@@ -15,7 +15,7 @@ import msgspec
 
 from ..core import Scheduler, events
 from ..errors import EngineError, EngineroomError, ProtocolError, StoreError
-from ..ids import ClientId, Digest, TaskId
+from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId
 from ..messages import CacheKey, Environment, ErrorInfo, Function, TaskSpec
 from ..records.entry import Entry
 from ..stores import TaskStore
@@ -256,16 +256,23 @@ class Intake:
             self._decide(events.TasksAnswered(submission.client, answers))
         return rest
 
-    def recover(self, entries: Sequence[Entry], functions: Sequence[Function], missing: Mapping[Digest, str],
-                deadline: float) -> None:  # fmt: skip
+    def recover(
+        self,
+        entries: Sequence[Entry],
+        functions: Sequence[Function],
+        missing: Mapping[Digest, str],
+        deadline: float,
+        awaited: Mapping[EngineUuid, EngineId] | None,
+    ) -> None:
         """Take in the unfinished tasks of the controller's earlier life; engines may claim theirs until `deadline`.
 
-        `missing`: functions that cannot be read, and why. Their tasks end with an error.
+        `missing`: functions that cannot be read, and why. Their tasks end with an error. `awaited`: which engines may
+        come back; None: unknown.
         """
         self._add_functions(functions)
         self._library.use(entry.spec for entry in entries)
         found = [events.RecoveredTask(e.spec, e.client, e.frames, e.attempts or (), e.started) for e in entries]
-        self._decide(events.TasksRecovered(found, deadline))
+        self._decide(events.TasksRecovered(found, deadline, awaited))
         for digest, why in missing.items():
             ids = [task.spec.id for task in found if task.spec.function == digest]
             self._decide(events.TasksFailed(ids, ErrorInfo(StoreError.__name__, _no_function(why))))

@@ -71,6 +71,7 @@ from .requests.resubmission import Resubmission
 from .requests.running_tasks import RunningTasks
 from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
+from .roster import Roster
 from .storage.backpressure import Room, WaitingRoom
 from .storage.housekeeping import OnScan
 from .storage.pending import Scope
@@ -88,6 +89,9 @@ _payload_of = attrgetter("payload")
 
 #: How long nannies may take to stop their engines when the controller ends.
 STOP_SECONDS = 5.0
+#: The loop is so late if its process was stopped (then a wait can end without the messages that are there), or a turn
+#: took long. Then it takes in so many messages at once, before it does what is due.
+PAUSE_SECONDS, CAUGHT_UP = 0.25, 10_000
 
 Post = Callable[[Callable[[], None]], None]
 Receive = Callable[[Peer, Any, Sequence[Any]], None]
@@ -177,12 +181,13 @@ class Controller:
         retention: RetentionSettings | None = None,
         queued_memory: int | None = None,
         restarted: bool = False,
+        roster: Roster | None = None,
         machinery: Machinery | None = None,
     ) -> None:
         """`queued_memory`: bytes that tasks may take that have not ended; None: as many as they like."""
         machinery = machinery or Machinery()
         self._clock = clock = machinery.clock
-        began = clock() if restarted else None
+        began, roster = clock() if restarted else None, roster or Roster()
         self._liveness = liveness = liveness or LivenessSettings()
         retention = retention or RetentionSettings()
         self._listener, self._store = listener, store
@@ -190,8 +195,8 @@ class Controller:
         self._stopping_until: float | None = None
         self._next_sweep = 0.0
         self._restarted = restarted
-        #: how many turns were taken
-        self.turns = 0
+        #: when the last turn was taken, and how many were taken
+        self._turned, self.turns = clock(), 0
         self._deadline: float | None = None
         forgotten = forgotten_at_restart(store, began)
 
@@ -203,7 +208,7 @@ class Controller:
         self._running = running = RunningTasks()
         #: results that unfinished tasks take as arguments
         self.values = values = InputValues()
-        self._processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
+        self._processes = processes = machinery.processes(lambda uuid: self.post(lambda: self._process_ended(uuid)))
         self._writer = writer = machinery.writer(store, self._committed, retention, self._refused)
         self._reader = reader = machinery.reader(store, lambda: self._outbox.record(), writer.recorded, self.post)
         kept = reader if store.keeps else None
@@ -218,12 +223,10 @@ class Controller:
         self._stored = StoredResults(
             core, decide, outbox, self._tell, kept, forgotten, store.url, self.post, running.news_of, here, clock
         )
-        self._intake = Intake(
-            core, decide, self._library, outbox, kept, writer.refusal, self._stored.watch, clock
-        )
+        self._intake = Intake(core, decide, self._library, outbox, kept, writer.refusal, self._stored.watch, clock)
         welcome = Welcome(new_uuid(), scheme=core.settings.scheme, keeps=store.keeps)
         self._members = Membership(
-            peers, core, decide, self._processes, liveness, welcome, self._client_left, room.lacks, clock, restarted
+            peers, core, decide, processes, liveness, welcome, self._client_left, room.lacks, clock, restarted, roster
         )
         tasks = TaskRequests(
             core,
@@ -310,8 +313,12 @@ class Controller:
     def turn(self) -> None:
         """Wait until something arrives or is due, then handle everything."""
         self.turns += 1
-        received = self._listener.receive(timeout=0.0 if self._posted else max(0.0, self.due - self._clock()))
+        due = self.due
+        received = self._listener.receive(timeout=0.0 if self._posted else max(0.0, due - self._clock()))
         now = self._clock()
+        if now - max(self._turned, due) > PAUSE_SECONDS:  # peers were not silent: what they have sent comes first
+            received += self._listener.receive(CAUGHT_UP)
+        self._turned = now
         for address, parts in received:
             self._receive(address, parts, now)
         self._call_posted()
@@ -550,17 +557,15 @@ class Controller:
 
     def recover(self) -> None:
         """Take up what an earlier life of the controller left unfinished. Nothing else is served before."""
-        takes = Measured(self._queued).takes
-        found = self._reader.read_now(lambda store: read_unfinished(store, takes))
-        entries = found.entries
+        found = self._reader.read_now(lambda store: read_unfinished(store, Measured(self._queued).takes))
         self._outbox.leave_in_store(found.large)
-        if entries:
+        if entries := found.entries:
             log.warning("taking up %d unfinished tasks from the store", len(entries))
             # Numbers that direct tasks wait for are for the engines that had them, not for new ones.
             self._members.reserve(EngineId(entry.spec.engine) for entry in entries)
         if entries or self._restarted:  # engines are on their way back also if nothing is unfinished
-            deadline = self._clock() + self._liveness.recovery_grace
-            self._intake.recover(entries, found.functions, found.missing, deadline)
+            deadline, awaited = self._clock() + self._liveness.recovery_grace, self._members.awaited()
+            self._intake.recover(entries, found.functions, found.missing, deadline, awaited)
             self._queued.take_up(self.scheduler.tasks.values(), found.small)
 
     def _begin_stop(self, reason: str) -> None:

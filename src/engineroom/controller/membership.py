@@ -33,6 +33,7 @@ from ..messages import (
 )
 from ..printable import one_line
 from .peers import Peer, Peers
+from .roster import Roster
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ class Membership:
         Why a client's tasks have to wait; "": they need not.
     restarted : bool
         An earlier life of the controller was ended by force: its engines may come back.
+    roster : Roster
+        Keeps which engines are connected, and knows which were before a restart.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Membership:
         no_room: Callable[[Peer], str],
         clock: Callable[[], float],
         restarted: bool,
+        roster: Roster,
     ) -> None:
         self._peers, self._scheduler, self._decide = peers, scheduler, decide
         self._processes, self._liveness, self._welcome = processes, liveness, welcome
@@ -102,10 +106,20 @@ class Membership:
         self._engines_changed = False
         #: clients were told, or are to be told, that engines of the controller's earlier life may come back
         self._returning = restarted
+        self._roster = roster
 
     def reserve(self, numbers: Iterable[EngineId]) -> None:
         """Keep these numbers for the engines that had them, as long as recovered tasks wait for those."""
         self._reserved = set(numbers)
+
+    def awaited(self) -> dict[EngineUuid, EngineId] | None:
+        """The engines that may come back after a restart, with their numbers; None: unknown."""
+        former = self._roster.former
+        if former is None:
+            return None
+        ended = [each.uuid for each in former.values() if each.has_ended]
+        self._roster.went(ended)
+        return {each.uuid: each.number for each in former.values() if each.uuid not in ended}
 
     # ------------------------------------------------------------------------------------------ they come
 
@@ -147,6 +161,7 @@ class Membership:
             log.info("engine %d joined: %s pid %d", peer.engine, hello.host, hello.pid)
         peer.functions = set()
         self._peers.seat(peer)
+        self._roster.came(EngineUuid(peer.uuid), peer.engine, NannyId(hello.nanny), hello.host, hello.pid)
         incarnation, share = self._welcome.incarnation, self._unstored_limit()
         self._peers.welcome(peer, Welcome(incarnation, engine=peer.engine, unstored_limit=share))
         self._decide(
@@ -213,11 +228,15 @@ class Membership:
             self._dead[message.engine] = nanny.uuid
             if len(self._dead) > MOST_DEAD:
                 del self._dead[next(iter(self._dead))]
+            former = (self._roster.former or {}).get(message.engine)
+            if former is not None and former.nanny == nanny.uuid:
+                self._will_not_return([message.engine])
             return
         if engine.role != "engine" or engine.nanny != nanny.uuid:
             raise ProtocolError("a nanny tells the death of a process that is not its engine")
         log.warning("engine %d died: %s", engine.engine, cause)
         self._peers.forget(engine)
+        self._roster.went([message.engine])
         self._unresponsive.pop(message.engine, None)
         self._decide(
             events.EngineLost(
@@ -283,8 +302,26 @@ class Membership:
                 if nanny is not None:  # it starts another engine for the one that we kill
                     self._peers.send(nanny, SignalProcesses(signal.SIGKILL, [EngineUuid(peer.uuid)]))
                 self._left(peer, f"its process was stopped for {now - since:.0f} s", clean=False)
-        if self._reserved and self._scheduler.recovery_deadline is None:
+        self._look_after_recovery()
+
+    def _look_after_recovery(self) -> None:
+        """Notice awaited engines that have ended; once the recovery is over, nobody is awaited."""
+        former = self._roster.former
+        if self._scheduler.recovery_deadline is None:
             self._reserved = set()
+            if former:
+                self._roster.went([uuid for uuid in former if uuid not in self._peers.by_uuid])
+            self._roster.former = None
+        elif former:
+            absent = (each for uuid, each in former.items() if uuid not in self._peers.by_uuid)
+            ended = [each.uuid for each in absent if each.has_ended]
+            if ended:
+                self._will_not_return(ended)
+
+    def _will_not_return(self, engines: Sequence[EngineUuid]) -> None:
+        """Engines of before the restart have ended without coming back."""
+        self._roster.went(engines)
+        self._decide(events.AwaitedEnginesEnded(engines))
 
     def _is_lost(self, engine: Peer) -> bool:
         """Whether an engine that is silent is lost. A task may hold the GIL for long: then it is silent, and lives.
@@ -301,6 +338,7 @@ class Membership:
         match peer.role:
             case "engine":
                 self._unresponsive.pop(peer.uuid, None)
+                self._roster.went([EngineUuid(peer.uuid)])
                 self._decide(events.EngineLeft(peer.engine) if clean else events.EngineLost(peer.engine, reason))
                 self._engines_changed = True
             case "nanny":
@@ -316,13 +354,18 @@ class Membership:
             self._peers.forget(engine)
             self._processes.forget(engine.uuid)
             self._unresponsive.pop(engine.uuid, None)
+        self._roster.went([EngineUuid(engine.uuid) for engine in engines])
         if engines:
             self._decide(events.EnginesLost([engine.engine for engine in engines], reason))
 
     # ------------------------------------------------------------------------------------------ the engines
 
     def send_news(self) -> None:
-        """Tell all clients which engines there are, if that has changed: once for all that joined together."""
+        """Tell all clients which engines there are, if that has changed: once for all that joined together.
+
+        The roster is written first: the engines get their first tasks after this.
+        """
+        self._roster.write()
         if self._returning and self._scheduler.recovery_deadline is None:
             self._returning, self._engines_changed = False, True
         if not self._engines_changed:

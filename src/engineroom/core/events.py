@@ -61,10 +61,18 @@ class TasksRecovered(Event, frozen=True, gc=False):
     """The store holds these unfinished tasks (none, perhaps) from before a restart.
 
     Until `deadline` engines may come back, and claim theirs, and direct tasks wait for engines that are missing.
+    `awaited`: the engines that were connected before the restart, with their numbers. None: nobody knows which were.
     """
 
     tasks: Sequence[RecoveredTask]
     deadline: float
+    awaited: Mapping[EngineUuid, EngineId] | None = None
+
+
+class AwaitedEnginesEnded(Event, frozen=True, gc=False):
+    """These engines were connected before a restart, have not come back, and will not: their processes have ended."""
+
+    engines: Sequence[EngineUuid]
 
 
 class EngineJoined(Event, frozen=True, gc=False):

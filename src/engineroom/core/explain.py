@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..ids import TaskId
@@ -37,10 +38,7 @@ def explain(scheduler: Scheduler, id: TaskId, now: float) -> dict[str, Any] | No
         case TaskState.HELD:
             reason = _held(state, task, now, details)
         case _:
-            reason = (
-                "the controller was restarted, and waits for the engine that may still have this task: "
-                f"for {_seconds_of_recovery(state, now):.1f} s more at most"
-            )
+            reason = _recovering(state, now, details)
     if task.needs is not None and task.needs.refused:
         details["refused_by"] = sorted(task.needs.refused)
     if task.needs is not None and task.needs.failed:
@@ -114,6 +112,17 @@ def _unsuitable(state: State, requirement: Requirement, details: dict[str, Any])
     return f"it waits for an engine {words}" + (f" ({'; '.join(said)})" if said else "")
 
 
+def _recovering(state: State, now: float, details: dict[str, Any]) -> str:
+    reason = (
+        "the controller was restarted, and waits for the engine that may still have this task: "
+        f"for {_seconds_of_recovery(state, now):.1f} s more at most"
+    )
+    if state.awaited:
+        details["missing"] = missing = sorted(state.awaited.values())
+        reason += f". Engines that have not come back: {_some([str(number) for number in missing])}"
+    return reason
+
+
 def _seconds_of_recovery(state: State, now: float) -> float:
     """How long engines may still come back."""
     return max(0.0, (state.recovery_deadline or now) - now)
@@ -159,6 +168,6 @@ def _held(state: State, task: Task, now: float, details: dict[str, Any]) -> str:
     )
 
 
-def _some(ids: list[TaskId]) -> str:
+def _some(ids: Sequence[str]) -> str:
     named = ", ".join(ids[:NAMED])
     return named if len(ids) <= NAMED else f"{named} and {len(ids) - NAMED} more"

@@ -29,8 +29,7 @@ from .tasks import Task
 def on_ticked(state: State, effects: Effects, event: events.Ticked) -> None:
     """Time passed: do what is due."""
     recovery.end_recovery(state)
-    for due, subject in state.deadlines.due(state.now):
-        due(state, subject)
+    state.do_what_is_due()
 
 
 HANDLERS: dict[type[events.Event], Callable[[State, Effects, Any], None]] = {
@@ -38,6 +37,7 @@ HANDLERS: dict[type[events.Event], Callable[[State, Effects, Any], None]] = {
     events.TasksAnswered: submission.on_tasks_answered,
     events.TasksWatched: submission.on_tasks_watched,
     events.TasksRecovered: recovery.on_tasks_recovered,
+    events.AwaitedEnginesEnded: recovery.on_awaited_engines_ended,
     events.TaskStarted: results.on_task_started,
     events.TasksFinished: results.on_tasks_finished,
     events.TasksReturned: results.on_tasks_returned,
@@ -75,8 +75,9 @@ class Scheduler:
         effects.begin()
         state.now = now
         HANDLERS[type(event)](state, effects, event)
-        if state.dependencies.news:
+        while state.dependencies.news or state.to_wait:
             waiting.settle(state)
+            waiting.wait_again(state)
         for engine, tasks in state.pools.assign():
             state.hold(engine, tasks)
         effects.close_batches()
@@ -138,7 +139,7 @@ class Scheduler:
 
     @property
     def recovery_deadline(self) -> float | None:
-        """Until when engines may come back after a restart; None: they had their time, or there was no restart."""
+        """Until when engines may come back after a restart; None: all are back, or had their time; or no restart."""
         return self.state.recovery_deadline
 
     def task(self, id: TaskId) -> Task | None:

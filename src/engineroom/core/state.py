@@ -57,13 +57,22 @@ class State:
         self.deadlines = Deadlines(lambda subject: isinstance(subject, Task) and subject.state is TaskState.ENDED)
         #: until when engines may come back after a restart, and claim recovered tasks; None: they had their time
         self.recovery_deadline: float | None = None
-        #: of engines that have not come back: the direct tasks that were RECOVERING at first
-        self.recovering_direct: dict[EngineId, list[Task]] = {}
+        #: the engines that may come back until then; None: nobody knows which were there before the restart
+        self.awaited: dict[EngineUuid, EngineId] | None = None
+        #: by the numbers of engines that have not come back: RECOVERING tasks that only these may run
+        self.recovering_named: dict[EngineId, list[Task]] = {}
+        #: QUEUED in no queue until the end of the event: tasks that must wait again for what they take as arguments
+        self.to_wait: list[Task] = []
         self.balancer = Balancer()
 
     def after(self, seconds: float, due: Callable[[State, Any], None], subject: Any) -> None:
         """Have `due(state, subject)` called when so much time has passed."""
         self.deadlines.add(self.now + seconds, due, subject)
+
+    def do_what_is_due(self) -> None:
+        """Make the calls whose time has come."""
+        for due, subject in self.deadlines.due(self.now):
+            due(self, subject)
 
     # ------------------------------------------------------------------------------------------ engines
 
@@ -110,6 +119,10 @@ class State:
         if task.is_direct:
             self._enqueue_direct(task, first)
             return
+        options = task.spec.options
+        if options is not None and any(id in self.tasks for id in options.inputs):
+            self.to_wait.append(task)  # an engine came back with it after a restart that has cost their results
+            return
         requirement = self.pools.requirement_of(task)
         if task.needs is not None and self.pools.is_worn_out(requirement):
             task.needs.failed = frozenset()
@@ -150,9 +163,9 @@ class State:
         return backlog
 
     def end_recovery(self) -> None:
-        """The engines had their time to come back: the direct tasks of those that have not done so fail."""
-        self.recovery_deadline = None
-        self.recovering_direct.clear()
+        """The engines are back, or had their time: the direct tasks of those that have not come back fail."""
+        self.recovery_deadline = self.awaited = None
+        self.recovering_named.clear()
         for number in sorted(self.backlogs.keys() - self.engines.keys()):
             backlog = self.backlogs.pop(number)
             tasks = list(backlog)
@@ -209,8 +222,8 @@ class State:
         """A task from before a restart: an engine may still have it."""
         self.add(task)
         task.move(TaskState.RECOVERING)
-        if task.is_direct:
-            self.recovering_direct.setdefault(task.spec.engine, []).append(task)
+        for number in task.named_engines:
+            self.recovering_named.setdefault(number, []).append(task)
         self.dependencies.want(task)
 
     def await_engine(self, pool: Pool) -> None:

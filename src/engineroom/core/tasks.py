@@ -32,6 +32,7 @@ TRANSITIONS: dict[tuple[TaskState, TaskState], str] = {
     (TaskState.WAITING, TaskState.QUEUED): "its dependencies are met",
     (TaskState.WAITING, TaskState.ENDED): "aborted; its dependencies are not met (in time); or an input is missing",
     (TaskState.QUEUED, TaskState.HELD): "an engine has room",
+    (TaskState.QUEUED, TaskState.WAITING): "an engine that came back with it gave it back; its arguments are made anew",
     (TaskState.QUEUED, TaskState.ENDED): "aborted; no engine that may run it is left; or an input is missing",
     (TaskState.HELD, TaskState.QUEUED): "returned unstarted; retried; refused by the engine; or its engine is lost",
     (TaskState.HELD, TaskState.ENDED): "finished; aborted; refused by its last engine; lost with it; or not sent",
@@ -99,6 +100,13 @@ class Task(msgspec.Struct, gc=False, eq=False):
     def is_direct(self) -> bool:
         """Whether it is for one certain engine."""
         return self.spec.engine >= 0
+
+    @property
+    def named_engines(self) -> Sequence[EngineId]:
+        """The numbers of the only engines that may run it; empty: any may, as far as it names none."""
+        if self.is_direct:
+            return (self.spec.engine,)
+        return (self.spec.options is not None and self.spec.options.targets) or ()
 
     @property
     def is_queued(self) -> bool:

@@ -59,12 +59,17 @@ class SessionLink:
     def receive(self, *, wait: bool, most: float = WAIT_SECONDS) -> list[Sequence[Any]]:
         """The messages that have arrived.
 
-        With `wait`, waits for one, until the next sign of life is due, and for `most` seconds at most.
+        With `wait`, waits for one, until the next sign of life is due, and for `most` seconds at most. After another
+        connection was made, the controller is asked at once whether it missed something, or is another one.
         """
         if not wait:
-            return self._link.receive()
-        until = min(self.session.next_ping - time.monotonic(), most)
-        return self._link.receive(timeout=max(0.001, until))
+            arrived = self._link.receive()
+        else:
+            until = min(self.session.next_ping - time.monotonic(), most)
+            arrived = self._link.receive(timeout=max(0.001, until))
+        if self._link.take_renewed():
+            self.ping_now(time.monotonic())
+        return arrived
 
     def read(self, frames: Sequence[Any]) -> Any:
         """The message in one of the results of `receive`: counted and decoded. None: it is not to be believed."""

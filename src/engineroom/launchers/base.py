@@ -85,8 +85,8 @@ class Launcher(Protocol):
     def stop(self) -> None:
         """Ask it to end; kill it if it has not ended after `STOP_SECONDS`. Returns when it has ended."""
 
-    def signal(self, number: int) -> None:
-        """Send it a signal."""
+    def signal(self, number: int | str) -> None:
+        """Send it a signal, by number or name."""
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for its end; returns whether it has ended."""
@@ -94,8 +94,8 @@ class Launcher(Protocol):
     def on_stop(self, callback: Callable[[int], None]) -> None:
         """Call a function with the exit code when it ends, from a thread of the launcher."""
 
-    def get_output(self) -> str:
-        """The end of its log."""
+    def get_output(self, remove: bool = False) -> str:
+        """The end of its log, which is removed then, if that is wanted."""
 
     def explain(self) -> str:
         """Why its processes are not there yet, or why they have ended; "" if there is nothing to say."""
@@ -135,14 +135,25 @@ class EngineLauncher(Launcher, Protocol):
         """The launcher that another process started, from its `to_dict`."""
 
 
-class SetFacts:
-    """What programs written for ipyparallel read of a launcher: the facts of its `LaunchRequest`, by their names."""
+class LauncherFacts:
+    """What programs written for ipyparallel read of a launcher, by their names."""
 
-    _request: LaunchRequest
+    #: what was started; a controller's has only what the cluster tells it, by `belongs_to`
+    _request: LaunchRequest = LaunchRequest(
+        n=1, command=[], environment={}, connection_file=Path(), log_file=Path(), set_id=""
+    )
+    #: seconds from SIGTERM to SIGKILL
+    stop_timeout = STOP_SECONDS
+    #: bytes of its log that `get_output` gives
+    output_limit = OUTPUT_BYTES
+
+    def belongs_to(self, profile_dir: Path, cluster_id: str, n: int = 1) -> None:
+        """Tell it which cluster it is of, and how many engines it has."""
+        self._request = msgspec.structs.replace(self._request, profile_dir=profile_dir, cluster_id=cluster_id, n=n)
 
     @property
     def n(self) -> int:
-        """How many engines."""
+        """How many engines; 1 for a controller."""
         return self._request.n
 
     @property
@@ -157,12 +168,31 @@ class SetFacts:
 
     @property
     def work_dir(self) -> str:
-        """The folder in which this process works; engines on this host do, too."""
+        """The folder in which this process works; what it starts on this host does, too."""
         return os.getcwd()
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What is added to the environment of this process."""
+        return dict(self._request.environment)
+
     def get_env(self) -> dict[str, str]:
-        """The environment of engines on this host."""
-        return {**os.environ, **self._request.environment}
+        """The environment of what it starts, on this host."""
+        return {**os.environ, **self.environment}
+
+    def find_args(self) -> list[str]:
+        """The command that it starts, as a list of words; of several nannies that of one with all engines."""
+        return self._request.local_command(self.n) if self._request.command else []
+
+    @property
+    def args(self) -> list[str]:
+        """`find_args()`."""
+        return self.find_args()
+
+    @property
+    def arg_str(self) -> str:
+        """The command, with spaces between its words."""
+        return " ".join(self.args)
 
 
 def call_at_last_end(count: int, callback: Callable[[int], None]) -> Callable[[int], None]:
@@ -184,14 +214,17 @@ def call_at_last_end(count: int, callback: Callable[[int], None]) -> Callable[[i
     return one_ended
 
 
-def end_of(log_file: Path) -> str:
-    """The last 4 kB of a log; "" if it cannot be read."""
+def end_of(log_file: Path, remove: bool = False) -> str:
+    """The last 4 kB of a log, which is removed then, if that is wanted; "" if it cannot be read."""
     try:
         with log_file.open("rb") as file:
             file.seek(max(0, log_file.stat().st_size - OUTPUT_BYTES))
-            return file.read().decode(errors="replace")
+            found = file.read().decode(errors="replace")
+        if remove:
+            log_file.unlink(missing_ok=True)
     except OSError:
         return ""
+    return found
 
 
 def last_line(text: str) -> str:

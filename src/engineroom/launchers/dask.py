@@ -21,7 +21,7 @@ from ..config import read_connection_file
 from ..errors import ConfigError, LaunchError
 from ..ids import new_uuid
 from ..printable import one_line
-from .base import STOP_SECONDS, Launcher, LaunchRequest, call_at_last_end, last_line
+from .base import STOP_SECONDS, Launcher, LauncherFacts, LaunchRequest, call_at_last_end, last_line
 from .guest import end_of_output, request_of_another, shares, start_nanny, wait_until
 
 #: Seconds between two looks of a task at whether it is to end.
@@ -62,7 +62,7 @@ def run_nanny(command: Sequence[str], environment: Mapping[str, str], connection
         return nanny.wait(), end_of_output(output)
 
 
-class DaskEngines:
+class DaskEngines(LauncherFacts):
     """Engines on the workers of a Dask cluster."""
 
     Options: ClassVar[type[msgspec.Struct]] = DaskOptions
@@ -143,6 +143,11 @@ class DaskEngines:
         )
 
     @property
+    def state(self) -> str:
+        """ "before" its start, "running", or "after" its end."""
+        return "running" if self.running else "after" if self._futures else "before"
+
+    @property
     def waiting(self) -> int:
         return 0
 
@@ -167,7 +172,7 @@ class DaskEngines:
         self._client.close()
         self._end_loop()
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int | str) -> None:
         raise ConfigError("signals do not pass through Dask: use cluster.signal_engines_sync or client.send_signal")
 
     def join(self, timeout: float | None = None) -> bool:
@@ -188,7 +193,7 @@ class DaskEngines:
                 ended.append((1, why))
         return ended
 
-    def get_output(self) -> str:
+    def get_output(self, remove: bool = False) -> str:
         return "".join(output for _, output in self._ended())
 
     def explain(self) -> str:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .base import STOP_SECONDS, end_of
+from ..messages.signals import signal_number
+from .base import STOP_SECONDS, LauncherFacts, end_of
 
 if TYPE_CHECKING:  # it takes long to import, and not every process looks for others
     import psutil
 
 
-class FoundProcess:
+class FoundProcess(LauncherFacts):
     """A process that another one started, known by its pid.
 
     Parameters
@@ -42,6 +43,24 @@ class FoundProcess:
             process = psutil.Process(pid)
             if any(marker in argument for argument in process.cmdline()):  # the system gives old pids to new processes
                 self._process = process
+
+    @property
+    def n(self) -> int:
+        """How many engines; 1 for a controller."""
+        return self._count or 1
+
+    def find_args(self) -> list[str]:
+        """The command that was started, as a list of words; [] once it has ended."""
+        import psutil
+
+        with contextlib.suppress(psutil.Error):
+            return list(self._process.cmdline()) if self._process is not None else []
+        return []
+
+    @property
+    def state(self) -> str:
+        """ "running", or "after" its end."""
+        return "running" if self.running else "after"
 
     @property
     def running(self) -> bool:
@@ -79,12 +98,12 @@ class FoundProcess:
             if not self.join(STOP_SECONDS):
                 self._process.kill()
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int | str) -> None:
         if self._process is not None:
             import psutil
 
             with contextlib.suppress(psutil.NoSuchProcess):
-                self._process.send_signal(number)
+                self._process.send_signal(signal_number(number))
 
     def join(self, timeout: float | None = None) -> bool:
         # `wait` of psutil would wait until the parent of a process that has ended asks for its exit code, too.
@@ -99,8 +118,8 @@ class FoundProcess:
     def on_stop(self, callback: Callable[[int], None]) -> None:
         call_after(self.join, callback)
 
-    def get_output(self) -> str:
-        return end_of(self.log_file) if self.log_file else ""
+    def get_output(self, remove: bool = False) -> str:
+        return end_of(self.log_file, remove) if self.log_file else ""
 
     def explain(self) -> str:
         return ""  # the process that started it knows

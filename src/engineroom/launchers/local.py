@@ -15,13 +15,14 @@ from typing import Any, ClassVar
 import msgspec
 
 from ..errors import ConfigError
-from .base import STOP_SECONDS, Launcher, LaunchRequest, SetFacts, end_of, last_line, spelled
+from ..messages.signals import signal_number
+from .base import STOP_SECONDS, Launcher, LauncherFacts, LaunchRequest, end_of, last_line, spelled
 from .found import FoundProcess
 
 _all: weakref.WeakSet[LocalProcess] = weakref.WeakSet()
 
 
-class LocalProcess:
+class LocalProcess(LauncherFacts):
     """A process that this one starts.
 
     Parameters
@@ -45,12 +46,15 @@ class LocalProcess:
         environment: Mapping[str, str] | None = None,
         lifeline: bool = False,
     ) -> None:
-        self.args = list(args)
+        self._args = list(args)
         self.log_file = log_file
         self._environment = dict(environment or {})
         self._lifeline = lifeline
         self._process: subprocess.Popen[bytes] | None = None
         self._callbacks: list[Callable[[int], None]] = []
+        #: the exit code, once callbacks are called with it
+        self._told: int | None = None
+        self._telling = threading.Lock()
         self._waiter: threading.Thread | None = None
         _all.add(self)
 
@@ -60,6 +64,15 @@ class LocalProcess:
         self._parents = process  # kept: a Popen that is forgotten complains
         if process is not None and process.stdin is not None:
             process.stdin.close()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What is added to the environment of this process."""
+        return dict(self._environment)
+
+    def find_args(self) -> list[str]:
+        """The command that it starts, as a list of words."""
+        return list(self._args)
 
     @property
     def running(self) -> bool:
@@ -94,10 +107,11 @@ class LocalProcess:
         """Start it in a session of its own, so that Ctrl-C in this terminal does not reach it."""
         if self.running:
             raise ConfigError(f"this process is running already (pid {self.pid}): {' '.join(self.args)}")
+        self._told = None
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                self.args,
+                self._args,
                 stdin=subprocess.PIPE if self._lifeline else subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -137,10 +151,10 @@ class LocalProcess:
         if self._waiter is not None and self._waiter is not threading.current_thread():
             self._waiter.join()
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int | str) -> None:
         if self.running:
             assert self._process is not None
-            self._process.send_signal(number)
+            self._process.send_signal(signal_number(number))
 
     def join(self, timeout: float | None = None) -> bool:
         if self._process is None:
@@ -152,8 +166,13 @@ class LocalProcess:
         return True
 
     def on_stop(self, callback: Callable[[int], None]) -> None:
-        self._callbacks.append(callback)
-        if self._process is not None and self._waiter is None:
+        with self._telling:
+            told = self._told
+            if told is None:
+                self._callbacks.append(callback)
+        if told is not None:
+            callback(told)
+        elif self._process is not None and self._waiter is None:
             self._watch()
 
     def _watch(self) -> None:
@@ -163,15 +182,17 @@ class LocalProcess:
         def wait() -> None:
             code = process.wait()
             self.close_stdin()
+            with self._telling:
+                self._told = code
             for callback in self._callbacks:
                 callback(code)
 
         self._waiter = threading.Thread(target=wait, name="launcher", daemon=True)
         self._waiter.start()
 
-    def get_output(self) -> str:
-        """The last 4 kB of its log."""
-        return end_of(self.log_file)
+    def get_output(self, remove: bool = False) -> str:
+        """The last 4 kB of its log, which is removed then, if that is wanted."""
+        return end_of(self.log_file, remove)
 
     def explain(self) -> str:
         """How it has ended; "" while it runs."""
@@ -189,7 +210,7 @@ class NoOptions(msgspec.Struct, frozen=True):
     """Nothing can be chosen."""
 
 
-class LocalEngines(SetFacts, LocalProcess):
+class LocalEngines(LocalProcess):
     """A nanny with engines on this host."""
 
     Options: ClassVar[type[msgspec.Struct]] = NoOptions

@@ -24,7 +24,7 @@ import msgspec
 from ..config import read_connection_file
 from ..errors import ConfigError, LaunchError
 from ..printable import one_line
-from .base import STOP_SECONDS, Launcher, LaunchRequest, call_at_last_end, last_line
+from .base import STOP_SECONDS, Launcher, LauncherFacts, LaunchRequest, call_at_last_end, last_line
 from .guest import end_of_output, request_of_another, shares, start_nanny, wait_until
 
 #: Seconds to reach Ray. Its own library tries for minutes.
@@ -114,7 +114,7 @@ class _Actor:
         return self.ended.result() if error is None else (1, f"Ray has lost the actor: {_first_line(error)}")
 
 
-class RayEngines:
+class RayEngines(LauncherFacts):
     """Engines in actors of a Ray cluster."""
 
     Options: ClassVar[type[msgspec.Struct]] = RayOptions
@@ -184,6 +184,11 @@ class RayEngines:
         return sum(actor.count for actor in self._actors if not actor.ended.done())
 
     @property
+    def state(self) -> str:
+        """ "before" its start, "running", or "after" its end."""
+        return "running" if self.running else "after" if self._actors else "before"
+
+    @property
     def waiting(self) -> int:
         return sum(actor.count for actor in self._actors if actor.is_waiting)
 
@@ -208,7 +213,7 @@ class RayEngines:
                 ray.kill(actor.handle)
         leave()
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int | str) -> None:
         raise ConfigError("signals do not pass through Ray: use cluster.signal_engines_sync or client.send_signal")
 
     def join(self, timeout: float | None = None) -> bool:
@@ -219,7 +224,7 @@ class RayEngines:
         for actor in self._actors:
             actor.ended.add_done_callback(lambda _, actor=actor: one_ended((actor.end or (0, ""))[0]))  # type: ignore[misc]
 
-    def get_output(self) -> str:
+    def get_output(self, remove: bool = False) -> str:
         return "".join(actor.end[1] for actor in self._actors if actor.end is not None)
 
     def explain(self) -> str:

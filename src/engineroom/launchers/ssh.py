@@ -26,7 +26,7 @@ import msgspec
 from ..config import read_connection_file
 from ..errors import ConfigError, LaunchError
 from ..printable import one_line
-from .base import STOP_SECONDS, Launcher, LaunchRequest, SetFacts, call_at_last_end, last_line, words_of
+from .base import STOP_SECONDS, Launcher, LauncherFacts, LaunchRequest, call_at_last_end, last_line, words_of
 from .common import CommonSettings
 from .found import FoundProcess, call_after
 from .local import LocalProcess
@@ -146,7 +146,7 @@ class _Connection(LocalProcess):
         return f"{self.host}: the engines ended with exit code {self.exit_code}: {words} (log: {self.log_file})"
 
 
-class SSHEngines(SetFacts):
+class SSHEngines(LauncherFacts):
     """Engines on hosts that ssh reaches."""
 
     Options = SSHOptions
@@ -304,7 +304,7 @@ class SSHEngines(SetFacts):
             self._fetched = True
             self._copy(self._options.to_fetch, is_fetch=True)
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int | str) -> None:
         raise ConfigError("signals do not pass through ssh: use cluster.signal_engines_sync or client.send_signal")
 
     def join(self, timeout: float | None = None) -> bool:
@@ -315,8 +315,8 @@ class SSHEngines(SetFacts):
         for connection in self._connections:
             connection.on_stop(one_ended)
 
-    def get_output(self) -> str:
-        return "".join(connection.get_output() for connection in self._connections)
+    def get_output(self, remove: bool = False) -> str:
+        return "".join(connection.get_output(remove) for connection in self._connections)
 
     def explain(self) -> str:
         return "; ".join(filter(None, (connection.explain() for connection in self._connections)))
@@ -334,7 +334,7 @@ class SSHEngines(SetFacts):
         return _Found(described)
 
 
-class _Found:
+class _Found(LauncherFacts):
     """Connections that another process made: known by the process ids of their ssh."""
 
     def __init__(self, described: Mapping[str, Any]) -> None:
@@ -343,6 +343,11 @@ class _Found:
             (host["count"], FoundProcess(host["pid"], "engineroom.engine", Path(host["log_file"])))
             for host in described["hosts"]
         ]
+
+    @property
+    def state(self) -> str:
+        """ "running", or "after" the end."""
+        return "running" if self.running else "after"
 
     @property
     def running(self) -> bool:
@@ -367,7 +372,7 @@ class _Found:
         for _, process in self._found:
             process.stop()  # the nannies end with their connections
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int | str) -> None:
         raise ConfigError("signals do not pass through ssh: use cluster.signal_engines_sync or client.send_signal")
 
     def join(self, timeout: float | None = None) -> bool:
@@ -376,8 +381,8 @@ class _Found:
     def on_stop(self, callback: Callable[[int], None]) -> None:
         call_after(self.join, callback)
 
-    def get_output(self) -> str:
-        return "".join(process.get_output() for _, process in self._found)
+    def get_output(self, remove: bool = False) -> str:
+        return "".join(process.get_output(remove) for _, process in self._found)
 
     def explain(self) -> str:
         return ""  # the process that started them knows

@@ -164,6 +164,9 @@ class MemoryLink:
     def refused(self) -> bool:
         return False
 
+    def take_renewed(self) -> bool:
+        return False
+
     def close(self, linger: float = 0.0) -> None:
         self.inbox.close()
 

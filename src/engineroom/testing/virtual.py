@@ -20,6 +20,7 @@ import msgspec
 
 from ..config import LivenessSettings, SchedulerSettings
 from ..controller.loop import Controller
+from ..controller.roster import Roster
 from ..core import Scheduler, actions, events
 from ..core.checks import check, check_at_rest
 from ..core.tasks import Task
@@ -118,6 +119,7 @@ class VirtualCluster:
         self.asked: Counter[str] = Counter()
         self.submitted = 0.0  # when the first task came
         self.ended = 0.0  # when the last one ended
+        self._roster = Roster()
         self._begin(seed, restarted=False)
         for number in range(engines):
             self.start_engine(
@@ -213,7 +215,9 @@ class VirtualCluster:
         return self.controller.scheduler
 
     def _begin(self, seed: int, *, restarted: bool) -> None:
-        """A life of the controller begins."""
+        """A life of the controller begins. After one restart of two it knows which engines were connected before."""
+        known = self._roster.listed if restarted and seed % 2 else None
+        self._roster = Roster(former=known)
         self._machinery = VirtualMachinery(self.clock, seed, self.rng, self._observe)
         self.controller = Controller(
             self.network,
@@ -222,6 +226,7 @@ class VirtualCluster:
             scheduler=self.settings,
             liveness=_LIVENESS,
             restarted=restarted,
+            roster=self._roster,
             machinery=self._machinery,
         )
         self.controller.recover()

@@ -83,5 +83,8 @@ class Link(Protocol):
     def refused(self) -> bool:
         """Whether the other end has turned down our encryption keys."""
 
+    def take_renewed(self) -> bool:
+        """Whether the connection was lost and made anew since the last call. `receive` does not wait longer then."""
+
     def close(self, linger: float = 0.0) -> None:
         """Close, after at most `linger` seconds for what has not left yet. May be called twice."""

@@ -259,6 +259,7 @@ class BorrowingLink:
         self._waiting: deque[Frames] = deque()
         self._failed_until = 0.0
         self.fileno, self.send, self.flush, self.refused = link.fileno, link.send, link.flush, link.refused
+        self.take_renewed = link.take_renewed
 
     @property
     def takes_host_frames(self) -> bool:

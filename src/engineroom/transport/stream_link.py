@@ -82,6 +82,10 @@ class StreamLink(ABC):
         self._refused = 0
         #: whether nothing has been received through the connection
         self._is_new = True
+        #: whether there has been a connection; whether the owner does not know yet that another was made
+        self._has_connected = self._is_renewed = False
+        #: whether the epoll is readable because another connection was made
+        self._rings = False
 
     @abstractmethod
     def _open(self) -> Socket:
@@ -122,8 +126,9 @@ class StreamLink(ABC):
         until = None
         while timeout > 0:
             if self._epoll.poll(timeout, 1):
+                rang = self._rings
                 self._read()
-                if self._arrived:
+                if self._arrived or rang:
                     return
             now = time.monotonic()
             until = now + timeout if until is None else until
@@ -134,6 +139,11 @@ class StreamLink(ABC):
         connection = self._socket
         if connection is None:
             return
+        if self._rings:
+            with self._lock:
+                self._rings = False
+                if self._socket is connection:
+                    self._epoll.modify(connection, select.EPOLLIN)
         self._is_busy = True
         try:
             is_full, left = True, MOST_READ_BYTES
@@ -214,6 +224,10 @@ class StreamLink(ABC):
     def refused(self) -> bool:
         return self._refused >= REFUSALS
 
+    def take_renewed(self) -> bool:
+        is_renewed, self._is_renewed = self._is_renewed, False
+        return is_renewed
+
     # ------------------------------------------------------------------------------------------ the helper
 
     def _need_helper(self) -> None:
@@ -277,7 +291,10 @@ class StreamLink(ABC):
                 give_unsent(new, self._unsent)
             except (OSError, MemoryError):
                 self._break()
-            self._epoll.register(new, select.EPOLLIN)
+            # A socket that can be written to wakes the owner: what was on its way is lost, and it is to ask at once.
+            self._rings = self._is_renewed = self._has_connected
+            self._has_connected = True
+            self._epoll.register(new, select.EPOLLIN | (select.EPOLLOUT if self._rings else 0))
             if not new.is_clear:
                 self._need_helper()
 

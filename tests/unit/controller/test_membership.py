@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from engineroom import _version
-from engineroom.config import LivenessSettings
+from engineroom.config import LivenessSettings, SchedulerSettings
 from engineroom.controller import membership
 from engineroom.controller.loop import Controller, Machinery
-from engineroom.ids import Digest, EngineId, TaskId
+from engineroom.controller.roster import Listed, Roster
+from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
 from engineroom.messages import (
     AttemptKey,
     Cancel,
+    EngineDied,
+    Engines,
     Function,
+    Goodbye,
     Hello,
     Message,
     Ping,
     Pong,
+    Recall,
     Results,
     Run,
     Submit,
@@ -28,6 +34,7 @@ from engineroom.messages import (
     TaskSpec,
     Welcome,
 )
+from engineroom.records.entry import Entry
 from engineroom.stores import DictDB
 from engineroom.testing import MemoryNetwork
 from engineroom.wire import frames
@@ -66,15 +73,32 @@ class Processes:
 class World:
     """A controller in a time that the test decides, and peers."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        scheduler: SchedulerSettings | None = None,
+        *,
+        store: DictDB | None = None,
+        roster: Roster | None = None,
+        restarted: bool = False,
+    ) -> None:
         self.now = 1000.0
+        self.roster = roster or Roster()
         self.processes = Processes()
         machinery = Machinery()
         machinery.clock = lambda: self.now  # type: ignore[method-assign]
         machinery.processes = lambda ended: self.processes  # type: ignore[method-assign]
         self.network = MemoryNetwork()
         liveness = LivenessSettings(ping_interval=1.0, allowed_silence=SILENCE)
-        self.controller = Controller(self.network.listener, DictDB(), "key", liveness=liveness, machinery=machinery)
+        self.controller = Controller(
+            self.network.listener,
+            store or DictDB(),
+            "key",
+            scheduler=scheduler,
+            liveness=liveness,
+            restarted=restarted,
+            roster=self.roster,
+            machinery=machinery,
+        )
         self.peers: list[Peer] = []
 
     def peer(self, role: str, uuid: str, **more: Any) -> Peer:
@@ -227,3 +251,109 @@ def test_nobody_is_lost_because_the_controller_itself_did_not_run(world: World) 
     assert "me" in world.controller._peers.by_uuid
     world.pass_time(SILENCE + 2, client)
     assert not world.engines, "the engine is still silent"
+
+
+def test_what_engines_have_sent_while_the_controller_did_not_run_comes_before_what_is_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with contextlib.closing(World(SchedulerSettings(hwm=4))) as world:
+        client, busy = world.peer("client", "me"), world.peer("engine", "busy")
+        world.turns(lambda: world.engines)
+        client.say(Submit(1, [task(number) for number in range(4)], [CODE]))
+        world.turns(lambda: sum(len(run.tasks) for run in busy.all(Run)) == 4)
+        idle = world.peer("engine", "idle")
+        world.turns(lambda: len(world.engines) == 2)
+        world.now += 0.02
+        world.turns(lambda: busy.all(Recall))
+
+        # It has run all of them when the question arrives. The controller is stopped meanwhile, and the wait that it
+        # was stopped in ends without a message.
+        ran = [TaskDone(TaskId(f"me-{number}"), 1, "ok", 1.0, 2.0, b"") for number in range(4)]
+        busy.say(Results(ran, 1))
+        world.now += 5.0
+        receive, waits = world.controller._listener.receive, iter([[]])
+        monkeypatch.setattr(
+            world.controller._listener,
+            "receive",
+            lambda *args, **more: next(waits) if waits.__length_hint__() else receive(*args, **more),
+        )
+        world.turns(lambda: len([done for told in client.all(Results) for done in told.tasks]) == 4)
+        assert not idle.all(Run)
+
+
+# -------------------------------------------------------------------------------------------- after a restart
+
+
+def listed(number: int, nanny: str = "nanny") -> Listed:
+    return Listed(EngineUuid(f"e-{number}"), EngineId(number), NannyId(nanny), "far away", 7)
+
+
+@pytest.fixture
+def again() -> Iterator[World]:
+    """A controller that was started again: engines 0 and 1 were connected before, and a task is unfinished."""
+    store = DictDB()
+    store.durable = True  # as if it were a database of an earlier life
+    store.add_functions([CODE])
+    store.write([Entry(task(0), ClientId("me"))])
+    roster = Roster(former={each.uuid: each for each in map(listed, (0, 1))})
+    made = World(store=store, roster=roster, restarted=True)
+    made.controller.recover()
+    yield made
+    made.close()
+
+
+def test_clients_hear_that_all_engines_are_back_and_queued_tasks_run_at_once(again: World):
+    client = again.peer("client", "me-too")
+    again.turns(lambda: client.all(Welcome))
+    assert client.all(Welcome)[0].returning
+    first, second = (again.peer("engine", f"e-{n}", nanny="nanny", wish=EngineId(n)) for n in range(2))
+    again.turns(lambda: first.all(Run) or second.all(Run))
+    assert again.now == 1000.0
+    again.turns(lambda: client.all(Engines))
+    last = client.all(Engines)[-1]
+    assert ([engine.id for engine in last.engines], last.returning) == ([0, 1], False)
+    assert set(again.roster.listed) == {"e-0", "e-1"}
+
+
+def test_a_nanny_tells_that_an_engine_died_while_the_controller_was_away(again: World):
+    engine = again.peer("engine", "e-0", nanny="nanny", wish=EngineId(0))
+    stranger, nanny = again.peer("nanny", "stranger"), again.peer("nanny", "nanny")
+    stranger.say(EngineDied(EngineUuid("e-1"), -9, 0, None, False))
+    again.turns()
+    assert not engine.all(Run), "only its own nanny knows"
+    nanny.say(EngineDied(EngineUuid("e-1"), -9, 0, None, False))
+    again.turns(lambda: engine.all(Run))
+    assert set(again.roster.listed) == {"e-0"}
+
+
+def test_a_process_of_this_host_that_has_ended_is_not_waited_for(again: World, monkeypatch: pytest.MonkeyPatch):
+    engine = again.peer("engine", "e-0", nanny="nanny", wish=EngineId(0))
+    again.turns(lambda: engine.all(Welcome))
+    monkeypatch.setattr(Listed, "has_ended", property(lambda self: self.number == 1))
+    again.pass_time(2, engine)
+    again.turns(lambda: engine.all(Run))
+
+
+def test_engines_that_did_not_come_back_are_forgotten(again: World):
+    engine = again.peer("engine", "e-0", nanny="nanny", wish=EngineId(0))
+    again.turns(lambda: engine.all(Welcome))
+    again.pass_time(4, engine)
+    assert set(again.roster.listed) == {"e-0", "e-1"}
+    assert not engine.all(Run)
+    again.pass_time(3, engine)
+    again.turns(lambda: engine.all(Run))
+    assert set(again.roster.listed) == {"e-0"}
+
+
+def test_engines_that_leave_die_or_are_lost_are_off_the_roster(world: World):
+    nanny = world.peer("nanny", "nanny")
+    for n in range(3):
+        world.peer("engine", f"e-{n}", nanny="nanny")
+    world.turns(lambda: len(world.engines) == 3)
+    assert set(world.roster.listed) == {"e-0", "e-1", "e-2"}
+    nanny.say(EngineDied(EngineUuid("e-0"), -9, 0, None, False))
+    world.peers[2].say(Goodbye())
+    world.turns(lambda: len(world.engines) == 1)
+    assert set(world.roster.listed) == {"e-2"}
+    world.pass_time(2 * SILENCE)
+    assert set(world.roster.listed) == set()

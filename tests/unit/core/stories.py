@@ -104,8 +104,11 @@ def waiting(engine: int, *ids: str) -> TasksWaiting:
     return TasksWaiting(engine, ids)
 
 
-def recovered(*ids: str, engine: int = -1, deadline: float = 5.0, **options: Any) -> TasksRecovered:
-    return TasksRecovered([RecoveredTask(s, "me") for s in submitted(*ids, engine=engine, **options).tasks], deadline)
+def recovered(
+    *ids: str, engine: int = -1, deadline: float = 5.0, awaited: Iterable[int] | None = None, **options: Any
+) -> TasksRecovered:
+    tasks = [RecoveredTask(s, "me") for s in submitted(*ids, engine=engine, **options).tasks]
+    return TasksRecovered(tasks, deadline, None if awaited is None else {f"u{number}": number for number in awaited})
 
 
 def answered(engine: int, reason: str = "", function: bytes = b"f") -> PropertiesAnswered:

@@ -155,6 +155,9 @@ class Script:
     def refused(self) -> bool:
         return False
 
+    def take_renewed(self) -> bool:
+        return False
+
     def close(self, linger: float = 0.0) -> None:
         self.listen()
 

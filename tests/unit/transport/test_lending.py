@@ -55,6 +55,9 @@ class Arriving:
     def refused(self) -> bool:
         return False
 
+    def take_renewed(self) -> bool:
+        return False
+
     def close(self, linger: float = 0.0) -> None: ...
 
 

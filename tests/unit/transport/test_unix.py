@@ -521,6 +521,20 @@ def test_while_there_is_no_connection_a_link_keeps_little(folder: Path):
         link.close()
 
 
+def test_who_waits_for_messages_is_told_that_the_connection_was_made_anew(folder: Path):
+    with listening(folder) as listener, contextlib.closing(UnixLink(listener.url)) as link:
+        link.send([b"hello"])
+        assert len(heard(listener)) == 1
+        assert not link.take_renewed(), "the first connection is no news"
+        listener.close()
+        with listening(folder) as other:
+            until(lambda: link.receive(timeout=60) == [] and link.take_renewed())
+            assert not link.take_renewed()
+            assert link.receive(timeout=0.01) == []
+            link.send([b"who are you"])
+            until(lambda: heard(other, 0.1))
+
+
 def test_the_helper_runs_only_while_there_is_something_to_do(listener: UnixListener):
     def helpers() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread.name == "engineroom-link"]

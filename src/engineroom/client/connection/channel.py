@@ -491,7 +491,7 @@ class Channel:
 
     def _keep_alive(self) -> None:
         now = time.monotonic()
-        if now < self._counts.next_ping:
+        if now < self._counts.next_ping and not self._link.take_renewed():  # after a new connection, ask at once
             return
         self._send(self._counts.ping(now, time.time()))
         if self.pool is not None:

@@ -69,8 +69,9 @@ class ControllerProcess:
         made = command(reuse)
         if self._host:
             log_file = self._files.log_of("ipcontroller")
-            self.launcher = SSHController(self._host, made.args, log_file, environment=made.environment)
-            self.launcher.start()
+            self.launcher = there = SSHController(self._host, made.args, log_file, environment=made.environment)
+            there.belongs_to(self._files.profile_dir, self._files.cluster_id)
+            there.start()
             self._restarts.allowed = True
             return
         launcher = LocalProcess(
@@ -88,6 +89,7 @@ class ControllerProcess:
                         self._launch(command, lifeline=lifeline, reuse=True)
                         self._restarts.done()
 
+        launcher.belongs_to(self._files.profile_dir, self._files.cluster_id)
         launcher.on_stop(restart)
         launcher.start()
         self._limit.on_start()

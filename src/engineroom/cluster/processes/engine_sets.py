@@ -11,7 +11,7 @@ from ... import resources as named_resources
 from ...errors import ConfigError
 from ...ids import new_uuid
 from ...launchers import EngineLauncher, Launcher
-from ...launchers.base import last_line
+from ...launchers.base import LauncherFacts, last_line
 from ...launchers.registry import attach
 from ...printable import one_line
 from ..cluster_files import ClusterFiles
@@ -173,8 +173,10 @@ class EngineSets:
     def attach(self, described: Mapping[str, Mapping[str, Any]]) -> None:
         """Take up the sets that another process started, from its `to_dict`."""
         for id, found in described.items():
-            self.launchers[id] = attach(found)
+            self.launchers[id] = launcher = attach(found)
             self.sizes[id] = found["n"]
+            if isinstance(launcher, LauncherFacts):
+                launcher.belongs_to(self._files.profile_dir, self._files.cluster_id, found["n"])
             self.resources[id] = found.get("resources", {})
 
     def attach_new(self, other: EngineSets) -> list[str]:

@@ -55,6 +55,7 @@ def on_engine_joined(state: State, effects: Effects, event: EngineJoined) -> Non
     state.fill_direct(engine)
     if engine.stopping:
         effects.stop(engine.id)  # it may not have heard
+    state.do_what_is_due()  # recovered tasks that wait no longer may have used up their time before the restart
 
 
 def _take_stock(state: State, effects: Effects, engine: Engine, in_hand: Mapping[TaskId, int]) -> None:

@@ -1,21 +1,27 @@
 """After a restart: unfinished tasks from the store, and the engines that come back with them.
 
-A task from the store is RECOVERING until an engine claims it, its result comes, or the deadline passes. After the
-deadline it is submitted anew, as another attempt: an engine may have started it before the restart. A direct task is
-submitted anew when its engine comes back without it: no other engine can have it. A task that runs at most once fails
-at the deadline instead.
+A task from the store is RECOVERING until an engine claims it, its result comes, or no engine can have it any more. Then
+it is submitted anew, as another attempt: an engine may have started it before the restart. A task that runs at most
+once fails instead.
 
-A direct task that comes before the deadline for an engine that is not there is QUEUED until this engine comes back. It
-fails at the deadline.
+An engine can have a task as long as it may come back: until the deadline. Where it is known which engines were
+connected before the restart, nobody waits longer than until all of these are back, or have ended. A task that names its
+engines waits for these only.
+
+Until the deadline, tasks that name engines wait for these although they have ended: others may come with their numbers.
+So does a direct task that is submitted meanwhile: it is QUEUED. At the deadline direct tasks for engines that are not
+there fail.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
+from ...ids import EngineId
 from ..effects import Effects
 from ..engines import Engine
-from ..events import TasksRecovered
+from ..events import AwaitedEnginesEnded, TasksRecovered
 from ..state import State
 from ..tasks import Needs, Task, TaskState
 from .submission import arrive, check_scheme, retries_of
@@ -24,6 +30,7 @@ from .submission import arrive, check_scheme, retries_of
 def on_tasks_recovered(state: State, effects: Effects, event: TasksRecovered) -> None:
     """The store has these unfinished tasks."""
     state.recovery_deadline = event.deadline
+    state.awaited = None if event.awaited is None else dict(event.awaited)
     for found in event.tasks:
         if found.spec.id in state.tasks:
             continue  # a repetition
@@ -41,13 +48,35 @@ def on_tasks_recovered(state: State, effects: Effects, event: TasksRecovered) ->
         state.recover(task)
         if found.spec.options is not None and not task.is_direct:
             check_scheme(state, task)
+    _look_who_is_missing(state)
+    state.do_what_is_due()
 
 
 def engine_is_back(state: State, engine: Engine) -> None:
-    """An engine has come back, and has claimed those of its direct tasks that it has: it runs the others, too."""
-    for task in state.recovering_direct.pop(engine.id, ()):
-        if task.state is TaskState.RECOVERING and not (task.aborting or task.at_most_once):
+    """An engine has come back, and has claimed the tasks that it has: it runs the others that only it can have, too."""
+    if state.recovery_deadline is None:
+        return
+    awaited, named = state.awaited, state.recovering_named.pop(engine.id, ())
+    if awaited is not None and not awaited:
+        _give_up(state, named)
+        _end_early(state)
+        return
+    was_awaited = awaited is not None and awaited.pop(engine.uuid, None) is not None
+    missing = state.recovering_named if awaited is None else frozenset(awaited.values())
+    for task in named:
+        may_run = task.state is TaskState.RECOVERING and not (task.aborting or task.at_most_once)
+        if may_run and not any(number in missing for number in task.named_engines):
             _submit_anew(state, task)
+    if was_awaited:
+        _look_who_is_missing(state)
+
+
+def on_awaited_engines_ended(state: State, effects: Effects, event: AwaitedEnginesEnded) -> None:
+    """Engines of before the restart have ended: no task waits for these."""
+    for uuid in event.engines:
+        if state.awaited and state.awaited.pop(uuid, None) is not None:
+            _look_who_is_missing(state)
+    state.do_what_is_due()
 
 
 def end_recovery(state: State) -> None:
@@ -55,7 +84,36 @@ def end_recovery(state: State) -> None:
     if state.recovery_deadline is None or state.now < state.recovery_deadline:
         return
     state.end_recovery()
-    for task in [t for t in state.tasks.values() if t.state is TaskState.RECOVERING]:
+    _give_up(state, [task for task in state.tasks.values() if task.state is TaskState.RECOVERING])
+
+
+def _look_who_is_missing(state: State) -> None:
+    """Once all engines are back that can have a task, no task waits, but for those that name engines that are gone."""
+    if state.awaited is None or state.awaited:
+        return
+    recovering = [task for task in state.tasks.values() if task.state is TaskState.RECOVERING]
+    _give_up(state, [task for task in recovering if _is_for_one_of(task, state.engines)])
+    _end_early(state)
+
+
+def _is_for_one_of(task: Task, engines: Mapping[EngineId, Engine]) -> bool:
+    """Whether one of these engines may run a task, as far as it names engines."""
+    return not task.named_engines or any(number in engines for number in task.named_engines)
+
+
+def _end_early(state: State) -> None:
+    """All engines are back: end the recovery before its deadline, unless tasks wait for engines that are gone."""
+    for number, tasks in list(state.recovering_named.items()):
+        if any(task.state is TaskState.RECOVERING for task in tasks):
+            return
+        del state.recovering_named[number]
+    if state.backlogs.keys() <= state.engines.keys():
+        state.end_recovery()
+
+
+def _give_up(state: State, tasks: Sequence[Task]) -> None:
+    """No engine comes back with these."""
+    for task in tasks:
         if task.state is not TaskState.RECOVERING:
             continue  # it has ended together with one before it
         if task.aborting:

@@ -32,6 +32,14 @@ def on_outcomes_found(state: State, effects: Effects, event: OutcomesFound) -> N
     state.dependencies.news += event.outcomes.items()
 
 
+def wait_again(state: State) -> None:
+    """Have tasks wait for the arguments that must be made anew."""
+    while state.to_wait:
+        task = state.to_wait.pop()
+        if task.state is TaskState.QUEUED:
+            begin_waiting(state, task)
+
+
 def settle(state: State) -> None:
     """Tasks have ended: let those that waited for them go on, or end. Without recursion, however long the chain."""
     for id, outcome in state.dependencies.news:  # grows while tasks end here

@@ -22,8 +22,9 @@ from typing import Any, ClassVar
 import msgspec
 
 from ...errors import ConfigError, LaunchError
+from ...messages.signals import signal_number
 from ...printable import one_line
-from ..base import Launcher, LaunchRequest, SetFacts, end_of, last_line
+from ..base import Launcher, LauncherFacts, LaunchRequest, end_of, last_line
 from .options import BatchOptions
 from .script import ARRAYS, ENVIRONMENTS, completed, fields_of, fill, names_in
 from .system import BatchSystem, Part
@@ -44,7 +45,7 @@ _DIRECTIVES = ("account", "queue", "walltime", "memory", "gpus", "constraint", "
 _COMMANDS = ("delete_command", "signal_command")
 
 
-class BatchJob(SetFacts):
+class BatchJob(LauncherFacts):
     """Engines as jobs of one batch system.
 
     Parameters
@@ -346,10 +347,10 @@ class BatchJob(SetFacts):
         if self._watcher is not None and self._watcher is not threading.current_thread():
             self._watcher.join()
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int | str) -> None:
         if not self.system.signal:
             raise ConfigError(f"{self.system.title} has no command that signals a job")
-        self._command(self.system.signal, signal=signal.Signals(number).name.removeprefix("SIG"))
+        self._command(self.system.signal, signal=signal.Signals(signal_number(number)).name.removeprefix("SIG"))
 
     # ------------------------------------------------------------------------------------------ files
 
@@ -359,10 +360,10 @@ class BatchJob(SetFacts):
         found = self.log_file.parent.glob(f"{stem}*.log")
         return sorted(found, key=lambda path: path.stat().st_mtime)
 
-    def get_output(self) -> str:
-        """The end of the log that was written last."""
+    def get_output(self, remove: bool = False) -> str:
+        """The end of the log that was written last, which is removed then, if that is wanted."""
         logs = self._logs()
-        return end_of(logs[-1]) if logs else ""
+        return end_of(logs[-1], remove) if logs else ""
 
     def to_dict(self) -> dict[str, Any]:
         described = {"class": self.name, "job_id": self.job_id, "pid": None, "log_file": str(self.log_file)}

@@ -1,4 +1,4 @@
-"""Signals by name and by number, as users give them. None is sent here."""
+"""Signals as users name them, and as messages carry them: by number. None is sent here."""
 
 from __future__ import annotations
 
