@@ -47,10 +47,7 @@ FAULTS: dict[int, Fault] = {
     9: Fault("segmentation fault, `os._exit`, `sys.exit` in a task", "a cause for each; after 3 deaths the task fails"),
     10: Fault("engine frozen by SIGSTOP; or busy in C code that holds the GIL", "replaced; or nothing"),
     11: Fault("controller killed, and started again", "a pause; no accepted task is lost"),
-    12: Fault(
-        "controller killed at every write", "as 11",
-        "each write, read and send fails once in virtual time; no process is killed at each of them",
-    ),
+    12: Fault("controller killed at every write", "as 11"),
     13: Fault("controller killed, and not started again", "`ControllerLost` after a stated time"),
     14: Fault("two controllers on one database", "the second does not start: `StoreBusy` names the first"),
     15: Fault(
