@@ -9,6 +9,7 @@ import itertools
 import logging
 import signal
 import socket
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -194,10 +195,24 @@ class Membership:
 
     def on_ping(self, peer: Peer, message: Ping, frames: Sequence[Any]) -> None:
         """A sign of life."""
+        if message.at and peer.clock.heard(message.at, time.time()):
+            self._clock_changed(peer)
         if peer.role == "engine":
             self._peers.pong(peer, message, self._unstored_limit())
         else:
             self._peers.pong(peer, message, no_room=self._no_room(peer) if peer.role == "client" else "")
+
+    def _clock_changed(self, peer: Peer) -> None:
+        """The clock of a peer is found to be wrong, or to be right again."""
+        ahead = peer.clock.ahead
+        self._engines_changed |= peer.role == "engine"  # clients are told
+        if peer.role == "engine" and self._peers.nanny_of(peer) is not None:
+            return  # the nanny's clock is the same one: it is named once for each host
+        name = f"engine {peer.engine}" if peer.role == "engine" else f"a {peer.role}"
+        if ahead:
+            log.warning("the clock of %s (%s) is %+.1f s off ours: so are its times in records", peer.host, name, ahead)
+        else:
+            log.info("the clock of %s (%s) is right again", peer.host, name)
 
     # ------------------------------------------------------------------------------------------ they go
 
@@ -378,8 +393,9 @@ class Membership:
         peers, infos = self._peers.engines, []
         for engine in self._scheduler.engines.values():
             resources = {name: list(indices) for name, indices in engine.resources.items()}
-            python = peers[engine.id].python if engine.id in peers else ""
-            infos.append(EngineInfo(engine.id, engine.uuid, engine.host, engine.pid, resources, python))
+            peer = peers.get(engine.id)
+            more = (peer.python, peer.clock.ahead) if peer is not None else ()
+            infos.append(EngineInfo(engine.id, engine.uuid, engine.host, engine.pid, resources, *more))
         return infos
 
     def _starting(self) -> int:

@@ -20,6 +20,7 @@ from ..transport import Listener
 from ..wire import frames
 from ..wire.input_cache import InputCache
 from ..wire.session import PeerSession, answer_unknown, check_hello
+from .peer_clock import PeerClock
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Peer:
 
     __slots__ = (
         "address",
+        "clock",
         "decode",
         "engine",
         "functions",
@@ -85,6 +87,7 @@ class Peer:
         self.host, self.pid, self.python = hello.host, hello.pid, hello.python
         self.decode = DECODERS[hello.role]
         self.session = PeerSession(hello, key, now)
+        self.clock = PeerClock()
         #: engines: their number, their nanny, and the digests of the functions they have
         self.engine = EngineId(-1)
         self.nanny = hello.nanny
@@ -195,6 +198,7 @@ class Peers:
         peer = Peer(address, hello, rights, self._keys[rights], now)
         if before is not None:
             peer.functions, peer.promised, peer.engine = before.functions, before.promised, before.engine
+            peer.clock = before.clock
             self._leave_family(before)
         self._known[address] = self.by_uuid[peer.uuid] = self._by_role[peer.role][address] = peer
         if peer.role == "engine":
@@ -253,7 +257,7 @@ class Peers:
     def pong(self, peer: Peer, message: Ping, unstored_limit: int = 0, no_room: str = "") -> None:
         """Answer a Ping, and say whether everything that the peer sent has come."""
         answer = peer.session.answer(message)
-        answer.unstored_limit, answer.no_room = unstored_limit, no_room
+        answer.unstored_limit, answer.no_room, answer.ahead = unstored_limit, no_room, peer.clock.ahead
         self.send(peer, answer)
 
     def _refuse(self, address: bytes, error: AuthenticationError | ProtocolError) -> None:
