@@ -81,7 +81,7 @@ ray: $(VENV)/ready ## engines in a real Ray: installs it (70 MB), and runs the t
 	@$(BIN)/python -m pytest tests/integration/test_ray_engines.py
 
 nightly: $(VENV)/ready mongodb ## what takes hours: 25,000 random histories of the scheduler, 10 million simulated events, other long searches
-	@ENGINEROOM_NIGHTLY=1 $(BIN)/python -m pytest tests/unit/core/test_core_properties.py tests/unit/wire tests/contract \
+	@ENGINEROOM_NIGHTLY=1 $(BIN)/python -m pytest tests/unit/core/test_core_properties.py tests/unit/wire tests/contract tests/integration/test_nth_message.py \
 	    tests/simulation/test_simulation.py
 
 constraints: | $(BIN)/python ## write constraints.txt anew, from the newest of everything; then run `make test`

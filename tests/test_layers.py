@@ -21,7 +21,7 @@ MOST_LINES, MOST_FILES = 600, 14
 
 VOCABULARY = (
     "_version errors collecting ids messages records config resources cores descriptors import_path import_watch"
-    " markup printable private shared_memory"
+    " markup printable private shared_memory watchdog"
 )
 
 #: part → what it may import besides itself. A part is a package, a folder or a module; a module belongs to the most
@@ -62,7 +62,8 @@ MAY_IMPORT = {
     "stores.maintenance": "VOCABULARY stores.base",
     # processes
     "controller": "VOCABULARY core wire transport stores",
-    "controller.peers": "VOCABULARY wire transport",
+    "controller.peer_clock": "",
+    "controller.peers": "VOCABULARY wire transport controller.peer_clock",
     "controller.roster": "VOCABULARY",
     "controller.membership": "VOCABULARY core controller.peers controller.roster",
     "controller.supplies": "VOCABULARY wire transport controller.peers",

@@ -111,6 +111,46 @@ def test_tasks_that_a_task_waits_for_have_room(tmp_path):
         assert [result.get(60) for result in others] == list(range(1000))
 
 
+def wait_at_first(folder):
+    with open(os.path.join(folder, "begun"), "a+") as file:
+        file.write("x")
+        file.seek(0)
+        if len(file.read()) == 1:
+            file.flush()
+            time.sleep(60)
+    return "done"
+
+
+@pytest.mark.fault(48)
+@pytest.mark.parametrize(
+    ("variables", "cause"),
+    [
+        ({"PBS_JOBID": "17"}, "preempted: its batch system ended its job (SIGTERM)"),
+        ({"PBS_WALLTIME": "3"}, "preempted: the time limit of its job ends"),
+    ],
+)
+def test_the_record_of_a_task_says_that_the_job_of_its_engine_ended(
+    fresh_cluster, tmp_path, monkeypatch, variables, cause
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    rc = fresh_cluster(n=1)
+    for name in variables:
+        monkeypatch.delenv(name)
+    result = rc.load_balanced_view().apply_async(wait_at_first, str(tmp_path))
+    wait_until((tmp_path / "begun").exists)
+    wait_until(lambda: rc.db_query({"msg_id": result.msg_ids[0], "state": "running"}, keys=["msg_id"]))
+    if "PBS_WALLTIME" not in variables:
+        engine = psutil.Process(rc.queue_status()[0]["pid"])
+        engine.parent().parent().terminate()
+    wait_until(lambda: not rc.ids)
+    rc.cluster.start_engines_sync(1)
+    assert result.get(60) == "done"
+    [record] = rc.db_query({"msg_id": result.msg_ids[0]}, keys=["attempts"])
+    causes = [attempt["cause"] for attempt in record["attempts"]]
+    assert causes == [cause, "ok"]
+
+
 STOPPED_CLIENT = """
 import sys, engineroom as er
 rc = er.Client(sys.argv[1])

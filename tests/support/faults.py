@@ -47,15 +47,12 @@ FAULTS: dict[int, Fault] = {
     9: Fault("segmentation fault, `os._exit`, `sys.exit` in a task", "a cause for each; after 3 deaths the task fails"),
     10: Fault("engine frozen by SIGSTOP; or busy in C code that holds the GIL", "replaced; or nothing"),
     11: Fault("controller killed, and started again", "a pause; no accepted task is lost"),
-    12: Fault(
-        "controller killed at every write", "as 11",
-        "each write, read and send fails once in virtual time; no process is killed at each of them",
-    ),
+    12: Fault("controller killed at every write", "as 11"),
     13: Fault("controller killed, and not started again", "`ControllerLost` after a stated time"),
     14: Fault("two controllers on one database", "the second does not start: `StoreBusy` names the first"),
     15: Fault(
-        "error in the controller's loop or in one of its threads", "the one task or question fails; the rest goes on",
-        "a loop that hangs is not noticed by a watchdog; clients say so after 15 s of silence",
+        "error in the controller's loop or in one of its threads; a loop that hangs",
+        "the one task or question fails, and the rest goes on; the log says where a loop hangs",
     ),
     16: Fault("database locked by another program", "a pause for records; results arrive meanwhile"),
     17: Fault("MongoDB killed, or slow", "`StoreError` for new tasks; nothing is lost once it is back"),
@@ -96,8 +93,8 @@ FAULTS: dict[int, Fault] = {
     ),
     38: Fault("client that does not read", "everything, once it reads again"),
     39: Fault(
-        "clocks that jump", "intervals are right: they are measured by clocks that do not jump",
-        "engines whose clock is wrong are not named; their start times are recorded as they tell them",
+        "clocks that jump, or are wrong",
+        "intervals are right: they are measured by clocks that do not jump; hosts whose clock is wrong are named",
     ),
     40: Fault("cancel at any moment, also twice", "one outcome, which stays"),
     41: Fault("dependency failed, unknown, in a circle", "`ImpossibleDependency` that names the path"),
@@ -111,8 +108,8 @@ FAULTS: dict[int, Fault] = {
     46: Fault("Ctrl-C, SIGTERM, SIGHUP to the cluster", "it stops; no process and no file is left"),
     47: Fault("too few descriptors; port in use; path of a socket too long", "an error that names the limit"),
     48: Fault(
-        "batch system ends the job at its time limit", "the tasks run again elsewhere; no retry is used",
-        "the records do not tell such an end from another planned stop",
+        "batch system ends the job at its time limit",
+        "the tasks run again elsewhere, no retry is used, and their records say why",
     ),
 }  # fmt: skip
 

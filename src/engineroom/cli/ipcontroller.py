@@ -49,6 +49,7 @@ from ..private import make_private_folder
 from ..stores import TaskStore, open_store
 from ..transport import listen, new_identity
 from ..transport.addresses import listening_address, told_addresses, url_of
+from ..watchdog.watchdog import Watchdog
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
 from .databases import DictDB, HubFactory, MongoDB, SQLiteDB, database_url
 from .former_options import CONTROLLER
@@ -296,7 +297,8 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         gc.freeze()
         gc.set_threshold(100_000, 20, 100)  # tasks come and go without cycles: look for those rarely
         try:
-            controller.run()
+            with Watchdog("the controller's loop", lambda: controller.turns, alarm=True):
+                controller.run()
             if starter_ended.is_set():
                 from ..cluster.processes.left_jobs import cancel_left_jobs
 

@@ -194,8 +194,9 @@ class Controller:
         self._posted: deque[Callable[[], None]] = deque()
         self._stopping_until: float | None = None
         self._next_sweep = 0.0
-        self._turned = clock()
         self._restarted = restarted
+        #: when the last turn was taken, and how many were taken
+        self._turned, self.turns = clock(), 0
         self._deadline: float | None = None
         forgotten = forgotten_at_restart(store, began)
 
@@ -222,9 +223,7 @@ class Controller:
         self._stored = StoredResults(
             core, decide, outbox, self._tell, kept, forgotten, store.url, self.post, running.news_of, here, clock
         )
-        self._intake = Intake(
-            core, decide, self._library, outbox, kept, writer.refusal, self._stored.watch, clock
-        )
+        self._intake = Intake(core, decide, self._library, outbox, kept, writer.refusal, self._stored.watch, clock)
         welcome = Welcome(new_uuid(), scheme=core.settings.scheme, keeps=store.keeps)
         self._members = Membership(
             peers, core, decide, processes, liveness, welcome, self._client_left, room.lacks, clock, restarted, roster
@@ -313,6 +312,7 @@ class Controller:
 
     def turn(self) -> None:
         """Wait until something arrives or is due, then handle everything."""
+        self.turns += 1
         due = self.due
         received = self._listener.receive(timeout=0.0 if self._posted else max(0.0, due - self._clock()))
         now = self._clock()
@@ -337,7 +337,7 @@ class Controller:
     def due(self) -> float:
         """When the next turn is to be taken, if nothing arrives before."""
         due = self._next_sweep
-        for moment in (self._deadline, self._lookup.due, self._stopping_until):
+        for moment in (self._deadline, self._lookup.due, self._stopping_until, self._members.news_due):
             if moment is not None and moment < due:
                 due = moment
         return due

@@ -54,7 +54,7 @@ class SessionLink:
 
     def ping_now(self, now: float) -> None:
         """Give a sign of life, and have the controller confirm what we have sent."""
-        self.send(self.session.ping(now))
+        self.send(self.session.ping(now, time.time()))
 
     def receive(self, *, wait: bool, most: float = WAIT_SECONDS) -> list[Sequence[Any]]:
         """The messages that have arrived.

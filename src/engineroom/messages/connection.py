@@ -3,7 +3,7 @@
 import msgspec
 
 from ..ids import EngineId
-from .bounds import Checksum, Count, EngineNumber, Name, SmallInteger
+from .bounds import Checksum, Count, EngineNumber, Moment, Name, Seconds, SmallInteger
 from .structs import AttemptKey, EngineInfo
 
 
@@ -76,6 +76,8 @@ class Ping(Message):
     hello: Count = 0
     #: of the messages sent since Hello, in order, this one not included
     checksum: Checksum = 0
+    #: the time of day at the peer; 0: it does not say
+    at: Moment = 0.0
 
 
 class Pong(Message):
@@ -99,6 +101,8 @@ class Pong(Message):
     #: clients: why tasks have to wait at present before the controller takes them in: "database" (it is behind),
     #: "memory" (the tasks that have not ended take all that they may); "": they need not wait
     no_room: Name = ""
+    #: clients: seconds that the peer's clock is ahead of the controller's, if it is wrong
+    ahead: Seconds = 0.0
 
 
 class Goodbye(Message):

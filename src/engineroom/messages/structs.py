@@ -214,6 +214,8 @@ class EngineInfo(NestedStruct):
     resources: dict[str, list[Count]] = {}
     #: version of its Python: "3.11.7"
     python: Name = ""
+    #: seconds that its clock is ahead of the controller's (below 0: behind), if it is wrong
+    ahead: Seconds = 0.0
 
 
 class AttemptKey(NestedStruct):

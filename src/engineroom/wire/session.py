@@ -171,11 +171,14 @@ class LinkSession(_Counters):
         self.incarnation = message.incarnation
         return True
 
-    def ping(self, now: float) -> Ping:
-        """A sign of life, also before it is due. The caller sends it next, before anything else."""
+    def ping(self, now: float, at: float = 0.0) -> Ping:
+        """A sign of life, also before it is due. The caller sends it next, before anything else.
+
+        `at`: the time of day, for the controller to compare; 0: it is not told.
+        """
         if now >= self.next_ping:
             self.next_ping = now + self._ping_seconds
-        return Ping(self.sent + 1, self.number, self._checksum_sent)
+        return Ping(self.sent + 1, self.number, self._checksum_sent, at)
 
     def on_pong(self, pong: Pong) -> bool:
         """Whether neither end has missed anything. False: the caller says Hello again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -575,6 +576,26 @@ def test_an_engine_whose_death_was_told_before_its_hello_came_does_not_join(talk
     engine.send([frames.encode(prove(_engine_hello("another nanny"), b"key"))])
     talk.until(lambda: bool(talk.controller.scheduler.engines))
     nanny.close()
+    engine.close()
+
+
+@pytest.mark.fault(39)
+def test_clients_and_the_log_hear_of_an_engine_whose_clock_is_wrong(
+    talk: Talk, caplog: pytest.LogCaptureFixture
+) -> None:
+    talk.controller.turn()
+    engine = talk.network.link(b"engine")
+    engine.send([frames.encode(prove(_engine_hello(""), b"key"))])
+    assert [one.ahead for one in talk.hear(Engines).engines] == [0.0]
+    for number in range(4):
+        engine.send([frames.encode(Ping(number + 2, at=time.time() + 3600))])
+        talk.say(Ping(number + 2, at=time.time() - 100))
+    [told] = talk.hear(Engines).engines
+    assert 3590 < told.ahead < 3610
+    assert "the clock of far (engine 0) is +3600" in caplog.text
+    assert "the clock of elsewhere (a client) is -100" in caplog.text
+    talk.say(Ping(6, at=time.time() - 100))
+    assert -110 < talk.hear(Pong).ahead < -90
     engine.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engineroom.engine.host.walltime import Walltime
+from engineroom.engine.host.walltime import Walltime, is_in_job, time_left
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,25 @@ def test_moments(seconds: float, drain: float | None, expected: tuple[float, flo
 
 def test_a_job_that_does_not_end_by_itself():
     assert Walltime.of(0.0, None, 1000.0) is None
+
+
+@pytest.mark.fault(48)
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, 0.0),
+        ({"SLURM_JOB_END_TIME": "1600"}, 600.0),
+        ({"SLURM_JOB_END_TIME": "900"}, 0.0),
+        ({"PBS_WALLTIME": "3600"}, 3600.0),
+        ({"SLURM_JOB_END_TIME": "Unlimited"}, 0.0),
+        ({"SLURM_JOB_END_TIME": "9" * 400}, 0.0),
+        ({"PBS_WALLTIME": "-1"}, 0.0),
+    ],
+)
+def test_what_batch_systems_say_of_the_end_of_a_job(environ: dict[str, str], expected: float):
+    assert time_left(environ, 1000.0) == expected
+
+
+def test_which_processes_are_in_a_job():
+    assert is_in_job({"SLURM_JOB_ID": "17"})
+    assert not is_in_job({"HOME": "/root", "PBS_JOBID": ""})

@@ -64,7 +64,7 @@ from ...transport import Link, connect
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from . import forks
-from .connecting import NOTICE_SECONDS, OtherPythons, no_answer_error, silence_error
+from .connecting import NOTICE_SECONDS, OtherPythons, WrongClocks, no_answer_error, silence_error
 from .driving import RECEIVED_MOST, Driver
 from .process_end import AtProcessEnd, was_interrupted
 from .requests import PendingRequests, error_of
@@ -131,7 +131,7 @@ class Channel:
         self._counts = LinkSession(introduce("client", info.key, self.session), PING_SECONDS, time.monotonic())
         self._must_greet = False  # something was lost: say Hello again
         self._has_noticed_silence = False
-        self._other_pythons = OtherPythons()
+        self._other_pythons, self._wrong_clocks = OtherPythons(), WrongClocks()
         #: whether only the I/O thread may drive
         self.is_closing = False
         #: how long the end may take, if it may not take CLOSE_SECONDS
@@ -493,11 +493,10 @@ class Channel:
         now = time.monotonic()
         if now < self._counts.next_ping and not self._link.take_renewed():  # after a new connection, ask at once
             return
-        self._send(self._counts.ping(now))
+        self._send(self._counts.ping(now, time.time()))
         if self.pool is not None:
             self.pool.tidy()
-        if notice := self._window.notice(now):
-            _notice(notice)
+        _notice(self._window.notice(now))
         if self._link.refused():
             self._fail(keys_refused_error(self.info.url))
         silence = self._counts.silence(now)
@@ -576,8 +575,8 @@ class Channel:
                 f"there are no engines left and none are starting; {len(self._waiting)} tasks wait until some join "
                 "(`ipcluster engines -n 2`), or are aborted"
             )
-        if notice := self._other_pythons.notice(message.engines):
-            _notice(notice)
+        _notice(self._other_pythons.notice(message.engines))
+        _notice(self._wrong_clocks.notice(message.engines))
         here = {engine.id for engine in message.engines}
         self._absent = {id: e for id, e in self._absent.items() if id not in here} if message.returning else {}
         with self.changed:
@@ -587,6 +586,7 @@ class Channel:
 
     def _on_pong(self, message: Pong, frames: Sequence[Any]) -> None:
         self._window.hear(message.no_room)
+        _notice(self._wrong_clocks.own(message.ahead))
         if not self._counts.on_pong(message):
             self._must_greet = True
 
@@ -595,5 +595,6 @@ class Channel:
 
 
 def _notice(text: str) -> None:
-    """Tell the user something, without disturbing what the program prints."""
-    print(f"engineroom: {one_line(text)}", file=sys.stderr)
+    """Tell the user something, without disturbing what the program prints; "": there is nothing to tell."""
+    if text:
+        print(f"engineroom: {one_line(text)}", file=sys.stderr)

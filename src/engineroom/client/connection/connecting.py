@@ -232,3 +232,38 @@ class OtherPythons:
                     "with the same Python, or put the functions into a module that both have installed"
                 )
         return ""
+
+
+class WrongClocks:
+    """Finds clocks that differ from the controller's. Records have the times of the host where something happened."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+        self._has_told_own = False
+
+    def notice(self, engines: Iterable[EngineInfo]) -> str:
+        """What to tell the user about the clocks of engines' hosts; "": nothing, or it was told before."""
+        wrong = {engine.host: engine.ahead for engine in engines if engine.ahead and engine.host not in self._told}
+        if not wrong:
+            return ""
+        self._told.update(wrong)
+        hosts = "; ".join(f"{host} is {_ahead(seconds)} it" for host, seconds in list(wrong.items())[:NAMED])
+        more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+        return (
+            f"engines' clocks differ from the controller's ({hosts}{more}): so do the times in the records at which "
+            "their tasks started and ended, but not the durations. Set these clocks (NTP)"
+        )
+
+    def own(self, ahead: float) -> str:
+        """What to tell the user about the clock of this host."""
+        if not ahead or self._has_told_own:
+            return ""
+        self._has_told_own = True
+        return (
+            f"the clock of this host is {_ahead(ahead)} the controller's: so is the time of submission in the records. "
+            "Set one of the two (NTP)"
+        )
+
+
+def _ahead(seconds: float) -> str:
+    return f"{abs(seconds):,.0f} s {'ahead of' if seconds > 0 else 'behind'}"

@@ -38,12 +38,13 @@ from ...messages import (
 from ...transport import connect, lending
 from ...transport.addresses import why_unreachable
 from ...transport.lending import Lender
+from ...watchdog.watchdog import Watchdog
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from ..execution import mpi
 from ..session_link import SessionLink
 from . import zygote
-from .walltime import Walltime
+from .walltime import Walltime, is_in_job, time_left
 from .zygote import Died, End, Fork, Forked, Kill, Signal
 
 log = logging.getLogger(__name__)
@@ -124,12 +125,14 @@ class Nanny:
         self._deaths: list[_Death] = []
         self._hear_deadline = 0.0
         self._stopped: list[EngineUuid] = []
-        self._walltime = Walltime.of(self._settings.walltime, self._settings.drain, time.monotonic())
+        seconds = self._settings.walltime or time_left(os.environ, time.time())
+        self._walltime = Walltime.of(seconds, self._settings.drain, time.monotonic())
         #: why no more tasks are taken; "": they are
         self._draining = ""
         #: whether a SIGTERM has come: the next one means now
         self._has_grace = False
         self._stop_deadline: float | None = None
+        self._turns = 0
         self._signals = socket.socketpair()
         for end in self._signals:
             end.setblocking(False)
@@ -161,8 +164,9 @@ class Nanny:
             wish = EngineId(mpi.rank_of(os.environ) if self._settings.mpi else -1)
             for shares in self._dealt:
                 self._fork(wish, shares)
-            while not self._finished():
-                self._turn()
+            with Watchdog("the nanny's loop", lambda: self._turns):
+                while not self._finished():
+                    self._turn()
             self._link.send(Goodbye())
             if self._rank_died:
                 raise EngineroomError(self._rank_died)  # mpiexec then ends the other ranks
@@ -177,6 +181,7 @@ class Nanny:
                 end.close()
 
     def _turn(self) -> None:
+        self._turns += 1
         if time.monotonic() >= self._link.session.next_ping:
             self._look_for_stopped()
             self._look_at_walltime()
@@ -218,6 +223,8 @@ class Nanny:
             self._walltime = Walltime(drain=now, cut=now + self._settings.grace)
             self._drain("it was told to stop (SIGTERM)")
         else:
+            if signal.SIGTERM in numbers and is_in_job(os.environ):
+                self._drain("its batch system ended its job (SIGTERM)")
             self._begin_stop()
 
     def _receive(self) -> None:
@@ -392,7 +399,8 @@ class Nanny:
     def _look_at_walltime(self) -> None:
         now = time.monotonic()
         if self._walltime is not None and now >= self._walltime.drain:
-            self._drain(f"the walltime of its job ({self._settings.walltime:g} s) ends")
+            given = self._settings.walltime
+            self._drain(f"the walltime of its job ({given:g} s) ends" if given else "the time limit of its job ends")
         if self._walltime is not None and now >= self._walltime.cut:
             self._begin_stop()
 

@@ -14,6 +14,7 @@ import pytest
 from engineroom.client.connection import channel as module
 from engineroom.client.connection import requests, submission
 from engineroom.client.connection.channel import Channel
+from engineroom.client.connection.connecting import WrongClocks
 from engineroom.config import ConnectionInfo
 from engineroom.controller.peers import Peer, Peers
 from engineroom.errors import AuthenticationError, ControllerLost, MessageTooLarge, SerializationError, StoreFull
@@ -285,6 +286,28 @@ def test_an_engine_with_another_python_is_told_once(controller: Controller, chan
     told = capsys.readouterr().err
     assert told.count("runs Python") == 1
     assert f"engine 2 on host runs Python {versions[2]}, and this program {platform.python_version()}" in told
+
+
+@pytest.mark.fault(39)
+def test_wrong_clocks_are_told_once_for_each_host(controller: Controller, channel: Channel, capsys: Any):
+    def engine(number: int, host: str, ahead: float) -> EngineInfo:
+        return EngineInfo(EngineId(number), EngineUuid(str(number)), host, 1, {}, "", ahead)
+
+    clocks = ("right", 0.0), ("early", 3600.2), ("early", 3600.4), ("late", -86400.0)
+    engines = [engine(number, *clock) for number, clock in enumerate(clocks)]
+    for count in (2, 3, 4):
+        controller.say(Engines(engines[:count]))
+        controller.until(lambda count=count: len(channel.engines) == count)
+    first, second = capsys.readouterr().err.splitlines()
+    assert "engines' clocks differ from the controller's (early is 3,600 s ahead of it)" in first
+    assert "(late is 86,400 s behind it)" in second
+
+
+def test_a_wrong_clock_of_our_own_is_told_once():
+    clocks = WrongClocks()
+    assert clocks.own(0.0) == ""
+    assert clocks.own(-60.0).startswith("the clock of this host is 60 s behind the controller's")
+    assert clocks.own(-60.0) == ""
 
 
 def test_closing_waits_until_all_is_accepted(
