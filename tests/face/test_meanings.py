@@ -77,6 +77,35 @@ def test_parts_of_a_memoryview_are_memoryviews(rc: ipp.Client):
     assert rc[:]["part"] == [[row] for row in VIEWS["two dimensions"].tolist()]
 
 
+def test_expressions_are_pulled_and_targets_are_pushed(rc: ipp.Client):
+    view = rc[:]
+    view.push({"a": [1, 2, 3], "d": {"k": [4]}}, block=True)
+    assert view["a[0]"] == [1, 1]
+    assert view.pull(["len(a)", "d['k'][0] + 1", "a"], block=True) == [[3, 5, [1, 2, 3]]] * 2
+    view["a[-1]"] = 9
+    view.push({"d['k'][0]": 5, "x, y": (1, 2)}, block=True)
+    assert view.pull(["a", "d", "x", "y"], block=True) == [[[1, 2, 9], {"k": [5]}, 1, 2]] * 2
+    view.scatter("d['part']", range(4), block=True)
+    assert view.gather("d['part']", block=True) == [0, 1, 2, 3]
+    for call in (lambda: view["a["], lambda: view.push({"a b": 1}, block=True)):
+        with pytest.raises(ipp.RemoteError, match="SyntaxError"):
+            call()
+    assert not any(view.apply_sync(lambda: [name for name in globals() if "pushed" in name]))
+
+
+def test_a_task_that_is_named_twice_is_given_twice(rc: ipp.Client):
+    pair, single = rc[:].apply_async(abs, -1), rc[0].apply_async(abs, -2)
+    joined = ipp.AsyncResult.join(pair, single, pair)
+    assert joined.get(30) == [1, 1, 2, 1, 1]
+    assert (joined.done(), len(joined)) == (True, 5)
+    assert rc.get_result([single.msg_ids[0]] * 2).get(30) == [2, 2]
+    assert rc.get_result([-1, -1]).get(30) == [2, 2]
+    slow = rc[0].apply_async(time.sleep, 0.2)
+    assert ipp.AsyncResult.join(slow, slow).get(30) == [None, None]
+    with rc.cluster.connect_client_sync() if rc.cluster else ipp.Client(rc.connection) as other:
+        assert other.get_result([*pair.msg_ids, pair.msg_ids[0]]).get(30) == [1, 1, 1]
+
+
 def test_an_execute_reply_has_each_type_of_its_value(rc: ipp.Client):
     rc[0].execute("from IPython.display import HTML, Image", block=True)
     picture = rc[0].execute("Image(data=b'no picture', format='png', width=10)", silent=False).get()

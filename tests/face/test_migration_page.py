@@ -222,7 +222,58 @@ def direct_tasks_again(rc: er.Client) -> None:
 Check = Callable[[er.Client], None] | str
 
 #: how a line begins → what checks it: a function of this file, or a test elsewhere
+def resubmitted_alone(rc: er.Client) -> None:
+    done = rc.load_balanced_view().apply_async(abs, -1)
+    done.get(30)
+    assert rc.resubmit(done.msg_ids[0]).get(30) == rc.get_result(done.msg_ids[0]).get(30) == 1
+    assert rc.resubmit(done.msg_ids).get(30) == rc.get_result(done.msg_ids).get(30) == [1]
+
+
+def limits_of_dictdb(rc: er.Client) -> None:
+    from engineroom.cli.databases import DictDB
+
+    assert (DictDB().record_limit, DictDB().size_limit) == (100_000, 1 << 30)
+
+
+def no_keys(rc: er.Client) -> None:
+    rc[0].apply_sync(abs, 1)
+    assert list(rc.db_query({}, keys=[], limit=1)[0]) == ["msg_id"]
+    assert "buffers" not in rc.db_query({}, limit=1)[0]
+
+
+def open_files(rc: er.Client) -> None:
+    with open(__file__) as file:
+        assert rc[0].apply_sync(lambda file: (type(file).__name__, file.readline()), file)[0] == "StringIO"
+    with open(__file__, "rb") as file, pytest.raises(er.SerializationError, match="argument 0"):
+        rc[0].apply_async(len, file)
+
+
+def wrong_flags(rc: er.Client) -> None:
+    for flag in ({"retries": "x"}, {"nosuch": 1}, {"block": 3}):
+        with pytest.raises(er.ConfigError, match=next(iter(flag))):
+            rc.load_balanced_view(**flag)
+    assert issubclass(er.ConfigError, ValueError)
+
+
+def no_targets(rc: er.Client) -> None:
+    with pytest.raises(er.ConfigError, match="targets name no engine"):
+        rc.load_balanced_view(targets=[])
+
+
 DIFFERS: dict[str, Check] = {
+    "`rc.resubmit(id).get()` of one": resubmitted_alone,
+    "`DictDB` keeps": limits_of_dictdb,
+    "`db_query(query, keys=[])`": no_keys,
+    "A memoryview arrives": "face/test_meanings.py::test_a_memoryview_arrives_as_one_everywhere",
+    "Open files are refused": open_files,
+    "`import numpy as np` in `sync_imports`": (
+        "integration/test_views.py::test_sync_imports_binds_the_names_that_the_program_has"
+    ),
+    "A wrong type for a flag": wrong_flags,
+    "`targets=[]` of a load-balanced view": no_targets,
+    "`stop`, `join` and `start` of launchers": (
+        "face/test_cluster.py::test_a_launcher_takes_signals_by_name_and_gives_its_log_away"
+    ),
     "Tasks are kept in memory": the_database_is_a_file,
     "A lost engine's task": a_lost_engine,
     "A controller that dies": "integration/test_recovery.py::test_a_killed_controller_is_restarted_and_nothing_is_lost",

@@ -179,6 +179,7 @@ class OwnTasks:
         # What is here needs no hub, also if another client has submitted it.
         kind = AsyncResult if owner and all(self.is_mine(id) or self._is_here(id) for id in ids) else AsyncHubResult
         result = kind(self._port, ids, single=single, name="get_result", owner=mine) if again is None else again
+        result._doubles = len(ids) - len(set(ids))
         watched, fetched = [], []
         for id in dict.fromkeys(ids):
             waiter = self._channel.waiter_of(id)

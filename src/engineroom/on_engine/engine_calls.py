@@ -49,25 +49,49 @@ def call_reference(expression: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def push(values: Mapping[str, Any]) -> None:
-    """Bind names in the namespace. A name with dots sets an attribute of what the part before its last dot names."""
+    """Bind names in the namespace.
+
+    A name with dots sets an attribute of what the part before its last dot names. What is no name is a target of an
+    assignment, as `a[0]`.
+    """
     for name, value in values.items():
         whole, _, attribute = name.rpartition(".")
-        if whole:
+        if not _is_name(name):
+            _assign(name, value)
+        elif whole:
             setattr(_lookup(whole), attribute, value)
         else:
             main_namespace()[name] = value
 
 
 def pull(names: str | Sequence[str]) -> Any:
-    """The value of a name (dots reach into attributes), or a list for several."""
+    """The value of a name (dots reach into attributes) or of an expression, or a list for several."""
     if isinstance(names, str):
         return _lookup(names)
     return [_lookup(name) for name in names]
 
 
+def _is_name(text: str) -> bool:
+    """Whether this is a name, or several with dots between them."""
+    return all(map(str.isidentifier, text.split(".")))
+
+
+def _assign(target: str, value: Any) -> None:
+    """Assign a value to a target, as `a[0]`."""
+    namespace, assigned = main_namespace(), "_engineroom_pushed"
+    code = compile(f"{target} = {assigned}", "<push>", "exec")
+    namespace[assigned] = value
+    try:
+        execute(code, namespace)
+    finally:
+        del namespace[assigned]
+
+
 def _lookup(name: str) -> Any:
-    first, *rest = name.split(".")
     namespace = main_namespace()
+    if name not in namespace and not _is_name(name):
+        return evaluate(name)
+    first, *rest = name.split(".") if _is_name(name) else [name]
     if first not in namespace:
         raise NameError(f"name {first!r} is not defined on this engine")
     value = namespace[first]

@@ -464,6 +464,7 @@ class AsyncResult(DescribedFuture):
         ids = [id for result in results for id in result.msg_ids]
         first = results[0]
         joined = AsyncResult(first._port, ids, single=False, name=first._name, submitted=first._submitted)
+        joined._doubles = len(ids) - len(set(ids))
         for result in results:
             for id in result.msg_ids:
                 result._follow(id, joined)

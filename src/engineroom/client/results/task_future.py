@@ -79,6 +79,8 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     _cond: threading.Condition | None = None
     #: whether outcomes, and nothing else, make it ready
     _ends_with_outcomes = True
+    #: how many of the ids name a task that another one of them names, too
+    _doubles = 0
     #: whether this process was forked from the one that waits for the tasks
     _is_forked = False
     #: of tasks that run: what they have printed and published so far
@@ -136,7 +138,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             wait_until(self._condition, lambda: id in self._outcomes, None, self._port, self._ids)
 
     def _all_there(self) -> bool:
-        return len(self._outcomes) >= len(self._ids)
+        return len(self._outcomes) + self._doubles >= len(self._ids)
 
     # ------------------------------------------------------------------------------------------ called by the channel
 
