@@ -98,6 +98,15 @@ WRONG: dict[str, tuple[Callable[[ipp.Client], Any], type[Exception], str]] = {
     "cluster": (lambda rc: ipp.Cluster(nn=1), ipp.ConfigError, "no option 'nn'; did you mean the argument n?"),
     "cluster, far": (lambda rc: ipp.Cluster(zzz=1), ipp.ConfigError, "no option 'zzz'; its options are: none"),
     "get": (lambda rc: rc[0].apply_async(abs, 1).get("x"), TypeError, "timeout is a number of seconds"),
+    "exception": (lambda rc: rc[0].apply_async(abs, 1).exception("x"), TypeError, "timeout is a number of seconds"),
+    "get, nan": (lambda rc: rc[0].apply_async(abs, 1).get(float("nan")), ValueError, "timeout is .* got nan"),
+    "wait, timeout": (lambda rc: rc.wait(timeout="x"), TypeError, "timeout is a number of seconds, or None; got 'x'"),
+    "wait, view": (lambda rc: rc[:].wait(timeout=[]), TypeError, "timeout is a number of seconds"),
+    "wait_interactive": (lambda rc: rc.wait_interactive(timeout="x"), TypeError, "timeout is a number of seconds"),
+    "wait_for_engines, timeout": (lambda rc: rc.wait_for_engines(2, timeout="x"), TypeError, "timeout is a number"),
+    "track, push": (lambda rc: rc[:].push({"a": 1}, track="x"), ipp.ConfigError, "track is True or False; got 'x'"),
+    "track, map": (lambda rc: rc[:].map(abs, [1], track=[]), ipp.ConfigError, "track is True or False"),
+    "apply_with_flags": (lambda rc: rc.load_balanced_view().apply_with_flags(abs, (1,), 5), TypeError, "mapping"),
     "get, when": (lambda rc: rc[:].apply_async(abs, 1).get(return_when="x"), ValueError, "return_when is FIRST_"),
     "metadata": (lambda rc: rc[0].apply_async(abs, 1)["x"], KeyError, "no metadata 'x'"),
     "display": (lambda rc: rc[0].apply_async(abs, 1).display_outputs(groupby="x"), ValueError, "groupby is 'type'"),
@@ -146,6 +155,17 @@ def test_nothing_comes_of_nothing(rc: ipp.Client, name: str):
     call, expected = EMPTY[name]
     assert call(rc) == expected
     assert len(rc) == 2
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 10**30, 1e300, None, -1])
+def test_a_timeout_without_end_is_no_limit(rc: ipp.Client, timeout: Any):
+    assert rc[0].apply_async(time.sleep, 0.05).get(timeout) is None
+    assert rc[0].apply_async(time.sleep, 0.05).exception(timeout) is None
+    result = rc[0].apply_async(time.sleep, 0.05)
+    assert result.wait(timeout)
+    assert rc.wait(rc[0].apply_async(time.sleep, 0.05), timeout)
+    rc.wait_interactive(rc[0].apply_async(time.sleep, 0.05), timeout=timeout)
+    assert rc.wait_for_engines(2, timeout=timeout) is None
 
 
 def test_a_view_without_engines_says_so(rc: ipp.Client):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,23 +31,34 @@ MANY = 1000
 @contextlib.contextmanager
 def light_engines(info: ConnectionInfo, count: int) -> Iterator[None]:
     """So many links that the controller takes for engines. One thread serves them all."""
-    links = []
+    links: dict[int, SessionLink] = {}
     for _ in range(count):
         session = LinkSession(introduce("engine", info.key, new_uuid()), 2.0, time.monotonic())
-        links.append(SessionLink(session, connect(info), frames.decode_to_engine))
-        links[-1].hello()
+        link = SessionLink(session, connect(info), frames.decode_to_engine)
+        links[link.fileno()] = link
+        link.hello()
     stopped = threading.Event()
 
     def serve() -> None:
-        while not stopped.wait(0.01):
-            for link in links:
-                for parts in link.receive(wait=False):
-                    match link.read(parts):
-                        case Welcome() as welcome:
-                            link.session.on_welcome(welcome)
-                        case Pong() as pong:
-                            link.session.on_pong(pong)
-                link.ping()
+        with contextlib.closing(select.epoll()) as poll:
+            for descriptor in links:
+                poll.register(descriptor, select.EPOLLIN)
+            due = deque(links.values())  # for a sign of life, in this order
+            while not stopped.is_set():
+                for descriptor, _ in poll.poll(0.05):
+                    hear(links[descriptor])
+                while due[0].session.next_ping <= time.monotonic():
+                    due[0].ping()
+                    hear(due[0])  # sending may swallow the news of an arrival
+                    due.rotate(-1)
+
+    def hear(link: SessionLink) -> None:
+        for parts in link.receive(wait=False):
+            match link.read(parts):
+                case Welcome() as welcome:
+                    link.session.on_welcome(welcome)
+                case Pong() as pong:
+                    link.session.on_pong(pong)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -54,7 +67,7 @@ def light_engines(info: ConnectionInfo, count: int) -> Iterator[None]:
     finally:
         stopped.set()
         thread.join()
-        for link in links:
+        for link in links.values():
             link.close()
 
 

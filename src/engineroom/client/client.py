@@ -222,10 +222,11 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         """
         if n is not None and (not isinstance(n, int) or isinstance(n, bool)):
             raise TypeError(f"n is a number of engines, got {n!r}")
+        limit = limit_of(timeout)
         wanted = n if n is not None else (self.cluster.n if self.cluster is not None and self.cluster.n else 1)
         if not block:
-            return self._port.engines.wait_in_background(wanted, timeout)
-        wait_showing(self._port.engines.wait_for, wanted, timeout, interactive=interactive, widget=widget)
+            return self._port.engines.wait_in_background(wanted, limit)
+        wait_showing(self._port.engines.wait_for, wanted, limit, interactive=interactive, widget=widget)
         return None
 
     async def wait_for_engines_async(self, n: int | None = None, *, timeout: float = -1) -> None:
@@ -309,8 +310,7 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
             return chosen
         if chosen is not None:
             jobs = ids_taken(self._records, query, "wait for")
-        limit = None if timeout is None or timeout < 0 else timeout
-        return self._tasks.wait(jobs, limit)
+        return self._tasks.wait(jobs, limit_of(timeout))
 
     async def wait_async(self, jobs: Jobs = None, timeout: float | None = -1, *, cancel: bool = False) -> bool:
         """`wait` for coroutines: their event loop goes on meanwhile.
@@ -327,12 +327,12 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         with ending_when_cancelled(futures, cancel):
             return await until_all_done(futures, timeout)
 
-    def wait_interactive(self, jobs: Jobs = None, interval: float = 1.0, timeout: float = -1.0) -> None:
+    def wait_interactive(self, jobs: Jobs = None, interval: float = 1.0, timeout: float | None = -1.0) -> None:
         """Wait for tasks, with a progress bar."""
         from .notebook.progress import show_progress
 
         futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs)
-        show_progress(futures, interval=interval, timeout=None if timeout < 0 else timeout)
+        show_progress(futures, interval=interval, timeout=limit_of(timeout))
 
     def abort(
         self,

@@ -337,7 +337,7 @@ class Controller:
     def due(self) -> float:
         """When the next turn is to be taken, if nothing arrives before."""
         due = self._next_sweep
-        for moment in (self._deadline, self._lookup.due, self._stopping_until):
+        for moment in (self._deadline, self._lookup.due, self._stopping_until, self._members.news_due):
             if moment is not None and moment < due:
                 due = moment
         return due

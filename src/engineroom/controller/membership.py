@@ -12,6 +12,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 from ..config import MIB, LivenessSettings
@@ -43,6 +44,9 @@ UNSTORED = 256 * MIB
 LEAST_UNSTORED = MIB // 4
 #: So many engines are remembered that died before their Hellos came.
 MOST_DEAD = 10_000
+#: Seconds between two lists of engines that clients are sent, for each engine in them: 0.1 s for a thousand. So the
+#: lists of those that come one after the other stay a small part of the work. Short lists do not wait.
+NEWS_REST, SHORT_LIST = 1e-4, 200
 #: Characters of the reason that a peer gives.
 MOST_OF_REASON = 1000
 
@@ -102,8 +106,10 @@ class Membership:
         self._reserved: set[EngineId] = set()
         #: uuid → when a nanny was declared lost; the latest
         self._given_up: dict[str, float] = {}
-        #: clients are to be told which engines there are
-        self._engines_changed = False
+        #: clients are to be told which engines there are, but not before this moment
+        self._engines_changed, self._next_news = False, 0.0
+        #: all lower numbers are taken
+        self._lowest = 0
         #: clients were told, or are to be told, that engines of the controller's earlier life may come back
         self._returning = restarted
         self._roster = roster
@@ -143,14 +149,9 @@ class Membership:
         if since is not None:
             log.warning("the nanny on %s is back, %.1f s after it was given up", peer.host, now - since)
         known = self._welcome
-        welcome = Welcome(
-            known.incarnation,
-            self._engine_infos(),
-            starting=self._starting(),
-            scheme=known.scheme,
-            keeps=known.keeps,
-            returning=self._returning,
-        )
+        welcome = Welcome(known.incarnation, scheme=known.scheme, keeps=known.keeps, returning=self._returning)
+        if peer.role == "client":
+            welcome.engines, welcome.starting = self._engine_infos(), self._starting()
         self._peers.welcome(peer, welcome)
         return True
 
@@ -183,8 +184,9 @@ class Membership:
 
     def _free_number(self) -> EngineId:
         """The lowest number no engine has: engines started in the place of lost ones take up their numbers."""
-        taken = self._scheduler.numbers | self._reserved
-        return next(EngineId(number) for number in itertools.count() if number not in taken)
+        numbers, reserved = self._scheduler.numbers, self._reserved
+        self._lowest = next(n for n in itertools.count(self._lowest) if n not in numbers and n not in reserved)
+        return EngineId(self._lowest)
 
     def on_starting(self, peer: Peer, message: Starting, frames: Sequence[Any]) -> None:
         """A nanny is about to start engines."""
@@ -239,9 +241,7 @@ class Membership:
         if engine.role != "engine" or engine.nanny != nanny.uuid:
             raise ProtocolError("a nanny tells the death of a process that is not its engine")
         log.warning("engine %d died: %s", engine.engine, cause)
-        self._peers.forget(engine)
-        self._roster.went([message.engine])
-        self._unresponsive.pop(message.engine, None)
+        self._forget_engine(engine)
         self._decide(
             events.EngineLost(
                 engine.engine,
@@ -288,8 +288,9 @@ class Membership:
         if now < self._lenient_until:
             return
         oldest = now - silence
+        is_running = cache(self._processes.is_running)  # thousands of engines may be in one process
         for peer in self._peers:
-            if peer.last_heard < oldest and (peer.role != "engine" or self._is_lost(peer)):
+            if peer.last_heard < oldest and (peer.role != "engine" or self._is_lost(peer, is_running)):
                 log.warning(
                     "%s %s on %s has been silent for %.0f s: it is given up, until it comes back",
                     *(peer.role, peer.uuid, peer.host, now - peer.last_heard),
@@ -312,7 +313,7 @@ class Membership:
         """Notice awaited engines that have ended; once the recovery is over, nobody is awaited."""
         former = self._roster.former
         if self._scheduler.recovery_deadline is None:
-            self._reserved = set()
+            self._reserved, self._lowest = set(), 0
             if former:
                 self._roster.went([uuid for uuid in former if uuid not in self._peers.by_uuid])
             self._roster.former = None
@@ -327,22 +328,21 @@ class Membership:
         self._roster.went(engines)
         self._decide(events.AwaitedEnginesEnded(engines))
 
-    def _is_lost(self, engine: Peer) -> bool:
+    def _is_lost(self, engine: Peer, is_running: Callable[[int], bool]) -> bool:
         """Whether an engine that is silent is lost. A task may hold the GIL for long: then it is silent, and lives.
 
-        Its nanny tells if it does not. Without a nanny we look ourselves, if it is a process of this host.
+        Its nanny tells if it does not. Without one we look ourselves (`is_running`), if it is a process of this host.
         """
         if self._peers.nanny_of(engine) is not None:
             return False
-        return engine.host != socket.gethostname() or not self._processes.is_running(engine.pid)
+        return engine.host != socket.gethostname() or not is_running(engine.pid)
 
     def _left(self, peer: Peer, reason: str, *, clean: bool) -> None:
         self._peers.forget(peer)
         self._processes.forget(peer.uuid)
         match peer.role:
             case "engine":
-                self._unresponsive.pop(peer.uuid, None)
-                self._roster.went([EngineUuid(peer.uuid)])
+                self._forget_engine(peer)
                 self._decide(events.EngineLeft(peer.engine) if clean else events.EngineLost(peer.engine, reason))
                 self._engines_changed = True
             case "nanny":
@@ -355,31 +355,43 @@ class Membership:
     def _engines_lost(self, engines: Sequence[Peer], reason: str) -> None:
         """Engines are gone together. Told one by one, the core would send a task of each to the next of them."""
         for engine in engines:
-            self._peers.forget(engine)
             self._processes.forget(engine.uuid)
-            self._unresponsive.pop(engine.uuid, None)
-        self._roster.went([EngineUuid(engine.uuid) for engine in engines])
+            self._forget_engine(engine)
         if engines:
             self._decide(events.EnginesLost([engine.engine for engine in engines], reason))
+
+    def _forget_engine(self, engine: Peer) -> None:
+        self._peers.forget(engine)
+        self._unresponsive.pop(engine.uuid, None)
+        self._roster.went([EngineUuid(engine.uuid)])
+        self._lowest = max(0, min(self._lowest, engine.engine))
 
     # ------------------------------------------------------------------------------------------ the engines
 
     def send_news(self) -> None:
         """Tell all clients which engines there are, if that has changed: once for all that joined together.
 
-        The roster is written first: the engines get their first tasks after this.
+        Long lists wait (`NEWS_REST`). The roster is written first: the engines get their first tasks after this.
         """
         self._roster.write()
         if self._returning and self._scheduler.recovery_deadline is None:
             self._returning, self._engines_changed = False, True
-        if not self._engines_changed:
+        now = self._clock()
+        if not self._engines_changed or now < self._next_news:
             return
         self._engines_changed = False
+        count = len(self._peers.engines)
+        self._next_news = now + count * NEWS_REST if count > SHORT_LIST else 0.0
         clients = self._peers.role("client")
         if clients:
             message = Engines(self._engine_infos(), self._starting(), self._returning)
             for client in clients:
                 self._peers.send(client, message)
+
+    @property
+    def news_due(self) -> float | None:
+        """When to call `send_news` because a long list waits; None: none does."""
+        return self._next_news if self._engines_changed and self._next_news else None
 
     def _engine_infos(self) -> list[EngineInfo]:
         peers, infos = self._peers.engines, []

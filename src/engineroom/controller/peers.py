@@ -118,6 +118,9 @@ class Peers:
         #: uuid → peer
         self.by_uuid: dict[str, Peer] = {}
         self.engines: dict[EngineId, Peer] = {}
+        #: role → address → peer; nanny → uuid → engines that have named it
+        self._by_role: dict[str, dict[bytes, Peer]] = {role: {} for role in DECODERS}
+        self._by_nanny: dict[str, dict[str, Peer]] = {}
         #: host and pid of each of them
         self._engine_processes: set[tuple[str, int]] = set()
         #: nonce of a Hello that was accepted → the address it came from; oldest first
@@ -133,11 +136,11 @@ class Peers:
 
     def role(self, role: str) -> list[Peer]:
         """All peers of a role."""
-        return [peer for peer in self._known.values() if peer.role == role]
+        return list(self._by_role[role].values())
 
     def engines_of(self, nanny: Peer) -> list[Peer]:
         """The engines that have named a nanny."""
-        return [engine for engine in self.role("engine") if engine.nanny == nanny.uuid]
+        return list(self._by_nanny.get(nanny.uuid, {}).values())
 
     def nanny_of(self, engine: Peer) -> Peer | None:
         """The nanny that an engine has named, if it is here. An engine may name any process: only a nanny counts."""
@@ -196,7 +199,10 @@ class Peers:
         if before is not None:
             peer.functions, peer.promised, peer.engine = before.functions, before.promised, before.engine
             peer.clock = before.clock
-        self._known[address] = self.by_uuid[peer.uuid] = peer
+            self._leave_family(before)
+        self._known[address] = self.by_uuid[peer.uuid] = self._by_role[peer.role][address] = peer
+        if peer.role == "engine":
+            self._by_nanny.setdefault(peer.nanny, {})[peer.uuid] = peer
         self._listener.admit(address)
         return peer
 
@@ -212,12 +218,18 @@ class Peers:
     def forget(self, peer: Peer) -> None:
         """The peer is gone."""
         if self._known.get(peer.address) is peer:
-            del self._known[peer.address]
+            del self._known[peer.address], self._by_role[peer.role][peer.address]
+            self._leave_family(peer)
         if self.by_uuid.get(peer.uuid) is peer:
             del self.by_uuid[peer.uuid]
         if self.engines.get(peer.engine) is peer:
             del self.engines[peer.engine]
             self._engine_processes.discard((peer.host, peer.pid))
+
+    def _leave_family(self, peer: Peer) -> None:
+        family = self._by_nanny.get(peer.nanny, {})
+        if family.pop(peer.uuid, None) is not None and not family:
+            del self._by_nanny[peer.nanny]
 
     def seat(self, engine: Peer) -> None:
         """An engine has its number."""

@@ -357,3 +357,62 @@ def test_engines_that_leave_die_or_are_lost_are_off_the_roster(world: World):
     assert set(world.roster.listed) == {"e-2"}
     world.pass_time(2 * SILENCE)
     assert set(world.roster.listed) == set()
+
+
+# -------------------------------------------------------------------------------------------- many engines
+
+
+def test_a_new_engine_has_the_lowest_free_number(world: World):
+    def come(name: str, **more: Any) -> EngineId:
+        peer = world.peer("engine", name, **more)
+        world.turns(lambda: peer.all(Welcome))
+        return peer.all(Welcome)[-1].engine
+
+    assert [come(f"e-{n}") for n in range(4)] == [0, 1, 2, 3]
+    for gone in (2, 1):
+        world.peers[gone].say(Goodbye())
+    world.turns(lambda: len(world.engines) == 2)
+    assert [come("wishes", wish=EngineId(2)), come("a"), come("b")] == [2, 1, 4]
+    world.peers[0].say(Goodbye())
+    world.turns(lambda: len(world.engines) == 4)
+    assert come("c") == 0
+
+
+def test_clients_are_not_sent_a_long_list_with_each_change(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(membership, "SHORT_LIST", 3)
+    monkeypatch.setattr(membership, "NEWS_REST", 1.0)
+    client = world.peer("client", "me")
+    for n in range(5):
+        world.peer("engine", f"e-{n}")
+        world.turns(lambda n=n: len(world.engines) == n + 1)  # type: ignore[misc]
+    told = [len(news.engines) for news in client.all(Engines)]
+    assert told == [1, 2, 3, 4], "the list of four is long: the next one has to wait for four seconds"
+    assert world.controller._members.news_due == 1004.0
+    world.now = 1004.0
+    world.turns(lambda: len(client.all(Engines)) == 5)
+    assert len(client.all(Engines)[-1].engines) == 5
+
+
+def test_nannies_are_not_told_which_engines_there_are(world: World):
+    world.peer("engine", "e-0")
+    world.turns(lambda: len(world.engines) == 1)
+    nanny = world.peer("nanny", "n")
+    world.turns(lambda: nanny.all(Welcome))
+    assert nanny.all(Welcome)[0].engines == []
+
+
+def test_the_family_of_a_nanny_is_known_also_after_another_hello(world: World):
+    nanny, other = world.peer("nanny", "n"), world.peer("nanny", "o")
+    engine = world.peer("engine", "e-0", nanny="n")
+    world.turns(lambda: len(world.engines) == 1)
+    peers = world.controller._peers
+    assert [each.uuid for each in peers.engines_of(peers.by_uuid["n"])] == ["e-0"]
+    engine.hello(nanny="o")
+    world.turns(lambda: peers.engines_of(peers.by_uuid["o"]))
+    assert peers.engines_of(peers.by_uuid["n"]) == []
+    assert [len(peers.role(role)) for role in ("client", "engine", "nanny")] == [0, 1, 2]
+    world.pass_time(2 * SILENCE, nanny)
+    assert not world.engines
+    assert [len(peers.role(role)) for role in ("client", "engine", "nanny")] == [0, 0, 1]
+    assert peers.engines_of(peers.by_uuid["n"]) == []
+    assert other.uuid not in peers.by_uuid

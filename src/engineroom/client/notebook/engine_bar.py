@@ -13,7 +13,7 @@ AFTER = 1.0
 
 
 def wait_showing(
-    wait_for: Callable[..., None], n: int, timeout: float, *, interactive: bool | None, widget: bool | None
+    wait_for: Callable[..., None], n: int, timeout: float | None, *, interactive: bool | None, widget: bool | None
 ) -> None:
     """Wait until `n` engines are there, by `wait_for(n, timeout, tell)`, which calls `tell` with how many there are.
 

@@ -139,9 +139,7 @@ class AsyncResult(DescribedFuture):
         limit = limit_of(timeout)
         check_return_when(return_when)
         if return_when is not None and not (return_when == ALL_COMPLETED and self._single):
-            parts = self.split()
-            done, pending = wait_for_futures(parts, limit, return_when, self._port)
-            return done, pending
+            return wait_for_futures(self.split(), limit, return_when, self._port)
         self._wait_until_done(limit)
         if return_when is not None:
             return ({self}, set()) if self.done() else (set(), {self})
@@ -195,8 +193,9 @@ class AsyncResult(DescribedFuture):
 
     def exception(self, timeout: float | None = None) -> Any:
         """The exception `get` would raise, or None."""
+        limit = limit_of(timeout)
         try:
-            self.get(timeout)
+            self.get(limit)
         except TimeoutError:
             if not self.done():
                 raise

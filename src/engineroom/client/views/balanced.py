@@ -171,7 +171,7 @@ class LoadBalancedView(View):
     ) -> Any:
         """`apply` with flags for this call alone."""
         with self.temp_flags(**given):
-            return self._apply(f, tuple(args), kwargs or {}, self.block)
+            return self._apply(f, tuple(args), {**(kwargs or {})}, self.block)
 
     def run_graph(
         self, graph: Any, tasks: Mapping[Any, Any] | None = None, *, pass_results: bool = False

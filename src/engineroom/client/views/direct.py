@@ -24,6 +24,7 @@ from ..results.map_result import AsyncMapResult
 from ..results.partition import as_columns, as_sequence, split
 from ..results.result import AsyncResult
 from .base import FUNCTIONS, TICK, View, ViewClient, check_callable, replaced, resolve_reference
+from .flags import yes_or_no
 from .item_options import options_of_items
 
 #: Cells have no function.
@@ -74,8 +75,7 @@ class DirectView(View):
         apart: list[memoryview] = []
         pickled = FUNCTIONS.get(function, apart)
         options = options or self._task_options()
-        if track is None:
-            track = self.track
+        track = self.track if track is None else yes_or_no("track", track)
         now = time.time()
         packed: dict[int, Any] = {}
         keep = once(self._port.keep(track))

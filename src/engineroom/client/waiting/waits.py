@@ -84,10 +84,18 @@ def wait_until(
 
 
 def limit_of(timeout: float | None) -> float | None:
-    """The limit of a wait in seconds; None: there is none, as for a negative timeout."""
+    """The limit of a wait in seconds; None: there is none, as for a negative timeout or one of centuries.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `timeout` is no number.
+    """
     if timeout is not None and not hasattr(timeout, "__float__"):
         raise TypeError(f"timeout is a number of seconds, or None; got {timeout!r}")
-    return None if timeout is None or timeout < 0 else timeout
+    if timeout != timeout:
+        raise ValueError("timeout is a number of seconds, or None; got nan")
+    return None if timeout is None or timeout < 0 or timeout > threading.TIMEOUT_MAX else timeout
 
 
 def check_return_when(return_when: str | None) -> None:
