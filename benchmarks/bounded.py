@@ -26,7 +26,7 @@ import engineroom as er
 
 #: What the tasks that wait may take in the controller, in MiB.
 QUEUED_MEMORY = 1024
-#: What the controller has besides, in MiB: tasks that it has no room for (256 in messages), and what they are read from …
+#: What it has besides, in MiB: tasks for which it has no room (256, as messages), and what is being recorded.
 BESIDES = 700
 MIB = 1 << 20
 #: What the controller keeps at most, in MiB: 1,024 on their way to one client, 256 of results, 256 of arguments …
@@ -103,8 +103,8 @@ def million(limits: Limits, folder: Path, tasks: int = 1_000_000, words: int = 2
             assert client.stderr is not None
             told = next((line for line in client.stderr if "take all the memory" in line), "")
             waiting = rc.db_count({"state": "pending"})
-            text = f"{waiting:,} tasks were taken in within {time.monotonic() - began:.0f} s; the client: {told.strip()}"
-            limits.tell(text, 0 < waiting < tasks)
+            text = f"{waiting:,} tasks were taken in within {time.monotonic() - began:.0f} s"
+            limits.tell(f"{text}; the client says: {told.strip()}", 0 < waiting < tasks)
             limits.memory("controller", controller, most)
             began = time.monotonic()
             go.touch()
