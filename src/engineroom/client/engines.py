@@ -12,8 +12,7 @@ from typing import Any
 
 from ..errors import EngineError, NoEnginesRegistered, TimeoutError
 from ..ids import EngineId
-from ..messages import SignalEngines, StopEngines
-from ..messages.signals import signal_number
+from ..messages import SignalEngines, StopEngines, signal_number
 from .connection.channel import Channel
 
 #: Who waits for engines with a progress bar is told this often how many are there.

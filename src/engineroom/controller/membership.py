@@ -204,6 +204,10 @@ class Membership:
             self._clock_changed(peer)
         if peer.role == "engine":
             self._peers.pong(peer, message, self._unstored_limit())
+            engine = self._scheduler.engines.get(peer.engine)
+            if message.renew and engine is not None and not engine.stopping:
+                log.warning("engine %d is replaced: its memory has grown beyond its memory_limit", peer.engine)
+                self._decide(events.EnginesStopped([peer.engine], restart=True))
         else:
             self._peers.pong(peer, message, no_room=self._no_room(peer) if peer.role == "client" else "")
 
