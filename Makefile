@@ -34,10 +34,11 @@ lint: $(VENV)/ready ## ruff and mypy
 mongodb: $(VENV)/ready ## a MongoDB-protocol server for the tests, built once with Go; without it they are skipped
 	@$(BIN)/python tests/support/mongodb.py
 
-parts: $(VENV)/ready ## sshd, Slurm, Grid Engine, a browser, schemas, the panel for the tests, had once by apt-get, npm, pip; else skipped
+parts: $(VENV)/ready ## sshd, Slurm, Grid Engine, Open MPI, a browser, schemas, the panel for the tests, had once by apt-get, npm, pip; else skipped
 	@$(BIN)/python tests/support/debian.py
 	@$(BIN)/python tests/support/browsers.py
 	@$(BIN)/python tests/support/kubernetes.py
+	@$(BIN)/python tests/support/open_mpi.py
 	@$(BIN)/python tests/support/panels.py
 
 panel: $(VENV)/ready ## the panel for JupyterLab, built with npm into this environment: an editable installation has none

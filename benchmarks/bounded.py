@@ -24,8 +24,10 @@ import psutil
 
 import engineroom as er
 
-#: A task that waits costs the controller so many bytes at most, besides its arguments (if they have less than 64 KiB).
-WAITING_TASK = 1_600
+#: What the tasks that wait may take in the controller, in MiB.
+QUEUED_MEMORY = 1024
+#: What it has besides, in MiB: tasks for which it has no room (256, as messages), and what is being recorded.
+BESIDES = 700
 MIB = 1 << 20
 #: What the controller keeps at most, in MiB: 1,024 on their way to one client, 256 of results, 256 of arguments …
 ON_THE_WAY = 1_600
@@ -76,7 +78,7 @@ rc = er.Client(profile_dir=sys.argv[1])
 view = rc.load_balanced_view(label="many")
 for number in range({tasks}):
     view.apply_async(len, b"%08d" % number * {words})
-rc.close(linger=600)
+rc.close(linger=3600)
 print(max(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024)
 """
 
@@ -87,26 +89,32 @@ def wait_for(path: str) -> None:
 
 
 def million(limits: Limits, folder: Path, tasks: int = 1_000_000, words: int = 256) -> None:
-    """A million tasks with 2 GB of arguments wait for an engine, and then run."""
+    """A million tasks with 2 GB of arguments wait for an engine, and then run. They are too many for the controller."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ipcontroller_config.py").write_text(f"c.IPController.queued_memory = '{QUEUED_MEMORY}MiB'\n")
     with er.Cluster(n=1, profile_dir=folder) as rc:
         controller = rc.connection.pid
-        before = peak(controller)
+        most = peak(controller) + QUEUED_MEMORY + BESIDES
         go = folder / "go"
         rc[0].apply_async(wait_for, str(go))
-        code = SUBMITS.format(tasks=tasks, words=words)
+        command = [sys.executable, "-c", SUBMITS.format(tasks=tasks, words=words), str(folder)]
         began = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
-        limits.tell(f"{tasks:,} tasks were accepted in {time.monotonic() - began:.0f} s", done.returncode == 0)
-        client = int(done.stdout or 0)
-        arguments = tasks * words * 8 / MIB
-        limits.tell(f"client: {client:,} MiB; {arguments:,.0f} of them are arguments", client <= 3 * arguments + 500)
-        limits.memory("controller", controller, before + 300 + tasks * WAITING_TASK / MIB + arguments)
-        began = time.monotonic()
-        go.touch()
-        until(lambda: rc.db_count({"state": "pending"}) == 0)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as client:
+            assert client.stderr is not None
+            told = next((line for line in client.stderr if "take all the memory" in line), "")
+            waiting = rc.db_count({"state": "pending"})
+            text = f"{waiting:,} tasks were taken in within {time.monotonic() - began:.0f} s"
+            limits.tell(f"{text}; the client says: {told.strip()}", 0 < waiting < tasks)
+            limits.memory("controller", controller, most)
+            began = time.monotonic()
+            go.touch()
+            out, _ = client.communicate(timeout=3600)
+        used, arguments = int(out or 0), tasks * words * 8 / MIB
+        limits.tell(f"client: {used:,} MiB; {arguments:,.0f} of them are arguments", used <= 3 * arguments + 500)
+        until(lambda: rc.db_count({"state": "pending"}) == 0, 3600)
         ended = rc.db_count({"state": "completed", "label": "many"})
         limits.tell(f"{ended:,} tasks completed in {time.monotonic() - began:.0f} s", ended == tasks)
-        limits.memory("controller", controller, before + 300 + tasks * WAITING_TASK / MIB + arguments)
+        limits.memory("controller", controller, most)
         limits.memory("engine", pid_of_engine(rc), 200)
 
 

@@ -81,6 +81,8 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     output_limit: int = MIB  #: characters of stdout, and of stderr, kept per task; the rest is cut, with a mark
     unstored_limit: int = 256 * MIB  #: bytes of results that an engine keeps until they are stored, at most
+    #: bytes that an engine may have in memory after a task, beyond which another takes its place; 0: no limit
+    memory_limit: int = 0
     restart: bool = True  #: whether a nanny replaces an engine that died
     connect_timeout: float = 60.0  #: seconds that a nanny tries to reach its controller before it gives up
     cancel_grace: float = 2.0  #: seconds from a task's interruption at its run_timeout to the kill of its engine

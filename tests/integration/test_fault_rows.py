@@ -111,6 +111,31 @@ def test_tasks_that_a_task_waits_for_have_room(tmp_path):
         assert [result.get(60) for result in others] == list(range(1000))
 
 
+@pytest.mark.fault(35)
+def test_an_engine_whose_memory_grows_is_replaced_between_two_tasks(fresh_cluster):
+    def leaks(number):
+        import math
+
+        math.leaked = [*getattr(math, "leaked", ()), b"x" * (8 << 20)]  # it outlives the task
+        return number
+
+    rc = fresh_cluster(n=1, engine_args=["--memory-limit=100MB"])
+    view = rc.load_balanced_view(label="leaks", at_most_once=True)
+    assert view.map_sync(leaks, range(40), chunksize=1) == list(range(40))
+    records = rc.db_query({"label": "leaks"}, keys=["attempts", "engine_uuid", "engine_id"])
+    assert [[attempt["cause"] for attempt in record["attempts"]] for record in records] == [["ok"]] * 40
+    assert 2 < len({record["engine_uuid"] for record in records}) < 20
+    assert {record["engine_id"] for record in records} == {0}
+
+
+def test_an_engine_with_names_of_its_user_is_not_replaced(fresh_cluster):
+    rc = fresh_cluster(n=1, engine_args=["--memory-limit=100MB"])
+    rc[0].execute("large = bytes(120 << 20); large = large + b'x'", block=True)
+    assert rc.load_balanced_view().map_sync(abs, range(-3, 0), chunksize=1) == [3, 2, 1]
+    rc[0].execute("size = len(large)", block=True)
+    assert rc[0]["size"] == (120 << 20) + 1
+
+
 def wait_at_first(folder):
     with open(os.path.join(folder, "begun"), "a+") as file:
         file.write("x")

@@ -1,4 +1,4 @@
-"""Engines as ranks of a real MPI: MPICH, from its wheel. With the wheel of Open MPI instead, the tests are the same."""
+"""Engines as ranks of real MPIs, from their wheels: MPICH, and Open MPI, which has an environment of its own."""
 
 from __future__ import annotations
 
@@ -14,34 +14,45 @@ from typing import Any
 import psutil
 import pytest
 from conftest import processes_of, wait_until
+from support import open_mpi
 from support.hosts import Namespaces
 
 import engineroom as er
 
 pytest.importorskip("mpi4py", reason="mpi4py is not installed: pip install mpi4py mpich")
 pytestmark = pytest.mark.slow
-MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
 
-def is_open_mpi() -> bool:
-    """Whether the mpiexec here is that of Open MPI."""
-    assert MPIEXEC is not None
-    return "Open MPI" in subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True).stdout
+@pytest.fixture(params=["mpich", "openmpi"])
+def mpiexec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An mpiexec; ranks use its MPI."""
+    if request.param == "openmpi":
+        if why := open_mpi.problem():
+            pytest.skip(why)
+        for name, value in open_mpi.ENVIRONMENT.items():
+            monkeypatch.setenv(name, value)
+        return str(open_mpi.MPIEXEC)
+    found = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if found is None:
+        pytest.skip("NOT TESTED with MPICH: there is no mpiexec: pip install mpich")
+    return found
 
 
-def arguments() -> list[str]:
+def is_open_mpi(mpiexec: str) -> bool:
+    """Whether this is the mpiexec of Open MPI."""
+    return "Open MPI" in subprocess.run([mpiexec, "--version"], capture_output=True, text=True).stdout
+
+
+def arguments(mpiexec: str) -> list[str]:
     """What mpiexec needs here: tests run as root, on few cores."""
-    return ["--allow-run-as-root", "--oversubscribe"] if is_open_mpi() else []
+    return ["--allow-run-as-root", "--oversubscribe"] if is_open_mpi(mpiexec) else []
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Any]:
-    if MPIEXEC is None:
-        pytest.skip("there is no mpiexec: pip install mpich")
-
+def make(mpiexec: str, tmp_path: Path) -> Iterator[Any]:
     def one(n: int, **options: Any) -> er.Cluster:
         return er.Cluster(
-            engines="mpi", n=n, profile_dir=tmp_path, mpi_cmd=[MPIEXEC], mpi_args=arguments(), **options
+            engines="mpi", n=n, profile_dir=tmp_path, mpi_cmd=[mpiexec], mpi_args=arguments(mpiexec), **options
         )
 
     yield one
@@ -74,25 +85,26 @@ def test_ranks_talk_to_each_other(make: Any):
     assert not launcher.running
 
 
-def across(hosts: Namespaces, folder: Path, **options: Any) -> er.Cluster:
+def across(mpiexec: str, hosts: Namespaces, folder: Path, **options: Any) -> er.Cluster:
     """Two ranks on host1, two on host2, started through ssh by mpiexec on this host."""
     ssh = folder / "ssh"
     ssh.write_text(f'#!/bin/sh\nexec ssh -F {hosts.config} "$@"\n')
     ssh.chmod(0o755)
     first, second = (hosts.addresses[name] for name in ("host1", "host2"))
-    if is_open_mpi():
+    if is_open_mpi(mpiexec):
         net = f"{hosts.here.rpartition('.')[0]}.0/24"
         args = f"--host {first}:2,{second}:2 --mca plm_rsh_agent {ssh} --map-by slot --mca btl_tcp_if_include {net}"
         args += f" --mca oob_tcp_if_include {net} --mca btl tcp,self --mca pml ob1"
-        args += " -x PYTHONPATH"
+        args += f" -x PYTHONPATH --prefix {Path(mpiexec).parents[1]}"
+        args += "".join(f" -x {name}" for name in open_mpi.ENVIRONMENT)
     else:
         args = f"-localhost {hosts.here} -launcher ssh -launcher-exec {ssh} -hosts {first},{second} -ppn 2"
     return er.Cluster(
         engines="mpi",
         n=4,
         profile_dir=folder / "profile",
-        mpi_cmd=[MPIEXEC],
-        mpi_args=[*arguments(), *args.split()],
+        mpi_cmd=[mpiexec],
+        mpi_args=[*arguments(mpiexec), *args.split()],
         **options,
     )
 
@@ -103,10 +115,8 @@ def place() -> tuple[int, str]:
     return rank(), socket.gethostname()
 
 
-def test_ranks_of_two_hosts_talk_to_each_other(hosts: Namespaces, tmp_path: Path):
-    if MPIEXEC is None:
-        pytest.skip("there is no mpiexec: pip install mpich")
-    with across(hosts, tmp_path, controller_ip="*") as rc:
+def test_ranks_of_two_hosts_talk_to_each_other(mpiexec: str, hosts: Namespaces, tmp_path: Path):
+    with across(mpiexec, hosts, tmp_path, controller_ip="*") as rc:
         assert rc[:].apply_sync(place) == [(0, "host1"), (1, "host1"), (2, "host2"), (3, "host2")]
         pids = rc[:].apply_sync(os.getpid)
         assert rc[:].apply_sync(everybodys, 10) == [(46, pids)] * 4
@@ -120,14 +130,12 @@ def test_ranks_of_two_hosts_talk_to_each_other(hosts: Namespaces, tmp_path: Path
     wait_until(lambda: not processes_of(tmp_path))
 
 
-def test_a_host_that_mpiexec_does_not_reach_is_said(hosts: Namespaces, tmp_path: Path):
-    if MPIEXEC is None:
-        pytest.skip("there is no mpiexec: pip install mpich")
+def test_a_host_that_mpiexec_does_not_reach_is_said(mpiexec: str, hosts: Namespaces, tmp_path: Path):
     with hosts.config.open() as file:
         broken = file.read().replace(f"{hosts.folder}/id", "/nowhere/id")
     config = tmp_path / "ssh_config"
     config.write_text(broken)
-    made = across(hosts, tmp_path, controller_ip="*")
+    made = across(mpiexec, hosts, tmp_path, controller_ip="*")
     (tmp_path / "ssh").write_text(f'#!/bin/sh\nexec ssh -F {config} -o BatchMode=yes "$@"\n')
     with pytest.raises(er.LaunchError, match=r"mpiexec ended with exit code .*: .*Permission denied \(publickey\)"):
         made.start_and_connect_sync()

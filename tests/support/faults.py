@@ -83,8 +83,8 @@ FAULTS: dict[int, Fault] = {
         "the tests print some megabytes more than the limit; `make bounded` prints 10 GB",
     ),
     35: Fault(
-        "task that leaks descriptors, threads, child processes", "an error of the task that did it; children end",
-        "no policy replaces engines whose memory grows",
+        "task that leaks memory, descriptors, threads, child processes",
+        "an error of the task that did it; children end; with `memory_limit` another engine takes its place",
     ),
     36: Fault("a thousand engines register at once", "all are there", "connections of engines without processes"),
     37: Fault(

@@ -14,7 +14,7 @@ import msgspec
 from traitlets import Bool, Dict, Float, Integer, Unicode, Union
 
 from .. import resources as named_resources
-from ..config import ConnectionInfo, EngineSettings, connection_file, read_connection_file
+from ..config import ConnectionInfo, EngineSettings, amount, connection_file, read_connection_file
 from ..engine.execution.mpi import rank_of
 from ..errors import AuthenticationError, ConfigError, ConnectionFileError
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, UsageError, log_to_stderr, run
@@ -45,6 +45,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         "timeout": "IPEngine.timeout",
         "resources": "IPEngine.resources",
         "threads": "IPEngine.threads",
+        "memory-limit": "IPEngine.memory_limit",
         "walltime": "IPEngine.walltime",
         "drain": "IPEngine.drain",
         "grace": "IPEngine.grace",
@@ -84,6 +85,11 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
     unstored_limit = Integer(
         256 << 20, help="Bytes of results that an engine keeps until they are stored. Beyond that it runs no task."
     ).tag(config=True)
+    memory_limit = Unicode(
+        "",
+        help="How much memory an engine's process may have after a task: 2GB. Beyond that another process takes its "
+        "place, between two tasks. One that has run a direct task (rc[0].apply, %px) stays. Default: no limit.",
+    ).tag(config=True)
     output_limit = Integer(1 << 20, help="Characters of stdout and of stderr kept per task.").tag(config=True)
 
     resources = Union(
@@ -117,6 +123,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         if not self.grace >= 0:
             raise ConfigError(f"--grace is a number of seconds, 0 or more; got {self.grace}")
         shared = named_resources.read(self.resources)
+        memory_limit = int(amount(self.memory_limit or 0, "bytes", "IPEngine.memory_limit"))
         startup = self._startup()
         # Imported while the controller starts.
         from ..engine.host.nanny import Nanny
@@ -132,6 +139,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
             connect_timeout=self.timeout,
             output_limit=self.output_limit,
             unstored_limit=self.unstored_limit,
+            memory_limit=memory_limit,
             cancel_grace=self.cancel_grace,
             threads=None if self.threads < 0 else self.threads,
             resources=shared,

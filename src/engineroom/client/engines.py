@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import threading
 import time
@@ -11,12 +12,13 @@ from typing import Any
 
 from ..errors import EngineError, NoEnginesRegistered, TimeoutError
 from ..ids import EngineId
-from ..messages import SignalEngines, StopEngines
-from ..messages.signals import signal_number
+from ..messages import SignalEngines, StopEngines, signal_number
 from .connection.channel import Channel
 
 #: Who waits for engines with a progress bar is told this often how many are there.
 TELL_SECONDS = 0.2
+#: Fewer engines are there or starting than there were: after so many seconds nobody starts others in their place.
+RESTART_SECONDS = 3.0
 
 
 class Engines:
@@ -87,13 +89,17 @@ class Engines:
         """
         channel = self._channel
         deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
-        seen = 0
+        seen, given_up_at = 0, math.inf
         with channel.changed:
             while len(channel.engines) < n:
                 if channel.failure is not None:
                     raise channel.failure_error()
-                here, starting = len(channel.engines), channel.starting
-                if seen > here + starting and here + starting < n:
+                here, starting, now = len(channel.engines), channel.starting, time.monotonic()
+                if here + starting < min(n, seen):  # what started has ended; a nanny may be started again
+                    given_up_at = min(given_up_at, now + RESTART_SECONDS)
+                else:
+                    given_up_at = math.inf
+                if now >= given_up_at:
                     raise EngineError(
                         f"only {here} of {n} engines came, and no more are starting: see the log of the "
                         "engines in the profile's log folder"
@@ -101,12 +107,11 @@ class Engines:
                 seen = max(seen, here + starting)
                 if tell is not None:
                     tell(here)
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
+                left = math.inf if deadline is None else deadline - now
+                if left <= 0:
                     raise TimeoutError(f"{here} of {n} engines were there after {timeout:g} s")
-                if tell is not None:
-                    left = TELL_SECONDS if left is None else min(left, TELL_SECONDS)
-                channel.changed.wait(left)
+                left = min(left, given_up_at - now, math.inf if tell is None else TELL_SECONDS)
+                channel.changed.wait(None if left == math.inf else left)
 
     def wait_in_background(self, n: int, timeout: float | None) -> Future[None]:
         """The same in a thread of its own; the Future is done once that has ended. To cancel it is to end the wait."""

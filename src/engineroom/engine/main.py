@@ -39,7 +39,7 @@ from .execution.executor import LOOK_SECONDS, Executor, Terminated
 from .execution.interrupts import Interrupter, spare_forked_processes
 from .execution.output import Streams, install
 from .jobs import Job
-from .memory import memory_in_use
+from .memory import MemoryLimit, memory_in_use
 from .nested import NestedRuns
 from .property_checks import PropertyChecks
 from .protocol import EngineProtocol
@@ -96,6 +96,7 @@ class Engine:
         self._checks = PropertyChecks(executor.knows, self._ask_function, link.send)
         self._protocol = EngineProtocol(link, executor, page, self._checks, interrupter.cancel)
         self._protocol.results.limit = settings.unstored_limit
+        self._memory = MemoryLimit(settings.memory_limit)
         self._is_deciding = False  # a function is being asked about our properties
         self._is_waiting = False  # for something to arrive
         self._starts: dict[AttemptOf, float] = {}  # when the tasks began that were announced last
@@ -131,6 +132,7 @@ class Engine:
         protocol = self._protocol
         self._link_lock.acquire()
         protocol.hello()
+        self._log(self._memory.begin())
         try:
             while not protocol.is_leaving:
                 with contextlib.suppress(KeyboardInterrupt):  # it came between two tasks: nothing to interrupt
@@ -143,6 +145,7 @@ class Engine:
                     self._checks.answer(self._is_leaving)
                     if protocol.jobs.queue:
                         self._work()
+                        self._look_at_memory()
             self._leave()
         except OSError:
             self._die_if_link_is_closed()
@@ -172,6 +175,8 @@ class Engine:
                 continue
             if spec.options is not None and spec.options.depend and spec.engine < 0 and not self._suits(job):
                 continue
+            if spec.engine >= 0:
+                self._memory.has_user = True
             page.run(spec.id)
             protocol.job = job
             self._serial += 1
@@ -200,8 +205,23 @@ class Engine:
                 self._flush()
                 self._receive()
                 checks.answer(self._is_leaving)
+                self._look_at_memory()
                 is_full = results.is_full
                 pause = time.perf_counter() + GATHER_SECONDS
+
+    def _look_at_memory(self) -> None:
+        """No task is running. If tasks have left too much in memory, ask to be replaced: the controller says when."""
+        session = self._link.session
+        if not (session.renew or self._protocol.waiting) and (text := self._memory.passed()):
+            self._log(text)
+            session.renew = True
+            self._link.ping_now(time.monotonic())
+
+    def _log(self, text: str) -> None:
+        """Write to the log of the nanny; "": nothing."""
+        with contextlib.suppress(OSError):  # a task may have closed it
+            if text:
+                print(text, file=self._streams.stderr.log, flush=True)
 
     # A task that waits for others: called by `NestedRuns`.
 
@@ -231,9 +251,7 @@ class Engine:
         """A task may have closed our sockets: then this engine cannot send its result, nor anything else."""
         if _is_open(self._descriptor):
             return
-        with contextlib.suppress(OSError):  # the log may be closed, too
-            log = self._streams.stderr.log
-            print("a task has closed the file descriptors of this engine: it cannot go on", file=log, flush=True)
+        self._log("a task has closed the file descriptors of this engine: it cannot go on")
         os._exit(LINK_CLOSED)
 
     def _in_forked_process(self) -> None:

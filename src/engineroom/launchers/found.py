@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from ..messages.signals import signal_number
+from ..messages import signal_number
 from .base import STOP_SECONDS, LauncherFacts, end_of
 
 if TYPE_CHECKING:  # it takes long to import, and not every process looks for others

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from ..errors import ConfigError
-from ..messages.signals import signal_number
+from ..messages import signal_number
 from .base import STOP_SECONDS, Launcher, LauncherFacts, LaunchRequest, end_of, last_line, spelled
 from .found import FoundProcess
 

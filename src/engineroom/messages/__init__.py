@@ -67,6 +67,7 @@ from .requests import (
     tasks_in_question,
 )
 from .rights import key_with_rights
+from .signals import signal_number
 from .structs import (
     Attempt,
     AttemptKey,
@@ -207,5 +208,6 @@ __all__ = [
     "key_with_rights",
     "named_in",
     "pieces",
+    "signal_number",
     "tasks_in_question",
 ]

@@ -78,6 +78,8 @@ class Ping(Message):
     checksum: Checksum = 0
     #: the time of day at the peer; 0: it does not say
     at: Moment = 0.0
+    #: engines: another process should take the place of this one, whose memory has grown
+    renew: bool = False
 
 
 class Pong(Message):

@@ -107,6 +107,7 @@ class LinkSession(_Counters):
         "is_welcome",
         "next_ping",
         "number",
+        "renew",
     )
 
     def __init__(self, introduction: Introduction, ping_seconds: float, now: float) -> None:
@@ -127,6 +128,8 @@ class LinkSession(_Counters):
         #: so many of the messages since the last Hello have certainly arrived
         self.confirmed = 0
         self.next_ping = 0.0
+        #: engines: each sign of life says that another process should take the place of this one
+        self.renew = False
 
     def hello(
         self, now: float, wish: EngineId = ANY_NUMBER, held: Sequence[AttemptKey] = (), lends: int = 0
@@ -178,7 +181,7 @@ class LinkSession(_Counters):
         """
         if now >= self.next_ping:
             self.next_ping = now + self._ping_seconds
-        return Ping(self.sent + 1, self.number, self._checksum_sent, at)
+        return Ping(self.sent + 1, self.number, self._checksum_sent, at, self.renew)
 
     def on_pong(self, pong: Pong) -> bool:
         """Whether neither end has missed anything. False: the caller says Hello again."""

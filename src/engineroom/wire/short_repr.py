@@ -74,6 +74,8 @@ def of_item(columns: Sequence[Sequence[Any]], index: int) -> str:
 
 def short(value: Any, depth: int = 0) -> str:
     """A value as a short text. It raises nothing but KeyboardInterrupt and the like."""
+    if type(value) is str and len(value) <= LONGEST // 2 and value.isascii():  # as most are
+        return _cut(repr(value))
     try:
         return _cut(_short(value, depth))
     except Exception:

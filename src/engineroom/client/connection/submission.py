@@ -105,7 +105,8 @@ class SubmissionWindow:
         self._no_room = ""
         #: since when tasks wait for that; None: they do not
         self._no_room_since: float | None = None
-        self._has_told_of_no_room = False
+        #: the reasons that the user was told
+        self._told_no_room: set[str] = set()
         #: the functions that the controller has from us
         self._known: set[Digest] = set()
         self._has_told_environment = False
@@ -135,14 +136,15 @@ class SubmissionWindow:
             self._has_told_of_many = False
         if not self._no_room or not self.unaccepted_tasks:
             if not waiting:
-                self._no_room_since, self._has_told_of_no_room = None, False
+                self._no_room_since = None
+                self._told_no_room.clear()
         elif self._no_room_since is None:
             self._no_room_since = now
-        elif now - self._no_room_since >= NO_ROOM_SECONDS and not self._has_told_of_no_room:
-            self._has_told_of_no_room = True
+        elif now - self._no_room_since >= NO_ROOM_SECONDS and self._no_room not in self._told_no_room:
+            self._told_no_room.add(self._no_room)
             why = _WHY.get(self._no_room, self._no_room)
             return f"{self.unaccepted_tasks:,} tasks wait until the controller has room: {why}"
-        if waiting < MANY or self._has_told_of_many or self._has_told_of_no_room:
+        if waiting < MANY or self._has_told_of_many or self._told_no_room:
             return ""
         self._has_told_of_many = True
         return (

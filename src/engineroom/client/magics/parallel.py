@@ -14,7 +14,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
-from ...messages.signals import signal_number
+from ...messages import signal_number
 
 #: Seconds after which a blocking %px shows a progress bar.
 PROGRESS_AFTER = 2.0

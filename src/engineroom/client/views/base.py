@@ -308,8 +308,11 @@ class View:
 
     def _remember(self, ids: Sequence[TaskId]) -> None:
         """Note tasks that are about to be submitted."""
-        self._port.history.extend(ids)
-        self._history.extend(ids)
+        for history in (self._port.history, self._history):
+            if len(ids) == 1:  # quicker
+                history.append(ids[0])
+            else:
+                history.extend(ids)
 
     @property
     def outstanding(self) -> set[TaskId]:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from ...errors import ConfigError, LaunchError
-from ...messages.signals import signal_number
+from ...messages import signal_number
 from ...printable import one_line
 from ..base import Launcher, LauncherFacts, LaunchRequest, end_of, last_line
 from .options import BatchOptions

@@ -203,6 +203,10 @@ def test_that_the_controller_has_no_room_is_told_once_after_some_seconds():
     assert told[0].startswith("3 tasks wait until the controller has room: the tasks that it has take all the memory")
     assert "IPController.queued_memory" in told[0]
     assert told[1] == ""
+    window.hear("database")
+    assert "its database is behind" in window.notice(14.5), "another reason"
+    window.hear("memory")
+    assert window.notice(14.6) == ""
     window.queue.clear()
     window.hear("")
     assert window.notice(15.0) == ""
