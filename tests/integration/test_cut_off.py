@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections import Counter
@@ -114,6 +115,26 @@ def test_a_host_that_is_cut_off_again_when_its_engines_are_back(rc: er.Client, h
         wait_until(lambda: len(rc) >= 2)  # one of its engines is back; the nanny may not be
     hosts.cut("host1")
     wait_until(lambda: len(rc) == 1)
+
+
+def test_a_nanny_that_is_killed_on_another_host_is_missed_before_it_is_silent(hosts: Namespaces, tmp_path: Path):
+    cluster = er.Cluster(
+        engines="ssh",
+        hosts={"host1": 1, "host2": 1},
+        profile_dir=tmp_path,
+        controller_ip=hosts.here,
+        controller_args=["--IPController.allowed_silence=900"],
+        ssh_args=["-F", str(hosts.config)],
+    )
+    with cluster as rc:
+        view = rc.load_balanced_view(retries=1)
+        running = [view.apply_async(note, str(tmp_path), item) for item in range(2)]
+        [nanny] = rc[0].apply_sync(lambda: [__import__("psutil").Process().parent().parent().pid])
+        more = [view.apply_async(note, str(tmp_path), item) for item in range(2, 8)]
+        os.kill(nanny, signal.SIGKILL)  # its engine ends with it
+        wait_until(lambda: len(rc) == 1)
+        assert [result.get(timeout=60) for result in running + more] == list(range(8))
+    wait_until(lambda: not processes_of(tmp_path))
 
 
 def test_an_engine_that_reaches_no_controller_says_what_it_tried_and_why(hosts: Namespaces, tmp_path: Path):

@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 UNSTORED = 256 * MIB
 #: … but for very many engines, which have so much each.
 LEAST_UNSTORED = MIB // 4
+#: A process that lives connects again within a second or two after its connection was closed. A nanny that has not done
+#: so for so many seconds has ended.
+GONE_SECONDS = 3.0
 #: So many engines are remembered that died before their Hellos came.
 MOST_DEAD = 10_000
 #: Seconds between two lists of engines that clients are sent, for each engine in them: 0.1 s for a thousand. So the
@@ -104,6 +107,8 @@ class Membership:
         self._dead: dict[str, str] = {}
         #: numbers of engines that may come back
         self._reserved: set[EngineId] = set()
+        #: uuid → when `sweep` first saw that a nanny has closed its connection
+        self._closed: dict[str, float] = {}
         #: uuid → when a nanny was declared lost; the latest
         self._given_up: dict[str, float] = {}
         #: clients are to be told which engines there are, but not before this moment
@@ -287,6 +292,7 @@ class Membership:
         self._swept = now
         if now < self._lenient_until:
             return
+        self._look_for_closed(now)
         oldest = now - silence
         is_running = cache(self._processes.is_running)  # thousands of engines may be in one process
         for peer in self._peers:
@@ -295,11 +301,7 @@ class Membership:
                     "%s %s on %s has been silent for %.0f s: it is given up, until it comes back",
                     *(peer.role, peer.uuid, peer.host, now - peer.last_heard),
                 )
-                if peer.role == "nanny":
-                    self._given_up[peer.uuid] = now
-                    if len(self._given_up) > MOST_DEAD:
-                        del self._given_up[next(iter(self._given_up))]
-                self._left(peer, f"no sign of life for {silence:.0f} s", clean=False)
+                self._give_up(peer, f"no sign of life for {silence:.0f} s", now)
         for peer in self._peers.role("engine") if self._unresponsive else ():
             since = self._unresponsive.get(peer.uuid)
             if since is not None and since < oldest:
@@ -308,6 +310,26 @@ class Membership:
                     self._peers.send(nanny, SignalProcesses(signal.SIGKILL, [EngineUuid(peer.uuid)]))
                 self._left(peer, f"its process was stopped for {now - since:.0f} s", clean=False)
         self._look_after_recovery()
+
+    def _look_for_closed(self, now: float) -> None:
+        """Declare nannies lost that have closed their connections and do not come back.
+
+        A host that is cut off closes nothing. An engine may do so: while a task holds the GIL, it cannot connect again.
+        """
+        closed = [peer for peer in self._peers.closed() if peer.role == "nanny"]
+        self._closed = {peer.uuid: self._closed.get(peer.uuid, now) for peer in closed}
+        for peer in closed:
+            gone = now - self._closed[peer.uuid]
+            if gone >= min(GONE_SECONDS, self._liveness.allowed_silence):
+                log.warning("the nanny on %s has closed its connection and stays away: it is given up", peer.host)
+                self._give_up(peer, f"its connection was closed, and it did not come back within {gone:.0f} s", now)
+
+    def _give_up(self, peer: Peer, why: str, now: float) -> None:
+        if peer.role == "nanny":
+            self._given_up[peer.uuid] = now
+            if len(self._given_up) > MOST_DEAD:
+                del self._given_up[next(iter(self._given_up))]
+        self._left(peer, why, clean=False)
 
     def _look_after_recovery(self) -> None:
         """Notice awaited engines that have ended; once the recovery is over, nobody is awaited."""

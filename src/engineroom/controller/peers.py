@@ -142,6 +142,10 @@ class Peers:
         """The engines that have named a nanny."""
         return list(self._by_nanny.get(nanny.uuid, {}).values())
 
+    def closed(self) -> list[Peer]:
+        """The peers that have closed their connections, and have not connected again."""
+        return [self._known[address] for address in self._listener.closed() if address in self._known]
+
     def nanny_of(self, engine: Peer) -> Peer | None:
         """The nanny that an engine has named, if it is here. An engine may name any process: only a nanny counts."""
         nanny = self.by_uuid.get(engine.nanny)

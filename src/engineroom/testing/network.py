@@ -11,7 +11,7 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Generic, TypeVar
 
 from ..transport import Frames
@@ -103,6 +103,8 @@ class MemoryListener:
     def __init__(self, network: MemoryNetwork) -> None:
         self._network = network
         self.inbox: _Mailbox[tuple[bytes, Frames]] = _Mailbox()
+        #: peers of which a test says that they have closed their connections
+        self.gone: set[bytes] = set()
 
     @property
     def url(self) -> str:
@@ -117,6 +119,9 @@ class MemoryListener:
     def receive_last(self, peer: bytes) -> list[tuple[bytes, Frames]]:
         """The messages of others come, too."""
         return self.receive(1 << 20)
+
+    def closed(self) -> Collection[bytes]:
+        return self.gone
 
     def wake(self) -> None:
         self.inbox.wake()
@@ -213,6 +218,9 @@ class VirtualNetwork:
     def receive_last(self, peer: bytes) -> list[tuple[bytes, Frames]]:
         """The messages of others come, too."""
         return self.receive(len(self._inbox))
+
+    def closed(self) -> Collection[bytes]:
+        return ()
 
     def wake(self) -> None:
         self._wake_up()

@@ -8,7 +8,7 @@ Sending never blocks. Receiving waits for `timeout` seconds at most. A caller th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
 #: [header, *buffers]
@@ -44,6 +44,9 @@ class Listener(Protocol):
 
     def receive_last(self, peer: bytes) -> list[tuple[bytes, Frames]]:
         """What a peer has sent and nobody has received; its process has ended. It may be cut short if it is much."""
+
+    def closed(self) -> Collection[bytes]:
+        """The latest peers that have closed their connections and have not connected again."""
 
     def wake(self) -> None:
         """End a `receive` that waits. Safe from any thread and from a signal handler."""

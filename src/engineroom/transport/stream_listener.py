@@ -9,6 +9,7 @@ other waiting.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -16,6 +17,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Collection
 from typing import Protocol
 
 from ..descriptors import require_descriptors
@@ -105,6 +107,8 @@ class StreamListener(ABC):
         self._peers: dict[bytes, _Connection] = {}
         #: of peers whose connections were lost: how many file descriptors one message may bring; the latest
         self._fewer_passed: dict[bytes, int] = {}
+        #: peers that have closed their connections, and have not connected again; the latest
+        self._closed: dict[bytes, None] = {}
         #: what has come, by the peer's name; whose turn it is comes first. No queue is empty.
         self._arrived: dict[bytes, deque[Frames]] = {}
         self._refusals, self._breaks, self._failures = Often(), Often(), Often()
@@ -199,8 +203,19 @@ class StreamListener(ABC):
         except MemoryError:
             log.error("a connection is closed: there is no memory for a message that came through it")
             self._drop(descriptor)
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.ECONNRESET and self._peers.get(reader.name) is connection:
+                self._note_closed(reader.name)
             self._drop(descriptor)
+
+    def _note_closed(self, name: bytes) -> None:
+        """The other end has closed its connection: it has ended, or connects again soon."""
+        self._closed[name] = None
+        if len(self._closed) > MOST_REMEMBERED:
+            del self._closed[next(iter(self._closed))]
+
+    def closed(self) -> Collection[bytes]:
+        return self._closed.keys()
 
     def _is_named(self, name: bytes, connection: _Connection) -> bool:
         """Give a connection its name, unless a connection that lives has it."""
@@ -210,6 +225,7 @@ class StreamListener(ABC):
             if self._peers.get(name) is before:
                 return False
         self._peers[name] = connection
+        self._closed.pop(name, None)
         connection.most_passed = min(connection.most_passed, self._fewer_passed.get(name, MOST_DESCRIPTORS))
         return True
 

@@ -281,6 +281,25 @@ def test_what_engines_have_sent_while_the_controller_did_not_run_comes_before_wh
         assert not idle.all(Run)
 
 
+def test_a_nanny_that_has_closed_its_connection_and_does_not_come_back_is_lost_soon(world: World):
+    nanny, engine = world.peer("nanny", "n"), world.peer("engine", "e-0", nanny="n")
+    alone = world.peer("engine", "e-1")
+    world.turns(lambda: len(world.engines) == 2)
+    world.network.listener.gone.add(b"n")
+    world.pass_time(2, engine)
+    assert len(world.engines) == 2, "it may connect again"
+    world.network.listener.gone.clear()
+    world.pass_time(4, engine, nanny)
+    assert len(world.engines) == 2, "it has done so"
+    world.network.listener.gone |= {b"n", b"e-1"}
+    world.pass_time(5, engine, alone)
+    assert world.engines == [1], "an engine without a nanny may be kept from connecting again by its task"
+    nanny.hello()
+    engine.hello()
+    world.network.listener.gone.clear()
+    world.turns(lambda: len(world.engines) == 2)
+
+
 # -------------------------------------------------------------------------------------------- after a restart
 
 

@@ -521,6 +521,23 @@ def test_while_there_is_no_connection_a_link_keeps_little(folder: Path):
         link.close()
 
 
+def test_the_listener_knows_who_has_closed_the_connection_and_not_come_back(listener: UnixListener):
+    with linked(listener) as link, linked(listener) as other:
+        link.send([b"hello"])
+        [(peer, _)] = heard(listener)
+        listener.admit(peer)
+        assert list(listener.closed()) == []
+        link.close()
+        until(lambda: heard(listener, 0.01) or list(listener.closed()) == [peer])
+        again = raw(listener, greeting(peer))
+        until(lambda: heard(listener, 0.01) or list(listener.closed()) == [])
+        again.send(b"no message at all" * 10)  # we close this connection
+        other.send([b"hello"])
+        until(lambda: heard(listener, 0.01))
+        assert list(listener.closed()) == []
+        again.close()
+
+
 def test_who_waits_for_messages_is_told_that_the_connection_was_made_anew(folder: Path):
     with listening(folder) as listener, contextlib.closing(UnixLink(listener.url)) as link:
         link.send([b"hello"])
