@@ -46,18 +46,20 @@ class Viewer:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._port, self._cookie, self.asked = parts.port, "", 0
-        _, headers = self.ask(f"/?{parts.query}")
+        _, headers, _ = self.ask(f"/?{parts.query}")
         [morsel] = SimpleCookie(headers["set-cookie"]).values()
         self._cookie = f"{morsel.key}={morsel.value}"
 
-    def ask(self, path: str) -> tuple[int, dict[str, str]]:
+    def ask(self, path: str) -> tuple[int, dict[str, str], str]:
+        """The status, the headers, and what an answer that is no success says."""
         link = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         try:
             link.request("GET", path, headers={"Cookie": self._cookie} if self._cookie else {})
             answer = link.getresponse()
-            answer.read(1 << 24)
+            content = answer.read(1 << 24)
             self.asked += 1
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}
+            headers = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, headers, "" if answer.status == 200 else content[:500].decode(errors="replace")
         finally:
             link.close()
 
@@ -99,8 +101,8 @@ def soak(minutes: float) -> int:
                 view.map_async(work, range(TASKS), chunksize=1)
             now = time.time()
             paths = (*PAGES, f"/api/stream?from={now - 60}&to={now}", f"/api/task/{rc.history[-1]}")
-            for path, (status, _) in zip(paths, at_once.map(viewer.ask, paths), strict=True):
-                assert status == 200, (path, status)
+            for path, (status, _, text) in zip(paths, at_once.map(viewer.ask, paths), strict=True):
+                assert status == 200, (path, status, text)
             viewer.look_at_news()
             rounds += 1
             samples.append((passed, process.memory_info().rss / 2**20))

@@ -126,7 +126,7 @@ class Injector:
 
     def _cut(self, what: str) -> None:
         name = self._chance.choice(sorted(self._hosts.addresses))
-        assert _reached(self._hosts.addresses[name]), f"{name} cannot be reached before it is cut off"
+        _until(lambda: _reached(self._hosts.addresses[name]), f"{name} cannot be reached before it is cut off")
         self._hosts.cut(name)
         try:
             assert not _reached(self._hosts.addresses[name]), f"{name} was not cut off"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shutil
@@ -68,6 +69,51 @@ def test_what_a_client_submitted_before_it_was_killed_is_recorded_whole_and_ends
     assert Counter(r["state"] for r in records) == {"completed": len(records)}
     numbers = numbers_of(records)
     assert numbers == list(range(len(numbers))), "the first ones, without a gap, each of them once"
+
+
+WAITS_WITH_A_BAR = """
+import sys, engineroom as er
+rc = er.Client(sys.argv[1])
+rc.session.name = "night"
+
+def step(number, gate):
+    import os, time
+    while number == 5 and not os.path.exists(gate):
+        time.sleep(0.01)
+    return number
+
+view = rc.load_balanced_view()
+view.map_async(step, range(8), [sys.argv[2]] * 8, chunksize=1).wait_interactive()
+"""
+
+
+class Terminal(io.StringIO):
+    """Where bars are shown."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.fault(4)
+def test_the_bar_of_a_wait_that_was_killed_is_taken_up_where_it_was(fresh_cluster, tmp_path, monkeypatch):
+    monkeypatch.delenv("IPP_NONINTERACTIVE", raising=False)
+    rc, gate = fresh_cluster(n=2), tmp_path / "gate"
+    with script(WAITS_WITH_A_BAR, rc.cluster._connection_file(), gate) as process:
+        wait_until(lambda: rc.db_count({"function_name": "step", "state": "completed"}) == 7)
+        process.kill()
+    again = rc.session("night")
+    screen = Terminal()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", screen)
+        with pytest.raises(TimeoutError, match="7 of 8"):
+            again.wait_interactive(timeout=0.5)
+    assert "7/8" in screen.getvalue()
+    gate.touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", screen)
+        again.wait_interactive(timeout=60)
+    assert "8/8" in screen.getvalue()
+    assert again[0].get() == list(range(8))
 
 
 QUEUED_MEMORY = "c.IPController.queued_memory = '8MB'\n"

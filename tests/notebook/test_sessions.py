@@ -106,6 +106,7 @@ def test_tasks_that_were_resubmitted_are_results_of_their_own(fresh_cluster: Cal
     assert [result.get() for result in rc.session("mine")] == [[3, 3], 3, 3]
 
 
+@pytest.mark.fault(4, 11)
 def test_a_restarted_kernel_and_a_restarted_controller(fresh_cluster: Callable[..., er.Client], tmp_path: Path):
     """The notebook's name is enough: the first kernel is killed in the middle of its work, then the controller."""
     rc = fresh_cluster(n=2)

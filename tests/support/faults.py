@@ -31,8 +31,8 @@ FAULTS: dict[int, Fault] = {
     2: Fault("client killed in the middle of 10,000 submissions", "the tasks that arrived are recorded whole, and end"),
     3: Fault("Ctrl-C in a wait", "KeyboardInterrupt at once, with a note on how to cancel; the tasks go on"),
     4: Fault(
-        "kernel of a notebook restarted", "as 1: the records of the session are there",
-        "the progress bar of a wait that the kernel took along is not taken up again",
+        "kernel of a notebook restarted",
+        "as 1: `rc.session(name)` has the results, and its `wait_interactive` the bar where it was",
     ),
     5: Fault("engine killed while it runs a task", "the result after a retry, or `EngineError` with the cause"),
     6: Fault(
