@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from ...on_engine.engine_calls import Reference
 from ...wire import payload
 from ...wire.former_names import submodule
 from . import canning, codeutil
@@ -74,6 +75,7 @@ def unpack_apply_message(
 
 __all__ = [
     "PrePickled",
+    "Reference",
     "can",
     "can_map",
     "canning",
