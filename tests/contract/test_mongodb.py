@@ -18,6 +18,7 @@ from engineroom.ids import TaskId
 from engineroom.messages import TaskOptions
 from engineroom.stores import MongoDB, open_store
 from engineroom.stores.mongodb.server import masked
+from engineroom.stores.mongodb.version import VERSION
 
 Open = Callable[..., MongoDB]
 
@@ -55,6 +56,25 @@ def test_who_was_taken_over_writes_no_more(open_mongodb: Open) -> None:
     first._lease._renewed = float("-inf")  # as after a long silence
     with pytest.raises(StoreBusy, match="taken over by another controller"):
         first.write([finished()])
+
+
+# its version
+
+
+@pytest.mark.fault(45)
+def test_a_database_of_a_newer_release_is_refused_and_stays_as_it_is(open_mongodb: Open) -> None:
+    open_mongodb().write([finished()])
+    look = open_mongodb(readonly=True)
+    about = look._database.about
+    assert about.find_one({"_id": "documents"})["version"] == VERSION
+    about.update_one({"_id": "documents"}, {"$set": {"version": VERSION + 1, "release": "9.9"}})
+    told = rf"documents of version {VERSION + 1}: a newer Engineroom \(9\.9\) made it"
+    for readonly in (False, True):
+        with pytest.raises(StoreError, match=told):
+            open_mongodb(readonly=readonly)
+    about.delete_one({"_id": "documents"})  # as made before there were versions
+    assert open_mongodb(readonly=True).get_history() == ["a"]
+    assert about.find_one({"_id": "documents"}) is None, "nothing is written by reading"
 
 
 # many at once

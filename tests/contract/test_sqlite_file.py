@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.entries import pending
 
 from engineroom.errors import StoreBusy, StoreError
-from engineroom.ids import TaskId
+from engineroom.ids import Digest, TaskId
+from engineroom.messages import Function
 from engineroom.stores import SQLiteDB
+from engineroom.stores.sqlite import connections
+from engineroom.stores.sqlite import store as store_module
+from engineroom.stores.sqlite.file import sync_log_again
 from engineroom.stores.sqlite.schema import migrate, migrations
 
 
@@ -138,3 +145,80 @@ def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
     assert [record["duration"] for record in store.find_records({"duration": {"$gt": 2}})] == [2.5]
     store.close()
     assert path.with_name("tasks.db.v1.backup").exists()
+
+
+class FailingOnce:
+    """A connection whose disk fails to sync one commit."""
+
+    def __init__(self, real: sqlite3.Connection, name: str) -> None:
+        self._real, self._name = real, name
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        if sql == "COMMIT" and self._name:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorname, self._name = self._name, ""
+            raise error
+        return self._real.execute(sql, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+@pytest.mark.fault(19)
+def test_after_a_failed_sync_the_log_is_written_again_and_the_file_opened_again_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    did: list[str] = []
+
+    def sync(path: Path) -> None:
+        did.append("sync")
+        if did.count("sync") == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync_log_again(path)
+
+    store = SQLiteDB(tmp_path / "tasks.db", synchronous="FULL")
+    verify = store_module.refuse_damaged
+    monkeypatch.setattr(connections, "sync_log_again", sync)
+    monkeypatch.setattr(store_module, "refuse_damaged", lambda *given: (did.append("verify"), verify(*given)))
+    store.write([pending("a")])
+    before = store._connections._writer
+    assert before is not None
+    store._connections._writer = FailingOnce(before, "SQLITE_IOERR_FSYNC")  # type: ignore[assignment]
+    with pytest.raises(StoreError, match="disk I/O error"):
+        store.add_functions([Function(Digest(b"d" * 16), b"code")])
+    with pytest.raises(StoreError, match="fails to sync what is written: Input/output error"):
+        store.write([pending("b")])
+    store.write([pending("b")])
+    assert did == ["sync", "sync", "verify"]
+    assert store._connections._writer is not before
+    assert "was opened again and verified, because a sync had failed" in caplog.text
+    assert {entry.id for entry in store.unfinished()} == {"a", "b"}
+    store.close()
+
+
+def test_after_another_failure_the_connection_stays(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    before = store._connections._writer
+    assert before is not None
+    store._connections._writer = FailingOnce(before, "SQLITE_FULL")  # type: ignore[assignment]
+    with pytest.raises(StoreError):
+        store.add_functions([Function(Digest(b"d" * 16), b"code")])
+    store.add_functions([Function(Digest(b"d" * 16), b"code")])
+    assert store._connections._writer is not before, "the stand-in"
+    assert not store._connections._is_in_doubt
+    store.close()
+
+
+def test_the_log_that_is_written_again_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    store = SQLiteDB(path)
+    store.write([pending(f"{number}") for number in range(3000)])
+    log = tmp_path / "tasks.db-wal"
+    before = log.read_bytes()
+    assert len(before) > 1 << 18
+    sync_log_again(path)
+    assert log.read_bytes() == before
+    store.write([pending("more")])
+    assert len(list(store.unfinished())) == 3001
+    store.close()
+    sync_log_again(tmp_path / "none.db")

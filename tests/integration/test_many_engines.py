@@ -57,8 +57,8 @@ def light_engines(info: ConnectionInfo, count: int) -> Iterator[None]:
             match link.read(parts):
                 case Welcome() as welcome:
                     link.session.on_welcome(welcome)
-                case Pong() as pong:
-                    link.session.on_pong(pong)
+                case Pong() as pong if not link.session.on_pong(pong):
+                    link.hello()  # the first one was lost
 
     thread = threading.Thread(target=serve)
     thread.start()

@@ -58,8 +58,9 @@ FAULTS: dict[int, Fault] = {
     17: Fault("MongoDB killed, or slow", "`StoreError` for new tasks; nothing is lost once it is back"),
     18: Fault("disk full", "`StoreFull` for new tasks; finished results are kept, and stored later"),
     19: Fault(
-        "error of a write or of a sync", "nothing is acknowledged; `StoreError`; it goes on by itself",
-        "after a failed sync the file is not opened again and verified",
+        "error of a write or of a sync",
+        "nothing is acknowledged; `StoreError`; after a failed sync the file is opened again and verified",
+        "SQLite does not tell of a failed sync when it copies its log into the file by itself; it copies again later",
     ),
     20: Fault("database file cut, changed, or no database", "how many records are damaged; the others can be read"),
     21: Fault("database on NFS or Lustre", "nothing: a journal that works there is used"),

@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 UNSTORED = 256 * MIB
 #: … but for very many engines, which have so much each.
 LEAST_UNSTORED = MIB // 4
+#: An engine and its nanny are silent that have left out so many signs of life of a nanny, and those of an engine for so
+#: many seconds.
+SILENT_PINGS, ENGINE_SILENT_SECONDS = 3, 5.0
 #: A process that lives connects again within a second or two after its connection was closed. A nanny that has not done
 #: so for so many seconds has ended.
 GONE_SECONDS = 3.0
@@ -109,6 +112,8 @@ class Membership:
         self._reserved: set[EngineId] = set()
         #: uuid → when `sweep` first saw that a nanny has closed its connection
         self._closed: dict[str, float] = {}
+        #: engines that get no more tasks, as nothing is heard of their hosts
+        self._silent: frozenset[EngineId] = frozenset()
         #: uuid → when a nanny was declared lost; the latest
         self._given_up: dict[str, float] = {}
         #: clients are to be told which engines there are, but not before this moment
@@ -293,6 +298,7 @@ class Membership:
         if now < self._lenient_until:
             return
         self._look_for_closed(now)
+        self._look_for_silent(now)
         oldest = now - silence
         is_running = cache(self._processes.is_running)  # thousands of engines may be in one process
         for peer in self._peers:
@@ -323,6 +329,20 @@ class Membership:
             if gone >= min(GONE_SECONDS, self._liveness.allowed_silence):
                 log.warning("the nanny on %s has closed its connection and stays away: it is given up", peer.host)
                 self._give_up(peer, f"its connection was closed, and it did not come back within {gone:.0f} s", now)
+
+    def _look_for_silent(self, now: float) -> None:
+        """Have engines get no more tasks while neither they nor their nannies are heard: their hosts may be cut off."""
+        before = now - max(SILENT_PINGS * self._liveness.ping_interval, ENGINE_SILENT_SECONDS)
+        silent: dict[EngineId, Peer] = {}
+        for nanny in self._peers.role("nanny"):
+            if nanny.last_heard < before:
+                silent |= {each.engine: each for each in self._peers.engines_of(nanny) if each.last_heard < before}
+        if silent.keys() == self._silent:
+            return
+        for id in silent.keys() - self._silent:
+            log.info("engine %d on %s is silent: it gets no more tasks until it is heard", id, silent[id].host)
+        self._silent = frozenset(silent)
+        self._decide(events.EnginesSilent(sorted(silent)))
 
     def _give_up(self, peer: Peer, why: str, now: float) -> None:
         if peer.role == "nanny":

@@ -51,6 +51,7 @@ class Engine:
         "preempted",
         "recalled",
         "resources",
+        "silent_since",
         "stopping",
         "strays",
         "used",
@@ -93,6 +94,8 @@ class Engine:
         self.strays: deque[TaskId] = deque()
         #: it gets no more tasks, and leaves
         self.stopping = False
+        #: since when nothing has been heard of it: it gets no more tasks as long as that is so; None: it is heard
+        self.silent_since: float | None = None
         #: why its job must end, if that may cut short what it runs; "": it need not
         self.preempted = ""
         self.last_heard = now
@@ -107,7 +110,8 @@ class Engine:
     @property
     def has_room(self) -> bool:
         """Whether it takes another task."""
-        return len(self.held) - len(self.waiting) < self.hwm and not self.stopping
+        has_place = len(self.held) - len(self.waiting) < self.hwm
+        return has_place and not self.stopping and self.silent_since is None
 
     @property
     def room(self) -> int:

@@ -88,6 +88,12 @@ class EngineJoined(Event, frozen=True, gc=False):
     resources: Mapping[str, Sequence[int]] = {}
 
 
+class EnginesSilent(Event, frozen=True, gc=False):
+    """Of these engines, and of no others, nothing has been heard for a while: their hosts may be cut off."""
+
+    engines: Sequence[EngineId]
+
+
 class EngineLost(Event, frozen=True, gc=False):
     """An engine is gone without a goodbye.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..ids import TaskId
+from .engines import Engine
 from .placement.requirements import ANY, Requirement, in_words
 from .scheduler import Scheduler
 from .state import State
@@ -34,7 +35,7 @@ def explain(scheduler: Scheduler, id: TaskId, now: float) -> dict[str, Any] | No
         case TaskState.QUEUED if task.is_direct:
             reason = _behind(state, task, now, details)
         case TaskState.QUEUED:
-            reason = _queued(state, task, details)
+            reason = _queued(state, task, now, details)
         case TaskState.HELD:
             reason = _held(state, task, now, details)
         case _:
@@ -74,7 +75,7 @@ def _waiting(state: State, task: Task, now: float, details: dict[str, Any]) -> s
     return ", ".join(sentences)
 
 
-def _queued(state: State, task: Task, details: dict[str, Any]) -> str:
+def _queued(state: State, task: Task, now: float, details: dict[str, Any]) -> str:
     requirement = state.pools.requirement_of(task)
     pool = state.pools.pools.get(requirement)
     queue = pool.queue if pool is not None else state.pools.ready
@@ -91,6 +92,9 @@ def _queued(state: State, task: Task, details: dict[str, Any]) -> str:
     one = f"an engine {in_words(requirement)}" if requirement != ANY else "an engine"
     busy = "which is" if len(fitting) == 1 else f"all {len(fitting)} of which are"
     reason = f"it waits for {one}, {busy} busy; {ahead} of its client's tasks with priority {priority} come before it"
+    if silent := {engine.id: _silent_for(engine, now) for engine in fitting if engine.silent_since is not None}:
+        details["silent"] = silent
+        reason += f". {len(silent)} of these engines are silent: {_some([str(id) for id in silent])}"
     if waiting := {engine.id: sorted(engine.waiting) for engine in fitting if engine.waiting}:
         details["waiting"] = waiting
         tasks = [id for ids in waiting.values() for id in ids]
@@ -138,7 +142,15 @@ def _behind(state: State, task: Task, now: float, details: dict[str, Any]) -> st
             f"for {_seconds_of_recovery(state, now):.1f} s more at most"
         )
     details["ahead"] = ahead = ahead + len(engine.held)
-    return f"it is for engine {engine.id}, which has {ahead} tasks to do before it"
+    silent = ""
+    if engine.silent_since is not None:
+        details["silent"] = {engine.id: _silent_for(engine, now)}
+        silent = f", and has been silent for {_silent_for(engine, now):.1f} s"
+    return f"it is for engine {engine.id}, which has {ahead} tasks to do before it{silent}"
+
+
+def _silent_for(engine: Engine, now: float) -> float:
+    return max(0.0, now - (engine.silent_since or now))
 
 
 def _held(state: State, task: Task, now: float, details: dict[str, Any]) -> str:

@@ -43,6 +43,7 @@ HANDLERS: dict[type[events.Event], Callable[[State, Effects, Any], None]] = {
     events.TasksReturned: results.on_tasks_returned,
     events.TasksWaiting: results.on_tasks_waiting,
     events.EngineJoined: engine_events.on_engine_joined,
+    events.EnginesSilent: engine_events.on_engines_silent,
     events.EngineLost: engine_events.on_engine_lost,
     events.EnginesLost: engine_events.on_engines_lost,
     events.EngineLeft: engine_events.on_engine_left,

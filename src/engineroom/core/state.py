@@ -106,6 +106,13 @@ class State:
         self.pools.changed(engine)
         self.effects.stop(engine.id, restart=restart)
 
+    def set_silent(self, engine: Engine, is_silent: bool) -> None:
+        """An engine is not heard any more, or heard again."""
+        if is_silent != (engine.silent_since is not None):
+            engine.silent_since = self.now if is_silent else None
+            self.pools.changed(engine)
+            self.fill_direct(engine)
+
     # ------------------------------------------------------------------------------------------ to a queue
 
     def add(self, task: Task) -> None:

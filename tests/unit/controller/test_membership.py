@@ -300,6 +300,20 @@ def test_a_nanny_that_has_closed_its_connection_and_does_not_come_back_is_lost_s
     world.turns(lambda: len(world.engines) == 2)
 
 
+def test_a_host_of_which_nothing_is_heard_gets_no_more_tasks(world: World):
+    nanny, other = world.peer("nanny", "n"), world.peer("nanny", "o")
+    engine, second = world.peer("engine", "e-0", nanny="n"), world.peer("engine", "e-1", nanny="o")
+    world.turns(lambda: len(world.engines) == 2)
+    world.pass_time(8, nanny, second)
+    core = world.controller.scheduler
+    assert [each.silent_since for each in core.engines.values()] == [None, None], "of each host somebody is heard"
+    world.pass_time(8, other)
+    assert core.engines[EngineId(0)].silent_since is not None
+    assert core.engines[EngineId(1)].silent_since is None
+    world.pass_time(2, other, engine)
+    assert core.engines[EngineId(0)].silent_since is None
+
+
 # -------------------------------------------------------------------------------------------- after a restart
 
 

@@ -225,6 +225,10 @@ class AnyStory(RuleBasedStateMachine):
     def properties_change(self, engines: list[int]) -> None:
         self.happen(events.PropertiesChanged(engines))
 
+    @rule(engines=st.lists(engine_ids, max_size=3))
+    def engines_are_silent(self, engines: list[int]) -> None:
+        self.happen(events.EnginesSilent(engines))
+
     @rule(engine=engine_ids)
     def an_engine_leaves(self, engine: int) -> None:
         self.happen(events.EngineLeft(engine))

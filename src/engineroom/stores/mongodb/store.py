@@ -1,8 +1,8 @@
 """MongoDB: the task database on a server that speaks MongoDB's protocol.
 
-Five collections: `tasks` (a document per record), `functions`, `environments`, `chunks` (values that are too large for
-a document) and `lease` (which controller the database belongs to). Chunks are written before the documents that refer
-to them.
+Six collections: `tasks` (a document per record), `functions`, `environments`, `chunks` (values that are too large for
+a document), `lease` (which controller the database belongs to) and `about` (the version of the documents). Chunks are
+written before the documents that refer to them.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from .connection import PATIENCE_SECONDS, Connection
 from .documents import Document, added_document, changes_of, entry_of, record_of
 from .lease import LEASE_SECONDS, Lease
 from .queries import server_path, server_query
+from .version import check_version, note_version
 from .writing import BATCH, Writer, merged
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class MongoDB:
     StoreBusy
         Another controller owns the database.
     StoreError
-        No server answers, or it refuses the user.
+        No server answers, or it refuses the user; or a newer Engineroom made the database.
     """
 
     keeps = True
@@ -94,8 +95,10 @@ class MongoDB:
         try:
             with self._reported("open the database"):
                 self._connection.ping()
+                check_version(self._database, self.url)
                 if not readonly:
                     self._lease = Lease(self._database, self.url, lease_seconds)
+                    note_version(self._database)
                     for keys in _INDEXES:
                         self._tasks.create_index(list(keys))
                     self._chunks.make_index()

@@ -7,6 +7,7 @@ stopped once its time is up, and everything is closed together.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 import threading
@@ -18,7 +19,9 @@ from ...errors import QueryError, StoreDamaged, StoreError
 from ..query.deadline import Deadline
 from ..query.match import compile_regex
 from ..query.nodes import Regex
-from .file import is_of_text, open_to_read, refuse_moved, reported, text_or_bytes
+from .file import is_of_text, is_sync_error, open_to_read, refuse_moved, reported, sync_log_again, text_or_bytes
+
+log = logging.getLogger(__name__)
 
 #: After so many steps of its machine SQLite asks whether a statement is late.
 STEPS = 50_000
@@ -37,17 +40,38 @@ class Connections:
         #: how many parameters a statement may have
         self.most_parameters = 999
         self._owned = False
+        #: opens the connection to write with anew
+        self._open: Callable[[bool], sqlite3.Connection] | None = None
+        #: whether a sync has failed since the file was opened to write
+        self._is_in_doubt = False
         self._lock_file: IO[str] | None = None
         self._closed = False
 
-    def own(self, lock_file: IO[str], writer: sqlite3.Connection | None = None) -> None:
-        """Take over the lock on the file, then the connection to write with."""
+    def own(self, lock_file: IO[str]) -> None:
+        """Take over the lock on the file."""
         self._owned, self._lock_file = True, lock_file
-        if writer is not None:
-            self._writer = writer
-            self._prepare(writer)
-            self.most_parameters = writer.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
-            self._inode = os.stat(self.path).st_ino
+
+    def write_with(self, open: Callable[[bool], sqlite3.Connection], again: bool = False) -> None:
+        """Open the connection to write with. `open(again)` is called again, with True, when a sync has failed."""
+        self._open, self._writer = open, open(again)
+        self._prepare(self._writer)
+        self.most_parameters = self._writer.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+        self._inode = os.stat(self.path).st_ino
+
+    def _open_again(self) -> None:
+        """A sync has failed: write again what may not be on the disk, and open the file as if it were another's."""
+        assert self._open is not None
+        refuse_moved(self.path, self._inode)
+        try:
+            sync_log_again(self.path)
+        except OSError as error:
+            raise StoreError(f"the disk of {self.path} fails to sync what is written: {error.strerror}") from error
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        self.write_with(self._open, again=True)
+        self._is_in_doubt = False
+        log.warning("%s was opened again and verified, because a sync had failed", self.path)
 
     def close(self) -> None:
         with self._guard:
@@ -73,21 +97,24 @@ class Connections:
         `whole=False`: without a transaction, for a single statement, which is one by itself.
         """
         with self._guard, reported(what):
+            if self._is_in_doubt and not self._closed:
+                self._open_again()
             connection = self._writer
             if connection is None:
                 state = "closed" if self._closed or self._owned else "open for reading only"
                 raise StoreError(f"cannot {what}: {self.path} is {state}")
             refuse_moved(self.path, self._inode)
             self._local.deadline = None
-            if not whole:
-                yield connection
-                return
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                if not whole:
+                    yield connection
+                    return
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
+            except BaseException as error:
+                self._is_in_doubt |= is_sync_error(error)
+                if whole and connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
 

@@ -309,6 +309,31 @@ def log_bytes(path: Path) -> int:
         return 0
 
 
+def is_sync_error(error: BaseException) -> bool:
+    """Whether the disk failed to take what was written before: nobody knows what of it is there."""
+    return getattr(error, "sqlite_errorname", "") in ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC")
+
+
+def sync_log_again(path: Path) -> None:
+    """Write the write-ahead log once more as it is, and sync it. OSError: the disk still fails.
+
+    After a sync has failed, the kernel forgets which pages it had to write: another sync alone would succeed without
+    writing them. SQLite has its locks on other files, so the log may be opened and closed here.
+    """
+    logged = path.with_name(f"{path.name}-wal")
+    try:
+        descriptor = os.open(logged, os.O_RDWR)
+    except FileNotFoundError:
+        return
+    try:
+        place = 0
+        while piece := os.pread(descriptor, 1 << 20, place):
+            place += os.pwrite(descriptor, piece, place)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def shorten_log(connection: sqlite3.Connection, path: Path, most: int = LOG_BYTES) -> bool:
     """Copy the write-ahead log into the file and empty it if it has a quarter of `most` bytes; wait for no reader.
 

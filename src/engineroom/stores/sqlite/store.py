@@ -141,19 +141,26 @@ class SQLiteDB:
         with reported(f"open {self.path}"):
             make(self.path)
             if synchronous == "FULL":
-                sync_folder(self.path.parent)  # SQLite does so for its log, but this file is there already
+                try:
+                    sync_folder(self.path.parent)  # SQLite does so for its log, but this file is there already
+                except OSError as error:
+                    raise StoreError(f"the disk of {self.path} fails to sync its folder: {error.strerror}") from error
             with advised(self.path):
                 refuse_cut(self.path)
-            writer = open_to_write(self.path)
-            try:
-                if died or self.path.stat().st_size <= CHECKED_BYTES:
-                    with advised(self.path):
-                        refuse_damaged(writer, self.path)
-                set_journal(writer, self.path, synchronous, journal)
-            except BaseException:
-                writer.close()
-                raise
-            self._connections.own(lock_file, writer)
+
+            def open_writer(again: bool) -> sqlite3.Connection:
+                writer = open_to_write(self.path)
+                try:
+                    if died or again or self.path.stat().st_size <= CHECKED_BYTES:
+                        with advised(self.path):
+                            refuse_damaged(writer, self.path)
+                    set_journal(writer, self.path, synchronous, journal)
+                except BaseException:
+                    writer.close()
+                    raise
+                return writer
+
+            self._connections.write_with(open_writer)
         self._remove_dropped(orphans=True)
 
     @classmethod
