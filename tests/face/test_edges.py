@@ -157,6 +157,27 @@ def test_nothing_comes_of_nothing(rc: ipp.Client, name: str):
     assert len(rc) == 2
 
 
+def test_a_wrong_flag_is_told_before_anything_is_sent(rc: ipp.Client):
+    done = rc[0].apply_async(abs, 1)
+    assert rc.wait(timeout=30)
+    before = len(rc.hub_history())
+    for call in (
+        lambda: rc[:].execute("1", block="no"),
+        lambda: rc[:].scatter("a", [1], block="no"),
+        lambda: rc[:].gather("a", block="no"),
+        lambda: rc[:].push({"a": 1}, block="no"),
+        lambda: rc[:].map(abs, [1], block="no"),
+        lambda: rc.load_balanced_view().map(abs, [1], block="no"),
+        lambda: rc.resubmit(done, block="no"),
+        lambda: rc.abort(done, block="no"),
+        lambda: rc[:].push({"a": 1}, track="no"),
+    ):
+        with pytest.raises(ipp.ConfigError, match="True or False"):
+            call()
+    assert rc.outstanding == set()
+    assert len(rc.hub_history()) == before
+
+
 @pytest.mark.parametrize("timeout", [float("inf"), 10**30, 1e300, None, -1])
 def test_a_timeout_without_end_is_no_limit(rc: ipp.Client, timeout: Any):
     assert rc[0].apply_async(time.sleep, 0.05).get(timeout) is None

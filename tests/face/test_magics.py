@@ -192,6 +192,17 @@ def test_ctrl_c_interrupts_the_engines(rc: er.Client, shell: Any, capsys: pytest
     assert "Sending signal SIGINT" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("magic", ["%%px --targets {}\na = 1", "%pxconfig --targets {}"])
+def test_targets_that_are_not_there_are_refused_in_a_line(rc: er.Client, shell: Any, magic: str):
+    from IPython.core.error import UsageError
+
+    for targets, said in (("7", "there is no engine 7"), ("0,9", "there is no engine 9"), ("1.5", "targets are")):
+        with pytest.raises(UsageError, match=f"--targets: {said}"):
+            cell(shell, magic.format(targets))
+    assert not has(rc, 0, "a")
+    assert rc[:].targets == [0, 1]
+
+
 @pytest.mark.parametrize("magic", ["%%px --signal-on-interrupt {}\na = 1", "%pxconfig --signal-on-interrupt {}"])
 def test_a_signal_that_is_none_is_refused_before_anything_runs(rc: er.Client, shell: Any, magic: str):
     from IPython.core.error import UsageError

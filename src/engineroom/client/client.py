@@ -391,7 +391,7 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
     def _end(
         self, jobs: Jobs, targets: Any, block: bool | None, query: Any, dry_run: bool, *, running: bool
     ) -> Selection | None:
-        action = "cancel" if running else "abort"
+        action, blocks = "cancel" if running else "abort", self._blocks(block)
         others = jobs if jobs is not None else targets
         chosen = select_or_none(self._records, query, action, dry_run=dry_run, others=others)
         if chosen is not None:
@@ -400,7 +400,7 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
                 return chosen
         engines = None if targets is None else self._port.engines.resolve(targets)
         future = self._tasks.end(jobs, engines, running=running)
-        if self._blocks(block):
+        if blocks:
             future.result()
         return chosen
 
@@ -450,6 +450,7 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
             retries = options.pop("retries", retries)
             label = options.pop("label", label)
             metadata = {**options, **(metadata or {})} or None
+        blocks = self._blocks(block)
         query = in_session(self._records, query, session)
         chosen = select_or_none(self._records, query, "resubmit", dry_run=dry_run, others=indices_or_msg_ids)
         if dry_run:
@@ -463,7 +464,7 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         )
         result = self._tasks.resubmit(ids, changes, single=chosen is None and names_one(wanted))
         result.selection = chosen
-        if self._blocks(block):
+        if blocks:
             result.wait()
         return result
 

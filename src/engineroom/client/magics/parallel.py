@@ -205,7 +205,12 @@ class ParallelMagics:
             found = ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError):
             raise UsageError(f"--targets is all, a number, numbers as 1,3 or a slice as ::2; got {text!r}") from None
-        return list(found) if isinstance(found, tuple) else found
+        found = list(found) if isinstance(found, tuple) else found
+        try:
+            self.view.client.direct_view(found)
+        except (IndexError, TypeError) as error:
+            raise UsageError(f"--targets: {error}") from None
+        return found
 
     def _execute(
         self,

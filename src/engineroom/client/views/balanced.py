@@ -364,15 +364,15 @@ class LoadBalancedView(View):
         if each is not None:
             check_one_task_per_item(chunksize)
             chunksize = 1
-        name = getattr(f, "__name__", "map")
-        f = seeded(f, seed)
+        blocks = self._blocks(block)
         common: dict[str, Any] = {
-            "name": name,
+            "name": getattr(f, "__name__", "map"),
             "submitted": time.time(),
             "label": label or self.label,
             "ordered": ordered,
             "return_exceptions": return_exceptions,
         }
+        f = seeded(f, seed)
         result: AsyncMapResult
         growing = None
         if chunksize is None and count > SINGLES and not self.cache:
@@ -398,7 +398,7 @@ class LoadBalancedView(View):
             if each is not None:
                 result._each = dict(zip(ids, each, strict=True))
             submit(result)
-        return result.get() if self._blocks(block) else result
+        return result.get() if blocks else result
 
     def _prepare_chunks(
         self,

@@ -138,6 +138,7 @@ class DirectView(View):
         """
         if not isinstance(code, str):
             raise TypeError(f"code is a str, got {type(code).__name__}")
+        blocks = self._blocks(block)
         engines, single = self._engines(targets)
         result = self._result(len(engines), single, "execute")
         result.label = plain_label(label) or self.label
@@ -151,7 +152,7 @@ class DirectView(View):
         self._remember(result._ids)
         self._note_call([task for task, _ in tasks], result)
         self._channel.submit(tasks)
-        if self._blocks(block):
+        if blocks:
             result.get()
         return result
 
@@ -257,6 +258,7 @@ class DirectView(View):
             Send large buffers without a copy: see `AsyncResult.wait_for_send`. Default: the view's flag.
         """
         _name(key)
+        blocks = self._blocks(block)
         engines, single = self._engines(targets)
         pieces = split(as_sequence(seq), len(engines), dist)
         result = self._result(len(engines), single, "scatter")
@@ -266,7 +268,7 @@ class DirectView(View):
             result,
             track=track,
         )
-        return result.get() if self._blocks(block) else result
+        return result.get() if blocks else result
 
     def gather(self, key: str, dist: str = "b", targets: Any = None, block: bool | None = None) -> Any:
         """Put the parts of a scattered sequence together again.
@@ -278,11 +280,12 @@ class DirectView(View):
             that is no sequence (a str, set, dict, scalar) is an item of the list.
         """
         _name(key)
+        blocks = self._blocks(block)
         engines, _ = self._engines(targets)
         result = self._map_result(len(engines), "gather", dist)
         result._sizes = None  # a part may have any number of items
         self._submit(engine_calls.pull_part, [(engine, (key, dist), {}) for engine in engines], result)
-        return result.get() if self._blocks(block) else result
+        return result.get() if blocks else result
 
     def _map_result(self, count: int, name: str, dist: str, **kwargs: Any) -> AsyncMapResult:
         if dist not in ("b", "r"):
@@ -350,6 +353,7 @@ class DirectView(View):
         """Call `f` on each engine with its parts of the sequences ("part"), or on their items ("map")."""
         if not sequences:
             raise TypeError("map needs at least one sequence")
+        blocks = self._blocks(block)
         name = getattr(f, "__name__", "map")
         columns = as_columns(sequences, whole=kind != "map")
         function, extra = resolve_reference(f, ())
@@ -384,7 +388,7 @@ class DirectView(View):
                 given |= {"first": first} if dist == "b" else {"first": i, "step": len(engines)}
         calls = [(engine, tuple([column[i] for column in parts]), how[i]) for i, engine in enumerate(engines)]
         self._submit(f, calls, result, kind, options, each, track)
-        return result.get() if self._blocks(block) else result
+        return result.get() if blocks else result
 
     def _call_on_parts(
         self, f: Callable[..., Any], sequences: Sequence[Any], dist: str, ordered: bool, chunksize: int | None
