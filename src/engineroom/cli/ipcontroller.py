@@ -343,7 +343,10 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         given = self.queued_memory.strip()
         if given in ("", "none"):
             return None if given else default_limit()
-        return int(amount(given, "bytes", "IPController.queued_memory"))
+        limit = int(amount(given, "bytes", "IPController.queued_memory"))
+        if not limit:
+            raise ConfigError("IPController.queued_memory is above 0: without memory no task could be taken in")
+        return limit
 
     def _scheduler_settings(self) -> SchedulerSettings:
         chosen = TaskScheduler(parent=self)
