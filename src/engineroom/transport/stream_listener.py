@@ -82,6 +82,9 @@ class _Connection:
 class StreamListener(ABC):
     """The controller's end.
 
+    `sees_ends`: whether the kernel tells at once that the other end of a connection is gone. Else a link may connect
+    again while its old connection seems to live: its host was cut off. Only the link knows its name.
+
     Parameters
     ----------
     entrance : file
@@ -89,6 +92,8 @@ class StreamListener(ABC):
     max_message_size : int
         Bytes in one message. A connection that brings a longer one is closed.
     """
+
+    sees_ends = True
 
     def __init__(self, entrance: HasFileno, *, max_message_size: int = 1 << 62) -> None:
         require_descriptors("a listener")
@@ -223,7 +228,9 @@ class StreamListener(ABC):
         if before is not None:  # that of a link that connects again has ended: we may not have seen that
             self._read(before.socket.fileno(), before, 1 << 62)
             if self._peers.get(name) is before:
-                return False
+                if self.sees_ends:
+                    return False
+                self._drop(before.socket.fileno())
         self._peers[name] = connection
         self._closed.pop(name, None)
         connection.most_passed = min(connection.most_passed, self._fewer_passed.get(name, MOST_DESCRIPTORS))

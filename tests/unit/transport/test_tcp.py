@@ -360,6 +360,27 @@ def test_a_link_that_waits_is_told_by_its_descriptor_of_all_that_has_come(listen
         assert came == [[b"%d" % number] for number in range(3000)]
 
 
+def test_a_link_that_was_cut_off_comes_back_though_its_old_connection_seems_to_live(listener: TcpListener):
+    """No packet told the listener that the other end has given the old connection up."""
+    name = b"sixteen bytes it"
+
+    def message(text: bytes) -> bytes:
+        return b"".join(map(bytes, pack([text])[0]))
+
+    old, new = with_key(listener), with_key(listener)
+    with old, new:
+        old.sendall(greeting(name) + message(b"old"))
+        assert heard(listener) == [(name, [b"old"])]
+        listener.admit(name)
+        new.sendall(greeting(name) + message(b"new"))
+        assert heard(listener) == [(name, [b"new"])]
+        listener.admit(name)
+        assert listener.send(name, [b"answer"])
+        listener.receive(timeout=0.01)
+        assert b"answer" in new.recv(1000)
+        assert is_closed(old)
+
+
 def test_after_much_has_moved_a_link_takes_fresh_keys(listener: TcpListener, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stream_link, "MOST_OF_ONE_KEY", 1 << 20)
     with linked(listener) as link:

@@ -51,7 +51,7 @@ class Balancer:
     ) -> list[Recall]:
         """What to recall for the idle engines; no task is queued."""
         self.look_at = None
-        if not idle:
+        if not idle or len(idle) == len(engines):
             return []
         if now < self._rest_until:
             self.look_at = self._rest_until

@@ -48,6 +48,8 @@ class TcpListener(StreamListener):
         It cannot listen there, or has no key.
     """
 
+    sees_ends = False
+
     def __init__(self, url: str, key: str, *, secret: str, max_message_size: int = 1 << 62) -> None:
         if not key or not secret:
             raise ValueError("a tcp listener needs a key, and a certificate")
