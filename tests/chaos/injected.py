@@ -131,7 +131,7 @@ class Injector:
         try:
             assert not _reached(self._hosts.addresses[name]), f"{name} was not cut off"
             self.counts[what] += 1
-            time.sleep(self._chance.uniform(0.0, 4.0))
+            time.sleep(self._chance.uniform(0.0, self._chance.choice((4.0, 8.0))))  # connections live for 5 s
         finally:
             self._hosts.mend(name)
 
