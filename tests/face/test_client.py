@@ -397,3 +397,18 @@ def test_a_running_task_that_is_fetched_knows_when_it_was_submitted(cluster: ipp
         assert fetched.metadata.label == "slow"
         assert fetched.get() is None
         assert fetched.elapsed >= 0.3
+
+
+def test_a_view_is_shown_when_its_client_is_closed(tmp_path):
+    with ipp.Cluster(n=1, profile_dir=tmp_path / "profile_default", database="none") as rc:
+        views = rc[:], rc[0], rc.broadcast_view(), rc.load_balanced_view()
+        assert repr(views[1]) == "<DirectView 0>" or repr(views[1]) == "<DirectView [0]>"
+    for view in views:
+        assert type(view).__name__ in repr(view)
+
+
+def test_after_a_shutdown_that_waits_tasks_are_refused(tmp_path):
+    with ipp.Cluster(n=2, profile_dir=tmp_path / "profile_default", database="none") as rc:
+        rc.shutdown(block=True)
+        with pytest.raises(ipp.NoEnginesRegistered):
+            rc.load_balanced_view().apply_async(abs, -1)

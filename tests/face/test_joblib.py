@@ -36,6 +36,14 @@ def test_calls_run_on_the_engines(rc: ipp.Client):
         assert joblib.Parallel()(joblib.delayed(square)(x) for x in range(3)) == [0, 1, 4]
 
 
+def test_calls_run_on_the_engines_however_the_backend_is_chosen(rc: ipp.Client):
+    rc.load_balanced_view().register_joblib_backend("engines")
+    pids = set(rc[:].apply_sync(os.getpid))
+    with joblib.parallel_config("engines"):
+        assert set(joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(4))) <= pids
+    assert set(joblib.Parallel(backend="engines")(joblib.delayed(os.getpid)() for _ in range(4))) <= pids
+
+
 def test_results_can_be_taken_as_they_come(rc: ipp.Client):
     rc.load_balanced_view().register_joblib_backend("engines")
     with joblib.parallel_backend("engines"):

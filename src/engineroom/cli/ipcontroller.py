@@ -80,7 +80,7 @@ class TaskScheduler(Configurable):
 class HeartMonitor(Configurable):
     """Heartbeats, under the names that ipyparallel has. They win over IPController.ping_interval, allowed_silence."""
 
-    period = Integer(0, help="Milliseconds between two heartbeats; default: IPController.ping_interval.").tag(
+    period = Integer(0, min=0, help="Milliseconds between two heartbeats; default: IPController.ping_interval.").tag(
         config=True
     )
     max_heartmonitor_misses = Integer(
@@ -200,7 +200,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     ip = Unicode(
         "", help="Where to listen for other hosts: '*', an address, or an interface (eth0). Default: this host only."
     ).tag(config=True)
-    port = Integer(0, help="Port for --ip; default: a free one.").tag(config=True)
+    port = Integer(0, min=0, max=65535, help="Port for --ip; default: a free one.").tag(config=True)
     location = Unicode("", help="Name or address by which other hosts reach this one.").tag(config=True)
     db_class = Union([Unicode(), Type()], default_value="", help="SQLiteDB, MongoDB, DictDB or NoDB.").tag(config=True)
     db_url = Unicode("", help="The database as a url: sqlite:///PATH, mongodb://HOST/DATABASE, memory, none.").tag(

@@ -148,7 +148,7 @@ class Engines:
             A new engine takes the number of each.
         """
         channel = self._channel
-        before = {engine.id: engine.uuid for engine in channel.engines}
+        before, starting = {engine.id: engine.uuid for engine in channel.engines}, channel.starting
         stopping = set(channel.ask(StopEngines(self.named(targets), restart)))
 
         def done() -> bool:
@@ -159,6 +159,8 @@ class Engines:
         if wait:
             with channel.changed:
                 channel.changed.wait_for(lambda: done() or channel.failure)
+                if not restart:  # an engine that has left counts as starting until its nanny has seen its process end
+                    channel.changed.wait_for(lambda: channel.starting <= starting or channel.failure, RESTART_SECONDS)
 
 
 def _listed(ids: Sequence[int]) -> str:

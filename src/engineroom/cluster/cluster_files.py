@@ -110,7 +110,7 @@ class ClusterFiles:
         if first != path and first.exists():
             warnings.warn(
                 f"another cluster of this profile is running and has its database {first.name}; this one records its "
-                f"tasks in {path.name}. Its clients: Client(cluster_id={self.cluster_id!r})",
+                f"tasks in {path.name}. Clients of this one: Client(cluster_id={self.cluster_id!r})",
                 stacklevel=5,
             )
 

@@ -37,6 +37,8 @@ class ViewBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
     supports_retrieve_callback = True
     supports_return_generator = True
+    #: of a `Parallel` without `n_jobs`: all engines. joblib's own backends run such calls one by one in this process.
+    default_n_jobs = -1
 
     def __init__(self, view: Submitting, **kwargs: Any) -> None:
         super().__init__(**kwargs)

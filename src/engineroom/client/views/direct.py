@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import NoEnginesRegistered
+from ...errors import EngineroomError, NoEnginesRegistered
 from ...ids import EngineId, TaskId
 from ...messages import TaskOptions, TaskSpec
 from ...messages.bounds import Kind
@@ -438,7 +438,11 @@ class DirectView(View):
     use_pickle = use_dill
 
     def __repr__(self) -> str:
-        return f"<DirectView {self.targets if self.targets == 'all' else self._port.engines.resolve(self.targets)}>"
+        shown = self.targets
+        if shown != "all":
+            with contextlib.suppress(EngineroomError, IndexError):  # the client is closed, or an engine is gone
+                shown = self._port.engines.resolve(shown)
+        return f"<DirectView {shown}>"
 
 
 def _engine_of_items(engines: Sequence[EngineId], count: int, dist: str) -> list[EngineId]:
