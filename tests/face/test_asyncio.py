@@ -300,6 +300,34 @@ def test_a_cluster_whose_start_is_cancelled_is_stopped(tmp_path: Path):
     assert list(tmp_path.glob("**/security/*")) == []
 
 
+@pytest.mark.parametrize("method", ["start_cluster", "start_and_connect", "start_controller"])
+def test_a_start_that_is_cancelled_is_undone_and_can_be_tried_again(tmp_path: Path, method: str):
+    cluster = er.Cluster(n=1, profile_dir=tmp_path / "profile_a", database="none")
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(getattr(cluster, method)(), 0.05)
+        assert processes_of(tmp_path) == []
+        assert list(tmp_path.glob("**/security/*")) == []
+        await getattr(cluster, method)()
+        await cluster.stop_cluster()
+
+    asyncio.run(main())
+    wait_until(lambda: not processes_of(tmp_path))
+
+
+def test_a_cancelled_start_of_a_cluster_that_runs_leaves_it_running(tmp_path: Path):
+    async def main() -> None:
+        async with er.Cluster(n=1, profile_dir=tmp_path / "profile_a", database="none") as rc:
+            again = asyncio.ensure_future(rc.cluster.start_cluster())
+            await asyncio.sleep(0)  # the thread has been started
+            again.cancel()
+            await asyncio.wait([again])
+            assert await rc[0].apply(abs, -7) == 7
+
+    asyncio.run(main())
+
+
 def test_waiting_for_too_many_engines_fails_as_it_does_for_threads(rc: er.Client):
     with pytest.raises(TimeoutError, match="2 of 5 engines"):
         asyncio.run(rc.wait_for_engines_async(5, timeout=0.1))

@@ -28,14 +28,15 @@ class AwaitableCluster:
     stop_engine_sync: Callable[..., Any]
     restart_engine_sync: Callable[..., Any]
     signal_engine_sync: Callable[..., Any]
+    _undo_of_start: Callable[[], Callable[[], None]]
 
     async def start_cluster(self, n: int | None = None) -> Self:
-        """See `start_cluster_sync`."""
-        return await in_thread(self.start_cluster_sync, n)
+        """See `start_cluster_sync`. If the coroutine is cancelled, the cluster is stopped again."""
+        return await self._started(self.start_cluster_sync, n)
 
     async def start_controller(self) -> None:
-        """See `start_controller_sync`."""
-        await in_thread(self.start_controller_sync)
+        """See `start_controller_sync`. If the coroutine is cancelled, the controller is stopped again."""
+        await self._started(self.start_controller_sync)
 
     async def start_engines(
         self, n: int | None = None, engine_set_id: str | None = None, resources: Mapping[str, int] | None = None
@@ -48,8 +49,8 @@ class AwaitableCluster:
         await in_thread(self.scale_sync, n)
 
     async def start_and_connect(self, n: int | None = None, activate: bool = False) -> Client:
-        """See `start_and_connect_sync`."""
-        return await in_thread(self.start_and_connect_sync, n, activate)
+        """See `start_and_connect_sync`. If the coroutine is cancelled, the cluster is stopped again."""
+        return await self._started(self.start_and_connect_sync, n, activate)
 
     async def connect_client(self, **kwargs: Any) -> Client:
         """See `connect_client_sync`."""
@@ -86,6 +87,12 @@ class AwaitableCluster:
     async def signal_engine(self, signum: int, engine_id: int) -> None:
         """See `signal_engine_sync`."""
         await in_thread(self.signal_engine_sync, signum, engine_id)
+
+    async def _started(self, start: Callable[..., T], *args: Any) -> T:
+        """Call what starts the cluster, in a thread. If the coroutine is cancelled, the start is undone."""
+        from ..client.waiting.coroutines import in_thread_or_undone  # slow to import
+
+        return await in_thread_or_undone(lambda: start(*args), self._undo_of_start())
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:

@@ -564,12 +564,15 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self._leave()
 
     async def __aenter__(self) -> Client:
-        from ..client.waiting.coroutines import in_thread_or_undone
-
-        return await in_thread_or_undone(self.start_and_connect_sync, self.stop_cluster_sync)
+        return await self.start_and_connect()
 
     async def __aexit__(self, *exc: object) -> None:
         await (self.stop_cluster() if not self.keep else in_thread(self._leave))
+
+    def _undo_of_start(self) -> Callable[[], None]:
+        """What undoes a start that is about to begin. A kept cluster that runs already is left, not stopped."""
+        runs_already = self.keep and kept.description(self._files) is not None
+        return self._leave if runs_already else self.stop_cluster_sync
 
     def _leave(self) -> None:
         """The end of a `with`: a cluster that is kept runs on."""

@@ -83,13 +83,21 @@ async def until_all_done(futures: Iterable[Any], timeout: float | None) -> bool:
 
 
 async def in_thread_or_undone(function: Callable[[], T], undo: Callable[[], Any]) -> T:
-    """Call, in a thread, what must not be left half done: if the coroutine is cancelled, `undo` is called after it."""
+    """Call a function in a thread. If the coroutine is cancelled, `undo` is called after the function has succeeded.
+
+    A function that fails has undone its own work. A second cancellation ends the wait for `undo`, not `undo` itself.
+    """
     call = asyncio.ensure_future(asyncio.to_thread(function))
+
+    async def undone() -> None:
+        await asyncio.wait([call])
+        if call.exception() is None:
+            await asyncio.to_thread(undo)
+
     try:
         return await asyncio.shield(call)
     except asyncio.CancelledError:
-        await asyncio.wait([call])
-        await asyncio.to_thread(undo)
+        await asyncio.shield(undone())
         raise
 
 
