@@ -192,11 +192,70 @@ def test_ctrl_c_interrupts_the_engines(rc: er.Client, shell: Any, capsys: pytest
     assert "Sending signal SIGINT" in capsys.readouterr().err
 
 
+def interrupting(shell: Any, *printed: str) -> threading.Thread:
+    """A thread that sends Ctrl-C to the main thread once all tasks of a %px have printed this, then the next."""
+    main = threading.main_thread().ident
+    assert main is not None
+    bound = shell.magics_manager.magics["line"]["px"].__self__
+    before = bound.last_result
+
+    def has_printed(text: str) -> bool:
+        result = bound.last_result
+        return result is not before and all(text in out for out in result.stdout)
+
+    def watch() -> None:
+        for text in printed:
+            wait_until(lambda text=text: has_printed(text), 30)
+            signal.pthread_kill(main, signal.SIGINT)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    return watcher
+
+
+@pytest.mark.parametrize("how", ["--stream", "--no-stream", "--no-stream -e", "--no-stream -r"])
+def test_what_a_task_does_after_ctrl_c_is_shown(
+    rc: er.Client, shell: Any, capsys: pytest.CaptureFixture[str], how: str
+):
+    watcher = interrupting(shell, "before")
+    cell(
+        shell,
+        f"%%px {how}\nimport time\ntry:\n    print('before')\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    print('caught')\n77\n",
+    )
+    watcher.join()
+    shown = capsys.readouterr()
+    assert "Sending signal SIGINT" in shown.err
+    assert (shown.out.count("before"), shown.out.count("caught")) == (2, 2)
+    assert [line.rpartition(" ")[2] for line in shown.out.splitlines() if line.startswith("Out[")] == ["77", "77"]
+
+
+@pytest.mark.parametrize("how", ["--stream", "--no-stream"])
+def test_a_second_ctrl_c_ends_the_wait(
+    rc: er.Client, shell: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, how: str
+):
+    watcher = interrupting(shell, "before", "caught")
+    with pytest.raises(KeyboardInterrupt):
+        cell(
+            shell,
+            f"%%px {how}\nimport os, time\ntry:\n    print('before')\n    time.sleep(60)\n"
+            "except KeyboardInterrupt:\n    print('caught')\n"
+            f"    while not os.path.exists({str(tmp_path / 'gate')!r}): time.sleep(0.01)\n",
+        )
+    watcher.join()
+    assert capsys.readouterr().err.count("Sending signal SIGINT") == 1
+    result = shell.magics_manager.magics["line"]["px"].__self__.last_result
+    assert not result.done()
+    (tmp_path / "gate").touch()
+    result.get()
+
+
 @pytest.mark.parametrize("magic", ["%%px --targets {}\na = 1", "%pxconfig --targets {}"])
 def test_targets_that_are_not_there_are_refused_in_a_line(rc: er.Client, shell: Any, magic: str):
     from IPython.core.error import UsageError
 
-    for targets, said in (("7", "there is no engine 7"), ("0,9", "there is no engine 9"), ("1.5", "targets are")):
+    for targets, said in (("7", "there is no engine 7"), ("0,9", "there is no engine 9"), ("1.5", "targets are"),
+                          ("5:9", "5:9 names no engine; there are 0, 1")):  # fmt: skip
         with pytest.raises(UsageError, match=f"--targets: {said}"):
             cell(shell, magic.format(targets))
     assert not has(rc, 0, "a")

@@ -201,7 +201,11 @@ class ParallelMagics:
         try:
             if ":" in text:
                 bounds = [int(part) if part.strip() else None for part in text.strip("[]").split(":")]
-                return self.view.client.ids[slice(*bounds)]
+                ids = self.view.client.ids
+                if not (chosen := ids[slice(*bounds)]):
+                    there = ", ".join(map(str, ids)) or "none"
+                    raise UsageError(f"--targets: {text} names no engine; there are {there}")
+                return chosen
             found = ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError):
             raise UsageError(f"--targets is all, a number, numbers as 1,3 or a slice as ::2; got {text!r}") from None
@@ -230,41 +234,45 @@ class ParallelMagics:
         `meanwhile` is called while the engines work.
         """
         block = self.view.block if block is None else block
+        stream = self.stream if stream is None else stream
         if self.verbose if verbose is None else verbose:
             kind = "Parallel" if block else "Async parallel"
             print(f"{kind} execution on engine(s): {_shown(self.view.targets)}")
         result: Any = None
-        try:  # from here on: an interrupt that comes while the code is on its way is meant for the engines, too
-            result = self.view.execute(code, silent=False, block=False)
-            result._name = "%px"
-            self.last_result = result
-            if save_name:
-                self.shell.user_ns[save_name] = result
-            if meanwhile is not None:
-                meanwhile()
-            if not block:
-                return result
-            after = self.progress_after if progress_after is None else progress_after
-            self._wait(result, self.stream if stream is None else stream, groupby, after)
-        except KeyboardInterrupt:
-            if result is None or not block:
-                raise
-            self._interrupt(result, self.signal if signal is None else signal, groupby)
+        with contextlib.ExitStack() as shown:
+            is_shown = False
+            try:  # an interrupt that comes while the code is on its way is meant for the engines, too
+                result = self.view.execute(code, silent=False, block=False)
+                result._name = "%px"
+                self.last_result = result
+                if save_name:
+                    self.shell.user_ns[save_name] = result
+                if meanwhile is not None:
+                    meanwhile()
+                if not block:
+                    return result
+                if stream:
+                    shown.enter_context(result.stream_output())
+                    is_shown = True
+                self._wait(result, self.progress_after if progress_after is None else progress_after)
+            except KeyboardInterrupt:
+                if result is None or not block:
+                    raise
+                self._interrupt(result, self.signal if signal is None else signal)
+        if not is_shown:
+            result.display_outputs(groupby=groupby)
         result.get()
         return None
 
-    def _wait(self, result: Any, stream: bool, groupby: str, progress_after: float) -> None:
-        """Wait for a result, and show its outputs, while they come or at the end."""
-        with result.stream_output() if stream else contextlib.nullcontext():
-            done = result.wait(progress_after) if progress_after > 0 else False
-            if not done and progress_after >= 0:
-                result.wait_interactive()
-            result.wait()
-        if not stream:
-            result.display_outputs(groupby=groupby)
+    def _wait(self, result: Any, progress_after: float) -> None:
+        """Wait for a result. After `progress_after` seconds a progress bar is shown; -1: none."""
+        done = result.wait(progress_after) if progress_after > 0 else False
+        if not done and progress_after >= 0:
+            result.wait_interactive()
+        result.wait()
 
-    def _interrupt(self, result: Any, signal: int | str, groupby: str) -> None:
-        """Ctrl-C: signal the engines, and go on waiting: they say how their tasks have ended."""
+    def _interrupt(self, result: Any, signal: int | str) -> None:
+        """Ctrl-C: signal the engines, and wait for the tasks. Another Ctrl-C ends this wait."""
         if signal == 0:
             raise KeyboardInterrupt
         print(f"Received Keyboard Interrupt. Sending signal {signal} to engines...", file=sys.stderr)
