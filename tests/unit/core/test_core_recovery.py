@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from stories import done, finished, joined, recovered, returned, run, scheduler, submitted
 
+from engineroom.core.checks import check
 from engineroom.core.events import AbortRequested, AwaitedEnginesEnded, EngineLost, TasksFailed, TasksRecovered, Ticked
 from engineroom.core.explain import explain
+from engineroom.core.tasks import TaskState
 from engineroom.messages import ErrorInfo
 
 
@@ -137,3 +139,24 @@ def test_a_task_that_waits_again_can_be_aborted_and_ends_with_what_it_waits_for(
     run(core, joined(0, held=[("b", 1), ("c", 1)]), returned(0, "b", "c"))
     assert run(core, AbortRequested(["b"])) == [("end", "b", "TaskAborted")]
     assert set(run(core, TasksFailed(["a"], ErrorInfo("StoreError", "no")))) >= {("end", "c", "ImpossibleDependency")}
+
+
+@pytest.mark.parametrize("awaited", [[0, 1], None])
+def test_a_task_whose_engine_came_back_without_it_and_left_does_not_wait_for_ever(awaited):
+    core = scheduler()
+    run(core, recovered("once", engine=0, at_most_once=True, awaited=awaited))
+    run(core, joined(0), EngineLost(0, "killed"), joined(1))
+    check(core)
+    assert core.recovery_deadline == 5.0, "the task waits, so there is a deadline"
+    run(core, (5.0, Ticked()))
+    assert core.task("once") is None
+    check(core)
+
+
+def test_a_task_runs_once_all_the_engines_that_it_names_are_back():
+    core = scheduler()
+    run(core, recovered("once", targets=(0, 1), at_most_once=True), recovered("a", targets=(0, 1)))
+    run(core, joined(0))
+    assert core.task("a").state is TaskState.RECOVERING
+    run(core, joined(1))
+    assert core.task("a").state is not TaskState.RECOVERING

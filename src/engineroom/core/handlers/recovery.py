@@ -62,11 +62,14 @@ def engine_is_back(state: State, engine: Engine) -> None:
         _end_early(state)
         return
     was_awaited = awaited is not None and awaited.pop(engine.uuid, None) is not None
-    missing = state.recovering_named if awaited is None else frozenset(awaited.values())
+    missing = state.recovering_named.keys() - state.engines.keys() if awaited is None else set(awaited.values())
     for task in named:
         may_run = task.state is TaskState.RECOVERING and not (task.aborting or task.at_most_once)
         if may_run and not any(number in missing for number in task.named_engines):
             _submit_anew(state, task)
+    still = [task for task in named if task.state is TaskState.RECOVERING]
+    if still:  # this engine may leave again before the others are back
+        state.recovering_named[engine.id] = still
     if was_awaited:
         _look_who_is_missing(state)
 
