@@ -261,3 +261,16 @@ def test_files_of_killed_clusters_are_cleaned(made: Callable[..., ipp.Cluster], 
     cluster.cluster_file.write_text("{}")
     clean_cluster_files([cluster.profile_dir])
     assert not cluster.cluster_file.exists()
+
+
+@pytest.mark.parametrize("words", [["--signal=FOO"], ["--signal", "99"], ["--signal"]])
+def test_a_signal_that_is_none_is_refused(words: list[str]):
+    with pytest.raises(UsageError, match="--signal: there is no signal"):
+        ipcluster.IPClusterStop().parse_command_line(words)
+
+
+@pytest.mark.parametrize("words", [["--signal=SIGINT"], ["--signal", "TERM"], ["--signal=2"]])
+def test_a_signal_of_a_stop_is_accepted_without_effect(words: list[str]):
+    command = ipcluster.IPClusterStop()
+    command.parse_command_line(words)
+    assert list(command.without_effect) == ["signal"]

@@ -185,7 +185,12 @@ class EngineroomApp(Application):
             former = self.former.get(name)
             if former is not None:
                 if former.takes_value and not equals:
-                    next(left, None)
+                    value = next(left, "")
+                if former.check is not None:
+                    try:
+                        former.check(value)
+                    except ValueError as error:
+                        raise UsageError(f"--{name}: {error}") from None
                 self.without_effect[name] = former.why
                 continue
             if name in self.flags or name in _BUILT_IN:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
+
+from ..messages import signal_number
 
 
 class Former(NamedTuple):
@@ -10,6 +13,12 @@ class Former(NamedTuple):
 
     why: str
     takes_value: bool = True
+    #: raises ValueError for a value that makes no sense
+    check: Callable[[str], object] | None = None
+
+
+def _check_signal(value: str) -> None:
+    signal_number(int(value) if value.isdecimal() else value)
 
 
 _TUNNEL = "tunnels are opened by those that connect: Client(sshserver=…), `ipengine --ssh=…`"
@@ -64,7 +73,9 @@ ENGINE = {
 CLUSTER = {
     **EVERYWHERE,
     "delay": Former("engines start within a fraction of a second"),
-    "signal": Former("`ipcluster stop` ends processes by SIGTERM, and by SIGKILL if that does not help"),
+    "signal": Former(
+        "`ipcluster stop` ends processes by SIGTERM, and by SIGKILL if that does not help", check=_check_signal
+    ),
     "Cluster.delay": Former("engines start within a fraction of a second"),
     "Cluster.send_engines_connection_env": Former("engines are given their connection file"),
 }
