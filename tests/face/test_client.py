@@ -169,6 +169,31 @@ def test_results_are_purged_as_from_a_dict(rc: ipp.Client):
     running.get()
 
 
+@pytest.mark.parametrize("how", ["result", "msg_id", "iterator", "all", "targets", "query"])
+def test_a_task_that_was_purged_from_the_hub_is_in_no_mapping(rc: ipp.Client, how: str):
+    done = rc[0].apply_async(abs, -1)
+    assert done.get() == 1
+    [id] = done.msg_ids
+    assert id in rc.metadata
+    named = {
+        "result": {"jobs": done}, "msg_id": {"jobs": id}, "iterator": {"jobs": iter([id])},
+        "all": {"jobs": "all"}, "targets": {"targets": 0}, "query": {"query": {"msg_id": id}},
+    }  # fmt: skip
+    assert rc.purge_hub_results(**named[how]) >= 1
+    if how == "query":  # the client finds out when it asks
+        with pytest.raises(ipp.UnknownTask):
+            rc.metadata[id]
+    for mapping in (rc.results, rc.metadata):
+        assert id not in mapping
+        assert id not in list(mapping)
+        with pytest.raises(ipp.UnknownTask):
+            mapping[id]
+    assert id in rc.history, "only the records are gone"
+    assert (done.get(), done.metadata["engine_id"]) == (1, 0), "a result that is held keeps what it has"
+    rc.purge_local_results(id)
+    assert id not in rc.history
+
+
 def test_a_task_of_another_client_is_fetched_once(cluster: ipp.Cluster, rc: ipp.Client):
     done = rc.load_balanced_view(label="mine").apply_async(abs, -1)
     done.get()

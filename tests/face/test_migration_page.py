@@ -119,6 +119,18 @@ def purges(rc: er.Client) -> None:
     assert second.msg_ids[0] not in rc.history
 
 
+def purges_of_the_hub(rc: er.Client) -> None:
+    done = rc[0].apply_async(abs, -1)
+    done.get()
+    [id] = done.msg_ids
+    rc.purge_hub_results(done)
+    assert id not in rc.results
+    assert id not in rc.metadata
+    with pytest.raises(er.UnknownTask):
+        rc.results[id]
+    assert done.get() == 1
+
+
 def results_of_the_client(rc: er.Client) -> None:
     done = rc[0].apply_async(abs, -1)
     assert done.get() == rc.results[done.msg_ids[0]] == rc.results[done.msg_ids[0]] == 1
@@ -286,6 +298,7 @@ DIFFERS: dict[str, Check] = {
     "Several sockets": one_socket,
     "HMAC signatures": "integration/test_ssh.py::test_engines_run_on_two_hosts_and_end_with_the_cluster",
     "`purge_local_results` leaves": purges,
+    "`purge_hub_results` leaves": purges_of_the_hub,
     "`client.results` has": results_of_the_client,
     "A task that is running": running_tasks_and_resubmit,
     "An unknown id in `resubmit`": unknown_ids,

@@ -155,10 +155,13 @@ def test_purging(any_rc, gate):
         any_rc.purge_results(pending)
     with pytest.raises(er.PendingTask):
         any_rc.purge_local_results(pending)
+    wait_until(lambda: any_rc.db_count({"msg_id": pending.msg_ids[0], "engine_id": 0}) == 1)
     any_rc.purge_results(targets=[0])
+    any_rc.purge_hub_results(targets=[0])
     assert known([*ids, *pending.msg_ids]) == set(pending.msg_ids)
     gate.touch()
     assert pending.get(10) is None
+    assert pending.msg_ids[0] in any_rc.results, "a task that runs is not purged"
     any_rc.purge_everything()
     assert any_rc.hub_history() == []
     assert any_rc.history == []

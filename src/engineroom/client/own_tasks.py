@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapp
 from concurrent.futures import Future
 from typing import Any
 
-from ..errors import EngineroomError, PendingTask, TimeoutError
+from ..errors import EngineroomError, PendingTask, TimeoutError, UnknownTask
 from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, Resubmit, Sync, pieces
 from .calls import KEYS, FoundCall, calls_in
@@ -47,6 +47,8 @@ class OwnTasks:
         self.views: weakref.WeakSet[View] = weakref.WeakSet()
         #: results of other clients' tasks that were fetched here, as long as somebody uses them
         self._fetched: weakref.WeakValueDictionary[TaskId, AsyncResult] = weakref.WeakValueDictionary()
+        #: tasks of the history whose records are gone, as far as this client knows: nothing can be fetched
+        self._purged = History(port.channel.session)
 
     def history(self) -> History:
         """msg_ids by submission, at this moment."""
@@ -61,9 +63,13 @@ class OwnTasks:
         return self._channel.outstanding()
 
     def finished(self) -> list[TaskId]:
-        """msg_ids of tasks that have an outcome."""
-        outstanding = self.outstanding()
-        return [id for id in self._port.history if id not in outstanding]
+        """msg_ids of tasks that have an outcome, which can be fetched as far as this client knows."""
+        left_out = self.outstanding().union(self._purged)
+        return [id for id in self._port.history if id not in left_out]
+
+    def are_purged(self, ids: Iterable[TaskId]) -> None:
+        """The records of these tasks are gone."""
+        self._purged.extend(sorted(self._port.history.among(ids).difference(self._purged)))
 
     def at_engines(self, engines: Sequence[EngineId]) -> list[TaskId]:
         """This client's tasks that ran on engines, as their records tell."""
@@ -80,7 +86,7 @@ class OwnTasks:
         ids = None if jobs is None else set(self.ids_of(jobs))
         pending = self._port.history.among(outstanding) if ids is None else ids & outstanding
         _refuse(pending)
-        for history in (self._port.history, *(view.history for view in list(self.views))):
+        for history in (self._port.history, self._purged, *(view.history for view in list(self.views))):
             if ids is None:
                 history.clear()
             else:
@@ -293,10 +299,11 @@ class TaskResults(MutableMapping[TaskId, Any]):
 
     def __getitem__(self, id: TaskId) -> Any:
         result = self._tasks.result_of([id], single=True)
-        if self._metadata:
-            result.wait()
-            return result.metadata
-        return result.get()
+        result.wait()
+        if isinstance(error := result.exception(), UnknownTask):
+            self._tasks.are_purged([id])
+            raise error
+        return result.metadata if self._metadata else result.get()
 
     def __setitem__(self, id: TaskId, value: Any) -> None:
         raise TypeError("what a task gave cannot be set here: assign to a dict of your own, `dict(rc.results)`")

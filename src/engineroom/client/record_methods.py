@@ -148,8 +148,9 @@ class RecordMethods:
             return chosen
         if isinstance(jobs, str) and jobs == "all":
             self._tasks.require_ended()
-        mine = [] if query is not None else self._named_here(jobs, targets)
-        dropped = self.purge_hub_results(jobs, targets, query=query)
+        jobs = list(jobs) if isinstance(jobs, Iterator) else jobs
+        mine = [] if query is not None else self._named_here(jobs, targets, ended=True)
+        dropped = self._purge(jobs, targets, query)
         if mine:
             self._tasks.forget(mine)
         return chosen if chosen is None else msgspec.structs.replace(chosen, count=dropped)
@@ -162,9 +163,20 @@ class RecordMethods:
         query: Mapping[str, Any] | str | None = None,
         session: Any = None,
     ) -> int:
-        """`purge_results` that tells how many records were forgotten."""
+        """Drop the records of finished tasks, as `purge_results` does; returns how many.
 
+        The history of this client keeps the tasks, and results that you hold keep their values. `rc.results` and
+        `rc.metadata` have the tasks no more: they fetch what they give from the controller.
+        """
         query = self._scoped(query, session)
+        jobs = list(jobs) if isinstance(jobs, Iterator) else jobs
+        mine = [] if query is not None else self._named_here(jobs, targets, ended=True)
+        dropped = self._purge(jobs, targets, query)
+        self._tasks.are_purged(mine)
+        return dropped
+
+    def _purge(self, jobs: Jobs, targets: Any, query: Any) -> int:
+        """Drop records from the database; returns how many."""
         if _nothing(jobs) and _nothing(targets) and query is None:
             raise ValueError("name what to purge: jobs=, targets=, query=, or jobs='all'")
         if isinstance(jobs, str) and jobs == "all":
@@ -197,11 +209,17 @@ class RecordMethods:
         all_of_them = isinstance(jobs, str) and jobs == "all"
         self._tasks.forget(None if all_of_them else self._named_here(jobs, targets))
 
-    def _named_here(self, jobs: Jobs, targets: Any) -> list[TaskId]:
-        """The tasks that a purge names and that this client may have in its history; of "all" those that have ended."""
+    def _named_here(self, jobs: Jobs, targets: Any, *, ended: bool = False) -> list[TaskId]:
+        """The tasks that a purge names and that this client may have in its history; of "all" those that have ended.
+
+        `ended`: also of the tasks at the targets only those that have ended.
+        """
         if isinstance(jobs, str) and jobs == "all":
             return self._tasks.finished()
         at_engines = [] if _nothing(targets) else self._tasks.at_engines(self._port.engines.resolve(targets))
+        if ended:
+            outstanding = self._tasks.outstanding()
+            at_engines = [id for id in at_engines if id not in outstanding]
         return [*self._tasks.ids_of([] if jobs is None else jobs), *at_engines]
 
     def purge_everything(self) -> None:
