@@ -34,6 +34,7 @@ class Live:
         self._task: asyncio.Task[None] | None = None
         self._check: asyncio.Task[None] | None = None
         self._count: asyncio.Task[None] | None = None
+        self._early: asyncio.Task[None] | None = None
         self._one = asyncio.Lock()  # looks compare with the look before: there is one at a time
 
     async def look(self) -> bytes:
@@ -51,6 +52,15 @@ class Live:
         """No look waits for this."""
         with contextlib.suppress(TimeoutError):
             await self._source.ask(self.overview.count_past_engines)
+
+    def expect_viewer(self) -> None:
+        """A browser fetches the page, and will ask in a moment: look meanwhile."""
+        if self._early is None or self._early.done():
+            self._early = asyncio.create_task(self._look_early())
+
+    async def _look_early(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await self.look()
 
     async def events(self) -> AsyncIterator[bytes]:
         """Server-sent events, one for each look."""
@@ -100,7 +110,7 @@ class Live:
         self._closed = True
         async with self._news:
             self._news.notify_all()
-        for task in (self._task, self._check, self._count):
+        for task in (self._task, self._check, self._count, self._early):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

@@ -74,6 +74,7 @@ class Api:
         ]
 
     async def _page(self, request: Request) -> Response:
+        self._live.expect_viewer()
         return FileResponse(STATIC / "index.html")
 
     async def _metrics(self, request: Request) -> Response:
