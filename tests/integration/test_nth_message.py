@@ -53,15 +53,17 @@ def test_whatever_operation_fails_every_task_ends_with_its_value(
     work(rc, tmp_path)
     for n in range(1, MOST, STRIDE):
         rc.wait_for_engines(1, timeout=60)
-        pid = wait_until(lambda: started(part, tmp_path, LIFE_SECONDS if how == "killed" and part != "engine" else 0.0))
-        armed.arm(pid, n, ERRORS[how])
+        process = wait_until(
+            lambda: started(part, tmp_path, LIFE_SECONDS if how == "killed" and part != "engine" else 0.0)
+        )
+        armed.arm(process, n, ERRORS[how])
         try:
             ids = work(rc, tmp_path, engine_dies=dies, may_lose_direct=may_lose)
         except BaseException as error:
             error.add_note(f"operation {n} of the {part}: {armed.failed()}")
             raise
         failed = armed.failed()
-        armed.disarm(pid)
+        armed.disarm(process)
         # An outcome is told before it is recorded: if the controller dies in between, the task runs again.
         wait_until(lambda: rc.db_count({"msg_id": {"$in": ids}, "state": "completed"}) == len(ids))  # noqa: B023
         if failed is None:
@@ -73,11 +75,11 @@ def test_whatever_operation_fails_every_task_ends_with_its_value(
     print(f"{part} {how}: {len(counted)} operations: {sorted(set(counted))}")
 
 
-def started(part: str, folder: Path, before: float) -> int | None:
+def started(part: str, folder: Path, before: float) -> psutil.Process | None:
     """The process of a part that has run for so many seconds; None: there is none."""
-    for pid in parts_of(processes_of(folder)).get(part, []):
-        if time.time() - psutil.Process(pid).create_time() >= before:
-            return pid
+    for process in parts_of(processes_of(folder)).get(part, []):
+        if time.time() - process.create_time() >= before:
+            return process
     return None
 
 

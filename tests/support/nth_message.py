@@ -88,15 +88,15 @@ class Armed:
         self.file = folder / "armed"
         self._hit = folder / "armed.hit"
 
-    def arm(self, pid: int, n: int, error: int) -> None:
+    def arm(self, process: psutil.Process, n: int, error: int) -> None:
         """From now on, count the operations of this process; the n-th fails."""
         self.write(n, error)
-        os.kill(pid, ARM)
+        process.send_signal(ARM)  # never to another process that has got its number
 
-    def disarm(self, pid: int) -> None:
+    def disarm(self, process: psutil.Process) -> None:
         """Count no more."""
-        with contextlib.suppress(ProcessLookupError):
-            self.arm(pid, 0, 0)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.arm(process, 0, 0)
 
     def write(self, n: int, error: int) -> None:
         """What the next one who is armed reads."""
@@ -108,18 +108,18 @@ class Armed:
         return self._hit.read_text() if self._hit.exists() else None
 
 
-def parts_of(processes: list[psutil.Process]) -> dict[str, list[int]]:
+def parts_of(processes: list[psutil.Process]) -> dict[str, list[psutil.Process]]:
     """The processes of a cluster by what they are: the nanny starts the zygote, and this one the engines."""
-    found: dict[str, list[int]] = {}
+    found: dict[str, list[psutil.Process]] = {}
     kin = {process.pid for process in processes}
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             words = process.cmdline()
             if "engineroom.controller" in words:
-                found.setdefault("controller", []).append(process.pid)
+                found.setdefault("controller", []).append(process)
             elif "engineroom.engine" in words:
                 above = [one.pid in kin and "engineroom.engine" in one.cmdline() for one in process.parents()]
-                found.setdefault(("nanny", "zygote", "engine")[min(2, sum(above))], []).append(process.pid)
+                found.setdefault(("nanny", "zygote", "engine")[min(2, sum(above))], []).append(process)
     return found
 
 
