@@ -183,6 +183,17 @@ def fresh_cluster(tmp_path: Path) -> Iterator[Callable[..., er.Client]]:
     _assert_nothing_left(tmp_path, sockets, threads)
 
 
+@pytest.fixture(scope="session")
+def nth_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that has the n-th operation of a process fail: see support/nth_operation.c."""
+    from support.nth_operation import built
+
+    made = built(tmp_path_factory.mktemp("library"))
+    if made is None:
+        pytest.skip("no C compiler: the library that has operations fail cannot be made")
+    return made
+
+
 @pytest.fixture
 def lb(rc: er.Client) -> er.LoadBalancedView:
     """A load-balanced view of the shared cluster."""

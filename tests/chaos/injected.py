@@ -93,19 +93,7 @@ class Injector:
 
     def parts(self) -> dict[str, list[psutil.Process]]:
         """The running processes of the cluster by what they are."""
-        found: dict[str, list[psutil.Process]] = {}
-        kin = {process.pid: process for process in self._processes()}
-        for process in kin.values():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                words = process.cmdline()
-                if "engineroom.controller" in words:
-                    found.setdefault("controller", []).append(process)
-                elif "engineroom.engine" in words and "ssh" not in words[0]:
-                    # the nanny starts the zygote, and this one the engines
-                    above = [one.pid in kin and "engineroom.engine" in one.cmdline() for one in process.parents()]
-                    part = ("nanny", "zygote", "engine")[min(2, sum(above))]
-                    found.setdefault(part, []).append(process)
-        return found
+        return parts_of(self._processes())
 
     def _kill(self, what: str, victim: psutil.Process) -> None:
         victim.send_signal(signal.SIGKILL)
@@ -134,6 +122,21 @@ class Injector:
             time.sleep(self._chance.uniform(0.0, self._chance.choice((4.0, 8.0))))  # connections live for 5 s
         finally:
             self._hosts.mend(name)
+
+
+def parts_of(processes: list[psutil.Process]) -> dict[str, list[psutil.Process]]:
+    """The processes of a cluster by what they are: the nanny starts the zygote, and this one the engines."""
+    found: dict[str, list[psutil.Process]] = {}
+    kin = {process.pid for process in processes}
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            words = process.cmdline()
+            if "engineroom.controller" in words:
+                found.setdefault("controller", []).append(process)
+            elif "engineroom.engine" in words and "ssh" not in words[0]:
+                above = [one.pid in kin and "engineroom.engine" in one.cmdline() for one in process.parents()]
+                found.setdefault(("nanny", "zygote", "engine")[min(2, sum(above))], []).append(process)
+    return found
 
 
 def _reached(address: str) -> bool:

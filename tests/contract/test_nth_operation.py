@@ -8,19 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.nth_operation import SCENARIOS, built
+from support.nth_operation import SCENARIOS
 
 PROGRAM = Path(__file__).parent.parent / "support" / "nth_operation.py"
 #: In the suite, only one operation in so many is tried; by night each.
 STRIDE = 1 if os.environ.get("ENGINEROOM_NIGHTLY") else 41
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = built(tmp_path_factory.mktemp("library"))
-    if made is None:
-        pytest.skip("no C compiler: the library that has operations fail cannot be made")
-    return made
 
 
 @pytest.mark.slow
@@ -28,10 +20,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.fault(12, 18, 19)
 @pytest.mark.parametrize("how", ["kill", "EIO", "ENOSPC"])
 def test_after_each_operation_that_fails_the_database_is_sound_and_has_what_was_acknowledged(
-    library: Path, tmp_path: Path, how: str
+    nth_library: Path, tmp_path: Path, how: str
 ) -> None:
     command = [sys.executable, str(PROGRAM), str(tmp_path / "files"), how, str(STRIDE)]
-    done = subprocess.run(command, env={**os.environ, "LD_PRELOAD": str(library)}, capture_output=True, text=True)
+    done = subprocess.run(command, env={**os.environ, "LD_PRELOAD": str(nth_library)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     counts = {name: int(count) for count, _, name in (line.partition(" ") for line in done.stdout.splitlines())}
     assert counts.keys() == SCENARIOS.keys()

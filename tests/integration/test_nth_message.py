@@ -12,10 +12,10 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import processes_of
+from chaos.injected import parts_of
+from conftest import processes_of, wait_until
 from support import nth_message
-from support.nth_message import MOST, Armed, parts_of, wait_until, work
-from support.nth_operation import built
+from support.nth_message import MOST, Armed, work
 
 #: In the suite, only one operation in so many is tried; by night each.
 STRIDE = 1 if os.environ.get("ENGINEROOM_NIGHTLY") else 11
@@ -24,18 +24,10 @@ LIFE_SECONDS = 2.2
 ERRORS = {"killed": 0, "failing": -1}
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = built(tmp_path_factory.mktemp("library"))
-    if made is None:
-        pytest.skip("no C compiler: the library that has operations fail cannot be made")
-    return made
-
-
 @pytest.fixture
-def armed(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Armed:
+def armed(nth_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Armed:
     found = Armed(tmp_path)
-    monkeypatch.setenv("LD_PRELOAD", str(library))
+    monkeypatch.setenv("LD_PRELOAD", str(nth_library))
     monkeypatch.setenv("NTH_FILE", str(found.file))
     return found
 

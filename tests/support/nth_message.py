@@ -18,10 +18,7 @@ import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy
 import psutil
@@ -106,30 +103,6 @@ class Armed:
     def failed(self) -> str | None:
         """The operation that failed; None: there were fewer."""
         return self._hit.read_text() if self._hit.exists() else None
-
-
-def parts_of(processes: list[psutil.Process]) -> dict[str, list[psutil.Process]]:
-    """The processes of a cluster by what they are: the nanny starts the zygote, and this one the engines."""
-    found: dict[str, list[psutil.Process]] = {}
-    kin = {process.pid for process in processes}
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            words = process.cmdline()
-            if "engineroom.controller" in words:
-                found.setdefault("controller", []).append(process)
-            elif "engineroom.engine" in words:
-                above = [one.pid in kin and "engineroom.engine" in one.cmdline() for one in process.parents()]
-                found.setdefault(("nanny", "zygote", "engine")[min(2, sum(above))], []).append(process)
-    return found
-
-
-def wait_until(condition: Callable[[], Any]) -> Any:
-    """What the condition gives, once it is true."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-    return found
 
 
 def main() -> None:

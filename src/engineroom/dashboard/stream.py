@@ -79,8 +79,8 @@ class Stream:
             begin, end = begin - 0.5, begin + 0.5
         ended = {"completed": {"$gte": moment(begin), "$lte": moment(end)}, "started": {"$ne": None}}
         found: dict[str, Any] = {"from": begin, "to": end, "first": first, "last": last, "live": is_live}
-        tasks = records.find(ended, [*_KEYS, BY[by]], [("completed", 1)], SINGLE + 1)
-        if len(tasks) <= SINGLE:
+        if len(records.find(ended, ["msg_id"], [("completed", 1)], SINGLE + 1)) <= SINGLE:
+            tasks = records.find(ended, [*_KEYS, BY[by]], [("completed", 1)], SINGLE)
             return {**found, "count": len(tasks), **_single(records, tasks + _at_end(records, end, by), by)}
         return {**found, **self._gathered(records, ended, begin, end, by, now)}
 
