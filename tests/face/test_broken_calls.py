@@ -59,7 +59,7 @@ def rc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[er.Client]:
 def interrupted(call: Callable[[], Any]) -> bool:
     """Call it in the main thread, with a real SIGINT once it waits. Returns whether it did."""
     main = threading.get_ident()
-    lock, returned = threading.Lock(), threading.Event()
+    lock, inside, over = threading.Lock(), threading.Event(), threading.Event()
 
     def position() -> tuple[int, int]:
         frame = sys._current_frames()[main]
@@ -67,25 +67,27 @@ def interrupted(call: Callable[[], Any]) -> bool:
 
     def watch() -> None:
         looks: list[tuple[int, int]] = []
-        while not returned.is_set():
+        while not over.wait(0.01):
             looks = [*looks[-3:], position()]
             if len(looks) == 4 and len(set(looks)) == 1:
-                with lock:
-                    if not returned.is_set():
+                with lock:  # a thread that is not run for long seems to wait, wherever it is: also before the call
+                    if inside.is_set():
                         signal.pthread_kill(main, signal.SIGINT)
-                return
-            time.sleep(0.01)
+                        return
 
     watcher = threading.Thread(target=watch)
-    watcher.start()
     try:
-        call()
-        with lock:
-            returned.set()
+        watcher.start()
+        try:
+            inside.set()
+            call()
+        finally:
+            with lock:
+                inside.clear()
     except KeyboardInterrupt:
         return True
     finally:
-        returned.set()
+        over.set()
         watcher.join()
     return False
 
