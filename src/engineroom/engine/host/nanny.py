@@ -35,6 +35,7 @@ from ...messages import (
     Unresponsive,
     Welcome,
 )
+from ...system.processes import state_of
 from ...transport import connect, lending
 from ...transport.addresses import why_unreachable
 from ...transport.lending import Lender
@@ -424,8 +425,5 @@ class Nanny:
 
 
 def _is_stopped(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b") ")[2][:1] == b"T"
-    except OSError:
-        return False
+    state = state_of(pid)
+    return state is not None and state.is_stopped
