@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -20,6 +21,17 @@ def rc(memory_cluster: ipp.Cluster) -> Iterator[ipp.Client]:
     with memory_cluster.connect_client_sync() as client:
         client.wait_for_engines(2, timeout=30)
         yield client
+
+
+def not_yet(rc: ipp.Client) -> str:
+    """A msg_id that the client may make later."""
+    return f"{rc.session.session}-999999"
+
+
+def results_of(rc: ipp.Client) -> Any:
+    """The results of the client's session, which has a task."""
+    rc[0].apply_sync(abs, -1)
+    return rc.session("mine")
 
 
 WRONG: dict[str, tuple[Callable[[ipp.Client], Any], type[Exception], str]] = {
@@ -45,6 +57,28 @@ WRONG: dict[str, tuple[Callable[[ipp.Client], Any], type[Exception], str]] = {
     "abort": (lambda rc: rc.abort(3.5), TypeError, "tasks are named by"),
     "get_result": (lambda rc: rc.get_result(3.5), TypeError, "tasks are named by"),
     "get_result, unknown": (lambda rc: rc.get_result("nope").get(10), ipp.UnknownTask, "nope"),
+    "get_result, bytes": (lambda rc: rc[:].get_result(b"nope"), TypeError, "tasks are named by"),
+    "wait, unknown": (lambda rc: rc.wait("nope"), ipp.UnknownTask, "no such task: nope; nothing was waited for"),
+    "wait, nothing": (lambda rc: rc.wait(" "), TypeError, "tasks are named by .* got ' '"),
+    "wait, not yet": (lambda rc: rc.wait(not_yet(rc)), ipp.UnknownTask, "this client has not submitted it"),
+    "wait, view": (lambda rc: rc[0].wait("nope", timeout=1), ipp.UnknownTask, "nothing was waited for"),
+    "wait_interactive": (lambda rc: rc.wait_interactive("nope"), ipp.UnknownTask, "no such task: nope"),
+    "wait_async": (lambda rc: asyncio.run(rc.wait_async(["nope"])), ipp.UnknownTask, "no such task: nope"),
+    "abort, unknown": (lambda rc: rc.abort("nope"), ipp.UnknownTask, "no such task: nope; nothing was aborted"),
+    "abort, number": (lambda rc: rc.abort(999), IndexError, "there is no number 999"),
+    "abort, view": (lambda rc: rc[0].abort(["nope"]), ipp.UnknownTask, "nothing was aborted"),
+    "cancel, unknown": (lambda rc: rc.cancel(["nope"]), ipp.UnknownTask, "nothing was cancelled"),
+    "cancel, not yet": (lambda rc: rc.cancel(not_yet(rc)), ipp.UnknownTask, "nothing was cancelled"),
+    "after, not yet": (
+        lambda rc: rc.load_balanced_view(after=not_yet(rc)).apply_async(abs, 1).get(10),
+        ipp.InvalidDependency,
+        "this client has not submitted it",
+    ),
+    "purge_local_results": (lambda rc: rc.purge_local_results("nope"), ipp.UnknownTask, "no task of this client"),
+    "results": (lambda rc: rc.results[99], ipp.UnknownTask, "no such task: 99"),
+    "metadata": (lambda rc: rc.metadata[99], ipp.UnknownTask, "no such task: 99"),
+    "session, index": (lambda rc: results_of(rc)[99], IndexError, "there is no number 99"),
+    "session, key": (lambda rc: results_of(rc)["x"], TypeError, "numbered; got 'x'"),
     "result_status": (lambda rc: rc.result_status(3.5), TypeError, "tasks are named by"),
     "resubmit": (lambda rc: rc.resubmit("nope"), ipp.UnknownTask, "nothing was resubmitted"),
     "resubmit, subheader": (lambda rc: rc.resubmit(0, subheader=3), ipp.ConfigError, "subheader is a dict"),

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import ConfigError
+
 #: argument → the argument that replaces it here
 RENAMED = {"url_file": "connection_info", "url_or_file": "connection_info", "cluster_dir": "profile_dir"}
 #: argument → why it has no effect
@@ -30,6 +32,23 @@ WITHOUT_EFFECT = {
     "paramiko": "the system's ssh makes tunnels",
     "log": "clients log with the logger 'engineroom'",
 }
+
+
+def options_of_subheader(
+    subheader: Any, retries: int | None, label: str | None, metadata: Mapping[str, Any] | None
+) -> tuple[Any, Any, Mapping[str, Any] | None]:
+    """The `retries`, `label` and `metadata` of a resubmission that has a subheader, as the first release called them.
+
+    Raises
+    ------
+    ConfigError
+        The subheader is no dict.
+    """
+    if not isinstance(subheader, Mapping):
+        raise ConfigError(f"subheader is a dict or None; got {subheader!r}")
+    options = dict(subheader)
+    retries, label = options.pop("retries", retries), options.pop("label", label)
+    return retries, label, {**options, **(metadata or {})} or None
 
 
 def take_over(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -177,11 +177,19 @@ class Records:
 
     # ------------------------------------------------------------------------------------------ the state of tasks
 
-    def result_status(self, ids: Sequence[TaskId]) -> dict[str, Any]:
-        """Which tasks are pending and which completed: two lists of msg_ids. Raises UnknownTask."""
+    def result_status(self, ids: Sequence[TaskId], timeout: float | None = None) -> dict[str, Any]:
+        """Which tasks are pending and which completed: two lists of msg_ids.
+
+        Raises
+        ------
+        UnknownTask
+            There is no such task.
+        TimeoutError
+            The controller has not answered a question for `timeout` seconds.
+        """
         status: dict[str, Any] = {"pending": [], "completed": []}
         for some in pieces(list(ids)):
-            for state, found in self._channel.ask(ResultStatus(list(some))).items():
+            for state, found in self._channel.ask(ResultStatus(list(some)), timeout).items():
                 status[state] += found
         return status
 

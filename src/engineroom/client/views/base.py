@@ -330,7 +330,7 @@ class View:
     def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = False) -> AsyncResult:
         """The result of tasks, by msg_id or by index in this view's history (default: the last)."""
         wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
-        if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+        if isinstance(wanted, Sequence) and not isinstance(wanted, str | bytes):
             wanted = list(map(self._named, wanted))
         else:
             wanted = self._named(wanted)
