@@ -13,15 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from ..config import ConnectionInfo
+from ..config import COUNT, ConnectionInfo
 from ..errors import ConfigError, ConnectionFileError, EngineroomError, TimeoutError
 from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, StopController
 from ..on_engine import task_context
+from . import arguments
 from .connection.channel import Channel
 from .connection.connecting import find_connection, profile_of, through_tunnel
 from .connection.history import History
-from .former_arguments import options_of_subheader, take_over
+from .former_arguments import options_of_subheader
 from .interop_methods import InteropMethods
 from .magics import bind_magics_once
 from .notebook.engine_bar import wait_showing
@@ -100,10 +101,7 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         sshkey: str | None = None,
         **former: Any,
     ) -> None:
-        if former:
-            meant = take_over(former)
-            connection_info = meant.get("connection_info") if connection_info is None else connection_info
-            profile_dir = meant.get("profile_dir") if profile_dir is None else profile_dir
+        connection_info, profile_dir = arguments.checked(locals())
         self.connection = find_connection(connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout)
         self._at_the_end = contextlib.ExitStack()
         if sshserver is not None:
@@ -220,11 +218,11 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         EngineError
             There are fewer, and no more are starting.
         """
-        if n is not None and (not isinstance(n, int) or isinstance(n, bool)):
-            raise TypeError(f"n is a number of engines, got {n!r}")
+        if not COUNT.fits(n):
+            raise TypeError(f"n is {COUNT.what}; got {n!r}")
         limit = limit_of(timeout)
         wanted = n if n is not None else (self.cluster.n if self.cluster is not None and self.cluster.n else 1)
-        if not block:
+        if not yes_or_no("block", block):
             return self._port.engines.wait_in_background(wanted, limit)
         wait_showing(self._port.engines.wait_for, wanted, limit, interactive=interactive, widget=widget)
         return None

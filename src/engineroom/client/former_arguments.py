@@ -68,7 +68,7 @@ def take_over(given: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if name in RENAMED:
             values[RENAMED[name]] = value
-            warnings.warn(f"Client({name}=…) is called {RENAMED[name]}= today", DeprecationWarning, stacklevel=3)
+            warnings.warn(f"Client({name}=…) is called {RENAMED[name]}= today", DeprecationWarning, stacklevel=4)
         else:
-            warnings.warn(f"Client({name}=…) has no effect: {WITHOUT_EFFECT[name]}", UserWarning, stacklevel=3)
+            warnings.warn(f"Client({name}=…) has no effect: {WITHOUT_EFFECT[name]}", UserWarning, stacklevel=4)
     return values

@@ -157,6 +157,18 @@ class View:
                 if getattr(self, name) is not value:
                     setattr(self, name, value)
 
+    def __copy__(self) -> Self:
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        name = type(self).__name__
+        raise TypeError(
+            f"a {name} belongs to the client of one process: it cannot be pickled, nor copied with all that it has. "
+            "Another process, or a task, makes a client of its own, Client(), and a view of that"
+        )
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.FLAGS:
             value = self._checked_flag(name, value)
