@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .. import resources as named_resources
 from ..config import (
+    COUNT,
     DURABILITIES,
     ConnectionInfo,
     connection_file,
@@ -36,7 +37,7 @@ from .processes.dashboard_process import DashboardProcess
 from .processes.engine_sets import EngineSets
 from .processes.restarts import Restarts
 from .processes.waiting import wait_for_engines
-from .profile_config import cluster_settings, settled
+from .profile_config import check_given, cluster_settings, configured_arguments, settled
 from .scaling.driver import Adaptive, scale_to
 from .scaling.plan import ScalingSettings
 
@@ -144,6 +145,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         adaptive: Any = None,
         **launcher_options: Any,
     ) -> None:
+        check_given(locals())
         self._scaling = None if adaptive is None else ScalingSettings.read(adaptive)
         if self._scaling is not None and n is None:
             n = self._scaling.minimum
@@ -151,8 +153,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         if config is None:
             config = cluster_settings(folder) if load_profile else {}
         config = settled(config)
-        sections = ("IPClusterStart", "IPClusterEngines", "Cluster")  # the first two as in old files
-        configured = {name: value for section in sections for name, value in config.get(section, {}).items()}
+        configured = configured_arguments(config)
         n = configured.get("n") if n is None else n
         controller_ip = controller_ip or configured.get("controller_ip", "")
         controller_location = controller_location or configured.get("controller_location", "")
@@ -164,14 +165,10 @@ class Cluster(DescribedCluster, AwaitableCluster):
             engines = engine_launcher_class or configured.get("engine_launcher_class", "local")
         if controller == "local":
             controller = controller_launcher_class or configured.get("controller_launcher_class", "local")
-        if n is not None and (not isinstance(n, int) or isinstance(n, bool) or n < 0):
-            raise ConfigError(f"n is a number of engines, got {n!r}")
-        if isinstance(engines, int) and not isinstance(engines, bool):  # how many, as `n` says
+        if not isinstance(engines, str | type):  # how many, as `n` says
             if n is not None and n != engines:
                 raise ConfigError(f"n={n} and engines={engines} both say how many engines there are: give one of them")
             n, engines = engines, "local"
-            if n < 0:
-                raise ConfigError(f"engines is a number of engines, got {n!r}")
         controller_host = controller_host or configured.get("controller_host", "")
         controller, controller_host = chosen_controller(controller, controller_host, config, keep)
         self._launcher = ChosenLauncher(engines, launcher_options, config, inspect.signature(Cluster).parameters)
@@ -180,7 +177,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self.controller_launcher_class = controller
         self.delay, self.send_engines_connection_env = delay, send_engines_connection_env
         self.log, self.log_level, self.parent = log, log_level, parent
-        self.n = n
+        self.n = None if n is None else int(n)
         self.profile = profile
         self.profile_dir = folder
         if cluster_id is None and (free := kept.free_cluster(folder)) is not None:
@@ -245,7 +242,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
     def start_cluster_sync(self, n: int | None = None) -> Self:
         """Start the controller and `n` engines (default: `self.n`, else one per usable core)."""
         if n is not None:
-            self.n = n
+            check_given({"n": n})
+            self.n = int(n)
         if self.keep and (found := kept.description(self._files)) is not None:
             return self._take_over(found)
         if self.keep:
@@ -342,8 +340,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
         ConfigError
             `n` is no number of engines, or the cluster scales itself (`adaptive=`).
         """
-        if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-            raise ConfigError(f"n is a number of engines, got {n!r}")
+        if n is None or not COUNT.fits(n):
+            raise ConfigError(f"n is {COUNT.what}; got {n!r}")
         if self.adaptive is not None:
             raise ConfigError("this cluster scales itself: it was made with adaptive=")
         with self._asking_client() as client:
