@@ -237,7 +237,7 @@ WRONG_OF_A_CLUSTER: dict[str, tuple[Any, str]] = {
     "resources": (3, "resources are a mapping of names to numbers, not 3"),
     "retention": (3, "retention is a dict; got 3"),
     "durability": (3, "durability is .*; got 3"),
-    "engines": (3.5, "engines is the name of a launcher, or a class of one, or a number of engines, .*; got 3.5"),
+    "engines": (3.5, "there is no launcher 3.5; the launchers there are: local,"),
     "controller": (3, "controller is the name of a launcher"),
     "controller_host": (3, "controller_host is a str; got 3"),
     "engine_launcher_class": (3, "engine_launcher_class is the name of a launcher"),

@@ -165,7 +165,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
             engines = engine_launcher_class or configured.get("engine_launcher_class", "local")
         if controller == "local":
             controller = controller_launcher_class or configured.get("controller_launcher_class", "local")
-        if not isinstance(engines, str | type):  # how many, as `n` says
+        if not isinstance(engines, str | type | bool) and hasattr(engines, "__index__"):  # how many, as `n` says
             if n is not None and n != engines:
                 raise ConfigError(f"n={n} and engines={engines} both say how many engines there are: give one of them")
             n, engines = engines, "local"

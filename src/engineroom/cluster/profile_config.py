@@ -19,9 +19,10 @@ SECTIONS = ("IPClusterStart", "IPClusterEngines", "Cluster")
 LAUNCHER = Kind(
     "the name of a launcher, or a class of one", lambda value: value is None or isinstance(value, str | type)
 )
+#: What is no number is looked up among the launchers, and the error lists these.
 ENGINES = Kind(
-    f"{LAUNCHER.what}, or a number of engines, 0 or more",
-    lambda value: value is not None and (LAUNCHER.fits(value) or COUNT.fits(value)),
+    "the name of a launcher, a class of one, or a number of engines, 0 or more",
+    lambda value: not hasattr(value, "__index__") or isinstance(value, bool) or COUNT.fits(value),
 )
 CONFIG = Kind(
     "a dict of sections, each a dict of settings",
