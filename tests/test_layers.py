@@ -21,7 +21,7 @@ MOST_LINES, MOST_FILES = 600, 14
 
 VOCABULARY = (
     "_version errors collecting ids messages records config resources cores descriptors import_path import_watch"
-    " markup printable private shared_memory watchdog"
+    " markup printable private shared_memory system watchdog"
 )
 
 #: part → what it may import besides itself. A part is a package, a folder or a module; a module belongs to the most

@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 
 import pytest
 from conftest import wait_until
@@ -14,8 +17,8 @@ from support import mongodb
 from support.entries import NOW, failed, finished, pending
 
 from engineroom.errors import ConfigError, QueryError, StoreBusy, StoreError
-from engineroom.ids import TaskId
-from engineroom.messages import TaskOptions
+from engineroom.ids import Digest, TaskId
+from engineroom.messages import Function, TaskOptions
 from engineroom.stores import MongoDB, open_store
 from engineroom.stores.mongodb.server import masked
 from engineroom.stores.mongodb.version import VERSION
@@ -75,6 +78,45 @@ def test_a_database_of_a_newer_release_is_refused_and_stays_as_it_is(open_mongod
     about.delete_one({"_id": "documents"})  # as made before there were versions
     assert open_mongodb(readonly=True).get_history() == ["a"]
     assert about.find_one({"_id": "documents"}) is None, "nothing is written by reading"
+
+
+# power cuts
+
+
+@pytest.mark.fault(44)
+def test_each_write_of_records_waits_for_what_the_url_says(server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut leaves of synced writes is the server's affair. Ours is to ask it to sync them."""
+    from pymongo import MongoClient, monitoring
+
+    asked: set[tuple[str, str]] = set()
+
+    class Listener(monitoring.CommandListener):
+        def started(self, event: monitoring.CommandStartedEvent) -> None:
+            if event.command_name in ("insert", "update", "delete", "findAndModify"):
+                assert event.command["writeConcern"] == {"w": 1, "j": True}, f"{event.command_name} does not wait"
+                asked.add((event.command_name, event.command[event.command_name]))
+
+        def succeeded(self, event: monitoring.CommandSucceededEvent) -> None: ...
+
+        def failed(self, event: monitoring.CommandFailedEvent) -> None: ...
+
+    monkeypatch.setattr("pymongo.MongoClient", partial(MongoClient, event_listeners=[Listener()]))
+    base, _, options = server_url.partition("?")
+    name = f"engineroom_test_{uuid.uuid4().hex[:12]}"
+    url = f"{base.rstrip('/')}/{name}?w=1&journal=true" + (f"&{options}" if options else "")
+    with closing(MongoDB(url)) as store:
+        try:
+            large = bytes(300_000)
+            store.add_functions([Function(Digest(b"f" * 16), b"code", "f", "source")])
+            store.write([pending("a", buffers=(large,)), finished("b")])
+            store.write([finished("a")])
+            store.update_record(TaskId("a"), {"label": "changed"})
+            store.pin([TaskId("b")], True)
+            store.drop_record(TaskId("b"))
+        finally:
+            store._connection._client.drop_database(name)
+    assert {command for command, _ in asked} >= {"insert", "update", "delete"}
+    assert {"tasks", "functions", "chunks"} <= {collection for _, collection in asked}
 
 
 # many at once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import multiprocessing
 import os
 import pickle
@@ -297,6 +298,23 @@ def test_another_protocol_version_is_refused_and_both_named(cluster, monkeypatch
     monkeypatch.setattr(_version, "PROTOCOL_VERSION", 999)
     with pytest.raises(er.ProtocolError, match=f"999.*{ours}"):
         cluster.connect_client_sync()
+
+
+@pytest.mark.fault(29)
+def test_code_of_another_python_is_refused_by_the_engine_and_both_are_named(rc, monkeypatch):
+    from engineroom.wire import functions
+
+    ours = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+    monkeypatch.setattr(functions, "_PYTHON", "<Python 3.99>")  # so does this program call itself from now on
+    for task in (lambda: 1, lambda inner=lambda: 2: inner()):
+        with pytest.raises(er.RemoteError, match=f"was made by Python 3.99, and {ours} cannot run it") as error:
+            rc[0].apply_sync(task)
+        assert error.value.ename == "SerializationError"
+    with pytest.raises(er.RemoteError, match=r"made by Python 3\.99"):
+        rc[0].apply_sync(map, lambda n: n, [1])  # code among the arguments
+    assert rc[0].apply_sync(math.hypot, 3, 4) == 5, "functions of modules run on any Python"
+    with pytest.raises(er.RemoteError, match=f"unpickled here.*made by {ours}, and Python 3.99 cannot run it"):
+        rc[0].apply_sync(eval, "lambda: 1")
 
 
 def test_a_client_after_a_fork_says_so(rc):

@@ -343,6 +343,11 @@ with open(sys.argv[1], "w") as procs:
 rc = er.Cluster(n=1, profile_dir=sys.argv[2]).start_and_connect_sync()
 error = rc.load_balanced_view().apply_async(lambda: len(bytearray(b"x") * (1 << 30))).exception()
 print(type(error).__name__, error, flush=True)
+view = rc.load_balanced_view(retries=9)
+again = view.apply_async(lambda: len(bytearray(b"x") * (1 << 30)))
+name = type(again.exception()).__name__
+[record] = rc.db_query({"msg_id": again.msg_ids[0]}, keys=["attempts"])
+print(name, "after", len(record["attempts"]), "attempts", flush=True)
 rc.wait_for_engines(1, timeout=30)
 print(rc[0].apply_sync(abs, -7), flush=True)
 rc.cluster.stop_cluster_sync()
@@ -383,4 +388,5 @@ def test_an_engine_that_took_too_much_memory_is_named_as_such(small_cgroup, tmp_
     assert "memory ran out" in said
     assert "peak memory" in said
     assert "Start fewer engines" in said
+    assert "EngineError after 2 attempts" in said, "nine retries would take down nine more engines"
     assert said.endswith("7\n"), "another engine took its place"

@@ -1,8 +1,13 @@
-"""A thousand engines at one controller: light ones, that say Hello and give signs of life, and run nothing."""
+"""A thousand engines at one controller.
+
+Light ones say Hello, give signs of life, and run nothing. Engines with processes are a hundred here, and a thousand by
+night: they take 5 GB.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import subprocess
 import sys
@@ -12,6 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 import engineroom as er
@@ -26,6 +32,7 @@ from engineroom.wire.session import LinkSession, introduce
 
 pytestmark = pytest.mark.slow
 MANY = 1000
+PROCESSES = 1000 if os.environ.get("ENGINEROOM_NIGHTLY") else 100
 
 
 @contextlib.contextmanager
@@ -87,3 +94,23 @@ def test_a_thousand_engines_register_and_are_shown(tmp_path: Path):
             assert "1,000 engines, 0 busy" in shown.stdout, shown.stderr
     finally:
         cluster.stop_cluster_sync()
+
+
+@pytest.mark.fault(36)
+@pytest.mark.timeout(600 if PROCESSES == MANY else 120)
+def test_many_engines_with_processes_come_run_a_task_each_and_go(tmp_path: Path):
+    raise_limit(4 * MANY)
+    cluster = er.Cluster(n=PROCESSES, profile_dir=tmp_path, cluster_id="many", engine_timeout=300)
+    try:
+        with cluster.start_and_connect_sync() as rc:
+            pids = rc[:].apply_sync(os.getpid)
+            assert len(set(pids)) == PROCESSES
+    finally:
+        cluster.stop_cluster_sync()
+    assert not [pid for pid in pids if psutil.pid_exists(pid) and str(tmp_path) in command_of(pid)]
+
+
+def command_of(pid: int) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(psutil.Process(pid).cmdline())
+    return ""

@@ -41,8 +41,8 @@ FAULTS: dict[int, Fault] = {
     ),
     7: Fault("engine killed after the result is stored, before the client has it", "the result; one attempt"),
     8: Fault(
-        "engine killed because memory ran out", "as 5; the error says so, with the peak memory and what to do",
-        "with `retries` the task is tried again as after any other death",
+        "engine killed because memory ran out",
+        "as 5; the error says so, with the peak memory and what to do; the task is tried again once at most",
     ),
     9: Fault("segmentation fault, `os._exit`, `sys.exit` in a task", "a cause for each; after 3 deaths the task fails"),
     10: Fault("engine frozen by SIGSTOP; or busy in C code that holds the GIL", "replaced; or nothing"),
@@ -72,22 +72,19 @@ FAULTS: dict[int, Fault] = {
     27: Fault("messages that are too long", "`MessageTooLarge`; their sender is turned away"),
     28: Fault("wrong key, or none", "`AuthenticationError` that names the connection file"),
     29: Fault(
-        "other versions at the two ends", "both are named",
-        "engines with another minor version of Python are told, not refused: functions may fail to unpickle there",
+        "other versions at the two ends",
+        "both are named; an engine with another minor version of Python runs functions of modules, and refuses code",
     ),
     30: Fault("argument that cannot be pickled", "the error names the argument, and the path inside it"),
     31: Fault("result that cannot be pickled or unpickled; huge repr", "an error of this task; the engine lives"),
     32: Fault("exception that cannot be pickled", "`RemoteError` with its type, text and traceback"),
     33: Fault("module that the engine lacks, or has in another version", "an error or a warning names both"),
-    34: Fault(
-        "output without end, from threads and child processes", "the first part, and a mark",
-        "the tests print some megabytes more than the limit; `make bounded` prints 10 GB",
-    ),
+    34: Fault("output without end, from threads and child processes", "the first part, and a mark"),
     35: Fault(
         "task that leaks memory, descriptors, threads, child processes",
         "an error of the task that did it; children end; with `memory_limit` another engine takes its place",
     ),
-    36: Fault("a thousand engines register at once", "all are there", "connections of engines without processes"),
+    36: Fault("a thousand engines register at once", "all are there"),
     37: Fault(
         "a million queued tasks; gigabytes of arguments",
         "`submit` does not block; the client keeps what waits, and says why",
@@ -103,7 +100,7 @@ FAULTS: dict[int, Fault] = {
     43: Fault("host restarted: everything killed, temporary files gone", "queued tasks run; running ones run again"),
     44: Fault(
         "power cut", "with `normal` the last moments may be lost, with `full` nothing that was acknowledged",
-        "SQLite only; a disk that says it has synced and has not",
+        "a disk that says it has synced and has not: no program can see that",
     ),
     45: Fault("database of an older or newer version", "migrated after a backup; or refused"),
     46: Fault("Ctrl-C, SIGTERM, SIGHUP to the cluster", "it stops; no process and no file is left"),

@@ -261,6 +261,7 @@ class Membership:
                 overran=message.overran,
                 peak_memory=message.peak_memory or None,
                 begun=None if message.begun is None else frozenset(message.begun),
+                out_of_memory=message.out_of_memory,
             )
         )
         self._engines_changed = True

@@ -8,6 +8,8 @@ import selectors
 import threading
 from collections.abc import Callable
 
+from ..system.processes import state_of
+
 
 class ProcessWatcher:
     """Watches processes; `ended(uuid)` is called from its thread when one is gone.
@@ -44,11 +46,8 @@ class ProcessWatcher:
 
     def is_running(self, pid: int) -> bool:
         """Whether there is such a process, and it is not stopped (as by SIGSTOP)."""
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                return file.read().rpartition(b") ")[2][:1] not in b"TZX"
-        except OSError:
-            return False
+        state = state_of(pid)
+        return state is not None and not (state.is_stopped or state.has_ended)
 
     def close(self) -> None:
         """Watch nothing more."""

@@ -17,12 +17,12 @@ from pathlib import Path
 import msgspec
 
 from ..ids import EngineId, EngineUuid, NannyId
+from ..system.processes import boot_id, state_of
 
 log = logging.getLogger(__name__)
 
 #: A file with so many more lines than there are engines is written anew, with a line for each engine.
 MOST_SURPLUS = 1000
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Listed(msgspec.Struct, frozen=True, array_like=True):
@@ -119,7 +119,7 @@ class Roster:
             self._file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             lines = [_Line(came=entry) for entry in self.listed.values()]
             self._lines = len(lines)
-            self._append([_Line(boot=_boot()), *lines])
+            self._append([_Line(boot=boot_id()), *lines])
             if self._file >= 0:
                 new.rename(self._path)
         except OSError as error:
@@ -147,7 +147,7 @@ def _read(path: Path) -> dict[EngineUuid, Listed] | None:
         first, *rest = msgspec.json.Decoder(_Line).decode_lines(path.read_bytes())
     except (OSError, ValueError):
         return None
-    if not first.boot or first.boot != _boot():
+    if not first.boot or first.boot != boot_id():
         return None
     for line in rest:
         if line.came is not None:
@@ -157,19 +157,7 @@ def _read(path: Path) -> dict[EngineUuid, Listed] | None:
     return found
 
 
-def _boot() -> str:
-    """Names the time since the host was started; "": unknown."""
-    try:
-        return _BOOT_ID.read_text().strip()
-    except OSError:
-        return ""
-
-
 def _born(pid: int) -> int:
     """When a process of this host began; 0: there is none, or it is unknown."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            state, *fields = file.read().rpartition(b") ")[2].split()
-        return 0 if state in (b"Z", b"X") else int(fields[18])
-    except (OSError, ValueError, IndexError):
-        return 0
+    state = state_of(pid)
+    return 0 if state is None or state.has_ended else state.born

@@ -110,6 +110,8 @@ class EngineLost(Event, frozen=True, gc=False):
     peak_memory: int | None = None
     #: tasks with `at_most_once` that it had begun; None: unknown, so that it may have begun any
     begun: frozenset[TaskId] | None = None
+    #: the kernel killed it, as memory ran out
+    out_of_memory: bool = False
 
 
 class EnginesLost(Event, frozen=True, gc=False):

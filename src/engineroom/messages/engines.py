@@ -166,6 +166,8 @@ class EngineDied(Message):
     #: tasks with `at_most_once` that it had begun: also those that ended, if their results may not have arrived. None:
     #: there were too many to note
     begun: list[TaskId] | None = None
+    #: the kernel killed it, as memory ran out
+    out_of_memory: bool = False
 
 
 class Unresponsive(Message):

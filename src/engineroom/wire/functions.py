@@ -142,8 +142,25 @@ def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Callabl
     return decorate(function)
 
 
+#: Which argument of `types.CodeType` is the name of the file. In a pickle, it is the Python that made the code.
+_FILE_ARGUMENT, _NAME_ARGUMENT = 10, 11
+_PYTHON = "<Python {}.{}>".format(*sys.version_info)
+
+
 def restore_code(arguments: tuple[Any, ...], file: str, source: str | None) -> types.CodeType:
-    """Rebuild a code object. `source` is None for code inside other code, whose lines hold it."""
+    """Rebuild a code object. `source` is None for code inside other code, whose lines hold it.
+
+    Raises
+    ------
+    SerializationError
+        A Python of another minor version made it: its bytecode would do something else here, or crash the process.
+    """
+    made_by = arguments[_FILE_ARGUMENT]
+    if made_by != _PYTHON and made_by.startswith("<Python "):  # pickles of Engineroom 0.2.0 do not say it
+        raise SerializationError(
+            f"the code of {arguments[_NAME_ARGUMENT]} was made by {made_by[1:-1]}, and {_PYTHON[1:-1]} cannot run it. "
+            "Use the same Python everywhere, or put the function into a module that both have installed"
+        )
     code = types.CodeType(*arguments).replace(co_filename=file)
     if source is not None:
         source_lines.remember(code, source)
@@ -172,7 +189,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle, with three changes.
 
     Functions of `__main__` are bound to the receiver's namespace. Code keeps the name of its file, which cloudpickle
-    3.1.3 drops, and takes its source lines along. Functions that draw from their module's random state travel by name.
+    3.1.3 drops. It takes along its source lines, and the version of the Python that made it. Functions that draw from
+    their module's random state travel by name.
     """
 
     def __init__(
@@ -191,10 +209,11 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._files: dict[str, str] = {}
 
     def _code(self, code: types.CodeType) -> tuple[Any, ...]:
-        _, arguments = self.dispatch_table[types.CodeType](code)
+        _, (*arguments,) = self.dispatch_table[types.CodeType](code)
+        arguments[_FILE_ARGUMENT] = _PYTHON
         self._inner.update(map(id, source_lines.inner_code(code)))
         source = None if id(code) in self._inner else source_lines.lines_of(code)
-        return restore_code, (arguments, self._files.setdefault(code.co_filename, code.co_filename), source)
+        return restore_code, (tuple(arguments), self._files.setdefault(code.co_filename, code.co_filename), source)
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is types.CodeType:

@@ -77,7 +77,7 @@ def test_a_file_that_cannot_be_believed_says_nothing(path: Path, how: str, monke
         case "other":
             path.write_text("[]\n")
         case "another boot":
-            monkeypatch.setattr(roster, "_boot", lambda: "after the host was started again")
+            monkeypatch.setattr(roster, "boot_id", lambda: "after the host was started again")
     assert again(path) is None
 
 

@@ -260,6 +260,26 @@ def test_a_task_that_kills_three_engines_is_poison_whatever_its_retries():
     assert told == [("end", "a", "EngineError")]
 
 
+@pytest.mark.fault(8)
+def test_a_task_is_tried_once_more_after_memory_ran_out_whatever_its_retries():
+    core = scheduler(death_limit=3)
+    run(core, submitted("a", retries=100))
+    for life in range(2):
+        assert run(core, joined(life)) == [("send", life, "a" if not life else f"a#{life + 1}")]
+        lost = EngineLost(life, "memory ran out", "a", known=True, out_of_memory=True)
+        ended = outcome(core, lost) if life else run(core, lost)
+    assert ended.error.ename == "EngineError"
+    assert "memory ran out. It was running on 2 engines when they died, so it is not tried again" in ended.error.evalue
+
+
+@pytest.mark.fault(8)
+def test_memory_that_another_task_took_costs_a_task_one_retry():
+    core = scheduler(death_limit=3)
+    run(core, submitted("a", retries=1), joined(0))
+    run(core, EngineLost(0, "memory ran out", "a", known=True, out_of_memory=True))
+    assert run(core, joined(1), finished(1, done("a", 2))) == [("send", 1, "a#2"), ("end", "a", "ok")]
+
+
 @pytest.mark.fault(5)
 def test_engines_that_are_lost_together_get_none_of_each_others_tasks():
     core = scheduler(death_limit=3)

@@ -214,7 +214,7 @@ def through_tunnel(info: ConnectionInfo, server: str, key: str, at_the_end: cont
 
 
 class OtherPythons:
-    """Finds engines whose Python has another minor version than ours: code that travels may not run there."""
+    """Finds engines whose Python has another minor version than ours: code that travels cannot run there."""
 
     def __init__(self) -> None:
         self._told: set[tuple[str, ...]] = {platform.python_version_tuple()[:2]}
@@ -228,7 +228,7 @@ class OtherPythons:
                 self._told.add(version)
                 return (
                     f"engine {engine.id} on {engine.host} runs Python {engine.python}, and this program {ours}: "
-                    "functions that are defined in this program may fail there, or kill the engine. Start the engines "
+                    "functions that are defined in this program cannot run there. Start the engines "
                     "with the same Python, or put the functions into a module that both have installed"
                 )
         return ""

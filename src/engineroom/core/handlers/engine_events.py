@@ -26,6 +26,9 @@ from .recovery import engine_is_back
 
 #: Seconds an engine has to give tasks back. One whose task holds the GIL cannot, for as long as that takes.
 RECALL_ANSWER_SECONDS = 1.0
+#: A task fails with its engine if memory ran out, and this many engines have died by then while they ran it. Once it is
+#: tried again: another task may have taken the memory. After that it would take down one engine after the other.
+MEMORY_DEATH_LIMIT = 2
 
 
 # ---------------------------------------------------------------------------------------------- they come
@@ -168,7 +171,8 @@ def _first_held(state: State, id: EngineId) -> TaskId | None:
 def on_engine_lost(state: State, effects: Effects, event: EngineLost) -> None:
     """An engine is gone without a goodbye."""
     running = event.running if event.known else _first_held(state, event.engine)
-    _remove(state, event.engine, event.cause, running, event.overran, event.peak_memory, event.begun)
+    peak, begun, is_memory = event.peak_memory, event.begun, event.out_of_memory
+    _remove(state, event.engine, event.cause, running, event.overran, peak, begun, is_memory)
 
 
 def _remove(
@@ -179,6 +183,7 @@ def _remove(
     overran: bool = False,
     peak_memory: int | None = None,
     at_most_once: frozenset[TaskId] | None = None,
+    out_of_memory: bool = False,
 ) -> None:
     """Forget an engine. Its tasks go to others, except the one that it was `running`.
 
@@ -215,7 +220,9 @@ def _remove(
         elif engine.preempted and not task.at_most_once:
             state.retry(task, attempt, first=True)  # nobody's fault: it costs the task no retry
         else:
-            _retry_after_death(state, task, engine, cause, attempt, running)
+            limit = state.settings.death_limit
+            limit = min(limit, MEMORY_DEATH_LIMIT) if out_of_memory else limit
+            _retry_after_death(state, task, engine, cause, attempt, running, limit)
     for task in direct:
         state.fail(task, "EngineError", _lost_with(engine, cause, task, None, running), engine)
     state.requeue(back)
@@ -239,11 +246,11 @@ def _recheck_pool(state: State, pool: Pool) -> None:
 
 
 def _retry_after_death(
-    state: State, task: Task, engine: Engine, cause: str, attempt: Attempt, running: TaskId | None
+    state: State, task: Task, engine: Engine, cause: str, attempt: Attempt, running: TaskId | None, limit: int
 ) -> None:
-    """An engine died while it was running this task: it costs the task a retry."""
+    """An engine died while it was running this task: it costs the task a retry. At `limit` deaths the task fails."""
     task.deaths += 1
-    if task.retries_left > 0 and task.deaths < state.settings.death_limit:
+    if task.retries_left > 0 and task.deaths < limit:
         task.retries_left -= 1
         state.retry(task, attempt, first=True)
         return

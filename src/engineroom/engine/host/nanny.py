@@ -35,6 +35,7 @@ from ...messages import (
     Unresponsive,
     Welcome,
 )
+from ...system.processes import state_of
 from ...transport import connect, lending
 from ...transport.addresses import why_unreachable
 from ...transport.lending import Lender
@@ -57,6 +58,8 @@ STILLBORN_SECONDS = 2.0
 HEAR_SECONDS = 2.0
 #: After so many seconds without a word from the controller, the log says so.
 QUIET_SECONDS = 4.0
+#: How soon to try again when the zygote has not read all that it was told.
+FLUSH_SECONDS = 0.05
 #: How long engines have to leave at the end, before they are killed.
 STOP_SECONDS = 2.0
 
@@ -195,7 +198,8 @@ class Nanny:
         if self._deaths and time.monotonic() >= self._hear_deadline:
             self._replace(self._deaths)
         self._receive()  # sending may swallow the news of an arrival: look before sleeping
-        wait = max(0.0, min(self._link.session.next_ping - time.monotonic(), 1.0))
+        most = 1.0 if self._pipe.flush() else FLUSH_SECONDS
+        wait = max(0.0, min(self._link.session.next_ping - time.monotonic(), most))
         watched = [self._link.fileno(), self._pipe.fileno(), self._signals[0].fileno()]
         if self._lifeline is not None:
             watched.append(self._lifeline)
@@ -242,7 +246,7 @@ class Nanny:
             return self._count <= 0 or self._stop_deadline is not None
         if self._stop_deadline is not None and time.monotonic() >= self._stop_deadline:
             for uuid in self._pids:
-                self._pipe.send(End(uuid))
+                self._pipe.put(End(uuid))
             self._stop_deadline = float("inf")
         return False
 
@@ -253,7 +257,7 @@ class Nanny:
         self._shares[uuid] = shares
         self._pids[uuid] = 0
         self._born[uuid] = time.monotonic()
-        self._pipe.send(Fork(uuid, wish, shares))
+        self._pipe.put(Fork(uuid, wish, shares))
 
     def _hear_zygote(self) -> None:
         message = self._pipe.receive()
@@ -294,6 +298,7 @@ class Nanny:
             "it was restarted" if died.left else died.reason,
             died.overran,
             died.begun,
+            died.out_of_memory and not died.left,
         )
         death = _Death(message, died.engine, shares if restarting else None)
         self._deaths.append(death)
@@ -380,11 +385,11 @@ class Nanny:
     def _on_signal(self, message: SignalProcesses, _: Sequence[Any]) -> None:
         for uuid in message.engines:
             if uuid in self._pids:
-                self._pipe.send(Signal(uuid, message.signal))
+                self._pipe.put(Signal(uuid, message.signal))
 
     def _on_kill_task(self, message: KillTask, _: Sequence[Any]) -> None:
         if message.engine in self._pids:
-            self._pipe.send(Kill(message.engine, message.task))
+            self._pipe.put(Kill(message.engine, message.task))
 
     def _on_keep_buffers(self, message: KeepBuffers, frames: Sequence[Any]) -> None:
         if self._lender is not None:
@@ -415,13 +420,10 @@ class Nanny:
         if self._stop_deadline is None:
             self._stop_deadline = time.monotonic() + STOP_SECONDS
             for uuid in self._pids:
-                self._pipe.send(Signal(uuid, signal.SIGTERM))
-                self._pipe.send(Signal(uuid, signal.SIGCONT))
+                self._pipe.put(Signal(uuid, signal.SIGTERM))
+                self._pipe.put(Signal(uuid, signal.SIGCONT))
 
 
 def _is_stopped(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b") ")[2][:1] == b"T"
-    except OSError:
-        return False
+    state = state_of(pid)
+    return state is not None and state.is_stopped

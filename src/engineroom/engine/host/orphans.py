@@ -12,6 +12,8 @@ import os
 import signal
 from collections.abc import Callable
 
+from ...system.processes import state_of
+
 #: Names the engine whose task started a process.
 VARIABLE = "ENGINEROOM_ENGINE"
 
@@ -49,13 +51,11 @@ def _kill(wanted: Callable[[int], bool]) -> None:
 
 
 def _children() -> list[int]:
-    us = str(os.getpid()).encode()
-    found = []
-    for name in filter(str.isdecimal, os.listdir("/proc") if os.path.isdir("/proc") else []):
-        with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
-            state, parent = file.read().rpartition(b") ")[2].split()[:2]
-            if parent == us and state != b"Z":
-                found.append(int(name))
+    us, found = os.getpid(), []
+    for pid in map(int, filter(str.isdecimal, os.listdir("/proc") if os.path.isdir("/proc") else [])):
+        state = state_of(pid)
+        if state is not None and state.parent == us and not state.has_ended:
+            found.append(pid)
     return found
 
 

@@ -37,6 +37,7 @@ from ..execution.ending import LINK_CLOSED, run_exit_functions
 from ..main import make_engine
 from ..shared_page import SharedPage
 from . import compute_threads, orphans
+from .pipe import Pipe
 
 _PR_SET_PDEATHSIG = 1
 
@@ -105,35 +106,12 @@ class Died(msgspec.Struct, tag=True):
     overran: bool
     #: tasks that run at most once, and had begun; None: too many to note
     begun: list[TaskId] | None
+    #: the kernel killed it, as memory ran out
+    out_of_memory: bool
 
 
 ToZygote = Fork | Signal | End | Kill
 FromZygote = Forked | Died
-
-
-class Pipe:
-    """Messages over a socket pair that keeps their boundaries."""
-
-    def __init__(self, end: socket.socket, receives: Any) -> None:
-        self._end = end
-        self._decode = msgspec.msgpack.Decoder(receives).decode
-
-    def fileno(self) -> int:
-        return self._end.fileno()
-
-    def send(self, message: Any) -> None:
-        self._end.send(msgspec.msgpack.encode(message))
-
-    def receive(self) -> Any:
-        """The next message; None when the other end is closed."""
-        try:
-            data = self._end.recv(1 << 16)
-        except ConnectionError:
-            return None
-        return self._decode(data) if data else None
-
-    def close(self) -> None:
-        self._end.close()
 
 
 class Child:
@@ -313,6 +291,7 @@ class Zygote:
             peak_memory = usage.ru_maxrss * 1024
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # what its tasks left behind
+            short = self._short_of_memory(exit_code, peak_memory)
             self._pipe.send(
                 Died(
                     child.uuid,
@@ -322,9 +301,10 @@ class Zygote:
                     page.suspect,
                     page.leaving,
                     page.restart,
-                    child.reason or self._reason_of(exit_code, peak_memory),
+                    child.reason or short or _REASONS.get(exit_code, ""),
                     child.overran,
                     page.begun,
+                    bool(short) and not child.reason,
                 )
             )
             self._log_last_words(child)
@@ -332,10 +312,10 @@ class Zygote:
             child.files.close()
             orphans.kill_of(child.uuid)
 
-    def _reason_of(self, exit_code: int, peak_memory: int) -> str:
-        """Why an engine died that we did not kill; "": the exit code says all there is."""
+    def _short_of_memory(self, exit_code: int, peak_memory: int) -> str:
+        """What to say of an engine that the kernel killed because memory ran out; "": it did not."""
         if exit_code != -signal.SIGKILL:
-            return _REASONS.get(exit_code, "")
+            return ""
         before, self._memory_kills = self._memory_kills, out_of_memory_kills()
         if self._memory_kills <= before:
             return ""

@@ -6,18 +6,19 @@ until it ends, unless the owner is known to be dead: a process of this machine t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from ...errors import StoreBusy, StoreError
+from ...system.processes import boot_id
 
 #: Seconds that a lease lasts. It is renewed three times in that time.
 LEASE_SECONDS = 15.0
@@ -111,11 +112,11 @@ def _this_process() -> dict[str, Any]:
 
 def _machine() -> str:
     """A name that is the same for processes which see each other's process ids."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return uuid.uuid4().hex  # unknown: never equal
+    boot = boot_id()
+    if boot:
+        with contextlib.suppress(OSError):
+            return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    return uuid.uuid4().hex  # unknown: never equal
 
 
 def _is_dead(held: dict[str, Any]) -> bool:
