@@ -13,15 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from ..config import ConnectionInfo
+from ..config import COUNT, ConnectionInfo
 from ..errors import ConfigError, ConnectionFileError, EngineroomError, TimeoutError
 from ..ids import EngineId, TaskId
 from ..messages import OptionChanges, StopController
 from ..on_engine import task_context
+from . import arguments
 from .connection.channel import Channel
 from .connection.connecting import find_connection, profile_of, through_tunnel
 from .connection.history import History
-from .former_arguments import take_over
+from .former_arguments import options_of_subheader
 from .interop_methods import InteropMethods
 from .magics import bind_magics_once
 from .notebook.engine_bar import wait_showing
@@ -100,10 +101,7 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         sshkey: str | None = None,
         **former: Any,
     ) -> None:
-        if former:
-            meant = take_over(former)
-            connection_info = meant.get("connection_info") if connection_info is None else connection_info
-            profile_dir = meant.get("profile_dir") if profile_dir is None else profile_dir
+        connection_info, profile_dir = arguments.checked(locals())
         self.connection = find_connection(connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout)
         self._at_the_end = contextlib.ExitStack()
         if sshserver is not None:
@@ -220,11 +218,11 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         EngineError
             There are fewer, and no more are starting.
         """
-        if n is not None and (not isinstance(n, int) or isinstance(n, bool)):
-            raise TypeError(f"n is a number of engines, got {n!r}")
+        if not COUNT.fits(n):
+            raise TypeError(f"n is {COUNT.what}; got {n!r}")
         limit = limit_of(timeout)
         wanted = n if n is not None else (self.cluster.n if self.cluster is not None and self.cluster.n else 1)
-        if not block:
+        if not yes_or_no("block", block):
             return self._port.engines.wait_in_background(wanted, limit)
         wait_showing(self._port.engines.wait_for, wanted, limit, interactive=interactive, widget=widget)
         return None
@@ -297,19 +295,26 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
 
         Parameters
         ----------
+        jobs : msg_id, int, AsyncResult, Future, or a list of those
         query : dict or "all", optional
             Instead of `jobs`: the tasks, of any client, that match and are pending now.
         session : str or Client, optional
             With `query`: only tasks of this session: "mine", "last", an id, or a client.
         dry_run : bool
             With `query`: do not wait, return a Selection of the tasks that would be waited for.
+
+        Raises
+        ------
+        UnknownTask
+            There is no such task.
         """
         query = in_session(self._records, query, session)
         chosen = select_or_none(self._records, query, "wait for", dry_run=dry_run, others=jobs)
         if dry_run:
             return chosen
         if chosen is not None:
-            jobs = ids_taken(self._records, query, "wait for")
+            ids = ids_taken(self._records, query, "wait for")
+            jobs = self._tasks.result_of(ids, single=False) if ids else []
         return self._tasks.wait(jobs, limit_of(timeout))
 
     async def wait_async(self, jobs: Jobs = None, timeout: float | None = -1, *, cancel: bool = False) -> bool:
@@ -321,18 +326,15 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
             If the coroutine is cancelled while it waits, cancel the tasks, also those that are running. Default: they
             go on.
         """
-        from .waiting.coroutines import ending_when_cancelled, until_all_done
-
-        futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs)
-        with ending_when_cancelled(futures, cancel):
-            return await until_all_done(futures, timeout)
+        return await self._tasks.wait_async(jobs, limit_of(timeout), cancel=cancel)
 
     def wait_interactive(self, jobs: Jobs = None, interval: float = 1.0, timeout: float | None = -1.0) -> None:
         """Wait for tasks, with a progress bar."""
         from .notebook.progress import show_progress
 
-        futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs)
-        show_progress(futures, interval=interval, timeout=limit_of(timeout))
+        limit = limit_of(timeout)
+        futures = self._tasks.futures() if jobs is None else self._tasks.futures_of(jobs, limit)
+        show_progress(futures, interval=interval, timeout=limit)
 
     def abort(
         self,
@@ -361,6 +363,11 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
         -------
         Selection or None
             With `query`.
+
+        Raises
+        ------
+        UnknownTask
+            There is no such task; nothing is ended.
         """
         return self._end(jobs, targets, block, in_session(self._records, query, session), dry_run, running=False)
 
@@ -444,12 +451,7 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
             Nothing is resubmitted then.
         """
         if subheader:
-            if not isinstance(subheader, Mapping):
-                raise ConfigError(f"subheader is a dict or None; got {subheader!r}")
-            options = dict(subheader)
-            retries = options.pop("retries", retries)
-            label = options.pop("label", label)
-            metadata = {**options, **(metadata or {})} or None
+            retries, label, metadata = options_of_subheader(subheader, retries, label, metadata)
         blocks = self._blocks(block)
         query = in_session(self._records, query, session)
         chosen = select_or_none(self._records, query, "resubmit", dry_run=dry_run, others=indices_or_msg_ids)

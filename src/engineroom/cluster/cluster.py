@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import inspect
 import os
-import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .. import resources as named_resources
 from ..config import (
+    COUNT,
     DURABILITIES,
     ConnectionInfo,
     connection_file,
@@ -24,19 +24,19 @@ from ..config import profile_dir as folder_of_profile
 from ..errors import ConfigError
 from ..ids import new_uuid
 from ..launchers import EngineLauncher, Launcher, LaunchRequest
-from ..launchers.ssh_controller import command_line
 from . import kept
 from .awaitable import AwaitableCluster, in_thread
-from .chosen_launcher import ChosenLauncher, chosen_controller
+from .chosen_launcher import ChosenLauncher
 from .cluster_files import ClusterFiles
 from .commands import Command, controller_command, engines_command, engines_to_start
 from .described import DescribedCluster
+from .processes.chosen_controller import ChosenController
 from .processes.controller_process import ControllerProcess
 from .processes.dashboard_process import DashboardProcess
 from .processes.engine_sets import EngineSets
 from .processes.restarts import Restarts
 from .processes.waiting import wait_for_engines
-from .profile_config import cluster_settings, settled
+from .profile_config import check_given, cluster_settings, configured_arguments, settled
 from .scaling.driver import Adaptive, scale_to
 from .scaling.plan import ScalingSettings
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class Cluster(DescribedCluster, AwaitableCluster):
-    """A controller on this machine, and engines on this and other machines.
+    """A controller, and engines on this and other machines.
 
     Parameters
     ----------
@@ -56,8 +56,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
     cluster_id : str, optional
         Distinguishes clusters of one profile; default: random.
     cluster_file : path, optional
-        What `Cluster.from_file` and the commands find the cluster by. Default: one in the profile's security folder.
-        "": none is written.
+        What others find the cluster by. Default: one in the profile's security folder. "": none is written.
     database : {"sqlite", "memory", "none"} or url, optional
         Where tasks are recorded; default: what the profile's configuration says, else SQLite in the profile's folder.
         If another cluster of the profile is using that file (tasks.db), the default is one beside it: tasks-2.db.
@@ -67,21 +66,23 @@ class Cluster(DescribedCluster, AwaitableCluster):
     controller_args, engine_args : list of str
         More arguments for `ipcontroller` and `ipengine`.
     resources : dict, optional
-        What this host has for tasks to ask for: `{"gpu": 4, "license": 1}`. The first set of engines shares it; for
-        others say so in `start_engines_sync`.
+        What this host has for tasks to ask for: `{"gpu": 4, "license": 1}`. The first set of engines shares it.
     retention : dict, optional
-        What is kept in the database: `{"age": "30d", "payload_age": "7d", "count": 10**6, "bytes": "10GB"}`, `rules`
-        and `min_free`, as in docs/records.md. Default: what the configuration says, else everything.
+        What is kept in the database, as in docs/records.md: `{"age": "30d", "payload_age": "7d", "bytes": "10GB"}`.
+        Default: what the configuration says, else everything.
     durability : {"normal", "full"}, optional
         What an acknowledged task survives: the death of any process ("normal"), or a power cut, too ("full", SQLite
         only, slower). Default: what the configuration says, else "normal".
     engines : str or class
         The launcher that starts the engines: "local", "slurm" and so on, as docs/launchers.md lists, or a class of
         `engineroom.cluster.launcher`. A number means `n`. Also: `engine_launcher_class`.
-    controller : "local" or "ssh"
-        The launcher of the controller: on this host, or on `controller_host`. Also: `controller_launcher_class`.
+    controller : str or class
+        The launcher of the controller: "local" on this host, "ssh" on `controller_host`, or a batch system ("slurm").
+        The last two share the profile's folder with this host. Also: `controller_launcher_class`.
     controller_host : str
-        The host of the controller, as ssh knows it. It shares the profile's folder with this one.
+        The host of the controller, as ssh knows it.
+    controller_options : dict, optional
+        Options of the controller's batch job: `{"walltime": "8h"}`. Default: as for the engines' jobs.
     engine_timeout : float
         Seconds to wait for the engines.
     config : dict or traitlets' Config, optional
@@ -93,7 +94,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
     dashboard : bool
         Whether to start the dashboard, a web page for this host's browsers; `dashboard_url` is its link.
     shutdown_atexit : bool
-        Whether the cluster ends with this process, however this process ends.
+        Whether the cluster ends with this process, however that ends.
     keep : bool
         The cluster outlives this process (a notebook's kernel), and the next `Cluster` of the profile, without a
         `cluster_id`, takes it over. It runs until `stop_cluster_sync`; leaving a `with` only disconnects.
@@ -104,9 +105,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
 
     Examples
     --------
-    >>> with Cluster(n=4) as rc:                               # doctest: +SKIP
-    ...     rc.load_balanced_view().map_sync(abs, range(-4, 0))
-    [4, 3, 2, 1]
+    >>> with Cluster(n=4) as rc: rc[:].apply_sync(abs, -1)     # doctest: +SKIP
+    [1, 1, 1, 1]
     """
 
     def __init__(
@@ -128,6 +128,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         engines: str | int | type = "local",
         controller: str | type = "local",
         controller_host: str = "",
+        controller_options: Mapping[str, Any] | None = None,
         engine_launcher_class: str | type | None = None,
         controller_launcher_class: str | type | None = None,
         engine_timeout: float = 60.0,
@@ -144,6 +145,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         adaptive: Any = None,
         **launcher_options: Any,
     ) -> None:
+        check_given(locals())
         self._scaling = None if adaptive is None else ScalingSettings.read(adaptive)
         if self._scaling is not None and n is None:
             n = self._scaling.minimum
@@ -151,8 +153,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         if config is None:
             config = cluster_settings(folder) if load_profile else {}
         config = settled(config)
-        sections = ("IPClusterStart", "IPClusterEngines", "Cluster")  # the first two as in old files
-        configured = {name: value for section in sections for name, value in config.get(section, {}).items()}
+        configured = configured_arguments(config)
         n = configured.get("n") if n is None else n
         controller_ip = controller_ip or configured.get("controller_ip", "")
         controller_location = controller_location or configured.get("controller_location", "")
@@ -164,23 +165,20 @@ class Cluster(DescribedCluster, AwaitableCluster):
             engines = engine_launcher_class or configured.get("engine_launcher_class", "local")
         if controller == "local":
             controller = controller_launcher_class or configured.get("controller_launcher_class", "local")
-        if n is not None and (not isinstance(n, int) or isinstance(n, bool) or n < 0):
-            raise ConfigError(f"n is a number of engines, got {n!r}")
-        if isinstance(engines, int) and not isinstance(engines, bool):  # how many, as `n` says
+        if not isinstance(engines, str | type | bool) and hasattr(engines, "__index__"):  # how many, as `n` says
             if n is not None and n != engines:
                 raise ConfigError(f"n={n} and engines={engines} both say how many engines there are: give one of them")
             n, engines = engines, "local"
-            if n < 0:
-                raise ConfigError(f"engines is a number of engines, got {n!r}")
         controller_host = controller_host or configured.get("controller_host", "")
-        controller, controller_host = chosen_controller(controller, controller_host, config, keep)
+        controller_options = {**configured.get("controller_options", {}), **(controller_options or {})}
         self._launcher = ChosenLauncher(engines, launcher_options, config, inspect.signature(Cluster).parameters)
-        if self._launcher.reaches_hosts or controller_host:
+        chosen = ChosenController(controller, controller_host, controller_options, config, self._launcher, keep)
+        if self._launcher.reaches_hosts or chosen.is_elsewhere:
             controller_ip = controller_ip or "*"
-        self.controller_launcher_class = controller
+        self.controller_launcher_class = chosen.kind
         self.delay, self.send_engines_connection_env = delay, send_engines_connection_env
         self.log, self.log_level, self.parent = log, log_level, parent
-        self.n = n
+        self.n = None if n is None else int(n)
         self.profile = profile
         self.profile_dir = folder
         if cluster_id is None and (free := kept.free_cluster(folder)) is not None:
@@ -190,11 +188,13 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self.cluster_id = new_uuid()[:8] if cluster_id is None else cluster_id
         self._files = ClusterFiles(self.profile_dir, self.cluster_id, Path(cluster_file) if cluster_file else None)
         self.cluster_file = "" if cluster_file == "" else self._files.cluster_file
-        if keep and not self.cluster_file:
-            raise ConfigError("keep=True needs a cluster file, by which the next Cluster finds this one")
+        if (keep or chosen.is_job) and not self.cluster_file:
+            raise ConfigError(
+                f"{'keep=True' if keep else 'a controller as a job'} needs a cluster file, to be found by"
+            )
         self.database = database
         self.controller_ip, self.controller_location = controller_ip, controller_location
-        self.controller_host = controller_host
+        self.controller_host = chosen.host
         self.controller_args, self.engine_args = list(controller_args), list(engine_args)
         self.resources = named_resources.check(resources or {})
         self.retention = dict(retention or {})
@@ -206,7 +206,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self.shutdown_atexit = shutdown_atexit and not keep
         self.load_profile = load_profile
         self._restarts = Restarts(self.write_cluster_file)
-        self._controller = ControllerProcess(self._files, self._restarts, controller_host)
+        self._controller = ControllerProcess(self._files, self._restarts, chosen)
         self._engine_sets = EngineSets(self._restarts, self._files)
         self._dashboard = DashboardProcess(dashboard, self._files)
         self._client: Client | None = None
@@ -245,7 +245,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
     def start_cluster_sync(self, n: int | None = None) -> Self:
         """Start the controller and `n` engines (default: `self.n`, else one per usable core)."""
         if n is not None:
-            self.n = n
+            check_given({"n": n})
+            self.n = int(n)
         if self.keep and (found := kept.description(self._files)) is not None:
             return self._take_over(found)
         if self.keep:
@@ -255,7 +256,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
             self._engine_launcher(wanted, self.resources, "check")  # options that make no sense are told now
         self._launch_controller()  # the engines start meanwhile, and wait for its connection file
         try:
-            if self._launcher.needs_connection_file:
+            if self._launcher.needs_connection_file or self._controller.is_job:
                 self._controller.wait_until_ready(self.engine_timeout)
             if wanted:
                 self.start_engines_sync(wanted)
@@ -342,8 +343,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
         ConfigError
             `n` is no number of engines, or the cluster scales itself (`adaptive=`).
         """
-        if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-            raise ConfigError(f"n is a number of engines, got {n!r}")
+        if n is None or not COUNT.fits(n):
+            raise ConfigError(f"n is {COUNT.what}; got {n!r}")
         if self.adaptive is not None:
             raise ConfigError("this cluster scales itself: it was made with adaptive=")
         with self._asking_client() as client:
@@ -386,6 +387,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self._controller.start(self._controller_command, lifeline=self.shutdown_atexit)
         if self.shutdown_atexit:
             atexit.register(self.stop_cluster_sync)
+        if self._controller.is_job:
+            self.write_cluster_file()  # others find the job while it waits
 
     def _controller_command(self, reuse: bool) -> Command:
         database = self.database
@@ -400,7 +403,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
             durability=self.durability,
             ip=self.controller_ip,
             location=self.controller_location,
-            lifeline=self.shutdown_atexit or bool(self.controller_host),
+            lifeline=not self._controller.is_job and (self.shutdown_atexit or bool(self.controller_host)),
             load_profile=self.load_profile,
             reuse=reuse,
             next_free=self._shares_profile and not reuse,
@@ -433,11 +436,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
 
     def dry_run(self, n: int | None = None) -> str:
         """The script or the command lines that would start `n` engines (default: as at the start). Starts nothing."""
-        count = self.engines_wanted if n is None else n
-        preview = self._engine_launcher(count, self.resources, "dry-run").preview()
-        if not self.controller_host:
-            return preview
-        return shlex.join(command_line(self.controller_host, self._controller_command(False).args)) + "\n" + preview
+        engines = self._engine_launcher(self.engines_wanted if n is None else n, self.resources, "dry-run")
+        return self._controller.preview(self._controller_command) + engines.preview()
 
     # ------------------------------------------------------------------------------------------ connecting
 
@@ -465,9 +465,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
             raise
         return client
 
-    def wait_for_engines_sync(
-        self, client: Client, n: int, tell: Callable[[int], None] = lambda count: None
-    ) -> None:
+    def wait_for_engines_sync(self, client: Client, n: int, tell: Callable[[int], None] = lambda count: None) -> None:
         """Wait until a client has `n` engines, or their launchers say that they cannot come.
 
         Parameters
@@ -491,7 +489,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
 
     @property
     def dashboard_url(self) -> str | None:
-        """The link of the dashboard: whoever has it can use it. None: no dashboard of this cluster runs here."""
+        """The link of the dashboard, a secret: it is the key. None: no dashboard of this cluster runs here."""
         return self._dashboard.url
 
     # ------------------------------------------------------------------------------------------ stopping

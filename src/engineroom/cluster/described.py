@@ -13,6 +13,8 @@ from ..config import profile_dir as folder_of_profile
 from ..config import write_private
 from ..errors import ConfigError
 from ..launchers import FoundProcess, Launcher
+from ..launchers.base import LauncherFacts
+from ..launchers.registry import attach
 from .cluster_files import ClusterFiles
 from .processes.controller_process import ControllerProcess
 from .processes.engine_sets import EngineSets
@@ -23,6 +25,12 @@ class DescribedCluster:
 
     def __init__(self, **arguments: Any) -> None:
         """Made by `Cluster`."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            "a Cluster manages processes: it cannot be pickled or copied. Another process attaches to it: "
+            "Cluster.from_file(cluster.cluster_file), or Cluster.from_dict(cluster.to_dict())"
+        )
 
     cluster_id: str
     profile_dir: Path
@@ -76,8 +84,13 @@ class DescribedCluster:
     def _attach(self, d: Mapping[str, Any]) -> None:
         """Have the processes that `to_dict` described."""
         if controller := d["controller"]:
-            found = FoundProcess(controller["pid"], "engineroom.controller", Path(controller["log_file"]))
-            found.belongs_to(self.profile_dir, self.cluster_id)
+            found: Launcher
+            if controller.get("job_id"):
+                found = attach(controller)
+            else:
+                found = FoundProcess(controller["pid"], "engineroom.controller", Path(controller["log_file"]))
+            if isinstance(found, LauncherFacts):
+                found.belongs_to(self.profile_dir, self.cluster_id)
             self._controller.launcher = found
         self._engine_sets.attach(d["engines"])
 

@@ -63,6 +63,8 @@ def export(
     dry_run : bool
         Write nothing, return the selection.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path is the path of the file to write; got {path!r:.60}")
     format_of(path, format)
     query = in_session(records, "all" if query is None else query, session)
     chosen = select(records, query, "export", dry_run=dry_run)
