@@ -447,6 +447,7 @@ def test_the_end_does_not_wait_for_a_store_that_hangs(caplog: pytest.LogCaptureF
 
 def test_a_writer_that_has_nothing_to_do_does_not_hang() -> None:
     writer = StoreWriter(DictDB(), lambda tokens: None, hang_seconds=0.05)
+    writer.flush()  # the thread serves, and its watchdog looks
     watchdog = next(thread for thread in threading.enumerate() if thread.name == "watchdog")
     for _ in range(5):
         watchdog.join(0.05)
