@@ -18,9 +18,22 @@ def job_and_task(_: int) -> tuple[str, str]:
     return os.environ["JOB_ID"], os.environ["SGE_TASK_ID"]
 
 
+def hold(gate: str) -> None:
+    """Runs until a file appears."""
+    import time
+
+    while not os.path.exists(gate):
+        time.sleep(0.05)
+
+
 def make(folder: Path, n: int, **options: object) -> er.Cluster:
     return er.Cluster(
-        engines="sge", n=n, profile_dir=folder, controller_ip="127.0.0.1", poll_seconds=0.3, **options  # type: ignore[arg-type]
+        engines="sge",
+        n=n,
+        profile_dir=folder,
+        controller_ip="127.0.0.1",
+        poll_seconds=0.3,
+        **options,  # type: ignore[arg-type]
     )
 
 
@@ -45,3 +58,18 @@ def test_a_job_that_waits_is_explained_and_cancelled(grid_engine: GridEngine, tm
 def test_a_refused_job_is_told_in_its_own_words(grid_engine: GridEngine, tmp_path: Path):
     with pytest.raises(er.LaunchError, match=r"Grid Engine did not take the job: .*Job was rejected because job"):
         make(tmp_path, 2, queue="fast.q").start_cluster_sync()
+
+
+def test_a_controller_is_a_job_and_ends_in_order(grid_engine: GridEngine, tmp_path: Path):
+    cluster = er.Cluster(
+        controller="sge", engines="local", n=1, profile_dir=tmp_path, controller_ip="127.0.0.1", database="sqlite",
+        controller_options={"poll_seconds": 0.3},
+    )  # fmt: skip
+    with cluster as rc:
+        running = rc.load_balanced_view().apply_async(hold, str(tmp_path / "never"))
+        wait_until(lambda: running.started)
+        assert grid_engine.queue
+    assert grid_engine.queue == ""
+    wait_until(lambda: not processes_of(tmp_path))
+    with er.Cluster(n=0, profile_dir=tmp_path, database="sqlite", cluster_id="after") as rc:
+        assert rc.db_query({"msg_id": running.msg_id}, keys=["state"])[0]["state"] == "aborted"

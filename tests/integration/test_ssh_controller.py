@@ -61,7 +61,7 @@ def test_the_value_of_a_variable_is_on_no_command_line(others: Namespaces, tmp_p
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"controller": "slurm"}, er.ConfigError, "controller='slurm': the launchers there are: local, ssh"),
+        ({"controller": "mpi"}, er.ConfigError, "controller='mpi': the launchers there are: local, ssh"),
         ({"controller_host": ""}, er.ConfigError, "needs both"),
         ({"controller": "local"}, er.ConfigError, "needs both"),
         ({"controller_host": "-oProxyCommand=touch"}, er.ConfigError, "is no name of a host"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,8 +21,10 @@ from .. import resources as named_resources
 from ..cluster import cluster as clusters
 from ..cluster.cluster_files import dead_sockets
 from ..cluster.found_cluster import FoundCluster
+from ..cluster.processes.chosen_controller import NAMES as CONTROLLERS
 from ..config import profile_folders
 from ..errors import ConfigError
+from ..launchers import Launcher
 from .base import ALREADY_RUNNING, BASE_ALIASES, BASE_FLAGS, EngineroomApp, UsageError, run
 from .former_options import CLUSTER, CLUSTER_ENGINES
 from .launcher_options import ALIASES, LAUNCHERS, LauncherOptions
@@ -41,8 +44,13 @@ class Cluster(Configurable):
     engines = Unicode("local", help=f"What starts the engines; there are: {LAUNCHERS}.").tag(config=True)
     engine_launcher_class = Unicode("local", help="ipyparallel's name for `engines`.").tag(config=True)
     controller_launcher_class = Unicode("local", help="ipyparallel's name for `controller`.").tag(config=True)
-    controller = Unicode("local", help="What starts the controller; there are: local, ssh.").tag(config=True)
+    controller = Unicode("local", help=f"What starts the controller; there are: {', '.join(CONTROLLERS)}.").tag(
+        config=True
+    )
     controller_host = Unicode("", help="The host of the controller, for --controller=ssh.").tag(config=True)
+    controller_options = Dict(
+        help="An option of the controller's batch job, NAME=VALUE. Default: as for the jobs of the engines."
+    ).tag(config=True)
     controller_ip = Unicode(
         "", help="Address to listen on for other hosts ('*': all), encrypted. Default: as engines= needs it."
     ).tag(config=True)
@@ -145,6 +153,7 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
         "engines": "Cluster.engines",
         "controller": "Cluster.controller",
         "controller-host": "Cluster.controller_host",
+        "controller-option": "Cluster.controller_options",
         "ip": "Cluster.controller_ip",
         "location": "Cluster.controller_location",
         "timeout": "Cluster.engine_timeout",
@@ -180,9 +189,8 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
         found = self.found
         running = found.processes
         if found.running or found.supervisor is not None:
-            pid = running[0].pid if running else found.supervisor.pid if found.supervisor else "?"
             print(
-                f"ipcluster: {found} is running already (pid {pid}). Connect with "
+                f"ipcluster: {found} is running already ({_where(running, found)}). Connect with "
                 f"engineroom.Client({found.files.client_arguments()}), add engines with `ipcluster engines -n 2`, "
                 "stop it with `ipcluster stop`, or start another with --profile=",
                 file=sys.stderr,
@@ -224,6 +232,7 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
             engine_launcher_class=settings.engine_launcher_class,
             controller=settings.controller,
             controller_host=settings.controller_host,
+            controller_options=settings.controller_options,
             controller_launcher_class=settings.controller_launcher_class,
             engine_timeout=settings.engine_timeout,
             adaptive=_bounds(settings.adaptive),
@@ -232,6 +241,13 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
             config=self.launcher_sections(),  # the rest has been read, and is among these arguments
             **{**settings.launcher_options, **LauncherOptions(parent=self).given()},
         )
+
+
+def _where(running: Sequence[Launcher], found: FoundCluster) -> str:
+    """What of a cluster runs, as a user finds it."""
+    first = running[0] if running else found.supervisor
+    job = getattr(first, "job_id", "")
+    return f"job {job}" if job else f"pid {first.pid if first else '?'}"
 
 
 def _bounds(given: str) -> tuple[int, int] | None:

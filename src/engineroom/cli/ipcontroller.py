@@ -12,6 +12,8 @@ import signal
 import socket
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
@@ -44,6 +46,7 @@ from ..controller.roster import Roster
 from ..controller.storage.queued_memory import default_limit
 from ..core.placement.schemes import SCHEMES, make_index
 from ..descriptors import raise_limit
+from ..engine.host.walltime import Walltime, time_left
 from ..errors import ConfigError, ConnectionFileError, StoreBusy
 from ..private import make_private_folder
 from ..stores import TaskStore, open_store
@@ -175,6 +178,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         "retain-payload-bytes": "Retention.payload_bytes",
         "min-free": "Retention.min_free",
         "queued-memory": "IPController.queued_memory",
+        "walltime": "IPController.walltime",
     }
     flags: Any = {
         **BASE_FLAGS,
@@ -219,6 +223,11 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         "",
         help="A connection file made beforehand, with its secret beside it (`engineroom k8s manifest` makes them): the "
         "controller has its keys and its port. Unfinished tasks of the database are taken up.",
+    ).tag(config=True)
+    walltime = Float(
+        0.0,
+        help="Seconds after which the batch job of this controller is ended: it stops in order before that. -1: as the "
+        "environment of the job says.",
     ).tag(config=True)
     keep_tasks = Bool(False, help="Whether SIGTERM ends it as a kill does.").tag(config=True)
     reuse_files = Bool(False, help="Use existing connection files.").tag(config=True)
@@ -276,6 +285,10 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         starter_ended = threading.Event()
         if self.keep_tasks:
             signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+        seconds = time_left(os.environ, time.time()) if self.walltime < 0 else self.walltime
+        walltime = Walltime.of(seconds, None, time.monotonic())
+        if walltime is not None:
+            stop_before_the_end(controller.stop, walltime, seconds if self.walltime > 0 else None)
         if self.lifeline:
             threading.Thread(target=_follow_stdin, args=(controller, starter_ended), daemon=True).start()
         files = [client_file, connection_file(folder, self.cluster_id, "engine")]
@@ -457,6 +470,17 @@ def _complain_if_running(path: Path) -> None:
                     f"a controller is running already here (pid {info.pid}, {info.url}). Stop it with "
                     "`ipcluster stop`, or start this one with another --cluster-id= or --profile=."
                 )
+
+
+def stop_before_the_end(stop: Callable[[str], None], walltime: Walltime, seconds: float | None) -> None:
+    """Have the controller stop in order before its batch system kills it.
+
+    `seconds`: the walltime that the user gave; None: only the environment of the job has one. It is for the reason.
+    """
+    end = "the time limit of the controller's job" if seconds is None else f"the walltime of its job ({seconds:g} s)"
+    timer = threading.Timer(max(0.0, walltime.cut - time.monotonic()), stop, [f"{end} ends"])
+    timer.daemon = True
+    timer.start()
 
 
 def _follow_stdin(controller: Controller, ended: threading.Event) -> None:

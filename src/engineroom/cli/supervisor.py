@@ -19,6 +19,7 @@ from ..cluster.cluster import Cluster
 from ..cluster.found_cluster import FoundCluster
 from ..config import ConnectionInfo
 from ..errors import ConnectionFileError, EngineroomError
+from ..launchers.batch.job import BatchJob
 from .base import FAILED, INTERRUPTED
 from .text import is_terminal, paint, plural
 
@@ -135,7 +136,12 @@ class Supervisor:
         if not self.files.connection_files[0].exists():
             say("The cluster was stopped.")
             return 0
-        words = self.cluster.controller.get_output().splitlines() if self.cluster.controller else []
+        controller = self.cluster.controller
+        if isinstance(controller, BatchJob):
+            why = controller.explain() or f"job {controller.job_id} has ended"
+            say(f"The controller has ended, and is not started again. {why}")
+            return FAILED
+        words = controller.get_output().splitlines() if controller else []
         say(
             "The controller died five times soon after its start, and is not started again. "
             + (f"Its log ends: {words[-1]}" if words else "")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from ..errors import ConfigError
+import msgspec
+
 from ..launchers import EngineLauncher, LaunchRequest
 from ..launchers.common import separated
 from ..launchers.registry import configured_options, launcher_class, read_options
-from ..launchers.ssh import is_word
 
 
 class ChosenLauncher:
@@ -72,34 +72,10 @@ class ChosenLauncher:
         """The launcher of a set of engines. Raises ConfigError if the options cannot be used."""
         return self._kind(self._common.applied(request), self.options)
 
-
-def chosen_controller(name: object, host: str, config: Mapping[str, Any], keep: bool) -> tuple[str, str]:
-    """Where a controller is started: the launcher, "local" or "ssh", and the host that ssh reaches, or "".
-
-    `name` may be a class of ipyparallel's, or its name: SSHControllerLauncher. Its section of a configuration file
-    names the host, as `hostname` and `user`, or as `location`.
-
-    Raises
-    ------
-    ConfigError
-        A controller cannot be started so.
-    """
-    given = name.__name__ if isinstance(name, type) else str(name)
-    kind = given.rpartition(".")[2].lower().removesuffix("launcher").removesuffix("controller")
-    if kind not in ("local", "ssh"):
-        raise ConfigError(
-            f"controller={given!r}: the launchers there are: local, ssh. Under MPI or a batch system, start the whole "
-            "cluster inside a job, or the controller on the login node (controller='local')"
-        )
-    if kind == "ssh" and not host:
-        section = {**config.get("SSHLauncher", {}), **config.get("SSHControllerLauncher", {})}
-        user = section.get("user", "")
-        named = section.get("hostname", "")
-        host = section.get("location") or (f"{user}@{named}" if user and named else named)
-    if (kind == "ssh") != bool(host):
-        raise ConfigError("a controller on another host needs both: controller='ssh', and its controller_host=")
-    if host and not is_word(host):
-        raise ConfigError(f"{host!r} is no name of a host: it is the argument controller_host")
-    if host and keep:
-        raise ConfigError("keep=True is for a controller on this host: one that ssh starts ends with its ssh")
-    return kind, host
+    def options_of_jobs(self, kind: type[EngineLauncher], without: Collection[str]) -> dict[str, Any]:
+        """The options that were given to the jobs of the engines, but for some; {} if another launcher starts them."""
+        if not issubclass(self._kind, kind):
+            return {}
+        given = {field.name: getattr(self.options, field.name) for field in msgspec.structs.fields(kind.Options)}
+        defaults = msgspec.structs.asdict(kind.Options())
+        return {name: value for name, value in given.items() if name not in without and value != defaults[name]}

@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import inspect
 import os
-import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,13 +24,13 @@ from ..config import profile_dir as folder_of_profile
 from ..errors import ConfigError
 from ..ids import new_uuid
 from ..launchers import EngineLauncher, Launcher, LaunchRequest
-from ..launchers.ssh_controller import command_line
 from . import kept
 from .awaitable import AwaitableCluster, in_thread
-from .chosen_launcher import ChosenLauncher, chosen_controller
+from .chosen_launcher import ChosenLauncher
 from .cluster_files import ClusterFiles
 from .commands import Command, controller_command, engines_command, engines_to_start
 from .described import DescribedCluster
+from .processes.chosen_controller import ChosenController
 from .processes.controller_process import ControllerProcess
 from .processes.dashboard_process import DashboardProcess
 from .processes.engine_sets import EngineSets
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class Cluster(DescribedCluster, AwaitableCluster):
-    """A controller on this machine, and engines on this and other machines.
+    """A controller, and engines on this and other machines.
 
     Parameters
     ----------
@@ -57,8 +56,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
     cluster_id : str, optional
         Distinguishes clusters of one profile; default: random.
     cluster_file : path, optional
-        What `Cluster.from_file` and the commands find the cluster by. Default: one in the profile's security folder.
-        "": none is written.
+        What others find the cluster by. Default: one in the profile's security folder. "": none is written.
     database : {"sqlite", "memory", "none"} or url, optional
         Where tasks are recorded; default: what the profile's configuration says, else SQLite in the profile's folder.
         If another cluster of the profile is using that file (tasks.db), the default is one beside it: tasks-2.db.
@@ -68,21 +66,23 @@ class Cluster(DescribedCluster, AwaitableCluster):
     controller_args, engine_args : list of str
         More arguments for `ipcontroller` and `ipengine`.
     resources : dict, optional
-        What this host has for tasks to ask for: `{"gpu": 4, "license": 1}`. The first set of engines shares it; for
-        others say so in `start_engines_sync`.
+        What this host has for tasks to ask for: `{"gpu": 4, "license": 1}`. The first set of engines shares it.
     retention : dict, optional
-        What is kept in the database: `{"age": "30d", "payload_age": "7d", "count": 10**6, "bytes": "10GB"}`, `rules`
-        and `min_free`, as in docs/records.md. Default: what the configuration says, else everything.
+        What is kept in the database, as in docs/records.md: `{"age": "30d", "payload_age": "7d", "bytes": "10GB"}`.
+        Default: what the configuration says, else everything.
     durability : {"normal", "full"}, optional
         What an acknowledged task survives: the death of any process ("normal"), or a power cut, too ("full", SQLite
         only, slower). Default: what the configuration says, else "normal".
     engines : str or class
         The launcher that starts the engines: "local", "slurm" and so on, as docs/launchers.md lists, or a class of
         `engineroom.cluster.launcher`. A number means `n`. Also: `engine_launcher_class`.
-    controller : "local" or "ssh"
-        The launcher of the controller: on this host, or on `controller_host`. Also: `controller_launcher_class`.
+    controller : str or class
+        The launcher of the controller: "local" on this host, "ssh" on `controller_host`, or a batch system ("slurm").
+        The last two share the profile's folder with this host. Also: `controller_launcher_class`.
     controller_host : str
-        The host of the controller, as ssh knows it. It shares the profile's folder with this one.
+        The host of the controller, as ssh knows it.
+    controller_options : dict, optional
+        Options of the controller's batch job: `{"walltime": "8h"}`. Default: as for the engines' jobs.
     engine_timeout : float
         Seconds to wait for the engines.
     config : dict or traitlets' Config, optional
@@ -94,7 +94,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
     dashboard : bool
         Whether to start the dashboard, a web page for this host's browsers; `dashboard_url` is its link.
     shutdown_atexit : bool
-        Whether the cluster ends with this process, however this process ends.
+        Whether the cluster ends with this process, however that ends.
     keep : bool
         The cluster outlives this process (a notebook's kernel), and the next `Cluster` of the profile, without a
         `cluster_id`, takes it over. It runs until `stop_cluster_sync`; leaving a `with` only disconnects.
@@ -105,9 +105,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
 
     Examples
     --------
-    >>> with Cluster(n=4) as rc:                               # doctest: +SKIP
-    ...     rc.load_balanced_view().map_sync(abs, range(-4, 0))
-    [4, 3, 2, 1]
+    >>> with Cluster(n=4) as rc: rc[:].apply_sync(abs, -1)     # doctest: +SKIP
+    [1, 1, 1, 1]
     """
 
     def __init__(
@@ -129,6 +128,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         engines: str | int | type = "local",
         controller: str | type = "local",
         controller_host: str = "",
+        controller_options: Mapping[str, Any] | None = None,
         engine_launcher_class: str | type | None = None,
         controller_launcher_class: str | type | None = None,
         engine_timeout: float = 60.0,
@@ -170,11 +170,12 @@ class Cluster(DescribedCluster, AwaitableCluster):
                 raise ConfigError(f"n={n} and engines={engines} both say how many engines there are: give one of them")
             n, engines = engines, "local"
         controller_host = controller_host or configured.get("controller_host", "")
-        controller, controller_host = chosen_controller(controller, controller_host, config, keep)
+        controller_options = {**configured.get("controller_options", {}), **(controller_options or {})}
         self._launcher = ChosenLauncher(engines, launcher_options, config, inspect.signature(Cluster).parameters)
-        if self._launcher.reaches_hosts or controller_host:
+        chosen = ChosenController(controller, controller_host, controller_options, config, self._launcher, keep)
+        if self._launcher.reaches_hosts or chosen.is_elsewhere:
             controller_ip = controller_ip or "*"
-        self.controller_launcher_class = controller
+        self.controller_launcher_class = chosen.kind
         self.delay, self.send_engines_connection_env = delay, send_engines_connection_env
         self.log, self.log_level, self.parent = log, log_level, parent
         self.n = None if n is None else int(n)
@@ -187,11 +188,13 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self.cluster_id = new_uuid()[:8] if cluster_id is None else cluster_id
         self._files = ClusterFiles(self.profile_dir, self.cluster_id, Path(cluster_file) if cluster_file else None)
         self.cluster_file = "" if cluster_file == "" else self._files.cluster_file
-        if keep and not self.cluster_file:
-            raise ConfigError("keep=True needs a cluster file, by which the next Cluster finds this one")
+        if (keep or chosen.is_job) and not self.cluster_file:
+            raise ConfigError(
+                f"{'keep=True' if keep else 'a controller as a job'} needs a cluster file, to be found by"
+            )
         self.database = database
         self.controller_ip, self.controller_location = controller_ip, controller_location
-        self.controller_host = controller_host
+        self.controller_host = chosen.host
         self.controller_args, self.engine_args = list(controller_args), list(engine_args)
         self.resources = named_resources.check(resources or {})
         self.retention = dict(retention or {})
@@ -203,7 +206,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self.shutdown_atexit = shutdown_atexit and not keep
         self.load_profile = load_profile
         self._restarts = Restarts(self.write_cluster_file)
-        self._controller = ControllerProcess(self._files, self._restarts, controller_host)
+        self._controller = ControllerProcess(self._files, self._restarts, chosen)
         self._engine_sets = EngineSets(self._restarts, self._files)
         self._dashboard = DashboardProcess(dashboard, self._files)
         self._client: Client | None = None
@@ -253,7 +256,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
             self._engine_launcher(wanted, self.resources, "check")  # options that make no sense are told now
         self._launch_controller()  # the engines start meanwhile, and wait for its connection file
         try:
-            if self._launcher.needs_connection_file:
+            if self._launcher.needs_connection_file or self._controller.is_job:
                 self._controller.wait_until_ready(self.engine_timeout)
             if wanted:
                 self.start_engines_sync(wanted)
@@ -385,6 +388,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self._controller.start(self._controller_command, lifeline=self.shutdown_atexit)
         if self.shutdown_atexit:
             atexit.register(self.stop_cluster_sync)
+        if self._controller.is_job:
+            self.write_cluster_file()  # others find the job while it waits
 
     def _controller_command(self, reuse: bool) -> Command:
         database = self.database
@@ -399,7 +404,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
             durability=self.durability,
             ip=self.controller_ip,
             location=self.controller_location,
-            lifeline=self.shutdown_atexit or bool(self.controller_host),
+            lifeline=not self._controller.is_job and (self.shutdown_atexit or bool(self.controller_host)),
             load_profile=self.load_profile,
             reuse=reuse,
             next_free=self._shares_profile and not reuse,
@@ -432,11 +437,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
 
     def dry_run(self, n: int | None = None) -> str:
         """The script or the command lines that would start `n` engines (default: as at the start). Starts nothing."""
-        count = self.engines_wanted if n is None else n
-        preview = self._engine_launcher(count, self.resources, "dry-run").preview()
-        if not self.controller_host:
-            return preview
-        return shlex.join(command_line(self.controller_host, self._controller_command(False).args)) + "\n" + preview
+        engines = self._engine_launcher(self.engines_wanted if n is None else n, self.resources, "dry-run")
+        return self._controller.preview(self._controller_command) + engines.preview()
 
     # ------------------------------------------------------------------------------------------ connecting
 
@@ -464,9 +466,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
             raise
         return client
 
-    def wait_for_engines_sync(
-        self, client: Client, n: int, tell: Callable[[int], None] = lambda count: None
-    ) -> None:
+    def wait_for_engines_sync(self, client: Client, n: int, tell: Callable[[int], None] = lambda count: None) -> None:
         """Wait until a client has `n` engines, or their launchers say that they cannot come.
 
         Parameters
@@ -490,7 +490,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
 
     @property
     def dashboard_url(self) -> str | None:
-        """The link of the dashboard: whoever has it can use it. None: no dashboard of this cluster runs here."""
+        """The link of the dashboard, a secret: it is the key. None: no dashboard of this cluster runs here."""
         return self._dashboard.url
 
     # ------------------------------------------------------------------------------------------ stopping

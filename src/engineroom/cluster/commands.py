@@ -144,6 +144,17 @@ def dashboard_command(*, profile_dir: Path, cluster_id: str) -> Command:
     return Command(args, _package_path())
 
 
+def guard_command(*, profile_dir: Path, cluster_id: str, cluster_file: Path) -> Command:
+    """How the guard of a controller that is a batch job is started."""
+    args = [
+        *(sys.executable, *_SAFE, "-m", "engineroom.cluster.processes.guard"),
+        str(profile_dir),
+        cluster_id,
+        str(cluster_file),
+    ]
+    return Command(args, _package_path())
+
+
 def _import_path() -> list[str]:
     """Folders in which engines look for modules last: those of our `sys.path`, and the current one.
 

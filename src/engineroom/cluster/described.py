@@ -13,6 +13,8 @@ from ..config import profile_dir as folder_of_profile
 from ..config import write_private
 from ..errors import ConfigError
 from ..launchers import FoundProcess, Launcher
+from ..launchers.base import LauncherFacts
+from ..launchers.registry import attach
 from .cluster_files import ClusterFiles
 from .processes.controller_process import ControllerProcess
 from .processes.engine_sets import EngineSets
@@ -82,8 +84,13 @@ class DescribedCluster:
     def _attach(self, d: Mapping[str, Any]) -> None:
         """Have the processes that `to_dict` described."""
         if controller := d["controller"]:
-            found = FoundProcess(controller["pid"], "engineroom.controller", Path(controller["log_file"]))
-            found.belongs_to(self.profile_dir, self.cluster_id)
+            found: Launcher
+            if controller.get("job_id"):
+                found = attach(controller)
+            else:
+                found = FoundProcess(controller["pid"], "engineroom.controller", Path(controller["log_file"]))
+            if isinstance(found, LauncherFacts):
+                found.belongs_to(self.profile_dir, self.cluster_id)
             self._controller.launcher = found
         self._engine_sets.attach(d["engines"])
 

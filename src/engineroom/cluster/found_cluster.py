@@ -13,8 +13,10 @@ from ..client import Client
 from ..config import ConnectionInfo
 from ..errors import ConfigError, EngineroomError
 from ..launchers import FoundProcess, Launcher
+from ..launchers.batch.job import BatchJob
 from .cluster import Cluster
 from .cluster_files import ClusterFiles, is_other_host
+from .processes.guard import ask_to_end
 
 #: Seconds that the controller may take to say how many tasks it has.
 ANSWER_SECONDS = 3.0
@@ -126,11 +128,15 @@ class FoundCluster:
 
     def stop(self) -> None:
         """Stop what runs of it, wait for the end, and remove its files. Nothing happens if nothing runs."""
-        supervisor, processes = self.supervisor, self.processes
+        supervisor, cluster = self.supervisor, self.open()
+        is_job = cluster is not None and isinstance(cluster.controller, BatchJob)
+        processes = self.processes
         if supervisor is not None:
             supervisor.signal(signal.SIGTERM)
             if not supervisor.join(STOP_SECONDS):
                 supervisor.signal(signal.SIGKILL)
+        if is_job and any(isinstance(process, BatchJob) and process.running for process in processes):
+            ask_to_end(self.files)
         for process in processes:
             process.stop()
             process.join(5)

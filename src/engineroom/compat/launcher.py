@@ -212,7 +212,7 @@ class BatchSystemLauncher(BaseLauncher):
 
 
 class BatchControllerLauncher(BatchSystemLauncher, ControllerLauncher):
-    """A controller as a job, which is not here: start the cluster inside a job."""
+    """A controller as a job of a batch system."""
 
 
 class _BatchEngineSet(BatchSystemLauncher, EngineLauncher, BatchJob):
@@ -245,7 +245,7 @@ class SlurmLauncher(BatchSystemLauncher):
 
 
 class SlurmControllerLauncher(SlurmLauncher, BatchControllerLauncher):
-    """A controller as a job of Slurm, which is not here."""
+    """A controller as a job of Slurm: `controller="slurm"`."""
 
 
 class SlurmEngineSetLauncher(SlurmLauncher, _BatchEngineSet, SlurmEngines):
@@ -257,7 +257,7 @@ class PBSLauncher(BatchSystemLauncher):
 
 
 class PBSControllerLauncher(PBSLauncher, BatchControllerLauncher):
-    """A controller as a job of PBS, which is not here."""
+    """A controller as a job of PBS: `controller="pbs"`."""
 
 
 class PBSEngineSetLauncher(PBSLauncher, _BatchEngineSet, PBSEngines):
@@ -269,7 +269,7 @@ class SGELauncher(BatchSystemLauncher):
 
 
 class SGEControllerLauncher(SGELauncher, BatchControllerLauncher):
-    """A controller as a job of Grid Engine, which is not here."""
+    """A controller as a job of Grid Engine: `controller="sge"`."""
 
 
 class SGEEngineSetLauncher(SGELauncher, _BatchEngineSet, SGEEngines):
@@ -281,7 +281,7 @@ class LSFLauncher(BatchSystemLauncher):
 
 
 class LSFControllerLauncher(LSFLauncher, BatchControllerLauncher):
-    """A controller as a job of LSF, which is not here."""
+    """A controller as a job of LSF: `controller="lsf"`."""
 
 
 class LSFEngineSetLauncher(LSFLauncher, _BatchEngineSet, LSFEngines):
@@ -293,7 +293,7 @@ class HTCondorLauncher(BatchSystemLauncher):
 
 
 class HTCondorControllerLauncher(HTCondorLauncher, BatchControllerLauncher):
-    """A controller as a job of HTCondor, which is not here."""
+    """A controller as a job of HTCondor: `controller="htcondor"`."""
 
 
 class HTCondorEngineSetLauncher(HTCondorLauncher, _BatchEngineSet, HTCondorEngines):

@@ -38,11 +38,11 @@ def words_of(given: list[str] | str) -> list[str]:
 
 
 class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A set of engines that is to be started."""
+    """A set of engines that is to be started, or a controller that is to be a batch job."""
 
     #: how many engines
     n: int
-    #: the command of a nanny, without the number of engines and without the connection file
+    #: the command of a nanny, without the number of engines and without the connection file; of a controller, the whole
     command: list[str]
     #: what to add to its environment
     environment: dict[str, str]
@@ -54,6 +54,7 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     set_id: str
     cluster_id: str = ""
     profile_dir: Path = Path()
+    is_controller: bool = False
 
     def local_command(self, n: int) -> list[str]:
         """The command of a nanny with `n` engines that can read the connection file."""

@@ -83,9 +83,9 @@ def test_the_traits_of_a_batch_system(tmp_path: Path):
     [("30", "00:30:00"), ("90:30", "01:30:30"), ("4:00:00", "04:00:00"), ("1-12", "36:00:00"), ("1-0:30", "24:30:00")],
 )
 def test_slurms_own_times(given: str, made: str, tmp_path: Path):
-    assert f"#SBATCH --time={made}\n" in er.Cluster(
-        profile_dir=tmp_path, engines="slurm", n=1, timelimit=given
-    ).dry_run()
+    assert (
+        f"#SBATCH --time={made}\n" in er.Cluster(profile_dir=tmp_path, engines="slurm", n=1, timelimit=given).dry_run()
+    )
 
 
 def test_a_configuration_of_older_versions(tmp_path: Path):
@@ -95,7 +95,7 @@ def test_a_configuration_of_older_versions(tmp_path: Path):
         "c.IPClusterEngines.n = 10\nc.IPClusterStart.controller_launcher_class = 'LocalControllerLauncher'\n"
         "c.IPClusterStart.delay = 0.1\nc.SlurmLauncher.qos = 'normal'\nc.SlurmLauncher.timelimit = '1:00:00'\n"
         "c.SlurmEngineSetLauncher.batch_template = '#!/bin/bash\\n#SBATCH --qos {qos}\\n#SBATCH --nodes={n//5 + 1}\\n"
-        "#SBATCH --time {timelimit}\\nmpirun $BOX \\\\\\n  ipengine --profile-dir=\"{profile_dir}\"\\n'\n"
+        '#SBATCH --time {timelimit}\\nmpirun $BOX \\\\\\n  ipengine --profile-dir="{profile_dir}"\\n\'\n'
     )
     made = er.Cluster(profile_dir=tmp_path).dry_run()
     head = "#!/bin/bash\n#SBATCH --qos normal\n#SBATCH --nodes=3\n#SBATCH --time 01:00:00\n"
@@ -278,10 +278,53 @@ def test_controllers_by_class(tmp_path: Path):
     config = {"SSHControllerLauncher": {"hostname": "login1", "user": "me"}}
     for given in ("ssh", "SSHControllerLauncher", launcher.SSHControllerLauncher):
         assert er.Cluster(controller=given, profile_dir=tmp_path, config=config).controller_host == "me@login1"
-    with pytest.raises(ConfigError, match="controller='MPIControllerLauncher': the launchers there are: local, ssh"):
+    with pytest.raises(
+        ConfigError, match=r"controller='MPIControllerLauncher': .*: local, ssh, slurm.* MPI has nothing"
+    ):
         er.Cluster(controller=launcher.MPIControllerLauncher, profile_dir=tmp_path)
     with pytest.raises(ConfigError, match="is made by a cluster"):
         launcher.LocalControllerLauncher(profile_dir="x")
+
+
+def test_controllers_as_batch_jobs_by_class(tmp_path: Path):
+    class Mine(launcher.SlurmControllerLauncher):
+        queue = "long"
+
+    def head(given: Any, **options: Any) -> list[str]:
+        script = er.Cluster(controller=given, profile_dir=tmp_path, n=1, **options).dry_run()
+        controller = script.partition("# ---- the engines")[0]
+        assert "engineroom.controller" in controller
+        asked = ("#SBATCH --partition", "#SBATCH --account", "#SBATCH --time")
+        return [line for line in controller.splitlines() if line.startswith(asked)]
+
+    config = {"SlurmControllerLauncher": {"timelimit": "30"}, "BatchSystemLauncher": {"account": "physics"}}
+    names = ("slurm", "SlurmControllerLauncher", launcher.SlurmControllerLauncher,
+             "ipyparallel.cluster.launcher.SlurmControllerLauncher")  # fmt: skip
+    for given in names:
+        assert head(given, config=config) == ["#SBATCH --account=physics", "#SBATCH --time=00:30:00"]
+    assert head(Mine) == ["#SBATCH --partition=long"]
+    # what is said of the engines' jobs holds for the controller's, if nothing else is said of that
+    engines = {"engines": "slurm", "queue": "short", "account": "me", "walltime": "1h", "memory": "8GB"}
+    assert head("slurm", **engines, controller_options={"walltime": "2h"}) == [
+        "#SBATCH --account=me", "#SBATCH --partition=short", "#SBATCH --time=02:00:00"]  # fmt: skip
+    assert head("sge", **engines) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"controller": "slurm", "controller_options": {"wall": "2h"}}, "has no option 'wall'; did you mean walltime"),
+        ({"controller_options": {"walltime": "2h"}}, "are those of a controller that is a batch job"),
+        ({"controller": "slurm", "keep": True}, "keep=True is for a controller on this host"),
+        ({"controller": "slurm", "cluster_file": ""}, "a controller as a job needs a cluster file"),
+        ({"controller": "slurm", "controller_host": "node1"}, "needs both"),
+        ({"controller": "teleport"}, "controller='teleport': the launchers there are: local, ssh, slurm, sge, pbs"),
+        ({"controller": launcher.SlurmEngineSetLauncher}, "controller='SlurmEngineSetLauncher'"),
+    ],
+)
+def test_a_controller_that_cannot_be_started_so_is_told(options: dict[str, Any], said: str, tmp_path: Path):
+    with pytest.raises(ConfigError, match=said):
+        er.Cluster(profile_dir=tmp_path, **options)
 
 
 def test_classes_by_name():

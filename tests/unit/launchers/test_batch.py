@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from engineroom.errors import ConfigError, LaunchError
@@ -99,7 +100,7 @@ def test_a_template_of_ones_own(tmp_path: Path):
         ({"memory": "much"}, "memory is a number of bytes"),
         ({"engines_per_job": 0}, "engines_per_job is a number, 1 or more; got 0"),
         ({"gpus": "two"}, "an option of the launcher slurm cannot be used: Expected `int`, got `str` - at `.*gpus`"),
-        ({"submit_command": "sbatch 'x"}, "this is no command: \"sbatch 'x\": No closing quotation"),
+        ({"submit_command": "sbatch 'x"}, 'this is no command: "sbatch \'x": No closing quotation'),
         ({"job_id_regexp": "("}, "job_id_regexp is a regular expression; got '('"),
         ({"template_file": "a\0b"}, "cannot be read: embedded null byte"),
         ({"template_file": "~nobody-of-this-name/x"}, "cannot be read: Could not determine home directory"),
@@ -206,3 +207,45 @@ def test_htcondors_answers():
     assert htcondor.read_status("1 undefined\n2 undefined\n5 no disk\n4 undefined\n", "1") == [
         Part("pending", "idle"), Part("running"), Part("pending", "held: no disk"), Part("ended"),
     ]  # fmt: skip
+
+
+def controller(folder: Path) -> LaunchRequest:
+    return msgspec.structs.replace(
+        request(folder, n=1),
+        command=["python", "-m", "engineroom.controller", "--ip=*"],
+        environment={"PASSWORD": "s3cret"},
+        is_controller=True,
+    )
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_controller_is_one_job_that_is_never_run_again(name: str, tmp_path: Path):
+    job = launcher_class(name)(controller(tmp_path), read_options(name, {"walltime": "90m", "extra_lines": "# one"}))
+    made = job.preview()
+    quote = "''" if name == "htcondor" else "'"
+    assert f"engineroom.controller {quote}--ip=*{quote} --walltime=5400" in made
+    assert "--n=" not in made
+    assert "--file=" not in made
+    assert {"slurm": "#SBATCH --no-requeue\n# one", "sge": "#$ -r n\n# one", "pbs": "#PBS -r n\n# one",
+            "lsf": "#BSUB -rn\n# one", "htcondor": "NumJobStarts > 0\n# one"}[name] in made  # fmt: skip
+    assert {"slurm": "--array=1-1", "sge": "-t 1-1", "pbs": "select=1:ncpus=1", "lsf": "[1-1]", "htcondor": "queue 1"}[
+        name
+    ] in made
+    without = launcher_class(name)(controller(tmp_path), read_options(name, {}))
+    assert "--walltime=-1" in without.preview()
+
+
+def test_the_environment_of_a_controller_is_in_a_file_of_its_user_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "sbatch").write_text(f"#!/bin/sh\ncat > {tmp_path}/given\necho 7\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    job = launcher_class("slurm")(controller(tmp_path), read_options("slurm", {}))
+    job.start()
+    file = tmp_path / "ipengine-1.env"
+    assert (tmp_path / "given").read_text() == job.preview()
+    assert f". {file}" in job.preview()
+    assert "s3cret" not in job.preview()
+    assert file.read_text() == "export PASSWORD=s3cret\n"
+    assert file.stat().st_mode & 0o777 == 0o600

@@ -1,18 +1,25 @@
-"""The controller of a cluster, as a process: started, awaited, started again when it was killed, stopped."""
+"""The controller of a cluster, a process or a batch job: started, awaited, started again when killed, stopped."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable
 
 from ...config import make_profile_dir, read_connection_file
-from ...errors import ConfigError, ConnectionFileError, EngineroomError, StoreBusy, TimeoutError
+from ...errors import ConfigError, ConnectionFileError, EngineroomError, LaunchError, StoreBusy, TimeoutError
 from ...launchers import FoundProcess, Launcher, LocalProcess
-from ...launchers.ssh_controller import SSHController
+from ...launchers.batch.job import BatchJob
+from ...launchers.registry import attach
 from ..cluster_files import ClusterFiles
-from ..commands import STORE_BUSY, Command
+from ..commands import STORE_BUSY, Command, guard_command
+from .chosen_controller import ChosenController
+from .guard import ask_to_end, is_there
 from .restarts import RestartLimit, Restarts
+
+#: Seconds between two looks for the connection file.
+LOOK_SECONDS, LOOK_SECONDS_ELSEWHERE = 0.005, 0.1
 
 
 class ControllerProcess:
@@ -23,16 +30,19 @@ class ControllerProcess:
     files : ClusterFiles
         Where its connection files and its log are.
     restarts : Restarts
-        Whether it is started again when it was killed. One on another host is not: it ends with its ssh, in order.
-    host : str
-        The host on which it runs, as ssh knows it; "": this one.
+        Whether it is started again when it was killed. One on another host is not: it ends with its ssh, in order, or
+        with its job.
+    chosen : ChosenController
+        What starts it.
     """
 
-    def __init__(self, files: ClusterFiles, restarts: Restarts, host: str = "") -> None:
-        #: the process; None before the start and after `stop`
+    def __init__(self, files: ClusterFiles, restarts: Restarts, chosen: ChosenController) -> None:
+        #: the process or the job; None before the start and after `stop`
         self.launcher: Launcher | None = None
         self._files = files
-        self._host = host
+        self._chosen = chosen
+        #: beside a job that ends with this process
+        self._guard: LocalProcess | None = None
         self._restarts = restarts
         self._limit = RestartLimit()
 
@@ -40,6 +50,15 @@ class ControllerProcess:
     def running(self) -> bool:
         """Whether it has been started and has not ended."""
         return self.launcher is not None and self.launcher.running
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it is, or is to be, a job of a batch system."""
+        return self._chosen.is_job if self.launcher is None else isinstance(self.launcher, BatchJob)
+
+    def preview(self, command: Callable[[bool], Command]) -> str:
+        """What starts it, as text for `--dry-run`; "" on this host."""
+        return self._chosen.preview(command(False), self._files)
 
     def start(self, command: Callable[[bool], Command], *, lifeline: bool) -> None:
         """Start it; `wait_until_ready` waits for it.
@@ -59,6 +78,7 @@ class ControllerProcess:
         if self.running:
             raise RuntimeError("the controller of this cluster is running already")
         make_profile_dir(self._files.profile_dir)
+        self._refuse_if_job_runs()
         path = self._files.connection_files[0]
         if path.exists():
             self._refuse_if_running()
@@ -66,17 +86,15 @@ class ControllerProcess:
         self._launch(command, lifeline=lifeline, reuse=False)
 
     def _launch(self, command: Callable[[bool], Command], *, lifeline: bool, reuse: bool) -> None:
-        made = command(reuse)
-        if self._host:
-            log_file = self._files.log_of("ipcontroller")
-            self.launcher = there = SSHController(self._host, made.args, log_file, environment=made.environment)
-            there.belongs_to(self._files.profile_dir, self._files.cluster_id)
-            there.start()
+        launcher = self._chosen.make(command(reuse), self._files, lifeline=lifeline)
+        launcher.belongs_to(self._files.profile_dir, self._files.cluster_id)
+        if self._chosen.is_elsewhere:
+            self.launcher = launcher
+            launcher.start()
+            if self._chosen.is_job and lifeline:
+                self._start_guard()
             self._restarts.allowed = True
             return
-        launcher = LocalProcess(
-            made.args, self._files.log_of("ipcontroller"), environment=made.environment, lifeline=lifeline
-        )
 
         def restart(code: int) -> None:
             """Start a killed controller again: engines and clients reconnect, and go on."""
@@ -89,12 +107,30 @@ class ControllerProcess:
                         self._launch(command, lifeline=lifeline, reuse=True)
                         self._restarts.done()
 
-        launcher.belongs_to(self._files.profile_dir, self._files.cluster_id)
         launcher.on_stop(restart)
         launcher.start()
         self._limit.on_start()
         self.launcher = launcher
         self._restarts.allowed = True
+
+    def _start_guard(self) -> None:
+        files = self._files
+        made = guard_command(
+            profile_dir=files.profile_dir, cluster_id=files.cluster_id, cluster_file=files.cluster_file
+        )
+        self._guard = LocalProcess(made.args, files.log_of("guard"), environment=made.environment, lifeline=True)
+        self._guard.start()
+
+    def _refuse_if_job_runs(self) -> None:
+        """Raises RuntimeError if the cluster file names a job that runs or waits: there is no other sign of it."""
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, EngineroomError):
+            described = json.loads(self._files.cluster_file.read_text())["controller"]
+            if described.get("job_id") and attach(described).running:
+                raise RuntimeError(
+                    f"{self._files} is running already: its controller is the {described['class']} job "
+                    f"{described['job_id']}. Stop it with `ipcluster stop{self._files.options()}`, or start another "
+                    "with another cluster_id="
+                )
 
     def _refuse_if_running(self) -> None:
         with contextlib.suppress(ConnectionFileError):
@@ -118,19 +154,24 @@ class ControllerProcess:
         EngineroomError
             It ended; the text has the last line of its log.
         TimeoutError
-            It has not written the file after `timeout` seconds.
+            It has not written the file after `timeout` seconds. The text says why a batch job still waits.
         """
         path = self._files.connection_files[0]
         deadline = time.monotonic() + timeout
-        while not path.exists():
+        while not is_there(path):
             if not self.running:
                 self._raise_why()
             if time.monotonic() > deadline:
+                why = self.launcher.explain() if self.launcher is not None else ""
+                if why:
+                    raise TimeoutError(f"the controller did not run within {timeout:g} s. {why}")
+                log_file = self._files.log_of("ipcontroller")
+                if isinstance(self.launcher, BatchJob):
+                    log_file = self.launcher.log_file.with_name(self.launcher.log_file.stem + "*.log")
                 raise TimeoutError(
-                    f"the controller wrote no connection file {path} within {timeout:g} s. Look into its log "
-                    f"{self._files.log_of('ipcontroller')}"
+                    f"the controller wrote no connection file {path} within {timeout:g} s. Look into its log {log_file}"
                 )
-            time.sleep(0.005)
+            time.sleep(LOOK_SECONDS_ELSEWHERE if self._chosen.is_elsewhere else LOOK_SECONDS)
 
     def _raise_why(self) -> None:
         launcher = self.launcher
@@ -144,12 +185,20 @@ class ControllerProcess:
         if isinstance(launcher, LocalProcess) and launcher.exit_code == STORE_BUSY:
             hint = "From Python: Cluster(profile=…), or Cluster(database='memory')."
             raise StoreBusy(f"the controller did not start. {words} {hint}")
+        if isinstance(launcher, BatchJob):
+            raise LaunchError(f"the controller did not start. {launcher.explain()}")
         raise EngineroomError(f"the controller did not start. {words}")
 
     def stop(self) -> None:
         """Stop it, and remove its connection files. Nothing happens if it does not run."""
         if self.launcher is not None:
+            if isinstance(self.launcher, BatchJob) and self.launcher.running:
+                ask_to_end(self._files)
             self.launcher.stop()
             self.launcher = None
-        for path in (*self._files.connection_files, *self._files.lesser.values()):
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.stop()
+        files = self._files  # one that was killed has left them all
+        for path in (*files.connection_files, *files.lesser.values(), files.secret_file, files.roster_file):
             path.unlink(missing_ok=True)

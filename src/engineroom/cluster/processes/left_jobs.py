@@ -15,12 +15,13 @@ log = logging.getLogger(__name__)
 def cancel_left_jobs(cluster_file: Path) -> None:
     """Cancel the jobs that a cluster file names. Engines that are processes end without their controller."""
     try:
-        described = json.loads(cluster_file.read_text())["engines"].values()
-    except (OSError, ValueError, KeyError):
+        described = json.loads(cluster_file.read_text())
+        jobs = [
+            each for each in (*described["engines"].values(), described["controller"]) if each and each.get("job_id")
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return
-    for one in described:
-        if not one.get("job_id"):
-            continue
+    for one in jobs:
         try:
             launcher = attach(one)
             if launcher.running:

@@ -58,5 +58,6 @@ def _system(options: GenericOptions, is_new: bool) -> BatchSystem:
         read_status=read_status,
         unknown="",
         cancel=words["delete"],
+        once="",
         signal=words["signal"],
     )

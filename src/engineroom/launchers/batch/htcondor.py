@@ -60,6 +60,7 @@ HTCONDOR = BatchSystem(
     read_status=read_status,
     unknown="(?!)",  # it answers with no lines
     cancel=["condor_rm", "{job}"],
+    once="periodic_remove = JobStatus == 1 && NumJobStarts > 0",
     uneven="$(engines)",
     more_fields=more_fields,
     walltime=str,

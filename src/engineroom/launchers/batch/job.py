@@ -1,7 +1,7 @@
-"""Engines as jobs of a batch system: submitted, watched, cancelled. The launcher that all batch systems share.
+"""Engines, or a controller, as jobs of a batch system: submitted, watched, cancelled. All batch systems share this.
 
 One submission starts all engines of a set: an array of jobs, each with one nanny on one host. The batch system starts
-them when it has room; engines join as they come.
+them when it has room; engines join as they come. A controller is an array of one job.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from ...config import write_private
 from ...errors import ConfigError, LaunchError
 from ...messages import signal_number
 from ...printable import one_line
@@ -46,7 +47,7 @@ _COMMANDS = ("delete_command", "signal_command")
 
 
 class BatchJob(LauncherFacts):
-    """Engines as jobs of one batch system.
+    """Engines, or a controller, as jobs of one batch system.
 
     Parameters
     ----------
@@ -82,6 +83,8 @@ class BatchJob(LauncherFacts):
         self._has_environment = True
         self.log_file = request.log_file
         self._script_file = request.log_file.with_suffix(".sh")
+        #: the environment of a controller: it may hold a password, which no batch system is to show
+        self._environment_file = request.log_file.with_suffix(".env")
         self._per_job = 1
         self._script = self._make_script() if request.command else ""
         #: what the batch system calls the job; "": it has not been submitted
@@ -123,9 +126,11 @@ class BatchJob(LauncherFacts):
             "memory": system.memory(options.memory_mib) if options.memory_mib else "",
             "gpus": str(options.gpus or ""),
             "constraint": options.constraint,
-            "extra_lines": _lines(options.extra_lines),
+            "extra_lines": "\n".join(
+                filter(None, [system.once if request.is_controller else "", _lines(options.extra_lines)])
+            ),
             "setup": _lines(options.setup),
-            "environment": "\n".join(f"export {k}={shlex.quote(v)}" for k, v in request.environment.items()),
+            "environment": self._reads_environment() if request.is_controller else self._exports(),
             "program_and_args": (program := self._program(jobs, per_job, rest)),
             "program": program.partition(" ")[0],
             "program_args": program.partition(" ")[2],
@@ -145,6 +150,13 @@ class BatchJob(LauncherFacts):
                 )
         return script
 
+    def _exports(self) -> str:
+        """Lines for the shell that set the variables of the environment."""
+        return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in self._request.environment.items())
+
+    def _reads_environment(self) -> str:
+        return f". {shlex.quote(str(self._environment_file))}" if self._request.environment else ""
+
     def _ignores(self, name: str, template: str, values: Mapping[str, str], script: str) -> bool:
         """Whether the script is the same without an option."""
         default = next(each.default for each in msgspec.structs.fields(self._options) if each.name == name)
@@ -157,6 +169,9 @@ class BatchJob(LauncherFacts):
         """The command of one job, for the shell. The last job of the array has the rest of the engines."""
         request, uneven = self._request, self.system.uneven
         command = list(request.command)
+        if request.is_controller:
+            # Without a walltime, the controller asks the environment of its job.
+            return shlex.join([*command, f"--walltime={self._options.walltime_seconds or -1}"])
         if self._options.gpus and not any(word.startswith("--resources=") for word in command):
             command.append(f"--resources=gpu={self._options.gpus}")
         if self._options.walltime_seconds:
@@ -188,16 +203,17 @@ class BatchJob(LauncherFacts):
         """
         self._script_file.parent.mkdir(parents=True, exist_ok=True)
         self._script_file.write_text(self._script)
+        if self._request.is_controller and self._request.environment:
+            write_private(self._environment_file, self._exports() + "\n")
         environment = None if self._has_environment else {**os.environ, **self._request.environment}
         done = self._command(self.system.submit, input=self._script, environment=environment)
         found = re.search(self.system.job_id, done.stdout, re.MULTILINE)
         if done.returncode != 0 or found is None:
             words = one_line(done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}")
-            raise LaunchError(
-                f"{self.system.title} did not take the job: {words}. The script is {self._script_file}"
-            )
+            raise LaunchError(f"{self.system.title} did not take the job: {words}. The script is {self._script_file}")
         self.job_id, self._submitted = found[1] if found.re.groups else found[0], time.monotonic()
-        log.info("%s job %s was submitted: %d engines", self.system.title, self.job_id, self._request.n)
+        what = "the controller" if self._request.is_controller else f"{self._request.n} engines"
+        log.info("%s job %s was submitted: %s", self.system.title, self.job_id, what)
         if self._callbacks:
             self._watch()
 
@@ -205,8 +221,7 @@ class BatchJob(LauncherFacts):
         self, words: list[str], input: str = "", environment: Mapping[str, str] | None = None, **fields: str
     ) -> subprocess.CompletedProcess[str]:
         command = [
-            word.format(job=self.job_id, script=self._script_file, **fields) if "{" in word else word
-            for word in words
+            word.format(job=self.job_id, script=self._script_file, **fields) if "{" in word else word for word in words
         ]
         try:
             return subprocess.run(
@@ -344,6 +359,7 @@ class BatchJob(LauncherFacts):
                 self._ended.wait(HURRY_SECONDS)
                 self._ask(0)
             self._ended.set()
+        self._environment_file.unlink(missing_ok=True)
         if self._watcher is not None and self._watcher is not threading.current_thread():
             self._watcher.join()
 

@@ -58,6 +58,7 @@ LSF = BatchSystem(
     read_status=read_status,
     unknown="is not found",
     cancel=["bkill", "{job}"],
+    once="#BSUB -rn",
     signal=["bkill", "-s", "{signal}", "{job}"],
     uneven="$(( LSB_JOBINDEX < {jobs} ? {most} : {rest} ))",
     walltime=hours_minutes,

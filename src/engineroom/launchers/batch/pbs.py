@@ -71,6 +71,7 @@ PBS = BatchSystem(
     read_status=read_status,
     unknown="Unknown Job|has finished",
     cancel=["qdel", "{job}"],
+    once="#PBS -r n",
     signal=["qsig", "-s", "SIG{signal}", "{job}"],
     uneven="$(( PBS_ARRAY_INDEX < {jobs} ? {most} : {rest} ))",
     more_fields=more_fields,

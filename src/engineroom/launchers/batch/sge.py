@@ -99,6 +99,7 @@ SGE = BatchSystem(
     read_status=read_status,
     unknown="do not exist",
     cancel=["qdel", "{job}"],
+    once="#$ -r n",
     why=["qstat", "-j", "{job}"],
     read_why=read_why,
     uneven="$(( SGE_TASK_ID < {jobs} ? {most} : {rest} ))",

@@ -91,6 +91,7 @@ SLURM = BatchSystem(
     read_status=read_status,
     unknown="Invalid job id",
     cancel=["scancel", "{job}"],
+    once="#SBATCH --no-requeue",
     signal=["scancel", "--full", "--signal={signal}", "{job}"],
     more_fields=more_fields,
     uneven="$(( SLURM_ARRAY_TASK_ID < {jobs} ? {most} : {rest} ))",

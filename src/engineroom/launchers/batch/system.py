@@ -55,6 +55,8 @@ class BatchSystem(msgspec.Struct, frozen=True, kw_only=True):
     #: asks why a job waits, where `status` does not say it; `read_why` finds the words in the answer
     why: list[str] = []
     read_why: Callable[[str], str] = str.strip
+    #: a line of the script with which the batch system never runs the job again: a controller's has it
+    once: str
     #: how the script spells the number of engines if the last job of the array has fewer: "{jobs}", "{most}", "{rest}"
     uneven: str = ""
     #: fields of the template that only this system has, made from the others and from the options
