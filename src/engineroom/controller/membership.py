@@ -343,7 +343,7 @@ class Membership:
         for id in silent.keys() - self._silent:
             log.info("engine %d on %s is silent: it gets no more tasks until it is heard", id, silent[id].host)
         self._silent = frozenset(silent)
-        self._decide(events.EnginesSilent(sorted(silent)))
+        self._decide(events.EnginesSilent({id: silent[id].last_heard for id in sorted(silent)}))
 
     def _give_up(self, peer: Peer, why: str, now: float) -> None:
         if peer.role == "nanny":
