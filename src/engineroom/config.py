@@ -13,9 +13,9 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -107,6 +107,64 @@ class SchedulerSettings(msgspec.Struct, frozen=True, kw_only=True):
     cancel_grace: float = 2.0  #: seconds from a cancelled task's interruption to the kill of its engine
     engine_grace: float = 30.0  #: seconds that a task waits for an engine with the resources it needs
     outcomes_kept: int = 65536  #: how many outcomes of ended tasks the core remembers, for tasks that depend on them
+
+
+# ---------------------------------------------------------------------------------------------- arguments of users
+
+
+class Kind(NamedTuple):
+    """What an argument may be: in words, and as a function of its value."""
+
+    what: str
+    fits: Callable[[Any], bool]
+
+
+def is_switch(value: Any) -> bool:
+    """Whether this is True or False, Python's or numpy's."""
+    return isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or (hasattr(value, "__index__") and not isinstance(value, bool) and value >= 0)
+
+
+def _is_limit(value: Any) -> bool:
+    return SECONDS.fits(value) and float(value) > 0
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
+
+TEXT = Kind("a str", lambda value: value is None or isinstance(value, str))
+PATH = Kind("a path: a str or a Path", lambda value: value is None or isinstance(value, str | os.PathLike))
+TEXTS = Kind('a list of str, as ["--debug"]', lambda value: value is None or _are_texts(value))
+SWITCH = Kind("True or False", is_switch)
+SECONDS = Kind("a number of seconds", lambda value: hasattr(value, "__float__") and not is_switch(value))
+LIMIT = Kind("a number of seconds, more than 0", _is_limit)
+COUNT = Kind("a number of engines, 0 or more", _is_count)
+DICT = Kind("a dict", lambda value: value is None or isinstance(value, Mapping))
+
+
+def check_arguments(given: Mapping[str, Any], kinds: Mapping[str, Kind], of: str = "") -> None:
+    """Check arguments, or settings, that a user has given.
+
+    Parameters
+    ----------
+    of : str
+        What the name of an argument begins with in messages.
+
+    Raises
+    ------
+    ConfigError
+        One is not what it may be. The message names it, what it may be, and what it is.
+    """
+    for name, kind in kinds.items():
+        if name in given and not kind.fits(given[name]):
+            raise ConfigError(f"{of}{name} is {kind.what}; got {given[name]!r}")
+
+
+# ---------------------------------------------------------------------------------------------- places of files
 
 
 def ipython_dir(given: str | os.PathLike[str] | None = None) -> Path:

@@ -13,7 +13,7 @@ from support.entries import NOW, failed, finished, pending
 from engineroom.errors import QueryError, StoreFull
 from engineroom.ids import TaskId
 from engineroom.stores import SQLiteDB, TaskStore
-from engineroom.stores.sqlite import dropping, file
+from engineroom.stores.sqlite import dropping, file, write_ahead_log
 
 COUNT = 1200
 FINISHED: dict[str, Any] = {"completed": {"$ne": None}}
@@ -98,7 +98,7 @@ def test_a_pattern_that_takes_for_ever_ends_a_purge(tmp_path: Path) -> None:
 
 
 def log_of(store: SQLiteDB) -> int:
-    return file.log_bytes(store.path)
+    return write_ahead_log.log_bytes(store.path)
 
 
 @pytest.fixture
@@ -140,10 +140,10 @@ def test_a_reader_that_needs_the_log_is_not_waited_for(large: SQLiteDB, monkeypa
     connection.execute("SELECT count(*) FROM tasks").fetchone()
     large.write([finished("x", NOW, buffers=tuple(random.Random(n).randbytes(200_000) for n in range(5)))])
     with large._writing("shorten", whole=False) as writer:
-        assert not file.shorten_log(writer, large.path, 500_000), "the reader needs it"
-        assert file.shorten_log(writer, large.path), "it is short enough"
+        assert not write_ahead_log.shorten_log(writer, large.path, 500_000), "the reader needs it"
+        assert write_ahead_log.shorten_log(writer, large.path), "it is short enough"
     monkeypatch.setattr(
-        dropping, "shorten_log", lambda writer, path, most=500_000: file.shorten_log(writer, path, most)
+        dropping, "shorten_log", lambda writer, path, most=500_000: write_ahead_log.shorten_log(writer, path, most)
     )
     pieces = large.drop_in_pieces(FINISHED)
     assert [next(pieces) for _ in range(3)] == [0, 0, 0], "nothing is written until the log can be emptied"

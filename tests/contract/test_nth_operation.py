@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.nth_operation import SCENARIOS
+from support.nth_operation import FAILED_SYNCS, SCENARIOS
 
 PROGRAM = Path(__file__).parent.parent / "support" / "nth_operation.py"
 #: In the suite, only one operation in so many is tried; by night each.
@@ -26,5 +26,7 @@ def test_after_each_operation_that_fails_the_database_is_sound_and_has_what_was_
     done = subprocess.run(command, env={**os.environ, "LD_PRELOAD": str(nth_library)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     counts = {name: int(count) for count, _, name in (line.partition(" ") for line in done.stdout.splitlines())}
+    failed_syncs = counts.pop(FAILED_SYNCS)
+    assert bool(failed_syncs) == (how != "kill")
     assert counts.keys() == SCENARIOS.keys()
     assert min(counts.values()) > 5, "operations were not counted"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from engineroom.messages import Function
 from engineroom.stores import SQLiteDB
 from engineroom.stores.sqlite import connections
 from engineroom.stores.sqlite import store as store_module
-from engineroom.stores.sqlite.file import sync_log_again
 from engineroom.stores.sqlite.schema import migrate, migrations
+from engineroom.stores.sqlite.write_ahead_log import has_pages, sync_log_again
 
 
 def test_records_outlive_the_store(tmp_path: Path) -> None:
@@ -148,13 +149,13 @@ def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
 
 
 class FailingOnce:
-    """A connection whose disk fails to sync one commit."""
+    """A connection whose disk fails once: in a commit, or in another statement."""
 
-    def __init__(self, real: sqlite3.Connection, name: str) -> None:
-        self._real, self._name = real, name
+    def __init__(self, real: sqlite3.Connection, name: str, at: str = "COMMIT") -> None:
+        self._real, self._name, self._at = real, name, at
 
     def execute(self, sql: str, *values: Any) -> Any:
-        if sql == "COMMIT" and self._name:
+        if sql == self._at and self._name:
             error = sqlite3.OperationalError("disk I/O error")
             error.sqlite_errorname, self._name = self._name, ""
             raise error
@@ -194,6 +195,70 @@ def test_after_a_failed_sync_the_log_is_written_again_and_the_file_opened_again_
     assert "was opened again and verified, because a sync had failed" in caplog.text
     assert {entry.id for entry in store.unfinished()} == {"a", "b"}
     store.close()
+
+
+@pytest.mark.fault(19)
+def test_a_sync_that_fails_while_the_log_is_copied_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    verified: list[Path] = []
+    verify = store_module.refuse_damaged
+    store = SQLiteDB(tmp_path / "tasks.db")
+    monkeypatch.setattr(store_module, "refuse_damaged", lambda *given: (verified.append(tmp_path), verify(*given)))
+    monkeypatch.setattr(connections, "COPIED_PAGES", 1)  # a commit is copied at once
+    before = store._connections._writer
+    assert before is not None
+    copies = "PRAGMA wal_checkpoint(PASSIVE)"
+    store._connections._writer = FailingOnce(before, "SQLITE_IOERR_FSYNC", copies)  # type: ignore[assignment]
+    store.write([pending("a")])  # it is in the log
+    assert "cannot be copied into the file, and is kept: disk I/O error" in caplog.text
+    assert not verified
+
+    def fail(connection: sqlite3.Connection) -> None:
+        FailingOnce(connection, "SQLITE_IOERR_FSYNC", copies).execute(copies)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connections, "copy_log", fail)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="disk I/O error"):
+                store.write([pending("b")])
+    store.write([pending("b")])
+    assert len(verified) == 3
+    assert {entry.id for entry in store.unfinished()} == {"a", "b"}
+    store.close()
+
+
+def test_the_log_is_copied_as_often_as_sqlite_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, copied = tmp_path / "tasks.db", list[int]()
+    store = SQLiteDB(path)
+    copy = connections.copy_log
+    monkeypatch.setattr(connections, "copy_log", lambda connection: (copied.append(written), copy(connection)))
+    log = path.with_name("tasks.db-wal")
+    page, most, written = 8192, 0, 0
+    for written in range(300):  # some 20 pages each
+        store.write([pending(f"t{written}", buffers=(bytes([written % 256]) * 150_000,))])
+        most = max(most, log.stat().st_size)
+    assert 3 <= len(copied) <= 8
+    assert most < 2 * connections.COPIED_PAGES * page, "it is written from its start again"
+    assert not has_pages(path, page, connections.COPIED_PAGES + 100)
+    store.close()
+    assert not has_pages(path, page, 1), "there is no log"
+
+
+def test_a_log_that_cannot_be_copied_at_the_end_is_said_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([pending("a")])
+
+    def fail(connection: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(connections, "copy_log", fail)
+    store.close()
+    assert "cannot be copied into the file" in caplog.text
+    with closing(SQLiteDB(tmp_path / "tasks.db")) as again:
+        assert [entry.id for entry in again.unfinished()] == ["a"]
 
 
 def test_after_another_failure_the_connection_stays(tmp_path: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import inspect
 import os
+import pickle
 import signal
 import threading
 import time
@@ -22,6 +26,17 @@ def rc(memory_cluster: ipp.Cluster) -> Iterator[ipp.Client]:
         yield client
 
 
+def not_yet(rc: ipp.Client) -> str:
+    """A msg_id that the client may make later."""
+    return f"{rc.session.session}-999999"
+
+
+def results_of(rc: ipp.Client) -> Any:
+    """The results of the client's session, which has a task."""
+    rc[0].apply_sync(abs, -1)
+    return rc.session("mine")
+
+
 WRONG: dict[str, tuple[Callable[[ipp.Client], Any], type[Exception], str]] = {
     "apply": (lambda rc: rc[:].apply_async(3), TypeError, "a function is needed, got 3"),
     "apply, balanced": (lambda rc: rc.load_balanced_view().apply_async(3), TypeError, "a function is needed"),
@@ -30,6 +45,41 @@ WRONG: dict[str, tuple[Callable[[ipp.Client], Any], type[Exception], str]] = {
     "push": (lambda rc: rc[:].push(3), TypeError, "push needs a dict"),
     "push, name": (lambda rc: rc[:].push({1: 2}), TypeError, "a name is a str, got 1"),
     "pull": (lambda rc: rc[:].pull(3), TypeError, "a name is a str, got 3"),
+    "push, no name": (lambda rc: rc[:].push({"a b": 1}), ValueError, "nothing can be bound to 'a b'"),
+    "push, empty name": (lambda rc: rc[:].push({"": 1}), ValueError, "nothing can be bound to ''"),
+    "push, a value": (lambda rc: rc[:].push({"f()": 1}), ValueError, r"nothing can be bound to 'f\(\)'"),
+    "push, code": (lambda rc: rc[:].push({"a = 1; b": 1}), ValueError, "nothing can be bound to"),
+    "push, item": (lambda rc: rc[:].__setitem__("a b", 1), ValueError, "nothing can be bound to 'a b'"),
+    "scatter, no name": (lambda rc: rc[:].scatter("a b", [1]), ValueError, "nothing can be bound to 'a b'"),
+    "pull, no name": (lambda rc: rc[:].pull(["a", "a b"]), ValueError, "'a b' is no name"),
+    "gather, no name": (lambda rc: rc[:].gather("a b"), ValueError, "'a b' is no name"),
+    "pull, code": (lambda rc: rc[:].pull("a = 1"), ValueError, "'a = 1' is no name"),
+    "has_properties": (lambda rc: rc[:].has_properties(None), TypeError, "a property is named by a str, .* got None"),
+    "get_properties": (lambda rc: rc[:].get_properties([3]), TypeError, "a property is named by a str, .* got 3"),
+    "reload_modules": (lambda rc: rc.reload_modules(names=3.5), TypeError, "a module is named by a str, .* got 3.5"),
+    "reload_modules, name": (lambda rc: rc[:].reload_modules([3]), TypeError, "a module is named by a str, .* got 3"),
+    "run, path": (lambda rc: rc[:].run(3), TypeError, "filename is the path of a file with code; got 3"),
+    "export": (lambda rc: rc.export(3), TypeError, "path is the path of the file to write; got 3"),
+    "plot_history": (lambda rc: rc.plot_history(3), ipp.QueryError, "a query is a dict, got int"),
+    "replay": (lambda rc: rc.replay("x", namespace=3), TypeError, "namespace is a dict of names and values; got 3"),
+    "run_graph, tasks": (lambda rc: rc.load_balanced_view().run_graph({}, 3), TypeError, "tasks is a dict of nodes"),
+    "remote, block": (lambda rc: rc[:].remote(block="x")(abs), ipp.ConfigError, "block is True or False; got 'x'"),
+    "parallel, dist": (lambda rc: rc[:].parallel(dist="x")(abs), ValueError, "dist is 'b'"),
+    "executor, initargs": (lambda rc: rc.executor(initializer=print, initargs=3), TypeError, "initargs is a tuple"),
+    "db_iter": (lambda rc: rc.db_iter(3), ipp.QueryError, "a query is a dict"),
+    "db_iter, keys": (lambda rc: rc.db_iter({}, 3.5), ipp.QueryError, "keys are a key or a list of keys, got 3.5"),
+    "db_iter, batch": (lambda rc: rc.db_iter({}, batch=0), ipp.QueryError, "batch is a whole number, 1 or more"),
+    "wait_for_engines, negative": (lambda rc: rc.wait_for_engines(-7), TypeError, "a number of engines, .*got -7"),
+    "wait_for_engines, block": (lambda rc: rc.wait_for_engines(1, block="x"), ipp.ConfigError, "block is True or"),
+    "wait_for_send": (lambda rc: rc[0].apply_async(abs, 1).wait_for_send("x"), TypeError, "timeout is a number"),
+    "wait_interactive, interval": (lambda rc: rc.wait_interactive(interval="x"), TypeError, "interval is a number"),
+    "pickled client": (pickle.dumps, TypeError, "a Client is a connection of one process.* makes one of its own"),
+    "copied client": (copy.deepcopy, TypeError, "a Client is a connection of one process"),
+    "pickled view": (lambda rc: pickle.dumps(rc[:]), TypeError, "a DirectView belongs to the client of one process"),
+    "copied view": (lambda rc: copy.deepcopy(rc.load_balanced_view()), TypeError, "a LoadBalancedView belongs to"),
+    "pickled executor": (lambda rc: pickle.dumps(rc.executor()), TypeError, "a LoadBalancedView belongs to"),
+    "client as argument": (lambda rc: rc[:].apply_async(len, rc), ipp.SerializationError, "a Client is a connection"),
+    "pickled cluster": (lambda rc: pickle.dumps(ipp.Cluster()), TypeError, "Another process attaches to it"),
     "scatter": (lambda rc: rc[:].scatter("a", 3), TypeError, "a sequence of items is needed, got 3"),
     "scatter, name": (lambda rc: rc[:].scatter(3, []), TypeError, "a name is a str"),
     "scatter, dist": (lambda rc: rc[:].scatter("a", [1], dist="q"), ValueError, "dist is 'b'"),
@@ -45,6 +95,28 @@ WRONG: dict[str, tuple[Callable[[ipp.Client], Any], type[Exception], str]] = {
     "abort": (lambda rc: rc.abort(3.5), TypeError, "tasks are named by"),
     "get_result": (lambda rc: rc.get_result(3.5), TypeError, "tasks are named by"),
     "get_result, unknown": (lambda rc: rc.get_result("nope").get(10), ipp.UnknownTask, "nope"),
+    "get_result, bytes": (lambda rc: rc[:].get_result(b"nope"), TypeError, "tasks are named by"),
+    "wait, unknown": (lambda rc: rc.wait("nope"), ipp.UnknownTask, "no such task: nope; nothing was waited for"),
+    "wait, nothing": (lambda rc: rc.wait(" "), TypeError, "tasks are named by .* got ' '"),
+    "wait, not yet": (lambda rc: rc.wait(not_yet(rc)), ipp.UnknownTask, "this client has not submitted it"),
+    "wait, unknown, view": (lambda rc: rc[0].wait("nope", timeout=1), ipp.UnknownTask, "nothing was waited for"),
+    "wait_interactive, unknown": (lambda rc: rc.wait_interactive("nope"), ipp.UnknownTask, "no such task: nope"),
+    "wait_async": (lambda rc: asyncio.run(rc.wait_async(["nope"])), ipp.UnknownTask, "no such task: nope"),
+    "abort, unknown": (lambda rc: rc.abort("nope"), ipp.UnknownTask, "no such task: nope; nothing was aborted"),
+    "abort, number": (lambda rc: rc.abort(999), IndexError, "there is no number 999"),
+    "abort, view": (lambda rc: rc[0].abort(["nope"]), ipp.UnknownTask, "nothing was aborted"),
+    "cancel, unknown": (lambda rc: rc.cancel(["nope"]), ipp.UnknownTask, "nothing was cancelled"),
+    "cancel, not yet": (lambda rc: rc.cancel(not_yet(rc)), ipp.UnknownTask, "nothing was cancelled"),
+    "after, not yet": (
+        lambda rc: rc.load_balanced_view(after=not_yet(rc)).apply_async(abs, 1).get(10),
+        ipp.InvalidDependency,
+        "this client has not submitted it",
+    ),
+    "purge_local_results": (lambda rc: rc.purge_local_results("nope"), ipp.UnknownTask, "no task of this client"),
+    "results": (lambda rc: rc.results[99], ipp.UnknownTask, "no such task: 99"),
+    "metadata of all": (lambda rc: rc.metadata[99], ipp.UnknownTask, "no such task: 99"),
+    "session, index": (lambda rc: results_of(rc)[99], IndexError, "there is no number 99"),
+    "session, key": (lambda rc: results_of(rc)["x"], TypeError, "numbered; got 'x'"),
     "result_status": (lambda rc: rc.result_status(3.5), TypeError, "tasks are named by"),
     "resubmit": (lambda rc: rc.resubmit("nope"), ipp.UnknownTask, "nothing was resubmitted"),
     "resubmit, subheader": (lambda rc: rc.resubmit(0, subheader=3), ipp.ConfigError, "subheader is a dict"),
@@ -148,6 +220,80 @@ EMPTY: dict[str, tuple[Callable[[ipp.Client], Any], Any]] = {
     "send_signal": (lambda rc: rc.send_signal("SIGTERM", []), None),
     "db_query": (lambda rc: rc.db_query({"msg_id": {"$in": iter([])}}), []),
 }
+
+
+#: argument of a cluster → a value of a wrong type, and what the error says
+WRONG_OF_A_CLUSTER: dict[str, tuple[Any, str]] = {
+    "n": ("x", "n is a number of engines, 0 or more; got 'x'"),
+    "profile": (3, "profile is a str; got 3"),
+    "profile_dir": (3, "profile_dir is a path: a str or a Path; got 3"),
+    "cluster_id": (3, "cluster_id is a str; got 3"),
+    "cluster_file": (3, "cluster_file is a path"),
+    "database": (3, "database is a str; got 3"),
+    "controller_ip": (3, "controller_ip is a str; got 3"),
+    "controller_location": (3, "controller_location is a str; got 3"),
+    "controller_args": (3, r'controller_args is a list of str, as \["--debug"\]; got 3'),
+    "engine_args": ("--debug", "engine_args is a list of str, .* got '--debug'"),
+    "resources": (3, "resources are a mapping of names to numbers, not 3"),
+    "retention": (3, "retention is a dict; got 3"),
+    "durability": (3, "durability is .*; got 3"),
+    "engines": (3.5, "there is no launcher 3.5; the launchers there are: local,"),
+    "controller": (3, "controller is the name of a launcher"),
+    "controller_host": (3, "controller_host is a str; got 3"),
+    "engine_launcher_class": (3, "engine_launcher_class is the name of a launcher"),
+    "controller_launcher_class": (3, "controller_launcher_class is the name of a launcher"),
+    "engine_timeout": ("x", "engine_timeout is a number of seconds, more than 0; got 'x'"),
+    "shutdown_atexit": ("x", "shutdown_atexit is True or False; got 'x'"),
+    "keep": (1, "keep is True or False; got 1"),
+    "load_profile": ("x", "load_profile is True or False; got 'x'"),
+    "config": ({"Cluster": 3}, "config is a dict of sections"),
+    "dashboard": ("x", "dashboard is True or False; got 'x'"),
+    "adaptive": (3, "adaptive is"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_OF_A_CLUSTER)
+def test_a_wrong_setting_of_a_cluster_is_named(tmp_path, name: str):
+    value, message = WRONG_OF_A_CLUSTER[name]
+    with pytest.raises(ipp.ConfigError, match=message):
+        ipp.Cluster(**{"profile_dir": tmp_path, name: value})
+
+
+def test_a_wrong_setting_in_a_configuration_is_named(tmp_path):
+    with pytest.raises(ipp.ConfigError, match=r"c\.Cluster\.engine_timeout is a number of seconds, .* got None"):
+        ipp.Cluster(profile_dir=tmp_path, config={"Cluster": {"engine_timeout": None}})
+
+
+def test_each_argument_of_a_cluster_has_a_wrong_value_here():
+    without_effect = {"delay", "send_engines_connection_env", "log", "log_level", "parent"}
+    named = set(inspect.signature(ipp.Cluster).parameters) - {"launcher_options"}
+    assert named == {*WRONG_OF_A_CLUSTER, *without_effect}
+
+
+#: argument of a client → a value of a wrong type, and what the error says
+WRONG_OF_A_CLIENT: dict[str, tuple[Any, str]] = {
+    "connection_info": (3, "connection_info is the path of a connection file, or what is in one; got 3"),
+    "profile": (3, "profile is a str; got 3"),
+    "profile_dir": (3, "profile_dir is a path: a str or a Path; got 3"),
+    "ipython_dir": (3, "ipython_dir is a path: a str or a Path; got 3"),
+    "cluster_id": (3, "cluster_id is a str; got 3"),
+    "timeout": ("x", "timeout is a number of seconds; got 'x'"),
+    "sshserver": (3, "sshserver is a str; got 3"),
+    "sshkey": (3, "sshkey is a path: a str or a Path; got 3"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_OF_A_CLIENT)
+def test_a_wrong_setting_of_a_client_is_named(tmp_path, name: str):
+    value, message = WRONG_OF_A_CLIENT[name]
+    with pytest.raises(ipp.ConfigError, match=message):
+        ipp.Client(**{"profile_dir": tmp_path, "timeout": 0.0, name: value})
+
+
+@pytest.mark.parametrize("given", ["", b"file.json"])
+def test_what_is_no_path_is_no_connection_file(given: Any):
+    with pytest.raises(ipp.ConfigError, match="connection_info is the path of a connection file"):
+        ipp.Client(given)
 
 
 @pytest.mark.parametrize("name", EMPTY)

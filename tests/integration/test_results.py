@@ -402,9 +402,19 @@ def test_aborting_what_has_ended_changes_nothing(rc):
     result = rc[0].apply_async(abs, -1)
     assert result.get(10) == 1
     rc.abort(result, block=True)
-    rc.abort("no-such-task", block=True)
+    rc.abort(iter([result.msg_ids[0]]), block=True)
+    with pytest.raises(er.UnknownTask, match="no such task: no-such-task; nothing was aborted"):
+        rc.abort(["no-such-task", result], block=True)
     assert result.get() == 1
     assert rc.get_result(result.msg_ids[0], owner=False).get(10) == 1
+
+
+def test_a_look_at_another_clients_task_tells_whether_it_has_ended(rc, cluster):
+    result = rc[0].apply_async(abs, -1)
+    assert result.get(10) == 1
+    with cluster.connect_client_sync() as other:
+        wait_until(lambda: other.result_status(result.msg_ids)["completed"])
+        assert other.wait(result.msg_ids, timeout=0) is True
 
 
 # ---------------------------------------------------------------------------------------------- many

@@ -33,7 +33,7 @@ def test_a_cluster_has_as_many_engines_as_it_is_told(tmp_path: Path):
         assert len(rc.ids) == 1
         cluster.scale_sync(2)
         rc.wait_for_engines(2, timeout=60)
-        with pytest.raises(er.ConfigError, match="n is a number of engines, got -1"):
+        with pytest.raises(er.ConfigError, match="n is a number of engines, 0 or more; got -1"):
             cluster.scale_sync(-1)
     wait_until(lambda: not processes_of(tmp_path))
 

@@ -60,7 +60,6 @@ FAULTS: dict[int, Fault] = {
     19: Fault(
         "error of a write or of a sync",
         "nothing is acknowledged; `StoreError`; after a failed sync the file is opened again and verified",
-        "SQLite does not tell of a failed sync when it copies its log into the file by itself; it copies again later",
     ),
     20: Fault("database file cut, changed, or no database", "how many records are damaged; the others can be read"),
     21: Fault("database on NFS or Lustre", "nothing: a journal that works there is used"),

@@ -4,7 +4,7 @@
    Operations are those that change files under a folder; without a folder, those of sockets and shared memory.
    nth_arm(n, error, folder): from now on count, and let the n-th fail with this errno; 0: kill the process before it;
    -1: fail as this operation fails in earnest (a connection is reset, there is no memory, …).
-   nth_count(): how many operations there have been.
+   nth_count(): how many operations there have been. nth_hit(): the name of the one that failed; "": none did.
    A process whose environment has NTH_FILE is armed by the signal SIGRTMIN + 5, without a folder: the file has "n error".
    The operation that fails then writes its name into NTH_FILE.hit. */
 #define _GNU_SOURCE
@@ -29,12 +29,14 @@
 static char folder[PATH_MAX];
 static atomic_int count, at;
 static int code;
+static const char *hit = "";
 
 void nth_arm(int n, int error, const char *where) {
     snprintf(folder, sizeof folder, "%s", where);
-    code = error, count = 0, at = n;
+    code = error, count = 0, hit = "", at = n;
 }
 int nth_count(void) { return count; }
+const char *nth_hit(void) { return hit; }
 
 static const char *file; /* NTH_FILE */
 
@@ -83,7 +85,7 @@ static int is_our_file(int fd) {
 /* Whether this operation fails. `own`: the error that it has in earnest. */
 static int fails_as(int is_counted, const char *name, int own) {
     if (!is_counted || ++count != at) return 0;
-    tell(name);
+    tell(hit = name);
     if (!code) syscall(SYS_kill, getpid(), SIGKILL);
     errno = code < 0 ? own : code;
     return 1;
@@ -130,8 +132,13 @@ int ftruncate64(int fd, off64_t size) {
     REAL(ftruncate64);
     return fails(is_our_file(fd)) || fails_as(is_shared_memory(fd), "ftruncate64", ENOSPC) ? -1 : real(fd, size);
 }
-int fsync(int fd) { REAL(fsync); return fails(is_our_file(fd)) ? -1 : real(fd); }
-int fdatasync(int fd) { REAL(fdatasync); return fails(is_our_file(fd)) ? -1 : real(fd); }
+
+static const char *sync_of(int fd) {
+    struct stat found;
+    return !fstat(fd, &found) && S_ISDIR(found.st_mode) ? "sync of a folder" : "sync";
+}
+int fsync(int fd) { REAL(fsync); return fails_as(is_our_file(fd), sync_of(fd), EIO) ? -1 : real(fd); }
+int fdatasync(int fd) { REAL(fdatasync); return fails_as(is_our_file(fd), sync_of(fd), EIO) ? -1 : real(fd); }
 int unlink(const char *path) { REAL(unlink); return fails(is_ours(path)) ? -1 : real(path); }
 int rmdir(const char *path) { REAL(rmdir); return fails(is_ours(path)) ? -1 : real(path); }
 int mkdir(const char *path, mode_t mode) { REAL(mkdir); return fails(is_ours(path)) ? -1 : real(path, mode); }

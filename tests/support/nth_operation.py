@@ -5,7 +5,9 @@
 HOW is "kill", "EIO" or "ENOSPC"; with a STRIDE of 7, only every seventh n is tried. A scenario prepares a database, and
 takes steps. For each n a forked child takes the steps, and notes each that was acknowledged. If a step fails, the child
 takes it again, as the controller's writer does. Then the database must be sound, have everything that was acknowledged,
-and take new records. Each scenario prints a line: its name, and how many operations it has.
+and take new records. A sync of a file that fails must be an error or a line in the log. (SQLite
+does not tell of folders: where it matters, the store syncs them again.) Each scenario prints a line: its name, and
+how many operations it has; the last line says how many syncs failed.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import logging
 import os
 import shutil
 import subprocess
@@ -32,12 +35,15 @@ from engineroom.messages import Function
 from engineroom.stores import SQLiteDB
 from engineroom.stores.maintenance.compact import compact
 from engineroom.stores.maintenance.copy import StoreSide, copy
+from engineroom.stores.sqlite import connections
 from engineroom.stores.sqlite.doctor import repair, verify
 from engineroom.stores.sqlite.schema import APPLICATION_ID, back_up_file
 
 SOURCE = Path(__file__).with_name("nth_operation.c")
 #: A step that fails is taken again so often.
 AGAIN = 3
+#: What the last line says.
+FAILED_SYNCS = "syncs failed, each of which was told"
 #: A database with more operations than this is no small scenario.
 MOST = 2000
 
@@ -64,6 +70,8 @@ class Scenario(NamedTuple):
     targets: tuple[str, ...] = ()
     #: makes the file that is opened
     make: Callable[[Path], Content] | None = None
+    #: the log is copied into the file when it has so many pages
+    copied_pages: int = connections.COPIED_PAGES
 
 
 def wrote(*names: str, size: int = 0, state: str = "pending") -> Step:
@@ -148,6 +156,8 @@ SCENARIOS = {
     "a new file": Scenario([Step(lambda store: None)]),
     "records": Scenario([wrote("a", "b"), wrote("c")], FIRST),
     "records, synced": Scenario([wrote("a", "b"), wrote("c", size=300_000)], FIRST, synchronous="FULL"),
+    "the log copied": Scenario([wrote("a", "b"), wrote("c", size=90_000)], FIRST, copied_pages=1),
+    "the log copied, synced": Scenario([wrote("a", "b"), wrote("c")], FIRST, synchronous="FULL", copied_pages=1),
     "large buffers": Scenario([wrote("a", "b", size=300_000), wrote("c", size=100_000)], FIRST),
     "outcomes": Scenario([wrote("a", size=9), wrote("a", state="completed", size=9)], FIRST),
     "functions": Scenario([Step(lambda store: store.add_functions([FUNCTION]))], FIRST),
@@ -197,10 +207,14 @@ def _attempt(scenario: Scenario, place: Path, n: int, error: int) -> tuple[int |
     if not child:
         status = 1
         try:
-            ctypes.CDLL(None).nth_arm(n, error, str(place).encode())
+            library = ctypes.CDLL(None)
+            library.nth_hit.restype = ctypes.c_char_p
+            library.nth_arm(n, error, str(place).encode())
             _take(scenario, place / "tasks.db", lambda: os.write(writer, b"+"))
-            count = int(ctypes.CDLL(None).nth_count())
-            os.write(writer, b" %d" % count)
+            count = int(library.nth_count())
+            failed_sync = library.nth_hit() == b"sync"
+            assert not failed_sync or _told, "a sync failed, and nobody was told"
+            os.write(writer, b"s" * failed_sync + b" %d" % count)
             status = 0
         finally:
             if status:
@@ -213,10 +227,24 @@ def _attempt(scenario: Scenario, place: Path, n: int, error: int) -> tuple[int |
     was_killed = os.WIFSIGNALED(status)
     assert was_killed == (not error and b" " not in said), f"the child ended with status {status}"
     assert was_killed or status == 0, f"the child failed: {status}"
+    _failed_syncs.extend([n] * said.count(b"s"))
     return (None if was_killed else int(said.split()[-1])), said.count(b"+")
 
 
+#: Which operations were syncs that failed.
+_failed_syncs: list[int] = []
+#: What an attempt has said of failures: its errors, and lines of the log.
+_told: list[object] = []
+
+
+class _Listener(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _told.append(record)
+
+
 def _take(scenario: Scenario, path: Path, acknowledge: Callable[[], Any]) -> None:
+    logging.getLogger("engineroom").addHandler(_Listener(logging.WARNING))
+    connections.COPIED_PAGES = scenario.copied_pages
     with _again(lambda: SQLiteDB(path, synchronous=scenario.synchronous)) as store:
         for step in scenario.steps:
             _until_it_works(lambda step=step: step.do(store))  # type: ignore[misc]
@@ -229,16 +257,18 @@ def _again(opened: Callable[[], SQLiteDB]) -> Iterator[SQLiteDB]:
     try:
         yield store
     finally:
-        with contextlib.suppress(EngineroomError):
+        try:
             store.close()
+        except EngineroomError as error:
+            _told.append(error)
 
 
 def _until_it_works(call: Callable[[], Any]) -> Any:
     for _ in range(AGAIN):
         try:
             return call()
-        except EngineroomError:  # anything else is not what callers expect
-            continue
+        except EngineroomError as error:  # anything else is not what callers expect
+            _told.append(error)
     return call()
 
 
@@ -291,6 +321,7 @@ def main() -> None:
         count = run(name, place, error, int(stride))
         print(f"{count} {name}", flush=True)
         shutil.rmtree(place)
+    print(f"{len(_failed_syncs)} {FAILED_SYNCS}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import ConfigError
+
 #: argument → the argument that replaces it here
 RENAMED = {"url_file": "connection_info", "url_or_file": "connection_info", "cluster_dir": "profile_dir"}
 #: argument → why it has no effect
@@ -32,6 +34,23 @@ WITHOUT_EFFECT = {
 }
 
 
+def options_of_subheader(
+    subheader: Any, retries: int | None, label: str | None, metadata: Mapping[str, Any] | None
+) -> tuple[Any, Any, Mapping[str, Any] | None]:
+    """The `retries`, `label` and `metadata` of a resubmission that has a subheader, as the first release called them.
+
+    Raises
+    ------
+    ConfigError
+        The subheader is no dict.
+    """
+    if not isinstance(subheader, Mapping):
+        raise ConfigError(f"subheader is a dict or None; got {subheader!r}")
+    options = dict(subheader)
+    retries, label = options.pop("retries", retries), options.pop("label", label)
+    return retries, label, {**options, **(metadata or {})} or None
+
+
 def take_over(given: Mapping[str, Any]) -> dict[str, Any]:
     """What former arguments mean: values for `connection_info` and `profile_dir`. Others warn that they do nothing.
 
@@ -49,7 +68,7 @@ def take_over(given: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if name in RENAMED:
             values[RENAMED[name]] = value
-            warnings.warn(f"Client({name}=…) is called {RENAMED[name]}= today", DeprecationWarning, stacklevel=3)
+            warnings.warn(f"Client({name}=…) is called {RENAMED[name]}= today", DeprecationWarning, stacklevel=4)
         else:
-            warnings.warn(f"Client({name}=…) has no effect: {WITHOUT_EFFECT[name]}", UserWarning, stacklevel=3)
+            warnings.warn(f"Client({name}=…) has no effect: {WITHOUT_EFFECT[name]}", UserWarning, stacklevel=4)
     return values

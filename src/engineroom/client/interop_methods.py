@@ -1,4 +1,4 @@
-"""What a `Client` does for other libraries: executors of `concurrent.futures`, workers for dask."""
+"""What a `Client` does for other libraries: executors of `concurrent.futures`, workers for dask, pickle."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ class InteropMethods:
     #: the dask scheduler in this process; None: there is none
     _dask: Any = None
     _port: ClientPort
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            "a Client is a connection of one process: it cannot be pickled or copied. Another process, or a task, "
+            "makes one of its own: Client(rc.connection), or Client() on the cluster's host"
+        )
 
     def executor(
         self,

@@ -27,6 +27,8 @@ from .views import View
 
 #: What names tasks: a msg_id, an index into the history, an AsyncResult, GraphResult or Future, a collection of those.
 Jobs = Any
+#: A wait with a limit asks at least so many seconds whether there are such tasks.
+ASK_SECONDS = 1.0
 #: What is asked of the records of tasks whose results are fetched.
 RECORDED = ["submitted", "received", "completed", "label", "function_name"]
 
@@ -80,6 +82,12 @@ class OwnTasks:
         """Raise PendingTask if a task of this client is outstanding."""
         _refuse(self._port.history.among(self.outstanding()))
 
+    def require_own(self, ids: Iterable[TaskId]) -> None:
+        """Raise UnknownTask if this client has not submitted one of these tasks."""
+        for id in ids:
+            if not self._port.has_made(id):
+                raise UnknownTask(f"{id} is no task of this client; {_nothing_was('forgotten')}")
+
     def forget(self, jobs: Jobs) -> None:
         """Forget tasks (None: all). Raises PendingTask if one is outstanding."""
         outstanding = self.outstanding()
@@ -98,7 +106,7 @@ class OwnTasks:
         """The msg_ids of tasks."""
         if isinstance(jobs, AsyncResult | GraphResult):
             return list(jobs.msg_ids)
-        if isinstance(jobs, str):
+        if isinstance(jobs, str) and jobs.strip():
             return [TaskId(jobs)]
         if isinstance(jobs, int) and not isinstance(jobs, bool):
             history = self._port.history
@@ -106,7 +114,7 @@ class OwnTasks:
                 return [history[jobs]]
             except IndexError:
                 raise IndexError(f"this client has submitted {len(history)} tasks; there is no number {jobs}") from None
-        if isinstance(jobs, Iterable) and not isinstance(jobs, Mapping | bytes):
+        if isinstance(jobs, Iterable) and not isinstance(jobs, Mapping | str | bytes):
             return [id for job in jobs for id in self.ids_of(job)]
         raise TypeError(f"tasks are named by msg_id, index, AsyncResult, or a list of those; got {jobs!r}")
 
@@ -116,24 +124,61 @@ class OwnTasks:
             raise ValueError(f"name one task, not {len(ids)}")
         return ids[0]
 
+    def unended(self, ids: Iterable[TaskId], done: str, timeout: float | None) -> list[TaskId]:
+        """Those of some tasks that have not ended, as far as can be told in `timeout` seconds.
+
+        The controller is asked about tasks of other clients that nobody here waits for. `done` is what the user wants
+        to have done to the tasks: "aborted".
+
+        Raises
+        ------
+        UnknownTask
+            There is no such task.
+        """
+        pending, others = [], []
+        for id in dict.fromkeys(ids):
+            if self._channel.waiter_of(id) is not None:
+                pending.append(id)
+            elif not self.is_mine(id):
+                others.append(id)
+            elif not self._port.has_made(id):
+                raise UnknownTask(f"no such task: {id}: this client has not submitted it; {_nothing_was(done)}")
+        others = [id for id in others if not self._is_here(id)]
+        if others and self._port.keeps:  # without records, a task that has ended is as unknown as one that never was
+            try:
+                others = self._records.result_status(others, timeout)["pending"]
+            except UnknownTask as error:
+                raise UnknownTask(f"{error}; {_nothing_was(done)}") from None
+            except TimeoutError:
+                pass  # the controller is away: it tells later
+        return [*pending, *others]
+
     # ------------------------------------------------------------------------------------------ results
 
     def futures(self) -> list[Any]:
         """The results that wait for an outcome."""
         return list(set(self._channel.waiting.values()))
 
-    def futures_of(self, jobs: Jobs) -> list[Any]:
-        """Results of tasks, to be waited for; those of other clients are watched from now on."""
+    def futures_of(self, jobs: Jobs, limit: float | None = None) -> list[Any]:
+        """Results of tasks, to be waited for; those of other clients are watched from now on.
+
+        `limit`: seconds that the controller has to tell whether there are such tasks, but at least ASK_SECONDS.
+
+        Raises
+        ------
+        UnknownTask
+            There is no such task.
+        """
         if isinstance(jobs, Future):
             return [jobs]
         futures: list[Any] = []
         if isinstance(jobs, list | tuple | set):
             futures = [job for job in jobs if isinstance(job, Future)]
             jobs = [job for job in jobs if not isinstance(job, Future)]
-        waiter_of, others = self._channel.waiter_of, []
         mine: dict[Any, None] = {}
-        for id in self.ids_of(jobs):
-            waiter = waiter_of(id)
+        others = []
+        for id in self.unended(self.ids_of(jobs), "waited for", None if limit is None else max(limit, ASK_SECONDS)):
+            waiter = self._channel.waiter_of(id)
             if waiter is not None:
                 mine[waiter] = None
             elif not self.is_mine(id):
@@ -142,7 +187,31 @@ class OwnTasks:
 
     def wait(self, jobs: Jobs, limit: float | None) -> bool:
         """Wait for tasks (None: all that this client waits for), for `limit` seconds. Returns whether all are done."""
-        return wait_for_all(self.futures() if jobs is None else self.futures_of(jobs), limit)
+        began = time.monotonic()
+        futures = self.futures() if jobs is None else self.futures_of(jobs, limit)
+        return wait_for_all(futures, None if limit is None else max(0.0, limit - (time.monotonic() - began)))
+
+    async def wait_async(self, jobs: Jobs, limit: float | None, *, cancel: bool) -> bool:
+        """`wait` for coroutines. `cancel`: end the tasks if the coroutine is cancelled."""
+        import asyncio  # slow to import, and only those who await need it
+
+        from .waiting.coroutines import ending_when_cancelled, until_all_done
+
+        jobs = list(jobs) if isinstance(jobs, Iterator) else jobs
+        if jobs is None:
+            futures = self.futures()
+        elif self._may_ask(jobs):
+            futures = await asyncio.to_thread(self.futures_of, jobs, limit)
+        else:
+            futures = self.futures_of(jobs)
+        with ending_when_cancelled(futures, cancel):
+            return await until_all_done(futures, limit)
+
+    def _may_ask(self, jobs: Jobs) -> bool:
+        """Whether `futures_of` may ask the controller about these jobs, which takes a moment."""
+        jobs = jobs if isinstance(jobs, list | tuple | set) else [jobs]
+        ids = self.ids_of([job for job in jobs if not isinstance(job, Future)])
+        return any(self._channel.waiter_of(id) is None and not self.is_mine(id) for id in ids)
 
     def results_of_session(self, wanted: Any) -> SessionResults:
         """See `Session.__call__`."""
@@ -211,7 +280,8 @@ class OwnTasks:
     def _is_here(self, id: TaskId) -> bool:
         """Whether the outcome of another client's task was fetched, and somebody still has it."""
         fetched = self._fetched.get(id)
-        return fetched is not None and fetched.done()
+        # an exception stands for an outcome that could not be had: it is asked for again
+        return fetched is not None and fetched.done() and not isinstance(fetched._outcomes.get(id), Exception)
 
     def _recorded(self, ids: Sequence[TaskId]) -> RecordedTimes:
         """What the records of these tasks say; they are asked for when somebody wants to know."""
@@ -274,9 +344,16 @@ class OwnTasks:
         -------
         Future
             Done once the controller has begun to end them.
+
+        Raises
+        ------
+        UnknownTask
+            There is no such task; nothing is ended.
         """
         tasks: list[TaskId] | None = None
         if jobs is not None:
+            jobs = list(jobs) if isinstance(jobs, Iterator) else jobs
+            self.unended(self.ids_of(jobs), "cancelled" if running else "aborted", CATCH_UP_SECONDS)
             self._port.stop_growing(self.ids_of(jobs))
             tasks = self.ids_of(jobs)  # read again: a map may have submitted some before it stopped
         elif engines is None:  # by name: tasks submitted after this call are not meant
@@ -298,6 +375,8 @@ class TaskResults(MutableMapping[TaskId, Any]):
         self._tasks, self._metadata = tasks, metadata
 
     def __getitem__(self, id: TaskId) -> Any:
+        if not isinstance(id, str):
+            raise UnknownTask(f"no such task: {id!r}: this takes msg_ids; rc.get_result takes more")
         result = self._tasks.result_of([id], single=True)
         result.wait()
         if isinstance(error := result.exception(), UnknownTask):
@@ -341,6 +420,10 @@ class TaskResults(MutableMapping[TaskId, Any]):
 def names_one(jobs: Jobs) -> bool:
     """Whether one task is named, not a list with one."""
     return jobs._single if isinstance(jobs, AsyncResult) else isinstance(jobs, str | int)
+
+
+def _nothing_was(done: str) -> str:
+    return f"nothing was {done}. Tasks are named by their msg_ids: ar.msg_ids, rc.history, rc.hub_history()"
 
 
 def _refuse(pending: Collection[TaskId]) -> None:

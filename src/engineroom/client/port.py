@@ -13,7 +13,7 @@ from typing import Any
 
 from ..config import MAX_TASK_BYTES, ConnectionInfo
 from ..errors import MessageTooLarge
-from ..ids import EngineId, TaskId
+from ..ids import ClientId, EngineId, TaskId
 from ..messages import Abort, EngineInfo, pieces
 from ..wire import frames as wire
 from ..wire.payload import Keep, as_copy, as_is, shared
@@ -60,6 +60,11 @@ class ClientPort:
         return self.channel.info
 
     @property
+    def session(self) -> ClientId:
+        """The id of this client's session: its msg_ids begin so."""
+        return self.channel.session
+
+    @property
     def keeps(self) -> bool:
         """Whether the controller records results, so that they can be fetched again."""
         return self.channel.keeps
@@ -93,6 +98,15 @@ class ClientPort:
     def is_direct(self, id: TaskId) -> bool:
         """Whether a direct view of this client submitted the task."""
         return id in self.direct
+
+    def has_made(self, id: TaskId) -> bool:
+        """Whether a msg_id of this client's session is one that this client has made so far."""
+        number = self.history.number_of(id)
+        if number is None:
+            return False
+        # Numbers grow. If the newest of the history does not tell, the next number does, which then is no task's.
+        newest = self.history.number_of(self.history[-1]) if self.history else None
+        return (newest is not None and number <= newest) or number < self.channel.next_number()
 
     def check_size(self, frames: Sequence[Any]) -> None:
         """Raise MessageTooLarge if the buffers of a task's arguments are more than a task may have."""

@@ -203,10 +203,15 @@ class RecordMethods:
             Nothing is named.
         PendingTask
             One of the tasks is outstanding.
+        UnknownTask
+            One of the tasks is not this client's.
         """
         if jobs is None and targets is None:
             raise ValueError("name what to forget: jobs=, targets=, or jobs='all'")
         all_of_them = isinstance(jobs, str) and jobs == "all"
+        if jobs is not None and not all_of_them:
+            jobs = self._tasks.ids_of(jobs)
+            self._tasks.require_own(jobs)
         self._tasks.forget(None if all_of_them else self._named_here(jobs, targets))
 
     def _named_here(self, jobs: Jobs, targets: Any, *, ended: bool = False) -> list[TaskId]:

@@ -97,7 +97,13 @@ class SessionResults(Sequence[AsyncResult]):
     def __getitem__(self, index: int | slice) -> AsyncResult | list[AsyncResult]:
         if isinstance(index, slice):
             return [self[number] for number in range(len(self))[index]]
-        number = range(len(self))[index]
+        try:
+            number = range(len(self))[index]
+        except IndexError:
+            count = f"the session {self._name!r} has {len(self)} results"
+            raise IndexError(f"{count}; there is no number {index}") from None
+        except TypeError:
+            raise TypeError(f"the results of a session are numbered; got {index!r}") from None
         if number not in self._made:
             self._made[number] = self._make(number)
         return self._made[number]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .. import resources as named_resources
 from ..config import (
+    COUNT,
     DURABILITIES,
     ConnectionInfo,
     connection_file,
@@ -35,7 +36,7 @@ from .processes.dashboard_process import DashboardProcess
 from .processes.engine_sets import EngineSets
 from .processes.restarts import Restarts
 from .processes.waiting import wait_for_engines
-from .profile_config import cluster_settings, settled
+from .profile_config import check_given, cluster_settings, configured_arguments, settled
 from .scaling.driver import Adaptive, scale_to
 from .scaling.plan import ScalingSettings
 
@@ -144,6 +145,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         adaptive: Any = None,
         **launcher_options: Any,
     ) -> None:
+        check_given(locals())
         self._scaling = None if adaptive is None else ScalingSettings.read(adaptive)
         if self._scaling is not None and n is None:
             n = self._scaling.minimum
@@ -151,8 +153,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         if config is None:
             config = cluster_settings(folder) if load_profile else {}
         config = settled(config)
-        sections = ("IPClusterStart", "IPClusterEngines", "Cluster")  # the first two as in old files
-        configured = {name: value for section in sections for name, value in config.get(section, {}).items()}
+        configured = configured_arguments(config)
         n = configured.get("n") if n is None else n
         controller_ip = controller_ip or configured.get("controller_ip", "")
         controller_location = controller_location or configured.get("controller_location", "")
@@ -164,14 +165,10 @@ class Cluster(DescribedCluster, AwaitableCluster):
             engines = engine_launcher_class or configured.get("engine_launcher_class", "local")
         if controller == "local":
             controller = controller_launcher_class or configured.get("controller_launcher_class", "local")
-        if n is not None and (not isinstance(n, int) or isinstance(n, bool) or n < 0):
-            raise ConfigError(f"n is a number of engines, got {n!r}")
-        if isinstance(engines, int) and not isinstance(engines, bool):  # how many, as `n` says
+        if not isinstance(engines, str | type | bool) and hasattr(engines, "__index__"):  # how many, as `n` says
             if n is not None and n != engines:
                 raise ConfigError(f"n={n} and engines={engines} both say how many engines there are: give one of them")
             n, engines = engines, "local"
-            if n < 0:
-                raise ConfigError(f"engines is a number of engines, got {n!r}")
         controller_host = controller_host or configured.get("controller_host", "")
         controller_options = {**configured.get("controller_options", {}), **(controller_options or {})}
         self._launcher = ChosenLauncher(engines, launcher_options, config, inspect.signature(Cluster).parameters)
@@ -181,7 +178,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self.controller_launcher_class = chosen.kind
         self.delay, self.send_engines_connection_env = delay, send_engines_connection_env
         self.log, self.log_level, self.parent = log, log_level, parent
-        self.n = n
+        self.n = None if n is None else int(n)
         self.profile = profile
         self.profile_dir = folder
         if cluster_id is None and (free := kept.free_cluster(folder)) is not None:
@@ -248,7 +245,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
     def start_cluster_sync(self, n: int | None = None) -> Self:
         """Start the controller and `n` engines (default: `self.n`, else one per usable core)."""
         if n is not None:
-            self.n = n
+            check_given({"n": n})
+            self.n = int(n)
         if self.keep and (found := kept.description(self._files)) is not None:
             return self._take_over(found)
         if self.keep:
@@ -335,9 +333,10 @@ class Cluster(DescribedCluster, AwaitableCluster):
         """How many engines a start means: `n`, else what the launcher says, else one for each usable core."""
         return engines_to_start(self._launcher.default_n if self.n is None else self.n)
 
-    def scale_sync(self, n: int) -> None:
+    def scale_sync(self, n: int) -> str | None:
         """Have `n` engines: start more; or cancel jobs that wait in a queue, and have engines leave, idle ones first.
 
+        Returns the id of the set of engines that it has started, if it has.
         Engines that leave finish what they run. Engines that come are not waited for: `rc.wait_for_engines(n)` does.
 
         Raises
@@ -345,12 +344,12 @@ class Cluster(DescribedCluster, AwaitableCluster):
         ConfigError
             `n` is no number of engines, or the cluster scales itself (`adaptive=`).
         """
-        if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-            raise ConfigError(f"n is a number of engines, got {n!r}")
+        if n is None or not COUNT.fits(n):
+            raise ConfigError(f"n is {COUNT.what}; got {n!r}")
         if self.adaptive is not None:
             raise ConfigError("this cluster scales itself: it was made with adaptive=")
         with self._asking_client() as client:
-            scale_to(self, client, n)
+            return scale_to(self, client, n)
 
     def waiting_engines(self) -> dict[str, int]:
         """Set of engines → how many of them wait in a batch system's queue. Sets that have ended are left out."""
@@ -497,7 +496,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
     # ------------------------------------------------------------------------------------------ stopping
 
     def stop_cluster_sync(self) -> None:
-        """Stop engines and controller. Tasks that have not ended are recorded as aborted. May be called twice."""
+        """Stop engines and controller, at once: tasks that have not ended are aborted. May be called twice."""
         if self._is_parents:
             return
         if self.adaptive is not None:
@@ -521,7 +520,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self._controller.stop()
 
     def stop_engines_sync(self, engine_set_id: str | None = None) -> None:
-        """Stop a set of engines (default: all)."""
+        """Stop a set of engines (default: all). What they run is not waited for: it fails with EngineError."""
         if not self._is_parents:
             self._engine_sets.stop(engine_set_id)
 
@@ -540,15 +539,15 @@ class Cluster(DescribedCluster, AwaitableCluster):
             targets = self._engine_sets.engines_of(str(engine_set_id), client.queue_status()) if is_one else "all"
             client.send_signal(signum, targets)
 
-    def stop_engine_sync(self, engine_id: int) -> None:
-        """Stop one engine once it has finished what it runs. No other takes its place."""
+    def stop_engine_sync(self, engine_id: int, timeout: float | None = None) -> None:
+        """Stop one engine once it has finished what it runs. TimeoutError: it has not left after `timeout` seconds."""
         with self._asking_client() as client:
-            client.shutdown(engine_id, block=True)
+            client.shutdown(engine_id, block=True, timeout=timeout)
 
-    def restart_engine_sync(self, engine_id: int) -> None:
-        """Stop one engine once it has finished what it runs; a new one takes its number."""
+    def restart_engine_sync(self, engine_id: int, timeout: float | None = None) -> None:
+        """Stop one engine once it has finished what it runs; a new one takes its number. As for `stop_engine_sync`."""
         with self._asking_client() as client:
-            client.shutdown(engine_id, restart=True, block=True)
+            client.shutdown(engine_id, restart=True, block=True, timeout=timeout)
 
     def signal_engine_sync(self, signum: int, engine_id: int) -> None:
         """Send a signal to one engine."""

@@ -26,6 +26,12 @@ class DescribedCluster:
     def __init__(self, **arguments: Any) -> None:
         """Made by `Cluster`."""
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            "a Cluster manages processes: it cannot be pickled or copied. Another process attaches to it: "
+            "Cluster.from_file(cluster.cluster_file), or Cluster.from_dict(cluster.to_dict())"
+        )
+
     cluster_id: str
     profile_dir: Path
     #: "": none is written, and other processes do not find the cluster

@@ -233,7 +233,9 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, (list, tuple)):
         return [(f"[{index}]", part) for index, part in enumerate(value)]
     attributes = getattr(value, "__dict__", None)
-    if isinstance(attributes, dict) and not isinstance(value, type):
+    # Attributes of an object that pickles itself need not be pickled.
+    pickles_itself = any("__reduce_ex__" in vars(kind) for kind in type(value).__mro__[:-1])
+    if isinstance(attributes, dict) and not isinstance(value, type) and not pickles_itself:
         return [(f".{name}", part) for name, part in attributes.items()]
     return []
 

@@ -36,6 +36,8 @@ def show_progress(
     widget: bool | None = None,
 ) -> None:
     """Show a bar until all results are ready, or `enough()` is true. `widget`: see `progress_bar`."""
+    if not hasattr(interval, "__float__"):
+        raise TypeError(f"interval is a number of seconds; got {interval!r:.60}")
     deadline = None if timeout is None else time.monotonic() + timeout
     total = sum(len(result) for result in results)
     with progress_bar(total, name, "task", widget) as bar:

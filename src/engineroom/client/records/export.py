@@ -63,14 +63,15 @@ def export(
     dry_run : bool
         Write nothing, return the selection.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path is the path of the file to write; got {path!r:.60}")
     format_of(path, format)
     query = in_session(records, "all" if query is None else query, session)
     chosen = select(records, query, "export", dry_run=dry_run)
     if dry_run:
         return chosen
     named, plain = plain_keys(keys), checked(query, "export")
-    wanted = named if named is None else [ALIASES.get(key, key) for key in named]
-    count = write_records(path, records.iterate(plain, wanted), wanted, format)
+    count = write_records(path, records.iterate(plain, named), named, format)
     return msgspec.structs.replace(chosen, count=count)
 
 
@@ -174,7 +175,7 @@ def _cell(value: Any, key: str) -> Any:
 def _text(value: Any, key: str) -> str | None:
     if value is None:
         return None
-    return _json(value) if key in _JSON or not isinstance(value, str) else value
+    return _json(value) if ALIASES.get(key, key) in _JSON or not isinstance(value, str) else value
 
 
 def _json(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import QueryError
 from ..pictures.history import HistoryPlot, Span, span_width
 from .queries import Records
-from .query_args import plain_count
+from .query_args import plain_count, plain_query
 
 #: Spans of a picture, at most: each is one question or two.
 MOST_SPANS = 400
@@ -47,7 +47,7 @@ def plot_history(
     if not most or most > MOST_SPANS:
         raise QueryError(f"spans is a whole number from 1 to {MOST_SPANS}, got {spans!r}")
     key = "function_name" if by == "function" else by
-    asked = {} if query is None else dict(query)
+    asked = {} if query is None else plain_query(query)
     first, last = (_end_of(records, asked, way) for way in (1, -1))
     if first is None or last is None:
         return HistoryPlot([], {}, by, None)

@@ -29,8 +29,8 @@ from ...messages import (
     pieces,
 )
 from ...messages.bounds import MOST_NAMED
-from ...records.fields import ALIASES, DEFAULT_KEYS
-from ...records.projection import is_dotted, projected, whole_keys
+from ...records.fields import DEFAULT_KEYS
+from ...records.projection import is_projection, projected, whole_keys
 from ...records.record import TaskRecord, TaskRecords
 from ...wire.frames import decode_columns
 from ..connection.channel import Channel
@@ -93,16 +93,16 @@ class Records:
         check_kind(as_frame)
         wanted = plain_keys(keys)
         window = plain_count("limit", limit), plain_count("skip", skip) or 0
-        whole = whole_keys(wanted) if wanted is not None and is_dotted(wanted) else wanted
+        whole = whole_keys(wanted) if wanted is not None and is_projection(wanted) else wanted
         body = FindRecords(plain_query(query), whole, plain_sort(sort), *window)
         _, frames = self._channel.ask(body)
         records = TaskRecords(_records_in(frames))
-        if wanted is not None and is_dotted(wanted):
+        if wanted is not None and is_projection(wanted):
             records = TaskRecords(projected(record, wanted) for record in records)
         if as_frame is None:
             return records
         named = DEFAULT_KEYS if wanted is None else ["msg_id", *wanted]
-        columns = list(records[0]) if records else list(dict.fromkeys(ALIASES.get(key, key) for key in named))
+        columns = list(records[0]) if records else list(dict.fromkeys(named))
         return as_frame_of(records, columns, as_frame)
 
     def iterate(
@@ -113,13 +113,17 @@ class Records:
         A record that is there all the while comes exactly once. What is submitted meanwhile comes last; what is
         purged before its page is fetched does not come; a record is as it is when its page is fetched.
         """
-        wanted = plain_keys(keys)
-        whole = whole_keys(wanted) if wanted is not None and is_dotted(wanted) else wanted
-        plain, size, after = plain_query(query), plain_count("batch", batch), None
+        wanted, plain, size = plain_keys(keys), plain_query(query), plain_count("batch", batch)
         if not size:
             raise QueryError(f"batch is a whole number, 1 or more, got {batch!r}")
+        return self._pages(plain, wanted, size)
+
+    def _pages(self, query: dict[str, Any], wanted: list[str] | None, size: int) -> Iterator[TaskRecord]:
+        """The records that match, fetched `size` at a time."""
+        whole = whole_keys(wanted) if wanted is not None and is_projection(wanted) else wanted
+        after = None
         while True:
-            after, frames = self._channel.ask(PageRecords(plain, whole, size, after))
+            after, frames = self._channel.ask(PageRecords(query, whole, size, after))
             for record in _records_in(frames):
                 yield projected(record, wanted) if wanted is not None and whole is not wanted else record
             if after is None:
@@ -177,11 +181,19 @@ class Records:
 
     # ------------------------------------------------------------------------------------------ the state of tasks
 
-    def result_status(self, ids: Sequence[TaskId]) -> dict[str, Any]:
-        """Which tasks are pending and which completed: two lists of msg_ids. Raises UnknownTask."""
+    def result_status(self, ids: Sequence[TaskId], timeout: float | None = None) -> dict[str, Any]:
+        """Which tasks are pending and which completed: two lists of msg_ids.
+
+        Raises
+        ------
+        UnknownTask
+            There is no such task.
+        TimeoutError
+            The controller has not answered a question for `timeout` seconds.
+        """
         status: dict[str, Any] = {"pending": [], "completed": []}
         for some in pieces(list(ids)):
-            for state, found in self._channel.ask(ResultStatus(list(some))).items():
+            for state, found in self._channel.ask(ResultStatus(list(some)), timeout).items():
                 status[state] += found
         return status
 

@@ -46,6 +46,8 @@ def replay(
     UnknownTask
         There is no such record, or its payload is not kept any more.
     """
+    if not isinstance(namespace, Mapping | None):
+        raise TypeError(f"namespace is a dict of names and values; got {namespace!r:.60}")
     found = records.find({"msg_id": id}, ["header", "content", "function", "buffers"])
     if not found:
         raise UnknownTask(f"no such task: {id}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from ...config import ConnectionInfo
-from ...ids import EngineId, TaskId
+from ...ids import ClientId, EngineId, TaskId
 
 
 class ResultPort(Protocol):
@@ -15,6 +15,10 @@ class ResultPort(Protocol):
     @property
     def info(self) -> ConnectionInfo:
         """The connection file's content: which cluster this is."""
+
+    @property
+    def session(self) -> ClientId:
+        """The id of this client's session: its msg_ids begin so."""
 
     @property
     def keeps(self) -> bool:
@@ -34,6 +38,9 @@ class ResultPort(Protocol):
 
     def is_direct(self, id: TaskId) -> bool:
         """Whether a direct view of this client submitted the task."""
+
+    def has_made(self, id: TaskId) -> bool:
+        """Whether a msg_id of this client's session is one that this client has made so far."""
 
     def abort(self, ids: Sequence[TaskId], *, running: bool) -> None:
         """Ask the controller to end tasks; with `running` also those that have started."""

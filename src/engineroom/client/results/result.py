@@ -283,7 +283,8 @@ class AsyncResult(DescribedFuture):
         TimeoutError
             They may not be changed yet.
         """
-        if self._acceptance is None or self._acceptance.wait(limit_of(timeout)):
+        limit = limit_of(timeout)
+        if self._acceptance is None or self._acceptance.wait(limit):
             return True
         raise TimeoutError(f"the arguments of {self!r} have not been accepted after {timeout:g} s: do not change them")
 

@@ -64,7 +64,13 @@ class ViewClient(Protocol):
         """Forget finished tasks."""
 
     def shutdown(
-        self, targets: Any = "all", restart: bool = False, hub: bool = False, block: bool | None = None
+        self,
+        targets: Any = "all",
+        restart: bool = False,
+        hub: bool = False,
+        block: bool | None = None,
+        *,
+        timeout: float | None = None,
     ) -> None:
         """Stop engines."""
 
@@ -156,6 +162,18 @@ class View:
             for name, value in before.items():
                 if getattr(self, name) is not value:
                     setattr(self, name, value)
+
+    def __copy__(self) -> Self:
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        name = type(self).__name__
+        raise TypeError(
+            f"a {name} belongs to the client of one process: it cannot be pickled, nor copied with all that it has. "
+            "Another process, or a task, makes a client of its own, Client(), and a view of that"
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.FLAGS:
@@ -330,7 +348,7 @@ class View:
     def get_result(self, indices_or_msg_ids: Any = None, block: bool | None = None, owner: bool = False) -> AsyncResult:
         """The result of tasks, by msg_id or by index in this view's history (default: the last)."""
         wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
-        if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+        if isinstance(wanted, Sequence) and not isinstance(wanted, str | bytes):
             wanted = list(map(self._named, wanted))
         else:
             wanted = self._named(wanted)
@@ -360,10 +378,16 @@ class View:
         self._client.purge_results(jobs, targets)
 
     def shutdown(
-        self, targets: Any = None, restart: bool = False, hub: bool = False, block: bool | None = None
+        self,
+        targets: Any = None,
+        restart: bool = False,
+        hub: bool = False,
+        block: bool | None = None,
+        *,
+        timeout: float | None = None,
     ) -> None:
         """Stop engines (default: this view's); see `Client.shutdown`."""
-        self._client.shutdown(self.targets if targets is None else targets, restart, hub, block)
+        self._client.shutdown(self.targets if targets is None else targets, restart, hub, block, timeout=timeout)
 
     def spin(self) -> None:
         """Kept for old code: results come by themselves."""

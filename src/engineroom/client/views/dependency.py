@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Self
 
+from ...errors import InvalidDependency
 from ...ids import TaskId
 from ...messages import GraphDependency
 from ..results.arguments import refuse_direct
@@ -131,12 +132,15 @@ def graph_dependency(dependency: Dependency | None, port: ResultPort) -> GraphDe
     Raises
     ------
     InvalidDependency
-        One of its tasks is a direct one of this client.
+        One of its tasks is a direct one of this client, or has an id that this client has not given to a task yet.
     """
     if not dependency:
         return None
     ids = tuple(sorted(dependency))
     refuse_direct(ids, port)
+    for id in ids:
+        if id.startswith(f"{port.session}-") and not port.has_made(id):
+            raise InvalidDependency(f"no such task: {id}: this client has not submitted it")
     return GraphDependency(ids, dependency.all, dependency.success, dependency.failure)
 
 

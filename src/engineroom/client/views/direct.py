@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -160,6 +162,8 @@ class DirectView(View):
         self, filename: str | Path, targets: Any = None, block: bool | None = None, label: str | None = None
     ) -> Any:
         """Run a local file's code on the engines."""
+        if not isinstance(filename, str | os.PathLike):
+            raise TypeError(f"filename is the path of a file with code; got {filename!r:.60}")
         return self.execute(Path(filename).read_text(), targets=targets, block=block, label=label)
 
     # ------------------------------------------------------------------------------------------ namespaces
@@ -167,18 +171,21 @@ class DirectView(View):
     def push(
         self, ns: Mapping[str, Any], targets: Any = None, block: bool | None = None, track: bool | None = None
     ) -> Any:
-        """Bind names in the engines' namespaces. `track`: see `AsyncResult.wait_for_send`."""
+        """Bind names in the engines' namespaces. A name may be any target of an assignment: `"a.b"`, `"a[0]"`.
+
+        `track`: see `AsyncResult.wait_for_send`.
+        """
         if not isinstance(ns, Mapping):
             raise TypeError(f"push needs a dict of names and values, got {type(ns).__name__}")
         for name in ns:
-            _name(name)
+            _check_target(name)
         return self._apply(engine_calls.push, (dict(ns),), {}, self._blocks(block), targets, track)
 
     def pull(self, names: str | Sequence[str], targets: Any = None, block: bool | None = None) -> Any:
-        """The values of names in the engines' namespaces; for several names a list for each engine."""
+        """The values of names, or of expressions, in the engines' namespaces; for several a list for each engine."""
         wanted = names if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
         for name in wanted if isinstance(wanted, list) else [wanted]:
-            _name(name)
+            _check_expression(name)
         return self._apply(engine_calls.pull, (wanted,), {}, self._blocks(block), targets)
 
     def update(self, ns: Mapping[str, Any]) -> Any:
@@ -203,7 +210,8 @@ class DirectView(View):
         self, names: str | Sequence[str] | None = None, targets: Any = None, block: bool | None = None
     ) -> Any:
         """Have engines load modules again; see `Client.reload_modules`. Gives the names for each engine."""
-        wanted = () if names is None else ([names] if isinstance(names, str) else list(names),)
+        what = "a module is named by a str, several by a list of str"
+        wanted = () if names is None else ([names] if isinstance(names, str) else _texts(names, what),)
         return self._apply(engine_calls.reload_modules, wanted, {}, self._blocks(block), targets)
 
     # ------------------------------------------------------------------------------------------ properties
@@ -257,7 +265,7 @@ class DirectView(View):
         track : bool, optional
             Send large buffers without a copy: see `AsyncResult.wait_for_send`. Default: the view's flag.
         """
-        _name(key)
+        _check_target(key)
         blocks = self._blocks(block)
         engines, single = self._engines(targets)
         pieces = split(as_sequence(seq), len(engines), dist)
@@ -279,7 +287,7 @@ class DirectView(View):
             Of arrays one array, of data frames one data frame, of other sequences one list of their items. A value
             that is no sequence (a str, set, dict, scalar) is an item of the list.
         """
-        _name(key)
+        _check_expression(key)
         blocks = self._blocks(block)
         engines, _ = self._engines(targets)
         result = self._map_result(len(engines), "gather", dist)
@@ -464,17 +472,44 @@ def _encoded(code: str) -> bytes:
         ) from None
 
 
-def _name(name: Any) -> None:
-    """Raise TypeError if this is no name in a namespace."""
+def _check_target(name: Any) -> None:
+    """Raise TypeError or ValueError if this is nothing that a value can be bound to on an engine."""
+    if not (isinstance(name, str) and name.isidentifier()):
+        _require_text(name)
+        try:
+            parsed = ast.parse(f"{name} = 0").body
+        except (SyntaxError, ValueError):
+            parsed = []
+        if len(parsed) != 1 or not isinstance(parsed[0], ast.Assign) or len(parsed[0].targets) != 1:
+            raise ValueError(f"nothing can be bound to {name!r:.60}: it is no name, nor anything like a.b or a[0]")
+
+
+def _check_expression(name: Any) -> None:
+    """Raise TypeError or ValueError if this is neither a name nor another expression."""
+    if not (isinstance(name, str) and name.isidentifier()):
+        _require_text(name)
+        try:
+            ast.parse(name.strip(), mode="eval")
+        except (SyntaxError, ValueError):
+            raise ValueError(f"{name!r:.60} is no name, nor another expression") from None
+
+
+def _require_text(name: Any) -> None:
     if not isinstance(name, str):
         raise TypeError(f"a name is a str, got {name!r:.60} ({type(name).__name__})")
 
 
 def _names(keys: Any) -> list[str]:
     """The names of properties."""
-    names = [keys] if isinstance(keys, str) else list(keys)
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"a property is named by a str, not {name!r}")
-    return names
+    return _texts([keys] if isinstance(keys, str) else keys, "a property is named by a str, several by a list of str")
 
+
+def _texts(values: Any, what: str) -> list[str]:
+    """Texts as a list. `what` says what is needed."""
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{what}; got {values!r:.60} ({type(values).__name__})")
+    texts = list(values)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{what}; got {text!r:.60}")
+    return texts

@@ -39,6 +39,8 @@ class ViewExecutor(Executor):
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be callable, got {initializer!r}")
+        if not isinstance(initargs, Iterable):
+            raise TypeError(f"initargs is a tuple of the initializer's arguments, got {initargs!r}")
         self.view: Any = view
         self._closed = threading.Event()
         self._initializer, self._initargs = initializer, tuple(initargs)

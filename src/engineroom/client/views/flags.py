@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ...config import is_switch
 from ...errors import ConfigError
 from ...messages import TaskOptions
 
@@ -74,7 +75,7 @@ def resources(value: Any) -> dict[str, int] | None:
 
 def yes_or_no(name: str, value: Any) -> bool:
     """True or False, Python's or numpy's; no other value will do."""
-    if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
+    if is_switch(value):
         return bool(value)
     raise ConfigError(f"{name} is True or False; got {value!r}")
 

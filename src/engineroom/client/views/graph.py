@@ -73,6 +73,8 @@ def work_of(graph: Any, before: Predecessors, tasks: Mapping[Any, Any]) -> dict[
     TypeError
         A task is not a function, nor a tuple that begins with one.
     """
+    if not isinstance(tasks, Mapping):
+        raise TypeError(f"tasks is a dict of nodes and what they call, {{node: (f, args)}}; got {tasks!r:.60}")
     strangers = [node for node in tasks if node not in before]
     if strangers:
         raise ValueError(f"tasks are given for what is no node of the graph: {_named(strangers)}")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from .flags import yes_or_no
+
 
 class CallingView(Protocol):
     """What these functions use of a view."""
@@ -59,6 +61,8 @@ class RemoteFunction:
     def __init__(self, view: CallingView, f: Callable[..., Any], block: bool | None = None, **flags: Any) -> None:
         if not hasattr(view, "temp_flags"):
             raise TypeError(f"a view is needed, got {view!r:.60} ({type(view).__name__})")
+        if block is not None:
+            yes_or_no("block", block)
         if not callable(f):
             raise TypeError(f"a function is needed, got {f!r:.60} ({type(f).__name__})")
         functools.update_wrapper(self, f)
@@ -89,6 +93,8 @@ class ParallelFunction(RemoteFunction):
         **flags: Any,
     ) -> None:
         super().__init__(view, f, block, **flags)
+        if dist not in ("b", "r"):
+            raise ValueError(f"dist is 'b' (blocks) or 'r' (round robin), not {dist!r}")
         self.dist, self.ordered, self.chunksize = dist, ordered, chunksize
         self.return_exceptions = return_exceptions
 

@@ -54,13 +54,13 @@ class EngineSets:
         LaunchError, ConfigError
             The launcher cannot start them, or `n` is no number of engines.
         """
-        if type(n) is not int or n < 1:
+        if not hasattr(n, "__index__") or isinstance(n, bool) or n < 1:
             raise ConfigError(f"the number of engines is an int, 1 or more; got {n!r}")
         id = set_id or f"{int(time.time())}-{new_uuid()[:4]}"
         if id in self.launchers:
             raise KeyError(f"there is an engine set {id!r} already")
         self.resources[id] = named_resources.check(resources)
-        self.sizes[id] = n
+        self.sizes[id] = int(n)
         self._limits[id] = RestartLimit()
         self._restarts.allowed = True
         try:

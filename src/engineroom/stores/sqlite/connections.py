@@ -19,7 +19,8 @@ from ...errors import QueryError, StoreDamaged, StoreError
 from ..query.deadline import Deadline
 from ..query.match import compile_regex
 from ..query.nodes import Regex
-from .file import is_of_text, is_sync_error, open_to_read, refuse_moved, reported, sync_log_again, text_or_bytes
+from .file import is_of_text, open_to_read, refuse_moved, reported, text_or_bytes
+from .write_ahead_log import COPIED_PAGES, copy_log, has_pages, is_sync_error, sync_log_again
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,9 @@ class Connections:
         self._open: Callable[[bool], sqlite3.Connection] | None = None
         #: whether a sync has failed since the file was opened to write
         self._is_in_doubt = False
+        #: whether it was said that the write-ahead log cannot be copied
+        self._has_told = False
+        self._page_size = 0
         self._lock_file: IO[str] | None = None
         self._closed = False
 
@@ -57,6 +61,7 @@ class Connections:
         self._prepare(self._writer)
         self.most_parameters = self._writer.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
         self._inode = os.stat(self.path).st_ino
+        [self._page_size] = self._writer.execute("PRAGMA page_size").fetchone()
 
     def _open_again(self) -> None:
         """A sync has failed: write again what may not be on the disk, and open the file as if it were another's."""
@@ -70,6 +75,8 @@ class Connections:
             self._writer.close()
             self._writer = None
         self.write_with(self._open, again=True)
+        assert self._writer is not None
+        copy_log(self._writer)  # the file itself must take it, too
         self._is_in_doubt = False
         log.warning("%s was opened again and verified, because a sync had failed", self.path)
 
@@ -80,6 +87,8 @@ class Connections:
                 connection.close()
             self._readers.clear()
             if self._writer is not None:
+                if self._owned:
+                    self._copy_log(self._writer)  # SQLite does it as the last connection closes, and says nothing
                 self._writer.close()
                 self._writer = None
             if self._lock_file is not None:
@@ -108,15 +117,29 @@ class Connections:
             try:
                 if not whole:
                     yield connection
-                    return
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
-                connection.execute("COMMIT")
+                else:
+                    connection.execute("BEGIN IMMEDIATE")
+                    yield connection
+                    connection.execute("COMMIT")
             except BaseException as error:
                 self._is_in_doubt |= is_sync_error(error)
                 if whole and connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+            if has_pages(self.path, self._page_size, COPIED_PAGES):
+                self._copy_log(connection)
+
+    def _copy_log(self, connection: sqlite3.Connection) -> None:
+        """Copy the write-ahead log into the file. What was committed is in the log, and stays there if this fails."""
+        try:
+            copy_log(connection)
+        except sqlite3.Error as error:
+            self._is_in_doubt |= is_sync_error(error)
+            if not self._has_told:
+                log.error("the log of %s cannot be copied into the file, and is kept: %s", self.path, error)
+            self._has_told = True
+        else:
+            self._has_told = False
 
     # ------------------------------------------------------------------------------------------ reading
 

@@ -16,6 +16,7 @@ from .damaged import DamagedFile, Findings, Progress, Row
 from .file import make, open_to_write, set_journal
 from .payload_files import PayloadFiles
 from .schema import UNREADABLE
+from .write_ahead_log import copy_log
 
 #: Up to this size, the good records of a damaged file are counted when it is opened: that takes some seconds.
 COUNTED_BYTES = 256 << 20
@@ -80,6 +81,7 @@ def _save(file: DamagedFile, copy: sqlite3.Connection, target: Path, files: list
     copy.execute("DELETE FROM parts WHERE blob NOT IN (SELECT blob FROM blobs)")
     file.files.copy_to(PayloadFiles(target), files)
     copy.execute("COMMIT")
+    copy_log(copy)  # as it is closed, SQLite does so, and does not say whether it works
 
 
 @contextlib.contextmanager

@@ -16,9 +16,9 @@ import msgspec
 from ...errors import StoreFull
 from ..query.nodes import Query
 from .connections import Connections
-from .file import shorten_log
 from .search import Search
 from .where import LONG_LIST, Where, translate
+from .write_ahead_log import shorten_log
 
 #: Up to so many matching rows are looked up first, if that takes no longer than so many seconds.
 FEW, LOOK_SECONDS = 5000, 0.2

@@ -23,6 +23,7 @@ from typing import IO
 
 from ...errors import StoreBusy, StoreDamaged, StoreError, StoreFull, StoreRefused
 from .schema import UNREADABLE, backup_of, check, migrate, migrations
+from .write_ahead_log import BUSY_SECONDS, LOG_BYTES, log_bytes, shorten_log
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,6 @@ _REMOTE = re.compile(
 )
 #: A file up to this size, or one whose last owner died, is checked before it is used.
 CHECKED_BYTES = 32 << 20
-#: Seconds to wait for a lock. Only without the write-ahead log do readers and the writer lock each other out.
-BUSY_SECONDS = 10.0
-#: Bytes of the write-ahead log that stay allocated once it has been copied into the file.
-LOG_BYTES = 64 << 20
 
 
 #: What SQLite says of a text that is not UTF-8.
@@ -127,6 +124,8 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         check(connection, path, migrations())
         connection.execute("PRAGMA page_size = 8192")  # of a new file; a little faster than 4096
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file; of an old one when it is migrated
+        # We copy the log into the file (`write_ahead_log.py`): SQLite would not say whether that works.
+        connection.execute("PRAGMA wal_autocheckpoint = 0").fetchone()
         # Some builds overwrite what is deleted with zeros: that takes as much room in the log as it frees.
         connection.execute("PRAGMA secure_delete = OFF").fetchone()
         migrate(connection, path)
@@ -299,52 +298,3 @@ def give_back(connection: sqlite3.Connection, path: Path, most: int) -> int:
     if not left and not shorten_log(connection, path, 0):  # the file shrinks only when the log is copied into it
         return log_bytes(path)
     return int(left * page)
-
-
-def log_bytes(path: Path) -> int:
-    """The size of the write-ahead log of a file."""
-    try:
-        return path.with_name(f"{path.name}-wal").stat().st_size
-    except OSError:
-        return 0
-
-
-def is_sync_error(error: BaseException) -> bool:
-    """Whether the disk failed to take what was written before: nobody knows what of it is there."""
-    return getattr(error, "sqlite_errorname", "") in ("SQLITE_IOERR_FSYNC", "SQLITE_IOERR_DIR_FSYNC")
-
-
-def sync_log_again(path: Path) -> None:
-    """Write the write-ahead log once more as it is, and sync it. OSError: the disk still fails.
-
-    After a sync has failed, the kernel forgets which pages it had to write: another sync alone would succeed without
-    writing them. SQLite has its locks on other files, so the log may be opened and closed here.
-    """
-    logged = path.with_name(f"{path.name}-wal")
-    try:
-        descriptor = os.open(logged, os.O_RDWR)
-    except FileNotFoundError:
-        return
-    try:
-        place = 0
-        while piece := os.pread(descriptor, 1 << 20, place):
-            place += os.pwrite(descriptor, piece, place)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def shorten_log(connection: sqlite3.Connection, path: Path, most: int = LOG_BYTES) -> bool:
-    """Copy the write-ahead log into the file and empty it if it has a quarter of `most` bytes; wait for no reader.
-
-    False: the log has more than `most` bytes, and a reader needs it.
-    """
-    size = log_bytes(path)
-    if size <= most // 4:
-        return True
-    connection.execute("PRAGMA busy_timeout = 0").fetchone()
-    try:
-        [busy, _, _] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}").fetchone()
-    return not busy or size <= most

@@ -44,7 +44,6 @@ from .file import (
     refuse_old,
     reported,
     set_journal,
-    shorten_log,
     used_bytes,
 )
 from .payload_files import PayloadFiles, sync_folder
@@ -54,6 +53,7 @@ from .rows.reading import checked, entry_of, record_of
 from .rows.writing import statements
 from .search import Search
 from .where import ORDER, translate
+from .write_ahead_log import shorten_log
 
 log = logging.getLogger(__name__)
 
@@ -140,11 +140,6 @@ class SQLiteDB:
         self._connections.own(lock_file)
         with reported(f"open {self.path}"):
             make(self.path)
-            if synchronous == "FULL":
-                try:
-                    sync_folder(self.path.parent)  # SQLite does so for its log, but this file is there already
-                except OSError as error:
-                    raise StoreError(f"the disk of {self.path} fails to sync its folder: {error.strerror}") from error
             with advised(self.path):
                 refuse_cut(self.path)
 
@@ -155,6 +150,9 @@ class SQLiteDB:
                         with advised(self.path):
                             refuse_damaged(writer, self.path)
                     set_journal(writer, self.path, synchronous, journal)
+                    if synchronous == "FULL":
+                        writer.execute("PRAGMA user_version").fetchone()  # which makes the log, if there is none
+                        self._sync_folder()
                 except BaseException:
                     writer.close()
                     raise
@@ -162,6 +160,13 @@ class SQLiteDB:
 
             self._connections.write_with(open_writer)
         self._remove_dropped(orphans=True)
+
+    def _sync_folder(self) -> None:
+        """Have the names of the file and of its log on the disk. SQLite does not say whether that works."""
+        try:
+            sync_folder(self.path.parent)
+        except OSError as error:
+            raise StoreError(f"the disk of {self.path} fails to sync its folder: {error.strerror}") from error
 
     @classmethod
     def open_readonly(cls, path: str | os.PathLike[str]) -> SQLiteDB:

@@ -23,7 +23,7 @@ class FakeChannel:
         self.unknown: set[str] = set()
         self.changed: list[str] = []
 
-    def ask(self, body: Any) -> Any:
+    def ask(self, body: Any, timeout: float | None = None) -> Any:
         assert len(body.tasks) <= 10_000
         if unknown := self.unknown.intersection(body.tasks):
             raise UnknownTask(min(unknown))
