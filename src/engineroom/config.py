@@ -128,7 +128,7 @@ def is_switch(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return value is None or (hasattr(value, "__index__") and not isinstance(value, bool) and value >= 0)
+    return value is None or (hasattr(value, "__index__") and not isinstance(value, bool | type) and value >= 0)
 
 
 def _is_limit(value: Any) -> bool:

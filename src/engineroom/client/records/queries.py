@@ -221,9 +221,9 @@ class Records:
         -------
         dict
             `{engine: {"queue": direct tasks, "tasks": load-balanced tasks, "completed": …}, "unassigned": …}`:
-            counts, or with `verbose` lists of msg_ids (of completed tasks the newest 1,000 of each engine). For a
-            single int as `targets`, the inner dict. After a restart of the controller, "all" are the engines that have
-            come back.
+            counts, or with `verbose` lists of msg_ids (of completed tasks the newest 1,000 of each engine). "silent" is
+            how many seconds ago an engine was heard, if it gets no more tasks for that; else None. For a single int
+            as `targets`, the inner dict. After a restart of the controller, "all" are the engines that have come back.
 
         Raises
         ------
