@@ -175,7 +175,7 @@ class Script:
             elif got is not None:
                 peer, message = got
                 if isinstance(message, Ping):
-                    self.peers.pong(peer, message)
+                    self.peers.pong(peer, message, at=time.time())
                     continue
                 self.heard.append(message)
                 if isinstance(message, Results) and self.stores:
