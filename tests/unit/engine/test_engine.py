@@ -6,6 +6,7 @@ taken; a script that is at its end tells the engine to stop.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
