@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -181,6 +182,14 @@ def fresh_cluster(tmp_path: Path) -> Iterator[Callable[..., er.Client]]:
     for cluster in started:
         cluster.stop_cluster_sync()
     _assert_nothing_left(tmp_path, sockets, threads)
+
+
+@pytest.fixture
+def interrupts_arrive() -> Iterator[None]:
+    """No garbage is collected: Hypothesis has each collection call a function, and an interrupt in that is lost."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -328,6 +328,41 @@ def test_a_cancelled_start_of_a_cluster_that_runs_leaves_it_running(tmp_path: Pa
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("method", ["start_engines", "scale"])
+def test_engines_whose_start_is_cancelled_are_stopped(tmp_path: Path, method: str):
+    async def main() -> None:
+        async with er.Cluster(n=1, profile_dir=tmp_path / "profile_a", database="none") as rc:
+            before = set(rc.cluster.engines)
+            more = asyncio.ensure_future(getattr(rc.cluster, method)(2))
+            await asyncio.sleep(0)  # the thread has been started
+            more.cancel()
+            await asyncio.wait([more])
+            assert more.cancelled()
+            assert set(rc.cluster.engines) == before
+            while rc.ids != [0]:
+                await asyncio.sleep(0.01)
+            scaled = await rc.cluster.scale(2)
+            assert set(rc.cluster.engines) == {*before, scaled}
+            await rc.wait_for_engines_async(2, timeout=60)
+
+    asyncio.run(asyncio.wait_for(main(), 120))
+
+
+def test_a_client_whose_connection_is_cancelled_is_closed(tmp_path: Path):
+    async def main() -> None:
+        async with er.Cluster(n=0, profile_dir=tmp_path / "profile_a", database="none") as rc:
+            made: list[er.Client] = []
+            connect = rc.cluster.connect_client_sync
+            rc.cluster.connect_client_sync = lambda: made.append(connect()) or made[0]
+            other = asyncio.ensure_future(rc.cluster.connect_client())
+            await asyncio.sleep(0)
+            other.cancel()
+            await asyncio.wait([other])
+            assert made[0].closed
+
+    asyncio.run(main())
+
+
 def test_waiting_for_too_many_engines_fails_as_it_does_for_threads(rc: er.Client):
     with pytest.raises(TimeoutError, match="2 of 5 engines"):
         asyncio.run(rc.wait_for_engines_async(5, timeout=0.1))

@@ -135,6 +135,28 @@ def test_engines_shut_down_when_asked(fresh_cluster):
     wait_until(lambda: not rc.cluster.controller.running)
 
 
+def test_the_wait_for_a_busy_engine_has_a_limit_and_a_cancel_ends_it(fresh_cluster, tmp_path):
+    def wait_for_file(path: str) -> str:
+        import os
+        import time
+
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        return "done"
+
+    rc = fresh_cluster(n=2)
+    running = rc[:].apply_async(wait_for_file, str(tmp_path / "go"))
+    wait_until(lambda: all(running.started))
+    with pytest.raises(TimeoutError, match="engine 0 leaves once what it runs has ended"):
+        rc.shutdown(0, block=True, timeout=0.1)
+    with pytest.raises(TimeoutError, match="engine 1 leaves once what it runs has ended"):
+        rc.cluster.stop_engine_sync(1, timeout=0.1)
+    assert not running.done()
+    (tmp_path / "go").touch()
+    assert running.get(20) == ["done", "done"]
+    wait_until(lambda: rc.ids == [])
+
+
 @pytest.mark.fault(10)
 @pytest.mark.slow
 def test_a_stopped_engine_is_killed_and_replaced(fresh_cluster):

@@ -165,3 +165,29 @@ def test_purging(any_rc, gate):
     any_rc.purge_everything()
     assert any_rc.hub_history() == []
     assert any_rc.history == []
+
+
+def test_records_have_the_keys_that_were_asked_for(any_rc, tmp_path):
+    cell = any_rc[0].execute("1 / 0")
+    with pytest.raises(er.RemoteError):
+        cell.get(10)
+    query = {"msg_id": cell.msg_ids[0]}
+    [record] = any_rc.db_query(query, keys=["error", "execute_input", "label"])
+    assert list(record) == ["msg_id", "error", "execute_input", "label"]
+    assert record["error"]["ename"] == "ZeroDivisionError"
+    assert record["pyerr"] == record.get("pyerr") == record["error"]
+    assert "pyerr" in record
+    assert "pyout" not in record
+    with pytest.raises(KeyError, match="execute_result"):
+        record["execute_result"]
+    assert list(any_rc.db_iter(query, "error")) == [{"msg_id": cell.msg_ids[0], "error": record["error"]}]
+    assert list(any_rc.db_query(query, "pyerr")[0]) == ["msg_id", "pyerr"]
+    any_rc.export(tmp_path / "records.csv", query, ["execute_input"])
+    assert (tmp_path / "records.csv").read_text().splitlines()[0] == "msg_id,execute_input"
+
+
+def test_frames_have_the_columns_that_were_asked_for(rc):
+    pytest.importorskip("pandas")
+    rc[0].apply_sync(abs, -1)
+    for query in ({}, {"label": "nobody"}):
+        assert list(rc.db_query(query, ["error"], limit=1, as_frame="pandas").columns) == ["msg_id", "error"]

@@ -10,22 +10,21 @@ import contextlib
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from typing import Any
 
-from ..config import COUNT, ConnectionInfo
-from ..errors import ConfigError, ConnectionFileError, EngineroomError, TimeoutError
+from ..config import ConnectionInfo
+from ..errors import ConnectionFileError, EngineroomError, TimeoutError
 from ..ids import EngineId, TaskId
-from ..messages import OptionChanges, StopController
+from ..messages import OptionChanges
 from ..on_engine import task_context
 from . import arguments
 from .connection.channel import Channel
 from .connection.connecting import find_connection, profile_of, through_tunnel
 from .connection.history import History
+from .engine_methods import EngineMethods
 from .former_arguments import options_of_subheader
 from .interop_methods import InteropMethods
 from .magics import bind_magics_once
-from .notebook.engine_bar import wait_showing
 from .own_tasks import Jobs, OwnTasks, TaskResults, names_one
 from .port import ClientPort
 from .record_methods import RecordMethods, documented_by
@@ -39,11 +38,11 @@ from .results.result import AsyncResult
 from .session import Session
 from .settings import ClientSettings
 from .views import BroadcastView, DirectView, LoadBalancedView
-from .views.flags import whole, yes_or_no
+from .views.flags import whole
 from .waiting.waits import limit_of
 
 
-class Client(InteropMethods, RecordMethods, ClientSettings):
+class Client(EngineMethods, InteropMethods, RecordMethods, ClientSettings):
     """A connection to a cluster.
 
     Parameters
@@ -188,52 +187,6 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
     def _engines(self) -> dict[EngineId, str]:
         """Number → uuid, of the engines that are there: what the examples of IPython.parallel's manual use."""
         return {id: self._port.engine_uuid(id) or "" for id in self.ids}
-
-    def wait_for_engines(
-        self,
-        n: int | None = None,
-        *,
-        timeout: float = -1,
-        block: bool = True,
-        interactive: bool | None = None,
-        widget: Any = None,
-    ) -> Future[None] | None:
-        """Wait until `n` engines are there (default: as many as the cluster has).
-
-        Parameters
-        ----------
-        timeout : float
-            Seconds; negative: no limit.
-        block : bool
-            With False, a Future is returned at once.
-        interactive : bool, optional
-            Show a progress bar. Default: in IPython, if it takes longer than a second.
-        widget : bool, optional
-            As for `AsyncResult.wait_interactive`.
-
-        Raises
-        ------
-        TimeoutError
-            Too few engines came in time.
-        EngineError
-            There are fewer, and no more are starting.
-        """
-        if not COUNT.fits(n):
-            raise TypeError(f"n is {COUNT.what}; got {n!r}")
-        limit = limit_of(timeout)
-        wanted = n if n is not None else (self.cluster.n if self.cluster is not None and self.cluster.n else 1)
-        if not yes_or_no("block", block):
-            return self._port.engines.wait_in_background(wanted, limit)
-        wait_showing(self._port.engines.wait_for, wanted, limit, interactive=interactive, widget=widget)
-        return None
-
-    async def wait_for_engines_async(self, n: int | None = None, *, timeout: float = -1) -> None:
-        """`wait_for_engines` for coroutines: their event loop goes on meanwhile."""
-        import asyncio  # slow to import, and only those who await need it
-
-        future = self.wait_for_engines(n, timeout=timeout, block=False)
-        assert future is not None
-        await asyncio.wrap_future(future)
 
     # ------------------------------------------------------------------------------------------ this client's tasks
 
@@ -490,76 +443,7 @@ class Client(InteropMethods, RecordMethods, ClientSettings):
     def explain(self, jobs: Jobs) -> Any:
         return self._tasks.explain(jobs)
 
-    @documented_by(Records.queue_status)
-    def queue_status(self, targets: Any = "all", verbose: bool = False) -> dict[Any, Any]:
-        status = self._records.queue_status(self._port.engines.named(targets), bool(verbose))
-        if isinstance(targets, int):
-            [of_one] = [inner for engine, inner in status.items() if engine != "unassigned"]
-            return dict(of_one)
-        return status
-
-    # ------------------------------------------------------------------------------------------ control
-
-    def clear(self, targets: Any = None, block: bool | None = None) -> Any:
-        """Empty the namespaces of engines."""
-        return self.direct_view("all" if targets is None else targets).clear(block=self._blocks(block))
-
-    def reload_modules(
-        self, targets: Any = None, names: str | Sequence[str] | None = None
-    ) -> dict[EngineId, list[str]]:
-        """Have engines load modules again that were edited after the engines imported them.
-
-        Modules that use a changed one are loaded again too, after it. The modules in this process are left alone.
-
-        Parameters
-        ----------
-        targets : optional
-            The engines; default: all.
-        names : str or list of str, optional
-            Modules. Default: those that are not installed, and whose files have changed.
-
-        Returns
-        -------
-        dict
-            Engine → the modules that it has loaded again, in this order.
-
-        Raises
-        ------
-        RemoteError, CompositeError
-            The code of a module raised on an engine. That module is as far as its code ran. Or the file of a module
-            is gone: then that engine has loaded no module again.
-        """
-        engines = self._port.engines.resolve(targets)
-        done = self.direct_view(engines).reload_modules(names, block=True)
-        return dict(zip(engines, done, strict=True))
-
-    def send_signal(self, sig: int | str, targets: Any = None, block: bool | None = None) -> None:
-        """Send a signal to engine processes, by number or name ("SIGINT"), also while they are busy."""
-        self._port.engines.send_signal(sig, targets)
-
-    def shutdown(
-        self, targets: Any = "all", restart: bool = False, hub: bool = False, block: bool | None = None
-    ) -> None:
-        """Stop engines once they have finished what they are running; with `hub=True` the whole cluster.
-
-        Parameters
-        ----------
-        restart : bool
-            A new engine takes the number of each. Direct tasks that the old one has not started fail with EngineError.
-        block : bool, optional
-            Wait until they are gone; with `restart`, until the new ones are there.
-
-        Raises
-        ------
-        ConfigError
-            Both `restart` and `hub`.
-        """
-        if yes_or_no("hub", hub) & yes_or_no("restart", restart):
-            raise ConfigError("hub=True stops the whole cluster: it cannot be restarted from a client")
-        if hub:
-            self._channel.ask(StopController())
-            return
-        self._port.engines.stop(targets, wait=self._blocks(block), restart=restart)
+    # ------------------------------------------------------------------------------------------ the end
 
     @property
     def closed(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from .connection.channel import Channel
 
 #: Who waits for engines with a progress bar is told this often how many are there.
 TELL_SECONDS = 0.2
+#: A wait for engines to leave that takes longer is told.
+NOTICE_SECONDS = 3.0
 #: Fewer engines are there or starting than there were: after so many seconds nobody starts others in their place.
 RESTART_SECONDS = 3.0
 
@@ -137,8 +140,8 @@ class Engines:
         """Send a signal to engine processes, by number or name; None: to all."""
         self._channel.ask(SignalEngines(signal_number(sig), None if targets is None else self.resolve(targets)))
 
-    def stop(self, targets: Any, *, wait: bool, restart: bool = False) -> None:
-        """Stop engines once they have finished what they are running.
+    def stop(self, targets: Any, *, wait: bool, restart: bool = False, timeout: float | None = None) -> None:
+        """Stop engines once they have finished what they are running. A long wait is told on stderr.
 
         Parameters
         ----------
@@ -146,21 +149,56 @@ class Engines:
             Return when they are gone; with `restart`, when the new ones are there.
         restart : bool
             A new engine takes the number of each.
+        timeout : float, optional
+            Seconds that the wait may take; None: no limit.
+
+        Raises
+        ------
+        TimeoutError
+            Engines are still there. They leave later.
         """
         channel = self._channel
         before, starting = {engine.id: engine.uuid for engine in channel.engines}, channel.starting
         stopping = set(channel.ask(StopEngines(self.named(targets), restart)))
 
-        def done() -> bool:
+        def missing() -> str:
+            """What we wait for; "": it has come about."""
             now = {engine.id: engine.uuid for engine in channel.engines}
-            left = any(now.get(id) == before[id] for id in stopping if id in before)
-            return not left and (not restart or stopping <= set(now))
+            if here := sorted(id for id in stopping if id in before and now.get(id) == before[id]):
+                leave = f"engine {here[0]} leaves once what it runs has ended"
+                if len(here) > 1:
+                    leave = f"engines {_listed(here)} leave once what they run has ended"
+                return f"{leave}; rc.cancel(targets=…) ends that"
+            if restart and (gone := sorted(stopping - set(now))):
+                return f"no new engines have come yet in the place of {_listed(gone)}"
+            return ""
 
         if wait:
+            self._wait_until_left(missing, timeout)
             with channel.changed:
-                channel.changed.wait_for(lambda: done() or channel.failure)
                 if not restart:  # an engine that has left counts as starting until its nanny has seen its process end
                     channel.changed.wait_for(lambda: channel.starting <= starting or channel.failure, RESTART_SECONDS)
+
+    def _wait_until_left(self, missing: Callable[[], str], timeout: float | None) -> None:
+        """Wait until nothing is missing, and tell the user what is if that takes long."""
+        channel = self._channel
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        notice = time.monotonic() + NOTICE_SECONDS
+        try:
+            with channel.changed:
+                while (what := missing()) and channel.failure is None:
+                    now = time.monotonic()
+                    if now >= deadline:
+                        raise TimeoutError(f"after {timeout:g} s, {what}")
+                    if now >= notice:
+                        notice = math.inf
+                        print(f"engineroom: waiting: {what}", file=sys.stderr)
+                    left = min(deadline, notice) - now
+                    channel.changed.wait(None if left == math.inf else left)
+        except KeyboardInterrupt as error:
+            if what := missing():
+                error.add_note(what)
+            raise
 
 
 def _listed(ids: Sequence[int]) -> str:

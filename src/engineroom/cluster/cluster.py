@@ -333,9 +333,10 @@ class Cluster(DescribedCluster, AwaitableCluster):
         """How many engines a start means: `n`, else what the launcher says, else one for each usable core."""
         return engines_to_start(self._launcher.default_n if self.n is None else self.n)
 
-    def scale_sync(self, n: int) -> None:
+    def scale_sync(self, n: int) -> str | None:
         """Have `n` engines: start more; or cancel jobs that wait in a queue, and have engines leave, idle ones first.
 
+        Returns the id of the set of engines that it has started, if it has.
         Engines that leave finish what they run. Engines that come are not waited for: `rc.wait_for_engines(n)` does.
 
         Raises
@@ -348,7 +349,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         if self.adaptive is not None:
             raise ConfigError("this cluster scales itself: it was made with adaptive=")
         with self._asking_client() as client:
-            scale_to(self, client, n)
+            return scale_to(self, client, n)
 
     def waiting_engines(self) -> dict[str, int]:
         """Set of engines → how many of them wait in a batch system's queue. Sets that have ended are left out."""
@@ -495,7 +496,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
     # ------------------------------------------------------------------------------------------ stopping
 
     def stop_cluster_sync(self) -> None:
-        """Stop engines and controller. Tasks that have not ended are recorded as aborted. May be called twice."""
+        """Stop engines and controller, at once: tasks that have not ended are aborted. May be called twice."""
         if self._is_parents:
             return
         if self.adaptive is not None:
@@ -519,7 +520,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         self._controller.stop()
 
     def stop_engines_sync(self, engine_set_id: str | None = None) -> None:
-        """Stop a set of engines (default: all)."""
+        """Stop a set of engines (default: all). What they run is not waited for: it fails with EngineError."""
         if not self._is_parents:
             self._engine_sets.stop(engine_set_id)
 
@@ -538,15 +539,15 @@ class Cluster(DescribedCluster, AwaitableCluster):
             targets = self._engine_sets.engines_of(str(engine_set_id), client.queue_status()) if is_one else "all"
             client.send_signal(signum, targets)
 
-    def stop_engine_sync(self, engine_id: int) -> None:
-        """Stop one engine once it has finished what it runs. No other takes its place."""
+    def stop_engine_sync(self, engine_id: int, timeout: float | None = None) -> None:
+        """Stop one engine once it has finished what it runs. TimeoutError: it has not left after `timeout` seconds."""
         with self._asking_client() as client:
-            client.shutdown(engine_id, block=True)
+            client.shutdown(engine_id, block=True, timeout=timeout)
 
-    def restart_engine_sync(self, engine_id: int) -> None:
-        """Stop one engine once it has finished what it runs; a new one takes its number."""
+    def restart_engine_sync(self, engine_id: int, timeout: float | None = None) -> None:
+        """Stop one engine once it has finished what it runs; a new one takes its number. As for `stop_engine_sync`."""
         with self._asking_client() as client:
-            client.shutdown(engine_id, restart=True, block=True)
+            client.shutdown(engine_id, restart=True, block=True, timeout=timeout)
 
     def signal_engine_sync(self, signum: int, engine_id: int) -> None:
         """Send a signal to one engine."""

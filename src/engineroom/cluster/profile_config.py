@@ -22,7 +22,7 @@ LAUNCHER = Kind(
 #: What is no number is looked up among the launchers, and the error lists these.
 ENGINES = Kind(
     "the name of a launcher, a class of one, or a number of engines, 0 or more",
-    lambda value: not hasattr(value, "__index__") or isinstance(value, bool) or COUNT.fits(value),
+    lambda value: not hasattr(value, "__index__") or isinstance(value, bool | type) or COUNT.fits(value),
 )
 CONFIG = Kind(
     "a dict of sections, each a dict of settings",
@@ -33,6 +33,7 @@ KINDS: dict[str, Kind] = {
     "n": COUNT,
     "engines": ENGINES,
     "controller": LAUNCHER,
+    "controller_options": DICT,
     "engine_timeout": LIMIT,
     **dict.fromkeys(("engine_launcher_class", "controller_launcher_class"), LAUNCHER),
     **dict.fromkeys(("profile_dir", "cluster_file"), PATH),

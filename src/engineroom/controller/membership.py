@@ -42,9 +42,13 @@ log = logging.getLogger(__name__)
 UNSTORED = 256 * MIB
 #: … but for very many engines, which have so much each.
 LEAST_UNSTORED = MIB // 4
-#: An engine and its nanny are silent that have left out so many signs of life of a nanny, and those of an engine for so
-#: many seconds.
-SILENT_PINGS, ENGINE_SILENT_SECONDS = 3, 5.0
+#: An engine and its nanny are silent that have left out so many signs of life of a nanny, and if the engine's next sign
+#: of life is so many seconds late.
+SILENT_PINGS, LATE_SECONDS = 3, 3.0
+#: Seconds between two signs of life of an engine. Very many engines give fewer: so many a second, all together …
+ENGINE_PING_SECONDS, PINGS_A_SECOND = 2.0, 1000
+#: … but each gives some within the silence that is allowed, and one in so many seconds.
+PINGS_IN_SILENCE, MOST_PING_SECONDS = 3, 5.0
 #: A process that lives connects again within a second or two after its connection was closed. A nanny that has not done
 #: so for so many seconds has ended.
 GONE_SECONDS = 3.0
@@ -205,16 +209,21 @@ class Membership:
 
     def on_ping(self, peer: Peer, message: Ping, frames: Sequence[Any]) -> None:
         """A sign of life."""
-        if message.at and peer.clock.heard(message.at, time.time()):
+        at = time.time()
+        if message.at and peer.clock.heard(message.at, at, message.answered, message.since):
             self._clock_changed(peer)
         if peer.role == "engine":
-            self._peers.pong(peer, message, self._unstored_limit())
+            pause, share = self._engine_ping_seconds(), self._unstored_limit()
+            self._peers.pong(peer, message, at=at, unstored_limit=share, ping_seconds=pause)
             engine = self._scheduler.engines.get(peer.engine)
             if message.renew and engine is not None and not engine.stopping:
                 log.warning("engine %d is replaced: its memory has grown beyond its memory_limit", peer.engine)
                 self._decide(events.EnginesStopped([peer.engine], restart=True))
         else:
-            self._peers.pong(peer, message, no_room=self._no_room(peer) if peer.role == "client" else "")
+            self._peers.pong(peer, message, at=at, no_room=self._no_room(peer) if peer.role == "client" else "")
+
+    def _engine_ping_seconds(self) -> float:
+        return ping_seconds(len(self._peers.engines), self._liveness.allowed_silence)
 
     def _clock_changed(self, peer: Peer) -> None:
         """The clock of a peer is found to be wrong, or to be right again."""
@@ -333,7 +342,7 @@ class Membership:
 
     def _look_for_silent(self, now: float) -> None:
         """Have engines get no more tasks while neither they nor their nannies are heard: their hosts may be cut off."""
-        before = now - max(SILENT_PINGS * self._liveness.ping_interval, ENGINE_SILENT_SECONDS)
+        before = now - max(SILENT_PINGS * self._liveness.ping_interval, self._engine_ping_seconds() + LATE_SECONDS)
         silent: dict[EngineId, Peer] = {}
         for nanny in self._peers.role("nanny"):
             if nanny.last_heard < before:
@@ -343,7 +352,7 @@ class Membership:
         for id in silent.keys() - self._silent:
             log.info("engine %d on %s is silent: it gets no more tasks until it is heard", id, silent[id].host)
         self._silent = frozenset(silent)
-        self._decide(events.EnginesSilent(sorted(silent)))
+        self._decide(events.EnginesSilent({id: silent[id].last_heard for id in sorted(silent)}))
 
     def _give_up(self, peer: Peer, why: str, now: float) -> None:
         if peer.role == "nanny":
@@ -451,6 +460,12 @@ class Membership:
         there = Counter(engine.nanny for engine in engines)
         coming = sum(max(0, nanny.promised - there[nanny.uuid]) for nanny in nannies)
         return coming or int(not engines and self._returning)
+
+
+def ping_seconds(engines: int, allowed_silence: float) -> float:
+    """Seconds between two signs of life of an engine, for so many engines. A sign of life takes some 40 µs here."""
+    most = max(ENGINE_PING_SECONDS, min(MOST_PING_SECONDS, allowed_silence / PINGS_IN_SILENCE))
+    return min(most, max(ENGINE_PING_SECONDS, engines / PINGS_A_SECOND))
 
 
 def _harmless(reason: str) -> str:

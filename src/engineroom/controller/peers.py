@@ -258,10 +258,21 @@ class Peers:
         """Greet a peer; both ends count messages from here."""
         self._listener.send(peer.address, [frames.encode(peer.session.welcome(message))])
 
-    def pong(self, peer: Peer, message: Ping, unstored_limit: int = 0, no_room: str = "") -> None:
-        """Answer a Ping, and say whether everything that the peer sent has come."""
+    def pong(
+        self,
+        peer: Peer,
+        message: Ping,
+        *,
+        at: float,
+        unstored_limit: int = 0,
+        no_room: str = "",
+        ping_seconds: float = 0.0,
+    ) -> None:
+        """Answer a Ping, and say whether everything that the peer sent has come. `at`: the time of day."""
         answer = peer.session.answer(message)
         answer.unstored_limit, answer.no_room, answer.ahead = unstored_limit, no_room, peer.clock.ahead
+        answer.ping_seconds = ping_seconds
+        peer.clock.answers(answer.sent, at)
         self.send(peer, answer)
 
     def _refuse(self, address: bytes, error: AuthenticationError | ProtocolError) -> None:

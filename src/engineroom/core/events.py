@@ -91,7 +91,8 @@ class EngineJoined(Event, frozen=True, gc=False):
 class EnginesSilent(Event, frozen=True, gc=False):
     """Of these engines, and of no others, nothing has been heard for a while: their hosts may be cut off."""
 
-    engines: Sequence[EngineId]
+    #: engine → when it was heard last
+    engines: Mapping[EngineId, float]
 
 
 class EngineLost(Event, frozen=True, gc=False):

@@ -150,7 +150,7 @@ def _behind(state: State, task: Task, now: float, details: dict[str, Any]) -> st
 
 
 def _silent_for(engine: Engine, now: float) -> float:
-    return max(0.0, now - (engine.silent_since or now))
+    return max(0.0, now - engine.silent_since) if engine.silent_since is not None else 0.0
 
 
 def _held(state: State, task: Task, now: float, details: dict[str, Any]) -> str:

@@ -106,10 +106,10 @@ class State:
         self.pools.changed(engine)
         self.effects.stop(engine.id, restart=restart)
 
-    def set_silent(self, engine: Engine, is_silent: bool) -> None:
-        """An engine is not heard any more, or heard again."""
-        if is_silent != (engine.silent_since is not None):
-            engine.silent_since = self.now if is_silent else None
+    def set_silent(self, engine: Engine, since: float | None) -> None:
+        """An engine has not been heard since this moment; None: it is heard again."""
+        was_silent, engine.silent_since = engine.silent_since is not None, since
+        if was_silent != (since is not None):
             self.pools.changed(engine)
             self.fill_direct(engine)
 

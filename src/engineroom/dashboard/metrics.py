@@ -17,6 +17,7 @@ METRICS = {
     "engineroom_tasks_left": ("gauge", "unfinished tasks by label, of the labels with most"),
     "engineroom_engines": ("gauge", "engines by host"),
     "engineroom_engines_busy": ("gauge", "engines by host that have something to do"),
+    "engineroom_engines_silent": ("gauge", "engines by host that get no more tasks, as nothing is heard of them"),
     "engineroom_engine_memory_bytes": ("gauge", "memory of the engines of a host, as of the tasks that they run"),
     "engineroom_completed_total": ("counter", "tasks that the present engines of a host have completed"),
     "engineroom_warnings": ("gauge", "warnings that the dashboard shows"),
@@ -48,6 +49,7 @@ def _samples(news: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, str], int
         labels = {"host": host["host"]}
         yield "engineroom_engines", labels, host["engines"]
         yield "engineroom_engines_busy", labels, host["busy"]
+        yield "engineroom_engines_silent", labels, host["silent"]
         yield "engineroom_engine_memory_bytes", labels, host["memory"]
         yield "engineroom_completed_total", labels, host["completed"]
     if news.get("live"):

@@ -96,6 +96,7 @@ class Overview:
                 "rate": _rate(inner["completed"], self._before.get(id), inner["pid"], passed),
                 "memory": inner["memory"],
                 "running": inner["running"],
+                "silent": inner["silent"],
             }
             for id, inner in sorted(status.items())
         ]
@@ -108,11 +109,12 @@ class Overview:
             self._slow = self._look_slowly(records, unassigned)
         shown = engines
         if len(engines) > ENGINES:
-            shown = sorted(engines, key=lambda e: (e["running"]["started"] if e["running"] else now, e["id"]))[:ENGINES]
+            shown = sorted(engines, key=lambda e: (_shown_before(e, now), e["id"]))[:ENGINES]
         return {
             "engines": shown,
             "engine_count": len(engines),
             "busy": sum(1 for engine in engines if engine["held"]),
+            "silent": sum(1 for engine in engines if engine["silent"] is not None),
             "held": sum(engine["held"] for engine in engines),
             "completed": sum(engine["completed"] for engine in engines),
             "hosts": _hosts(engines),
@@ -208,6 +210,11 @@ class Overview:
     def _warnings(self, found: dict[str, Any], now: float) -> Iterator[dict[str, Any]]:
         if "engine_count" in found and not found["engine_count"]:
             yield _warning("there are no engines: start some with `ipcluster engines`")
+        for host in found.get("hosts") or ():
+            if host["silent"]:
+                count = f"{host['silent']} of {host['engines']}"
+                what = f"engines on {host['host']} are silent: {count}. They get no more tasks until they are heard"
+                yield _warning(what)
         while self._told and self._told[0][0] < now - TOLD_SECONDS:
             self._told.popleft()
         for when, text in reversed(self._told):
@@ -215,6 +222,13 @@ class Overview:
         room = _room(self._source.file)
         if room is not None and room < LITTLE_ROOM:
             yield _warning(f"the disk of the database is nearly full: {room / 2**20:,.0f} MiB are left")
+
+
+def _shown_before(engine: Mapping[str, Any], now: float) -> float:
+    """Engines with the least come first: those that are silent, then those that have run something for longest."""
+    if engine["silent"] is not None:
+        return 0.0
+    return float(engine["running"]["started"]) if engine["running"] else now
 
 
 def _warning(text: str, query: str | None = None) -> dict[str, Any]:
@@ -263,9 +277,10 @@ def _hosts(engines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for engine in engines:
         row = hosts.setdefault(
             engine["host"], {"host": engine["host"], "engines": 0, "busy": 0, "held": 0, "completed": 0, "rate": 0.0,
-                             "memory": 0}
+                             "memory": 0, "silent": 0}
         )  # fmt: skip
         row["engines"] += 1
+        row["silent"] += 1 if engine["silent"] is not None else 0
         row["busy"] += 1 if engine["held"] else 0
         for key in ("held", "completed", "rate", "memory"):
             row[key] += engine[key] or 0

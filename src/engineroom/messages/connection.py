@@ -80,6 +80,10 @@ class Ping(Message):
     at: Moment = 0.0
     #: engines: another process should take the place of this one, whose memory has grown
     renew: bool = False
+    #: the `sent` of the last Pong that has come since Hello; 0: none has
+    answered: Count = 0
+    #: seconds from its arrival to this Ping
+    since: Seconds = 0.0
 
 
 class Pong(Message):
@@ -105,6 +109,8 @@ class Pong(Message):
     no_room: Name = ""
     #: clients: seconds that the peer's clock is ahead of the controller's, if it is wrong
     ahead: Seconds = 0.0
+    #: engines: seconds between two signs of life that the controller asks for; 0: it asks for nothing
+    ping_seconds: Seconds = 0.0
 
 
 class Goodbye(Message):

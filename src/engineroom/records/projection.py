@@ -1,10 +1,11 @@
-"""Parts of records under dotted keys: `"metadata.run"`, `"attempts.peak_memory"`, `"attempts.0.host"`."""
+"""Records with the keys that were asked for: dotted ones, as `"metadata.run"`, and other spellings of a key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .fields import ALIASES
 from .record import TaskRecord
 
 
@@ -13,9 +14,9 @@ def whole_keys(keys: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(key.partition(".")[0] for key in keys))
 
 
-def is_dotted(keys: Sequence[str] | None) -> bool:
-    """Whether one of the keys reaches into a value."""
-    return keys is not None and any("." in key for key in keys)
+def is_projection(keys: Sequence[str] | None) -> bool:
+    """Whether one of the keys reaches into a value, or is another spelling of a key: "error"."""
+    return keys is not None and any("." in key or key in ALIASES for key in keys)
 
 
 def part_of(record: Mapping[str, Any], key: str) -> Any:

@@ -11,21 +11,24 @@ from .entry import Entry
 from .fields import ALIASES, FIELDS, KEYS
 from .states import ABORTED, COMPLETED, FAILED
 
+#: key → its other spelling, for those that have two
+OTHER_SPELLING = ALIASES | {name: alias for alias, name in ALIASES.items()}
+
 
 class TaskRecord(dict[str, Any]):
-    """A record as returned to users: a dict that also knows the newer spellings of its keys."""
+    """A record as returned to users: a dict that also knows the other spelling of a key."""
 
     def __missing__(self, key: str) -> Any:
-        if key in ALIASES:
-            return self[ALIASES[key]]
+        if key in OTHER_SPELLING and super().__contains__(OTHER_SPELLING[key]):
+            return self[OTHER_SPELLING[key]]
         raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
-        return super().__contains__(key) or (key in ALIASES and super().__contains__(ALIASES[str(key)]))
+        return super().__contains__(key) or (key in OTHER_SPELLING and super().__contains__(OTHER_SPELLING[str(key)]))
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a key, by either spelling."""
-        return super().get(key if super().__contains__(key) else ALIASES.get(key, key), default)
+        return super().get(key if super().__contains__(key) else OTHER_SPELLING.get(key, key), default)
 
 
     def _repr_html_(self) -> str:

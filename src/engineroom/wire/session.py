@@ -50,6 +50,9 @@ ANY_NUMBER = EngineId(-1)
 CHECKED = 64
 
 
+#: Seconds between two signs of life, at most, whatever the controller asks for.
+MOST_PING_SECONDS = 60.0
+
 #: What the link's end may hear from a controller that has not proved the key: none of it can run code.
 _HARMLESS = (Welcome, Refused, Pong, Goodbye)
 
@@ -98,7 +101,10 @@ class LinkSession(_Counters):
     """The end of a client, an engine or a nanny. It begins the session, and begins it anew when something is lost."""
 
     __slots__ = (
+        "_answered",
+        "_answered_at",
         "_introduction",
+        "_least_ping_seconds",
         "_nonce",
         "_ping_seconds",
         "_proven",
@@ -111,10 +117,14 @@ class LinkSession(_Counters):
     )
 
     def __init__(self, introduction: Introduction, ping_seconds: float, now: float) -> None:
-        """`introduction`: who we are (see `introduce`); `ping_seconds`: between two signs of life."""
+        """`introduction`: who we are (see `introduce`); `ping_seconds`: between two signs of life, at least."""
         super().__init__(now)
         self._introduction = introduction
-        self._ping_seconds = ping_seconds
+        self._ping_seconds = self._least_ping_seconds = ping_seconds
+        #: the `sent` of the last Pong since the last Hello
+        self._answered = 0
+        #: when it came
+        self._answered_at = now
         #: of the last Hello
         self._nonce = ""
         #: whether a controller has proved on this link that it has the key
@@ -131,12 +141,10 @@ class LinkSession(_Counters):
         #: engines: each sign of life says that another process should take the place of this one
         self.renew = False
 
-    def hello(
-        self, now: float, wish: EngineId = ANY_NUMBER, held: Sequence[AttemptKey] = (), lends: int = 0
-    ) -> Hello:
+    def hello(self, now: float, wish: EngineId = ANY_NUMBER, held: Sequence[AttemptKey] = (), lends: int = 0) -> Hello:
         """Begin (anew). Engines say which number they would like, and which tasks they hold. `lends`: see `Hello`."""
         self.number += 1
-        self.is_welcome, self.confirmed = False, 0
+        self.is_welcome, self.confirmed, self._answered = False, 0, 0
         self._reset_sent(1)  # the Hello itself
         self._reset_received(0)
         self.next_ping = now + self._ping_seconds
@@ -181,12 +189,16 @@ class LinkSession(_Counters):
         """
         if now >= self.next_ping:
             self.next_ping = now + self._ping_seconds
-        return Ping(self.sent + 1, self.number, self._checksum_sent, at, self.renew)
+        since = max(0.0, now - self._answered_at) if self._answered else 0.0
+        return Ping(self.sent + 1, self.number, self._checksum_sent, at, self.renew, self._answered, since)
 
     def on_pong(self, pong: Pong) -> bool:
         """Whether neither end has missed anything. False: the caller says Hello again."""
         if pong.hello != self.number:
             return True  # it answers a Ping from before our last Hello: that is settled
+        self._answered, self._answered_at = pong.sent, self.last_heard
+        if pong.ping_seconds:
+            self._ping_seconds = max(self._least_ping_seconds, min(pong.ping_seconds, MOST_PING_SECONDS))
         is_whole = (
             pong.known
             and self.is_welcome  # else the Welcome was lost

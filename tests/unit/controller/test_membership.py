@@ -300,6 +300,29 @@ def test_a_nanny_that_has_closed_its_connection_and_does_not_come_back_is_lost_s
     world.turns(lambda: len(world.engines) == 2)
 
 
+@pytest.mark.parametrize(
+    ("engines", "silence", "expected"),
+    [(0, 15.0, 2.0), (2000, 15.0, 2.0), (3000, 15.0, 3.0), (10_000, 15.0, 5.0), (10_000, 9.0, 3.0), (10_000, 1.0, 2.0)],
+)
+def test_very_many_engines_give_fewer_signs_of_life(engines: int, silence: float, expected: float):
+    assert membership.ping_seconds(engines, silence) == expected
+
+
+def test_engines_of_many_are_silent_a_little_later(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(membership, "PINGS_A_SECOND", 0.2)  # one engine stands for five thousand
+    nanny, engine = world.peer("nanny", "n"), world.peer("engine", "e-0", nanny="n")
+    world.turns(lambda: len(world.engines) == 1)
+    engine.say(Ping(0))
+    world.turns(lambda: [each.ping_seconds for each in engine.heard if isinstance(each, Pong)] == [5.0])
+    core = world.controller.scheduler
+    world.pass_time(8)
+    assert core.engines[EngineId(0)].silent_since is None, "its next sign of life may be three seconds late"
+    world.pass_time(2)
+    assert core.engines[EngineId(0)].silent_since is not None
+    world.pass_time(2, nanny)
+    assert core.engines[EngineId(0)].silent_since is None
+
+
 def test_a_host_of_which_nothing_is_heard_gets_no_more_tasks(world: World):
     nanny, other = world.peer("nanny", "n"), world.peer("nanny", "o")
     engine, second = world.peer("engine", "e-0", nanny="n"), world.peer("engine", "e-1", nanny="o")

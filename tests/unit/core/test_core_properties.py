@@ -227,7 +227,7 @@ class AnyStory(RuleBasedStateMachine):
 
     @rule(engines=st.lists(engine_ids, max_size=3))
     def engines_are_silent(self, engines: list[int]) -> None:
-        self.happen(events.EnginesSilent(engines))
+        self.happen(events.EnginesSilent(dict.fromkeys(engines, 0.0)))
 
     @rule(engine=engine_ids)
     def an_engine_leaves(self, engine: int) -> None:

@@ -569,21 +569,21 @@ def test_nonsense_changes_nothing(nonsense: Event):
 def test_a_silent_engine_gets_no_more_tasks_until_it_is_heard():
     core = scheduler()
     run(core, joined(0), joined(1), submitted("a", "b"))
-    assert run(core, (1.0, EnginesSilent([0])), submitted("c", "d"), submitted("e", engine=0)) == []
+    assert run(core, (1.0, EnginesSilent({0: 1.0})), submitted("c", "d"), submitted("e", engine=0)) == []
     assert run(core, finished(1, "b")) == [("send", 1, "c"), ("end", "b", "ok")]
     assert run(core, finished(0, "a")) == [("end", "a", "ok")], "a message that was on its way"
     told = explain(core, "d", 3.0)
     assert told["details"]["silent"] == {0: 2.0}
     assert told["reason"].endswith("1 of these engines are silent: 0")
     assert explain(core, "e", 3.5)["reason"].endswith("and has been silent for 2.5 s")
-    assert sorted(run(core, (4.0, EnginesSilent([])))) == [("send", 0, "e")]
+    assert sorted(run(core, (4.0, EnginesSilent({})))) == [("send", 0, "e")]
 
 
 def test_a_silent_engine_that_says_hello_again_or_is_lost_is_silent_no_more():
     core = scheduler()
-    run(core, joined(0), (1.0, EnginesSilent([0, 7])), submitted("a"))
+    run(core, joined(0), (1.0, EnginesSilent({0: 0.5, 7: 0.5})), submitted("a"))
     assert run(core, joined(0)) == [("send", 0, "a")]
-    run(core, EnginesSilent([0]), EngineLost(0, "unknown"), submitted("b"))
+    run(core, EnginesSilent({0: 0.5}), EngineLost(0, "unknown"), submitted("b"))
     assert run(core, joined(0, "other")) == [("send", 0, "b")]
 
 

@@ -12,7 +12,7 @@ from engineroom.dashboard.metrics import METRICS, exposition
 NEWS = {
     "live": True, "problem": None, "states": {"completed": 7, "failed": 1}, "unassigned": 3, "held": 2,
     "labels": [{"label": 'a "b"\\\n<c>', "total": 10, "ended": 4}, {"label": None, "left": 5}],
-    "hosts": [{"host": "node1", "engines": 2, "busy": 1, "memory": 3 << 20, "completed": 8}],
+    "hosts": [{"host": "node1", "engines": 2, "busy": 1, "memory": 3 << 20, "completed": 8, "silent": 1}],
     "warnings": [{"text": "x"}],
 }  # fmt: skip
 
@@ -25,6 +25,7 @@ def test_every_line_is_in_the_format_whatever_a_label_says():
         assert line.startswith(("# HELP ", "# TYPE ")) or LINE.fullmatch(line), line
     assert 'engineroom_tasks{state="failed"} 1' in lines
     assert 'engineroom_completed_total{host="node1"} 8' in lines
+    assert 'engineroom_engines_silent{host="node1"} 1' in lines
     assert 'engineroom_tasks_left{label="a \\"b\\"\\\\\\n<c>"} 6' in lines
 
 

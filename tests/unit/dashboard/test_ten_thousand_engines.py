@@ -29,6 +29,7 @@ class Client:
         begin = time.time() - 100
         engines = {
             id: {"queue": 0, "tasks": 2, "completed": id, "memory": 1 << 20, "host": f"node{id // 64}", "pid": id + 9,
+                 "silent": 7.0 if id == 70 else None,
                  "running": {"msg_id": f"a-{id}", "function": "f", "label": "x", "code": None, "started": begin - id}}
             for id in range(COUNT)
         }  # fmt: skip
@@ -87,6 +88,9 @@ def test_the_overview_of_a_running_cluster(store: SQLiteDB):
     assert len(found["engines"]) == ENGINES
     longest = max(engine["id"] for engine in found["engines"])
     assert longest == COUNT - 1, "those that run something for longest are shown"
+    assert [engine["id"] for engine in found["engines"] if engine["silent"]] == [70], "and those that are silent"
+    assert sum(host["silent"] for host in found["hosts"]) == found["silent"] == 1
+    assert "engines on node1 are silent: 1 of 64." in found["warnings"][0]["text"]
 
 
 def test_the_overview_of_a_file(store: SQLiteDB):

@@ -6,6 +6,7 @@ taken; a script that is at its end tells the engine to stop.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
@@ -175,7 +176,7 @@ class Script:
             elif got is not None:
                 peer, message = got
                 if isinstance(message, Ping):
-                    self.peers.pong(peer, message)
+                    self.peers.pong(peer, message, at=time.time())
                     continue
                 self.heard.append(message)
                 if isinstance(message, Results) and self.stores:

@@ -374,3 +374,32 @@ def test_a_refusal_becomes_an_error_that_says_what_to_do():
     assert "security folder" in str(error)
     assert isinstance(session.refusal_error(Refused(ProtocolError.code, "version"), "tcp://x"), ProtocolError)
     assert "encryption keys" in str(session.keys_refused_error("tcp://x"))
+
+
+def test_the_controller_asks_for_fewer_signs_of_life_but_never_for_too_few_or_too_many():
+    link = link_session()
+    link.hello(0.0)
+
+    def pause(asked: float, now: float) -> float:
+        """Seconds to the sign of life after the next one."""
+        link.on_pong(Pong(1, hello=link.number, ping_seconds=asked))
+        link.ping(now)
+        return link.next_ping - now
+
+    assert pause(0.0, 10.0) == PING_SECONDS
+    assert pause(4.0, 20.0) == 4.0
+    assert pause(0.01, 30.0) == PING_SECONDS
+    assert pause(1e300, 40.0) == session.MOST_PING_SECONDS
+    assert pause(-1e300, 200.0) == PING_SECONDS
+
+
+def test_a_sign_of_life_names_the_last_answer_and_how_long_it_has_been_there():
+    link = link_session()
+    link.hello(0.0)
+    assert (link.ping(1.0).answered, link.ping(1.0).since) == (0, 0.0)
+    pong = Pong(7, hello=link.number)
+    link.count_received(frames.encode(pong), 2.0)
+    link.on_pong(pong)
+    assert (link.ping(2.5).answered, link.ping(2.5).since) == (7, 0.5)
+    link.hello(3.0)
+    assert link.ping(3.5).answered == 0, "both ends count anew"

@@ -38,9 +38,10 @@ class Top(RecordsApp):
     """Watch a running cluster: what each engine runs and has completed, how far each label is, what waits, what failed.
 
     HELD counts the tasks that an engine has been given: the one it runs, and those it runs next. RUNS is a task that
-    takes longer than a moment, FOR how long it has been running, MEMORY what its engine had in use then. LEFT is how
-    long the unfinished tasks of a label may take, if they go on as in the last minute. q or Ctrl-C ends the command,
-    ? shows the other keys. If the output is not a terminal, it is printed once.
+    takes longer than a moment, FOR how long it has been running, MEMORY what its engine had in use then. An engine is
+    silent when nothing has been heard of it and its host for some seconds, FOR how long. LEFT is how long the
+    unfinished tasks of a label may take, if they go on as in the last minute. q or Ctrl-C ends the command, ? shows the
+    other keys. If the output is not a terminal, it is printed once.
     """
 
     description = __doc__
@@ -153,6 +154,7 @@ class Watch:
                 "memory": inner["memory"],
                 "host": inner["host"],
                 "pid": inner["pid"],
+                "silent": inner["silent"],
             }
             for id, inner in sorted(status.items())
         ]
@@ -222,11 +224,14 @@ class Look:
             By what the engines are sorted.
         """
         busy = sum(1 for engine in self.engines if engine["held"])
+        count = sum(1 for engine in self.engines if engine["silent"] is not None)
+        silent = f", {count} silent" if count else ""
         top = [
             f"{paint(cut(one_line(self._cluster), max(1, width - 11)), 'bold')}   {time.strftime('%H:%M:%S')}",
             cut(
-                f"{plural(len(self.engines), 'engine')}, {busy} busy   {plural(self.unassigned, 'task')} waiting for "
-                f"one   {self.total('completed') or 0:,} completed   {_rate(self.total('rate'))}",
+                f"{plural(len(self.engines), 'engine')}, {busy} busy{silent}   "
+                f"{plural(self.unassigned, 'task')} waiting for one   "
+                f"{self.total('completed') or 0:,} completed   {_rate(self.total('rate'))}",
                 width,
             ),
             "",
@@ -239,7 +244,8 @@ class Look:
             key = {"rate": "rate", "tasks": "held", "memory": "memory"}[order]
             engines = sorted(engines, key=lambda e: (-(e[key] or 0), e["engine_id"]))[: max(1, room - 1)]
         elif len(engines) > room:
-            shown = sorted(engines, key=lambda e: (-(e["rate"] or 0), -e["held"], e["engine_id"]))[: room - 1]
+            shown = sorted(engines, key=lambda e: (e["silent"] is None, -(e["rate"] or 0), -e["held"], e["engine_id"]))
+            shown = shown[: room - 1]
             engines = sorted(shown, key=lambda e: int(e["engine_id"]))
         rows = [
             [
@@ -249,11 +255,12 @@ class Look:
                 f"{engine['completed']:,}",
                 _rate(engine["rate"]),
                 "" if engine["memory"] is None else f"{engine['memory'] / 2**20:,.0f} MB",
-                *_runs(engine["running"]),
+                *_runs(engine["running"], engine["silent"]),
             ]
             for engine in engines
         ]
         styles = {(number, 1): "green" for number, engine in enumerate(engines) if engine["held"]}
+        styles |= {(number, 7): "yellow" for number, engine in enumerate(engines) if engine["silent"] is not None}
         header = ["ENGINE", "HELD", "DIRECT", "COMPLETED", "RATE", "MEMORY", "FOR", "RUNS"]
         body = table(header, rows, right=header[:-1], styles=styles, width=width)
         if len(engines) < len(self.engines):
@@ -295,8 +302,11 @@ class Look:
         yield from table(["FAILED", "ID", "LABEL", "ENGINE", "ERROR"], rows, right=["ENGINE"], width=width)
 
 
-def _runs(running: dict[str, Any] | None) -> tuple[str, str]:
-    """Since when an engine runs what."""
+def _runs(running: dict[str, Any] | None, silent: float | None) -> tuple[str, str]:
+    """Since when an engine runs what; or since when it is silent."""
+    if silent is not None:
+        known = "" if running is None else f"; it ran {running['msg_id']}"
+        return duration(silent), one_line(f"silent: gets no more tasks{known}")
     if running is None:
         return "", ""
     code = running["code"]

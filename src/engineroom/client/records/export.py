@@ -71,8 +71,7 @@ def export(
     if dry_run:
         return chosen
     named, plain = plain_keys(keys), checked(query, "export")
-    wanted = named if named is None else [ALIASES.get(key, key) for key in named]
-    count = write_records(path, records.iterate(plain, wanted), wanted, format)
+    count = write_records(path, records.iterate(plain, named), named, format)
     return msgspec.structs.replace(chosen, count=count)
 
 
@@ -176,7 +175,7 @@ def _cell(value: Any, key: str) -> Any:
 def _text(value: Any, key: str) -> str | None:
     if value is None:
         return None
-    return _json(value) if key in _JSON or not isinstance(value, str) else value
+    return _json(value) if ALIASES.get(key, key) in _JSON or not isinstance(value, str) else value
 
 
 def _json(value: Any) -> str:

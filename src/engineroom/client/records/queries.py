@@ -29,8 +29,8 @@ from ...messages import (
     pieces,
 )
 from ...messages.bounds import MOST_NAMED
-from ...records.fields import ALIASES, DEFAULT_KEYS
-from ...records.projection import is_dotted, projected, whole_keys
+from ...records.fields import DEFAULT_KEYS
+from ...records.projection import is_projection, projected, whole_keys
 from ...records.record import TaskRecord, TaskRecords
 from ...wire.frames import decode_columns
 from ..connection.channel import Channel
@@ -93,16 +93,16 @@ class Records:
         check_kind(as_frame)
         wanted = plain_keys(keys)
         window = plain_count("limit", limit), plain_count("skip", skip) or 0
-        whole = whole_keys(wanted) if wanted is not None and is_dotted(wanted) else wanted
+        whole = whole_keys(wanted) if wanted is not None and is_projection(wanted) else wanted
         body = FindRecords(plain_query(query), whole, plain_sort(sort), *window)
         _, frames = self._channel.ask(body)
         records = TaskRecords(_records_in(frames))
-        if wanted is not None and is_dotted(wanted):
+        if wanted is not None and is_projection(wanted):
             records = TaskRecords(projected(record, wanted) for record in records)
         if as_frame is None:
             return records
         named = DEFAULT_KEYS if wanted is None else ["msg_id", *wanted]
-        columns = list(records[0]) if records else list(dict.fromkeys(ALIASES.get(key, key) for key in named))
+        columns = list(records[0]) if records else list(dict.fromkeys(named))
         return as_frame_of(records, columns, as_frame)
 
     def iterate(
@@ -120,7 +120,7 @@ class Records:
 
     def _pages(self, query: dict[str, Any], wanted: list[str] | None, size: int) -> Iterator[TaskRecord]:
         """The records that match, fetched `size` at a time."""
-        whole = whole_keys(wanted) if wanted is not None and is_dotted(wanted) else wanted
+        whole = whole_keys(wanted) if wanted is not None and is_projection(wanted) else wanted
         after = None
         while True:
             after, frames = self._channel.ask(PageRecords(query, whole, size, after))
@@ -221,9 +221,9 @@ class Records:
         -------
         dict
             `{engine: {"queue": direct tasks, "tasks": load-balanced tasks, "completed": …}, "unassigned": …}`:
-            counts, or with `verbose` lists of msg_ids (of completed tasks the newest 1,000 of each engine). For a
-            single int as `targets`, the inner dict. After a restart of the controller, "all" are the engines that have
-            come back.
+            counts, or with `verbose` lists of msg_ids (of completed tasks the newest 1,000 of each engine). "silent" is
+            how many seconds ago an engine was heard, if it gets no more tasks for that; else None. For a single int
+            as `targets`, the inner dict. After a restart of the controller, "all" are the engines that have come back.
 
         Raises
         ------

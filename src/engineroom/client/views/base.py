@@ -64,7 +64,13 @@ class ViewClient(Protocol):
         """Forget finished tasks."""
 
     def shutdown(
-        self, targets: Any = "all", restart: bool = False, hub: bool = False, block: bool | None = None
+        self,
+        targets: Any = "all",
+        restart: bool = False,
+        hub: bool = False,
+        block: bool | None = None,
+        *,
+        timeout: float | None = None,
     ) -> None:
         """Stop engines."""
 
@@ -372,10 +378,16 @@ class View:
         self._client.purge_results(jobs, targets)
 
     def shutdown(
-        self, targets: Any = None, restart: bool = False, hub: bool = False, block: bool | None = None
+        self,
+        targets: Any = None,
+        restart: bool = False,
+        hub: bool = False,
+        block: bool | None = None,
+        *,
+        timeout: float | None = None,
     ) -> None:
         """Stop engines (default: this view's); see `Client.shutdown`."""
-        self._client.shutdown(self.targets if targets is None else targets, restart, hub, block)
+        self._client.shutdown(self.targets if targets is None else targets, restart, hub, block, timeout=timeout)
 
     def spin(self) -> None:
         """Kept for old code: results come by themselves."""

@@ -82,8 +82,8 @@ async def until_all_done(futures: Iterable[Any], timeout: float | None) -> bool:
     return await until(lambda: all(future.done() for future in pending), pending, limit_of(timeout))
 
 
-async def in_thread_or_undone(function: Callable[[], T], undo: Callable[[], Any]) -> T:
-    """Call a function in a thread. If the coroutine is cancelled, `undo` is called after the function has succeeded.
+async def in_thread_or_undone(function: Callable[[], T], undo: Callable[[T], Any]) -> T:
+    """Call a function in a thread. If the coroutine is cancelled, `undo` is called with the function's value.
 
     A function that fails has undone its own work. A second cancellation ends the wait for `undo`, not `undo` itself.
     """
@@ -92,7 +92,7 @@ async def in_thread_or_undone(function: Callable[[], T], undo: Callable[[], Any]
     async def undone() -> None:
         await asyncio.wait([call])
         if call.exception() is None:
-            await asyncio.to_thread(undo)
+            await asyncio.to_thread(undo, call.result())
 
     try:
         return await asyncio.shield(call)

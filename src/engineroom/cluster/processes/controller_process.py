@@ -77,6 +77,7 @@ class ControllerProcess:
         """
         if self.running:
             raise RuntimeError("the controller of this cluster is running already")
+        self._files.warn_of_new_profile()
         make_profile_dir(self._files.profile_dir)
         self._refuse_if_job_runs()
         path = self._files.connection_files[0]

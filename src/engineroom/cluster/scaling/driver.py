@@ -55,14 +55,16 @@ def see(client: Client, cluster: Scalable) -> Seen:
     )
 
 
-def scale_to(cluster: Scalable, client: Client, n: int) -> None:
-    """Have a cluster have `n` engines: start some; or cancel requests that wait, and stop engines, idle ones first."""
+def scale_to(cluster: Scalable, client: Client, n: int) -> str | None:
+    """Have a cluster have `n` engines: start some; or cancel requests that wait, and stop engines, idle ones first.
+
+    Returns the id of the set of engines that was started; None: none was.
+    """
     seen = see(client, cluster)
     there = max(len(seen.completed), cluster.started_engines())
     surplus = there + sum(seen.waiting.values()) - n
     if surplus < 0:
-        cluster.start_engines_sync(-surplus)
-        return
+        return cluster.start_engines_sync(-surplus)
     for set_id, count in reversed(list(seen.waiting.items())):
         if 0 < count <= surplus:
             cluster.stop_engines_sync(set_id)
@@ -74,6 +76,7 @@ def scale_to(cluster: Scalable, client: Client, n: int) -> None:
         deadline = time.monotonic() + LEAVE_SECONDS
         while set(leaving) & set(client.ids) and time.monotonic() < deadline:
             time.sleep(0.02)
+    return None
 
 
 class Adaptive:

@@ -135,7 +135,7 @@ class TaskRequests:
     # ------------------------------------------------------------------------------------------ engines and queues
 
     def _queue_status(self, body: QueueStatus) -> FromStore | dict[str, Any]:
-        engines = self._scheduler.engines
+        engines, now = self._scheduler.engines, self._clock()
         status: dict[str, Any] = {}
         uuids: dict[str, str] = {}
         for id in self._engines(body.targets):
@@ -151,6 +151,7 @@ class TaskRequests:
                 "memory": self._memory.get(engine.uuid),
                 "host": engine.host,
                 "pid": engine.pid,
+                "silent": None if engine.silent_since is None else max(0.0, now - engine.silent_since),
             }
         if not body.verbose:
             for inner in status.values():

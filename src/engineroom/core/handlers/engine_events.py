@@ -44,7 +44,7 @@ def on_engine_joined(state: State, effects: Effects, event: EngineJoined) -> Non
         engine = state.add_engine(event)
     elif engine.waiting:
         state.set_waiting(engine, ())  # it will say anew which of its tasks wait
-    state.set_silent(engine, False)
+    state.set_silent(engine, None)
     engine.asked.clear()  # the question, or the answer, may have been lost
     state.pools.properties_changed(engine)
     in_hand: dict[TaskId, int] = {}
@@ -102,9 +102,8 @@ def _may_have_begun(state: State, task: Task, engine: Engine) -> bool:
 
 def on_engines_silent(state: State, effects: Effects, event: EnginesSilent) -> None:
     """These engines get no more tasks until they are heard again; others that were silent are."""
-    silent = frozenset(event.engines)
     for engine in list(state.engines.values()):
-        state.set_silent(engine, engine.id in silent)
+        state.set_silent(engine, event.engines.get(engine.id))
 
 
 def expect_return(state: State, engine: Engine) -> None:

@@ -111,6 +111,15 @@ export function shortId(id) {
 }
 
 export const stateOf = (state) => h("span", { class: `state ${state}` }, state || "unknown");
+/** What an engine runs, and for how long; or that nothing is heard of it. */
+export function runs(engine) {
+  if (engine.silent !== null) return h("strong", {}, "silent: gets no more tasks");
+  if (!engine.running) return "";
+  const { label, code, function: name, msg_id } = engine.running, what = code ? code.trim().split("\n")[0] : name || "";
+  return [label ? `${label}: ` : "", what ? `${what} ` : "", taskLink(msg_id)];
+}
+export const runsFor = (engine, now) => engine.silent !== null ? duration(engine.silent)
+  : engine.running ? duration(Math.max(0, now - engine.running.started)) : "";
 export const taskLink = (id, text) => h("a", { href: `#/task/${encodeURIComponent(id)}`, class: "mono nowrap", title: id }, text || shortId(id));
 export const queryLink = (query, text) =>
   h("a", { href: "#/tasks?" + new URLSearchParams({ query: typeof query === "string" ? query : JSON.stringify(query) }) }, text);

@@ -1,6 +1,6 @@
 // The engines: interrupt and restart them, and the logs of the cluster's processes.
 
-import { act, ask, bytes, duration, h, number, rate, show, table, taskLink, time } from "./dom.js";
+import { act, ask, bytes, h, number, rate, runs, runsFor, show, table, time } from "./dom.js";
 
 export function engines(root, params, app) {
   const list = h("section", { class: "card" }), told = h("p", { role: "status", class: "soft" });
@@ -25,8 +25,8 @@ export function engines(root, params, app) {
       { name: "Completed", right: true, cell: (e) => number(e.completed) },
       { name: "Rate", right: true, cell: (e) => rate(e.rate) },
       { name: "Memory", right: true, cell: (e) => bytes(e.memory) },
-      { name: "Runs", cell: (e) => e.running ? [e.running.label ? `${e.running.label}: ` : "", `${(e.running.code || e.running.function || "").split("\n")[0]} `, taskLink(e.running.msg_id)] : "" },
-      { name: "For", right: true, cell: (e) => (e.running ? duration(Math.max(0, news.now - e.running.started)) : "") },
+      { name: "Runs", cell: runs },
+      { name: "For", right: true, cell: (e) => runsFor(e, news.now) },
       ...(app.about.read_only ? [] : [{ name: "Actions", nowrap: true, cell: (e) => [
         h("button", { type: "button", "data-action": "interrupt", "data-engine": e.id, "aria-label": `Interrupt engine ${e.id}` }, "Interrupt …"), " ",
         h("button", { type: "button", "data-action": "restart", "data-engine": e.id, "aria-label": `Restart engine ${e.id}` }, "Restart …")] }]),

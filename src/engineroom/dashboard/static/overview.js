@@ -1,6 +1,6 @@
 // The overview: engines by host, the queue, throughput, warnings, the last failures.
 
-import { ask, bytes, debounce, duration, h, number, queryLink, rate, show, stateOf, table, taskLink, time } from "./dom.js";
+import { ask, bytes, debounce, duration, h, number, queryLink, rate, runs, runsFor, show, stateOf, table, taskLink, time } from "./dom.js";
 import { chart } from "./chart.js";
 
 /** Steps of the slider. */
@@ -128,6 +128,7 @@ function liveEngines(news) {
       { name: "Host", cell: (r) => r.host },
       { name: "Engines", right: true, cell: (r) => number(r.engines) },
       { name: "Busy", right: true, cell: (r) => number(r.busy) },
+      ...(hosts.some((r) => r.silent) ? [{ name: "Silent", right: true, cell: (r) => number(r.silent) }] : []),
       { name: "Tasks held", right: true, cell: (r) => number(r.held) },
       { name: "Completed", right: true, cell: (r) => number(r.completed) },
       { name: "Rate", right: true, cell: (r) => rate(r.rate) },
@@ -141,18 +142,12 @@ function liveEngines(news) {
     { name: "Completed", right: true, cell: (e) => number(e.completed) },
     { name: "Rate", right: true, cell: (e) => rate(e.rate) },
     { name: "Memory", right: true, cell: (e) => bytes(e.memory) },
-    { name: "Runs", cell: (e) => runs(e.running) },
-    { name: "For", right: true, cell: (e) => (e.running ? duration(Math.max(0, news.now - e.running.started)) : "") },
+    { name: "Runs", cell: runs },
+    { name: "For", right: true, cell: (e) => runsFor(e, news.now) },
   ], news.engines || [], "There are no engines."));
   if (news.engine_count > (news.engines || []).length)
-    found.push(h("p", { class: "soft small" }, `These ${news.engines.length} have been running something for longest; there are ${number(news.engine_count)}.`));
+    found.push(h("p", { class: "soft small" }, `These ${news.engines.length} are silent, or have been running something for longest; there are ${number(news.engine_count)}.`));
   return found;
-}
-
-function runs(running) {
-  if (!running) return "";
-  const what = running.code ? running.code.trim().split("\n")[0] : running.function || "";
-  return [running.label ? `${running.label}: ` : "", what ? `${what} ` : "", taskLink(running.msg_id)];
 }
 
 function enginesThen(past) {
