@@ -406,3 +406,12 @@ def test_a_schema_that_is_no_text_is_damaged(tmp_path: Path) -> None:
             opener(tmp_path / "tasks.db")
     with contextlib.suppress(StoreError):
         verify(tmp_path / "tasks.db")
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    os.mkfifo(path)  # who opens it to read waits until somebody writes
+    uses = (SQLiteDB, SQLiteDB.open_readonly, verify, lambda path: repair(path, tmp_path / "repaired.db"))
+    for use in uses:
+        with pytest.raises(StoreError, match="is not a file"):
+            use(path)
