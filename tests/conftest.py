@@ -204,6 +204,17 @@ def nth_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def armed(nth_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Processes that are started from now on can be armed: see support/nth_message.py."""
+    from support.nth_message import Armed
+
+    found = Armed(tmp_path)
+    monkeypatch.setenv("LD_PRELOAD", str(nth_library))
+    monkeypatch.setenv("NTH_FILE", str(found.file))
+    return found
+
+
+@pytest.fixture
 def lb(rc: er.Client) -> er.LoadBalancedView:
     """A load-balanced view of the shared cluster."""
     return rc.load_balanced_view()
