@@ -241,6 +241,7 @@ WRONG_OF_A_CLUSTER: dict[str, tuple[Any, str]] = {
     "controller": (3, "controller is the name of a launcher"),
     "controller_options": (3, "controller_options is a dict; got 3"),
     "controller_host": (3, "controller_host is a str; got 3"),
+    "controller_options": (3, "controller_options is a dict; got 3"),
     "engine_launcher_class": (3, "engine_launcher_class is the name of a launcher"),
     "controller_launcher_class": (3, "controller_launcher_class is the name of a launcher"),
     "engine_timeout": ("x", "engine_timeout is a number of seconds, more than 0; got 'x'"),
@@ -474,6 +475,7 @@ def test_a_dead_engine_says_so(tmp_path):
             rc.wait_for_engines(2, timeout=30)
 
 
+@pytest.mark.usefixtures("interrupts_arrive")
 @pytest.mark.parametrize("wait", ["get", "wait", "rc.wait", "stream_output", "executor", "imap"])
 def test_a_wait_is_interrupted_and_the_task_goes_on(rc: ipp.Client, tmp_path, wait: str):
     def until(path: str) -> str:

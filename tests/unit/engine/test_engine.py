@@ -283,6 +283,23 @@ def test_a_running_task_is_on_the_shared_page(script: Script):
     assert script.page.running is None
 
 
+@pytest.mark.fault(15)
+def test_the_loop_is_watched_but_not_while_a_task_runs(script: Script):
+    """A task may take as long as it likes. Else the count of turns goes up, also while nothing happens."""
+    engine, seen, between = script.engine(), list[int](), list[int]()
+    for name in ("a", "b"):
+        script.executor.during[name] = lambda: seen.append(engine._turns_between_tasks())
+    script.steps = [
+        lambda: between.append(engine._turns_between_tasks()),
+        lambda: between.append(engine._turns_between_tasks()),
+        lambda: script.say(run("a", "b")),
+        lambda: between.append(engine._turns_between_tasks()),
+    ]
+    engine.serve()
+    assert seen == [0, 0]
+    assert 0 < between[0] < between[1] < between[2]
+
+
 def test_more_work_is_taken_while_there_is_some(script: Script):
     script.executor.during["a"] = lambda: script.say(run("b"))
     script.then(run("a")).play()
