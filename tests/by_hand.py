@@ -78,7 +78,7 @@ class Hand:
                 continue
             peer, message = got
             if isinstance(message, Ping) and self.answers:
-                self.peers.pong(peer, message)
+                self.peers.pong(peer, message, at=time.time())
             elif isinstance(message, Results):
                 for done in message.tasks:
                     # what was not confirmed before a new beginning is sent again

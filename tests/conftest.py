@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -183,6 +184,14 @@ def fresh_cluster(tmp_path: Path) -> Iterator[Callable[..., er.Client]]:
     _assert_nothing_left(tmp_path, sockets, threads)
 
 
+@pytest.fixture
+def interrupts_arrive() -> Iterator[None]:
+    """No garbage is collected: Hypothesis has each collection call a function, and an interrupt in that is lost."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.fixture(scope="session")
 def nth_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that has the n-th operation of a process fail: see support/nth_operation.c."""
@@ -192,6 +201,17 @@ def nth_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if made is None:
         pytest.skip("no C compiler: the library that has operations fail cannot be made")
     return made
+
+
+@pytest.fixture
+def armed(nth_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Processes that are started from now on can be armed: see support/nth_message.py."""
+    from support.nth_message import Armed
+
+    found = Armed(tmp_path)
+    monkeypatch.setenv("LD_PRELOAD", str(nth_library))
+    monkeypatch.setenv("NTH_FILE", str(found.file))
+    return found
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def _entry(error: BaseException, method: str) -> ErrorEntry:
     info: EngineInfo = {"method": method}
     if isinstance(error, KernelError) and error.msg_id is not None:
         info |= {"engine_id": error.engine_id, "msg_id": error.msg_id, "index": error.index, "host": error.host,
-                 "arguments": error.arguments}  # fmt: skip
+                 "arguments": error.arguments, "items": error.items}  # fmt: skip
     return type(error).__name__, str(error), "", info
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import re
@@ -23,6 +24,8 @@ from .errors import ConfigError, ConnectionFileError
 from .messages.rights import Rights, key_with_rights
 from .private import make_private_folder, why_not_private, why_not_trusted, why_not_trusted_folder
 from .records.states import ENDED_STATES
+
+log = logging.getLogger(__name__)
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -202,6 +205,7 @@ def make_profile_dir(path: Path) -> Path:
         They cannot be made, or another user may write to one of them: configuration in them runs, results in a
         database are unpickled, and logs are written where a symbolic link leads.
     """
+    is_new = not path.exists()
     try:
         for name in ("security", "log", "pid"):
             make_private_folder(path / name)
@@ -211,6 +215,8 @@ def make_profile_dir(path: Path) -> Path:
         raise ConfigError(f"cannot write in the profile's folder {path}: {error.strerror}") from None
     if why := next(filter(None, whys), ""):
         raise ConfigError(f"the profile's folder {path} is not used: {why}. Make it yours alone (chmod go-w)")
+    if is_new:
+        log.info("a new profile: its folder is %s", path)
     return path
 
 

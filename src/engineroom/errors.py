@@ -56,6 +56,8 @@ class EngineInfo(TypedDict, total=False):
     msg_id: str | None
     #: of a map: the number of the item
     index: int | None
+    #: of a part of a map that failed as a whole: the numbers of its first and its last item
+    items: tuple[int, int] | None
     #: where the engine runs
     host: str | None
     #: of the call, as a short text
@@ -194,6 +196,8 @@ class KernelError(IPythonError):
         The task that ended with this error; None: it is not the outcome of a task.
     index : int or None
         The number of the item in its map; None: the task is not of a map, or several items are meant.
+    items : (int, int) or None
+        Of a part of a map that failed as a whole: the numbers of its first and its last item.
     engine_id : int or None
     host : str or None
         Where the engine runs.
@@ -204,13 +208,14 @@ class KernelError(IPythonError):
     code = "kernel"
     msg_id: str | None = None
     index: int | None = None
+    items: tuple[int, int] | None = None
     engine_id: int | None = None
     host: str | None = None
     arguments: str | None = None
 
     def name_call(self, info: EngineInfo) -> None:
         """Set the attributes that say which call ended with this error."""
-        for key in ("msg_id", "index", "engine_id", "host", "arguments"):
+        for key in ("msg_id", "index", "items", "engine_id", "host", "arguments"):
             if info.get(key) is not None:
                 setattr(self, key, info[key])
 
@@ -541,20 +546,14 @@ def _where(info: EngineInfo) -> str:
 
 def _call(info: EngineInfo) -> str:
     """Which call it was, as the end of a sentence; "": it is not known."""
-    parts = []
-    if info.get("msg_id"):
-        parts.append(f"task {info['msg_id']}")
-    if info.get("index") is not None:
-        parts.append(f"item {info['index']}")
-    if arguments := info.get("arguments"):
-        parts.append(f"called with{shown_arguments(arguments)}")
-    return "".join(f", {part}" for part in parts)
+    parts = [f"task {info['msg_id']}"] if info.get("msg_id") else []
+    return "".join(f", {part}" for part in parts + input_parts(info))
 
 
 #: Entries that a notebook shows of a CompositeError: those that are alike are one.
 _SHOWN = 20
-#: What differs between tracebacks of one cause: names of cells and temporary files, addresses.
-_OWN_NUMBERS = r"<cell \d+>|0x[0-9a-f]+"
+#: What differs between tracebacks of one cause: numbers of cells, which each engine counts for itself, and addresses.
+_OWN_NUMBERS = r"<cell \d+>|<ipython-input-\d+-|Cell In ?\[\d+\]|0x[0-9a-f]+"
 
 
 def folded(elist: Sequence[ErrorEntry], is_open: bool = False) -> markup.Html:
@@ -587,7 +586,15 @@ def _folded_alike(entries: Sequence[ErrorEntry], is_open: bool) -> markup.Html:
 
 def _input(info: EngineInfo) -> str:
     """The input of a call, in brackets; "": it is not known."""
+    parts = input_parts(info)
+    return f" [{', '.join(parts)}]" if parts else ""
+
+
+def input_parts(info: EngineInfo) -> list[str]:
+    """Which items of a map a call had, and its arguments, in words."""
     parts = [f"item {info['index']}"] if info.get("index") is not None else []
+    if items := info.get("items"):
+        parts.append(f"items {items[0]} to {items[1]}")
     if arguments := info.get("arguments"):
         parts.append(f"called with{shown_arguments(arguments)}")
-    return f" [{', '.join(parts)}]" if parts else ""
+    return parts

@@ -133,6 +133,7 @@ SUBJECTS: dict[str, tuple[Callable[[er.Client], Any], dict[str, Call]]] = {
 CASES = [(kind, name) for kind, (_, table) in SUBJECTS.items() for name in sorted(set(table) - ELSEWHERE)]
 
 
+@pytest.mark.usefixtures("interrupts_arrive")
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_an_interrupted_call_leaves_the_client_whole(rc: er.Client, kind: str, name: str):
     """The controller is stopped meanwhile, so that whatever asks it, or waits for a task, waits."""
@@ -152,6 +153,7 @@ NOT_WAITING = {"abort", "cancel", "cancelled", "done", "ready", "running", "spli
                "stream_output", "timeline", "wait_for_send"}  # fmt: skip
 
 
+@pytest.mark.usefixtures("interrupts_arrive")
 @pytest.mark.parametrize("shape", ["single", "several", "map", "hub", "graph"])
 @pytest.mark.parametrize("name", sorted(set(FUTURES) - NOT_WAITING))
 def test_an_interrupted_wait_for_a_result_can_be_done_again(rc: er.Client, shape: str, name: str):
@@ -191,6 +193,7 @@ def _inside(executor: Any) -> None:
         executor.submit(abs, -1)
 
 
+@pytest.mark.usefixtures("interrupts_arrive")
 @pytest.mark.parametrize("kind", ["DirectView", "BroadcastView", "LoadBalancedView"])
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_an_interrupted_executor_leaves_the_client_whole(rc: er.Client, kind: str, name: str):

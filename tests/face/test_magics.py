@@ -174,6 +174,7 @@ def test_output_is_shown_while_the_tasks_run(
     assert shown.count("last") == 2
 
 
+@pytest.mark.usefixtures("interrupts_arrive")
 def test_ctrl_c_interrupts_the_engines(rc: er.Client, shell: Any, capsys: pytest.CaptureFixture[str]):
     main = threading.main_thread().ident
     assert main is not None
@@ -213,6 +214,7 @@ def interrupting(shell: Any, *printed: str) -> threading.Thread:
     return watcher
 
 
+@pytest.mark.usefixtures("interrupts_arrive")
 @pytest.mark.parametrize("how", ["--stream", "--no-stream", "--no-stream -e", "--no-stream -r"])
 def test_what_a_task_does_after_ctrl_c_is_shown(
     rc: er.Client, shell: Any, capsys: pytest.CaptureFixture[str], how: str
@@ -230,6 +232,7 @@ def test_what_a_task_does_after_ctrl_c_is_shown(
     assert [line.rpartition(" ")[2] for line in shown.out.splitlines() if line.startswith("Out[")] == ["77", "77"]
 
 
+@pytest.mark.usefixtures("interrupts_arrive")
 @pytest.mark.parametrize("how", ["--stream", "--no-stream"])
 def test_a_second_ctrl_c_ends_the_wait(
     rc: er.Client, shell: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, how: str

@@ -221,6 +221,7 @@ def interrupted_in(function: str) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.usefixtures("interrupts_arrive")
 @pytest.mark.fault(3)
 @pytest.mark.parametrize("how", ["get", "wait", "iterate", "rc.wait", "first"])
 def test_ctrl_c_in_a_wait_says_what_goes_on(rc: er.Client, how: str):

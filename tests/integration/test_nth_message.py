@@ -24,14 +24,6 @@ LIFE_SECONDS = 2.2
 ERRORS = {"killed": 0, "failing": -1}
 
 
-@pytest.fixture
-def armed(nth_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Armed:
-    found = Armed(tmp_path)
-    monkeypatch.setenv("LD_PRELOAD", str(nth_library))
-    monkeypatch.setenv("NTH_FILE", str(found.file))
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(7200 if STRIDE == 1 else 240)
 @pytest.mark.fault(12, 23)

@@ -85,9 +85,12 @@ class Armed:
         self.file = folder / "armed"
         self._hit = folder / "armed.hit"
 
-    def arm(self, process: psutil.Process, n: int, error: int) -> None:
-        """From now on, count the operations of this process; the n-th fails."""
-        self.write(n, error)
+    def arm(self, process: psutil.Process, n: int, error: int, files: str = "") -> None:
+        """From now on, count the operations of this process; the n-th fails (-2: it hangs until `go_on`).
+
+        `files`: count those on files whose paths begin like this; "": those of sockets and shared memory.
+        """
+        self.write(n, error, files)
         process.send_signal(ARM)  # never to another process that has got its number
 
     def disarm(self, process: psutil.Process) -> None:
@@ -95,10 +98,14 @@ class Armed:
         with contextlib.suppress(psutil.NoSuchProcess):
             self.arm(process, 0, 0)
 
-    def write(self, n: int, error: int) -> None:
+    def write(self, n: int, error: int, files: str = "") -> None:
         """What the next one who is armed reads."""
         self._hit.unlink(missing_ok=True)
-        self.file.write_text(f"{n} {error}")
+        self.file.write_text(f"{n} {error} {files}".rstrip())
+
+    def go_on(self) -> None:
+        """What hangs goes on."""
+        self.file.with_name(f"{self.file.name}.go").touch()
 
     def failed(self) -> str | None:
         """The operation that failed; None: there were fewer."""

@@ -3,9 +3,11 @@
 
    Operations are those that change files under a folder; without a folder, those of sockets and shared memory.
    nth_arm(n, error, folder): from now on count, and let the n-th fail with this errno; 0: kill the process before it;
-   -1: fail as this operation fails in earnest (a connection is reset, there is no memory, …).
+   -1: fail as this operation fails in earnest (a connection is reset, there is no memory, …); -2: hang there until the
+   file NTH_FILE.go is there, and then work.
    nth_count(): how many operations there have been. nth_hit(): the name of the one that failed; "": none did.
-   A process whose environment has NTH_FILE is armed by the signal SIGRTMIN + 5, without a folder: the file has "n error".
+   A process whose environment has NTH_FILE is armed by the signal SIGRTMIN + 5: the file has "n error" or
+   "n error folder".
    The operation that fails then writes its name into NTH_FILE.hit. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -41,11 +43,13 @@ const char *nth_hit(void) { return hit; }
 static const char *file; /* NTH_FILE */
 
 static void arm_by_signal(int number) {
-    char text[64] = "", *rest;
+    char text[PATH_MAX] = "", *rest;
     int saved = errno, fd = syscall(SYS_openat, AT_FDCWD, file, O_RDONLY);
     if (fd >= 0 && syscall(SYS_read, fd, text, sizeof text - 1) > 0) {
         long n = strtol(text, &rest, 10);
-        at = 0, *folder = 0, count = 0, code = strtol(rest, NULL, 10), at = n;
+        at = 0, *folder = 0, count = 0, code = strtol(rest, &rest, 10);
+        if (*rest == ' ') snprintf(folder, sizeof folder, "%s", rest + 1);
+        at = n;
     }
     if (fd >= 0) syscall(SYS_close, fd);
     errno = saved;
@@ -70,6 +74,12 @@ static void tell(const char *name) {
     syscall(SYS_close, fd);
 }
 
+static void wait_until_told(void) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s.go", file);
+    while (syscall(SYS_faccessat, AT_FDCWD, path, F_OK)) usleep(10000);
+}
+
 static int is_ours(const char *path) { return at && path && *folder && !strncmp(path, folder, strlen(folder)); }
 
 static int is_our_file(int fd) {
@@ -87,6 +97,10 @@ static int fails_as(int is_counted, const char *name, int own) {
     if (!is_counted || ++count != at) return 0;
     tell(hit = name);
     if (!code) syscall(SYS_kill, getpid(), SIGKILL);
+    if (code == -2 && file) {
+        wait_until_told();
+        return 0;
+    }
     errno = code < 0 ? own : code;
     return 1;
 }

@@ -185,7 +185,10 @@ ipcluster start -n 64 --engines=slurm --walltime=2h --dry-run    # print the job
         if self.dry_run:
             print(self._make_cluster(self.found, settings).dry_run(), end="")
             return
+        is_new = not self.folder.exists()
         self.make_folder()
+        if is_new:
+            self._say(f"A new profile: its folder is {self.folder}.")
         found = self.found
         running = found.processes
         if found.running or found.supervisor is not None:

@@ -16,6 +16,9 @@ from ..messages.rights import Rights
 #: The rights of connection files that are written on request.
 LESSER: tuple[Rights, ...] = ("readonly", "submit")
 
+#: How alike two names of profiles are of which one may be a slip of the other: from 0 to 1.
+NEAR = 0.85
+
 #: Seconds after which a socket that nobody listens on is asked again.
 ASK_AGAIN_SECONDS = 0.05
 
@@ -113,6 +116,23 @@ class ClusterFiles:
                 f"tasks in {path.name}. Clients of this one: Client(cluster_id={self.cluster_id!r})",
                 stacklevel=5,
             )
+
+    def warn_of_new_profile(self) -> None:
+        """Say so if the profile is new, and another has nearly its name: a misspelt name makes a new profile."""
+        if self.profile_dir.exists() or not self.profile_dir.parent.is_dir():
+            return
+        import difflib  # late: it is seldom needed
+
+        others = [folder for folder in self.profile_dir.parent.iterdir() if (folder / "security").is_dir()]
+        names = {folder.name.removeprefix("profile_"): folder for folder in others}
+        name = self.profile_dir.name.removeprefix("profile_")
+        for near in difflib.get_close_matches(name, names, 1, NEAR):
+            if re.sub(r"\d", "", near) != re.sub(r"\d", "", name):  # run1 and run2 are meant so
+                warnings.warn(
+                    f"there was no profile {name!r}: its folder {self.profile_dir} is made now. Did you mean {near!r}, "
+                    f"which is there ({names[near]})?",
+                    stacklevel=6,
+                )
 
     def existing(self) -> list[Path]:
         """Those of its files that exist, and its socket."""

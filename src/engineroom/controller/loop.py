@@ -22,13 +22,12 @@ from typing import Any, Protocol
 from ..config import LivenessSettings, RetentionSettings, SchedulerSettings
 from ..core import Scheduler, actions, events
 from ..core.steady_clock import SteadyClock
-from ..errors import EngineroomError, ProtocolError, StoreRefused
+from ..errors import ProtocolError, StoreRefused
 from ..ids import ClientId, EngineId, EngineUuid, TaskId, new_uuid
 from ..messages import (
     Draining,
     EngineDied,
     ErrorInfo,
-    Function,
     Goodbye,
     Hello,
     Message,
@@ -73,11 +72,10 @@ from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
 from .roster import Roster
 from .storage.backpressure import Room, WaitingRoom
-from .storage.housekeeping import OnScan
 from .storage.pending import Scope
 from .storage.queued_memory import Measured, QueuedMemory
 from .storage.store_reader import Reader, StoreReader
-from .storage.store_writer import StoreWriter
+from .storage.store_writer import StoreWriter, Writer
 from .storage.unfinished import read_unfinished
 from .storage.unused_content import UnusedContent
 from .supplies.function_library import FunctionLibrary
@@ -99,36 +97,6 @@ Receive = Callable[[Peer, Any, Sequence[Any]], None]
 
 class WatchedProcesses(Processes, Protocol):
     """A process watcher that can be closed."""
-
-    def close(self) -> None: ...
-
-
-class Writer(Protocol):
-    """What the controller needs of the store writer (`storage/store_writer.py`)."""
-
-    def put(
-        self,
-        entries: Sequence[Entry],
-        tokens: Sequence[Any] = (),
-        functions: Sequence[Function] = (),
-        environments: Sequence[Any] = (),
-    ) -> None: ...
-
-    def call(self, function: Callable[[TaskStore], Any]) -> Future[Any]: ...
-
-    def change(self, function: Callable[[TaskStore], Iterator[int]]) -> Future[int]: ...
-
-    def hurry(self) -> None: ...
-
-    def recorded(self, scope: Scope) -> Future[None]: ...
-
-    def refusal(self, size: int = 0) -> EngineroomError | None: ...
-
-    def scan(self, store: TaskStore, on_scan: OnScan) -> None: ...
-
-    def purged(self) -> None: ...
-
-    def pinned(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -216,7 +184,7 @@ class Controller:
 
         self._queued = queued = QueuedMemory(queued_memory, may_leave=store.durable)
         self._outbox = outbox = Outbox(peers, library, values, writer, kept, self._fail, clock, running, queued)
-        room = Room(outbox.unrecorded, queued, writer.refusal, peers.is_inside_engine)
+        room = Room(outbox.unrecorded, queued, writer, peers.is_inside_engine)
         self._lookup = OutcomeLookup(core, decide, values, kept, here, self.post, clock)
         performers |= outbox.performers()
         performers[actions.FindOutcomes] = self._lookup.find
@@ -588,7 +556,7 @@ class Controller:
         """Write and send what is left, and say goodbye."""
         self._members.send_news()
         self._outbox.flush()
-        self._writer.close()
+        is_written = self._writer.close()
         while self._posted:
             self._call_posted()
         self._outbox.flush()
@@ -597,4 +565,5 @@ class Controller:
         self._reader.close()
         self._processes.close()
         self._listener.close()
-        self._store.close()
+        if is_written:  # else closing it would hang, too
+            self._store.close()

@@ -29,6 +29,7 @@ from ..on_engine import datapub, engine_properties, task_context
 from ..on_engine.functional_dependency import DEPENDENCY_SECONDS
 from ..shared_memory.pool import Pool
 from ..transport import connect
+from ..watchdog.watchdog import Watchdog
 from ..wire import frames as wire
 from ..wire import payload
 from ..wire.session import LinkSession, introduce
@@ -102,6 +103,7 @@ class Engine:
         self._starts: dict[AttemptOf, float] = {}  # when the tasks began that were announced last
         self._nested = NestedRuns(url, self._protocol, executor, interrupter, page, self)
         self._serial = 0  # counts tasks begun: how the attendant tells a long one from many short ones
+        self._turns = 0  # of the main loop
         self._link_lock = threading.Lock()
         self._busy = threading.Event()
 
@@ -125,7 +127,12 @@ class Engine:
         task_context.bind(self._current_task, self._interrupter.limit, self._nested.wait)
         engine_properties.properties.bind(self._note_change)
         threading.Thread(target=self._run_attendant, name="attendant", daemon=True).start()
-        self.serve()
+        with Watchdog("the engine's loop", self._turns_between_tasks, say=lambda text, is_hanging: self._log(text)):
+            self.serve()
+
+    def _turns_between_tasks(self) -> int:
+        """For the watchdog: how often the loop has turned; 0: user code runs, which may take as long as it likes."""
+        return 0 if self._protocol.job is not None or self._is_deciding else self._turns + self._serial
 
     def serve(self) -> None:
         """Take and run tasks until told to stop."""
@@ -135,6 +142,7 @@ class Engine:
         self._log(self._memory.begin())
         try:
             while not protocol.is_leaving:
+                self._turns += 1
                 with contextlib.suppress(KeyboardInterrupt):  # it came between two tasks: nothing to interrupt
                     self._flush()
                     self._link.ping()
@@ -163,6 +171,7 @@ class Engine:
         is_full = results.is_full
         while queue and not protocol.is_leaving and (until is None or not until()):
             if is_full:
+                self._turns += 1
                 self._flush()
                 self._link.ping()
                 self._receive(wait=True)  # until the store has caught up
@@ -238,6 +247,7 @@ class Engine:
     def serve_once(self, until: Callable[[], bool], seconds: float) -> None:
         """Run the tasks that there are, until the condition is true; or wait for a message for some seconds."""
         protocol = self._protocol
+        self._turns += 1
         if protocol.jobs.queue:
             self._work(until)
             protocol.flush()

@@ -22,7 +22,7 @@ DEAD_RANK = "MPI rank "
 #: How lines begin in which mpiexec (that of MPICH) and its helpers tell where in their own code they are.
 OWN_LINES = ("[mpiexec@", "[proxy:", "=", "--")
 #: What ssh says when it does not reach a host.
-SSH_FAILED = ("Permission denied", "Host key verification", "Could not resolve", "Connection refused", "No route")
+SSH_FAILED = ("Permission denied (", "Host key verification", "Could not resolve", "Connection refused", "No route")
 
 
 class MPIOptions(msgspec.Struct, frozen=True, kw_only=True):

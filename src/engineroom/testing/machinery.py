@@ -109,6 +109,8 @@ def _outcome_of(entry: Entry) -> TaskRecord:
 class VirtualWriter:
     """The store writer in virtual time."""
 
+    hangs = False
+
     def __init__(self, store: TaskStore, on_commit: Callable[[list[Any]], None], clock: VirtualClock) -> None:
         self._store, self._on_commit, self._clock = store, on_commit, clock
         self._entries: dict[TaskId, Entry] = {}
@@ -159,7 +161,8 @@ class VirtualWriter:
 
     def pinned(self) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self) -> bool:
+        return True
 
     def _plan(self, delay: float) -> None:
         if not self._planned:

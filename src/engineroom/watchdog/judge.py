@@ -13,7 +13,7 @@ class Judge:
         self.is_hanging = False
 
     def look(self, turns: int, now: float) -> float | None:
-        """Look at the count of turns; 0: the loop has not begun.
+        """Look at the count of turns; 0: the loop has not begun, or need not turn.
 
         Returns seconds without a turn, once when the loop hangs and once when it has gone on; else None. `is_hanging`
         says which.

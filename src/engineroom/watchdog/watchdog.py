@@ -22,6 +22,11 @@ HANG_SECONDS = 10.0
 LOOKS = 4
 
 
+def to_log(text: str, is_hanging: bool) -> None:
+    """Write to the log of this process what a Watchdog has seen."""
+    log.log(logging.ERROR if is_hanging else logging.WARNING, "%s", text)
+
+
 class Watchdog:
     """A thread that looks at the loop of the thread that makes this, as long as the `with` block lasts.
 
@@ -30,18 +35,26 @@ class Watchdog:
     what : str
         What the loop is called in the log.
     turns : callable
-        How often it has turned.
+        How often it has turned; 0: at present it need not turn.
     limit : float
         Seconds without a turn after which it hangs.
     alarm : bool
         Also have a thread of C print what each thread does where none of Python can run for so long: code in C holds
         the interpreter's lock. There is one such alarm in a process (`faulthandler`).
+    say : callable
+        Is called, in a thread of its own, with a text and True when the loop hangs, and with False when it goes on.
     """
 
     def __init__(
-        self, what: str, turns: Callable[[], int], limit: float = HANG_SECONDS, *, alarm: bool = False
+        self,
+        what: str,
+        turns: Callable[[], int],
+        limit: float = HANG_SECONDS,
+        *,
+        alarm: bool = False,
+        say: Callable[[str, bool], None] = to_log,
     ) -> None:
-        self._what, self._turns, self._limit, self._alarm = what, turns, limit, alarm
+        self._what, self._turns, self._limit, self._alarm, self._say = what, turns, limit, alarm, say
         self._judge = Judge(limit)
         self._watched = threading.get_ident()
         self._end = threading.Event()
@@ -66,9 +79,9 @@ class Watchdog:
                 continue
             if self._judge.is_hanging:
                 where = _where(sys._current_frames().get(self._watched))
-                log.error("%s has not turned for %.0f s: it is in %s\n%s", self._what, seconds, where, stacks())
+                self._say(f"{self._what} has not turned for {seconds:.0f} s: it is in {where}\n{stacks()}", True)
             else:
-                log.warning("%s turns again, after %.0f s", self._what, seconds)
+                self._say(f"{self._what} turns again, after {seconds:.0f} s", False)
 
 
 def stacks() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,15 +148,26 @@ def test_a_client_that_may_pass_does_not_wait_behind_others() -> None:
 
 def test_there_is_room_unless_something_is_too_much() -> None:
     unrecorded, queued, refusals = Unrecorded(), QueuedMemory(100, True), [None, StoreFull("no space")]
-    room = Room(unrecorded, queued, lambda: refusals[0], lambda peer: peer.uuid == "inside")
+    store = SimpleNamespace(hangs=False, refusal=lambda: refusals[0])
+    room = Room(unrecorded, queued, store, lambda peer: peer.uuid == "inside")
     outside, inside = Peer("outside"), Peer("inside")
     assert room.lacks(outside) == ""
     queued.bytes = 100
     assert [room.lacks(outside), room.lacks(inside)] == ["memory", ""]
     unrecorded.add(backpressure.MOST, 0)
     assert [room.lacks(outside), room.lacks(inside)] == ["database", "database"]
+    store.hangs = True
+    assert [room.lacks(outside), room.lacks(inside)] == ["database hangs", "database hangs"]
     refusals.reverse()
     assert room.lacks(outside) == "", "it is refused at once"
+
+
+def test_questions_do_not_wait_behind_tasks_while_the_database_hangs() -> None:
+    door = Door(0)
+    door.why = "database hangs"
+    door.say("a", *submits(1))
+    door.say("a", Request(2, FindRecords({})))
+    assert door.let == [("a", 2)], "it is answered with an error"
 
 
 def test_both_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -386,3 +386,70 @@ def test_a_buffer_that_many_tasks_share_takes_room_once() -> None:
     assert writer.refusal(20_000_000) is None
     store.go_on.set()
     writer.close()
+
+
+# ---------------------------------------------------------------------------------------------- a store that hangs
+
+
+class Hanging(DictDB):
+    """Does not come back from a write until it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        self.asked.set()
+        assert self.go_on.wait(60)
+        super().write(entries)
+
+
+@pytest.mark.fault(15)
+def test_a_store_that_hangs_is_named_and_who_waits_for_records_gets_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    store, committed = Hanging(), list[object]()
+    writer = StoreWriter(store, committed.extend, hang_seconds=0.2)
+    writer.put([ENTRY], ["token"])
+    assert store.asked.wait(20)
+    writer.put([finished("late")], ["late token"])
+    waits = writer.recorded(Scope(ClientId("c")))  # as a query does
+    for future in (waits, writer.call(lambda store: None)):
+        with pytest.raises(StoreError, match="does not answer: nothing has been written for"):
+            future.result(20)
+    assert writer.hangs
+    assert "the thread that writes to the task database has not turned for" in caplog.text
+    assert "test_store_writer.py" in caplog.text, "where it is"
+    for future in (writer.recorded(Scope(ClientId("c"))), writer.call(lambda store: None)):
+        with pytest.raises(StoreError, match="does not answer"):
+            future.result(0)
+    with pytest.raises(StoreError, match="does not answer"):
+        writer.flush()
+    assert committed == []
+    store.go_on.set()
+    wait_until(lambda: not writer.hangs)
+    writer.flush()
+    assert committed == ["token", "late token"], "nothing is lost"
+    assert writer.close()
+    assert "turns again, after" in caplog.text
+
+
+@pytest.mark.fault(15)
+def test_the_end_does_not_wait_for_a_store_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    store = Hanging()
+    writer = StoreWriter(store, lambda tokens: None, hang_seconds=0.2)
+    writer.put([ENTRY])
+    assert store.asked.wait(20)
+    writer.put([finished("late")])
+    assert not writer.close()
+    assert "what is not written is lost: 1 records" in caplog.text
+    store.go_on.set()
+    writer._thread.join()
+
+
+def test_a_writer_that_has_nothing_to_do_does_not_hang() -> None:
+    writer = StoreWriter(DictDB(), lambda tokens: None, hang_seconds=0.05)
+    writer.flush()  # the thread serves, and its watchdog looks
+    watchdog = next(thread for thread in threading.enumerate() if thread.name == "watchdog")
+    for _ in range(5):
+        watchdog.join(0.05)
+        assert not writer.hangs
+    writer.close()

@@ -6,6 +6,7 @@ taken; a script that is at its end tells the engine to stop.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
@@ -175,7 +176,7 @@ class Script:
             elif got is not None:
                 peer, message = got
                 if isinstance(message, Ping):
-                    self.peers.pong(peer, message)
+                    self.peers.pong(peer, message, at=time.time())
                     continue
                 self.heard.append(message)
                 if isinstance(message, Results) and self.stores:
@@ -280,6 +281,23 @@ def test_a_running_task_is_on_the_shared_page(script: Script):
     script.then(run("a")).play()
     assert seen == ["a"]
     assert script.page.running is None
+
+
+@pytest.mark.fault(15)
+def test_the_loop_is_watched_but_not_while_a_task_runs(script: Script):
+    """A task may take as long as it likes. Else the count of turns goes up, also while nothing happens."""
+    engine, seen, between = script.engine(), list[int](), list[int]()
+    for name in ("a", "b"):
+        script.executor.during[name] = lambda: seen.append(engine._turns_between_tasks())
+    script.steps = [
+        lambda: between.append(engine._turns_between_tasks()),
+        lambda: between.append(engine._turns_between_tasks()),
+        lambda: script.say(run("a", "b")),
+        lambda: between.append(engine._turns_between_tasks()),
+    ]
+    engine.serve()
+    assert seen == [0, 0]
+    assert 0 < between[0] < between[1] < between[2]
 
 
 def test_more_work_is_taken_while_there_is_some(script: Script):

@@ -36,6 +36,7 @@ NO_ROOM_SECONDS = 3.0
 #: Why the controller has no room, in words (`Pong.no_room`).
 _WHY = {
     "database": "its database is behind. They are taken in as it records others",
+    "database hangs": "its database does not answer (look at its disk). They are taken in when it does",
     "memory": "the tasks that it has take all the memory that they may (IPController.queued_memory). They are taken in "
     "as others end",
 }
@@ -126,8 +127,8 @@ class SubmissionWindow:
 
     @property
     def is_shut(self) -> bool:
-        """Whether tasks wait until others have ended, so that nothing should wait behind them."""
-        return self._no_room == "memory"
+        """Whether nobody knows for how long tasks wait, so that nothing should wait behind them."""
+        return self._no_room in ("memory", "database hangs")
 
     def notice(self, now: float) -> str:
         """What the user should know of the tasks that wait; "": nothing, or it was said. `now`: monotonic seconds."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from ...errors import OUTCOMES, EngineError, EngineInfo, KernelError, RemoteError, TaskAborted, shown_arguments
+from ...errors import OUTCOMES, EngineError, EngineInfo, KernelError, RemoteError, TaskAborted, input_parts
 from ...ids import TaskId
 from ...messages import ErrorInfo, TaskDone
 from ...printable import printable
@@ -134,10 +134,12 @@ class ResultIterator(Iterator[Any], AsyncIterator[Any]):
         return value_or_error(entry)
 
 
-def value_of(ending: Ending, frames: Sequence[Any]) -> Any:
+def value_of(ending: Ending, frames: Sequence[Any], items: tuple[int, int] | None = None) -> Any:
     """Unpickle what the task returned; a `Failure` if it failed, or if its value cannot be unpickled here.
 
     A chunk of a map of which some items failed is a `Part`, with a `Failure` in the place of each of these.
+
+    `items`: of a task of a map, the numbers of its first and its last item.
     """
     if isinstance(ending, Exception):
         return Failure(ending)
@@ -148,7 +150,8 @@ def value_of(ending: Ending, frames: Sequence[Any]) -> Any:
                 for index, error in value.errors.items():
                     value.value[index] = Failure(task_error(error, made_by_engine=True, id=ending.id))
                 return value
-        return Failure(task_error(ending.error, made_by_engine=ending.started is not None, id=ending.id))
+        made_by_engine = ending.started is not None
+        return Failure(task_error(ending.error, made_by_engine=made_by_engine, id=ending.id, items=items))
     try:
         return payload.loads(ending.payload, frames)
     except Exception as error:
@@ -156,13 +159,17 @@ def value_of(ending: Ending, frames: Sequence[Any]) -> Any:
         return Failure(RemoteError(type(error).__name__, text, "", {"engine_id": ending.engine, "method": "result"}))
 
 
-def task_error(error: ErrorInfo, *, made_by_engine: bool, id: TaskId | None = None) -> Exception:
+def task_error(
+    error: ErrorInfo, *, made_by_engine: bool, id: TaskId | None = None, items: tuple[int, int] | None = None
+) -> Exception:
     """The exception for a failed task.
 
     Parameters
     ----------
     made_by_engine : bool
         Whether the engine reported the error. Else the controller did, and its errors have types of their own.
+    items : (int, int), optional
+        Of a task of a map: the numbers of its first and its last item.
     """
     info: EngineInfo = {"engine_id": error.engine_id, "engine_uuid": error.engine_uuid, "method": error.method}
     if id is not None:
@@ -171,6 +178,10 @@ def task_error(error: ErrorInfo, *, made_by_engine: bool, id: TaskId | None = No
         info["host"] = error.host
     if error.index is not None:
         info["index"] = error.index
+    elif items is not None and items[0] == items[1]:
+        info["index"] = items[0]
+    elif items is not None:
+        info["items"] = items
     if error.arguments is not None:
         info["arguments"] = error.arguments
     text = printable(error.evalue)  # of these two kinds it may quote other peers
@@ -182,8 +193,8 @@ def task_error(error: ErrorInfo, *, made_by_engine: bool, id: TaskId | None = No
             outcome.name_call(info)
         if isinstance(outcome, RemoteError):
             outcome.engine_info, outcome.traceback = info, error.traceback
-        if error.arguments is not None:
-            outcome.add_note(f"It was called with{shown_arguments(error.arguments)}")
+        if parts := input_parts(info):
+            outcome.add_note(f"It was {', '.join(parts)}")
         if error.traceback:
             outcome.add_note(f"It was stopped here, on engine {error.engine_id}:\n{error.traceback}")
         return outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from ...messages import TaskDone, TaskOptions
 from ...wire.parts import Part, items_of
 from ..waiting.waits import Need, WaitPort
 from .chunks import ChunkPlan
-from .ending import Failure, ResultIterator, number_within, value_or_error
+from .ending import Failure, ResultIterator, number_within, value_of, value_or_error
 from .port import ResultPort
 from .result import AsyncResult
 
@@ -34,16 +35,27 @@ class AsyncMapResult(AsyncResult):
     ----------
     sizes : dict, optional
         How many items a task has, where that is not one. `_sizes` is None where that is not known: of parts.
+    in_blocks : bool
+        Whether each task has items that follow each other, and the tasks are in the order of the items.
     """
 
     _counted = "item"
 
     def __init__(
-        self, *args: Any, ordered: bool = True, sizes: dict[TaskId, int] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        ordered: bool = True,
+        sizes: dict[TaskId, int] | None = None,
+        in_blocks: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, single=False, **kwargs)
         self._ordered = ordered
         self._sizes = {} if sizes is None else sizes
+        self._in_blocks = in_blocks
+        #: the number of the first item, of the tasks that came first; and of the next task
+        self._firsts: dict[TaskId, int] = {}
+        self._next_first = 0
 
     def _shape_noted(self) -> tuple[str, TaskId | None, int]:
         return "parts" if self._sizes is None else "map", None, 0
@@ -90,6 +102,22 @@ class AsyncMapResult(AsyncResult):
                 return [items[number]] if part.dist == "b" and len(items) == size else None
             number -= size
         return None
+
+    def _value_of(self, id: TaskId) -> Any:
+        value = super()._value_of(id)
+        ending = self._outcomes.get(id)
+        if type(value) is Failure and type(ending) is TaskDone and self._in_blocks:  # the error is to name the items
+            return value_of(ending, (), self._items_at(id))
+        return value
+
+    def _items_at(self, id: TaskId) -> tuple[int, int] | None:
+        """The numbers of the first and the last item of a task; None: they are not known."""
+        sizes = self._sizes or {}
+        for later in itertools.islice(self._ids, len(self._firsts), None):
+            self._firsts[later] = self._next_first
+            self._next_first += sizes.get(later, 1)
+        first = self._firsts.get(id)
+        return None if first is None else (first, first + sizes.get(id, 1) - 1)
 
     def _without_errors(self, entries: Any) -> Any:
         """The entries, if none of them is a `Failure`, or errors are wanted among them."""
@@ -162,7 +190,7 @@ class GrowingMapResult(AsyncMapResult):
         **kwargs: Any,
     ) -> None:
         self._ids: list[TaskId]
-        super().__init__(port, [], **kwargs)
+        super().__init__(port, [], in_blocks=True, **kwargs)
         self._state = "PENDING"
         self._options = options
         self._prepare, self._columns, self._plan = prepare, columns, plan

@@ -390,7 +390,7 @@ class DirectView(View):
         how: list[dict[str, Any]] = [{} if dist == "b" else {"dist": dist} for _ in engines]
         if kind == "map":
             sizes = [len(part) for part in parts[0]]
-            result._sizes = dict(zip(result._ids, sizes, strict=True))
+            result._sizes, result._in_blocks = dict(zip(result._ids, sizes, strict=True)), dist == "b"
             firsts = itertools.accumulate(sizes, initial=0)
             for i, (given, first) in enumerate(zip(how, firsts, strict=False)):
                 given |= {"first": first} if dist == "b" else {"first": i, "step": len(engines)}

@@ -65,6 +65,17 @@ class Sender(Protocol):
     uuid: str
 
 
+class StoreState(Protocol):
+    """What is known of the store: the writer, as far as it matters here."""
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the store has not answered for long."""
+
+    def refusal(self) -> Exception | None:
+        """Why the store refuses new tasks; None: it does not."""
+
+
 class Room:
     """Whether there is room for more tasks.
 
@@ -72,8 +83,8 @@ class Room:
     ----------
     unrecorded : Unrecorded
     queued : QueuedMemory
-    refusal : callable
-        Why the store refuses new tasks; None: it does not. What is refused need not wait.
+    store : StoreState
+        What becomes of what is written.
     is_inside_engine : callable
         Whether a client is in the process of an engine.
     """
@@ -82,24 +93,27 @@ class Room:
         self,
         unrecorded: Unrecorded,
         queued: QueuedMemory,
-        refusal: Callable[[], Exception | None],
+        store: StoreState,
         is_inside_engine: Callable[[Any], bool],
     ) -> None:
         self._unrecorded, self._queued = unrecorded, queued
-        self._refusal, self._is_inside_engine = refusal, is_inside_engine
+        self._store, self._is_inside_engine = store, is_inside_engine
 
     def lacks(self, peer: Sender) -> str:
-        """Why tasks of a peer have to wait: "database" (for a moment), "memory" (until others end), "": they do not.
+        """Why tasks of a peer have to wait; "": they need not.
 
+        "database": it is behind, for a moment. "database hangs": nobody knows for how long. "memory": until others end.
         A task may wait for tasks that it has submitted itself. So these never wait until others have ended.
         """
-        if self._unrecorded.is_too_much:
+        if self._store.hangs:
+            why = "database hangs"
+        elif self._unrecorded.is_too_much:
             why = "database"
         elif self._queued.is_full and not self._is_inside_engine(peer):
             why = "memory"
         else:
             return ""
-        return why if self._refusal() is None else ""
+        return why if self._store.refusal() is None else ""  # what is refused need not wait
 
 
 class WaitingRoom:
@@ -139,7 +153,7 @@ class WaitingRoom:
         """Whether a message need not wait behind the tasks of its client that wait here."""
         if _brings_tasks(message):
             return False
-        if self._no_room(peer) == "memory":  # nobody knows for how long they wait
+        if self._no_room(peer) in ("memory", "database hangs"):  # nobody knows for how long they wait
             if isinstance(message, Request) and isinstance(message.body, Abort):
                 self.let_all_in(peer.uuid)  # it may be about them, and makes room
             return True

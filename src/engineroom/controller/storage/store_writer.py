@@ -4,17 +4,22 @@ The thread takes what has gathered (`pending.py`: how much, and what first) and 
 submitted and finished between two commits is written once. After the commit, and only then, the writer hands back the
 tokens that came with the entries: they are the acknowledgements that the controller owes. While the store fails nothing
 is lost and nothing is acknowledged: the writer keeps what it has and tries again.
+
+The store may also hang: a disk that does not answer (a network file system whose server is gone) keeps the thread in
+the kernel, without an error. A watchdog notices. Then no more tasks are taken in (`backpressure.py`), and who waits
+for records gets an error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Protocol
 
 from ...config import RetentionSettings
 from ...errors import StoreError, StoreRefused
@@ -22,6 +27,7 @@ from ...ids import ClientId, TaskId
 from ...messages import Environment, Function
 from ...records.entry import Entry
 from ...stores import TaskStore
+from ...watchdog.watchdog import HANG_SECONDS, Watchdog, to_log
 from . import isolation
 from .backlog import Backlog
 from .housekeeping import Housekeeping, OnScan
@@ -39,10 +45,43 @@ GATHER_MOST = 2000
 RETRY_SECONDS = 0.5
 
 _STOPPING = "the controller is stopping"
+_HANGS = "the task database does not answer: nothing has been written for {:.0f} s. What has ended is kept meanwhile"
+
+
+class Writer(Protocol):
+    """Who writes to the store, as the controller knows it. The simulation has its own."""
+
+    hangs: bool
+
+    def put(
+        self,
+        entries: Sequence[Entry],
+        tokens: Sequence[Any] = (),
+        functions: Sequence[Function] = (),
+        environments: Sequence[tuple[ClientId, Environment]] = (),
+    ) -> None: ...
+
+    def call(self, function: Callable[[TaskStore], Any]) -> Future[Any]: ...
+
+    def change(self, function: Callable[[TaskStore], Iterator[int]]) -> Future[int]: ...
+
+    def hurry(self) -> None: ...
+
+    def recorded(self, scope: Scope) -> Future[None]: ...
+
+    def refusal(self, size: int = 0) -> StoreError | None: ...
+
+    def scan(self, store: TaskStore, on_scan: OnScan) -> None: ...
+
+    def purged(self) -> None: ...
+
+    def pinned(self) -> None: ...
+
+    def close(self) -> bool: ...
 
 
 class StoreWriter:
-    """Writes entries in groups.
+    """A `Writer` with a thread of its own: writes entries in groups.
 
     `on_commit(tokens)` is called from its thread, and so is `on_refused` with entries that the store cannot hold.
     """
@@ -53,12 +92,17 @@ class StoreWriter:
         on_commit: Callable[[list[Any]], None],
         retention: RetentionSettings | None = None,
         on_refused: Callable[[list[tuple[Entry, StoreRefused]]], None] = lambda refused: None,
+        hang_seconds: float = HANG_SECONDS,
     ) -> None:
         self.store = store
         self.housekeeping = Housekeeping(store, retention or RetentionSettings())
         #: why the store takes nothing at present; None: it does
         self.failure: StoreError | None = None
-        self._on_commit, self._on_refused = on_commit, on_refused
+        #: whether the thread has been in the store for `hang_seconds`, without an error
+        self.hangs = False
+        self._on_commit, self._on_refused, self._hang_seconds = on_commit, on_refused, hang_seconds
+        self._turns = 0  # how often the thread came back from the store
+        self._is_resting = True  # it is not in the store
         self._backlog = Backlog(store.hold_seconds)
         self._condition = threading.Condition()
         self._pending = Pending()
@@ -97,8 +141,8 @@ class StoreWriter:
         """
         future: Future[Any] = Future()
         with self._condition:
-            if self._ended:
-                future.set_exception(StoreError(_STOPPING))
+            if self._ended or self.hangs:
+                future.set_exception(self._no_answer())
             else:
                 self._pending.call((function, future))
                 self._hurried = True
@@ -139,9 +183,9 @@ class StoreWriter:
     def recorded(self, scope: Scope) -> Future[None]:
         """A future: what is in a scope, of everything put so far, is committed. It may have a StoreError instead."""
         with self._condition:
-            if self._ended:
+            if self._ended or self.hangs:
                 failed: Future[None] = Future()
-                failed.set_exception(StoreError(_STOPPING))
+                failed.set_exception(self._no_answer())
                 return failed
             if scope.tasks and scope.client is None and not self._is_to_be_written(scope.tasks):
                 return DONE
@@ -177,14 +221,39 @@ class StoreWriter:
         payloads = itertools.chain((entry.spec.payload for entry in entries), results)
         return sum(map(len, payloads)) + buffer_bytes(entries, set())
 
-    def close(self) -> None:
-        """Write what is left (once) and stop."""
+    def close(self) -> bool:
+        """Write what is left (once) and stop. False: the store hangs, so the thread cannot be waited for."""
         with self._condition:
             self._closing = True
             self._condition.notify()
-        self._thread.join()
+        while self._thread.is_alive() and not self.hangs:
+            self._thread.join(0.1)
+        if self.hangs:
+            log.error("the task database hangs, so what is not written is lost: %d records", len(self._pending.entries))
+        return not self.hangs
+
+    def _no_answer(self) -> StoreError:
+        return StoreError(_STOPPING if self._ended else _HANGS.format(self._hang_seconds))
+
+    def _say(self, text: str, is_hanging: bool) -> None:
+        """The watchdog has seen that the thread hangs, or that it goes on."""
+        to_log(text, is_hanging)
+        with self._condition:
+            self.hangs = is_hanging
+            left = self._pending.drop_futures() if is_hanging else []
+        for future in left:
+            future.set_exception(self._no_answer())
 
     def _run(self) -> None:
+        with Watchdog(
+            "the thread that writes to the task database",
+            lambda: 0 if self._is_resting else self._turns,
+            self._hang_seconds,
+            say=self._say,
+        ):
+            self._serve()
+
+    def _serve(self) -> None:
         try:
             while True:
                 try:
@@ -232,7 +301,9 @@ class StoreWriter:
                 functions, self._functions = self._functions, []
                 environments, self._environments = self._environments, []
                 closing = self._closing
-            if not self._commit(group, functions, environments):
+            with self._in_store():
+                is_written = self._commit(group, functions, environments)
+            if not is_written:
                 with self._condition:
                     if self._closing:
                         left = len(self._pending.entries)
@@ -243,7 +314,18 @@ class StoreWriter:
             if closing and not self._pending:
                 return
             if self.housekeeping.until_due() == 0.0:
-                self.housekeeping.turn(busy=bool(group.entries))
+                with self._in_store():
+                    self.housekeeping.turn(busy=bool(group.entries))
+
+    @contextlib.contextmanager
+    def _in_store(self) -> Iterator[None]:
+        """The thread is in the store: it should come back soon."""
+        self._turns += 1
+        self._is_resting = False
+        try:
+            yield
+        finally:
+            self._is_resting = True
 
     def _commit(
         self,

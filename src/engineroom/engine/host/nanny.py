@@ -39,6 +39,7 @@ from ...system.processes import state_of
 from ...transport import connect, lending
 from ...transport.addresses import why_unreachable
 from ...transport.lending import Lender
+from ...watchdog.judge import Judge
 from ...watchdog.watchdog import Watchdog
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
@@ -58,6 +59,8 @@ STILLBORN_SECONDS = 2.0
 HEAR_SECONDS = 2.0
 #: After so many seconds without a word from the controller, the log says so.
 QUIET_SECONDS = 4.0
+#: An engine is forked in milliseconds: after so many seconds the log says that none is.
+ZYGOTE_SECONDS = 10.0
 #: How soon to try again when the zygote has not read all that it was told.
 FLUSH_SECONDS = 0.05
 #: How long engines have to leave at the end, before they are killed.
@@ -136,6 +139,9 @@ class Nanny:
         self._has_grace = False
         self._stop_deadline: float | None = None
         self._turns = 0
+        #: how often the process that engines are forked from was heard, and one
+        self._heard = 1
+        self._zygote_judge = Judge(ZYGOTE_SECONDS)
         self._signals = socket.socketpair()
         for end in self._signals:
             end.setblocking(False)
@@ -161,13 +167,14 @@ class Nanny:
         signal.set_wakeup_fd(self._signals[1].fileno())
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)  # the wakeup socket reports the signal; a handler must only be there
+        self._turns = 1
         try:
-            self._hello()
-            # A rank of MPI would like its rank as its number.
-            wish = EngineId(mpi.rank_of(os.environ) if self._settings.mpi else -1)
-            for shares in self._dealt:
-                self._fork(wish, shares)
             with Watchdog("the nanny's loop", lambda: self._turns):
+                self._hello()
+                # A rank of MPI would like its rank as its number.
+                wish = EngineId(mpi.rank_of(os.environ) if self._settings.mpi else -1)
+                for shares in self._dealt:
+                    self._fork(wish, shares)
                 while not self._finished():
                     self._turn()
             self._link.send(Goodbye())
@@ -193,6 +200,7 @@ class Nanny:
                 self._begin_stop()
             self._link.ping()
             self._check_controller()
+            self._check_zygote()
             if self._lender is not None:
                 self._lender.serve()  # it also gives memory back that is not used
         if self._deaths and time.monotonic() >= self._hear_deadline:
@@ -259,8 +267,18 @@ class Nanny:
         self._born[uuid] = time.monotonic()
         self._pipe.put(Fork(uuid, wish, shares))
 
+    def _check_zygote(self) -> None:
+        """The process that forks engines has no thread of its own that watches it: the log says if it does nothing."""
+        waiting = list(self._pids.values()).count(0)
+        seconds = self._zygote_judge.look(self._heard if waiting else 0, time.monotonic())
+        if seconds is not None and self._zygote_judge.is_hanging:
+            log.error("no engine has been forked for %.0f s, and %d wait for it", seconds, waiting)
+        elif seconds is not None:
+            log.warning("engines are forked again, after %.0f s", seconds)
+
     def _hear_zygote(self) -> None:
         message = self._pipe.receive()
+        self._heard += 1
         if message is None:
             raise EngineroomError("the process engines are forked from has died, and the engines with it")
         if isinstance(message, Forked):

@@ -96,7 +96,7 @@ class Controller:
             elif got is not None:
                 peer, message = got
                 if isinstance(message, Ping):
-                    self.peers.pong(peer, message)
+                    self.peers.pong(peer, message, at=time.time())
                 else:
                     self.heard.append(message)
 

@@ -213,6 +213,7 @@ def test_closing_ends_the_drive(driven: Driven, driver: Driver):
 # ---------------------------------------------------------------------------------------------- signals
 
 
+@pytest.mark.usefixtures("interrupts_arrive")
 @pytest.mark.fault(3)
 def test_ctrl_c_cuts_nothing_off_and_then_raises(driven: Driven, driver: Driver):
     seen: list[bool] = []
@@ -238,6 +239,7 @@ def test_ctrl_c_cuts_nothing_off_and_then_raises(driven: Driven, driver: Driver)
     until(lambda: driven.came == [("I/O", b"y")])
 
 
+@pytest.mark.usefixtures("interrupts_arrive")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGALRM, signal.SIGTERM, signal.SIGUSR1])
 def test_other_handlers_are_called_in_between_and_the_wait_goes_on(driven: Driven, driver: Driver, number: int):
     called: list[int] = []

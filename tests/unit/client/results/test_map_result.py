@@ -13,7 +13,8 @@ import pytest
 import engineroom as er
 from engineroom.client.results.chunks import SAMPLE, ChunkPlan
 from engineroom.client.results.map_result import AsyncMapResult, GrowingMapResult
-from engineroom.ids import TaskId
+from engineroom.ids import EngineId, TaskId
+from engineroom.messages import ErrorInfo, TaskDone
 from engineroom.wire.parts import Part
 
 from ..fakes import FakePort, arrive, done, failed
@@ -208,3 +209,64 @@ def test_a_failed_chunk_may_stand_among_the_items():
     error, value = result.get(0)
     assert (error.ename, value) == ("ValueError", 3)
     assert [type(item) for item in result] == [er.RemoteError, int]
+
+
+def given_up(id: str, error: str, engine: int | None = None, status: str = "error") -> TaskDone:
+    """The report of a task that the controller has ended."""
+    number = None if engine is None else EngineId(engine)
+    info = ErrorInfo(error, "no good", "", engine_id=number, arguments="3 items: (3) … (5)", stopped=True)
+    return TaskDone(TaskId(id), 1, status, None, 1.0, b"", number, error=info)
+
+
+def map_of(sizes: dict[str, int], *reports: TaskDone, in_blocks: bool = True) -> AsyncMapResult:
+    ids = [TaskId(id) for id in sizes]
+    known = {TaskId(id): size for id, size in sizes.items()}
+    result = AsyncMapResult(FakePort(), ids, sizes=known, in_blocks=in_blocks, name="f")
+    arrive(result, *reports)
+    return result
+
+
+def test_a_chunk_that_failed_as_a_whole_names_its_items():
+    result = map_of({"a": 3, "b": 3}, done("a", Part([0, 1, 2])), given_up("b", "EngineError", engine=1))
+    with pytest.raises(er.EngineError) as caught:
+        result.get(0)
+    assert caught.value.engine_info["items"] == (3, 5)
+    assert caught.value.index is None
+    [note] = caught.value.__notes__
+    assert note == "On engine 1, task b, items 3 to 5, called with: 3 items: (3) … (5)"
+    errors = result.get(0, return_exceptions=True)[3:]
+    assert [str(error) for error in errors] == ["[1:apply] EngineError: no good"] * 3
+
+
+@pytest.mark.parametrize("error", ["TaskTimeout", "DependencyTimeout", "InvalidDependency", "TaskAborted"])
+def test_errors_of_the_scheduler_name_items_too(error: str):
+    result = map_of({"a": 3, "b": 3}, done("a", Part([0, 1, 2])), given_up("b", error))
+    caught = result.exception(0)
+    assert "It was items 3 to 5, called with: 3 items: (3) … (5)" in caught.__notes__
+    both = map_of({"a": 3, "b": 3}, given_up("a", error), given_up("b", error)).exception(0)
+    assert "[items 0 to 2, called with" in str(both)
+    assert "[items 3 to 5, called with" in str(both)
+
+
+def test_a_task_of_one_item_names_it():
+    result = map_of({"a": 1, "b": 1}, done("a", 0), given_up("b", "EngineError", engine=1))
+    with pytest.raises(er.EngineError) as caught:
+        result.get(0)
+    assert caught.value.index == 1
+    assert "items" not in caught.value.engine_info
+
+
+def test_items_that_are_dealt_out_in_turn_are_not_named():
+    result = map_of({"a": 3, "b": 3}, given_up("a", "EngineError"), done("b", Part([1, 3, 5], "r")), in_blocks=False)
+    assert "items" not in result.exception(0).engine_info
+
+
+def test_a_growing_map_names_the_items_of_a_chunk_that_failed():
+    cluster = Cluster()
+    result = cluster.map(1000)
+    ids = list(result._ids)
+    arrive(result, given_up(ids[1], "EngineError", engine=0))
+    first = len(cluster.submitted[ids[0]])
+    last = first + len(cluster.submitted[ids[1]]) - 1
+    assert result._value_of(ids[1]).error.engine_info.get("items", (first, first)) == (first, last)
+    result.cancel()
