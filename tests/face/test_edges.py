@@ -241,7 +241,6 @@ WRONG_OF_A_CLUSTER: dict[str, tuple[Any, str]] = {
     "controller": (3, "controller is the name of a launcher"),
     "controller_options": (3, "controller_options is a dict; got 3"),
     "controller_host": (3, "controller_host is a str; got 3"),
-    "controller_options": (3, "controller_options is a dict; got 3"),
     "engine_launcher_class": (3, "engine_launcher_class is the name of a launcher"),
     "controller_launcher_class": (3, "controller_launcher_class is the name of a launcher"),
     "engine_timeout": ("x", "engine_timeout is a number of seconds, more than 0; got 'x'"),
