@@ -326,6 +326,7 @@ HABITS: dict[str, tuple[Callable[[ipp.Client], Any], str]] = {
     "view, submit": (lambda rc: rc[:].submit, r"view\.executor\.submit"),
     "view, starmap": (lambda rc: rc[:].starmap, r"write map\(f, \*zip\(\*arguments\)\)"),
     "view, imap_unordered": (lambda rc: rc.load_balanced_view().imap_unordered, "ordered=False"),
+    "view, eval": (lambda rc: rc[:].eval, r"write pull\('a \+ 1'\), which takes any expression"),
     "view, push": (lambda rc: rc.load_balanced_view().push, "a direct view has it"),
     "another": (lambda rc: rc.nothing, "'Client' object has no attribute 'nothing'$"),
     "view, another": (lambda rc: rc[0].nothing, "'DirectView' object has no attribute 'nothing'$"),

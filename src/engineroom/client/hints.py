@@ -23,6 +23,7 @@ OF_VIEW = {
     "starmap": "write map(f, *zip(*arguments))",
     "starmap_async": "write map_async(f, *zip(*arguments))",
     "imap_unordered": "a load-balanced view gives values as they come: imap(f, items, ordered=False)",
+    "eval": "write pull('a + 1'), which takes any expression, or apply(f, er.Reference('a + 1'))",
     "compute": "write apply_async(f, …)",
     "ids": "the engines of a view are its targets; all: rc.ids",
 }

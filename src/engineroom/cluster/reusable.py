@@ -56,12 +56,8 @@ class ReusableExecutor(ViewExecutor):
         return not ended and self._pid == os.getpid()
 
     def _resize(self, wanted: int) -> None:
-        """Have so many engines."""
-        there = self.client.ids
-        if len(there) < wanted:
-            self._cluster.start_engines_sync(wanted - len(there))
-        elif len(there) > wanted:
-            self.client.shutdown(there[wanted:], block=True)
+        """Have so many engines. Idle ones leave first."""
+        self._cluster.scale_sync(wanted)
         self._cluster.n = wanted
         self.client.wait_for_engines(wanted, timeout=self._cluster.engine_timeout)
 
