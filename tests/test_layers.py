@@ -96,11 +96,12 @@ MAY_IMPORT = {
     ),
     "client.views": (
         "VOCABULARY wire on_engine util client.connection client.interop client.magics client.port client.results"
-        " client.calls client.notebook client.records.query_args client.synced_imports client.waiting"
+        " client.calls client.hints client.notebook client.records.query_args client.synced_imports client.waiting"
     ),
     "client.interop": "VOCABULARY on_engine",
     "client.magics": "VOCABULARY client.notebook",
     "client.synced_imports": "VOCABULARY",
+    "client.hints": "",
     "client.notebook": "VOCABULARY",
     # faces
     "launchers": "VOCABULARY",

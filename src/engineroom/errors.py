@@ -552,8 +552,8 @@ def _call(info: EngineInfo) -> str:
 
 #: Entries that a notebook shows of a CompositeError: those that are alike are one.
 _SHOWN = 20
-#: What differs between tracebacks of one cause: names of cells and temporary files, addresses.
-_OWN_NUMBERS = r"<cell \d+>|0x[0-9a-f]+"
+#: What differs between tracebacks of one cause: numbers of cells, which each engine counts for itself, and addresses.
+_OWN_NUMBERS = r"<cell \d+>|<ipython-input-\d+-|Cell In ?\[\d+\]|0x[0-9a-f]+"
 
 
 def folded(elist: Sequence[ErrorEntry], is_open: bool = False) -> markup.Html:

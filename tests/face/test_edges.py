@@ -239,8 +239,8 @@ WRONG_OF_A_CLUSTER: dict[str, tuple[Any, str]] = {
     "durability": (3, "durability is .*; got 3"),
     "engines": (3.5, "there is no launcher 3.5; the launchers there are: local,"),
     "controller": (3, "controller is the name of a launcher"),
-    "controller_host": (3, "controller_host is a str; got 3"),
     "controller_options": (3, "controller_options is a dict; got 3"),
+    "controller_host": (3, "controller_host is a str; got 3"),
     "engine_launcher_class": (3, "engine_launcher_class is the name of a launcher"),
     "controller_launcher_class": (3, "controller_launcher_class is the name of a launcher"),
     "engine_timeout": ("x", "engine_timeout is a number of seconds, more than 0; got 'x'"),
@@ -295,6 +295,57 @@ def test_a_wrong_setting_of_a_client_is_named(tmp_path, name: str):
 def test_what_is_no_path_is_no_connection_file(given: Any):
     with pytest.raises(ipp.ConfigError, match="connection_info is the path of a connection file"):
         ipp.Client(given)
+
+
+@pytest.mark.parametrize("word", ["workers", "n_jobs", "max_workers", "processes"])
+def test_another_librarys_word_for_the_number_of_engines_is_explained(tmp_path, word: str):
+    with pytest.raises(ipp.ConfigError, match=f"Cluster has no argument '{word}': the number of engines is n=4"):
+        ipp.Cluster(profile_dir=tmp_path, **{word: 4})
+
+
+def test_a_preview_of_no_number_of_engines_is_refused(tmp_path):
+    with pytest.raises(ipp.ConfigError, match="n is a number of engines, 0 or more; got 'x'"):
+        ipp.Cluster(profile_dir=tmp_path).dry_run("x")  # type: ignore[arg-type]
+
+
+def test_a_cluster_that_runs_says_how_to_use_it(rc: ipp.Client):
+    with pytest.raises(RuntimeError, match=r"is running already: connect_client_sync\(\) gives a client"):
+        memory_cluster_of(rc).start_controller_sync()
+
+
+def memory_cluster_of(rc: ipp.Client) -> ipp.Cluster:
+    cluster: ipp.Cluster = rc.cluster
+    return cluster
+
+
+#: what users of other libraries try → what the error says
+HABITS: dict[str, tuple[Callable[[ipp.Client], Any], str]] = {
+    "map": (lambda rc: rc.map, r"a view has it: rc\.load_balanced_view\(\)\.map\(…\)"),
+    "push": (lambda rc: rc.push, r"a direct view has it: rc\[:\]\.push"),
+    "submit": (lambda rc: rc.submit, r"an executor has it: rc\.executor\(\)\.submit"),
+    "view, submit": (lambda rc: rc[:].submit, r"view\.executor\.submit"),
+    "view, starmap": (lambda rc: rc[:].starmap, r"write map\(f, \*zip\(\*arguments\)\)"),
+    "view, imap_unordered": (lambda rc: rc.load_balanced_view().imap_unordered, "ordered=False"),
+    "view, eval": (lambda rc: rc[:].eval, r"write pull\('a \+ 1'\), which takes any expression"),
+    "view, push": (lambda rc: rc.load_balanced_view().push, "a direct view has it"),
+    "another": (lambda rc: rc.nothing, "'Client' object has no attribute 'nothing'$"),
+    "view, another": (lambda rc: rc[0].nothing, "'DirectView' object has no attribute 'nothing'$"),
+}
+
+
+@pytest.mark.parametrize("name", HABITS)
+def test_a_method_of_another_library_is_explained(rc: ipp.Client, name: str):
+    call, message = HABITS[name]
+    with pytest.raises(AttributeError, match=message):
+        call(rc)
+
+
+def test_what_is_written_for_other_libraries_does_the_same(rc: ipp.Client):
+    lb = rc.load_balanced_view()
+    assert lb.map_sync(pow, *zip(*[(2, 3), (3, 2)], strict=True)) == [8, 9]
+    assert sorted(lb.imap(abs, [-1, -2], ordered=False)) == [1, 2]
+    assert rc.executor().submit(abs, -3).result(10) == 3
+    assert not hasattr(lb, "push")
 
 
 @pytest.mark.parametrize("name", EMPTY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from conftest import wait_until
 from support.notebooks import Notebook
 
@@ -18,6 +19,7 @@ def test_values_and_text_have_the_engine_in_front(notebook: Notebook):
 
 
 def test_the_error_of_a_cell_has_the_remote_tracebacks_closed(notebook: Notebook):
+    assert notebook.run("%%px --targets 0\n1").error is None  # from now on the engines count their cells differently
     cell = notebook.run("%px 1 / 0")
     assert cell.error.ename == "CompositeError"
     assert "[0:execute]: ZeroDivisionError" in "\n".join(cell.error.traceback)
@@ -130,3 +132,18 @@ def test_autopx_in_a_notebook(notebook: Notebook):
 def test_a_result_is_bound_to_a_name(notebook: Notebook):
     notebook.run("%%px --noblock -o kept\n1 + 1")
     assert notebook.value("[reply.data['text/plain'] for reply in kept.get()]") == "['2', '2']"
+
+
+@pytest.mark.parametrize("how", ["--stream", "--no-stream"])
+def test_clear_output_on_an_engine_replaces_what_the_cell_shows(notebook: Notebook, how: str):
+    cell = notebook.run(
+        f"%%px --targets 0 {how} --progress-after -1\n"
+        "from IPython.display import HTML, clear_output, display\n"
+        "for step in range(3):\n"
+        "    clear_output(wait=True)\n"
+        "    print('step', step)\n"
+        "    display(HTML(f'<b>{step}</b>'))\n"
+    )
+    assert cell.error is None, cell
+    assert cell.text.splitlines() == ["step 2"]
+    assert [bundle["text/html"] for bundle in cell.bundles] == ["<b>2</b>"]

@@ -15,7 +15,7 @@ from engineroom.controller.membership import _cause_of_death
 from engineroom.errors import ProtocolError
 from engineroom.ids import Digest, EngineUuid, TaskId
 from engineroom.messages import EngineDied, ErrorInfo, Hello, Refused, TaskSpec
-from engineroom.printable import one_line, printable
+from engineroom.printable import CLEARED, CLEARED_BY_NEXT, left_after_clearing, one_line, printable
 from engineroom.wire import frames
 from engineroom.wire.session import refusal_error
 
@@ -108,3 +108,21 @@ def test_the_reason_of_a_peer_is_one_short_line():
     cause = _cause_of_death(died)
     assert cause.startswith("it was me")
     assert len(cause) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("printed", "left"),
+    [
+        ("a\n", "a\n"),
+        (f"a\n{CLEARED}b\n", "b\n"),
+        (f"a\n{CLEARED_BY_NEXT}b\n", "b\n"),
+        (f"a\n{CLEARED}", ""),
+        (f"a\n{CLEARED_BY_NEXT}", "a\n"),
+        (f"a\n{CLEARED}b\n{CLEARED_BY_NEXT}", "b\n"),
+        (f"{CLEARED_BY_NEXT}{CLEARED_BY_NEXT}", ""),
+        ("50 %\r\x1b[2K51 %", "50 %\r\x1b[2K51 %"),
+        ("", ""),
+    ],
+)
+def test_what_is_left_after_clearing(printed: str, left: str):
+    assert left_after_clearing(printed) == left

@@ -478,7 +478,12 @@ def stop_before_the_end(stop: Callable[[str], None], walltime: Walltime, seconds
     `seconds`: the walltime that the user gave; None: only the environment of the job has one. It is for the reason.
     """
     end = "the time limit of the controller's job" if seconds is None else f"the walltime of its job ({seconds:g} s)"
-    timer = threading.Timer(max(0.0, walltime.cut - time.monotonic()), stop, [f"{end} ends"])
+
+    def stop_now() -> None:
+        log.warning("the cluster is stopped: %s ends", end)
+        stop(f"{end} ends")
+
+    timer = threading.Timer(max(0.0, walltime.cut - time.monotonic()), stop_now)
     timer.daemon = True
     timer.start()
 

@@ -63,7 +63,11 @@ class Supervisor:
             raise EngineroomError(
                 f"the controller ended at once. Its log ends: {words[-1] if words else '(it is empty)'}"
             ) from None
-        say(f"The controller is running (pid {info.pid}). Tasks are recorded in {_database(info)}.")
+        launcher = cluster.controller
+        where = f"pid {info.pid}"
+        if isinstance(launcher, BatchJob):
+            where = f"job {launcher.job_id}, on {info.location}"
+        say(f"The controller is running ({where}). Tasks are recorded in {_database(info)}.")
         if wanted:
             with cluster.connect_client_sync() as client:
                 self._wait_for_engines(client, wanted)
@@ -133,10 +137,12 @@ class Supervisor:
         return False
 
     def _ended(self, say: Say) -> int:
-        if not self.files.connection_files[0].exists():
-            say("The cluster was stopped.")
-            return 0
         controller = self.cluster.controller
+        if not self.files.connection_files[0].exists():
+            lines = controller.get_output().splitlines() if isinstance(controller, BatchJob) else []
+            told = [line for line in lines if "the cluster is stopped: " in line]  # before its walltime ended
+            say("The cluster was stopped." + (f" The log of its controller says: {told[-1]}" if told else ""))
+            return 0
         if isinstance(controller, BatchJob):
             why = controller.explain() or f"job {controller.job_id} has ended"
             say(f"The controller has ended, and is not started again. {why}")

@@ -10,14 +10,14 @@ import contextlib
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import ConnectionInfo
 from ..errors import ConnectionFileError, EngineroomError, TimeoutError
 from ..ids import EngineId, TaskId
 from ..messages import OptionChanges
 from ..on_engine import task_context
-from . import arguments
+from . import arguments, hints
 from .connection.channel import Channel
 from .connection.connecting import find_connection, profile_of, through_tunnel
 from .connection.history import History
@@ -187,6 +187,11 @@ class Client(EngineMethods, InteropMethods, RecordMethods, ClientSettings):
     def _engines(self) -> dict[EngineId, str]:
         """Number → uuid, of the engines that are there: what the examples of IPython.parallel's manual use."""
         return {id: self._port.engine_uuid(id) or "" for id in self.ids}
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise hints.no_attribute(self, name, hints.OF_CLIENT)
 
     # ------------------------------------------------------------------------------------------ this client's tasks
 

@@ -7,9 +7,13 @@ from typing import Any
 
 import msgspec
 
+from ..errors import ConfigError
 from ..launchers import EngineLauncher, LaunchRequest
 from ..launchers.common import separated
 from ..launchers.registry import configured_options, launcher_class, read_options
+
+#: What other libraries call the number of engines.
+NUMBER_OF_ENGINES = frozenset(("workers", "n_workers", "max_workers", "num_workers", "n_jobs", "processes"))
 
 
 class ChosenLauncher:
@@ -36,6 +40,8 @@ class ChosenLauncher:
         self, name: object, given: Mapping[str, Any], config: Mapping[str, Any], others: Iterable[str] = ()
     ) -> None:
         self._kind = launcher_class(name)
+        for word in NUMBER_OF_ENGINES.intersection(given).difference(self._kind.Options.__struct_fields__):
+            raise ConfigError(f"Cluster has no argument {word!r}: the number of engines is n={given[word]!r}")
         #: as it was given: a class, or a name
         self.name = name if isinstance(name, type) else str(name)
         self._config, self._given, self._others = config, given, others

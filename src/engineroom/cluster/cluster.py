@@ -437,6 +437,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
 
     def dry_run(self, n: int | None = None) -> str:
         """The script or the command lines that would start `n` engines (default: as at the start). Starts nothing."""
+        check_given({"n": n})
         engines = self._engine_launcher(self.engines_wanted if n is None else n, self.resources, "dry-run")
         return self._controller.preview(self._controller_command) + engines.preview()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..client.views.executor import ViewExecutor
@@ -56,12 +56,8 @@ class ReusableExecutor(ViewExecutor):
         return not ended and self._pid == os.getpid()
 
     def _resize(self, wanted: int) -> None:
-        """Have so many engines."""
-        there = self.client.ids
-        if len(there) < wanted:
-            self._cluster.start_engines_sync(wanted - len(there))
-        elif len(there) > wanted:
-            self.client.shutdown(there[wanted:], block=True)
+        """Have so many engines. Idle ones leave first."""
+        self._cluster.scale_sync(wanted)
         self._cluster.n = wanted
         self.client.wait_for_engines(wanted, timeout=self._cluster.engine_timeout)
 
@@ -113,6 +109,8 @@ def get_reusable_executor(
     is_number = isinstance(max_workers, int) and not isinstance(max_workers, bool)
     if max_workers is not None and not (is_number and max_workers >= 1):
         raise ConfigError(f"max_workers is a number of engines, 1 or more; got {max_workers!r}")
+    if not isinstance(initargs, Iterable):
+        raise ConfigError(f"initargs is a tuple of the initializer's arguments; got {initargs!r}")
     if reuse not in ("auto", True, False):
         raise ConfigError(f"reuse is 'auto', True or False; got {reuse!r}")
     options = {"initializer": initializer, "initargs": tuple(initargs), **cluster_options}

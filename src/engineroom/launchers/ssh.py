@@ -73,23 +73,14 @@ class SSHOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def counts(self, n: int | None) -> dict[str, int]:
         """How many engines each host gets. Raises ConfigError."""
-        hosts = self.hosts
-        if isinstance(hosts, str):
-            words = [word.strip() for word in hosts.split(",") if word.strip()]
-            if all(":" in word for word in words) and words:
-                try:
-                    hosts = {word.rpartition(":")[0]: int(word.rpartition(":")[2]) for word in words}
-                except ValueError:
-                    raise ConfigError(f"hosts is a list like node1:4,node2:2; got {self.hosts!r}") from None
-            else:
-                hosts = words
+        hosts = self._named()
         if not hosts:
             raise ConfigError('the launcher ssh needs the option hosts: {"node1": 4, "node2": 4}, or "node1,node2"')
         for host in hosts:
             if not is_word(host):
                 raise ConfigError(f"{host!r} is no name of a host")
-        if isinstance(hosts, dict):
-            counts = {host: self._entry(host)[0] for host in hosts}
+        if isinstance(hosts, Mapping):
+            counts = {host: _entry(hosts, host)[0] for host in hosts}
             if any(count < 1 for count in counts.values()):
                 raise ConfigError(f"hosts gives each host a number of engines, 1 or more; got {hosts}")
             if n not in (None, sum(counts.values())):
@@ -99,24 +90,37 @@ class SSHOptions(msgspec.Struct, frozen=True, kw_only=True):
         shares = [total // len(hosts) + (place < total % len(hosts)) for place in range(len(hosts))]
         return {host: share for host, share in zip(hosts, shares, strict=True) if share}
 
-    def _entry(self, host: str) -> tuple[int, CommonSettings]:
-        """How many engines a host gets, and what is special about them."""
-        given = self.hosts.get(host, 0) if isinstance(self.hosts, dict) else 0
-        if isinstance(given, list):
-            entry = dict(zip(("n", "engine_args"), given, strict=False)) if len(given) < 3 else {}
-        else:
-            entry = given if isinstance(given, dict) else {"n": given}
+    def _named(self) -> Mapping[str, Any] | list[str]:
+        """The hosts with what is said of each, or their names alone."""
+        if not isinstance(self.hosts, str):
+            return self.hosts
+        words = [word.strip() for word in self.hosts.split(",") if word.strip()]
+        if not all(":" in word for word in words):
+            return words
         try:
-            if "n" not in entry or not set(entry) <= {"n", "engine_args", "engine_cmd"}:
-                raise msgspec.ValidationError('write 4, (4, ["--arg"]) or {"n": 4, "engine_args": [], …}')
-            count = msgspec.convert(entry["n"], int)
-            return count, msgspec.convert({**entry, "n": None}, CommonSettings)
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"hosts[{host!r}] cannot be used: {error}") from None
+            return {word.rpartition(":")[0]: int(word.rpartition(":")[2]) for word in words}
+        except ValueError:
+            raise ConfigError(f"hosts is a list like node1:4,node2:2; got {self.hosts!r}") from None
 
     def command(self, host: str, request: LaunchRequest) -> list[str]:
         """The command that starts the engines of a host."""
-        return self._entry(host)[1].applied(request).command
+        return _entry(self._named(), host)[1].applied(request).command
+
+
+def _entry(hosts: Mapping[str, Any] | list[str], host: str) -> tuple[int, CommonSettings]:
+    """How many engines a host gets, and what is special about them."""
+    given = hosts.get(host, 0) if isinstance(hosts, Mapping) else 0
+    if isinstance(given, list):
+        entry = dict(zip(("n", "engine_args"), given, strict=False)) if len(given) < 3 else {}
+    else:
+        entry = given if isinstance(given, dict) else {"n": given}
+    try:
+        if "n" not in entry or not set(entry) <= {"n", "engine_args", "engine_cmd"}:
+            raise msgspec.ValidationError('write 4, (4, ["--arg"]) or {"n": 4, "engine_args": [], …}')
+        count = msgspec.convert(entry["n"], int)
+        return count, msgspec.convert({**entry, "n": None}, CommonSettings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"hosts[{host!r}] cannot be used: {error}") from None
 
 
 class _Connection(LocalProcess):

@@ -428,8 +428,8 @@ class Channel:
         log.error("a bug in the thread that drives the connection", exc_info=error)
         self._fail(ControllerLost(f"the client's connection failed: {error!r}"))
 
-    def torn(self) -> None:
-        """An exception from outside has ended what the thread did: both ends say again what may have been lost."""
+    def cut_off(self) -> None:
+        """The work was cut off in the middle, by an exception from outside: both ends say again what may be lost."""
         self._must_greet = True
 
     def turn(self) -> int:

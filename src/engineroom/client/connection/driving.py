@@ -55,8 +55,8 @@ class Driven(Protocol):
     def broken(self, error: Exception) -> None:
         """A bug, which must not leave anybody waiting."""
 
-    def torn(self) -> None:
-        """Forget what was half done: an exception such as KeyboardInterrupt has ended the work in the middle."""
+    def cut_off(self) -> None:
+        """The work was cut off in the middle, by an exception such as KeyboardInterrupt: forget what is half done."""
 
 
 class Driver:
@@ -121,7 +121,7 @@ class Driver:
         except Exception as error:
             driven.broken(error)
         except BaseException:
-            driven.torn()
+            driven.cut_off()
             self.wake()
             raise
         finally:
@@ -181,7 +181,7 @@ class Driver:
             return False
         except BaseException:
             arrived = RECEIVED_MOST  # the I/O thread has to look
-            driven.torn()
+            driven.cut_off()
             raise
         finally:
             delivering.discard(me)

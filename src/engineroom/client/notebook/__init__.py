@@ -23,3 +23,10 @@ def show(data: dict[str, Any], metadata: Any = None) -> None:
     from IPython.display import display
 
     display(data, raw=True, metadata=metadata or None)  # type: ignore[no-untyped-call]
+
+
+def clear_cell(wait: bool) -> None:
+    """Clear what the cell that runs has shown; with `wait`, once something new is shown."""
+    from IPython.display import clear_output
+
+    clear_output(wait=wait)  # type: ignore[no-untyped-call]

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from ..notebook import is_notebook, show
+from ...printable import CLEARED, last_cleared, left_after_clearing
+from ..notebook import clear_cell, is_notebook, show
 from .metadata import Metadata
 
 #: Seconds after which we look again, though no news has come.
@@ -51,8 +52,8 @@ def _engine(task: Metadata) -> str:
 def _printed(tasks: Iterable[Metadata], single: bool) -> None:
     for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
         for task in tasks:
-            if task[name]:
-                _print(task[name], name, _engine(task), stream, single)
+            if text := left_after_clearing(task[name] or ""):
+                _print(text, name, _engine(task), stream, single)
 
 
 def _print(text: str, name: str, engine: str, stream: Any, single: bool) -> None:
@@ -129,6 +130,8 @@ class OutputStream:
         self._printed: dict[tuple[Any, str], int] = {}
         #: tasks that have ended, and whose outputs have been shown
         self._shown: set[Any] = set()
+        #: (task, stream) → up to where `clear_output` has cleared it in the cell
+        self._cleared: dict[tuple[Any, str], int] = {}
         self._stopped = False
         # In a copy of our context: a notebook shows what the thread prints in the cell that began it.
         self._thread = threading.Thread(
@@ -158,16 +161,22 @@ class OutputStream:
         return (self._result._metadata_of(id) for id in self._result.msg_ids if id not in shown)
 
     def _show_new(self, *, whole_lines: bool) -> None:
+        if is_notebook() and (marks := self._new_marks(whole_lines)):
+            # What other tasks have printed is cleared, too: all that is left is printed again.
+            clear_cell(wait=CLEARED not in marks)
+            self._printed.clear()
+            self._shown.clear()
         ended = []
         for task in self._tasks():
             has_ended = task["completed"] is not None
             for name, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
                 key, text = (task["msg_id"], name), task[name] or ""
                 begin = self._printed.get(key, 0)
-                end = text.rfind("\n") + 1 if whole_lines and not has_ended else len(text)
+                end = _end_of(text, whole_lines and not has_ended)
                 if end > begin:
                     self._printed[key] = end
-                    _print(text[begin:end], name, _engine(task), stream, self._result._single)
+                    if left := left_after_clearing(text[begin:end]):
+                        _print(left, name, _engine(task), stream, self._result._single)
             if has_ended:
                 ended.append(task)
         for task in ended:
@@ -176,3 +185,26 @@ class OutputStream:
                 self._printed.pop((task["msg_id"], name), None)
         _displayed(ended, self._result._single)
         _values(ended)
+
+    def _new_marks(self, whole_lines: bool) -> list[str]:
+        """The marks of `clear_output` that have come since we looked last, in text of which the cell shows a part."""
+        found = []
+        for task in self._tasks():
+            for name in ("stdout", "stderr"):
+                key, text = (task["msg_id"], name), task[name] or ""
+                text = text[: _end_of(text, whole_lines and task["completed"] is None)]
+                at = last_cleared(text)
+                if at > self._cleared.get(key, -1):
+                    self._cleared[key] = at
+                    mark = text[at : at + len(CLEARED)]
+                    comes_next = mark == CLEARED or at + len(mark) < len(text)
+                    if comes_next and self._printed.get(key, 0):
+                        found.append(mark)
+                    elif not comes_next:
+                        self._cleared.pop(key)  # it clears when more is printed
+        return found
+
+
+def _end_of(text: str, whole_lines: bool) -> int:
+    """How much of a text is printed now."""
+    return text.rfind("\n") + 1 if whole_lines else len(text)

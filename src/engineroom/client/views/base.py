@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import msgspec
 
@@ -13,6 +13,7 @@ from ...ids import TaskId
 from ...messages import TaskOptions
 from ...on_engine import engine_calls
 from ...wire import functions
+from .. import hints
 from ..calls import call_of
 from ..connection.history import History
 from ..connection.submission import Acceptance, Outgoing, tracked
@@ -185,6 +186,11 @@ class View:
                 "begins with '_'"
             )
         super().__setattr__(name, value)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise hints.no_attribute(self, name, hints.OF_VIEW)
 
     def _declares(self, name: str) -> bool:
         """Whether the class, or the user's subclass, declares such an attribute."""

@@ -76,7 +76,10 @@ class ControllerProcess:
             A controller of this cluster runs.
         """
         if self.running:
-            raise RuntimeError("the controller of this cluster is running already")
+            raise RuntimeError(
+                "the controller of this cluster is running already: connect_client_sync() gives a client, "
+                "start_engines_sync(n) more engines"
+            )
         self._files.warn_of_new_profile()
         make_profile_dir(self._files.profile_dir)
         self._refuse_if_job_runs()

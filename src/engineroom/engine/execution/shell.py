@@ -11,6 +11,7 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
+from ...printable import CLEARED, CLEARED_BY_NEXT
 from .displays import INLINE_BACKEND, Displays, plain
 
 #: Names without which IPython cannot show a value. A task may have deleted them.
@@ -36,6 +37,9 @@ class _Publisher(DisplayPublisher):
 
     def clear_output(self, wait: bool = False) -> None:
         self.displays.clear(wait)
+        for stream in (sys.stdout, sys.stderr):
+            if getattr(stream, "parts", None):  # the task has printed something
+                stream.write(CLEARED_BY_NEXT if wait else CLEARED)
 
 
 class _EngineShell(InteractiveShell):

@@ -63,7 +63,7 @@ class Driven:
     def broken(self, error: Exception) -> None:
         self.bugs.append(error)
 
-    def torn(self) -> None:
+    def cut_off(self) -> None:
         self.tears += 1
 
 
