@@ -415,3 +415,11 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path: Path) -> Non
     for use in uses:
         with pytest.raises(StoreError, match="is not a file"):
             use(path)
+
+
+def test_an_index_that_names_a_row_which_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(SQLiteDB(tmp_path / "tasks.db")) as store:
+        store.write([finished("a"), finished("b")])
+        monkeypatch.setattr(store._search, "_scan", lambda *given: iter([(98, None), (99, None)]))
+        with pytest.raises(StoreDamaged, match="an index names a record that is not there"):
+            store.page({}, limit=2)
