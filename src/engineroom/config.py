@@ -22,7 +22,7 @@ import msgspec
 
 from .errors import ConfigError, ConnectionFileError
 from .messages.rights import Rights, key_with_rights
-from .private import make_private_folder, why_not_private, why_not_trusted, why_not_trusted_folder
+from .private import make_private_folder, read_small, why_not_private, why_not_trusted, why_not_trusted_folder
 from .records.states import ENDED_STATES
 
 log = logging.getLogger(__name__)
@@ -240,7 +240,7 @@ def dashboard_url(profile: Path, cluster_id: str = "") -> str | None:
         path = dashboard_file(profile, cluster_id)
         if why_not_trusted(path):
             return None
-        found = json.loads(path.read_text())
+        found = json.loads(read_small(path))
         if not is_local(found["host"]):
             return None
         url = str(found["url"])
@@ -303,7 +303,7 @@ def read_connection_file(path: str | os.PathLike[str]) -> ConnectionInfo:
     """
     try:
         why = why_not_trusted(Path(path))
-        data = Path(path).read_bytes()
+        data = read_small(Path(path))
     except OSError as error:
         raise ConnectionFileError(f"cannot read the connection file {os.fspath(path)}: {error.strerror}") from error
     if why:

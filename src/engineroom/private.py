@@ -7,6 +7,7 @@ refuses others. The superuser is trusted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
 import pwd
@@ -18,6 +19,8 @@ _PRIVATE = 0o700
 _OTHERS = 0o077
 #: The bits that let others change a file, or what lies in a folder.
 _GROUP_WRITE, _ALL_WRITE = 0o020, 0o002
+#: The files of a cluster have some hundred bytes, or some hundred for each of its sets of engines.
+SMALL_BYTES = 16 << 20
 
 
 def make_private_folder(path: Path) -> None:
@@ -61,6 +64,25 @@ def open_private_folder(path: Path) -> int:
         os.close(handle)
         raise PermissionError(why)
     return handle
+
+
+def read_small(path: Path) -> bytes:
+    """The content of a small file, such as a connection file.
+
+    Raises
+    ------
+    OSError
+        It cannot be read. Or it is no file: a pipe would keep us waiting, a device may have no end. Or it has more than
+        `SMALL_BYTES`.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is not a file", os.fspath(path))
+        if found.st_size > SMALL_BYTES:
+            raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes", os.fspath(path))
+        return file.read(SMALL_BYTES)
 
 
 def _is_alone_in(gid: int) -> bool:

@@ -406,3 +406,20 @@ def test_a_schema_that_is_no_text_is_damaged(tmp_path: Path) -> None:
             opener(tmp_path / "tasks.db")
     with contextlib.suppress(StoreError):
         verify(tmp_path / "tasks.db")
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    os.mkfifo(path)  # who opens it to read waits until somebody writes
+    uses = (SQLiteDB, SQLiteDB.open_readonly, verify, lambda path: repair(path, tmp_path / "repaired.db"))
+    for use in uses:
+        with pytest.raises(StoreError, match="is not a file"):
+            use(path)
+
+
+def test_an_index_that_names_a_row_which_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(SQLiteDB(tmp_path / "tasks.db")) as store:
+        store.write([finished("a"), finished("b")])
+        monkeypatch.setattr(store._search, "_scan", lambda *given: iter([(98, None), (99, None)]))
+        with pytest.raises(StoreDamaged, match="an index names a record that is not there"):
+            store.page({}, limit=2)

@@ -1,16 +1,19 @@
 """SQLite files of task databases with bytes changed.
 
-A case is a list in msgpack: who uses the file (a reader, a controller, the doctor), then changes to a small database:
-`[place, bytes]`, or a number: the file is cut there. Everything is done that these do. Each step works, or raises a
-typed error: a StoreError, or a KeyError for a record that is gone.
+A case is a list in msgpack: the number of a use of the file, then changes to a small database: `[place, bytes]`, or a
+number: the file is cut there. A use is a few things that a reader, a controller or the doctor does; all of them in each
+case would be slow, and find no more. Each step works, or raises a typed error: a StoreError, or a KeyError for a record
+that is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -29,13 +32,11 @@ from .queries import _entries
 from .target import Complaints, Target, memory_folder
 
 #: The first bytes of a page say what the page is: they are changed more often than others.
-PAGE, HEAD = 4096, 12
+PAGE, HEAD = 1024, 12
 #: Bytes of one large buffer: it is stored apart from its record.
 LARGE = 70_000
 
 
-#: Who uses the file: a reader, a controller, the doctor.
-_WHO = 3
 _Case = tuple[int, list[tuple[int, bytes] | int]]
 
 
@@ -58,7 +59,11 @@ class DatabaseFilesTarget(Target):
         store.add_record(TaskId("t8"), {"label": "ünï", "metadata": {"x": [1, 2]}, "pyout": {"y": 1.5}})
         store.pin([TaskId("t1")], True)
         store.close()
+        with contextlib.closing(sqlite3.connect(base, isolation_level=None)) as connection:
+            connection.execute(f"PRAGMA page_size = {PAGE}")  # small pages: a small file, with more kinds of pages
+            connection.execute("VACUUM")
         self._base = base.read_bytes()
+        self._uses = _uses(self._folder)
         self.files = sorted(path.name for path in self._folder.iterdir())
         return self
 
@@ -77,7 +82,9 @@ class DatabaseFilesTarget(Target):
             [[0, b"not ours"]],
         ]
         changes += [[[at, b"\x05\0\0\0\1"]] for at in range(PAGE, size, PAGE)]
-        return [msgspec.msgpack.encode([who, each]) for each in changes for who in range(_WHO)]
+        return [msgspec.msgpack.encode([who, each]) for each in changes[:6] for who in range(len(self._uses))] + [
+            msgspec.msgpack.encode([number % len(self._uses), each]) for number, each in enumerate(changes[6:])
+        ]
 
     def mutate(self, case: bytes, rng: Random) -> bytes:
         """Changes are many: the library checks pages, and ours must check what is in them."""
@@ -86,7 +93,7 @@ class DatabaseFilesTarget(Target):
         except (msgspec.MsgspecError, UnicodeDecodeError):
             who, made = 0, []
         if rng.random() < 0.3:
-            who = rng.randrange(_WHO)
+            who = rng.randrange(len(self._uses) - (rng.random() < 0.9))  # the last, a repair, takes longest
         if made and rng.random() < 0.4:
             del made[rng.randrange(len(made))]
         for _ in range(rng.choice((1, 1, 2, 5))):
@@ -122,15 +129,7 @@ class DatabaseFilesTarget(Target):
         path = self._folder / "tasks.db"
         try:
             path.write_bytes(content)
-            match who % _WHO:
-                case 0:
-                    _use(SQLiteDB.open_readonly, path)
-                case 1:
-                    _use(lambda path: SQLiteDB(path, synchronous="OFF"), path, writes=True)
-                case _:
-                    with contextlib.suppress(StoreError):
-                        verify(path)
-                        repair(path, self._folder / "repaired.db")
+            self._uses[who % len(self._uses)](path)
         finally:
             self._clear()
         self._complaints.records.clear()  # a record that cannot be read is named in the log
@@ -141,48 +140,87 @@ class DatabaseFilesTarget(Target):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _use(opened: Callable[[Path], SQLiteDB], path: Path, writes: bool = False) -> None:
-    """All that may be asked of a store, each for itself: that one thing fails is no reason that another may crash."""
+#: Something that is done with an open store.
+_Step = Callable[[SQLiteDB], Any]
+_FUNCTION = Digest(b"\x0f" * 16)
+
+_READING: list[list[_Step]] = [
+    [
+        lambda store: store.find_records({}, list(KEYS)),
+        lambda store: store.find_records({"header.label": "a"}, sort=[("completed", -1)], limit=3),
+        lambda store: store.count({"state": "failed"}),
+    ],
+    [
+        lambda store: store.page({}, limit=3),
+        lambda store: list(store.find_columns({"metadata.x": 1})),
+        lambda store: store.distinct("label", {}),
+        lambda store: store.group_by("state", {}, values="duration", percentiles=[50]),
+    ],
+    [
+        lambda store: list(store.unfinished()),
+        lambda store: store.entries([TaskId(f"t{n}") for n in range(10)]),
+        lambda store: store.get_record(TaskId("t1")),
+    ],
+    [
+        lambda store: store.get_function(_FUNCTION),
+        lambda store: store.get_environment("e" * 32),
+        lambda store: store.get_history(),
+        lambda store: store.large_buffers(10),
+        lambda store: list(store.used_references()),
+        lambda store: list(store.stored_references()),
+        lambda store: store.usage(),
+    ],
+]
+_WRITING: list[list[_Step]] = [
+    [
+        lambda store: list(store.unfinished()),
+        lambda store: store.write(_entries()),
+        lambda store: store.add_record(TaskId("new"), {"label": "n"}),
+        lambda store: store.update_record(TaskId("t1"), {"label": "changed"}),
+    ],
+    [
+        lambda store: store.pin([TaskId("t2")], True),
+        lambda store: store.drop_buffers([TaskId("t3")]),
+        lambda store: store.drop_matching_records({"state": "failed"}),
+        lambda store: store.drop_references(References(frozenset({_FUNCTION}))),
+    ],
+    [
+        lambda store: list(store.drop_in_pieces({})),
+        lambda store: store.give_back(1 << 20),
+    ],
+]
+
+
+def _uses(folder: Path) -> list[Callable[[Path], None]]:
+    """What a case may do with a file. `folder`: for a file that is made of it."""
+
+    def repaired(path: Path) -> None:
+        with contextlib.suppress(StoreError):
+            repair(path, folder / "repaired.db")
+
+    def verified(path: Path) -> None:
+        with contextlib.suppress(StoreError):
+            verify(path)
+
+    def owned(path: Path) -> SQLiteDB:
+        return SQLiteDB(path, synchronous="OFF", journal="rollback")
+
+    reading = [partial(_use, SQLiteDB.open_readonly, steps) for steps in _READING]
+    writing = [partial(_use, owned, steps) for steps in _WRITING]
+    logged = partial(_use, lambda path: SQLiteDB(path, synchronous="OFF"), _WRITING[0])
+    return [*reading, *writing, verified, logged, repaired]
+
+
+def _use(opened: Callable[[Path], SQLiteDB], steps: list[_Step], path: Path) -> None:
+    """Take steps, each for itself: that one thing fails is no reason that another may crash."""
     try:
         store = opened(path)
     except StoreError:
         return
-    functions = Digest(b"\x0f" * 16)
-    steps: list[Callable[[], Any]] = [
-        lambda: store.find_records({}, list(KEYS)),
-        lambda: store.find_records({"header.label": "a"}, sort=[("completed", -1)], limit=3),
-        lambda: store.count({"state": "failed"}),
-        lambda: store.page({}, limit=3),
-        lambda: list(store.find_columns({"metadata.x": 1})),
-        lambda: store.distinct("label", {}),
-        lambda: store.group_by("state", {}, values="duration", percentiles=[50]),
-        lambda: list(store.unfinished()),
-        lambda: store.entries([TaskId(f"t{n}") for n in range(10)]),
-        lambda: store.get_record(TaskId("t1")),
-        lambda: store.get_function(functions),
-        lambda: store.get_environment("e" * 32),
-        lambda: store.get_history(),
-        lambda: store.large_buffers(10),
-        lambda: list(store.used_references()),
-        lambda: list(store.stored_references()),
-        lambda: store.usage(),
-    ]
-    if writes:
-        steps += [
-            lambda: store.write(_entries()),
-            lambda: store.add_record(TaskId("new"), {"label": "n"}),
-            lambda: store.update_record(TaskId("t1"), {"label": "changed"}),
-            lambda: store.pin([TaskId("t2")], True),
-            lambda: store.drop_buffers([TaskId("t3")]),
-            lambda: store.drop_matching_records({"state": "failed"}),
-            lambda: store.drop_references(References(frozenset({functions}))),
-            lambda: list(store.drop_in_pieces({})),
-            lambda: store.give_back(1 << 20),
-        ]
     try:
         for step in steps:
             with contextlib.suppress(StoreError, KeyError, QueryError):
-                step()
+                step(store)
     finally:
         with contextlib.suppress(StoreError):
             store.close()

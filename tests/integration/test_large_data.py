@@ -271,6 +271,18 @@ def test_a_task_of_a_killed_engine_gets_its_argument_again(fresh_cluster, tmp_pa
     assert view.apply_async(dies_once, mine, str(mark)).get(60) == int(mine.sum())
 
 
+def test_a_function_may_hold_an_array_that_it_is_also_given(rc: er.Client) -> None:
+    held = np.ones(200_000)
+
+    def function(given: np.ndarray) -> float:
+        return float(held.sum() + given.sum())
+
+    first = rc[0].apply_async(function, held)
+    assert first.get(20) == 400_000
+    assert rc.get_result(first.msg_ids[0]).get(20) == 400_000
+    assert rc.resubmit(first.msg_ids).get(20) == [400_000], "the database has both"
+
+
 @pytest.mark.fault(1)
 @pytest.mark.slow
 def test_what_a_killed_client_sent_is_there_for_others(fresh_cluster):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from engineroom.cli.ipcontroller import IPController
+from engineroom.cluster import Cluster
 from engineroom.config import (
     ConnectionInfo,
     make_profile_dir,
@@ -20,7 +22,14 @@ from engineroom.config import (
     write_private,
 )
 from engineroom.errors import ConfigError, ConnectionFileError
-from engineroom.private import make_private_folder, open_private_folder, why_not_trusted, why_not_trusted_folder
+from engineroom.private import (
+    SMALL_BYTES,
+    make_private_folder,
+    open_private_folder,
+    read_small,
+    why_not_trusted,
+    why_not_trusted_folder,
+)
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: another unix user; run this as root")
@@ -181,3 +190,28 @@ def test_a_connection_file_that_others_can_write_is_refused(tmp_path: Path, what
         changed.chmod(changed.stat().st_mode | 0o002)
     with pytest.raises(ConnectionFileError, match=r"is not used: .*chmod go-w"):
         read_connection_file(path)
+
+
+def test_what_is_no_small_file_is_refused_at_once(tmp_path: Path):
+    pipe, large = tmp_path / "pipe", tmp_path / "large"
+    os.mkfifo(pipe)  # who opens it to read waits until somebody writes
+    with large.open("wb") as file:
+        file.truncate(SMALL_BYTES + 1)
+    for place in (pipe, Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match=r"Is a directory|not a file"):
+            read_small(place)
+    with pytest.raises(OSError, match="it has 16,777,217 bytes"):
+        read_small(large)
+    (tmp_path / "small").write_bytes(b"{}")
+    assert read_small(tmp_path / "small") == b"{}"
+    with pytest.raises(ConnectionFileError, match="not a file"):
+        read_connection_file(pipe)
+    with pytest.raises(ConfigError, match="not a file"):
+        Cluster.from_file(pipe)
+
+
+def test_a_cluster_file_that_names_an_impossible_folder_is_none(tmp_path: Path):
+    named = tmp_path / "cluster.json"
+    named.write_text(json.dumps({"cluster": {"cluster_id": None, "profile_dir": "a" * 300}}))
+    with pytest.raises(ConfigError, match="File name too long"):
+        Cluster.from_file(named)

@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..launchers import FoundProcess, Launcher
 from ..launchers.base import LauncherFacts
 from ..launchers.registry import attach
+from ..private import read_small
 from .cluster_files import ClusterFiles
 from .processes.controller_process import ControllerProcess
 from .processes.engine_sets import EngineSets
@@ -76,7 +77,7 @@ class DescribedCluster:
             cluster.n = sum(cluster._engine_sets.sizes.values())
         except ConfigError:
             raise
-        except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError, OSError) as error:
             # Values of any type may stand in a file. Each launcher reads its own.
             raise ConfigError(f"this does not describe a cluster: {error!r}") from None
         return cluster
@@ -114,12 +115,12 @@ class DescribedCluster:
         given = Path(cluster_file) if cluster_file else None
         path = ClusterFiles(folder_of_profile(profile or None, profile_dir or None), cluster_id, given).cluster_file
         try:
-            data = json.loads(path.read_text())
+            data = json.loads(read_small(path))
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"no cluster was found: there is no file {path}. Start a cluster with `ipcluster start -n 4`"
             ) from None
-        except (ValueError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not a cluster file: {error}") from None
         return cls.from_dict(data, **{"cluster_file": path, **kwargs})
 

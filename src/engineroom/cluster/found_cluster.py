@@ -14,6 +14,7 @@ from ..config import ConnectionInfo
 from ..errors import ConfigError, EngineroomError
 from ..launchers import FoundProcess, Launcher
 from ..launchers.batch.job import BatchJob
+from ..private import read_small
 from .cluster import Cluster
 from .cluster_files import ClusterFiles, is_other_host
 from .processes.guard import ask_to_end
@@ -87,7 +88,7 @@ class FoundCluster:
     def supervisor(self) -> FoundProcess | None:
         """`ipcluster start`, while it runs."""
         try:
-            found = FoundProcess(int(self.files.pid_file.read_text()), "ipcluster")
+            found = FoundProcess(int(read_small(self.files.pid_file)), "ipcluster")
         except (OSError, ValueError):
             return None
         return found if found.running else None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..launchers import FoundProcess
+from ..private import read_small
 from .cluster_files import ClusterFiles
 from .processes.restarts import Restarts
 
@@ -37,7 +38,7 @@ def owner_here() -> dict[str, Any]:
 def description(files: ClusterFiles) -> dict[str, Any] | None:
     """The cluster file's content, if it is that of a kept cluster whose controller runs, and which nobody else has."""
     try:
-        found = json.loads(files.cluster_file.read_text())
+        found = json.loads(read_small(files.cluster_file))
         kept, controller = found["cluster"].get("keep"), found["controller"]
         if not kept or not FoundProcess(controller["pid"], "engineroom.controller").running or _is_others(kept):
             return None

@@ -86,6 +86,11 @@ decode_to_nanny: Callable[[bytes], ToNanny] = _decoder(ToNanny)
 _decode_columns: Callable[[Buffer], dict[str, list[Any]]] = _decoder(dict[str, list[Any]])
 
 
+#: How often a task may name a frame, on the average. It names one twice if its function holds a large array that is
+#: also among its arguments. The other frames of a message do not count: the task travels on without them.
+MOST_TIMES = 4
+
+
 class FrameTable:
     """Collects the frames of one message. A buffer that several tasks share is sent once."""
 
@@ -113,7 +118,8 @@ def pick(part: TaskSpec | TaskDone | InputResult, frames: Frames) -> tuple[Buffe
     ProtocolError
         The message has fewer frames than it names. One frame may be named by many tasks, but not without end by one.
     """
-    if len(part.frames) > len(frames) or not all(0 <= index < len(frames) for index in part.frames):
+    named = part.frames
+    if len(named) > MOST_TIMES * len(set(named)) or not all(0 <= index < len(frames) for index in named):
         raise ProtocolError(f"task {part.id:.200} names frames {part.frames!s:.100} of {len(frames)}")
     return tuple([frames[index] for index in part.frames])
 

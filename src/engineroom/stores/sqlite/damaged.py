@@ -7,6 +7,7 @@ one by one, and named by what the indexes still know about them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -91,6 +92,16 @@ def _columns(connection: sqlite3.Connection) -> dict[str, str]:
         return {}
 
 
+@functools.cache
+def _columns_of_version(version: int) -> dict[str, str]:
+    """The same of an empty file of a version of the schema."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as model:
+        for number, sql in migrations():
+            if number <= version:
+                model.executescript(sql)
+        return _columns(model)
+
+
 #: Types of columns → of their values. (A user may have set `function` to any text.)
 _TYPES: dict[str, tuple[type, ...]] = {"TEXT": (str,), "BLOB": (bytes,), "REAL": (float,), "INTEGER": (int,)}
 
@@ -137,12 +148,8 @@ class DamagedFile:
         if self.findings.version > newest:
             raise newer_error(self._path, self.findings.version, newest)
         self._names = _columns(self._connection)
-        with contextlib.closing(sqlite3.connect(":memory:")) as model:
-            for number, sql in migrations():
-                if number <= self.findings.version:
-                    model.executescript(sql)
-            if self._names != _columns(model):
-                raise StoreDamaged(f"nothing of {self._path} can be read: the description of its tables is damaged")
+        if self._names != _columns_of_version(self.findings.version):
+            raise StoreDamaged(f"nothing of {self._path} can be read: the description of its tables is damaged")
         self._types = {name: _TYPES[kind] for name, kind in self._names.items()} | {"function": (bytes, str)}
         self._is_old = "request_sum" not in self._names
         self._index: dict[int, TaskId | None] | None = None

@@ -112,7 +112,7 @@ def _owner(text: str) -> str:
 def make(path: Path) -> None:
     """Make an empty file, readable to its owner alone, if there is none."""
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o600))
     except OSError as error:
         raise StoreError(f"cannot open {path}: {error.strerror}") from error
 
@@ -174,7 +174,9 @@ def _connect(path: Path, how: str) -> sqlite3.Connection:
 
 
 def refuse_cut(path: Path) -> None:
-    """StoreDamaged if the file is shorter than its own header says."""
+    """StoreDamaged if the file is shorter than its own header says, StoreError if it is a pipe or another thing."""
+    if not path.is_file():
+        raise StoreError(f"{path} is not a file")
     with path.open("rb") as file:
         head = file.read(100)
     if len(head) < 100 or not head.startswith(b"SQLite format 3\0"):

@@ -6,6 +6,7 @@ Migrations are the files `sql/NNN_name.sql`, applied in order; `PRAGMA user_vers
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sqlite3
@@ -28,10 +29,11 @@ UNREADABLE = (sqlite3.DatabaseError, MemoryError, UnicodeDecodeError)
 Migrations = Sequence[tuple[int, str]]
 
 
+@functools.cache
 def migrations() -> Migrations:
-    """[(number, SQL), …] in order."""
+    """((number, SQL), …) in order."""
     files = Path(__file__).parent / "sql"
-    return sorted((int(file.name.split("_")[0]), file.read_text()) for file in files.glob("*.sql"))
+    return tuple(sorted((int(file.name.split("_")[0]), file.read_text()) for file in files.glob("*.sql")))
 
 
 def check(connection: sqlite3.Connection, path: Path, known: Migrations) -> int:

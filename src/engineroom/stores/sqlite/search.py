@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from ...errors import QueryError, StoreError
+from ...errors import QueryError, StoreDamaged, StoreError
 from ...ids import TaskId
 from ...records.fields import TIMES
 from ...records.record import TaskRecord
@@ -115,8 +115,9 @@ class Search:
             records = self._fetch(places, keys, deadline)
             if len(places) < limit:
                 return Page(records, None)
-            [(seconds, last)] = self._read("SELECT submitted, msg_id FROM tasks WHERE seq = ?", (places[-1],))
-            return Page(records, (seconds, last))
+            for seconds, last in self._read("SELECT submitted, msg_id FROM tasks WHERE seq = ?", (places[-1],)):
+                return Page(records, (seconds, last))
+        raise StoreDamaged("an index names a record that is not there: `engineroom db verify` tells what is lost")
 
     def distinct(self, path: Path, query: Query) -> list[Any]:
         if len(path) == 1 and path[0] in _GROUPED_BY_SQL:
