@@ -194,7 +194,7 @@ def test_a_purge_shows_a_dry_run_first(browser: Browser, shown: Shown):
     with view.temp_flags(label="doomed"):
         results = [view.apply(abs, i) for i in range(4)]
     for result in results:
-        result.wait(30)
+        result.wait(60)
     query = json.dumps({"label": "doomed"})
     wait_until(lambda: shown.rc.db_count({"label": "doomed", "state": "completed"}) == 4)
     opened(browser, shown.site.url)
@@ -296,7 +296,7 @@ def test_the_output_of_a_running_task_grows(browser: Browser, shown: Shown, tmp_
         (tmp_path / "enough").touch()
     browser.run("await page.waitForSelector('h1 .state.completed');")
     sound(browser, shown.site)
-    result.wait(30)
+    result.wait(60)
     shown.rc.purge_results(query={"label": "talk"})
 
 

@@ -373,7 +373,7 @@ def test_what_a_running_task_prints_is_shown_and_it_can_be_cancelled(shown: Show
         assert site.post("act/cancel", query=query, dry_run=False)[0] == 409, "nothing was shown"
         assert site.post("act/cancel", query=query, dry_run=False, seen=1)[0] == 200
         with pytest.raises(er.TaskAborted):
-            result.get(timeout=30)
+            result.get(timeout=60)
     finally:
         (tmp_path / "enough").touch()
     wait_until(lambda: site.get(f"task/{id}/output")["ended"])
@@ -386,7 +386,7 @@ def test_engines_are_interrupted_and_restarted(shown: Shown, tmp_path: Path):
     wait_until(lambda: [e["running"] for e in site.get("overview")["engines"] if e["id"] == 0] != [None])
     assert site.post("engines/interrupt", engines=[0])[0] == 200
     with pytest.raises(er.RemoteError, match="KeyboardInterrupt"):
-        result.get(timeout=30)
+        result.get(timeout=60)
     before = {e["id"]: e["pid"] for e in site.get("overview")["engines"]}
     assert site.post("engines/restart", engines=[1])[0] == 200
     wait_until(lambda: {e["id"]: e["pid"] for e in site.get("overview")["engines"]}.get(1) not in (None, before[1]))

@@ -272,7 +272,7 @@ def test_a_loop_that_is_closed_meanwhile_harms_nobody(rc: er.Client, tmp_path: P
     loop.run_until_complete(asyncio.wait([waiting]))
     loop.close()
     (tmp_path / "go").touch()
-    assert result.get(30) == "there"
+    assert result.get(60) == "there"
     listener()  # as the I/O thread would call it, had it been about to
 
 

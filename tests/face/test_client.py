@@ -310,8 +310,8 @@ def test_an_engine_finishes_its_task_before_it_is_restarted(own_cluster: ipp.Clu
         rc.shutdown(restart=True)
         others = rc.load_balanced_view().map_async(abs, [-1, -2, -3])
         (tmp_path / "go").touch()
-        assert running.get(30) == "finished"
-        assert others.get(30) == [1, 2, 3]
+        assert running.get(60) == "finished"
+        assert others.get(60) == [1, 2, 3]
         wait_until(lambda: len(rc) == 2 and not set(rc._engines.values()) & set(uuids.values()))
 
 
@@ -325,7 +325,7 @@ def test_one_engine_is_stopped_signalled_restarted_by_the_cluster(own_cluster: i
         wait_until(lambda: sleeping.started)
         own_cluster.signal_engine_sync(2, 1)
         with pytest.raises(ipp.RemoteError, match="KeyboardInterrupt"):
-            sleeping.get(30)
+            sleeping.get(60)
         own_cluster.stop_engine_sync(1)
         assert own_cluster.connect_client_sync().ids == [0]
 

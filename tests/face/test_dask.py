@@ -40,7 +40,7 @@ def test_engines_become_workers_of_dask_and_stay_engines(tmp_path):
             assert rc[:].apply_sync(os.getpid) == rc[:].apply_sync(os.getpid), "they run tasks as before"
             rc.stop_dask(0)
             assert {worker["name"] for worker in dask.scheduler_info()["workers"].values()} <= {"engine-0", "engine-1"}
-            assert dask.submit(os.getpid, pure=False).result(30) in pids
+            assert dask.submit(os.getpid, pure=False).result(60) in pids
         finally:
             rc.stop_dask()
         assert dask.status == "closed"

@@ -94,7 +94,7 @@ WRONG: dict[str, tuple[Callable[[ipp.Client], Any], type[Exception], str]] = {
     "wait": (lambda rc: rc.wait(3.5), TypeError, "tasks are named by"),
     "abort": (lambda rc: rc.abort(3.5), TypeError, "tasks are named by"),
     "get_result": (lambda rc: rc.get_result(3.5), TypeError, "tasks are named by"),
-    "get_result, unknown": (lambda rc: rc.get_result("nope").get(10), ipp.UnknownTask, "nope"),
+    "get_result, unknown": (lambda rc: rc.get_result("nope").get(60), ipp.UnknownTask, "nope"),
     "get_result, bytes": (lambda rc: rc[:].get_result(b"nope"), TypeError, "tasks are named by"),
     "wait, unknown": (lambda rc: rc.wait("nope"), ipp.UnknownTask, "no such task: nope; nothing was waited for"),
     "wait, nothing": (lambda rc: rc.wait(" "), TypeError, "tasks are named by .* got ' '"),
@@ -108,7 +108,7 @@ WRONG: dict[str, tuple[Callable[[ipp.Client], Any], type[Exception], str]] = {
     "cancel, unknown": (lambda rc: rc.cancel(["nope"]), ipp.UnknownTask, "nothing was cancelled"),
     "cancel, not yet": (lambda rc: rc.cancel(not_yet(rc)), ipp.UnknownTask, "nothing was cancelled"),
     "after, not yet": (
-        lambda rc: rc.load_balanced_view(after=not_yet(rc)).apply_async(abs, 1).get(10),
+        lambda rc: rc.load_balanced_view(after=not_yet(rc)).apply_async(abs, 1).get(60),
         ipp.InvalidDependency,
         "this client has not submitted it",
     ),
@@ -344,7 +344,7 @@ def test_what_is_written_for_other_libraries_does_the_same(rc: ipp.Client):
     lb = rc.load_balanced_view()
     assert lb.map_sync(pow, *zip(*[(2, 3), (3, 2)], strict=True)) == [8, 9]
     assert sorted(lb.imap(abs, [-1, -2], ordered=False)) == [1, 2]
-    assert rc.executor().submit(abs, -3).result(10) == 3
+    assert rc.executor().submit(abs, -3).result(60) == 3
     assert not hasattr(lb, "push")
 
 
@@ -357,7 +357,7 @@ def test_nothing_comes_of_nothing(rc: ipp.Client, name: str):
 
 def test_a_wrong_flag_is_told_before_anything_is_sent(rc: ipp.Client):
     done = rc[0].apply_async(abs, 1)
-    assert rc.wait(timeout=30)
+    assert rc.wait(timeout=60)
     before = len(rc.hub_history())
     for call in (
         lambda: rc[:].execute("1", block="no"),
@@ -471,7 +471,7 @@ def test_a_dead_engine_says_so(tmp_path):
             rc.load_balanced_view().apply_async(os._exit, 3),
         ):
             with pytest.raises(ipp.EngineError, match="exited with code 3"):
-                result.get(30)
+                result.get(60)
             rc.wait_for_engines(2, timeout=30)
 
 
@@ -517,7 +517,7 @@ def test_a_wait_is_interrupted_and_the_task_goes_on(rc: ipp.Client, tmp_path, wa
         interrupted()
     watcher.join()
     (tmp_path / "go").touch()
-    assert result.get(30) == "done"
+    assert result.get(60) == "done"
     view.wait()
 
 
@@ -532,7 +532,7 @@ def test_signals_reach_the_engines_of_the_set_that_is_named(tmp_path):
         wait_until(lambda: all(rc.queue_status()[id]["running"] for id in (0, 1)))
         cluster.signal_engines_sync(2, "two")
         with pytest.raises(ipp.RemoteError, match="KeyboardInterrupt"):
-            second.get(30)
+            second.get(60)
         assert not first.done()
 
 
@@ -553,7 +553,7 @@ def test_a_purge_of_all_changes_nothing_while_a_task_is_outstanding(memory_clust
     with memory_cluster.connect_client_sync() as rc:
         rc.wait_for_engines(2, timeout=30)
         ended = rc[0].apply_async(abs, -1)
-        assert ended.get(30) == 1
+        assert ended.get(60) == 1
         outstanding = rc[1].apply_async(time.sleep, 600)
         for purge in (lambda: rc.purge_results("all"), rc.purge_everything, lambda: rc.purge_local_results("all")):
             with pytest.raises(RuntimeError, match="1 of these tasks are outstanding"):

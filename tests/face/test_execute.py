@@ -39,7 +39,7 @@ def test_a_cell_gives_its_value_and_its_output(view: ipp.DirectView, cell: str):
     view.execute("import asyncio", block=True)
     text, printed = CELLS[cell]
     result = view.execute(cell, silent=False)
-    reply = result.get(30)
+    reply = result.get(60)
     assert isinstance(reply, ipp.ExecuteReply)
     assert (reply.data.get("text/plain"), reply.stdout, reply.source) == (text, printed, cell)
     assert repr(reply) == f"<ExecuteReply[{reply.execution_count}]: {text or ''}>"
@@ -50,18 +50,18 @@ def test_a_cell_gives_its_value_and_its_output(view: ipp.DirectView, cell: str):
 
 
 def test_cells_are_counted_but_for_silent_ones(view: ipp.DirectView):
-    first = view.execute("1", silent=False).get(30).execution_count
-    assert view.execute("a = 1").get(30).execution_count is None
+    first = view.execute("1", silent=False).get(60).execution_count
+    assert view.execute("a = 1").get(60).execution_count is None
     assert view.execute("1 / 0", silent=False).exception(30).ename == "ZeroDivisionError"
     result = view.execute("_ + 1", silent=False)
-    assert result.get(30).execution_count == first + 2
+    assert result.get(60).execution_count == first + 2
     assert result.execute_result["execution_count"] == first + 2
     assert result.get().data["text/plain"] == "2", "the last value has a name"
 
 
 def test_what_is_displayed_is_kept_in_order(view: ipp.DirectView, capsys: pytest.CaptureFixture[str]):
     result = view.execute("from IPython.display import HTML, display\ndisplay(3, HTML('<b>'))\n'end'", silent=False)
-    reply = result.get(30)
+    reply = result.get(60)
     assert [output["data"].get("text/html", output["data"]["text/plain"]) for output in result.outputs] == ["3", "<b>"]
     assert reply.outputs == result.outputs
     result.display_outputs()
@@ -81,7 +81,7 @@ def test_exit_ends_the_cell_not_the_engine(view: ipp.DirectView, cell: str):
     uuid = view.client._engines[0]
     with pytest.raises(ipp.RemoteError, match="SystemExit"):
         view.execute(cell, silent=False, block=True)
-    assert view.execute("1", silent=False).get(30).data["text/plain"] == "1"
+    assert view.execute("1", silent=False).get(60).data["text/plain"] == "1"
     assert view.client._engines[0] == uuid
 
 
@@ -91,7 +91,7 @@ def test_exit_ends_the_cell_not_the_engine(view: ipp.DirectView, cell: str):
 def test_an_error_of_a_cell_is_raised_as_its_own_class(view: ipp.DirectView, cell: str, error: type[Exception]):
     result = view.execute(cell, silent=False)
     with pytest.raises(error) as caught:
-        result.get(30)
+        result.get(60)
     assert isinstance(caught.value, ipp.RemoteError)
     assert result.error["ename"] == error.__name__
     assert result.status == "error"
@@ -99,7 +99,7 @@ def test_an_error_of_a_cell_is_raised_as_its_own_class(view: ipp.DirectView, cel
 
 def test_several_engines_have_lists(view: ipp.DirectView):
     result: Any = view.client[:].execute("import os\nos.getpid()", silent=False)
-    replies = result.get(30)
+    replies = result.get(60)
     assert [reply.engine_id for reply in replies] == result.engine_id == [0, 1]
     texts = [reply.data["text/plain"] for reply in replies]
     assert [shown["data"]["text/plain"] for shown in result.execute_result] == texts

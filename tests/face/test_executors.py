@@ -95,7 +95,7 @@ def test_callbacks_are_called_with_the_future_once(executor: er.ViewExecutor):
     future.add_done_callback(note)
     future.result()
     future.add_done_callback(note)
-    assert both.wait(30)
+    assert both.wait(60)
     assert called == [future, future]
 
 
@@ -107,7 +107,7 @@ def test_a_timeout_of_a_future(executor: er.ViewExecutor, tmp_path: Path):
     assert not future.done()
     assert not future.cancelled()
     (tmp_path / "go").touch()
-    assert future.result(30) == "there"
+    assert future.result(60) == "there"
 
 
 # ---------------------------------------------------------------------------------------------- cancel
@@ -117,7 +117,7 @@ def test_a_cancelled_future_raises_cancelled_error(executor: er.ViewExecutor, tm
     future = executor.submit(wait_for_file, str(tmp_path / "never"))
     assert future.cancel()
     with pytest.raises(CancelledError):
-        future.result(30)
+        future.result(60)
     assert future.cancelled()
     assert future.done()
     assert not future.running()
@@ -148,7 +148,7 @@ def test_waiting_for_the_first_exception(rc: er.Client, tmp_path: Path):
     done, pending = wait([slow, failing], return_when=FIRST_EXCEPTION, timeout=30)
     assert (done, pending) == ({failing}, {slow})
     (tmp_path / "go").touch()
-    assert slow.result(30) == "there"
+    assert slow.result(60) == "there"
 
 
 # ---------------------------------------------------------------------------------------------- map
@@ -250,7 +250,7 @@ def test_shutdown_without_waiting_lets_tasks_go_on(rc: er.Client, tmp_path: Path
     executor.shutdown(wait=False)
     assert not future.done()
     (tmp_path / "go").touch()
-    assert future.result(30) == "there"
+    assert future.result(60) == "there"
 
 
 def test_shutdown_can_cancel_what_has_not_started(rc: er.Client, tmp_path: Path):
@@ -263,7 +263,7 @@ def test_shutdown_can_cancel_what_has_not_started(rc: er.Client, tmp_path: Path)
     assert done == set(rest)
     assert all(future.cancelled() for future in rest)
     (tmp_path / "go").touch()
-    assert first.result(30) == "there"
+    assert first.result(60) == "there"
 
 
 # ---------------------------------------------------------------------------------------------- initializer
@@ -294,7 +294,7 @@ def test_an_initializer_that_fails_breaks_the_executor(rc: er.Client):
     executor = rc.executor(initializer=begin)
     future = executor.submit(abs, -1)
     with pytest.raises(BrokenExecutor, match="no licence"):
-        future.result(30)
+        future.result(60)
     wait_until(lambda: executor._broken)
     for call in (lambda: executor.submit(abs, 1), lambda: executor.map(abs, [1])):
         with pytest.raises(BrokenExecutor, match="no licence"):

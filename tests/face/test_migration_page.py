@@ -46,7 +46,7 @@ def a_lost_engine(rc: er.Client) -> None:
     ids = rc.ids
     once = rc[ids[0]].apply_async(os._exit, 3)
     with pytest.raises(er.EngineError):
-        once.get(30)
+        once.get(60)
     again = rc.load_balanced_view(retries=3)
     gone = Path(rc.cluster.profile_dir, f"gone{time.monotonic_ns()}")
     assert again.apply_async(dies_once, str(gone)).get(60) == "alive"
@@ -88,11 +88,11 @@ def cancel_and_abort(rc: er.Client) -> None:
     wait_until(lambda: running.started is not None)
     rc.abort([running, waiting])
     with pytest.raises(er.TaskAborted):
-        waiting.get(30)
+        waiting.get(60)
     assert not running.done()
     running.cancel()
     with pytest.raises((er.TaskAborted, concurrent.futures.CancelledError)):
-        running.get(30)
+        running.get(60)
 
 
 def attributes_of_views(rc: er.Client) -> None:
@@ -153,9 +153,9 @@ def unknown_ids(rc: er.Client) -> None:
 
 def timeouts_of_views(rc: er.Client) -> None:
     view = rc.load_balanced_view(timeout=0.05, after=rc.load_balanced_view().apply_async(abs, -1))
-    assert view.apply_async(time.sleep, 0.3).get(30) is None
+    assert view.apply_async(time.sleep, 0.3).get(60) is None
     with view.temp_flags(run_timeout=0.2), pytest.raises(er.RemoteError) as raised:
-        view.apply_async(time.sleep, 60).get(30)
+        view.apply_async(time.sleep, 60).get(60)
     assert raised.value.ename == "TaskTimeout"
 
 
@@ -175,13 +175,13 @@ def buffers(rc: er.Client) -> None:
     array = np.zeros(200_000)
     sent = rc[0].apply_async(lambda a: float(a.sum()), array)
     array[:] = 1
-    assert sent.get(30) == 0
+    assert sent.get(60) == 0
     view = rc[0]
     view.track = True
     tracked = view.apply_async(lambda a: float(a.sum()), array)
     tracked.wait_for_send(30)
     assert tracked.sent
-    assert tracked.get(30) == 200_000
+    assert tracked.get(60) == 200_000
 
 
 def failing_items(rc: er.Client) -> None:
@@ -224,10 +224,10 @@ def greater_than(rc: er.Client) -> None:
 
 def direct_tasks_again(rc: er.Client) -> None:
     done = rc[0].apply_async(os.getpid)
-    first = done.get(30)
+    first = done.get(60)
     blocking = rc[0].apply_async(time.sleep, 60)  # it would wait behind this one
     wait_until(lambda: blocking.started is not None)
-    assert rc.resubmit(done).get(30) != first
+    assert rc.resubmit(done).get(60) != first
     blocking.cancel()
 
 
@@ -236,9 +236,9 @@ Check = Callable[[er.Client], None] | str
 #: how a line begins → what checks it: a function of this file, or a test elsewhere
 def resubmitted_alone(rc: er.Client) -> None:
     done = rc.load_balanced_view().apply_async(abs, -1)
-    done.get(30)
-    assert rc.resubmit(done.msg_ids[0]).get(30) == rc.get_result(done.msg_ids[0]).get(30) == 1
-    assert rc.resubmit(done.msg_ids).get(30) == rc.get_result(done.msg_ids).get(30) == [1]
+    done.get(60)
+    assert rc.resubmit(done.msg_ids[0]).get(60) == rc.get_result(done.msg_ids[0]).get(60) == 1
+    assert rc.resubmit(done.msg_ids).get(60) == rc.get_result(done.msg_ids).get(60) == [1]
 
 
 def limits_of_dictdb(rc: er.Client) -> None:
@@ -337,7 +337,7 @@ def run_check(table: dict[str, Check], line: str, rc: er.Client) -> None:
         assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{check} is not there"
     else:
         check(rc)
-        assert rc.wait(timeout=30)
+        assert rc.wait(timeout=60)
 
 
 # ---------------------------------------------------------------------------------------------- what does nothing
@@ -347,7 +347,7 @@ def broadcast_views(rc: er.Client) -> None:
     view = rc.broadcast_view(is_coalescing=True)
     assert view.is_coalescing
     called = view.apply_async(os.getpid)
-    called.get(30)
+    called.get(60)
     assert called.engine_id == rc.ids
 
 

@@ -27,7 +27,7 @@ def test_a_buffer_is_sent_as_it_was_at_the_call(rc, lb, make):
         for number in range(20):
             buffer[:] = np.full(LARGE, number) if isinstance(buffer, np.ndarray) else bytes([number]) * LARGE
             results.append(view.apply_async(first, buffer))
-        assert [result.get(30) for result in results] == list(range(20))
+        assert [result.get(60) for result in results] == list(range(20))
 
 
 def test_push_scatter_and_map_send_what_was_there(rc, lb):
@@ -37,11 +37,11 @@ def test_push_scatter_and_map_send_what_was_there(rc, lb):
     mapped = [view.map_async(np.max, buffer) for view in (view, lb)]
     nested = lb.apply_async(lambda held: float(held["a"][0].max()), {"a": [buffer]})
     buffer[:] = 1
-    pushed.get(30), scattered.get(30)
+    pushed.get(60), scattered.get(60)
     assert [value.max() for value in view["pushed"]] == [0, 0]
     assert view.gather("part", block=True).max() == 0
-    assert [max(result.get(30)) for result in mapped] == [0, 0]
-    assert nested.get(30) == 0
+    assert [max(result.get(60)) for result in mapped] == [0, 0]
+    assert nested.get(60) == 0
 
 
 def test_a_data_frame_is_sent_as_it_was(lb):
@@ -50,7 +50,7 @@ def test_a_data_frame_is_sent_as_it_was(lb):
     result = lb.apply_async(lambda frame: float(frame["a"].max()), frame)
     frame.loc[:, "a"] = 1.0
     frame["a"].to_numpy(copy=False)
-    assert result.get(30) == 0
+    assert result.get(60) == 0
 
 
 def test_the_items_of_a_long_map_are_those_of_the_call(lb):
@@ -84,7 +84,7 @@ def test_a_result_is_what_was_returned(rc):
         results.append(view.apply_async(lambda kept: kept, er.Reference("kept")))
         results.append(view.pull("kept", block=False))
         view.execute("kept += 1")
-    assert [float(result.get(30).max()) for result in results] == [float(n // 2) for n in range(20)]
+    assert [float(result.get(60).max()) for result in results] == [float(n // 2) for n in range(20)]
 
 
 # ------------------------------------------------------------------------------------------ track
@@ -105,7 +105,7 @@ def test_tracked_buffers_may_change_once_they_are_accepted(rc, lb):
         assert result.wait_for_send(30)
         assert result.sent
         buffer[:] = 1
-        result.get(30)
+        result.get(60)
     assert rc[:].gather("tracked", block=True).max() == 0
 
 
@@ -151,7 +151,7 @@ def test_a_map_that_can_be_written_to_travels_as_its_bytes(lb, file):
         values[0] = 7
         result = lb.apply_async(first, values)
         values[0] = 8
-        assert result.get(30) == 7
+        assert result.get(60) == 7
 
 
 def test_a_file_that_has_been_replaced_travels_as_its_bytes(lb, file, tmp_path):
@@ -178,7 +178,7 @@ def test_a_file_that_has_changed_since_the_call_is_said(rc, lb, file, tmp_path):
     file.write_bytes(np.ones(LARGE).tobytes())
     os.utime(file, ns=(1, 1))
     gate.touch()
-    held.get(30)
+    held.get(60)
     with pytest.raises(er.RemoteError, match="which has changed since the call was made"):
-        result.get(30)
+        result.get(60)
     wait_until(result.done)

@@ -43,7 +43,7 @@ def test_a_task_whose_engine_dies_ends_with_an_error_and_ran_once(rc, tmp_path):
     ledger = tmp_path / "ledger"
     view = rc.load_balanced_view(at_most_once=True)
     with pytest.raises(er.EngineError, match="code 1"):
-        view.apply_async(note_and_die, str(ledger), 1).get(20)
+        view.apply_async(note_and_die, str(ledger), 1).get(60)
     rc.wait_for_engines(2, timeout=30)
     assert lines(ledger) == {1: 1}
     [record] = rc.db_query({"msg_id": view.history[-1]}, keys=["state", "attempts", "header"])
@@ -124,5 +124,5 @@ def test_what_has_not_begun_goes_to_another_engine(fresh_cluster):
     wait_until(running.running)
     os.kill(rc._channel.engines[0].pid, signal.SIGKILL)
     with pytest.raises(er.EngineError, match="SIGKILL"):
-        running.get(30)
-    assert [result.get(30) for result in waiting] == [0, 1, 2]
+        running.get(60)
+    assert [result.get(60) for result in waiting] == [0, 1, 2]

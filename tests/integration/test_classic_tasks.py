@@ -130,7 +130,7 @@ def test_views_and_classic_tasks_share_engines_at_the_same_time(tc):
     view = tc.client.load_balanced_view()
     mine = [(view.apply_async(abs, -n), tc.run(Task(f"a = {n}", pull="a"))) for n in range(200)]
     for n, (result, id) in enumerate(mine):
-        assert result.get(20) == n == tc.get_task_result(id, block=True).ns.a
+        assert result.get(60) == n == tc.get_task_result(id, block=True).ns.a
 
 
 # ---------------------------------------------------------------------------------------------- mistakes
@@ -228,7 +228,7 @@ def test_a_recovery_task_that_fails_goes_to_its_own(tc):
 def test_a_recovery_task_that_is_not_needed_is_not_run(tc, tmp_path):
     task = Task("a = 1", pull="a", recovery_task=Task(f"open({str(tmp_path / 'run')!r}, 'w')"))
     assert result_of(tc, task).ns.a == 1
-    assert tc.client.wait(timeout=10)
+    assert tc.client.wait(timeout=60)
     assert not (tmp_path / "run").exists()
 
 
@@ -479,7 +479,7 @@ def test_a_classic_task_can_be_resubmitted(tc):
     id = tc.run(Task("a = 5", pull="a", depend=lambda properties: properties["ram"] > 8))
     tc.barrier(id)
     again = tc.client.resubmit(tc.msg_id(id))
-    assert again.get(20) == {"a": 5}
+    assert again.get(60) == {"a": 5}
     assert again.engine_id == 1
 
 

@@ -48,9 +48,9 @@ def use():
     assert not called
 
 assert child(use) == 5
-assert ready.get(10) == 3
+assert ready.get(60) == 3
 assert child(lambda: ready.get() == 3 or sys.exit(1)) == 5
-assert slow.get(10) is None
+assert slow.get(60) is None
 assert list(mapped) == [1, 2]
 assert child(lambda: None) == 5
 assert rc[0].apply_sync(abs, -4) == 4
@@ -152,7 +152,7 @@ def test_a_result_keeps_its_forgotten_client(cluster):
     view = cluster.connect_client_sync().load_balanced_view()
     result = ask()
     gc.collect()
-    assert result.get(10) is None
+    assert result.get(60) is None
     gc.collect()
     assert view.apply_sync(abs, -1) == 1
 

@@ -17,11 +17,11 @@ def test_full_is_passed_on_to_the_database_also_after_a_restart(fresh_cluster, m
     rc = fresh_cluster(n=1, durability="full")
     assert "--durability=full" in rc.cluster._controller_command(reuse=True).args
     result = rc.load_balanced_view().apply_async(abs, -1)
-    assert result.get(20) == 1
+    assert result.get(60) == 1
     pid = rc.cluster.controller.pid
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: rc.cluster.controller.pid != pid)
-    assert rc.get_result(result.msg_ids).get(20) == [1]
+    assert rc.get_result(result.msg_ids).get(60) == [1]
 
 
 def test_it_is_normal_or_full(tmp_path):

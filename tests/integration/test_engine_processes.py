@@ -56,7 +56,7 @@ def test_a_process_that_a_task_forks_is_no_engine(rc):
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     result = rc[0].apply_async(fork)
-    assert result.get(10) == 0
+    assert result.get(60) == 0
     assert result.stdout == "from the child\n"
     assert rc[0].apply_sync(lambda: 5) == 5
 
@@ -72,7 +72,7 @@ def test_a_forked_process_that_exits_does_not_end_the_task(rc, end, code):
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     result = rc[0].apply_async(fork, end)
-    assert result.get(10) == code
+    assert result.get(60) == code
     assert ("ZeroDivisionError" in result.stderr) == (end == "1 / 0")
     assert ("why" in result.stderr) == (end == "sys.exit('why')")
 
@@ -107,7 +107,7 @@ def test_multiprocessing_works_in_tasks(rc):
         return found
 
     result = rc[0].apply_async(many)
-    assert result.get(20) == [1, 2, 3]
+    assert result.get(60) == [1, 2, 3]
     assert result.stdout == "from a process\n"
 
 
@@ -127,7 +127,7 @@ def test_multiprocessing_works_in_tasks(rc):
 )
 def test_a_task_that_reads_input_is_told_why_it_cannot(rc, code):
     with pytest.raises(er.RemoteError, match=r"cannot read input.*replay"):
-        rc[0].execute(code).get(10)
+        rc[0].execute(code).get(60)
 
 
 def test_child_processes_of_tasks_have_empty_input(rc):
@@ -155,7 +155,7 @@ def test_a_task_that_closes_descriptors_is_the_one_to_blame(fresh_cluster):
     around += [lb.apply_async(abs, -i) for i in range(20)]
     with pytest.raises(er.EngineError, match=r"(closed its file descriptors|SIGABRT).*running on 3 engines"):
         guilty.get(60)
-    assert [result.get(30) for result in around] == [*range(20), *range(20)]
+    assert [result.get(60) for result in around] == [*range(20), *range(20)]
     assert lb.apply_sync(abs, -5) == 5
 
 
@@ -211,7 +211,7 @@ def test_an_exception_that_raises_when_it_is_looked_at_does_not_end_the_engine(r
         rc[0].push({"hostile": hostile}, block=True)
         for silent in (True, False):
             with pytest.raises(er.RemoteError, match=r"Hostile|IPython"):
-                rc[0].execute(f"hostile({what!r})", silent=silent).get(10)
+                rc[0].execute(f"hostile({what!r})", silent=silent).get(60)
     assert rc[0].apply_sync(os.getpid) == pid
 
 
@@ -316,7 +316,7 @@ def test_a_signal_to_the_users_process_leaves_no_files(tmp_path, number):
     assert script.stdout.readline() == "ready\n"
     assert list((folder / "security").iterdir()) != []
     script.send_signal(number)
-    script.wait(20)
+    script.wait(60)
     script.stdout.close()
     wait_until(lambda: list((folder / "security").iterdir()) == [])
     wait_until(lambda: not processes_of(tmp_path))
@@ -333,7 +333,7 @@ def test_a_signal_to_ipcluster_or_its_controller_leaves_no_files(tmp_path, numbe
     assert any("stops the cluster" in line for line in iter(supervisor.stdout.readline, ""))
     [path] = (folder / "security").glob("*-client.json")
     os.kill(json.loads(path.read_text())["pid"] if whom == "controller" else supervisor.pid, number)
-    supervisor.wait(30)
+    supervisor.wait(60)
     supervisor.stdout.close()
     wait_until(lambda: list((folder / "security").iterdir()) == [])
     wait_until(lambda: not processes_of(tmp_path))

@@ -239,7 +239,7 @@ def test_ctrl_c_in_a_wait_says_what_goes_on(rc: er.Client, how: str):
     [note] = caught.value.__notes__
     assert note.startswith("3 tasks of this client go on while the cluster runs. rc.cancel() ends all")
     rc.cancel()
-    assert result.wait(20)
+    assert result.wait(60)
 
 
 def test_callbacks_may_wait_and_keep_their_order(rc: er.Client):
@@ -255,10 +255,10 @@ def test_callbacks_may_wait_and_keep_their_order(rc: er.Client):
     result = view.apply_async(delayed, 0.2, 12)
     for call in (ask, lambda first: 1 / 0, lambda first: sys.exit(1), lambda first: heard.put("last")):
         result.add_done_callback(call)
-    assert [heard.get(timeout=20) for _ in range(5)] == [6.0, [2.0, 3.0], True, 1, "last"]
+    assert [heard.get(timeout=60) for _ in range(5)] == [6.0, [2.0, 3.0], True, 1, "last"]
     with_gate.get()
     result.add_done_callback(lambda done: heard.put(threading.current_thread()))
-    assert heard.get(timeout=20) is threading.current_thread()
+    assert heard.get(timeout=60) is threading.current_thread()
 
 
 def delayed(seconds: float, value: Any) -> Any:
@@ -287,7 +287,7 @@ def publish(seconds: float) -> None:
 def test_a_wait_in_the_thread_of_the_results_is_an_error(rc: er.Client, monkeypatch: pytest.MonkeyPatch):
     result = rc[0].apply_async(publish, 0.3)
     monkeypatch.setattr(WaitsWhenUnpickled, "result", result, raising=False)
-    assert result.get(timeout=20) is None
+    assert result.get(timeout=60) is None
     assert result.data == {}
 
 
@@ -325,11 +325,11 @@ def test_a_task_that_waits_for_its_own_cluster_on_its_last_engine(fresh_cluster:
     rc = fresh_cluster(n=1)
     view = rc.load_balanced_view()
     result = view.apply_async(run_inside, rc.connection, say, 1, 2, 3)
-    assert result.get(timeout=30) == ([1, 2, 3], [100], result.msg_ids[0])
+    assert result.get(timeout=60) == ([1, 2, 3], [100], result.msg_ids[0])
     assert result.stdout == "before\nafter\n"
     [inside] = rc.db_query({"arguments": "(2)"}, keys=["stdout", "state"])
     assert (inside["stdout"], inside["state"]) == ("inside 2\n", "completed")
-    assert view.apply_async(dive, rc.connection, 8).get(timeout=30) == 8
+    assert view.apply_async(dive, rc.connection, 8).get(timeout=60) == 8
     with pytest.raises(er.RemoteError, match="WaitError: 20 tasks of this engine wait"):
         view.apply_async(dive, rc.connection, 30).get(timeout=60)
     assert view.apply_sync(say, 5) == 5
@@ -340,12 +340,12 @@ def test_a_task_that_waits_for_its_own_cluster_on_its_last_engine(fresh_cluster:
     rc.cancel(query={"arguments": "(60)"})
     result.cancel()
     with pytest.raises(er.TaskAborted):
-        result.get(timeout=30)
+        result.get(timeout=60)
     late = rc.load_balanced_view(run_timeout=0.5).apply_async(dive_and_sleep, rc.connection)
     with pytest.raises(er.TaskTimeout):
         late.get(timeout=30)
     rc.cancel(query="all")
-    assert view.apply_async(say, 6).get(timeout=30) == 6
+    assert view.apply_async(say, 6).get(timeout=60) == 6
 
 
 def dive_and_sleep(info: Any) -> None:

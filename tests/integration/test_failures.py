@@ -33,7 +33,7 @@ def fail(x=0):
 def test_an_exception_comes_back_with_the_engines_traceback(any_rc):
     result = any_rc[1].apply_async(fail)
     with pytest.raises(er.RemoteError) as caught:
-        result.get(10)
+        result.get(60)
     error = caught.value
     assert (error.ename, error.evalue) == ("ZeroDivisionError", "division by zero")
     assert str(error) == "[1:apply] ZeroDivisionError: division by zero"
@@ -221,7 +221,7 @@ def test_retries_run_a_failing_task_again(any_rc, tmp_path):
 
     view = any_rc.load_balanced_view(retries=4)
     result = view.apply_async(third_time_lucky, str(ledger))
-    assert result.get(20) == "at last"
+    assert result.get(60) == "at last"
     assert ledger.read_text() == "xxx"
     [record] = any_rc.db_query({"msg_id": result.msg_ids[0]}, keys=["attempts", "state"])
     assert record["state"] == "completed"
@@ -362,7 +362,7 @@ def test_a_closed_client_says_so(cluster):
     rc.close()
     rc.close()
     with pytest.raises(er.ControllerLost, match="closed"):
-        pending.get(5)
+        pending.get(60)
     for call in (lambda: view.apply_async(abs, 1), lambda: balanced.apply_async(abs, 1), lambda: rc.db_query({})):
         with pytest.raises(er.ControllerLost, match="closed"):
             call()

@@ -263,7 +263,7 @@ def test_while_another_program_locks_the_database_results_arrive_and_records_fol
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         results = [rc.load_balanced_view(label="locked").apply_async(abs, -n) for n in range(50)]
-        assert [r.get(30) for r in results] == list(range(50))
+        assert [r.get(60) for r in results] == list(range(50))
         assert not rc._channel.is_all_accepted, "nothing can have been recorded"
         other.execute("COMMIT")
     assert rc.db_count({"label": "locked", "state": "completed"}) == 50
@@ -274,19 +274,19 @@ def test_a_purge_takes_no_task_that_runs_and_no_value_that_a_client_has(rc, clus
     gate = tmp_path / "gate"
     running = rc[0].apply_async(wait_for_file, str(gate))
     ended = rc[1].apply_async(abs, -1)
-    ended.get(10)
+    ended.get(60)
     with cluster.connect_client_sync() as other:
         known = other.get_result(ended.msg_ids, owner=False)
-        assert known.get(20) == [1]
+        assert known.get(60) == [1]
         waiting = other.get_result(running.msg_ids, owner=False)
         with pytest.raises(er.PendingTask):
             rc.purge_results(running)
         rc.purge_results(ended)
         gate.touch()
-        assert waiting.get(20) == [None]
+        assert waiting.get(60) == [None]
         assert known.get() == [1]
     with cluster.connect_client_sync() as third, pytest.raises(er.UnknownTask):
-        third.get_result(ended.msg_ids, owner=False).get(20)
+        third.get_result(ended.msg_ids, owner=False).get(60)
 
 
 WORKS = """
@@ -319,7 +319,7 @@ def test_after_a_restart_of_the_host_the_database_alone_is_enough(tmp_path):
         wait_until(lambda: rc.db_count({"label": "work", "state": "pending"}) == 0)
         records = rc.db_query({"label": "work"}, keys=["msg_id", "state"])
         assert Counter(r["state"] for r in records) == {"completed": 40}
-        assert sorted(rc.get_result([r["msg_id"] for r in records]).get(20)) == [n * n for n in range(40)]
+        assert sorted(rc.get_result([r["msg_id"] for r in records]).get(60)) == [n * n for n in range(40)]
 
 
 @pytest.mark.fault(47)

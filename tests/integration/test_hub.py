@@ -34,28 +34,28 @@ def other(any_rc):
 
 def test_another_client_gets_results_finished_or_pending(any_rc, other, gate):
     done = any_rc[0].apply_async(abs, -7)
-    done.get(10)
+    done.get(60)
     pending = any_rc[0].apply_async(wait_for_file, str(gate))
     found = other.get_result(done.msg_ids[0])
     assert isinstance(found, er.AsyncHubResult)
-    assert found.get(10) == 7
+    assert found.get(60) == 7
     assert found.engine_id == 0
     found = other.get_result(pending.msg_ids)
     gate.touch()
-    assert found.get(10) == [None]
-    assert other.get_result([*done.msg_ids, *pending.msg_ids]).get(10) == [7, None]
+    assert found.get(60) == [None]
+    assert other.get_result([*done.msg_ids, *pending.msg_ids]).get(60) == [7, None]
     with pytest.raises(er.UnknownTask, match="no such task"):
-        other.get_result("nothing").get(10)
+        other.get_result("nothing").get(60)
     with pytest.raises(KeyError):
-        other.get_result("nothing").get(10)
+        other.get_result("nothing").get(60)
 
 
 def test_results_by_index(any_rc):
     view = any_rc[0]
     results = [view.apply_async(abs, -x) for x in range(3)]
-    assert any_rc.get_result(-1).get(10) == 2
-    assert any_rc.get_result([-3, -2]).get(10) == [0, 1]
-    assert any_rc.get_result(results[1]).get(10) == 1
+    assert any_rc.get_result(-1).get(60) == 2
+    assert any_rc.get_result([-3, -2]).get(60) == [0, 1]
+    assert any_rc.get_result(results[1]).get(60) == 1
     assert any_rc.results[results[2].msg_ids[0]] == 2
     with pytest.raises(IndexError):
         any_rc.get_result(9999)
@@ -63,7 +63,7 @@ def test_results_by_index(any_rc):
 
 def test_result_status(any_rc, gate):
     done = any_rc[0].apply_async(abs, -7)
-    done.get(10)
+    done.get(60)
     pending = any_rc[0].apply_async(wait_for_file, str(gate))
     ids = [*done.msg_ids, *pending.msg_ids]
     assert any_rc.result_status(ids) == {"completed": done.msg_ids, "pending": pending.msg_ids}
@@ -82,7 +82,7 @@ def test_queue_status(any_rc, tmp_path):
     verbose = any_rc.queue_status(verbose=True)
     assert verbose[0]["queue"] == [running.msg_ids[0], queued.msg_ids[0]]
     assert any_rc.queue_status(0)["queue"] == 2
-    any_rc.wait(timeout=10)
+    any_rc.wait(timeout=60)
     assert queued.msg_ids[0] in any_rc.queue_status(verbose=True)[0]["completed"]
     with pytest.raises(IndexError):
         any_rc.queue_status(9)
@@ -90,9 +90,9 @@ def test_queue_status(any_rc, tmp_path):
 
 def test_resubmitting(any_rc, gate):
     old = any_rc[0].apply_async(lambda: __import__("os").urandom(8))
-    value = old.get(10)
+    value = old.get(60)
     new = any_rc.resubmit(old)
-    assert new.get(10) != value if isinstance(new.get(10), bytes) else new.get(10) != [value]
+    assert new.get(60) != value if isinstance(new.get(60), bytes) else new.get(60) != [value]
     assert new.msg_ids != old.msg_ids
     record = wait_until(lambda: any_rc.db_query({"msg_id": old.msg_ids[0], "resubmitted": {"$ne": None}}))[0]
     assert record["resubmitted"] == new.msg_ids[0]
@@ -102,14 +102,14 @@ def test_resubmitting(any_rc, gate):
     with pytest.raises(er.UnknownTask):
         any_rc.resubmit("nothing")
     gate.touch()
-    assert any_rc.wait(timeout=10)
+    assert any_rc.wait(timeout=60)
 
 
 def test_history_and_queries(any_rc):
     mine = {"client_uuid": any_rc.session.session}
     view = any_rc.load_balanced_view(label="question")
     good, bad = view.apply_async(abs, -1), view.apply_async(lambda: 1 / 0)
-    any_rc.wait(timeout=10)
+    any_rc.wait(timeout=60)
     assert any_rc.hub_history()[-2:] == [*good.msg_ids, *bad.msg_ids]
     query = any_rc.db_query
     assert [r["msg_id"] for r in query({**mine, "state": "failed"})] == bad.msg_ids
@@ -137,12 +137,12 @@ def test_purging(any_rc, gate):
 
     view = any_rc[0].set_flags(label="purge")
     results = [view.apply_async(abs, -x) for x in range(4)]
-    any_rc.wait(timeout=10)
+    any_rc.wait(timeout=60)
     ids = [r.msg_ids[0] for r in results]
     any_rc.purge_results(results[0])
     assert known(ids) == set(ids[1:])
     with pytest.raises(er.UnknownTask):
-        any_rc.get_result(ids[0], owner=False).get(10)
+        any_rc.get_result(ids[0], owner=False).get(60)
     with pytest.raises(er.UnknownTask):
         any_rc.purge_results([ids[1], "nothing"])
     assert known(ids) == set(ids[1:]), "nothing was purged"
@@ -160,7 +160,7 @@ def test_purging(any_rc, gate):
     any_rc.purge_hub_results(targets=[0])
     assert known([*ids, *pending.msg_ids]) == set(pending.msg_ids)
     gate.touch()
-    assert pending.get(10) is None
+    assert pending.get(60) is None
     assert pending.msg_ids[0] in any_rc.results, "a task that runs is not purged"
     any_rc.purge_everything()
     assert any_rc.hub_history() == []
@@ -170,7 +170,7 @@ def test_purging(any_rc, gate):
 def test_records_have_the_keys_that_were_asked_for(any_rc, tmp_path):
     cell = any_rc[0].execute("1 / 0")
     with pytest.raises(er.RemoteError):
-        cell.get(10)
+        cell.get(60)
     query = {"msg_id": cell.msg_ids[0]}
     [record] = any_rc.db_query(query, keys=["error", "execute_input", "label"])
     assert list(record) == ["msg_id", "error", "execute_input", "label"]

@@ -90,17 +90,17 @@ def test_what_is_sent_is_what_it_was_at_the_call(any_rc):
         results.append(view.apply_async(total, mine, 0.01))
         expected.append(number * mine.size)
     mine[:] = 99
-    assert [result.get(30) for result in results] == expected
+    assert [result.get(60) for result in results] == expected
 
 
 def test_a_result_is_a_value_of_the_clients_own(any_rc):
     mine = array(3)
     result = any_rc.load_balanced_view().apply_async(twice, mine)
-    got = result.get(30)
+    got = result.get(60)
     assert np.array_equal(got, mine * np.uint8(2))
     assert got.flags.writeable
     got[:] = 0
-    [again] = any_rc.get_result(result.msg_ids, owner=False).get(30)
+    [again] = any_rc.get_result(result.msg_ids, owner=False).get(60)
     assert np.array_equal(again, mine * np.uint8(2))
 
 
@@ -110,7 +110,7 @@ def test_what_an_engine_returned_and_then_changes_is_not_changed_for_others(rc):
     first = view.pull("kept", block=False)
     view.execute("kept[:] = 7", block=True)
     second = view.pull("kept", block=True)
-    assert (first.get(30).max(), second.max()) == (1, 7)
+    assert (first.get(60).max(), second.max()) == (1, 7)
     assert first.get().max() == 1
 
 
@@ -278,9 +278,9 @@ def test_a_function_may_hold_an_array_that_it_is_also_given(rc: er.Client) -> No
         return float(held.sum() + given.sum())
 
     first = rc[0].apply_async(function, held)
-    assert first.get(20) == 400_000
-    assert rc.get_result(first.msg_ids[0]).get(20) == 400_000
-    assert rc.resubmit(first.msg_ids).get(20) == [400_000], "the database has both"
+    assert first.get(60) == 400_000
+    assert rc.get_result(first.msg_ids[0]).get(60) == 400_000
+    assert rc.resubmit(first.msg_ids).get(60) == [400_000], "the database has both"
 
 
 @pytest.mark.fault(1)
@@ -298,17 +298,17 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     [record] = wait_until(lambda: rc.db_query({"label": "orphan", "state": "completed"}, ["msg_id"]))
-    assert rc.get_result(record["msg_id"]).get(30) == 2 * MB
+    assert rc.get_result(record["msg_id"]).get(60) == 2 * MB
 
 
 def test_a_record_with_large_buffers_runs_again(fresh_cluster):
     rc = fresh_cluster(n=1)
     mine = array(9)
     result = rc.load_balanced_view().apply_async(twice, mine)
-    result.get(30)
+    result.get(60)
     wait_until(lambda: rc.db_count({"state": "completed"}) == 1)
     again = rc.resubmit(result.msg_ids, block=False)
-    assert np.array_equal(np.asarray(again.get(30)).reshape(-1), mine * np.uint8(2))
+    assert np.array_equal(np.asarray(again.get(60)).reshape(-1), mine * np.uint8(2))
     wait_until(lambda: rc.db_count({"state": "completed"}) == 2)
     assert len(payload_files(rc)) == 2, "the argument and the result, once each"
     rc.purge_results("all")

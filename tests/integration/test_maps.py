@@ -51,7 +51,7 @@ def test_the_flag_of_the_map_does_the_same(lb, rc):
 def test_several_errors_are_raised_together_in_the_order_of_the_items(lb):
     result = lb.map_async(fails_at(11, 3, 25), range(30), chunksize=10)
     with pytest.raises(er.CompositeError) as caught:
-        result.get(30)
+        result.get(60)
     assert [evalue for _, evalue, _, _ in caught.value.elist] == ["no 3", "no 11", "no 25"]
 
 
@@ -99,7 +99,7 @@ def test_unordered_items_and_those_of_imap_go_on_too(lb):
 
 def test_the_parts_of_a_map_keep_theirs(lb, rc):
     first, second = lb.map_async(fails_at(3), range(6), chunksize=3).split()
-    assert first.get(30) == [0, -1, -2]
+    assert first.get(60) == [0, -1, -2]
     assert kinds(second.get(30, return_exceptions=True)) == ["no 3", -4, -5]
     with pytest.raises(er.RemoteError, match="no 3"):
         second.get(1)
@@ -108,7 +108,7 @@ def test_the_parts_of_a_map_keep_theirs(lb, rc):
 
 def test_the_record_of_a_chunk_has_its_first_error_and_how_many_there_were(rc, lb):
     result = lb.map_async(fails_at(3, 4), range(6), chunksize=6)
-    result.wait(30)
+    result.wait(60)
     [id] = result.msg_ids
     [record] = rc.db_query({"msg_id": id, "state": "failed"}, ["result_content"])
     assert record["result_content"]["ename"] == "ValueError"
@@ -137,7 +137,7 @@ def test_retries_run_a_chunk_again(rc, tmp_path):
         return x
 
     view = rc.load_balanced_view(retries=1)
-    assert view.map_async(once, range(3), [str(tmp_path)] * 3, chunksize=3).get(30) == [0, 1, 2]
+    assert view.map_async(once, range(3), [str(tmp_path)] * 3, chunksize=3).get(60) == [0, 1, 2]
 
 
 def test_a_cancelled_chunk_is_the_error_of_all_its_items(lb):
@@ -173,11 +173,11 @@ def test_an_item_that_exits_is_an_error_of_the_item(lb):
 
 def fetched_as(rc, result):
     """What every other way of fetching the tasks gives."""
-    yield rc.get_result(result.msg_ids).get(30)
-    yield rc.get_result(result.msg_ids, owner=False).get(30)
-    yield rc.get_result(result).get(30)
+    yield rc.get_result(result.msg_ids).get(60)
+    yield rc.get_result(result.msg_ids, owner=False).get(60)
+    yield rc.get_result(result).get(60)
     yield list(rc.get_result(result.msg_ids))
-    yield er.AsyncResult.join(result).get(30)
+    yield er.AsyncResult.join(result).get(60)
 
 
 def test_a_map_fetched_again_is_as_it_was(rc, lb):
@@ -189,7 +189,7 @@ def test_a_map_fetched_again_is_as_it_was(rc, lb):
         rc[:].map_async(abs, range(-5, 0), dist="r"),
         rc[:].map_async(lambda x: [x] * 1000, range(6)),
     ):
-        first = result.get(30)
+        first = result.get(60)
         for again in fetched_as(rc, result):
             assert again == first
 
@@ -206,13 +206,13 @@ def test_errors_stand_where_they_stood(rc, lb):
     first = kinds(result.get(30, return_exceptions=True))
     assert kinds(rc.get_result(result.msg_ids).get(30, return_exceptions=True)) == first
     with pytest.raises(er.RemoteError, match="no 3"):
-        rc.get_result(result.msg_ids).get(30)
+        rc.get_result(result.msg_ids).get(60)
 
 
 def test_a_resubmitted_map_has_its_shape(rc, lb):
     result = lb.map_async(abs, range(-5, 0), chunksize=2)
-    result.wait(30)
-    assert rc.resubmit(result.msg_ids).get(30) == [5, 4, 3, 2, 1]
+    result.wait(60)
+    assert rc.resubmit(result.msg_ids).get(60) == [5, 4, 3, 2, 1]
 
 
 def test_gathered_and_parallel_arrays_are_whole(rc, lb):
@@ -220,26 +220,26 @@ def test_gathered_and_parallel_arrays_are_whole(rc, lb):
     for dist in ("b", "r"):
         view.scatter("part", np.arange(7), dist=dist, block=True)
         gathered = view.gather("part", dist=dist, block=False)
-        assert gathered.get(30).tolist() == list(range(7))
-        assert rc.get_result(gathered.msg_ids).get(30).tolist() == list(range(7))
+        assert gathered.get(60).tolist() == list(range(7))
+        assert rc.get_result(gathered.msg_ids).get(60).tolist() == list(range(7))
         for caller in (view, lb):
             double = caller.parallel(dist=dist, block=False)(lambda part: part * 2)
             result = double(np.arange(7))
-            assert result.get(30).tolist() == list(range(0, 14, 2))
-            assert rc.get_result(result.msg_ids).get(30).tolist() == list(range(0, 14, 2))
+            assert result.get(60).tolist() == list(range(0, 14, 2))
+            assert rc.get_result(result.msg_ids).get(60).tolist() == list(range(0, 14, 2))
 
 
 def test_other_calls_keep_their_shape(rc, lb):
     single, several = rc[0].apply_async(abs, -1), rc[:].apply_async(abs, -1)
-    assert (single.get(10), several.get(10)) == (1, [1, 1])
-    assert rc.get_result(single.msg_ids[0]).get(10) == 1
-    assert rc.get_result(several.msg_ids).get(10) == [1, 1]
+    assert (single.get(60), several.get(60)) == (1, [1, 1])
+    assert rc.get_result(single.msg_ids[0]).get(60) == 1
+    assert rc.get_result(several.msg_ids).get(60) == [1, 1]
     lists = rc[:].apply_async(list, "ab")
-    assert rc.get_result(lists.msg_ids).get(10) == lists.get(10) == [["a", "b"], ["a", "b"]]
+    assert rc.get_result(lists.msg_ids).get(60) == lists.get(60) == [["a", "b"], ["a", "b"]]
     ran = rc[:].execute("1 + 1", silent=False)
-    assert [reply.data for reply in rc.get_result(ran.msg_ids).get(30)] == [reply.data for reply in ran.get(30)]
+    assert [reply.data for reply in rc.get_result(ran.msg_ids).get(60)] == [reply.data for reply in ran.get(60)]
     graph = lb.run_graph({"b": ["a"]}, {"a": (abs, [-1]), "b": (list, ["xy"])})
-    assert list(graph.get(30).values()) == rc.get_result(graph.msg_ids).get(30) == [1, ["x", "y"]]
+    assert list(graph.get(60).values()) == rc.get_result(graph.msg_ids).get(60) == [1, ["x", "y"]]
 
 
 def test_the_result_of_a_map_is_one_argument(rc, lb):
@@ -251,8 +251,8 @@ def test_the_result_of_a_map_is_one_argument(rc, lb):
 
 def test_what_was_unpickled_can_be_joined(lb):
     first, second = lb.apply_async(bytes, 10_000), lb.apply_async(bytes, 20_000)
-    assert [len(first.get(10)), len(second.get(10))] == [10_000, 20_000]
-    assert list(map(len, er.AsyncResult.join(first, second).get(10))) == [10_000, 20_000]
+    assert [len(first.get(60)), len(second.get(60))] == [10_000, 20_000]
+    assert list(map(len, er.AsyncResult.join(first, second).get(60))) == [10_000, 20_000]
 
 
 # ------------------------------------------------------------------------------------------ labels and metadata
@@ -264,7 +264,7 @@ def test_each_item_has_its_label_and_metadata(rc, lb):
         view.set_flags(metadata={"sweep": number})
         labels = [f"point {number}.{i}" for i in range(4)]
         result = view.map_async(abs, range(-4, 0), labels=labels, metadata=points)
-        assert result.get(30) == [4, 3, 2, 1]
+        assert result.get(60) == [4, 3, 2, 1]
         assert [about["label"] for about in result.metadata] == labels
         found = rc.db_query({"metadata.sweep": number, "metadata.alpha": 0.2}, ["label", "metadata"], sort="label")
         assert [record["label"] for record in found] == labels[2:]
@@ -282,7 +282,7 @@ def test_a_frame_has_a_row_for_each_point(rc, lb):
 
 def test_a_round_robin_map_with_labels_keeps_the_order_of_the_items(rc):
     result = rc[:].map_async(lambda x: x, range(5), dist="r", labels=list("abcde"))
-    assert result.get(30) == list(range(5))
+    assert result.get(60) == list(range(5))
     assert result.engine_id == [0, 1, 0, 1, 0]
 
 

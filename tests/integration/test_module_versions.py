@@ -47,7 +47,7 @@ def module(any_rc: er.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def words_of(result: er.AsyncResult) -> str:
     """What the tasks of a result wrote to stderr."""
-    result.get(20)
+    result.get(60)
     stderr = result.stderr
     return stderr if isinstance(stderr, str) else "".join(stderr)
 
@@ -98,7 +98,7 @@ def test_a_function_that_the_older_module_lacks(any_rc, module, typed):
     assert any(low.__name__ in note and "rc.reload_modules()" in note for note in caught.value.__notes__)
     cached = any_rc.load_balanced_view(cache=True, targets=[0])
     result = cached.apply_async(low.g, 1)
-    assert result.get(20) == 10
+    assert result.get(60) == 10
     assert "has loaded again what has changed" in words_of(result)
     assert "rc.reload_modules()" not in words_of(result), "nobody need call it"
     of_argument = any_rc.load_balanced_view(cache=True, targets=[1])
@@ -146,15 +146,15 @@ def test_an_answer_that_is_reused_is_of_the_code_that_ran(any_rc, module):
     high = module("high", "import low\ndef g(x): return low.f(x) + 1\n")
     view = any_rc.load_balanced_view(cache=True, targets=[0])
     first = view.apply_async(high.g, 1)
-    assert first.get(20) == 2
+    assert first.get(60) == 2
     again = view.apply_async(high.g, 1)
-    assert (again.get(20), again.metadata["cached_from"]) == (2, first.msg_ids[0])
+    assert (again.get(60), again.metadata["cached_from"]) == (2, first.msg_ids[0])
     module("low", "def f(x): return 10 * x\n")
     second = view.apply_async(high.g, 1)
-    assert (second.get(20), second.metadata["cached_from"]) == (11, None), "what it imports has changed"
+    assert (second.get(60), second.metadata["cached_from"]) == (11, None), "what it imports has changed"
     assert "has loaded again what has changed" in words_of(second)
     third = view.apply_async(high.g, 1)
-    assert (third.get(20), third.metadata["cached_from"]) == (11, second.msg_ids[0])
+    assert (third.get(60), third.metadata["cached_from"]) == (11, second.msg_ids[0])
     assert view.map_sync(high.g, [1, 2]) == [11, 21]
 
 
@@ -174,15 +174,15 @@ def test_a_client_with_older_code_gets_no_wrong_answer(any_rc, module):
     low = module("low", "def f(x): return x\n")
     view = any_rc.load_balanced_view(cache=True)
     first = view.apply_async(low.f, 1)
-    assert first.get(20) == 1
+    assert first.get(60) == 1
     module("low", "def f(x): return 10 * x\n", load=False)
     again = view.apply_async(low.f, 1)
-    assert (again.get(20), again.metadata["cached_from"]) == (1, first.msg_ids[0]), "the code that is loaded here"
+    assert (again.get(60), again.metadata["cached_from"]) == (1, first.msg_ids[0]), "the code that is loaded here"
     assert set(map(tuple, any_rc.reload_modules().values())) <= {(low.__name__,), ()}
     assert any_rc[:].apply_sync(er.Reference(f"__import__({low.__name__!r}).f"), 1) == [10, 10]
     other = view.apply_async(low.f, 2)
     with pytest.raises(er.EngineError, match="reload it in the client") as caught:
-        other.get(20)
+        other.get(60)
     assert str(caught.value).count("EngineError") == 1
     assert caught.value.engine_id in (0, 1)
 
@@ -195,7 +195,7 @@ def test_a_module_that_was_edited_before_its_first_use_is_named(any_rc, module):
         results = [view.apply_async(low.f, 1) for _ in range(2)]
     assert len(w) == 1
     assert w[0].filename == __file__
-    assert [(r.get(20), r.metadata["cached_from"]) for r in results] == [(10, None), (10, None)]
+    assert [(r.get(60), r.metadata["cached_from"]) for r in results] == [(10, None), (10, None)]
     low = importlib.reload(low)
     assert view.apply_sync(low.f, 1) == 10
 
@@ -208,7 +208,7 @@ def test_code_that_reloads_on_an_engine_is_run_by_functions_the_engine_has(any_r
     module("low", "RATE = 3\ndef f(x): return 1000 * RATE * x\n", load=False)
     view.execute("import importlib; importlib.reload(low)", block=True)
     result = view.apply_async(low.f, 1)
-    assert result.get(20) == 3000
+    assert result.get(60) == 3000
     assert "reload it in the client" in words_of(result)
     module("low", "RATE = 4\ndef f(x): return 2000 * RATE * x\n", load=False)
     view.execute("f = low.f", block=True)

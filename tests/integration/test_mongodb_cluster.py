@@ -35,7 +35,7 @@ def test_tasks_are_recorded_on_a_server(
     view = rc.load_balanced_view(label="served")
     assert view.map_sync(abs, range(-20, 0)) == list(range(20, 0, -1))
     bad = view.apply_async(fails)
-    bad.wait(30)
+    bad.wait(60)
     assert rc.cluster.connection.database == url
     assert rc.db_query({"result_content.ename": "MemoryError"}, "label") == [
         {"msg_id": bad.msg_ids[0], "label": "served"}

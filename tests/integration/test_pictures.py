@@ -17,7 +17,7 @@ def fail(x):
 
 def test_the_timeline_of_a_map(lb):
     ar = lb.map_async(time.sleep, [0.01] * 6, labels=["fit", "fit", "fit", "score", "score", None])
-    ar.wait(20)
+    ar.wait(60)
     rows = ar.timeline()
     assert {row.node for row in rows} == set(ar.msg_ids)
     assert {row.engine for row in rows} <= {0, 1}
@@ -34,7 +34,7 @@ def test_the_timeline_of_results_of_several_functions(lb):
         failed = lb.apply_async(fail, 1)
     done = lb.apply_async(abs, -1)
     both = er.AsyncResult.join(failed, done)
-    both.wait(20)
+    both.wait(60)
     assert {(row.function, row.label, row.state) for row in both.timeline()} == {
         ("fail", "bad", "failed"),
         ("abs", None, "completed"),
@@ -63,16 +63,16 @@ def test_tasks_that_run_and_that_wait_are_in_the_timeline(lb, tmp_path):
         assert "1 task on 1 engine" in repr(ar.timeline())
     finally:
         gate.touch()
-        ar.wait(20)
+        ar.wait(60)
 
 
 def test_the_timeline_of_tasks_of_another_client(lb, rc):
     with lb.temp_flags(label="other"):
         ar = lb.map_async(abs, range(3), chunksize=1)
-    ar.wait(20)
+    ar.wait(60)
     with er.Client(rc.connection) as other:
         fetched = other.get_result(ar.msg_ids)
-        fetched.wait(20)
+        fetched.wait(60)
         rows = fetched.timeline()
         assert {(row.function, row.label) for row in rows} == {("abs", "other")}
         assert rows == ar.timeline()
@@ -82,7 +82,7 @@ def test_a_graph_shows_its_nodes_in_their_states(lb):
     done = lb.run_graph(
         {"b": ["a"], "c": ["b"]}, {"a": abs, "b": fail, "c": abs} | {"a": (abs, [-1])}, pass_results=True
     )
-    done.wait(20)
+    done.wait(60)
     html = done._repr_html_()
     assert "<svg" in html
     assert "2 failed" in html, "b, and c, which needs it"
@@ -94,9 +94,9 @@ def test_a_graph_shows_its_nodes_in_their_states(lb):
 def test_the_history_of_records(lb, rc, tmp_path):
     for label in ("plot-a", "plot-b"):
         with lb.temp_flags(label=label):
-            lb.map_async(abs, range(5), chunksize=1).wait(20)
+            lb.map_async(abs, range(5), chunksize=1).wait(60)
     with lb.temp_flags(label="plot-b"):
-        lb.apply_async(fail, 1).wait(20)
+        lb.apply_async(fail, 1).wait(60)
     query = {"label": {"$glob": "plot-*"}}
     wait_until(lambda: rc.db_count({**query, "completed": {"$ne": None}}) == 11)
     history = rc.plot_history(query)

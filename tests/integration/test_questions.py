@@ -83,4 +83,4 @@ def test_a_question_after_a_cached_call_finds_its_task(any_rc: er.Client) -> Non
         if any_rc._channel.keeps:
             assert any_rc.pin(result.msg_ids) == 1
             any_rc.unpin(result.msg_ids)
-        assert result.get(30) == math.factorial(n)
+        assert result.get(60) == math.factorial(n)

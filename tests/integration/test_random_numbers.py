@@ -59,9 +59,9 @@ def test_a_retry_a_resubmission_and_a_replay_draw_the_same_numbers(rc, typed, tm
     paths = [str(tmp_path / str(i)) for i in range(3)]
     result = view.map_async(flaky, paths, seed=3)
     expected = [np.random.default_rng(child).random() for child in np.random.SeedSequence(3).spawn(3)]
-    assert result.get(20) == expected
+    assert result.get(60) == expected
     again = rc.resubmit(result.msg_ids)
-    assert again.get(20) == expected
+    assert again.get(60) == expected
     assert rc.replay(result.msg_ids[2]) == [expected[2]] or rc.replay(result.msg_ids[2]) == expected[2]
 
 
@@ -106,10 +106,10 @@ def test_a_generator_that_travels_is_named_once(rc, typed):
 def test_answers_are_reused_by_seed_and_item(rc, draw):
     view = rc.load_balanced_view(cache=True)
     first = view.map_async(draw, [0, 0, 0], seed=11)
-    values = first.get(20)
+    values = first.get(60)
     assert len(set(values)) == 3
     again = view.map_async(draw, [0, 0, 0], seed=11)
-    assert again.get(20) == values
+    assert again.get(60) == values
     assert [row["cached_from"] for row in again.metadata] == first.msg_ids
     assert view.map_sync(draw, [0, 0, 0], seed=12) != values
 

@@ -47,7 +47,7 @@ def address() -> Iterator[str]:
     yield where
     parts = psutil.Process(head.pid).children(recursive=True)
     head.terminate()
-    head.wait(30)
+    head.wait(60)
     for part in parts:
         if part.is_running():
             part.kill()

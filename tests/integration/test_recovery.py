@@ -32,7 +32,7 @@ def test_a_killed_controller_is_restarted_and_nothing_is_lost(fresh_cluster, tmp
     ledger = str(tmp_path / "ledger")
     with er.Client(rc.connection) as other:
         finished = rc.load_balanced_view().apply_async(entry, ledger, -1)
-        assert finished.wait(10)
+        assert finished.wait(60)
         told = []
         mine = [rc.load_balanced_view().apply_async(entry, ledger, x) for x in range(300)]
         for result in mine:
@@ -93,7 +93,7 @@ time.sleep(60)
         process.kill()
         process.wait()
     ids = [r["msg_id"] for r in rc.db_query({"label": "orphans"}, keys=["msg_id"])]
-    assert rc.get_result(ids).get(20) == list(range(20))
+    assert rc.get_result(ids).get(60) == list(range(20))
 
 
 def test_a_killed_nanny_is_replaced_with_its_engines_under_their_numbers(fresh_cluster):

@@ -30,10 +30,10 @@ def test_a_recorded_history_is_replayed(fresh_cluster: Callable[..., Any], tmp_p
     failing = view.apply_async(int, "no number")
     with view.temp_flags(after=naps[:3]):
         last = view.apply_async(time.sleep, 0.05)
-    rc[0].apply_async(time.sleep, 0.01).get(timeout=30)
-    last.get(timeout=30)
+    rc[0].apply_async(time.sleep, 0.01).get(timeout=60)
+    last.get(timeout=60)
     with pytest.raises(er.RemoteError):
-        failing.get(timeout=30)
+        failing.get(timeout=60)
     rc.wait(naps, timeout=30)
     rc.cluster.stop_cluster_sync()
 

@@ -81,5 +81,5 @@ def test_a_result_is_an_argument_of_several_tasks(rc: er.Client):
     lb = rc.load_balanced_view()
     ones = lb.apply_async(np.ones, 200_000)
     sums = [lb.apply_async(total, ones, by) for by in (1, 2, 3, 4)]
-    assert lb.apply_async(sum, sums).get(20) == 200_000 * 10
-    assert [result.get(20) for result in sums] == [200_000 * by for by in (1, 2, 3, 4)]
+    assert lb.apply_async(sum, sums).get(60) == 200_000 * 10
+    assert [result.get(60) for result in sums] == [200_000 * by for by in (1, 2, 3, 4)]

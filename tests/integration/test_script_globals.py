@@ -80,7 +80,7 @@ def test_a_thread_that_outlives_its_task_sees_the_globals_of_its_script(rc, type
         "import math, threading, types\n"
         "ROOM = 4\n"
         "def go_on(gate, found):\n"
-        "    gate.wait(30)\n"
+        "    gate.wait(60)\n"
         "    found.append([math.floor(ROOM + x) for x in (0.5, 1.5)])\n"
         "    found.append((lambda: ROOM)())\n"
         "def begin():\n"

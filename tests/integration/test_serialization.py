@@ -243,7 +243,7 @@ def test_an_item_of_a_map_that_cannot_be_pickled_fails_the_map(rc):
             view.map_sync(str, [1, threading.Lock(), 3])
     with pytest.raises(er.SerializationError):
         rc.load_balanced_view().map_sync(str, [*range(1200), threading.Lock()])
-    assert rc.wait(timeout=20)
+    assert rc.wait(timeout=60)
 
 
 def test_a_function_that_cannot_be_pickled_names_what_it_refers_to(rc, typed):
@@ -270,11 +270,11 @@ def test_a_result_that_cannot_be_pickled_is_an_error_of_the_task(rc):
 def test_a_result_that_cannot_be_unpickled_here(rc):
     result = rc[0].apply_async(Bomb)
     with pytest.raises(er.RemoteError, match="cannot be unpickled here: not here"):
-        result.get(10)
+        result.get(60)
     assert result.status == "ok", "the task itself was well"
     whole = rc[:].apply_async(Bomb)
     with pytest.raises(er.CompositeError):
-        whole.get(10)
+        whole.get(60)
     assert rc[0].apply_sync(abs, -1) == 1
 
 
@@ -316,7 +316,7 @@ def test_results_are_freed_when_nobody_holds_them(rc):
     import weakref
 
     result = rc[0].apply_async(np.zeros, 1_000_000)
-    array = result.get(10)
+    array = result.get(60)
     alive = weakref.ref(array)
     del result, array
     gc.collect()

@@ -58,7 +58,7 @@ def test_two_notebooks_may_both_start_a_cluster(profiles: Path):
             assert rc.load_balanced_view().apply_sync(abs, -2) == 2
             assert (first.db_count({}), rc.db_count({})) == (1, 1)
             with pytest.raises(er.UnknownTask, match=r"there is tasks\.db, of .*--db-url=/.*/tasks\.db"):
-                rc.get_result(first.history[0]).get(20)
+                rc.get_result(first.history[0]).get(60)
             os.kill(second.controller.pid, signal.SIGKILL)
             wait_until(lambda: rc.db_count({}) == 1, 30)
             assert Path(second.connection.database).name == "tasks-2.db", "started again on its own database"

@@ -161,7 +161,7 @@ def test_a_client_and_an_engine_come_through_tunnels(own_ssh: Hosts, tmp_path: P
             er.Client(cluster.connection, sshserver="-oProxyCommand=touch")
     finally:
         cluster.stop_cluster_sync()
-        assert engine.wait(30) == 0
+        assert engine.wait(60) == 0
     wait_until(lambda: not ssh_processes(own_ssh.config))
 
 

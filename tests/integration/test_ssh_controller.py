@@ -86,5 +86,6 @@ def test_the_command_line_shows_and_starts_it(others: Namespaces, tmp_path: Path
     with er.Client(profile_dir=tmp_path / "p") as rc:
         assert rc.connection.location == "host2"
         assert rc[:].apply_sync(abs, -1) == [1]
-    subprocess.run([*words, "stop", *which], check=True, capture_output=True, timeout=100)
+    stopped = subprocess.run([*words, "stop", *which], capture_output=True, text=True, timeout=100)
+    assert (stopped.returncode, stopped.stderr) == (0, "")
     wait_until(lambda: not processes_of(tmp_path / "p"))

@@ -153,12 +153,12 @@ sys.exit(main())
         rc.wait_for_engines(1, timeout=30)
         for code in ("input()", "import getpass; getpass.getpass()", "open('/dev/tty').read(1)"):
             with pytest.raises(er.RemoteError, match=r"cannot read input|No such device"):
-                rc[0].execute(code).get(20)
+                rc[0].execute(code).get(60)
         result = rc[0].apply_async(lambda: __import__("os").system("stty -a; cat; echo done"))
-        assert result.get(20) == 0
+        assert result.get(60) == 0
         assert result.stdout.endswith("done\n")
     finally:
         nanny.terminate()
-        nanny.wait(20)
+        nanny.wait(60)
         os.close(ours)
         os.close(theirs)

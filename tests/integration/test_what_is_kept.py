@@ -41,7 +41,7 @@ def test_a_result_that_was_let_go_says_so(fresh_cluster: Start) -> None:
     wait_until(lambda: rc.db_query({"msg_id": id}, "result_buffers")[0]["result_buffers"] is None)
     assert rc.db_query({"msg_id": id})[0]["state"] == "completed"
     with rc.cluster.connect_client_sync() as other, pytest.raises(er.UnknownTask, match="not kept any more"):
-        other.get_result(id).get(timeout=10)
+        other.get_result(id).get(timeout=60)
     with pytest.raises(er.StoreError, match=r"arguments of task .* are not kept any more"):
         rc.resubmit(id)
 
@@ -68,7 +68,7 @@ def test_pinned_records_stay(fresh_cluster: Start, tmp_path: Path) -> None:
     rc.pin(held)
     assert [record["msg_id"] for record in rc.db_query({"pinned": True}, "msg_id")] == held.msg_ids
     go.touch()
-    assert held.get(30) == 0.5
+    assert held.get(60) == 0.5
     others = view.map_async(half, range(20), chunksize=1)
     others.get()
     wait_until(lambda: rc.db_count({}) == 1)
@@ -86,7 +86,7 @@ def test_a_large_buffer_that_goes_to_all_engines_is_stored_once(fresh_cluster: S
     assert rc.db_count({}) == 4
     taken = path.stat().st_size + path.with_name("tasks.db-wal").stat().st_size
     assert taken < 2.5 * len(block), "once in the file, and perhaps once in its log"
-    assert rc.resubmit(rc.hub_history()[-1]).get(timeout=30) in (None, [None])
+    assert rc.resubmit(rc.hub_history()[-1]).get(timeout=60) in (None, [None])
     rc.purge_results("all")
     wait_until(lambda: path.stat().st_size < 1_000_000)
 
@@ -222,7 +222,7 @@ def test_no_task_loses_its_function_while_others_are_dropped(fresh_cluster: Star
         results = [view.apply_async(function, value) for function, value in ((half, number), (size_of, b"ab"))]
         with view.temp_flags(cache=True):
             results.append(view.apply_async(half, number % 3))
-        assert [result.get(timeout=30) for result in results] == [number / 2, 2, number % 3 / 2]
+        assert [result.get(timeout=60) for result in results] == [number / 2, 2, number % 3 / 2]
     rc.purge_results("all")
     last = view.apply_async(half, 1)
     assert last.get() == 0.5
@@ -243,9 +243,9 @@ def test_a_damaged_result_is_named_and_the_others_are_sent(fresh_cluster: Start)
     connection.close()
     with rc.cluster.connect_client_sync() as other:
         with pytest.raises(er.UnknownTask, match="is damaged"):
-            other.get_result(results.msg_ids[2]).get(timeout=10)
+            other.get_result(results.msg_ids[2]).get(timeout=60)
         rest = [id for id in results.msg_ids if id != results.msg_ids[2]]
         fetched = other.get_result(results.msg_ids)
         with pytest.raises(er.UnknownTask):
-            fetched.get(timeout=10)
-        assert [other.get_result(id).get(timeout=10) for id in rest] == [[0.0], [0.5], [1.5], [2.0]]
+            fetched.get(timeout=60)
+        assert [other.get_result(id).get(timeout=60) for id in rest] == [[0.0], [0.5], [1.5], [2.0]]

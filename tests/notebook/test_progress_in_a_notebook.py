@@ -108,6 +108,6 @@ def test_interrupting_a_wait_ends_the_tasks_if_that_is_set(notebook: Notebook, t
         lambda: wait_until(begun.exists),
     )
     assert "are being cancelled" in "\n".join(cell.error.traceback)
-    assert notebook.value("first.wait(30), second.wait(30), first.cancelled(), second.cancelled()") == str((True,) * 4)
+    assert notebook.value("first.wait(60), second.wait(60), first.cancelled(), second.cancelled()") == str((True,) * 4)
     assert "'leave', 'abort' or 'cancel'" in notebook.run("rc.on_interrupt = 'stop'").error.evalue
     notebook.run("rc.on_interrupt = 'leave'")

@@ -72,7 +72,7 @@ def test_results_come_back_with_their_shapes_in_their_order(fresh_cluster: Calla
         gate.touch()
         assert again.wait(60)
         for number in (0, 1, 2, 3, 4, 5, 7):
-            assert again[number].get(30) == before[number].get(30)
+            assert again[number].get(60) == before[number].get(60)
         assert again[6].get().data["text/plain"] == "2"
         assert again[7].stdout == [f"step {i}\n" for i in range(4)]
         assert [result.msg_ids for result in other.session("fit")] == [before[n].msg_ids for n in (2, 4, 7)]

@@ -128,7 +128,7 @@ class Server:
         """Stop it; kernels end with it."""
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(30)
+            self._process.wait(60)
 
 
 class Lab:

@@ -69,7 +69,7 @@ class TcpProxy:
     def _order(self, function: Callable[[], None]) -> None:
         done = threading.Event()
         self._orders.append(lambda: (function(), done.set())[0])
-        assert done.wait(10)
+        assert done.wait(60)
 
     # ------------------------------------------------------------------------------------------ in its thread
 

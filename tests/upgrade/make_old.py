@@ -40,7 +40,7 @@ view = rc.load_balanced_view()
 with view.temp_flags(label="squares"):
     assert [view.apply_sync(square, x) for x in range(3)] == [0, 1, 4]
 with view.temp_flags(label="fails"):
-    view.apply_async(lambda: 1 / 0).wait(30)
+    view.apply_async(lambda: 1 / 0).wait(60)
 with view.temp_flags(label="array"):
     assert view.apply_sync(lambda a: a + 0, np.zeros(70_000, np.uint8)).nbytes == 70_000
 rc[0].execute("y = 7", block=True)

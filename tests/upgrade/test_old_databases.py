@@ -157,10 +157,10 @@ def test_a_cluster_goes_on_with_it(old: Path) -> None:
             label: [record["msg_id"] for record in rc.db_query({"label": label}, keys=["msg_id"])]
             for label in ("squares", "fails", "array", "unfinished")
         }
-        assert rc.get_result(ids["squares"]).get(30) == [0, 1, 4]
-        assert rc.get_result(ids["array"][0]).get(30).nbytes == 70_000
+        assert rc.get_result(ids["squares"]).get(60) == [0, 1, 4]
+        assert rc.get_result(ids["array"][0]).get(60).nbytes == 70_000
         with pytest.raises(er.RemoteError, match="ZeroDivisionError"):
-            rc.get_result(ids["fails"][0]).get(30)
-        assert rc.get_result(ids["unfinished"][0]).get(30) == 6
-        assert rc.resubmit(ids["squares"]).get(30) == [0, 1, 4]
+            rc.get_result(ids["fails"][0]).get(60)
+        assert rc.get_result(ids["unfinished"][0]).get(60) == 6
+        assert rc.resubmit(ids["squares"]).get(60) == [0, 1, 4]
         assert rc.db_count({"label": "squares", "state": "completed"}) == 6

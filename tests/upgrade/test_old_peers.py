@@ -151,7 +151,7 @@ def test_a_cluster_file_of_0_1_names_its_processes(tmp_path: Path) -> None:
         found = er.Cluster.from_file(path)
         assert found.n == 2
         found.stop_cluster_sync()
-        assert process.wait(30) != 0
+        assert process.wait(60) != 0
     finally:
         process.kill()
         process.wait()
