@@ -49,6 +49,7 @@ from .storage.pending import Scope
 from .storage.queued_buffers import QueuedBuffers
 from .storage.queued_memory import QueuedMemory
 from .storage.store_reader import Reader, ok_value, readable_entries, readable_functions
+from .storage.store_writer import Writer
 from .supplies.function_library import FunctionLibrary
 from .supplies.host_buffers import HostBuffers
 from .supplies.input_values import InputValues, Raw
@@ -62,19 +63,6 @@ _options_of, _function_of = attrgetter("options"), attrgetter("function")
 #: An acknowledgement owed once records are committed: (kind, uuid of the peer, number of its message, how many tasks
 #: or results it brought, its bytes).
 Token = tuple[str, str, int, int, int]
-
-
-class Writer(Protocol):
-    """Where records go."""
-
-    def put(
-        self,
-        entries: Sequence[Entry],
-        tokens: Sequence[Any] = (),
-        functions: Sequence[Function] = (),
-        environments: Sequence[tuple[ClientId, Environment]] = (),
-    ) -> None:
-        """Have these written; the tokens come back once they are. Never blocks."""
 
 
 class LiveOutput(Protocol):

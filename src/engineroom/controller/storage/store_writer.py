@@ -59,7 +59,8 @@ class Writer(Protocol):
         tokens: Sequence[Any] = (),
         functions: Sequence[Function] = (),
         environments: Sequence[tuple[ClientId, Environment]] = (),
-    ) -> None: ...
+    ) -> None:
+        """Have these written; the tokens come back once they are. Never blocks."""
 
     def call(self, function: Callable[[TaskStore], Any]) -> Future[Any]: ...
 
