@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import processes_of, wait_until
-from support.slurm import Slurm
+from support.slurm import Slurm, jobs_of_a_killed_process
 
 import engineroom as er
 
@@ -108,20 +108,8 @@ def test_a_controller_that_is_killed_leaves_its_records(make: Any, slurm: Slurm)
 
 
 def test_the_jobs_end_with_the_process_that_wanted_them(slurm: Slurm, tmp_path: Path):
-    code = (
-        "import sys, engineroom as er\n"
-        "cluster = er.Cluster(controller='slurm', engines='slurm', n=1, controller_ip='127.0.0.1',"
-        f" profile_dir={str(tmp_path)!r}, extra_lines='#SBATCH --begin=now+1hour')\n"
-        "cluster.start_cluster_sync()\n"
-        "print('started', flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    script = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
-    assert script.stdout is not None
-    assert script.stdout.readline() == "started\n"
-    assert len(slurm.queue) == 2
-    script.kill()
-    script.communicate()
+    cluster = f"controller='slurm', engines='slurm', n=1, profile_dir={str(tmp_path)!r}"
+    assert jobs_of_a_killed_process(slurm, cluster) == 2
     wait_until(lambda: slurm.queue == [])
     wait_until(lambda: not processes_of(tmp_path))
     assert not list((tmp_path / "security").iterdir())

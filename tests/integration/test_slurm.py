@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import processes_of, wait_until
-from support.slurm import Slurm
+from support.slurm import Slurm, jobs_of_a_killed_process
 
 import engineroom as er
 
@@ -176,20 +176,7 @@ def test_a_batch_system_that_the_user_describes(slurm: Slurm, tmp_path: Path):
 
 
 def test_jobs_that_wait_are_cancelled_when_the_process_that_wanted_them_is_killed(slurm: Slurm, tmp_path: Path):
-    code = (
-        "import sys, engineroom as er\n"
-        f"cluster = er.Cluster(engines='slurm', n=2, profile_dir={str(tmp_path)!r}, controller_ip='127.0.0.1',"
-        " extra_lines='#SBATCH --begin=now+1hour')\n"
-        "cluster.start_cluster_sync()\n"
-        "print('started', flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    script = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
-    assert script.stdout is not None
-    assert script.stdout.readline() == "started\n"
-    assert len(slurm.queue) == 2
-    script.kill()
-    script.communicate()
+    assert jobs_of_a_killed_process(slurm, f"engines='slurm', n=2, profile_dir={str(tmp_path)!r}") == 2
     wait_until(lambda: slurm.queue == [])
     wait_until(lambda: not processes_of(tmp_path))
 

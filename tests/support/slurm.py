@@ -7,6 +7,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -137,6 +138,22 @@ def _wait_until(condition: Callable[[], bool], timeout: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not so after {timeout:g} s"
         time.sleep(0.05)
+
+
+def jobs_of_a_killed_process(slurm: Slurm, cluster: str) -> int:
+    """Have a process start this cluster, whose engines wait, and kill it; returns how many jobs it had in the queue."""
+    code = (
+        f"import sys, engineroom as er\ncluster = er.Cluster({cluster}, controller_ip='127.0.0.1',"
+        " extra_lines='#SBATCH --begin=now+1hour')\n"
+        "cluster.start_cluster_sync()\nprint('started', flush=True)\nsys.stdin.read()\n"
+    )
+    script = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+    assert script.stdout is not None
+    assert script.stdout.readline() == "started\n"
+    jobs = len(slurm.queue)
+    script.kill()
+    script.communicate()
+    return jobs
 
 
 @pytest.fixture(scope="session")
