@@ -99,7 +99,6 @@ class Engine:
         self._protocol.results.limit = settings.unstored_limit
         self._memory = MemoryLimit(settings.memory_limit)
         self._is_deciding = False  # a function is being asked about our properties
-        self._is_waiting = False  # for something to arrive
         self._starts: dict[AttemptOf, float] = {}  # when the tasks began that were announced last
         self._nested = NestedRuns(url, self._protocol, executor, interrupter, page, self)
         self._serial = 0  # counts tasks begun: how the attendant tells a long one from many short ones
@@ -430,10 +429,7 @@ class Engine:
 
     def _receive(self, *, wait: bool = False) -> None:
         """Handle what has arrived. With `wait`, waits for something, until the next sign of life is due."""
-        self._is_waiting = wait
-        arrived = self._link.receive(wait=wait)
-        self._is_waiting = False
-        self._protocol.handle(arrived)
+        self._protocol.handle(self._link.receive(wait=wait))
 
     def _flush(self) -> None:
         """Send the results that have gathered. No task is running."""
@@ -470,9 +466,7 @@ class Engine:
         self._protocol.is_leaving = self._nested.is_terminated = True
         if self._executor.is_running:
             raise Terminated
-        if self._is_waiting:
-            self._is_waiting = False
-            raise KeyboardInterrupt  # `run` goes on, and sees that we leave
+        self._link.wake()  # `serve` sees that we leave
 
 
 def make_engine(

@@ -71,6 +71,10 @@ class SessionLink:
             self.ping_now(time.monotonic())
         return arrived
 
+    def wake(self) -> None:
+        """End a `receive` that waits, or the next one. Safe from a signal handler."""
+        self._link.wake()
+
     def read(self, frames: Sequence[Any]) -> Any:
         """The message in one of the results of `receive`: counted and decoded. None: it is not to be believed."""
         self.session.count_received(frames[0], time.monotonic())

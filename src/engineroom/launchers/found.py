@@ -16,6 +16,11 @@ from .base import STOP_SECONDS, LauncherFacts, end_of
 if TYPE_CHECKING:  # it takes long to import, and not every process looks for others
     import psutil
 
+#: How long the kernel may take between the start of a program and its command line in `/proc`, on a busy host.
+STARTING_SECONDS = 2.0
+#: The thread of the kernel that is the parent of all others: they have no command line.
+KTHREADD = 2
+
 
 class FoundProcess(LauncherFacts):
     """A process that another one started, known by its pid.
@@ -41,7 +46,8 @@ class FoundProcess(LauncherFacts):
         self._process: psutil.Process | None = None
         with contextlib.suppress(psutil.Error, ValueError, OverflowError):  # also a number that no process can have
             process = psutil.Process(pid)
-            if any(marker in argument for argument in process.cmdline()):  # the system gives old pids to new processes
+            # the system gives old pids to new processes
+            if any(marker in argument for argument in _arguments(process)):
                 self._process = process
 
     @property
@@ -126,6 +132,19 @@ class FoundProcess(LauncherFacts):
 
     def to_dict(self) -> dict[str, Any]:
         return {"class": "local", "pid": self._pid, "log_file": str(self.log_file or ""), "args": []}
+
+
+def _arguments(process: psutil.Process) -> list[str]:
+    """The command line of a process. One that is just being started has none for a moment."""
+    deadline = time.monotonic() + STARTING_SECONDS
+    arguments: list[str]
+    while not (arguments := process.cmdline()) and not _is_of_kernel(process) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return arguments
+
+
+def _is_of_kernel(process: psutil.Process) -> bool:
+    return KTHREADD in (process.pid, process.ppid())
 
 
 def call_after(join: Callable[[], Any], callback: Callable[[int], None]) -> None:

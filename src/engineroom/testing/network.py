@@ -157,6 +157,9 @@ class MemoryLink:
     def receive(self, limit: int = 64, timeout: float = 0.0) -> list[Frames]:
         return self.inbox.take(limit, timeout)
 
+    def wake(self) -> None:
+        self.inbox.wake()
+
     def send(self, frames: Frames) -> None:
         if self.is_cut:
             self.unsent.append(frames)

@@ -75,7 +75,10 @@ class Link(Protocol):
         """A file descriptor that becomes readable when something may have arrived."""
 
     def receive(self, limit: int = 64, timeout: float = 0.0) -> list[Frames]:
-        """Up to `limit` messages that have arrived. If there is none, waits for one."""
+        """Up to `limit` messages that have arrived. If there is none, waits for one, or for `wake`."""
+
+    def wake(self) -> None:
+        """End a `receive` that waits, or the next one. Safe from a signal handler."""
 
     def send(self, frames: Frames) -> None:
         """Send to the controller, now or when it can be reached."""

@@ -259,7 +259,7 @@ class BorrowingLink:
         self._waiting: deque[Frames] = deque()
         self._failed_until = 0.0
         self.fileno, self.send, self.flush, self.refused = link.fileno, link.send, link.flush, link.refused
-        self.take_renewed = link.take_renewed
+        self.take_renewed, self.wake = link.take_renewed, link.wake
 
     @property
     def takes_host_frames(self) -> bool:

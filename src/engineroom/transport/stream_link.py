@@ -7,6 +7,7 @@ connects again after a loss. It runs only while there is something to do. The ra
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -61,6 +62,10 @@ class StreamLink(ABC):
         self._pid = os.getpid()
         #: readable when something has come; its number stays the same when we connect again
         self._epoll = select.epoll()
+        #: readable when `wake` was called, also by the helper, which then says so here; -1: closed
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._is_woken = False
+        self._epoll.register(self._wake, select.EPOLLIN)
         self._arrived: deque[Frames] = deque()
         #: whether `receive` or `send` is in the middle of a message
         self._is_busy = False
@@ -84,8 +89,6 @@ class StreamLink(ABC):
         self._is_new = True
         #: whether there has been a connection; whether the owner does not know yet that another was made
         self._has_connected = self._is_renewed = False
-        #: whether the epoll is readable because another connection was made
-        self._rings = False
 
     @abstractmethod
     def _open(self) -> Socket:
@@ -117,18 +120,32 @@ class StreamLink(ABC):
                 self._wait(timeout)
             else:
                 self._read()
+                self._take_wake()
         if len(arrived) == 1:
             return [arrived.popleft()]
         return [arrived.popleft() for _ in range(min(limit, len(arrived)))]
 
+    def wake(self) -> None:
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+            self._is_woken = True  # after the writing: who sees it can read
+
+    def _take_wake(self) -> bool:
+        """Whether `wake` was called since the last look."""
+        if not self._is_woken:
+            return False
+        self._is_woken = False
+        with contextlib.suppress(BlockingIOError):  # two calls were read at once the last time
+            os.eventfd_read(self._wake)
+        return True
+
     def _wait(self, timeout: float) -> None:
-        """Wait until a message is complete."""
+        """Wait until a message is complete, or `wake` is called."""
         until = None
         while timeout > 0:
             if self._epoll.poll(timeout, 1):
-                rang = self._rings
                 self._read()
-                if self._arrived or rang:
+                if self._take_wake() or self._arrived:
                     return
             now = time.monotonic()
             until = now + timeout if until is None else until
@@ -139,11 +156,6 @@ class StreamLink(ABC):
         connection = self._socket
         if connection is None:
             return
-        if self._rings:
-            with self._lock:
-                self._rings = False
-                if self._socket is connection:
-                    self._epoll.modify(connection, select.EPOLLIN)
         self._is_busy = True
         try:
             is_full, left = True, MOST_READ_BYTES
@@ -291,10 +303,11 @@ class StreamLink(ABC):
                 give_unsent(new, self._unsent)
             except (OSError, MemoryError):
                 self._break()
-            # A socket that can be written to wakes the owner: what was on its way is lost, and it is to ask at once.
-            self._rings = self._is_renewed = self._has_connected
+            self._epoll.register(new, select.EPOLLIN)
+            if self._has_connected:  # what was on its way is lost, and the owner is to ask at once
+                self._is_renewed = True
+                self.wake()
             self._has_connected = True
-            self._epoll.register(new, select.EPOLLIN | (select.EPOLLOUT if self._rings else 0))
             if not new.is_clear:
                 self._need_helper()
 
@@ -317,4 +330,10 @@ class StreamLink(ABC):
             self._reader.close()
         if helper is not None:
             helper.join()
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        """`receive` is not called again."""
+        wake, self._wake = self._wake, -1  # a signal handler may come in between
+        os.close(wake)
         self._epoll.close()

@@ -35,7 +35,7 @@ class UnixLink(StreamLink):
         try:
             self._connect()
         except PermissionError as error:
-            self._epoll.close()
+            self._stop_waiting()
             os.close(self._folder)
             raise ConnectionFileError(
                 f"the socket that the connection file names cannot be trusted: {error}. Start the cluster anew"

@@ -6,6 +6,7 @@ taken; a script that is at its end tells the engine to stop.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
@@ -159,6 +160,9 @@ class Script:
     def take_renewed(self) -> bool:
         return False
 
+    def wake(self) -> None:
+        self.link.wake()
+
     def close(self, linger: float = 0.0) -> None:
         self.listen()
 
@@ -310,6 +314,20 @@ def test_a_refused_engine_leaves(script: Script, capsys: pytest.CaptureFixture[s
     script.then(Refused("authentication", "the key is wrong"))
     script.play()
     assert f"refused this engine (engineroom {__version__}): the key is wrong" in capsys.readouterr().out
+
+
+def test_a_signal_to_leave_loses_nothing_that_arrives_at_that_moment(script: Script):
+    engine = script.engine()
+
+    def arrives() -> None:
+        script.say(run("a"))
+        engine._on_sigterm(signal.SIGTERM, None)
+
+    script.steps = [arrives]
+    engine.serve()
+    assert script.all(Returned) == [Returned([AttemptKey(TaskId("a"), 1)])]
+    assert (len(script.hellos), script.ended) == (1, [])
+    assert isinstance(script.heard[-1], Goodbye)
 
 
 # -------------------------------------------------------------------------------------------- functions

@@ -58,6 +58,8 @@ class Arriving:
     def take_renewed(self) -> bool:
         return False
 
+    def wake(self) -> None: ...
+
     def close(self, linger: float = 0.0) -> None: ...
 
 

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import secrets
 import shutil
+import signal
 import socket
 import stat
 import tempfile
@@ -550,6 +551,36 @@ def test_who_waits_for_messages_is_told_that_the_connection_was_made_anew(folder
             assert link.receive(timeout=0.01) == []
             link.send([b"who are you"])
             until(lambda: heard(other, 0.1))
+
+
+def test_a_wait_is_ended_by_others_and_by_signal_handlers_and_nothing_is_lost(listener: UnixListener):
+    with linked(listener) as link:
+        link.send([b"hello"])
+        [(peer, _)] = heard(listener)
+        listener.admit(peer)
+        threading.Timer(0.05, link.wake).start()
+        assert link.receive(timeout=60) == []
+        link.wake()
+        link.wake()
+        assert link.receive(timeout=60) == [], "before it waits, too"
+        link.wake()
+        assert link.receive() == []
+        assert link.receive(timeout=0.01) == []
+
+        def call(number: int, frame: Any) -> None:
+            link.wake()
+
+        before, size = signal.signal(signal.SIGALRM, call), 4 << 20
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)  # in the middle of long messages
+        try:
+            for count in range(50):
+                listener.send(peer, [bytes([count]), bytes([count]) * size])
+                [got] = until(lambda: (heard(listener, 0), link.receive(timeout=60))[1])
+                assert (got[0], len(got[1]), set(bytes(got[1]))) == (bytes([count]), size, {count})
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert not link.take_renewed(), "the connection is the first one"
 
 
 def test_the_helper_runs_only_while_there_is_something_to_do(listener: UnixListener):

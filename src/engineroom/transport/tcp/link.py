@@ -60,10 +60,10 @@ class TcpLink(StreamLink):
             self._addresses = list(dict.fromkeys(map(address_of, urls)))
             self._context = link_context(certificate, key)
         except ValueError as error:  # of which SSLError is no kind, and Python's own are
-            self._epoll.close()
+            self._stop_waiting()
             raise ConnectionFileError(f"the connection file names no controller that can be reached: {error}") from None
         except ssl.SSLError:
-            self._epoll.close()
+            self._stop_waiting()
             raise ConnectionFileError("the connection file holds no certificate of a controller") from None
         #: the address that was reached last
         self._reached: tuple[str, int] | None = None
