@@ -193,6 +193,31 @@ def test_ctrl_c_interrupts_the_engines(rc: er.Client, shell: Any, capsys: pytest
     assert "Sending signal SIGINT" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("interrupts_arrive")
+def test_ctrl_c_while_the_code_is_on_its_way_interrupts_the_engines(
+    rc: er.Client, shell: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """An engine may run the code before the client knows that all of it is sent."""
+    view = shell.magics_manager.magics["line"]["px"].__self__.view
+    execute = view.execute
+
+    def execute_slowly(*given: Any, **options: Any) -> Any:
+        result = execute(*given, **options)
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+        signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(view, "execute", execute_slowly)
+    with pytest.raises(er.CompositeError, match="KeyboardInterrupt"):
+        cell(
+            shell,
+            "%%px\nimport os, time\n"
+            f"open(os.path.join({str(tmp_path)!r}, str(os.getpid())), 'w').close()\n"
+            "for _ in range(6000): time.sleep(0.01)\n",
+        )
+    assert "Sending signal SIGINT" in capsys.readouterr().err
+
+
 def interrupting(shell: Any, *printed: str) -> threading.Thread:
     """A thread that sends Ctrl-C to the main thread once all tasks of a %px have printed this, then the next."""
     main = threading.main_thread().ident

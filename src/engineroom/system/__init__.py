@@ -1,1 +1,1 @@
-"""What the kernel says of this host."""
+"""Processes and signals of this host."""

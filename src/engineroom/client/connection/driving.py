@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from ...system.held_signals import HeldSignals
 from ...transport import Link
-from .interrupts import HeldSignals
 from .waiters import delivering
 from .wakeup import Wakeup
 

@@ -15,6 +15,7 @@ from IPython.core.magic import no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
 from ...messages import signal_number
+from ...system.held_signals import HeldSignals
 
 #: Seconds after which a blocking %px shows a progress bar.
 PROGRESS_AFTER = 2.0
@@ -242,7 +243,11 @@ class ParallelMagics:
         with contextlib.ExitStack() as shown:
             is_shown = False
             try:  # an interrupt that comes while the code is on its way is meant for the engines, too
-                result = self.view.execute(code, silent=False, block=False)
+                held = HeldSignals(lambda: None)  # … and comes once we know which tasks these are
+                try:
+                    result = self.view.execute(code, silent=False, block=False)
+                finally:
+                    held.end()
                 result._name = "%px"
                 self.last_result = result
                 if save_name:
