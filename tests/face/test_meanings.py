@@ -170,7 +170,7 @@ OUTCOMES: dict[str, tuple[Callable[[ipp.Client], ipp.AsyncResult], type[ipp.Remo
     ),
     "a dependency too slow": (
         lambda rc: rc.load_balanced_view(
-            after=rc.load_balanced_view().apply_async(time.sleep, 0.5), timeout=0.05
+            after=rc.load_balanced_view().apply_async(time.sleep, 2), timeout=0.05
         ).apply_async(abs, 1),
         ipp.DependencyTimeout,
     ),

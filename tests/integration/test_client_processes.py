@@ -207,4 +207,6 @@ def test_what_a_program_submitted_last_is_not_lost(ending, rc):
     wait_until(lambda: rc.db_count({"label": "last"}) and not rc.db_count({"label": "last", "state": "pending"}))
     records = rc.db_query({"label": "last"}, keys=["msg_id"], sort="submitted")
     assert sorted(rc.get_result([record["msg_id"] for record in records]).get(60)) == list(range(10_000))
-    assert run.stderr.count("\n") <= (4 if expected == 1 else 0), run.stderr
+    # On a busy machine the end takes long enough to be explained.
+    said = [line for line in run.stderr.splitlines() if not line.startswith("engineroom: this client ends once the ")]
+    assert len(said) <= (4 if expected == 1 else 0), run.stderr

@@ -249,11 +249,11 @@ def test_explain_tells_why_a_call_did_not_hit(any_rc, typed):
 
 def test_what_is_aborted_while_it_is_looked_up_does_not_run(any_rc, stamped):
     for _ in range(20):
-        result = any_rc.load_balanced_view(cache=True).apply_async(time.sleep, 0.2)
+        result = any_rc.load_balanced_view(cache=True).apply_async(time.sleep, 60)
         any_rc.cancel(result, block=True)
         with pytest.raises(er.TaskAborted):
             result.get(60)
-    result = any_rc.load_balanced_view(cache=True).apply_async(time.sleep, 5)
+    result = any_rc.load_balanced_view(cache=True).apply_async(time.sleep, 60)
     any_rc.cancel()
     with pytest.raises(er.TaskAborted):
         result.get(60)
