@@ -198,7 +198,7 @@ def by_hand(folder: Path, n: int = 1, args: Sequence[str] = (), **environment: s
     finally:
         for peer in hand.peers.role("nanny"):
             hand.peers.send(peer, Stop())
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
             hand.turn()
         if process.poll() is None:

@@ -151,7 +151,7 @@ def test_a_launcher_takes_signals_by_name_and_gives_its_log_away(made: Callable[
     found = FoundProcess(process.pid, "sleep", log)
     wait_until(lambda: "begun" in process.get_output())
     found.signal("SIGTERM")
-    assert process.join(10)
+    assert process.join(60)
     wait_until(lambda: codes == [-15])
     process.on_stop(codes.append)  # it has ended: the callback is called at once
     assert codes == [-15, -15]
