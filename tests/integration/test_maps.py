@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import operator
 import os
+import threading
 import time
 
 import numpy as np
 import pytest
+from conftest import wait_until
 
 import engineroom as er
+from engineroom.client.results.map_result import GrowingMapResult
 
 
 def fails_at(*bad):
@@ -300,3 +303,61 @@ def test_too_few_labels_are_an_error_and_nothing_is_sent(rc, lb):
     with pytest.raises(ValueError, match="chunksize=2"):
         lb.map(abs, [1, 2], labels=["a", "b"], chunksize=2)
     assert len(rc.history) == before
+
+
+# ----------------------------------------------------------------------- a map whose own thread is slow to go on
+
+
+@pytest.fixture
+def slow_map(cluster, monkeypatch):
+    """A client; and the function that has it begin a map, and waits until all that it has submitted has ended."""
+    go_on = threading.Event()
+    as_results_come = GrowingMapResult._submit_as_results_come
+
+    def slowly(self):
+        go_on.wait(60)
+        as_results_come(self)
+
+    monkeypatch.setattr(GrowingMapResult, "_submit_as_results_come", slowly)
+
+    def begin(function=abs):
+        result = rc.load_balanced_view(label="a slow map").map_async(function, range(10_000))
+        wait_until(lambda: result._ids and not rc.outstanding)
+        assert not result.ready()
+        return result
+
+    with cluster.connect_client_sync() as rc:
+        rc.wait_for_engines(2, timeout=60)
+        rc.purge_results(query={"label": "a slow map"})
+        try:
+            yield rc, begin
+        finally:
+            go_on.set()
+
+
+def test_the_end_of_a_client_submits_the_rest_of_its_maps(slow_map, rc):
+    of_map, begin = slow_map
+    begin()
+    of_map.close()
+    wait_until(lambda: not rc.db_count({"label": "a slow map", "state": "pending"}))
+    ids = [record["msg_id"] for record in rc.db_query({"label": "a slow map"}, keys=["msg_id"])]
+    assert sorted(rc.get_result(ids).get(60)) == list(range(10_000))
+
+
+def test_who_waits_for_everything_waits_for_maps_that_will_submit_more(slow_map):
+    rc, begin = slow_map
+    result = begin()
+    assert rc.wait(timeout=0.1) is False
+    rc.abort()
+    with pytest.raises(er.TaskAborted, match="the rest of a map"):
+        result.get(60)
+    assert rc.wait(timeout=60) is True
+
+
+def test_ctrl_c_ends_a_map_that_will_submit_more(slow_map):
+    rc, begin = slow_map
+    result = begin()
+    rc.on_interrupt = "abort"
+    rc._port.interrupted(result._ids)
+    with pytest.raises(er.TaskAborted, match="the rest of a map"):
+        result.get(60)

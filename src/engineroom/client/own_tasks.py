@@ -157,7 +157,7 @@ class OwnTasks:
 
     def futures(self) -> list[Any]:
         """The results that wait for an outcome."""
-        return list(set(self._channel.waiting.values()))
+        return list(self._channel.waiters.all())
 
     def futures_of(self, jobs: Jobs, limit: float | None = None) -> list[Any]:
         """Results of tasks, to be waited for; those of other clients are watched from now on.
@@ -357,7 +357,7 @@ class OwnTasks:
             self._port.stop_growing(self.ids_of(jobs))
             tasks = self.ids_of(jobs)  # read again: a map may have submitted some before it stopped
         elif engines is None:  # by name: tasks submitted after this call are not meant
-            self._port.stop_growing(self._mine())
+            self._port.stop_growing(None)
             tasks = self._mine()
         return self._port.end(tasks, engines, running=running)
 

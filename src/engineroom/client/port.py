@@ -20,6 +20,7 @@ from ..wire.payload import Keep, as_copy, as_is, shared
 from .connection.channel import Channel
 from .connection.history import History, Marks
 from .connection.requests import total
+from .connection.waiters import Growing
 from .engines import Engines
 
 
@@ -71,7 +72,7 @@ class ClientPort:
 
     def outstanding(self) -> int:
         """How many tasks of this client have no outcome yet."""
-        return sum(id.startswith(self.channel.session) for id in self.channel.waiting)
+        return sum(id.startswith(self.channel.session) for id in self.channel.outstanding())
 
     def drive(self, ready: Callable[[], bool], limit: float | None) -> bool:
         """Take in results in this thread, until `ready()` or for `limit` seconds. False: the caller has to wait."""
@@ -131,11 +132,17 @@ class ClientPort:
         self.stop_growing(ids)
         self.end(ids, None, running=running)
 
-    def stop_growing(self, ids: Iterable[TaskId]) -> None:
-        """Have the maps to which these tasks belong submit no further chunks."""
-        for waiter in set(map(self.channel.waiter_of, ids)):
-            if waiter is not None:
-                waiter._no_more()
+    def stop_growing(self, ids: Iterable[TaskId] | None) -> None:
+        """Have the maps to which these tasks belong submit no further chunks; None: all maps."""
+        meant = None if ids is None else set(ids)
+        for growing in self.growing.copy():
+            if meant is None or not meant.isdisjoint(growing._ids):
+                growing._no_more()
+
+    @property
+    def growing(self) -> set[Growing]:
+        """The maps that submit further tasks as results come: each adds itself, and takes itself out."""
+        return self.channel.waiters.growing
 
     def end(self, tasks: Sequence[TaskId] | None, engines: Sequence[EngineId] | None, *, running: bool) -> Future[Any]:
         """Ask the controller to end tasks, by id or by engine; the Future is done once it has begun to."""

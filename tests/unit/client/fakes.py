@@ -18,6 +18,7 @@ class FakePort:
         self.keeps = keeps
         self.direct = set(direct)
         self.aborted: list[tuple[list[TaskId], bool]] = []
+        self.growing: set[object] = set()
 
     def drive(self, ready: Callable[[], bool], limit: float | None) -> bool:
         return False

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from engineroom.client.connection.waiters import Waiter
+from engineroom.client.connection.waiters import Waiter, Waiters
 from engineroom.client.own_tasks import OwnTasks
 from engineroom.client.port import ClientPort
 from engineroom.client.records.queries import Records
@@ -34,7 +34,7 @@ class FakeChannel:
     def __init__(self) -> None:
         self.session = ClientId("5e55")
         self.engines = [EngineInfo(EngineId(0), EngineUuid("e"), "host", 1)]
-        self.waiters: dict[TaskId, Any] = {}
+        self.waiters = Waiters()
         self.next_number = itertools.count().__next__
 
     def id_of(self, number: int) -> TaskId:
@@ -47,28 +47,24 @@ class FakeChannel:
         return False
 
     def submit_one(self, outgoing: Any, waiter: Waiter, *, waits: bool = False) -> None:
-        self.waiters[outgoing[0].id] = waiter
+        self.waiters.by_task[outgoing[0].id] = waiter
 
     def submit(self, tasks: Iterable[tuple[Any, Waiter]]) -> None:
         for outgoing, waiter in tasks:
             self.submit_one(outgoing, waiter)
 
     def waiter_of(self, id: TaskId) -> Any:
-        return self.waiters.get(id)
-
-    @property
-    def waiting(self) -> dict[TaskId, Any]:
-        return dict(self.waiters)
+        return self.waiters.by_task.get(id)
 
     def outstanding(self) -> set[TaskId]:
-        return set(self.waiters)
+        return set(self.waiters.by_task)
 
     def abandon(self) -> None:
         pass
 
     def finish(self, ids: Iterable[TaskId]) -> None:
         for id in ids:
-            arrive(self.waiters.pop(id), done(id, 1))
+            arrive(self.waiters.by_task.pop(id), done(id, 1))
 
 
 class FakeClient:

@@ -197,6 +197,16 @@ def test_deep_queries_are_refused() -> None:
         parse(query)
 
 
+@pytest.mark.parametrize("kind", [dict, list])
+def test_values_that_are_nested_too_deep_are_refused(kind: type):
+    value: Any = 1
+    for _ in range(600):
+        value = {"a": value} if kind is dict else [value]
+    for condition in (value, {"$gt": value}, {"$in": [value]}):
+        with pytest.raises(QueryError, match=r"metadata.* is nested more than 100 levels deep"):
+            parse({"metadata": condition})
+
+
 def test_aliases_are_understood() -> None:
     assert parse({"execute_input": 1, "error.ename": "E"}) == parse({"pyin": 1, "pyerr.ename": "E"})
 

@@ -83,7 +83,7 @@ PING_SECONDS = 1.0
 LOST_SECONDS = 30.0
 #: Bytes of large arguments that are kept for some seconds after their tasks: they may be sent again, unchanged.
 HELD_BYTES = 256 << 20
-#: So long `close` waits at most until the controller has accepted what was submitted …
+#: So long `close` waits at most until the controller has accepted more of what was submitted …
 CLOSE_SECONDS = 60.0
 #: … and after so long it says that it does.
 CLOSE_NOTICE_SECONDS = 2.0
@@ -123,11 +123,11 @@ class Channel:
         self.next_number = itertools.count().__next__
         self._prefix = f"{self.session}-"
         self._window = SubmissionWindow()
-        self._waiters = Waiters()
+        self.waiters = Waiters()
         self._requests = PendingRequests()
         self._orders: deque[Message] = deque()  # what else is to be sent, behind the tasks: questions, Watch
         self._urgent: deque[Message] = deque()  # … and what does not wait for them
-        self._outgoing, self._waiting = self._window.queue, self._waiters.by_task  # the hot path reaches them at once
+        self._outgoing, self._waiting = self._window.queue, self.waiters.by_task  # the hot path reaches them at once
         self._counts = LinkSession(introduce("client", info.key, self.session), PING_SECONDS, time.monotonic())
         self._must_greet = False  # something was lost: say Hello again
         self._has_noticed_silence = False
@@ -148,11 +148,11 @@ class Channel:
             Refused: self._on_refused,
             Accepted: self._on_accepted,
             Rejected: self._on_rejected,
-            Results: self._waiters.on_results,
-            ResultsUnavailable: self._waiters.on_gone,
-            Output: self._waiters.on_news,
-            Started: self._waiters.on_news,
-            Published: self._waiters.on_news,
+            Results: self.waiters.on_results,
+            ResultsUnavailable: self.waiters.on_gone,
+            Output: self.waiters.on_news,
+            Started: self.waiters.on_news,
+            Published: self.waiters.on_news,
             Engines: self._on_engines,
             Reply: self._requests.on_reply,
             Pong: self._on_pong,
@@ -261,18 +261,13 @@ class Channel:
             raise WaitError("a question is asked in the thread through which the answer comes: it would never end")
         return self.request(body).result(timeout)
 
-    @property
-    def waiting(self) -> dict[TaskId, Waiter]:
-        """The tasks without an outcome and who waits for each, at this moment: a copy."""
-        return self._waiting.copy()
-
     def waiter_of(self, id: TaskId) -> Waiter | None:
         """Who waits for a task; None: nobody, or it has its outcome."""
         return self._waiting.get(id)
 
     def withdraw(self, ids: Iterable[TaskId]) -> None:
         """Stop waiting for tasks: their outcomes are given to nobody."""
-        self._waiters.withdraw(ids)
+        self.waiters.withdraw(ids)
 
     def outstanding(self) -> set[TaskId]:
         """Tasks without an outcome."""
@@ -293,14 +288,14 @@ class Channel:
     def close(self, linger: float | None = None, *, submit_rest: bool = True) -> None:
         """End the session, once the controller has accepted the tasks. They go on; results stay in the database.
 
-        `linger`: seconds that this may take; by default 60, as long as the controller answers. `submit_rest`: have
-        growing maps submit the rest of their chunks.
+        `linger`: seconds that this may take; by default as long as the controller accepts some every 60 s.
+        `submit_rest`: have growing maps submit the rest of their chunks.
         """
         if self._pid != os.getpid():
             return
         if submit_rest and not self.is_closing:
-            for waiter in set(self._waiting.copy().values()):
-                waiter._submit_rest()
+            for growing in self.waiters.growing.copy():
+                growing._submit_rest()
         self.is_closing = True
         self._linger = linger
         self._driver.wake()
@@ -324,7 +319,7 @@ class Channel:
         """This is a process that was forked from ours, and has no I/O thread."""
         self.changed = threading.Condition()  # the I/O thread may have held it
         self.failure = self.failure_error()
-        for waiter in self._waiting.values():
+        for waiter in self.waiters.all():
             waiter._forked()
 
     def _order(self, message: Message) -> None:
@@ -392,9 +387,13 @@ class Channel:
             return
         self.flush()
         begin, window, has_told = time.monotonic(), self._window, False
+        least, accepted_at = window.unaccepted_tasks, begin
         while (count := window.unaccepted_tasks) or self._orders or self._urgent:
-            taken = time.monotonic() - begin
-            if taken > (CLOSE_SECONDS if self._linger is None else self._linger) or self.failure is not None:
+            taken = (now := time.monotonic()) - begin
+            if count < least:
+                least, accepted_at = count, now
+            is_late = now - accepted_at > CLOSE_SECONDS if self._linger is None else taken > self._linger
+            if is_late or self.failure is not None:
                 if count:
                     _notice(f"this client ends, and the controller has not accepted {count:,} tasks: they may be lost")
                 return
@@ -477,7 +476,7 @@ class Channel:
     def _send_order(self, message: Message) -> None:
         if isinstance(message, Request):
             self._requests.sent(message)
-            self._waiters.taken_back(self._window.take_back(message.body))
+            self.waiters.taken_back(self._window.take_back(message.body))
         self._send(message)
 
     def _send_tasks(self, message: Submit, frames: Sequence[Any]) -> None:
@@ -485,7 +484,7 @@ class Channel:
             self._send(message, frames)
         except (TypeError, ValueError, OverflowError) as error:  # a task that cannot be encoded harms no other message
             text = f"cannot be sent: {error}"
-            self._waiters.fail(self._window.unsendable(message), lambda: SerializationError(text))
+            self.waiters.fail(self._window.unsendable(message), lambda: SerializationError(text))
         else:
             self._window.sent(message)
 
@@ -513,7 +512,7 @@ class Channel:
         if self.failure is None:
             self.failure = error
         self._requests.fail(self.failure_error)
-        self._waiters.fail(list(self._waiting), self.failure_error)
+        self.waiters.fail(list(self._waiting), self.failure_error)
         self._window.give_up()
         self._welcome.set()
         with self.changed:
@@ -566,7 +565,7 @@ class Channel:
         self._window.accepted(message.numbers)
 
     def _on_rejected(self, message: Rejected, frames: Sequence[Any]) -> None:
-        self._waiters.fail(self._window.rejected(message), lambda: error_of(message.error))
+        self.waiters.fail(self._window.rejected(message), lambda: error_of(message.error))
 
     def _on_engines(self, message: Engines, frames: Sequence[Any]) -> None:
         had_some, has_some = self.engines or self.starting, message.engines or message.starting

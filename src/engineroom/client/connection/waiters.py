@@ -55,11 +55,17 @@ class Waiter(Protocol):
     def _forked(self) -> None:
         """This process was forked from the one that waits: here there will be no outcome."""
 
+
+class Growing(Waiter, Protocol):
+    """A map that submits further tasks as results come. At times it waits for none of those that it has submitted."""
+
+    _ids: list[TaskId]
+
     def _no_more(self) -> None:
-        """The tasks are to be aborted: a map stops submitting further chunks."""
+        """The tasks are to be aborted: submit no more."""
 
     def _submit_rest(self) -> None:
-        """The session is about to end: a map submits all of its further chunks."""
+        """The session is about to end: submit all that are left."""
 
 
 class Waiters:
@@ -71,6 +77,12 @@ class Waiters:
 
     def __init__(self) -> None:
         self.by_task: dict[TaskId, Waiter] = {}
+        #: each adds itself, and takes itself out
+        self.growing: set[Growing] = set()
+
+    def all(self) -> set[Waiter]:
+        """Everybody who waits for an outcome, or will."""
+        return {*self.by_task.copy().values(), *self.growing.copy()}
 
     def withdraw(self, ids: Iterable[TaskId]) -> None:
         """Nobody waits for these tasks any more."""

@@ -24,16 +24,25 @@ DEPTH = 100
 _TEXTS = TEXTS - {"state"}
 
 
-def settled(query: Any) -> Any:
+def settled(query: Any, depth: int = 0) -> Any:
     """The query with a list for every other iterable that `$in`, `$nin` or `$all` has: it may be read only once.
 
     `{"engine_uuid": {"$in": map(uuids.get, (3, 4))}}` is a query like any other.
+
+    Raises
+    ------
+    QueryError
+        It is nested too deep.
     """
+    if depth > DEPTH:
+        raise QueryError(f"the query is nested more than {DEPTH} levels deep")
     if isinstance(query, list | tuple):
-        return [settled(part) for part in query]
+        return [settled(part, depth + 1) for part in query]
     if not isinstance(query, Mapping):
         return query
-    return {key: list(value) if _is_list_for(key, value) else settled(value) for key, value in query.items()}
+    return {
+        key: list(value) if _is_list_for(key, value) else settled(value, depth + 1) for key, value in query.items()
+    }
 
 
 def _is_list_for(name: str, value: Any) -> bool:

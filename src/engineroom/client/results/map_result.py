@@ -202,6 +202,7 @@ class GrowingMapResult(AsyncMapResult):
         self._condition  # noqa: B018 — made now: so every arrival is announced, and wakes the thread that submits
         self._submit_chunks(plan.room(0))
         if not self._all_submitted():
+            port.growing.add(self)
             threading.Thread(target=self._submit_as_results_come, name="engineroom-map", daemon=True).start()
 
     def _shape_noted(self) -> tuple[str, TaskId | None, int]:
@@ -235,6 +236,8 @@ class GrowingMapResult(AsyncMapResult):
                 self._submit_chunks(room)
         except BaseException as error:  # a user's __reduce__ may call sys.exit: whoever waits must hear of it
             self._stop(SerializationError(f"the items of this map could not be pickled: {error!r}"))
+        finally:
+            self._port.growing.discard(self)
 
     def _submit_chunks(self, most: int | None) -> None:
         """Submit up to `most` more chunks; None: all of the rest. What fails becomes the outcome of the rest."""

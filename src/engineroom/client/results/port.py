@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from ...config import ConnectionInfo
 from ...ids import ClientId, EngineId, TaskId
@@ -23,6 +23,10 @@ class ResultPort(Protocol):
     @property
     def keeps(self) -> bool:
         """Whether the controller records results, so that they can be fetched again."""
+
+    @property
+    def growing(self) -> set[Any]:
+        """The maps that submit further tasks as results come: each adds itself, and takes itself out."""
 
     def outstanding(self) -> int:
         """How many tasks of this client have no outcome yet."""

@@ -247,9 +247,6 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     def _no_more(self) -> None:
         """Submit no further chunks: the tasks are about to be aborted. Only a growing map has chunks left."""
 
-    def _submit_rest(self) -> None:
-        """Submit all further chunks: the session is about to end."""
-
     def _keep(self, id: TaskId, ending: Ending, frames: Sequence[Any] = ()) -> None:
         """Keep an outcome, if there is none."""
         if id in self._outcomes:

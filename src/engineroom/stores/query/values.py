@@ -26,6 +26,8 @@ _RANKS: dict[type, int] = {
 }  # fmt: skip
 #: types that MongoDB does not have come after all others
 OTHER = 100
+#: Lists and dicts within each other.
+MAX_LEVELS = 100
 
 
 def rank(value: Any) -> int:
@@ -113,11 +115,13 @@ def type_code(value: Any) -> int:
     return _CODE_OF_RANK.get(rank(value), 0)
 
 
-def plain(value: Any, where: str, error: type[Exception]) -> Any:
+def plain(value: Any, where: str, error: type[Exception], levels: int = MAX_LEVELS) -> Any:
     """A deep copy made of what a record may hold: None, bool, int, float, str, bytes, datetime (UTC), list, dict.
 
-    `error` is raised for anything else, naming `where` it was found.
+    `error` is raised for anything else, and for more than so many levels of lists and dicts. It names `where` that was.
     """
+    if levels < 0:
+        raise error(f"{where:.60}… is nested more than {MAX_LEVELS} levels deep")
     kind = rank(value)
     if kind in (NULL, BOOL, STRING):
         return value
@@ -126,12 +130,12 @@ def plain(value: Any, where: str, error: type[Exception]) -> Any:
             raise error(f"{where}: {value} does not fit in 64 bits")
         return value
     if kind == ARRAY:
-        return [plain(item, where, error) for item in value]
+        return [plain(item, where, error, levels - 1) for item in value]
     if kind == OBJECT or isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str):
                 raise error(f"{where}: the keys of a dict must be str, got {name!r}")
-        return {name: plain(item, f"{where}.{name}", error) for name, item in value.items()}
+        return {name: plain(item, f"{where}.{name}", error, levels - 1) for name, item in value.items()}
     if kind == DATE:
         try:
             return in_utc(value)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -181,7 +182,7 @@ def test_a_task_goes_out_and_its_result_comes_in(controller: Controller, channel
     controller.until(lambda: diary.announced)
     assert (len(diary.news), diary.done[id].payload) == (1, b"result")
     controller.until(lambda: channel.is_all_accepted)
-    assert channel.waiting == {}
+    assert channel.outstanding() == set()
 
 
 def test_a_question_does_not_overtake_tasks(controller: Controller, channel: Channel, diary: Diary):
@@ -328,6 +329,29 @@ def test_closing_waits_until_all_is_accepted(
     assert channel.is_all_accepted
 
 
+def test_closing_waits_as_long_as_some_are_accepted(
+    controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    passed = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed[0], time=time.time)
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "LOST_SECONDS", 1e6)
+    monkeypatch.setattr(submission, "WINDOW", 1)
+    monkeypatch.setattr(submission, "BATCH", 1)
+    for _ in range(4):
+        submit(channel, diary)
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(channel.close)
+        for _ in range(4):
+            message = controller.next(Submit)
+            passed[0] += 0.8 * module.CLOSE_SECONDS
+            controller.say(Accepted([message.number]))
+        controller.next(Goodbye)
+    closing.result(60)
+    assert channel.is_all_accepted
+    assert "may be lost" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("limit", ["by default", "by the caller"])
 def test_closing_does_not_wait_for_ever(
     limit: str, controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -355,7 +379,7 @@ def test_a_question_that_cannot_be_sent_fails_in_the_call(controller: Controller
         channel.request(DistinctValues(5, {}))  # type: ignore[arg-type]
     with pytest.raises(SerializationError):
         channel.expect([5], diary)  # type: ignore[list-item]
-    assert channel.waiting == {}
+    assert channel.outstanding() == set()
     future = channel.request(History())
     controller.say(Reply(controller.next(Request).number, []))
     controller.until(future.done)
@@ -381,7 +405,7 @@ def test_a_rejected_message_fails_its_tasks_with_the_controllers_error(
     controller.say(Rejected(controller.next(Submit).number, ErrorInfo("StoreFull", "the disk is full")))
     controller.until(lambda: diary.failed)
     assert isinstance(diary.failed[id], StoreFull)
-    assert channel.waiting == {}
+    assert channel.outstanding() == set()
 
 
 def test_missing_functions_are_sent_with_the_tasks(controller: Controller, channel: Channel, diary: Diary):
@@ -395,7 +419,7 @@ def test_missing_functions_are_sent_with_the_tasks(controller: Controller, chann
     message = controller.next(Submit)
     assert ([spec.id for spec in message.tasks], message.functions) == ([second], [F])
     assert not diary.failed
-    assert set(channel.waiting) == {first, second}
+    assert channel.outstanding() == {first, second}
 
 
 def test_no_more_than_a_window_is_sent(
@@ -451,7 +475,7 @@ def test_what_a_cut_has_swallowed_is_made_up_for(controller: Controller, channel
     controller.until(question.done)
     assert set(diary.done) == {accepted, lost}
     assert channel.is_all_accepted
-    assert channel.waiting == {}
+    assert channel.outstanding() == set()
 
 
 def test_another_life_of_the_controller_gets_everything_anew(
@@ -525,7 +549,7 @@ def test_a_silent_controller_is_noticed_and_then_lost(
     ):
         with pytest.raises(ControllerLost, match="has been silent"):
             call()
-    assert channel.waiting == {}
+    assert channel.outstanding() == set()
     assert channel.engines == []
 
 

@@ -19,7 +19,6 @@ class Diary:
         self.failed: dict[TaskId, Exception] = {}
         self.news: list[Any] = []
         self.announced = 0
-        self.is_stopped = False
 
     def _arrived(self, done: TaskDone, frames: Sequence[Any], now: float) -> bool:
         assert fulfilling.locked()
@@ -37,8 +36,3 @@ class Diary:
     def _heard(self, id: TaskId, news: Output | Started | Published, frames: Sequence[Any]) -> None:
         self.news.append(news)
 
-    def _no_more(self) -> None:
-        self.is_stopped = True
-
-    def _submit_rest(self) -> None:
-        pass

@@ -96,3 +96,10 @@ def test_a_session_of_which_nothing_matches_says_how_many_of_others_do(records: 
     )
     neither = select(records, in_session(records, {"state": "aborted"}, "mine"), "cancel", dry_run=True)
     assert str(neither) == "would cancel 0 tasks"
+
+
+def test_a_query_that_has_itself_in_it_is_refused(records: FakeSessions):
+    query: dict[str, Any] = {"metadata": {}}
+    query["metadata"]["again"] = query
+    with pytest.raises(QueryError, match="the query is nested more than 100 levels deep"):
+        in_session(records, query, None)
