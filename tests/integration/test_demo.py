@@ -24,7 +24,7 @@ def run_example(tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
