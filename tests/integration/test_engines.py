@@ -62,11 +62,11 @@ def test_an_engine_that_dies_fails_its_task_and_is_replaced(rc, death, argument,
     assert rc[0].apply_sync(os.getpid) != pid
 
 
-@pytest.mark.fault(9)
 def test_engines_look_for_garbage(rc):
     assert all(rc[:].apply_sync(gc.isenabled))
 
 
+@pytest.mark.fault(9)
 def test_sys_exit_in_a_task_is_an_error_of_the_task(rc):
     pid = rc[0].apply_sync(os.getpid)
     with pytest.raises(er.RemoteError) as caught:
