@@ -57,6 +57,14 @@ def test_a_cluster_starts_its_processes_before_the_client_is_imported():
     assert [name for name in late if name in found] == []
 
 
+@pytest.mark.parametrize("command", ["ipcontroller", "ipengine"])
+def test_a_controller_and_a_nanny_are_started_without_what_few_of_them_need(command: str):
+    code = f"import sys, engineroom.cli.{command}; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    late = ("engineroom.client", "importlib.metadata", "psutil", "tempfile", "sqlite3", "ssl")
+    assert [name for name in late if name in found] == []
+
+
 def test_type_checkers_are_told_what_is_imported_later():
     """The lines under TYPE_CHECKING, and the table that `__getattr__` reads, say the same."""
     tree = ast.parse(inspect.getsource(engineroom))

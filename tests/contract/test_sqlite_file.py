@@ -228,7 +228,7 @@ def test_a_sync_that_fails_while_the_log_is_copied_is_seen(
     store.close()
 
 
-def test_the_log_is_copied_as_often_as_sqlite_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_copied_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, copied = tmp_path / "tasks.db", list[int]()
     store = SQLiteDB(path)
     copy = connections.copy_log
@@ -238,7 +238,7 @@ def test_the_log_is_copied_as_often_as_sqlite_would(tmp_path: Path, monkeypatch:
     for written in range(300):  # some 20 pages each
         store.write([pending(f"t{written}", buffers=(bytes([written % 256]) * 150_000,))])
         most = max(most, log.stat().st_size)
-    assert 3 <= len(copied) <= 8
+    assert 2 <= len(copied) <= 5
     assert most < 2 * connections.COPIED_PAGES * page, "it is written from its start again"
     assert not has_pages(path, page, connections.COPIED_PAGES + 100)
     store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -59,6 +60,10 @@ def test_an_engine_that_dies_fails_its_task_and_is_replaced(rc, death, argument,
     rc.wait_for_engines(2, timeout=15)
     assert rc.ids == [0, 1]
     assert rc[0].apply_sync(os.getpid) != pid
+
+
+def test_engines_look_for_garbage(rc):
+    assert all(rc[:].apply_sync(gc.isenabled))
 
 
 @pytest.mark.fault(9)

@@ -8,8 +8,6 @@ import os
 import socket
 from collections.abc import Sequence
 
-import psutil
-
 from ..errors import ConfigError
 from .reaching import Attempt, address_of, attempts
 
@@ -23,6 +21,8 @@ FAR = "203.0.113.1"
 
 def addresses_of_interface(name: str, family: int = socket.AF_INET) -> list[str]:
     """The addresses of a network interface of this host; []: there is none of this name."""
+    import psutil  # late: most controllers have no address of other hosts
+
     return [each.address for each in psutil.net_if_addrs().get(name, ()) if each.family == family]
 
 
@@ -34,6 +34,8 @@ def listening_address(given: str) -> str:
     ConfigError
         The interface has no address.
     """
+    import psutil
+
     if given not in psutil.net_if_addrs():
         return given
     found = addresses_of_interface(given)
@@ -67,6 +69,8 @@ def own_addresses(family: int = socket.AF_INET) -> list[str]:
     That of its name; then that from which far hosts are reached; then those of its interfaces. Loopback addresses
     (many systems name themselves 127.0.1.1) and those of one link are left out. If none is left: that of the loopback.
     """
+    import psutil
+
     candidates: list[str] = []
     with contextlib.suppress(OSError):
         found = socket.getaddrinfo(socket.gethostname(), None, family, socket.SOCK_STREAM)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engineroom.client.connection.environment import packages, without_secrets
+from engineroom.client.connection.environment import packages, platform_name, without_secrets
 from engineroom.wire.functions import name_of
 from engineroom.wire.identity import arguments_digest, code_digest
 from engineroom.wire.source_lines import SOURCE_LIMIT, source_of
@@ -136,6 +137,10 @@ def test_command_lines_are_told_without_secrets():
     shown = without_secrets(words)
     assert shown == ["run.py", "--user=me", "--password=***", "--token", "***", "-n", "4", "postgres://***@host/db",
                      "API_KEY=***"]  # fmt: skip
+
+
+def test_the_platform_is_told_as_python_tells_it():
+    assert platform_name() == platform.platform()
 
 
 def test_packages_are_told_with_their_versions():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from array import array
 
 import numpy as np
@@ -41,6 +43,54 @@ def test_arrays_become_one_array(dist, count):
     whole = np.arange(14).reshape(7, 2)
     parts = np.array_split(whole, count) if dist == "b" else [whole[i::count] for i in range(count)]
     np.testing.assert_array_equal(join(parts, dist), whole)
+
+
+@pytest.mark.parametrize("dist", ["b", "r"])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [np.arange(5.0), np.arange(3.0)],
+        [np.arange(12).reshape(4, 3), np.arange(6).reshape(2, 3), np.empty((0, 3), int)],
+        [np.asfortranarray(np.arange(12).reshape(4, 3)), np.arange(6).reshape(2, 3)],
+        [np.arange(3), np.arange(3.0)],
+        [np.arange(3, dtype=">i4"), np.arange(3, dtype="<i4")],
+        [np.array(["a", 1], object), np.array([None], object)],
+        [np.array(["a"]), np.array(["abc"])],
+    ],
+)
+def test_arrays_that_threads_copy_become_the_same_array(
+    parts: list[np.ndarray], dist: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = join(parts, dist)
+    monkeypatch.setattr("engineroom.wire.parts.COPIED_BY_THREADS", 0)
+    found = join(parts, dist)
+    np.testing.assert_array_equal(found, expected)
+    assert (found.dtype, found.flags.c_contiguous) == (expected.dtype, expected.flags.c_contiguous)
+    assert found.base is None or dist == "r"
+    assert found.flags.writeable
+
+
+def test_arrays_of_different_shapes_are_refused_as_numpy_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engineroom.wire.parts.COPIED_BY_THREADS", 0)
+    with pytest.raises(ValueError, match="must match exactly"):
+        join([np.zeros((2, 3)), np.zeros((2, 4))], "b")
+
+
+def test_arrays_of_other_libraries_are_put_together_by_numpy() -> None:
+    pandas = pytest.importorskip("pandas")
+    parts = [pandas.Categorical(["a", "b"]), pandas.Categorical(["b"])]
+    assert list(join(parts, "b")) == ["a", "b", "b"]
+
+
+def test_large_arrays_become_one_while_the_interpreter_ends() -> None:
+    program = """
+import atexit, numpy
+from engineroom.wire import parts
+parts.COPIED_BY_THREADS = 0
+atexit.register(lambda: print(parts.join([numpy.arange(3), numpy.arange(2)], "b").tolist()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[0, 1, 2, 0, 1]\n", "")
 
 
 def test_round_robin_keeps_what_each_array_holds():

@@ -33,7 +33,7 @@ def environment(session: str = "") -> Environment:
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "executable": sys.executable,
-        "platform": platform.platform(),
+        "platform": platform_name(),
         "host": socket.gethostname(),
         "cwd": folder,
         "argv": without_secrets(sys.argv),
@@ -45,6 +45,14 @@ def environment(session: str = "") -> Environment:
         facts["session"] = session
     content = msgspec.json.encode(_sendable(facts), order="sorted")
     return Environment(hashlib.blake2b(content, digest_size=16).hexdigest(), content)
+
+
+def platform_name() -> str:
+    """What `platform.platform()` says. That starts a process on Linux, to ask for the kind of processor."""
+    if sys.platform != "linux":
+        return platform.platform()
+    system, libc = os.uname(), "".join(platform.libc_ver())
+    return f"{system.sysname}-{system.release}-{system.machine}" + (f"-with-{libc}" if libc else "")
 
 
 def notebook_here() -> str:
