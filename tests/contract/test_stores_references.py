@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -146,3 +146,18 @@ def test_large_functions_and_what_a_crash_left_go_from_a_server(
     assert drop_unreferenced(store) == 1
     assert functions(store) == [0]
     assert store._database.chunks.count_documents({}) == 6
+
+
+def test_rows_that_are_dropped_between_two_looks_are_left_out() -> None:
+    """And numbers of rows that only a damaged file has end the walk."""
+    answers = iter([[(5,)], [], [(2**63 - 1,)], [(b"f" * 16, "alice", None, "e")], [(7,)]])
+    asked: list[tuple[object, ...]] = []
+
+    def read(sql: str, values: tuple[object, ...]) -> Iterator[tuple[object, ...]]:
+        asked.append(values)
+        return iter(next(answers))
+
+    [piece] = in_sqlite.used(read)
+    assert (piece.clients, piece.environments, piece.engines) == ({"alice"}, {"e"}, frozenset())
+    assert asked[0::2] == [(-1,), (4 + in_sqlite.PIECE,), (2**63 - 1,)]
+    assert asked[3] == (2**63 - 1, 2**63 - 1)

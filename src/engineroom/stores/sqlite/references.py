@@ -14,6 +14,8 @@ from ..base import References
 
 #: Rows of tasks in one piece: some milliseconds.
 PIECE = 5000
+#: The greatest number that a row can have.
+_LAST = 2**63 - 1
 #: Keys of another table in one piece.
 KEYS_PIECE = 1000
 
@@ -26,16 +28,17 @@ def used(read: Callable[..., Iterator[tuple[Any, ...]]]) -> Iterator[References]
     last = -1
     while True:
         [(first,)] = read("SELECT min(seq) FROM tasks WHERE seq > ?", (last,))
-        if first is None:
+        if first is None or first <= last:  # the latter in a damaged file
             return
-        last = first + PIECE - 1
+        last = min(first + PIECE - 1, _LAST)
         rows = read(
             "SELECT *, (SELECT environment FROM clients WHERE clients.client_uuid = found.client_uuid) FROM"
             " (SELECT DISTINCT function, client_uuid, engine_uuid FROM tasks WHERE seq BETWEEN ? AND ?) AS found",
             (first, last),
         )
-        functions, clients, engines, environments = zip(*rows, strict=True)
-        yield _references(functions, clients, environments, engines)
+        if found := list(rows):  # they may have been dropped since
+            functions, clients, engines, environments = zip(*found, strict=True)
+            yield _references(functions, clients, environments, engines)
 
 
 def stored(read: Callable[..., Iterator[tuple[Any, ...]]]) -> Iterator[References]:
