@@ -21,7 +21,7 @@ from engineroom.messages import Environment, Function
 from engineroom.records.fields import KEYS
 from engineroom.stores import SQLiteDB
 from engineroom.stores.sqlite.doctor import repair, verify
-from engineroom.stores.sqlite.file import file_system, log_problem
+from engineroom.stores.sqlite.file import End, Lock, file_system, log_problem
 from engineroom.stores.sqlite.schema import APPLICATION_ID, migrations
 
 COUNT = 1800
@@ -105,6 +105,59 @@ def test_a_damaged_large_buffer_leaves_the_records(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(20)
+def test_a_large_buffer_with_a_changed_byte_is_not_read(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished("a", buffers=(bytes(100_000),))])
+    change(tmp_path / "tasks.db", "UPDATE parts SET data = CAST(zeroblob(99999) || x'01' AS BLOB)")
+    with pytest.raises(StoreDamaged, match="a large buffer of this task is damaged"):
+        store.get_record(TaskId("a"))
+    store.close()
+
+
+@pytest.mark.fault(20, 44)
+@pytest.mark.parametrize(
+    "damage",
+    ["DROP TRIGGER forget_blobs; DELETE FROM uses",
+     # as if the buffers had been dropped, and stored again under other numbers
+     "CREATE TABLE old AS SELECT * FROM blobs; DROP TABLE blobs; CREATE TABLE blobs"
+     " (blob INTEGER PRIMARY KEY, digest BLOB, size INTEGER, file TEXT, sum INTEGER);"
+     " INSERT INTO blobs SELECT * FROM old;"
+     " INSERT INTO blobs SELECT blob + 1, digest, size, file, sum FROM old;"
+     " INSERT INTO parts (blob, data) SELECT blob + 1, data FROM parts"],
+    ids=["no uses", "buffers twice"],
+)  # fmt: skip
+def test_large_buffers_are_saved_whatever_else_is_damaged(tmp_path: Path, damage: str) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished(name, buffers=(name.encode() * 100_000,)) for name in ("a", "b")])
+    store.close()
+    change(tmp_path / "tasks.db", damage)
+    repair(tmp_path / "tasks.db", tmp_path / "new.db")
+    assert verify(tmp_path / "new.db").sound
+    store = SQLiteDB(tmp_path / "new.db")
+    buffers = [[name.encode() * 100_000] for name in ("a", "b")]
+    assert [store.get_record(TaskId(id))["buffers"][-1:] for id in ("a", "b")] == buffers
+    store.drop_record(TaskId("a"))
+    assert store.get_record(TaskId("b"))["buffers"][-1:] == buffers[1]
+    store.close()
+
+
+@pytest.mark.fault(20)
+def test_a_damaged_file_is_refused_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tasks.db"
+    make(path)
+    lock = Lock(path)
+    lock.found_sound()
+    lock.close(well=False)  # its owner was killed
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2 // 8192 * 8192)
+        file.write(bytes(8192))
+    monkeypatch.setattr("engineroom.stores.sqlite.store.CHECKED_BYTES", 1000)
+    for _ in range(2):
+        with pytest.raises(StoreDamaged):
+            SQLiteDB(path)
+
+
+@pytest.mark.fault(20)
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
 def test_a_file_that_was_cut(tmp_path: Path, kept: float) -> None:
     path = tmp_path / "tasks.db"
@@ -151,6 +204,34 @@ def test_an_empty_file_is_no_database_yet(tmp_path: Path) -> None:
     (tmp_path / "tasks.db").touch()
     with pytest.raises(StoreError, match="it is empty"):
         verify(tmp_path / "tasks.db")
+
+
+@pytest.mark.fault(20, 44)
+@pytest.mark.parametrize("tree", ["tasks", "sqlite_autoindex_tasks_1", "tasks_by_submission", "functions", "parts"])
+def test_pages_that_lead_in_a_circle_are_read_to_an_end(tmp_path: Path, tree: str) -> None:
+    """An old page between new ones may lead to a page above it; SQLite would go round for ever."""
+    path = tmp_path / "tasks.db"
+    make(path)
+    with contextlib.closing(SQLiteDB(path)) as store:
+        codes = [os.urandom(100) for _ in range(400)]
+        store.add_functions([Function(digest_of(code), code, "f") for code in codes])
+        store.write([finished(f"large{n}", buffers=(os.urandom(70_000),)) for n in range(60)])
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        [root] = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (tree,)).fetchone()
+    content = bytearray(path.read_bytes())
+    start = (root - 1) * 8192  # https://sqlite.org/fileformat2.html#b_tree_pages
+    assert content[start] in (2, 5), "the root has pages below it"
+    for number in range(1, int.from_bytes(content[start + 3 : start + 5], "big")):
+        at = start + 12 + 2 * number
+        cell = start + int.from_bytes(content[at : at + 2], "big")
+        content[cell : cell + 4] = root.to_bytes(4, "big")
+    path.write_bytes(content)
+    with pytest.raises(StoreDamaged):
+        SQLiteDB(path)
+    repair(path, tmp_path / "new.db")
+    found = verify(tmp_path / "new.db")
+    assert found.sound
+    assert found.good > 0
 
 
 @pytest.mark.fault(20)
@@ -275,11 +356,17 @@ def test_a_file_whose_owner_died_is_looked_through(tmp_path: Path) -> None:
         "import os, sys; from engineroom.stores import SQLiteDB as S; S(sys.argv[1]).add_record('a', {}); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "tasks.db")], check=True)
-    assert (tmp_path / "tasks.db.lock").read_text(), "it had no time to say goodbye"
+    assert end_of_owner(tmp_path / "tasks.db") is End.KILLED
     store = SQLiteDB(tmp_path / "tasks.db")
     assert store.get_history() == ["a"]
     store.close()
-    assert (tmp_path / "tasks.db.lock").read_text() == ""
+    assert end_of_owner(tmp_path / "tasks.db") is End.WELL
+
+
+def end_of_owner(path: Path) -> End:
+    lock = Lock(path)
+    lock.close(well=False)
+    return lock.end
 
 
 MOUNTS = """\

@@ -137,7 +137,8 @@ def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     migrate(connection, path, migrations()[:1])
     connection.execute(
-        "INSERT INTO tasks (msg_id, kind, target, started, completed) VALUES ('a', 'apply', -1, 1.0, 3.5)"
+        "INSERT INTO tasks (msg_id, kind, target, submitted, started, completed, attempt, payload, result_payload)"
+        " VALUES ('a', 'apply', -1, 0.5, 1.0, 3.5, 1, x'01', x'02')"
     )
     connection.close()
     with pytest.raises(StoreError, match="older schema version 1"):

@@ -98,8 +98,9 @@ FAULTS: dict[int, Fault] = {
     42: Fault("purge while a task runs, or while another client waits", "`PendingTask`; `UnknownTask`"),
     43: Fault("host restarted: everything killed, temporary files gone", "queued tasks run; running ones run again"),
     44: Fault(
-        "power cut", "with `normal` the last moments may be lost, with `full` nothing that was acknowledged",
-        "a disk that says it has synced and has not: no program can see that",
+        "power cut; on a disk that says it has synced and has not",
+        "with `normal` the last moments may be lost, with `full` nothing that was acknowledged; if the disk lied, more "
+        "with both: records are as they were earlier, or the file is refused, and `db repair` saves what is whole",
     ),
     45: Fault("database of an older or newer version", "migrated after a backup; or refused"),
     46: Fault("Ctrl-C, SIGTERM, SIGHUP to the cluster", "it stops; no process and no file is left"),
