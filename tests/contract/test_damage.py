@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import sqlite3
@@ -20,6 +21,7 @@ from engineroom.ids import ClientId, TaskId, digest_of
 from engineroom.messages import Environment, Function
 from engineroom.records.fields import KEYS
 from engineroom.stores import SQLiteDB
+from engineroom.stores.sqlite.damaged import DamagedFile
 from engineroom.stores.sqlite.doctor import repair, verify
 from engineroom.stores.sqlite.file import End, Lock, file_system, log_problem
 from engineroom.stores.sqlite.schema import APPLICATION_ID, migrations
@@ -207,31 +209,13 @@ def test_an_empty_file_is_no_database_yet(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(20, 44)
-@pytest.mark.parametrize("tree", ["tasks", "sqlite_autoindex_tasks_1", "tasks_by_submission", "functions", "parts"])
-def test_pages_that_lead_in_a_circle_are_read_to_an_end(tmp_path: Path, tree: str) -> None:
-    """An old page between new ones may lead to a page above it; SQLite would go round for ever."""
-    path = tmp_path / "tasks.db"
-    make(path)
-    with contextlib.closing(SQLiteDB(path)) as store:
-        codes = [os.urandom(100) for _ in range(400)]
-        store.add_functions([Function(digest_of(code), code, "f") for code in codes])
-        store.write([finished(f"large{n}", buffers=(os.urandom(70_000),)) for n in range(60)])
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        [root] = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (tree,)).fetchone()
-    content = bytearray(path.read_bytes())
-    start = (root - 1) * 8192  # https://sqlite.org/fileformat2.html#b_tree_pages
-    assert content[start] in (2, 5), "the root has pages below it"
-    for number in range(1, int.from_bytes(content[start + 3 : start + 5], "big")):
-        at = start + 12 + 2 * number
-        cell = start + int.from_bytes(content[at : at + 2], "big")
-        content[cell : cell + 4] = root.to_bytes(4, "big")
-    path.write_bytes(content)
-    with pytest.raises(StoreDamaged):
-        SQLiteDB(path)
-    repair(path, tmp_path / "new.db")
-    found = verify(tmp_path / "new.db")
-    assert found.sound
-    assert found.good > 0
+def test_rows_that_come_again_and_again_are_read_to_an_end(tmp_path: Path) -> None:
+    """SQLite may look for its place in a table again; where rows are not in order it goes round for ever."""
+    make(tmp_path / "tasks.db", 3)
+    with contextlib.closing(DamagedFile(tmp_path / "tasks.db")) as file:
+        file.findings.structure.append("Rowid 2 out of order")
+        assert list(file._once("table blobs", itertools.cycle([(1,), (3,), (2,)]))) == [(1,), (3,), (2,)]
+        assert "table blobs: its rows are not in order" in file.findings.structure
 
 
 @pytest.mark.fault(20)

@@ -38,7 +38,7 @@ _LEAST_BYTES = 100
 #: Numbers of records that are looked for one by one at most.
 MOST_PROBED = 1_000_000
 
-#: So many rows that were read before show that the pages of a table lead in a circle: reading would not end.
+#: So many rows that were read before show that reading would not end.
 MOST_REPEATED = 10_000
 
 #: How often the progress is told while the structure is checked: steps of SQLite's machine.
@@ -221,8 +221,12 @@ class DamagedFile:
                 self._note(f"table {table}: {error}")
 
     def _once(self, what: str, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-        """The rows, each once. It ends also if the pages of a table, or of an index, lead in a circle."""
-        if not self.findings.structure:  # then they do not
+        """The rows, each once.
+
+        After an error in another statement SQLite may look for its place again, by the number of a row: where rows are
+        not in order it goes round for ever.
+        """
+        if not self.findings.structure:  # they are in order
             yield from rows
             return
         seen, repeated = set[Any](), 0
@@ -233,7 +237,7 @@ class DamagedFile:
                 continue
             repeated += 1
             if repeated > MOST_REPEATED:
-                self._note(f"{what}: its pages lead in a circle")
+                self._note(f"{what}: its rows are not in order")
                 return
 
     def _as_text(self, table: str, value: Any) -> Any:
