@@ -168,8 +168,9 @@ class Connections:
         try:
             yield
         finally:
-            with reported("read"):
-                connection.execute("COMMIT")
+            if not self._closed:
+                with reported("read"):
+                    connection.execute("COMMIT")
 
     def read(
         self,
@@ -209,7 +210,8 @@ class Connections:
                     if deadline is not None and deadline.left() < 0:
                         raise deadline.passed()
             finally:
-                cursor.close()
+                with contextlib.suppress(sqlite3.ProgrammingError):  # the store was closed meanwhile
+                    cursor.close()
 
     @contextlib.contextmanager
     def in_time(self, deadline: Deadline | None) -> Iterator[None]:
