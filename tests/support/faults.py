@@ -52,7 +52,7 @@ FAULTS: dict[int, Fault] = {
     14: Fault("two controllers on one database", "the second does not start: `StoreBusy` names the first"),
     15: Fault(
         "error in the controller's loop or in one of its threads; a loop that hangs; a disk that does not answer",
-        "the one task or question fails, and the rest goes on; the log says where a loop or the writer hangs",
+        "the one task or question fails, and the rest goes on; the log says where a loop, the writer or a reader hangs",
     ),
     16: Fault("database locked by another program", "a pause for records; results arrive meanwhile"),
     17: Fault("MongoDB killed, or slow", "`StoreError` for new tasks; nothing is lost once it is back"),
