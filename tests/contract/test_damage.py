@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import sqlite3
@@ -20,8 +21,9 @@ from engineroom.ids import ClientId, TaskId, digest_of
 from engineroom.messages import Environment, Function
 from engineroom.records.fields import KEYS
 from engineroom.stores import SQLiteDB
+from engineroom.stores.sqlite.damaged import DamagedFile
 from engineroom.stores.sqlite.doctor import repair, verify
-from engineroom.stores.sqlite.file import file_system, log_problem
+from engineroom.stores.sqlite.file import End, Lock, file_system, log_problem
 from engineroom.stores.sqlite.schema import APPLICATION_ID, migrations
 
 COUNT = 1800
@@ -105,6 +107,59 @@ def test_a_damaged_large_buffer_leaves_the_records(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(20)
+def test_a_large_buffer_with_a_changed_byte_is_not_read(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished("a", buffers=(bytes(100_000),))])
+    change(tmp_path / "tasks.db", "UPDATE parts SET data = CAST(zeroblob(99999) || x'01' AS BLOB)")
+    with pytest.raises(StoreDamaged, match="a large buffer of this task is damaged"):
+        store.get_record(TaskId("a"))
+    store.close()
+
+
+@pytest.mark.fault(20, 44)
+@pytest.mark.parametrize(
+    "damage",
+    ["DROP TRIGGER forget_blobs; DELETE FROM uses",
+     # as if the buffers had been dropped, and stored again under other numbers
+     "CREATE TABLE old AS SELECT * FROM blobs; DROP TABLE blobs; CREATE TABLE blobs"
+     " (blob INTEGER PRIMARY KEY, digest BLOB, size INTEGER, file TEXT, sum INTEGER);"
+     " INSERT INTO blobs SELECT * FROM old;"
+     " INSERT INTO blobs SELECT blob + 1, digest, size, file, sum FROM old;"
+     " INSERT INTO parts (blob, data) SELECT blob + 1, data FROM parts"],
+    ids=["no uses", "buffers twice"],
+)  # fmt: skip
+def test_large_buffers_are_saved_whatever_else_is_damaged(tmp_path: Path, damage: str) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished(name, buffers=(name.encode() * 100_000,)) for name in ("a", "b")])
+    store.close()
+    change(tmp_path / "tasks.db", damage)
+    repair(tmp_path / "tasks.db", tmp_path / "new.db")
+    assert verify(tmp_path / "new.db").sound
+    store = SQLiteDB(tmp_path / "new.db")
+    buffers = [[name.encode() * 100_000] for name in ("a", "b")]
+    assert [store.get_record(TaskId(id))["buffers"][-1:] for id in ("a", "b")] == buffers
+    store.drop_record(TaskId("a"))
+    assert store.get_record(TaskId("b"))["buffers"][-1:] == buffers[1]
+    store.close()
+
+
+@pytest.mark.fault(20)
+def test_a_damaged_file_is_refused_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tasks.db"
+    make(path)
+    lock = Lock(path)
+    lock.found_sound()
+    lock.close(well=False)  # its owner was killed
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2 // 8192 * 8192)
+        file.write(bytes(8192))
+    monkeypatch.setattr("engineroom.stores.sqlite.store.CHECKED_BYTES", 1000)
+    for _ in range(2):
+        with pytest.raises(StoreDamaged):
+            SQLiteDB(path)
+
+
+@pytest.mark.fault(20)
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
 def test_a_file_that_was_cut(tmp_path: Path, kept: float) -> None:
     path = tmp_path / "tasks.db"
@@ -151,6 +206,16 @@ def test_an_empty_file_is_no_database_yet(tmp_path: Path) -> None:
     (tmp_path / "tasks.db").touch()
     with pytest.raises(StoreError, match="it is empty"):
         verify(tmp_path / "tasks.db")
+
+
+@pytest.mark.fault(20, 44)
+def test_rows_that_come_again_and_again_are_read_to_an_end(tmp_path: Path) -> None:
+    """SQLite may look for its place in a table again; where rows are not in order it goes round for ever."""
+    make(tmp_path / "tasks.db", 3)
+    with contextlib.closing(DamagedFile(tmp_path / "tasks.db")) as file:
+        file.findings.structure.append("Rowid 2 out of order")
+        assert list(file._once("table blobs", itertools.cycle([(1,), (3,), (2,)]))) == [(1,), (3,), (2,)]
+        assert "table blobs: its rows are not in order" in file.findings.structure
 
 
 @pytest.mark.fault(20)
@@ -275,11 +340,17 @@ def test_a_file_whose_owner_died_is_looked_through(tmp_path: Path) -> None:
         "import os, sys; from engineroom.stores import SQLiteDB as S; S(sys.argv[1]).add_record('a', {}); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "tasks.db")], check=True)
-    assert (tmp_path / "tasks.db.lock").read_text(), "it had no time to say goodbye"
+    assert end_of_owner(tmp_path / "tasks.db") is End.KILLED
     store = SQLiteDB(tmp_path / "tasks.db")
     assert store.get_history() == ["a"]
     store.close()
-    assert (tmp_path / "tasks.db.lock").read_text() == ""
+    assert end_of_owner(tmp_path / "tasks.db") is End.WELL
+
+
+def end_of_owner(path: Path) -> End:
+    lock = Lock(path)
+    lock.close(well=False)
+    return lock.end
 
 
 MOUNTS = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections import Counter
@@ -11,11 +12,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from support.power_cuts import Disk, built, logged
+from support.power_cuts import Disk, Liar, built, logged
 
-from engineroom.errors import StoreDamaged
+from engineroom.errors import StoreDamaged, StoreError
 from engineroom.ids import TaskId
 from engineroom.stores import SQLiteDB
+from engineroom.stores.sqlite.doctor import repair, verify
 
 #: Writes records in groups, and after each commit the number of the group into `said`: it is acknowledged then.
 WRITES = """
@@ -38,6 +40,9 @@ with closing(SQLiteDB(folder / "tasks.db", synchronous=synchronous)) as store:
         said.write(b"%d\\n" % group)
 """
 GROUPS = 70
+NIGHTLY = bool(os.environ.get("ENGINEROOM_NIGHTLY"))
+#: Power cuts of a disk that lies, while the log is copied into the file.
+LIES = 1000 if NIGHTLY else 8
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +53,12 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def disk_of(library: Path, folder: Path, synchronous: str) -> Disk:
-    """The files that the script above writes."""
+def log_of(library: Path, folder: Path, script: str, *arguments: str) -> tuple[Path, Path]:
+    """The files that a script writes, and what it does to them."""
     files, log = folder / "files", folder / "log"
     files.mkdir()
-    logged([sys.executable, "-c", WRITES, str(files), synchronous, str(GROUPS)], library, files, log)
-    return Disk(files, log)
+    logged([sys.executable, "-c", script, str(files), *arguments], library, files, log)
+    return files, log
 
 
 def kept(folder: Path, groups: Iterable[int]) -> list[str]:
@@ -96,7 +101,7 @@ def cuts(disk: Disk, folder: Path) -> Iterator[tuple[Path, list[int]]]:
 
 @pytest.mark.fault(44)
 def test_with_full_nothing_is_lost_that_was_acknowledged(library: Path, tmp_path: Path) -> None:
-    disk, count = disk_of(library, tmp_path, "FULL"), 0
+    disk, count = Disk(*log_of(library, tmp_path, WRITES, "FULL", str(GROUPS))), 0
     for left, acknowledged in cuts(disk, tmp_path):
         count += 1
         assert set(kept(left, acknowledged)) == {"all"}, f"after operation {disk.operations}"
@@ -106,7 +111,7 @@ def test_with_full_nothing_is_lost_that_was_acknowledged(library: Path, tmp_path
 
 @pytest.mark.fault(44)
 def test_with_normal_the_last_may_be_lost_and_the_file_is_sound(library: Path, tmp_path: Path) -> None:
-    disk, lost = disk_of(library, tmp_path, "NORMAL"), Counter[str]()
+    disk, lost = Disk(*log_of(library, tmp_path, WRITES, "NORMAL", str(GROUPS))), Counter[str]()
     for left, acknowledged in cuts(disk, tmp_path):
         states = kept(left, acknowledged)
         lost.update(states)
@@ -116,3 +121,111 @@ def test_with_normal_the_last_may_be_lost_and_the_file_is_sound(library: Path, t
     assert lost["no buffer"], "large buffers are not synced"
     assert lost["all"]
     assert disk.syncs, "the log has been copied into the file meanwhile"
+
+
+# ------------------------------------------------------------------------------------------ a disk that lies
+
+#: Writes, changes and drops records, and copies the log into the file often. The content of each follows from its id.
+CHANGES = """
+import sys
+from contextlib import closing
+from pathlib import Path
+from engineroom.stores import SQLiteDB
+from engineroom.stores.sqlite import connections
+from support.entries import finished, pending
+
+connections.COPIED_PAGES = 40
+folder, synchronous, groups = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for half in range(2):
+    with closing(SQLiteDB(folder / "tasks.db", synchronous=synchronous)) as store:
+        for group in range(half * groups // 2, (half + 1) * groups // 2):
+            numbers = range(10 * group, 10 * group + 10)
+            contents = [b"%6d" % number * 250 for number in numbers]
+            buffers = [b"%6d" % number * (12_000 if group % 4 else 50_000) for number in numbers[:1]]
+            entries = [pending(f"t{n}", 1e9 + n, payload=content) for n, content in zip(numbers, contents)]
+            entries[0].frames = tuple(buffers)
+            store.write(entries)
+            store.write([finished(f"t{n}", 1e9 + n, content) for n, content in zip(numbers[:7], contents)])
+            if group % 3 == 2:
+                gone = [f"t{n}" for n in range(10 * group - 20, 10 * group - 14)]
+                store.drop_matching_records({"msg_id": {"$in": gone}})
+            if group % 5 == 4:
+                late = range(10 * group - 12, 10 * group - 10)
+                store.write([finished(f"t{n}", 1e9 + n, b"%6d" % n * 250) for n in late])
+                store.update_record(f"t{late[0]}", {"label": f"label {group}"})
+"""
+
+
+def wrong_values(path: Path) -> list[str]:
+    """What a database of the script above answers that was never true, without an error."""
+    wrong = []
+    with closing(SQLiteDB(path)) as store:
+        records = store.find_records({}, ["msg_id", "state", "label"])
+        ids = sorted(record["msg_id"] for record in records)
+        if len(set(ids)) < len(ids) or sorted(store.get_history()) != ids:
+            wrong.append("a record is there twice, or missing")
+        for key in ("state", "label"):
+            for value in {record[key] for record in records}:
+                there = sorted(record["msg_id"] for record in records if record[key] == value)
+                if sorted(record["msg_id"] for record in store.find_records({key: value}, "msg_id")) != there:
+                    wrong.append(f"other records are found by {key} than have it")
+        for id in ids:
+            try:
+                entry = store.entries([id])[id]
+            except StoreDamaged:
+                continue  # not in silence
+            content = b"%6d" % int(id[1:])
+            parts = [*entry.frames, *([entry.done.payload] if entry.done else []), entry.spec.payload]
+            if any(part != b"call" and bytes(part) != content * (len(part) // 6) for part in parts):
+                wrong.append(f"task {id} has another content than was stored")
+    return wrong
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200 if NIGHTLY else 120)
+@pytest.mark.fault(44)
+@pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
+def test_of_a_disk_that_has_not_what_it_says_it_has_nothing_wrong_is_read(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synchronous: str
+) -> None:
+    files = log_of(library, tmp_path, CHANGES, synchronous, "40")
+    (tmp_path / "boot").write_text("the boot after the power cut")
+    monkeypatch.setattr("engineroom.system.processes._BOOT_ID", tmp_path / "boot")
+    rng, found = Random(2), Counter[str]()
+    for late in (30, 300):
+        disk = Liar(*files, late)
+        operations = [(path.endswith(".db"), number) for number, (path, _) in enumerate(disk.play())]
+        assert disk.syncs > 10
+        # most cuts come while the log is copied into the file
+        copying = [number for is_in_file, number in operations if is_in_file]
+        moments = {*rng.choices(copying, k=LIES), *rng.choices(range(len(operations)), k=LIES // 4)}
+        disk = Liar(*files, late)
+        for number, _ in enumerate(disk.play()):
+            if number not in moments:
+                continue
+            left = tmp_path / f"cut{number}"
+            disk.after_cut(left, rng, rng.choice([0.0, 0.5, 0.9, 0.98]))
+            found[state_of(left / "tasks.db")] += 1
+            shutil.rmtree(left)
+    assert found["opened"] > 3
+    assert found["refused"] > 0, "no cut left a file that is not sound: the disk did not lie"
+
+
+def state_of(path: Path) -> str:
+    """What became of a database: "opened", "refused", or "lost". Fails for answers that are wrong."""
+    try:
+        wrong, refusal = wrong_values(path), ""
+    except StoreDamaged as error:
+        wrong, refusal = [], str(error)
+    assert wrong == []
+    if not refusal:
+        return "opened"
+    assert f"engineroom db repair {path}" in refusal or "read as a task database" in refusal
+    try:
+        found = repair(path, path.with_name("saved.db"))
+    except StoreError:  # not even its tables are there
+        return "lost"
+    assert not found.sound
+    assert verify(path.with_name("saved.db")).sound
+    assert wrong_values(path.with_name("saved.db")) == []
+    return "refused"

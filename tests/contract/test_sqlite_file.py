@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sqlite3
 from contextlib import closing
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.entries import pending
+from support.entries import finished, pending
 
 from engineroom.errors import StoreBusy, StoreError
 from engineroom.ids import Digest, TaskId
@@ -137,7 +138,8 @@ def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     migrate(connection, path, migrations()[:1])
     connection.execute(
-        "INSERT INTO tasks (msg_id, kind, target, started, completed) VALUES ('a', 'apply', -1, 1.0, 3.5)"
+        "INSERT INTO tasks (msg_id, kind, target, submitted, started, completed, attempt, payload, result_payload)"
+        " VALUES ('a', 'apply', -1, 0.5, 1.0, 3.5, 1, x'01', x'02')"
     )
     connection.close()
     with pytest.raises(StoreError, match="older schema version 1"):
@@ -287,3 +289,25 @@ def test_the_log_that_is_written_again_stays_as_it_is(tmp_path: Path) -> None:
     assert len(list(store.unfinished())) == 3001
     store.close()
     sync_log_again(tmp_path / "none.db")
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_an_answer_that_was_not_read_to_its_end_is_dropped_after_the_store(
+    tmp_path: Path, fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The traceback of an error keeps an answer that was being read. Dropped later, it said "closed database"."""
+    ignored: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda found: ignored.append(found.exc_value))
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished("a"), finished("b")])
+    rows = store._read("SELECT msg_id FROM tasks ORDER BY msg_id")
+    columns = store.find_columns({}, "msg_id")
+    assert next(rows) == ("a",)
+    assert next(columns)
+    store.close()
+    if fails:
+        with pytest.raises(StoreError, match="closed"):
+            list(store.find_columns({}, "msg_id"))
+    del rows, columns
+    gc.collect()
+    assert ignored == []

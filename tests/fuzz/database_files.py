@@ -13,10 +13,12 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 
@@ -26,9 +28,10 @@ from engineroom.messages import Environment, Function
 from engineroom.records.fields import KEYS
 from engineroom.stores import SQLiteDB
 from engineroom.stores.base import References
+from engineroom.stores.sqlite import blobs
 from engineroom.stores.sqlite.doctor import repair, verify
 
-from .queries import _entries
+from .queries import NOW, _entries
 from .target import Complaints, Target, memory_folder
 
 #: The first bytes of a page say what the page is: they are changed more often than others.
@@ -54,15 +57,18 @@ class DatabaseFilesTarget(Target):
         entries = _entries()
         entries[1].frames = (bytes(LARGE),)
         store.add_functions([Function(Digest(b"\x0f" * 16), b"code", "f", "source")])
-        store.write(entries)
+        with patch.object(blobs, "_new_number", lambda: 1):  # the same file each time: cases change places in it
+            store.write(entries)
         store.add_environments([(entries[0].client, Environment("e" * 32, b"{}"))])
-        store.add_record(TaskId("t8"), {"label": "ünï", "metadata": {"x": [1, 2]}, "pyout": {"y": 1.5}})
+        moment = datetime.fromtimestamp(NOW, UTC)
+        record = {"label": "ünï", "metadata": {"x": [1, 2]}, "pyout": {"y": 1.5}, "submitted": moment}
+        store.add_record(TaskId("t8"), record)
         store.pin([TaskId("t1")], True)
         store.close()
         with contextlib.closing(sqlite3.connect(base, isolation_level=None)) as connection:
             connection.execute(f"PRAGMA page_size = {PAGE}")  # small pages: a small file, with more kinds of pages
             connection.execute("VACUUM")
-        self._base = base.read_bytes()
+        self.sample, self._lock = base.read_bytes(), base.with_name("base.db.lock").read_bytes()
         self._uses = _uses(self._folder)
         self.files = sorted(path.name for path in self._folder.iterdir())
         return self
@@ -72,7 +78,7 @@ class DatabaseFilesTarget(Target):
         shutil.rmtree(self._folder)
 
     def seeds(self) -> list[bytes]:
-        size = len(self._base)
+        size = len(self.sample)
         changes: list[list[Any]] = [
             [],
             [[100, b"\x0d"]],
@@ -97,7 +103,7 @@ class DatabaseFilesTarget(Target):
         if made and rng.random() < 0.4:
             del made[rng.randrange(len(made))]
         for _ in range(rng.choice((1, 1, 2, 5))):
-            place = rng.randrange(len(self._base))
+            place = rng.randrange(len(self.sample))
             match rng.randrange(8):
                 case 0:
                     place = place // PAGE * PAGE + rng.randrange(HEAD)
@@ -106,12 +112,12 @@ class DatabaseFilesTarget(Target):
                 case 2:
                     made.append(place)
                     continue
-                case _ if self._base[place] == 0:  # where there is something
-                    place = _next_used(self._base, place)
+                case _ if self.sample[place] == 0:  # where there is something
+                    place = _next_used(self.sample, place)
             content = rng.choice(
                 (rng.randbytes(1), rng.randbytes(2), rng.randbytes(rng.randint(1, 40)), b"\0" * 8, b"\xff" * 4)
             )
-            made.append((place, bytes([self._base[place] ^ 1 << rng.randrange(8)]) if rng.random() < 0.5 else content))
+            made.append((place, bytes([self.sample[place] ^ 1 << rng.randrange(8)]) if rng.random() < 0.5 else content))
         return msgspec.msgpack.encode([who, made[-8:]])
 
     def run(self, case: bytes) -> None:
@@ -119,7 +125,7 @@ class DatabaseFilesTarget(Target):
             who, changes = msgspec.msgpack.decode(case, type=_Case)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
-        content = bytearray(self._base)
+        content = bytearray(self.sample)
         for change in changes:
             if isinstance(change, int):
                 if change >= 0:
@@ -129,6 +135,8 @@ class DatabaseFilesTarget(Target):
         path = self._folder / "tasks.db"
         try:
             path.write_bytes(content)
+            # Its owner ended well: of any other file all is checked first, and most would be refused.
+            path.with_name("tasks.db.lock").write_bytes(self._lock)
             self._uses[who % len(self._uses)](path)
         finally:
             self._clear()

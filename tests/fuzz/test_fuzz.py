@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from . import campaign, catalogue, controller, samples
+from .database_files import DatabaseFilesTarget
 from .target import Finding, Target, TooSlow, limits, run_case
 
 pytest.importorskip("uvicorn")  # the dashboard's target needs its extra
@@ -123,6 +124,16 @@ def test_a_planted_fault_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch):
                 break
         monkeypatch.undo()
         assert found, "the target does not notice it"
+
+
+def test_the_sample_of_database_files_is_the_same_each_time():
+    """A case names places in it: else a finding could not be replayed."""
+    samples = []
+    for _ in range(2):
+        with catalogue.load("database-files") as target:
+            assert isinstance(target, DatabaseFilesTarget)
+            samples.append(target.sample)
+    assert samples[0] == samples[1]
 
 
 class Planted(Target):

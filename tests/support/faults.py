@@ -52,7 +52,7 @@ FAULTS: dict[int, Fault] = {
     14: Fault("two controllers on one database", "the second does not start: `StoreBusy` names the first"),
     15: Fault(
         "error in the controller's loop or in one of its threads; a loop that hangs; a disk that does not answer",
-        "the one task or question fails, and the rest goes on; the log says where a loop or the writer hangs",
+        "the one task or question fails, and the rest goes on; the log says where a loop, the writer or a reader hangs",
     ),
     16: Fault("database locked by another program", "a pause for records; results arrive meanwhile"),
     17: Fault("MongoDB killed, or slow", "`StoreError` for new tasks; nothing is lost once it is back"),
@@ -98,8 +98,9 @@ FAULTS: dict[int, Fault] = {
     42: Fault("purge while a task runs, or while another client waits", "`PendingTask`; `UnknownTask`"),
     43: Fault("host restarted: everything killed, temporary files gone", "queued tasks run; running ones run again"),
     44: Fault(
-        "power cut", "with `normal` the last moments may be lost, with `full` nothing that was acknowledged",
-        "a disk that says it has synced and has not: no program can see that",
+        "power cut; on a disk that says it has synced and has not",
+        "with `normal` the last moments may be lost, with `full` nothing that was acknowledged; if the disk lied, more "
+        "with both: records are as they were earlier, or the file is refused, and `db repair` saves what is whole",
     ),
     45: Fault("database of an older or newer version", "migrated after a backup; or refused"),
     46: Fault("Ctrl-C, SIGTERM, SIGHUP to the cluster", "it stops; no process and no file is left"),

@@ -562,8 +562,8 @@ class Controller:
         self._outbox.flush()
         for client in self._peers.role("client"):
             self._peers.send(client, Goodbye("the controller has stopped"))
-        self._reader.close()
+        is_read = self._reader.close()
         self._processes.close()
         self._listener.close()
-        if is_written:  # else closing it would hang, too
+        if is_written and is_read:  # else closing it would hang, too
             self._store.close()

@@ -254,7 +254,8 @@ class VirtualReader:
     def read_now(self, work: Callable[[TaskStore], T]) -> T:
         return work(self._store)
 
-    def close(self) -> None: ...
+    def close(self) -> bool:
+        return True
 
     def _later(self, call: Callable[[], None]) -> None:
         """The answer needs some time, too."""

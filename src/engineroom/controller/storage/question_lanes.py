@@ -10,6 +10,9 @@ that an index answers. A thread takes the question next whose client has had the
 questions do not wait behind many that need nearly all of that time. A question that needs more begins again in the slow
 lane. There its time is shorter the more
 questions wait, so that none waits much longer than a query may take. When a client leaves, its questions end.
+
+A question whose thread hangs gets an error, and the other threads go on. While all threads of a lane hang, the
+questions that wait for it get the error, too.
 """
 
 from __future__ import annotations
@@ -21,12 +24,15 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 
+from ...errors import StoreError
 from ...ids import ClientId
 from ...stores.base import QUERY_SECONDS
-from ...stores.query.deadline import Asker, asked_by
+from ...stores.query.deadline import Asker
+from ...watchdog.watchdog import HANG_SECONDS
+from .reading_threads import ReadingThreads
 
 QUICK_THREADS = 3
 #: Processor time of a question in the quick lane, in seconds …
@@ -77,9 +83,9 @@ class Question:
 class Questions:
     """Runs the questions of clients: of each client one at a time, in their order."""
 
-    def __init__(self) -> None:
-        self._quick = ThreadPoolExecutor(QUICK_THREADS, thread_name_prefix="question")
-        self._slow = ThreadPoolExecutor(1, thread_name_prefix="slow-question")
+    def __init__(self, hang_seconds: float = HANG_SECONDS) -> None:
+        self._quick = ReadingThreads(QUICK_THREADS, "question", hang_seconds, self._quick_hang)
+        self._slow = ReadingThreads(1, "slow-question", hang_seconds, self._slow_hang)
         self._lock = threading.Lock()
         #: client → its questions: the one under way, then those that wait behind it
         self._of_client: dict[ClientId, deque[Question]] = {}
@@ -113,14 +119,14 @@ class Questions:
                 self._waiting.discard(question)
             self._share_time()
 
-    def close(self) -> None:
-        """End what runs, and forget the rest."""
+    def close(self) -> bool:
+        """End what runs, and forget the rest. False: a thread hangs."""
         with self._lock:
             for questions in self._of_client.values():
                 for question in questions:
                     question.asker.has_left = True
-        for lane in (self._quick, self._slow):
-            lane.shutdown(wait=True, cancel_futures=True)
+        is_quick_closed, is_slow_closed = self._quick.close(), self._slow.close()
+        return is_quick_closed and is_slow_closed
 
     def _begin(self, client: ClientId, question: Question) -> None:
         def go(recorded: Future[None]) -> None:
@@ -135,6 +141,9 @@ class Questions:
         question.begin().add_done_callback(go)
 
     def _go_quickly(self, client: ClientId, question: Question) -> None:
+        if (error := self._quick.error) is not None:
+            self._give_up_all([client], error)
+            return
         with self._lock:
             turn = max(self._turn, self._turns.get(client, 0.0))
             heapq.heappush(self._queue, (turn, next(self._numbers), client, question))
@@ -143,6 +152,8 @@ class Questions:
 
     def _run_next(self) -> None:
         with self._lock:
+            if not self._queue:
+                return  # it was given up
             turn, _, client, question = heapq.heappop(self._queue)
             self._turn = max(self._turn, turn)
         self._run_quickly(client, question, turn)
@@ -161,7 +172,7 @@ class Questions:
         asker.until_thread_time = began + QUICK_THREAD_TIME
         try:
             if not asker.has_left:
-                with asked_by(asker):
+                with self._quick.reading(asker, lambda error: self._give_up(client, question, error)):
                     question.run()
         except Exception as error:
             self._charge(client, turn + time.thread_time() - began)
@@ -175,12 +186,15 @@ class Questions:
         self._end(client, question)
 
     def _go_slowly(self, client: ClientId, question: Question) -> None:
+        if (error := self._slow.error) is not None:
+            self._give_up_all([client], error)
+            return
         with self._lock:
             if not question.asker.has_left:
                 self._waiting.add(question)
                 self._share_time()
         with contextlib.suppress(RuntimeError):  # the controller is closing
-            self._slow.submit(self._run_slowly, client, question)
+            self._slow.submit(lambda: self._run_slowly(client, question))
 
     def _run_slowly(self, client: ClientId, question: Question) -> None:
         with self._lock:
@@ -189,7 +203,7 @@ class Questions:
             self._share_time()
         try:
             if not question.asker.has_left:
-                with asked_by(question.asker):
+                with self._slow.reading(question.asker, lambda error: self._give_up(client, question, error)):
                     guarded(question.run, question.fail)
         finally:
             with self._lock:
@@ -201,6 +215,33 @@ class Questions:
         if self._running is not None:
             share = max(QUERY_SECONDS / (1 + len(self._waiting)), LEAST_SECONDS) if self._waiting else math.inf
             self._running.asker.until = self._running.began + share
+
+    def _give_up(self, client: ClientId, question: Question, error: StoreError) -> None:
+        """The thread of a question hangs: it is answered with an error. What may come of it later is not wanted."""
+        question.asker.has_left = True
+        question.fail(error)
+        self._end(client, question)
+
+    def _give_up_all(self, clients: Iterable[ClientId], error: StoreError) -> None:
+        """Nothing can be read: all questions of these clients are answered with an error."""
+        with self._lock:
+            given_up = [question for client in clients for question in self._of_client.pop(client, ())]
+            self._waiting.difference_update(given_up)
+            for question in given_up:
+                question.asker.has_left = True
+        for question in given_up:
+            question.fail(error)
+
+    def _quick_hang(self, error: StoreError) -> None:
+        with self._lock:
+            clients = [client for _, _, client, _ in self._queue]
+            self._queue.clear()
+        self._give_up_all(clients, error)
+
+    def _slow_hang(self, error: StoreError) -> None:
+        with self._lock:
+            clients = [client for client, questions in self._of_client.items() if questions[0] in self._waiting]
+        self._give_up_all(clients, error)
 
     def _end(self, client: ClientId, question: Question) -> None:
         """A question has been answered: go on with the next one of its client."""

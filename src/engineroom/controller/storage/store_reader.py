@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from ...errors import StoreDamaged, StoreError
@@ -17,8 +17,11 @@ from ...ids import ClientId, Digest, TaskId, digest_of
 from ...messages import Function
 from ...records.entry import Entry
 from ...stores import TaskStore
+from ...stores.query.deadline import Asker
+from ...watchdog.watchdog import HANG_SECONDS
 from .pending import Scope
 from .question_lanes import DONE, Question, Questions, guarded
+from .reading_threads import ReadingThreads
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +57,8 @@ class Reader(Protocol):
     def read_now(self, work: Callable[[TaskStore], T]) -> T:
         """Call `work` with the store, and wait for its result. Only for the start of the controller."""
 
-    def close(self) -> None:
-        """Let reads that have begun end. Reads that have not begun are dropped."""
+    def close(self) -> bool:
+        """Let reads that have begun end. Reads that have not begun are dropped. False: one hangs, and is left alone."""
 
 
 class StoreReader:
@@ -71,10 +74,11 @@ class StoreReader:
         record: Callable[[], None],
         recorded: Callable[[Scope], Future[None]],
         post: Callable[[Callable[[], None]], None],
+        hang_seconds: float = HANG_SECONDS,
     ) -> None:
         self._store, self._record, self._recorded, self._post = store, record, recorded, post
-        self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
-        self._questions = Questions()
+        self._lookups = ReadingThreads(LOOKUP_THREADS, "lookup", hang_seconds)
+        self._questions = Questions(hang_seconds)
 
     def read(
         self,
@@ -94,15 +98,22 @@ class StoreReader:
             """What must be recorded before."""
             return self._recorded(after) if after is not None and store.keeps else DONE
 
+        once = _Once()
+
         def run() -> None:
-            self._post(_bound(then, failed, work(store)))
+            found = work(store)
+            self._post(lambda: once.call(lambda: hand_over(found, then, failed)))
 
         def fail(error: Exception) -> None:
-            self._post(lambda: failed(error))
+            self._post(lambda: once.call(lambda: failed(error)))
 
         if client is not None:
             self._questions.add(client, Question(begin, run, fail, slow))
             return
+
+        def look() -> None:
+            with self._lookups.reading(Asker()):  # what waits for it goes on when the database answers
+                guarded(run, fail)
 
         def look_up(recorded: Future[None]) -> None:
             error = recorded.exception()
@@ -110,7 +121,7 @@ class StoreReader:
                 fail(error)
                 return
             with contextlib.suppress(RuntimeError):  # the controller is closing
-                self._lookups.submit(guarded, run, fail)
+                self._lookups.submit(look)
 
         begin().add_done_callback(look_up)
 
@@ -118,11 +129,27 @@ class StoreReader:
         self._questions.drop(client)
 
     def read_now(self, work: Callable[[TaskStore], T]) -> T:
-        return self._lookups.submit(work, self._store).result()
+        def look() -> T:
+            with self._lookups.reading(Asker()):
+                return work(self._store)
 
-    def close(self) -> None:
-        self._questions.close()
-        self._lookups.shutdown(wait=True, cancel_futures=True)
+        return self._lookups.submit(look).result()
+
+    def close(self) -> bool:
+        are_questions_closed, are_lookups_closed = self._questions.close(), self._lookups.close()
+        return are_questions_closed and are_lookups_closed
+
+
+class _Once:
+    """Answers a question once: a reading that was given up may come back later. For the loop."""
+
+    def __init__(self) -> None:
+        self._is_answered = False
+
+    def call(self, answer: Callable[[], None]) -> None:
+        if not self._is_answered:
+            self._is_answered = True
+            answer()
 
 
 def hand_over(found: T, then: Callable[[T], None], failed: Callable[[Exception], None]) -> None:
@@ -132,10 +159,6 @@ def hand_over(found: T, then: Callable[[T], None], failed: Callable[[Exception],
     except Exception as error:
         log.exception("a bug: what was read from the store could not be used")
         failed(error)
-
-
-def _bound(then: Callable[[T], None], failed: Callable[[Exception], None], found: T) -> Callable[[], None]:
-    return lambda: hand_over(found, then, failed)
 
 
 def readable_entries(store: TaskStore, ids: Sequence[TaskId]) -> tuple[dict[TaskId, Entry], dict[TaskId, str]]:

@@ -26,6 +26,8 @@ class Asker:
         self.until = math.inf
         #: processor time of the thread that asks, in seconds
         self.until_thread_time = math.inf
+        #: until then a server may take its time for the answer (monotonic seconds)
+        self.elsewhere_until = 0.0
 
     def left(self) -> float:
         """Seconds left. To be called in the thread that asks."""
@@ -68,7 +70,10 @@ class Deadline:
     def left_elsewhere(self) -> float:
         """Seconds that a server may take for the answer; negative when the moment has passed."""
         left = self._at - time.monotonic()
-        return left if self._asker is None else min(left, self._asker.left_elsewhere())
+        if self._asker is not None:
+            left = min(left, self._asker.left_elsewhere())
+            self._asker.elsewhere_until = time.monotonic() + left
+        return left
 
     def passed(self, why: str = "") -> QueryError:
         """The error to raise."""

@@ -9,6 +9,7 @@ the contents are compared. Triggers delete a buffer together with the last task 
 from __future__ import annotations
 
 import hashlib
+import secrets
 import sqlite3
 import struct
 import weakref
@@ -84,7 +85,7 @@ class Sharing:
     ) -> Sequence[Any]:
         """The same for the buffers of a record, which replace those that it had."""
         connection.execute("DELETE FROM uses WHERE msg_id = ? AND result = ?", (msg_id, result))
-        self._known.clear()  # the number of a deleted buffer may be used again
+        self._known.clear()  # the last use of a buffer may have been deleted, and the buffer with it
         self._new = {}
         return self._shared(connection, msg_id, buffers, result)
 
@@ -144,9 +145,9 @@ class Sharing:
             digest = struct.pack("<QII", written.size, written.sum, same)
             found = connection.execute("SELECT blob, file FROM blobs WHERE digest = ?", (digest,)).fetchone()
             if found is None:
-                row = (digest, written.size, written.name, written.sum)
-                sql = "INSERT INTO blobs (digest, size, file, sum) VALUES (?, ?, ?, ?)"
-                return int(connection.execute(sql, row).lastrowid or 0)
+                row = (number := _new_number(), digest, written.size, written.name, written.sum)
+                connection.execute("INSERT INTO blobs (blob, digest, size, file, sum) VALUES (?, ?, ?, ?, ?)", row)
+                return number
             if self._files.holds(found[1], frame):
                 self._written.remove(written.name)
                 self._files.remove([written.name])
@@ -159,9 +160,8 @@ class Sharing:
         digest = hashlib.sha256(view).digest()
         found = connection.execute("SELECT blob FROM blobs WHERE digest = ?", (digest,)).fetchone()
         if found is None:
-            number = connection.execute(
-                "INSERT INTO blobs (digest, size) VALUES (?, ?)", (digest, view.nbytes)
-            ).lastrowid
+            number = _new_number()
+            connection.execute("INSERT INTO blobs (blob, digest, size) VALUES (?, ?, ?)", (number, digest, view.nbytes))
             for start in range(0, view.nbytes, PART_BYTES):
                 part = view[start : start + PART_BYTES]
                 connection.execute("INSERT INTO parts (blob, data) VALUES (?, ?)", (number, part))
@@ -169,16 +169,26 @@ class Sharing:
         return int(found[0])
 
 
+def _new_number() -> int:
+    """A number that no buffer of the database has ever had.
+
+    After a power cut a record may be there again that had been dropped: its number must not be that of a buffer of
+    another record.
+    """
+    return secrets.randbits(62) + 1
+
+
 def load(connection: sqlite3.Connection, files: PayloadFiles, number: int) -> Any:
     """A shared buffer; None if it is missing or damaged."""
-    row = connection.execute("SELECT size, file, sum FROM blobs WHERE blob = ?", (number,)).fetchone()
+    row = connection.execute("SELECT size, file, sum, digest FROM blobs WHERE blob = ?", (number,)).fetchone()
     if row is None:
         return None
-    if row[1] is not None:
-        return files.load(row[1], row[0], row[2])
+    size, file, sum, digest = row
+    if file is not None:
+        return files.load(file, size, sum)
     parts = connection.execute("SELECT data FROM parts WHERE blob = ? ORDER BY part", (number,)).fetchall()
     whole = b"".join([data for (data,) in parts]) if len(parts) != 1 else bytes(parts[0][0])
-    return whole if len(whole) == row[0] else None
+    return whole if len(whole) == size and hashlib.sha256(whole).digest() == digest else None
 
 
 def remove_dropped(connection: sqlite3.Connection, files: PayloadFiles, *, orphans: bool = False) -> None:

@@ -13,13 +13,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ...errors import QueryError, StoreDamaged, StoreError
 from ..query.deadline import Deadline
 from ..query.match import compile_regex
 from ..query.nodes import Regex
-from .file import is_of_text, open_to_read, refuse_moved, reported, text_or_bytes
+from .file import Lock, is_of_text, open_to_read, refuse_moved, reported, text_or_bytes
 from .write_ahead_log import COPIED_PAGES, copy_log, has_pages, is_sync_error, sync_log_again
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Connections:
         self._inode = -1
         #: how many parameters a statement may have
         self.most_parameters = 999
-        self._owned = False
+        self._lock: Lock | None = None
         #: opens the connection to write with anew
         self._open: Callable[[bool], sqlite3.Connection] | None = None
         #: whether a sync has failed since the file was opened to write
@@ -48,12 +48,11 @@ class Connections:
         #: whether it was said that the write-ahead log cannot be copied
         self._has_told = False
         self._page_size = 0
-        self._lock_file: IO[str] | None = None
         self._closed = False
 
-    def own(self, lock_file: IO[str]) -> None:
+    def own(self, lock: Lock) -> None:
         """Take over the lock on the file."""
-        self._owned, self._lock_file = True, lock_file
+        self._lock = lock
 
     def write_with(self, open: Callable[[bool], sqlite3.Connection], again: bool = False) -> None:
         """Open the connection to write with. `open(again)` is called again, with True, when a sync has failed."""
@@ -86,16 +85,13 @@ class Connections:
             for connection in self._readers:
                 connection.close()
             self._readers.clear()
+            is_copied = self._writer is not None and self._lock is not None and self._copy_log(self._writer)
             if self._writer is not None:
-                if self._owned:
-                    self._copy_log(self._writer)  # SQLite does it as the last connection closes, and says nothing
                 self._writer.close()
                 self._writer = None
-            if self._lock_file is not None:
-                with contextlib.suppress(OSError):  # then the next one to open the database checks it
-                    self._lock_file.truncate(0)  # an empty lock file says that its owner ended well
-                self._lock_file.close()
-                self._lock_file = None
+            if self._lock is not None:
+                self._lock.close(is_copied)
+                self._lock = None
 
     # ------------------------------------------------------------------------------------------ writing
 
@@ -110,7 +106,7 @@ class Connections:
                 self._open_again()
             connection = self._writer
             if connection is None:
-                state = "closed" if self._closed or self._owned else "open for reading only"
+                state = "closed" if self._closed or self._lock is not None else "open for reading only"
                 raise StoreError(f"cannot {what}: {self.path} is {state}")
             refuse_moved(self.path, self._inode)
             self._local.deadline = None
@@ -129,8 +125,11 @@ class Connections:
             if has_pages(self.path, self._page_size, COPIED_PAGES):
                 self._copy_log(connection)
 
-    def _copy_log(self, connection: sqlite3.Connection) -> None:
-        """Copy the write-ahead log into the file. What was committed is in the log, and stays there if this fails."""
+    def _copy_log(self, connection: sqlite3.Connection) -> bool:
+        """Copy the write-ahead log into the file. What was committed is in the log, and stays there if this fails.
+
+        SQLite does it as the last connection closes, but does not say whether that works.
+        """
         try:
             copy_log(connection)
         except sqlite3.Error as error:
@@ -140,6 +139,7 @@ class Connections:
             self._has_told = True
         else:
             self._has_told = False
+        return not (self._has_told or self._is_in_doubt)
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -168,8 +168,9 @@ class Connections:
         try:
             yield
         finally:
-            with reported("read"):
-                connection.execute("COMMIT")
+            if not self._closed:
+                with reported("read"):
+                    connection.execute("COMMIT")
 
     def read(
         self,
@@ -209,7 +210,8 @@ class Connections:
                     if deadline is not None and deadline.left() < 0:
                         raise deadline.passed()
             finally:
-                cursor.close()
+                with contextlib.suppress(sqlite3.ProgrammingError):  # the store was closed meanwhile
+                    cursor.close()
 
     @contextlib.contextmanager
     def in_time(self, deadline: Deadline | None) -> Iterator[None]:

@@ -10,7 +10,7 @@ import contextlib
 import functools
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ _LEAST_BYTES = 100
 
 #: Numbers of records that are looked for one by one at most.
 MOST_PROBED = 1_000_000
+
+#: So many rows that were read before show that reading would not end.
+MOST_REPEATED = 10_000
 
 #: How often the progress is told while the structure is checked: steps of SQLite's machine.
 STEPS = 1_000_000
@@ -199,10 +202,9 @@ class DamagedFile:
             return
         for row in self._rows("pins", ("msg_id",)):
             yield "pins", row
-        for table, names in ("blobs", self._columns_of_blobs), ("uses", ("msg_id", "blob", "result")):
-            for row in self._rows(table, names):
-                if row["blob"] in self._blobs:
-                    yield table, row
+        for row in self._rows("blobs", self._columns_of_blobs):
+            if row["blob"] in self._blobs:
+                yield "blobs", row
         for blob in sorted(self._blobs):  # found as they were checked: a scan of the table may stop at a flaw
             for part, data in self._parts(blob):
                 yield "parts", {"part": part, "blob": blob, "data": data}
@@ -212,11 +214,31 @@ class DamagedFile:
         for direction in ("ASC", "DESC"):
             try:
                 sql = f"SELECT {', '.join(names)} FROM {table} ORDER BY {names[0]} {direction}"
-                for row in self._connection.execute(sql):
+                for row in self._once(table, self._connection.execute(sql)):
                     yield dict(zip(names, [self._as_text(table, value) for value in row], strict=True))
                 return
             except UNREADABLE as error:
                 self._note(f"table {table}: {error}")
+
+    def _once(self, what: str, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """The rows, each once.
+
+        After an error in another statement SQLite may look for its place again, by the number of a row: where rows are
+        not in order it goes round for ever.
+        """
+        if not self.findings.structure:  # they are in order
+            yield from rows
+            return
+        seen, repeated = set[Any](), 0
+        for row in rows:
+            if row[0] not in seen:
+                seen.add(row[0])
+                yield row
+                continue
+            repeated += 1
+            if repeated > MOST_REPEATED:
+                self._note(f"{what}: its rows are not in order")
+                return
 
     def _as_text(self, table: str, value: Any) -> Any:
         """A value of a table of names. Text that is not UTF-8 is made readable: no database takes it as it is."""
@@ -238,15 +260,21 @@ class DamagedFile:
 
     def _whole_blobs(self) -> Iterator[int]:
         files = self.files
+        numbers: dict[Any, int] = {}
         for row in self._rows("blobs", self._columns_of_blobs):
+            # An old page may have a buffer that was dropped, and stored again later under another number.
+            if numbers.setdefault(row["digest"], row["blob"]) != row["blob"]:
+                continue
             if row.get("file") is not None:
                 if self._is_whole_file(files, row):
                     yield row["blob"]
                 continue
             digest, size = hashlib.sha256(), 0
+            most = row["size"] if isinstance(row["size"], int) else 0
             try:
                 for _, data in self._parts(row["blob"]):
-                    if not isinstance(data, bytes):  # a damaged row may hold anything
+                    # a damaged row may hold anything, and may come again and again
+                    if not isinstance(data, bytes) or not 0 < len(data) <= most - size:
                         size = -1
                         break
                     digest.update(data)
@@ -303,13 +331,19 @@ class DamagedFile:
                 yield seq, row
             if len(rows) < PAGE:
                 break
+            if rows[-1][0] <= last:
+                self._note("table tasks: its rows are not in order")
+                broken = True
+                break
             last = rows[-1][0]
         seqs = [seq for seq in self._known if seq > last] if broken else self._missing(last)
         for seq in sorted(seqs):
             yield seq, self._one(seq, names) if broken else None
 
     def _count(self) -> int:
-        """How many records there are; 0 if that cannot be read."""
+        """How many records there are; 0 if that cannot be read, or counting may not end."""
+        if self.findings.structure:
+            return 0
         try:
             return int(self._connection.execute("SELECT count(*) FROM tasks").fetchone()[0])
         except UNREADABLE:
@@ -330,7 +364,8 @@ class DamagedFile:
             return []
         there: set[int] = set()
         try:
-            there.update(seq for (seq,) in self._connection.execute("SELECT seq FROM tasks NOT INDEXED"))
+            rows = self._connection.execute("SELECT seq FROM tasks NOT INDEXED")
+            there.update(seq for (seq,) in self._once("table tasks", rows))
         except UNREADABLE as error:
             self._note(f"table tasks: {error}")
         return [seq for seq in self._known if seq not in there]
@@ -344,9 +379,10 @@ class DamagedFile:
                 for direction in ("ASC", "DESC"):
                     order = "msg_id" if "auto" in index else "submitted"
                     try:
-                        for seq, id in self._connection.execute(
+                        rows = self._connection.execute(
                             f"SELECT seq, msg_id FROM tasks {index} ORDER BY {order} {direction}"
-                        ):
+                        )
+                        for seq, id in self._once("an index of tasks", rows):
                             found.setdefault(seq, id)
                         break
                     except UNREADABLE:
@@ -396,7 +432,7 @@ class DamagedFile:
         lost = [
             name
             for name in ("frames", "result_frames")
-            if self._blobs is not None and row[name] and not self._blobs.issuperset(_numbers(row[name]))
+            if self._blobs is not None and not self._blobs.issuperset(numbers_of_buffers(row[name]))
         ]
         if lost:
             self.findings.lightened.append(row["msg_id"])
@@ -434,8 +470,8 @@ def _lacks(row: Row, *names: str) -> bool:
     return all(row[name] is None for name in names)
 
 
-def _numbers(packed: bytes) -> list[int]:
-    """The numbers of the shared buffers in a blob of buffers."""
+def numbers_of_buffers(packed: bytes | None) -> list[int]:
+    """The numbers of the large buffers among those of a request or a result."""
     found: list[int] = []
 
     def note(number: int) -> bytes:

@@ -7,16 +7,19 @@ changes the file it reads (`damaged.py`).
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import StoreDamaged, StoreError
-from .damaged import DamagedFile, Findings, Progress, Row
-from .file import make, open_to_write, set_journal
+from .damaged import DamagedFile, Findings, Progress, Row, numbers_of_buffers
+from .file import CHECKED_BYTES, make, open_to_write, set_journal
 from .payload_files import PayloadFiles
 from .schema import UNREADABLE
 from .write_ahead_log import copy_log
+
+log = logging.getLogger(__name__)
 
 #: Up to this size, the good records of a damaged file are counted when it is opened: that takes some seconds.
 COUNTED_BYTES = 256 << 20
@@ -75,8 +78,11 @@ def _save(file: DamagedFile, copy: sqlite3.Connection, target: Path, files: list
     for row in file.records():
         if not _insert(copy, "tasks", row):  # it was found twice
             file.findings.good -= 1
-    for table in ("uses", "pins"):
-        copy.execute(f"DELETE FROM {table} WHERE msg_id NOT IN (SELECT msg_id FROM tasks)")
+            continue
+        for name in ("frames", "result_frames"):
+            for number in numbers_of_buffers(row.get(name)):
+                _insert(copy, "uses", {"msg_id": row["msg_id"], "blob": number, "result": name == "result_frames"})
+    copy.execute("DELETE FROM pins WHERE msg_id NOT IN (SELECT msg_id FROM tasks)")
     copy.execute("DELETE FROM blobs WHERE blob NOT IN (SELECT blob FROM uses)")
     copy.execute("DELETE FROM parts WHERE blob NOT IN (SELECT blob FROM blobs)")
     file.files.copy_to(PayloadFiles(target), files)
@@ -90,20 +96,52 @@ def advised(path: Path) -> Iterator[None]:
     try:
         yield
     except StoreDamaged as error:
+        raise StoreDamaged(f"{error}. {_what_is_left(path)} {_advice(path)}") from None
+
+
+def refuse_unsound(path: Path) -> None:
+    """Check all of a file whose host may have gone down while it was written.
+
+    Some disks say that they have synced what they have not. After a power cut some pages of the file are then older
+    than others: an index does not fit its table, or half a record is an old one.
+
+    Raises
+    ------
+    StoreDamaged
+        The structure of the file has flaws, or records are not as they were written.
+    """
+    level = logging.WARNING if path.stat().st_size > CHECKED_BYTES else logging.INFO  # it takes its time
+    log.log(level, "all of %s is checked: its host went down while it was written, or it is a copy", path)
+    with advised(path):
+        found = verify(path)
+    if found.structure or found.damaged:
+        flaw = f" ({found.structure[0]:.200})" if found.structure else ""
         raise StoreDamaged(
-            f"{error}. {_what_is_left(path)} `engineroom db repair {path}` writes what is good to a new file, "
-            f"`engineroom db verify {path}` names what is not; this one is not touched."
-        ) from None
+            f"{path} is not as it was written{flaw}: a power cut does that if a disk has not what it says it has. "
+            f"{_counted(found)} {_advice(path)}"
+        )
+    if not found.sound:
+        log.error("of %s some large buffers or functions are lost: %s", path, found.summary())
 
 
 def _what_is_left(path: Path) -> str:
     if path.stat().st_size > COUNTED_BYTES:
         return "It is too large to count here how many of its records are good."
     try:
-        found = verify(path)
+        return _counted(verify(path))
     except StoreError:
         return "None of its records can be read."
+
+
+def _counted(found: Findings) -> str:
     return f"{found.good:,} of its records are good, {len(found.damaged):,} are damaged."
+
+
+def _advice(path: Path) -> str:
+    return (
+        f"`engineroom db repair {path}` writes what is good to a new file, `engineroom db verify {path}` names what is "
+        "not; this one is not touched."
+    )
 
 
 def _new(path: Path) -> sqlite3.Connection:

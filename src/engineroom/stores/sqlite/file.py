@@ -7,9 +7,9 @@ file system on which processes can share memory; on others (NFS, Lustre) a rollb
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
 import fcntl
-import json
 import logging
 import mmap
 import os
@@ -19,9 +19,12 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+
+import msgspec
 
 from ...errors import StoreBusy, StoreDamaged, StoreError, StoreFull, StoreRefused
+from ...system.processes import boot_id
+from .payload_files import sync_folder
 from .schema import UNREADABLE, backup_of, check, migrate, migrations
 from .write_ahead_log import BUSY_SECONDS, LOG_BYTES, log_bytes, shorten_log
 
@@ -31,7 +34,7 @@ log = logging.getLogger(__name__)
 _REMOTE = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ncpfs|lustre|gpfs|beegfs|ceph|glusterfs|fuse(\..*)?|virtiofs|ocfs2"
 )
-#: A file up to this size, or one whose last owner died, is checked before it is used.
+#: The structure of a file up to this size, or of one whose last owner was killed, is checked before it is used.
 CHECKED_BYTES = 32 << 20
 
 
@@ -77,36 +80,140 @@ def text_or_bytes(raw: bytes) -> str | bytes:
         return raw
 
 
-def own(path: Path) -> tuple[IO[str], bool]:
-    """Take the lock of a database: (the lock file, whether its last owner died). StoreBusy names the owner."""
-    real = path.resolve()  # a link to a database is the same database
-    lock = real.with_name(f"{real.name}.lock")
-    file = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600), "r+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        died = bool(file.read(1))
-        file.seek(0)
-        file.truncate(0)
-        since = time.strftime("%Y-%m-%d %H:%M:%S %z")
-        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": since}, file)
-        file.flush()
-    except BlockingIOError:
-        with file:
-            raise StoreBusy(
-                f"{path} belongs to another controller: {_owner(file.read())}. Stop it first, or name another database."
-            ) from None
-    except BaseException:
-        file.close()
-        raise
-    return file, died
+class End(enum.Enum):
+    """How the last owner of a file ended."""
+
+    #: it closed the file, and nobody has written to it since
+    WELL = "well"
+    #: its process was killed; the system has written since what it had written
+    KILLED = "killed"
+    #: its host may have gone down: what the disk has may be anything
+    UNKNOWN = "unknown"
 
 
-def _owner(text: str) -> str:
+class Note(msgspec.Struct, omit_defaults=True):
+    """What the owner of a file writes into the lock."""
+
+    pid: int
+    host: str
+    since: str
+    #: names the time since the host was started
+    boot: str = ""
+    #: the file was found sound
+    is_sound: bool = False
+    #: (bytes, time of the last change in ns) of the file, as its owner left it; None: it has not ended, or was killed
+    left: tuple[int, int] | None = None
+
+
+def end_of_owner(noted: bytes, boot: str, found: tuple[int, int]) -> End:
+    """How the last owner of a file ended.
+
+    Parameters
+    ----------
+    noted : bytes
+        What is in the lock.
+    boot : str
+        Names the time since the host was started.
+    found : tuple
+        (bytes, time of the last change in ns) of the file.
+    """
+    if not found[0]:
+        return End.WELL  # a new file
+    note = _decoded(noted)
+    if note is None:
+        return End.UNKNOWN
+    if note.left is not None and (note.boot == boot or note.left == found):
+        return End.WELL
+    return End.KILLED if note.is_sound and note.boot == boot else End.UNKNOWN
+
+
+def _lock_of(real: Path) -> Path:
+    return real.with_name(f"{real.name}.lock")
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
     try:
-        owner = json.loads(text)
-        return f"process {owner['pid']} on {owner['host']}, since {owner['since']}"
-    except (ValueError, KeyError, TypeError):  # the owner has not written it yet
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+class Lock:
+    """The lock of a file. One process at a time has it.
+
+    Raises
+    ------
+    StoreBusy
+        Another process has it.
+    OSError
+        There can be no file for it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._real = path.resolve()  # a link to a database is the same database
+        lock = _lock_of(self._real)
+        self._file = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._former = self._file.read()
+            self._note = Note(os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S %z"), boot_id())
+            #: how the last owner ended
+            self.end = end_of_owner(self._former, self._note.boot, _size_and_time(self._real))
+            self._write(msgspec.json.encode(self._note))
+        except BlockingIOError:
+            with self._file:
+                raise StoreBusy(
+                    f"{path} belongs to another controller: {_owner(self._file.read())}. Stop it first, or name "
+                    "another database."
+                ) from None
+        except BaseException:
+            self._file.close()
+            raise
+
+    def found_sound(self) -> None:
+        """Note that the file is sound, before records are written."""
+        self._note.is_sound = True
+        with contextlib.suppress(OSError):  # then the next one to open the file checks all of it
+            self._write(msgspec.json.encode(self._note))
+            os.fsync(self._file)
+            sync_folder(self._real.parent)
+
+    def close(self, well: bool) -> None:
+        """Give it back. `well`: all that was written is in the file."""
+        with self._file, contextlib.suppress(OSError):  # as above
+            if not self._note.is_sound:
+                self._write(self._former)  # the next one to open the file checks it as this one did
+            elif well:
+                self._note.left = _size_and_time(self._real)
+                self._write(msgspec.json.encode(self._note))
+
+    def _write(self, text: bytes) -> None:
+        os.pwrite(self._file.fileno(), text, 0)
+        self._file.truncate(len(text))
+
+
+def _owner(noted: bytes) -> str:
+    note = _decoded(noted)
+    if note is None:  # the owner has not written it yet
         return "one that has just started"
+    return f"process {note.pid} on {note.host}, since {note.since}"
+
+
+def _decoded(noted: bytes) -> Note | None:
+    try:
+        return msgspec.json.decode(noted, type=Note)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def has_lost_its_host(path: Path) -> bool:
+    """Whether this host was started again while a process had a file open to write, and none has checked it since."""
+    try:
+        note = _decoded(_lock_of(path.resolve()).read_bytes())
+    except OSError:
+        return False
+    return note is not None and note.left is None and note.host == socket.gethostname() and note.boot != boot_id()
 
 
 def make(path: Path) -> None:

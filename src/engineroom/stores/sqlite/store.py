@@ -30,15 +30,17 @@ from ..unreadable import bytes_of, function_of, make_or_name
 from . import blobs, references
 from .blobs import Sharing, has_large
 from .connections import Connections
-from .doctor import advised
+from .doctor import advised, refuse_unsound
 from .dropping import Dropping
 from .file import (
     CHECKED_BYTES,
+    End,
+    Lock,
     free_bytes,
     give_back,
+    has_lost_its_host,
     make,
     open_to_write,
-    own,
     refuse_cut,
     refuse_damaged,
     refuse_old,
@@ -130,14 +132,19 @@ class SQLiteDB:
             refuse_cut(self.path)
         with reported(f"open {self.path}"):
             refuse_old(self._connections.reader(), self.path)
+        if has_lost_its_host(self.path):
+            log.warning(
+                "this host was started again while %s was written, and no controller has checked it since: "
+                "`engineroom db verify %s` does", self.path, self.path,
+            )  # fmt: skip
 
     def _open_to_write(self, synchronous: str, journal: str) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock_file, died = own(self.path)
+            lock = Lock(self.path)
         except OSError as error:
             raise StoreError(f"cannot open {self.path}: {error.strerror}") from error
-        self._connections.own(lock_file)
+        self._connections.own(lock)
         with reported(f"open {self.path}"):
             make(self.path)
             with advised(self.path):
@@ -146,7 +153,9 @@ class SQLiteDB:
             def open_writer(again: bool) -> sqlite3.Connection:
                 writer = open_to_write(self.path)
                 try:
-                    if died or again or self.path.stat().st_size <= CHECKED_BYTES:
+                    if lock.end is End.UNKNOWN and not again:
+                        refuse_unsound(self.path)
+                    elif lock.end is End.KILLED or again or self.path.stat().st_size <= CHECKED_BYTES:
                         with advised(self.path):
                             refuse_damaged(writer, self.path)
                     set_journal(writer, self.path, synchronous, journal)
@@ -159,6 +168,7 @@ class SQLiteDB:
                 return writer
 
             self._connections.write_with(open_writer)
+            lock.found_sound()
         self._remove_dropped(orphans=True)
 
     def _sync_folder(self) -> None:
