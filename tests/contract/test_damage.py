@@ -238,6 +238,28 @@ def test_who_opens_a_damaged_file_is_told_what_is_left(tmp_path: Path, monkeypat
         SQLiteDB(path)
 
 
+@pytest.mark.fault(44)
+def test_of_a_large_file_that_may_have_lost_something_every_index_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its records are not read: that would take minutes."""
+    path = tmp_path / "tasks.db"
+    make(path, COUNT)
+    path.with_name("tasks.db.lock").unlink()
+    monkeypatch.setattr("engineroom.stores.sqlite.doctor.COUNTED_BYTES", 1000)
+    monkeypatch.setattr("engineroom.stores.sqlite.doctor.verify", lambda path: pytest.fail("every record was read"))
+    SQLiteDB(path).close()
+    path.with_name("tasks.db.lock").unlink()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as file:
+        [(one, first), (other, second), *_] = file.execute(
+            "SELECT name, rootpage FROM sqlite_schema WHERE tbl_name = 'tasks' AND type = 'index' AND sql IS NOT NULL"
+        )
+        file.execute("PRAGMA writable_schema = ON")
+        file.executemany("UPDATE sqlite_schema SET rootpage = ? WHERE name = ?", [(second, one), (first, other)])
+    with pytest.raises(StoreDamaged, match="too large to count here"):
+        SQLiteDB(path)
+
+
 @pytest.mark.fault(20)
 def test_changed_bytes_anywhere_never_end_in_a_traceback(tmp_path: Path) -> None:
     make(tmp_path / "whole.db", 151)

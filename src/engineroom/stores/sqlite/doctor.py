@@ -14,14 +14,14 @@ from pathlib import Path
 
 from ...errors import StoreDamaged, StoreError
 from .damaged import DamagedFile, Findings, Progress, Row, numbers_of_buffers
-from .file import CHECKED_BYTES, make, open_to_write, set_journal
+from .file import CHECKED_BYTES, make, open_to_write, refuse_damaged, set_journal
 from .payload_files import PayloadFiles
 from .schema import UNREADABLE
 from .write_ahead_log import copy_log
 
 log = logging.getLogger(__name__)
 
-#: Up to this size, the good records of a damaged file are counted when it is opened: that takes some seconds.
+#: Up to this size, each record of a file is read when it is opened, if need be: that takes some seconds.
 COUNTED_BYTES = 256 << 20
 
 
@@ -99,20 +99,25 @@ def advised(path: Path) -> Iterator[None]:
         raise StoreDamaged(f"{error}. {_what_is_left(path)} {_advice(path)}") from None
 
 
-def refuse_unsound(path: Path) -> None:
-    """Check all of a file whose host may have gone down while it was written.
+def refuse_unsound(connection: sqlite3.Connection, path: Path) -> None:
+    """Check a file whose host may have gone down while it was written.
 
     Some disks say that they have synced what they have not. After a power cut some pages of the file are then older
-    than others: an index does not fit its table, or half a record is an old one.
+    than others: an index does not fit its table, or half a record is an old one. The records of a large file are not
+    read here, as that would take minutes: each is checked when somebody reads it.
 
     Raises
     ------
     StoreDamaged
         The structure of the file has flaws, or records are not as they were written.
     """
-    level = logging.WARNING if path.stat().st_size > CHECKED_BYTES else logging.INFO  # it takes its time
-    log.log(level, "all of %s is checked: its host went down while it was written, or it is a copy", path)
+    size = path.stat().st_size
+    level = logging.WARNING if size > CHECKED_BYTES else logging.INFO  # it takes its time
+    log.log(level, "%s is checked: its host went down while it was written, or it is a copy", path)
     with advised(path):
+        if size > COUNTED_BYTES:
+            refuse_damaged(connection, path, with_indexes=True)
+            return
         found = verify(path)
     if found.structure or found.damaged:
         flaw = f" ({found.structure[0]:.200})" if found.structure else ""

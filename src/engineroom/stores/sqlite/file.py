@@ -322,10 +322,11 @@ def refuse_old(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
-    """StoreDamaged if SQLite finds flaws in the structure of the file."""
+def refuse_damaged(connection: sqlite3.Connection, path: Path, *, with_indexes: bool = False) -> None:
+    """StoreDamaged if SQLite finds flaws in the structure of the file, or, if wanted, in what its indexes say."""
     try:
-        found = [text for (text,) in connection.execute("PRAGMA quick_check(100)")]
+        kind = "integrity_check" if with_indexes else "quick_check"
+        found = [text for (text,) in connection.execute(f"PRAGMA {kind}(100)")]
     except UNREADABLE as error:
         found = [str(error) or "out of memory"]
     if found != ["ok"]:

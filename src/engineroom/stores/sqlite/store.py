@@ -154,7 +154,7 @@ class SQLiteDB:
                 writer = open_to_write(self.path)
                 try:
                     if lock.end is End.UNKNOWN and not again:
-                        refuse_unsound(self.path)
+                        refuse_unsound(writer, self.path)
                     elif lock.end is End.KILLED or again or self.path.stat().st_size <= CHECKED_BYTES:
                         with advised(self.path):
                             refuse_damaged(writer, self.path)
