@@ -73,6 +73,7 @@ class AsyncResult(DescribedFuture):
     _taken: dict[TaskId, Any] | None = None
     #: of a map: how many items a task has, where that is not one
     _sizes: dict[TaskId, int] | None = None
+    _dist: str | None = None  #: … and how the items were split
     _return_exceptions = False
     #: with `track`: whether the tasks have been accepted
     _acceptance: Acceptance | None = None
@@ -207,13 +208,11 @@ class AsyncResult(DescribedFuture):
     def _together(self, values: Sequence[Any]) -> Any:
         """The values of the tasks as `get` returns them: parts of a call are put together."""
         together = self._entries(values)
-        if failed_among(values):
-            return [value_or_error(value) for value in together]
-        return together
+        return [value_or_error(value) for value in together] if failed_among(values) else together
 
     def _entries(self, values: Sequence[Any]) -> Any:
         """`_together`, with a `Failure` in the place of each error."""
-        dist = next((value.dist for value in values if type(value) is Part), None)
+        dist = next((value.dist for value in values if type(value) is Part), self._dist)
         if dist is None and self._sizes is None:
             return list(values)
         if Failure not in set(map(type, values)):
@@ -408,7 +407,8 @@ class AsyncResult(DescribedFuture):
             if self._values is not None and not unpickled:
                 unpickled = dict(zip(self._ids, self._values, strict=True))
             value = unpickled[id] if unpickled else self._value_of(id)
-            if type(value) is Part and value.dist != "b":  # its first item is followed by the first of the next part
+            if self._dist == "r" or (type(value) is Part and value.dist != "b"):
+                # Its first item is followed by the first of the next part.
                 yield Need(self.done, (self,))
                 yield from self._entries(self._all_values())
                 return

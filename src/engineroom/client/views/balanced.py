@@ -393,7 +393,7 @@ class LoadBalancedView(View):
             chunks = [[column[start : start + size] for column in columns] for start in range(0, count, size)]
             ids, submit = self._prepare_chunks(f, chunks, each or [options] * len(chunks))
             sizes = {id: len(columns[0]) for id, columns in zip(ids, chunks, strict=True)} if size > 1 else None
-            result = AsyncMapResult(self._port, ids, sizes=sizes, in_blocks=True, **common)
+            result = AsyncMapResult(self._port, ids, sizes=sizes, dist="b", **common)
             result._options = options
             if each is not None:
                 result._each = dict(zip(ids, each, strict=True))

@@ -299,7 +299,7 @@ class DirectView(View):
         if dist not in ("b", "r"):
             raise ValueError(f"dist is 'b' (blocks) or 'r' (round robin), not {dist!r}")
         ids = [self._channel.new_id() for _ in range(count)]
-        return AsyncMapResult(self._port, ids, name=name, submitted=time.time(), label=self.label, **kwargs)
+        return AsyncMapResult(self._port, ids, name=name, submitted=time.time(), label=self.label, dist=dist, **kwargs)
 
     def map(  # type: ignore[override]
         self,
@@ -390,7 +390,7 @@ class DirectView(View):
         how: list[dict[str, Any]] = [{} if dist == "b" else {"dist": dist} for _ in engines]
         if kind == "map":
             sizes = [len(part) for part in parts[0]]
-            result._sizes, result._in_blocks = dict(zip(result._ids, sizes, strict=True)), dist == "b"
+            result._sizes = dict(zip(result._ids, sizes, strict=True))
             firsts = itertools.accumulate(sizes, initial=0)
             for i, (given, first) in enumerate(zip(how, firsts, strict=False)):
                 given |= {"first": first} if dist == "b" else {"first": i, "step": len(engines)}
