@@ -122,9 +122,22 @@ class Kind(NamedTuple):
     fits: Callable[[Any], bool]
 
 
-def is_switch(value: Any) -> bool:
+def is_bool(value: Any) -> bool:
     """Whether this is True or False, Python's or numpy's."""
-    return isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
+    is_numpys = getattr(getattr(value, "dtype", None), "kind", "") == "b" and getattr(value, "ndim", 0) == 0
+    return isinstance(value, bool) or is_numpys
+
+
+def is_switch(value: Any) -> bool:
+    """Whether this is True or False, or 1 or 0. A str is neither: "no" would be true."""
+    return is_bool(value) or (isinstance(value, int) and value in (0, 1))
+
+
+def check_switches(**given: Any) -> None:
+    """Raise ConfigError, which names the argument, if one of these is no switch."""
+    for name, value in given.items():
+        if not is_switch(value):
+            raise ConfigError(f"{name} is True or False; got {value!r}")
 
 
 def _is_count(value: Any) -> bool:
@@ -143,7 +156,7 @@ TEXT = Kind("a str", lambda value: value is None or isinstance(value, str))
 PATH = Kind("a path: a str or a Path", lambda value: value is None or isinstance(value, str | os.PathLike))
 TEXTS = Kind('a list of str, as ["--debug"]', lambda value: value is None or _are_texts(value))
 SWITCH = Kind("True or False", is_switch)
-SECONDS = Kind("a number of seconds", lambda value: hasattr(value, "__float__") and not is_switch(value))
+SECONDS = Kind("a number of seconds", lambda value: hasattr(value, "__float__") and not is_bool(value))
 LIMIT = Kind("a number of seconds, more than 0", _is_limit)
 COUNT = Kind("a number of engines, 0 or more", _is_count)
 DICT = Kind("a dict", lambda value: value is None or isinstance(value, Mapping))

@@ -245,7 +245,7 @@ WRONG_OF_A_CLUSTER: dict[str, tuple[Any, str]] = {
     "controller_launcher_class": (3, "controller_launcher_class is the name of a launcher"),
     "engine_timeout": ("x", "engine_timeout is a number of seconds, more than 0; got 'x'"),
     "shutdown_atexit": ("x", "shutdown_atexit is True or False; got 'x'"),
-    "keep": (1, "keep is True or False; got 1"),
+    "keep": (2, "keep is True or False; got 2"),
     "load_profile": ("x", "load_profile is True or False; got 'x'"),
     "config": ({"Cluster": 3}, "config is a dict of sections"),
     "dashboard": ("x", "dashboard is True or False; got 'x'"),

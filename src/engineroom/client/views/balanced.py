@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+from ...config import check_switches
 from ...errors import ConfigError
 from ...ids import EngineId, TaskId
 from ...messages import Function, GraphDependency, TaskOptions, TaskSpec
@@ -207,6 +208,7 @@ class LoadBalancedView(View):
         >>> done["sum"].get()                                                         # doctest: +SKIP
         3
         """
+        check_switches(pass_results=pass_results)
         predecessors = predecessors_of(graph)
         order = in_order(predecessors)
         work = work_of(graph, predecessors, tasks or {})
@@ -347,6 +349,7 @@ class LoadBalancedView(View):
         ValueError
             `labels` or `metadata` has more entries than there are items, or fewer.
         """
+        check_switches(ordered=ordered, return_exceptions=return_exceptions)
         check_callable(f)
         if not sequences:
             raise TypeError("map needs at least one sequence")
@@ -481,6 +484,7 @@ class LoadBalancedView(View):
         -------
         LazyMapIterator
         """
+        check_switches(ordered=ordered, return_exceptions=return_exceptions)
         check_callable(f)
         if not sequences:
             raise TypeError("imap needs at least one sequence")
@@ -571,14 +575,8 @@ class LoadBalancedView(View):
             spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "part", text)
             now += TICK
             tasks.append((spec, pickled, frames))
-        result = AsyncMapResult(
-            self._port,
-            [spec.id for spec, _, _ in tasks],
-            name=getattr(f, "__name__", "parallel"),
-            submitted=began,
-            label=self.label,
-            ordered=ordered,
-        )
+        ids, name = [spec.id for spec, _, _ in tasks], getattr(f, "__name__", "parallel")
+        result = AsyncMapResult(self._port, ids, name=name, submitted=began, label=self.label, ordered=ordered)
         result._sizes = None  # a part may have any number of items
         self._remember(result._ids)
         self._send(tasks, result)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ...config import is_switch
+from ...config import check_switches
 from ...errors import ConfigError
 from ...messages import TaskOptions
 
@@ -74,10 +74,9 @@ def resources(value: Any) -> dict[str, int] | None:
 
 
 def yes_or_no(name: str, value: Any) -> bool:
-    """True or False, Python's or numpy's; no other value will do."""
-    if is_switch(value):
-        return bool(value)
-    raise ConfigError(f"{name} is True or False; got {value!r}")
+    """True or False; see `config.is_switch` for the values that will do."""
+    check_switches(**{name: value})
+    return bool(value)
 
 
 def scheme(value: Any) -> str | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
+from ...config import check_switches
 from .waits import Need, limit_of
 
 T = TypeVar("T")
@@ -103,7 +104,8 @@ async def in_thread_or_undone(function: Callable[[], T], undo: Callable[[T], Any
 
 @contextlib.contextmanager
 def ending_when_cancelled(what: Iterable[Ending], wanted: bool) -> Iterator[None]:
-    """With `wanted`, end tasks if the coroutine is cancelled while it waits for them."""
+    """With `wanted` (users' `cancel`), end tasks if the coroutine is cancelled while it waits for them."""
+    check_switches(cancel=wanted)
     try:
         yield
     except asyncio.CancelledError:
