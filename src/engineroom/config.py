@@ -13,6 +13,7 @@ import math
 import os
 import re
 import secrets
+import shlex
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -209,6 +210,44 @@ def profile_folders(ipython: str | os.PathLike[str] | None = None) -> list[Path]
     return sorted(ipython_dir(ipython).absolute().glob("profile_*"))
 
 
+def naming(profile: Path, cluster_id: str) -> dict[str, str]:
+    """The arguments that name a cluster of a profile: those that differ from the defaults."""
+    found = {}
+    if profile.parent != ipython_dir().absolute() or not profile.name.startswith("profile_"):
+        found["profile_dir"] = str(profile)
+    elif profile.name != "profile_default":
+        found["profile"] = profile.name.removeprefix("profile_")
+    if cluster_id:
+        found["cluster_id"] = cluster_id
+    return found
+
+
+def as_options(named: Mapping[str, str]) -> str:
+    """Arguments as options of the command line, each with a space before it."""
+    return "".join(f" --{name.replace('_', '-')}={shlex.quote(value)}" for name, value in named.items())
+
+
+def did_you_mean(profile: Path, nearness: float = 0.6) -> str:
+    """A question for the user of a profile that is not there: whether another was meant. "": none has such a name.
+
+    Parameters
+    ----------
+    nearness : float
+        How much of the name must be the same: 1 is all of it.
+    """
+    if profile.exists() or not profile.parent.is_dir():
+        return ""
+    import difflib  # late: it is seldom needed
+
+    others = [folder for folder in profile.parent.iterdir() if (folder / "security").is_dir()]
+    names = {folder.name.removeprefix("profile_"): folder for folder in others}
+    name = profile.name.removeprefix("profile_")
+    for near in difflib.get_close_matches(name, names, 1, nearness):
+        if re.sub(r"\d", "", near) != re.sub(r"\d", "", name):  # run1 and run2 are meant so
+            return f"Did you mean {near!r}, which is there ({names[near]})?"
+    return ""
+
+
 def make_profile_dir(path: Path) -> Path:
     """Create the missing folders of a profile, readable to their owner alone, whatever the umask is.
 
@@ -239,6 +278,20 @@ def connection_file(profile: Path, cluster_id: str = "", role: str = "client") -
         raise ConfigError(f"a cluster's id is made of letters, digits, '_', '-' and '.'; got {cluster_id!r}")
     middle = f"-{cluster_id}" if cluster_id else ""
     return profile / "security" / f"ipcontroller{middle}-{role}.json"
+
+
+def cluster_file(profile: Path, cluster_id: str = "") -> Path:
+    """The path of the file that describes a cluster of this profile."""
+    return profile / "security" / f"cluster{f'-{cluster_id}' if cluster_id else ''}.json"
+
+
+def job_of_controller(profile: Path, cluster_id: str) -> str:
+    """The batch job that a controller is, in words: "the slurm job 17, with its log …". "": none that is known."""
+    try:
+        described = json.loads(read_small(cluster_file(profile, cluster_id)))["controller"]
+        return f"the {described['class']} job {described['job_id']}, with its log {described['log_file']}"
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return ""
 
 
 def dashboard_file(profile: Path, cluster_id: str = "") -> Path:
