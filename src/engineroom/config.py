@@ -264,7 +264,10 @@ def make_profile_dir(path: Path) -> Path:
         (path / "security").chmod(0o700)
         whys = [why_not_trusted_folder(path), *(why_not_trusted(path / name) for name in ("security", "log", "pid"))]
     except OSError as error:
-        raise ConfigError(f"cannot write in the profile's folder {path}: {error.strerror}") from None
+        raise ConfigError(
+            f"cannot write in the profile's folder {path}: {error.strerror}. Choose another with profile_dir= "
+            "(--profile-dir=), or set IPYTHONDIR"
+        ) from None
     if why := next(filter(None, whys), ""):
         raise ConfigError(f"the profile's folder {path} is not used: {why}. Make it yours alone (chmod go-w)")
     if is_new:
