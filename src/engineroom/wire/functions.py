@@ -22,6 +22,7 @@ import io
 import pickle
 import sys
 import types
+import typing
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
@@ -136,6 +137,24 @@ def make_plain_function(
 MARK = restore_function.__name__.encode()
 
 
+def _cached_property(function: Callable[..., Any], name: str | None) -> functools.cached_property[Any]:
+    """That of a class. It has a lock in Python 3.11, which cannot be pickled."""
+    made = functools.cached_property(function)
+    made.attrname = name
+    return made
+
+
+def _single_dispatch() -> Callable[..., Any]:
+    """A function of `functools.singledispatch`, without implementations. It has a cache, which cannot be pickled."""
+    return functools.singledispatch(repr)
+
+
+def _restore_dispatch(function: Any, registry: Mapping[type, Callable[..., Any]]) -> None:
+    for kind, implementation in registry.items():
+        function.register(kind, implementation)
+    functools.update_wrapper(function, registry[object])
+
+
 def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Callable[..., Any]:
     """A function wrapped in `functools.lru_cache`, with an empty cache."""
     decorate: Callable[..., Callable[..., Any]] = functools.lru_cache(**parameters)
@@ -233,16 +252,36 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         reducer = self._reducers.get(type(obj))
         if reducer is not None:
             return reducer(obj)
+        if type(obj) is functools.cached_property:
+            return _cached_property, (obj.func, obj.attrname)
         if type(obj) is functools._lru_cache_wrapper and modules.is_main(getattr(obj, "__module__", None)):
             return _cached, (obj.__wrapped__, obj.cache_parameters())
         reduced = super().reducer_override(obj)
+        if type(obj) is types.FunctionType and isinstance(reduced, tuple) and "_clear_cache" in vars(obj):
+            return _single_dispatch, (), dict(vars(obj)["registry"]), None, None, _restore_dispatch
         if type(obj) is types.FunctionType and isinstance(reduced, tuple) and _is_of_main(obj):
             _make, (code, _globals, *rest), state = reduced[:3]
             if modules.is_main(obj.__module__):
                 state[1]["__module__"] = "__main__"
             make = make_function if state[1]["__globals__"] else make_plain_function
             return make, (code, _MAIN, *rest), state, None, None, restore_function
+        if isinstance(obj, type) and isinstance(vars(obj).get("__slots__"), str | tuple | list | dict):
+            return _with_slots(obj, reduced)
         return reduced
+
+
+def _with_slots(kind: type, reduced: Any) -> Any:
+    """How a class is made again, with its slots. cloudpickle 3.1.3 makes one whose objects have a `__dict__` instead.
+
+    Objects of that could not be unpickled where the class has slots: at home.
+    """
+    if not isinstance(reduced, tuple) or reduced[0] is not cloudpickle.cloudpickle._make_skeleton_class:
+        return reduced  # by name, or an enumeration
+    if typing.NamedTuple in vars(kind).get("__orig_bases__", ()):
+        return reduced  # it makes its slots itself
+    metaclass, name, bases, attributes, *rest = reduced[1]
+    attributes = {**attributes, "__slots__": vars(kind)["__slots__"]}
+    return reduced[0], (metaclass, name, bases, attributes, *rest), *reduced[2:]
 
 
 # ------------------------------------------------------------------------------------------ leaving: digests

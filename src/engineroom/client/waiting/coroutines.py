@@ -37,7 +37,13 @@ async def until(ready: Callable[[], bool], sources: Iterable[Any], limit: float 
     bool
         `ready()`
     """
-    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+    except RuntimeError:
+        raise RuntimeError(
+            "no event loop of asyncio runs here, and results are awaited in one. In trio: "
+            "`await trio.to_thread.run_sync(result.get)`"
+        ) from None
 
     def listener() -> None:
         if ready():
