@@ -334,7 +334,7 @@ def test_outside_ipython_activate_warns(cluster: er.Cluster):
 
 
 @pytest.mark.parametrize("line", ["--targets 0 1 + 1", "--noblock 1", "--group-outputs=engine 1"])
-def test_options_of_a_line_are_named(shell: Any, line: str):
+def test_options_of_a_line_are_named(rc: er.Client, shell: Any, line: str):
     from IPython.core.error import UsageError
 
     option = line.partition(" ")[0].partition("=")[0]

@@ -109,7 +109,7 @@ def _running_cluster(folder: Path, ipython: Path | None) -> Path | None:
     if not found and ipython is not None:
         found = _running_files(ipython.absolute().glob("profile_*/security/ipcontroller*-client.json"))
     if len(found) > 1:
-        named = ", ".join(f"Client({_arguments(path, folder)})" for path in found[:NAMED])
+        named = ", ".join(f"Client({_arguments(path)})" for path in found[:NAMED])
         more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
         raise ConnectionFileError(f"{len(found)} clusters are running; say which of them you want: {named}{more}")
     return found[0] if found else None
@@ -127,14 +127,10 @@ def _running_files(paths: Iterable[Path]) -> list[Path]:
     return running
 
 
-def _arguments(path: Path, default: Path) -> str:
-    """What to write in `Client(…)` for a connection file. `default`: the folder that needs no naming."""
-    folder = path.parent.parent
-    words = []
-    if folder != default:
-        words.append(f"profile={folder.name.removeprefix('profile_')!r}")
-    words.append(f"cluster_id={_id_in(path)!r}")
-    return ", ".join(words)
+def _arguments(path: Path) -> str:
+    """What to write in `Client(…)` for a connection file."""
+    named = {**naming(path.parent.parent, ""), "cluster_id": _id_in(path)}
+    return ", ".join(f"{name}={value!r}" for name, value in named.items())
 
 
 def _id_in(path: Path) -> str:
