@@ -45,6 +45,12 @@ def test_a_client_of_a_misspelt_profile_is_asked(ipython: Path) -> None:
         er.Client(profile_dir=ipython / "profile_anaylsis", cluster_id="x")
 
 
+def test_a_profile_that_is_given_as_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(er.ConnectionFileError, match=r"file night\. .* A profile is named by profile='night'"):
+        er.Client("night", timeout=0.1)
+
+
 @pytest.mark.parametrize("profile", ["nihgt", "nigt"])
 def test_tools_ask_too(ipython: Path, profile: str) -> None:
     (ipython / "profile_night" / "security").mkdir(parents=True)

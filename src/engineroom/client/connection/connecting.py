@@ -144,6 +144,8 @@ def _wait_for_file(path: Path, is_of_profile: bool, timeout: float) -> None:
     while not path.exists():
         if time.monotonic() >= deadline:
             hint = _hint(path) if is_of_profile else " `ipcluster start -n 4` starts a cluster, which writes one."
+            if not is_of_profile and path.name == str(path) and not path.suffix:
+                hint += f" A profile is named by profile={path.name!r}."
             raise ConnectionFileError(f"no cluster is running here: there is no connection file {path}.{hint}")
         time.sleep(POLL_SECONDS)
 
