@@ -28,7 +28,7 @@ from ..results.arguments import pickled_call
 from ..results.chunks import ChunkPlan
 from ..results.graph_result import GraphResult
 from ..results.map_result import AsyncMapResult, GrowingMapResult, LazyMapIterator
-from ..results.partition import as_columns, as_sequence, check_items, split, unchanging
+from ..results.partition import as_columns, check_items, split, unchanging
 from ..results.result import AsyncResult
 from ..waiting.waits import Need, any_done
 from . import flags
@@ -552,7 +552,7 @@ class LoadBalancedView(View):
     def _call_on_parts(
         self, f: Callable[..., Any], sequences: Sequence[Any], dist: str, ordered: bool, chunksize: int | None
     ) -> Any:
-        columns = list(map(as_sequence, sequences))
+        columns = as_columns(sequences, whole=True)
         length = len(columns[0])
         count = -(-length // chunksize) if chunksize else len(self)
         parts = [split(column, max(1, min(count, length)), dist) for column in columns]

@@ -29,6 +29,7 @@ def whole(name: str, value: Any, what: str, least: int) -> int:
         number = operator.index(value)
         if least <= number < _MOST:
             return number
+        what += f", below {_MOST:,}" if number >= _MOST else ""
     raise ConfigError(f"{name} is {what}; got {value!r}")
 
 
