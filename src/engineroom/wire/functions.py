@@ -226,8 +226,9 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         reducers: Mapping[type, arrays.Reducer] = types.MappingProxyType({}),
     ) -> None:
         super().__init__(file, protocol=protocol, buffer_callback=buffer_callback)
-        if modules.SPAWNED_MAIN in sys.modules:
-            cloudpickle.register_pickle_by_value(sys.modules[modules.SPAWNED_MAIN])
+        spawned = sys.modules.get(modules.SPAWNED_MAIN)  # in other processes `multiprocessing` has it mean `__main__`
+        if getattr(spawned, "__name__", "") == modules.SPAWNED_MAIN:
+            cloudpickle.register_pickle_by_value(spawned)
         #: type → what takes the place of its `__reduce_ex__`
         self._reducers = reducers
         #: ids of the code objects inside one that is pickled: its lines are theirs, too
