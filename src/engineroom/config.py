@@ -13,6 +13,7 @@ import math
 import os
 import re
 import secrets
+import shlex
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -122,9 +123,22 @@ class Kind(NamedTuple):
     fits: Callable[[Any], bool]
 
 
-def is_switch(value: Any) -> bool:
+def is_bool(value: Any) -> bool:
     """Whether this is True or False, Python's or numpy's."""
-    return isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
+    is_numpys = getattr(getattr(value, "dtype", None), "kind", "") == "b" and getattr(value, "ndim", 0) == 0
+    return isinstance(value, bool) or is_numpys
+
+
+def is_switch(value: Any) -> bool:
+    """Whether this is True or False, or 1 or 0. A str is neither: "no" would be true."""
+    return is_bool(value) or (isinstance(value, int) and value in (0, 1))
+
+
+def check_switches(**given: Any) -> None:
+    """Raise ConfigError, which names the argument, if one of these is no switch."""
+    for name, value in given.items():
+        if not is_switch(value):
+            raise ConfigError(f"{name} is True or False; got {value!r}")
 
 
 def _is_count(value: Any) -> bool:
@@ -143,7 +157,7 @@ TEXT = Kind("a str", lambda value: value is None or isinstance(value, str))
 PATH = Kind("a path: a str or a Path", lambda value: value is None or isinstance(value, str | os.PathLike))
 TEXTS = Kind('a list of str, as ["--debug"]', lambda value: value is None or _are_texts(value))
 SWITCH = Kind("True or False", is_switch)
-SECONDS = Kind("a number of seconds", lambda value: hasattr(value, "__float__") and not is_switch(value))
+SECONDS = Kind("a number of seconds", lambda value: hasattr(value, "__float__") and not is_bool(value))
 LIMIT = Kind("a number of seconds, more than 0", _is_limit)
 COUNT = Kind("a number of engines, 0 or more", _is_count)
 DICT = Kind("a dict", lambda value: value is None or isinstance(value, Mapping))
@@ -196,6 +210,44 @@ def profile_folders(ipython: str | os.PathLike[str] | None = None) -> list[Path]
     return sorted(ipython_dir(ipython).absolute().glob("profile_*"))
 
 
+def naming(profile: Path, cluster_id: str) -> dict[str, str]:
+    """The arguments that name a cluster of a profile: those that differ from the defaults."""
+    found = {}
+    if profile.parent != ipython_dir().absolute() or not profile.name.startswith("profile_"):
+        found["profile_dir"] = str(profile)
+    elif profile.name != "profile_default":
+        found["profile"] = profile.name.removeprefix("profile_")
+    if cluster_id:
+        found["cluster_id"] = cluster_id
+    return found
+
+
+def as_options(named: Mapping[str, str]) -> str:
+    """Arguments as options of the command line, each with a space before it."""
+    return "".join(f" --{name.replace('_', '-')}={shlex.quote(value)}" for name, value in named.items())
+
+
+def did_you_mean(profile: Path, nearness: float = 0.6) -> str:
+    """A question for the user of a profile that is not there: whether another was meant. "": none has such a name.
+
+    Parameters
+    ----------
+    nearness : float
+        How much of the name must be the same: 1 is all of it.
+    """
+    if profile.exists() or not profile.parent.is_dir():
+        return ""
+    import difflib  # late: it is seldom needed
+
+    others = [folder for folder in profile.parent.iterdir() if (folder / "security").is_dir()]
+    names = {folder.name.removeprefix("profile_"): folder for folder in others}
+    name = profile.name.removeprefix("profile_")
+    for near in difflib.get_close_matches(name, names, 1, nearness):
+        if re.sub(r"\d", "", near) != re.sub(r"\d", "", name):  # run1 and run2 are meant so
+            return f"Did you mean {near!r}, which is there ({names[near]})?"
+    return ""
+
+
 def make_profile_dir(path: Path) -> Path:
     """Create the missing folders of a profile, readable to their owner alone, whatever the umask is.
 
@@ -212,7 +264,10 @@ def make_profile_dir(path: Path) -> Path:
         (path / "security").chmod(0o700)
         whys = [why_not_trusted_folder(path), *(why_not_trusted(path / name) for name in ("security", "log", "pid"))]
     except OSError as error:
-        raise ConfigError(f"cannot write in the profile's folder {path}: {error.strerror}") from None
+        raise ConfigError(
+            f"cannot write in the profile's folder {path}: {error.strerror}. Choose another with profile_dir= "
+            "(--profile-dir=), or set IPYTHONDIR"
+        ) from None
     if why := next(filter(None, whys), ""):
         raise ConfigError(f"the profile's folder {path} is not used: {why}. Make it yours alone (chmod go-w)")
     if is_new:
@@ -226,6 +281,20 @@ def connection_file(profile: Path, cluster_id: str = "", role: str = "client") -
         raise ConfigError(f"a cluster's id is made of letters, digits, '_', '-' and '.'; got {cluster_id!r}")
     middle = f"-{cluster_id}" if cluster_id else ""
     return profile / "security" / f"ipcontroller{middle}-{role}.json"
+
+
+def cluster_file(profile: Path, cluster_id: str = "") -> Path:
+    """The path of the file that describes a cluster of this profile."""
+    return profile / "security" / f"cluster{f'-{cluster_id}' if cluster_id else ''}.json"
+
+
+def job_of_controller(profile: Path, cluster_id: str) -> str:
+    """The batch job that a controller is, in words: "the slurm job 17, with its log …". "": none that is known."""
+    try:
+        described = json.loads(read_small(cluster_file(profile, cluster_id)))["controller"]
+        return f"the {described['class']} job {described['job_id']}, with its log {described['log_file']}"
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return ""
 
 
 def dashboard_file(profile: Path, cluster_id: str = "") -> Path:

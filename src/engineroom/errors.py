@@ -56,8 +56,8 @@ class EngineInfo(TypedDict, total=False):
     msg_id: str | None
     #: of a map: the number of the item
     index: int | None
-    #: of a part of a map that failed as a whole: the numbers of its first and its last item
-    items: tuple[int, int] | None
+    #: of a part of a map that failed as a whole: its first and its last item; and the step, of items dealt round robin
+    items: tuple[int, ...] | None
     #: where the engine runs
     host: str | None
     #: of the call, as a short text
@@ -197,7 +197,7 @@ class KernelError(IPythonError):
     index : int or None
         The number of the item in its map; None: the task is not of a map, or several items are meant.
     items : (int, int) or None
-        Of a part of a map that failed as a whole: the numbers of its first and its last item.
+        Of a part of a map that failed as a whole: its first and its last item; and the step, with `dist="r"`.
     engine_id : int or None
     host : str or None
         Where the engine runs.
@@ -208,7 +208,7 @@ class KernelError(IPythonError):
     code = "kernel"
     msg_id: str | None = None
     index: int | None = None
-    items: tuple[int, int] | None = None
+    items: tuple[int, ...] | None = None
     engine_id: int | None = None
     host: str | None = None
     arguments: str | None = None
@@ -594,7 +594,7 @@ def input_parts(info: EngineInfo) -> list[str]:
     """Which items of a map a call had, and its arguments, in words."""
     parts = [f"item {info['index']}"] if info.get("index") is not None else []
     if items := info.get("items"):
-        parts.append(f"items {items[0]} to {items[1]}")
+        parts.append(f"items {items[0]} to {items[1]}" + "".join(f" in steps of {step}" for step in items[2:]))
     if arguments := info.get("arguments"):
         parts.append(f"called with{shown_arguments(arguments)}")
     return parts

@@ -205,6 +205,17 @@ def test_records_change(store: TaskStore) -> None:
     assert (changed["metadata"], changed["state"]) == ({"pinned": False}, "completed")
 
 
+def test_the_error_of_any_task_is_a_key(store: TaskStore) -> None:
+    store.write([finished("a"), failed("b", NOW + 1), pending("c", NOW + 2)])
+    error = {"ename": "ValueError", "evalue": "bad", "traceback": "Traceback …"}
+    assert store.get_record(TaskId("b"))["error"] == error
+    for asked in ({"error.ename": "ValueError"}, {"error": {"$ne": None}}, {"pyerr.ename": {"$in": ["ValueError"]}}):
+        assert ids(store, asked) == ["b"]
+    assert ids(store, {"error": None}) == ["a", "c"]
+    store.update_record(TaskId("a"), {"error": {"ename": "ValueError"}})
+    assert ids(store, {"error.ename": "ValueError"}) == ["a", "b"]
+
+
 def test_records_go(store: TaskStore) -> None:
     store.write([finished("a"), failed("b", NOW + 1), pending("c", NOW + 2), finished("d", NOW + 3)])
     store.drop_record(TaskId("a"))

@@ -331,3 +331,14 @@ def test_outside_ipython_activate_warns(cluster: er.Cluster):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             assert rc.activate().block
+
+
+@pytest.mark.parametrize("line", ["--targets 0 1 + 1", "--noblock 1", "--group-outputs=engine 1"])
+def test_options_of_a_line_are_named(rc: er.Client, shell: Any, line: str):
+    from IPython.core.error import UsageError
+
+    option = line.partition(" ")[0].partition("=")[0]
+    said = f"%px takes code alone: {option} is an option of a cell .%%px {option} ….. %pxconfig sets options"
+    with pytest.raises(UsageError, match=said):
+        shell.run_line_magic("px", line)
+    shell.run_line_magic("px", "--1")  # is code

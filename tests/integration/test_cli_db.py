@@ -131,6 +131,10 @@ def test_a_file_is_compacted_and_a_running_controller_is_named(
     assert "belongs to another controller" in error
     assert "returns unused space by itself; to compact the file, stop it" in error
     assert "there is no task database" in db("compact", path.with_name("none.db"))[2]
+    empty = path.with_name("empty.db")
+    empty.touch()
+    assert "is not a task database yet: it is empty" in db("compact", empty)[2]
+    assert not empty.stat().st_size
 
 
 def test_compacting_fills_pages_that_are_half_empty(db: Any, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ import threading
 import pytest
 from conftest import processes_of, wait_until
 
+import engineroom as er
+
 FORKING = """
 import os, sys, time
 import engineroom as er
@@ -210,3 +212,64 @@ def test_what_a_program_submitted_last_is_not_lost(ending, rc):
     # On a busy machine the end takes long enough to be explained.
     said = [line for line in run.stderr.splitlines() if not line.startswith("engineroom: this client ends once the ")]
     assert len(said) <= (4 if expected == 1 else 0), run.stderr
+
+
+SPAWNING = """
+import multiprocessing, os, sys
+import engineroom as er
+
+scale = 10
+
+class Point:
+    def __init__(self, x): self.x = x
+    def scaled(self): return self.x * scale
+
+def scaled(point):
+    return Point(point.scaled())
+
+def child(profile_dir, found):
+    with er.Client(profile_dir=profile_dir) as rc:
+        view = rc.load_balanced_view()
+        points = view.map_sync(scaled, [Point(1), Point(2)])
+        here = view.apply_async(lambda: scaled(Point(3)).x)
+        here.wait(60)
+        rc[0].push({"scale": 100}, block=True)  # a name of the engine comes first, as for any script
+        there = view.apply_sync(scaled, Point(1)).x
+        names = rc.db_distinct("function_name", {"function_name": {"$regex": "scaled"}})
+        found.put([[type(point) is Point, point.x] for point in points] + [here.get(60), there, names])
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[2])
+    found = context.SimpleQueue()
+    process = context.Process(target=child, args=(sys.argv[1], found))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    print(found.get())
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_the_functions_of_a_script_travel_from_a_spawned_process_too(fresh_cluster, tmp_path, method):
+    """The script is the module `__mp_main__` there."""
+    rc = fresh_cluster(n=1)
+    script = tmp_path / "script.py"
+    script.write_text(SPAWNING)
+    command = [sys.executable, script, str(rc.cluster.profile_dir), method]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.stdout == "[[True, 10], [True, 20], 30, 100, ['scaled']]\n", done.stderr
+
+
+def test_a_client_of_a_task_is_of_its_own_cluster(fresh_cluster):
+    """Whatever other clusters there are."""
+    rc = fresh_cluster(n=1)
+
+    def nested():
+        with er.Client() as own:
+            values = own.load_balanced_view().map_sync(abs, [-1, -2])
+            return values, own.connection.profile_dir, own.connection.cluster_id
+
+    assert rc[0].apply_sync(nested) == ([1, 2], rc.connection.profile_dir, rc.connection.cluster_id)
+    script = "import engineroom as er; print(er.Client().connection.cluster_id)"
+    said = rc[0].apply_sync(subprocess.check_output, [sys.executable, "-c", script], text=True)
+    assert said == f"{rc.connection.cluster_id}\n"

@@ -167,6 +167,19 @@ def test_purging(any_rc, gate):
     assert any_rc.history == []
 
 
+def test_the_record_of_any_failed_task_has_its_error(any_rc):
+    view = any_rc.load_balanced_view()
+    chunk = view.map_async(divmod, [1, 1], [1, 0], chunksize=2)
+    results = [view.apply_async(divmod, 1, 0), any_rc[0].execute("1 / 0"), chunk]
+    any_rc.wait(results, 60)
+    for result in results:
+        [record] = any_rc.db_query({"msg_id": result.msg_ids[0]}, keys=["error", "result_content"])
+        assert record["error"]["ename"] == "ZeroDivisionError"
+        assert record["error"]["traceback"] == record["result_content"]["traceback"]
+    these = {"$in": [result.msg_ids[0] for result in results]}
+    assert any_rc.db_count({"error.ename": "ZeroDivisionError", "msg_id": these}) == 3
+
+
 def test_records_have_the_keys_that_were_asked_for(any_rc, tmp_path):
     cell = any_rc[0].execute("1 / 0")
     with pytest.raises(er.RemoteError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import os
 import threading
@@ -29,6 +30,14 @@ def kinds(values):
 
 
 # ------------------------------------------------------------------------------------------ one item that fails
+
+
+def test_an_endless_iterator_may_be_beside_other_items(lb, rc):
+    for view in (lb, rc[:]):
+        assert view.map_sync(pow, [2, 3, 4], itertools.repeat(2)) == [4, 9, 16]
+        assert view.map_sync(pow, itertools.count(), (n for n in (1, 2))) == [0, 1]
+        with pytest.raises(ValueError, match="endless"):
+            view.map_sync(abs, itertools.count())
 
 
 @pytest.mark.parametrize("how", [{}, {"chunksize": 7}, {"chunksize": 4000}])

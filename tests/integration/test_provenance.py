@@ -272,7 +272,7 @@ def test_without_a_database_nothing_is_answered_and_that_is_said(unrecorded_clus
 
 
 def test_the_flag_is_true_or_false_and_of_load_balanced_views(any_rc):
-    for wrong in (1, "yes", None):
+    for wrong in (2, "yes", None):
         with pytest.raises(er.ConfigError, match="cache is True or False"):
             any_rc.load_balanced_view(cache=wrong)
     with pytest.raises(er.ConfigError, match="no flag 'cache'"):

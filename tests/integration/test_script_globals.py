@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 import engineroom as er
@@ -127,3 +129,99 @@ def test_a_builtin_that_a_task_adds_is_seen_by_later_ones(rc, typed):
     rc[0].execute("del builtins.added_by_a_task, builtins", block=True)
     with pytest.raises(er.RemoteError, match="added_by_a_task"):
         rc[0].apply_sync(use)
+
+
+CLASSES = """
+import abc, collections, dataclasses, functools, typing
+
+@dataclasses.dataclass(slots=True)
+class Point:
+    x: int
+    y: int = 2
+
+@dataclasses.dataclass(slots=True, weakref_slot=True)
+class Weighed(Point):
+    weight: float = 1.5
+
+class Hidden:
+    __slots__ = ("__x", "y")
+    def __init__(self): self.__x, self.y = 3, self
+    def x(self): return self.__x
+
+class Described:
+    __slots__ = {"a": "what it is"}
+
+class One:
+    __slots__ = "one"
+
+class Open(One):
+    pass
+
+class Abstract(abc.ABC):
+    __slots__ = ("v",)
+    @abc.abstractmethod
+    def get(self): ...
+
+class Concrete(Abstract):
+    __slots__ = ()
+    def __init__(self): self.v = 9
+    def get(self): return self.v
+
+class Pair(collections.namedtuple("Pair", "a b")):
+    __slots__ = ()
+
+class Typed(typing.NamedTuple):
+    a: int
+
+class Lazy:
+    @functools.cached_property
+    def v(self):
+        'its text'
+        return [1]
+
+@functools.singledispatch
+def kind_of(value):
+    'what it is'
+    return "object"
+
+@kind_of.register
+def _(value: list): return [kind_of(item) for item in value]
+
+@kind_of.register
+def _(value: int): return "int"
+"""
+
+
+@pytest.mark.parametrize("make", [
+    "Point(1)", "Weighed(1)", "Hidden()", "Described()", "One()", "Open()", "Concrete()", "Pair(1, 2)", "Typed(1)",
+])  # fmt: skip
+def test_objects_with_slots_go_there_and_back(rc, typed, make):
+    typed(CLASSES)
+    sent = eval(make, sys.modules["__main__"].__dict__)
+    kind = type(sent)
+
+    def has_dict(value):
+        return hasattr(value, "__dict__")
+
+    for back in (rc[0].apply_sync(lambda value: value, sent), rc[0].apply_sync(lambda value: type(value), sent)):
+        assert back is kind or type(back) is kind
+    assert rc[0].apply_sync(has_dict, sent) == has_dict(sent)
+    if hasattr(sent, "__eq__") and kind.__eq__ is not object.__eq__:
+        assert rc[0].apply_sync(lambda value: value, sent) == sent
+
+
+def test_a_hidden_slot_has_its_value_there(rc, typed):
+    typed(CLASSES)
+    main = sys.modules["__main__"]
+    assert rc[0].apply_sync(lambda value: (value.x(), value.y is value), main.Hidden()) == (3, True)
+
+
+def test_cached_properties_and_functions_by_type_travel(rc, typed):
+    typed(CLASSES)
+    main = sys.modules["__main__"]
+    assert rc[0].apply_sync(lambda kind: (kind().v, kind.v.__doc__), main.Lazy) == ([1], "its text")
+    lazy = main.Lazy()
+    assert rc[0].apply_sync(lambda value: value.v is value.v, lazy)
+    assert rc[0].apply_sync(main.kind_of, [1, "a", [2]]) == ["int", "object", ["int"]]
+    back = rc[0].apply_sync(lambda function: function, main.kind_of)
+    assert (back(3), back.__name__, back.__doc__) == ("int", "kind_of", "what it is")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -45,6 +46,21 @@ def test_of_several_clusters_the_message_says_what_to_write(profiles: Path):
             assert find_connection(None, None, None, None, "one", 1.0).url == one.connection.url
         with er.Client() as found:
             assert found.connection.url == one.connection.url
+
+
+@pytest.mark.parametrize("profile", ["night", "default", None])
+def test_what_the_message_says_can_be_typed(profiles: Path, profile: str | None):
+    where = profile or "night"
+    with (
+        er.Cluster(n=0, profile=where, cluster_id="one", database="memory"),
+        er.Cluster(n=0, profile=where, cluster_id="two", database="memory") as two,
+    ):
+        with pytest.raises(er.ConnectionFileError) as caught:
+            er.Client(profile=profile)
+        [first, second] = re.findall(r"Client\(.*?\)", str(caught.value))
+        with eval(f"er.{first}") as one, eval(f"er.{second}") as other:
+            assert {one.connection.cluster_id, other.connection.cluster_id} == {"one", "two"}
+            assert two.connection.url in (one.connection.url, other.connection.url)
 
 
 def test_two_notebooks_may_both_start_a_cluster(profiles: Path):

@@ -61,6 +61,25 @@ def test_the_folder_of_sockets(tmp_path, monkeypatch):
 
 # ---------------------------------------------------------------------------------------------- a read-only mount
 
+def test_a_cluster_starts_in_a_folder_that_has_been_removed(tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    script = f"""
+import os, engineroom as er
+os.rmdir({str(folder)!r})
+def double(x): return 2 * x
+with er.Cluster(n=1, profile_dir={str(tmp_path / "p")!r}) as rc:
+    print(rc.load_balanced_view().map_sync(double, range(3)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=100)
+    assert done.stdout == "[0, 2, 4]\n", done.stderr
+
+
+def test_a_profile_that_cannot_be_written_names_what_to_choose(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(er.ConfigError, match=r"file/p: Not a directory. Choose another with profile_dir= .*IPYTHONDIR"):
+        er.Cluster(n=1, profile_dir=tmp_path / "file" / "p").start_cluster_sync()
+
 
 @pytest.fixture
 def recorded(fresh_cluster):

@@ -106,6 +106,15 @@ def test_tasks_that_were_resubmitted_are_results_of_their_own(fresh_cluster: Cal
     assert [result.get() for result in rc.session("mine")] == [[3, 3], 3, 3]
 
 
+def test_a_dealt_map_has_its_errors_in_their_places(fresh_cluster: Callable[..., er.Client]):
+    rc = fresh_cluster(n=2)
+    before = rc[:].map_async(lambda i: os._exit(1) if i == 0 else i, range(5), dist="r", return_exceptions=True)
+    before.wait(60)
+    [again] = rc.session("mine")
+    values = [value if isinstance(value, int) else value.items for value in again.get(60, return_exceptions=True)]
+    assert values == [(0, 4, 2), 1, (0, 4, 2), 3, (0, 4, 2)]
+
+
 @pytest.mark.fault(4, 11)
 def test_a_restarted_kernel_and_a_restarted_controller(fresh_cluster: Callable[..., er.Client], tmp_path: Path):
     """The notebook's name is enough: the first kernel is killed in the middle of its work, then the controller."""

@@ -295,10 +295,7 @@ class EngineroomApp(Application):
 
     def make_folder(self) -> Path:
         """The profile's folder; it is created if it is missing."""
-        try:
-            return make_profile_dir(self.folder)
-        except ConfigError as error:
-            raise ConfigError(f"{error}. Choose another with --profile-dir=") from None
+        return make_profile_dir(self.folder)
 
 
 #: Methods of Application without their decorator: that would log errors and exit. `run` prints one line instead.

@@ -22,7 +22,7 @@ from ..cluster import cluster as clusters
 from ..cluster.cluster_files import dead_sockets
 from ..cluster.found_cluster import FoundCluster
 from ..cluster.processes.chosen_controller import NAMES as CONTROLLERS
-from ..config import profile_folders
+from ..config import did_you_mean, profile_folders
 from ..errors import ConfigError
 from ..launchers import Launcher
 from .base import ALREADY_RUNNING, BASE_ALIASES, BASE_FLAGS, EngineroomApp, UsageError, run
@@ -299,8 +299,8 @@ ipcluster stop --all                  # every cluster of every profile, on this 
             return
         self.exit_code = NOT_RUNNING
         others = [str(other) for other in self.everywhere(profiles=True) if other.running]
-        hint = f" Running: {'; '.join(others)}." if others else ""
-        print(f"ipcluster: {self.found} is not running.{hint}", file=sys.stderr)
+        hints = [did_you_mean(self.folder), f"Running: {'; '.join(others)}." if others else ""]
+        print(" ".join([f"ipcluster: {self.found} is not running.", *filter(None, hints)]), file=sys.stderr)
 
     def _stop(self, found: FoundCluster) -> bool:
         """Stop a cluster; returns whether there was something to stop."""
@@ -404,8 +404,7 @@ ipcluster engines -n 16 --engines=slurm --queue=short
         config = self.launcher_sections()
         cluster = found.open(engines=self.engines, engine_timeout=self.engine_timeout, config=config, **options)
         if cluster is None or not found.running:
-            start = f"ipcluster start -n {self.n}{found.files.options()}"
-            raise ConfigError(f"{found} is not running; start it with `{start}`")
+            raise ConfigError(f"{found} is not running; {found.how_to_start(self.n)}")
         shared = named_resources.read(self.resources)
         with cluster.connect_client_sync() as client:
             before = set(client.ids)

@@ -265,7 +265,8 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             listener = listen(info.url, info.key, secret=secret, max_message_size=2 * MAX_TASK_BYTES)
         except Exception as error:
             store.close()
-            raise ConfigError(f"cannot listen on {info.url}: {error}. Choose another with --ip= and --port=") from None
+            hint = ". Choose another with --ip= and --port=" if info.url.startswith("tcp") else ""
+            raise ConfigError(f"cannot listen on {info.url}: {error}{hint}") from None
         url, *others = self._reachable(listener.url)
         info = msgspec.structs.replace(info, url=url, other_urls=tuple(others), database=store.url)
         roster = Roster.at(ClusterFiles(folder, self.cluster_id).roster_file, restarted=restarted)

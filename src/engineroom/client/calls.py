@@ -25,7 +25,7 @@ class FoundCall(msgspec.Struct):
     ----------
     ids : list of str
         The msg_ids, in order.
-    shape : "single", "list", "map" or "parts"
+    shape : "single", or as in `messages.Call`
     sizes : dict or None
         Of a map: how many items a task has, where that is not one.
     missing : int
@@ -41,6 +41,8 @@ class FoundCall(msgspec.Struct):
     missing: int = 0
     #: whether all tasks had ended when the records were read
     ended: bool = False
+    #: whether all tasks have a record
+    whole: bool = True
 
 
 def number_of(id: TaskId) -> int:
@@ -94,6 +96,7 @@ def calls_in(records: Iterable[Mapping[str, Any]]) -> list[FoundCall]:
             before.ids += ids
             before.labels |= labels
             before.sizes = {**(before.sizes or {}), **sizes} or None
+        before.whole &= len(ids) == len(all_ids)
         if noted.items:
             before.missing = noted.items - sum((before.sizes or {}).get(other, 1) for other in before.ids)
     for call in found:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..config import ConnectionInfo
+from ..config import ConnectionInfo, check_switches
 from ..errors import ConnectionFileError, EngineroomError, TimeoutError
 from ..ids import EngineId, TaskId
 from ..messages import OptionChanges
@@ -234,6 +234,7 @@ class Client(EngineMethods, InteropMethods, RecordMethods, ClientSettings):
         AsyncResult
             AsyncHubResult for tasks that are not this client's. For an unknown msg_id, `get` raises UnknownTask.
         """
+        check_switches(owner=owner)
         wanted = -1 if indices_or_msg_ids is None else indices_or_msg_ids
         result = self._tasks.result_of(self._tasks.ids_of(wanted), single=names_one(wanted), owner=owner)
         if self._blocks(block):
@@ -266,6 +267,7 @@ class Client(EngineMethods, InteropMethods, RecordMethods, ClientSettings):
         UnknownTask
             There is no such task.
         """
+        check_switches(dry_run=dry_run)
         query = in_session(self._records, query, session)
         chosen = select_or_none(self._records, query, "wait for", dry_run=dry_run, others=jobs)
         if dry_run:
@@ -327,6 +329,7 @@ class Client(EngineMethods, InteropMethods, RecordMethods, ClientSettings):
         UnknownTask
             There is no such task; nothing is ended.
         """
+        check_switches(dry_run=dry_run)
         return self._end(jobs, targets, block, in_session(self._records, query, session), dry_run, running=False)
 
     def cancel(
@@ -351,6 +354,7 @@ class Client(EngineMethods, InteropMethods, RecordMethods, ClientSettings):
         query, session, dry_run
             As for `abort`.
         """
+        check_switches(dry_run=dry_run)
         return self._end(jobs, targets, block, in_session(self._records, query, session), dry_run, running=True)
 
     def _end(
@@ -408,6 +412,7 @@ class Client(EngineMethods, InteropMethods, RecordMethods, ClientSettings):
         UnknownTask, PendingTask
             Nothing is resubmitted then.
         """
+        check_switches(dry_run=dry_run)
         if subheader:
             retries, label, metadata = options_of_subheader(subheader, retries, label, metadata)
         blocks = self._blocks(block)
@@ -438,6 +443,7 @@ class Client(EngineMethods, InteropMethods, RecordMethods, ClientSettings):
         UnknownTask
             There is no such task.
         """
+        check_switches(status_only=status_only)
         status = self._records.result_status(self._tasks.ids_of(msg_ids))
         if not status_only and status["completed"]:
             results = self.get_result(status["completed"]).split()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from ..config import COUNT
+from ..config import COUNT, check_switches
 from ..errors import ConfigError
 from ..ids import EngineId
 from ..messages import StopController
@@ -58,6 +58,7 @@ class EngineMethods:
         EngineError
             There are fewer, and no more are starting.
         """
+        check_switches(interactive=interactive or False, widget=widget or False)
         if not COUNT.fits(n):
             raise TypeError(f"n is {COUNT.what}; got {n!r}")
         limit = limit_of(timeout)
@@ -77,6 +78,7 @@ class EngineMethods:
 
     @documented_by(Records.queue_status)
     def queue_status(self, targets: Any = "all", verbose: bool = False) -> dict[Any, Any]:
+        check_switches(verbose=verbose)
         status = self._records.queue_status(self._port.engines.named(targets), bool(verbose))
         if isinstance(targets, int):
             [of_one] = [inner for engine, inner in status.items() if engine != "unassigned"]
@@ -118,6 +120,7 @@ class EngineMethods:
 
     def send_signal(self, sig: int | str, targets: Any = None, block: bool | None = None) -> None:
         """Send a signal to engine processes, by number or name ("SIGINT"), also while they are busy."""
+        check_switches(block=block or False)
         self._port.engines.send_signal(sig, targets)
 
     def shutdown(

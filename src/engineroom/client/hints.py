@@ -14,6 +14,10 @@ OF_CLIENT = {
     **{name: f"a direct view has it: rc[:].{name}(…)" for name in _OF_DIRECT_VIEWS},
     "submit": "an executor has it: rc.executor().submit(…)",
     "scale": "a cluster has it: rc.cluster.scale_sync(n)",
+    "engines": "rc.ids has the numbers of the engines, rc.queue_status() what they do",
+    "stop": "rc.shutdown(hub=True) stops the cluster; so does rc.cluster.stop_cluster_sync(), where it was started",
+    "terminate": "rc.cancel() ends all tasks; rc.shutdown(hub=True) stops the cluster",
+    "join": "rc.wait() waits for all tasks of this client",
     "gather_results": "ar.get() gives the values; er.AsyncResult.join(…) makes one result of several",
 }
 #: name → what a user of any view writes
@@ -25,6 +29,9 @@ OF_VIEW = {
     "imap_unordered": "a load-balanced view gives values as they come: imap(f, items, ordered=False)",
     "eval": "write pull('a + 1'), which takes any expression, or apply(f, er.Reference('a + 1'))",
     "compute": "write apply_async(f, …)",
+    "close": "a view needs no closing; rc.close() closes its client",
+    "terminate": "rc.cancel() ends tasks; the engines stay",
+    "join": "view.wait() waits for the tasks of the view",
     "ids": "the engines of a view are its targets; all: rc.ids",
 }
 

@@ -231,9 +231,11 @@ class OwnTasks:
             )
         mine = all(map(self.is_mine, call.ids))
         what: dict[str, Any] = {"name": call.name, "label": call.label, "owner": mine}
-        if call.shape in ("map", "parts"):
-            result: AsyncResult = AsyncMapResult(self._port, call.ids, sizes=call.sizes, **what)
-            if call.shape == "parts":
+        *dealt, shape = call.shape.split(" ")
+        if shape in ("map", "parts"):
+            dist = ("r" if dealt else "b") if call.whole else None
+            result: AsyncResult = AsyncMapResult(self._port, call.ids, sizes=call.sizes, dist=dist, **what)
+            if shape == "parts":
                 result._sizes = None
         else:
             kind = AsyncResult if mine else AsyncHubResult

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ..config import check_switches
 from ..ids import TaskId
 from ..records.record import TaskRecord
 from .own_tasks import Jobs, OwnTasks
@@ -141,6 +142,7 @@ class RecordMethods:
         PendingTask
             One of the tasks has not finished, of "all" one of this client's; nothing is purged.
         """
+        check_switches(dry_run=dry_run)
         query = self._scoped(query, session)
         others = jobs if jobs is not None else targets
         chosen = select_or_none(self._records, query, "purge", dry_run=dry_run, others=others)
@@ -257,6 +259,7 @@ class RecordMethods:
         session: Any = None,
         dry_run: bool = False,
     ) -> Selection:
+        check_switches(dry_run=dry_run)
         return export(self._records, path, query, keys, format=format, session=session, dry_run=dry_run)
 
     @documented_by(plot_history)
@@ -271,6 +274,7 @@ class RecordMethods:
 
     @documented_by(replay)
     def replay(self, job: Jobs, *, namespace: Mapping[str, Any] | None = None, debug: bool = False) -> Any:
+        check_switches(debug=debug)
         return replay(self._records, self._tasks.id_of(job), namespace=namespace, debug=debug)
 
 

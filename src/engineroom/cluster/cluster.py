@@ -16,6 +16,7 @@ from ..config import (
     COUNT,
     DURABILITIES,
     ConnectionInfo,
+    check_switches,
     connection_file,
     read_connection_file,
     retention_settings,
@@ -455,10 +456,10 @@ class Cluster(DescribedCluster, AwaitableCluster):
 
     def start_and_connect_sync(self, n: int | None = None, activate: bool = False) -> Client:
         """Start the cluster, connect, and wait for the engines. `activate`: bind IPython's `%px` to all engines."""
+        check_switches(activate=activate)
         self.start_cluster_sync(n)
         try:
-            client = self.connect_client_sync()
-            self._client = client
+            self._client = client = self.connect_client_sync()
             self.wait_for_engines_sync(client, self.engines_wanted)
             if activate:
                 client.activate()
@@ -515,10 +516,9 @@ class Cluster(DescribedCluster, AwaitableCluster):
 
     def stop_controller_sync(self) -> None:
         """Stop the controller, which stops its engines. Nothing happens if it does not run."""
-        if self._is_parents:
-            return
-        self._restarts.refuse()
-        self._controller.stop()
+        if not self._is_parents:
+            self._restarts.refuse()
+            self._controller.stop()
 
     def stop_engines_sync(self, engine_set_id: str | None = None) -> None:
         """Stop a set of engines (default: all). What they run is not waited for: it fails with EngineError."""

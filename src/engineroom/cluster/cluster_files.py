@@ -9,7 +9,16 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..config import ConnectionInfo, connection_file, ipython_dir, read_connection_file, socket_dir
+from ..config import (
+    ConnectionInfo,
+    as_options,
+    connection_file,
+    did_you_mean,
+    naming,
+    read_connection_file,
+    socket_dir,
+)
+from ..config import cluster_file as file_of_cluster
 from ..errors import ConnectionFileError
 from ..messages.rights import Rights
 
@@ -30,7 +39,7 @@ class ClusterFiles:
         self.profile_dir, self.cluster_id = profile_dir, cluster_id
         middle = f"-{cluster_id}" if cluster_id else ""
         security = profile_dir / "security"
-        self.cluster_file = cluster_file or security / f"cluster{middle}.json"
+        self.cluster_file = cluster_file or file_of_cluster(profile_dir, cluster_id)
         #: the one for clients, and the one for engines
         self.connection_files = [connection_file(profile_dir, cluster_id, role) for role in ("client", "engine")]
         #: those that `engineroom key` has written
@@ -75,25 +84,13 @@ class ClusterFiles:
         of = f"cluster {self.cluster_id!r} of " if self.cluster_id else "the cluster of "
         return f"{of}profile {self.profile}"
 
-    def _named(self) -> dict[str, str]:
-        """The arguments that name this cluster: those that differ from the defaults."""
-        name = self.profile_dir.name
-        found = {}
-        if self.profile_dir.parent != ipython_dir().absolute() or not name.startswith("profile_"):
-            found["profile_dir"] = str(self.profile_dir)
-        elif name != "profile_default":
-            found["profile"] = self.profile
-        if self.cluster_id:
-            found["cluster_id"] = self.cluster_id
-        return found
-
     def client_arguments(self) -> str:
         """What to write in `engineroom.Client(…)`."""
-        return ", ".join(f"{name}={value!r}" for name, value in self._named().items())
+        return ", ".join(f"{name}={value!r}" for name, value in naming(self.profile_dir, self.cluster_id).items())
 
     def options(self) -> str:
         """The command-line options that name this cluster, each with a space before it."""
-        return "".join(f" --{name.replace('_', '-')}={value}" for name, value in self._named().items())
+        return as_options(naming(self.profile_dir, self.cluster_id))
 
     # ------------------------------------------------------------------------------------------ contents
 
@@ -119,20 +116,10 @@ class ClusterFiles:
 
     def warn_of_new_profile(self) -> None:
         """Say so if the profile is new, and another has nearly its name: a misspelt name makes a new profile."""
-        if self.profile_dir.exists() or not self.profile_dir.parent.is_dir():
-            return
-        import difflib  # late: it is seldom needed
-
-        others = [folder for folder in self.profile_dir.parent.iterdir() if (folder / "security").is_dir()]
-        names = {folder.name.removeprefix("profile_"): folder for folder in others}
-        name = self.profile_dir.name.removeprefix("profile_")
-        for near in difflib.get_close_matches(name, names, 1, NEAR):
-            if re.sub(r"\d", "", near) != re.sub(r"\d", "", name):  # run1 and run2 are meant so
-                warnings.warn(
-                    f"there was no profile {name!r}: its folder {self.profile_dir} is made now. Did you mean {near!r}, "
-                    f"which is there ({names[near]})?",
-                    stacklevel=6,
-                )
+        if question := did_you_mean(self.profile_dir, NEAR):
+            name = self.profile_dir.name.removeprefix("profile_")
+            told = f"there was no profile {name!r}: its folder {self.profile_dir} is made now. {question}"
+            warnings.warn(told, stacklevel=6)
 
     def existing(self) -> list[Path]:
         """Those of its files that exist, and its socket."""

@@ -160,8 +160,12 @@ def _import_path() -> list[str]:
 
     Left out are the folders that Python and PYTHONPATH give engines anyway, and those to which others may write.
     """
-    current = os.getcwd()
-    folders = [os.path.abspath(entry) if entry else current for entry in sys.path]
+    try:
+        current = os.getcwd()
+    except FileNotFoundError:  # it has been removed: nothing can be imported from there
+        current = ""
+    folders = [os.path.join(current, entry) for entry in sys.path if current or os.path.isabs(entry)]
+    folders = [os.path.normpath(folder) for folder in folders]
     ours = dict.fromkeys(folder for folder in folders if not _is_found_anyway(folder))
     trusted = []
     for folder in ours:
@@ -172,7 +176,7 @@ def _import_path() -> list[str]:
             )
         else:
             trusted.append(folder)
-    if current not in ours and not _is_found_anyway(current) and not _why_not_trusted(current):
+    if current and current not in ours and not _is_found_anyway(current) and not _why_not_trusted(current):
         trusted.append(current)
     return trusted
 

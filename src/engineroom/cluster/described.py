@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from .._version import __version__
+from ..config import did_you_mean, write_private
 from ..config import profile_dir as folder_of_profile
-from ..config import write_private
 from ..errors import ConfigError
 from ..launchers import FoundProcess, Launcher
 from ..launchers.base import LauncherFacts
@@ -113,12 +113,15 @@ class DescribedCluster:
             There is no such cluster.
         """
         given = Path(cluster_file) if cluster_file else None
-        path = ClusterFiles(folder_of_profile(profile or None, profile_dir or None), cluster_id, given).cluster_file
+        files = ClusterFiles(folder_of_profile(profile or None, profile_dir or None), cluster_id, given)
+        path = files.cluster_file
         try:
             data = json.loads(read_small(path))
         except FileNotFoundError:
+            question = did_you_mean(files.profile_dir)
             raise FileNotFoundError(
-                f"no cluster was found: there is no file {path}. Start a cluster with `ipcluster start -n 4`"
+                f"no cluster was found: there is no file {path}. {question}{question and ' '}Start a cluster with "
+                f"`ipcluster start -n 4{files.options()}`"
             ) from None
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not a cluster file: {error}") from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..client import Client
-from ..config import ConnectionInfo
+from ..config import ConnectionInfo, did_you_mean
 from ..errors import ConfigError, EngineroomError
 from ..launchers import FoundProcess, Launcher
 from ..launchers.batch.job import BatchJob
@@ -51,6 +51,12 @@ class FoundCluster:
 
     def __str__(self) -> str:
         return str(self.files)
+
+    def how_to_start(self, n: int | None = None) -> str:
+        """What to tell the user of a cluster that does not run. `n`: how many engines are wanted."""
+        number = "" if n is None else f" -n {n}"
+        question = did_you_mean(self.files.profile_dir)
+        return f"start it with `ipcluster start{number}{self.files.options()}`{question and '. '}{question}"
 
     @property
     def profile(self) -> str:

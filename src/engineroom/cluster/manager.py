@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..config import profile_dir, profile_folders
+from ..config import check_switches, profile_dir, profile_folders
 from .cluster import Cluster
 from .cluster_files import ClusterFiles
 from .found_cluster import FoundCluster
@@ -83,6 +83,7 @@ class ClusterManager:
         dict
             `clusters`
         """
+        check_switches(init_default_clusters=init_default_clusters)
         folders = [Path(folder) for folder in (*(profile_dirs or ()), *([profile_dir] if profile_dir else ()))]
         folders += [_folder(name) for name in (*(profiles or ()), *([profile] if profile else ()))]
         for key in [key for key in self._found if not _runs_here(self.clusters[key])]:
@@ -116,6 +117,7 @@ def clean_cluster_files(
     force : bool
         Also files of clusters that seem to run: they go on, but nobody can connect any more.
     """
+    check_switches(force=force)
     told = log or logging.getLogger(__name__)
     for folder in profile_folders() if profile_dirs is None else map(Path, profile_dirs):
         for found in FoundCluster.all_of(folder):

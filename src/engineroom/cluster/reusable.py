@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..client.views.executor import ViewExecutor
+from ..config import check_switches
 from ..errors import ConfigError, EngineroomError
 from .cluster import Cluster
 from .commands import engines_to_start
@@ -42,6 +43,7 @@ class ReusableExecutor(ViewExecutor):
         kill_workers : bool
             Cancel the tasks, also those that are running.
         """
+        check_switches(wait=wait, cancel_futures=cancel_futures, kill_workers=kill_workers)
         if self._pid != os.getpid():
             return
         is_first = not self._closed.is_set()
@@ -105,6 +107,7 @@ def get_reusable_executor(
     >>> executor.submit(pow, 2, 5).result()                          # doctest: +SKIP
     32
     """
+    check_switches(kill_workers=kill_workers)
     global _current
     is_number = isinstance(max_workers, int) and not isinstance(max_workers, bool)
     if max_workers is not None and not (is_number and max_workers >= 1):

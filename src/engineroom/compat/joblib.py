@@ -8,6 +8,7 @@ from joblib.parallel import register_parallel_backend
 
 from ..client.client import Client
 from ..client.interop.joblib_backend import ViewBackend
+from ..config import check_switches
 
 
 class IPythonParallelBackend(ViewBackend):
@@ -25,5 +26,6 @@ class IPythonParallelBackend(ViewBackend):
 
 def register(name: str = "ipyparallel", make_default: bool = False) -> None:
     """Make `joblib.parallel_backend(name)`, and "engineroom", run calls on the cluster that runs then."""
+    check_switches(make_default=make_default)
     register_parallel_backend("engineroom", IPythonParallelBackend)
     register_parallel_backend(name, IPythonParallelBackend, make_default=make_default)

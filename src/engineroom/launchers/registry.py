@@ -121,16 +121,27 @@ def read_options(name: object, given: Mapping[str, Any], others: Iterable[str] =
     renamed = {kind.former_names.get(option, option): value for option, value in given.items()}
     for option in renamed:
         if option not in known:
-            import difflib
-
-            close = difflib.get_close_matches(option, [*known, *others], 1)
-            kind_of = "" if not close or close[0] in known else "the argument "
-            hint = f"did you mean {kind_of}{close[0]}?" if close else f"its options are: {', '.join(known) or 'none'}"
-            raise ConfigError(f"the launcher {called} has no option {option!r}; {hint}")
+            raise ConfigError(f"the launcher {called} has no option {option!r}; {_hint(option, known, others)}")
     try:
         return msgspec.convert(renamed, kind.Options, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"an option of the launcher {called} cannot be used: {error}") from None
+
+
+def _hint(option: str, known: Iterable[str], others: Iterable[str]) -> str:
+    """What may have been meant by an option that a launcher does not have."""
+    import difflib
+
+    ours = [name for name in OURS if name not in _offered()]
+    if having := [name for name in ours if option in launcher_class(name).Options.__struct_fields__]:
+        hint = f"it is an option of {', '.join(having)}: engines={having[0]!r}"
+        if any(OURS[name].startswith("batch.") for name in having):
+            hint += f". The job of a controller gets it by controller_options={{{option!r}: …}}"
+            hint += f", or --controller-option {option}=…"
+        return hint
+    close = difflib.get_close_matches(option, [*known, *others], 1)
+    kind_of = "" if not close or close[0] in known else "the argument "
+    return f"did you mean {kind_of}{close[0]}?" if close else f"its options are: {', '.join(known) or 'none'}"
 
 
 def configured_options(name: object, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Call(msgspec.Struct, array_like=True, gc=False, frozen=True):
 
     #: of their msg_ids: runs of (first number, how many)
     numbers: tuple[tuple[Count, Count], ...]
-    #: "list", "map" (of items) or "parts" (of sequences)
+    #: "list", "map" (of items) or "parts" (of sequences); the latter two after "dealt " if split round robin
     shape: str = "list"
     #: of a map: runs of (items of a task, how many tasks); (): each has one
     sizes: tuple[tuple[Count, Count], ...] = ()

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import ConfigError, UnmetDependency
 from ..wire.functions import main_namespace
+from ..wire.modules import is_main
 from .task_context import time_limit
 
 #: Names of numpy's class of True and False.
@@ -79,7 +80,7 @@ class dependent:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """By name, if a module has it under its name. The inner function is not importable: this has its name."""
-        found: Any = sys.modules.get(self.__module__) if self.__module__ != "__main__" else None
+        found: Any = None if is_main(self.__module__) else sys.modules.get(self.__module__)
         for part in self.__qualname__.split("."):
             found = getattr(found, part, None)
         return self.__qualname__ if found is self else super().__reduce_ex__(protocol)

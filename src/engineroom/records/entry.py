@@ -168,8 +168,8 @@ def result_header(entry: Entry) -> dict[str, Any] | None:
 
 
 def result_error(entry: Entry) -> dict[str, Any] | None:
-    """The error of a cell; None for calls, and where there was none."""
-    if entry.done is None or entry.spec.kind != "execute":
+    """The error that the task ended with; None where there was none."""
+    if entry.done is None or not (entry.done.error or entry.done.content):  # quicker
         return None
     reply = result_content(entry.done)
     return {key: reply.get(key) for key in ("ename", "evalue", "traceback")} if "ename" in reply else None

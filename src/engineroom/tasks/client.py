@@ -17,6 +17,7 @@ from ..client.results.result import AsyncResult
 from ..client.views import flags
 from ..client.views.base import FUNCTIONS
 from ..client.views.result_args import inputs_of
+from ..config import check_switches
 from ..errors import PendingTask, SerializationError, UnknownTask
 from ..ids import Digest, EngineId, TaskId
 from ..messages import Function, GraphDependency, RecheckProperties, TaskDone, TaskOptions, TasksOnEngines, TaskSpec
@@ -198,6 +199,7 @@ class TaskClient:
         UnknownTask
             There is no such msg_id.
         """
+        check_switches(block=block)
         if isinstance(taskid, str):
             return self._recorded(taskid, block)
         number = self._number(taskid)
@@ -259,6 +261,7 @@ class TaskClient:
             `scheduled`: on no engine yet; `pending`: on an engine;
             `succeeded`; `failed`. Counts, or with `verbose` lists of task numbers.
         """
+        check_switches(verbose=verbose)
         with self._lock:
             runs = list(enumerate(self._runs))
         finals = [(number, run, _final(run)) for number, run in runs]

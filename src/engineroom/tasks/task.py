@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from ..client.views import flags
+from ..config import check_switches
 
 
 class BaseTask:
@@ -66,6 +67,7 @@ class BaseTask:
         depend: Callable[[dict[str, Any]], Any] | None = None,
         priority: int = 0,
     ) -> None:
+        check_switches(clear_before=clear_before, clear_after=clear_after)
         if pull is not None:
             self.pull = pull  # type: ignore[assignment]
         if push is not None:

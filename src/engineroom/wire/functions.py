@@ -22,6 +22,7 @@ import io
 import pickle
 import sys
 import types
+import typing
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
@@ -136,6 +137,24 @@ def make_plain_function(
 MARK = restore_function.__name__.encode()
 
 
+def _cached_property(function: Callable[..., Any], name: str | None) -> functools.cached_property[Any]:
+    """That of a class. It has a lock in Python 3.11, which cannot be pickled."""
+    made = functools.cached_property(function)
+    made.attrname = name
+    return made
+
+
+def _single_dispatch() -> Callable[..., Any]:
+    """A function of `functools.singledispatch`, without implementations. It has a cache, which cannot be pickled."""
+    return functools.singledispatch(repr)
+
+
+def _restore_dispatch(function: Any, registry: Mapping[type, Callable[..., Any]]) -> None:
+    for kind, implementation in registry.items():
+        function.register(kind, implementation)
+    functools.update_wrapper(function, registry[object])
+
+
 def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Callable[..., Any]:
     """A function wrapped in `functools.lru_cache`, with an empty cache."""
     decorate: Callable[..., Callable[..., Any]] = functools.lru_cache(**parameters)
@@ -185,6 +204,12 @@ def module_with_state(function: Any) -> str | None:
     return None
 
 
+def _is_of_main(function: types.FunctionType) -> bool:
+    """Whether a function is of the `__main__` of this process. A spawned process has a copy of the script's names."""
+    space = function.__globals__
+    return space is main_namespace() or space.get("__name__") == modules.SPAWNED_MAIN
+
+
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle, with three changes.
 
@@ -201,6 +226,9 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         reducers: Mapping[type, arrays.Reducer] = types.MappingProxyType({}),
     ) -> None:
         super().__init__(file, protocol=protocol, buffer_callback=buffer_callback)
+        spawned = sys.modules.get(modules.SPAWNED_MAIN)  # in other processes `multiprocessing` has it mean `__main__`
+        if getattr(spawned, "__name__", "") == modules.SPAWNED_MAIN:
+            cloudpickle.register_pickle_by_value(spawned)
         #: type → what takes the place of its `__reduce_ex__`
         self._reducers = reducers
         #: ids of the code objects inside one that is pickled: its lines are theirs, too
@@ -225,14 +253,36 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         reducer = self._reducers.get(type(obj))
         if reducer is not None:
             return reducer(obj)
-        if type(obj) is functools._lru_cache_wrapper and getattr(obj, "__module__", None) == "__main__":
+        if type(obj) is functools.cached_property:
+            return _cached_property, (obj.func, obj.attrname)
+        if type(obj) is functools._lru_cache_wrapper and modules.is_main(getattr(obj, "__module__", None)):
             return _cached, (obj.__wrapped__, obj.cache_parameters())
         reduced = super().reducer_override(obj)
-        if type(obj) is types.FunctionType and isinstance(reduced, tuple) and obj.__globals__ is main_namespace():
+        if type(obj) is types.FunctionType and isinstance(reduced, tuple) and "_clear_cache" in vars(obj):
+            return _single_dispatch, (), dict(vars(obj)["registry"]), None, None, _restore_dispatch
+        if type(obj) is types.FunctionType and isinstance(reduced, tuple) and _is_of_main(obj):
             _make, (code, _globals, *rest), state = reduced[:3]
+            if modules.is_main(obj.__module__):
+                state[1]["__module__"] = "__main__"
             make = make_function if state[1]["__globals__"] else make_plain_function
             return make, (code, _MAIN, *rest), state, None, None, restore_function
+        if isinstance(obj, type) and isinstance(vars(obj).get("__slots__"), str | tuple | list | dict):
+            return _with_slots(obj, reduced)
         return reduced
+
+
+def _with_slots(kind: type, reduced: Any) -> Any:
+    """How a class is made again, with its slots. cloudpickle 3.1.3 makes one whose objects have a `__dict__` instead.
+
+    Objects of that could not be unpickled where the class has slots: at home.
+    """
+    if not isinstance(reduced, tuple) or reduced[0] is not cloudpickle.cloudpickle._make_skeleton_class:
+        return reduced  # by name, or an enumeration
+    if typing.NamedTuple in vars(kind).get("__orig_bases__", ()):
+        return reduced  # it makes its slots itself
+    metaclass, name, bases, attributes, *rest = reduced[1]
+    attributes = {**attributes, "__slots__": vars(kind)["__slots__"]}
+    return reduced[0], (metaclass, name, bases, attributes, *rest), *reduced[2:]
 
 
 # ------------------------------------------------------------------------------------------ leaving: digests
@@ -330,7 +380,7 @@ class FunctionCache:
 
 
 #: Pickles with these bytes hold what `ByValuePickler` does better: names of `__main__`, states of random generators.
-_BY_VALUE = (b"__main__", b"__randomstate_ctor", b"\x8c\x06Random\x94")
+_BY_VALUE = (modules.NAMES_MAIN, b"__randomstate_ctor", b"\x8c\x06Random\x94")
 
 
 def _pickle(function: Any, apart: list[memoryview] | None) -> tuple[Function, bool, modules.Needs]:
@@ -370,12 +420,12 @@ def name_of(function: Any) -> str | None:
     """The name of a function in records: "module.name", or "name" for builtins and functions of `__main__`."""
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     module = getattr(function, "__module__", None)
-    found = name.replace("<locals>.", "") if module in (None, "__main__", "builtins") else f"{module}.{name}"
+    found = name.replace("<locals>.", "") if module in (None, *modules.MAIN, "builtins") else f"{module}.{name}"
     return found.encode("utf-8", "replace").decode()[:200]
 
 
 def _by_value_registered() -> bool:
-    return bool(cloudpickle.list_registry_pickle_by_value())
+    return bool(cloudpickle.list_registry_pickle_by_value() - {modules.SPAWNED_MAIN})
 
 
 def _suspects(function: Any) -> str:
@@ -445,10 +495,10 @@ def _cannot_change(value: Any, seen: list[tuple[Any, Any, Any]], visited: set[in
             value.__self__, (types.ModuleType, type(None))
         )
     if isinstance(value, type):
-        return value.__module__ != "__main__" and "<locals>" not in value.__qualname__
+        return not modules.is_main(value.__module__) and "<locals>" not in value.__qualname__
     if type(value) is types.FunctionType:
         module = sys.modules.get(value.__module__)
-        if value.__module__ != "__main__" and getattr(module, value.__qualname__, None) is value:
+        if not modules.is_main(value.__module__) and getattr(module, value.__qualname__, None) is value:
             return True  # travels by name
         return _watch(value, seen, visited)
     return False

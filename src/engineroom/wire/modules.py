@@ -28,6 +28,13 @@ from typing import Any
 
 from .. import import_watch
 
+#: The script in a process that `multiprocessing` has spawned.
+SPAWNED_MAIN = "__mp_main__"
+#: What the script, notebook or terminal of a process is called.
+MAIN = ("__main__", SPAWNED_MAIN)
+#: Every pickle that names one of them contains these bytes.
+NAMES_MAIN = b"_main__"
+
 #: Containers with more items are data, and are not looked into.
 _LARGEST = 1000
 
@@ -57,7 +64,7 @@ def version_of(name: str) -> str | None:
 
 
 def _look(name: str, path: str | None) -> str | None:
-    if not path or name == "__main__" or is_installed(path):
+    if not path or is_main(name) or is_installed(path):
         return None
     begun = import_watch.begin_of(name)
     try:
@@ -161,7 +168,7 @@ def _add_names(value: Any, names: set[str], waiting: list[Any]) -> None:
             with contextlib.suppress(ValueError):
                 waiting.append(cell.cell_contents)
     elif isinstance(value, type):
-        if value.__module__ != "__main__" and is_importable(value):
+        if is_importable(value):
             names.add(value.__module__)
             return
         waiting += [*value.__bases__, *vars(value).values()]
@@ -180,7 +187,7 @@ def _add_names(value: Any, names: set[str], waiting: list[Any]) -> None:
         kind = type(value)
         waiting.append(kind)
         attributes = getattr(value, "__dict__", None)
-        is_of_user = kind.__module__ == "__main__" or version_of(kind.__module__) is not None
+        is_of_user = is_main(kind.__module__) or version_of(kind.__module__) is not None
         holds_functions = kind.__module__.startswith("engineroom.on_engine.")  # Seeded, dependent
         if (is_of_user or holds_functions) and type(attributes) is dict:
             waiting += attributes.values()
@@ -236,9 +243,14 @@ def _imports_in(code: types.CodeType) -> set[str]:
     return {name for name in names if name}
 
 
+def is_main(name: Any) -> bool:
+    """Whether a module is the script, notebook or terminal of this process: no other process can import it."""
+    return name in MAIN
+
+
 def is_importable(value: Any) -> bool:
     """Whether any process can import it by its name."""
-    if value.__module__ in (None, "__main__"):
+    if value.__module__ is None or is_main(value.__module__):
         return False
     found: Any = sys.modules.get(value.__module__)
     for name in value.__qualname__.split("."):

@@ -19,6 +19,7 @@ from ..shared_memory.buffer import SHARED_FROM, own
 from . import arrays
 from .frames import Buffer, Frames
 from .functions import ByValuePickler
+from .modules import NAMES_MAIN
 
 #: Streams up to this size are sent inside the message, larger ones as a frame.
 INLINE = 64 * 1024
@@ -120,7 +121,7 @@ def dumps(value: Any, *, keep: Keep = as_copy, files: bool = False) -> Payload:
     stays_inside = arrays.taking_out(buffers, OUT_OF_BAND)
     try:
         stream = arrays.dumps(value, stays_inside, files=files)
-        by_reference_to_main = b"__main__" in stream
+        by_reference_to_main = NAMES_MAIN in stream
     except Exception:  # it may be a lambda, or hold one: cloudpickle decides
         by_reference_to_main = True
     if by_reference_to_main:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import pytest
 
+import engineroom as er
 from engineroom.cluster.cluster_files import ClusterFiles
 from engineroom.config import make_profile_dir
 
@@ -31,6 +35,31 @@ def test_a_new_profile_with_nearly_the_name_of_another_is_told(ipython: Path, mi
 def test_a_profile_that_is_meant_so_is_not(ipython: Path, name: str) -> None:
     with warnings.catch_warnings(action="error"):
         ClusterFiles(ipython / f"profile_{name}").warn_of_new_profile()
+
+
+def test_a_client_of_a_misspelt_profile_is_asked(ipython: Path) -> None:
+    for attach in (er.Client, er.tasks.TaskClient, er.Cluster.from_file):
+        with pytest.raises(OSError, match=f"Did you mean 'analysis', which is there .{ipython}/profile_analysis"):
+            attach(profile_dir=ipython / "profile_anaylsis")
+    with pytest.raises(er.ConnectionFileError, match=r"`ipcluster start -n 4 --profile-dir=\S+ --cluster-id=x`"):
+        er.Client(profile_dir=ipython / "profile_anaylsis", cluster_id="x")
+
+
+def test_a_profile_that_is_given_as_a_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(er.ConnectionFileError, match=r"file night\. .* A profile is named by profile='night'"):
+        er.Client("night", timeout=0.1)
+
+
+@pytest.mark.parametrize("profile", ["nihgt", "nigt"])
+def test_tools_ask_too(ipython: Path, profile: str) -> None:
+    (ipython / "profile_night" / "security").mkdir(parents=True)
+    for tool, words in (("cluster", "stop"), ("cluster", "engines -n 1"), ("cli.engineroom", "top --once"),
+                        ("cli.engineroom", "tasks"), ("cli.engineroom", "key submit")):  # fmt: skip
+        command = [sys.executable, "-m", f"engineroom.{tool}", *words.split(), f"--profile={profile}"]
+        done = subprocess.run(command, env=os.environ | {"IPYTHONDIR": str(ipython)}, capture_output=True, text=True)
+        assert done.returncode != 0
+        assert "Did you mean 'night', which is there" in done.stderr, words
 
 
 def test_the_log_names_the_folder_of_a_new_profile(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -314,6 +314,9 @@ def test_controllers_as_batch_jobs_by_class(tmp_path: Path):
     ("options", "said"),
     [
         ({"controller": "slurm", "controller_options": {"wall": "2h"}}, "has no option 'wall'; did you mean walltime"),
+        ({"controller": "slurm", "queue": "short"}, "'queue'; it is an option of slurm, sge, .*: engines='slurm'"),
+        ({"controller": "slurm", "queue": "short"}, "of a controller gets it by controller_options={'queue': …}"),
+        ({"controller": "slurm", "queue": "short"}, "or --controller-option queue=…"),
         ({"controller_options": {"walltime": "2h"}}, "are those of a controller that is a batch job"),
         ({"controller": "slurm", "keep": True}, "keep=True is for a controller on this host"),
         ({"controller": "slurm", "cluster_file": ""}, "a controller as a job needs a cluster file"),

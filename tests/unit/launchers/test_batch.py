@@ -110,6 +110,7 @@ def test_a_template_of_ones_own(tmp_path: Path):
         ({"job_name": "a\nrm -r x"}, "job_name is text on one line"),
         ({"queue": "q\r#"}, "queue is text on one line"),
         ({"wall": "2h"}, "has no option 'wall'; did you mean walltime?"),
+        ({"mpi_cmd": "mpirun"}, "has no option 'mpi_cmd'; it is an option of mpi: engines='mpi'"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], said: str, tmp_path: Path):

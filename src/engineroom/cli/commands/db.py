@@ -157,6 +157,8 @@ engineroom db info lab.db --json
         if not path.exists():
             raise StoreError(f"there is no task database {path}")
         before = path.stat().st_size
+        if not before:
+            raise StoreError(f"{path} is not a task database yet: it is empty")
         try:
             store = SQLiteDB(path)
         except StoreBusy as error:

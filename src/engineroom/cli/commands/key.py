@@ -47,7 +47,9 @@ engineroom key rotate
             raise UsageError(f"WHAT is one of {', '.join((*ALLOWS, ROTATE))}; got {what!r}")
         found = self.found(anywhere=True)
         if not found.running:
-            raise ConfigError(f"{found} is not running on this host. A cluster that starts makes new keys")
+            raise ConfigError(
+                f"{found} is not running on this host. A cluster that starts makes new keys: {found.how_to_start()}"
+            )
         if what == ROTATE:
             paths = [str(path) for path in rotate_keys(found.files)]
         else:

@@ -13,7 +13,7 @@ from traitlets import Bool, Enum, Unicode
 from ...client import Client
 from ...client.records.scope import in_session
 from ...cluster.found_cluster import FoundCluster
-from ...config import profile_folders
+from ...config import did_you_mean, profile_folders
 from ...errors import ConfigError, EngineroomError, QueryError
 from ...reading.query_text import moment, parse_query
 from ...reading.records import SQLITE, Records
@@ -169,8 +169,9 @@ def opened(url: str, owner: str) -> Records:
         raise ConfigError(f"{owner} is not running, and its records ended with it: they were in {url} only")
     path = Path("/" + url.removeprefix(SQLITE).lstrip("/"))
     if not path.exists():
+        question = did_you_mean(path.parent)
         raise ConfigError(
-            f"{owner} is not running, and it has no task database {path}. Start it with `ipcluster start`, "
-            "or name another profile with --profile="
+            f"{owner} is not running, and it has no task database {path}. {question}{question and ' '}Start it with "
+            "`ipcluster start`, or name another profile with --profile="
         )
     return Records(store=SQLiteDB.open_readonly(path), url=url)

@@ -68,7 +68,7 @@ engineroom top --json                                  # one line of JSON per in
         found = self.found(anywhere=True)
         info = found.connection
         if info is None or not (found.running or found.is_elsewhere):
-            raise ConnectionFileError(f"{found} is not running; start it with `ipcluster start`")
+            raise ConnectionFileError(f"{found} is not running; {found.how_to_start()}")
         with Client(info, timeout=5) as client:
             watch = Watch(client, found)
             if self.json:

@@ -13,7 +13,18 @@ from typing import Any
 
 import msgspec
 
-from ...config import ConnectionInfo, connection_file, ipython_dir, is_local, profile_dir, read_connection_file
+from ...config import (
+    ConnectionInfo,
+    as_options,
+    connection_file,
+    did_you_mean,
+    ipython_dir,
+    is_local,
+    job_of_controller,
+    naming,
+    profile_dir,
+    read_connection_file,
+)
 from ...errors import ConnectionFileError, ControllerLost
 from ...messages import EngineInfo
 
@@ -74,7 +85,7 @@ def find_connection(
         if wanted is None and not path.exists():
             is_default = not (profile or directory or os.environ.get("IPP_PROFILE_DIR"))
             path = _running_cluster(folder, ipython_dir(ipython) if is_default else None) or path
-    _wait_for_file(path, given, profile, timeout)
+    _wait_for_file(path, given is None, timeout)
     return _wait_for_controller(path, timeout)
 
 
@@ -98,7 +109,7 @@ def _running_cluster(folder: Path, ipython: Path | None) -> Path | None:
     if not found and ipython is not None:
         found = _running_files(ipython.absolute().glob("profile_*/security/ipcontroller*-client.json"))
     if len(found) > 1:
-        named = ", ".join(f"Client({_arguments(path, folder)})" for path in found[:NAMED])
+        named = ", ".join(f"Client({_arguments(path)})" for path in found[:NAMED])
         more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
         raise ConnectionFileError(f"{len(found)} clusters are running; say which of them you want: {named}{more}")
     return found[0] if found else None
@@ -116,30 +127,42 @@ def _running_files(paths: Iterable[Path]) -> list[Path]:
     return running
 
 
-def _arguments(path: Path, default: Path) -> str:
-    """What to write in `Client(…)` for a connection file. `default`: the folder that needs no naming."""
-    id = path.name.removeprefix("ipcontroller").removesuffix("-client.json").removeprefix("-")
+def _arguments(path: Path) -> str:
+    """What to write in `Client(…)` for a connection file."""
+    named = {**naming(path.parent.parent, ""), "cluster_id": _id_in(path)}
+    return ", ".join(f"{name}={value!r}" for name, value in named.items())
+
+
+def _id_in(path: Path) -> str:
+    """The id of the cluster whose connection file this is."""
+    return path.name.removeprefix("ipcontroller").removesuffix("-client.json").removeprefix("-")
+
+
+def _wait_for_file(path: Path, is_of_profile: bool, timeout: float) -> None:
+    """Wait for a connection file; `is_of_profile`: it is where a profile has it, not one that was named."""
+    deadline = time.monotonic() + min(timeout, 1.0 if is_of_profile else timeout)
+    while not path.exists():
+        if time.monotonic() >= deadline:
+            hint = _hint(path) if is_of_profile else " `ipcluster start -n 4` starts a cluster, which writes one."
+            if not is_of_profile and path.name == str(path) and not path.suffix:
+                hint += f" A profile is named by profile={path.name!r}."
+            raise ConnectionFileError(f"no cluster is running here: there is no connection file {path}.{hint}")
+        time.sleep(POLL_SECONDS)
+
+
+def _hint(path: Path) -> str:
+    """What to do where a connection file of a profile is missing."""
     folder = path.parent.parent
-    words = []
-    if folder != default:
-        words.append(f"profile={folder.name.removeprefix('profile_')!r}")
-    words.append(f"cluster_id={id!r}")
-    return ", ".join(words)
+    others = sorted(path.parent.glob("ipcontroller-*-client.json"))
+    here = f" Clusters with an id are here: {', '.join(p.name for p in others[:5])}." if others else ""
+    question = did_you_mean(folder)
+    return f"{here}{question and ' '}{question} Start one with {_how_to_start(folder, _id_in(path))}."
 
 
-def _wait_for_file(path: Path, given: Any, profile: str | None, timeout: float) -> None:
-    if not path.exists():
-        others = sorted(path.parent.glob("ipcontroller-*-client.json")) if given is None else []
-        hint = f" Clusters with an id are here: {', '.join(p.name for p in others[:5])}." if others else ""
-        deadline = time.monotonic() + min(timeout, 1.0 if given is None else timeout)
-        while not path.exists():
-            if time.monotonic() >= deadline:
-                option = f" --profile={profile}" if profile else ""
-                raise ConnectionFileError(
-                    f"no cluster is running here: there is no connection file {path}.{hint} Start one with "
-                    f"`ipcluster start -n 4{option}`, or with engineroom.Cluster(n=4)."
-                )
-            time.sleep(POLL_SECONDS)
+def _how_to_start(folder: Path, cluster_id: str) -> str:
+    named = naming(folder, cluster_id)
+    arguments = "".join(f", {name}={value!r}" for name, value in named.items())
+    return f"`ipcluster start -n 4{as_options(named)}`, or with engineroom.Cluster(n=4{arguments})"
 
 
 def _wait_for_controller(path: Path, timeout: float) -> ConnectionInfo:
@@ -184,7 +207,7 @@ def no_answer_error(info: ConnectionInfo, timeout: float) -> ControllerLost | Ti
 
     return TimeoutError(
         f"the controller at {info.url} did not answer within {timeout:g} s ({why_unreachable(info.urls)}). Is it "
-        f"running, and can this host reach {info.location or 'it'}?"
+        f"running, and can this host reach {info.location or 'it'}?{_job(info)}"
     )
 
 
@@ -192,7 +215,21 @@ def silence_error(info: ConnectionInfo, seconds: float) -> ControllerLost:
     """The error for a controller that was there, and has been silent for too long."""
     return ControllerLost(
         f"the controller at {info.url} (pid {info.pid} on {info.location}) has been silent for {seconds:.0f} s. Tasks "
-        "that it acknowledged are in its database: when it runs again, Client() and get_result(msg_id) find them."
+        f"that it acknowledged are in its database: when it runs again, Client() and get_result(msg_id) find them."
+        f"{_job(info)}"
+    )
+
+
+def _job(info: ConnectionInfo) -> str:
+    """What to do about a controller that is a batch job."""
+    job = job_of_controller(Path(info.profile_dir), info.cluster_id) if info.profile_dir else ""
+    if not job:
+        return ""
+    options = as_options(naming(Path(info.profile_dir), info.cluster_id))
+    return (
+        f" It is {job}. The batch system says whether that job still runs. If it has ended, and the program that "
+        f"started the cluster starts no other, start the cluster again: `ipcluster stop{options}`, then "
+        f"`ipcluster start{options}` with the options that it had."
     )
 
 
@@ -200,7 +237,8 @@ def ended_error(info: ConnectionInfo, timeout: float) -> ControllerLost:
     """The error for a controller that has ended, and has no successor."""
     return ControllerLost(
         f"the controller named in the connection file (pid {info.pid}) is not running any more, and none has taken its "
-        f"place within {timeout:g} s. Start a cluster: `ipcluster start -n 4`, or engineroom.Cluster(n=4)."
+        f"place within {timeout:g} s. Start a cluster with "
+        f"{_how_to_start(Path(info.profile_dir), info.cluster_id) if info.profile_dir else '`ipcluster start -n 4`'}."
     )
 
 

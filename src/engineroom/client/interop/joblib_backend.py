@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from joblib.parallel import AutoBatchingMixin, ParallelBackendBase, register_parallel_backend
 
+from ...config import check_switches
 from .joblib_arrays import MappedArrays
 
 
@@ -101,6 +102,7 @@ class ViewBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
 def register(view: Submitting, name: str, make_default: bool) -> None:
     """Make `joblib.parallel_backend(name)` run calls through a view."""
+    check_switches(make_default=make_default)
 
     def backend(**kwargs: Any) -> ViewBackend:
         return ViewBackend(view, **kwargs)

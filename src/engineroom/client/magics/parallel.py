@@ -97,6 +97,13 @@ class ParallelMagics:
     @no_var_expand
     def px(self, line: str = "") -> Any:
         """Execute a line on the engines of the view: `%px a = 5`."""
+        first = re.match(r"--[\w-]+", line)
+        if first and first[0] in self.cell_px.parser._option_string_actions:
+            px = f"px{self.suffix}"
+            raise UsageError(
+                f"%{px} takes code alone: {first[0]} is an option of a cell (%%{px} {first[0]} …). "
+                f"%pxconfig{self.suffix} sets options for all that follow"
+            )
         return self._execute(line)
 
     @magic_arguments()

@@ -44,7 +44,7 @@ def progress_bar(total: int, name: str, unit: str, widget: bool | None = None) -
     ConfigError
         A widget is wanted, and ipywidgets is not installed.
     """
-    has_widgets = importlib.util.find_spec("ipywidgets") is not None if widget is not False else False
+    has_widgets = importlib.util.find_spec("ipywidgets") is not None if widget or widget is None else False
     if widget and not has_widgets:
         raise ConfigError("widget=True needs ipywidgets: pip install ipywidgets")
     if is_quiet():

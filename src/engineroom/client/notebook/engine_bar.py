@@ -22,7 +22,7 @@ def wait_showing(
     interactive : bool, optional
         Whether a bar is shown, from the start. Default: in IPython, after `AFTER` seconds.
     """
-    if interactive is False or (interactive is None and shell_here() is None):
+    if not (shell_here() is not None if interactive is None else interactive):
         wait_for(n, timeout)
         return
     from .bars import Bar, progress_bar

@@ -8,12 +8,20 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from ...config import check_switches
 from ...printable import CLEARED, last_cleared, left_after_clearing
 from ..notebook import clear_cell, is_notebook, show
 from .metadata import Metadata
 
 #: Seconds after which we look again, though no news has come.
 LOOK_SECONDS = 0.5
+
+
+def check_display(groupby: str, result_only: bool) -> None:
+    """Raise ValueError if `display_outputs` does not take these arguments."""
+    check_switches(result_only=result_only)
+    if groupby not in ("type", "engine", "order"):
+        raise ValueError(f"groupby is 'type', 'engine' or 'order', not {groupby!r}")
 
 
 def display_outputs(tasks: Sequence[Metadata], groupby: str, result_only: bool, *, single: bool) -> None:

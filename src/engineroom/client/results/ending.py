@@ -134,12 +134,12 @@ class ResultIterator(Iterator[Any], AsyncIterator[Any]):
         return value_or_error(entry)
 
 
-def value_of(ending: Ending, frames: Sequence[Any], items: tuple[int, int] | None = None) -> Any:
+def value_of(ending: Ending, frames: Sequence[Any], items: tuple[int, ...] | None = None) -> Any:
     """Unpickle what the task returned; a `Failure` if it failed, or if its value cannot be unpickled here.
 
     A chunk of a map of which some items failed is a `Part`, with a `Failure` in the place of each of these.
 
-    `items`: of a task of a map, the numbers of its first and its last item.
+    `items`: of a task of a map, the numbers of its first and its last item, and the step between dealt ones.
     """
     if isinstance(ending, Exception):
         return Failure(ending)
@@ -160,7 +160,7 @@ def value_of(ending: Ending, frames: Sequence[Any], items: tuple[int, int] | Non
 
 
 def task_error(
-    error: ErrorInfo, *, made_by_engine: bool, id: TaskId | None = None, items: tuple[int, int] | None = None
+    error: ErrorInfo, *, made_by_engine: bool, id: TaskId | None = None, items: tuple[int, ...] | None = None
 ) -> Exception:
     """The exception for a failed task.
 
@@ -168,8 +168,8 @@ def task_error(
     ----------
     made_by_engine : bool
         Whether the engine reported the error. Else the controller did, and its errors have types of their own.
-    items : (int, int), optional
-        Of a task of a map: the numbers of its first and its last item.
+    items : tuple of int, optional
+        Of a task of a map: the numbers of its first and its last item, and the step between dealt ones.
     """
     info: EngineInfo = {"engine_id": error.engine_id, "engine_uuid": error.engine_uuid, "method": error.method}
     if id is not None:

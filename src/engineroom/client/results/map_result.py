@@ -35,8 +35,9 @@ class AsyncMapResult(AsyncResult):
     ----------
     sizes : dict, optional
         How many items a task has, where that is not one. `_sizes` is None where that is not known: of parts.
-    in_blocks : bool
-        Whether each task has items that follow each other, and the tasks are in the order of the items.
+    dist : {"b", "r"}, optional
+        How the items were split: each task has a block of them, in order; or they were dealt to the tasks, round robin.
+        None: not known.
     """
 
     _counted = "item"
@@ -46,19 +47,20 @@ class AsyncMapResult(AsyncResult):
         *args: Any,
         ordered: bool = True,
         sizes: dict[TaskId, int] | None = None,
-        in_blocks: bool = False,
+        dist: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, single=False, **kwargs)
         self._ordered = ordered
         self._sizes = {} if sizes is None else sizes
-        self._in_blocks = in_blocks
+        self._dist = dist
         #: the number of the first item, of the tasks that came first; and of the next task
         self._firsts: dict[TaskId, int] = {}
         self._next_first = 0
 
     def _shape_noted(self) -> tuple[str, TaskId | None, int]:
-        return "parts" if self._sizes is None else "map", None, 0
+        dealt = "dealt " if self._dist == "r" else ""
+        return dealt + ("parts" if self._sizes is None else "map"), None, 0
 
     def __len__(self) -> int:
         return self._items_of(self._ids)
@@ -88,7 +90,7 @@ class AsyncMapResult(AsyncResult):
 
     def _item(self, number: int) -> list[Any] | None:
         """An item, once its task has ended, as a list of one; None: the tasks do not have the items in their order."""
-        if self._sizes is None:
+        if self._sizes is None or self._dist == "r":
             return None
         for id in self._ids:
             size = self._sizes.get(id, 1)
@@ -106,18 +108,21 @@ class AsyncMapResult(AsyncResult):
     def _value_of(self, id: TaskId) -> Any:
         value = super()._value_of(id)
         ending = self._outcomes.get(id)
-        if type(value) is Failure and type(ending) is TaskDone and self._in_blocks:  # the error is to name the items
-            return value_of(ending, (), self._items_at(id))
-        return value
+        if type(value) is not Failure or type(ending) is not TaskDone or self._dist is None or self._sizes is None:
+            return value
+        return value_of(ending, (), self._items_at(id))  # the error is to name the items
 
-    def _items_at(self, id: TaskId) -> tuple[int, int] | None:
-        """The numbers of the first and the last item of a task; None: they are not known."""
+    def _items_at(self, id: TaskId) -> tuple[int, ...] | None:
+        """The numbers of the first and the last item of a task, and the step between dealt ones; None: not known."""
         sizes = self._sizes or {}
+        if self._dist == "r":
+            first, step = self._ids.index(id), len(self._ids)
+            return (first, first + step * (sizes.get(id, 1) - 1), step)
         for later in itertools.islice(self._ids, len(self._firsts), None):
             self._firsts[later] = self._next_first
             self._next_first += sizes.get(later, 1)
-        first = self._firsts.get(id)
-        return None if first is None else (first, first + sizes.get(id, 1) - 1)
+        begin = self._firsts.get(id)
+        return None if begin is None else (begin, begin + sizes.get(id, 1) - 1)
 
     def _without_errors(self, entries: Any) -> Any:
         """The entries, if none of them is a `Failure`, or errors are wanted among them."""
@@ -190,7 +195,7 @@ class GrowingMapResult(AsyncMapResult):
         **kwargs: Any,
     ) -> None:
         self._ids: list[TaskId]
-        super().__init__(port, [], in_blocks=True, **kwargs)
+        super().__init__(port, [], dist="b", **kwargs)
         self._state = "PENDING"
         self._options = options
         self._prepare, self._columns, self._plan = prepare, columns, plan

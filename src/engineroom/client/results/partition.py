@@ -19,6 +19,8 @@ def as_sequence(items: Any) -> Sequence[Any]:
     ------
     TypeError
         It has no items.
+    ValueError
+        It is endless.
     """
     check_items(items)
     if isinstance(items, memoryview) and items.ndim != 1:
@@ -28,6 +30,8 @@ def as_sequence(items: Any) -> Sequence[Any]:
             raise TypeError(
                 f"a memoryview of format {items.format!r} cannot be split into items: give numpy.asarray(view)"
             ) from None
+    if _is_endless(items):
+        raise ValueError(f"{items!r:.60} is endless: it cannot be split into parts")
     return items if _has_slices(items) else list(items)
 
 
@@ -66,7 +70,7 @@ def check_items(items: Any) -> None:
 
 
 def as_columns(sequences: Iterable[Any], *, whole: bool = False) -> list[Sequence[Any]]:
-    """The arguments of a map as sequences of one length: longer ones are cut.
+    """The arguments of a map as sequences of one length: longer ones are cut, and iterators are not read any further.
 
     Parameters
     ----------
@@ -79,10 +83,34 @@ def as_columns(sequences: Iterable[Any], *, whole: bool = False) -> list[Sequenc
     ------
     TypeError
         One of them has no items.
+    ValueError
+        All of them are endless.
     """
-    columns = list(map(as_sequence if whole else as_items, sequences))
+    given = list(sequences)
+    for items in given:
+        check_items(items)
+    as_column = as_sequence if whole else as_items
+    sized = {n: as_column(items) for n, items in enumerate(given) if hasattr(items, "__len__")}
+    columns: list[Sequence[Any]]
+    if sized:
+        count = min(map(len, sized.values()))
+        columns = [sized[n] if n in sized else list(itertools.islice(items, count)) for n, items in enumerate(given)]
+    elif all(map(_is_endless, given)):
+        raise ValueError(f"{given[0]!r:.60} is endless, and a map needs all items: imap takes them one by one")
+    else:
+        rows = list(zip(*given, strict=False))
+        columns = [[row[n] for row in rows] for n in range(len(given))]
     count = min(map(len, columns))
     return [column if len(column) == count else _rows(column)[:count] for column in columns]
+
+
+def _is_endless(items: Any) -> bool:
+    if isinstance(items, itertools.repeat):
+        try:
+            items.__length_hint__()
+        except TypeError:
+            return True
+    return isinstance(items, itertools.count | itertools.cycle)
 
 
 def _rows(sequence: Sequence[Any]) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_EXCEPTION
 from contextlib import AbstractContextManager
@@ -17,6 +16,7 @@ from typing import Any
 import msgspec
 
 from ...collecting import together
+from ...config import check_switches
 from ...errors import InvalidDependency, SerializationError
 from ...ids import TaskId
 from ...messages import TaskDone
@@ -73,6 +73,7 @@ class AsyncResult(DescribedFuture):
     _taken: dict[TaskId, Any] | None = None
     #: of a map: how many items a task has, where that is not one
     _sizes: dict[TaskId, int] | None = None
+    _dist: str | None = None  #: … and how the items were split
     _return_exceptions = False
     #: with `track`: whether the tasks have been accepted
     _acceptance: Acceptance | None = None
@@ -166,6 +167,8 @@ class AsyncResult(DescribedFuture):
         RemoteError, CompositeError, EngineError, TaskAborted
             The task raised; several did; its engine died; it was aborted.
         """
+        if return_exceptions is not None:
+            check_switches(return_exceptions=return_exceptions)
         if return_when is not None:
             check_return_when(return_when)
             if return_when == FIRST_EXCEPTION and not self._single:
@@ -196,24 +199,20 @@ class AsyncResult(DescribedFuture):
         limit = limit_of(timeout)
         try:
             self.get(limit)
-        except TimeoutError:
-            if not self.done():
-                raise
-            return sys.exc_info()[1]
         except Exception as error:
+            if isinstance(error, TimeoutError) and not self.done():
+                raise
             return error
         return None
 
     def _together(self, values: Sequence[Any]) -> Any:
         """The values of the tasks as `get` returns them: parts of a call are put together."""
         together = self._entries(values)
-        if failed_among(values):
-            return [value_or_error(value) for value in together]
-        return together
+        return [value_or_error(value) for value in together] if failed_among(values) else together
 
     def _entries(self, values: Sequence[Any]) -> Any:
         """`_together`, with a `Failure` in the place of each error."""
-        dist = next((value.dist for value in values if type(value) is Part), None)
+        dist = next((value.dist for value in values if type(value) is Part), self._dist)
         if dist is None and self._sizes is None:
             return list(values)
         if Failure not in set(map(type, values)):
@@ -408,7 +407,8 @@ class AsyncResult(DescribedFuture):
             if self._values is not None and not unpickled:
                 unpickled = dict(zip(self._ids, self._values, strict=True))
             value = unpickled[id] if unpickled else self._value_of(id)
-            if type(value) is Part and value.dist != "b":  # its first item is followed by the first of the next part
+            if self._dist == "r" or (type(value) is Part and value.dist != "b"):
+                # Its first item is followed by the first of the next part.
                 yield Need(self.done, (self,))
                 yield from self._entries(self._all_values())
                 return
@@ -453,9 +453,7 @@ class AsyncResult(DescribedFuture):
 
     def split(self) -> tuple[AsyncResult, ...]:
         """One AsyncResult for each task; that of a single task gives itself."""
-        if self._single:
-            return (self,)
-        return tuple([ResultPart(self, id) for id in self._ids])
+        return (self,) if self._single else tuple([ResultPart(self, id) for id in self._ids])
 
     @classmethod
     def join(cls, *results: AsyncResult) -> AsyncResult:
@@ -522,10 +520,9 @@ class AsyncResult(DescribedFuture):
         result_only : bool
             Only the values of executed cells.
         """
-        from .display import display_outputs
+        from .display import check_display, display_outputs
 
-        if groupby not in ("type", "engine", "order"):
-            raise ValueError(f"groupby is 'type', 'engine' or 'order', not {groupby!r}")
+        check_display(groupby, result_only)
         self.wait()
         display_outputs([self._metadata_of(id) for id in self._ids], groupby, result_only, single=self._single)
 
@@ -565,6 +562,7 @@ class AsyncResult(DescribedFuture):
         self, timeout: float | None = None, return_exceptions: bool | None = None, *, cancel: bool = False
     ) -> Any:
         """`get` for coroutines: their event loop goes on meanwhile. `cancel`: see `wait_async`."""
+        check_switches(return_exceptions=return_exceptions or False)
         if not await self.wait_async(timeout, cancel=cancel):
             raise TimeoutError(f"{self!r} was not ready after {timeout:g} s; its tasks go on")
         return self.get(None, return_exceptions)

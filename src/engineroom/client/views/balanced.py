@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+from ...config import check_switches
 from ...errors import ConfigError
 from ...ids import EngineId, TaskId
 from ...messages import Function, GraphDependency, TaskOptions, TaskSpec
@@ -27,7 +28,7 @@ from ..results.arguments import pickled_call
 from ..results.chunks import ChunkPlan
 from ..results.graph_result import GraphResult
 from ..results.map_result import AsyncMapResult, GrowingMapResult, LazyMapIterator
-from ..results.partition import as_columns, as_sequence, check_items, split, unchanging
+from ..results.partition import as_columns, check_items, split, unchanging
 from ..results.result import AsyncResult
 from ..waiting.waits import Need, any_done
 from . import flags
@@ -207,6 +208,7 @@ class LoadBalancedView(View):
         >>> done["sum"].get()                                                         # doctest: +SKIP
         3
         """
+        check_switches(pass_results=pass_results)
         predecessors = predecessors_of(graph)
         order = in_order(predecessors)
         work = work_of(graph, predecessors, tasks or {})
@@ -347,6 +349,7 @@ class LoadBalancedView(View):
         ValueError
             `labels` or `metadata` has more entries than there are items, or fewer.
         """
+        check_switches(ordered=ordered, return_exceptions=return_exceptions)
         check_callable(f)
         if not sequences:
             raise TypeError("map needs at least one sequence")
@@ -393,7 +396,7 @@ class LoadBalancedView(View):
             chunks = [[column[start : start + size] for column in columns] for start in range(0, count, size)]
             ids, submit = self._prepare_chunks(f, chunks, each or [options] * len(chunks))
             sizes = {id: len(columns[0]) for id, columns in zip(ids, chunks, strict=True)} if size > 1 else None
-            result = AsyncMapResult(self._port, ids, sizes=sizes, in_blocks=True, **common)
+            result = AsyncMapResult(self._port, ids, sizes=sizes, dist="b", **common)
             result._options = options
             if each is not None:
                 result._each = dict(zip(ids, each, strict=True))
@@ -481,6 +484,7 @@ class LoadBalancedView(View):
         -------
         LazyMapIterator
         """
+        check_switches(ordered=ordered, return_exceptions=return_exceptions)
         check_callable(f)
         if not sequences:
             raise TypeError("imap needs at least one sequence")
@@ -548,7 +552,7 @@ class LoadBalancedView(View):
     def _call_on_parts(
         self, f: Callable[..., Any], sequences: Sequence[Any], dist: str, ordered: bool, chunksize: int | None
     ) -> Any:
-        columns = list(map(as_sequence, sequences))
+        columns = as_columns(sequences, whole=True)
         length = len(columns[0])
         count = -(-length // chunksize) if chunksize else len(self)
         parts = [split(column, max(1, min(count, length)), dist) for column in columns]
@@ -571,14 +575,8 @@ class LoadBalancedView(View):
             spec = TaskSpec(self._channel.new_id(), pickled.digest, payload, now, _ANY, (), task_options, "part", text)
             now += TICK
             tasks.append((spec, pickled, frames))
-        result = AsyncMapResult(
-            self._port,
-            [spec.id for spec, _, _ in tasks],
-            name=getattr(f, "__name__", "parallel"),
-            submitted=began,
-            label=self.label,
-            ordered=ordered,
-        )
+        ids, name = [spec.id for spec, _, _ in tasks], getattr(f, "__name__", "parallel")
+        result = AsyncMapResult(self._port, ids, name=name, submitted=began, label=self.label, ordered=ordered)
         result._sizes = None  # a part may have any number of items
         self._remember(result._ids)
         self._send(tasks, result)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Self
 
+from ...config import check_switches
 from ...errors import InvalidDependency
 from ...ids import TaskId
 from ...messages import GraphDependency
@@ -52,6 +53,7 @@ class Dependency(set[TaskId]):
         *,
         ids: Any = None,
     ) -> None:
+        check_switches(all=all, success=success, failure=failure)
         if ids is not None:
             if dependencies:
                 raise TypeError("dependencies and ids are two names of one argument: give one of them")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...config import check_switches
 from ...errors import EngineroomError, NoEnginesRegistered
 from ...ids import EngineId, TaskId
 from ...messages import TaskOptions, TaskSpec
@@ -138,6 +139,7 @@ class DirectView(View):
         -------
         AsyncResult of ExecuteReply. With `block` it is ready, and an error has been raised.
         """
+        check_switches(silent=silent)
         if not isinstance(code, str):
             raise TypeError(f"code is a str, got {type(code).__name__}")
         blocks = self._blocks(block)
@@ -265,6 +267,7 @@ class DirectView(View):
         track : bool, optional
             Send large buffers without a copy: see `AsyncResult.wait_for_send`. Default: the view's flag.
         """
+        check_switches(flatten=flatten)
         _check_target(key)
         blocks = self._blocks(block)
         engines, single = self._engines(targets)
@@ -299,7 +302,7 @@ class DirectView(View):
         if dist not in ("b", "r"):
             raise ValueError(f"dist is 'b' (blocks) or 'r' (round robin), not {dist!r}")
         ids = [self._channel.new_id() for _ in range(count)]
-        return AsyncMapResult(self._port, ids, name=name, submitted=time.time(), label=self.label, **kwargs)
+        return AsyncMapResult(self._port, ids, name=name, submitted=time.time(), label=self.label, dist=dist, **kwargs)
 
     def map(  # type: ignore[override]
         self,
@@ -330,6 +333,7 @@ class DirectView(View):
         seed : optional
             Each item draws random numbers of its own, as in `LoadBalancedView.map`.
         """
+        check_switches(return_exceptions=return_exceptions)
         check_callable(f)
         return self._call_with_parts(
             seeded(f, seed),
@@ -390,7 +394,7 @@ class DirectView(View):
         how: list[dict[str, Any]] = [{} if dist == "b" else {"dist": dist} for _ in engines]
         if kind == "map":
             sizes = [len(part) for part in parts[0]]
-            result._sizes, result._in_blocks = dict(zip(result._ids, sizes, strict=True)), dist == "b"
+            result._sizes = dict(zip(result._ids, sizes, strict=True))
             firsts = itertools.accumulate(sizes, initial=0)
             for i, (given, first) in enumerate(zip(how, firsts, strict=False)):
                 given |= {"first": first} if dist == "b" else {"first": i, "step": len(engines)}
@@ -416,6 +420,7 @@ class DirectView(View):
         quiet : bool
             Do not print which modules are imported on the engines.
         """
+        check_switches(local=local, quiet=quiet)
         with synced_imports.seen(local=local, quiet=quiet) as imports:
             yield
         if imports:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor
 from typing import Any
 
+from ...config import check_switches
 from ...ids import new_uuid
 from ...on_engine.initialized import Initialized
 from ..results.ending import ResultIterator
@@ -119,6 +120,7 @@ class ViewExecutor(Executor):
         cancel_futures : bool
             End the view's tasks that have not started.
         """
+        check_switches(wait=wait, cancel_futures=cancel_futures)
         self._closed.set()
         if cancel_futures:
             self.view.abort()

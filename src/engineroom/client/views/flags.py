@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ...config import is_switch
+from ...config import check_switches
 from ...errors import ConfigError
 from ...messages import TaskOptions
 
@@ -29,6 +29,7 @@ def whole(name: str, value: Any, what: str, least: int) -> int:
         number = operator.index(value)
         if least <= number < _MOST:
             return number
+        what += f", below {_MOST:,}" if number >= _MOST else ""
     raise ConfigError(f"{name} is {what}; got {value!r}")
 
 
@@ -74,10 +75,9 @@ def resources(value: Any) -> dict[str, int] | None:
 
 
 def yes_or_no(name: str, value: Any) -> bool:
-    """True or False, Python's or numpy's; no other value will do."""
-    if is_switch(value):
-        return bool(value)
-    raise ConfigError(f"{name} is True or False; got {value!r}")
+    """True or False; see `config.is_switch` for the values that will do."""
+    check_switches(**{name: value})
+    return bool(value)
 
 
 def scheme(value: Any) -> str | None:

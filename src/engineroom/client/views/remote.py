@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from ...config import check_switches
 from .flags import yes_or_no
 
 
@@ -92,6 +93,7 @@ class ParallelFunction(RemoteFunction):
         return_exceptions: bool = False,
         **flags: Any,
     ) -> None:
+        check_switches(ordered=ordered, return_exceptions=return_exceptions)
         super().__init__(view, f, block, **flags)
         if dist not in ("b", "r"):
             raise ValueError(f"dist is 'b' (blocks) or 'r' (round robin), not {dist!r}")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
+from ...config import check_switches
 from .waits import Need, limit_of
 
 T = TypeVar("T")
@@ -36,7 +37,13 @@ async def until(ready: Callable[[], bool], sources: Iterable[Any], limit: float 
     bool
         `ready()`
     """
-    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+    except RuntimeError:
+        raise RuntimeError(
+            "no event loop of asyncio runs here, and results are awaited in one. In trio: "
+            "`await trio.to_thread.run_sync(result.get)`"
+        ) from None
 
     def listener() -> None:
         if ready():
@@ -103,7 +110,8 @@ async def in_thread_or_undone(function: Callable[[], T], undo: Callable[[T], Any
 
 @contextlib.contextmanager
 def ending_when_cancelled(what: Iterable[Ending], wanted: bool) -> Iterator[None]:
-    """With `wanted`, end tasks if the coroutine is cancelled while it waits for them."""
+    """With `wanted` (users' `cancel`), end tasks if the coroutine is cancelled while it waits for them."""
+    check_switches(cancel=wanted)
     try:
         yield
     except asyncio.CancelledError:

@@ -245,6 +245,8 @@ class Zygote:
             # could stop it.
             os.setsid()
             os.environ[orphans.VARIABLE] = order.uuid
+            if profile_dir := self._connection.profile_dir:  # a client of a task is one of its own cluster
+                os.environ |= {"IPP_PROFILE_DIR": profile_dir, "IPP_CLUSTER_ID": self._connection.cluster_id}
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._pipe.close()

@@ -290,7 +290,7 @@ def _derived(path: Path, test: Test) -> Where:
         return UNKNOWN
     if not all(isinstance(value, str) for value in values):
         return UNKNOWN
-    if path == ("result_content", "ename"):
+    if path in (("result_content", "ename"), ("pyerr", "ename")):
         column, wanted = "ename", list(values)
     elif path == ("result_content", "status"):
         column, wanted = "state", [STATE_OF_STATUS[value] for value in values if value in STATE_OF_STATUS]
@@ -318,7 +318,7 @@ def _derived(path: Path, test: Test) -> Where:
     else:
         return UNKNOWN
     marks = ", ".join("?" * len(wanted))
-    inside = " OR ename = x''" if path[0] == "result_content" else ""
+    inside = " OR ename = x''" if path[0] in ("result_content", "pyerr") else ""
     return Where(f"{column} IN ({marks}) OR document IS NOT NULL{inside}", tuple(wanted), exact=False)
 
 

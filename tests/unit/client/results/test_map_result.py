@@ -218,10 +218,10 @@ def given_up(id: str, error: str, engine: int | None = None, status: str = "erro
     return TaskDone(TaskId(id), 1, status, None, 1.0, b"", number, error=info)
 
 
-def map_of(sizes: dict[str, int], *reports: TaskDone, in_blocks: bool = True) -> AsyncMapResult:
+def map_of(sizes: dict[str, int], *reports: TaskDone, dist: str | None = "b") -> AsyncMapResult:
     ids = [TaskId(id) for id in sizes]
     known = {TaskId(id): size for id, size in sizes.items()}
-    result = AsyncMapResult(FakePort(), ids, sizes=known, in_blocks=in_blocks, name="f")
+    result = AsyncMapResult(FakePort(), ids, sizes=known, dist=dist, name="f")
     arrive(result, *reports)
     return result
 
@@ -236,6 +236,34 @@ def test_a_chunk_that_failed_as_a_whole_names_its_items():
     assert note == "On engine 1, task b, items 3 to 5, called with: 3 items: (3) … (5)"
     errors = result.get(0, return_exceptions=True)[3:]
     assert [str(error) for error in errors] == ["[1:apply] EngineError: no good"] * 3
+
+
+def dealt(error: str = "EngineError") -> AsyncMapResult:
+    """Items 0 to 4, dealt to two tasks. The first failed as a whole."""
+    return map_of({"a": 3, "b": 2}, given_up("a", error, engine=1), done("b", Part([1, 3], "r")), dist="r")
+
+
+def test_the_errors_of_dealt_items_stand_in_their_places():
+    failed = [er.EngineError, int, er.EngineError, int, er.EngineError]
+    assert [type(item) for item in dealt().get(0, return_exceptions=True)] == failed
+    result = dealt()
+    result._return_exceptions = True
+    assert [type(item) for item in result] == failed
+    assert [type(result[number]) for number in range(5)] == failed
+
+
+def test_the_errors_of_dealt_items_stand_in_their_places_if_all_failed():
+    result = map_of({"a": 3, "b": 2}, given_up("a", "EngineError"), given_up("b", "EngineError"), dist="r")
+    tasks = [error.msg_id for error in result.get(0, return_exceptions=True)]
+    assert tasks == ["a", "b", "a", "b", "a"]
+
+
+def test_a_part_of_dealt_items_that_failed_as_a_whole_names_them():
+    error = dealt().exception(0)
+    assert error.items == (0, 4, 2)
+    assert "task a, items 0 to 4 in steps of 2, called with" in error.__notes__[0]
+    [note, *_] = dealt("TaskTimeout").exception(0).__notes__
+    assert note == "It was items 0 to 4 in steps of 2, called with: 3 items: (3) … (5)"
 
 
 @pytest.mark.parametrize("error", ["TaskTimeout", "DependencyTimeout", "InvalidDependency", "TaskAborted"])
@@ -256,8 +284,8 @@ def test_a_task_of_one_item_names_it():
     assert "items" not in caught.value.engine_info
 
 
-def test_items_that_are_dealt_out_in_turn_are_not_named():
-    result = map_of({"a": 3, "b": 3}, given_up("a", "EngineError"), done("b", Part([1, 3, 5], "r")), in_blocks=False)
+def test_items_whose_places_are_not_known_are_not_named():
+    result = map_of({"a": 3, "b": 3}, given_up("a", "EngineError"), done("b", Part([1, 3, 5], "r")), dist=None)
     assert "items" not in result.exception(0).engine_info
 
 

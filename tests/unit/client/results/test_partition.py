@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections import deque
 
 import numpy as np
@@ -69,3 +70,32 @@ def test_a_frame_is_split_by_rows(index):
     assert [list(part["a"]) for part in split(frame, 2, "b")] == [[1, 2], [3]]
     assert [list(part["a"]) for part in split(frame, 2, "r")] == [[1, 3], [2]]
     assert [len(column) for column in as_columns([frame, [7, 8]], whole=True)] == [2, 2]
+
+
+def test_an_iterator_is_read_as_far_as_it_has_partners():
+    numbers = itertools.count()
+    assert as_columns([range(3), numbers, itertools.repeat("x")]) == [range(3), [0, 1, 2], ["x"] * 3]
+    assert next(numbers) == 3
+    assert as_columns([itertools.count(), iter("ab")]) == [[0, 1], ["a", "b"]]
+    assert as_columns([iter([]), itertools.cycle("ab")]) == [[], []]
+    assert as_columns([range(3), iter("ab")]) == [range(2), ["a", "b"]]
+    assert as_columns(map(iter, ("abc", "de"))) == [["a", "b"], ["d", "e"]]
+    assert as_columns([itertools.repeat(5, 2)]) == [[5, 5]]
+
+
+def test_a_frame_beside_an_iterator_has_its_column_names_as_items():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"a": [1], "b": [2], "c": [3]})
+    assert as_columns([frame, itertools.count()]) == [["a", "b", "c"], [0, 1, 2]]
+    frames, numbers = as_columns([frame, itertools.count()], whole=True)
+    assert (len(frames), numbers) == (1, [0])
+
+
+@pytest.mark.parametrize("items", [itertools.count(), itertools.cycle("ab"), itertools.repeat(1)], ids=repr)
+def test_endless_items_alone_are_refused(items):
+    with pytest.raises(ValueError, match=r"is endless, and a map needs all items: imap takes them one by one"):
+        as_columns([items])
+    with pytest.raises(ValueError, match="is endless"):
+        as_columns([items, itertools.count()])
+    with pytest.raises(ValueError, match="is endless: it cannot be split into parts"):
+        as_sequence(items)
