@@ -132,7 +132,8 @@ def test_a_template_has_what_is_asked_for_once(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("field", "found"),
-    [("n//4", "2"), ("n*2+1", "17"), ("(n-1)%4", "3"), ("-n", None), ("n/0", None), ("m*2", None), ("n.real", None)],
+    [("n//4", "2"), ("n*2+1", "17"), ("(n-1)%4", "3"), ("-n", None), ("n/0", None), ("m*2", None), ("n.real", None),
+     ("n*1.5", "12.0"), ("0", None), ("3+4", None)],
 )
 def test_calculations_in_templates(field: str, found: str | None, tmp_path: Path):
     template = "#SBATCH -N {" + field + "}\n{program_and_args}\n"

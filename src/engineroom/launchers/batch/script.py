@@ -65,14 +65,16 @@ def fill(template: str, values: Mapping[str, str]) -> str:
         )
     lines = []
     for line in template.splitlines():
-        names = [name for _, name, _, _ in Formatter().parse(line) if name is not None]
-        if all(values[name] for name in names):
-            lines.append(line.format_map(values))
+        parts = [(text, None if name is None else values[name]) for text, name, _, _ in Formatter().parse(line)]
+        if all(value is None or value for _, value in parts):
+            lines.append("".join(text + (value or "") for text, value in parts))
     return "\n".join(lines) + "\n"
 
 
 def calculated(field: str, values: Mapping[str, str]) -> str:
     """The value of a field that is a calculation with others: `n//4`; "" if it is none."""
+    if not names_in([field]):
+        return ""  # {1} is for another program
     try:
         return str(_number(ast.parse(field, mode="eval").body, values))
     except (SyntaxError, ValueError, ZeroDivisionError):
