@@ -91,7 +91,9 @@ def test_a_frame_beside_an_iterator_has_its_column_names_as_items():
     assert (len(frames), numbers) == (1, [0])
 
 
-@pytest.mark.parametrize("items", [itertools.count(), itertools.cycle("ab"), itertools.repeat(1)], ids=["count", "cycle", "repeat"])
+@pytest.mark.parametrize(
+    "items", [itertools.count(), itertools.cycle("ab"), itertools.repeat(1)], ids=["count", "cycle", "repeat"]
+)
 def test_endless_items_alone_are_refused(items):
     with pytest.raises(ValueError, match=r"is endless, and a map needs all items: imap takes them one by one"):
         as_columns([items])
