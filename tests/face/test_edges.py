@@ -471,15 +471,14 @@ def test_a_closed_client_says_so(memory_cluster: ipp.Cluster):
 
 
 def test_a_dead_engine_says_so(tmp_path):
-    with ipp.Cluster(n=2, profile_dir=tmp_path, database="none") as rc:
+    with ipp.Cluster(n=3, profile_dir=tmp_path, database="none") as rc:
         for result in (
             rc[0].execute("import os; os._exit(3)"),
-            rc.broadcast_view(0).apply_async(os._exit, 3),
-            rc.load_balanced_view().apply_async(os._exit, 3),
+            rc.broadcast_view(1).apply_async(os._exit, 3),
+            rc.load_balanced_view(targets=[2]).apply_async(os._exit, 3),
         ):
             with pytest.raises(ipp.EngineError, match="exited with code 3"):
                 result.get(60)
-            rc.wait_for_engines(2, timeout=30)
 
 
 @pytest.mark.usefixtures("interrupts_arrive")

@@ -108,7 +108,7 @@ def test_retries_contradict_it(rc):
     with pytest.raises(er.ConfigError, match="retries=2"):
         view.apply_async(abs, -1)
     with pytest.raises(er.ConfigError, match="True or False"):
-        view.at_most_once = 1
+        view.at_most_once = "yes"
 
 
 def test_an_error_is_the_end(rc):
