@@ -211,7 +211,7 @@ class DashboardTarget(TreeTarget):
         async def receive() -> dict[str, Any]:
             if parts:
                 return parts.pop()
-            if scope["path"] != "/api/events":
+            if scope["path"].removesuffix("\n") != "/api/events":  # the end of a line is the end of a path
                 await has_ended.wait()
             return {"type": "http.disconnect"}
 
