@@ -107,6 +107,18 @@ def test_a_damaged_large_buffer_leaves_the_records(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault(20)
+def test_a_damaged_table_of_large_buffers_is_an_error_of_the_database(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished("a", buffers=(bytes(100_000),))])
+    store.close()
+    change(store.path, "ALTER TABLE blobs RENAME COLUMN sum TO gone")
+    reader = SQLiteDB.open_readonly(store.path)
+    with pytest.raises(StoreError, match="could not read: no such column: sum"):
+        reader.find_records({}, ["result_buffers", "buffers"])
+    reader.close()
+
+
+@pytest.mark.fault(20)
 def test_a_large_buffer_with_a_changed_byte_is_not_read(tmp_path: Path) -> None:
     store = SQLiteDB(tmp_path / "tasks.db")
     store.write([finished("a", buffers=(bytes(100_000),))])

@@ -60,7 +60,9 @@ def test_it_listens_on_this_host_alone(shown: Shown):
     pid = json.loads(
         dashboard_file(Path(shown.rc.connection.profile_dir), shown.rc.connection.cluster_id).read_text()
     )["pid"]
-    listening = [c.laddr.ip for c in psutil.Process(pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    process = psutil.Process(pid)
+    connections = process.net_connections if hasattr(process, "net_connections") else process.connections  # psutil 5
+    listening = [c.laddr.ip for c in connections("inet") if c.status == psutil.CONN_LISTEN]
     assert listening == ["127.0.0.1"]
 
 

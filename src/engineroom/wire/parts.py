@@ -140,19 +140,19 @@ def _are_alike(parts: Sequence[Any]) -> bool:
 
 def _concatenated_by_threads(parts: Sequence[Any], helpers: int) -> Any:
     """What numpy.concatenate gives; so many threads help this one."""
-    from concurrent.futures import ThreadPoolExecutor
-
     import numpy
 
     whole = numpy.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
     ends = itertools.accumulate(map(len, parts))
     places = [whole[end - len(part) : end] for end, part in zip(ends, parts, strict=True)]
     try:
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(helpers) as threads:  # numpy copies without the interpreter's lock
             others = threads.map(numpy.copyto, places[1:], parts[1:])
             numpy.copyto(places[0], parts[0])
             list(others)
-    except RuntimeError:  # the interpreter ends: it begins no threads any more
+    except RuntimeError:  # the interpreter ends: it begins no threads any more, and does not even import them
         return numpy.concatenate(parts)
     return whole
 

@@ -24,6 +24,7 @@ from ..query.order import sort_rows
 from ..unreadable import Unreadable
 from .blobs import load
 from .connections import Connections
+from .file import reported
 from .payload_files import PayloadFiles
 from .rows.columns import COLUMN_TYPES
 from .rows.reading import Reader
@@ -165,7 +166,8 @@ class Search:
 
     def load(self, number: int) -> Any:
         """A buffer that records share; None: it is damaged, or missing."""
-        return load(self._connections.reader(), self._files, number)
+        with reported("read"):
+            return load(self._connections.reader(), self._files, number)
 
     # ------------------------------------------------------------------------------------------ rows
 
@@ -223,7 +225,8 @@ class Search:
 
     def _id_of(self, seq: int) -> Any:
         """The id in the row with this number; the number, if there is none."""
-        found = self._connections.reader().execute("SELECT msg_id FROM tasks WHERE seq = ?", (seq,)).fetchone()
+        with reported("read"):
+            found = self._connections.reader().execute("SELECT msg_id FROM tasks WHERE seq = ?", (seq,)).fetchone()
         return found[0] if found else seq
 
     def _values(self, query: Query, keys: Iterable[str]) -> Iterator[TaskRecord]:
