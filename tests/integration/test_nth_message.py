@@ -17,6 +17,8 @@ from conftest import processes_of, wait_until
 from support import nth_message
 from support.nth_message import MOST, Armed, work
 
+from engineroom.system.processes import state_of
+
 #: In the suite, only one operation in so many is tried; by night each.
 STRIDE = 1 if os.environ.get("ENGINEROOM_NIGHTLY") else 11
 #: Nobody starts a controller or a nanny again that has died five times in a row within 2 s of its start.
@@ -62,7 +64,8 @@ def test_whatever_operation_fails_every_task_ends_with_its_value(
 def started(part: str, folder: Path, before: float) -> psutil.Process | None:
     """The process of a part that has run for so many seconds; None: there is none."""
     for process in parts_of(processes_of(folder)).get(part, []):
-        if time.time() - process.create_time() >= before:
+        state = state_of(process.pid)  # psutil's `create_time` may be wrong by a second
+        if state and time.clock_gettime(time.CLOCK_BOOTTIME) - state.born / os.sysconf("SC_CLK_TCK") >= before:
             return process
     return None
 

@@ -101,7 +101,7 @@ def test_a_node_that_fails_takes_its_engines_and_no_others(on_slurm: Any, slurm:
         wait_until(lambda: len(rc) == 1)
         assert nodes[rc.ids[0]] == "n1"
         assert rc.load_balanced_view().map_sync(abs, [-1, -2]) == [1, 2]
-        assert "1 ended (NODE_FAIL" in rc.cluster.engine_set.explain()
+        wait_until(lambda: "1 ended (NODE_FAIL" in rc.cluster.engine_set.explain())
         wait_until(lambda: "down" not in slurm.ask("sinfo", "-h", "-N", "-o", "%T"))  # the node has reported
 
 
