@@ -267,7 +267,6 @@ class Client(EngineMethods, InteropMethods, RecordMethods, ClientSettings):
         UnknownTask
             There is no such task.
         """
-        check_switches(dry_run=dry_run)
         query = in_session(self._records, query, session)
         chosen = select_or_none(self._records, query, "wait for", dry_run=dry_run, others=jobs)
         if dry_run:
@@ -329,7 +328,6 @@ class Client(EngineMethods, InteropMethods, RecordMethods, ClientSettings):
         UnknownTask
             There is no such task; nothing is ended.
         """
-        check_switches(dry_run=dry_run)
         return self._end(jobs, targets, block, in_session(self._records, query, session), dry_run, running=False)
 
     def cancel(
@@ -354,7 +352,6 @@ class Client(EngineMethods, InteropMethods, RecordMethods, ClientSettings):
         query, session, dry_run
             As for `abort`.
         """
-        check_switches(dry_run=dry_run)
         return self._end(jobs, targets, block, in_session(self._records, query, session), dry_run, running=True)
 
     def _end(
@@ -412,7 +409,6 @@ class Client(EngineMethods, InteropMethods, RecordMethods, ClientSettings):
         UnknownTask, PendingTask
             Nothing is resubmitted then.
         """
-        check_switches(dry_run=dry_run)
         if subheader:
             retries, label, metadata = options_of_subheader(subheader, retries, label, metadata)
         blocks = self._blocks(block)

@@ -142,7 +142,6 @@ class RecordMethods:
         PendingTask
             One of the tasks has not finished, of "all" one of this client's; nothing is purged.
         """
-        check_switches(dry_run=dry_run)
         query = self._scoped(query, session)
         others = jobs if jobs is not None else targets
         chosen = select_or_none(self._records, query, "purge", dry_run=dry_run, others=others)

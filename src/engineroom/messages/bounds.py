@@ -16,6 +16,8 @@ from ..ids import EngineId, TaskId
 MOST_NAMED = 10_000
 #: Bytes of a message that asks something: a query may name tasks, too, some 100,000 of them.
 MOST_ASKED = 4 << 20
+#: Lists and dicts within each other, in queries and in what a record holds.
+MOST_LEVELS = 100
 
 _INT32, _INT64 = 2**31 - 1, 2**63 - 1
 

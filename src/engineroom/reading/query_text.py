@@ -9,8 +9,9 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from ..client.records.query_args import DEPTH, plain_query
+from ..client.records.query_args import plain_query
 from ..errors import QueryError
+from ..messages.bounds import MOST_LEVELS
 from ..records.fields import TIMES
 
 
@@ -39,7 +40,7 @@ def parse_query(text: str) -> dict[str, Any]:
 
 
 def _with_times(value: Any, is_time: bool, depth: int = 0) -> Any:
-    if depth > DEPTH:
+    if depth > MOST_LEVELS:
         return value  # `plain_query` refuses it
     if isinstance(value, dict):
         if set(value) == {"$date"}:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ...config import check_switches
 from ...ids import TaskId
 from .queries import Records
 from .query_args import plain_query
@@ -76,9 +77,12 @@ def select_or_none(records: Searchable, query: Any, action: str, *, dry_run: boo
 
     Raises
     ------
+    ConfigError
+        `dry_run` is neither True nor False.
     ValueError
         Both are given, or a dry run without a query.
     """
+    check_switches(dry_run=dry_run)
     if query is None:
         if dry_run:
             raise ValueError("dry_run tells which tasks a query takes: give query=")

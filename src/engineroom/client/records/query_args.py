@@ -13,12 +13,10 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import ConfigError, QueryError
+from ...messages.bounds import MOST_LEVELS
 from ...records.fields import ALIASES, NUMBERS, TEXTS, TIMES
 from ...records.states import STATES
 from ..connection.history import History
-
-#: Values nested deeper than this are refused.
-DEPTH = 100
 
 #: Keys that hold texts, which may be any (states are checked by themselves).
 _TEXTS = TEXTS - {"state"}
@@ -34,8 +32,8 @@ def settled(query: Any, depth: int = 0) -> Any:
     QueryError
         It is nested too deep.
     """
-    if depth > DEPTH:
-        raise QueryError(f"the query is nested more than {DEPTH} levels deep")
+    if depth > MOST_LEVELS:
+        raise QueryError(f"the query is nested more than {MOST_LEVELS} levels deep")
     if isinstance(query, list | tuple):
         return [settled(part, depth + 1) for part in query]
     if not isinstance(query, Mapping):
@@ -156,8 +154,8 @@ def plain_label(label: Any) -> str | None:
 
 
 def _plain(value: Any, where: str, error: type[Exception], depth: int) -> Any:
-    if depth > DEPTH:
-        raise error(f"{where:.60}… is nested more than {DEPTH} levels deep")
+    if depth > MOST_LEVELS:
+        raise error(f"{where:.60}… is nested more than {MOST_LEVELS} levels deep")
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, float | bytes):  # numpy's are subclasses, and cannot be sent

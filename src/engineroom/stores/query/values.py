@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from ...messages.bounds import MOST_LEVELS
+
 #: Ranks of the types, in MongoDB's order of comparison.
 UNDEFINED, NULL, NUMBER, STRING, OBJECT, ARRAY, BINARY, BOOL, DATE, REGEX = 0, 5, 10, 15, 20, 25, 30, 40, 45, 50
 
@@ -26,8 +28,6 @@ _RANKS: dict[type, int] = {
 }  # fmt: skip
 #: types that MongoDB does not have come after all others
 OTHER = 100
-#: Lists and dicts within each other.
-MAX_LEVELS = 100
 
 
 def rank(value: Any) -> int:
@@ -115,13 +115,13 @@ def type_code(value: Any) -> int:
     return _CODE_OF_RANK.get(rank(value), 0)
 
 
-def plain(value: Any, where: str, error: type[Exception], levels: int = MAX_LEVELS) -> Any:
+def plain(value: Any, where: str, error: type[Exception], levels: int = MOST_LEVELS) -> Any:
     """A deep copy made of what a record may hold: None, bool, int, float, str, bytes, datetime (UTC), list, dict.
 
     `error` is raised for anything else, and for more than so many levels of lists and dicts. It names `where` that was.
     """
     if levels < 0:
-        raise error(f"{where:.60}… is nested more than {MAX_LEVELS} levels deep")
+        raise error(f"{where:.60}… is nested more than {MOST_LEVELS} levels deep")
     kind = rank(value)
     if kind in (NULL, BOOL, STRING):
         return value
