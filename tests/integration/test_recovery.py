@@ -13,8 +13,8 @@ from conftest import wait_until
 import engineroom as er
 
 
-def entry(ledger, number):
-    """One line in the ledger, and a moment of work."""
+def entry(ledger, number, gate=None):
+    """One line in the ledger, and a moment of work; `gate`: a file that must be there before it ends."""
     import os
     import time
 
@@ -22,6 +22,8 @@ def entry(ledger, number):
     os.write(handle, f"{number}\n".encode())
     os.close(handle)
     time.sleep(0.005)
+    while gate is not None and not os.path.exists(gate):
+        time.sleep(0.005)
     return number
 
 
@@ -31,16 +33,19 @@ def test_a_killed_controller_is_restarted_and_nothing_is_lost(fresh_cluster, tmp
     rc = fresh_cluster(n=2)
     ledger = str(tmp_path / "ledger")
     with er.Client(rc.connection) as other:
+        gate = tmp_path / "gate"
         finished = rc.load_balanced_view().apply_async(entry, ledger, -1)
         assert finished.wait(60)
         told = []
-        mine = [rc.load_balanced_view().apply_async(entry, ledger, x) for x in range(300)]
+        mine = [rc.load_balanced_view().apply_async(entry, ledger, x) for x in range(200)]
+        mine += [rc.load_balanced_view().apply_async(entry, ledger, x, str(gate)) for x in range(200, 300)]
         for result in mine:
             result.add_done_callback(told.append)
         theirs = other.load_balanced_view().map_async(entry, [ledger] * 200, range(1000, 1200))
         wait_until(lambda: sum(r.done() for r in mine) > 20)
         pid = rc.cluster.controller.pid
         os.kill(pid, signal.SIGKILL)
+        gate.touch()
         wait_until(lambda: rc.cluster.controller.pid != pid)
         assert [r.get(60) for r in mine] == list(range(300))
         assert theirs.get(60) == list(range(1000, 1200))
@@ -60,17 +65,19 @@ def test_a_killed_controller_is_restarted_and_nothing_is_lost(fresh_cluster, tmp
 @pytest.mark.parametrize("too", ["nobody", "engine", "nanny"])
 def test_queued_tasks_wait_no_longer_than_until_all_engines_are_back_or_dead(fresh_cluster, tmp_path, too):
     rc = fresh_cluster(n=2, controller_args=["--IPController.recovery_grace=900"])
-    ledger = str(tmp_path / "ledger")
+    ledger, gate = str(tmp_path / "ledger"), tmp_path / "gate"
     view = rc.load_balanced_view(retries=3)
     mine = [view.apply_async(entry, ledger, x) for x in range(300)]
     wait_until(lambda: sum(r.done() for r in mine) > 20)
     [engine, _] = rc[:].apply_async(os.getpid).get(60)
-    mine += [view.apply_async(entry, ledger, x) for x in range(300, 600)]
+    mine += [view.apply_async(entry, ledger, x) for x in range(300, 400)]
+    mine += [view.apply_async(entry, ledger, x, str(gate)) for x in range(400, 600)]
     wait_until(lambda: sum(r.done() for r in mine) > 320)
     victims = {"engine": [engine], "nanny": [rc.cluster.engine_set.pid]}.get(too, [])
     pid = rc.cluster.controller.pid
     for victim in [pid, *victims]:
         os.kill(victim, signal.SIGKILL)
+    gate.touch()
     assert [r.get(60) for r in mine] == list(range(600))
     assert rc.cluster.controller.pid != pid
     rc.wait_for_engines(2, timeout=60)

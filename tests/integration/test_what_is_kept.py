@@ -110,24 +110,33 @@ def fill(path: Path, leave: int) -> None:
         os.posix_fallocate(file.fileno(), 0, disk.f_bavail * disk.f_frsize - leave)
 
 
-def slow_megabyte(seconds: float) -> bytes:
+def megabyte() -> bytes:
+    return os.urandom(1 << 20)
+
+
+def megabyte_once(path: str) -> bytes:
+    """A megabyte, once a file is there."""
+    import os
     import time
 
-    time.sleep(seconds)
+    while not os.path.exists(path):
+        time.sleep(0.005)
     return os.urandom(1 << 20)
 
 
 @pytest.mark.fault(18)
-def test_new_tasks_are_refused_before_the_disk_is_full(small_disk: Path, fresh_cluster: Start) -> None:
+def test_new_tasks_are_refused_before_the_disk_is_full(small_disk: Path, fresh_cluster: Start, tmp_path: Path) -> None:
     rc = fresh_cluster(database=f"sqlite://{small_disk}/tasks.db", retention={"min_free": "8MB"})
     view = rc.load_balanced_view()
-    running = [view.apply_async(slow_megabyte, 1.0) for _ in range(2)]
+    go = tmp_path / "go"
+    running = [view.apply_async(megabyte_once, str(go)) for _ in range(2)]
     wait_until(lambda: all(record["state"] == "pending" for record in rc.db_query({})) and rc.db_count({}) == 2)
     fill(small_disk / "ballast", 6_000_000)
     with pytest.raises(er.StoreFull, match=r"no room for new tasks: .* MB are free .*min_free"):
         view.apply_sync(half, 1)
     with pytest.raises(er.StoreFull):
         rc.resubmit(running[0])
+    go.touch()
     assert [len(result.get()) for result in running] == [1 << 20] * 2
     wait_until(lambda: rc.db_count({"state": "completed"}) == 2)
     (small_disk / "ballast").unlink()
@@ -137,12 +146,14 @@ def test_new_tasks_are_refused_before_the_disk_is_full(small_disk: Path, fresh_c
 
 
 @pytest.mark.fault(18)
-def test_a_full_disk_loses_nothing(small_disk: Path, fresh_cluster: Start) -> None:
+def test_a_full_disk_loses_nothing(small_disk: Path, fresh_cluster: Start, tmp_path: Path) -> None:
     rc = fresh_cluster(database=f"sqlite://{small_disk}/tasks.db", retention={"min_free": 0})
     view = rc.load_balanced_view()
-    running = [view.apply_async(slow_megabyte, 0.5) for _ in range(4)]
+    go = tmp_path / "go"
+    running = [view.apply_async(megabyte_once, str(go)) for _ in range(4)]
     wait_until(lambda: rc.db_count({}) == 4)
     fill(small_disk / "ballast", 300_000)
+    go.touch()
     values = [result.get() for result in running]
     with pytest.raises(er.StoreFull, match="full"):  # the writer has found out
         wait_until(lambda: view.apply_sync(half, 1) is None)
@@ -157,7 +168,7 @@ def test_a_full_disk_loses_nothing(small_disk: Path, fresh_cluster: Start) -> No
 def test_a_purge_needs_no_room_on_the_disk(small_disk: Path, fresh_cluster: Start) -> None:
     rc = fresh_cluster(database=f"sqlite://{small_disk}/tasks.db", retention={"min_free": 0})
     view = rc.load_balanced_view()
-    assert len(view.map_sync(slow_megabyte, [0.0] * 8, chunksize=1)) == 8
+    assert len([result.get() for result in [view.apply_async(megabyte) for _ in range(8)]]) == 8
     path = small_disk / "tasks.db"
     wait_until(lambda: rc.db_count({"state": "completed"}) == 8)
     fill(small_disk / "ballast", 300_000)
@@ -173,13 +184,15 @@ def _works(view: Any) -> bool:
         return False
 
 
-def test_a_database_that_is_moved_away_and_back(fresh_cluster: Start) -> None:
+def test_a_database_that_is_moved_away_and_back(fresh_cluster: Start, tmp_path: Path) -> None:
     rc = fresh_cluster()
     view = rc.load_balanced_view()
     path = Path(rc.cluster.connection.database.removeprefix("sqlite://"))
-    held = view.apply_async(slow_megabyte, 0.3)
+    go = tmp_path / "go"
+    held = view.apply_async(megabyte_once, str(go))
     wait_until(lambda: rc.db_count({}) == 1)
     path.rename(path.with_name("elsewhere.db"))
+    go.touch()
     value = held.get()
     with pytest.raises(er.StoreError, match="is not there any more"):
         wait_until(lambda: view.apply_sync(half, 1) is None)
