@@ -53,6 +53,24 @@ def wait_until(condition: Callable[[], Any], timeout: float = 60.0) -> Any:
     return value
 
 
+def hold(gate: str, value: Any = None) -> Any:
+    """For a task: runs until a file is there; returns the value."""
+    import os
+    import time
+
+    while not os.path.exists(gate):
+        time.sleep(0.005)
+    return value
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Path]:
+    """A file for `hold`: tasks run until a test touches it; it appears at the end in any case."""
+    path = tmp_path / "gate"
+    yield path
+    path.touch()
+
+
 def engine_of_a_killed_process(cluster: str) -> int:
     """Have a process make this cluster of one engine, and kill it; returns the process id of the engine."""
     code = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -369,8 +368,9 @@ def test_waiting_for_too_many_engines_fails_as_it_does_for_threads(rc: er.Client
         asyncio.run(rc.wait_for_engines_async(5, timeout=0.1))
 
 
-def test_another_event_loop_is_told_what_to_do(rc):
-    slow = rc[0].apply_async(time.sleep, 0.5)
+def test_another_event_loop_is_told_what_to_do(rc, gate: Path):
+    slow = rc[0].apply_async(wait_for_file, str(gate))
     with pytest.raises(RuntimeError, match=r"no event loop of asyncio runs here.*trio.to_thread.run_sync\(result"):
         slow.__await__().send(None)
+    gate.touch()
     slow.get(60)

@@ -6,9 +6,10 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from conftest import wait_until
+from conftest import hold, wait_until
 
 import engineroom as ipp
 from engineroom.client.connection.submission import Acceptance
@@ -129,10 +130,10 @@ def test_resubmit_takes_a_subheader(rc: ipp.Client):
     assert record["metadata"]["run"] == "b"
 
 
-def test_results_and_metadata_are_mappings_of_tasks_that_have_ended(rc: ipp.Client, tmp_path):
+def test_results_and_metadata_are_mappings_of_tasks_that_have_ended(rc: ipp.Client, gate: Path):
     done = rc.load_balanced_view().apply_async(abs, -1)
     done.get()
-    running = rc.load_balanced_view().apply_async(time.sleep, 0.5)
+    running = rc.load_balanced_view().apply_async(hold, str(gate))
     [id], [other] = done.msg_ids, running.msg_ids
     assert id in rc.results
     assert id in rc.metadata
@@ -141,11 +142,12 @@ def test_results_and_metadata_are_mappings_of_tasks_that_have_ended(rc: ipp.Clie
     assert (rc.results[id], rc.results.get(id), rc.results.get("nobody", 5)) == (1, 1, 5)
     assert rc.metadata[id].engine_id in rc.ids
     running.abort()
+    gate.touch()
     rc.wait()
     assert other in set(rc.results)
 
 
-def test_results_are_purged_as_from_a_dict(rc: ipp.Client):
+def test_results_are_purged_as_from_a_dict(rc: ipp.Client, gate: Path):
     view = rc.load_balanced_view()
     results = [view.apply_async(abs, x) for x in range(-5, 0)]
     assert [result.get() for result in results] == [5, 4, 3, 2, 1]
@@ -162,10 +164,11 @@ def test_results_are_purged_as_from_a_dict(rc: ipp.Client):
     with pytest.raises(TypeError, match="a dict of your own"):
         rc.results["x"] = 1
     assert "3 finished tasks" in repr(rc.results)
-    running = view.apply_async(time.sleep, 0.3)
+    running = view.apply_async(hold, str(gate))
     rc.results.clear()
     assert (len(rc.results), rc.history) == (0, running.msg_ids)
     assert rc.db_count({"msg_id": {"$in": ids}}) == 5, "the records are there"
+    gate.touch()
     running.get()
 
 
@@ -293,23 +296,15 @@ def test_engines_are_restarted(own_cluster: ipp.Cluster):
             rc.shutdown(7, restart=True)
 
 
-def test_an_engine_finishes_its_task_before_it_is_restarted(own_cluster: ipp.Cluster, tmp_path):
-    def wait_for_file(path):
-        import pathlib
-        import time
-
-        while not pathlib.Path(path).exists():
-            time.sleep(0.01)
-        return "finished"
-
+def test_an_engine_finishes_its_task_before_it_is_restarted(own_cluster: ipp.Cluster, gate: Path):
     with own_cluster.connect_client_sync() as rc:
         rc.wait_for_engines(2, timeout=30)
         uuids = dict(rc._engines)
-        running = rc.load_balanced_view().apply_async(wait_for_file, str(tmp_path / "go"))
+        running = rc.load_balanced_view().apply_async(hold, str(gate), "finished")
         wait_until(lambda: running.started)
         rc.shutdown(restart=True)
         others = rc.load_balanced_view().map_async(abs, [-1, -2, -3])
-        (tmp_path / "go").touch()
+        gate.touch()
         assert running.get(60) == "finished"
         assert others.get(60) == [1, 2, 3]
         wait_until(lambda: len(rc) == 2 and not set(rc._engines.values()) & set(uuids.values()))

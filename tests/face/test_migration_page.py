@@ -139,10 +139,10 @@ def results_of_the_client(rc: er.Client) -> None:
 
 
 def running_tasks_and_resubmit(rc: er.Client) -> None:
-    slow = rc.load_balanced_view().apply_async(time.sleep, 0.5)
+    slow = rc.load_balanced_view().apply_async(time.sleep, 60)
     with pytest.raises(er.PendingTask):
         rc.resubmit(slow)
-    slow.get()
+    rc.cancel(slow, block=True)
 
 
 def unknown_ids(rc: er.Client) -> None:
@@ -232,6 +232,7 @@ def direct_tasks_again(rc: er.Client) -> None:
 
 
 Check = Callable[[er.Client], None] | str
+
 
 #: how a line begins → what checks it: a function of this file, or a test elsewhere
 def resubmitted_alone(rc: er.Client) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from conftest import wait_until
+from conftest import hold, wait_until
 from support.tcp_proxy import TcpProxy
 
 import engineroom as er
@@ -163,15 +163,16 @@ def test_a_recorded_connection_is_refused_when_it_is_replayed(far, far_cluster, 
 
 
 @pytest.mark.fault(22)
-def test_a_cut_that_lasts_is_an_error_in_the_end(far_cluster, proxy, monkeypatch):
+def test_a_cut_that_lasts_is_an_error_in_the_end(far_cluster, proxy, monkeypatch, gate):
     monkeypatch.setattr(channel, "LOST_SECONDS", 2.0)
     with er.Client(through(proxy, far_cluster)) as rc:
-        result = rc.load_balanced_view().apply_async(time.sleep, 1.0)
+        result = rc.load_balanced_view().apply_async(hold, str(gate))
         wait_until(lambda: rc._channel.is_all_accepted)
         proxy.cut()
         with pytest.raises(er.ControllerLost):
             result.get(60)
         [id] = result.msg_ids
+    gate.touch()
     with far_cluster.connect_client_sync() as other:
         assert other.get_result(id).get(60) is None, "the task went on"
 

@@ -21,7 +21,13 @@ import engineroom as er
 cluster = er.Cluster(n=1, profile_dir=sys.argv[1], database="none")
 rc = cluster.start_and_connect_sync()
 called = []
-slow = rc[0].apply_async(time.sleep, 1.5)
+def hold(gate):
+    import os, time
+    while not os.path.exists(gate):
+        time.sleep(0.005)
+
+gate = sys.argv[1] + ".gate"
+slow = rc[0].apply_async(hold, gate)
 slow.add_done_callback(lambda result: called.append(os.getpid()))
 ready = rc[0].apply_async(abs, -3)
 mapped = rc[0].map_async(abs, [-1, -2])
@@ -50,6 +56,7 @@ def use():
     assert not called
 
 assert child(use) == 5
+open(gate, "w").close()
 assert ready.get(60) == 3
 assert child(lambda: ready.get() == 3 or sys.exit(1)) == 5
 assert slow.get(60) is None

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import hold
 
 import engineroom as er
 
@@ -162,10 +163,10 @@ def test_direct_views_take_no_results(rc, lb):
         pickle.dumps(one)
 
 
-def test_results_of_another_cluster_are_refused(unrecorded_cluster, lb):
+def test_results_of_another_cluster_are_refused(unrecorded_cluster, lb, gate):
     with unrecorded_cluster.connect_client_sync() as other:
         other.wait_for_engines(1, timeout=30)
-        slow = other.load_balanced_view().apply_async(time.sleep, 0.2)
+        slow = other.load_balanced_view().apply_async(hold, str(gate))
         with pytest.raises(er.InvalidDependency, match="another cluster"):
             lb.apply_async(abs, slow)
 

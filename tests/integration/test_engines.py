@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import wait_until
+from conftest import hold, wait_until
 
 import engineroom as er
 
@@ -143,35 +143,27 @@ def test_engines_shut_down_when_asked(fresh_cluster):
     wait_until(lambda: not rc.cluster.controller.running)
 
 
-def test_the_wait_for_a_busy_engine_has_a_limit_and_a_cancel_ends_it(fresh_cluster, tmp_path):
-    def wait_for_file(path: str) -> str:
-        import os
-        import time
-
-        while not os.path.exists(path):
-            time.sleep(0.01)
-        return "done"
-
+def test_the_wait_for_a_busy_engine_has_a_limit_and_a_cancel_ends_it(fresh_cluster, gate):
     rc = fresh_cluster(n=2)
-    running = rc[:].apply_async(wait_for_file, str(tmp_path / "go"))
+    running = rc[:].apply_async(hold, str(gate), "done")
     wait_until(lambda: all(running.started))
     with pytest.raises(TimeoutError, match="engine 0 leaves once what it runs has ended"):
         rc.shutdown(0, block=True, timeout=0.1)
     with pytest.raises(TimeoutError, match="engine 1 leaves once what it runs has ended"):
         rc.cluster.stop_engine_sync(1, timeout=0.1)
     assert not running.done()
-    (tmp_path / "go").touch()
+    gate.touch()
     assert running.get(60) == ["done", "done"]
     wait_until(lambda: rc.ids == [])
 
 
 @pytest.mark.fault(10)
 @pytest.mark.slow
-def test_a_stopped_engine_is_killed_and_replaced(fresh_cluster):
+def test_a_stopped_engine_is_killed_and_replaced(fresh_cluster, gate):
     arguments = ["--IPController.allowed_silence=2", "--IPController.ping_interval=0.3"]
     rc = fresh_cluster(n=2, controller_args=arguments)
     pid = rc[0].apply_sync(os.getpid)
-    result = rc[0].apply_async(time.sleep, 1)
+    result = rc[0].apply_async(hold, str(gate))
     wait_until(lambda: result.started)
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(er.EngineError, match="stopped"):
@@ -196,7 +188,7 @@ make_engine(connection, EngineUuid("lone"), NannyId(""), SharedPage(), EngineSet
 """
 
 
-def test_an_engine_without_a_nanny_that_is_stopped_is_lost_and_comes_back(fresh_cluster):
+def test_an_engine_without_a_nanny_that_is_stopped_is_lost_and_comes_back(fresh_cluster, gate):
     arguments = ["--IPController.allowed_silence=2", "--IPController.ping_interval=0.3"]
     rc = fresh_cluster(n=1, controller_args=arguments)
     [file] = Path(rc.cluster.profile_dir).glob("security/*engine.json")
@@ -205,10 +197,11 @@ def test_an_engine_without_a_nanny_that_is_stopped_is_lost_and_comes_back(fresh_
         rc.wait_for_engines(2, timeout=20)
         both = rc.load_balanced_view()
         with both.temp_flags(retries=1):
-            results = [both.apply_async(time.sleep, 0.5) for _ in range(2)]
+            results = [both.apply_async(hold, str(gate)) for _ in range(2)]
         wait_until(lambda: all(result.started for result in results))
         lone.send_signal(signal.SIGSTOP)
         wait_until(lambda: rc.ids == [0])
+        gate.touch()
         assert [result.get(60) for result in results] == [None, None]
         assert {result.engine_id for result in results} == {0}, "the other engine has run both"
         lone.send_signal(signal.SIGCONT)

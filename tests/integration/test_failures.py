@@ -14,6 +14,7 @@ import sys
 import threading
 
 import pytest
+from conftest import hold
 
 import engineroom as er
 
@@ -355,10 +356,10 @@ def test_a_client_made_after_a_fork_works(rc, cluster):
     assert found.get() == 5
 
 
-def test_a_closed_client_says_so(cluster):
+def test_a_closed_client_says_so(cluster, gate):
     rc = cluster.connect_client_sync()
     view, balanced = rc[0], rc.load_balanced_view()
-    pending = view.apply_async(__import__("time").sleep, 0.3)
+    pending = view.apply_async(hold, str(gate))
     rc.close()
     rc.close()
     with pytest.raises(er.ControllerLost, match="closed"):
@@ -423,9 +424,7 @@ def test_random_bytes_from_strangers_harm_nobody(fresh_cluster, ip):
     try:
         view = rc.load_balanced_view()
         for round in range(200):
-            link.send(
-                [randomly.randbytes(randomly.choice([0, 1, 20, 500])) for _ in range(randomly.randint(1, 4))]
-            )
+            link.send([randomly.randbytes(randomly.choice([0, 1, 20, 500])) for _ in range(randomly.randint(1, 4))])
             if round % 20 == 0:
                 link.send([b"\xdd\xff\xff\xff\xff" + randomly.randbytes(10)])
                 link.send([bytes(2_000_000)])

@@ -3,26 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import os
-import time
 
 import pytest
-from conftest import wait_until
+from conftest import hold, wait_until
 
 import engineroom as er
-
-
-def wait_for_file(path):
-    while not os.path.exists(path):
-        time.sleep(0.005)
-
-
-@pytest.fixture
-def gate(tmp_path):
-    """A file whose appearance lets tasks end; it appears at the end in any case."""
-    path = tmp_path / "gate"
-    yield path
-    path.touch()
 
 
 @pytest.fixture
@@ -35,7 +20,7 @@ def other(any_rc):
 def test_another_client_gets_results_finished_or_pending(any_rc, other, gate):
     done = any_rc[0].apply_async(abs, -7)
     done.get(60)
-    pending = any_rc[0].apply_async(wait_for_file, str(gate))
+    pending = any_rc[0].apply_async(hold, str(gate))
     found = other.get_result(done.msg_ids[0])
     assert isinstance(found, er.AsyncHubResult)
     assert found.get(60) == 7
@@ -64,7 +49,7 @@ def test_results_by_index(any_rc):
 def test_result_status(any_rc, gate):
     done = any_rc[0].apply_async(abs, -7)
     done.get(60)
-    pending = any_rc[0].apply_async(wait_for_file, str(gate))
+    pending = any_rc[0].apply_async(hold, str(gate))
     ids = [*done.msg_ids, *pending.msg_ids]
     assert any_rc.result_status(ids) == {"completed": done.msg_ids, "pending": pending.msg_ids}
     assert any_rc.result_status(done, status_only=False)[done.msg_ids[0]] == 7
@@ -72,8 +57,8 @@ def test_result_status(any_rc, gate):
         any_rc.result_status(["nothing"])
 
 
-def test_queue_status(any_rc, tmp_path):
-    running = any_rc[:].apply_async(time.sleep, 2.0)
+def test_queue_status(any_rc, gate):
+    running = any_rc[:].apply_async(hold, str(gate))
     queued = any_rc[0].apply_async(abs, -1)
     status = any_rc.queue_status()
     assert status[0]["queue"] == 2
@@ -82,6 +67,7 @@ def test_queue_status(any_rc, tmp_path):
     verbose = any_rc.queue_status(verbose=True)
     assert verbose[0]["queue"] == [running.msg_ids[0], queued.msg_ids[0]]
     assert any_rc.queue_status(0)["queue"] == 2
+    gate.touch()
     any_rc.wait(timeout=60)
     assert queued.msg_ids[0] in any_rc.queue_status(verbose=True)[0]["completed"]
     with pytest.raises(IndexError):
@@ -96,7 +82,7 @@ def test_resubmitting(any_rc, gate):
     assert new.msg_ids != old.msg_ids
     record = wait_until(lambda: any_rc.db_query({"msg_id": old.msg_ids[0], "resubmitted": {"$ne": None}}))[0]
     assert record["resubmitted"] == new.msg_ids[0]
-    pending = any_rc[0].apply_async(wait_for_file, str(gate))
+    pending = any_rc[0].apply_async(hold, str(gate))
     with pytest.raises(er.PendingTask):
         any_rc.resubmit(pending)
     with pytest.raises(er.UnknownTask):
@@ -150,7 +136,7 @@ def test_purging(any_rc, gate):
     assert known(ids) == set(ids[2:])
     with pytest.raises(ValueError, match="name what"):
         any_rc.purge_results()
-    pending = any_rc[0].apply_async(wait_for_file, str(gate))
+    pending = any_rc[0].apply_async(hold, str(gate))
     with pytest.raises(er.PendingTask):
         any_rc.purge_results(pending)
     with pytest.raises(er.PendingTask):

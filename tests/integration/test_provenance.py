@@ -13,7 +13,7 @@ import traceback
 import types
 
 import pytest
-from conftest import wait_until
+from conftest import hold, wait_until
 
 import engineroom as er
 from engineroom.client.records import replay as replaying
@@ -223,7 +223,7 @@ def test_tasks_that_depend_on_an_answered_one_go_on(any_rc, stamped):
     assert "it was not looked up" in str(any_rc.explain(takes))
 
 
-def test_explain_tells_why_a_call_did_not_hit(any_rc, typed):
+def test_explain_tells_why_a_call_did_not_hit(any_rc, typed, gate):
     view = any_rc.load_balanced_view(cache=True)
 
     def why(source, *args):
@@ -239,10 +239,11 @@ def test_explain_tells_why_a_call_did_not_hit(any_rc, typed):
     assert "the function has changed" in why("def unheard(x):\n    return 2 / x", 1)[1]
     assert "with the result of" in why("\n\ndef unheard(x):\n    # on another line\n    return 2 / x", 1)[1]
     waiting = any_rc.load_balanced_view(cache=True, targets=[0])
-    with_work = any_rc[0].apply_async(time.sleep, 0.5)
+    with_work = any_rc[0].apply_async(hold, str(gate))
     held = waiting.apply_async(typed("def held():\n    return 1"))
     wait_until(lambda: "queued: it is being looked up" not in str(any_rc.explain(held)))
     assert "held was never called" in str(any_rc.explain(held))
+    gate.touch()
     assert held.get(60) == 1
     with_work.get(60)
 
@@ -259,15 +260,16 @@ def test_what_is_aborted_while_it_is_looked_up_does_not_run(any_rc, stamped):
         result.get(60)
 
 
-def test_without_a_database_nothing_is_answered_and_that_is_said(unrecorded_cluster):
+def test_without_a_database_nothing_is_answered_and_that_is_said(unrecorded_cluster, gate):
     with unrecorded_cluster.connect_client_sync() as rc:
         rc.wait_for_engines(2, timeout=30)
         with pytest.warns(UserWarning, match="keeps no task records"):
             view = rc.load_balanced_view(cache=True)
         assert [view.apply_sync(abs, -1) for _ in range(2)] == [1, 1]
-        result = view.apply_async(time.sleep, 0.5)
+        result = view.apply_async(hold, str(gate))
         wait_until(lambda: rc.explain(result)["state"] != "unknown")
         assert "keeps no task records" in str(rc.explain(result))
+        gate.touch()
         result.get(60)
 
 

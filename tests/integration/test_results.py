@@ -10,28 +10,9 @@ import threading
 import time
 
 import pytest
-from conftest import wait_until
+from conftest import hold, wait_until
 
 import engineroom as er
-
-
-def hold(gate, value=None):
-    """Run until a file appears."""
-    import os
-    import time
-
-    while not os.path.exists(gate):
-        time.sleep(0.002)
-    return value
-
-
-@pytest.fixture
-def gate(tmp_path):
-    """A file whose appearance lets tasks end; opened at the end in any case."""
-    path = tmp_path / "gate"
-    yield path
-    path.touch()
-
 
 # ---------------------------------------------------------------------------------------------- waiting
 
