@@ -10,6 +10,7 @@ from typing import Any
 
 from ..launchers import FoundProcess
 from ..private import read_small
+from ..system.processes import birth_of
 from .cluster_files import ClusterFiles
 from .processes.restarts import Restarts
 
@@ -30,9 +31,7 @@ def is_stopping(files: ClusterFiles) -> None:
 
 def owner_here() -> dict[str, Any]:
     """This process, as the cluster file names the owner of a kept cluster."""
-    import psutil  # late: few clusters are kept
-
-    return {"pid": os.getpid(), "started": psutil.Process().create_time()}
+    return {"pid": os.getpid(), "birth": birth_of(os.getpid())}
 
 
 def description(files: ClusterFiles) -> dict[str, Any] | None:
@@ -54,11 +53,6 @@ def free_cluster(profile_dir: Path) -> str | None:
 
 def _is_others(kept: Mapping[str, Any]) -> bool:
     """Whether another process that lives has it."""
-    if kept["pid"] == os.getpid():
-        return False
-    import psutil  # late: few clusters are kept
-
-    try:
-        return bool(psutil.Process(kept["pid"]).create_time() == kept["started"])
-    except psutil.Error:
-        return False
+    birth = birth_of(kept["pid"])
+    is_there = bool(birth) and kept.get("birth", birth) == birth  # files of version 0.2.0 have none
+    return is_there and kept["pid"] != os.getpid()

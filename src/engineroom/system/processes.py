@@ -43,6 +43,15 @@ def state_of(pid: int) -> ProcessState | None:
         return None
 
 
+def birth_of(pid: int) -> str:
+    """When a process began: no other has this number and this birth. "": it has ended, or nothing is known of it.
+
+    (psutil's `create_time` depends on the host's clock: two processes that ask may get times a second apart.)
+    """
+    state, boot = state_of(pid), boot_id()
+    return f"{boot} {state.born}" if state is not None and not state.has_ended and boot else ""
+
+
 def boot_id() -> str:
     """Names the time since the host was started; "": unknown."""
     try:

@@ -13,7 +13,7 @@ import pytest
 from conftest import wait_until
 
 from engineroom.system import processes
-from engineroom.system.processes import ProcessState, boot_id, state_of
+from engineroom.system.processes import ProcessState, birth_of, boot_id, state_of
 
 
 @pytest.fixture
@@ -49,6 +49,19 @@ def test_who_was_born_later_has_a_later_time_of_birth(sleeper: subprocess.Popen[
     assert ours is not None
     assert its is not None
     assert 0 < ours.born <= its.born
+
+
+def test_all_processes_see_the_same_birth_until_the_end(sleeper: subprocess.Popen[bytes]) -> None:
+    birth = birth_of(sleeper.pid)
+    code = "import sys; from engineroom.system.processes import birth_of; print(birth_of(int(sys.argv[1])))"
+    asked = subprocess.run([sys.executable, "-c", code, str(sleeper.pid)], capture_output=True, text=True, check=True)
+    assert asked.stdout.strip() == birth != birth_of(os.getpid())
+    assert birth_of(os.getpid()).startswith(boot_id())
+    sleeper.kill()
+    becomes(sleeper.pid, lambda state: state.has_ended)
+    assert birth_of(sleeper.pid) == "", "it is not reaped yet"
+    sleeper.wait()
+    assert birth_of(sleeper.pid) != birth
 
 
 def test_a_name_may_hold_anything(tmp_path: Path) -> None:
