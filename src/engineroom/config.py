@@ -141,6 +141,11 @@ def check_switches(**given: Any) -> None:
             raise ConfigError(f"{name} is True or False; got {value!r}")
 
 
+def check_optional_switches(**given: Any) -> None:
+    """The same, for arguments that may be None."""
+    check_switches(**{name: value for name, value in given.items() if value is not None})
+
+
 def _is_count(value: Any) -> bool:
     return value is None or (hasattr(value, "__index__") and not isinstance(value, bool | type) and value >= 0)
 

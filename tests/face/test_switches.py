@@ -132,7 +132,7 @@ def test_numbers_switch_as_they_read(rc: er.Client):
     assert rc[0].apply_async(abs, -1).get(60, return_exceptions=1) == 1
 
 
-@pytest.mark.parametrize("value", ["no", "false"])
+@pytest.mark.parametrize("value", ["no", "false", ""])
 def test_a_text_is_no_switch(owners: dict[str, Any], value: str):
     wrong = {}
     count = 0

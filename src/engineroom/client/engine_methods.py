@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from ..config import COUNT, check_switches
+from ..config import COUNT, check_optional_switches, check_switches
 from ..errors import ConfigError
 from ..ids import EngineId
 from ..messages import StopController
@@ -58,7 +58,7 @@ class EngineMethods:
         EngineError
             There are fewer, and no more are starting.
         """
-        check_switches(interactive=interactive or False, widget=widget or False)
+        check_optional_switches(interactive=interactive, widget=widget)
         if not COUNT.fits(n):
             raise TypeError(f"n is {COUNT.what}; got {n!r}")
         limit = limit_of(timeout)
@@ -120,7 +120,7 @@ class EngineMethods:
 
     def send_signal(self, sig: int | str, targets: Any = None, block: bool | None = None) -> None:
         """Send a signal to engine processes, by number or name ("SIGINT"), also while they are busy."""
-        check_switches(block=block or False)
+        check_optional_switches(block=block)
         self._port.engines.send_signal(sig, targets)
 
     def shutdown(

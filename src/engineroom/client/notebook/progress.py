@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from ...config import check_switches
+from ...config import check_optional_switches
 from ...errors import TimeoutError
 from .bars import progress_bar
 
@@ -37,7 +37,7 @@ def show_progress(
     widget: bool | None = None,
 ) -> None:
     """Show a bar until all results are ready, or `enough()` is true. `widget`: see `progress_bar`."""
-    check_switches(widget=widget or False)
+    check_optional_switches(widget=widget)
     if not hasattr(interval, "__float__"):
         raise TypeError(f"interval is a number of seconds; got {interval!r:.60}")
     deadline = None if timeout is None else time.monotonic() + timeout

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ... import markup
-from ...config import check_switches
+from ...config import check_optional_switches
 from ...ids import TaskId
 from ...messages import TaskDone
 from ..pictures.graph import GraphPicture
@@ -65,7 +65,7 @@ class GraphResult(Mapping[Any, AsyncResult]):
         RemoteError, CompositeError, ImpossibleDependency …
             Of the tasks that failed. A task whose predecessor failed is impossible.
         """
-        check_switches(return_exceptions=return_exceptions or False)
+        check_optional_switches(return_exceptions=return_exceptions)
         values = self._whole.get(timeout, return_exceptions)
         return dict(zip(self._ids, values, strict=True))
 
@@ -77,7 +77,7 @@ class GraphResult(Mapping[Any, AsyncResult]):
         self, timeout: float | None = None, return_exceptions: bool | None = None, *, cancel: bool = False
     ) -> dict[Any, Any]:
         """`get` for coroutines: see `AsyncResult.get_async`."""
-        check_switches(return_exceptions=return_exceptions or False)
+        check_optional_switches(return_exceptions=return_exceptions)
         values = await self._whole.get_async(timeout, return_exceptions, cancel=cancel)
         return dict(zip(self._ids, values, strict=True))
 

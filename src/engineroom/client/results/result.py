@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from ...collecting import together
-from ...config import check_switches
+from ...config import check_optional_switches, check_switches
 from ...errors import InvalidDependency, SerializationError
 from ...ids import TaskId
 from ...messages import TaskDone
@@ -562,7 +562,7 @@ class AsyncResult(DescribedFuture):
         self, timeout: float | None = None, return_exceptions: bool | None = None, *, cancel: bool = False
     ) -> Any:
         """`get` for coroutines: their event loop goes on meanwhile. `cancel`: see `wait_async`."""
-        check_switches(return_exceptions=return_exceptions or False)
+        check_optional_switches(return_exceptions=return_exceptions)
         if not await self.wait_async(timeout, cancel=cancel):
             raise TimeoutError(f"{self!r} was not ready after {timeout:g} s; its tasks go on")
         return self.get(None, return_exceptions)
