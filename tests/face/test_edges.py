@@ -471,7 +471,7 @@ def test_a_closed_client_says_so(memory_cluster: ipp.Cluster):
 
 
 def test_a_dead_engine_says_so(tmp_path):
-    with ipp.Cluster(n=3, profile_dir=tmp_path, database="none") as rc:
+    with ipp.Cluster(3, profile_dir=tmp_path, database="none") as rc:
         for result in (
             rc[0].execute("import os; os._exit(3)"),
             rc.broadcast_view(1).apply_async(os._exit, 3),

@@ -112,8 +112,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
 
     def __init__(
         self,
-        *,
         n: int | None = None,
+        *,
         profile: str = "",
         profile_dir: str | os.PathLike[str] = "",
         cluster_id: str | None = None,
