@@ -348,7 +348,7 @@ def test_the_end_of_a_client_submits_the_rest_of_its_maps(slow_map, rc):
     of_map, begin = slow_map
     begin()
     of_map.close()
-    wait_until(lambda: not rc.db_count({"label": "a slow map", "state": "pending"}))
+    wait_until(lambda: not rc.db_count({"label": "a slow map", "completed": None}))
     ids = [record["msg_id"] for record in rc.db_query({"label": "a slow map"}, keys=["msg_id"])]
     assert sorted(rc.get_result(ids).get(60)) == list(range(10_000))
 
