@@ -65,6 +65,9 @@ ROUNDS ?= 40
 chaos: $(VENV)/ready ## the kill campaign, ROUNDS=n more rounds: every kind of process killed at random, nothing lost
 	@$(BIN)/python -m tests.chaos.campaign --rounds $(ROUNDS)
 
+steady: $(VENV)/ready mongodb parts ## the suite until it has run ROUNDS=n times (20) on a busy machine: which tests do not always pass
+	@$(BIN)/python -m tests.steady $(if $(filter-out file,$(origin ROUNDS)),--rounds $(ROUNDS))
+
 CASES ?= 20000
 fuzz: $(VENV)/fuzz ## every parser, given bytes that strangers may send, guided by coverage: CASES=n, MINUTES=n of each; TARGET=name
 	@$(BIN)/python -m tests.fuzz.campaign --cases $(CASES) $(if $(TARGET),--target $(TARGET)) \
