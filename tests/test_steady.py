@@ -40,8 +40,9 @@ def test_rounds_add_up_and_name_what_does_not_always_pass(tmp_path: Path) -> Non
     said = campaign(2)
     assert "2 rounds, 4 runs of tests." in said.stdout
     assert "| 2 times | 2 |" in said.stdout
-    assert f"| `test_some::test_every_second_time` | 2 | {first.stem} |" in said.stdout
-    assert sorted(table_of(rounds).runs) == ["test_some::test_always", "test_some::test_every_second_time"]
+    assert f"test_some::test_every_second_time` | 2 | {first.stem} |" in said.stdout
+    ran = [name.partition("::")[2] for name in table_of(rounds).runs]
+    assert sorted(ran) == ["test_always", "test_every_second_time"]
 
 
 def test_a_round_that_is_cut_off_counts_for_nothing(tmp_path: Path) -> None:

@@ -522,6 +522,20 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path: Path) -> Non
             use(path)
 
 
+def test_a_small_file_with_a_large_number_is_not_searched_for_long(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.db"
+    make(path, 40)
+    change(path, "PRAGMA wal_checkpoint(TRUNCATE); UPDATE tasks SET seq = 800000000000 WHERE seq = 40")
+    change(path, "PRAGMA journal_mode = DELETE")
+    os.truncate(path, path.stat().st_size - 8192)
+    with contextlib.closing(DamagedFile(path)) as file:
+        asked: list[str] = []
+        file._connection.set_trace_callback(asked.append)
+        list(file.records())
+        assert file.findings.structure
+        assert 1000 < len(asked) <= path.stat().st_size + 1000, "100 for each row of 100 bytes"
+
+
 def test_an_index_that_names_a_row_which_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with contextlib.closing(SQLiteDB(tmp_path / "tasks.db")) as store:
         store.write([finished("a"), finished("b")])

@@ -35,8 +35,8 @@ PROBLEMS = 100
 #: Bytes of the smallest row, with its entries in the indexes.
 _LEAST_BYTES = 100
 
-#: Numbers of records that are looked for one by one at most.
-MOST_PROBED = 1_000_000
+#: Numbers of records that are looked for one by one at most: in all, and for each row for which the file has room.
+MOST_PROBED, MOST_PROBED_PER_ROW = 1_000_000, 100
 
 #: So many rows that were read before show that reading would not end.
 MOST_REPEATED = 10_000
@@ -392,7 +392,8 @@ class DamagedFile:
 
     def _probed(self, found: dict[int, TaskId | None]) -> dict[int, TaskId | None]:
         """Numbers that no index has: looked for one by one in the gaps between known numbers, the newest first."""
-        likely = max(max(found, default=0), self.findings.size // _LEAST_BYTES)
+        room = self.findings.size // _LEAST_BYTES  # for so many rows
+        likely = max(max(found, default=0), room)
         try:
             [most] = self._connection.execute("SELECT max(seq) FROM tasks").fetchone()
         except UNREADABLE:
@@ -400,7 +401,7 @@ class DamagedFile:
         # A damaged row may have any number, up to 2**63.
         gaps = (seq for seq in range(min(most or 0, likely), 0, -1) if seq not in found)
         there: dict[int, TaskId | None] = {}
-        for seq in islice(gaps, MOST_PROBED):
+        for seq in islice(gaps, min(MOST_PROBED, room * MOST_PROBED_PER_ROW)):
             with contextlib.suppress(*UNREADABLE):
                 if self._connection.execute("SELECT 1 FROM tasks WHERE seq = ?", (seq,)).fetchone():
                     there[seq] = None
