@@ -16,7 +16,7 @@ STRIDE = 1 if os.environ.get("ENGINEROOM_NIGHTLY") else 41
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600 if STRIDE == 1 else 120)
+@pytest.mark.timeout(3600 if STRIDE == 1 else 300)
 @pytest.mark.fault(12, 18, 19)
 @pytest.mark.parametrize("how", ["kill", "EIO", "ENOSPC"])
 def test_after_each_operation_that_fails_the_database_is_sound_and_has_what_was_acknowledged(
