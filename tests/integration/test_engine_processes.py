@@ -181,6 +181,39 @@ def test_a_death_after_the_end_of_a_task_counts_for_it(fresh_cluster):
     assert lb.apply_sync(abs, -5) == 5
 
 
+@pytest.mark.fault(3)
+def test_an_engine_that_gets_a_sigterm_which_is_not_its_nannys_is_replaced(fresh_cluster):
+    rc = fresh_cluster(n=2)
+    before = rc[:].apply_sync(os.getpid)
+    os.kill(before[0], signal.SIGTERM)
+    wait_until(lambda: before[0] not in {engine.pid for engine in rc._channel.engines})
+    rc.wait_for_engines(2, timeout=60)
+    assert rc.ids == [0, 1]
+    after = rc[:].apply_sync(os.getpid)
+    assert (after[1] == before[1], after[0] == before[0]) == (True, False)
+
+
+@pytest.mark.fault(3)
+def test_a_task_that_sends_its_engine_a_sigterm_dies_with_it_and_no_other_does(fresh_cluster):
+    def end_engine():
+        os.kill(os.getpid(), signal.SIGTERM)
+        __import__("time").sleep(60)
+
+    rc = fresh_cluster(n=2)
+    view = rc.load_balanced_view()
+    before = set(rc[:].apply_sync(os.getpid))
+    rest = view.map_async(abs, range(-100, 0), chunksize=1)
+    result = view.apply_async(end_engine)
+    with pytest.raises(er.EngineError, match=r"while running task .*killed by signal 15 \(SIGTERM\)"):
+        result.get(60)
+    assert rest.get(60) == list(range(100, 0, -1))
+    [record] = rc.db_query({"msg_id": result.msg_ids[0]})
+    assert len(record["attempts"]) == 1
+    assert "killed by signal 15" in record["attempts"][0]["cause"]
+    wait_until(lambda: len(rc.ids) == 2)
+    assert len(before & set(rc[:].apply_sync(os.getpid))) == 1
+
+
 def test_an_exception_that_raises_when_it_is_looked_at_does_not_end_the_engine(rc):
     def hostile(what):
         class Meta(type):

@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -63,6 +64,8 @@ REST_SECONDS = 1.0
 RESULTS_KEPT = 512 << 20
 #: How long a leaving engine waits for its last results to be stored.
 LEAVE_SECONDS = 5.0
+#: A SIGTERM may come to all processes of a host, or of a job, at once: so soon the nanny tells us to leave, too.
+TOLD_SECONDS = 1.0
 
 #: of a task that carries no options
 _NO_WISHES = TaskOptions()
@@ -103,6 +106,7 @@ class Engine:
         self._nested = NestedRuns(url, self._protocol, executor, interrupter, page, self)
         self._serial = 0  # counts tasks begun: how the attendant tells a long one from many short ones
         self._turns = 0  # of the main loop
+        self._has_sigterm = False
         self._link_lock = threading.Lock()
         self._busy = threading.Event()
 
@@ -355,7 +359,24 @@ class Engine:
         deadline = time.monotonic() + LEAVE_SECONDS
         while self._protocol.results.is_awaiting and time.monotonic() < deadline:
             self._receive(wait=True)
+        if self._has_sigterm and not self._is_told():
+            self._die_of_sigterm()
         self._protocol.goodbye()
+
+    def _is_told(self) -> bool:
+        """Whether a SIGTERM came from the nanny, or to the nanny as well."""
+        deadline = time.monotonic() + TOLD_SECONDS
+        while not self._page.is_told and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self._page.is_told
+
+    def _die_of_sigterm(self) -> None:
+        """Somebody has sent it to this process alone: a user, a task, a guard of memory. Another takes our place."""
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     # ------------------------------------------------------------------------------------------ the attendant
 
@@ -463,7 +484,7 @@ class Engine:
         self._nested.interrupt()
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        self._protocol.is_leaving = self._nested.is_terminated = True
+        self._protocol.is_leaving = self._nested.is_terminated = self._has_sigterm = True
         if self._executor.is_running:
             raise Terminated
         self._link.wake()  # `serve` sees that we leave

@@ -7,7 +7,7 @@ import struct
 
 from ..ids import EngineId, TaskId
 
-_LEAVING, _ENGINE, _RESTART, _ENDED, _RUNNING, _LIMIT, _OUTPUT, _BEGUN = 0, 1, 6, 7, 8, 1040, 1064, 1088
+_LEAVING, _ENGINE, _TOLD, _RESTART, _ENDED, _RUNNING, _LIMIT, _OUTPUT, _BEGUN = 0, 1, 5, 6, 7, 8, 1040, 1064, 1088
 _LONGEST = 1024
 _limit = struct.Struct("dd?")
 _offset = struct.Struct("q")
@@ -106,6 +106,15 @@ class SharedPage:
     @leaving.setter
     def leaving(self, value: bool) -> None:
         self._page[_LEAVING] = int(value)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the SIGTERM that the engine gets comes from its nanny."""
+        return self._page[_TOLD] == 1
+
+    @is_told.setter
+    def is_told(self, value: bool) -> None:
+        self._page[_TOLD] = int(value)
 
     @property
     def restart(self) -> bool:

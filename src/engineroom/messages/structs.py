@@ -166,7 +166,7 @@ class Attempt(NestedStruct):
     peak_memory: Count | None = None
     traceback: str | None = None
     #: what ended it: "task" (it returned or raised), "refusal" (UnmetDependency), "death" of its engine, "run_timeout",
-    #: "preemption" (the job of its engine ended), "stop" of the cluster, "controller" (it could not record the task)
+    #: "preemption" (its engine had to leave), "stop" of the cluster, "controller" (it could not record the task)
     ended_by: str = "task"
 
 

@@ -48,6 +48,22 @@ def test_so_does_what_an_engine_runs_that_is_killed_at_the_end():
     assert attempts(core, done(2)) == [(1, "preemption", CAUSE), (2, "task", "ok")]
 
 
+def test_what_an_engine_cuts_short_that_is_told_to_leave_is_an_attempt_and_costs_no_retry():
+    core = scheduler(hwm=1)
+    run(core, joined(0), submitted("a"), started(0, "a"))
+    assert run(core, EngineLeft(0), joined(1)) == [("send", 1, "a#2")]
+    assert attempts(core, done(2)) == [(1, "preemption", "it left"), (2, "task", "ok")]
+
+
+def test_a_direct_task_that_is_cut_short_so_says_that_it_ran():
+    core = scheduler()
+    run(core, joined(0), submitted("a", engine=0), started(0, "a"))
+    [ended] = [e for a in core.handle(EngineLeft(0), 5.0) if isinstance(a, actions.EndTasks) for e in a.tasks]
+    assert ended.done.error is not None
+    assert "was lost while running task a: it left" in ended.done.error.evalue
+    assert [attempt.ended_by for attempt in ended.task.attempts or ()] == ["preemption"]
+
+
 def test_preemptions_do_not_count_as_deaths():
     core = scheduler(hwm=1)
     run(core, joined(0), submitted("a"))

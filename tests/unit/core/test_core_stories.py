@@ -782,7 +782,7 @@ def test_a_task_runs_no_more_when_its_engine_is_gone():
     assert ("a", None) in progress(core, EngineLost(0, "killed", "a", known=True))
     core = scheduler()
     run(core, joined(0), submitted("a"), started(0, "a"))
-    assert progress(core, EngineLeft(0)) == [("a", None)]
+    assert ("a", None) in progress(core, EngineLeft(0))
     run(core, joined(1))
     assert progress(core, started(1, "a", 9.0, attempt=2)) == [("a", 9.0)]
 

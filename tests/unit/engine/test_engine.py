@@ -321,6 +321,7 @@ def test_a_signal_to_leave_loses_nothing_that_arrives_at_that_moment(script: Scr
 
     def arrives() -> None:
         script.say(run("a"))
+        engine._page.is_told = True
         engine._on_sigterm(signal.SIGTERM, None)
 
     script.steps = [arrives]

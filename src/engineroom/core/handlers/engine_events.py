@@ -148,11 +148,11 @@ def on_engines_stopped(state: State, effects: Effects, event: EnginesStopped) ->
 
 
 def on_engine_left(state: State, effects: Effects, event: EngineLeft) -> None:
-    """An engine said goodbye."""
+    """An engine said goodbye: what it runs is cut short, and that is nobody's fault."""
     engine = state.engines.get(event.engine)
-    cut = engine.held.items() if engine is not None and engine.preempted else ()
-    begun = [id for id, task in cut if task.started is not None]
-    _remove(state, event.engine, "it left", running=begun[0] if begun else None)
+    held = engine.held.items() if engine is not None else ()
+    begun = next((id for id, task in held if task.started is not None), None)
+    _remove(state, event.engine, "it left", begun, has_left=True)
 
 
 def on_engines_lost(state: State, effects: Effects, event: EnginesLost) -> None:
@@ -183,8 +183,9 @@ def _remove(
     peak_memory: int | None = None,
     at_most_once: frozenset[TaskId] | None = None,
     out_of_memory: bool = False,
+    has_left: bool = False,
 ) -> None:
-    """Forget an engine. Its tasks go to others, except the one that it was `running`.
+    """Forget an engine. Its tasks go to others, except the one that it was `running`, unless it `has_left` in order.
 
     Those that run at most once go to others only if it has not begun them: it has begun `at_most_once` (None: any).
     """
@@ -193,6 +194,7 @@ def _remove(
         return  # it is gone already
     direct = list(engine.backlog)
     begun = {running, *engine.waiting} if running is not None else set()
+    had_to_leave = has_left or bool(engine.preempted)
     if engine.preempted:
         cause = f"preempted: {engine.preempted}"
     starts = {task.id: task.started for task in engine.held.values() if task.id in begun}
@@ -202,7 +204,7 @@ def _remove(
         attempt = None
         is_late = overran and task.id == running
         if task.id in begun:
-            ended_by = "run_timeout" if is_late else "preemption" if engine.preempted else "death"
+            ended_by = "run_timeout" if is_late else "preemption" if had_to_leave else "death"
             attempt = cut_attempt(task, engine, starts[task.id], state.now, cause, ended_by, peak_memory)
         if task.aborting:
             state.abort(task, f"aborted; engine {id} was lost meanwhile: {cause}", attempt)
@@ -216,7 +218,7 @@ def _remove(
             # It may have run, with its result lost on the way: another attempt, at no cost to its retries.
             task.attempt += 1
             back.append(task)
-        elif engine.preempted and not task.at_most_once:
+        elif had_to_leave and not task.at_most_once:
             state.retry(task, attempt, first=True)  # nobody's fault: it costs the task no retry
         else:
             limit = state.settings.death_limit

@@ -304,7 +304,8 @@ class Nanny:
             )
         early = age < STILLBORN_SECONDS and died.running is None and not died.left
         self._stillborn = self._stillborn + 1 if early else 0
-        restarting = died.left or (self._settings.restart and self._stillborn < STILLBORN_LIMIT)
+        may_restart = self._settings.restart and not self._draining and self._stillborn < STILLBORN_LIMIT
+        restarting = died.left or may_restart
         if not restarting:
             self._count -= 1
         message = EngineDied(

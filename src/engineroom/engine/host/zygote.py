@@ -194,6 +194,7 @@ class Zygote:
         if child is None:
             return  # it has ended
         if isinstance(order, Signal):
+            child.page.is_told |= order.number == signal.SIGTERM
             with contextlib.suppress(OSError):  # no such signal
                 os.kill(child.pid, order.number)
             return
