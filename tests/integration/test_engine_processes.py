@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import psutil
 import pytest
@@ -353,6 +354,28 @@ def test_a_signal_to_the_users_process_leaves_no_files(tmp_path, number):
     script.stdout.close()
     wait_until(lambda: list((folder / "security").iterdir()) == [])
     wait_until(lambda: not processes_of(tmp_path))
+
+
+STARTING = """
+import sys, time
+import engineroom as er
+cluster = er.Cluster(n=1, profile_dir=sys.argv[1], database="none")
+print("starts", flush=True)
+cluster.start_and_connect_sync()
+time.sleep(600)
+"""
+
+
+@pytest.mark.fault(46)
+@pytest.mark.parametrize("moment", [0.0, 0.05, 0.1, 0.2, 0.3, 0.4])
+def test_a_process_that_is_killed_while_its_cluster_starts_leaves_no_engines(tmp_path, moment):
+    script = subprocess.Popen([sys.executable, "-c", STARTING, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert script.stdout.readline() == "starts\n"
+    time.sleep(moment)
+    script.kill()
+    script.wait(60)
+    script.stdout.close()
+    wait_until(lambda: not processes_of(tmp_path), timeout=40)  # engines look for a controller for 60 s
 
 
 @pytest.mark.fault(46)

@@ -15,12 +15,16 @@ from traitlets import Bool, Dict, Float, Integer, Unicode, Union
 
 from .. import resources as named_resources
 from ..config import ConnectionInfo, EngineSettings, amount, connection_file, read_connection_file
+from ..descriptors import wait_readable
 from ..engine.execution.mpi import rank_of
 from ..errors import AuthenticationError, ConfigError, ConnectionFileError
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, UsageError, log_to_stderr, run
 from .former_options import ENGINE
 
 log = logging.getLogger("engineroom.engine")
+
+#: Between two looks for a connection file that is not there yet.
+LOOK_SECONDS = 0.005
 
 
 class IPEngine(EngineroomApp):
@@ -58,6 +62,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         **BASE_FLAGS,
         "mpi": ({"IPEngine": {"mpi": True}}, "the engine is a rank of MPI; mpiexec starts this command"),
         "no-restart": ({"IPEngine": {"restart": False}}, "do not replace engines that die"),
+        "lifeline": ({"IPEngine": {"lifeline": True}}, "stop when stdin closes"),
     }
 
     n = Integer(1, help="How many engines.").tag(config=True)
@@ -66,6 +71,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         help="The connection file; default: the profile's. '-': the first line of stdin is its content, and engines "
         "end when stdin ends.",
     ).tag(config=True)
+    lifeline = Bool(False, help="Stop when stdin closes.").tag(config=True)
     timeout = Float(
         60.0, help="Seconds to look for the controller, or to wait for it to come back, before giving up."
     ).tag(config=True)
@@ -152,7 +158,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
                 tunnel = Tunnel(info, self.sshserver, self.sshkey)
                 at_the_end.callback(tunnel.close)
                 info = tunnel.info
-            lifeline = sys.stdin.fileno() if follows else None
+            lifeline = sys.stdin.fileno() if follows or self.lifeline else None
             while True:
                 try:
                     Nanny(info, self.n, settings, lifeline=lifeline).run()
@@ -173,7 +179,11 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
                     f"there is no connection file {path}: none appeared within {self.timeout:g} s. Start a controller "
                     "(`ipcluster start`), or name its connection file with --file="
                 )
-            time.sleep(0.005)
+            if not self.lifeline:
+                time.sleep(LOOK_SECONDS)
+            elif wait_readable([sys.stdin.fileno()], LOOK_SECONDS) and not os.read(sys.stdin.fileno(), 4096):
+                log.info("what started these engines has ended before there was a controller")
+                raise SystemExit(0)
         return read_connection_file(path)
 
     def _startup(self) -> tuple[tuple[str, str], ...]:

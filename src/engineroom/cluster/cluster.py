@@ -337,8 +337,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
     def scale_sync(self, n: int) -> str | None:
         """Have `n` engines: start more; or cancel jobs that wait in a queue, and have engines leave, idle ones first.
 
-        Returns the id of the set of engines that it has started, if it has.
-        Engines that leave finish what they run. Engines that come are not waited for: `rc.wait_for_engines(n)` does.
+        Returns the id of the set that it has started, if any. Those that leave finish what they run; nobody is waited for.
 
         Raises
         ------
@@ -433,6 +432,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
             set_id=set_id,
             cluster_id=self.cluster_id,
             profile_dir=self.profile_dir,
+            ends_with_us=self.shutdown_atexit and not self._controller.is_job,
         )
         return self._launcher.make(request)
 

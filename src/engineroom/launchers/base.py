@@ -55,6 +55,8 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     cluster_id: str = ""
     profile_dir: Path = Path()
     is_controller: bool = False
+    #: whether they end with this process. Launchers that start them on other hosts need not heed it
+    ends_with_us: bool = False
 
     def local_command(self, n: int) -> list[str]:
         """The command of a nanny with `n` engines that can read the connection file."""

@@ -219,12 +219,16 @@ class LocalEngines(LocalProcess):
     reaches_hosts: ClassVar[bool] = False
     restarts: ClassVar[bool] = True
     needs_connection_file: ClassVar[bool] = False
+    #: whether the nanny has the stdin of the process that is started
+    passes_stdin: ClassVar[bool] = True
 
     def __init__(self, request: LaunchRequest, options: Any) -> None:
         self._request = request
         args = self._command_line(request, options)
         self._shown = spelled(args, request.environment)
-        super().__init__(args, request.log_file, environment=request.environment)
+        lifeline = request.ends_with_us and self.passes_stdin
+        more = ["--lifeline"] if lifeline else []
+        super().__init__([*args, *more], request.log_file, environment=request.environment, lifeline=lifeline)
 
     @staticmethod
     def _command_line(request: LaunchRequest, options: Any) -> list[str]:

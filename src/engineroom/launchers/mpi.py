@@ -38,6 +38,7 @@ class MPIEngines(LocalEngines):
     Options: ClassVar[type[msgspec.Struct]] = MPIOptions
     sections: ClassVar[tuple[str, ...]] = ("MPILauncher", "MPIEngineSetLauncher")
     restarts: ClassVar[bool] = False
+    passes_stdin: ClassVar[bool] = False
 
     @staticmethod
     def _command_line(request: LaunchRequest, options: MPIOptions) -> list[str]:
