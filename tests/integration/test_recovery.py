@@ -83,6 +83,28 @@ def test_queued_tasks_wait_no_longer_than_until_all_engines_are_back_or_dead(fre
     rc.wait_for_engines(2, timeout=60)
 
 
+@pytest.mark.fault(11)
+def test_a_client_that_comes_while_engines_are_on_their_way_back_counts_them(fresh_cluster):
+    rc = fresh_cluster(n=3)
+    pids, before = rc[:].apply_sync(os.getpid), rc.cluster.controller.pid
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: rc.cluster.controller.pid != before)
+    try:
+        with er.Client(rc.connection, timeout=60) as other:
+            assert other.ids == [0, 1, 2]
+            result = other[:].apply_async(os.getpid)
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+            assert result.get(60) == pids
+            wait_until(lambda: not other._channel._absent)
+            assert other.ids == [0, 1, 2]
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
 @pytest.mark.fault(1)
 def test_the_tasks_of_a_killed_client_are_found_by_another(rc, cluster, tmp_path):
     script = """

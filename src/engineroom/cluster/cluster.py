@@ -337,7 +337,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
     def scale_sync(self, n: int) -> str | None:
         """Have `n` engines: start more; or cancel jobs that wait in a queue, and have engines leave, idle ones first.
 
-        Returns the id of the set that it has started, if any. Those that leave finish what they run; nobody is waited for.
+        Returns the id of the set that it has started, if any. Who leaves finishes what it runs; nobody is waited for.
 
         Raises
         ------

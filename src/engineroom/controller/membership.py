@@ -166,6 +166,7 @@ class Membership:
         welcome = Welcome(known.incarnation, scheme=known.scheme, keeps=known.keeps, returning=self._returning)
         if peer.role == "client":
             welcome.engines, welcome.starting = self._engine_infos(), self._starting()
+            welcome.awaited = self._awaited_infos()
         self._peers.welcome(peer, welcome)
         return True
 
@@ -453,6 +454,12 @@ class Membership:
             more = (peer.python, peer.clock.ahead) if peer is not None else ()
             infos.append(EngineInfo(engine.id, engine.uuid, engine.host, engine.pid, resources, *more))
         return infos
+
+    def _awaited_infos(self) -> list[EngineInfo]:
+        """The engines of before the restart that may come back, and have not."""
+        former = self._roster.former if self._returning else None
+        absent = (each for uuid, each in (former or {}).items() if uuid not in self._peers.by_uuid)
+        return [EngineInfo(each.number, each.uuid, each.host, each.pid) for each in absent if not each.has_ended]
 
     def _starting(self) -> int:
         """How many engines nannies are about to bring."""

@@ -59,6 +59,8 @@ class Welcome(Message):
     proof: str = ""
     #: clients: the same as in `Engines`
     returning: bool = False
+    #: clients: the engines of before the restart that may come back, as far as the controller knows which there were
+    awaited: list[EngineInfo] = []
 
 
 class Refused(Message):

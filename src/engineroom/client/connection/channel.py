@@ -534,7 +534,7 @@ class Channel:
             self._window.forget_functions()
             if is_again:
                 self._window.drop_in_doubt()
-            self._absent = {engine.id: engine for engine in self.engines}
+            self._absent = {engine.id: engine for engine in (*self.engines, *message.awaited)}
         self.scheme, self.keeps = message.scheme, message.keeps
         self._on_engines(Engines(message.engines, message.starting, message.returning), ())
         self._welcome.set()
