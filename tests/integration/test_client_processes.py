@@ -280,3 +280,5 @@ def test_a_client_of_a_task_is_of_its_own_cluster(fresh_cluster):
     script = "import engineroom as er; print(er.Client().connection.cluster_id)"
     said = rc[0].apply_sync(subprocess.check_output, [sys.executable, "-c", script], text=True)
     assert said == f"{rc.connection.cluster_id}\n"
+    rc[0].apply_sync(os.environ.clear)
+    assert rc[0].apply_sync(nested) == ([1, 2], rc.connection.profile_dir, rc.connection.cluster_id)

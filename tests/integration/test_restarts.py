@@ -138,6 +138,26 @@ def test_a_client_waits_for_the_controller_to_be_started_again(fresh_cluster):
                 assert other[:].apply_sync(abs, -1) == [1]
 
 
+def test_the_user_is_told_that_a_controller_whose_files_are_gone_is_not_started_again(fresh_cluster, caplog):
+    rc = fresh_cluster(n=1, database="none")
+    file = rc.cluster._connection_file()
+    content = file.read_bytes()
+    file.unlink()
+    os.kill(rc.cluster.controller.pid, signal.SIGKILL)
+    wait_until(lambda: f"is not started again: {file}, its connection file, is gone" in caplog.text)
+    file.write_bytes(content)  # by which the stop finds what the controller has left
+
+
+def test_the_user_is_told_when_a_controller_has_ended_too_often(fresh_cluster, caplog):
+    rc = fresh_cluster(n=1, database="none")
+    deadline = time.monotonic() + 60
+    while "the controller is not started again: it has ended 5 times in a row" not in caplog.text:
+        with contextlib.suppress(ProcessLookupError, TypeError):
+            os.kill(rc.cluster.controller.pid, signal.SIGKILL)
+        assert time.monotonic() < deadline
+    assert not rc.cluster.controller.running
+
+
 def test_a_client_follows_a_connection_file_to_another_address(cluster, tmp_path):
     path = tmp_path / "ipcontroller-client.json"
     dead = msgspec.structs.replace(cluster.connection, url=f"ipc://{er.config.socket_dir()}/nobody", pid=a_dead_pid())

@@ -101,7 +101,9 @@ class Client(EngineMethods, InteropMethods, RecordMethods, ClientSettings):
         **former: Any,
     ) -> None:
         connection_info, profile_dir = arguments.checked(locals())
-        self.connection = find_connection(connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout)
+        self.connection = find_connection(
+            connection_info, profile, profile_dir, ipython_dir, cluster_id, timeout, task_context.connection
+        )
         self._at_the_end = contextlib.ExitStack()
         if sshserver is not None:
             self.connection = through_tunnel(self.connection, sshserver, sshkey or "", self._at_the_end)

@@ -62,9 +62,15 @@ def find_address(host: str, port: int, ipython: Any = None) -> Path:
 
 
 def find_connection(
-    given: Any, profile: str | None, directory: Any, ipython: Any, cluster_id: str | None, timeout: float
+    given: Any,
+    profile: str | None,
+    directory: Any,
+    ipython: Any,
+    cluster_id: str | None,
+    timeout: float,
+    own: ConnectionInfo | None = None,
 ) -> ConnectionInfo:
-    """What to connect to."""
+    """What to connect to. `own`: if this process is an engine, its cluster, which is the default."""
     if isinstance(given, ConnectionInfo):
         return given
     if isinstance(given, Mapping):
@@ -79,6 +85,8 @@ def find_connection(
                 f"{given}: a url is not enough to connect: give the connection file, which holds the key too"
             )
     else:
+        if own is not None and not (profile or directory or ipython or cluster_id or os.environ.get("IPP_PROFILE_DIR")):
+            directory, cluster_id = own.profile_dir, own.cluster_id  # a task that has cleared its environment
         wanted = os.environ.get("IPP_CLUSTER_ID") if cluster_id is None else cluster_id
         folder = profile_dir(profile, directory, ipython)
         path = connection_file(folder, wanted or "")

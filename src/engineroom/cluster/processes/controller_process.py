@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import logging
+import os
 import time
 from collections.abc import Callable
 
@@ -17,6 +20,8 @@ from ..commands import STORE_BUSY, Command, guard_command
 from .chosen_controller import ChosenController
 from .guard import ask_to_end, is_there
 from .restarts import RestartLimit, Restarts
+
+log = logging.getLogger(__name__)
 
 #: Seconds between two looks for the connection file.
 LOOK_SECONDS, LOOK_SECONDS_ELSEWHERE = 0.005, 0.1
@@ -41,6 +46,8 @@ class ControllerProcess:
         self.launcher: Launcher | None = None
         self._files = files
         self._chosen = chosen
+        #: whether clients could connect
+        self._was_ready = False
         #: beside a job that ends with this process
         self._guard: LocalProcess | None = None
         self._restarts = restarts
@@ -104,12 +111,15 @@ class ControllerProcess:
             """Start a killed controller again: engines and clients reconnect, and go on."""
             with self._restarts.lock:
                 is_ours = self.launcher is launcher and self._restarts.allowed
-                if not is_ours or code == 0 or not self._files.connection_files[0].exists():
+                if not is_ours or code == 0:
                     return
-                if self._limit.on_end():
-                    with contextlib.suppress(Exception):
-                        self._launch(command, lifeline=lifeline, reuse=True)
-                        self._restarts.done()
+                if not (file := self._files.connection_files[0]).exists():
+                    if self._was_ready:  # else whoever waits for it is told
+                        log.error("the controller has ended (exit code %d), and is not started again: %s, its "
+                                  "connection file, is gone, as if the cluster was stopped", code, file)  # fmt: skip
+                    return
+                start = functools.partial(self._launch, command, lifeline=lifeline, reuse=True)
+                self._restarts.again("the controller", self._limit, start, self._files.log_of("ipcontroller"))
 
         launcher.on_stop(restart)
         launcher.start()
@@ -176,6 +186,7 @@ class ControllerProcess:
                     f"the controller wrote no connection file {path} within {timeout:g} s. Look into its log {log_file}"
                 )
             time.sleep(LOOK_SECONDS_ELSEWHERE if self._chosen.is_elsewhere else LOOK_SECONDS)
+        self._was_ready = True
 
     def _raise_why(self) -> None:
         launcher = self.launcher
@@ -203,6 +214,10 @@ class ControllerProcess:
         guard, self._guard = self._guard, None
         if guard is not None:
             guard.stop()
-        files = self._files  # one that was killed has left them all
+        files = self._files  # one that was killed has left them all, and its socket
+        with contextlib.suppress(EngineroomError, OSError):
+            url = read_connection_file(files.connection_files[0]).url
+            if url.startswith("ipc://") and not self._chosen.is_elsewhere:
+                os.unlink(url.removeprefix("ipc://"))
         for path in (*files.connection_files, *files.lesser.values(), files.secret_file, files.roster_file):
             path.unlink(missing_ok=True)

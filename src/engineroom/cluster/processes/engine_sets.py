@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -80,10 +80,8 @@ class EngineSets:
                 is_ours = self.launchers.get(id) is launcher and self._restarts.allowed
                 if not is_ours or code == 0 or not self._files.connection_files[0].exists():
                     return
-                if self._limits[id].on_end():
-                    with contextlib.suppress(Exception):
-                        self._launch(make, id)
-                        self._restarts.done()
+                what, start = f"the engine set {id}", functools.partial(self._launch, make, id)
+                self._restarts.again(what, self._limits[id], start, self._files.log_of(f"ipengine-{id}"))
 
         if launcher.restarts:
             launcher.on_stop(restart)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 #: A process that lived shorter than this (seconds), this many times in a row, is not started again.
 SHORT_LIFE, SHORT_LIVES = 2.0, 5
@@ -25,6 +29,19 @@ class Restarts:
         #: False while the cluster stops
         self.allowed = False
         self.done = done
+
+    def again(self, what: str, limit: RestartLimit, start: Callable[[], None], log_file: Path) -> None:
+        """A process has ended that should not have: start it again, or tell the user why not."""
+        if not limit.on_end():
+            why = f"it has ended {SHORT_LIVES} times in a row within {SHORT_LIFE:g} s. Its log is {log_file}"
+            log.error("%s is not started again: %s", what, why)
+            return
+        try:
+            start()
+        except Exception as error:
+            log.error("%s has ended, and cannot be started again: %s: %s", what, type(error).__name__, error)
+        else:
+            self.done()
 
     def refuse(self) -> None:
         """The cluster is being stopped. Returns when no process is just being started again."""
