@@ -64,7 +64,7 @@ from ...transport import Link, connect
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from . import forks
-from .connecting import NOTICE_SECONDS, OtherPythons, WrongClocks, no_answer_error, silence_error
+from .connecting import NOTICE_SECONDS, NoEngines, OtherPythons, WrongClocks, no_answer_error, silence_error
 from .driving import RECEIVED_MOST, Driver
 from .process_end import AtProcessEnd, was_interrupted
 from .requests import PendingRequests, error_of
@@ -131,7 +131,7 @@ class Channel:
         self._counts = LinkSession(introduce("client", info.key, self.session), PING_SECONDS, time.monotonic())
         self._must_greet = False  # something was lost: say Hello again
         self._has_noticed_silence = False
-        self._other_pythons, self._wrong_clocks = OtherPythons(), WrongClocks()
+        self._no_engines, self._other_pythons, self._wrong_clocks = NoEngines(), OtherPythons(), WrongClocks()
         #: whether only the I/O thread may drive
         self.is_closing = False
         #: how long the end may take, if it may not take CLOSE_SECONDS
@@ -496,6 +496,7 @@ class Channel:
         if self.pool is not None:
             self.pool.tidy()
         _notice(self._window.notice(now))
+        _notice(self._no_engines.notice(len(self._waiting), now))
         if self._link.refused():
             self._fail(keys_refused_error(self.info.url))
         silence = self._counts.silence(now)
@@ -568,12 +569,7 @@ class Channel:
         self.waiters.fail(self._window.rejected(message), lambda: error_of(message.error))
 
     def _on_engines(self, message: Engines, frames: Sequence[Any]) -> None:
-        had_some, has_some = self.engines or self.starting, message.engines or message.starting
-        if had_some and not has_some and self._waiting:
-            _notice(
-                f"there are no engines left and none are starting; {len(self._waiting)} tasks wait until some join "
-                "(`ipcluster engines -n 2`), or are aborted"
-            )
+        self._no_engines.heard(bool(message.engines or message.starting), time.monotonic())
         _notice(self._other_pythons.notice(message.engines))
         _notice(self._wrong_clocks.notice(message.engines))
         here = {engine.id for engine in message.engines}

@@ -280,6 +280,33 @@ class OtherPythons:
         return ""
 
 
+class NoEngines:
+    """Notices that there are no engines any more. Those of a nanny that was killed are mostly started again at once."""
+
+    def __init__(self) -> None:
+        #: since when (monotonic seconds) there are none; None: there are some, or there were none, or it was told
+        self._since: float | None = None
+        self._were_there = False
+
+    def heard(self, are_there: bool, now: float) -> None:
+        """Whether there are engines, or some are starting."""
+        if are_there:
+            self._since = None
+        elif self._were_there:
+            self._since = now
+        self._were_there = are_there
+
+    def notice(self, waiting: int, now: float) -> str:
+        """What to tell the user, so many of whose tasks wait; "": nothing, or it was told before."""
+        if self._since is None or now - self._since < NOTICE_SECONDS or not waiting:
+            return ""
+        self._since = None
+        return (
+            f"there are no engines left and none are starting; {waiting} tasks wait until some join "
+            "(`ipcluster engines -n 2`), or are aborted"
+        )
+
+
 class WrongClocks:
     """Finds clocks that differ from the controller's. Records have the times of the host where something happened."""
 

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import pytest
 
 from engineroom.client.connection import channel as module
-from engineroom.client.connection import requests, submission
+from engineroom.client.connection import connecting, requests, submission
 from engineroom.client.connection.channel import Channel
-from engineroom.client.connection.connecting import WrongClocks
+from engineroom.client.connection.connecting import NoEngines, WrongClocks
 from engineroom.config import ConnectionInfo
 from engineroom.controller.peers import Peer, Peers
 from engineroom.errors import AuthenticationError, ControllerLost, MessageTooLarge, SerializationError, StoreFull
@@ -654,13 +654,35 @@ def test_the_only_task_is_sent_and_its_result_taken_in_by_one_thread(
     assert threads == ["user_0", "user_0"]
 
 
+def test_engines_that_are_started_again_at_once_are_not_said_to_be_gone():
+    engines = NoEngines()
+    engines.heard(False, 0.0)
+    assert engines.notice(1, 100.0) == "", "there were none before"
+    engines.heard(True, 100.0)
+    engines.heard(False, 101.0)
+    engines.heard(False, 102.0)
+    assert engines.notice(1, 103.0) == "", "others may be starting"
+    assert engines.notice(0, 105.0) == "", "nobody waits for them"
+    assert "2 tasks wait until some join" in engines.notice(2, 105.0)
+    assert engines.notice(2, 200.0) == "", "it was said"
+    engines.heard(True, 201.0)
+    engines.heard(False, 202.0)
+    engines.heard(True, 202.5)
+    assert engines.notice(2, 300.0) == ""
+
+
 def test_that_no_engines_are_left_is_said(
-    controller: Controller, channel: Channel, diary: Diary, capsys: pytest.CaptureFixture[str]
+    controller: Controller,
+    channel: Channel,
+    diary: Diary,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setattr(connecting, "NOTICE_SECONDS", 0.0)
     submit(channel, diary)
     controller.say(Engines([], 0))
     controller.until(lambda: not channel.engines)
-    assert "no engines left" in capsys.readouterr().err
+    controller.until(lambda: "no engines left" in capsys.readouterr().err)
     controller.say(Engines([ENGINE], 0))
     with channel.changed:
         assert channel.changed.wait_for(lambda: channel.engines, 20)
