@@ -24,6 +24,7 @@ from engineroom.stores import SQLiteDB
 from engineroom.stores.sqlite.damaged import DamagedFile
 from engineroom.stores.sqlite.doctor import repair, verify
 from engineroom.stores.sqlite.file import End, Lock, file_system, log_problem
+from engineroom.stores.sqlite.references import used
 from engineroom.stores.sqlite.schema import APPLICATION_ID, migrations
 
 COUNT = 1800
@@ -520,6 +521,12 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path: Path) -> Non
     for use in uses:
         with pytest.raises(StoreError, match="is not a file"):
             use(path)
+
+
+@pytest.mark.parametrize("first", ["a", -1])
+def test_rows_that_are_not_in_order_do_not_make_what_they_use_unused(first: object) -> None:
+    with pytest.raises(StoreDamaged, match="not in order"):
+        list(used(lambda sql, values: iter([(first,)])))
 
 
 def test_a_small_file_with_a_large_number_is_not_searched_for_long(tmp_path: Path) -> None:

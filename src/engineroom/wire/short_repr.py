@@ -68,7 +68,7 @@ def of_item(columns: Sequence[Sequence[Any]], index: int) -> str:
     """The arguments of one call of a map."""
     try:  # `column[index]` of a pandas.Series would look for a label
         return of_call([getattr(column, "iloc", column)[index] for column in columns], {})
-    except Exception:
+    except (Exception, SystemExit):
         return f"({', '.join(f'item {index} of {_type_name(column)}' for column in columns)})"
 
 
@@ -78,7 +78,7 @@ def short(value: Any, depth: int = 0) -> str:
         return _cut(repr(value))
     try:
         return _cut(_short(value, depth))
-    except Exception:
+    except (Exception, SystemExit):
         return f"<{_type_name(value)}, its repr raised>"
 
 

@@ -23,6 +23,11 @@ class Raises:
         raise RuntimeError("no repr")
 
 
+class Exits:
+    def __repr__(self) -> str:
+        raise SystemExit(3)
+
+
 class Plain:
     pass
 
@@ -48,6 +53,7 @@ class HalfAPair:
         ((10**6000,), {}, "(<int of 19932 bits>)"),
         ((Plain(),), {}, f"(<{__name__}.Plain>)"),
         ((Raises(),), {}, f"(<{__name__}.Raises, its repr raised>)"),
+        ((Exits(),), {}, f"(<{__name__}.Exits, its repr raised>)"),
         ((HalfAPair(),), {}, "(? and \\0)"),
     ],
 )

@@ -154,7 +154,7 @@ def value_of(ending: Ending, frames: Sequence[Any], items: tuple[int, ...] | Non
         return Failure(task_error(ending.error, made_by_engine=made_by_engine, id=ending.id, items=items))
     try:
         return payload.loads(ending.payload, frames)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # unpickling may run any code
         text = f"the result cannot be unpickled here: {error}"
         return Failure(RemoteError(type(error).__name__, text, "", {"engine_id": ending.engine, "method": "result"}))
 

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Container, Iterator
 from typing import Any
 
+from ...errors import StoreDamaged
 from ...ids import Digest, EngineUuid
 from ..base import References
 
@@ -24,12 +25,20 @@ _TABLES = {"functions": "digest", "clients": "client_uuid", "environments": "dig
 
 
 def used(read: Callable[..., Iterator[tuple[Any, ...]]]) -> Iterator[References]:
-    """What the rows of tasks refer to, in the order of their numbers."""
+    """What the rows of tasks refer to, in the order of their numbers.
+
+    Raises
+    ------
+    StoreDamaged
+        Not all rows can be read: nothing can be said to be unused.
+    """
     last = -1
     while True:
         [(first,)] = read("SELECT min(seq) FROM tasks WHERE seq > ?", (last,))
-        if first is None or first <= last:  # the latter in a damaged file
+        if first is None:
             return
+        if not isinstance(first, int) or first <= last:
+            raise StoreDamaged("the numbers of the rows in the table of tasks are not in order")
         last = min(first + PIECE - 1, _LAST)
         rows = read(
             "SELECT *, (SELECT environment FROM clients WHERE clients.client_uuid = found.client_uuid) FROM"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -88,6 +90,19 @@ def test_what_cannot_be_unpickled_fails_with_its_engine_named():
     with pytest.raises(er.RemoteError, match="cannot be unpickled here") as caught:
         ar.get(0)
     assert caught.value.engine_info["engine_id"] == 3
+
+
+class Exits:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return sys.exit, (3,)
+
+
+def test_unpickling_does_not_end_the_program():
+    ar = result("a")
+    arrive(ar, TaskDone(TaskId("a"), 1, "ok", 0.0, 1.0, pickle.dumps(Exits()), 3))
+    with pytest.raises(er.RemoteError, match="cannot be unpickled here: 3") as caught:
+        ar.get(0)
+    assert caught.value.ename == "SystemExit"
 
 
 def test_not_in_time():
