@@ -35,6 +35,9 @@ MIB, GIB = 1 << 20, 1 << 30
 MAX_TASK_BYTES = 4 * GIB
 
 
+#: Bytes of the name of a profile or a cluster. A file system takes 255 in the name of a file.
+MOST_OF_NAME = 200
+
 #: Text that is shown, and that names files: it holds no characters that steer a terminal, and no NUL.
 _Text = Annotated[str, msgspec.Meta(pattern="^[^\\x00-\\x1f\\x7f]*\\Z")]
 
@@ -205,9 +208,16 @@ def profile_dir(
     if profile is None and os.environ.get("IPP_PROFILE_DIR"):
         return Path(os.environ["IPP_PROFILE_DIR"]).absolute()
     name = profile or "default"
-    if not re.fullmatch(r"[\w.-]+", name):
-        raise ConfigError(f"a profile's name is made of letters, digits, '_', '-' and '.'; got {name!r}")
+    _refuse_name(name, "a profile's name")
     return (ipython_dir(ipython) / f"profile_{name}").absolute()
+
+
+def _refuse_name(name: str, what: str) -> None:
+    """Names of files are made of it. Raises ConfigError."""
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ConfigError(f"{what} is made of letters, digits, '_', '-' and '.'; got {name!r}")
+    if len(name.encode()) > MOST_OF_NAME:
+        raise ConfigError(f"{what} has at most {MOST_OF_NAME} bytes, as it is a part of names of files; got {name!r}")
 
 
 def profile_folders(ipython: str | os.PathLike[str] | None = None) -> list[Path]:
@@ -282,8 +292,8 @@ def make_profile_dir(path: Path) -> Path:
 
 def connection_file(profile: Path, cluster_id: str = "", role: str = "client") -> Path:
     """The path of the connection file of a controller of this profile."""
-    if not re.fullmatch(r"[\w.-]*", cluster_id):
-        raise ConfigError(f"a cluster's id is made of letters, digits, '_', '-' and '.'; got {cluster_id!r}")
+    if cluster_id:
+        _refuse_name(cluster_id, "a cluster's id")
     middle = f"-{cluster_id}" if cluster_id else ""
     return profile / "security" / f"ipcontroller{middle}-{role}.json"
 

@@ -278,7 +278,7 @@ WRONG_OF_A_CLIENT: dict[str, tuple[Any, str]] = {
     "profile_dir": (3, "profile_dir is a path: a str or a Path; got 3"),
     "ipython_dir": (3, "ipython_dir is a path: a str or a Path; got 3"),
     "cluster_id": (3, "cluster_id is a str; got 3"),
-    "timeout": ("x", "timeout is a number of seconds; got 'x'"),
+    "timeout": ("x", "timeout is a number of seconds, 0 or more; got 'x'"),
     "sshserver": (3, "sshserver is a str; got 3"),
     "sshkey": (3, "sshkey is a path: a str or a Path; got 3"),
 }
@@ -396,7 +396,7 @@ def test_a_timeout_without_end_is_no_limit(rc: ipp.Client, timeout: Any):
 
 def test_a_view_without_engines_says_so(rc: ipp.Client):
     for call in (rc[[]].apply_async, rc[5:].map_async):
-        with pytest.raises(ipp.NoEnginesRegistered, match="ipcluster engines"):
+        with pytest.raises(ipp.NoEnginesRegistered, match=r"these targets name no engine: \[\]; there are engines \[0, 1\]"):
             call(abs, [1])
 
 
@@ -580,3 +580,17 @@ def test_keywords_of_a_dependency_function_have_any_name():
 def test_errors_without_a_place_can_be_printed():
     error = ipp.CompositeError("two", [("ValueError", "bad", "traceback", None)])
     assert "ValueError: bad" in str(error)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "\u00e9" * 150])
+def test_a_name_that_no_file_can_have(tmp_path, monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    with pytest.raises(ipp.ConfigError, match="a profile's name has at most 200 bytes"):
+        ipp.Cluster(n=1, profile=name)
+    with pytest.raises(ipp.ConfigError, match="a cluster's id has at most 200 bytes"):
+        ipp.Cluster(n=1, cluster_id=name).start_and_connect_sync()
+
+
+def test_a_client_waits_for_no_negative_time(rc: ipp.Client):
+    with pytest.raises(ipp.ConfigError, match="timeout is a number of seconds, 0 or more; got -1"):
+        ipp.Client(rc.connection, timeout=-1)

@@ -87,6 +87,7 @@ def test_what_makes_no_sense(db: Any, path: Path, tmp_path: Path) -> None:
     assert db("heal", path)[0] == 2
     assert db("verify", path, path)[0] == 2
     assert db("copy", path)[0] == 2
+    assert "are the same file" in db("copy", path, path)[2]
     assert db("verify")[0] != 0
     assert db("verify", "mongodb://localhost/x")[0] == 2
     for command in ("verify", "repair", "backup", "migrate", "info"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import wait_until
+from conftest import processes_of, wait_until
 
 import engineroom as er
 from engineroom.messages import GetFunction
@@ -143,6 +143,18 @@ def test_new_tasks_are_refused_before_the_disk_is_full(small_disk: Path, fresh_c
     assert view.apply_sync(half, 1) == 0.5
     with pytest.raises(er.StoreFull, match="this would take"):
         view.apply_sync(size_of, os.urandom(15_000_000))
+
+
+@pytest.mark.fault(18)
+def test_a_start_on_a_full_disk_says_so(small_disk: Path, tmp_path: Path) -> None:
+    profile = small_disk / "profile_default"
+    cluster = er.Cluster(n=1, profile_dir=profile)
+    for name in ("security", "log", "pid"):
+        (profile / name).mkdir(mode=0o700, parents=True)
+    fill(small_disk / "ballast", 0)
+    with pytest.raises(er.EngineroomError, match=r"exit code 1, and its log .* is empty: the disk is full"):
+        cluster.start_and_connect_sync()
+    wait_until(lambda: not processes_of(tmp_path))
 
 
 @pytest.mark.fault(18)

@@ -14,9 +14,11 @@ CONNECTION = Kind(
     lambda value: value is None or (isinstance(value, str | os.PathLike | Mapping | ConnectionInfo) and value != ""),
 )
 
+PATIENCE = Kind("a number of seconds, 0 or more", lambda value: SECONDS.fits(value) and float(value) >= 0)
+
 KINDS: dict[str, Kind] = {
     "connection_info": CONNECTION,
-    "timeout": SECONDS,
+    "timeout": PATIENCE,
     **dict.fromkeys(("profile_dir", "ipython_dir", "sshkey"), PATH),
     **dict.fromkeys(("profile", "cluster_id", "sshserver"), TEXT),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
@@ -52,9 +53,10 @@ def open_store(url: str, **options: Any) -> TaskStore:
     if url.startswith(f"{_SQLITE}/"):
         from .sqlite.store import SQLiteDB
 
-        return SQLiteDB(
-            "/" + url.removeprefix(_SQLITE).lstrip("/"), **_only(options, "synchronous", "query_seconds", "journal")
-        )
+        path = "/" + url.removeprefix(_SQLITE).lstrip("/")
+        if os.path.isdir(path):
+            raise ConfigError(f"the task database {url} is a folder: name a file, as in {_SQLITE}/home/me/tasks.db")
+        return SQLiteDB(path, **_only(options, "synchronous", "query_seconds", "journal"))
     if url == "memory":
         from .memory.store import DictDB
 

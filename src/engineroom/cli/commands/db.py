@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -147,6 +148,8 @@ engineroom db info lab.db --json
     def _copy(self, names: list[str]) -> None:
         if len(names) < 2:
             raise UsageError("name both databases: engineroom db copy DATABASE TARGET")
+        if not any(map(_is_server, names)) and os.path.realpath(_file(names[0])) == os.path.realpath(_file(names[1])):
+            raise UsageError(f"{names[0]} and {names[1]} are the same file: name another as the target")
         with _source(names[0]) as source, _target(names[1]) as target, bar("") as progress:
             done: Copied = copy(source, target, lambda made: progress("records", made.read, 0))
         there = f"; {done.read - done.new} were there already" if done.new < done.read else ""

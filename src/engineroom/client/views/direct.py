@@ -54,6 +54,8 @@ class DirectView(View):
         wanted = self.targets if targets is None else targets
         engines = self._port.engines.resolve(wanted)
         if not engines:
+            if there := self._port.engines.resolve("all"):
+                raise NoEnginesRegistered(f"these targets name no engine: {wanted!r}; there are engines {there}")
             raise NoEnginesRegistered(
                 "there are no engines to run this on: start some with `ipcluster engines -n 4`, or "
                 "wait for them with client.wait_for_engines()"

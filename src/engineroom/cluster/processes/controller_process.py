@@ -7,8 +7,10 @@ import functools
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from ...config import make_profile_dir, read_connection_file
 from ...errors import ConfigError, ConnectionFileError, EngineroomError, LaunchError, StoreBusy, TimeoutError
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks for the connection file.
 LOOK_SECONDS, LOOK_SECONDS_ELSEWHERE = 0.005, 0.1
+#: A disk with less room is full.
+FULL_BYTES = 64 << 10
 
 
 class ControllerProcess:
@@ -197,6 +201,9 @@ class ControllerProcess:
             )
         lines = [] if launcher is None else [line for line in launcher.get_output().splitlines() if line.strip()]
         words = f"Its log ends: {lines[-1].strip()}" if lines else "Its log is empty."
+        if not lines and isinstance(launcher, LocalProcess):
+            words = f"It ended with exit code {launcher.exit_code}, and its log {launcher.log_file} is empty"
+            words += ": the disk is full." if _is_full(launcher.log_file.parent) else "."
         if isinstance(launcher, LocalProcess) and launcher.exit_code == STORE_BUSY:
             hint = "From Python: Cluster(profile=…), or Cluster(database='memory')."
             raise StoreBusy(f"the controller did not start. {words} {hint}")
@@ -221,3 +228,11 @@ class ControllerProcess:
                 os.unlink(url.removeprefix("ipc://"))
         for path in (*files.connection_files, *files.lesser.values(), files.secret_file, files.roster_file):
             path.unlink(missing_ok=True)
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether the disk of a folder has no room for a few lines of text."""
+    try:
+        return shutil.disk_usage(folder).free < FULL_BYTES
+    except OSError:
+        return False
