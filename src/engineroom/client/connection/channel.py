@@ -188,12 +188,15 @@ class Channel:
         """Have tasks run, and their outcomes given to their waiters. Never blocks."""
         if self._pid != os.getpid():
             raise self.failure_error()
-        for outgoing, waiter in tasks:
-            self._waiting[outgoing[0].id] = waiter
-            if self.failure is not None:
-                self._waiting.pop(outgoing[0].id, None)
-                raise self.failure_error()
-            self._outgoing.append(outgoing)
+        try:
+            for outgoing, waiter in tasks:
+                self._waiting[outgoing[0].id] = waiter
+                if self.failure is not None:
+                    raise self.failure_error()
+                self._outgoing.append(outgoing)
+        except BaseException:  # Ctrl-C, too: nobody gets a result that has lost some of its tasks, nor waits for it
+            self.withdraw([outgoing[0].id for outgoing, _ in tasks])
+            raise
         if self._driver.is_asleep:
             self._have_sent(len(tasks))
 

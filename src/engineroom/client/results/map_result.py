@@ -205,10 +205,15 @@ class GrowingMapResult(AsyncMapResult):
         #: held while chunks are pickled and submitted; never by the I/O thread. Taken before `_condition`.
         self._submitting = threading.RLock()
         self._condition  # noqa: B018 — made now: so every arrival is announced, and wakes the thread that submits
-        self._submit_chunks(plan.room(0))
-        if not self._all_submitted():
-            port.growing.add(self)
-            threading.Thread(target=self._submit_as_results_come, name="engineroom-map", daemon=True).start()
+        try:
+            self._submit_chunks(plan.room(0))
+            if not self._all_submitted():
+                port.growing.add(self)
+                threading.Thread(target=self._submit_as_results_come, name="engineroom-map", daemon=True).start()
+        except BaseException:  # Ctrl-C: nobody gets this result, and nobody is to wait for its rest
+            self._no_more()
+            port.growing.discard(self)
+            raise
 
     def _shape_noted(self) -> tuple[str, TaskId | None, int]:
         return "map", self._ids[0], self._plan.total

@@ -671,6 +671,23 @@ def test_engines_that_are_started_again_at_once_are_not_said_to_be_gone():
     assert engines.notice(2, 300.0) == ""
 
 
+def test_nobody_waits_for_the_tasks_of_a_call_that_ctrl_c_has_cut_off(channel: Channel, diary: Diary):
+    class Interrupted(list[tuple[submission.Outgoing, Diary]]):
+        def __iter__(self) -> Iterator[tuple[submission.Outgoing, Diary]]:
+            yield from list.__iter__(self) if self.is_asked_again else self.first()
+
+        is_asked_again = False
+
+        def first(self) -> Iterator[tuple[submission.Outgoing, Diary]]:
+            self.is_asked_again = True
+            yield self[0]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        channel.submit(Interrupted([(task(channel), diary), (task(channel), diary)]))
+    assert channel.outstanding() == set()
+
+
 def test_that_no_engines_are_left_is_said(
     controller: Controller,
     channel: Channel,

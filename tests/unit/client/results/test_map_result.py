@@ -75,6 +75,17 @@ class Cluster:
         wait_until(answered)
 
 
+def test_a_map_that_ctrl_c_cuts_off_as_it_begins_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch):
+    def interrupted(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    port, cluster = FakePort(), Cluster()
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        GrowingMapResult(port, cluster.prepare, [range(5000)], ChunkPlan(5000, 2), options=None)
+    assert port.growing == set()
+
+
 def test_all_items_come_in_order_in_chunks_that_grow():
     cluster = Cluster()
     result = cluster.map(5000)
