@@ -165,7 +165,7 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the nanny decides
-        with contextlib.suppress(BrokenPipeError):  # the nanny has closed its end, perhaps while an engine was forked
+        with contextlib.suppress(ConnectionError):  # the nanny has closed its end, perhaps while an engine was forked
             self._serve(wake_read)
         for pid in list(self._children):
             with contextlib.suppress(ProcessLookupError):
