@@ -523,6 +523,20 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(tmp_path: Path) -> Non
             use(path)
 
 
+def test_a_task_without_an_end_has_no_outcome_whatever_its_attempt_says(tmp_path: Path) -> None:
+    """No checksum covers the outcome of a task that has none, and one bit makes 0 of the NULL of its attempt."""
+    path, mended = tmp_path / "tasks.db", tmp_path / "mended.db"
+    make(path, 4)
+    change(path, "UPDATE tasks SET attempt = 0 WHERE completed IS NULL")
+    repair(path, mended)
+    for file in (path, mended):
+        with contextlib.closing(SQLiteDB(file)) as store:
+            [entry] = store.unfinished()
+            assert (entry.id, entry.done) == ("t0003", None)
+            assert store.get_record(TaskId("t0003"))["result_content"] is None
+    assert verify(mended).sound
+
+
 @pytest.mark.parametrize("first", ["a", -1])
 def test_rows_that_are_not_in_order_do_not_make_what_they_use_unused(first: object) -> None:
     with pytest.raises(StoreDamaged, match="not in order"):

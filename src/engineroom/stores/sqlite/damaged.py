@@ -417,6 +417,8 @@ class DamagedFile:
                 return False
             if not self._agrees(row, "outcome_sum", SUMMED_OUTCOME, outcome_sum):
                 return False
+            if row.get("request_sum") is not None and row["completed"] is None and row["document"] is None:
+                row["attempt"] = None  # one bit makes a number of it: without an end there is no outcome
             if row.get("request_sum") is not None and row["completed"] is not None:
                 if row["outcome_sum"] is None:
                     return False  # every outcome is written with its checksum …

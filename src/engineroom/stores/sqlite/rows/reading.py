@@ -76,6 +76,7 @@ _OF_ENTRY = [(field.name, field.value) for field in FIELDS if field.place in ("d
 _OF_COLUMN = [(name, PLACE[name]) for name in COLUMN_TYPES if name not in _MADE]
 _OF_COLUMN_MADE = [(name, PLACE[name], make) for name, make in _MADE.items()]
 _KIND, _DOCUMENT, _PINNED = PLACE["kind"], PLACE["document"], PLACE["pinned"]
+_ATTEMPT, _COMPLETED = PLACE["attempt"], PLACE["completed"]
 _PAYLOAD, _FRAMES, _RESULT_PAYLOAD, _RESULT_FRAMES = (
     PLACE[name] for name in ("payload", "frames", "result_payload", "result_frames")
 )
@@ -115,6 +116,8 @@ def checked(row: Sequence[Any]) -> Sequence[Any]:
         if (first is None or first == request_sum(*_request_of(row))) and (
             second is None or second == outcome_sum(*_outcome_of(row))
         ):
+            if row[_ATTEMPT] is not None and row[_COMPLETED] is None and row[_DOCUMENT] is None and first is not None:
+                return (*row[:_ATTEMPT], None, *row[_ATTEMPT + 1 : -2])  # damaged: without an end there is no outcome
             return row[:-2]
     except (TypeError, ValueError, AttributeError, struct.error):  # a damaged row may hold anything, of any type
         pass
