@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,11 @@ def test_a_start_on_a_full_disk_says_so(small_disk: Path, tmp_path: Path) -> Non
     fill(small_disk / "ballast", 0)
     with pytest.raises(er.EngineroomError, match=r"exit code 1, and its log .* is empty: the disk is full"):
         cluster.start_and_connect_sync()
+    command = [sys.executable, "-m", "engineroom.cli.ipcluster", "start", "-n", "1", f"--profile-dir={profile}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    said = f"cannot write {profile / 'pid' / 'ipcluster.pid'}: No space left on device"
+    assert (ended.returncode, said in ended.stderr) == (1, True), ended.stderr
+    assert list((profile / "pid").iterdir()) == []
     wait_until(lambda: not processes_of(tmp_path))
 
 

@@ -39,8 +39,8 @@ class Supervisor:
         """Start the cluster, watch it, stop it. `ready` is called when the engines are ready. Returns the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)
-        self.files.pid_file.write_text(str(os.getpid()))
         try:
+            self._write_pid()
             self._start(say)
             ready()
             return self._look_after(say)
@@ -50,6 +50,13 @@ class Supervisor:
             _ignore_signals()
             self.cluster.stop_cluster_sync()
             self.files.pid_file.unlink(missing_ok=True)
+
+    def _write_pid(self) -> None:
+        path = self.files.pid_file
+        try:
+            path.write_text(str(os.getpid()))
+        except OSError as error:
+            raise EngineroomError(f"cannot write {path}: {error.strerror}") from error
 
     def _start(self, say: Say) -> None:
         cluster, began = self.cluster, time.monotonic()
