@@ -149,8 +149,7 @@ def test_large_functions_and_what_a_crash_left_go_from_a_server(
 
 
 def test_rows_that_are_dropped_between_two_looks_are_left_out() -> None:
-    """And numbers of rows that only a damaged file has end the walk."""
-    answers = iter([[(5,)], [], [(2**63 - 1,)], [(b"f" * 16, "alice", None, "e")], [(7,)]])
+    answers = iter([[(5,)], [], [(2**63 - 1,)], [(b"f" * 16, "alice", None, "e")], [(None,)]])
     asked: list[tuple[object, ...]] = []
 
     def read(sql: str, values: tuple[object, ...]) -> Iterator[tuple[object, ...]]:

@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy
 import psutil
@@ -43,14 +46,15 @@ def work(rc: er.Client, folder: Path, *, engine_dies: bool = False, may_lose_dir
     """
     balanced = rc.load_balanced_view(retries=5)
     data = numpy.frombuffer(os.urandom(LARGE), numpy.uint8)
-    few = balanced.map_async(lambda x: x * x, range(4), chunksize=2)
-    taken = balanced.apply_async(lambda given: int(given.sum()), data)
-    made = balanced.apply_async(numpy.arange, LARGE // 8)
-    printed = balanced.apply_async(lambda: print("said") or bytearray(LARGE))
-    followed = balanced.apply_async(lambda given: given[:300], made)
+    run = functools.partial(submitted, rc)
+    few = run(lambda: balanced.map_async(lambda x: x * x, range(4), chunksize=2))
+    taken = run(lambda: balanced.apply_async(lambda given: int(given.sum()), data))
+    made = run(lambda: balanced.apply_async(numpy.arange, LARGE // 8))
+    printed = run(lambda: balanced.apply_async(lambda: print("said") or bytearray(LARGE)))
+    followed = run(lambda: balanced.apply_async(lambda given: given[:300], made))
     tasks = [few, taken, made, printed, followed]
     if engine_dies:
-        tasks.append(balanced.apply_async(die_once, str(folder / f"died-{os.urandom(8).hex()}")))
+        tasks.append(run(lambda: balanced.apply_async(die_once, str(folder / f"died-{os.urandom(8).hex()}"))))
         assert tasks[-1].get(PATIENCE) == "lives"
     assert few.get(PATIENCE) == [0, 1, 4, 9]
     assert taken.get(PATIENCE) == int(data.sum())
@@ -67,6 +71,15 @@ def work(rc: er.Client, folder: Path, *, engine_dies: bool = False, may_lose_dir
         one.push({"pushed": data}).get(PATIENCE)
         assert (one.pull("pushed").get(PATIENCE) == data).all()
     return [id for result in tasks for id in result.msg_ids]
+
+
+def submitted(rc: er.Client, call: Callable[[], Any]) -> Any:
+    """What a call gives. A nanny may have been killed, and the next one has not said yet that it starts engines."""
+    while True:
+        try:
+            return call()
+        except er.NoEnginesRegistered:
+            rc.wait_for_engines(1, timeout=PATIENCE)
 
 
 def die_once(path: str) -> str:
