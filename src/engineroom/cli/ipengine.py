@@ -173,15 +173,14 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
     def _wait_for_file(self) -> ConnectionInfo:
         path = Path(self.url_file) if self.url_file else connection_file(self.folder, self.cluster_id, "engine")
         deadline = time.monotonic() + self.timeout
+        lifeline = [sys.stdin.fileno()] if self.lifeline else []
         while not path.exists():
             if time.monotonic() >= deadline:
                 raise ConnectionFileError(
                     f"there is no connection file {path}: none appeared within {self.timeout:g} s. Start a controller "
                     "(`ipcluster start`), or name its connection file with --file="
                 )
-            if not self.lifeline:
-                time.sleep(LOOK_SECONDS)
-            elif wait_readable([sys.stdin.fileno()], LOOK_SECONDS) and not os.read(sys.stdin.fileno(), 4096):
+            if any(not os.read(descriptor, 4096) for descriptor in wait_readable(lifeline, LOOK_SECONDS)):
                 log.info("what started these engines has ended before there was a controller")
                 raise SystemExit(0)
         return read_connection_file(path)

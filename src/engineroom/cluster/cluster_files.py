@@ -125,10 +125,15 @@ class ClusterFiles:
         """Those of its files that exist, and its socket."""
         paths = [self.cluster_file, *self.connection_files, *self.lesser.values(), self.secret_file, self.roster_file]
         paths.append(self.pid_file)
-        info = self.connection
-        if info is not None and info.url.startswith("ipc://") and not is_other_host(info):
-            paths.append(Path(info.url.removeprefix("ipc://")))
+        if (socket := self.socket) is not None:
+            paths.append(socket)
         return [path for path in paths if path.exists()]
+
+    @property
+    def socket(self) -> Path | None:
+        """That of its controller; None if it has none, or its connection file is not there."""
+        info = self.connection
+        return Path(info.url.removeprefix("ipc://")) if info is not None and info.url.startswith("ipc://") else None
 
     def remove(self) -> list[Path]:
         """Remove its files, and its socket if nobody listens on that; returns which."""

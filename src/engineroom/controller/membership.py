@@ -34,7 +34,7 @@ from ..messages import (
 )
 from ..printable import one_line
 from .peers import Peer, Peers
-from .roster import Roster
+from .roster import Listed, Roster
 
 log = logging.getLogger(__name__)
 
@@ -364,17 +364,16 @@ class Membership:
 
     def _look_after_recovery(self) -> None:
         """Notice awaited engines that have ended; once the recovery is over, nobody is awaited."""
-        former = self._roster.former
         if self._scheduler.recovery_deadline is None:
             self._reserved, self._lowest = set(), 0
-            if former:
-                self._roster.went([uuid for uuid in former if uuid not in self._peers.by_uuid])
+            self._roster.went([each.uuid for each in self._absent()])
             self._roster.former = None
-        elif former:
-            absent = (each for uuid, each in former.items() if uuid not in self._peers.by_uuid)
-            ended = [each.uuid for each in absent if each.has_ended]
-            if ended:
-                self._will_not_return(ended)
+        elif ended := [each.uuid for each in self._absent() if each.has_ended]:
+            self._will_not_return(ended)
+
+    def _absent(self) -> list[Listed]:
+        """The engines of before the restart that have not come back, as far as it is known which there were."""
+        return [each for uuid, each in (self._roster.former or {}).items() if uuid not in self._peers.by_uuid]
 
     def _will_not_return(self, engines: Sequence[EngineUuid]) -> None:
         """Engines of before the restart have ended without coming back."""
@@ -457,8 +456,7 @@ class Membership:
 
     def _awaited_infos(self) -> list[EngineInfo]:
         """The engines of before the restart that may come back, and have not."""
-        former = self._roster.former if self._returning else None
-        absent = (each for uuid, each in (former or {}).items() if uuid not in self._peers.by_uuid)
+        absent = self._absent() if self._returning else []
         return [EngineInfo(each.number, each.uuid, each.host, each.pid) for each in absent if not each.has_ended]
 
     def _starting(self) -> int:

@@ -106,7 +106,6 @@ class Engine:
         self._nested = NestedRuns(url, self._protocol, executor, interrupter, page, self)
         self._serial = 0  # counts tasks begun: how the attendant tells a long one from many short ones
         self._turns = 0  # of the main loop
-        self._has_sigterm = False
         self._link_lock = threading.Lock()
         self._busy = threading.Event()
 
@@ -359,7 +358,7 @@ class Engine:
         deadline = time.monotonic() + LEAVE_SECONDS
         while self._protocol.results.is_awaiting and time.monotonic() < deadline:
             self._receive(wait=True)
-        if self._has_sigterm and not self._is_told():
+        if self._nested.is_terminated and not self._is_told():
             self._die_of_sigterm()
         self._protocol.goodbye()
 
@@ -484,7 +483,7 @@ class Engine:
         self._nested.interrupt()
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        self._protocol.is_leaving = self._nested.is_terminated = self._has_sigterm = True
+        self._protocol.is_leaving = self._nested.is_terminated = True
         if self._executor.is_running:
             raise Terminated
         self._link.wake()  # `serve` sees that we leave

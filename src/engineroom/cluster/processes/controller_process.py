@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -15,9 +14,10 @@ from pathlib import Path
 from ...config import make_profile_dir, read_connection_file
 from ...errors import ConfigError, ConnectionFileError, EngineroomError, LaunchError, StoreBusy, TimeoutError
 from ...launchers import FoundProcess, Launcher, LocalProcess
+from ...launchers.base import last_line
 from ...launchers.batch.job import BatchJob
 from ...launchers.registry import attach
-from ..cluster_files import ClusterFiles
+from ..cluster_files import ClusterFiles, is_dead
 from ..commands import STORE_BUSY, Command, guard_command
 from .chosen_controller import ChosenController
 from .guard import ask_to_end, is_there
@@ -199,9 +199,9 @@ class ControllerProcess:
                 f"there is nothing to connect to: {self._files} is not running. start_cluster_sync() starts it; "
                 "Cluster.from_file() finds one that another process has started"
             )
-        lines = [] if launcher is None else [line for line in launcher.get_output().splitlines() if line.strip()]
-        words = f"Its log ends: {lines[-1].strip()}" if lines else "Its log is empty."
-        if not lines and isinstance(launcher, LocalProcess):
+        last = last_line(launcher.get_output())
+        words = f"Its log ends: {last}" if last else "Its log is empty."
+        if not last and isinstance(launcher, LocalProcess):
             words = f"It ended with exit code {launcher.exit_code}, and its log {launcher.log_file} is empty"
             words += ": the disk is full." if _is_full(launcher.log_file.parent) else "."
         if isinstance(launcher, LocalProcess) and launcher.exit_code == STORE_BUSY:
@@ -222,10 +222,8 @@ class ControllerProcess:
         if guard is not None:
             guard.stop()
         files = self._files  # one that was killed has left them all, and its socket
-        with contextlib.suppress(EngineroomError, OSError):
-            url = read_connection_file(files.connection_files[0]).url
-            if url.startswith("ipc://") and not self._chosen.is_elsewhere:
-                os.unlink(url.removeprefix("ipc://"))
+        if (socket := files.socket) is not None and is_dead(socket):
+            socket.unlink(missing_ok=True)
         for path in (*files.connection_files, *files.lesser.values(), files.secret_file, files.roster_file):
             path.unlink(missing_ok=True)
 
