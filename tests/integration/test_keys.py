@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import os
+import signal
 from pathlib import Path
-from typing import Any
 
 import msgspec
+import psutil
 import pytest
+from conftest import hold, wait_until
 
 import engineroom as er
 from engineroom.cli import engineroom as command
@@ -16,14 +17,6 @@ from engineroom.cluster.cluster_files import ClusterFiles
 from engineroom.config import ConnectionInfo, read_connection_file, with_rights, write_connection_file
 
 SECONDS = 60.0
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + SECONDS
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return value
 
 
 def key(cluster: er.Cluster, what: str) -> int:
@@ -60,7 +53,7 @@ def test_a_reader_and_a_submitter_of_a_running_cluster(made: er.Client, capsys: 
         own = submitter.load_balanced_view().apply_async(abs, -3)
         assert own.get(SECONDS) == 3
         assert submitter[0].apply_sync(abs, -4) == 4
-        until(lambda: made.db_count({"msg_id": own.msg_ids[0], "state": "completed"}))
+        wait_until(lambda: made.db_count({"msg_id": own.msg_ids[0], "state": "completed"}))
         assert {record["msg_id"] for record in submitter.db_query({}, keys=["msg_id"])} == set(submitter.history)
         with pytest.raises(er.EngineroomError, match="own session"):
             submitter.get_result(task.msg_ids).get(SECONDS)
@@ -81,22 +74,23 @@ def test_what_is_no_key(made: er.Client, capsys: pytest.CaptureFixture[str]):
     assert "WHAT is one of readonly, submit, engine, rotate" in capsys.readouterr().err
 
 
-def test_new_keys_keep_the_queue_and_shut_the_old_ones_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_new_keys_keep_the_queue_and_shut_the_old_ones_out(
+    tmp_path: Path, gate: Path, capsys: pytest.CaptureFixture[str]
+):
     with er.Cluster(n=1, profile_dir=tmp_path / "profile") as rc:
         cluster, files = rc.cluster, ClusterFiles(tmp_path / "profile", rc.cluster.cluster_id)
         assert key(cluster, "readonly") == 0
         old = {path: path.read_text() for path in (*files.connection_files, files.lesser["readonly"])}
-        go = tmp_path / "go"
-        waits = rc.load_balanced_view().apply_async(_wait_for, str(go))
+        waits = rc.load_balanced_view().apply_async(hold, str(gate), "waited")
         queued = rc.load_balanced_view().map_async(abs, range(20), chunksize=1)
-        until(lambda: rc.db_count({"state": "running"}) == 1)
+        wait_until(lambda: rc.db_count({"state": "running"}) == 1)
         assert rc.db_count({}) == 21
         assert key(cluster, "rotate") == 0
         assert all(path.read_text() != text for path, text in old.items())
         assert "new keys" in capsys.readouterr().out
         with er.Client(str(files.connection_files[0]), timeout=SECONDS) as fresh:
             fresh.wait_for_engines(1, timeout=SECONDS)
-            go.touch()
+            gate.touch()
             assert fresh.get_result(queued.msg_ids).get(SECONDS) == list(range(20))
             assert fresh.get_result(waits.msg_ids).get(SECONDS) == ["waited"]
             with er.Client(str(files.lesser["readonly"]), timeout=SECONDS) as reader:
@@ -110,17 +104,40 @@ def test_new_keys_keep_the_queue_and_shut_the_old_ones_out(tmp_path: Path, capsy
     assert [path for path in files.lesser.values() if path.exists()] == []
 
 
+def test_an_engine_that_is_refused_before_its_nanny_starts_anew_with_it(tmp_path: Path, gate: Path):
+    with er.Cluster(n=1, profile_dir=tmp_path / "profile") as rc:
+        files, nanny = ClusterFiles(tmp_path / "profile", rc.cluster.cluster_id), rc.cluster.engine_set.pid
+        engine = psutil.Process(rc[0].apply_sync(os.getpid))
+        task = rc.load_balanced_view().apply_async(hold, str(gate), "held")
+        wait_until(lambda: rc.db_count({"state": "running"}) == 1)
+        os.kill(nanny, signal.SIGSTOP)
+        assert key(rc.cluster, "rotate") == 0
+        gate.touch()
+        wait_until(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE)
+        os.kill(nanny, signal.SIGCONT)
+        with er.Client(str(files.connection_files[0]), timeout=SECONDS) as fresh:
+            assert fresh.get_result(task.msg_ids).get(SECONDS) == ["held"]
+        assert rc.cluster.engine_set.pid == nanny
+
+
+def test_an_engine_whose_messages_make_no_sense_is_replaced(tmp_path: Path):
+    def babble() -> None:
+        import gc
+
+        from engineroom.engine.session_link import SessionLink
+
+        [link] = [each for each in gc.get_objects() if type(each) is SessionLink]
+        link.send_frames([b"babble"])
+
+    with er.Cluster(n=1, profile_dir=tmp_path / "profile") as rc:
+        engine = rc[0].apply_sync(os.getpid)
+        with pytest.raises(er.EngineError):
+            rc.load_balanced_view().apply_async(babble).get(SECONDS)
+        assert rc.load_balanced_view().apply_async(os.getpid).get(SECONDS) != engine
+
+
 def test_new_keys_are_refused_where_they_would_cost_the_queue(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with er.Cluster(n=1, profile_dir=tmp_path / "profile", database="memory") as rc:
         assert key(rc.cluster, "rotate") != 0
         assert "would be lost with its controller" in capsys.readouterr().err
         assert rc[0].apply_sync(abs, -1) == 1
-
-
-def _wait_for(path: str) -> str:
-    import os
-    import time
-
-    while not os.path.exists(path):
-        time.sleep(0.05)
-    return "waited"

@@ -236,4 +236,5 @@ class EngineProtocol:
 
     def _on_refused(self, message: Refused, frames: Sequence[Any]) -> None:
         print(f"the controller refused this engine (engineroom {__version__}): {one_line(message.reason)}", flush=True)
-        self.is_leaving = True
+        # If it refuses the nanny as well, the nanny looks for new keys and begins anew: it must not be done before.
+        self.is_leaving = self._page.restart = True

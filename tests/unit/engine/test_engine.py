@@ -310,9 +310,11 @@ def test_more_work_is_taken_while_there_is_some(script: Script):
     assert script.ended == ["a", "b"]
 
 
-def test_a_refused_engine_leaves(script: Script, capsys: pytest.CaptureFixture[str]):
+def test_a_refused_engine_leaves_and_asks_to_be_replaced(script: Script, capsys: pytest.CaptureFixture[str]):
     script.then(Refused("authentication", "the key is wrong"))
     script.play()
+    assert script.page.leaving
+    assert script.page.restart
     assert f"refused this engine (engineroom {__version__}): the key is wrong" in capsys.readouterr().out
 
 

@@ -301,9 +301,10 @@ class NoEngines:
         if self._since is None or now - self._since < NOTICE_SECONDS or not waiting:
             return ""
         self._since = None
+        tasks = "1 task waits" if waiting == 1 else f"{waiting:,} tasks wait"
         return (
-            f"there are no engines left and none are starting; {waiting} tasks wait until some join "
-            "(`ipcluster engines -n 2`), or are aborted"
+            f"there are no engines left and none are starting; {tasks} until some join (`ipcluster engines -n 2`), "
+            "or to be aborted"
         )
 
 
