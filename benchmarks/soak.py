@@ -1,0 +1,252 @@
+"""Does a cluster stay as it is, however long it is used? Nothing may grow: memory, descriptors, threads, files.
+
+    python -m benchmarks.soak --minutes=60
+
+One user does all that users do, again and again (`Use`): maps, lone trips, large data, errors, prints, dependencies,
+cancelled tasks, resubmissions, queries, another client that comes and goes. A viewer looks at every page of the
+dashboard. Every half minute an engine is killed. The records have a limit, so that the database can be steady.
+
+Once a minute it prints the memory of each process. At the end there is a line for each process and each kind of file:
+how much it was after a fifth of the time, in the middle, and at the end. Exit code 1: in the second half something
+grew by more than `LIMITS` allows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+import engineroom as er
+from engineroom.cluster.cluster_files import ClusterFiles
+from engineroom.config import read_connection_file
+
+from .viewer import Viewer, looking_at
+
+#: How much each quantity may grow in the second half: as a part of what it was, or this much at least.
+LIMITS: Mapping[str, tuple[float, float]] = {
+    "memory": (0.05, 0.5), "descriptors": (0, 2), "threads": (0, 1), "size": (0.05, 0.5), "number": (0, 2),
+}  # fmt: skip
+MIB = 1 << 20
+ENGINES = 3
+#: The engine that is killed, and every how many rounds.
+VICTIM, KILL_EVERY = 2, 30
+#: What the database may keep: these limits are reached within the first minutes.
+RETENTION = {"count": 20_000, "payload_bytes": "64MiB"}
+ROUND_SECONDS = 1.0
+#: The floats of an array that goes to an engine, and comes back: 2 MB.
+FLOATS = 250_000
+
+
+def square(x: int) -> int:
+    if x % 20 == 7:
+        raise ValueError(f"item {x}")
+    return x * x
+
+
+def talk(lines: int) -> None:
+    for line in range(lines):
+        print(f"line {line} of {lines}, of no use to anybody")
+
+
+def until_cancelled() -> None:
+    while True:
+        time.sleep(0.01)
+
+
+class Use:
+    """What users do. Every round does all of it once, and checks what it gets."""
+
+    def __init__(self, rc: er.Client, profile: Path, viewer: Viewer) -> None:
+        self._rc, self._profile, self._viewer = rc, profile, viewer
+        self._balanced, self._direct = rc.load_balanced_view(), rc[[0, 1]]
+        self.rounds = 0
+
+    def round(self) -> None:
+        """Everything once."""
+        self._short_tasks()
+        self._failing_tasks()
+        self._large_data()
+        self._graph()
+        self._cancel()
+        self._ask()
+        self._another_client()
+        self._viewer.look(self._rc.history[-1])
+        self.rounds += 1
+        if self.rounds % KILL_EVERY == 0:
+            self._kill_engine()
+
+    def _short_tasks(self) -> None:
+        assert sum(self._balanced.map(abs, range(500), chunksize=1)) == 124_750
+        for x in range(5):
+            assert self._balanced.apply_sync(abs, -x) == self._rc[0].apply_sync(abs, -x) == x
+        self._balanced.apply(talk, 50).get()
+
+    def _failing_tasks(self) -> None:
+        with self._balanced.temp_flags(label=f"sweep-{self.rounds % 50}"):
+            sweep = self._balanced.map_async(square, range(40), chunksize=1)
+        values = sweep.get(return_exceptions=True)
+        assert [isinstance(value, er.RemoteError) for value in values].count(True) == 2
+        assert isinstance(self._rc.resubmit(sweep.msg_ids[7]).get(return_exceptions=True), er.RemoteError)
+
+    def _large_data(self) -> None:
+        data = np.full(FLOATS, float(self.rounds))
+        self._direct.push({"data": data}, block=True)
+        assert [part.sum() for part in self._direct.pull("data", block=True)] == [data.sum()] * 2
+        self._direct.scatter("part", data, block=True)
+        assert self._direct.gather("part", block=True).sum() == data.sum()
+        assert self._balanced.apply_sync(lambda x: x + 1, data).sum() == data.sum() + FLOATS
+
+    def _graph(self) -> None:
+        first = self._balanced.apply_async(abs, -1)
+        with self._balanced.temp_flags(after=first):
+            assert [self._balanced.apply_async(abs, -2).get(), first.get()] == [2, 1]
+
+    def _cancel(self) -> None:
+        endless = [self._balanced.apply_async(until_cancelled) for _ in range(ENGINES + 2)]
+        self._rc.cancel(endless)
+        for task in endless:
+            assert isinstance(task.exception(), er.TaskAborted)
+
+    def _ask(self) -> None:
+        assert self._rc.db_count({"state": "failed"}) > 0
+        assert len(self._rc.db_query({"state": "completed"}, keys=["msg_id", "completed"], limit=200)) == 200
+        self._rc.queue_status(verbose=True)
+        self._rc.purge_results(self._rc.history[-3:])
+
+    def _another_client(self) -> None:
+        """It has a function of its own, and asks for the result of a task of ours."""
+        rounds, task = self.rounds, self._balanced.apply_async(abs, -self.rounds)
+        with er.Client(profile_dir=str(self._profile)) as other:
+            assert other.load_balanced_view().apply_sync(lambda: rounds) == rounds
+            assert other.get_result(task.msg_ids).get() == [rounds]
+
+    def _kill_engine(self) -> None:
+        os.kill(self._rc.queue_status()[VICTIM]["pid"], signal.SIGKILL)
+
+
+class Soak:
+    """The samples of all that may not grow: by whose it is, and which quantity."""
+
+    def __init__(self, rc: er.Client, profile: Path, dashboard: psutil.Process) -> None:
+        self._folder = profile
+        nanny = psutil.Process(rc.cluster.engine_set.pid)
+        [zygote] = nanny.children()
+        status = rc.queue_status()
+        files = ClusterFiles(profile, rc.cluster.cluster_id)
+        self._processes = {
+            "controller": psutil.Process(read_connection_file(files.connection_files[0]).pid),
+            "dashboard": dashboard,
+            "nanny": nanny,
+            "zygote": zygote,
+            "engine 0": psutil.Process(status[0]["pid"]),
+            "engine 1": psutil.Process(status[1]["pid"]),
+            "the user's program": psutil.Process(),
+        }
+        self.samples: dict[tuple[str, str], list[float]] = defaultdict(list)
+
+    def look(self) -> None:
+        """Take a sample."""
+        for name, process in self._processes.items():
+            with process.oneshot():
+                self.samples[name, "memory"].append(process.memory_full_info().pss / MIB)
+                self.samples[name, "descriptors"].append(process.num_fds())
+                self.samples[name, "threads"].append(process.num_threads())
+        sizes: dict[str, list[int]] = {"database": [], "large buffers": [], "logs": [], "other files": []}
+        for path in self._folder.rglob("*"):
+            sizes[_kind(path.relative_to(self._folder))].append(_size(path))
+        for name, found in sizes.items():
+            self.samples[name, "size"].append(sum(found) / MIB)
+            if name != "large buffers":  # they come and go
+                self.samples[name, "number"].append(len(found))
+
+    def memory(self) -> str:
+        """That of each process, as it is now, in MiB."""
+        return ", ".join(f"{name} {self.samples[name, 'memory'][-1]:.1f}" for name in self._processes)
+
+
+def _kind(path: Path) -> str:
+    if "payloads" in path.parts[0]:
+        return "large buffers"
+    return {"log": "logs"}.get(path.parts[0], "database" if path.name.startswith("tasks.db") else "other files")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+def around(values: list[float], part: float) -> float:
+    """The median of the tenth of the values before a part of the time."""
+    end = max(1, round(part * len(values)))
+    return statistics.median(values[max(0, end - max(1, len(values) // 10)) : end])
+
+
+def has_grown(quantity: str, middle: float, last: float) -> bool:
+    """Whether this is more than `LIMITS` allows."""
+    part, least = LIMITS[quantity]
+    return last - middle > max(part * middle, least)
+
+
+def verdict(samples: Mapping[tuple[str, str], list[float]], say: Callable[[str], Any] = print) -> int:
+    """Say how everything grew; returns the exit code."""
+    say(f"{'':19} {'':12} {'at a fifth':>10} {'middle':>10} {'end':>10}")
+    grown = 0
+    for (name, quantity), values in samples.items():
+        first, middle, last = (around(values, part) for part in (0.2, 0.5, 1.0))
+        is_bad = has_grown(quantity, middle, last)
+        grown += is_bad
+        unit = {"memory": "MiB", "size": "MiB"}.get(quantity, "")
+        change = f"{(last - middle) / middle:+.1%}" if middle else ""
+        numbers = " ".join(f"{number:10.2f}" if unit else f"{number:10.0f}" for number in (first, middle, last))
+        say(f"{name:19} {quantity:12} {numbers} {unit:4} {change:>7} {'GREW' if is_bad else 'ok'}")
+    say(f"{grown} of {len(samples)} grew in the second half")
+    return int(grown > 0)
+
+
+def dashboard_of(port: int, processes: Iterable[psutil.Process]) -> psutil.Process:
+    """Which of the processes listens on a port of this host."""
+    for process in processes:
+        if any(c.status == "LISTEN" and c.laddr.port == port for c in process.net_connections("tcp")):
+            return process
+    raise LookupError(f"no process listens on port {port}")
+
+
+def soak(minutes: float, rounds: int = 0, say: Callable[[str], Any] = print) -> Soak:
+    """Use a cluster for so many minutes, and so many rounds at least."""
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        profile = Path(folder) / "profile_default"
+        with er.Cluster(n=ENGINES, profile_dir=profile, dashboard=True, retention=RETENTION) as rc:
+            assert rc.dashboard_url is not None
+            with looking_at(rc.dashboard_url) as viewer:
+                use = Use(rc, profile, viewer)
+                seen = Soak(rc, profile, dashboard_of(viewer.port, psutil.Process().children(recursive=True)))
+                begin, told = time.monotonic(), 0
+                while (passed := time.monotonic() - begin) < 60 * minutes or use.rounds < rounds:
+                    use.round()
+                    seen.look()
+                    if passed >= 60 * told:
+                        say(f"{told:4} min, {use.rounds} rounds, {len(rc.history):,} tasks, {viewer.asked:,} answers; "
+                            f"MiB: {seen.memory()}")  # fmt: skip
+                        told += 1
+                    time.sleep(max(0.0, ROUND_SECONDS * use.rounds - (time.monotonic() - begin)))
+    return seen
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    sys.exit(verdict(soak(parser.parse_args().minutes).samples))
