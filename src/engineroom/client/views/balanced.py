@@ -298,6 +298,8 @@ class LoadBalancedView(View):
             result._options, result.label = options, options.label
         port.history.add_number(number)
         self._history.add_number(number)
+        if not number & 4095:
+            self._tidy()
         task = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text), pickled, frames
         if self.track:
             self._send([task], result)

@@ -338,6 +338,11 @@ class View:
             else:
                 history.extend(ids)
 
+    def _tidy(self) -> None:
+        """Numbers were added to the histories one by one."""
+        self._port.history.tidy()
+        self._history.tidy()
+
     @property
     def outstanding(self) -> set[TaskId]:
         """Tasks of this view without an outcome."""

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import gc
-import sys
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
-from engineroom.client.connection.history import History, Marks
+import pytest
+
+from engineroom.client.connection import history as module
+from engineroom.client.connection.history import RECENT, History, Marks
 from engineroom.client.records.query_args import plain_query
 from engineroom.ids import ClientId, TaskId
 
@@ -64,14 +69,69 @@ def test_it_can_be_asked_for_in_a_query():
     assert plain_query({"msg_id": {"$in": history(1, 2)}}) == {"msg_id": {"$in": ids(1, 2)}}
 
 
-def test_a_hundred_thousand_tasks_are_one_object_of_eight_bytes_each():
+def test_a_hundred_thousand_tasks_take_no_memory():
     made = History(SESSION)
     gc.collect()
     before = len(gc.get_objects())
+    tracemalloc.start()
     for number in range(100_000):
         made.append(TaskId(f"{SESSION}-{number}"))
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert len(gc.get_objects()) - before < 100
-    assert sys.getsizeof(made._numbers) < 1_000_000
+    assert size < 10 * RECENT
+    assert len(made) == 100_000
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_is_like_a_list_with_any_numbers(monkeypatch: pytest.MonkeyPatch, seed: int):
+    monkeypatch.setattr(module, "RECENT", 5)
+    random = Random(seed)
+    made, numbers, next = History(SESSION), [], 500
+    for _ in range(60):
+        next += random.choice([1, 1, 1, 1, 1, 3, -8, 20])
+        match random.randrange(6):
+            case 0:
+                made.extend(ids(*range(next, next + 4)))
+                numbers += range(next, next + 4)
+                next += 3
+            case 1:
+                gone = random.sample(numbers, min(2, len(numbers)))
+                made.forget(ids(*gone))
+                numbers = [number for number in numbers if number not in gone]
+            case 2:
+                made.add_number(next)
+                numbers.append(next)
+                made.tidy()
+            case _:
+                made.append(*ids(next))
+                numbers.append(next)
+        expected = ids(*numbers)
+        assert (made, list(made), len(made), made.copy()) == (expected, expected, len(expected), made)
+        assert made[2:-2] == expected[2:-2]
+        assert made[::-3] == expected[::-3]
+        assert [made[i] for i in (0, -1) if numbers] == [expected[i] for i in (0, -1) if numbers]
+        assert made.among(ids(*range(1500))) == set(expected)
+        if numbers:
+            some = random.choice(numbers)
+            assert made.index(*ids(some)) == numbers.index(some)
+    with pytest.raises(IndexError):
+        made[len(numbers)]
+
+
+def test_threads_lose_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "RECENT", 50)
+    made = History(SESSION)
+
+    def add(thread: int) -> None:
+        for number in range(thread * 10_000, thread * 10_000 + 2_000):
+            made.append(*ids(number))
+            assert ids(number)[0] in made
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(add, range(4)))
+    assert len(made) == 8_000
+    assert set(made) == set(ids(*(thread * 10_000 + i for thread in range(4) for i in range(2_000))))
 
 
 def test_marks():
