@@ -7,12 +7,13 @@ import functools
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-from conftest import processes_of, wait_until
+from conftest import hold, processes_of, wait_until
 
 import engineroom as er
 
@@ -75,6 +76,40 @@ def test_results_that_are_arguments_are_shared_too(rc: er.Client):
     made = view.apply_async(numbers, 3)
     found = [view.apply_async(total, made, index) for index in range(6)]
     assert [ar.get()[0] for ar in found] == list(map(int, numbers(3)[:6]))
+
+
+def make(gate: str, seed: int) -> Any:
+    hold(gate)
+    return numbers(seed)
+
+
+def inode_of(array: Any) -> int:
+    """Of the file in memory in which an array lies."""
+    address = array.__array_interface__["data"][0]
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        start, end = (int(number, 16) for number in line.split()[0].split("-"))
+        if start <= address < end:
+            return int(line.split()[4])
+    raise LookupError
+
+
+def inodes() -> set[int]:
+    """Of the files that this process has open, or mapped."""
+    found = {int(line.split()[4]) for line in Path("/proc/self/maps").read_text().splitlines()}
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.add(os.stat(f"/proc/self/fd/{descriptor}").st_ino)
+    return found
+
+
+def test_a_result_is_mapped_where_it_was_made(rc: er.Client, gate: Path):
+    made = rc.load_balanced_view([0]).apply_async(make, str(gate), 8)
+    found = [rc.load_balanced_view([engine]).apply_async(inode_of, made) for engine in (1, 2, 1)]
+    values = rc.load_balanced_view([2]).apply_async(total, made, 5)
+    gate.touch()
+    assert len({ar.get() for ar in found}) == 1
+    assert found[0].get() in rc[0].apply_sync(inodes)
+    assert values.get() == (numbers(8)[5], True)
 
 
 def test_an_engine_that_cannot_borrow_gets_the_buffer_itself(rc: er.Client):

@@ -431,6 +431,8 @@ class Controller:
         if peer.results and message.number != peer.results + 1:
             return  # some before it were lost. To store it would tell the engine that all before are stored, too.
         peer.results = message.number
+        if message.lent:
+            self._outbox.host_buffers.lent(peer, message.lent, frames)
         number, peak = peer.engine, message.peak_memory
         for done in message.tasks:
             done.engine = number

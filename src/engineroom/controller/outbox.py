@@ -409,6 +409,7 @@ class Outbox:
     def _keep_values(self, action: actions.KeepValues) -> None:
         for ended in action.tasks:
             self._values.keep(ended.done.id, ended.done.payload, ended.frames)
+            self.host_buffers.keep(ended.frames)
             self._tokens.append(("value", ended.done.id, 0, 0, 0))
 
     def _release_values(self, action: actions.ReleaseValues) -> None:
@@ -457,6 +458,7 @@ class Outbox:
 
     def flush(self) -> None:
         """Send what this turn has gathered, then have it recorded: clients that wait are served first."""
+        self.host_buffers.drop_lent()
         if self._boxes:
             boxes = list(self._boxes.items())
             self._boxes.clear()

@@ -91,7 +91,7 @@ class Engine:
     ) -> None:
         """`shares`: the indices of each named resource that this engine has. `url`: of its cluster.
 
-        `pool`: where large results are put; None: they are sent as bytes.
+        `pool`: where large results are put, for others of this host; None: they are sent as bytes.
         """
         self._pool = pool
         self._link, self._descriptor = link, link.fileno()
@@ -507,7 +507,7 @@ def make_engine(
     session = LinkSession(introduction, PING_SECONDS, time.monotonic())
     link = connect(connection, lender)
     streams = install(settings.output_limit, captured)
-    pool = Pool(RESULTS_KEPT) if link.shares_memory else None
+    pool = Pool(RESULTS_KEPT) if link.shares_memory or lender else None
     executor = Executor(streams, payload.as_copy if pool is None else payload.shared(pool.copy, payload.as_copy))
     executor.uuid = uuid
     task_context.connection = connection

@@ -75,7 +75,7 @@ class EngineProtocol:
         self._interrupt = interrupt
         self.checks = checks
         self.jobs = Jobs()
-        self.results = ResultBuffer()
+        self.results = ResultBuffer(link.lend)
         #: the running task
         self.job: Job | None = None
         #: tasks that have begun, and wait for other tasks: the last of them waits inside the one before it

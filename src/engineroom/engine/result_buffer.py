@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource as rusage
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..config import MIB
@@ -21,9 +21,13 @@ LOOK_AGAIN_SECONDS = 0.1
 
 
 class ResultBuffer:
-    """Results that may not be stored yet. Everything is called with the link's lock held."""
+    """Results that may not be stored yet. Everything is called with the link's lock held.
 
-    def __init__(self) -> None:
+    `lend` lets other engines of this host have a large buffer, and returns its number, or 0.
+    """
+
+    def __init__(self, lend: Callable[[Any], int] = lambda buffer: 0) -> None:
+        self._lend = lend
         #: bytes beyond which the engine runs no task until earlier results are stored …
         self.limit = 256 * MIB
         #: … and its share of what all engines of the cluster may keep; 0: it was not told
@@ -60,7 +64,10 @@ class ResultBuffer:
         if not self._gathered:
             return None
         self._number += 1
-        parts = [wire.encode(Results(self._gathered, self._number, self._peak_memory())), *self._table.frames]
+        frames = self._table.frames
+        lent = tuple(map(self._lend, frames))
+        results = Results(self._gathered, self._number, self._peak_memory(), lent if any(lent) else ())
+        parts = [wire.encode(results), *frames]
         self._sent.append((self._number, parts, [AttemptKey(done.id, done.attempt) for done in self._gathered]))
         self.bytes += _bytes(parts) + len(self._gathered) * RESULT_BYTES
         self._gathered, self._table = [], wire.FrameTable()

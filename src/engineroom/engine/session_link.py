@@ -46,6 +46,10 @@ class SessionLink:
         self.session.count_sent(frames[0])
         self._link.send(frames)
 
+    def lend(self, buffer: Any) -> int:
+        """Let other engines of this host have a buffer that is sent next. Returns its number; 0: it is not lent."""
+        return self._link.lend(buffer)
+
     def ping(self) -> None:
         """Give a sign of life, if it is time."""
         now = time.monotonic()

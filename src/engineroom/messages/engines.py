@@ -77,6 +77,8 @@ class Results(Message):
     number: Count = 0
     #: from engines: peak memory of the process so far, in bytes
     peak_memory: Count | None = None
+    #: from engines: the numbers under which the nanny of their host has the frames, too; 0: it has not
+    lent: tuple[Count, ...] = ()
 
 
 class Output(Message):
@@ -201,7 +203,10 @@ class KillTask(Message):
 
 
 class KeepBuffers(Message):
-    """Keep the frames of this message, and lend them to the engines of this nanny. Each has a number; they rise."""
+    """Keep the frames of this message, and lend them to the engines of this nanny. Each has a number; they rise.
+
+    A number without a frame is that of a buffer that an engine has lent (`Results.lent`): it is to be kept.
+    """
 
     numbers: list[Count]
 

@@ -12,7 +12,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ..transport import Frames
 from .clock import VirtualClock
@@ -165,6 +165,9 @@ class MemoryLink:
             self.unsent.append(frames)
         else:
             self._network.listener.inbox.put((self._identity, frames))
+
+    def lend(self, buffer: Any) -> int:
+        return 0
 
     def flush(self, timeout: float) -> bool:
         return True

@@ -24,6 +24,10 @@ SHORT_MESSAGE = 16 << 10
 LAST_MESSAGES = 10_000
 
 
+#: Smaller frames are sent to each process of a host: to get one from another process takes about as long.
+HOST_FRAME_FROM = 1 << 20
+
+
 class HostFrame(NamedTuple):
     """Stands for a large frame that the receiver gets from another process of its host (`shared_memory.lending`)."""
 
@@ -82,6 +86,9 @@ class Link(Protocol):
 
     def send(self, frames: Frames) -> None:
         """Send to the controller, now or when it can be reached."""
+
+    def lend(self, buffer: Any) -> int:
+        """Let other processes of this host have a buffer that is sent next. Returns its number; 0: it is not lent."""
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything sent has left this process, for `timeout` seconds at most. Returns whether it has."""

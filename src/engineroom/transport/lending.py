@@ -4,6 +4,14 @@
                ══ TCP ══▶ engine: `BorrowingLink`    messages that name them (`HostFrame`)
                              nanny ── Unix socket ──▶ engine    their file descriptors
 
+A large result is on its host before it comes to the controller. The engine gives it to the nanny, too, with a number
+of the engine's own, and names that number beside it. The controller has the nanny keep it, if other tasks take it, or
+drop it.
+
+                             nanny ◀── Unix socket ── engine    its file descriptor
+               ◀══ TCP ══                            engine    the result (`Results.lent`)
+               ══ TCP ══▶ nanny                      whether to keep it
+
 The Unix socket has no name in the file system, so that nothing is left if a process is killed. Its random name is
 known to the nanny and to the processes that are forked from it, and both ends look which user the other one is.
 
@@ -13,7 +21,6 @@ controller sends it again, then with the buffer itself.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
@@ -23,14 +30,14 @@ import socket
 import struct
 import time
 from array import array
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..cores import usable_memory
 from ..shared_memory.buffer import SharedBuffer, received
 from ..shared_memory.pool import Pool
-from .base import Frames, HostFrame, Link
+from .base import HOST_FRAME_FROM, Frames, HostFrame, Link
 from .unix_socket import why_not_ours
 
 log = logging.getLogger(__name__)
@@ -39,8 +46,14 @@ log = logging.getLogger(__name__)
 SHARE_OF_MEMORY, MOST_KEPT = 1 / 8, 8 << 30
 #: After a buffer could not be had, an engine asks for so long that all are sent to itself.
 FAILED_SECONDS = 60.0
+#: So long the controller has to say what is to become of an engine's buffer. Its engine may have died with the result.
+OFFERED_SECONDS = 60.0
+#: Numbers of engines' buffers are random, and have this bit: the controller's own do not reach it.
+_OF_AN_ENGINE = 1 << 62
 
 _NUMBER = struct.Struct("<Q")
+#: an engine's buffer: its number and its bytes
+_OFFER = struct.Struct("<QQ")
 _ONE_DESCRIPTOR = socket.CMSG_SPACE(array("i").itemsize)
 _CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 
@@ -53,7 +66,8 @@ def new_name() -> str:
 class Lender:
     """Keeps buffers, and gives their descriptors to who asks for their numbers. No call waits.
 
-    Numbers rise: one that is not above the highest that has come, and is not here, does not come any more.
+    The controller's numbers rise: one that is not above the highest that has come, and is not here, does not come any
+    more. A buffer of an engine was here before anybody could know its number.
     """
 
     def __init__(self, name: str) -> None:
@@ -61,6 +75,9 @@ class Lender:
         self.room = min(MOST_KEPT, int(usable_memory() * SHARE_OF_MEMORY))
         self._pool = Pool()
         self._kept: dict[int, SharedBuffer] = {}
+        #: engines' buffers of which the controller has not spoken yet, and when they came, oldest first
+        self._offered: OrderedDict[int, tuple[SharedBuffer, float]] = OrderedDict()
+        self._offered_bytes = 0
         self._highest = 0
         #: who waits for a number that has not come
         self._asked: dict[int, list[socket.socket]] = {}
@@ -77,7 +94,13 @@ class Lender:
         return self._epoll.fileno()
 
     def keep(self, numbers: Sequence[int], frames: Iterable[Any]) -> None:
-        """Buffers have come."""
+        """Buffers have come. What has a number only is one that an engine has given us."""
+        frames = list(frames)
+        if len(numbers) > len(frames):
+            self.serve()
+            for number in numbers[len(frames) :]:
+                if (buffer := self._take_offered(number)) is not None:
+                    self._kept[number] = buffer
         for number, frame in zip(numbers, frames, strict=False):
             copy = self._pool.copy(frame)
             self._highest = max(number, self._highest)
@@ -88,13 +111,16 @@ class Lender:
 
     def drop(self, numbers: Iterable[int]) -> None:
         """Nobody needs these any more. Whoever has them keeps them."""
+        self.serve()
         for number in numbers:
             self._kept.pop(number, None)
+            self._take_offered(number)
         self._pool.tidy()
 
     def renew(self) -> None:
         """The controller begins anew: it does not know what is here, and what was on its way may be lost."""
         self._kept.clear()
+        self._drop_offered(lambda since: True)
         asked, self._asked = self._asked, {}
         for number, peers in asked.items():
             self._highest = max(number, self._highest)
@@ -103,11 +129,17 @@ class Lender:
 
     def serve(self) -> None:
         """Answer what has been asked."""
-        for descriptor, _ in self._epoll.poll(0):
-            if descriptor == self._listening.fileno():
-                self._accept()
-            elif descriptor in self._peers:
-                self._hear(self._peers[descriptor])
+        asked: list[tuple[socket.socket, int]] = []
+        for descriptor in self._ready():
+            if descriptor in self._peers:
+                asked += self._hear(self._peers[descriptor])
+        for peer, number in asked:  # after all that was offered has been taken in
+            if number in self._kept or number <= self._highest or number & _OF_AN_ENGINE:
+                self._answer(peer, number)
+            else:
+                self._asked.setdefault(number, []).append(peer)
+        due = time.monotonic() - OFFERED_SECONDS
+        self._drop_offered(lambda since: since < due)
         self._pool.tidy()
 
     def close(self) -> None:
@@ -117,35 +149,77 @@ class Lender:
         for peer in self._peers.values():
             peer.close()
         self._kept.clear()
+        self._offered.clear()
         self._pool.close()
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            accepted, _ = self._listening.accept()
-            if why_not_ours(accepted):
-                accepted.close()
-                return
-            accepted.setblocking(False)
-            self._peers[accepted.fileno()] = accepted
-            self._epoll.register(accepted, select.EPOLLIN)
+    def _ready(self) -> list[int]:
+        """Who has said something, those who have just connected included."""
+        while True:
+            ready = [descriptor for descriptor, _ in self._epoll.poll(0)]
+            if self._listening.fileno() not in ready or not self._accept():
+                return ready
 
-    def _hear(self, peer: socket.socket) -> None:
+    def _accept(self) -> bool:
         try:
-            while data := peer.recv(_NUMBER.size):
-                (number,) = _NUMBER.unpack(data)
-                if number in self._kept or number <= self._highest:
-                    self._answer(peer, number)
+            accepted, _ = self._listening.accept()
+        except OSError:
+            return False
+        if why_not_ours(accepted):
+            accepted.close()
+            return True
+        accepted.setblocking(False)
+        self._peers[accepted.fileno()] = accepted
+        self._epoll.register(accepted, select.EPOLLIN)
+        return True
+
+    def _hear(self, peer: socket.socket) -> list[tuple[socket.socket, int]]:
+        """Take in what an engine offers; returns what it asks for."""
+        asked = []
+        try:
+            while True:
+                data, ancillary, _, _ = peer.recvmsg(_OFFER.size, _ONE_DESCRIPTOR, _CLOSE_ON_EXEC)
+                descriptor = next((array("i", content)[0] for _, _, content in ancillary), None)
+                if descriptor is not None:
+                    self._take_in(descriptor, *_OFFER.unpack(data))
+                elif data:
+                    asked.append((peer, *_NUMBER.unpack(data)))
                 else:
-                    self._asked.setdefault(number, []).append(peer)
+                    break
         except BlockingIOError:
-            return
+            return asked
         except (OSError, struct.error):
             pass
         self._forget(peer)
+        return []
+
+    def _take_in(self, descriptor: int, number: int, size: int) -> None:
+        """An engine's buffer."""
+        try:
+            buffer = received(descriptor, size)
+        except (OSError, ValueError) as error:
+            log.warning("an engine has offered a buffer that is of no use: %s", error)
+            return
+        if isinstance(buffer, SharedBuffer) and number & _OF_AN_ENGINE:
+            self._offered[number] = buffer, time.monotonic()
+            self._offered_bytes += size
+            self._drop_offered(lambda since: self._offered_bytes > self.room)
+
+    def _take_offered(self, number: int) -> SharedBuffer | None:
+        buffer, _ = self._offered.pop(number, (None, 0.0))
+        if buffer is not None:
+            self._offered_bytes -= len(buffer)
+        return buffer
+
+    def _drop_offered(self, is_due: Callable[[float], bool]) -> None:
+        """Drop the oldest of what was offered, as long as that is due. (The argument is when it came.)"""
+        while self._offered and is_due(next(iter(self._offered.values()))[1]):
+            self._take_offered(next(iter(self._offered)))
 
     def _answer(self, peer: socket.socket, number: int) -> None:
         """Give a buffer; or say, without a descriptor, that it is not here."""
         buffer, data = self._kept.get(number), _NUMBER.pack(number)
+        if buffer is None and number in self._offered:
+            buffer, _ = self._offered[number]
         try:
             if buffer is None:
                 peer.send(data)
@@ -182,6 +256,20 @@ class Borrower:
             except OSError as error:
                 log.warning("the nanny of this host lends no buffers: %s", error)
                 self._come[frame.number] = None
+
+    def offer(self, buffer: SharedBuffer) -> int:
+        """Give the lender a buffer of ours; returns its number. 0: it does not take it. This does not wait."""
+        number = _OF_AN_ENGINE | secrets.randbits(62)
+        descriptors = array("i", [buffer.descriptor])
+        try:
+            self._connected().sendmsg(
+                [_OFFER.pack(number, len(buffer))],
+                [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)],
+                socket.MSG_DONTWAIT,
+            )
+        except OSError:
+            return 0
+        return number
 
     def has_answers(self, frames: Iterable[HostFrame]) -> bool:
         """Whether all of these have come, or are not to be had."""
@@ -265,6 +353,11 @@ class BorrowingLink:
     def takes_host_frames(self) -> bool:
         """Whether the controller may send messages that name buffers."""
         return time.monotonic() >= self._failed_until
+
+    def lend(self, buffer: Any) -> int:
+        """See `Link`."""
+        is_fit = isinstance(buffer, SharedBuffer) and len(buffer) >= HOST_FRAME_FROM and self.takes_host_frames
+        return self._borrower.offer(buffer) if is_fit else 0
 
     def receive(self, limit: int = 64, timeout: float = 0.0) -> list[Frames]:
         """See `Link`."""

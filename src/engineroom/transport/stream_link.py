@@ -16,6 +16,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
+from typing import Any
 
 from ..descriptors import require_descriptors
 from .base import Frames
@@ -224,6 +225,9 @@ class StreamLink(ABC):
                 unsent.add(buffers, count, passed)
             self._has_sent.clear()
             self._need_helper()
+
+    def lend(self, buffer: Any) -> int:
+        return 0
 
     def flush(self, timeout: float) -> bool:
         return self._has_sent.is_set() or self._has_sent.wait(timeout)

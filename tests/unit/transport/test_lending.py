@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import wait_until
 
 from engineroom.shared_memory.buffer import SharedBuffer
+from engineroom.shared_memory.pool import Pool
 from engineroom.transport import lending
 from engineroom.transport.base import Frames, HostFrame
 from engineroom.transport.lending import Borrower, BorrowingLink, Lender, new_name
@@ -190,3 +192,75 @@ def test_nothing_stays_open(lender: Lender):
     lender.serve()
     lender._pool.close()
     wait_until(lambda: lender.serve() or len(os.listdir("/proc/self/fd")) <= before)
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    made = Pool()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def other(lender: Lender) -> Iterator[Pair]:
+    made = Pair(lender)
+    yield made
+    made.link.close()
+
+
+def test_what_an_engine_lends_another_one_gets(pair: Pair, other: Pair, pool: Pool):
+    number = pair.link.lend(pool.copy(content(b"a")))
+    other.inner.come.append([b"head", HostFrame(number, SIZE)])
+    assert other.look() == [[b"head", (b"a", SIZE)]]
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_the_controller_says_what_becomes_of_it(
+    pair: Pair, other: Pair, pool: Pool, is_kept: bool, monkeypatch: pytest.MonkeyPatch
+):
+    number = pair.link.lend(pool.copy(content(b"a")))
+    if is_kept:
+        pair.lender.keep([number], [])
+    else:
+        pair.lender.drop([number])
+    monkeypatch.setattr(lending, "OFFERED_SECONDS", -1.0)  # what nobody has spoken of is dropped
+    other.inner.come.append([b"head", HostFrame(number, SIZE)])
+    assert other.look() == ([[b"head", (b"a", SIZE)]] if is_kept else [])
+    assert other.link.takes_host_frames is is_kept
+
+
+def test_of_what_nobody_has_spoken_the_oldest_makes_room(pair: Pair, other: Pair, pool: Pool):
+    pair.lender.room = 2 * SIZE
+    one, two, three = (pair.link.lend(pool.copy(content(letter))) for letter in (b"1", b"2", b"3"))
+    other.inner.come += [[b"head", HostFrame(two, SIZE)], [b"head", HostFrame(three, SIZE)]]
+    assert other.look() == [[b"head", (b"2", SIZE)], [b"head", (b"3", SIZE)]]
+    other.inner.come.append([b"head", HostFrame(one, SIZE)])
+    assert other.look() == []
+
+
+def test_what_is_small_or_in_no_shared_pages_is_not_lent(pair: Pair, pool: Pool):
+    assert [pair.link.lend(buffer) for buffer in (content(b"a"), pool.copy(content(b"a")[: SIZE - 1]))] == [0, 0]
+
+
+def test_where_nobody_lends_nothing_is_lent(pool: Pool):
+    borrowing = BorrowingLink(Arriving(), new_name())
+    assert borrowing.lend(pool.copy(content(b"a"))) == 0
+    borrowing.close()
+
+
+def test_a_nanny_that_takes_nothing_in_does_not_stop_the_engine(pair: Pair, pool: Pool):
+    numbers = [pair.link.lend(pool.copy(content(b"a"))) for _ in range(2_000)]
+    assert numbers[0] > 0
+    assert numbers[-1] == 0
+
+
+def test_a_file_that_could_be_shortened_is_not_taken(lender: Lender, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    path = tmp_path / "file"
+    path.write_bytes(content(b"a"))
+    borrower = Borrower(NAME)
+    assert borrower.offer(SharedBuffer(os.open(path, os.O_RDONLY), SIZE))
+    lender.serve()
+    lender.serve()
+    assert "nobody can shorten" in caplog.text
+    assert not lender._offered
+    borrower.forget()

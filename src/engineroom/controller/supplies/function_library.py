@@ -110,4 +110,3 @@ class FunctionLibrary:
         function = self._functions.pop(digest, None)
         if function is not None:
             self._bytes -= len(function.payload)
-

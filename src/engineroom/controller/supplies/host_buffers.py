@@ -3,6 +3,9 @@
 The engines get messages that name these buffers (see `transport.lending`). The nanny keeps a buffer until we say that
 no message will name it any more: when it was not used for some seconds, or when there is no room for others.
 
+Large results of its engines a nanny has before we have them. It keeps those that unfinished tasks take as arguments, so
+that they need not be sent back.
+
 What is kept belongs to one session of the nanny. After its next Hello it is another peer here, which has nothing.
 """
 
@@ -15,11 +18,9 @@ from typing import Any
 
 from ...messages import DropBuffers, KeepBuffers, Message
 from ...shared_memory.buffer import key_of
-from ...transport.base import HostFrame
+from ...transport.base import HOST_FRAME_FROM, HostFrame
 from ..peers import Peer, Peers
 
-#: Smaller buffers are sent to each engine: to get one from the nanny takes about as long.
-FROM_BYTES = 1 << 20
 #: A buffer that was not used for so many seconds is dropped.
 KEPT_SECONDS = 10.0
 
@@ -39,6 +40,8 @@ class HostBuffers:
     def __init__(self, peers: Peers, clock: Callable[[], float]) -> None:
         self._peers, self._clock = peers, clock
         self._kept: dict[Peer, _Kept] = {}
+        #: the results of this turn that nannies have: `key_of` each → (the nanny, the number, the buffer)
+        self._lent: dict[Any, tuple[Peer, int, Any]] = {}
         #: of the latest buffer. A later life of the controller has higher numbers, too.
         self._number = time.time_ns()
 
@@ -48,6 +51,37 @@ class HostBuffers:
         if nanny is not None and nanny.lends:
             frames = [self._placed(nanny, frame) for frame in frames]
         self._peers.send(engine, message, frames)
+
+    def lent(self, engine: Peer, numbers: Sequence[int], frames: Sequence[Any]) -> None:
+        """The nanny of an engine has these results, too. 0: it has not."""
+        nanny = self._peers.nanny_of(engine)
+        if nanny is not None and nanny.lends:
+            for number, frame in zip(numbers, frames, strict=False):
+                if number:
+                    self._lent[key_of(frame)] = nanny, number, frame
+
+    def keep(self, frames: Sequence[Any]) -> None:
+        """Tasks will take these results as arguments: a nanny that has one keeps it."""
+        for frame in frames if self._lent else ():
+            nanny, number, _ = self._lent.get(key_of(frame), (None, 0, None))
+            if nanny is None or memoryview(frame).nbytes > nanny.lends:
+                continue
+            kept = self._with_room(nanny, memoryview(frame).nbytes)
+            if self._peers.send(nanny, KeepBuffers([number])):
+                del self._lent[key_of(frame)]
+                kept.buffers[key_of(frame)] = number, frame, self._clock()
+                kept.bytes += memoryview(frame).nbytes
+
+    def drop_lent(self) -> None:
+        """The turn ends: of what is lent, nobody needs what has not been kept."""
+        if not self._lent:
+            return
+        numbers: dict[Peer, list[int]] = {}
+        for nanny, number, _ in self._lent.values():
+            numbers.setdefault(nanny, []).append(number)
+        self._lent.clear()
+        for nanny, unused in numbers.items():
+            self._peers.send(nanny, DropBuffers(unused))
 
     def sweep(self) -> None:
         """Have nannies drop what was not used for some seconds; forget nannies that have gone."""
@@ -61,12 +95,12 @@ class HostBuffers:
     def _placed(self, nanny: Peer, frame: Any) -> Any:
         """What to send to an engine of this nanny in the place of a buffer."""
         size = memoryview(frame).nbytes
-        if not FROM_BYTES <= size <= nanny.lends:
+        if not HOST_FRAME_FROM <= size <= nanny.lends:
             return frame
         kept, key, now = self._kept.setdefault(nanny, _Kept()), key_of(frame), self._clock()
         known = kept.buffers.pop(key, None)
         if known is None:
-            self._drop(nanny, kept, lambda used: kept.bytes + size > nanny.lends)
+            self._with_room(nanny, size)
             self._number += 1
             if not self._peers.send(nanny, KeepBuffers([self._number]), [frame]):
                 return frame
@@ -74,6 +108,12 @@ class HostBuffers:
             kept.bytes += size
         kept.buffers[key] = known[0], known[1], now
         return HostFrame(known[0], size)
+
+    def _with_room(self, nanny: Peer, size: int) -> _Kept:
+        """What a nanny has, after so much was dropped that it can keep `size` bytes more."""
+        kept = self._kept.setdefault(nanny, _Kept())
+        self._drop(nanny, kept, lambda used: kept.bytes + size > nanny.lends)
+        return kept
 
     def _drop(self, nanny: Peer, kept: _Kept, is_due: Callable[[float], bool]) -> None:
         """Have a nanny drop the oldest of what it has, as long as that is due. (The argument is when it was used.)"""
