@@ -77,8 +77,8 @@ bounded: $(VENV)/ready ## whether the memory of each process stays under its lim
 	@$(BIN)/python -m benchmarks.bounded
 
 MINUTES ?= 60
-soak: $(VENV)/ready ## whether the memory of a dashboard is steady for MINUTES=n, while tasks run and pages are looked at
-	@$(BIN)/python -m benchmarks.dashboard_soak --minutes=$(MINUTES)
+soak: $(VENV)/ready ## whether memory, descriptors, threads and files of a cluster in use are steady for MINUTES=n (60)
+	@$(BIN)/python -m benchmarks.soak --minutes=$(MINUTES)
 
 ray: $(VENV)/ready ## engines in a real Ray: installs it (70 MB), and runs the tests that need it
 	@$(call install,.[ray])

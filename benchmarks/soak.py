@@ -133,6 +133,7 @@ class Use:
             assert other.get_result(task.msg_ids).get() == [rounds]
 
     def _kill_engine(self) -> None:
+        self._rc.wait_for_engines(ENGINES, timeout=60)  # the one before may not be back yet
         os.kill(self._rc.queue_status()[VICTIM]["pid"], signal.SIGKILL)
 
 

@@ -26,6 +26,8 @@ LAST_MESSAGES = 10_000
 
 #: Smaller frames are sent to each process of a host: to get one from another process takes about as long.
 HOST_FRAME_FROM = 1 << 20
+#: Numbers of buffers that come from engines are random, and have this bit: those of the controller do not reach it.
+OF_AN_ENGINE = 1 << 62
 
 
 class HostFrame(NamedTuple):

@@ -37,7 +37,7 @@ from typing import Any
 from ..cores import usable_memory
 from ..shared_memory.buffer import SharedBuffer, received
 from ..shared_memory.pool import Pool
-from .base import HOST_FRAME_FROM, Frames, HostFrame, Link
+from .base import HOST_FRAME_FROM, OF_AN_ENGINE, Frames, HostFrame, Link
 from .unix_socket import why_not_ours
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,6 @@ SHARE_OF_MEMORY, MOST_KEPT = 1 / 8, 8 << 30
 FAILED_SECONDS = 60.0
 #: So long the controller has to say what is to become of an engine's buffer. Its engine may have died with the result.
 OFFERED_SECONDS = 60.0
-#: Numbers of engines' buffers are random, and have this bit: the controller's own do not reach it.
-_OF_AN_ENGINE = 1 << 62
 
 _NUMBER = struct.Struct("<Q")
 #: an engine's buffer: its number and its bytes
@@ -134,7 +132,7 @@ class Lender:
             if descriptor in self._peers:
                 asked += self._hear(self._peers[descriptor])
         for peer, number in asked:  # after all that was offered has been taken in
-            if number in self._kept or number <= self._highest or number & _OF_AN_ENGINE:
+            if number in self._kept or number <= self._highest or number & OF_AN_ENGINE:
                 self._answer(peer, number)
             else:
                 self._asked.setdefault(number, []).append(peer)
@@ -199,7 +197,7 @@ class Lender:
         except (OSError, ValueError) as error:
             log.warning("an engine has offered a buffer that is of no use: %s", error)
             return
-        if isinstance(buffer, SharedBuffer) and number & _OF_AN_ENGINE:
+        if isinstance(buffer, SharedBuffer) and number & OF_AN_ENGINE:
             self._offered[number] = buffer, time.monotonic()
             self._offered_bytes += size
             self._drop_offered(lambda since: self._offered_bytes > self.room)
@@ -259,7 +257,7 @@ class Borrower:
 
     def offer(self, buffer: SharedBuffer) -> int:
         """Give the lender a buffer of ours; returns its number. 0: it does not take it. This does not wait."""
-        number = _OF_AN_ENGINE | secrets.randbits(62)
+        number = OF_AN_ENGINE | secrets.randbits(62)
         descriptors = array("i", [buffer.descriptor])
         try:
             self._connected().sendmsg(

@@ -9,10 +9,12 @@ import pytest
 from engineroom.controller.supplies import host_buffers as module
 from engineroom.controller.supplies.host_buffers import HostBuffers
 from engineroom.messages import DropBuffers, KeepBuffers, Message, Run
-from engineroom.transport.base import HOST_FRAME_FROM, HostFrame
+from engineroom.transport.base import HOST_FRAME_FROM, OF_AN_ENGINE, HostFrame
 
 LARGE = HOST_FRAME_FROM
 ROOM = 3 * LARGE
+#: the numbers of engines' own buffers begin here
+OWN = OF_AN_ENGINE
 
 
 class Process:
@@ -134,30 +136,30 @@ def test_what_is_kept_is_not_confused_with_a_new_buffer_at_the_same_place(buffer
 
 def test_a_result_that_tasks_take_is_not_sent_back_to_its_host(buffers: HostBuffers, peers: Connected):
     result, unused, other = bytes(LARGE), bytes(LARGE), bytes(LARGE)
-    buffers.lent(peers.engines["n1"], [71, 72, 0], [result, unused, other])  # type: ignore[arg-type]
+    buffers.lent(peers.engines["n1"], [OWN + 1, OWN + 2, 3], [result, unused, other])  # type: ignore[arg-type]
     buffers.keep([result, other])
     buffers.drop_lent()
-    assert peers.numbers("n") == [(KeepBuffers, [71]), (DropBuffers, [72])]
+    assert peers.numbers("n") == [(KeepBuffers, [OWN + 1]), (DropBuffers, [OWN + 2])]
     assert [frames for _, frames in peers.sent["n"]] == [[], []]
-    assert send(buffers, peers, "n2", result) == [HostFrame(71, LARGE)]
+    assert send(buffers, peers, "n2", result) == [HostFrame(OWN + 1, LARGE)]
     assert send(buffers, peers, "m1", result) == [HostFrame(1, LARGE)], "to another host it goes once"
     assert send(buffers, peers, "n2", unused) == [HostFrame(2, LARGE)]
 
 
 def test_a_kept_result_takes_room_like_others(buffers: HostBuffers, peers: Connected, clock: list[float]):
     results = [bytes(LARGE) for _ in range(4)]
-    buffers.lent(peers.engines["n1"], [71, 72, 73, 74], results)  # type: ignore[arg-type]
+    buffers.lent(peers.engines["n1"], [OWN + 1, OWN + 2, OWN + 3, OWN + 4], results)  # type: ignore[arg-type]
     buffers.keep(results)
     buffers.drop_lent()
-    assert peers.numbers("n")[-2:] == [(DropBuffers, [71]), (KeepBuffers, [74])]
+    assert peers.numbers("n")[-2:] == [(DropBuffers, [OWN + 1]), (KeepBuffers, [OWN + 4])]
     clock[0] = module.KEPT_SECONDS + 1
     buffers.sweep()
-    assert peers.numbers("n")[-1] == (DropBuffers, [72, 73, 74])
+    assert peers.numbers("n")[-1] == (DropBuffers, [OWN + 2, OWN + 3, OWN + 4])
 
 
 def test_a_nanny_that_cannot_be_told_keeps_nothing(buffers: HostBuffers, peers: Connected):
     result = bytes(LARGE)
-    buffers.lent(peers.engines["n1"], [71], [result])  # type: ignore[arg-type]
+    buffers.lent(peers.engines["n1"], [OWN + 1], [result])  # type: ignore[arg-type]
     peers.is_full = True
     buffers.keep([result])
     buffers.drop_lent()
@@ -166,7 +168,7 @@ def test_a_nanny_that_cannot_be_told_keeps_nothing(buffers: HostBuffers, peers: 
 
 def test_what_is_too_large_for_a_nanny_is_not_kept(buffers: HostBuffers, peers: Connected):
     result = bytes(ROOM + 1)
-    buffers.lent(peers.engines["n1"], [71], [result])  # type: ignore[arg-type]
+    buffers.lent(peers.engines["n1"], [OWN + 1], [result])  # type: ignore[arg-type]
     buffers.keep([result])
     buffers.drop_lent()
-    assert peers.numbers("n") == [(DropBuffers, [71])]
+    assert peers.numbers("n") == [(DropBuffers, [OWN + 1])]

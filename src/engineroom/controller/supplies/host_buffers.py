@@ -18,7 +18,7 @@ from typing import Any
 
 from ...messages import DropBuffers, KeepBuffers, Message
 from ...shared_memory.buffer import key_of
-from ...transport.base import HOST_FRAME_FROM, HostFrame
+from ...transport.base import HOST_FRAME_FROM, OF_AN_ENGINE, HostFrame
 from ..peers import Peer, Peers
 
 #: A buffer that was not used for so many seconds is dropped.
@@ -53,11 +53,11 @@ class HostBuffers:
         self._peers.send(engine, message, frames)
 
     def lent(self, engine: Peer, numbers: Sequence[int], frames: Sequence[Any]) -> None:
-        """The nanny of an engine has these results, too. 0: it has not."""
+        """The nanny of an engine has these results, too. Other numbers than those of engines' buffers are of no use."""
         nanny = self._peers.nanny_of(engine)
         if nanny is not None and nanny.lends:
             for number, frame in zip(numbers, frames, strict=False):
-                if number:
+                if number & OF_AN_ENGINE:
                     self._lent[key_of(frame)] = nanny, number, frame
 
     def keep(self, frames: Sequence[Any]) -> None:
