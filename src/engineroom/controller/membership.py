@@ -167,6 +167,7 @@ class Membership:
         if peer.role == "client":
             welcome.engines, welcome.starting = self._engine_infos(), self._starting()
             welcome.awaited = self._awaited_infos()
+            welcome.takes_withdrawals = True
         self._peers.welcome(peer, welcome)
         return True
 

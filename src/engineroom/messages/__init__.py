@@ -63,6 +63,7 @@ from .requests import (
     StopEngines,
     Sync,
     TasksOnEngines,
+    Withdraw,
     named_in,
     tasks_in_question,
 )
@@ -205,6 +206,7 @@ __all__ = [
     "Waiting",
     "Watch",
     "Welcome",
+    "Withdraw",
     "key_with_rights",
     "named_in",
     "pieces",

@@ -61,6 +61,8 @@ class Welcome(Message):
     returning: bool = False
     #: clients: the engines of before the restart that may come back, as far as the controller knows which there were
     awaited: list[EngineInfo] = []
+    #: clients: whether a question may be taken back (`Withdraw`)
+    takes_withdrawals: bool = False
 
 
 class Refused(Message):

@@ -1,11 +1,12 @@
 """Bodies of a client's `Request`: queries of records, actions on tasks, control of the cluster."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from ..ids import TaskId
-from .bounds import EngineNumbers, Integer, Number, Seconds, Signal, TaskIds
+from .bounds import MOST_NAMED, Count, EngineNumbers, Integer, Number, Seconds, Signal, TaskIds
 from .structs import OptionChanges
 
 
@@ -150,6 +151,15 @@ class Sync(RequestBody):
     """Nothing. The reply comes when everything that the client sent before has been handled."""
 
 
+class Withdraw(RequestBody):
+    """This client does not wait for the answers to these requests any more. Questions among them end with an error.
+
+    Only to a controller that says `Welcome.takes_withdrawals`.
+    """
+
+    requests: Annotated[list[Count], Meta(max_length=MOST_NAMED)]
+
+
 class SignalEngines(RequestBody):
     """Send a signal to engine processes, also while they run tasks."""
 
@@ -179,6 +189,7 @@ AnyRequestBody = (
     | StopController
     | SignalEngines
     | Sync
+    | Withdraw
 )
 
 #: These say nothing about tasks: they do not wait for tasks that have no room.

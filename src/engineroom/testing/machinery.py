@@ -223,7 +223,7 @@ class VirtualReader:
         after: Scope | None,
         client: ClientId | None = None,
         slow: bool = False,
-    ) -> None:
+    ) -> Callable[[], None]:
         def run() -> None:
             if self._writer.is_dead:
                 return
@@ -247,6 +247,7 @@ class VirtualReader:
             self._writer.call(lambda store: None).add_done_callback(flushed)
         else:
             self._clock.later(self._rng.uniform(0, LOOK_UP / 2), run)
+        return lambda: None
 
     def client_left(self, client: ClientId) -> None:
         """Answers to a client that has left harm nobody here."""

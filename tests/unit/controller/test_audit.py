@@ -72,5 +72,6 @@ def test_every_request_that_changes_something_is_known():
     only_asks = {
         *("FindRecords", "CountRecords", "PageRecords", "DistinctValues", "GroupRecords", "History", "ResultStatus"),
         *("QueueStatus", "TasksOnEngines", "RecheckProperties", "Explain", "GetFunction", "GetEnvironment", "Sync"),
+        "Withdraw",
     }
     assert {kind.__name__ for kind in get_args(AnyRequestBody)} == only_asks | {kind.__name__ for kind in audit.CHANGES}

@@ -70,6 +70,7 @@ TABLE = {
     "Watch":              ("yes",    "own"),
     "Submit":             ("no",     "own"),
     "Sync":               ("yes",    "yes"),
+    "Withdraw":           ("yes",    "yes"),
     "FindRecords":        ("yes",    "own"),
     "CountRecords":       ("yes",    "own"),
     "PageRecords":        ("yes",    "own"),
@@ -224,6 +225,7 @@ def anything(kind: type[RequestBody]) -> RequestBody:
     given |= {"limit": 5, "keys": None} if kind is PageRecords else {}
     given |= {"signal": 0} if kind.__name__ == "SignalEngines" else {}
     given |= {"digest": "00" * 16} if "digest" in given else {}
+    given |= {"requests": [1]} if "requests" in given else {}
     return kind(**given)
 
 

@@ -203,3 +203,33 @@ def test_a_server_has_the_time_of_the_clock_not_of_our_thread() -> None:
     with asked_by(asker):
         deadline = Deadline(60.0)
     assert deadline.left() < 0 < deadline.left_elsewhere()
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_a_question_that_is_withdrawn_ends_and_the_next_one_of_its_client_begins(
+    questions: Questions, is_slow: bool
+) -> None:
+    running, behind, last = Asked(until_stopped, is_slow=is_slow), Asked(lambda: "behind"), Asked(lambda: "last")
+    for asked in (running, behind, last):
+        questions.add(ClientId("me"), asked.question)
+    questions.withdraw(ClientId("me"), behind.question)
+    questions.withdraw(ClientId("me"), running.question)
+    assert last.answer.result(30) == "last"
+    for asked in (running, behind):
+        with pytest.raises(QueryError, match="nobody waits"):
+            asked.answer.result(30)
+    assert behind.times == 0
+    questions.withdraw(ClientId("me"), last.question)  # it was answered: nothing happens
+
+
+def test_a_question_that_waits_for_the_slow_lane_can_be_withdrawn(questions: Questions) -> None:
+    go_on = threading.Event()
+    first, waiting, after = Asked(lambda: go_on.wait(30), is_slow=True), Asked(until_stopped, is_slow=True), Asked(int)
+    questions.add(ClientId("first"), first.question)
+    questions.add(ClientId("me"), waiting.question)
+    questions.add(ClientId("me"), after.question)
+    questions.withdraw(ClientId("me"), waiting.question)
+    assert after.answer.result(30) == 0
+    go_on.set()
+    assert first.answer.result(30)
+    assert waiting.times == 0

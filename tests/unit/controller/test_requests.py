@@ -22,6 +22,7 @@ from engineroom.messages import (
     ResultStatus,
     StopController,
     Sync,
+    Withdraw,
 )
 
 ME, OTHER = ClientId("me"), ClientId("other")
@@ -65,10 +66,11 @@ class Loop:
         self._note(client, body)
         yield
 
-    def read(self, work: Any, then: Any, failed: Any, *, client: ClientId, slow: bool = False, **options: Any) -> None:
+    def read(self, work: Any, then: Any, failed: Any, *, client: ClientId, slow: bool = False, **options: Any) -> Any:
         self.begun.append((client, "read"))
         self.slow.append(slow)
         self.reads.append(lambda: then([]))
+        return lambda: self.begun.append((client, "end"))
 
     def turn(self) -> None:
         for _ in range(len(self.posted)):
@@ -143,3 +145,18 @@ def test_nothing_begins_for_a_client_that_has_left(loop: Loop) -> None:
     loop.requests.client_left(ME)
     loop.turn()
     assert len(loop.begun) == 1
+
+
+def test_questions_that_are_withdrawn_end_and_others_go_on(loop: Loop) -> None:
+    """The third one waits for the next turn. The abort changes something: it is not taken back."""
+    loop.ask(ME, Abort(many()), FindRecords({}), ResultStatus(many()), FindRecords({}), Withdraw([0, 1, 2, 9]))
+    loop.ask(OTHER, Withdraw([3]))
+    for _ in range(6):
+        loop.turn()
+        while loop.reads:
+            loop.reads.popleft()()
+    mine = {reply.number: reply for client, reply in loop.replies if client == ME}
+    assert len(mine) == len([reply for client, reply in loop.replies if client == ME]) == 5, "each is answered once"
+    assert [number for number, reply in sorted(mine.items()) if reply.error is not None] == [1, 2]
+    assert "nobody waits" in mine[1].error.evalue
+    assert [what for _, what in loop.begun].count("read") == 1, "what had not begun does not"

@@ -21,7 +21,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 from ...config import ConnectionInfo
@@ -67,7 +66,7 @@ from . import forks
 from .connecting import NOTICE_SECONDS, NoEngines, OtherPythons, WrongClocks, no_answer_error, silence_error
 from .driving import RECEIVED_MOST, Driver
 from .process_end import AtProcessEnd, was_interrupted
-from .requests import PendingRequests, error_of
+from .requests import Answer, PendingRequests, error_of
 from .submission import Outgoing, SubmissionWindow
 from .waiters import IOThread, Waiter, Waiters, is_delivering
 
@@ -240,7 +239,7 @@ class Channel:
             self.withdraw(ids)
             raise
 
-    def request(self, body: RequestBody) -> Future[Any]:
+    def request(self, body: RequestBody) -> Answer:
         """Ask a question; the Future's result is the answer.
 
         It is sent behind the tasks that were submitted before it; one of `URGENT`, or that names other tasks than those
@@ -262,7 +261,7 @@ class Channel:
         """Ask a question and wait for the answer. WaitError in the I/O thread, through which the answer comes."""
         if is_delivering():
             raise WaitError("a question is asked in the thread through which the answer comes: it would never end")
-        return self.request(body).result(timeout)
+        return self._requests.wait(self.request(body), timeout, self.request)
 
     def waiter_of(self, id: TaskId) -> Waiter | None:
         """Who waits for a task; None: nobody, or it has its outcome."""
@@ -540,6 +539,7 @@ class Channel:
                 self._window.drop_in_doubt()
             self._absent = {engine.id: engine for engine in (*self.engines, *message.awaited)}
         self.scheme, self.keeps = message.scheme, message.keeps
+        self._requests.may_withdraw = message.takes_withdrawals
         self._on_engines(Engines(message.engines, message.starting, message.returning), ())
         self._welcome.set()
         if self._has_noticed_silence:

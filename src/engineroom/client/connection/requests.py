@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from ...errors import OUTCOMES, RemoteError, UnknownTask
+from ...errors import OUTCOMES, EngineroomError, RemoteError, UnknownTask
 from ...ids import TaskId
-from ...messages import ErrorInfo, FindRecords, PageRecords, Reply, Request, RequestBody, Resubmit
+from ...messages import ErrorInfo, FindRecords, PageRecords, Reply, Request, RequestBody, Resubmit, Withdraw
 from ...printable import one_line, printable
 
 #: Questions on their way and not yet answered. More wait here: the controller refuses those beyond twice as many.
 MOST_ASKED_AT_ONCE = 500
 
 
+class Answer(Future[Any]):
+    """The answer to a question."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        #: of the question
+        self.number = number
+
+
 class PendingRequests:
     """A Future for each question. Users' threads add them and the I/O thread resolves them, each in one operation."""
 
     def __init__(self) -> None:
+        #: whether the controller takes back questions
+        self.may_withdraw = False
         self._numbers = itertools.count(1)
-        self._pending: dict[int, tuple[Request, Future[Any]]] = {}
+        self._pending: dict[int, tuple[Request, Answer]] = {}
         #: the numbers of those that were sent
         self._sent: set[int] = set()
 
@@ -34,11 +46,21 @@ class PendingRequests:
         """A question was sent."""
         self._sent.add(request.number)
 
-    def add(self, body: RequestBody) -> tuple[Request, Future[Any]]:
+    def add(self, body: RequestBody) -> tuple[Request, Answer]:
         """A question to be sent, and the Future of its answer."""
-        request, future = Request(next(self._numbers), body), Future[Any]()  # type: ignore[arg-type]
-        self._pending[request.number] = request, future
-        return request, future
+        request = Request(next(self._numbers), body)  # type: ignore[arg-type]
+        self._pending[request.number] = request, (answer := Answer(request.number))
+        return request, answer
+
+    def wait(self, answer: Answer, timeout: float | None, ask: Callable[[RequestBody], Any]) -> Any:
+        """The answer. If it is not waited for to the end, the controller is told, so that it does not go on with it."""
+        try:
+            return answer.result(timeout)
+        except BaseException:
+            if not answer.done() and self.may_withdraw:
+                with contextlib.suppress(EngineroomError):  # there is no controller any more
+                    ask(Withdraw([answer.number]))
+            raise
 
     def drop(self, request: Request) -> None:
         """Nobody waits for the answer."""

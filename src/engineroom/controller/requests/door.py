@@ -43,13 +43,14 @@ from ...messages import (
     TasksOnEngines,
     TaskSpec,
     Watch,
+    Withdraw,
 )
 from ...messages.rights import Rights
 from ...printable import one_line
 
 log = logging.getLogger(__name__)
 
-_SESSION = {Hello, Ping, Goodbye, Request, Watch, Sync}
+_SESSION = {Hello, Ping, Goodbye, Request, Watch, Sync, Withdraw}
 
 #: The messages, and the bodies of requests, of clients whose key does not allow all of them.
 MAY_SAY: dict[Rights, frozenset[type]] = {

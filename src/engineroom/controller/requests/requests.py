@@ -10,14 +10,14 @@ in a queue, in their order. So a client that asks without end keeps nobody else 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
 from ...errors import QueryError
 from ...ids import ClientId
 from ...messages import Abort, Explain, Message, Pin, Purge, Reply, Request, Resubmit, Sync
-from ...messages.requests import URGENT, RequestBody, named_in
+from ...messages.requests import URGENT, RequestBody, Withdraw, named_in
 from ...stores import TaskStore
 from ..error_info import error_info
 from ..lookups import Lookups
@@ -79,6 +79,9 @@ class Requests:
         reply = _Reply(self._send, client, request, unanswered, tasks)
         if isinstance(body, URGENT):
             self._begin(client, body, reply)
+        elif isinstance(body, Withdraw):
+            self._withdraw(unanswered, body.requests)
+            reply.value(None)
         elif unanswered.requests > MOST_UNANSWERED or unanswered.tasks > MOST_TASKS_UNANSWERED:
             text = (
                 f"this client has {unanswered.requests - 1:,} questions without an answer, which name "
@@ -92,6 +95,13 @@ class Requests:
             self._begin(client, body, reply)
         else:
             self._begin_long(client, unanswered, body, reply)
+
+    def _withdraw(self, unanswered: _Unanswered, numbers: Iterable[int]) -> None:
+        """End those of these requests that are questions: they change nothing."""
+        for number in numbers:
+            reply = unanswered.replies.get(number)
+            if reply is not None and (type(reply.body) in FROM_STORE or type(reply.body) in self._tasks.with_store):
+                reply.withdraw()
 
     def client_left(self, client: ClientId) -> None:
         """Nobody waits for these answers any more."""
@@ -117,13 +127,15 @@ class Requests:
 
     def _begin(self, client: ClientId, body: RequestBody, reply: _Reply) -> None:
         """Find out who answers, and have it done: not before the tasks that came before are taken in."""
+        if reply.is_sent:
+            return  # it was withdrawn
         about_known = isinstance(body, Abort | Explain)
         if self._lookups.defers(client, lambda: self._begin(client, body, reply), about_known=about_known):
             return
         self._record()  # what happened before the request is in the answer
         kind = type(body)
         if kind in FROM_STORE:
-            self._reader.read(
+            reply.end = self._reader.read(
                 lambda store: FROM_STORE[kind](store, body, self._forgotten),
                 reply.value,
                 reply.error,
@@ -140,7 +152,7 @@ class Requests:
                 reply.error(error)
             else:
                 if callable(found):
-                    self._reader.read(
+                    reply.end = self._reader.read(
                         found,
                         reply.value,
                         reply.error,
@@ -181,11 +193,13 @@ class Requests:
 class _Unanswered:
     """The requests of one client that are not answered."""
 
-    __slots__ = ("is_busy", "queue", "requests", "tasks")
+    __slots__ = ("is_busy", "queue", "replies", "requests", "tasks")
 
     def __init__(self) -> None:
         #: how many there are, and how many tasks they name
         self.requests = self.tasks = 0
+        #: by the number that the client has given the request
+        self.replies: dict[int, _Reply] = {}
         #: those that have not begun
         self.queue: deque[tuple[RequestBody, _Reply]] = deque()
         #: whether one has begun in this turn that takes more than a moment
@@ -193,21 +207,35 @@ class _Unanswered:
 
 
 class _Reply:
-    """Ways to reply to one request, once. `tasks`: how many it names."""
+    """Ways to reply to one request: the first reply counts. `tasks`: how many it names."""
 
     def __init__(
         self, send: Send, client: ClientId, request: Request, unanswered: _Unanswered, tasks: int
     ) -> None:
-        self._to, self._client, self._number, self._body = send, client, request.number, request.body
+        self._to, self._client, self._number, self.body = send, client, request.number, request.body
         self._unanswered, self.tasks = unanswered, tasks
+        self.is_sent = False
+        #: ends what reads for it
+        self.end: Callable[[], None] = lambda: None
+        unanswered.replies[request.number] = self
         unanswered.requests += 1
         unanswered.tasks += tasks
 
     def _send(self, reply: Reply, buffers: Sequence[Any] = ()) -> None:
+        if self.is_sent:
+            return
+        self.is_sent = True
         self._unanswered.requests -= 1
+        if self._unanswered.replies.get(self._number) is self:
+            del self._unanswered.replies[self._number]
         self._unanswered.tasks -= self.tasks
-        audit.note(self._client, self._body, reply.value if reply.error is None else reply.error)
+        audit.note(self._client, self.body, reply.value if reply.error is None else reply.error)
         self._to(self._client, reply, buffers)
+
+    def withdraw(self) -> None:
+        """Nobody waits for the reply."""
+        self.end()
+        self.error(QueryError("nobody waits for this answer any more"))
 
     def value(self, value: Any) -> None:
         """Reply with a value."""

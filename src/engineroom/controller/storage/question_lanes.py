@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
-from ...errors import StoreError
+from ...errors import EngineroomError, QueryError, StoreError
 from ...ids import ClientId
 from ...stores.base import QUERY_SECONDS
 from ...stores.query.deadline import Asker
@@ -109,6 +109,18 @@ class Questions:
             if len(questions) > 1:
                 return
         self._begin(client, question)
+
+    def withdraw(self, client: ClientId, question: Question) -> None:
+        """Nobody waits for this answer: end the question with an error, and go on with the next one of its client."""
+        with self._lock:
+            questions = self._of_client.get(client)
+            if not questions or question not in questions:
+                return
+            if questions[0] is not question:
+                questions.remove(question)
+            self._waiting.discard(question)
+            self._share_time()
+        self._give_up(client, question, QueryError("nobody waits for this answer any more"))
 
     def drop(self, client: ClientId) -> None:
         """Forget the questions of a client, and end the one that runs."""
@@ -216,8 +228,8 @@ class Questions:
             share = max(QUERY_SECONDS / (1 + len(self._waiting)), LEAST_SECONDS) if self._waiting else math.inf
             self._running.asker.until = self._running.began + share
 
-    def _give_up(self, client: ClientId, question: Question, error: StoreError) -> None:
-        """The thread of a question hangs: it is answered with an error. What may come of it later is not wanted."""
+    def _give_up(self, client: ClientId, question: Question, error: EngineroomError) -> None:
+        """Answer a question with an error. What may come of it later is not wanted."""
         question.asker.has_left = True
         question.fail(error)
         self._end(client, question)

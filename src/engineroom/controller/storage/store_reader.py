@@ -43,12 +43,14 @@ class Reader(Protocol):
         after: Scope | None,
         client: ClientId | None = None,
         slow: bool = False,
-    ) -> None:
+    ) -> Callable[[], None]:
         """Call `work` with the store in a thread, then `then` with its result in the loop.
 
         If reading fails, or `then` raises, `failed` is called in the loop with the error. `after`: wait until what
         happened before is committed, as far as it is in this scope; None: do not wait. `client`: who asks; None: the
         controller itself. `slow`: the work is likely to take long.
+
+        Returns what to call if nobody waits for the result any more: then a question of a client ends with an error.
         """
 
     def client_left(self, client: ClientId) -> None:
@@ -89,7 +91,7 @@ class StoreReader:
         after: Scope | None,
         client: ClientId | None = None,
         slow: bool = False,
-    ) -> None:
+    ) -> Callable[[], None]:
         if after is not None:
             self._record()
         store = self._store
@@ -108,8 +110,9 @@ class StoreReader:
             self._post(lambda: once.call(lambda: failed(error)))
 
         if client is not None:
-            self._questions.add(client, Question(begin, run, fail, slow))
-            return
+            question = Question(begin, run, fail, slow)
+            self._questions.add(client, question)
+            return lambda: self._questions.withdraw(client, question)
 
         def look() -> None:
             with self._lookups.reading(Asker()):  # what waits for it goes on when the database answers
@@ -124,6 +127,7 @@ class StoreReader:
                 self._lookups.submit(look)
 
         begin().add_done_callback(look_up)
+        return lambda: None
 
     def client_left(self, client: ClientId) -> None:
         self._questions.drop(client)

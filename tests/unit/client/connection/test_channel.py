@@ -42,10 +42,12 @@ from engineroom.messages import (
     ResultsUnavailable,
     StopEngines,
     Submit,
+    Sync,
     TaskDone,
     TaskSpec,
     Watch,
     Welcome,
+    Withdraw,
 )
 from engineroom.testing import MemoryNetwork
 
@@ -71,7 +73,7 @@ class Controller:
         self.peers, self.incarnation = Peers(self.network.listener, key), incarnation
         self.heard: list[Message] = []
         self.hellos = 0
-        self.engines, self.returning = [ENGINE], False
+        self.engines, self.returning, self.takes_withdrawals = [ENGINE], False, True
 
     def connect(self, timeout: float = 20.0) -> Channel:
         """A channel that we have welcomed."""
@@ -91,8 +93,9 @@ class Controller:
                 if peer is not None:
                     self.hellos += 1
                     welcome = Welcome(
-                        self.incarnation, self.engines, scheme="pure", keeps=False, returning=self.returning
-                    )
+                        self.incarnation, self.engines, scheme="pure", keeps=False, returning=self.returning,
+                        takes_withdrawals=self.takes_withdrawals,
+                    )  # fmt: skip
                     self.peers.welcome(peer, welcome)
             elif got is not None:
                 peer, message = got
@@ -199,6 +202,19 @@ def test_a_question_does_not_overtake_tasks(controller: Controller, channel: Cha
 
 
 @pytest.mark.fault(37)
+@pytest.mark.parametrize("takes_withdrawals", [True, False])
+def test_the_controller_hears_that_an_answer_is_not_waited_for(controller: Controller, takes_withdrawals: bool):
+    """One of an older release does not know what that is."""
+    controller.takes_withdrawals = takes_withdrawals
+    channel = controller.connect()
+    with pytest.raises(TimeoutError):
+        channel.ask(History(), timeout=0.001)
+    question = controller.next(Request)
+    channel.request(Sync())
+    asked = [controller.next(Request).body for _ in range(1 + takes_withdrawals)]
+    assert asked == ([Withdraw([question.number])] if takes_withdrawals else []) + [Sync()]
+
+
 def test_what_is_over_the_window_waits_here_and_questions_with_it(
     controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):

@@ -9,7 +9,7 @@ import pytest
 from engineroom.client.connection.requests import PendingRequests, total
 from engineroom.errors import ControllerLost, QueryError, RemoteError, UnknownTask
 from engineroom.ids import TaskId
-from engineroom.messages import ErrorInfo, FindRecords, History, Reply, Resubmit
+from engineroom.messages import ErrorInfo, FindRecords, History, Reply, RequestBody, Resubmit, Withdraw
 
 
 @pytest.fixture
@@ -89,3 +89,29 @@ def test_the_total_of_answers_of_which_one_failed_is_its_error():
     one.set_result(3)
     with pytest.raises(QueryError, match="no"):
         whole.result(0)
+
+
+@pytest.mark.parametrize("may_withdraw", [True, False])
+def test_a_controller_that_takes_questions_back_is_told_when_nobody_waits(pending: PendingRequests, may_withdraw: bool):
+    pending.may_withdraw = may_withdraw
+    asked: list[RequestBody] = []
+    _, first = pending.add(History())
+    request, second = pending.add(History())
+    with pytest.raises(TimeoutError):
+        pending.wait(second, 0, asked.append)
+    assert asked == ([Withdraw([2])] if may_withdraw else [])
+    pending.on_reply(Reply(request.number, error=ErrorInfo("QueryError", "nobody waits")), ())
+    with pytest.raises(QueryError):
+        pending.wait(second, 0, asked.append)
+    assert len(asked) <= 1
+    assert not first.done()
+
+
+def test_an_interrupted_wait_stays_that_when_the_controller_is_gone(pending: PendingRequests):
+    def ask(body: RequestBody) -> None:
+        raise ControllerLost("gone")
+
+    pending.may_withdraw = True
+    _, answer = pending.add(History())
+    with pytest.raises(TimeoutError):
+        pending.wait(answer, 0, ask)
