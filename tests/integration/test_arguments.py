@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from conftest import wait_until
+from conftest import hold, wait_until
 
 import engineroom as er
 
@@ -165,13 +165,6 @@ def test_a_file_that_has_been_replaced_travels_as_its_bytes(lb, file, tmp_path):
 def test_a_file_that_has_changed_since_the_call_is_said(rc, lb, file, tmp_path):
     values = np.memmap(file, np.float64, "r")
     gate = tmp_path / "gate"
-
-    def hold(gate):
-        import os.path
-        import time
-
-        while not os.path.exists(gate):
-            time.sleep(0.005)
 
     held = rc[:].apply_async(hold, str(gate))
     result = rc[0].apply_async(first, values)

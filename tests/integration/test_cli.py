@@ -17,12 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from conftest import wait_until
 
 import engineroom as er
 from engineroom.config import connection_file, read_connection_file
@@ -30,15 +31,6 @@ from engineroom.stores import open_store
 
 BIN = Path(sys.executable).parent
 SECONDS = 30.0
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Wait for a condition; returns its value."""
-    deadline = time.monotonic() + SECONDS
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
-    return value
 
 
 class Shell:
@@ -98,7 +90,7 @@ def shell() -> Iterator[Shell]:
     shell = Shell(folder)
     try:
         yield shell
-        until(lambda: not shell.processes())
+        wait_until(lambda: not shell.processes())
         assert shell.left_files() == []
     finally:
         for process in shell.processes():
@@ -204,7 +196,7 @@ def test_a_signal_stops_a_cluster_in_the_foreground(shell: Shell, number: int) -
     process, _ = foreground(shell, "-n", "1", "--profile=night")
     with shell.client("night") as rc:
         rc.load_balanced_view().apply(nap)
-        until(lambda: rc.queue_status()[0]["tasks"] == 1)
+        wait_until(lambda: rc.queue_status()[0]["tasks"] == 1)
     process.send_signal(number)
     said, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 0
@@ -242,14 +234,14 @@ def test_what_is_killed_is_started_again(shell: Shell) -> None:
 
     controller, nanny = pids()
     os.kill(controller, signal.SIGKILL)
-    until(lambda: pids()[0] != controller)
+    wait_until(lambda: pids()[0] != controller)
     file = connection_file(shell.folder / "profile_default")  # the new controller writes it when it listens
-    until(lambda: read_connection_file(file).pid == pids()[0])
+    wait_until(lambda: read_connection_file(file).pid == pids()[0])
     with shell.client() as rc:
         rc.wait_for_engines(1, timeout=SECONDS)
         assert rc.load_balanced_view().apply(talks, 1).get(SECONDS) == 1
     os.kill(nanny, signal.SIGKILL)
-    until(lambda: pids()[1] != nanny)
+    wait_until(lambda: pids()[1] != nanny)
     with shell.client() as rc:
         rc.wait_for_engines(1, timeout=SECONDS)
         assert rc.load_balanced_view().apply(talks, 2).get(SECONDS) == 2
@@ -259,7 +251,7 @@ def test_what_is_killed_is_started_again(shell: Shell) -> None:
 def test_files_of_a_killed_cluster_are_told_and_cleaned(shell: Shell) -> None:
     shell("ipcluster", "start", "-n", "1", "--daemonize")
     assert "Nothing to clean. 1 cluster in use." in shell.here("ipcluster", "clean").stdout
-    until(lambda: [process.kill() for process in shell.processes()] == [])
+    wait_until(lambda: [process.kill() for process in shell.processes()] == [])
     assert "no (stale)" in shell.here("ipcluster", "list").stdout
     assert shell.left_files() != []
     assert "removed" in shell("ipcluster", "clean", "--all").stdout
@@ -286,7 +278,7 @@ def test_clean_removes_sockets_on_which_nobody_listens_and_says_whose(shell: She
                for path in shell.folder.rglob("ipcontroller-client.json")}  # fmt: skip
     live, killed = sockets["profile_live"], sockets["profile_killed"]
     pid = json.loads(next(shell.folder.rglob("profile_live/security/ipcontroller-client.json")).read_text())["pid"]
-    until(lambda: [process.kill() for process in shell.processes() if "killed" in shlex.join(process.cmdline())] == [])
+    wait_until(lambda: [p.kill() for p in shell.processes() if "killed" in shlex.join(p.cmdline())] == [])
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as ended:
         foreign, nobodys = live.with_name("foreign"), live.with_name("nobodys")
         listener.bind(str(foreign))
@@ -308,14 +300,14 @@ def test_clean_removes_sockets_on_which_nobody_listens_and_says_whose(shell: She
         shell.here("ipcluster", "clean", "--profile=live", "--force")
         assert live.is_socket()
     foreign.unlink()
-    until(lambda: [process.kill() for process in shell.processes()] == [])
+    wait_until(lambda: [process.kill() for process in shell.processes()] == [])
     shell.here("ipcluster", "clean", "--all")
     assert shell.left_files() == []
 
 
 def test_a_killed_cluster_does_not_hinder_the_next(shell: Shell) -> None:
     shell("ipcluster", "start", "-n", "1", "--daemonize")
-    until(lambda: [process.kill() for process in shell.processes()] == [])
+    wait_until(lambda: [process.kill() for process in shell.processes()] == [])
     assert "1 engine ready" in shell("ipcluster", "start", "-n", "1", "--daemonize").stdout
     assert "Stopped after" in shell("ipcluster", "stop").stdout
     shell.here("ipcluster", "clean")  # the socket of the first
@@ -401,7 +393,7 @@ def test_a_task_that_runs_is_shown_and_followed(shell: Shell, tmp_path: Path) ->
         view.map_sync(abs, range(3), chunksize=1)
         result = view.apply_async(reports, str(end))
         [id] = result.msg_ids
-        until(lambda: result.stdout == "begun\n" and rc.db_count({"state": "running"}))
+        wait_until(lambda: result.stdout == "begun\n" and rc.db_count({"state": "running"}))
 
         row = next(line for line in shell.here("engineroom", "tasks").stdout.splitlines() if "running" in line)
         assert "report: test_cli.reports" in row
@@ -454,19 +446,19 @@ def test_top_in_a_terminal_redraws_and_ends_with_q(shell: Shell) -> None:
                 seen += os.read(ours, 65536)
         return seen.count(b"\x1b[H")
 
-    until(lambda: frames() >= 3)
+    wait_until(lambda: frames() >= 3)
     assert b"\x1b[2J" not in seen, "clearing the screen flickers"
     os.write(ours, b"?")
-    until(lambda: frames() and b"sort the engines by" in seen)
+    wait_until(lambda: frames() and b"sort the engines by" in seen)
     os.write(ours, b"\x1b[A")  # an arrow key closes the list of keys, and does not end the command
     os.write(ours, b"s")
-    until(lambda: frames() and b"engines by rate" in seen)
+    wait_until(lambda: frames() and b"engines by rate" in seen)
     os.write(ours, b"p")
-    until(lambda: frames() and b"paused" in seen)
+    wait_until(lambda: frames() and b"paused" in seen)
     assert top.poll() is None
     os.write(ours, b"q")
     assert top.wait(SECONDS) == 0
-    until(lambda: frames() and b"\x1b[?1049l" in seen)
+    wait_until(lambda: frames() and b"\x1b[?1049l" in seen)
     os.close(ours)
     shell.here("ipcluster", "stop")
 

@@ -19,14 +19,9 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import processes_of, wait_until
+from conftest import hold, processes_of, wait_until
 
 import engineroom as er
-
-
-def wait_for_file(path):
-    while not os.path.exists(path):
-        time.sleep(0.005)
 
 
 def script(source: str, *arguments: object) -> subprocess.Popen[str]:
@@ -124,7 +119,7 @@ def test_more_tasks_than_memory_has_room_for_wait_in_their_client_which_says_so(
     (tmp_path / "ipcontroller_config.py").write_text(QUEUED_MEMORY)
     go = tmp_path / "go"
     with er.Cluster(n=1, profile_dir=tmp_path) as rc:
-        rc[0].apply_async(wait_for_file, str(go))
+        rc[0].apply_async(hold, str(go))
         view = rc.load_balanced_view()
         results = [view.apply_async(bytes.decode, b"%08d" % number * 256) for number in range(6000)]
         wait_until(lambda: "tasks wait until the controller has room" in capsys.readouterr().err)
@@ -272,7 +267,7 @@ def test_while_another_program_locks_the_database_results_arrive_and_records_fol
 @pytest.mark.fault(42)
 def test_a_purge_takes_no_task_that_runs_and_no_value_that_a_client_has(rc, cluster, tmp_path):
     gate = tmp_path / "gate"
-    running = rc[0].apply_async(wait_for_file, str(gate))
+    running = rc[0].apply_async(hold, str(gate))
     ended = rc[1].apply_async(abs, -1)
     ended.get(60)
     with cluster.connect_client_sync() as other:

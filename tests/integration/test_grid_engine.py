@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import processes_of, wait_until
+from conftest import hold, processes_of, wait_until
 from support.grid_engine import GridEngine
 
 import engineroom as er
@@ -16,14 +16,6 @@ pytestmark = pytest.mark.slow
 
 def job_and_task(_: int) -> tuple[str, str]:
     return os.environ["JOB_ID"], os.environ["SGE_TASK_ID"]
-
-
-def hold(gate: str) -> None:
-    """Runs until a file appears."""
-    import time
-
-    while not os.path.exists(gate):
-        time.sleep(0.05)
 
 
 def make(folder: Path, n: int, **options: object) -> er.Cluster:

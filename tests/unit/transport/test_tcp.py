@@ -8,12 +8,12 @@ import select
 import socket
 import ssl
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from conftest import wait_until
 
 from engineroom.config import ConnectionInfo
 from engineroom.errors import ConnectionFileError
@@ -72,13 +72,6 @@ def heard(listener: TcpListener, seconds: float = 5.0) -> list[tuple[bytes, list
     return [(peer, [bytes(part) for part in parts]) for peer, parts in listener.receive(timeout=seconds)]
 
 
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 20
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-    return value
-
-
 def is_closed(stranger: socket.socket) -> bool:
     """Whether the listener has closed a connection."""
     stranger.setblocking(False)
@@ -96,10 +89,10 @@ def assert_serves(listener: TcpListener) -> None:
     """A link that comes now is heard and answered."""
     with linked(listener) as link:
         link.send([b"hello"])
-        [(peer, parts)] = until(lambda: heard(listener, 0.1))
+        [(peer, parts)] = wait_until(lambda: heard(listener, 0.1))
         assert parts == [b"hello"]
         assert listener.send(peer, [b"welcome"])
-        assert until(lambda: link.receive(timeout=0.1)) == [[b"welcome"]]
+        assert wait_until(lambda: link.receive(timeout=0.1)) == [[b"welcome"]]
         assert not link.refused()
 
 
@@ -135,7 +128,7 @@ def test_of_several_addresses_the_one_that_was_reached_last_is_tried_first(liste
     link = TcpLink(urls, "the key", certificate=CERTIFICATE)
     try:
         link.send([b"hello"])
-        [(_, parts)] = until(lambda: heard(listener, 0.1))
+        [(_, parts)] = wait_until(lambda: heard(listener, 0.1))
         assert parts == [b"hello"]
         assert link._addresses[0] == ("127.0.0.1", port)
         assert [host for host, _ in link._addresses[1:]] == ["127.0.0.2", "no-such-host.invalid"]
@@ -149,7 +142,7 @@ def test_another_controller_at_one_of_the_addresses_is_passed_over(listener: Tcp
         try:
             for _ in range(2):
                 link.send([b"hello"])
-                [(_, parts)] = until(lambda: heard(listener, 0.1))
+                [(_, parts)] = wait_until(lambda: heard(listener, 0.1))
                 assert parts == [b"hello"]
                 link._lose()
             assert not link.refused()
@@ -162,7 +155,7 @@ def test_a_link_to_addresses_where_only_another_controller_listens_is_refused(li
     with listening("tcp://127.0.0.3", secret=new_identity()[1]) as other:
         link = TcpLink([f"tcp://127.0.0.2:{address_of(other.url)[1]}", other.url], "the key", certificate=CERTIFICATE)
         try:
-            until(link.refused)
+            wait_until(link.refused)
         finally:
             link.close()
 
@@ -193,7 +186,7 @@ def is_refused(listener: TcpListener, link: TcpLink) -> None:
         assert link.receive(timeout=0.02) == []
         return link.refused()
 
-    until(refused)
+    wait_until(refused)
 
 
 @pytest.mark.fault(28)
@@ -201,7 +194,7 @@ def is_refused(listener: TcpListener, link: TcpLink) -> None:
 def test_each_key_of_the_cluster_gets_through(listener: TcpListener, rights: Rights):
     with linked(listener, key_with_rights("the key", rights)) as link:
         link.send([b"hello"])
-        assert [parts for _, parts in until(lambda: heard(listener))] == [[b"hello"]]
+        assert [parts for _, parts in wait_until(lambda: heard(listener))] == [[b"hello"]]
 
 
 def test_a_link_with_another_key_is_refused(listener: TcpListener):
@@ -223,7 +216,7 @@ def test_who_has_no_certificate_is_not_heard(listener: TcpListener):
     with context.wrap_socket(raw(listener)) as stranger:
         with contextlib.suppress(OSError):  # it may have been turned away already
             stranger.sendall(greeting(b"n" * 16) + b"".join(pack([b"hello"])[0]))
-        until(lambda: is_closed(stranger))
+        wait_until(lambda: is_closed(stranger))
     assert heard(listener, 0.05) == []
     assert_serves(listener)
 
@@ -247,7 +240,7 @@ def test_a_stranger_is_turned_away_in_time(listener: TcpListener, monkeypatch: p
             stranger.sendall(said)
         except ConnectionError:
             return
-        until(lambda: is_closed(stranger))
+        wait_until(lambda: is_closed(stranger))
     assert_serves(listener)
 
 
@@ -289,7 +282,7 @@ def test_who_has_the_key_and_says_nonsense_is_closed(listener: TcpListener):
     for nonsense in (b"nonsense that is no greeting", greeting(b"n" * 16) + b"nonsense, not a message of ours"):
         with with_key(listener) as peer:
             peer.sendall(nonsense)
-            until(lambda peer=peer: listener.receive(timeout=0.01) or is_closed(peer))
+            wait_until(lambda peer=peer: listener.receive(timeout=0.01) or is_closed(peer))
     assert_serves(listener)
 
 
@@ -297,7 +290,7 @@ def test_nobody_brings_file_descriptors(listener: TcpListener):
     head = pack([b"x", Pool().copy(bytes(SHARED_FROM))])[0]
     with with_key(listener) as peer:
         peer.sendall(greeting(b"n" * 16) + b"".join(map(bytes, head)))
-        until(lambda: listener.receive(timeout=0.01) or is_closed(peer))
+        wait_until(lambda: listener.receive(timeout=0.01) or is_closed(peer))
 
 
 def test_before_a_peer_is_admitted_it_may_send_little_and_not_for_long(
@@ -305,12 +298,12 @@ def test_before_a_peer_is_admitted_it_may_send_little_and_not_for_long(
 ):
     with linked(listener) as link:
         link.send([bytes(STRANGER_BYTES + 1)])
-        until(lambda: not listener.receive(timeout=0.01) and link._socket is not None and not listener._peers)
+        wait_until(lambda: not listener.receive(timeout=0.01) and link._socket is not None and not listener._peers)
     monkeypatch.setattr(stream_listener, "STRANGER_SECONDS", 0.1)
     with linked(listener) as link:
         link.send([b"hello"])
-        [(peer, _)] = until(lambda: [h for h in heard(listener, 0.1) if h[1] == [b"hello"]])
-        until(lambda: listener.receive(timeout=0.05) or not listener.send(peer, [b"x"]))
+        [(peer, _)] = wait_until(lambda: [h for h in heard(listener, 0.1) if h[1] == [b"hello"]])
+        wait_until(lambda: listener.receive(timeout=0.05) or not listener.send(peer, [b"x"]))
 
 
 # ---------------------------------------------------------------------------------------------- what is sent
@@ -321,12 +314,12 @@ def test_of_a_shared_buffer_the_content_is_sent(listener: TcpListener):
     assert isinstance(shared, SharedBuffer)
     with linked(listener) as link:
         link.send([b"head", shared, b"tail"])
-        parts: list[Any] = until(lambda: [parts for _, parts in heard(listener, 0.1)])[0]
+        parts: list[Any] = wait_until(lambda: [parts for _, parts in heard(listener, 0.1)])[0]
         assert parts == [b"head", bytes(shared), b"tail"]
         [peer] = listener._peers
         listener.admit(peer)
         assert listener.send(peer, [b"head", shared])
-        [[_, back]] = until(lambda: [*listener.receive(), *link.receive(timeout=0.05)])
+        [[_, back]] = wait_until(lambda: [*listener.receive(), *link.receive(timeout=0.05)])
         assert bytes(back) == bytes(shared)
         assert not link.shares_memory
 
@@ -337,7 +330,7 @@ def test_what_comes_right_behind_the_handshake_is_heard(listener: TcpListener):
         with with_key(listener) as peer:
             thread = threading.Thread(target=peer.sendall, args=(greeting(os.urandom(16)) + words,))
             thread.start()
-            [(_, parts)] = until(lambda: heard(listener, 0.1))
+            [(_, parts)] = wait_until(lambda: heard(listener, 0.1))
             assert parts == [b"hello", bytes(1 << 20)]
             thread.join()
 
@@ -345,7 +338,7 @@ def test_what_comes_right_behind_the_handshake_is_heard(listener: TcpListener):
 def test_a_link_that_waits_is_told_by_its_descriptor_of_all_that_has_come(listener: TcpListener):
     with linked(listener) as link:
         link.send([b"hello"])
-        [(peer, _)] = until(lambda: heard(listener, 0.1))
+        [(peer, _)] = wait_until(lambda: heard(listener, 0.1))
         listener.admit(peer)
         for number in range(3000):  # more than a link takes in at a time
             assert listener.send(peer, [b"%d" % number])
@@ -385,19 +378,19 @@ def test_after_much_has_moved_a_link_takes_fresh_keys(listener: TcpListener, mon
     monkeypatch.setattr(stream_link, "MOST_OF_ONE_KEY", 1 << 20)
     with linked(listener) as link:
         link.send([b"hello"])
-        [(peer, _)] = until(lambda: heard(listener, 0.1))
+        [(peer, _)] = wait_until(lambda: heard(listener, 0.1))
         listener.admit(peer)
         first = link._socket
         assert listener.send(peer, [b"x", bytes(2 << 20)])
-        assert until(lambda: [*listener.receive(), *link.receive(timeout=0.05)])
-        until(lambda: link._socket not in (None, first))
+        assert wait_until(lambda: [*listener.receive(), *link.receive(timeout=0.05)])
+        wait_until(lambda: link._socket not in (None, first))
         link.send([b"again"])
-        assert until(lambda: heard(listener, 0.1)) == [(peer, [b"again"])]
+        assert wait_until(lambda: heard(listener, 0.1)) == [(peer, [b"again"])]
 
 
 def test_one_call_encrypts_a_bounded_part(listener: TcpListener):
     with linked(listener) as link:
         link.send([b"hello"])
-        [(peer, _)] = until(lambda: heard(listener, 0.1))
+        [(peer, _)] = wait_until(lambda: heard(listener, 0.1))
         connection = listener._peers[peer].socket
         assert connection.give([bytes(64 << 20)]) <= sealed_socket.MOST_GIVEN + sealed_socket.CHUNK

@@ -13,13 +13,13 @@ import socket
 import stat
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import wait_until
 
 from engineroom.config import ConnectionInfo
 from engineroom.errors import ConnectionFileError
@@ -91,21 +91,14 @@ def is_closed(stranger: socket.socket) -> bool:
         return True
 
 
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 20
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-    return value
-
-
 def assert_serves(listener: UnixListener) -> None:
     """A link that comes now is heard and answered."""
     with linked(listener) as link:
         link.send([b"hello"])
-        [(peer, _)] = until(lambda: heard(listener, 0.1))
+        [(peer, _)] = wait_until(lambda: heard(listener, 0.1))
         assert listener.send(peer, [b"welcome"])
         assert link.receive(timeout=5) == [[b"welcome"]]
-    until(lambda: not listener.receive() and not listener.send(peer, [b"gone?"]))
+    wait_until(lambda: not listener.receive() and not listener.send(peer, [b"gone?"]))
 
 
 # ---------------------------------------------------------------------------------------------- the folder
@@ -283,7 +276,7 @@ def test_the_kernel_says_who_connects(listener: UnixListener, folder: Path, capl
         found.append(os.waitstatus_to_exitcode(status) if pid else -1)
         return bool(pid)
 
-    until(ended)
+    wait_until(ended)
     assert found[-1] == 0
     assert f"user with the number {NOBODY}" in caplog.text
     folder.chmod(0o700)
@@ -312,7 +305,7 @@ def test_garbage_ends_the_connection_of_its_sender_only(listener: UnixListener, 
             listener.receive()
             return is_closed(stranger)
 
-        until(closed)
+        wait_until(closed)
         assert_serves(listener)
 
 
@@ -330,7 +323,7 @@ def test_who_is_not_admitted_in_time_is_closed(listener: UnixListener, monkeypat
                 listener.receive(timeout=0.02)
                 return all(map(is_closed, strangers))
 
-            until(closed)
+            wait_until(closed)
         assert listener.send(peer, [b"you stay"])
         assert link.receive(timeout=5) == [[b"you stay"]]
 
@@ -394,7 +387,7 @@ def test_a_connection_that_lives_keeps_its_name(listener: UnixListener):
                 assert heard(listener, 0.02) == []
                 return is_closed(second)
 
-            until(closed)
+            wait_until(closed)
         assert listener.send(NAME, [b"you"])
         assert first.recv(1000) == message(b"you")
         first.sendall(message(b"last words"))
@@ -450,7 +443,7 @@ def test_long_messages_of_a_peer_end_its_turn(listener: UnixListener):
             pour()
             listener._receive(64, 0.0)
         quiet.send([b"quiet"])
-        came = until(listener.receive)
+        came = wait_until(listener.receive)
         assert [len(parts[0]) for _, parts in came][:3] == [60_000, 60_000, 5]
         assert len(came) < 10
         assert len(listener.receive(1 << 20)) > 30, "who asks for all has all"
@@ -475,7 +468,7 @@ def test_the_rest_of_a_connection_that_lives_is_not_waited_for(listener: UnixLis
 
         flooded.receive = receive  # type: ignore[method-assign]
         with raw(listener, greeting(NAME) + message(b"I am it, too")) as second:
-            until(lambda: heard(listener, 0.02) and is_closed(second))
+            wait_until(lambda: heard(listener, 0.02) and is_closed(second))
 
 
 # ---------------------------------------------------------------------------------------------- the link
@@ -493,11 +486,11 @@ def test_a_signal_that_ends_a_call_too_early_costs_the_connection_and_mixes_no_m
 
             def answered() -> list[Any]:
                 link.send([b"are you there?"])
-                until(lambda: heard(listener, 0.02))
+                wait_until(lambda: heard(listener, 0.02))
                 listener.send(peer, [b"yes"])
                 return link.receive(timeout=0.05)
 
-            assert until(answered)[-1] == [b"yes"]
+            assert wait_until(answered)[-1] == [b"yes"]
 
 
 def test_while_there_is_no_connection_a_link_keeps_little(folder: Path):
@@ -513,11 +506,11 @@ def test_while_there_is_no_connection_a_link_keeps_little(folder: Path):
         with listening(folder) as listener:
             came: list[bytes] = []
             while len(came) < stream_link.KEPT_MESSAGES:
-                came += [parts[0] for _, parts in until(lambda: heard(listener, 0.1))]
+                came += [parts[0] for _, parts in wait_until(lambda: heard(listener, 0.1))]
             assert came[:3] == [b"first", b"second", b"more"]
             assert heard(listener, 0.05) == []
             link.send([b"now"])
-            assert [parts for _, parts in until(lambda: heard(listener, 0.1))] == [[b"now"]]
+            assert [parts for _, parts in wait_until(lambda: heard(listener, 0.1))] == [[b"now"]]
     finally:
         link.close()
 
@@ -529,12 +522,12 @@ def test_the_listener_knows_who_has_closed_the_connection_and_not_come_back(list
         listener.admit(peer)
         assert list(listener.closed()) == []
         link.close()
-        until(lambda: heard(listener, 0.01) or list(listener.closed()) == [peer])
+        wait_until(lambda: heard(listener, 0.01) or list(listener.closed()) == [peer])
         again = raw(listener, greeting(peer))
-        until(lambda: heard(listener, 0.01) or list(listener.closed()) == [])
+        wait_until(lambda: heard(listener, 0.01) or list(listener.closed()) == [])
         again.send(b"no message at all" * 10)  # we close this connection
         other.send([b"hello"])
-        until(lambda: heard(listener, 0.01))
+        wait_until(lambda: heard(listener, 0.01))
         assert list(listener.closed()) == []
         again.close()
 
@@ -546,11 +539,11 @@ def test_who_waits_for_messages_is_told_that_the_connection_was_made_anew(folder
         assert not link.take_renewed(), "the first connection is no news"
         listener.close()
         with listening(folder) as other:
-            until(lambda: link.receive(timeout=60) == [] and link.take_renewed())
+            wait_until(lambda: link.receive(timeout=60) == [] and link.take_renewed())
             assert not link.take_renewed()
             assert link.receive(timeout=0.01) == []
             link.send([b"who are you"])
-            until(lambda: heard(other, 0.1))
+            wait_until(lambda: heard(other, 0.1))
 
 
 def test_a_wait_is_ended_by_others_and_by_signal_handlers_and_nothing_is_lost(listener: UnixListener):
@@ -575,7 +568,7 @@ def test_a_wait_is_ended_by_others_and_by_signal_handlers_and_nothing_is_lost(li
         try:
             for count in range(50):
                 listener.send(peer, [bytes([count]), bytes([count]) * size])
-                [got] = until(lambda: (heard(listener, 0), link.receive(timeout=60))[1])
+                [got] = wait_until(lambda: (heard(listener, 0), link.receive(timeout=60))[1])
                 assert (got[0], len(got[1]), set(bytes(got[1]))) == (bytes([count]), size, {count})
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -595,9 +588,9 @@ def test_the_helper_runs_only_while_there_is_something_to_do(listener: UnixListe
         link.send([bytes(5_000_000)])
         assert len(helpers()) == 1
         assert not link.flush(0.01)
-        assert len(until(lambda: heard(listener, 0.1))) == 1
+        assert len(wait_until(lambda: heard(listener, 0.1))) == 1
         assert link.flush(5)
-        until(lambda: not helpers())
+        wait_until(lambda: not helpers())
 
 
 def test_the_last_words_of_one_peer_are_received_and_nobody_elses(listener: UnixListener):
