@@ -178,7 +178,7 @@ class Lender:
                 data, ancillary, _, _ = peer.recvmsg(_OFFER.size, _ONE_DESCRIPTOR, _CLOSE_ON_EXEC)
                 descriptor = next((array("i", content)[0] for _, _, content in ancillary), None)
                 if descriptor is not None:
-                    self._take_in(descriptor, *_OFFER.unpack(data))
+                    self._take_in(descriptor, data)
                 elif data:
                     asked.append((peer, *_NUMBER.unpack(data)))
                 else:
@@ -190,14 +190,15 @@ class Lender:
         self._forget(peer)
         return []
 
-    def _take_in(self, descriptor: int, number: int, size: int) -> None:
+    def _take_in(self, descriptor: int, data: bytes) -> None:
         """An engine's buffer."""
+        number, size = _OFFER.unpack(data) if len(data) == _OFFER.size else (0, 0)
         try:
             buffer = received(descriptor, size)
         except (OSError, ValueError) as error:
             log.warning("an engine has offered a buffer that is of no use: %s", error)
             return
-        if isinstance(buffer, SharedBuffer) and number & OF_AN_ENGINE:
+        if isinstance(buffer, SharedBuffer) and number & OF_AN_ENGINE and number not in self._offered:
             self._offered[number] = buffer, time.monotonic()
             self._offered_bytes += size
             self._drop_offered(lambda since: self._offered_bytes > self.room)

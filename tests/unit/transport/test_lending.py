@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -262,5 +264,10 @@ def test_a_file_that_could_be_shortened_is_not_taken(lender: Lender, tmp_path: P
     lender.serve()
     lender.serve()
     assert "nobody can shorten" in caplog.text
+    borrower._socket.sendmsg([b"short"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [0]))])  # type: ignore[union-attr]
+    before = len(os.listdir("/proc/self/fd"))
+    lender.serve()
+    assert "0 bytes" in caplog.text
+    assert len(os.listdir("/proc/self/fd")) == before
     assert not lender._offered
     borrower.forget()
