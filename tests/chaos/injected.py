@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from engineroom.system.processes import birth_of
+
 #: The chance of each: victims that are killed, and that are stopped and go on.
 WEIGHTS = {
     "engine killed": 6,
@@ -98,7 +100,7 @@ class Injector:
     def _kill(self, what: str, victim: psutil.Process) -> None:
         victim.send_signal(signal.SIGKILL)
         self.killed.add(victim.pid)
-        _until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE, f"{victim} still lives")
+        _until(lambda: not (victim.is_running() and birth_of(victim.pid)), f"{victim} still lives")
         self.counts[what] += 1
 
     def _stop(self, what: str, victim: psutil.Process) -> None:

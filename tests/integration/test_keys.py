@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 
 import msgspec
-import psutil
 import pytest
 from conftest import hold, wait_until
 
@@ -15,6 +14,7 @@ import engineroom as er
 from engineroom.cli import engineroom as command
 from engineroom.cluster.cluster_files import ClusterFiles
 from engineroom.config import ConnectionInfo, read_connection_file, with_rights, write_connection_file
+from engineroom.system.processes import birth_of
 
 SECONDS = 60.0
 
@@ -107,13 +107,13 @@ def test_new_keys_keep_the_queue_and_shut_the_old_ones_out(
 def test_an_engine_that_is_refused_before_its_nanny_starts_anew_with_it(tmp_path: Path, gate: Path):
     with er.Cluster(n=1, profile_dir=tmp_path / "profile") as rc:
         files, nanny = ClusterFiles(tmp_path / "profile", rc.cluster.cluster_id), rc.cluster.engine_set.pid
-        engine = psutil.Process(rc[0].apply_sync(os.getpid))
+        engine = rc[0].apply_sync(os.getpid)
         task = rc.load_balanced_view().apply_async(hold, str(gate), "held")
         wait_until(lambda: rc.db_count({"state": "running"}) == 1)
         os.kill(nanny, signal.SIGSTOP)
         assert key(rc.cluster, "rotate") == 0
         gate.touch()
-        wait_until(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE)
+        wait_until(lambda: not birth_of(engine))
         os.kill(nanny, signal.SIGCONT)
         with er.Client(str(files.connection_files[0]), timeout=SECONDS) as fresh:
             assert fresh.get_result(task.msg_ids).get(SECONDS) == ["held"]
