@@ -20,8 +20,9 @@ import statistics
 import sys
 import tempfile
 import time
+from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ ENGINES = 3
 VICTIM, KILL_EVERY = 2, 30
 #: What the database may keep: these limits are reached within the first minutes.
 RETENTION = {"count": 20_000, "payload_bytes": "64MiB"}
-ROUND_SECONDS = 1.0
+#: A round takes so long at least; after each of so many, a sample is taken.
+ROUND_SECONDS, LOOK_EVERY = 1.0, 5
 #: The floats of an array that goes to an engine, and comes back: 2 MB.
 FLOATS = 250_000
 
@@ -138,7 +140,11 @@ class Use:
 
 
 class Soak:
-    """The samples of all that may not grow: by whose it is, and which quantity."""
+    """The samples of all that may not grow: by whose it is, and which quantity.
+
+    The memory of a process is what it has alone; that of shared buffers is counted once, whoever maps them. (What
+    processes share besides is libraries: how much of these is whose depends on what else runs on the host.)
+    """
 
     def __init__(self, rc: er.Client, profile: Path, dashboard: psutil.Process) -> None:
         self._folder = profile
@@ -155,15 +161,17 @@ class Soak:
             "engine 1": psutil.Process(status[1]["pid"]),
             "the user's program": psutil.Process(),
         }
-        self.samples: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.samples: dict[tuple[str, str], array[float]] = defaultdict(lambda: array("d"))
 
     def look(self) -> None:
         """Take a sample."""
         for name, process in self._processes.items():
             with process.oneshot():
-                self.samples[name, "memory"].append(process.memory_full_info().pss / MIB)
+                self.samples[name, "memory"].append(_memory(process)["Pss_Anon"])
                 self.samples[name, "descriptors"].append(process.num_fds())
                 self.samples[name, "threads"].append(process.num_threads())
+        everybody = (psutil.Process(), *psutil.Process().children(recursive=True))
+        self.samples["shared buffers", "memory"].append(sum(_memory(each)["Pss_Shmem"] for each in everybody))
         sizes: dict[str, list[int]] = {"database": [], "large buffers": [], "logs": [], "other files": []}
         for path in self._folder.rglob("*"):
             sizes[_kind(path.relative_to(self._folder))].append(_size(path))
@@ -175,6 +183,15 @@ class Soak:
     def memory(self) -> str:
         """That of each process, as it is now, in MiB."""
         return ", ".join(f"{name} {self.samples[name, 'memory'][-1]:.1f}" for name in self._processes)
+
+
+def _memory(process: psutil.Process) -> dict[str, float]:
+    """The memory of a process by kind, in MiB: its own, and its share of what it has with others."""
+    try:
+        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()[1:]
+    except (FileNotFoundError, ProcessLookupError):  # it has just been killed
+        lines = []
+    return defaultdict(float, {name.rstrip(":"): int(size) / 1024 for name, size, _ in map(str.split, lines)})
 
 
 def _kind(path: Path) -> str:
@@ -190,7 +207,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def around(values: list[float], part: float) -> float:
+def around(values: Sequence[float], part: float) -> float:
     """The median of the tenth of the values before a part of the time."""
     end = max(1, round(part * len(values)))
     return statistics.median(values[max(0, end - max(1, len(values) // 10)) : end])
@@ -202,7 +219,7 @@ def has_grown(quantity: str, middle: float, last: float) -> bool:
     return last - middle > max(part * middle, least)
 
 
-def verdict(samples: Mapping[tuple[str, str], list[float]], say: Callable[[str], Any] = print) -> int:
+def verdict(samples: Mapping[tuple[str, str], Sequence[float]], say: Callable[[str], Any] = print) -> int:
     """Say how everything grew; returns the exit code."""
     say(f"{'':19} {'':12} {'at a fifth':>10} {'middle':>10} {'end':>10}")
     grown = 0
@@ -238,7 +255,8 @@ def soak(minutes: float, rounds: int = 0, say: Callable[[str], Any] = print) -> 
                 begin, told = time.monotonic(), 0
                 while (passed := time.monotonic() - begin) < 60 * minutes or use.rounds < rounds:
                     use.round()
-                    seen.look()
+                    if use.rounds % LOOK_EVERY == 0 or use.rounds == 1:
+                        seen.look()
                     if passed >= 60 * told:
                         say(f"{told:4} min, {use.rounds} rounds, {len(rc.history):,} tasks, {viewer.asked:,} answers; "
                             f"MiB: {seen.memory()}")  # fmt: skip

@@ -14,9 +14,11 @@ FILES = {"database", "large buffers", "logs", "other files"}
 def test_everything_is_used_and_every_process_and_file_is_seen(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "KILL_EVERY", 2)
     monkeypatch.setattr(module, "ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(module, "LOOK_EVERY", 1)
     said: list[str] = []
     samples = soak(0, rounds=5, say=said.append).samples
-    assert {name for name, _ in samples} == PROCESSES | FILES
+    assert {name for name, _ in samples} == PROCESSES | FILES | {"shared buffers"}
+    assert samples["shared buffers", "memory"][-1] > 0
     assert {len(values) for values in samples.values()} == {5}
     quantities = ("memory", "descriptors", "threads")
     assert all(samples[name, quantity][-1] > 0 for name in PROCESSES for quantity in quantities)

@@ -94,10 +94,10 @@ class Engines:
         deadline = None if timeout is None or timeout < 0 else time.monotonic() + timeout
         seen, given_up_at = 0, math.inf
         with channel.changed:
-            while len(channel.engines) < n:
+            while (here := len(channel.engines) - len(channel.absent)) < n:
                 if channel.failure is not None:
                     raise channel.failure_error()
-                here, starting, now = len(channel.engines), channel.starting, time.monotonic()
+                starting, now = channel.starting + len(channel.absent), time.monotonic()
                 if here + starting < min(n, seen):  # what started has ended; a nanny may be started again
                     given_up_at = min(given_up_at, now + RESTART_SECONDS)
                 else:

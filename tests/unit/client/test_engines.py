@@ -36,7 +36,7 @@ def waited(
     monkeypatch: pytest.MonkeyPatch, changes: list[tuple[float, int, int]], *, n: int, timeout: float | None = None
 ) -> float:
     """How long a wait for `n` engines took; `changes`: when, how many engines, and how many that are starting."""
-    channel = SimpleNamespace(engines=[], starting=2, failure=None)
+    channel = SimpleNamespace(engines=[], absent={}, starting=2, failure=None)
     channel.changed = changed = Changed(channel, changes)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: changed.now))
     Engines(channel).wait_for(n, timeout)
@@ -67,6 +67,7 @@ class Leaving:
         self._have(changes.pop(0)[1])
 
     def _have(self, engines: dict[int, str]) -> None:
+        self.absent: dict[int, Any] = {}
         self.engines = [SimpleNamespace(id=id, uuid=uuid) for id, uuid in engines.items()]
 
     def ask(self, body: Any) -> list[int]:

@@ -108,7 +108,7 @@ class Channel:
         #: also those that a restarted controller expects back
         self.engines: list[EngineInfo] = []
         #: by number, those of `engines` that have not come back since the controller was restarted
-        self._absent: dict[int, EngineInfo] = {}
+        self.absent: dict[int, EngineInfo] = {}
         #: how many more engines are on their way
         self.starting = 0
         #: who chooses engines, unless a task says otherwise
@@ -537,7 +537,7 @@ class Channel:
             self._window.forget_functions()
             if is_again:
                 self._window.drop_in_doubt()
-            self._absent = {engine.id: engine for engine in (*self.engines, *message.awaited)}
+            self.absent = {engine.id: engine for engine in (*self.engines, *message.awaited)}
         self.scheme, self.keeps = message.scheme, message.keeps
         self._requests.may_withdraw = message.takes_withdrawals
         self._on_engines(Engines(message.engines, message.starting, message.returning), ())
@@ -576,9 +576,9 @@ class Channel:
         _notice(self._other_pythons.notice(message.engines))
         _notice(self._wrong_clocks.notice(message.engines))
         here = {engine.id for engine in message.engines}
-        self._absent = {id: e for id, e in self._absent.items() if id not in here} if message.returning else {}
+        self.absent = {id: e for id, e in self.absent.items() if id not in here} if message.returning else {}
         with self.changed:
-            self.engines = sorted([*message.engines, *self._absent.values()], key=lambda engine: engine.id)
+            self.engines = sorted([*message.engines, *self.absent.values()], key=lambda engine: engine.id)
             self.starting = message.starting
             self.changed.notify_all()
 

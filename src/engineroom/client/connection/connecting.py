@@ -243,11 +243,25 @@ def _job(info: ConnectionInfo) -> str:
 
 def ended_error(info: ConnectionInfo, timeout: float) -> ControllerLost:
     """The error for a controller that has ended, and has no successor."""
+    if (newer := _newer_file(info)) is not None:
+        return ControllerLost(
+            f"the controller named in this connection file (pid {info.pid}) is not running any more. Its cluster is, "
+            f"with new keys: this file is a copy of an older one. Use {newer}"
+        )
     return ControllerLost(
         f"the controller named in the connection file (pid {info.pid}) is not running any more, and none has taken its "
         f"place within {timeout:g} s. Start a cluster with "
         f"{_how_to_start(Path(info.profile_dir), info.cluster_id) if info.profile_dir else '`ipcluster start -n 4`'}."
     )
+
+
+def _newer_file(info: ConnectionInfo) -> Path | None:
+    """The connection file for clients of the cluster that a file names, if that runs and has other keys."""
+    path = connection_file(Path(info.profile_dir), info.cluster_id) if info.profile_dir else None
+    with contextlib.suppress(ConnectionFileError):
+        if path is not None and (now := read_connection_file(path)).key != info.key and not has_ended(now):
+            return path
+    return None
 
 
 def through_tunnel(info: ConnectionInfo, server: str, key: str, at_the_end: contextlib.ExitStack) -> ConnectionInfo:

@@ -15,6 +15,8 @@ from typing import Any, overload
 from ...ids import ClientId, TaskId
 from .runs import Runs
 
+#: Larger numbers no client has.
+MOST_DIGITS = 18
 #: So many numbers are kept one by one, before they are put together.
 RECENT = 4096
 
@@ -91,7 +93,9 @@ class History(Sequence[TaskId]):
         if not isinstance(id, str) or not id.startswith(self._prefix):
             return None
         digits = id[len(self._prefix) :]
-        return int(digits) if digits.isdecimal() and digits.isascii() else None
+        if not (digits.isdecimal() and digits.isascii()) or len(digits) > MOST_DIGITS or digits != str(int(digits)):
+            return None
+        return int(digits)
 
     def _numbers(self) -> list[int]:
         with self._lock:
@@ -108,7 +112,10 @@ class History(Sequence[TaskId]):
     def __getitem__(self, key: int | slice) -> TaskId | list[TaskId]:
         with self._lock:
             older, recent = self._older, self._recent
-            places = range(len(older) + len(recent))[key]  # IndexError: there is none
+            count = len(older) + len(recent)
+            if not isinstance(key, slice) and not -count <= key < count:
+                raise IndexError(f"this history has {count:,} tasks; there is no number {key}")
+            places = range(count)[key]
             chosen = [places] if isinstance(places, int) else places
             numbers = [older[i] if i < len(older) else recent[i - len(older)] for i in chosen]
         ids = [TaskId(self._prefix + str(number)) for number in numbers]
@@ -128,7 +135,13 @@ class History(Sequence[TaskId]):
         if number is None:
             raise ValueError(f"{id!r} is not in this history")
         numbers = self._numbers()
-        return numbers.index(number, start, len(numbers) if stop is None else stop)
+        try:
+            return numbers.index(number, start, len(numbers) if stop is None else stop)
+        except ValueError:
+            raise ValueError(f"{id!r} is not in this part of the history") from None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return History, (ClientId(self._prefix[:-1]), self._numbers())
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, History):
@@ -152,24 +165,25 @@ class History(Sequence[TaskId]):
 
 
 class Marks:
-    """Which tasks of a client have a mark: one byte for each task up to the last marked one."""
+    """Which tasks of a client have a mark: one bit for each task up to the last marked one."""
 
-    __slots__ = ("_marks", "_session")
+    __slots__ = ("_lock", "_marks", "_session")
 
     def __init__(self, history: History) -> None:
         self._session = history
+        self._lock = threading.Lock()
         self._marks = bytearray()
 
     def add(self, ids: Iterable[TaskId]) -> None:
         """Mark tasks of this client."""
-        marks = self._marks
-        for id in ids:
-            number = self._session.number_of(id)
-            assert number is not None
-            if number >= len(marks):
-                marks.extend(bytes(number + 1 - len(marks)))
-            marks[number] = 1
+        numbers = [number for id in ids if (number := self._session.number_of(id)) is not None]
+        with self._lock:
+            marks = self._marks
+            for number in numbers:
+                if number >> 3 >= len(marks):
+                    marks.extend(bytes((number >> 3) + 1 - len(marks)))
+                marks[number >> 3] |= 1 << (number & 7)
 
     def __contains__(self, id: object) -> bool:
-        number = self._session.number_of(id)
-        return number is not None and number < len(self._marks) and self._marks[number] == 1
+        number, marks = self._session.number_of(id), self._marks
+        return number is not None and number >> 3 < len(marks) and bool(marks[number >> 3] & 1 << (number & 7))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
@@ -44,7 +46,7 @@ def test_it_reads_like_a_list():
 
 def test_ids_of_others_are_not_in_it():
     made = history(1)
-    for stranger in ("other-1", "5e55-", "5e55-x", "5e55-²", 1, None):
+    for stranger in ("other-1", "5e55-", "5e55-x", "5e55-²", "5e55-01", "5e55-" + "9" * 5000, 1, None):
         assert stranger not in made
     assert made.among([*ids(1, 2), TaskId("other-1")]) == set(ids(1))
 
@@ -117,6 +119,22 @@ def test_it_is_like_a_list_with_any_numbers(monkeypatch: pytest.MonkeyPatch, see
             assert made.index(*ids(some)) == numbers.index(some)
     with pytest.raises(IndexError):
         made[len(numbers)]
+
+
+def test_it_can_be_pickled_and_copied():
+    made = history(1, 2, 5)
+    for other in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made), copy.copy(made)):
+        assert other == made
+        other.append(*ids(9))
+        assert len(made) == 3
+
+
+def test_errors_name_what_was_asked_for():
+    made = history(1, 2, 5)
+    with pytest.raises(IndexError, match="has 3 tasks; there is no number 7"):
+        made[7]
+    with pytest.raises(ValueError, match="'5e55-1' is not in this part"):
+        made.index(*ids(1), 1)
 
 
 def test_threads_lose_nothing(monkeypatch: pytest.MonkeyPatch):
