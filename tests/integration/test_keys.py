@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +13,9 @@ from conftest import hold, wait_until
 
 import engineroom as er
 from engineroom.cli import engineroom as command
+from engineroom.cluster import keys
 from engineroom.cluster.cluster_files import ClusterFiles
+from engineroom.cluster.processes.restarts import SHORT_LIVES
 from engineroom.config import ConnectionInfo, read_connection_file, with_rights, write_connection_file
 from engineroom.system.processes import birth_of
 
@@ -101,6 +104,9 @@ def test_new_keys_keep_the_queue_and_shut_the_old_ones_out(
             write_connection_file(stolen, msgspec.structs.replace(info, pid=0))
             with pytest.raises(er.AuthenticationError):
                 er.Client(str(stolen), timeout=SECONDS)
+        stolen.write_text(next(iter(old.values())))
+        with pytest.raises(er.ControllerLost, match=f"with new keys.*{files.connection_files[0]}"):
+            er.Client(str(stolen), timeout=0.1)
     assert [path for path in files.lesser.values() if path.exists()] == []
 
 
@@ -118,6 +124,24 @@ def test_an_engine_that_is_refused_before_its_nanny_starts_anew_with_it(tmp_path
         with er.Client(str(files.connection_files[0]), timeout=SECONDS) as fresh:
             assert fresh.get_result(task.msg_ids).get(SECONDS) == ["held"]
         assert rc.cluster.engine_set.pid == nanny
+
+
+def test_rotations_one_after_the_other_do_not_count_as_a_controller_that_cannot_start(tmp_path: Path):
+    with er.Cluster(n=1, profile_dir=tmp_path / "profile") as rc:
+        files = ClusterFiles(tmp_path / "profile", rc.cluster.cluster_id)
+        for _ in range(SHORT_LIVES + 1):
+            assert key(rc.cluster, "rotate") == 0
+        with er.Client(str(files.connection_files[0]), timeout=SECONDS) as fresh:
+            fresh.wait_for_engines(1, timeout=SECONDS)
+            assert fresh[:].apply_sync(abs, -1) == [1]
+
+
+def test_a_controller_that_nobody_starts_again_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    monkeypatch.setattr(keys, "AGAIN_SECONDS", 0.5)
+    with er.Cluster(n=1, profile_dir=tmp_path / "profile") as rc:
+        rc.cluster._restarts.allowed = False
+        assert key(rc.cluster, "rotate") != 0
+        assert "nothing has started it again" in capsys.readouterr().err
 
 
 def test_an_engine_whose_messages_make_no_sense_is_replaced(tmp_path: Path):

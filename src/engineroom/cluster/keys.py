@@ -5,15 +5,24 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import time
 from pathlib import Path
 
 import msgspec
 
 from ..config import ConnectionInfo, is_local, read_connection_file, with_rights, write_connection_file
-from ..errors import ConfigError
+from ..errors import ConfigError, ControllerLost
 from ..launchers import FoundProcess
 from ..messages.rights import Rights
+from ..system.processes import age_of
 from .cluster_files import ClusterFiles
+from .processes.restarts import SHORT_LIFE
+
+#: A controller is started again within a second or two, if what has started it still runs.
+AGAIN_SECONDS = 30.0
+LOOK_SECONDS = 0.02
+#: What starts a controller counts its life from a moment after it has begun.
+NOTICED_SECONDS = 0.5
 
 #: Databases that hold unfinished tasks while the controller is away.
 _DURABLE = ("sqlite:", "mongodb")
@@ -46,6 +55,8 @@ def rotate_keys(files: ClusterFiles) -> list[Path]:
         The cluster has no connection file: it does not run.
     ConfigError
         Its controller runs on another host or not at all, or its database would not keep its tasks.
+    ControllerLost
+        It has new keys, but nothing has started its controller again within `AGAIN_SECONDS`.
     """
     info = read_connection_file(files.connection_files[0])
     controller = FoundProcess(info.pid, "controller")
@@ -56,10 +67,28 @@ def rotate_keys(files: ClusterFiles) -> list[Path]:
             f"the tasks of {files} are in {info.database} only, and would be lost with its controller. Wait until they "
             "have ended, then stop the cluster: the next one has new keys"
         )
+    _let_grow_old(info.pid)
     fresh = msgspec.structs.replace(info, key=secrets.token_hex(32))
     written = _write_all(files, fresh)
     os.kill(info.pid, signal.SIGKILL)  # a controller that ends in good order aborts its tasks
+    _wait_for_next(files, info.pid)
     return written
+
+
+def _let_grow_old(pid: int) -> None:
+    """Wait until a controller is so old that its end is no sign of one that cannot start."""
+    time.sleep(max(0.0, SHORT_LIFE + NOTICED_SECONDS - age_of(pid)))
+
+
+def _wait_for_next(files: ClusterFiles, pid: int) -> None:
+    deadline = time.monotonic() + AGAIN_SECONDS
+    while (info := files.connection) is None or info.pid == pid or not FoundProcess(info.pid, "controller").running:
+        if time.monotonic() >= deadline:
+            raise ControllerLost(
+                f"{files} has new keys, and its controller was killed; within {AGAIN_SECONDS:g} s nothing has started "
+                "it again. Its tasks are in its database: start a controller as you did before"
+            )
+        time.sleep(LOOK_SECONDS)
 
 
 def _write_all(files: ClusterFiles, info: ConnectionInfo) -> list[Path]:

@@ -6,6 +6,8 @@ restarted.
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +52,17 @@ def birth_of(pid: int) -> str:
     """
     state, boot = state_of(pid), boot_id()
     return f"{boot} {state.born}" if state is not None and not state.has_ended and boot else ""
+
+
+def age_of(pid: int) -> float:
+    """How many seconds ago a process began; 0.0: nothing is known of it.
+
+    (psutil's `create_time` may be a second off.)
+    """
+    state = state_of(pid)
+    if state is None:
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - state.born / os.sysconf("SC_CLK_TCK")
 
 
 def boot_id() -> str:

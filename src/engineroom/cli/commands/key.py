@@ -27,9 +27,10 @@ class Key(RecordsApp):
     A client with it: `Client("…/ipcontroller-readonly.json")`. It works as long as the cluster has its keys.
 
     Or WHAT is `rotate`: all connection files get new keys, and the old ones let nobody in any more. The controller is
-    killed, and started again by what started it; so are the engines that read a connection file on this host. Tasks
-    that have not ended stay in the queue. Running ones begin again (those with at_most_once fail); clients have to
-    connect again.
+    killed, and started again by what started it; so are the engines that read a connection file on this host.
+    Load-balanced tasks that have not ended stay in the queue; running ones begin again (those with at_most_once fail).
+    Direct tasks fail: they were for engines that begin anew, without their variables, and perhaps with other numbers.
+    Clients have to connect again.
     """
 
     description = __doc__
@@ -57,7 +58,10 @@ engineroom key rotate
         if self.json:
             print(json.dumps(paths))
         elif what == ROTATE:
-            print("The cluster has new keys. These files were written; copies of the old ones are worth nothing now:")
+            print(
+                "The cluster has new keys, and its controller was started again; its engines begin anew. These files "
+                "were written; copies of the old ones are worth nothing now:"
+            )
             print("\n".join(paths))
         else:
             print(f"{paths[0]}: it can {ALLOWS[what]}.")
