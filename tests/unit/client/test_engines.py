@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -55,6 +56,17 @@ def test_when_nobody_starts_others_the_wait_is_given_up(monkeypatch: pytest.Monk
 def test_the_limit_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TimeoutError, match="1 of 2 engines were there after 3 s"):
         waited(monkeypatch, [(1.0, 1, 1), (2.0, 1, 0)], n=2, timeout=3)
+
+
+def test_engines_that_have_not_come_back_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The controller was restarted: both are listed, and neither is there."""
+    channel = SimpleNamespace(engines=[0, 1], absent={0: "a", 1: "b"}, starting=0, failure=None)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    waits = iter([lambda: channel.absent.pop(0), lambda: channel.absent.pop(1)])
+    channel.changed = contextlib.nullcontext()
+    channel.changed.wait = lambda seconds: next(waits)()  # type: ignore[attr-defined]
+    Engines(channel).wait_for(2, None)  # type: ignore[arg-type]
+    assert not channel.absent
 
 
 class Leaving:

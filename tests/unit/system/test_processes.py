@@ -13,7 +13,7 @@ import pytest
 from conftest import wait_until
 
 from engineroom.system import processes
-from engineroom.system.processes import ProcessState, birth_of, boot_id, state_of
+from engineroom.system.processes import ProcessState, age_of, birth_of, boot_id, state_of
 
 
 @pytest.fixture
@@ -82,3 +82,12 @@ def test_the_name_of_the_time_since_the_start(tmp_path: Path, monkeypatch: pytes
     assert boot_id() == boot_id()
     monkeypatch.setattr(processes, "_BOOT_ID", tmp_path / "there is none")
     assert boot_id() == ""
+
+
+def test_the_age_of_a_process_grows(sleeper: subprocess.Popen[bytes]):
+    young, old = age_of(sleeper.pid), age_of(1)
+    assert old > young
+    wait_until(lambda: age_of(sleeper.pid) > young)
+    sleeper.kill()
+    sleeper.wait()
+    assert age_of(sleeper.pid) == 0.0
