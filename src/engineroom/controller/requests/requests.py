@@ -135,14 +135,7 @@ class Requests:
         self._record()  # what happened before the request is in the answer
         kind = type(body)
         if kind in FROM_STORE:
-            reply.end = self._reader.read(
-                lambda store: FROM_STORE[kind](store, body, self._forgotten),
-                reply.value,
-                reply.error,
-                after=scope_of(body, client),
-                client=client,
-                slow=is_slow(body),
-            )
+            self._read(client, body, reply, lambda store: FROM_STORE[kind](store, body, self._forgotten))
         elif kind in IN_WRITER:
             self._change(lambda store: self._pieces(store, body), reply.result)
         elif kind in self._tasks.with_store:
@@ -152,14 +145,7 @@ class Requests:
                 reply.error(error)
             else:
                 if callable(found):
-                    reply.end = self._reader.read(
-                        found,
-                        reply.value,
-                        reply.error,
-                        after=scope_of(body, client),
-                        client=client,
-                        slow=is_slow(body),
-                    )
+                    self._read(client, body, reply, found)
                 else:
                     reply.value(found)
         elif kind in self._tasks.in_pieces:
@@ -171,6 +157,13 @@ class Requests:
                 reply.value(self._tasks.at_once[kind](client, body))
             except Exception as error:
                 reply.error(error)
+
+    def _read(self, client: ClientId, body: RequestBody, reply: _Reply, work: Callable[[TaskStore], Any]) -> None:
+        """Have the answer to a question read."""
+        after, slow = scope_of(body, client), is_slow(body)
+        end = self._reader.read(work, reply.value, reply.error, after=after, client=client, slow=slow)
+        if not reply.is_sent:
+            reply.end = end
 
     def _go_on(self, pieces: Generator[None, None, Any], reply: _Reply) -> None:
         """Do a piece now, and have the loop call this again in its next turn."""
@@ -216,7 +209,7 @@ class _Reply:
         self._unanswered, self.tasks = unanswered, tasks
         self.is_sent = False
         #: ends what reads for it
-        self.end: Callable[[], None] = lambda: None
+        self.end: Callable[[], None] = _nothing
         unanswered.replies[request.number] = self
         unanswered.requests += 1
         unanswered.tasks += tasks
@@ -225,6 +218,7 @@ class _Reply:
         if self.is_sent:
             return
         self.is_sent = True
+        self.end = _nothing  # what reads refers to this reply: a circle would wait for the garbage collector
         self._unanswered.requests -= 1
         if self._unanswered.replies.get(self._number) is self:
             del self._unanswered.replies[self._number]
@@ -234,7 +228,7 @@ class _Reply:
 
     def withdraw(self) -> None:
         """Nobody waits for the reply."""
-        self.end()
+        self.end()  # it may answer by itself
         self.error(QueryError("nobody waits for this answer any more"))
 
     def value(self, value: Any) -> None:
@@ -256,6 +250,10 @@ class _Reply:
             self.error(error)
         else:
             self.value(value)
+
+
+def _nothing() -> None:
+    """There is nothing to end."""
 
 
 def _takes_a_moment(body: RequestBody, tasks: int) -> bool:
