@@ -98,7 +98,7 @@ def test_a_client_that_comes_while_engines_are_on_their_way_back_counts_them(fre
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
             assert result.get(60) == pids
-            wait_until(lambda: not other._channel._absent)
+            other.wait_for_engines(3, timeout=60)
             assert other.ids == [0, 1, 2]
     finally:
         for pid in pids:

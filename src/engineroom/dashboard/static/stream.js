@@ -56,10 +56,8 @@ export function stream(root, params, app) {
       else if (view) Object.assign(asked, { from: view[0], to: view[1] });
       const found = await ask("stream", asked);
       if (left) return;
-      data = found;
-      if (!found.live && live) { live = false; again = true; }
-      wrong.hidden = true;
-      draw();
+      if (!found.live && live) { live = false; again = true; } // nothing goes on: everything is shown instead
+      else { data = found; wrong.hidden = true; draw(); }
     } catch (error) {
       if (left) return;
       wrong.hidden = false;

@@ -201,7 +201,6 @@ def test_a_question_does_not_overtake_tasks(controller: Controller, channel: Cha
     assert future.result(0) == ["a"]
 
 
-@pytest.mark.fault(37)
 @pytest.mark.parametrize("takes_withdrawals", [True, False])
 def test_the_controller_hears_that_an_answer_is_not_waited_for(controller: Controller, takes_withdrawals: bool):
     """One of an older release does not know what that is."""
@@ -215,6 +214,7 @@ def test_the_controller_hears_that_an_answer_is_not_waited_for(controller: Contr
     assert asked == ([Withdraw([question.number])] if takes_withdrawals else []) + [Sync()]
 
 
+@pytest.mark.fault(37)
 def test_what_is_over_the_window_waits_here_and_questions_with_it(
     controller: Controller, channel: Channel, diary: Diary, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
