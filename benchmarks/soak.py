@@ -14,6 +14,7 @@ grew by more than `LIMITS` allows.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import statistics
@@ -22,7 +23,7 @@ import tempfile
 import time
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,7 @@ import numpy as np
 import psutil
 
 import engineroom as er
-from engineroom.cluster.cluster_files import ClusterFiles
-from engineroom.config import read_connection_file
+from engineroom.config import dashboard_file
 
 from .viewer import Viewer, looking_at
 
@@ -146,15 +146,15 @@ class Soak:
     processes share besides is libraries: how much of these is whose depends on what else runs on the host.)
     """
 
-    def __init__(self, rc: er.Client, profile: Path, dashboard: psutil.Process) -> None:
+    def __init__(self, rc: er.Client, profile: Path) -> None:
         self._folder = profile
         nanny = psutil.Process(rc.cluster.engine_set.pid)
         [zygote] = nanny.children()
         status = rc.queue_status()
-        files = ClusterFiles(profile, rc.cluster.cluster_id)
+        dashboard = json.loads(dashboard_file(profile, rc.cluster.cluster_id).read_text())
         self._processes = {
-            "controller": psutil.Process(read_connection_file(files.connection_files[0]).pid),
-            "dashboard": dashboard,
+            "controller": psutil.Process(rc.connection.pid),
+            "dashboard": psutil.Process(dashboard["pid"]),
             "nanny": nanny,
             "zygote": zygote,
             "engine 0": psutil.Process(status[0]["pid"]),
@@ -235,14 +235,6 @@ def verdict(samples: Mapping[tuple[str, str], Sequence[float]], say: Callable[[s
     return int(grown > 0)
 
 
-def dashboard_of(port: int, processes: Iterable[psutil.Process]) -> psutil.Process:
-    """Which of the processes listens on a port of this host."""
-    for process in processes:
-        if any(c.status == "LISTEN" and c.laddr.port == port for c in process.net_connections("tcp")):
-            return process
-    raise LookupError(f"no process listens on port {port}")
-
-
 def soak(minutes: float, rounds: int = 0, say: Callable[[str], Any] = print) -> Soak:
     """Use a cluster for so many minutes, and so many rounds at least."""
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
@@ -251,7 +243,7 @@ def soak(minutes: float, rounds: int = 0, say: Callable[[str], Any] = print) -> 
             assert rc.dashboard_url is not None
             with looking_at(rc.dashboard_url) as viewer:
                 use = Use(rc, profile, viewer)
-                seen = Soak(rc, profile, dashboard_of(viewer.port, psutil.Process().children(recursive=True)))
+                seen = Soak(rc, profile)
                 begin, told = time.monotonic(), 0
                 while (passed := time.monotonic() - begin) < 60 * minutes or use.rounds < rounds:
                     use.round()

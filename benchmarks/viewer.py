@@ -26,7 +26,7 @@ class Viewer:
     def __init__(self, url: str, at_once: ThreadPoolExecutor) -> None:
         parts = urlsplit(url)
         assert parts.port is not None
-        self.port, self._cookie, self._at_once = parts.port, "", at_once
+        self._port, self._cookie, self._at_once = parts.port, "", at_once
         #: answers so far
         self.asked = 0
         _, headers, _ = self._ask(f"/?{parts.query}")
@@ -43,7 +43,7 @@ class Viewer:
 
     def _ask(self, path: str) -> tuple[int, dict[str, str], str]:
         """The status, the headers, and what an answer that is no success says."""
-        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        link = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         try:
             link.request("GET", path, headers={"Cookie": self._cookie} if self._cookie else {})
             answer = link.getresponse()
@@ -56,7 +56,7 @@ class Viewer:
 
     def _look_at_news(self) -> None:
         """A page that is opened, and closed after its first news."""
-        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        link = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         try:
             link.request("GET", "/api/events", headers={"Cookie": self._cookie})
             link.getresponse().read1(1 << 16)

@@ -22,8 +22,6 @@ SEND_BYTES = 1 << 30
 SHORT_MESSAGE = 16 << 10
 #: Messages that `receive_last` gives at most.
 LAST_MESSAGES = 10_000
-
-
 #: Smaller frames are sent to each process of a host: to get one from another process takes about as long.
 HOST_FRAME_FROM = 1 << 20
 #: Numbers of buffers that come from engines are random, and have this bit: those of the controller do not reach it.
@@ -31,7 +29,7 @@ OF_AN_ENGINE = 1 << 62
 
 
 class HostFrame(NamedTuple):
-    """Stands for a large frame that the receiver gets from another process of its host (`shared_memory.lending`)."""
+    """Stands for a large frame that the receiver gets from another process of its host (`transport.lending`)."""
 
     number: int
     #: its bytes

@@ -296,10 +296,7 @@ class LoadBalancedView(View):
         result = AsyncResult(port, (id,), name=getattr(function, "__name__", "task"), submitted=now)
         if options is not None:
             result._options, result.label = options, options.label
-        port.history.add_number(number)
-        self._history.add_number(number)
-        if not number & 4095:
-            self._tidy()
+        self._remember_number(number)
         task = TaskSpec(id, pickled.digest, payload, now, _ANY, (), options, "apply", text), pickled, frames
         if self.track:
             self._send([task], result)

@@ -21,6 +21,7 @@ from ...messages.requests import URGENT, RequestBody, Withdraw, named_in
 from ...stores import TaskStore
 from ..error_info import error_info
 from ..lookups import Lookups
+from ..storage.question_lanes import withdrawn
 from ..storage.store_reader import Reader
 from . import audit
 from .record_requests import FROM_STORE, IN_WRITER, InFrames, is_slow, scope_of
@@ -229,7 +230,7 @@ class _Reply:
     def withdraw(self) -> None:
         """Nobody waits for the reply."""
         self.end()  # it may answer by itself
-        self.error(QueryError("nobody waits for this answer any more"))
+        self.error(withdrawn())
 
     def value(self, value: Any) -> None:
         """Reply with a value."""

@@ -120,7 +120,7 @@ class Questions:
                 questions.remove(question)
             self._waiting.discard(question)
             self._share_time()
-        self._give_up(client, question, QueryError("nobody waits for this answer any more"))
+        self._give_up(client, question, withdrawn())
 
     def drop(self, client: ClientId) -> None:
         """Forget the questions of a client, and end the one that runs."""
@@ -274,6 +274,11 @@ def _raising(error: BaseException) -> Callable[[], None]:
         raise error
 
     return run
+
+
+def withdrawn() -> QueryError:
+    """The error that a question ends with whose answer nobody waits for."""
+    return QueryError("nobody waits for this answer any more")
 
 
 def guarded(run: Callable[[], None], fail: Callable[[Exception], None]) -> None:

@@ -66,11 +66,8 @@ class HostBuffers:
             nanny, number, _ = self._lent.get(key_of(frame), (None, 0, None))
             if nanny is None or memoryview(frame).nbytes > nanny.lends:
                 continue
-            kept = self._with_room(nanny, memoryview(frame).nbytes)
-            if self._peers.send(nanny, KeepBuffers([number])):
+            if self._have_kept(nanny, number, frame, ()):
                 del self._lent[key_of(frame)]
-                kept.buffers[key_of(frame)] = number, frame, self._clock()
-                kept.bytes += memoryview(frame).nbytes
 
     def drop_lent(self) -> None:
         """The turn ends: of what is lent, nobody needs what has not been kept."""
@@ -97,23 +94,26 @@ class HostBuffers:
         size = memoryview(frame).nbytes
         if not HOST_FRAME_FROM <= size <= nanny.lends:
             return frame
-        kept, key, now = self._kept.setdefault(nanny, _Kept()), key_of(frame), self._clock()
-        known = kept.buffers.pop(key, None)
-        if known is None:
-            self._with_room(nanny, size)
-            self._number += 1
-            if not self._peers.send(nanny, KeepBuffers([self._number]), [frame]):
-                return frame
-            known = self._number, frame, now
-            kept.bytes += size
-        kept.buffers[key] = known[0], known[1], now
-        return HostFrame(known[0], size)
+        buffers, key = self._kept.setdefault(nanny, _Kept()).buffers, key_of(frame)
+        if (known := buffers.pop(key, None)) is not None:
+            number, same, _ = known
+            buffers[key] = number, same, self._clock()
+            return HostFrame(number, size)
+        self._number += 1
+        return HostFrame(self._number, size) if self._have_kept(nanny, self._number, frame, [frame]) else frame
 
-    def _with_room(self, nanny: Peer, size: int) -> _Kept:
-        """What a nanny has, after so much was dropped that it can keep `size` bytes more."""
-        kept = self._kept.setdefault(nanny, _Kept())
+    def _have_kept(self, nanny: Peer, number: int, frame: Any, content: Sequence[Any]) -> bool:
+        """Have a nanny keep a buffer, and drop others if there is no room. `content`: (), if the nanny has it.
+
+        False: it cannot be told.
+        """
+        kept, size = self._kept.setdefault(nanny, _Kept()), memoryview(frame).nbytes
         self._drop(nanny, kept, lambda used: kept.bytes + size > nanny.lends)
-        return kept
+        if not self._peers.send(nanny, KeepBuffers([number]), content):
+            return False
+        kept.buffers[key_of(frame)] = number, frame, self._clock()
+        kept.bytes += size
+        return True
 
     def _drop(self, nanny: Peer, kept: _Kept, is_due: Callable[[float], bool]) -> None:
         """Have a nanny drop the oldest of what it has, as long as that is due. (The argument is when it was used.)"""
