@@ -5,6 +5,8 @@
 One user does all that users do, again and again (`Use`): maps, lone trips, large data, errors, prints, dependencies,
 cancelled tasks, resubmissions, queries, another client that comes and goes. A viewer looks at every page of the
 dashboard. Every half minute an engine is killed. The records have a limit, so that the database can be steady.
+Every two minutes nobody does anything, until shared buffers that are kept for a while have been given back: how many
+of these there are while the cluster is in use is a matter of chance. Descriptors and shared memory are counted then.
 
 Once a minute it prints the memory of each process. At the end there is a line for each process and each kind of file:
 how much it was after a fifth of the time, in the middle, and at the end. Exit code 1: in the second half something
@@ -32,6 +34,7 @@ import psutil
 
 import engineroom as er
 from engineroom.config import dashboard_file
+from engineroom.shared_memory.pool import KEPT_SECONDS
 
 from .viewer import Viewer, looking_at
 
@@ -47,6 +50,8 @@ VICTIM, KILL_EVERY = 2, 30
 RETENTION = {"count": 20_000, "payload_bytes": "64MiB"}
 #: A round takes so long at least; after each of so many, a sample is taken.
 ROUND_SECONDS, LOOK_EVERY = 1.0, 5
+#: After each of so many rounds, a rest of so long.
+REST_EVERY, REST_SECONDS = 120, KEPT_SECONDS + 5.0
 #: The floats of an array that goes to an engine, and comes back: 2 MB.
 FLOATS = 250_000
 
@@ -164,14 +169,10 @@ class Soak:
         self.samples: dict[tuple[str, str], array[float]] = defaultdict(lambda: array("d"))
 
     def look(self) -> None:
-        """Take a sample."""
+        """Take a sample of what is counted in use."""
         for name, process in self._processes.items():
-            with process.oneshot():
-                self.samples[name, "memory"].append(_memory(process)["Pss_Anon"])
-                self.samples[name, "descriptors"].append(process.num_fds())
-                self.samples[name, "threads"].append(process.num_threads())
-        everybody = (psutil.Process(), *psutil.Process().children(recursive=True))
-        self.samples["shared buffers", "memory"].append(sum(_memory(each)["Pss_Shmem"] for each in everybody))
+            self.samples[name, "memory"].append(_memory(process)["Pss_Anon"])
+            self.samples[name, "threads"].append(process.num_threads())
         sizes: dict[str, list[int]] = {"database": [], "large buffers": [], "logs": [], "other files": []}
         for path in self._folder.rglob("*"):
             sizes[_kind(path.relative_to(self._folder))].append(_size(path))
@@ -179,6 +180,13 @@ class Soak:
             self.samples[name, "size"].append(sum(found) / MIB)
             if name != "large buffers":  # they come and go
                 self.samples[name, "number"].append(len(found))
+
+    def look_at_rest(self) -> None:
+        """Take a sample of what is counted at rest."""
+        for name, process in self._processes.items():
+            self.samples[name, "descriptors"].append(process.num_fds())
+        everybody = (psutil.Process(), *psutil.Process().children(recursive=True))
+        self.samples["shared buffers", "memory"].append(sum(_memory(each)["Pss_Shmem"] for each in everybody))
 
     def memory(self) -> str:
         """That of each process, as it is now, in MiB."""
@@ -246,6 +254,7 @@ def soak(minutes: float, rounds: int = 0, say: Callable[[str], Any] = print) -> 
                 seen = Soak(rc, profile)
                 begin, told = time.monotonic(), 0
                 while (passed := time.monotonic() - begin) < 60 * minutes or use.rounds < rounds:
+                    begun = time.monotonic()
                     use.round()
                     if use.rounds % LOOK_EVERY == 0 or use.rounds == 1:
                         seen.look()
@@ -253,7 +262,10 @@ def soak(minutes: float, rounds: int = 0, say: Callable[[str], Any] = print) -> 
                         say(f"{told:4} min, {use.rounds} rounds, {len(rc.history):,} tasks, {viewer.asked:,} answers; "
                             f"MiB: {seen.memory()}")  # fmt: skip
                         told += 1
-                    time.sleep(max(0.0, ROUND_SECONDS * use.rounds - (time.monotonic() - begin)))
+                    time.sleep(max(0.0, begun + ROUND_SECONDS - time.monotonic()))
+                    if use.rounds % REST_EVERY == 0:
+                        time.sleep(REST_SECONDS)
+                        seen.look_at_rest()
     return seen
 
 

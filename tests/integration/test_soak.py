@@ -15,11 +15,15 @@ def test_everything_is_used_and_every_process_and_file_is_seen(monkeypatch: pyte
     monkeypatch.setattr(module, "KILL_EVERY", 2)
     monkeypatch.setattr(module, "ROUND_SECONDS", 0.0)
     monkeypatch.setattr(module, "LOOK_EVERY", 1)
+    monkeypatch.setattr(module, "REST_EVERY", 2)
+    monkeypatch.setattr(module, "REST_SECONDS", 0.0)
     said: list[str] = []
     samples = soak(0, rounds=5, say=said.append).samples
     assert {name for name, _ in samples} == PROCESSES | FILES | {"shared buffers"}
     assert samples["shared buffers", "memory"][-1] > 0
-    assert {len(values) for values in samples.values()} == {5}
+    at_rest = {(name, "descriptors") for name in PROCESSES} | {("shared buffers", "memory")}
+    assert {what for what, values in samples.items() if len(values) == 2} == at_rest
+    assert {len(values) for what, values in samples.items() if what not in at_rest} == {5}
     quantities = ("memory", "descriptors", "threads")
     assert all(samples[name, quantity][-1] > 0 for name in PROCESSES for quantity in quantities)
     assert all(samples[name, "size"][-1] > 0 for name in FILES)
