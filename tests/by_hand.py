@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engineroom import config
-from engineroom.controller.peers import Peer, Peers
+from engineroom.controller.presence.peers import Peer, Peers
 from engineroom.ids import EngineId, TaskId
 from engineroom.messages import (
     EngineDied,

@@ -62,15 +62,13 @@ MAY_IMPORT = {
     "stores.maintenance": "VOCABULARY stores.base",
     # processes
     "controller": "VOCABULARY core wire transport stores",
-    "controller.peer_clock": "",
-    "controller.peers": "VOCABULARY wire transport controller.peer_clock",
-    "controller.roster": "VOCABULARY",
-    "controller.membership": "VOCABULARY core controller.peers controller.roster",
-    "controller.supplies": "VOCABULARY wire transport controller.peers",
+    "controller.presence": "VOCABULARY core wire transport",
+    "controller.presence.peers": "VOCABULARY wire transport controller.presence.peer_clock",
+    "controller.supplies": "VOCABULARY wire transport controller.presence.peers",
     "controller.storage": "VOCABULARY wire stores",
     "controller.decisions": "VOCABULARY core controller.error_info",
     "controller.outbox": (
-        "VOCABULARY core wire stores controller.error_info controller.supplies controller.peers"
+        "VOCABULARY core wire stores controller.error_info controller.supplies controller.presence.peers"
         " controller.storage"
     ),
     "controller.intake": (

@@ -128,11 +128,18 @@ time.sleep(60)
 def test_a_killed_nanny_is_replaced_with_its_engines_under_their_numbers(fresh_cluster):
     rc = fresh_cluster(n=2)
     before = rc.ids
-    nanny = rc.cluster.engine_set.pid
+    nanny, view = rc.cluster.engine_set.pid, rc.load_balanced_view(retries=3)
     uuids = {engine.uuid for engine in rc._channel.engines}
     os.kill(nanny, signal.SIGKILL)
-    wait_until(lambda: rc.ids == before and not uuids & {engine.uuid for engine in rc._channel.engines})
+    accepted = []
+
+    def is_replaced() -> bool:
+        accepted.append(view.apply_async(abs, -len(accepted)))  # all the while
+        return rc.ids == before and not uuids & {engine.uuid for engine in rc._channel.engines}
+
+    wait_until(is_replaced)
     assert rc[:].apply_sync(abs, -1) == [1, 1]
+    assert [task.get(60) for task in accepted] == list(range(len(accepted)))
 
 
 @pytest.mark.fault(14)

@@ -11,7 +11,7 @@ from engineroom.client.connection.channel import _notice
 from engineroom.client.connection.requests import error_of
 from engineroom.client.results.ending import task_error
 from engineroom.controller.intake import _bad_id
-from engineroom.controller.membership import _cause_of_death
+from engineroom.controller.presence.membership import _cause_of_death
 from engineroom.errors import ProtocolError
 from engineroom.ids import Digest, EngineUuid, TaskId
 from engineroom.messages import EngineDied, ErrorInfo, Hello, Refused, TaskSpec

@@ -42,7 +42,7 @@ from ..config import (
     write_private,
 )
 from ..controller.loop import Controller
-from ..controller.roster import Roster
+from ..controller.presence.roster import Roster
 from ..controller.storage.queued_memory import default_limit
 from ..core.placement.schemes import SCHEMES, make_index
 from ..descriptors import raise_limit

@@ -59,18 +59,18 @@ from ..wire.frames import pick_all
 from .decisions import Decisions
 from .error_info import error_info, forgotten_at_restart
 from .intake import Intake, Refusal, Submission
-from .membership import Membership, Processes
 from .outbox import Outbox, Token
 from .outcome_lookup import OutcomeLookup
-from .peers import Peer, Peers
-from .process_watcher import ProcessWatcher
+from .presence.membership import Membership, Processes
+from .presence.peers import Peer, Peers
+from .presence.process_watcher import ProcessWatcher
+from .presence.roster import Roster
 from .requests.door import MAY_SAY, Door
 from .requests.requests import Requests
 from .requests.resubmission import Resubmission
 from .requests.running_tasks import RunningTasks
 from .requests.stored_results import StoredResults
 from .requests.task_requests import TaskRequests
-from .roster import Roster
 from .storage.backpressure import Room, WaitingRoom
 from .storage.pending import Scope
 from .storage.queued_memory import Measured, QueuedMemory

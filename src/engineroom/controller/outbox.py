@@ -43,7 +43,7 @@ from ..records.entry import Entry
 from ..stores import TaskStore
 from ..wire.frames import FrameTable, size
 from .error_info import error_info
-from .peers import Peer, Peers
+from .presence.peers import Peer, Peers
 from .storage.backpressure import Unrecorded
 from .storage.pending import Scope
 from .storage.queued_buffers import QueuedBuffers

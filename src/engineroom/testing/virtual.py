@@ -20,7 +20,7 @@ import msgspec
 
 from ..config import LivenessSettings, SchedulerSettings
 from ..controller.loop import Controller
-from ..controller.roster import Roster
+from ..controller.presence.roster import Roster
 from ..core import Scheduler, actions, events
 from ..core.checks import check, check_at_rest
 from ..core.tasks import Task

@@ -11,8 +11,8 @@ import pytest
 
 from engineroom import _version
 from engineroom.config import LivenessSettings
-from engineroom.controller import membership
 from engineroom.controller.loop import Controller, Machinery
+from engineroom.controller.presence import membership
 from engineroom.controller.requests import task_requests
 from engineroom.controller.storage import backpressure, queued_buffers, queued_memory
 from engineroom.errors import StoreDamaged

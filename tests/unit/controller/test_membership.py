@@ -10,9 +10,9 @@ import pytest
 
 from engineroom import _version
 from engineroom.config import LivenessSettings, SchedulerSettings
-from engineroom.controller import membership
 from engineroom.controller.loop import Controller, Machinery
-from engineroom.controller.roster import Listed, Roster
+from engineroom.controller.presence import membership
+from engineroom.controller.presence.roster import Listed, Roster
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
 from engineroom.messages import (
     AttemptKey,
@@ -28,6 +28,7 @@ from engineroom.messages import (
     Recall,
     Results,
     Run,
+    Starting,
     Submit,
     TaskDone,
     TaskOptions,
@@ -239,6 +240,34 @@ def test_the_death_of_a_process_is_told_by_its_nanny_once_it_is_here(
     world.peer("nanny", "nanny", host="here", pid=43)
     world.turns(lambda: "nanny" in world.controller._peers.by_uuid)
     assert set(world.processes.watched) == {"nanny"}
+
+
+def test_engines_of_a_killed_nanny_are_expected_for_a_while_as_it_may_be_started_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership.socket, "gethostname", lambda: "here")
+    client = world.peer("client", "me")
+
+    def told() -> tuple[int, int]:
+        news = client.all(Engines)[-1]
+        return len(news.engines), news.starting
+
+    def start(name: str) -> None:
+        nanny = world.peer("nanny", name, host="here", pid=43)
+        nanny.say(Starting(2))
+        for number in range(2):
+            world.peer("engine", f"{name}-{number}", nanny=name, host="here")
+
+    start("first")
+    world.turns(lambda: client.all(Engines) and told() == (2, 0))
+    world.controller._process_ended("first")
+    world.turns(lambda: told() == (0, 2))
+    start("second")
+    world.turns(lambda: told() == (2, 0))
+    world.controller._process_ended("second")
+    world.turns(lambda: told() == (0, 2))
+    world.pass_time(4, client)
+    world.turns(lambda: told() == (0, 0))
 
 
 def test_nobody_is_lost_because_the_controller_itself_did_not_run(world: World) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engineroom.controller.peer_clock import ANSWERS, SIGNS, PeerClock
+from engineroom.controller.presence.peer_clock import ANSWERS, SIGNS, PeerClock
 
 NOW = 1_000_000.0
 #: seconds between two signs of life

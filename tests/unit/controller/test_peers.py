@@ -7,8 +7,8 @@ import logging
 import pytest
 
 from engineroom import _version
-from engineroom.controller import peers as module
-from engineroom.controller.peers import Peer, Peers
+from engineroom.controller.presence import peers as module
+from engineroom.controller.presence.peers import Peer, Peers
 from engineroom.messages import Hello, Message, Refused, StopController, Submit
 from engineroom.messages import Request as RequestMessage
 from engineroom.testing.network import MemoryNetwork

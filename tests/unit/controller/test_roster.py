@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engineroom.controller import roster
-from engineroom.controller.roster import Listed, Roster
+from engineroom.controller.presence import roster
+from engineroom.controller.presence.roster import Listed, Roster
 from engineroom.ids import EngineId, EngineUuid, NannyId
 
 

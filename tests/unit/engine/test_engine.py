@@ -16,7 +16,7 @@ import pytest
 
 from engineroom._version import __version__
 from engineroom.config import EngineSettings
-from engineroom.controller.peers import Peer, Peers
+from engineroom.controller.presence.peers import Peer, Peers
 from engineroom.engine import main
 from engineroom.engine.execution.executor import Executor, Terminated
 from engineroom.engine.execution.interrupts import Interrupter

@@ -19,7 +19,7 @@ from typing import Any
 from ...messages import DropBuffers, KeepBuffers, Message
 from ...shared_memory.buffer import key_of
 from ...transport.base import HOST_FRAME_FROM, OF_AN_ENGINE, HostFrame
-from ..peers import Peer, Peers
+from ..presence.peers import Peer, Peers
 
 #: A buffer that was not used for so many seconds is dropped.
 KEPT_SECONDS = 10.0

@@ -17,7 +17,7 @@ from engineroom.client.connection import connecting, requests, submission
 from engineroom.client.connection.channel import Channel
 from engineroom.client.connection.connecting import NoEngines, WrongClocks
 from engineroom.config import ConnectionInfo
-from engineroom.controller.peers import Peer, Peers
+from engineroom.controller.presence.peers import Peer, Peers
 from engineroom.errors import AuthenticationError, ControllerLost, MessageTooLarge, SerializationError, StoreFull
 from engineroom.ids import Digest, EngineId, EngineUuid, TaskId
 from engineroom.messages import (

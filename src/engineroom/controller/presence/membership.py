@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, Protocol
 
-from ..config import MIB, LivenessSettings
-from ..core import Scheduler, events
-from ..errors import ProtocolError
-from ..ids import ClientId, EngineId, EngineUuid, NannyId
-from ..messages import (
+from ...config import MIB, LivenessSettings
+from ...core import Scheduler, events
+from ...errors import ProtocolError
+from ...ids import ClientId, EngineId, EngineUuid, NannyId
+from ...messages import (
     Draining,
     EngineDied,
     EngineInfo,
@@ -32,9 +32,10 @@ from ..messages import (
     Unresponsive,
     Welcome,
 )
-from ..printable import one_line
+from ...printable import one_line
 from .peers import Peer, Peers
 from .roster import Listed, Roster
+from .successors import Successors
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class Membership:
         #: clients were told, or are to be told, that engines of the controller's earlier life may come back
         self._returning = restarted
         self._roster = roster
+        self._successors = Successors()
 
     def reserve(self, numbers: Iterable[EngineId]) -> None:
         """Keep these numbers for the engines that had them, as long as recovered tasks wait for those."""
@@ -206,6 +208,8 @@ class Membership:
 
     def on_starting(self, peer: Peer, message: Starting, frames: Sequence[Any]) -> None:
         """A nanny is about to start engines."""
+        if not peer.promised:
+            self._successors.came()
         peer.promised = message.count
         self._engines_changed = True
 
@@ -298,10 +302,13 @@ class Membership:
         peer = self._peers.by_uuid.get(uuid)
         if peer is not None:
             log.info("%s %s: its process ended", peer.role, uuid)
+            if peer.role == "nanny" and peer.promised:
+                self._successors.killed(peer.promised, self._clock())
             self._left(peer, "its process ended", clean=False)
 
     def sweep(self, now: float) -> None:
         """Declare peers lost that have been silent for too long."""
+        self._engines_changed |= self._successors.give_up(now)
         silence = self._liveness.allowed_silence
         if now - self._swept > max(silence / 2, 2 * self._liveness.ping_interval):
             # We did not run ourselves: what peers have sent meanwhile comes now.
@@ -461,11 +468,11 @@ class Membership:
         return [EngineInfo(each.number, each.uuid, each.host, each.pid) for each in absent if not each.has_ended]
 
     def _starting(self) -> int:
-        """How many engines nannies are about to bring."""
+        """How many engines nannies are about to bring, or others in the place of killed ones."""
         engines, nannies = self._peers.role("engine"), self._peers.role("nanny")
         there = Counter(engine.nanny for engine in engines)
         coming = sum(max(0, nanny.promised - there[nanny.uuid]) for nanny in nannies)
-        return coming or int(not engines and self._returning)
+        return coming + self._successors.count or int(not engines and self._returning)
 
 
 def ping_seconds(engines: int, allowed_silence: float) -> float:

@@ -11,15 +11,15 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..errors import AuthenticationError, ProtocolError
-from ..ids import EngineId
-from ..messages import Hello, Message, Ping, Refused, Request, Welcome
-from ..messages.bounds import MOST_ASKED
-from ..messages.rights import RIGHTS, Rights, key_with_rights
-from ..transport import Listener
-from ..wire import frames
-from ..wire.input_cache import InputCache
-from ..wire.session import PeerSession, answer_unknown, check_hello
+from ...errors import AuthenticationError, ProtocolError
+from ...ids import EngineId
+from ...messages import Hello, Message, Ping, Refused, Request, Welcome
+from ...messages.bounds import MOST_ASKED
+from ...messages.rights import RIGHTS, Rights, key_with_rights
+from ...transport import Listener
+from ...wire import frames
+from ...wire.input_cache import InputCache
+from ...wire.session import PeerSession, answer_unknown, check_hello
 from .peer_clock import PeerClock
 
 log = logging.getLogger(__name__)

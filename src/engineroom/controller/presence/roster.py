@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from ..ids import EngineId, EngineUuid, NannyId
-from ..system.processes import boot_id, state_of
+from ...ids import EngineId, EngineUuid, NannyId
+from ...system.processes import boot_id, state_of
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import selectors
 import threading
 from collections.abc import Callable
 
-from ..system.processes import state_of
+from ...system.processes import state_of
 
 
 class ProcessWatcher:

@@ -1,0 +1,1 @@
+"""Who is here: clients, engines and nannies come, are known by their connections, fall silent, and go."""
