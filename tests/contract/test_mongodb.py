@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
+import psutil
 import pytest
 from conftest import wait_until
 from support import mongodb
@@ -50,6 +51,13 @@ def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over(open_mongodb:
     script = f"from engineroom.stores import MongoDB; import os\nMongoDB('mongodb://{host}:{port}/{name}'); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
     open_mongodb().write([finished()])
+
+
+@pytest.mark.fault(45)
+def test_a_controller_of_the_release_before_can_read_the_lease(open_mongodb: Open) -> None:
+    held = open_mongodb()._database.lease.find_one({"_id": "owner"})
+    assert {"until", "host", "on", "beat"} <= held.keys()
+    assert abs(psutil.Process(held["pid"]).create_time() - held["born"]) <= 1.0  # else it takes the database over
 
 
 def test_who_was_taken_over_writes_no_more(open_mongodb: Open) -> None:

@@ -15,6 +15,8 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psutil
+
 from ...errors import StoreBusy, StoreError
 from ...system.processes import birth_of, boot_id
 
@@ -105,7 +107,9 @@ class Lease:
 
 
 def _this_process() -> dict[str, Any]:
-    return {"pid": os.getpid(), "birth": birth_of(os.getpid()), "host": socket.gethostname(), "on": _machine()}
+    pid = os.getpid()
+    born = psutil.Process().create_time()  # version 0.2.0 reads this, instead of the birth
+    return {"pid": pid, "birth": birth_of(pid), "born": born, "host": socket.gethostname(), "on": _machine()}
 
 
 def _machine() -> str:
