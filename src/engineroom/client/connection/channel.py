@@ -397,11 +397,11 @@ class Channel:
             is_late = now - accepted_at > CLOSE_SECONDS if self._linger is None else taken > self._linger
             if is_late or self.failure is not None:
                 if count:
-                    _notice(f"this client ends, and the controller has not accepted {count:,} tasks: they may be lost")
+                    _notice(f"{count:,} tasks may be lost: the controller has not accepted them. Its log says why")
                 return
             if taken > CLOSE_NOTICE_SECONDS and not has_told:
                 has_told = True
-                _notice(f"this client ends once the controller has accepted its last {count:,} tasks")
+                _notice(f"this client ends once the controller has accepted its last {count:,} tasks (see its log)")
             self._driver.turn()
 
     # ------------------------------------------------------------------------------------------ the thread that drives
