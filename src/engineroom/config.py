@@ -250,17 +250,25 @@ def did_you_mean(profile: Path, nearness: float = 0.6) -> str:
     nearness : float
         How much of the name must be the same: 1 is all of it.
     """
-    if profile.exists() or not profile.parent.is_dir():
-        return ""
     import difflib  # late: it is seldom needed
 
-    others = [folder for folder in profile.parent.iterdir() if (folder / "security").is_dir()]
+    try:
+        others = [] if profile.exists() else [folder for folder in profile.parent.iterdir() if _is_profile(folder)]
+    except OSError:  # the folder is not there, or we may not look into it
+        return ""
     names = {folder.name.removeprefix("profile_"): folder for folder in others}
     name = profile.name.removeprefix("profile_")
     for near in difflib.get_close_matches(name, names, 1, nearness):
         if re.sub(r"\d", "", near) != re.sub(r"\d", "", name):  # run1 and run2 are meant so
             return f"Did you mean {near!r}, which is there ({names[near]})?"
     return ""
+
+
+def _is_profile(folder: Path) -> bool:
+    try:
+        return (folder / "security").is_dir()
+    except OSError:  # another user's: what is in it is not ours to know
+        return False
 
 
 def make_profile_dir(path: Path) -> Path:

@@ -142,6 +142,28 @@ def test_a_killed_nanny_is_replaced_with_its_engines_under_their_numbers(fresh_c
     assert [task.get(60) for task in accepted] == list(range(len(accepted)))
 
 
+def test_engines_whose_nanny_has_just_been_killed_count_when_a_cluster_is_scaled(fresh_cluster):
+    rc = fresh_cluster(n=2)
+    os.kill(rc.cluster.engine_set.pid, signal.SIGKILL)
+    rc.cluster.scale_sync(3)
+    wait_until(lambda: rc.queue_status().keys() == {0, 1, 2, "unassigned"})
+    assert rc.cluster.started_engines() == 3
+
+
+def test_a_view_of_an_engine_whose_nanny_was_killed_says_that_some_are_starting(fresh_cluster):
+    rc = fresh_cluster(n=2)
+    rc.cluster._restarts.allowed = False  # nobody starts them again, for as long as we look
+    os.kill(rc.cluster.engine_set.pid, signal.SIGKILL)
+    wait_until(lambda: not rc.ids)
+    with pytest.raises(IndexError, match=r"there are none, and 2 are starting: wait for them with client\.wait_for_"):
+        rc[0]
+    with pytest.raises(er.NoEnginesRegistered, match="there are no engines; 2 are starting: wait for them"):
+        rc[:].apply(abs, -1)
+    wait_until(lambda: not rc._channel.starting)
+    with pytest.raises(er.NoEnginesRegistered, match="there are no engines; start some with `ipcluster engines"):
+        rc[:].apply(abs, -1)
+
+
 @pytest.mark.fault(14)
 def test_a_second_cluster_on_one_database_is_refused(fresh_cluster, tmp_path):
     rc = fresh_cluster(n=0)

@@ -174,6 +174,8 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
         path = Path(self.url_file) if self.url_file else connection_file(self.folder, self.cluster_id, "engine")
         deadline = time.monotonic() + self.timeout
         lifeline = [sys.stdin.fileno()] if self.lifeline else []
+        if not self.lifeline and not path.exists():
+            log.warning("there is no %s yet: waiting up to %g s for a controller", path, self.timeout)
         while not path.exists():
             if time.monotonic() >= deadline:
                 raise ConnectionFileError(

@@ -53,10 +53,13 @@ class Engines:
             return
         if channel.failure is not None:
             raise channel.failure_error()
-        raise NoEnginesRegistered(
-            "there are no engines: start some with `ipcluster engines -n 4`, or wait for them with "
-            "client.wait_for_engines()"
-        )
+        raise self.none_here()
+
+    def none_here(self) -> NoEnginesRegistered:
+        """The error for a call that needs engines now."""
+        starting = self._channel.starting
+        how = f"{starting} are starting:" if starting else "start some with `ipcluster engines -n 4`, or"
+        return NoEnginesRegistered(f"there are no engines; {how} wait for them with client.wait_for_engines()")
 
     def resolve(self, targets: Any) -> list[EngineId]:
         """Engine numbers for an int (negative: from the end), a slice, a list or "all"."""
@@ -77,9 +80,13 @@ class Engines:
             if targets < 0 and -targets <= len(ids):
                 return [ids[targets]]
             if targets not in ids:
-                raise IndexError(f"there is no engine {targets}; there are {_listed(ids)}")
+                raise IndexError(f"there is no engine {targets}; there are {_listed(ids)}{self._coming()}")
             return [EngineId(targets)]
         return [self.resolve(target)[0] for target in targets]
+
+    def _coming(self) -> str:
+        starting = self._channel.starting
+        return f", and {starting} are starting: wait for them with client.wait_for_engines()" if starting else ""
 
     def named(self, targets: Any) -> list[EngineId] | None:
         """The engines that are named; None for "all": the controller knows best which those are."""

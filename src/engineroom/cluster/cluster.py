@@ -526,7 +526,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
             self._engine_sets.stop(engine_set_id)
 
     def restart_engines_sync(self, engine_set_id: str | None = None) -> None:
-        """Stop sets of engines (default: all) and start as many anew."""
+        """Stop sets of engines (default: all), start as many anew; `Client.wait_for_engines` waits for them."""
         sets = self._engine_sets
         for set_id in sets.chosen(engine_set_id):
             size, shares = sets.sizes[set_id], sets.resources.get(set_id, {})

@@ -37,6 +37,22 @@ def test_a_profile_that_is_meant_so_is_not(ipython: Path, name: str) -> None:
         ClusterFiles(ipython / f"profile_{name}").warn_of_new_profile()
 
 
+def test_folders_of_others_are_not_looked_into(ipython: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_dir = Path.is_dir
+
+    def may_look(path: Path) -> bool:  # as the kernel answers others than root
+        if path.parent.name == "profile_foreign":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", may_look)
+    with pytest.warns(UserWarning, match="Did you mean 'default'"):
+        ClusterFiles(ipython / "profile_defualt").warn_of_new_profile()
+    monkeypatch.setattr(Path, "iterdir", lambda path: os.listdir("/this/is/not/there"))
+    with warnings.catch_warnings(action="error"):
+        ClusterFiles(ipython / "profile_defualt").warn_of_new_profile()
+
+
 def test_a_client_of_a_misspelt_profile_is_asked(ipython: Path) -> None:
     for attach in (er.Client, er.tasks.TaskClient, er.Cluster.from_file):
         with pytest.raises(OSError, match=f"Did you mean 'analysis', which is there .{ipython}/profile_analysis"):

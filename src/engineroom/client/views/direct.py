@@ -56,10 +56,7 @@ class DirectView(View):
         if not engines:
             if there := self._port.engines.resolve("all"):
                 raise NoEnginesRegistered(f"these targets name no engine: {wanted!r}; there are engines {there}")
-            raise NoEnginesRegistered(
-                "there are no engines to run this on: start some with `ipcluster engines -n 4`, or "
-                "wait for them with client.wait_for_engines()"
-            )
+            raise self._port.engines.none_here()
         return engines, isinstance(wanted, int)
 
     def _submit(

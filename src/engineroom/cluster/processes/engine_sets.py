@@ -43,6 +43,8 @@ class EngineSets:
         self._restarts = restarts
         self._files = files
         self._limits: dict[str, RestartLimit] = {}
+        #: sets that run, or have just been killed and are about to be started again
+        self._alive: set[str] = set()
 
     def start(self, make: MakeLauncher, n: int, set_id: str | None, resources: Mapping[str, int]) -> str:
         """Start `n` engines; returns the id of the set.
@@ -68,6 +70,7 @@ class EngineSets:
         except BaseException:
             for table in (self.launchers, self.sizes, self.resources, self._limits):
                 table.pop(id, None)
+            self._alive.discard(id)
             raise
         return id
 
@@ -77,13 +80,16 @@ class EngineSets:
         def restart(code: int) -> None:
             """Start the set again if its nanny was killed: its engines ended with it."""
             with self._restarts.lock:
-                is_ours = self.launchers.get(id) is launcher and self._restarts.allowed
-                if not is_ours or code == 0 or not self._files.connection_files[0].exists():
+                if self.launchers.get(id) is not launcher:
                     return
+                has_ended = code == 0 or not self._restarts.allowed or not self._files.connection_files[0].exists()
                 what, start = f"the engine set {id}", functools.partial(self._launch, make, id)
-                self._restarts.again(what, self._limits[id], start, self._files.log_of(f"ipengine-{id}"))
+                log_file = self._files.log_of(f"ipengine-{id}")
+                if has_ended or not self._restarts.again(what, self._limits[id], start, log_file):
+                    self._alive.discard(id)
 
         if launcher.restarts:
+            self._alive.add(id)
             launcher.on_stop(restart)
         self.launchers[id] = launcher
         self._limits[id].on_start()
@@ -100,6 +106,7 @@ class EngineSets:
         for id in self.chosen(set_id):
             del self.sizes[id]
             self._limits.pop(id, None)
+            self._alive.discard(id)
             self.resources.pop(id, None)
             self.launchers.pop(id).stop()  # forgotten first, so that it is not started again
 
@@ -143,8 +150,11 @@ class EngineSets:
     @property
     def started(self) -> int:
         """How many engines there should be, but for those that wait in a queue, and for those that were given back."""
-        expected = sum(launcher.expected - launcher.waiting for launcher in self.launchers.values())
-        return expected - self.given_back
+        return sum(self._started(id, launcher) for id, launcher in self.launchers.items()) - self.given_back
+
+    def _started(self, id: str, launcher: Launcher) -> int:
+        is_killed = id in self._alive and not launcher.running
+        return self.sizes[id] if is_killed else launcher.expected - launcher.waiting
 
     def last_words(self) -> str:
         """What the logs of the sets end with; "" if they are empty."""

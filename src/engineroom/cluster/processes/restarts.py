@@ -30,18 +30,19 @@ class Restarts:
         self.allowed = False
         self.done = done
 
-    def again(self, what: str, limit: RestartLimit, start: Callable[[], None], log_file: Path) -> None:
-        """A process has ended that should not have: start it again, or tell the user why not."""
+    def again(self, what: str, limit: RestartLimit, start: Callable[[], None], log_file: Path) -> bool:
+        """A process has ended that should not have: start it again, or tell the user why not. True: it was started."""
         if not limit.on_end():
             why = f"it has ended {SHORT_LIVES} times in a row within {SHORT_LIFE:g} s. Its log is {log_file}"
             log.error("%s is not started again: %s", what, why)
-            return
+            return False
         try:
             start()
         except Exception as error:
             log.error("%s has ended, and cannot be started again: %s: %s", what, type(error).__name__, error)
-        else:
-            self.done()
+            return False
+        self.done()
+        return True
 
     def refuse(self) -> None:
         """The cluster is being stopped. Returns when no process is just being started again."""
