@@ -203,8 +203,9 @@ class Outbox:
         for digest in set(map(_function_of, specs)) - peer.functions:
             function = self._library.get(digest) if digest else None
             if function is not None:
-                peer.functions.add(digest)
                 found.append(function)
+        if found:
+            peer.is_sent(found)
         return found
 
     def _new_values(
@@ -281,7 +282,7 @@ class Outbox:
             return
         new = [digest for digest in action.functions if digest not in peer.functions]
         found = [function for digest in new if (function := self._library.get(digest)) is not None]
-        peer.functions.update(function.digest for function in found)
+        peer.is_sent(found)
         self._peers.send(peer, CheckProperties(list(action.functions), found))
 
     def send_functions(self, peer: Peer, digests: Sequence[Digest]) -> None:

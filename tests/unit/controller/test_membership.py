@@ -11,7 +11,7 @@ import pytest
 from engineroom import _version
 from engineroom.config import LivenessSettings, SchedulerSettings
 from engineroom.controller.loop import Controller, Machinery
-from engineroom.controller.presence import membership
+from engineroom.controller.presence import membership, peers
 from engineroom.controller.presence.roster import Listed, Roster
 from engineroom.ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
 from engineroom.messages import (
@@ -205,6 +205,29 @@ def test_a_silent_engine_without_a_nanny_is_lost_and_its_tasks_go_to_others(worl
     client.say(Submit(2, [task(1), task(2)]))
     silent.heard.clear()
     world.turns(lambda: silent.all(Run))
+
+
+def test_so_many_functions_are_known_to_be_with_an_engine_and_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "MOST_FUNCTIONS", 2)
+    codes = [Function(digest_of(b"%d" % number), b"%d" % number, "f") for number in range(3)]
+    client, engine = world.peer("client", "me"), world.peer("engine", "engine")
+    world.turns(lambda: world.engines)
+
+    def sent_with(number: int, code: Function) -> list[bytes]:
+        spec = TaskSpec(TaskId(f"me-{number}"), Digest(code.digest), b"", 0.0)
+        engine.heard.clear()
+        client.say(Submit(number + 1, [spec], [code]))
+        world.turns(lambda: engine.all(Run))
+        engine.say(Results([TaskDone(spec.id, 1, "ok", 1.0, 2.0, b"")], number + 1))
+        return [function.payload for run in engine.all(Run) for function in run.functions]
+
+    assert [sent_with(number, code) for number, code in enumerate(codes)] == [[code.payload] for code in codes]
+    assert sent_with(3, codes[2]) == []
+    codes.append(Function(digest_of(b"another"), b"another", "f"))
+    assert sent_with(4, codes[3]) == [b"another"]
+    assert sent_with(5, codes[0]) == [b"0"], "all were forgotten"
 
 
 def test_an_engine_with_a_nanny_may_be_silent(world: World) -> None:

@@ -33,6 +33,9 @@ MANY = 500_000
 #: … or when the controller has had no room for so many seconds.
 NO_ROOM_SECONDS = 3.0
 
+#: So many functions are known to be with the controller; then all of them are sent again when they are called.
+MOST_KNOWN = 10_000
+
 #: Why the controller has no room, in words (`Pong.no_room`).
 _WHY = {
     "database": "its database is behind. They are taken in as it records others",
@@ -205,6 +208,8 @@ class SubmissionWindow:
         self._unaccepted[number] = (batch, size)
         self._bytes += size
         self._tasks += len(batch)
+        if len(self._known) > MOST_KNOWN:
+            self._known.clear()
         known, functions, specs, cached = self._known, [], [], False
         table: wire.FrameTable | None = None
         for spec, function, buffers in batch:

@@ -8,12 +8,12 @@ under the uuid of a peer that is connected.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ...errors import AuthenticationError, ProtocolError
 from ...ids import EngineId
-from ...messages import Hello, Message, Ping, Refused, Request, Welcome
+from ...messages import Function, Hello, Message, Ping, Refused, Request, Welcome
 from ...messages.bounds import MOST_ASKED
 from ...messages.rights import RIGHTS, Rights, key_with_rights
 from ...transport import Listener
@@ -23,6 +23,9 @@ from ...wire.session import PeerSession, answer_unknown, check_hello
 from .peer_clock import PeerClock
 
 log = logging.getLogger(__name__)
+
+#: So many functions are known to be with an engine, which keeps fewer. Then all are sent again when they are called.
+MOST_FUNCTIONS = 4096
 
 DECODERS: dict[str, Callable[[bytes], Any]] = {
     "client": frames.decode_from_client,
@@ -88,7 +91,7 @@ class Peer:
         self.decode = DECODERS[hello.role]
         self.session = PeerSession(hello, key, now)
         self.clock = PeerClock()
-        #: engines: their number, their nanny, and the digests of the functions they have
+        #: engines: their number, their nanny, and the digests of functions they have (of those they have not they ask)
         self.engine = EngineId(-1)
         self.nanny = hello.nanny
         self.functions: set[bytes] = set()
@@ -105,6 +108,12 @@ class Peer:
     def last_heard(self) -> float:
         """When its last message came."""
         return self.session.last_heard
+
+    def is_sent(self, functions: Iterable[Function]) -> None:
+        """These functions are sent to an engine."""
+        if len(self.functions) > MOST_FUNCTIONS:
+            self.functions.clear()
+        self.functions.update(function.digest for function in functions)
 
 
 class Peers:

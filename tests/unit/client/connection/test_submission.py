@@ -60,6 +60,20 @@ def test_a_function_and_the_environment_travel_once():
     assert second.environment is None
 
 
+def test_so_many_functions_are_known_and_no_more(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(submission, "MOST_KNOWN", 3)
+    functions = [Function(Digest(bytes([number]) * 16), b"pickled") for number in range(4)]
+    window = SubmissionWindow()
+
+    def sent_with(function: Function) -> list[Function]:
+        window.queue.append(task("a", function))
+        return pack(window)[0].functions
+
+    assert [sent_with(function) for function in functions] == [[function] for function in functions]
+    assert sent_with(functions[0]) == [functions[0]], "all are forgotten"
+    assert sent_with(functions[0]) == []
+
+
 def test_large_messages_are_cut(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(submission, "BATCH", 2)
     monkeypatch.setattr(submission, "BATCH_BYTES", 100)
