@@ -160,7 +160,7 @@ def test_a_view_of_an_engine_whose_nanny_was_killed_says_that_some_are_starting(
     with pytest.raises(er.NoEnginesRegistered, match="there are no engines; 2 are starting: wait for them"):
         rc[:].apply(abs, -1)
     wait_until(lambda: not rc._channel.starting)
-    with pytest.raises(er.NoEnginesRegistered, match="there are no engines; start some with `ipcluster engines"):
+    with pytest.raises(er.NoEnginesRegistered, match="engines; start some with `ipcluster engines -n 4 --profile-dir="):
         rc[:].apply(abs, -1)
 
 

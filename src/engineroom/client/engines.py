@@ -15,6 +15,7 @@ from ..errors import EngineError, NoEnginesRegistered, TimeoutError
 from ..ids import EngineId
 from ..messages import SignalEngines, StopEngines, signal_number
 from .connection.channel import Channel
+from .connection.connecting import how_to_start_engines
 
 #: Who waits for engines with a progress bar is told this often how many are there.
 TELL_SECONDS = 0.2
@@ -57,8 +58,8 @@ class Engines:
 
     def none_here(self) -> NoEnginesRegistered:
         """The error for a call that needs engines now."""
-        starting = self._channel.starting
-        how = f"{starting} are starting:" if starting else "start some with `ipcluster engines -n 4`, or"
+        starting, command = self._channel.starting, how_to_start_engines(self._channel.info, 4)
+        how = f"{starting} are starting:" if starting else f"start some with {command}, or"
         return NoEnginesRegistered(f"there are no engines; {how} wait for them with client.wait_for_engines()")
 
     def resolve(self, targets: Any) -> list[EngineId]:

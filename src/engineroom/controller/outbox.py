@@ -205,7 +205,7 @@ class Outbox:
             if function is not None:
                 found.append(function)
         if found:
-            peer.is_sent(found)
+            peer.note_sent(found)
         return found
 
     def _new_values(
@@ -282,7 +282,7 @@ class Outbox:
             return
         new = [digest for digest in action.functions if digest not in peer.functions]
         found = [function for digest in new if (function := self._library.get(digest)) is not None]
-        peer.is_sent(found)
+        peer.note_sent(found)
         self._peers.send(peer, CheckProperties(list(action.functions), found))
 
     def send_functions(self, peer: Peer, digests: Sequence[Digest]) -> None:

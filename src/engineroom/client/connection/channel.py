@@ -130,7 +130,7 @@ class Channel:
         self._counts = LinkSession(introduce("client", info.key, self.session), PING_SECONDS, time.monotonic())
         self._must_greet = False  # something was lost: say Hello again
         self._has_noticed_silence = False
-        self._no_engines, self._other_pythons, self._wrong_clocks = NoEngines(), OtherPythons(), WrongClocks()
+        self._no_engines, self._other_pythons, self._wrong_clocks = NoEngines(info), OtherPythons(), WrongClocks()
         #: whether only the I/O thread may drive
         self.is_closing = False
         #: how long the end may take, if it may not take CLOSE_SECONDS

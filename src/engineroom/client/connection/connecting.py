@@ -241,6 +241,12 @@ def _job(info: ConnectionInfo) -> str:
     )
 
 
+def how_to_start_engines(info: ConnectionInfo, n: int) -> str:
+    """The command that starts engines of this cluster."""
+    options = as_options(naming(Path(info.profile_dir), info.cluster_id)) if info.profile_dir else ""
+    return f"`ipcluster engines -n {n}{options}`"
+
+
 def ended_error(info: ConnectionInfo, timeout: float) -> ControllerLost:
     """The error for a controller that has ended, and has no successor."""
     if (newer := _newer_file(info)) is not None:
@@ -297,7 +303,8 @@ class OtherPythons:
 class NoEngines:
     """Notices that there are no engines any more. Those of a nanny that was killed are mostly started again at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, info: ConnectionInfo) -> None:
+        self._info = info
         #: since when (monotonic seconds) there are none; None: there are some, or there were none, or it was told
         self._since: float | None = None
         self._were_there = False
@@ -317,8 +324,8 @@ class NoEngines:
         self._since = None
         tasks = "1 task waits" if waiting == 1 else f"{waiting:,} tasks wait"
         return (
-            f"there are no engines left and none are starting; {tasks} until some join (`ipcluster engines -n 2`), "
-            "or to be aborted"
+            f"there are no engines left and none are starting; {tasks} until some join "
+            f"({how_to_start_engines(self._info, 2)}), or to be aborted"
         )
 
 

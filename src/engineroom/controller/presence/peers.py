@@ -109,8 +109,8 @@ class Peer:
         """When its last message came."""
         return self.session.last_heard
 
-    def is_sent(self, functions: Iterable[Function]) -> None:
-        """These functions are sent to an engine."""
+    def note_sent(self, functions: Iterable[Function]) -> None:
+        """Note that these functions are sent to an engine."""
         if len(self.functions) > MOST_FUNCTIONS:
             self.functions.clear()
         self.functions.update(function.digest for function in functions)

@@ -671,7 +671,7 @@ def test_the_only_task_is_sent_and_its_result_taken_in_by_one_thread(
 
 
 def test_engines_that_are_started_again_at_once_are_not_said_to_be_gone():
-    engines = NoEngines()
+    engines = NoEngines(ConnectionInfo(url="memory://", key="key", profile_dir="/data/night", cluster_id="x"))
     engines.heard(False, 0.0)
     assert engines.notice(1, 100.0) == "", "there were none before"
     engines.heard(True, 100.0)
@@ -679,7 +679,8 @@ def test_engines_that_are_started_again_at_once_are_not_said_to_be_gone():
     engines.heard(False, 102.0)
     assert engines.notice(1, 103.0) == "", "others may be starting"
     assert engines.notice(0, 105.0) == "", "nobody waits for them"
-    assert "2 tasks wait until some join" in engines.notice(2, 105.0)
+    told = engines.notice(2, 105.0)
+    assert "2 tasks wait until some join (`ipcluster engines -n 2 --profile-dir=/data/night --cluster-id=x`)" in told
     assert engines.notice(2, 200.0) == "", "it was said"
     engines.heard(True, 201.0)
     engines.heard(False, 202.0)
