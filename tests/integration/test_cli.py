@@ -26,6 +26,7 @@ import pytest
 from conftest import wait_until
 
 import engineroom as er
+from engineroom.cli import ipengine
 from engineroom.config import connection_file, read_connection_file
 from engineroom.stores import open_store
 
@@ -364,6 +365,14 @@ def test_mistakes_are_told_in_one_line(shell: Shell, command: str, code: int, wo
     done = (shell if is_server else shell.here)(*command.split(), code=code)
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_engine_says_what_it_waits_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    monkeypatch.setattr(ipengine, "NOTICE_SECONDS", 0.0)
+    engine = ipengine.IPEngine(url_file=str(tmp_path / "none.json"), timeout=0.1)
+    with pytest.raises(er.ConnectionFileError, match="there is no connection file"):
+        engine._wait_for_file()
+    assert caplog.messages == [f"there is no {tmp_path}/none.json yet: waiting up to 0.1 s for a controller"]
 
 
 @pytest.mark.parametrize("tool", ["ipcluster", "ipcontroller", "ipengine", "engineroom"])

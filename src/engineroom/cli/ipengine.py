@@ -25,6 +25,8 @@ log = logging.getLogger("engineroom.engine")
 
 #: Between two looks for a connection file that is not there yet.
 LOOK_SECONDS = 0.005
+#: After so many seconds it says what it waits for.
+NOTICE_SECONDS = 2.0
 
 
 class IPEngine(EngineroomApp):
@@ -172,12 +174,14 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
 
     def _wait_for_file(self) -> ConnectionInfo:
         path = Path(self.url_file) if self.url_file else connection_file(self.folder, self.cluster_id, "engine")
-        deadline = time.monotonic() + self.timeout
+        begin, has_told = time.monotonic(), self.lifeline  # nobody reads what a cluster's own engines wait for
         lifeline = [sys.stdin.fileno()] if self.lifeline else []
-        if not self.lifeline and not path.exists():
-            log.warning("there is no %s yet: waiting up to %g s for a controller", path, self.timeout)
         while not path.exists():
-            if time.monotonic() >= deadline:
+            waited = time.monotonic() - begin
+            if waited > NOTICE_SECONDS and not has_told:
+                has_told = True
+                log.warning("there is no %s yet: waiting up to %g s for a controller", path, self.timeout)
+            if waited >= self.timeout:
                 raise ConnectionFileError(
                     f"there is no connection file {path}: none appeared within {self.timeout:g} s. Start a controller "
                     "(`ipcluster start`), or name its connection file with --file="
