@@ -233,7 +233,7 @@ def _job(info: ConnectionInfo) -> str:
     job = job_of_controller(Path(info.profile_dir), info.cluster_id) if info.profile_dir else ""
     if not job:
         return ""
-    options = as_options(naming(Path(info.profile_dir), info.cluster_id))
+    options = _options(info)
     return (
         f" It is {job}. The batch system says whether that job still runs. If it has ended, and the program that "
         f"started the cluster starts no other, start the cluster again: `ipcluster stop{options}`, then "
@@ -243,8 +243,12 @@ def _job(info: ConnectionInfo) -> str:
 
 def how_to_start_engines(info: ConnectionInfo, n: int) -> str:
     """The command that starts engines of this cluster."""
-    options = as_options(naming(Path(info.profile_dir), info.cluster_id)) if info.profile_dir else ""
-    return f"`ipcluster engines -n {n}{options}`"
+    return f"`ipcluster engines -n {n}{_options(info)}`"
+
+
+def _options(info: ConnectionInfo) -> str:
+    """The options that name this cluster; "": it has no profile."""
+    return as_options(naming(Path(info.profile_dir), info.cluster_id)) if info.profile_dir else ""
 
 
 def ended_error(info: ConnectionInfo, timeout: float) -> ControllerLost:
