@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,20 @@ def everybodys(value: int) -> tuple[int, list[int]]:
     return world.allreduce(value + world.Get_rank()), world.allgather(os.getpid())
 
 
+@contextmanager
+def segments_removed(pids: Sequence[int]) -> Iterator[None]:
+    """Remove the shared memory that the MPI of these ranks leaves behind where one of them is killed."""
+    maps = [line.split() for pid in pids for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    names = {Path(words[5]) for words in maps if len(words) == 6 and words[5].startswith("/dev/shm/")}
+    segments = {path for path in names if path.name.startswith(("mpich_shm_", "sm_segment."))}
+    try:
+        yield
+    finally:
+        wait_until(lambda: not any(map(psutil.pid_exists, pids)))
+        for path in segments:
+            path.unlink(missing_ok=True)
+
+
 def test_ranks_talk_to_each_other(make: Any):
     with make(3) as rc:
         assert rc.ids == [0, 1, 2]
@@ -122,9 +137,10 @@ def test_ranks_of_two_hosts_talk_to_each_other(mpiexec: str, hosts: Namespaces, 
         assert rc[:].apply_sync(everybodys, 10) == [(46, pids)] * 4
         rc[:].execute("from mpi4py import MPI\ntotal = MPI.COMM_WORLD.allreduce(MPI.COMM_WORLD.rank)", block=True)
         assert rc[:]["total"] == [6] * 4
-        dying = rc[3].apply_async(os.kill, pids[3], signal.SIGKILL)  # on the other host
-        with pytest.raises(er.EngineError):
-            dying.get(timeout=60)
+        with segments_removed(pids):
+            dying = rc[3].apply_async(os.kill, pids[3], signal.SIGKILL)  # on the other host
+            with pytest.raises(er.EngineError):
+                dying.get(timeout=60)
         wait_until(lambda: not rc.cluster.engine_set.running)
         assert "MPI rank 3 (engine 3) died with exit code -9" in rc.cluster.engine_set.explain()
     wait_until(lambda: not processes_of(tmp_path))
@@ -143,10 +159,10 @@ def test_a_host_that_mpiexec_does_not_reach_is_said(mpiexec: str, hosts: Namespa
 
 
 def test_a_rank_that_dies_ends_the_set(make: Any):
-    with make(2) as rc:
+    with make(2) as rc, segments_removed(pids := rc[:].apply_sync(os.getpid)):
         waiting = rc[0].apply_async(everybodys, 1)  # the other never comes
         wait_until(lambda: waiting.started)
-        dying = rc[1].apply_async(os.kill, rc[1].apply_sync(os.getpid), signal.SIGKILL)
+        dying = rc[1].apply_async(os.kill, pids[1], signal.SIGKILL)
         with pytest.raises(er.EngineError, match=r"engine 1 .*SIGKILL|signal 9"):
             dying.get(timeout=60)
         with pytest.raises(er.EngineError):
@@ -157,8 +173,7 @@ def test_a_rank_that_dies_ends_the_set(make: Any):
 
 
 def test_killing_mpiexec_leaves_no_ranks(make: Any):
-    with make(2) as rc:
-        pids = rc[:].apply_sync(os.getpid)
+    with make(2) as rc, segments_removed(pids := rc[:].apply_sync(os.getpid)):
         os.kill(rc.cluster.engine_set.pid, signal.SIGKILL)
         wait_until(lambda: not any(map(psutil.pid_exists, pids)))
 
