@@ -50,6 +50,7 @@ from ..engine.host.walltime import Walltime, time_left
 from ..errors import ConfigError, ConnectionFileError, StoreBusy
 from ..private import make_private_folder
 from ..stores import TaskStore, open_store
+from ..system.heap import one_heap
 from ..transport import listen, new_identity
 from ..transport.addresses import listening_address, told_addresses, url_of
 from ..watchdog.watchdog import Watchdog
@@ -249,6 +250,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     )
 
     def start(self) -> None:
+        one_heap()
         log_to_stderr(self.log_level)
         folder = self.make_folder()
         client_file = connection_file(folder, self.cluster_id, "client")

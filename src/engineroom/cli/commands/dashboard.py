@@ -22,6 +22,7 @@ from ...errors import ConfigError
 from ...reading.records import Records
 from ...stores import open_store
 from ...stores.maintenance.compact import purge
+from ...system.heap import one_heap
 from ..base import UsageError
 from .records import RecordsApp, opened
 
@@ -76,6 +77,7 @@ engineroom dashboard --port=8700 --allow-host=hub.example.org      # behind a pr
     with_cluster = Bool(False, help="End when the cluster is stopped.").tag(config=True)
 
     def start(self) -> None:
+        one_heap()
         if missing := missing_parts():
             raise ConfigError(f"the dashboard needs {' and '.join(missing)}: pip install 'engineroom[dashboard]'")
         from ...dashboard.server import Dashboard
