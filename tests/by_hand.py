@@ -187,7 +187,7 @@ class Hand:
 def by_hand(folder: Path, n: int = 1, args: Sequence[str] = (), **environment: str) -> Iterator[Hand]:
     """Start engines that know nobody but the test."""
     key = secrets.token_hex(8)
-    listener = listen(f"ipc://{config.socket_dir()}/{secrets.token_hex(8)}", "", max_message_size=1 << 32)
+    listener = listen([f"ipc://{config.socket_dir()}/{secrets.token_hex(8)}"], "", max_message_size=1 << 32)
     file = folder / "by-hand-engine.json"
     config.write_connection_file(file, config.ConnectionInfo(url=listener.url, key=key))
     command = [sys.executable, "-m", "engineroom.engine", f"--n={n}", f"--file={file}", *args]

@@ -63,11 +63,19 @@ class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
     database: _Text = ""
     #: more addresses of the controller, for hosts that do not reach it at `url`
     other_urls: tuple[_Text, ...] = ()
+    #: a socket of the controller for processes of its own host, if `url` is for all hosts; "": there is none
+    local_url: _Text = ""
 
     @property
     def urls(self) -> tuple[str, ...]:
         """All addresses of the controller, in the order in which they are tried."""
         return (self.url, *self.other_urls)
+
+    @property
+    def socket(self) -> Path | None:
+        """The controller's Unix socket; None: it has none."""
+        found = [url for url in (self.url, self.local_url) if url.startswith("ipc://")]
+        return Path(found[0].removeprefix("ipc://")) if found else None
 
 
 class LivenessSettings(msgspec.Struct, frozen=True):

@@ -31,8 +31,8 @@ class Host:
         self._opened: list[Any] = []
 
     def listen(self) -> Listener:
-        listener = listen(self._url, "the key", secret=self._secret, max_message_size=LIMIT)
-        self._url = listener.url
+        listener = listen([self._url], "the key", secret=self._secret, max_message_size=LIMIT)
+        self._url = listener.urls[0]
         self._opened.append(listener)
         return listener
 

@@ -52,7 +52,7 @@ from ..private import make_private_folder
 from ..stores import TaskStore, open_store
 from ..system.heap import one_heap
 from ..transport import listen, new_identity
-from ..transport.addresses import listening_address, told_addresses, url_of
+from ..transport.addresses import is_loopback, listening_address, told_addresses, url_of
 from ..watchdog.watchdog import Watchdog
 from .base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, log_to_stderr, run
 from .databases import DictDB, HubFactory, MongoDB, SQLiteDB, database_url
@@ -262,14 +262,16 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         # A controller that stops removes its files.
         restarted = bool(self.identity) or (self.reuse_files and client_file.exists())
         info, secret = self._identity(client_file)
+        info = msgspec.structs.replace(info, local_url=self._local_url(info))
         store = self._open_store(folder)
         try:
-            listener = listen(info.url, info.key, secret=secret, max_message_size=2 * MAX_TASK_BYTES)
+            urls = [url for url in (info.url, info.local_url) if url]
+            listener = listen(urls, info.key, secret=secret, max_message_size=2 * MAX_TASK_BYTES)
         except Exception as error:
             store.close()
             hint = ". Choose another with --ip= and --port=" if info.url.startswith("tcp") else ""
             raise ConfigError(f"cannot listen on {info.url}: {error}{hint}") from None
-        url, *others = self._reachable(listener.url)
+        url, *others = self._reachable(listener.urls[0])
         info = msgspec.structs.replace(info, url=url, other_urls=tuple(others), database=store.url)
         roster = Roster.at(ClusterFiles(folder, self.cluster_id).roster_file, restarted=restarted)
         controller = Controller(
@@ -401,7 +403,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             certificate, secret = new_identity()
             url = f"tcp://{listening_address(self.ip)}:{self.port or '*'}"
         else:
-            url = f"ipc://{socket_dir()}/{secrets.token_hex(8)}"
+            url = _new_socket()
         return ConnectionInfo(
             url=url,
             key=secrets.token_hex(32),
@@ -435,6 +437,18 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             version=__version__,
         ), secret
 
+    def _local_url(self, info: ConnectionInfo) -> str:
+        """Of a socket for the processes of this host, beside TCP. Who has us listen on 127.0.0.1 wants TCP for all."""
+        if info.url.startswith("ipc://") or is_loopback(info.url):
+            return ""
+        try:
+            if info.local_url:
+                make_private_folder(Path(info.local_url.removeprefix("ipc://")).parent)
+            return info.local_url or _new_socket()
+        except (ConfigError, OSError) as error:
+            log.warning("processes of this host use TCP, too: %s", error)
+            return ""
+
     def _reachable(self, url: str) -> list[str]:
         """The urls at which peers find what listens at a url: a wildcard means all addresses of this host."""
         if not url.startswith("tcp://"):
@@ -452,6 +466,10 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             "size_limit": memory.size_limit,
             "cull_fraction": memory.cull_fraction,
         }
+
+
+def _new_socket() -> str:
+    return f"ipc://{socket_dir()}/{secrets.token_hex(8)}"
 
 
 def _secret_file(path: Path) -> Path:

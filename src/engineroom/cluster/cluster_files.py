@@ -133,7 +133,7 @@ class ClusterFiles:
     def socket(self) -> Path | None:
         """That of its controller; None if it has none, or its connection file is not there."""
         info = self.connection
-        return Path(info.url.removeprefix("ipc://")) if info is not None and info.url.startswith("ipc://") else None
+        return None if info is None else info.socket
 
     def remove(self) -> list[Path]:
         """Remove its files, and its socket if nobody listens on that; returns which."""
@@ -179,9 +179,9 @@ def dead_sockets(profile_dirs: Iterable[Path], of: Path | None = None, *, nobody
     """
     from ..launchers import FoundProcess
 
-    owners = {url: (files, info) for files, info in _connections(profile_dirs) if (url := info.url)}
+    owners = {info.socket: (files, info) for files, info in _connections(profile_dirs)}
     for path in socket_dir().iterdir():
-        files, info = owners.get(f"ipc://{path}", (None, None))
+        files, info = owners.get(path, (None, None))
         is_wanted = nobodys if files is None else of in (None, files.profile_dir)
         if not is_wanted or (info is not None and FoundProcess(info.pid, "controller").running):
             continue

@@ -80,7 +80,7 @@ class _File:
         return True
 
     def fill(self, memory: memoryview) -> SharedBuffer:
-        """Copy memory into it; returns the buffer."""
+        """Copy memory into it; returns the buffer. Raises OSError."""
         size = memory.nbytes
         if size <= self._filled:
             self._fill_mapped(memory)
@@ -90,6 +90,18 @@ class _File:
                 done += os.pwrite(self.descriptor, memory[done:], done)
             self._filled = size
             self._unmap()
+        return self.give(size)
+
+    def room(self, size: int) -> memoryview:
+        """Its first so many bytes, to be written to. Raises OSError if there is no memory for them."""
+        if size > self._filled:
+            os.posix_fallocate(self.descriptor, 0, size)  # else a page that cannot be had would end this process
+            self._filled = size
+            self._unmap()
+        return memoryview(self._mapped())[:size]
+
+    def give(self, size: int) -> SharedBuffer:
+        """The buffer: its first so many bytes. Raises OSError."""
         held = os.open(f"/proc/self/fd/{self.descriptor}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -100,12 +112,16 @@ class _File:
 
     def _fill_mapped(self, memory: memoryview) -> None:
         """Copy into pages that there are: through a mapping that stays, which is twice as fast as a system call."""
+        mapping = self._mapped()
+        for start in range(0, memory.nbytes, COPIED_AT_ONCE):  # other threads may run in between
+            piece = memory[start : start + COPIED_AT_ONCE]
+            mapping[start : start + piece.nbytes] = piece
+
+    def _mapped(self) -> mmap.mmap:
         if self._mapping is None:
             self._mapping = mmap.mmap(self.descriptor, self._filled, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
             single_descriptors.add(id(self._mapping))
-        for start in range(0, memory.nbytes, COPIED_AT_ONCE):  # other threads may run in between
-            piece = memory[start : start + COPIED_AT_ONCE]
-            self._mapping[start : start + piece.nbytes] = piece
+        return self._mapping
 
     def _unmap(self, singles: set[int] = single_descriptors) -> None:
         singles.discard(id(self._mapping))
@@ -120,6 +136,22 @@ class _File:
             self.descriptor = -1
 
     __del__ = close
+
+
+class Blank:
+    """Pages of a pool that are written bit by bit: first to `room`, then `finish`. Made by `Pool.blank`."""
+
+    def __init__(self, file: _File, size: int, finish: Callable[[_File, int], SharedBuffer]) -> None:
+        #: what is to be written to
+        self.room = file.room(size)
+        self._file, self._finish = file, finish
+
+    def finish(self) -> SharedBuffer | memoryview:
+        """What was written, which nobody changes any more: a buffer, or, without a descriptor for it, only memory."""
+        try:
+            return self._finish(self._file, self.room.nbytes)
+        except OSError:
+            return self.room
 
 
 class Pool:
@@ -200,6 +232,24 @@ class Pool:
         if constant is not None:
             file.constant = id(constant)
             self._constants[file.constant] = constant, reference
+        return buffer
+
+    def blank(self, size: int) -> Blank | None:
+        """Room for a buffer of so many bytes, which somebody writes; None: it is not worth while, or not possible."""
+        if size < SHARED_FROM or not self._is_possible or not self._has_room():
+            return None
+        try:
+            with self._lock:
+                file = self._free_file(size)
+            return Blank(file or _File(_rounded(size)), size, self._finished)
+        except OSError as error:
+            self._is_possible = error.errno not in _NEVER
+            return None
+
+    def _finished(self, file: _File, size: int) -> SharedBuffer:
+        buffer = file.give(size)
+        self._given[weakref.ref(buffer, self._on_death)] = file
+        file.constant, file.place = 0, (0, 0)
         return buffer
 
     def tidy(self) -> None:

@@ -11,7 +11,7 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Generic, TypeVar
 
 from ..transport import Frames
@@ -107,8 +107,8 @@ class MemoryListener:
         self.gone: set[bytes] = set()
 
     @property
-    def url(self) -> str:
-        return "memory://"
+    def urls(self) -> Sequence[str]:
+        return ["memory://"]
 
     def fileno(self) -> int:
         return self.inbox.fileno()
@@ -215,8 +215,8 @@ class VirtualNetwork:
     # the listener
 
     @property
-    def url(self) -> str:
-        return "virtual://"
+    def urls(self) -> Sequence[str]:
+        return ["virtual://"]
 
     def receive(self, limit: int = 64, timeout: float = 0.0) -> list[tuple[bytes, Frames]]:
         return [self._inbox.popleft() for _ in range(min(limit, len(self._inbox)))]

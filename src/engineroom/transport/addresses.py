@@ -44,6 +44,15 @@ def listening_address(given: str) -> str:
     return found[0]
 
 
+def is_loopback(url: str) -> bool:
+    """Whether only processes of this host can connect to `tcp://HOST:PORT`."""
+    host = url.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def told_addresses(host: str, location: str = "") -> list[str]:
     """The addresses of a listener that other hosts are told, the most likely one first.
 

@@ -40,7 +40,7 @@ class Listener(Protocol):
     """The controller's end."""
 
     @property
-    def url(self) -> str:
+    def urls(self) -> Sequence[str]:
         """Where links connect to."""
 
     def receive(self, limit: int = 64, timeout: float = 0.0) -> list[tuple[bytes, Frames]]:

@@ -28,6 +28,10 @@ class Socket(Protocol):
     #: whether shared buffers are handed over as file descriptors
     passes: bool
 
+    #: whether the kernel tells at once that the other end is gone. Else a link may connect again while its old
+    #: connection seems to live: its host was cut off
+    sees_end: bool
+
     @property
     def is_clear(self) -> bool:
         """Whether the kernel has all that was given. If not, call `give` again, also with no buffers."""
@@ -53,6 +57,23 @@ class Socket(Protocol):
 
     def close(self) -> None:
         """Close for both ends."""
+
+
+class Entrance(Protocol):
+    """Where links connect to. Its file descriptor is readable when `enter` may have new connections."""
+
+    @property
+    def url(self) -> str:
+        """The address."""
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+
+    def enter(self) -> Socket | None:
+        """A connection that has come, if there is one. Raises OSError, which may pass."""
+
+    def close(self) -> None:
+        """Let nobody in any more. May be called twice."""
 
 
 def give_unsent(connection: Socket, unsent: Unsent) -> None:

@@ -71,7 +71,8 @@ class Lender:
     def __init__(self, name: str) -> None:
         #: how many bytes it can keep
         self.room = min(MOST_KEPT, int(usable_memory() * SHARE_OF_MEMORY))
-        self._pool = Pool()
+        #: has the pages of what comes from the controller
+        self.pool = Pool()
         self._kept: dict[int, SharedBuffer] = {}
         #: engines' buffers of which the controller has not spoken yet, and when they came, oldest first
         self._offered: OrderedDict[int, tuple[SharedBuffer, float]] = OrderedDict()
@@ -100,10 +101,10 @@ class Lender:
                 if (buffer := self._take_offered(number)) is not None:
                     self._kept[number] = buffer
         for number, frame in zip(numbers, frames, strict=False):
-            copy = self._pool.copy(frame)
+            buffer = frame if isinstance(frame, SharedBuffer) else self.pool.copy(frame)
             self._highest = max(number, self._highest)
-            if isinstance(copy, SharedBuffer):
-                self._kept[number] = copy
+            if isinstance(buffer, SharedBuffer):
+                self._kept[number] = buffer
             for peer in self._asked.pop(number, ()):
                 self._answer(peer, number)
 
@@ -113,7 +114,7 @@ class Lender:
         for number in numbers:
             self._kept.pop(number, None)
             self._take_offered(number)
-        self._pool.tidy()
+        self.pool.tidy()
 
     def renew(self) -> None:
         """The controller begins anew: it does not know what is here, and what was on its way may be lost."""
@@ -138,7 +139,7 @@ class Lender:
                 self._asked.setdefault(number, []).append(peer)
         due = time.monotonic() - OFFERED_SECONDS
         self._drop_offered(lambda since: since < due)
-        self._pool.tidy()
+        self.pool.tidy()
 
     def close(self) -> None:
         """End."""
@@ -148,7 +149,7 @@ class Lender:
             peer.close()
         self._kept.clear()
         self._offered.clear()
-        self._pool.close()
+        self.pool.close()
 
     def _ready(self) -> list[int]:
         """Who has said something, those who have just connected included."""

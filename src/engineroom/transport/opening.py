@@ -1,17 +1,25 @@
 """Which transport serves an address: `ipc://PATH` on one host, `tcp://HOST:PORT` across hosts.
 
+A controller that other hosts can reach has one of each.
+
 What TCP needs (`ssl` and more) is imported only then: that takes a while.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
+
 from .._version import __version__
 from ..config import ConnectionInfo, is_local, is_of_zeromq
 from ..errors import ConnectionFileError, ProtocolError
 from ..printable import one_line
+from ..shared_memory.pool import Pool
 from .base import Link, Listener
+from .connection import Entrance
+from .stream_listener import StreamListener
+from .unix_entrance import UnixEntrance
 from .unix_link import UnixLink
-from .unix_listener import UnixListener
 
 
 def new_identity() -> tuple[str, str]:
@@ -21,25 +29,45 @@ def new_identity() -> tuple[str, str]:
     return certificates.new_identity()
 
 
-def listen(url: str, key: str, *, secret: str = "", max_message_size: int) -> Listener:
-    """A listener at `ipc://PATH`, or at `tcp://IP[:PORT]` with the secret of the controller's certificate.
+def listen(urls: Sequence[str], key: str, *, secret: str = "", max_message_size: int) -> Listener:
+    """A listener at each of these: `ipc://PATH`, or `tcp://IP[:PORT]` with the secret of the controller's certificate.
 
     Raises
     ------
     OSError, ValueError
         It cannot listen there.
     """
+    with ExitStack() as opened:
+        entrances = []
+        for url in urls:
+            entrances.append(entrance := _entrance(url, key, secret))
+            opened.callback(entrance.close)
+        listener = StreamListener(entrances, max_message_size=max_message_size)
+        opened.pop_all()
+        return listener
+
+
+def _entrance(url: str, key: str, secret: str) -> Entrance:
     if url.startswith("ipc://"):
-        return UnixListener(url, max_message_size=max_message_size)
-    from .tcp.listener import TcpListener
+        return UnixEntrance(url)
+    from .tcp.entrance import TcpEntrance
 
-    return TcpListener(url, key, secret=secret, max_message_size=max_message_size)
+    return TcpEntrance(url, key, secret=secret)
 
 
-def connect(info: ConnectionInfo, lender: str = "") -> Link:
+def is_by_socket(info: ConnectionInfo) -> bool:
+    """Whether this process reaches the controller through its Unix socket: it has no other, or is on this host."""
+    if info.url.startswith("ipc://"):
+        return True
+    path = info.socket
+    return path is not None and is_local(info.location) and path.is_socket()
+
+
+def connect(info: ConnectionInfo, lender: str = "", pool: Pool | None = None) -> Link:
     """A link to the controller of a connection file.
 
-    Across hosts, large buffers come through the `lender` of this host, if there is one: see `lending`.
+    Across hosts, large buffers come through the `lender` of this host, if there is one: see `lending`. Who makes them
+    shared buffers has them received into the pages of a `pool`.
 
     Raises
     ------
@@ -55,18 +83,18 @@ def connect(info: ConnectionInfo, lender: str = "") -> Link:
             f"{__version__} (`ipcluster stop`, `ipcluster start`), or use its release here: `pip install "
             f"engineroom=={one_line(info.version)}`"
         )
-    if info.url.startswith("ipc://"):
+    if is_by_socket(info):
         if info.location and not is_local(info.location):
             raise ConnectionFileError(
                 f"the connection file names a Unix socket of the host {info.location}, and this is another host. "
                 "Start the controller with --ip='*', so that other hosts can reach it"
             )
-        return UnixLink(info.url)
+        return UnixLink(f"ipc://{info.socket}")
     if not all(url.startswith("tcp://") for url in info.urls):
         raise ConnectionFileError(f"the connection file names no address of a controller: {one_line(info.url)!r}")
     from .tcp.link import TcpLink
 
-    link = TcpLink(info.urls, info.key, certificate=info.certificate, takes_host_frames=bool(lender))
+    link = TcpLink(info.urls, info.key, certificate=info.certificate, takes_host_frames=bool(lender), pool=pool)
     if not lender:
         return link
     from .lending import BorrowingLink

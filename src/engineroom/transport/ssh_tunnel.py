@@ -62,7 +62,7 @@ class Tunnel:
         ports = _free_ports(len(info.urls))
         url, *others = (f"tcp://127.0.0.1:{port}" for port in ports)
         #: how this host reaches the controller
-        self.info = msgspec.structs.replace(info, url=url, other_urls=tuple(others))
+        self.info = msgspec.structs.replace(info, url=url, other_urls=tuple(others), local_url="")
         command = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes"]
         command += ["-p", found["port"]] if found["port"] else []
         command += ["-i", os.path.expanduser(key)] if key else []

@@ -30,6 +30,7 @@ from typing import Any
 
 from .._version import __version__
 from ..shared_memory.buffer import SharedBuffer, is_sealed, received
+from ..shared_memory.pool import Blank, Pool
 from .base import Frames, HostFrame
 
 MAGIC = b"engineroom1\n"
@@ -242,8 +243,8 @@ class Reader:
 
     The caller receives into `room`, if there is one, and then calls `filled`. Otherwise it receives into memory of its
     own, and calls `feed`. Both return the messages that are complete. The first frame of a message is bytes, or a
-    memoryview if it is large. The others are memoryviews that can be written to. After a BrokenStream the reader is of
-    no use any more.
+    memoryview if it is large. The others are memoryviews that can be written to, or, of a size of `MAPPED` or more
+    and with a pool, shared buffers. After a BrokenStream the reader is of no use any more.
     """
 
     def __init__(
@@ -254,11 +255,13 @@ class Reader:
         is_admitted: bool = True,
         is_trusted: bool = False,
         takes_host_frames: bool = False,
+        pool: Pool | None = None,
     ) -> None:
         """`most_bytes`: in one message. `greets`: the stream begins with a greeting.
 
         `is_trusted`: the other end may hand over files that it could shorten (see `shared_memory.buffer.received`).
         `takes_host_frames`: the other end may name buffers that are on this host.
+        `pool`: has the pages into which large frames are received, so that they need no copy to become shared buffers.
         """
         self._is_trusted, self._is_admitted, self._takes_host_frames = is_trusted, is_admitted, takes_host_frames
         #: file descriptors that have come, and belong to no message yet
@@ -273,6 +276,9 @@ class Reader:
             self._bytes_left, self._frames_left = STRANGER_BYTES, STRANGER_FRAMES
         #: where a large frame that has not come whole is to be received: the rest of its memory; None: there is none
         self.room: memoryview | None = None
+        #: … if that is pages of the pool
+        self._blank: Blank | None = None
+        self._pool = pool
         #: the beginning of something short that has not come whole
         self._rest = b""
         #: of the message that is coming: its frames so far, and the lengths of all; empty: its head has not come
@@ -306,6 +312,8 @@ class Reader:
             self.room = room[count:]
             return []
         self.room = None
+        if self._blank is not None:
+            self._frames[-1], self._blank = self._blank.finish(), None
         return self._cut(memoryview(b""))
 
     def feed(self, data: memoryview) -> list[list[Any]]:
@@ -401,16 +409,23 @@ class Reader:
                 break
             if not frames and there == length:
                 frames.append(bytes(data[at : at + length]))
+            elif there == length:
+                frames.append(memoryview(bytearray(data[at : at + length])))
             else:
-                memory = _memory(length) if there < length else bytearray(data[at : at + length])
-                if there < length:
-                    memory[:there] = data[at : at + there]
-                    self.room = memoryview(memory)[there:]
-                frames.append(memoryview(memory))
+                memory = self._memory(length, is_first=not frames)
+                memory[:there] = data[at : at + there]
+                self.room = memory[there:]
+                frames.append(memory)
             at += there
             if there < length:
                 break
         return at
+
+    def _memory(self, size: int, *, is_first: bool) -> memoryview:
+        """Memory for a frame of which a part has come."""
+        if self._pool is not None and not is_first and size >= MAPPED:
+            self._blank = self._pool.blank(size)
+        return memoryview(_memory(size)) if self._blank is None else self._blank.room
 
     def _passed(self, size: int) -> Any:
         """A frame that has come as a file descriptor."""

@@ -19,6 +19,7 @@ from collections import deque
 from typing import Any
 
 from ..descriptors import require_descriptors
+from ..shared_memory.pool import Pool
 from .base import Frames
 from .connection import Often, Socket, TooManyPassed, give_unsent
 from .stream import (
@@ -56,6 +57,8 @@ class StreamLink(ABC):
     shares_memory: bool
     #: whether messages may name buffers that are on this host already
     takes_host_frames = False
+    #: has the pages for what comes in bytes and is large
+    pool: Pool | None = None
 
     def __init__(self) -> None:
         require_descriptors("a connection")
@@ -300,7 +303,9 @@ class StreamLink(ABC):
             if self._closed.is_set():
                 new.close()
                 return
-            self._reader = Reader(is_trusted=self.shares_memory, takes_host_frames=self.takes_host_frames)
+            self._reader = Reader(
+                is_trusted=self.shares_memory, takes_host_frames=self.takes_host_frames, pool=self.pool
+            )
             self._is_broken = False
             self._socket, self._is_new = new, True
             try:

@@ -1,4 +1,4 @@
-"""What listeners have in common: the controller's end of many connections.
+"""The listener: the controller's end of many connections, which have come through one entrance or several.
 
 The listener knows a link by the random name in its greeting (`stream.py`), also after a reconnection. A connection
 that lives keeps its name. Before a peer is admitted it may send little, and has little time. What the kernel does not
@@ -15,14 +15,12 @@ import os
 import select
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Collection, Sequence
 
 from ..descriptors import require_descriptors
 from .base import LAST_MESSAGES, SEND_BYTES, SEND_QUEUE, SHORT_MESSAGE, Frames
-from .connection import Often, Socket, TooManyPassed, give_unsent
+from .connection import Entrance, Often, Socket, TooManyPassed, give_unsent
 from .stream import FEWER_DESCRIPTORS, MOST_DESCRIPTORS, BrokenStream, Reader, Unsent, pack
 from .unix_socket import CHUNK
 
@@ -46,13 +44,6 @@ MOST_REMEMBERED = 1000
 CLOSE_SECONDS = 0.2
 
 _READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
-
-
-class HasFileno(Protocol):
-    """Something with a file descriptor."""
-
-    def fileno(self) -> int:
-        """The file descriptor."""
 
 
 class _Connection:
@@ -79,31 +70,27 @@ class _Connection:
         return self.unsent.bytes + self.passed_bytes
 
 
-class StreamListener(ABC):
+class StreamListener:
     """The controller's end.
-
-    `sees_ends`: whether the kernel tells at once that the other end of a connection is gone. Else a link may connect
-    again while its old connection seems to live: its host was cut off. Only the link knows its name.
 
     Parameters
     ----------
-    entrance : file
-        It is readable when `_enter` may have new connections.
+    entrances : sequence of Entrance
+        Where links connect to. The listener closes them when it is closed.
     max_message_size : int
         Bytes in one message. A connection that brings a longer one is closed.
     """
 
-    sees_ends = True
-
-    def __init__(self, entrance: HasFileno, *, max_message_size: int = 1 << 62) -> None:
+    def __init__(self, entrances: Sequence[Entrance], *, max_message_size: int = 1 << 62) -> None:
         require_descriptors("a listener")
         self._most_bytes = max_message_size
-        self._entrance = entrance
+        self._entrances = {entrance.fileno(): entrance for entrance in entrances}
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake_lock = threading.RLock()  # a signal handler may interrupt a wake
         self._epoll.register(self._wake, _READ)
-        self._epoll.register(entrance, _READ)
+        for descriptor in self._entrances:
+            self._epoll.register(descriptor, _READ)
         self._is_accepting = True
         self._pause_until = 0.0
         #: by file descriptor; those that are not admitted, the oldest first; and by name
@@ -119,13 +106,8 @@ class StreamListener(ABC):
         self._refusals, self._breaks, self._failures = Often(), Often(), Often()
 
     @property
-    @abstractmethod
-    def url(self) -> str:
-        """Where links connect to."""
-
-    @abstractmethod
-    def _enter(self) -> Socket | None:
-        """A connection that has come, if there is one. Raises OSError, which may pass."""
+    def urls(self) -> Sequence[str]:
+        return [entrance.url for entrance in self._entrances.values()]
 
     def receive(self, limit: int = 64, timeout: float = 0.0) -> list[tuple[bytes, Frames]]:
         arrived = self._arrived
@@ -175,8 +157,8 @@ class StreamListener(ABC):
                     was_woken = True
                     with contextlib.suppress(BlockingIOError):
                         os.eventfd_read(descriptor)
-                elif descriptor == self._entrance.fileno():
-                    self._accept()
+                elif (entrance := self._entrances.get(descriptor)) is not None:
+                    self._accept(entrance)
             if self._arrived or was_woken or timeout <= 0.0 or not events:
                 return
             now = time.monotonic()  # a part of a message has come, or a connection
@@ -228,7 +210,7 @@ class StreamListener(ABC):
         if before is not None:  # that of a link that connects again has ended: we may not have seen that
             self._read(before.socket.fileno(), before, 1 << 62)
             if self._peers.get(name) is before:
-                if self.sees_ends:
+                if before.socket.sees_end:  # only the link knows its name
                     return False
                 self._drop(before.socket.fileno())
         self._peers[name] = connection
@@ -265,11 +247,11 @@ class StreamListener(ABC):
 
     # ------------------------------------------------------------------------------------------ strangers
 
-    def _accept(self) -> None:
+    def _accept(self, entrance: Entrance) -> None:
         """Accept connections, as long as there is room for strangers."""
         while len(self._strangers) < MOST_STRANGERS:
             try:
-                entered = self._enter()
+                entered = entrance.enter()
             except OSError as error:
                 if self._failures.may_log():
                     log.error("no connection can be accepted: %s", error)
@@ -283,7 +265,8 @@ class StreamListener(ABC):
             self._epoll.register(descriptor, _READ)
             self._read(descriptor, connection, TURN)  # something may have come with it
         self._is_accepting = False
-        self._epoll.modify(self._entrance, 0)
+        for each in self._entrances:
+            self._epoll.modify(each, 0)
 
     def _look_after_strangers(self) -> None:
         """Close connections that take too long to be admitted; accept others when there is room again."""
@@ -296,7 +279,8 @@ class StreamListener(ABC):
             self._drop(descriptor)
         if not self._is_accepting and len(strangers) < MOST_STRANGERS and now >= self._pause_until:
             self._is_accepting = True
-            self._epoll.modify(self._entrance, _READ)
+            for each in self._entrances:
+                self._epoll.modify(each, _READ)
 
     def admit(self, peer: bytes) -> None:
         connection = self._peers.get(peer)
@@ -343,6 +327,8 @@ class StreamListener(ABC):
         with self._wake_lock:
             wake, self._wake = self._wake, -1
             os.close(wake)
+        for entrance in self._entrances.values():
+            entrance.close()
         self._epoll.close()
         self._send_rest()
         for connection in self._connections.values():

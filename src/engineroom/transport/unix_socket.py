@@ -39,7 +39,7 @@ def why_not_ours(connection: socket.socket) -> str:
 class PlainSocket:
     """One end of a Unix socket."""
 
-    passes = True
+    passes = sees_end = True
     #: the kernel has all that was given
     is_clear = True
     moved = 0

@@ -192,7 +192,7 @@ def test_nothing_stays_open(lender: Lender):
     pair.link.close()
     lender.drop([5])
     lender.serve()
-    lender._pool.close()
+    lender.pool.close()
     wait_until(lambda: lender.serve() or len(os.listdir("/proc/self/fd")) <= before)
 
 

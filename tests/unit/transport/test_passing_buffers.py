@@ -23,8 +23,9 @@ from engineroom.shared_memory.pool import Pool
 from engineroom.transport import stream
 from engineroom.transport.connection import TooManyPassed, give_unsent
 from engineroom.transport.stream import MOST_DESCRIPTORS, PASSED, BrokenStream, Reader, Unsent, greeting, pack
+from engineroom.transport.stream_listener import StreamListener
+from engineroom.transport.unix_entrance import UnixEntrance
 from engineroom.transport.unix_link import UnixLink
-from engineroom.transport.unix_listener import UnixListener
 from engineroom.transport.unix_socket import PlainSocket, new_chunk
 
 SIZE = SHARED_FROM + 10
@@ -32,17 +33,17 @@ NAME = b"sixteen bytes it"
 
 
 @pytest.fixture
-def listener() -> Iterator[UnixListener]:
+def listener() -> Iterator[StreamListener]:
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    made = UnixListener(f"ipc://{folder}/socket")
+    made = StreamListener([UnixEntrance(f"ipc://{folder}/socket")])
     yield made
     made.close()
     shutil.rmtree(folder)
 
 
 @pytest.fixture
-def link(listener: UnixListener) -> Iterator[UnixLink]:
-    made = UnixLink(listener.url)
+def link(listener: StreamListener) -> Iterator[UnixLink]:
+    made = UnixLink(listener.urls[0])
     made.send([b"hello"])
     [(peer, _)] = listener.receive(timeout=5)
     listener.admit(peer)
@@ -57,7 +58,7 @@ def shared(text: bytes = b"content_") -> SharedBuffer:
     return made
 
 
-def one(listener: UnixListener) -> list:
+def one(listener: StreamListener) -> list:
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         if arrived := listener.receive(timeout=1):
@@ -176,10 +177,10 @@ def test_a_link_takes_files_of_the_controller_that_others_may_not_hand_over(list
 # ---------------------------------------------------------------------------------------------- what is refused
 
 
-def hostile(listener: UnixListener, *, admitted: bool = True) -> socket.socket:
+def hostile(listener: StreamListener, *, admitted: bool = True) -> socket.socket:
     """A connection of somebody who has the key, and does not keep to the rules."""
     peer = socket.socket(socket.AF_UNIX)
-    peer.connect(listener.url.removeprefix("ipc://"))
+    peer.connect(listener.urls[0].removeprefix("ipc://"))
     peer.sendall(greeting(os.urandom(16)) + b"".join(pack([b"hello"])[0]))
     [(name, _)] = listener.receive(timeout=5)
     if admitted:
@@ -203,7 +204,7 @@ def send(peer: socket.socket, data: bytes, descriptors: list[int]) -> None:
             os.close(descriptor)
 
 
-def is_closed(listener: UnixListener, peer: socket.socket) -> bool:
+def is_closed(listener: StreamListener, peer: socket.socket) -> bool:
     """Whether the listener closes the connection, and nothing comes through it."""
     peer.settimeout(0.02)
     deadline = time.monotonic() + 5
@@ -280,7 +281,7 @@ def test_a_link_that_is_not_connected_keeps_no_shared_buffers(tmp_path):
     waiting = UnixLink(url)
     waiting.send([b"large", shared()])
     waiting.send([b"small"])
-    came = UnixListener(url)
+    came = StreamListener([UnixEntrance(url)])
     try:
         assert one(came)[0] == b"small"
     finally:
@@ -317,7 +318,7 @@ def test_after_a_loss_a_message_brings_fewer_descriptors_both_ways(listener):
     """The other end may be unable to open as many: a message that always breaks its connection would never come."""
     pool, many = Pool(), 70
     buffers = [pool.copy(bytes([number]) * SIZE) for number in range(many)]
-    link = UnixLink(listener.url)
+    link = UnixLink(listener.urls[0])
     try:
         for expected in (many, 62, 15, 3, 0):
             link.send([b"hello"])

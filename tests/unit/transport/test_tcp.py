@@ -23,18 +23,18 @@ from engineroom.shared_memory.pool import Pool
 from engineroom.transport import connect, new_identity, stream_link, stream_listener
 from engineroom.transport.reaching import address_of
 from engineroom.transport.stream import STRANGER_BYTES, greeting, pack
-from engineroom.transport.tcp import listener as tcp_listener
-from engineroom.transport.tcp import sealed_socket
+from engineroom.transport.stream_listener import StreamListener
+from engineroom.transport.tcp import entrance, sealed_socket
 from engineroom.transport.tcp.certificates import certificate, link_context
+from engineroom.transport.tcp.entrance import TcpEntrance
 from engineroom.transport.tcp.link import TcpLink
-from engineroom.transport.tcp.listener import TcpListener
 
 CERTIFICATE, SECRET = new_identity()
 
 
 @contextmanager
-def listening(url: str = "tcp://127.0.0.1", key: str = "the key", secret: str = SECRET) -> Iterator[TcpListener]:
-    listener = TcpListener(url, key, secret=secret)
+def listening(url: str = "tcp://127.0.0.1", key: str = "the key", secret: str = SECRET) -> Iterator[StreamListener]:
+    listener = StreamListener([TcpEntrance(url, key, secret=secret)])
     try:
         yield listener
     finally:
@@ -42,8 +42,8 @@ def listening(url: str = "tcp://127.0.0.1", key: str = "the key", secret: str = 
 
 
 @contextmanager
-def linked(listener: TcpListener, key: str = "the key", certificate: str = CERTIFICATE) -> Iterator[TcpLink]:
-    link = TcpLink([listener.url], key, certificate=certificate)
+def linked(listener: StreamListener, key: str = "the key", certificate: str = CERTIFICATE) -> Iterator[TcpLink]:
+    link = TcpLink([listener.urls[0]], key, certificate=certificate)
     try:
         yield link
     finally:
@@ -51,24 +51,24 @@ def linked(listener: TcpListener, key: str = "the key", certificate: str = CERTI
 
 
 @pytest.fixture
-def listener() -> Iterator[TcpListener]:
+def listener() -> Iterator[StreamListener]:
     before = set(threading.enumerate())
     with listening() as listener:
         yield listener
     assert set(threading.enumerate()) == before
 
 
-def raw(listener: TcpListener) -> socket.socket:
+def raw(listener: StreamListener) -> socket.socket:
     """A stranger's connection."""
-    return socket.create_connection(address_of(listener.url), timeout=20)
+    return socket.create_connection(address_of(listener.urls[0]), timeout=20)
 
 
-def with_key(listener: TcpListener) -> ssl.SSLSocket:
+def with_key(listener: StreamListener) -> ssl.SSLSocket:
     """A connection of somebody who has the key, and says what he likes."""
     return link_context(CERTIFICATE, "the key").wrap_socket(raw(listener))
 
 
-def heard(listener: TcpListener, seconds: float = 5.0) -> list[tuple[bytes, list[bytes]]]:
+def heard(listener: StreamListener, seconds: float = 5.0) -> list[tuple[bytes, list[bytes]]]:
     return [(peer, [bytes(part) for part in parts]) for peer, parts in listener.receive(timeout=seconds)]
 
 
@@ -85,7 +85,7 @@ def is_closed(stranger: socket.socket) -> bool:
         return True
 
 
-def assert_serves(listener: TcpListener) -> None:
+def assert_serves(listener: StreamListener) -> None:
     """A link that comes now is heard and answered."""
     with linked(listener) as link:
         link.send([b"hello"])
@@ -105,7 +105,7 @@ def test_a_certificate_follows_from_its_seed():
     assert new_identity() != new_identity()
 
 
-def test_what_is_encrypted_has_keys_of_its_own_for_each_connection(listener: TcpListener):
+def test_what_is_encrypted_has_keys_of_its_own_for_each_connection(listener: StreamListener):
     with with_key(listener) as one:
         assert one.version() == "TLSv1.3"
         assert one.cipher()[0] in ("TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256")
@@ -122,9 +122,9 @@ def test_addresses(url: str):
         assert_serves(listener)
 
 
-def test_of_several_addresses_the_one_that_was_reached_last_is_tried_first(listener: TcpListener):
-    _, port = address_of(listener.url)
-    urls = [f"tcp://127.0.0.2:{port}", f"tcp://no-such-host.invalid:{port}", listener.url]
+def test_of_several_addresses_the_one_that_was_reached_last_is_tried_first(listener: StreamListener):
+    _, port = address_of(listener.urls[0])
+    urls = [f"tcp://127.0.0.2:{port}", f"tcp://no-such-host.invalid:{port}", listener.urls[0]]
     link = TcpLink(urls, "the key", certificate=CERTIFICATE)
     try:
         link.send([b"hello"])
@@ -136,9 +136,9 @@ def test_of_several_addresses_the_one_that_was_reached_last_is_tried_first(liste
         link.close()
 
 
-def test_another_controller_at_one_of_the_addresses_is_passed_over(listener: TcpListener):
+def test_another_controller_at_one_of_the_addresses_is_passed_over(listener: StreamListener):
     with listening("tcp://127.0.0.3", secret=new_identity()[1]) as other:
-        link = TcpLink([other.url, listener.url], "the key", certificate=CERTIFICATE)
+        link = TcpLink([other.urls[0], listener.urls[0]], "the key", certificate=CERTIFICATE)
         try:
             for _ in range(2):
                 link.send([b"hello"])
@@ -151,9 +151,10 @@ def test_another_controller_at_one_of_the_addresses_is_passed_over(listener: Tcp
             link.close()
 
 
-def test_a_link_to_addresses_where_only_another_controller_listens_is_refused(listener: TcpListener):
+def test_a_link_to_addresses_where_only_another_controller_listens_is_refused(listener: StreamListener):
     with listening("tcp://127.0.0.3", secret=new_identity()[1]) as other:
-        link = TcpLink([f"tcp://127.0.0.2:{address_of(other.url)[1]}", other.url], "the key", certificate=CERTIFICATE)
+        [url] = other.urls
+        link = TcpLink([f"tcp://127.0.0.2:{address_of(url)[1]}", url], "the key", certificate=CERTIFICATE)
         try:
             wait_until(link.refused)
         finally:
@@ -175,10 +176,10 @@ def test_a_connection_file_without_a_certificate_is_refused(wrong: str):
 def test_a_listener_needs_a_key_and_a_secret():
     for key, secret in (("", SECRET), ("key", "")):
         with pytest.raises(ValueError, match="needs a key"):
-            TcpListener("tcp://127.0.0.1", key, secret=secret)
+            StreamListener([TcpEntrance("tcp://127.0.0.1", key, secret=secret)])
 
 
-def is_refused(listener: TcpListener, link: TcpLink) -> None:
+def is_refused(listener: StreamListener, link: TcpLink) -> None:
     link.send([b"hello"])
 
     def refused() -> bool:
@@ -191,26 +192,26 @@ def is_refused(listener: TcpListener, link: TcpLink) -> None:
 
 @pytest.mark.fault(28)
 @pytest.mark.parametrize("rights", RIGHTS)
-def test_each_key_of_the_cluster_gets_through(listener: TcpListener, rights: Rights):
+def test_each_key_of_the_cluster_gets_through(listener: StreamListener, rights: Rights):
     with linked(listener, key_with_rights("the key", rights)) as link:
         link.send([b"hello"])
         assert [parts for _, parts in wait_until(lambda: heard(listener))] == [[b"hello"]]
 
 
-def test_a_link_with_another_key_is_refused(listener: TcpListener):
+def test_a_link_with_another_key_is_refused(listener: StreamListener):
     with linked(listener, key="another key") as link:
         is_refused(listener, link)
     assert_serves(listener)
 
 
-def test_a_link_refuses_another_controller(listener: TcpListener):
+def test_a_link_refuses_another_controller(listener: StreamListener):
     with linked(listener, certificate=new_identity()[0]) as link:
         is_refused(listener, link)
     assert_serves(listener)
 
 
 @pytest.mark.fault(28)
-def test_who_has_no_certificate_is_not_heard(listener: TcpListener):
+def test_who_has_no_certificate_is_not_heard(listener: StreamListener):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with context.wrap_socket(raw(listener)) as stranger:
@@ -221,7 +222,7 @@ def test_who_has_no_certificate_is_not_heard(listener: TcpListener):
     assert_serves(listener)
 
 
-def test_an_older_tls_is_refused(listener: TcpListener):
+def test_an_older_tls_is_refused(listener: StreamListener):
     context = link_context(CERTIFICATE, "the key")
     context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2
     with raw(listener) as stranger, pytest.raises((ssl.SSLError, ConnectionError)):
@@ -232,9 +233,9 @@ def test_an_older_tls_is_refused(listener: TcpListener):
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00", os.urandom(200_000)])
-def test_a_stranger_is_turned_away_in_time(listener: TcpListener, monkeypatch: pytest.MonkeyPatch, said: bytes):
-    monkeypatch.setattr(tcp_listener, "HANDSHAKE_SECONDS", 0.1)
-    monkeypatch.setattr(tcp_listener, "STRANGER_LEAST_SECONDS", 0.05)
+def test_a_stranger_is_turned_away_in_time(listener: StreamListener, monkeypatch: pytest.MonkeyPatch, said: bytes):
+    monkeypatch.setattr(entrance, "HANDSHAKE_SECONDS", 0.1)
+    monkeypatch.setattr(entrance, "STRANGER_LEAST_SECONDS", 0.05)
     with raw(listener) as stranger:
         try:
             stranger.sendall(said)
@@ -244,9 +245,9 @@ def test_a_stranger_is_turned_away_in_time(listener: TcpListener, monkeypatch: p
     assert_serves(listener)
 
 
-def test_the_oldest_of_too_many_strangers_makes_room(listener: TcpListener, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tcp_listener, "MOST_STRANGERS", 4)
-    monkeypatch.setattr(tcp_listener, "STRANGER_LEAST_SECONDS", 0.05)
+def test_the_oldest_of_too_many_strangers_makes_room(listener: StreamListener, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(entrance, "MOST_STRANGERS", 4)
+    monkeypatch.setattr(entrance, "STRANGER_LEAST_SECONDS", 0.05)
     strangers = [raw(listener) for _ in range(12)]
     try:
         assert_serves(listener)
@@ -256,11 +257,11 @@ def test_the_oldest_of_too_many_strangers_makes_room(listener: TcpListener, monk
             stranger.close()
 
 
-def test_all_that_have_had_their_time_make_room_at_once(listener: TcpListener, monkeypatch: pytest.MonkeyPatch):
+def test_all_that_have_had_their_time_make_room_at_once(listener: StreamListener, monkeypatch: pytest.MonkeyPatch):
     """Not one in each pause: then few silent connections would keep everybody out for long."""
-    monkeypatch.setattr(tcp_listener, "MOST_STRANGERS", 4)
-    monkeypatch.setattr(tcp_listener, "STRANGER_LEAST_SECONDS", 0.05)
-    monkeypatch.setattr(tcp_listener, "ACCEPT_PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr(entrance, "MOST_STRANGERS", 4)
+    monkeypatch.setattr(entrance, "STRANGER_LEAST_SECONDS", 0.05)
+    monkeypatch.setattr(entrance, "ACCEPT_PAUSE_SECONDS", 3600.0)
     strangers = [raw(listener) for _ in range(12)]
     try:
         assert_serves(listener)
@@ -269,7 +270,7 @@ def test_all_that_have_had_their_time_make_room_at_once(listener: TcpListener, m
             stranger.close()
 
 
-def test_the_loop_does_not_wait_for_handshakes(listener: TcpListener):
+def test_the_loop_does_not_wait_for_handshakes(listener: StreamListener):
     """It sees a connection only when its handshake is complete."""
     with raw(listener) as stranger:
         stranger.sendall(b"\x16\x03\x01\x02\x00\x01\x00")  # the beginning of a handshake
@@ -278,7 +279,7 @@ def test_the_loop_does_not_wait_for_handshakes(listener: TcpListener):
         assert_serves(listener)
 
 
-def test_who_has_the_key_and_says_nonsense_is_closed(listener: TcpListener):
+def test_who_has_the_key_and_says_nonsense_is_closed(listener: StreamListener):
     for nonsense in (b"nonsense that is no greeting", greeting(b"n" * 16) + b"nonsense, not a message of ours"):
         with with_key(listener) as peer:
             peer.sendall(nonsense)
@@ -286,7 +287,7 @@ def test_who_has_the_key_and_says_nonsense_is_closed(listener: TcpListener):
     assert_serves(listener)
 
 
-def test_nobody_brings_file_descriptors(listener: TcpListener):
+def test_nobody_brings_file_descriptors(listener: StreamListener):
     head = pack([b"x", Pool().copy(bytes(SHARED_FROM))])[0]
     with with_key(listener) as peer:
         peer.sendall(greeting(b"n" * 16) + b"".join(map(bytes, head)))
@@ -294,7 +295,7 @@ def test_nobody_brings_file_descriptors(listener: TcpListener):
 
 
 def test_before_a_peer_is_admitted_it_may_send_little_and_not_for_long(
-    listener: TcpListener, monkeypatch: pytest.MonkeyPatch
+    listener: StreamListener, monkeypatch: pytest.MonkeyPatch
 ):
     with linked(listener) as link:
         link.send([bytes(STRANGER_BYTES + 1)])
@@ -309,7 +310,7 @@ def test_before_a_peer_is_admitted_it_may_send_little_and_not_for_long(
 # ---------------------------------------------------------------------------------------------- what is sent
 
 
-def test_of_a_shared_buffer_the_content_is_sent(listener: TcpListener):
+def test_of_a_shared_buffer_the_content_is_sent(listener: StreamListener):
     shared = Pool().copy(b"content_" * SHARED_FROM)
     assert isinstance(shared, SharedBuffer)
     with linked(listener) as link:
@@ -324,7 +325,7 @@ def test_of_a_shared_buffer_the_content_is_sent(listener: TcpListener):
         assert not link.shares_memory
 
 
-def test_what_comes_right_behind_the_handshake_is_heard(listener: TcpListener):
+def test_what_comes_right_behind_the_handshake_is_heard(listener: StreamListener):
     words = b"".join(pack([b"hello", bytes(1 << 20)])[0])
     for _ in range(3):
         with with_key(listener) as peer:
@@ -335,7 +336,7 @@ def test_what_comes_right_behind_the_handshake_is_heard(listener: TcpListener):
             thread.join()
 
 
-def test_a_link_that_waits_is_told_by_its_descriptor_of_all_that_has_come(listener: TcpListener):
+def test_a_link_that_waits_is_told_by_its_descriptor_of_all_that_has_come(listener: StreamListener):
     with linked(listener) as link:
         link.send([b"hello"])
         [(peer, _)] = wait_until(lambda: heard(listener, 0.1))
@@ -353,7 +354,7 @@ def test_a_link_that_waits_is_told_by_its_descriptor_of_all_that_has_come(listen
         assert came == [[b"%d" % number] for number in range(3000)]
 
 
-def test_a_link_that_was_cut_off_comes_back_though_its_old_connection_seems_to_live(listener: TcpListener):
+def test_a_link_that_was_cut_off_comes_back_though_its_old_connection_seems_to_live(listener: StreamListener):
     """No packet told the listener that the other end has given the old connection up."""
     name = b"sixteen bytes it"
 
@@ -374,7 +375,7 @@ def test_a_link_that_was_cut_off_comes_back_though_its_old_connection_seems_to_l
         assert is_closed(old)
 
 
-def test_after_much_has_moved_a_link_takes_fresh_keys(listener: TcpListener, monkeypatch: pytest.MonkeyPatch):
+def test_after_much_has_moved_a_link_takes_fresh_keys(listener: StreamListener, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stream_link, "MOST_OF_ONE_KEY", 1 << 20)
     with linked(listener) as link:
         link.send([b"hello"])
@@ -388,7 +389,7 @@ def test_after_much_has_moved_a_link_takes_fresh_keys(listener: TcpListener, mon
         assert wait_until(lambda: heard(listener, 0.1)) == [(peer, [b"again"])]
 
 
-def test_one_call_encrypts_a_bounded_part(listener: TcpListener):
+def test_one_call_encrypts_a_bounded_part(listener: StreamListener):
     with linked(listener) as link:
         link.send([b"hello"])
         [(peer, _)] = wait_until(lambda: heard(listener, 0.1))

@@ -25,8 +25,9 @@ from engineroom.config import ConnectionInfo
 from engineroom.errors import ConnectionFileError
 from engineroom.transport import connect, stream_link, stream_listener, unix_socket
 from engineroom.transport.stream import STRANGER_BYTES, STRANGER_FRAMES, greeting, pack
+from engineroom.transport.stream_listener import StreamListener
+from engineroom.transport.unix_entrance import UnixEntrance
 from engineroom.transport.unix_link import UnixLink
-from engineroom.transport.unix_listener import UnixListener
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: another unix user; run this as root")
@@ -41,14 +42,14 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def listener(folder: Path) -> Iterator[UnixListener]:
+def listener(folder: Path) -> Iterator[StreamListener]:
     with listening(folder) as listener:
         yield listener
 
 
 @contextmanager
-def listening(folder: Path) -> Iterator[UnixListener]:
-    listener = UnixListener(f"ipc://{folder}/socket")
+def listening(folder: Path) -> Iterator[StreamListener]:
+    listener = StreamListener([UnixEntrance(f"ipc://{folder}/socket")])
     try:
         yield listener
     finally:
@@ -56,18 +57,18 @@ def listening(folder: Path) -> Iterator[UnixListener]:
 
 
 @contextmanager
-def linked(listener: UnixListener) -> Iterator[UnixLink]:
-    link = UnixLink(listener.url)
+def linked(listener: StreamListener) -> Iterator[UnixLink]:
+    link = UnixLink(listener.urls[0])
     try:
         yield link
     finally:
         link.close()
 
 
-def raw(listener: UnixListener, data: bytes = b"") -> socket.socket:
+def raw(listener: StreamListener, data: bytes = b"") -> socket.socket:
     """A stranger's connection, through which some bytes have come."""
     stranger = socket.socket(socket.AF_UNIX)
-    stranger.connect(listener.url.removeprefix("ipc://"))
+    stranger.connect(listener.urls[0].removeprefix("ipc://"))
     stranger.setblocking(False)
     stranger.sendall(data)
     return stranger
@@ -77,7 +78,7 @@ def message(*frames: bytes) -> bytes:
     return b"".join(bytes(buffer) for buffer in pack(frames)[0])
 
 
-def heard(listener: UnixListener, seconds: float = 5.0) -> list[tuple[bytes, list[bytes]]]:
+def heard(listener: StreamListener, seconds: float = 5.0) -> list[tuple[bytes, list[bytes]]]:
     return [(peer, [bytes(part) for part in parts]) for peer, parts in listener.receive(timeout=seconds)]
 
 
@@ -91,7 +92,7 @@ def is_closed(stranger: socket.socket) -> bool:
         return True
 
 
-def assert_serves(listener: UnixListener) -> None:
+def assert_serves(listener: StreamListener) -> None:
     """A link that comes now is heard and answered."""
     with linked(listener) as link:
         link.send([b"hello"])
@@ -109,9 +110,9 @@ def test_a_socket_in_a_folder_that_others_can_reach_is_refused(folder: Path, mod
     with listening(folder) as listener:
         folder.chmod(mode)
         with pytest.raises(ConnectionFileError, match="others have access"):
-            UnixLink(listener.url)
+            UnixLink(listener.urls[0])
         with pytest.raises(PermissionError, match="others have access"):
-            UnixListener(f"ipc://{folder}/another")
+            StreamListener([UnixEntrance(f"ipc://{folder}/another")])
         folder.chmod(0o700)
 
 
@@ -216,7 +217,7 @@ def test_a_link_does_not_reconnect_to_another_users_socket():
     folder = Path("/tmp") / f"stale-{secrets.token_hex(6)}"
     folder.mkdir(mode=0o700)
     with listening(folder) as listener:
-        link = UnixLink(listener.url)
+        link = UnixLink(listener.urls[0])
         link.send([b"hello"])
         assert heard(listener)
     shutil.rmtree(folder)
@@ -257,7 +258,7 @@ def test_the_kernel_says_whose_process_listens(folder: Path):
 
 
 @needs_root
-def test_the_kernel_says_who_connects(listener: UnixListener, folder: Path, caplog: pytest.LogCaptureFixture):
+def test_the_kernel_says_who_connects(listener: StreamListener, folder: Path, caplog: pytest.LogCaptureFixture):
     folder.chmod(0o711)  # somebody was careless
     (folder / "socket").chmod(0o777)
 
@@ -296,7 +297,7 @@ GARBAGE = {
 
 @pytest.mark.fault(26)
 @pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE.keys())
-def test_garbage_ends_the_connection_of_its_sender_only(listener: UnixListener, data: bytes):
+def test_garbage_ends_the_connection_of_its_sender_only(listener: StreamListener, data: bytes):
     with linked(listener) as link, raw(listener, data) as stranger:
         link.send([b"hello"])
         assert (b"hello",) in {tuple(parts) for _ in range(3) for _, parts in heard(listener, 0.05)}
@@ -309,7 +310,7 @@ def test_garbage_ends_the_connection_of_its_sender_only(listener: UnixListener, 
         assert_serves(listener)
 
 
-def test_who_is_not_admitted_in_time_is_closed(listener: UnixListener, monkeypatch: pytest.MonkeyPatch):
+def test_who_is_not_admitted_in_time_is_closed(listener: StreamListener, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stream_listener, "STRANGER_SECONDS", 0.05)
     with linked(listener) as link:
         link.send([b"hello"])
@@ -331,7 +332,7 @@ def test_who_is_not_admitted_in_time_is_closed(listener: UnixListener, monkeypat
 NAME = b"sixteen bytes it"
 
 
-def test_idle_connections_do_not_use_up_descriptors(listener: UnixListener, monkeypatch: pytest.MonkeyPatch):
+def test_idle_connections_do_not_use_up_descriptors(listener: StreamListener, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stream_listener, "MOST_STRANGERS", 5)
     monkeypatch.setattr(stream_listener, "STRANGER_LEAST_SECONDS", 0.02)
     with linked(listener) as link:
@@ -353,7 +354,7 @@ def test_idle_connections_do_not_use_up_descriptors(listener: UnixListener, monk
 
 @pytest.mark.fault(47)
 def test_when_descriptors_run_out_peers_stay_and_others_wait(
-    listener: UnixListener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    listener: StreamListener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     class Full:
         def __init__(self, socket: socket.socket) -> None:
@@ -373,12 +374,13 @@ def test_when_descriptors_run_out_peers_stay_and_others_wait(
             self._socket.close()
 
     monkeypatch.setattr(stream_listener, "ACCEPT_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr(listener, "_socket", Full(listener._socket))
+    [entrance] = listener._entrances.values()
+    monkeypatch.setattr(entrance, "_socket", Full(entrance._socket))
     assert_serves(listener)
     assert "no connection can be accepted" in caplog.text
 
 
-def test_a_connection_that_lives_keeps_its_name(listener: UnixListener):
+def test_a_connection_that_lives_keeps_its_name(listener: StreamListener):
     with raw(listener, greeting(NAME) + message(b"first")) as first:
         assert heard(listener) == [(NAME, [b"first"])]
         with raw(listener, greeting(NAME) + message(b"I am it, too")) as second:
@@ -416,7 +418,7 @@ def pouring(flooder: socket.socket, flood: bytes) -> Callable[[], None]:
 
 
 @pytest.mark.fault(38)
-def test_a_peer_that_sends_without_end_keeps_no_other_waiting(listener: UnixListener):
+def test_a_peer_that_sends_without_end_keeps_no_other_waiting(listener: StreamListener):
     with raw(listener, greeting(NAME) + message(b"first")) as flooder, linked(listener) as quiet:
         assert heard(listener) == [(NAME, [b"first"])]
         listener.admit(NAME)
@@ -433,7 +435,7 @@ def test_a_peer_that_sends_without_end_keeps_no_other_waiting(listener: UnixList
         assert len(set(peers)) == 2
 
 
-def test_long_messages_of_a_peer_end_its_turn(listener: UnixListener):
+def test_long_messages_of_a_peer_end_its_turn(listener: StreamListener):
     """They take long to handle, and others wait meanwhile."""
     with raw(listener, greeting(NAME) + message(b"first")) as sender, linked(listener) as quiet:
         assert heard(listener) == [(NAME, [b"first"])]
@@ -449,7 +451,7 @@ def test_long_messages_of_a_peer_end_its_turn(listener: UnixListener):
         assert len(listener.receive(1 << 20)) > 30, "who asks for all has all"
 
 
-def test_the_rest_of_a_connection_that_lives_is_not_waited_for(listener: UnixListener):
+def test_the_rest_of_a_connection_that_lives_is_not_waited_for(listener: StreamListener):
     """Who sends without end, and connects again under its name, does not keep the listener reading."""
     with raw(listener, greeting(NAME) + message(b"first")) as flooder:
         assert heard(listener) == [(NAME, [b"first"])]
@@ -474,7 +476,7 @@ def test_the_rest_of_a_connection_that_lives_is_not_waited_for(listener: UnixLis
 # ---------------------------------------------------------------------------------------------- the link
 
 
-def test_a_signal_that_ends_a_call_too_early_costs_the_connection_and_mixes_no_messages(listener: UnixListener):
+def test_a_signal_that_ends_a_call_too_early_costs_the_connection_and_mixes_no_messages(listener: StreamListener):
     """What a link's thread was about to take in or to send may be lost: the stream must not go on behind it."""
     with linked(listener) as link:
         link.send([b"hello"])
@@ -495,7 +497,7 @@ def test_a_signal_that_ends_a_call_too_early_costs_the_connection_and_mixes_no_m
 
 def test_while_there_is_no_connection_a_link_keeps_little(folder: Path):
     with listening(folder) as listener:
-        link = UnixLink(listener.url)
+        link = UnixLink(listener.urls[0])
     try:
         assert link.receive(timeout=0.02) == []
         link.send([b"first"])
@@ -515,7 +517,7 @@ def test_while_there_is_no_connection_a_link_keeps_little(folder: Path):
         link.close()
 
 
-def test_the_listener_knows_who_has_closed_the_connection_and_not_come_back(listener: UnixListener):
+def test_the_listener_knows_who_has_closed_the_connection_and_not_come_back(listener: StreamListener):
     with linked(listener) as link, linked(listener) as other:
         link.send([b"hello"])
         [(peer, _)] = heard(listener)
@@ -533,7 +535,7 @@ def test_the_listener_knows_who_has_closed_the_connection_and_not_come_back(list
 
 
 def test_who_waits_for_messages_is_told_that_the_connection_was_made_anew(folder: Path):
-    with listening(folder) as listener, contextlib.closing(UnixLink(listener.url)) as link:
+    with listening(folder) as listener, contextlib.closing(UnixLink(listener.urls[0])) as link:
         link.send([b"hello"])
         assert len(heard(listener)) == 1
         assert not link.take_renewed(), "the first connection is no news"
@@ -546,7 +548,7 @@ def test_who_waits_for_messages_is_told_that_the_connection_was_made_anew(folder
             wait_until(lambda: heard(other, 0.1))
 
 
-def test_a_wait_is_ended_by_others_and_by_signal_handlers_and_nothing_is_lost(listener: UnixListener):
+def test_a_wait_is_ended_by_others_and_by_signal_handlers_and_nothing_is_lost(listener: StreamListener):
     with linked(listener) as link:
         link.send([b"hello"])
         [(peer, _)] = heard(listener)
@@ -576,7 +578,7 @@ def test_a_wait_is_ended_by_others_and_by_signal_handlers_and_nothing_is_lost(li
         assert not link.take_renewed(), "the connection is the first one"
 
 
-def test_the_helper_runs_only_while_there_is_something_to_do(listener: UnixListener):
+def test_the_helper_runs_only_while_there_is_something_to_do(listener: StreamListener):
     def helpers() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread.name == "engineroom-link"]
 
@@ -593,7 +595,7 @@ def test_the_helper_runs_only_while_there_is_something_to_do(listener: UnixListe
         wait_until(lambda: not helpers())
 
 
-def test_the_last_words_of_one_peer_are_received_and_nobody_elses(listener: UnixListener):
+def test_the_last_words_of_one_peer_are_received_and_nobody_elses(listener: StreamListener):
     name, other = b"N" * 16, b"O" * 16
     with raw(listener, greeting(name) + message(b"Hello")) as peer, raw(listener, greeting(other)) as talker:
         assert heard(listener) == [(name, [b"Hello"])]

@@ -39,6 +39,7 @@ from ...system.processes import state_of
 from ...transport import connect, lending
 from ...transport.addresses import why_unreachable
 from ...transport.lending import Lender
+from ...transport.opening import is_by_socket
 from ...watchdog.judge import Judge
 from ...watchdog.watchdog import Watchdog
 from ...wire import frames as wire
@@ -110,14 +111,14 @@ class Nanny:
         self._dealt = resources.deal(self._settings.resources, count, visible)
         self._shares: dict[EngineUuid, dict[str, list[int]]] = {}
         # The zygote first: it must be forked before this process has threads or sockets.
-        lender = "" if connection.url.startswith("ipc://") else lending.new_name()
+        lender = "" if is_by_socket(connection) else lending.new_name()
         self._zygote, self._pipe = zygote.start(self._uuid, connection, self._settings, count, lender)
         #: keeps large buffers for the engines, which would come to each of them else
         self._lender = Lender(lender) if lender else None
         session = LinkSession(
             introduce("nanny", connection.key, self._uuid), self._liveness.ping_interval, time.monotonic()
         )
-        link = connect(connection)
+        link = connect(connection, pool=None if self._lender is None else self._lender.pool)
         lends = 0 if self._lender is None else self._lender.room
         self._link = SessionLink(session, link, wire.decode_to_nanny, lends)
         #: the engines' processes (0: being forked) and when they were born

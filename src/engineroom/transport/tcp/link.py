@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 
 from ...errors import ConnectionFileError
+from ...shared_memory.pool import Pool
 from ..connection import Socket
 from ..reaching import address_of, attempts
 from ..stream_link import StreamLink
@@ -42,6 +43,8 @@ class TcpLink(StreamLink):
         That of the controller: what else listens at one of the addresses is not talked to.
     takes_host_frames : bool
         Whether the controller may send a `HostFrame` in the place of a large buffer.
+    pool : Pool, optional
+        Has the pages into which large buffers are received.
 
     Raises
     ------
@@ -52,10 +55,16 @@ class TcpLink(StreamLink):
     shares_memory = False
 
     def __init__(
-        self, urls: Sequence[str], key: str, *, certificate: str, takes_host_frames: bool = False
+        self,
+        urls: Sequence[str],
+        key: str,
+        *,
+        certificate: str,
+        takes_host_frames: bool = False,
+        pool: Pool | None = None,
     ) -> None:
         super().__init__()
-        self.takes_host_frames = takes_host_frames
+        self.takes_host_frames, self.pool = takes_host_frames, pool
         try:
             self._addresses = list(dict.fromkeys(map(address_of, urls)))
             self._context = link_context(certificate, key)

@@ -41,7 +41,7 @@ def new_chunks() -> tuple[memoryview, memoryview]:
 class SealedSocket:
     """One end. The handshake comes first: by `shake` as long as that says False."""
 
-    passes = False
+    passes = sees_end = False
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The listener on one host: `ipc://PATH`, a Unix stream socket.
+"""The entrance on one host: `ipc://PATH`, a Unix stream socket.
 
 The socket lies in a folder of ours with mode 0700, and the kernel is asked whose process connects: it must be ours.
 """
@@ -13,21 +13,18 @@ from pathlib import Path
 
 from ..private import open_private_folder
 from .connection import Often, Socket, accept
-from .stream_listener import StreamListener
 from .unix_socket import PlainSocket, new_chunk, why_not_ours
 
 log = logging.getLogger(__name__)
 
 
-class UnixListener(StreamListener):
-    """A listener at a Unix socket.
+class UnixEntrance:
+    """An entrance at a Unix socket.
 
     Parameters
     ----------
     url : str
         `ipc://PATH`, in a folder that is ours alone. A socket that an earlier process left there is replaced.
-    max_message_size : int
-        Bytes in one message. A connection that brings a longer one is closed.
 
     Raises
     ------
@@ -35,8 +32,8 @@ class UnixListener(StreamListener):
         Others have access to the folder of the socket.
     """
 
-    def __init__(self, url: str, *, max_message_size: int = 1 << 62) -> None:
-        self._url, self._path = url, Path(url.removeprefix("ipc://"))
+    def __init__(self, url: str) -> None:
+        self.url, self._path = url, Path(url.removeprefix("ipc://"))
         os.close(open_private_folder(self._path.parent))
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -45,18 +42,16 @@ class UnixListener(StreamListener):
             self._socket.bind(str(self._path))
             self._inode = self._path.stat().st_ino
             self._socket.listen(4096)
-            super().__init__(self._socket, max_message_size=max_message_size)
         except BaseException:
             self._socket.close()
             raise
         self._chunk = new_chunk()
         self._refusals = Often()
 
-    @property
-    def url(self) -> str:
-        return self._url
+    def fileno(self) -> int:
+        return self._socket.fileno()
 
-    def _enter(self) -> Socket | None:
+    def enter(self) -> Socket | None:
         while (accepted := accept(self._socket)) is not None:
             if not (why := why_not_ours(accepted)):
                 return PlainSocket(accepted, self._chunk)
@@ -66,7 +61,6 @@ class UnixListener(StreamListener):
         return None
 
     def close(self) -> None:
-        super().close()
         self._socket.close()
         with contextlib.suppress(OSError):
             if self._path.stat().st_ino == self._inode:  # else another controller listens here

@@ -1,4 +1,4 @@
-"""The listener across hosts: `tcp://IP[:PORT]`, encrypted.
+"""The entrance across hosts: `tcp://IP[:PORT]`, encrypted.
 
 A gate, a thread of its own, accepts connections and has their handshakes. The loop gets only those that have shown the
 certificate of everybody who has the cluster's key (`certificates.py`): nobody else can keep it waiting.
@@ -16,8 +16,8 @@ import threading
 import time
 from collections import OrderedDict, deque
 
-from ..connection import Often, Socket, accept
-from ..stream_listener import ACCEPT_PAUSE_SECONDS, MOST_STRANGERS, STRANGER_LEAST_SECONDS, StreamListener
+from ..connection import Often, accept
+from ..stream_listener import ACCEPT_PAUSE_SECONDS, MOST_STRANGERS, STRANGER_LEAST_SECONDS
 from .certificates import listener_context
 from .sealed_socket import SealedSocket, new_chunks
 
@@ -26,51 +26,6 @@ log = logging.getLogger(__name__)
 #: A connection that has not shown within so many seconds that it has the cluster's key is closed. Each takes a
 #: descriptor meanwhile, and anybody on the network can make them.
 HANDSHAKE_SECONDS = 5.0
-
-
-class TcpListener(StreamListener):
-    """A listener at a TCP port.
-
-    Parameters
-    ----------
-    url : str
-        `tcp://IP[:PORT]`. A free port is taken if none is given, or `*`. The IP `*` means all addresses.
-    key : str
-        The cluster's key.
-    secret : str
-        That of the controller's certificate.
-    max_message_size : int
-        Bytes in one message. A connection that brings a longer one is closed.
-
-    Raises
-    ------
-    OSError, ValueError
-        It cannot listen there, or has no key.
-    """
-
-    sees_ends = False
-
-    def __init__(self, url: str, key: str, *, secret: str, max_message_size: int = 1 << 62) -> None:
-        if not key or not secret:
-            raise ValueError("a tcp listener needs a key, and a certificate")
-        self._gate = _Gate(_listening(url), listener_context(secret, key))
-        try:
-            super().__init__(self._gate, max_message_size=max_message_size)
-        except BaseException:
-            self._gate.close()
-            raise
-        self._gate.start()
-
-    @property
-    def url(self) -> str:
-        return self._gate.url
-
-    def _enter(self) -> Socket | None:
-        return self._gate.take()
-
-    def close(self) -> None:
-        self._gate.close()
-        super().close()
 
 
 def _listening(url: str) -> socket.socket:
@@ -85,13 +40,31 @@ def _listening(url: str) -> socket.socket:
     return socket.create_server(address[:2], family=family, backlog=4096)
 
 
-class _Gate:
-    """Accepts connections, and gives those whose handshake is complete."""
+class TcpEntrance:
+    """An entrance at a TCP port.
 
-    def __init__(self, listening: socket.socket, context: ssl.SSLContext) -> None:
-        listening.setblocking(False)
-        self._socket, self._context, self._chunks = listening, context, new_chunks()
-        #: readable when `take` has something
+    Parameters
+    ----------
+    url : str
+        `tcp://IP[:PORT]`. A free port is taken if none is given, or `*`. The IP `*` means all addresses.
+    key : str
+        The cluster's key.
+    secret : str
+        That of the controller's certificate.
+
+    Raises
+    ------
+    OSError, ValueError
+        It cannot listen there, or has no key.
+    """
+
+    def __init__(self, url: str, key: str, *, secret: str) -> None:
+        if not key or not secret:
+            raise ValueError("a tcp listener needs a key, and a certificate")
+        self._context, self._chunks = listener_context(secret, key), new_chunks()
+        self._socket = _listening(url)
+        self._socket.setblocking(False)
+        #: readable when `enter` has something
         self._ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._end = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         #: by file descriptor, the oldest first: (the connection, since when)
@@ -100,8 +73,9 @@ class _Gate:
         #: False: what comes waits in the kernel
         self._is_accepting = True
         self._paused_until = 0.0
-        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
         self._refusals, self._failures = Often(), Often()
+        self._thread = threading.Thread(target=self._run, name="gate", daemon=True)
+        self._thread.start()
 
     @property
     def url(self) -> str:
@@ -112,11 +86,7 @@ class _Gate:
     def fileno(self) -> int:
         return self._ready
 
-    def start(self) -> None:
-        """Begin to accept."""
-        self._thread.start()
-
-    def take(self) -> SealedSocket | None:
+    def enter(self) -> SealedSocket | None:
         """A connection whose handshake is complete, if there is one. The loop calls this."""
         with contextlib.suppress(IndexError):
             return self._complete.popleft()
@@ -131,8 +101,7 @@ class _Gate:
         if self._ready < 0:
             return
         os.eventfd_write(self._end, 1)
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
         self._socket.close()
         for connection, _ in self._strangers.values():
             connection.close()
