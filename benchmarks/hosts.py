@@ -1,6 +1,7 @@
 """Across hosts: an engine in a network namespace of its own, over encrypted TCP.
 
-100 MB of new numbers every round: pushed to the engine, sent to it and returned. The round trip of a task that does
+The client is on the controller's host. 100 MB of new numbers every round: pushed to the engine, sent to it and
+returned. The round trip of a task that does
 nothing, beside that of an engine on the client's host in the same run. Against the raw limits: 100 MB through a plain
 TCP socket to the same namespace, and through Python's `ssl` with its sockets. MB/s counts the array once, there and
 back twice; the round trips are tasks per second. It needs root and `ip`, and shows nothing without.
@@ -72,7 +73,8 @@ def engineroom(size: int) -> Figures:
     ):
         file = next((Path(folder) / "security").glob("*-engine.json"))
         command = [sys.executable, "-m", "engineroom.engine", f"--profile-dir={folder}", f"--file={file}", "--n=1"]
-        engine = subprocess.Popen(["ip", "netns", "exec", space, *command])
+        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', space]  # else it is this host to us
+        engine = subprocess.Popen(["ip", "netns", "exec", space, *named, *command])
         try:
             rc.wait_for_engines(1, timeout=60)
             return {

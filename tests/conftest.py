@@ -106,8 +106,8 @@ def _assert_nothing_left(folder: Path, sockets: list[Path], threads: set[threadi
 
 
 def _sockets_of(cluster: er.Cluster) -> list[Path]:
-    url = cluster.connection.url
-    return [Path(url.removeprefix("ipc://"))] if url.startswith("ipc://") else []
+    path = cluster.connection.socket
+    return [] if path is None else [path]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -69,7 +69,7 @@ class Campaign:
         self.folder, self.tasks = folder, plan.make(seed, tasks, ENGINES)
         self._chance, self._hosts = Random(f"{seed} faults"), hosts
         self._programs: list[subprocess.Popen[bytes]] = []
-        self._urls: set[str] = set()
+        self._sockets: set[Path | None] = set()
         (folder / "plan.json").write_bytes(msgspec.json.encode(self.tasks))
         (folder / "ledger").touch()
         options: dict[str, Any] = {}
@@ -116,7 +116,7 @@ class Campaign:
                 continue
             assert time.monotonic() < deadline, f"not all tasks ended in {ROUND_SECONDS:g} s: {self._said(None)}"
             with contextlib.suppress(er.EngineroomError):
-                self._urls.add(self.cluster.connection.url)
+                self._sockets.add(self.cluster.connection.socket)
             self.injector.inject()
 
     def _start_program(self) -> None:
@@ -145,7 +145,7 @@ class Campaign:
     def _check_nothing_left(self) -> None:
         gone = _wait(lambda: not processes_of(self.folder))
         assert gone, f"processes are left: {[p.cmdline() for p in processes_of(self.folder)]}"
-        sockets = [url for url in self._urls if url.startswith("ipc://") and os.path.exists(url.removeprefix("ipc://"))]
+        sockets = [path for path in self._sockets if path is not None and path.exists()]
         assert not sockets, f"sockets are left: {sockets}"
         left = sorted(path.name for name in ("security", "pid") for path in (self.folder / "profile" / name).glob("*"))
         assert not left, f"files are left: {left}"

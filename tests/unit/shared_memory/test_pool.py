@@ -183,6 +183,58 @@ def test_pages_that_nobody_needs_go_back_to_the_system(monkeypatch):
     assert pool.kept_bytes == 0
 
 
+def test_a_blank_is_written_where_it_stays():
+    pool = Pool()
+    blank = pool.blank(len(content(b"one")))
+    blank.room[:] = content(b"one")
+    first = blank.finish()
+    assert isinstance(first, SharedBuffer)
+    assert bytes(first) == content(b"one")
+    assert pool.kept_bytes == 0
+    inodes, first, blank = inode(first), None, None
+    gc.collect()
+    again = pool.blank(len(content(b"two")))
+    again.room[:] = content(b"two")
+    second = again.finish()
+    assert (inode(second), bytes(second)) == (inodes, content(b"two"))
+
+
+def test_a_blank_that_is_given_up_leaves_nothing():
+    before = len(os.listdir("/proc/self/fd"))
+    pool = Pool()
+    blank = pool.blank(SHARED_FROM)
+    blank.room[:4] = b"half"
+    blank = None
+    gc.collect()
+    assert (pool.kept_bytes, len(os.listdir("/proc/self/fd"))) == (0, before)
+    assert pool.blank(SHARED_FROM - 1) is None
+
+
+def test_a_blank_without_a_descriptor_is_memory(monkeypatch):
+    blank = Pool().blank(len(content(b"one")))
+    blank.room[:] = content(b"one")
+
+    def none_left(*_):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(pool_module.os, "open", none_left)
+    made = blank.finish()
+    assert not isinstance(made, SharedBuffer)
+    assert bytes(made) == content(b"one")
+
+
+def test_without_memory_there_is_no_blank(monkeypatch):
+    def no_memory(*_):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    pool, before = Pool(), len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(pool_module.os, "posix_fallocate", no_memory)
+        assert pool.blank(SHARED_FROM) is None
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert pool.blank(SHARED_FROM) is not None  # it may be there the next time
+
+
 def test_a_file_that_is_much_too_large_is_not_used():
     pool = Pool()
     pool.copy(bytes(100 * SHARED_FROM))

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from engineroom.shared_memory.buffer import SharedBuffer
+from engineroom.shared_memory.pool import Pool
 from engineroom.transport import stream
 from engineroom.transport.base import HostFrame
 from engineroom.transport.stream import BrokenStream, Reader, Unsent, greeting, pack
@@ -105,6 +107,20 @@ def test_a_large_frame_is_received_where_it_stays(size: int):
     assert head == b"head"
     assert frame.obj is room.obj
     assert frame == b"x" * size
+
+
+@pytest.mark.parametrize("size", [stream.MAPPED - 1, stream.MAPPED, 5 << 20])
+def test_with_a_pool_a_large_frame_is_received_into_its_pages(size: int):
+    reader = Reader(pool=Pool())
+    data = joined([b"head", b"x" * size, b"tail"])
+    assert reader.feed(memoryview(data)[:1000]) == []
+    room = reader.room
+    assert room is not None
+    room[:] = data[1000 : 1000 + room.nbytes]
+    assert reader.filled(room.nbytes) == []
+    [[head, frame, tail]] = reader.feed(memoryview(data)[1000 + room.nbytes :])
+    assert [head, bytes(frame), bytes(tail)] == [b"head", b"x" * size, b"tail"]
+    assert isinstance(frame, SharedBuffer) == (size >= stream.MAPPED)
 
 
 def test_buffers_of_any_shape_and_kind():
