@@ -25,7 +25,7 @@ SPANS = 120
 #: Labels (or functions) with a colour of their own in a gathered picture; the others are one.
 NAMED = 5
 #: Spans that are remembered.
-REMEMBERED = 4000
+REMEMBERED = 1000
 #: Seconds after which the records of a span are complete: tasks are written a little after they have ended.
 SETTLED_SECONDS = 5.0
 #: Widths of spans, in seconds. A few widths, so that spans are remembered when the window moves.

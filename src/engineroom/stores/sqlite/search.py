@@ -28,7 +28,7 @@ from .file import reported
 from .payload_files import PayloadFiles
 from .rows.columns import COLUMN_TYPES
 from .rows.reading import Reader
-from .where import ORDER, Where, indexed, latest, narrowed, order_clause, translate, unhinted
+from .where import ORDER, Where, indexed, latest, narrowed, one_of_few, order_clause, translate, unhinted
 
 #: Columns whose values stand in records as they are.
 _GROUPED_BY_SQL = COLUMN_TYPES.keys() - TIMES - {"function"}
@@ -205,9 +205,9 @@ class Search:
         read = Reader(keys, load=self.load)
         found: dict[int, TaskRecord] = {}
         for start in range(0, len(places), 500):
-            some = places[start : start + 500]
-            sql = f"SELECT {read.columns} FROM tasks WHERE seq IN ({', '.join('?' * len(some))})"
-            for row in self._read(sql, some, deadline):
+            some = one_of_few("seq", places[start : start + 500])
+            sql = f"SELECT {read.columns} FROM tasks WHERE {some.sql}"
+            for row in self._read(sql, some.parameters, deadline):
                 record = self._readable(read, row)
                 if record is not None:
                     found[row[0]] = record

@@ -237,10 +237,21 @@ def _equal(key: str, values: Sequence[Any]) -> Where:
     return _join_any(conditions)
 
 
+def one_of_few(column: str, wanted: Sequence[Any]) -> Where:
+    """One of some values, each of which is a parameter.
+
+    The last is repeated until their number is a power of two: `sqlite3` keeps each statement ready that it has had.
+    """
+    filled = tuple(wanted)
+    if filled:
+        filled += filled[-1:] * ((1 << (len(filled) - 1).bit_length()) - len(filled))
+    return Where(f"{column} IN ({', '.join('?' * len(filled))})", filled)
+
+
 def _one_of(column: str, wanted: Sequence[Any]) -> Where:
     """One of several values. A long list is a single parameter; SQLite uses the index with both forms."""
     if len(wanted) <= _MOST_PARAMETERS:
-        return Where(f"{column} IN ({', '.join('?' * len(wanted))})", tuple(wanted))
+        return one_of_few(column, wanted)
     if column == "function" or any((isinstance(v, str) and "\0" in v) or v in (math.inf, -math.inf) for v in wanted):
         return UNKNOWN
     return Where(f"{column} {LONG_LIST}", (msgspec.json.encode(wanted).decode(),))
@@ -317,9 +328,8 @@ def _derived(path: Path, test: Test) -> Where:
         return Where(f"{sql} OR outcome IS NOT NULL OR document IS NOT NULL", hosts.parameters, exact=False)
     else:
         return UNKNOWN
-    marks = ", ".join("?" * len(wanted))
-    inside = " OR ename = x''" if path[0] in ("result_content", "pyerr") else ""
-    return Where(f"{column} IN ({marks}) OR document IS NOT NULL{inside}", tuple(wanted), exact=False)
+    few, inside = one_of_few(column, wanted), " OR ename = x''" if path[0] in ("result_content", "pyerr") else ""
+    return Where(f"{few.sql} OR document IS NOT NULL{inside}", few.parameters, exact=False)
 
 
 def _needs_a_value(test: Test) -> bool:

@@ -125,30 +125,27 @@ def pin(connection: sqlite3.Connection, ids: Sequence[TaskId], pinned: bool) -> 
 
 def drop_buffers(connection: sqlite3.Connection, ids: Sequence[TaskId]) -> int:
     """Drop the buffers of finished records; a cell keeps its source. Returns how many records had buffers."""
-    marks = ", ".join("?" * len(ids))
-    rows = connection.execute(
-        f"SELECT msg_id FROM tasks WHERE msg_id IN ({marks}) AND completed IS NOT NULL"
+    # One statement for each number of ids would be kept ready by `sqlite3`, and take memory: here each has one.
+    has_buffers = (
+        "SELECT msg_id FROM tasks WHERE msg_id = ? AND completed IS NOT NULL"
         " AND (coalesce(frames, result_payload, result_frames) IS NOT NULL"
-        " OR (payload IS NOT NULL AND kind IS NOT 'execute'))",
-        list(ids),
+        " OR (payload IS NOT NULL AND kind IS NOT 'execute'))"
     )
-    found = [id for (id,) in rows.fetchall()]
-    marks = ", ".join("?" * len(found))
-    connection.execute(
+    found = [row for id in ids for row in connection.execute(has_buffers, (id,))]
+    connection.executemany(
         "UPDATE tasks SET frames = NULL, result_payload = NULL, result_frames = NULL,"
-        f" payload = CASE kind WHEN 'execute' THEN payload END WHERE msg_id IN ({marks})",
+        " payload = CASE kind WHEN 'execute' THEN payload END WHERE msg_id = ?",
         found,
     )
-    connection.execute(f"DELETE FROM uses WHERE msg_id IN ({marks})", found)
-    _sum_up(connection, found)
+    connection.executemany("DELETE FROM uses WHERE msg_id = ?", found)
+    _sum_up(connection, [id for (id,) in found])
     return len(found)
 
 
 def _sum_up(connection: sqlite3.Connection, ids: Sequence[TaskId]) -> None:
     """Compute the checksums of rows from their present columns."""
-    columns = ", ".join(["msg_id", *SUMMED_REQUEST, *SUMMED_OUTCOME])
-    marks, split = ", ".join("?" * len(ids)), 1 + len(SUMMED_REQUEST)
-    rows = connection.execute(f"SELECT {columns} FROM tasks WHERE msg_id IN ({marks})", list(ids)).fetchall()
+    columns, split = ", ".join(["msg_id", *SUMMED_REQUEST, *SUMMED_OUTCOME]), 1 + len(SUMMED_REQUEST)
+    rows = (row for id in ids for row in connection.execute(f"SELECT {columns} FROM tasks WHERE msg_id = ?", (id,)))
     connection.executemany(
         "UPDATE tasks SET request_sum = ?, outcome_sum = ? WHERE msg_id = ?",
         [(request_sum(*row[1:split]), outcome_sum(*row[split:]), row[0]) for row in rows],
