@@ -189,7 +189,7 @@ def by_hand(folder: Path, n: int = 1, args: Sequence[str] = (), **environment: s
     key = secrets.token_hex(8)
     listener = listen([f"ipc://{config.socket_dir()}/{secrets.token_hex(8)}"], "", max_message_size=1 << 32)
     file = folder / "by-hand-engine.json"
-    config.write_connection_file(file, config.ConnectionInfo(url=listener.url, key=key))
+    config.write_connection_file(file, config.ConnectionInfo(url=listener.urls[0], key=key))
     command = [sys.executable, "-m", "engineroom.engine", f"--n={n}", f"--file={file}", *args]
     process = subprocess.Popen(command, env={**os.environ, **environment})
     hand = Hand(listener, key)

@@ -75,6 +75,9 @@ class Server:
         """Have it do nothing more, or go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)
+        threads = Path(f"/proc/{self._process.pid}/task")
+        while frozen and not all(") T " in thread.read_text() for thread in threads.glob("*/stat")):
+            time.sleep(0.001)  # a thread on another core may go on for a moment
 
     def stop(self, kill: bool = False) -> None:
         """Stop it, politely or not."""
