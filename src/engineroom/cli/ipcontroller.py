@@ -33,6 +33,7 @@ from ..config import (
     SchedulerSettings,
     amount,
     connection_file,
+    is_local,
     is_of_zeromq,
     read_connection_file,
     retention_settings,
@@ -48,7 +49,7 @@ from ..core.placement.schemes import SCHEMES, make_index
 from ..descriptors import raise_limit
 from ..engine.host.walltime import Walltime, time_left
 from ..errors import ConfigError, ConnectionFileError, StoreBusy
-from ..private import make_private_folder
+from ..private import make_private_folder, open_private_folder
 from ..stores import TaskStore, open_store
 from ..system.heap import one_heap
 from ..transport import listen, new_identity
@@ -439,11 +440,13 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
 
     def _local_url(self, info: ConnectionInfo) -> str:
         """Of a socket for the processes of this host, beside TCP. Who has us listen on 127.0.0.1 wants TCP for all."""
-        if info.url.startswith("ipc://") or is_loopback(info.url):
+        if info.url.startswith("ipc://") or is_loopback(info.url) or not is_local(info.location):
             return ""
         try:
             if info.local_url:
-                make_private_folder(Path(info.local_url.removeprefix("ipc://")).parent)
+                folder = Path(info.local_url.removeprefix("ipc://")).parent
+                make_private_folder(folder)
+                os.close(open_private_folder(folder))
             return info.local_url or _new_socket()
         except (ConfigError, OSError) as error:
             log.warning("processes of this host use TCP, too: %s", error)

@@ -78,8 +78,9 @@ class Lender:
         self._offered: OrderedDict[int, tuple[SharedBuffer, float]] = OrderedDict()
         self._offered_bytes = 0
         self._highest = 0
-        #: who waits for a number that has not come
+        #: who waits for a number that has not come; and which of our messages to the controller was the last by then
         self._asked: dict[int, list[socket.socket]] = {}
+        self._asked_at: dict[int, int] = {}
         self._peers: dict[int, socket.socket] = {}
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listening.setblocking(False)
@@ -105,8 +106,7 @@ class Lender:
             self._highest = max(number, self._highest)
             if isinstance(buffer, SharedBuffer):
                 self._kept[number] = buffer
-            for peer in self._asked.pop(number, ()):
-                self._answer(peer, number)
+            self._answer_all(number)
 
     def drop(self, numbers: Iterable[int]) -> None:
         """Nobody needs these any more. Whoever has them keeps them."""
@@ -120,11 +120,23 @@ class Lender:
         """The controller begins anew: it does not know what is here, and what was on its way may be lost."""
         self._kept.clear()
         self._drop_offered(lambda since: True)
-        asked, self._asked = self._asked, {}
-        for number, peers in asked.items():
+        self._asked_at.clear()
+        for number in list(self._asked):
             self._highest = max(number, self._highest)
-            for peer in peers:
-                self._answer(peer, number)
+            self._answer_all(number)
+
+    def confirm(self, sent: int, heard: int) -> None:
+        """The controller has heard so many of the messages that we have sent, and all that it had sent before is here.
+
+        It sends a buffer before it names it. So what was asked for before one of the messages that it has heard does
+        not come any more: it was lost with a connection.
+        """
+        self.serve()
+        for number in [number for number, last in self._asked_at.items() if last < heard or number not in self._asked]:
+            del self._asked_at[number]
+            self._answer_all(number)
+        for number in self._asked:
+            self._asked_at.setdefault(number, sent)
 
     def serve(self) -> None:
         """Answer what has been asked."""
@@ -214,6 +226,11 @@ class Lender:
         """Drop the oldest of what was offered, as long as that is due. (The argument is when it came.)"""
         while self._offered and is_due(next(iter(self._offered.values()))[1]):
             self._take_offered(next(iter(self._offered)))
+
+    def _answer_all(self, number: int) -> None:
+        """Answer all that have asked for a buffer."""
+        for peer in self._asked.pop(number, ()):
+            self._answer(peer, number)
 
     def _answer(self, peer: socket.socket, number: int) -> None:
         """Give a buffer; or say, without a descriptor, that it is not here."""
@@ -347,12 +364,19 @@ class BorrowingLink:
         self._waiting: deque[Frames] = deque()
         self._failed_until = 0.0
         self.fileno, self.send, self.flush, self.refused = link.fileno, link.send, link.flush, link.refused
-        self.take_renewed, self.wake = link.take_renewed, link.wake
+        self.wake = link.wake
 
     @property
     def takes_host_frames(self) -> bool:
         """Whether the controller may send messages that name buffers."""
         return time.monotonic() >= self._failed_until
+
+    def take_renewed(self) -> bool:
+        """See `Link`. What waits for buffers has come through the connection before, and is lost with it."""
+        is_renewed = self._link.take_renewed()
+        if is_renewed:
+            self._waiting.clear()
+        return is_renewed
 
     def lend(self, buffer: Any) -> int:
         """See `Link`."""

@@ -8,7 +8,7 @@ What TCP needs (`ssl` and more) is imported only then: that takes a while.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from .._version import __version__
 from ..config import ConnectionInfo, is_local, is_of_zeromq
@@ -60,7 +60,14 @@ def is_by_socket(info: ConnectionInfo) -> bool:
     if info.url.startswith("ipc://"):
         return True
     path = info.socket
-    return path is not None and is_local(info.location) and path.is_socket()
+    with suppress(OSError):  # a path that no file can have
+        return path is not None and is_local(info.location) and path.is_socket()
+    return False
+
+
+def urls_from_here(info: ConnectionInfo) -> Sequence[str]:
+    """The addresses that this process tries, in order."""
+    return [f"ipc://{info.socket}"] if is_by_socket(info) else info.urls
 
 
 def connect(info: ConnectionInfo, lender: str = "", pool: Pool | None = None) -> Link:

@@ -43,6 +43,7 @@ class Arriving:
     def __init__(self) -> None:
         self.come: deque[Frames] = deque()
         self.sent: list[Frames] = []
+        self.is_renewed = False
 
     def receive(self, limit: int = 64, timeout: float = 0.0) -> list[Frames]:
         return [self.come.popleft() for _ in range(min(limit, len(self.come)))]
@@ -60,7 +61,7 @@ class Arriving:
         return False
 
     def take_renewed(self) -> bool:
-        return False
+        return self.is_renewed
 
     def wake(self) -> None: ...
 
@@ -124,6 +125,45 @@ def test_a_message_whose_buffer_is_not_to_be_had_is_lost_and_the_next_one_comes(
     lose(pair)
     assert pair.look() == [[b"behind"]]
     assert not pair.link.takes_host_frames, "the next Hello says that buffers are to come to the engine itself"
+
+
+def test_what_is_asked_for_after_a_new_session_is_lost_once_the_controller_has_heard_of_a_later_moment(pair: Pair):
+    pair.lender.renew()
+    pair.inner.come += [[b"head", HostFrame(5, SIZE)], [b"behind"]]
+    assert pair.look() == []
+    pair.lender.confirm(sent=3, heard=3)  # the answer to what was sent before the question
+    pair.lender.confirm(sent=4, heard=3)
+    assert pair.look() == [], "it may be on its way"
+    pair.lender.confirm(sent=5, heard=4)
+    assert pair.look() == [[b"behind"]]
+    assert not pair.link.takes_host_frames
+
+
+def test_a_buffer_that_comes_late_is_not_given_up(pair: Pair):
+    pair.inner.come.append([b"head", HostFrame(5, SIZE)])
+    assert pair.look() == []
+    pair.lender.confirm(sent=3, heard=3)
+    pair.lender.keep([5], [content(b"a")])
+    pair.lender.confirm(sent=4, heard=4)
+    assert pair.look() == [[b"head", (b"a", SIZE)]]
+    pair.inner.come.append([b"head", HostFrame(6, SIZE)])
+    assert pair.look() == []
+    pair.lender.renew()  # its messages are counted from one again
+    assert pair.look() == []
+    pair.inner.come.append([b"head", HostFrame(7, SIZE)])
+    assert pair.look() == []
+    pair.lender.confirm(sent=2, heard=2)
+    pair.lender.keep([7], [content(b"c")])
+    assert pair.look() == [[b"head", (b"c", SIZE)]]
+
+
+def test_what_waits_for_buffers_is_lost_with_the_connection_it_came_through(pair: Pair):
+    pair.inner.come += [[b"head", HostFrame(5, SIZE)], [b"behind"]]
+    assert pair.look() == []
+    pair.inner.is_renewed = True
+    assert pair.link.take_renewed()
+    pair.inner.come.append([b"of the new connection"])
+    assert pair.look() == [[b"of the new connection"]]
 
 
 def test_without_a_nanny_the_message_is_lost():

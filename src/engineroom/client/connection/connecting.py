@@ -212,9 +212,11 @@ def no_answer_error(info: ConnectionInfo, timeout: float) -> ControllerLost | Ti
     if has_ended(info):
         return ended_error(info, timeout)
     from ...transport.addresses import why_unreachable  # it takes long to import
+    from ...transport.opening import urls_from_here
 
+    urls = urls_from_here(info)
     return TimeoutError(
-        f"the controller at {info.url} did not answer within {timeout:g} s ({why_unreachable(info.urls)}). Is it "
+        f"the controller at {urls[0]} did not answer within {timeout:g} s ({why_unreachable(urls)}). Is it "
         f"running, and can this host reach {info.location or 'it'}?{_job(info)}"
     )
 

@@ -398,6 +398,8 @@ class Nanny:
         if not session.on_pong(message):
             self._hello()
             return
+        if self._lender is not None:
+            self._lender.confirm(session.sent, session.confirmed)
         heard = [death for death in self._deaths if death.number <= session.confirmed]
         self._deaths = [death for death in self._deaths if death.number > session.confirmed]
         self._replace(heard)
