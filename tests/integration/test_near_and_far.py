@@ -43,8 +43,11 @@ def test_near_and_far_engines_work_together_and_survive_the_controller(hosts: Na
             ("host1", True), (socket.gethostname(), False),
         }  # fmt: skip
         assert rc[:].apply_sync(np.sum, data) == [data.sum()] * 2
+        arrays = [data + each for each in range(6)]  # on their way while the controller is killed
+        sums = [(array.sum(), rc[id].apply_async(np.sum, array)) for array in arrays for id in rc.ids]
         os.kill(rc.connection.pid, signal.SIGKILL)
-        assert rc[:].apply_sync(np.sum, data + 1) == [data.sum() + len(data)] * 2
+        assert [task.get(timeout=60) for _, task in sums] == [value for value, _ in sums]
+        assert len(rc.ids) == 2
         assert path.is_socket()
     wait_until(lambda: not processes_of(tmp_path))
     assert not path.exists()
