@@ -128,6 +128,8 @@ class User:
         while True:
             try:
                 return call(*arguments)
+            except IndexError:  # its engine has died since it was chosen: choose again
+                continue
             except er.NoEnginesRegistered:
                 self.client.wait_for_engines(1, timeout=TASK_SECONDS)
 
