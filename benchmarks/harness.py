@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -156,7 +157,7 @@ def _machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "processors": str(os.cpu_count()),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("msgspec", "joblib", "loky", "numpy")},
+        **{name: version(name) for name in ("msgspec", "joblib", "loky", "numpy") if find_spec(name)},
     }
 
 
