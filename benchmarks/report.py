@@ -50,10 +50,11 @@ def section(benchmark: Benchmark, result: Result) -> Iterator[str]:
     yield from table(["", "median round", "lowest – highest", "goal", "met"], verdicts)
     machine = result.machine
     rounds = max(len(values) for values in result.samples.values())
+    libraries = "".join(f", {name} {machine[name]}" for name in ("loky", "joblib") if name in machine)
     yield (
         f"<small>{result.date}, engineroom {result.version} ({machine['commit']}), size {result.size:,}, "
-        f"{rounds} rounds; {machine['system']}, {machine['processors']} processors, Python {machine['python']}, "
-        f"loky {machine['loky']}, joblib {machine['joblib']}</small>\n"
+        f"{rounds} rounds; {machine['system']}, {machine['processors']} processors, Python {machine['python']}"
+        f"{libraries}</small>\n"
     )
 
 

@@ -52,6 +52,8 @@ RETENTION = {"count": 20_000, "payload_bytes": "64MiB"}
 ROUND_SECONDS, LOOK_EVERY = 1.0, 5
 #: After each of so many rounds, a rest of so long.
 REST_EVERY, REST_SECONDS = 120, KEPT_SECONDS + 5.0
+#: Functions in each round that nobody has had before.
+NEW_FUNCTIONS = 12
 #: The floats of an array that goes to an engine, and comes back: 2 MB.
 FLOATS = 250_000
 
@@ -86,6 +88,7 @@ class Use:
         self._failing_tasks()
         self._large_data()
         self._graph()
+        self._new_functions()
         self._cancel()
         self._ask()
         self._another_client()
@@ -119,6 +122,13 @@ class Use:
         first = self._balanced.apply_async(abs, -1)
         with self._balanced.temp_flags(after=first):
             assert [self._balanced.apply_async(abs, -2).get(), first.get()] == [2, 1]
+
+    def _new_functions(self) -> None:
+        """So many that those who remember functions have soon forgotten the first."""
+        first = self.rounds * NEW_FUNCTIONS
+        made = [lambda x, n=n: x + n for n in range(first, first + NEW_FUNCTIONS)]
+        tasks = [self._balanced.apply_async(function, 1) for function in made]
+        assert [task.get() for task in tasks] == list(range(first + 1, first + 1 + NEW_FUNCTIONS))
 
     def _cancel(self) -> None:
         endless = [self._balanced.apply_async(until_cancelled) for _ in range(ENGINES + 2)]
