@@ -1,10 +1,10 @@
 """Across hosts: an engine in a network namespace of its own, over encrypted TCP.
 
 The client is on the controller's host. 100 MB of new numbers every round: pushed to the engine, sent to it and
-returned. The round trip of a task that does
-nothing, beside that of an engine on the client's host in the same run. Against the raw limits: 100 MB through a plain
-TCP socket to the same namespace, and through Python's `ssl` with its sockets. MB/s counts the array once, there and
-back twice; the round trips are tasks per second. It needs root and `ip`, and shows nothing without.
+returned. The round trip of a task that does nothing, beside that of an engine on the client's host in the same run.
+Against the raw limits: 100 MB through a plain TCP socket to the same namespace, and through Python's `ssl` with its
+sockets. MB/s counts the array once, there and back twice; the round trips are tasks per second. It needs root and
+`ip`, and shows nothing without.
 """
 
 from __future__ import annotations

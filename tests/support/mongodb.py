@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).parent / "ferretdb"
 BUILD_SECONDS = 900
+STOP_SECONDS = 10
 
 HOW = "set MONGODB_URI, or have Go and run `make mongodb`"
 
@@ -75,8 +76,9 @@ class Server:
         """Have it do nothing more, or go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)
-        threads = Path(f"/proc/{self._process.pid}/task")
+        threads, deadline = Path(f"/proc/{self._process.pid}/task"), time.monotonic() + STOP_SECONDS
         while frozen and not all(") T " in thread.read_text() for thread in threads.glob("*/stat")):
+            assert time.monotonic() < deadline, "the server does not stop"
             time.sleep(0.001)  # a thread on another core may go on for a moment
 
     def stop(self, kill: bool = False) -> None:

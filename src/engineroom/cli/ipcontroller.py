@@ -395,8 +395,8 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
                     info.url if not self.ip else f"tcp://{listening_address(self.ip)}:{info.url.rpartition(':')[2]}"
                 )
                 return msgspec.structs.replace(info, pid=os.getpid(), url=listen), secret
-            if info.url.startswith("ipc://"):  # the folder may have been removed; the listener checks whose it is
-                make_private_folder(Path(info.url.removeprefix("ipc://")).parent)
+            if info.socket is not None:  # the folder may have been removed; the listener checks whose it is
+                make_private_folder(info.socket.parent)
             return msgspec.structs.replace(info, pid=os.getpid()), ""
         _complain_if_running(path)
         certificate = secret = ""
@@ -443,10 +443,9 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
         if info.url.startswith("ipc://") or is_loopback(info.url) or not is_local(info.location):
             return ""
         try:
-            if info.local_url:
-                folder = Path(info.local_url.removeprefix("ipc://")).parent
-                make_private_folder(folder)
-                os.close(open_private_folder(folder))
+            if info.socket is not None:
+                make_private_folder(info.socket.parent)
+                os.close(open_private_folder(info.socket.parent))
             return info.local_url or _new_socket()
         except (ConfigError, OSError) as error:
             log.warning("processes of this host use TCP, too: %s", error)

@@ -195,7 +195,7 @@ class Pool:
         """A copy of contiguous memory: in shared memory if that is worth while and possible, else bytes."""
         view = memoryview(memory)
         view = view if view.format == "B" and view.ndim == 1 else view.cast("B")
-        if view.nbytes < SHARED_FROM or not self._is_possible or os.getpid() != self._pid or not self._has_room():
+        if not self._may_share(view.nbytes):
             return bytes(view)
         owner: Any = view.obj
         constant = owner if type(owner) is bytes and len(owner) == view.nbytes else None
@@ -224,11 +224,8 @@ class Pool:
                 raise
             self._is_possible = error.errno not in _NEVER  # else too few descriptors, no memory …
             return bytes(view)
-        reference = weakref.ref(buffer, self._on_death)
-        self._given[reference] = file
-        file.place, self._last[place] = place, reference
+        self._last[place] = reference = self._note_given(buffer, file, place)
         self._hold(place, buffer)
-        file.constant = 0
         if constant is not None:
             file.constant = id(constant)
             self._constants[file.constant] = constant, reference
@@ -236,7 +233,7 @@ class Pool:
 
     def blank(self, size: int) -> Blank | None:
         """Room for a buffer of so many bytes, which somebody writes; None: it is not worth while, or not possible."""
-        if size < SHARED_FROM or not self._is_possible or not self._has_room():
+        if not self._may_share(size):
             return None
         try:
             with self._lock:
@@ -248,9 +245,20 @@ class Pool:
 
     def _finished(self, file: _File, size: int) -> SharedBuffer:
         buffer = file.give(size)
-        self._given[weakref.ref(buffer, self._on_death)] = file
-        file.constant, file.place = 0, (0, 0)
+        self._note_given(buffer, file, (0, 0))
         return buffer
+
+    def _may_share(self, size: int) -> bool:
+        """Whether a buffer of so many bytes in shared memory is worth while, and possible."""
+        is_large = size >= SHARED_FROM
+        return is_large and self._is_possible and os.getpid() == self._pid and self._has_room()
+
+    def _note_given(self, buffer: SharedBuffer, file: _File, place: tuple[int, int]) -> weakref.ref[SharedBuffer]:
+        """A buffer is given out, with its content from a place (see `_File.place`)."""
+        reference = weakref.ref(buffer, self._on_death)
+        self._given[reference] = file
+        file.constant, file.place = 0, place
+        return reference
 
     def tidy(self) -> None:
         """Give back what has not been used for some seconds."""

@@ -61,6 +61,17 @@ def new_name() -> str:
     return f"\0engineroom-{secrets.token_hex(16)}"
 
 
+class _Question:
+    """Engines that wait for a buffer that has not come."""
+
+    __slots__ = ("last_sent", "peers")
+
+    def __init__(self) -> None:
+        self.peers: list[socket.socket] = []
+        #: which of our messages to the controller was the last when this was looked at first; None: it was not yet
+        self.last_sent: int | None = None
+
+
 class Lender:
     """Keeps buffers, and gives their descriptors to who asks for their numbers. No call waits.
 
@@ -78,9 +89,8 @@ class Lender:
         self._offered: OrderedDict[int, tuple[SharedBuffer, float]] = OrderedDict()
         self._offered_bytes = 0
         self._highest = 0
-        #: who waits for a number that has not come; and which of our messages to the controller was the last by then
-        self._asked: dict[int, list[socket.socket]] = {}
-        self._asked_at: dict[int, int] = {}
+        #: by the number of the buffer
+        self._asked: dict[int, _Question] = {}
         self._peers: dict[int, socket.socket] = {}
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listening.setblocking(False)
@@ -120,7 +130,6 @@ class Lender:
         """The controller begins anew: it does not know what is here, and what was on its way may be lost."""
         self._kept.clear()
         self._drop_offered(lambda since: True)
-        self._asked_at.clear()
         for number in list(self._asked):
             self._highest = max(number, self._highest)
             self._answer_all(number)
@@ -132,11 +141,11 @@ class Lender:
         not come any more: it was lost with a connection.
         """
         self.serve()
-        for number in [number for number, last in self._asked_at.items() if last < heard or number not in self._asked]:
-            del self._asked_at[number]
-            self._answer_all(number)
-        for number in self._asked:
-            self._asked_at.setdefault(number, sent)
+        for number, question in list(self._asked.items()):
+            if question.last_sent is None:
+                question.last_sent = sent
+            elif question.last_sent < heard:
+                self._answer_all(number)
 
     def serve(self) -> None:
         """Answer what has been asked."""
@@ -148,7 +157,7 @@ class Lender:
             if number in self._kept or number <= self._highest or number & OF_AN_ENGINE:
                 self._answer(peer, number)
             else:
-                self._asked.setdefault(number, []).append(peer)
+                self._asked.setdefault(number, _Question()).peers.append(peer)
         due = time.monotonic() - OFFERED_SECONDS
         self._drop_offered(lambda since: since < due)
         self.pool.tidy()
@@ -229,7 +238,8 @@ class Lender:
 
     def _answer_all(self, number: int) -> None:
         """Answer all that have asked for a buffer."""
-        for peer in self._asked.pop(number, ()):
+        question = self._asked.pop(number, None)
+        for peer in question.peers if question is not None else ():
             self._answer(peer, number)
 
     def _answer(self, peer: socket.socket, number: int) -> None:
@@ -374,8 +384,9 @@ class BorrowingLink:
     def take_renewed(self) -> bool:
         """See `Link`. What waits for buffers has come through the connection before, and is lost with it."""
         is_renewed = self._link.take_renewed()
-        if is_renewed:
+        if is_renewed and self._waiting:
             self._waiting.clear()
+            self._borrower.forget()
         return is_renewed
 
     def lend(self, buffer: Any) -> int:

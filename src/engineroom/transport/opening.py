@@ -8,7 +8,7 @@ What TCP needs (`ssl` and more) is imported only then: that takes a while.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 
 from .._version import __version__
 from ..config import ConnectionInfo, is_local, is_of_zeromq
@@ -38,10 +38,7 @@ def listen(urls: Sequence[str], key: str, *, secret: str = "", max_message_size:
         It cannot listen there.
     """
     with ExitStack() as opened:
-        entrances = []
-        for url in urls:
-            entrances.append(entrance := _entrance(url, key, secret))
-            opened.callback(entrance.close)
+        entrances = [opened.enter_context(closing(_entrance(url, key, secret))) for url in urls]
         listener = StreamListener(entrances, max_message_size=max_message_size)
         opened.pop_all()
         return listener

@@ -412,7 +412,7 @@ class Reader:
             elif there == length:
                 frames.append(memoryview(bytearray(data[at : at + length])))
             else:
-                memory = self._memory(length, is_first=not frames)
+                memory = self._room_for(length, is_first=not frames)
                 memory[:there] = data[at : at + there]
                 self.room = memory[there:]
                 frames.append(memory)
@@ -421,7 +421,7 @@ class Reader:
                 break
         return at
 
-    def _memory(self, size: int, *, is_first: bool) -> memoryview:
+    def _room_for(self, size: int, *, is_first: bool) -> memoryview:
         """Memory for a frame of which a part has come."""
         if self._pool is not None and not is_first and size >= MAPPED:
             self._blank = self._pool.blank(size)

@@ -158,12 +158,21 @@ def test_a_buffer_that_comes_late_is_not_given_up(pair: Pair):
 
 
 def test_what_waits_for_buffers_is_lost_with_the_connection_it_came_through(pair: Pair):
-    pair.inner.come += [[b"head", HostFrame(5, SIZE)], [b"behind"]]
+    pair.lender.keep([4], [content(b"a")])
+    before = len(os.listdir("/proc/self/fd"))
+    pair.inner.come += [[b"head", HostFrame(4, SIZE), HostFrame(5, SIZE)], [b"behind"]]
     assert pair.look() == []
     pair.inner.is_renewed = True
     assert pair.link.take_renewed()
+    pair.inner.is_renewed = False
+    pair.lender.keep([5], [content(b"b")])  # too late
     pair.inner.come.append([b"of the new connection"])
     assert pair.look() == [[b"of the new connection"]]
+    pair.lender.drop([5])
+    pair.lender.pool.close()
+    wait_until(lambda: pair.lender.serve() or len(os.listdir("/proc/self/fd")) <= before)
+    pair.inner.come.append([b"head", HostFrame(4, SIZE)])
+    assert pair.look() == [[b"head", (b"a", SIZE)]], "it asks anew"
 
 
 def test_without_a_nanny_the_message_is_lost():

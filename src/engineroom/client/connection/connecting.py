@@ -27,6 +27,7 @@ from ...config import (
 )
 from ...errors import ConnectionFileError, ControllerLost
 from ...messages import EngineInfo
+from ...transport.opening import urls_from_here
 
 #: How often we look for a file, or for another content of it.
 POLL_SECONDS = 0.02
@@ -212,7 +213,6 @@ def no_answer_error(info: ConnectionInfo, timeout: float) -> ControllerLost | Ti
     if has_ended(info):
         return ended_error(info, timeout)
     from ...transport.addresses import why_unreachable  # it takes long to import
-    from ...transport.opening import urls_from_here
 
     urls = urls_from_here(info)
     return TimeoutError(

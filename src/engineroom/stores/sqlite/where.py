@@ -328,7 +328,8 @@ def _derived(path: Path, test: Test) -> Where:
         return Where(f"{sql} OR outcome IS NOT NULL OR document IS NOT NULL", hosts.parameters, exact=False)
     else:
         return UNKNOWN
-    few, inside = one_of_few(column, wanted), " OR ename = x''" if path[0] in ("result_content", "pyerr") else ""
+    few = one_of_few(column, wanted)
+    inside = " OR ename = x''" if path[0] in ("result_content", "pyerr") else ""
     return Where(f"{few.sql} OR document IS NOT NULL{inside}", few.parameters, exact=False)
 
 

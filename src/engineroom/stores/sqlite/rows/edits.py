@@ -125,7 +125,7 @@ def pin(connection: sqlite3.Connection, ids: Sequence[TaskId], pinned: bool) -> 
 
 def drop_buffers(connection: sqlite3.Connection, ids: Sequence[TaskId]) -> int:
     """Drop the buffers of finished records; a cell keeps its source. Returns how many records had buffers."""
-    # One statement for each number of ids would be kept ready by `sqlite3`, and take memory: here each has one.
+    # One record a statement: of a list of ids, `sqlite3` would keep a statement ready for each of its lengths.
     has_buffers = (
         "SELECT msg_id FROM tasks WHERE msg_id = ? AND completed IS NOT NULL"
         " AND (coalesce(frames, result_payload, result_frames) IS NOT NULL"
