@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,13 @@ from conftest import wait_until
 
 import engineroom as er
 from engineroom.cli import ipengine
+from engineroom.cluster.found_cluster import FoundCluster
 from engineroom.config import connection_file, read_connection_file
 from engineroom.stores import open_store
 
 BIN = Path(sys.executable).parent
-SECONDS = 30.0
+#: longer than a stop takes whose supervisor hangs
+SECONDS = 60.0
 
 
 class Shell:
@@ -39,16 +42,24 @@ class Shell:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.env = {**os.environ, "IPYTHONDIR": str(folder), "TMPDIR": str(folder)}
+        self.env = {**os.environ, "IPYTHONDIR": str(folder), "TMPDIR": str(folder), "PYTHONFAULTHANDLER": "1"}
         for name in ("COLUMNS", "IPP_PROFILE_DIR", "IPP_CLUSTER_ID"):
             self.env.pop(name, None)
 
     def __call__(self, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [BIN / command[0], *command[1:]], env=self.env, capture_output=True, text=True, timeout=SECONDS
-        )
+        with subprocess.Popen(
+            [BIN / command[0], *command[1:]], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                told = process.communicate(timeout=SECONDS)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)  # stderr then says where it is
+                raise AssertionError((command, *process.communicate(), self.logs())) from None
+        done = subprocess.CompletedProcess(command, process.returncode, *told)
         assert done.returncode == code, (command, done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr
+        if "please report it" in done.stderr:
+            warnings.warn(f"HANG: {done.stderr}{self.logs()}", stacklevel=2)
         return done
 
     def here(self, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -80,6 +91,15 @@ class Shell:
                     found.append(process)
         return found
 
+    def logs(self) -> str:
+        """The ends of all logs. Processes that run are ended, and their logs say where they were."""
+        found = self.processes()
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGABRT)
+        psutil.wait_procs(found, timeout=5)
+        return "\n".join(f"--- {path}\n{path.read_text()[-5000:]}" for path in self.folder.rglob("log/*.log"))
+
     def left_files(self) -> list[Path]:
         return [p for p in self.folder.rglob("*") if p.is_socket() or p.parent.name in ("security", "pid")]
 
@@ -91,7 +111,10 @@ def shell() -> Iterator[Shell]:
     shell = Shell(folder)
     try:
         yield shell
-        wait_until(lambda: not shell.processes())
+        try:
+            wait_until(lambda: not shell.processes())
+        except AssertionError:
+            raise AssertionError(f"processes are left: {shell.processes()}\n{shell.logs()}") from None
         assert shell.left_files() == []
     finally:
         for process in shell.processes():
@@ -224,6 +247,21 @@ def test_a_program_starts_a_cluster_and_attaches_to_it(shell: Shell, is_daemon: 
     out, err = started.communicate(timeout=SECONDS)
     assert (started.returncode, out) == (0, "")
     assert "1 engine ready" in err
+
+
+def test_a_supervisor_that_hangs_says_where_and_is_killed(shell: Shell, caplog: pytest.LogCaptureFixture) -> None:
+    shell("ipcluster", "start", "-n", "1", "--daemonize")
+    found = FoundCluster(shell.folder / "profile_default")
+    supervisor, log = found.supervisor, found.files.log_of("ipcluster")
+    assert supervisor is not None
+    supervisor.signal("SIGUSR1")
+    wait_until(lambda: "_look_after" in log.read_text())
+    supervisor.signal("SIGSTOP")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engineroom.cluster.found_cluster.STOP_SECONDS", 0.1)
+        assert "Stopped after" in shell.here("ipcluster", "stop").stdout
+    assert f"(pid {supervisor.pid}) had not ended after 0.1 s, and was killed" in caplog.text
+    assert str(log) in caplog.text
 
 
 def test_what_is_killed_is_started_again(shell: Shell) -> None:

@@ -7,6 +7,7 @@ It starts the cluster, prints what happens to it, and stops it on a signal. It d
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 from ..client import Client
 from ..cluster.cluster import Cluster
-from ..cluster.found_cluster import FoundCluster
+from ..cluster.found_cluster import STACKS_SIGNAL, FoundCluster
 from ..config import ConnectionInfo
 from ..errors import ConnectionFileError, EngineroomError
 from ..launchers.batch.job import BatchJob
@@ -252,6 +253,7 @@ def _daemon(supervisor: Supervisor, sending: int) -> int:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    faulthandler.register(STACKS_SIGNAL, file=2)
     parent: list[Any] = [os.fdopen(sending, "w", encoding="utf-8")]
 
     def say(line: str) -> None:

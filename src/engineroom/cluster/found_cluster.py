@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -19,10 +20,14 @@ from .cluster import Cluster
 from .cluster_files import ClusterFiles, is_other_host
 from .processes.guard import ask_to_end
 
+log = logging.getLogger(__name__)
+
 #: Seconds that the controller may take to say how many tasks it has.
 ANSWER_SECONDS = 3.0
 #: Seconds that `ipcluster start` has to stop its cluster.
 STOP_SECONDS = 30.0
+#: Has a daemon write what its threads do into its log, and the seconds that it has for that.
+STACKS_SIGNAL, STACKS_SECONDS = signal.SIGUSR1, 1.0
 
 
 class Activity(NamedTuple):
@@ -141,13 +146,23 @@ class FoundCluster:
         if supervisor is not None:
             supervisor.signal(signal.SIGTERM)
             if not supervisor.join(STOP_SECONDS):
-                supervisor.signal(signal.SIGKILL)
+                self._kill(supervisor)
         if is_job and any(isinstance(process, BatchJob) and process.running for process in processes):
             ask_to_end(self.files)
         for process in processes:
             process.stop()
             process.join(5)
         self.files.remove()
+
+    def _kill(self, supervisor: FoundProcess) -> None:
+        """Kill `ipcluster start`, which does not end; its log then says where it was."""
+        supervisor.signal(STACKS_SIGNAL)
+        supervisor.join(STACKS_SECONDS)
+        supervisor.signal(signal.SIGKILL)
+        log.warning(
+            "`ipcluster start` (pid %s) had not ended after %g s, and was killed. A fault of engineroom: please report "
+            "it, with the end of %s", supervisor.pid, STOP_SECONDS, self.files.log_of("ipcluster"),
+        )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------ tasks
 

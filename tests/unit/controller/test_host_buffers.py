@@ -100,6 +100,21 @@ def test_what_was_not_used_for_some_seconds_is_dropped(buffers: HostBuffers, pee
     assert send(buffers, peers, "n1", one, two) == [HostFrame(3, LARGE), HostFrame(2, LARGE)]
 
 
+def test_of_many_bytes_those_that_are_not_used_any_more_are_dropped_earlier(
+    buffers: HostBuffers, peers: Connected, clock: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "MANY", LARGE - 1)
+    one, two = bytes(LARGE), bytes(LARGE)
+    send(buffers, peers, "n1", one)
+    clock[0] = module.MANY_KEPT_SECONDS + 1
+    buffers.sweep()
+    send(buffers, peers, "n1", one, two)
+    assert peers.numbers("n") == [(KeepBuffers, [1]), (KeepBuffers, [2])], "a single one stays, however large it is"
+    clock[0] *= 2
+    send(buffers, peers, "n1", two, bytes(LARGE))
+    assert peers.numbers("n")[2:] == [(DropBuffers, [1]), (KeepBuffers, [3])], "also between two sweeps"
+
+
 def test_after_its_next_hello_a_nanny_has_nothing(buffers: HostBuffers, peers: Connected):
     large = bytes(LARGE)
     send(buffers, peers, "n1", large)

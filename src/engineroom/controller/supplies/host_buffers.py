@@ -21,8 +21,10 @@ from ...shared_memory.buffer import key_of
 from ...transport.base import HOST_FRAME_FROM, OF_AN_ENGINE, HostFrame
 from ..presence.peers import Peer, Peers
 
-#: A buffer that was not used for so many seconds is dropped.
+#: A buffer that was not used for so many seconds is dropped …
 KEPT_SECONDS = 10.0
+#: … and after so few, if buffers of more than so many bytes were used later: push after push must not fill memory.
+MANY_KEPT_SECONDS, MANY = 2.0, 256 << 20
 
 
 class _Kept:
@@ -82,12 +84,11 @@ class HostBuffers:
 
     def sweep(self) -> None:
         """Have nannies drop what was not used for some seconds; forget nannies that have gone."""
-        since = self._clock() - KEPT_SECONDS
         for nanny, kept in list(self._kept.items()):
             if self._peers.by_uuid.get(nanny.uuid) is not nanny:
                 del self._kept[nanny]
                 continue
-            self._drop(nanny, kept, lambda used: used < since)
+            self._drop(nanny, kept)
 
     def _placed(self, nanny: Peer, frame: Any) -> Any:
         """What to send to an engine of this nanny in the place of a buffer."""
@@ -108,19 +109,24 @@ class HostBuffers:
         False: it cannot be told.
         """
         kept, size = self._kept.setdefault(nanny, _Kept()), memoryview(frame).nbytes
-        self._drop(nanny, kept, lambda used: kept.bytes + size > nanny.lends)
+        self._drop(nanny, kept, room_for=size)
         if not self._peers.send(nanny, KeepBuffers([number]), content):
             return False
         kept.buffers[key_of(frame)] = number, frame, self._clock()
         kept.bytes += size
         return True
 
-    def _drop(self, nanny: Peer, kept: _Kept, is_due: Callable[[float], bool]) -> None:
-        """Have a nanny drop the oldest of what it has, as long as that is due. (The argument is when it was used.)"""
-        numbers: list[int] = []
-        while kept.buffers and is_due(next(iter(kept.buffers.values()))[2]):
-            _, (number, buffer, _) = kept.buffers.popitem(last=False)
-            kept.bytes -= memoryview(buffer).nbytes
+    def _drop(self, nanny: Peer, kept: _Kept, room_for: int = 0) -> None:
+        """Have a nanny drop what was not used for some seconds, and the oldest until there is room for more."""
+        now, numbers = self._clock(), []
+        while kept.buffers:
+            key, (number, buffer, used) = next(iter(kept.buffers.items()))
+            later = kept.bytes - memoryview(buffer).nbytes
+            seconds = MANY_KEPT_SECONDS if later > MANY else KEPT_SECONDS
+            if kept.bytes + room_for <= nanny.lends and now - used <= seconds:
+                break
+            del kept.buffers[key]
+            kept.bytes = later
             numbers.append(number)
         if numbers:
             self._peers.send(nanny, DropBuffers(numbers))
