@@ -373,6 +373,8 @@ def test_two_controllers_cannot_share_a_database(shell: Shell) -> None:
     [
         ("ipcontroller --hwm=x", 2, "--hwm expects an int, not 'x'"),
         ("ipcontroller --port=x --ip=127.0.0.1", 2, "--port expects an int"),
+        ("ipcontroller --port=65536 --ip=127.0.0.1", 2, "--port must not be greater than 65535; got 65536"),
+        ("ipengine --threads=-2", 2, "--threads must not be less than -1; got -2"),
         ("ipcontroller --nodbb", 2, "Did you mean --nodb?"),
         ("ipcontroller --ip=no.such.host.invalid", 1, "cannot listen on tcp://no.such.host.invalid"),
         ("ipcontroller --profile-dir=/proc/none", 1, "cannot write in the profile's folder /proc/none"),

@@ -423,16 +423,31 @@ def _deepest(tool: Any) -> Any:
     return tool
 
 
+#: What traitlets says of a bad value (the trait, its class, what is expected, what was given), and what we say.
+_BAD_VALUES = (
+    (
+        re.compile(r"The '(\w+)' trait of an? (\w+) instance expected (.*), not the \w+ (.*)\."),
+        "{option} expects {expected}, not {got}",
+    ),
+    (
+        re.compile(
+            r"The value of the '(\w+)' trait of an? (\w+) instance should not be (.*), "
+            r"but a value of (.*) was specified"
+        ),
+        "{option} must not be {expected}; got {got}",
+    ),
+)
+
+
 def _named_as_option(text: str, tool: Any) -> str:
     """The message of traitlets about a bad value, with the name of the option that the user typed."""
-    found = re.fullmatch(r"The '(\w+)' trait of an? (\w+) instance expected (.*), not the \w+ (.*)\.", text)
-    if found is None:
-        return text
-    trait, _, expected, got = found.groups()
-    tool = _deepest(tool)
-    names = [name for name, target in tool.aliases.items() if target.rpartition(".")[2] == trait]
-    option = f"{'-' if len(names[0]) == 1 else '--'}{names[0]}" if names else f"{found[2]}.{trait}"
-    return f"{option} expects {expected.replace(repr('') + ', ', '')}, not {got}"
+    for pattern, ours in _BAD_VALUES:
+        if (found := pattern.fullmatch(text)) is not None:
+            trait, owner, expected, got = found.groups()
+            names = [name for name, target in _deepest(tool).aliases.items() if target.rpartition(".")[2] == trait]
+            option = f"{'-' if len(names[0]) == 1 else '--'}{names[0]}" if names else f"{owner}.{trait}"
+            return ours.format(option=option, expected=expected.replace(repr("") + ", ", ""), got=got)
+    return text
 
 
 def _complain(name: str, error: object, code: int) -> int:

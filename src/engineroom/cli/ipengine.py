@@ -107,6 +107,7 @@ ipengine -n 2 --resources gpu=4       # tasks can ask for gpus; each engine has 
     ).tag(config=True)
     threads = Integer(
         -1,
+        min=-1,
         help="Threads of BLAS, OpenMP and the like per engine; -1: the cores divided by the engines; 0: as the "
         "libraries choose.",
     ).tag(config=True)
