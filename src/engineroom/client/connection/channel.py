@@ -60,6 +60,7 @@ from ...messages.requests import URGENT, tasks_in_question
 from ...printable import one_line
 from ...shared_memory.pool import Pool
 from ...transport import Link, connect
+from ...transport.opening import urls_from_here
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
 from . import forks
@@ -500,7 +501,7 @@ class Channel:
         _notice(self._window.notice(now))
         _notice(self._no_engines.notice(len(self._waiting), now))
         if self._link.refused():
-            self._fail(keys_refused_error(self.info.url))
+            self._fail(keys_refused_error(urls_from_here(self.info)[0]))
         silence = self._counts.silence(now)
         if not self._welcome.is_set():
             return  # `_connect` has the time limit
@@ -563,7 +564,7 @@ class Channel:
                 self._send_order(request)
 
     def _on_refused(self, message: Refused, frames: Sequence[Any]) -> None:
-        self._fail(refusal_error(message, self.info.url))
+        self._fail(refusal_error(message, urls_from_here(self.info)[0]))
 
     def _on_accepted(self, message: Accepted, frames: Sequence[Any]) -> None:
         self._window.accepted(message.numbers)

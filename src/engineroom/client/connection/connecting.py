@@ -224,9 +224,9 @@ def no_answer_error(info: ConnectionInfo, timeout: float) -> ControllerLost | Ti
 def silence_error(info: ConnectionInfo, seconds: float) -> ControllerLost:
     """The error for a controller that was there, and has been silent for too long."""
     return ControllerLost(
-        f"the controller at {info.url} (pid {info.pid} on {info.location}) has been silent for {seconds:.0f} s. Tasks "
-        f"that it acknowledged are in its database: when it runs again, Client() and get_result(msg_id) find them."
-        f"{_job(info)}"
+        f"the controller at {urls_from_here(info)[0]} (pid {info.pid} on {info.location}) has been silent for "
+        f"{seconds:.0f} s. Tasks that it acknowledged are in its database: when it runs again, Client() and "
+        f"get_result(msg_id) find them.{_job(info)}"
     )
 
 

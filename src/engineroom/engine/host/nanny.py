@@ -39,7 +39,7 @@ from ...system.processes import state_of
 from ...transport import connect, lending
 from ...transport.addresses import why_unreachable
 from ...transport.lending import Lender
-from ...transport.opening import is_by_socket
+from ...transport.opening import is_by_socket, urls_from_here
 from ...watchdog.judge import Judge
 from ...watchdog.watchdog import Watchdog
 from ...wire import frames as wire
@@ -244,7 +244,7 @@ class Nanny:
         while arrived := self._link.receive(wait=False):
             if self._quiet_since:
                 quiet, self._quiet_since = time.monotonic() - self._quiet_since, 0.0
-                log.warning("the controller at %s is heard again, after %.1f s", self._connection.url, quiet)
+                log.warning("the controller at %s is heard again, after %.1f s", self._urls[0], quiet)
             for parts in arrived:
                 message = self._link.read(parts)
                 if message is not None:
@@ -364,26 +364,31 @@ class Nanny:
         if self._draining:
             self._link.send(Draining(self._draining))
 
+    @property
+    def _urls(self) -> Sequence[str]:
+        """The controller's addresses, as they are tried from here."""
+        return urls_from_here(self._connection)
+
     def _check_controller(self) -> None:
         session = self._link.session
         silence = session.silence(time.monotonic())
         if self._link.refused():
-            raise keys_refused_error(self._connection.url)
+            raise keys_refused_error(self._urls[0])
         if silence > QUIET_SECONDS and not self._quiet_since:
             self._quiet_since = time.monotonic() - silence
             # In a thread: a name server that does not answer must not keep us from coming back.
             threading.Thread(target=self._tell_why, args=(silence,), name="probe", daemon=True).start()
         if silence > self._settings.connect_timeout and self._stop_deadline is None:
             said = "has been silent" if session.incarnation else "did not answer"
-            why = why_unreachable(self._connection.urls)
+            why = why_unreachable(self._urls)
             raise ControllerLost(
-                f"the controller at {self._connection.url} {said} for {silence:.0f} s ({why}); its engines on "
+                f"the controller at {self._urls[0]} {said} for {silence:.0f} s ({why}); its engines on "
                 f"{socket.gethostname()} stop"
             )
 
     def _tell_why(self, silence: float) -> None:
-        url, patience = self._connection.url, self._settings.connect_timeout
-        why = why_unreachable(self._connection.urls)
+        url, patience = self._urls[0], self._settings.connect_timeout
+        why = why_unreachable(self._urls)
         log.warning("no word from the controller at %s for %.0f s: %s. Trying for %g s", url, silence, why, patience)
 
     def _on_welcome(self, message: Welcome, _: Sequence[Any]) -> None:
@@ -391,7 +396,7 @@ class Nanny:
             self._lender.renew()
 
     def _on_refused(self, message: Refused, _: Sequence[Any]) -> None:
-        raise refusal_error(message, self._connection.url)
+        raise refusal_error(message, self._urls[0])
 
     def _on_pong(self, message: Pong, _: Sequence[Any]) -> None:
         session = self._link.session
