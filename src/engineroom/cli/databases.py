@@ -11,6 +11,7 @@ from traitlets import Dict, Enum, Float, Integer, List, Unicode
 from traitlets.config import Configurable
 
 from ..errors import ConfigError
+from ..records.database_urls import url_of
 
 #: The environment variable that names the MongoDB server.
 MONGODB_URL = "ENGINEROOM_MONGODB_URL"
@@ -121,4 +122,4 @@ def database_url(parent: Configurable, folder: Path, url: str, db_class: str | t
     if kind != "sqlite":
         return kind
     options = SQLiteDB(parent=parent)
-    return f"sqlite:///{Path(options.location or folder, options.filename).absolute()}"
+    return url_of(Path(options.location or folder, options.filename))

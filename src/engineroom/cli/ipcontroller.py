@@ -50,6 +50,7 @@ from ..descriptors import raise_limit
 from ..engine.host.walltime import Walltime, time_left
 from ..errors import ConfigError, ConnectionFileError, StoreBusy
 from ..private import make_private_folder, open_private_folder
+from ..records.database_urls import file_of
 from ..stores import TaskStore, open_store
 from ..system.heap import one_heap
 from ..transport import listen, new_identity
@@ -331,7 +332,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     def _open_store(self, folder: Path) -> TaskStore:
         """The task database. With `next_free`, the next one that no other controller owns: tasks-2.db, tasks-3.db …"""
         url, options = database_url(self, folder, self.db_url, self.db_class), self._store_options()
-        if self.durability == "full" and not url.startswith("sqlite:"):
+        if self.durability == "full" and file_of(url) is None:
             raise ConfigError(
                 "durability=full is for SQLite: `memory` and `none` keep nothing, and for MongoDB the url says what a "
                 "write waits for (mongodb://…/engineroom?w=majority&journal=true)"
@@ -341,7 +342,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             try:
                 return open_store(url if number == 1 else f"{base}-{number}{dot}{ending}", **options)
             except StoreBusy as error:
-                if not (self.next_free and url.startswith("sqlite:") and dot and "/" not in ending):
+                if not (self.next_free and file_of(url) and dot and "/" not in ending):
                     raise
                 log.warning("%s", error)
                 last = error

@@ -21,6 +21,7 @@ from ..cluster.found_cluster import STACKS_SIGNAL, FoundCluster
 from ..config import ConnectionInfo
 from ..errors import ConnectionFileError, EngineroomError
 from ..launchers.batch.job import BatchJob
+from ..records.database_urls import file_of
 from .base import FAILED, INTERRUPTED
 from .text import is_terminal, paint, plural
 
@@ -185,7 +186,7 @@ class Supervisor:
         say("Stopping …" + (f" {left}" if left else ""))
         database = self.cluster.connection.database if self.files.connection_files[0].exists() else ""
         self.cluster.stop_cluster_sync()
-        is_kept = database.startswith("sqlite")
+        is_kept = file_of(database) is not None
         say("Stopped." + (f" `engineroom tasks{self.files.options()}` shows what was run." if is_kept else ""))
         return 0
 
@@ -281,4 +282,4 @@ def _daemon(supervisor: Supervisor, sending: int) -> int:
 
 def _database(info: ConnectionInfo) -> str:
     words = {"memory": "memory only", "none": "no database"}
-    return words.get(info.database, info.database.removeprefix("sqlite://"))
+    return words.get(info.database) or str(file_of(info.database) or info.database)

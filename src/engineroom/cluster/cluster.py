@@ -25,6 +25,7 @@ from ..config import profile_dir as folder_of_profile
 from ..errors import ConfigError
 from ..ids import new_uuid
 from ..launchers import EngineLauncher, Launcher, LaunchRequest
+from ..records.database_urls import file_of
 from . import kept
 from .awaitable import AwaitableCluster, in_thread
 from .chosen_launcher import ChosenLauncher
@@ -393,9 +394,8 @@ class Cluster(DescribedCluster, AwaitableCluster):
 
     def _controller_command(self, reuse: bool) -> Command:
         database = self.database
-        if reuse and self._shares_profile:  # started again: the same database, though another may be free now
-            found = self.connection.database
-            database = found if found.startswith("sqlite:") else database
+        if reuse and self._shares_profile and file_of(self.connection.database):
+            database = self.connection.database  # started again: the same one, though another may be free now
         return controller_command(
             profile_dir=self.profile_dir,
             cluster_id=self.cluster_id,

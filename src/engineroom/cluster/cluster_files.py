@@ -21,6 +21,7 @@ from ..config import (
 from ..config import cluster_file as file_of_cluster
 from ..errors import ConnectionFileError
 from ..messages.rights import Rights
+from ..records.database_urls import file_of
 
 #: The rights of connection files that are written on request.
 LESSER: tuple[Rights, ...] = ("readonly", "submit")
@@ -105,7 +106,9 @@ class ClusterFiles:
     def warn_of_database(self) -> None:
         """Say so if the profile's database belongs to another cluster, so that this one has another beside it."""
         info = self.connection
-        path = Path("none" if info is None else info.database.removeprefix("sqlite://"))
+        path = None if info is None else file_of(info.database)
+        if path is None:
+            return
         first = path.with_name(re.sub(r"-\d+(\.\w+)$", r"\1", path.name))
         if first != path and first.exists():
             warnings.warn(

@@ -15,6 +15,7 @@ from typing import Any
 from ..cli import databases as settings
 from ..config import profile_dir
 from ..ids import TaskId
+from ..records.database_urls import url_of
 from ..records.record import TaskRecord
 from ..stores import TaskStore, open_store
 
@@ -84,8 +85,8 @@ class SQLiteDB(BaseDB, settings.SQLiteDB):
     """A task database in a file."""
 
     def _url(self) -> tuple[str, dict[str, Any]]:
-        path = Path(self.location or profile_dir(), self.filename).absolute()
-        return f"sqlite://{path}", {"synchronous": self.synchronous, "journal": self.journal}
+        path = Path(self.location or profile_dir(), self.filename)
+        return url_of(path), {"synchronous": self.synchronous, "journal": self.journal}
 
 
 class MongoDB(BaseDB, settings.MongoDB):

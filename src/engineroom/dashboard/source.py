@@ -17,7 +17,8 @@ from typing import Any, Protocol, TypeVar
 from ..client import Client
 from ..client.connection.connecting import has_ended
 from ..errors import ControllerLost, EngineroomError
-from ..reading.records import SQLITE, Records
+from ..reading.records import Records
+from ..records.database_urls import file_of
 
 T = TypeVar("T")
 
@@ -111,8 +112,7 @@ class Source:
     @property
     def file(self) -> Path | None:
         """The database, if it is a file on this host."""
-        url = self.records().url
-        path = Path("/" + url.removeprefix(SQLITE).lstrip("/")) if url.startswith(SQLITE) else None
+        path = file_of(self.records().url)
         return path if path is not None and path.exists() else None
 
     async def ask(self, question: Callable[[], T]) -> T:

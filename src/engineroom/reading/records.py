@@ -6,7 +6,6 @@ import contextlib
 import pickletools
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,12 +13,10 @@ from ..client import Client
 from ..client.records.provenance import provenance
 from ..errors import EngineroomError, StoreError, UnknownTask
 from ..ids import Digest, TaskId
+from ..records.database_urls import file_of
 from ..records.record import TaskRecord
 from ..stores import SQLiteDB, TaskStore
 from ..stores.unreadable import environment_of
-
-#: How the url of an SQLite file begins.
-SQLITE = "sqlite://"
 
 
 class Records:
@@ -29,10 +26,11 @@ class Records:
         self.client, self.url = client, url
         self._store = store
         self._names: dict[str, str] = {}
-        if store is None and url.startswith(SQLITE):
+        self._file = file_of(url)
+        if store is None and self._file is not None:
             # the names of functions are read from the file, as the controller does not tell them
             with contextlib.suppress(StoreError):
-                self._store = SQLiteDB.open_readonly(Path(url.removeprefix(SQLITE)))
+                self._store = SQLiteDB.open_readonly(self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -53,7 +51,7 @@ class Records:
     @property
     def origin(self) -> str:
         """Where the records come from, in words."""
-        where = self.url.removeprefix(SQLITE)
+        where = self._file or self.url
         return f"running cluster, {where}" if self.client is not None else f"{where}, no cluster is running"
 
     @property

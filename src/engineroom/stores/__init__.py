@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from ..records.database_urls import file_of
 from .base import QueryDict, Sort, TaskStore
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ else:
         globals()[name] = found = getattr(import_module(_MODULES[name], __name__), name)
         return found
 
+
 __all__ = ["DictDB", "MongoDB", "NoDB", "QueryDict", "SQLiteDB", "Sort", "TaskStore", "open_store"]
 
-_SQLITE = "sqlite://"
 _MODULES = {
     "DictDB": ".memory.store",
     "MongoDB": ".mongodb.store",
@@ -50,12 +50,12 @@ def open_store(url: str, **options: Any) -> TaskStore:
     StoreError
         The store cannot be opened; StoreBusy if another controller owns it.
     """
-    if url.startswith(f"{_SQLITE}/"):
+    path = file_of(url)
+    if path is not None and ":///" in url:
         from .sqlite.store import SQLiteDB
 
-        path = "/" + url.removeprefix(_SQLITE).lstrip("/")
-        if os.path.isdir(path):
-            raise ConfigError(f"the task database {url} is a folder: name a file, as in {_SQLITE}/home/me/tasks.db")
+        if path.is_dir():
+            raise ConfigError(f"the task database {url} is a folder: name a file, as in sqlite:///home/me/tasks.db")
         return SQLiteDB(path, **_only(options, "synchronous", "query_seconds", "journal"))
     if url == "memory":
         from .memory.store import DictDB
@@ -70,7 +70,7 @@ def open_store(url: str, **options: Any) -> TaskStore:
 
         return NoDB()
     raise ConfigError(
-        f"unknown task database {url!r}; available are {_SQLITE}/path/to/tasks.db, mongodb://host/database, memory "
+        f"unknown task database {url!r}; available are sqlite:///path/to/tasks.db, mongodb://host/database, memory "
         "and none"
     )
 

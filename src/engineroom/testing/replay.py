@@ -19,6 +19,7 @@ from ..config import SchedulerSettings
 from ..errors import ConfigError
 from ..ids import Digest, EngineId, TaskId
 from ..messages import GraphDependency, TaskOptions, TaskSpec
+from ..records.database_urls import file_of
 from ..records.states import STATUS_OF_STATE
 from ..stores import SQLiteDB
 from .peers import Run
@@ -109,8 +110,7 @@ def replay(
 
 
 def _read(database: str | Path) -> list[Mapping[str, Any]]:
-    path = str(database).removeprefix("sqlite://")
-    store = SQLiteDB.open_readonly(path)
+    store = SQLiteDB.open_readonly(file_of(str(database)) or Path(database))
     try:
         return list(store.find_records({"started": {"$ne": None}}, KEYS))
     finally:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from ...errors import StoreBusy, StoreDamaged, StoreError
+from ...records.database_urls import file_of, url_of
 from ...stores import SQLiteDB, TaskStore, open_store
 from ...stores.maintenance.compact import compact
 from ...stores.maintenance.copy import Copied, Source, StoreSide, Target, copy
@@ -25,7 +26,6 @@ from ..base import UsageError
 from ..text import as_json
 from .records import RecordsApp
 
-_SQLITE = "sqlite://"
 _NO_ROOM = "; pages that are partly empty stay so, because the disk has no room to write the file anew"
 #: How many damaged records are named.
 NAMED = 20
@@ -210,10 +210,11 @@ def _few(ids: list[Any]) -> str:
 def _file(name: str) -> Path:
     if name.startswith("mongodb") and "://" in name:
         raise UsageError("this works on SQLite files. For a MongoDB server use its own tools, or `engineroom db copy`")
-    if "://" in name and not name.startswith(_SQLITE):
+    found = file_of(name)
+    if "://" in name and found is None:
         scheme = name.partition("://")[0]
         raise UsageError(f"there is no database {scheme}://…; there are files, sqlite:///PATH and mongodb://HOST/NAME")
-    path = Path("/" + name.removeprefix(_SQLITE).lstrip("/") if name.startswith(_SQLITE) else name).expanduser()
+    path = found or Path(name).expanduser()
     if not name or path.is_dir():
         raise UsageError(f"{name!r} is not a file")
     return path.absolute()
@@ -252,5 +253,5 @@ def _target(name: str) -> Iterator[Target]:
         finally:
             writer.close(whole)
         return
-    with contextlib.closing(open_store(name if _is_server(name) else f"{_SQLITE}{_file(name)}")) as store:
+    with contextlib.closing(open_store(name if _is_server(name) else url_of(_file(name)))) as store:
         yield StoreSide(store)

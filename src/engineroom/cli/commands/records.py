@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from datetime import datetime
-from pathlib import Path
 from typing import Any, ClassVar
 
 from traitlets import Bool, Enum, Unicode
@@ -16,7 +15,8 @@ from ...cluster.found_cluster import FoundCluster
 from ...config import did_you_mean, profile_folders
 from ...errors import ConfigError, EngineroomError, QueryError
 from ...reading.query_text import moment, parse_query
-from ...reading.records import SQLITE, Records
+from ...reading.records import Records
+from ...records.database_urls import file_of, url_of
 from ...records.states import STATES
 from ...stores import MongoDB, SQLiteDB
 from ..base import BASE_ALIASES, BASE_FLAGS, EngineroomApp, UsageError
@@ -75,8 +75,8 @@ class RecordsApp(EngineroomApp):
         return running[0] if running else found
 
     def _has_database(self) -> bool:
-        url = self.database
-        return not url.startswith(SQLITE) or Path(url.removeprefix(SQLITE)).exists()
+        file = file_of(self.database)
+        return file is None or file.exists()
 
     def records(self) -> Records:
         """The records of the running cluster, or of the profile's database if none is running.
@@ -101,10 +101,11 @@ class RecordsApp(EngineroomApp):
     def database(self) -> str:
         """The url of the database that the options name, or the configuration of the profile."""
         if self.db_url:
-            return self.db_url if "://" in self.db_url else f"{SQLITE}/{str(Path(self.db_url).absolute()).lstrip('/')}"
+            return self.db_url if "://" in self.db_url else url_of(self.db_url)
         given = self.config.IPController
         url = database_url(self, self.folder, given.get("db_url", ""), given.get("db_class", ""))
-        return f"{SQLITE}/{url.removeprefix(SQLITE).lstrip('/')}" if url.startswith(SQLITE) else url
+        file = file_of(url)
+        return url if file is None else url_of(file)
 
 
 class MatchingApp(RecordsApp):
@@ -165,9 +166,9 @@ def opened(url: str, owner: str) -> Records:
     if url.startswith("mongodb"):
         server = MongoDB(url, readonly=True)
         return Records(store=server, url=server.url)
-    if not url.startswith(SQLITE):
+    path = file_of(url)
+    if path is None:
         raise ConfigError(f"{owner} is not running, and its records ended with it: they were in {url} only")
-    path = Path("/" + url.removeprefix(SQLITE).lstrip("/"))
     if not path.exists():
         question = did_you_mean(path.parent)
         raise ConfigError(

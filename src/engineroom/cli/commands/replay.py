@@ -12,6 +12,7 @@ from traitlets import Integer, Unicode
 
 from ...errors import ConfigError
 from ...reading.records import Records
+from ...records.database_urls import file_of, url_of
 from ...stores import SQLiteDB
 from ...testing.replay import KEYS, History, replay
 from ...testing.replay import Replay as Course
@@ -81,10 +82,10 @@ engineroom replay /data/run7.db --label='fit-*' --engines=4 --json
     def _records(self) -> Records:
         if not self.extra_args:
             return self.records()
-        path = Path(self.extra_args[0].removeprefix("sqlite://")).absolute()
+        path = file_of(self.extra_args[0]) or Path(self.extra_args[0]).absolute()
         if not path.exists():
             raise ConfigError(f"there is no task database {path}")
-        return Records(store=SQLiteDB.open_readonly(path), url=f"sqlite://{path}")
+        return Records(store=SQLiteDB.open_readonly(path), url=url_of(path))
 
     def _query(self) -> dict[str, Any]:
         query: dict[str, Any] = {"completed": {"$ne": None}}

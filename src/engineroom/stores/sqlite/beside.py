@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_SQLITE = "sqlite://"
+from ...records.database_urls import file_of
 
 
 def databases_beside(url: str) -> list[Path]:
     """The other databases of the same profile, by name: for `tasks-2.db` also `tasks.db`; [] if it is no file."""
-    if not url.startswith(_SQLITE):
+    path = file_of(url)
+    if path is None:
         return []
-    path = Path("/" + url.removeprefix(_SQLITE).lstrip("/"))
     base = re.sub(r"-\d+$", "", path.stem)
     name = re.compile(rf"{re.escape(base)}(-\d+)?{re.escape(path.suffix)}")
     try:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from ...errors import ConfigError, StoreDamaged, StoreError, StoreFull
 from ...ids import ClientId, Digest, EngineUuid, TaskId
 from ...messages import Environment, Function
+from ...records.database_urls import url_of
 from ...records.entry import Entry
 from ...records.entry import checked as checked_entry
 from ...records.record import TaskRecord
@@ -109,7 +110,7 @@ class SQLiteDB:
         if synchronous not in ("NORMAL", "FULL", "OFF"):
             raise ConfigError(f"synchronous must be NORMAL, FULL or OFF, got {synchronous!r}")
         self.path = Path(path).absolute()
-        self.url = f"sqlite://{self.path}"
+        self.url = url_of(self.path)
         self._connections = Connections(self.path)
         self._read, self._writing = self._connections.read, self._connections.writing
         self._files = PayloadFiles(self.path, syncs=synchronous == "FULL")
