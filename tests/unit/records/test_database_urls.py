@@ -10,7 +10,7 @@ from engineroom.records.database_urls import file_of, url_of
 
 
 @pytest.mark.parametrize(
-    "url, file",
+    ("url", "file"),
     [
         ("sqlite:///home/me/tasks.db", "/home/me/tasks.db"),
         ("sqlite:////home/me/tasks.db", "/home/me/tasks.db"),
