@@ -18,6 +18,9 @@ from ..records.record import TaskRecord
 from ..stores import SQLiteDB, TaskStore
 from ..stores.unreadable import environment_of
 
+#: So many names of functions are remembered.
+NAMES_KEPT = 1024
+
 
 class Records:
     """Records of a running cluster (`client`), or of a file or a server (`store`)."""
@@ -25,6 +28,7 @@ class Records:
     def __init__(self, *, client: Client | None = None, store: TaskStore | None = None, url: str = "") -> None:
         self.client, self.url = client, url
         self._store = store
+        #: the digest of a function → its name
         self._names: dict[str, str] = {}
         self._file = file_of(url)
         if store is None and self._file is not None:
@@ -147,14 +151,16 @@ class Records:
 
     def function_name(self, digest: str) -> str:
         """The name of a function by its digest, or the first digits of the digest if the name is not known."""
-        if digest not in self._names:
-            name = ""
+        name = self._names.get(digest)
+        if name is None:
             if self._store is not None:
                 with contextlib.suppress(KeyError, EngineroomError, ValueError):
                     function = self._store.get_function(Digest(bytes.fromhex(digest)))
                     name = function.name or name_in_pickle(function.payload)
-            self._names[digest] = name or f"function {digest[:8]}"
-        return self._names[digest]
+            if len(self._names) >= NAMES_KEPT:
+                self._names = {}
+            name = self._names[digest] = name or f"function {digest[:8]}"
+        return name
 
 
 def name_in_pickle(payload: bytes) -> str:
