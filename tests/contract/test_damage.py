@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from engineroom.stores import SQLiteDB
 from engineroom.stores.sqlite.damaged import DamagedFile
 from engineroom.stores.sqlite.doctor import repair, verify
 from engineroom.stores.sqlite.file import End, Lock, file_system, log_problem
+from engineroom.stores.sqlite.payload_files import PayloadFiles
 from engineroom.stores.sqlite.references import used
 from engineroom.stores.sqlite.schema import APPLICATION_ID, migrations
 
@@ -307,6 +309,52 @@ def test_changed_bytes_anywhere_never_end_in_a_traceback(tmp_path: Path) -> None
         target.unlink()
     assert refused < 20
     assert saved > 20 * 151
+
+
+@pytest.mark.fault(20)
+@pytest.mark.parametrize("fill", [b"\0", b"\xff"])
+def test_any_page_may_be_bad(tmp_path: Path, fill: bytes) -> None:
+    """With large buffers beside the file, and in it."""
+    whole, path = tmp_path / "whole.db", tmp_path / "tasks.db"
+    store = SQLiteDB(whole)
+    store.write([finished(name, buffers=(name.encode() * size,)) for name, size in (("a", 400_000), ("b", 100_000))])
+    store.write([finished(f"t{n}") for n in range(20)])
+    store.close()
+    content, size = whole.read_bytes(), 8192
+    saved = []
+    for page in range(len(content) // size):
+        path.write_bytes(content[: page * size] + fill * size + content[(page + 1) * size :])
+        shutil.copytree(PayloadFiles(whole).folder, PayloadFiles(path).folder)
+        with contextlib.suppress(StoreError):
+            verify(path)
+        try:
+            saved.append(repair(path, tmp_path / "new.db").good)
+            assert verify(tmp_path / "new.db").sound
+        except StoreError:
+            assert not list(tmp_path.glob("new.db*"))
+        for left in (path, tmp_path / "new.db"):
+            left.unlink(missing_ok=True)
+            shutil.rmtree(PayloadFiles(left).folder, ignore_errors=True)
+    assert len(saved) >= len(content) // size - 3  # the first page, the schema, the settings
+    assert saved.count(22) > len(saved) // 2
+
+
+def test_large_buffers_are_found_without_their_index(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished(name, buffers=(name.encode() * 100_000,)) for name in ("a", "b")])
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "tasks.db")) as file:
+        [root] = file.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'parts_by_blob'").fetchone()
+    with (tmp_path / "tasks.db").open("r+b") as file:
+        file.seek((root - 1) * 8192)
+        file.write(bytes(8192))
+    found = verify(tmp_path / "tasks.db")
+    assert (found.good, found.damaged, found.lightened) == (2, [], [])
+    repair(tmp_path / "tasks.db", tmp_path / "new.db")
+    store = SQLiteDB(tmp_path / "new.db")
+    buffers = [store.get_record(TaskId(id))["buffers"][-1] for id in ("a", "b")]
+    assert buffers == [b"a" * 100_000, b"b" * 100_000]
+    store.close()
 
 
 def old_file(path: Path, version: int) -> None:

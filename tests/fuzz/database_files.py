@@ -9,12 +9,14 @@ that is gone.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,16 +30,17 @@ from engineroom.messages import Environment, Function
 from engineroom.records.fields import KEYS
 from engineroom.stores import SQLiteDB
 from engineroom.stores.base import References
-from engineroom.stores.sqlite import blobs
+from engineroom.stores.sqlite import blobs, payload_files
 from engineroom.stores.sqlite.doctor import repair, verify
+from engineroom.stores.sqlite.payload_files import PayloadFiles
 
 from .queries import NOW, _entries
 from .target import Complaints, Target, memory_folder
 
 #: The first bytes of a page say what the page is: they are changed more often than others.
 PAGE, HEAD = 1024, 12
-#: Bytes of one large buffer: it is stored apart from its record.
-LARGE = 70_000
+#: Bytes of two large buffers: one is stored apart from its record, one in a file of its own.
+LARGE, IN_A_FILE = 70_000, 300_000
 
 
 _Case = tuple[int, list[tuple[int, bytes] | int]]
@@ -55,9 +58,13 @@ class DatabaseFilesTarget(Target):
         base = self._folder / "base.db"
         store = SQLiteDB(base, synchronous="OFF", journal="rollback")
         entries = _entries()
-        entries[1].frames = (bytes(LARGE),)
+        entries[1].frames = bytes(LARGE), bytes(IN_A_FILE)
         store.add_functions([Function(Digest(b"\x0f" * 16), b"code", "f", "source")])
-        with patch.object(blobs, "_new_number", lambda: 1):  # the same file each time: cases change places in it
+        # The same file each time: cases change places in it.
+        with (
+            patch.object(blobs, "_new_number", count(1).__next__),
+            patch.object(payload_files.secrets, "token_hex", lambda size: "f" * 2 * size),
+        ):
             store.write(entries)
         store.add_environments([(entries[0].client, Environment("e" * 32, b"{}"))])
         moment = datetime.fromtimestamp(NOW, UTC)
@@ -68,6 +75,7 @@ class DatabaseFilesTarget(Target):
         with contextlib.closing(sqlite3.connect(base, isolation_level=None)) as connection:
             connection.execute(f"PRAGMA page_size = {PAGE}")  # small pages: a small file, with more kinds of pages
             connection.execute("VACUUM")
+        self._buffers = PayloadFiles(base).folder
         self.sample, self._lock = base.read_bytes(), base.with_name("base.db.lock").read_bytes()
         self._uses = _uses(self._folder)
         self.files = sorted(path.name for path in self._folder.iterdir())
@@ -137,6 +145,7 @@ class DatabaseFilesTarget(Target):
             path.write_bytes(content)
             # Its owner ended well: of any other file all is checked first, and most would be refused.
             path.with_name("tasks.db.lock").write_bytes(self._lock)
+            shutil.copytree(self._buffers, PayloadFiles(path).folder, copy_function=os.link)
             self._uses[who % len(self._uses)](path)
         finally:
             self._clear()

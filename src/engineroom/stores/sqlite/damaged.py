@@ -41,6 +41,9 @@ MOST_PROBED, MOST_PROBED_PER_ROW = 1_000_000, 100
 #: So many rows that were read before show that reading would not end.
 MOST_REPEATED = 10_000
 
+#: A large buffer has fewer parts.
+MOST_PARTS = 1 << 20
+
 #: How often the progress is told while the structure is checked: steps of SQLite's machine.
 STEPS = 1_000_000
 
@@ -207,7 +210,8 @@ class DamagedFile:
                 yield "blobs", row
         for blob in sorted(self._blobs):  # found as they were checked: a scan of the table may stop at a flaw
             for part, data in self._parts(blob):
-                yield "parts", {"part": part, "blob": blob, "data": data}
+                if isinstance(data, bytes):  # those of a buffer in a file are of no use, whatever they are
+                    yield "parts", {"part": part, "blob": blob, "data": data}
 
     def _rows(self, table: str, names: Sequence[str]) -> Iterator[Row]:
         """As many rows of a table as can be read, from its beginning and from its end; some perhaps twice."""
@@ -255,8 +259,30 @@ class DamagedFile:
         if len(self.findings.structure) < PROBLEMS and problem not in self.findings.structure:
             self.findings.structure.append(problem)
 
-    def _parts(self, blob: int) -> Iterator[tuple[int, bytes]]:
-        yield from self._connection.execute("SELECT part, data FROM parts WHERE blob = ? ORDER BY part", (blob,))
+    def _parts(self, blob: int) -> Iterator[tuple[int, Any]]:
+        """The parts of a large buffer in the table `parts`, in order. What cannot be read is None."""
+        try:
+            found = self._connection.execute("SELECT part FROM parts WHERE blob = ? ORDER BY part", (blob,))
+            numbers = [part for (part,) in islice(found, MOST_PARTS)]
+        except UNREADABLE as error:
+            self._note(f"index of parts: {error}")
+            numbers = self._parts_without_index.get(blob, [])
+        for part in numbers:
+            try:
+                row = self._connection.execute("SELECT data FROM parts WHERE part = ?", (part,)).fetchone()
+            except UNREADABLE:
+                row = None
+            yield part, row and row[0]
+
+    @functools.cached_property
+    def _parts_without_index(self) -> dict[Any, list[int]]:
+        """Large buffer → its parts, from the table alone."""
+        found: dict[Any, list[int]] = {}
+        with contextlib.suppress(*UNREADABLE):
+            rows = self._connection.execute("SELECT part, blob FROM parts NOT INDEXED")
+            for part, blob in self._once("table parts", rows):
+                found.setdefault(blob, []).append(part)
+        return {blob: sorted(parts) for blob, parts in found.items()}
 
     def _whole_blobs(self) -> Iterator[int]:
         files = self.files
@@ -271,16 +297,13 @@ class DamagedFile:
                 continue
             digest, size = hashlib.sha256(), 0
             most = row["size"] if isinstance(row["size"], int) else 0
-            try:
-                for _, data in self._parts(row["blob"]):
-                    # a damaged row may hold anything, and may come again and again
-                    if not isinstance(data, bytes) or not 0 < len(data) <= most - size:
-                        size = -1
-                        break
-                    digest.update(data)
-                    size += len(data)
-            except UNREADABLE:
-                size = -1
+            for _, data in self._parts(row["blob"]):
+                # a damaged row may hold anything, and may come again and again
+                if not isinstance(data, bytes) or not 0 < len(data) <= most - size:
+                    size = -1
+                    break
+                digest.update(data)
+                size += len(data)
             if size == row["size"] and digest.digest() == row["digest"]:
                 yield row["blob"]
 
