@@ -357,6 +357,25 @@ def test_large_buffers_are_found_without_their_index(tmp_path: Path) -> None:
     store.close()
 
 
+def test_what_is_in_a_log_that_was_deleted_is_saved(tmp_path: Path) -> None:
+    store = SQLiteDB(tmp_path / "tasks.db")
+    for name in ("a", "b"):
+        store.write([finished(name)])
+    (tmp_path / "tasks.db-wal").unlink()
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"tasks.db-wal has been deleted .* copied into the file.*: restart"):
+            store.write([finished("c")])
+    shutil.copy(tmp_path / "tasks.db", tmp_path / "left.db")  # what the next controller finds, if this one is killed
+    left = SQLiteDB(tmp_path / "left.db")
+    assert left.get_history() == ["a", "b"]
+    left.close()
+    store.close()
+    store = SQLiteDB(tmp_path / "tasks.db")
+    store.write([finished("c")])
+    assert store.get_history() == ["a", "b", "c"]
+    store.close()
+
+
 def old_file(path: Path, version: int) -> None:
     """A file as that version made it: its own SQL, and rows of that time."""
     connection = sqlite3.connect(path)

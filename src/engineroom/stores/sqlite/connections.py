@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +18,8 @@ from ...errors import QueryError, StoreDamaged, StoreError
 from ..query.deadline import Deadline
 from ..query.match import compile_regex
 from ..query.nodes import Regex
-from .file import Lock, is_of_text, open_to_read, refuse_moved, reported, text_or_bytes
-from .write_ahead_log import COPIED_PAGES, copy_log, has_pages, is_sync_error, sync_log_again
+from .file import Lock, inode_of, is_of_text, open_to_read, refuse_moved, reported, text_or_bytes
+from .write_ahead_log import COPIED_PAGES, copy_log, has_pages, is_sync_error, log_of, sync_log_again
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +37,8 @@ class Connections:
         self._guard = threading.Lock()  # of everything below, and of `_readers`
         self._writer: sqlite3.Connection | None = None
         self._inode = -1
+        #: that of the write-ahead log, since it was written to first; -1: there is none
+        self._log_inode = -1
         #: how many parameters a statement may have
         self.most_parameters = 999
         self._lock: Lock | None = None
@@ -59,13 +60,13 @@ class Connections:
         self._open, self._writer = open, open(again)
         self._prepare(self._writer)
         self.most_parameters = self._writer.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
-        self._inode = os.stat(self.path).st_ino
+        self._inode, self._log_inode = inode_of(self.path), -1
         [self._page_size] = self._writer.execute("PRAGMA page_size").fetchone()
 
     def _open_again(self) -> None:
         """A sync has failed: write again what may not be on the disk, and open the file as if it were another's."""
         assert self._open is not None
-        refuse_moved(self.path, self._inode)
+        self._refuse_moved()
         try:
             sync_log_again(self.path)
         except OSError as error:
@@ -108,7 +109,7 @@ class Connections:
             if connection is None:
                 state = "closed" if self._closed or self._lock is not None else "open for reading only"
                 raise StoreError(f"cannot {what}: {self.path} is {state}")
-            refuse_moved(self.path, self._inode)
+            self._refuse_moved()
             self._local.deadline = None
             try:
                 if not whole:
@@ -122,8 +123,21 @@ class Connections:
                 if whole and connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+            if self._log_inode < 0:
+                self._log_inode = inode_of(log_of(self.path))
             if has_pages(self.path, self._page_size, COPIED_PAGES):
                 self._copy_log(connection)
+
+    def _refuse_moved(self) -> None:
+        """StoreError if the file or its log has been deleted or replaced.
+
+        What is in a log that was deleted would be lost with the process, which has it open: it goes into the file.
+        """
+        refuse_moved(self.path, self._inode)
+        if self._log_inode >= 0 and inode_of(log_of(self.path)) != self._log_inode:
+            is_copied = self._writer is not None and self._copy_log(self._writer)
+            what = "it has been copied into the file" if is_copied else "what it had cannot be copied into the file"
+            raise StoreError(f"{log_of(self.path)} has been deleted or replaced ({what}): restart the controller")
 
     def _copy_log(self, connection: sqlite3.Connection) -> bool:
         """Copy the write-ahead log into the file. What was committed is in the log, and stays there if this fails.

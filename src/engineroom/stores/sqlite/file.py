@@ -298,13 +298,17 @@ def refuse_cut(path: Path) -> None:
         raise StoreDamaged(f"{path} has been cut: it has {size:,} of {pages * page:,} bytes")
 
 
+def inode_of(path: Path) -> int:
+    """What tells a file from one that took its place; -1: there is none."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return -1
+
+
 def refuse_moved(path: Path, inode: int) -> None:
     """StoreError if the file has been deleted or replaced since it was opened."""
-    try:
-        now = os.stat(path).st_ino
-    except OSError:
-        now = -1
-    if now != inode:
+    if inode_of(path) != inode:
         raise StoreError(f"{path} is not there any more, or has been replaced: put it back, or restart the controller")
 
 

@@ -51,14 +51,15 @@ def copy_log(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
-def _log_of(path: Path) -> Path:
+def log_of(path: Path) -> Path:
+    """The write-ahead log of a file."""
     return path.with_name(f"{path.name}-wal")
 
 
 def log_bytes(path: Path) -> int:
     """The size of the write-ahead log of a file."""
     try:
-        return _log_of(path).stat().st_size
+        return log_of(path).stat().st_size
     except OSError:
         return 0
 
@@ -74,7 +75,7 @@ def sync_log_again(path: Path) -> None:
     After a sync has failed, the kernel forgets which pages it had to write: another sync alone would succeed without
     writing them. SQLite has its locks on other files, so the log may be opened and closed here.
     """
-    logged = _log_of(path)
+    logged = log_of(path)
     try:
         descriptor = os.open(logged, os.O_RDWR)
     except FileNotFoundError:
