@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -221,6 +222,18 @@ def test_a_database_that_is_moved_away_and_back(fresh_cluster: Start, tmp_path: 
         assert other.get_result(held.msg_ids[0]).get() == value
 
 
+def test_a_result_that_is_damaged_is_not_called_unknown(fresh_cluster: Start) -> None:
+    rc = fresh_cluster()
+    view = rc.load_balanced_view()
+    made = view.apply_async(bytes, 1 << 20)
+    made.get()
+    path = Path(rc.cluster.connection.database.removeprefix("sqlite://"))
+    wait_until(lambda: rc.db_count({"state": "completed"}) == 1)
+    shutil.rmtree(path.with_name(f"{path.name}-payloads"))
+    with rc.cluster.connect_client_sync() as other, pytest.raises(er.StoreDamaged, match=r"cannot be had: .* damaged"):
+        other.get_result(made.msg_ids[0]).get(30)
+
+
 @pytest.mark.parametrize("database", ["sqlite", "memory"])
 def test_functions_go_with_their_records_and_are_sent_again(fresh_cluster: Start, database: str) -> None:
     rc = fresh_cluster(database=database, retention={"interval": 0.05})
@@ -273,10 +286,10 @@ def test_a_damaged_result_is_named_and_the_others_are_sent(fresh_cluster: Start)
     connection.commit()
     connection.close()
     with rc.cluster.connect_client_sync() as other:
-        with pytest.raises(er.UnknownTask, match="is damaged"):
+        with pytest.raises(er.StoreDamaged, match="is damaged"):
             other.get_result(results.msg_ids[2]).get(timeout=60)
         rest = [id for id in results.msg_ids if id != results.msg_ids[2]]
         fetched = other.get_result(results.msg_ids)
-        with pytest.raises(er.UnknownTask):
+        with pytest.raises(er.StoreDamaged):
             fetched.get(timeout=60)
         assert [other.get_result(id).get(timeout=60) for id in rest] == [[0.0], [0.5], [1.5], [2.0]]

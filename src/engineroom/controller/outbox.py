@@ -476,7 +476,8 @@ class Outbox:
         except Exception as error:
             info = error_info(error, "results could not be sent")
             ids = [done.id for done in box.results]
-            self._peers.send(peer, ResultsUnavailable(ids, f"its result cannot be sent: {info.ename}: {info.evalue}"))
+            reason = f"its result cannot be sent: {info.ename}: {info.evalue}"
+            self._peers.send(peer, ResultsUnavailable(ids, reason, info.ename))
 
     def record(self) -> None:
         """Hand what this turn has gathered to the writer."""

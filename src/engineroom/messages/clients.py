@@ -61,10 +61,12 @@ class Rejected(Message):
 
 
 class ResultsUnavailable(Message, tag="gone"):
-    """There will be no results of these tasks: they are unknown, were purged, or no result was kept."""
+    """There will be no results of these tasks: unknown, purged, not kept, or damaged."""
 
     tasks: list[TaskId]
     reason: str
+    #: the name of the error: there may be a result that cannot be read
+    ename: str = "UnknownTask"
 
 
 class Engines(Message):

@@ -134,8 +134,8 @@ def _load(id: TaskId) -> Any:
         raise LookupError(f"the result of task {id} is known only on the engine that runs the call, not here")
     if id not in _inputs:
         raise LookupError(
-            f"the result of task {id}, an argument of this task, is not kept any more "
-            "(it was purged, or dropped to make room). Run that task again, and then this one."
+            f"the result of task {id}, an argument of this task, cannot be had any more "
+            "(it was purged, dropped to make room, or is damaged). Run that task again, and then this one."
         )
     stream, frames = _inputs[id]
     # Arrays use the memory of the frames, so each task is given copies. A frame that holds the pickle is only read.

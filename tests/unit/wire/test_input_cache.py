@@ -98,7 +98,7 @@ def test_a_long_stream_beside_the_message():
 
 
 def test_a_value_that_has_not_come_is_named():
-    with pytest.raises(LookupError, match="result of task b, an argument of this task, is not kept"):
+    with pytest.raises(LookupError, match="result of task b, an argument of this task, cannot be had"):
         unpickled([ResultOf(("a",), True), ResultOf(("b",), True)], a=1)
     with pytest.raises(LookupError, match="on the engine"):
         pickle.loads(pickle.dumps(ResultOf(("a",), True)))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
-from ...errors import ProtocolError, TaskAborted, UnknownTask
+from ...errors import ProtocolError, TaskAborted
 from ...ids import TaskId
-from ...messages import Output, Published, Results, ResultsUnavailable, Started, TaskDone
-from ...printable import printable
+from ...messages import ErrorInfo, Output, Published, Results, ResultsUnavailable, Started, TaskDone
 from ...wire import frames as wire
+from .requests import error_of
 
 #: Guards the moment in which a result without listeners becomes ready (see `results/task_future.py`).
 fulfilling = threading.Lock()
@@ -113,9 +114,9 @@ class Waiters:
 
     def on_gone(self, message: ResultsUnavailable, frames: Sequence[Any]) -> None:
         """Tell waiters that an outcome cannot be had."""
-        reason = printable(message.reason)
         for id in message.tasks:
-            self.fail([id], lambda id=id: UnknownTask(f"the result of {id} cannot be had: {reason}"))  # type: ignore[misc]
+            info = ErrorInfo(message.ename, f"the result of {id} cannot be had: {message.reason}")
+            self.fail([id], functools.partial(error_of, info))
 
     def on_news(self, message: Output | Started | Published, frames: Sequence[Any]) -> None:
         """Tell a waiter what its running task has to say."""

@@ -129,7 +129,7 @@ class Door:
         elif type(message) is Submit:
             self._send(client, Rejected(message.number, info))
         elif type(message) is Watch:
-            self._send(client, ResultsUnavailable(list(message.tasks), str(error)))
+            self._send(client, ResultsUnavailable(list(message.tasks), info.evalue, info.ename))
 
 
 # ---------------------------------------------------------------------------- of one's own session only

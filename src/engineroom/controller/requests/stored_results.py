@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ...core import Scheduler, events
+from ...errors import StoreDamaged
 from ...ids import ClientId, TaskId, client_of
 from ...messages import Message, ResultsUnavailable
 from ...records.entry import Entry
@@ -164,7 +165,7 @@ class StoredResults:
         def failed(error: Exception) -> None:
             info = error_info(error, "results could not be read")
             reason = f"its result cannot be read from the database now: {info.evalue}"
-            self._send(client, ResultsUnavailable(ids, reason))
+            self._send(client, ResultsUnavailable(ids, reason, info.ename))
             done()
 
         def send(found: tuple[dict[TaskId, Entry], dict[TaskId, str]]) -> None:
@@ -194,7 +195,7 @@ class StoredResults:
         for id in ids:
             entry: Any = found.get(id)
             if id in damaged:
-                self._send(client, ResultsUnavailable([id], damaged[id]))
+                self._send(client, ResultsUnavailable([id], damaged[id], StoreDamaged.__name__))
             elif entry is None:
                 gone.append(id)
             elif entry.done is None:

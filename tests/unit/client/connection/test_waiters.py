@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engineroom.client.connection.waiters import Waiters
-from engineroom.errors import ControllerLost, ProtocolError, UnknownTask
+from engineroom.errors import ControllerLost, ProtocolError, StoreDamaged, StoreError, UnknownTask
 from engineroom.ids import TaskId
 from engineroom.messages import Output, Results, ResultsUnavailable, TaskDone
 
@@ -51,6 +51,12 @@ def test_tasks_that_are_gone_fail_each_with_its_own_error(waiters: Waiters, diar
     waiters.on_gone(ResultsUnavailable([A, B, C], "purged"), ())
     assert {id: type(error) for id, error in diary.failed.items()} == {A: UnknownTask, B: UnknownTask}
     assert "result of b cannot be had: purged" in str(diary.failed[B])
+
+
+def test_a_result_that_cannot_be_read_is_told_from_one_that_is_not_known(waiters: Waiters, diary: Diary):
+    waiters.on_gone(ResultsUnavailable([A], "it is damaged", "StoreDamaged"), ())
+    waiters.on_gone(ResultsUnavailable([B], "the disk is gone", "StoreError"), ())
+    assert {id: type(error) for id, error in diary.failed.items()} == {A: StoreDamaged, B: StoreError}
 
 
 def test_news_reach_whoever_waits(waiters: Waiters, diary: Diary):
