@@ -104,6 +104,8 @@ class ControllerLost(EngineroomError, ConnectionError, BrokenExecutor):
     """The controller stopped answering."""
 
     code = "controller-lost"
+    #: so many records of tasks could not be written before it ended
+    unwritten = 0
 
 
 class LaunchError(EngineroomError, RuntimeError):
@@ -523,8 +525,7 @@ OUTCOMES: dict[str, Callable[[str], EngineroomError]] = {
 
 
 def _number(info: EngineInfo) -> str:
-    number = info.get("engine_id")
-    return "?" if number is None else str(number)
+    return "?" if info.get("engine_id") is None else str(info["engine_id"])
 
 
 def shown_arguments(arguments: str) -> str:
@@ -540,8 +541,7 @@ def shown_arguments(arguments: str) -> str:
 
 
 def _where(info: EngineInfo) -> str:
-    host = info.get("host")
-    return f"engine {_number(info)}" + (f" ({host})" if host else "")
+    return f"engine {_number(info)}" + (f" ({info['host']})" if info.get("host") else "")
 
 
 def _call(info: EngineInfo) -> str:

@@ -104,6 +104,16 @@ class Shell:
         return [p for p in self.folder.rglob("*") if p.is_socket() or p.parent.name in ("security", "pid")]
 
 
+def once_there(path: str) -> str:
+    """Returns once a file is there."""
+    import os
+    import time
+
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return "there"
+
+
 @pytest.fixture
 def shell() -> Iterator[Shell]:
     """A shell; afterwards no process, socket, connection file or pid file may be there."""
@@ -247,6 +257,34 @@ def test_a_program_starts_a_cluster_and_attaches_to_it(shell: Shell, is_daemon: 
     out, err = started.communicate(timeout=SECONDS)
     assert (started.returncode, out) == (0, "")
     assert "1 engine ready" in err
+
+
+@pytest.mark.parametrize("is_daemon", [True, False])
+def test_a_stop_says_how_many_records_could_not_be_written(shell: Shell, is_daemon: bool) -> None:
+    options = ["--daemonize"] if is_daemon else []
+    started = subprocess.Popen(
+        [BIN / "ipcluster", "start", "-n", "1", *options],
+        env=shell.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_until(lambda: connection_file(shell.folder / "profile_default").exists())
+    with shell.client() as rc:
+        rc.wait_for_engines(1, timeout=SECONDS)
+        view = rc.load_balanced_view()
+        go = shell.folder / "go"
+        held = view.apply_async(once_there, str(go))
+        wait_until(lambda: rc.db_count({}) == 1)
+        for path in (shell.folder / "profile_default").glob("tasks.db*"):
+            path.unlink()
+        go.touch()
+        assert held.get(SECONDS) == "there"
+        stopped = shell("ipcluster", "stop") if is_daemon else None
+        if stopped is None:
+            started.send_signal(signal.SIGINT)
+        told = started.communicate(timeout=SECONDS)
+        said = stopped.stderr if stopped is not None else told[0]
+        assert "ipcluster: 1 record of tasks could not be written before the end. " in said
+        with pytest.raises(er.ControllerLost, match="but for the last 1, which could not be written"):
+            rc.queue_status()
 
 
 def test_a_supervisor_that_hangs_says_where_and_is_killed(shell: Shell, caplog: pytest.LogCaptureFixture) -> None:

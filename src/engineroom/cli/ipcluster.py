@@ -28,7 +28,7 @@ from ..launchers import Launcher
 from .base import ALREADY_RUNNING, BASE_ALIASES, BASE_FLAGS, EngineroomApp, UsageError, run
 from .former_options import CLUSTER, CLUSTER_ENGINES
 from .launcher_options import ALIASES, LAUNCHERS, LauncherOptions
-from .supervisor import Supervisor, in_background, what_a_stop_ends
+from .supervisor import Supervisor, in_background, what_a_stop_ends, what_a_stop_lost
 from .text import as_json, paint, plural, table
 
 #: Exit code of `ipcluster stop` when there is nothing to stop.
@@ -268,7 +268,8 @@ class IPClusterStop(ClusterApp):
     """Stop a cluster, and wait until it has ended.
 
     Engines are stopped at once; the tasks that they run are recorded as aborted. Files of a cluster that was killed
-    are removed. Exit codes: 0 stopped, 11 none was running.
+    are removed. If records could not be written (the disk is full, the database is gone), stderr says how many.
+    Exit codes: 0 stopped, 11 none was running.
     """
 
     name = "ipcluster"
@@ -315,6 +316,8 @@ ipcluster stop --all                  # every cluster of every profile, on this 
         began = time.monotonic()
         found.stop()
         seconds = time.monotonic() - began
+        if lost := what_a_stop_lost(found):
+            print(f"ipcluster: {lost}", file=sys.stderr)
         self.tell(f"Stopped after {seconds:.1f} s.", **named, stopped=True, seconds=round(seconds, 3))
         return True
 

@@ -186,6 +186,8 @@ class Supervisor:
         say("Stopping …" + (f" {left}" if left else ""))
         database = self.cluster.connection.database if self.files.connection_files[0].exists() else ""
         self.cluster.stop_cluster_sync()
+        if lost := what_a_stop_lost(self.found):
+            say(f"ipcluster: {lost}")
         is_kept = file_of(database) is not None
         say("Stopped." + (f" `engineroom tasks{self.files.options()}` shows what was run." if is_kept else ""))
         return 0
@@ -193,13 +195,22 @@ class Supervisor:
 
 def what_a_stop_ends(found: FoundCluster) -> str:
     """Which tasks a stop ends now, as a sentence; "" if there are none, or the controller does not answer."""
-    tasks = found.activity()
+    tasks = found.activity(before_stop=True)
     if tasks is None or not tasks.unfinished:
         return ""
     return (
         f"{plural(tasks.unfinished, 'task')} had not finished ({tasks.held:,} at engines, {tasks.waiting:,} waiting): "
         "recorded as aborted."
     )
+
+
+def what_a_stop_lost(found: FoundCluster) -> str:
+    """How many records of tasks are missing since a stop, as a sentence; "" if all are there."""
+    unwritten = found.unwritten()
+    if not unwritten:
+        return ""
+    log = found.files.log_of("ipcontroller")
+    return f"{plural(unwritten, 'record')} of tasks could not be written before the end. {log} says why."
 
 
 def _interrupt(number: int, frame: object) -> None:

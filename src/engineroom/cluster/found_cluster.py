@@ -48,6 +48,8 @@ class FoundCluster:
 
     def __init__(self, profile_dir: Path, cluster_id: str = "") -> None:
         self.files = ClusterFiles(profile_dir, cluster_id)
+        #: hears what the controller says at its end
+        self._witness: Client | None = None
 
     @classmethod
     def all_of(cls, profile_dir: Path) -> Iterator[FoundCluster]:
@@ -166,22 +168,38 @@ class FoundCluster:
 
     # ------------------------------------------------------------------------------------------ tasks
 
-    def activity(self) -> Activity | None:
-        """Its engines and its tasks that have not ended; None if the controller does not answer."""
+    def activity(self, before_stop: bool = False) -> Activity | None:
+        """Its engines and its tasks that have not ended; None if the controller does not answer.
+
+        `before_stop`: then `unwritten` can be asked after the stop.
+        """
         info = self.connection
         if info is None:
             return None
         answers: list[Activity] = []
 
         def ask() -> None:
-            with contextlib.suppress(EngineroomError, TimeoutError), Client(info, timeout=ANSWER_SECONDS) as client:
+            with contextlib.suppress(EngineroomError, TimeoutError), contextlib.ExitStack() as at_the_end:
+                client = at_the_end.enter_context(Client(info, timeout=ANSWER_SECONDS))
                 status = client.queue_status()
                 waiting = int(status.pop("unassigned"))
                 held = sum(each["queue"] + each["tasks"] for each in status.values())
                 answers.append(Activity(len(status), held, waiting))
+                if before_stop:
+                    self._witness = client
+                    at_the_end.pop_all()
 
         # In a thread, so that a controller that hangs can still be stopped.
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
         asking.join(ANSWER_SECONDS + 1)
         return answers[0] if answers else None
+
+    def unwritten(self) -> int:
+        """How many records of tasks could not be written before the controller ended, as far as it could tell us."""
+        client, self._witness = self._witness, None
+        if client is None:
+            return 0
+        failure = client._channel.failure
+        client.close()
+        return getattr(failure, "unwritten", 0)

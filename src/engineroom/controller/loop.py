@@ -563,7 +563,7 @@ class Controller:
             self._call_posted()
         self._outbox.flush()
         for client in self._peers.role("client"):
-            self._peers.send(client, Goodbye("the controller has stopped"))
+            self._peers.send(client, Goodbye("the controller has stopped", self._writer.unwritten))
         is_read = self._reader.close()
         self._processes.close()
         self._listener.close()

@@ -121,3 +121,5 @@ class Goodbye(Message):
     """The peer leaves in good order. Tasks that it has not finished may be given to others."""
 
     reason: str = ""
+    #: of a controller: so many records could not be written
+    unwritten: Count = 0

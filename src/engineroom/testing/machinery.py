@@ -110,6 +110,7 @@ class VirtualWriter:
     """The store writer in virtual time."""
 
     hangs = False
+    unwritten = 0
 
     def __init__(self, store: TaskStore, on_commit: Callable[[list[Any]], None], clock: VirtualClock) -> None:
         self._store, self._on_commit, self._clock = store, on_commit, clock

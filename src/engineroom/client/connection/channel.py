@@ -63,8 +63,8 @@ from ...transport import Link, connect
 from ...transport.opening import urls_from_here
 from ...wire import frames as wire
 from ...wire.session import LinkSession, introduce, keys_refused_error, refusal_error
-from . import forks
-from .connecting import NOTICE_SECONDS, NoEngines, OtherPythons, WrongClocks, no_answer_error, silence_error
+from . import connecting, forks
+from .connecting import NOTICE_SECONDS, NoEngines, OtherPythons, WrongClocks
 from .driving import RECEIVED_MOST, Driver
 from .process_end import AtProcessEnd, was_interrupted
 from .requests import Answer, PendingRequests, error_of
@@ -355,7 +355,7 @@ class Channel:
             if self.failure is not None:
                 raise self.failure_error()
             if time.monotonic() >= deadline:
-                raise no_answer_error(self.info, timeout)
+                raise connecting.no_answer_error(self.info, timeout)
         if self.failure is not None:
             raise self.failure_error()
 
@@ -506,7 +506,7 @@ class Channel:
         if not self._welcome.is_set():
             return  # `_connect` has the time limit
         if silence > LOST_SECONDS:
-            self._fail(silence_error(self.info, silence))
+            self._fail(connecting.silence_error(self.info, silence))
         elif silence > NOTICE_SECONDS and not self._has_noticed_silence:
             self._has_noticed_silence = True
             _notice(f"the controller does not answer; reconnecting for up to {LOST_SECONDS:.0f} s …")
@@ -590,7 +590,7 @@ class Channel:
             self._must_greet = True
 
     def _on_goodbye(self, message: Goodbye, frames: Sequence[Any]) -> None:
-        self._fail(ControllerLost(f"{one_line(message.reason)}. Its records stay in the database of the profile."))
+        self._fail(connecting.goodbye_error(self.info, message))
 
 
 def _notice(text: str) -> None:

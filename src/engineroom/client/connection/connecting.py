@@ -26,7 +26,8 @@ from ...config import (
     read_connection_file,
 )
 from ...errors import ConnectionFileError, ControllerLost
-from ...messages import EngineInfo
+from ...messages import EngineInfo, Goodbye
+from ...printable import one_line
 from ...transport.opening import urls_from_here
 
 #: How often we look for a file, or for another content of it.
@@ -219,6 +220,18 @@ def no_answer_error(info: ConnectionInfo, timeout: float) -> ControllerLost | Ti
         f"the controller at {urls[0]} did not answer within {timeout:g} s ({why_unreachable(urls)}). Is it "
         f"running, and can this host reach {info.location or 'it'}?{_job(info)}"
     )
+
+
+def goodbye_error(info: ConnectionInfo, message: Goodbye) -> ControllerLost:
+    """The error for a controller that has stopped in order."""
+    records = "Its records stay in the database of the profile"
+    if info.database in ("memory", "none"):
+        records = "There are no records of it: its database was " + info.database
+    elif message.unwritten:
+        records += f", but for the last {message.unwritten:,}, which could not be written: its log says why"
+    error = ControllerLost(f"{one_line(message.reason)}. {records}.")
+    error.unwritten = message.unwritten
+    return error
 
 
 def silence_error(info: ConnectionInfo, seconds: float) -> ControllerLost:

@@ -52,6 +52,7 @@ class Writer(Protocol):
     """Who writes to the store, as the controller knows it. The simulation has its own."""
 
     hangs: bool
+    unwritten: int
 
     def put(
         self,
@@ -101,6 +102,8 @@ class StoreWriter:
         self.failure: StoreError | None = None
         #: whether the thread has been in the store for `hang_seconds`, without an error
         self.hangs = False
+        #: so many records could not be written before the end
+        self.unwritten = 0
         self._on_commit, self._on_refused, self._hang_seconds = on_commit, on_refused, hang_seconds
         self._turns = 0  # how often the thread came back from the store
         self._is_resting = True  # it is not in the store
@@ -230,7 +233,8 @@ class StoreWriter:
         while self._thread.is_alive() and not self.hangs:
             self._thread.join(0.1)
         if self.hangs:
-            log.error("the task database hangs, so what is not written is lost: %d records", len(self._pending.entries))
+            self.unwritten = len(self._pending.entries)
+            log.error("the task database hangs, so what is not written is lost: %d records", self.unwritten)
         return not self.hangs
 
     def _no_answer(self) -> StoreError:
@@ -307,8 +311,8 @@ class StoreWriter:
             if not is_written:
                 with self._condition:
                     if self._closing:
-                        left = len(self._pending.entries)
-                        log.error("%d records could not be written before the end", left)
+                        self.unwritten = len(self._pending.entries)
+                        log.error("%d records could not be written before the end", self.unwritten)
                         return
                     self._condition.wait(RETRY_SECONDS)
                 continue
