@@ -222,6 +222,24 @@ def test_a_database_that_is_moved_away_and_back(fresh_cluster: Start, tmp_path: 
         assert other.get_result(held.msg_ids[0]).get() == value
 
 
+def test_a_cluster_is_stopped_soon_though_its_database_is_gone(
+    fresh_cluster: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("engineroom.cluster.cluster.LAST_TASKS_SECONDS", 0.1)
+    rc = fresh_cluster()
+    view = rc.load_balanced_view()
+    assert view.apply_sync(half, 1) == 0.5
+    path = Path(rc.cluster.connection.database.removeprefix("sqlite://"))
+    for file in path.parent.glob(f"{path.name}*"):
+        if file.is_file():
+            file.unlink()
+    with pytest.raises(er.StoreError, match="is not there any more"):
+        wait_until(lambda: view.apply_sync(half, 1) is None)
+    view.apply_async(half, 2)
+    rc.cluster.stop_cluster_sync()
+    assert "may be lost: the controller has not accepted them" in capsys.readouterr().err
+
+
 def test_a_result_that_is_damaged_is_not_called_unknown(fresh_cluster: Start) -> None:
     rc = fresh_cluster()
     view = rc.load_balanced_view()

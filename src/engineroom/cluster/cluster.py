@@ -37,7 +37,7 @@ from .processes.controller_process import ControllerProcess
 from .processes.dashboard_process import DashboardProcess
 from .processes.engine_sets import EngineSets
 from .processes.restarts import Restarts
-from .processes.waiting import wait_for_engines
+from .processes.waiting import LAST_TASKS_SECONDS, wait_for_engines
 from .profile_config import check_given, cluster_settings, configured_arguments, settled
 from .scaling.driver import Adaptive, scale_to
 from .scaling.plan import ScalingSettings
@@ -506,7 +506,7 @@ class Cluster(DescribedCluster, AwaitableCluster):
         kept.is_stopping(self._files)
         self._restarts.refuse()
         if self._client is not None:
-            self._client.close()
+            self._client.close(LAST_TASKS_SECONDS)
             self._client = None
         self._dashboard.stop()
         self.stop_controller_sync()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at whether the launchers run.
 LOOK_SECONDS = 0.1
+#: Seconds in which a client of a cluster that is stopped hands over its last tasks, to be recorded as aborted.
+LAST_TASKS_SECONDS = 10.0
 #: Engines may say goodbye to their launcher a moment before the client hears of them.
 SETTLE_SECONDS = 1.0
 
