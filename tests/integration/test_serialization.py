@@ -237,6 +237,15 @@ def test_an_argument_that_cannot_be_pickled_is_named_with_its_path(rc):
 
 
 @pytest.mark.fault(30)
+@pytest.mark.parametrize("chunksize", [1, 3, None])
+def test_an_item_of_a_map_that_cannot_be_sent_is_named(rc: er.Client, chunksize: int | None) -> None:
+    view, items = rc.load_balanced_view(), [*range(100), [0, threading.Lock()], *range(100)]
+    with pytest.raises(er.SerializationError, match=r"^item 100\[1\] cannot be pickled, so nothing was sent.*lock"):
+        view.map_async(str, items, chunksize=chunksize)
+    with pytest.raises(er.SerializationError, match=r"^item 100, argument 1\[1\] cannot be pickled"):
+        view.map_async(divmod, range(201), items, chunksize=chunksize)
+
+
 def test_an_item_of_a_map_that_cannot_be_pickled_fails_the_map(rc):
     for view in (rc[:], rc.load_balanced_view()):
         with pytest.raises(er.SerializationError):

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ...errors import InvalidDependency
+from ...errors import InvalidDependency, SerializationError
 from ...ids import TaskId
 from ...wire.frames import Buffer
-from ...wire.payload import Keep, as_copy, dumps_call
+from ...wire.payload import Keep, as_copy, describe_failure, dumps_call
 from .port import ResultPort
 
 
@@ -53,6 +53,33 @@ def pickled_call(
         return *dumps_call(args, kwargs, keep=keep, files=files), found
     finally:
         _call.results = before
+
+
+def pickled_items(
+    call: tuple[tuple[Any, ...], Mapping[str, Any]],
+    columns: Sequence[Sequence[Any]],
+    begin: int,
+    *,
+    keep: Keep,
+    files: bool,
+) -> tuple[bytes, tuple[Buffer, ...], Sequence[Any]]:
+    """The same for a call with some items of a map, given as columns; `begin`: the number of the first.
+
+    Raises
+    ------
+    SerializationError
+        Naming the item, and the path inside it.
+    """
+    try:
+        return pickled_call(*call, keep=keep, files=files)
+    except SerializationError as error:
+        which = [""] if len(columns) == 1 else [f", argument {place}" for place in range(len(columns))]
+        items = [
+            (f"item {number}{column}", value)
+            for number, values in enumerate(zip(*columns, strict=True), begin)
+            for column, value in zip(which, values, strict=True)
+        ]
+        raise describe_failure(error, items) from error
 
 
 def results_of_this_call() -> list[Any] | None:

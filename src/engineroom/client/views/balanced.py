@@ -24,7 +24,7 @@ from ...wire.parts import Part
 from ...wire.payload import NO_ARGUMENTS, once
 from ..connection.submission import Outgoing
 from ..records.query_args import plain_label
-from ..results.arguments import pickled_call
+from ..results.arguments import pickled_call, pickled_items
 from ..results.chunks import ChunkPlan
 from ..results.graph_result import GraphResult
 from ..results.map_result import AsyncMapResult, GrowingMapResult, LazyMapIterator
@@ -434,7 +434,7 @@ class LoadBalancedView(View):
         for columns, arguments, own in zip(chunks, sent, options, strict=True):
             call: Any = (tuple(arguments), {"first": begin} if begin else {})
             call = with_needs(*call) if self.cache else call
-            payload, frames, results = pickled_call(*call, keep=keep, files=files)
+            payload, frames, results = pickled_items(call, columns, begin, keep=keep, files=files)
             frames = (*frames, *of_function)
             if frames:
                 self._port.check_size(frames)
