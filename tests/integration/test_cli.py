@@ -294,12 +294,21 @@ def test_a_supervisor_that_hangs_says_where_and_is_killed(shell: Shell, caplog: 
     assert supervisor is not None
     supervisor.signal("SIGUSR1")
     wait_until(lambda: "_look_after" in log.read_text())
-    supervisor.signal("SIGSTOP")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engineroom.cluster.found_cluster.STOP_SECONDS", 0.1)
+        patch.setattr("engineroom.cluster.found_cluster.STOP_SECONDS", 0)
         assert "Stopped after" in shell.here("ipcluster", "stop").stdout
-    assert f"(pid {supervisor.pid}) had not ended after 0.1 s, and was killed" in caplog.text
+    assert f"(pid {supervisor.pid}) had not ended after 0 s, and was killed" in caplog.text
     assert str(log) in caplog.text
+
+
+def test_processes_that_somebody_has_suspended_are_stopped_in_order(shell: Shell) -> None:
+    shell("ipcluster", "start", "-n", "1", "--daemonize")
+    found = FoundCluster(shell.folder / "profile_default")
+    assert found.supervisor is not None
+    for process in (found.supervisor, *found.processes):
+        process.signal("SIGSTOP")
+    assert "Stopped after" in shell("ipcluster", "stop").stdout
+    assert "Stopped." in found.files.log_of("ipcluster").read_text()
 
 
 def test_what_is_killed_is_started_again(shell: Shell) -> None:

@@ -69,7 +69,7 @@ MOST_DATABASES = 99
 class TaskScheduler(Configurable):
     """How tasks are given to engines."""
 
-    hwm = Integer(-1, help="Tasks outstanding per engine: -1 adaptive, 0 no limit.").tag(config=True)
+    hwm = Integer(-1, min=-1, help="Tasks outstanding per engine: -1 adaptive, 0 no limit.").tag(config=True)
     scheme_name = Unicode(
         "",
         help=f"Who chooses the engine for a task: {', '.join(SCHEMES)}, a scheme of an installed package, or "

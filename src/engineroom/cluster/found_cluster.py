@@ -147,6 +147,7 @@ class FoundCluster:
         processes = self.processes
         if supervisor is not None:
             supervisor.signal(signal.SIGTERM)
+            supervisor.signal(signal.SIGCONT)  # somebody may have suspended it
             if not supervisor.join(STOP_SECONDS):
                 self._kill(supervisor)
         if is_job and any(isinstance(process, BatchJob) and process.running for process in processes):

@@ -101,6 +101,7 @@ class FoundProcess(LauncherFacts):
 
         with contextlib.suppress(psutil.NoSuchProcess):
             self._process.terminate()
+            self._process.resume()  # somebody may have suspended it
             if not self.join(STOP_SECONDS):
                 self._process.kill()
 

@@ -141,6 +141,7 @@ class LocalProcess(LauncherFacts):
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGCONT)  # somebody may have suspended it
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
