@@ -63,7 +63,9 @@ MAY_IMPORT = {
     # processes
     "controller": "VOCABULARY core wire transport stores",
     "controller.presence": "VOCABULARY core wire transport",
-    "controller.presence.peers": "VOCABULARY wire transport controller.presence.peer_clock",
+    "controller.presence.peers": (
+        "VOCABULARY wire transport controller.presence.peer_clock controller.presence.said_hellos"
+    ),
     "controller.supplies": "VOCABULARY wire transport controller.presence.peers",
     "controller.storage": "VOCABULARY wire stores",
     "controller.decisions": "VOCABULARY core controller.error_info",

@@ -8,6 +8,7 @@ import pytest
 
 from engineroom import _version
 from engineroom.controller.presence import peers as module
+from engineroom.controller.presence import said_hellos
 from engineroom.controller.presence.peers import Peer, Peers
 from engineroom.messages import Hello, Message, Refused, StopController, Submit
 from engineroom.messages import Request as RequestMessage
@@ -95,10 +96,18 @@ def test_a_hello_that_was_overheard_is_worth_nothing(door: Door):
 
 
 def test_remembered_hellos_do_not_grow_for_ever(door: Door, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "REMEMBERED_NONCES", 3)
-    for number in range(10):
-        assert door.hello(b"one", hello("alice", number=number))
-    assert len(door.peers._nonces) == 3
+    monkeypatch.setattr(said_hellos, "GROUPS", 1)
+    monkeypatch.setattr(said_hellos, "EACH", 3)
+    said = [hello("alice", number=number) for number in range(10)]
+    for each in said:
+        assert door.hello(b"one", each)
+    assert len(door.peers._said) == 3
+    assert door.hello(b"one", said[-1]), "a message may come twice"
+    assert len(door.peers._said) == 3
+    assert door.hello(b"one", said[7])
+    door.peers.forget(door.peers.by_uuid["alice"])
+    assert [door.hello(b"two", each) for each in said[7:]] == [None] * 3
+    assert door.hello(b"two", said[6]), "it is forgotten"
 
 
 def test_before_its_hello_a_peer_may_say_little(door: Door, monkeypatch: pytest.MonkeyPatch):

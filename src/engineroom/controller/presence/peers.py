@@ -21,6 +21,7 @@ from ...wire import frames
 from ...wire.input_cache import InputCache
 from ...wire.session import PeerSession, answer_unknown, check_hello
 from .peer_clock import PeerClock
+from .said_hellos import SaidHellos
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
 #: The longest message that a peer may send before its Hello is accepted, in bytes. An engine's Hello names every
 #: attempt that it holds, some 40 bytes each.
 MOST_BEFORE_HELLO = 16 << 20
-#: So many nonces of the latest Hellos are remembered, so that nobody can send one of these Hellos again.
-REMEMBERED_NONCES = 100_000
+#: A connection may say the last of its Hellos again, so many of them: messages may come twice.
+OWN_HELLOS = 4
 #: Between two log lines of one kind about what strangers do.
 LOG_SECONDS = 10.0
 
@@ -77,6 +78,7 @@ class Peer:
         "results",
         "rights",
         "role",
+        "said",
         "session",
         "uuid",
         "values",
@@ -90,6 +92,8 @@ class Peer:
         self.host, self.pid, self.python = hello.host, hello.pid, hello.python
         self.decode = DECODERS[hello.role]
         self.session = PeerSession(hello, key, now)
+        #: the nonces of its last Hellos
+        self.said: tuple[str, ...] = (hello.nonce,)
         self.clock = PeerClock()
         #: engines: their number, their nanny, and the digests of functions they have (of those they have not they ask)
         self.engine = EngineId(-1)
@@ -132,8 +136,7 @@ class Peers:
         self._by_nanny: dict[str, dict[str, Peer]] = {}
         #: host and pid of each of them
         self._engine_processes: set[tuple[str, int]] = set()
-        #: nonce of a Hello that was accepted → the address it came from; oldest first
-        self._nonces: dict[str, bytes] = {}
+        self._said = SaidHellos()
         self._dropped, self._unknown, self._refused = Tally(), Tally(), Tally()
         #: messages of peers that cannot be handled: who has the key could fill the log with them
         self.nonsense = Tally()
@@ -205,11 +208,11 @@ class Peers:
                 log.warning("refused a %.20r of %.60r (%d peers so far): %s", hello.role, hello.host, total, error)
             self._refuse(address, error)
             return None
-        self._nonces[hello.nonce] = address
-        if len(self._nonces) > REMEMBERED_NONCES:
-            del self._nonces[next(iter(self._nonces))]
         peer = Peer(address, hello, rights, self._keys[rights], now)
+        if before is None or hello.nonce not in before.said:
+            self._said.add(hello.nonce)
         if before is not None:
+            peer.said = (*before.said[1 - OWN_HELLOS :], hello.nonce)
             peer.functions, peer.promised, peer.engine = before.functions, before.promised, before.engine
             peer.clock = before.clock
             self._leave_family(before)
@@ -220,7 +223,8 @@ class Peers:
         return peer
 
     def _check_name(self, address: bytes, before: Peer | None, hello: Hello) -> None:
-        if self._nonces.get(hello.nonce, address) != address:
+        is_own = before is not None and hello.nonce in before.said
+        if not is_own and hello.nonce in self._said:
             raise AuthenticationError("another connection has said this Hello before")
         if before is not None and (before.uuid, before.role) != (hello.uuid, hello.role):
             raise ProtocolError("a connection keeps its uuid and its role")
