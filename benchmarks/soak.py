@@ -36,7 +36,7 @@ import engineroom as er
 from engineroom.config import dashboard_file
 from engineroom.shared_memory.pool import KEPT_SECONDS
 
-from .viewer import Viewer, looking_at
+from .viewer import FarViewer, looking_at
 
 #: How much each quantity may grow in the second half: as a part of what it was, or this much at least.
 LIMITS: Mapping[str, tuple[float, float]] = {
@@ -77,7 +77,7 @@ def until_cancelled() -> None:
 class Use:
     """What users do. Every round does all of it once, and checks what it gets."""
 
-    def __init__(self, rc: er.Client, profile: Path, viewer: Viewer) -> None:
+    def __init__(self, rc: er.Client, profile: Path, viewer: FarViewer) -> None:
         self._rc, self._profile, self._viewer = rc, profile, viewer
         self._balanced, self._direct = rc.load_balanced_view(), rc[[0, 1]]
         self.rounds = 0

@@ -1,13 +1,16 @@
-"""Somebody who looks at every page of a dashboard, as a browser does."""
+"""Somebody who looks at every page of a dashboard, as a browser does: in a process of their own, as a browser is."""
 
 from __future__ import annotations
 
 import http.client
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.cookies import SimpleCookie
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 #: What viewers ask, again and again.
@@ -21,7 +24,7 @@ AT_ONCE = 8
 
 
 class Viewer:
-    """`url`: that of the dashboard, with its token. Made by `looking_at`."""
+    """`url`: that of the dashboard, with its token."""
 
     def __init__(self, url: str, at_once: ThreadPoolExecutor) -> None:
         parts = urlsplit(url)
@@ -65,8 +68,42 @@ class Viewer:
             link.close()
 
 
+class FarViewer:
+    """A viewer in another process. Made by `looking_at`."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        #: answers so far
+        self.asked = 0
+
+    def look(self, task: str) -> None:
+        """Open every page once, and that of this task."""
+        self.tell(task)
+        answer = self._process.stdout.readline() if self._process.stdout is not None else ""
+        if not answer:
+            raise RuntimeError(f"the viewer has ended: exit code {self._process.wait()}")
+        self.asked = int(answer)
+
+    def tell(self, line: str) -> None:
+        """Write a line to its stdin."""
+        assert self._process.stdin is not None
+        print(line, file=self._process.stdin, flush=True)
+
+
 @contextmanager
-def looking_at(url: str) -> Iterator[Viewer]:
+def looking_at(url: str) -> Iterator[FarViewer]:
     """A viewer of this dashboard."""
-    with ThreadPoolExecutor(AT_ONCE) as at_once:
-        yield Viewer(url, at_once)
+    command, root = [sys.executable, "-m", "benchmarks.viewer"], Path(__file__).parent.parent
+    with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        viewer = FarViewer(process)
+        viewer.tell(url)
+        yield viewer
+        # its stdin is closed now: it ends
+
+
+if __name__ == "__main__":
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        own = Viewer(sys.stdin.readline().strip(), pool)
+        for line in sys.stdin:
+            own.look(line.strip())
+            print(own.asked, flush=True)
