@@ -329,8 +329,18 @@ def test_tasks_that_use_properties_up_leave_none_below_nothing(tc):
 
 
 def test_spin_looks_at_what_nobody_has_told(tc, tmp_path):
-    path = str(tmp_path / "open")
-    id = tc.run(Task("a = 1", pull="a", depend=lambda properties: __import__("os").path.exists(path)))
+    path, asked = str(tmp_path / "open"), tmp_path / "asked"
+    asked.mkdir()
+
+    def is_open(properties):
+        import os
+        from pathlib import Path
+
+        Path(asked, str(os.getpid())).touch()
+        return os.path.exists(path)
+
+    id = tc.run(Task("a = 1", pull="a", depend=is_open))
+    wait_until(lambda: len(list(asked.iterdir())) == len(tc.client))
     wait_until(lambda: "false" in str(tc.client.explain(tc.msg_id(id))))
     (tmp_path / "open").touch()
     assert tc.barrier(id, timeout=0.05) is False

@@ -68,7 +68,8 @@ print("fine")
 
 
 def run(source: str, *arguments: str, **options):
-    command = [sys.executable, "-c", source, *map(str, arguments)]
+    # Python 3.12 and later warn of each fork of a process that has threads.
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", source, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, **options)
 
 
