@@ -385,6 +385,7 @@ def test_what_a_running_task_prints_is_shown_and_it_can_be_cancelled(shown: Show
 def test_engines_are_interrupted_and_restarted(shown: Shown, tmp_path: Path):
     site, rc = shown.site, shown.rc
     result = rc[0].apply_async(chat, str(tmp_path))
+    wait_until(lambda: "I have begun" in result.stdout)  # a signal that comes before that interrupts nothing
     wait_until(lambda: [e["running"] for e in site.get("overview")["engines"] if e["id"] == 0] != [None])
     assert site.post("engines/interrupt", engines=[0])[0] == 200
     with pytest.raises(er.RemoteError, match="KeyboardInterrupt"):

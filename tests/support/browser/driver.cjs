@@ -21,7 +21,7 @@ const AsyncFunction = (async () => {}).constructor;
     found.page.on("pageerror", (error) => found.messages.push(`error: ${error.message}`));
     found.page.on("dialog", (dialog) => { found.messages.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
     found.page.on("request", (request) => found.requests.push(request.url()));
-    found.page.setDefaultTimeout(20000);
+    found.page.setDefaultTimeout(60000);
     return found.page;
   };
   console.log(JSON.stringify({ value: browser.version() }));
