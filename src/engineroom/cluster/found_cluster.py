@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..client import Client
 from ..config import ConnectionInfo, did_you_mean
-from ..errors import ConfigError, EngineroomError
+from ..errors import ConfigError, ControllerLost, EngineroomError
 from ..launchers import FoundProcess, Launcher
 from ..launchers.batch.job import BatchJob
 from ..private import read_small
@@ -203,4 +203,4 @@ class FoundCluster:
             return 0
         failure = client._channel.failure
         client.close()
-        return getattr(failure, "unwritten", 0)
+        return failure.unwritten if isinstance(failure, ControllerLost) else 0
