@@ -55,7 +55,7 @@ CLIENT: dict[str, Call] = {
     "replay": lambda rc: rc.replay("nobody"),
     "resubmit": lambda rc: rc.resubmit("nobody"),
     "result_status": lambda rc: rc.result_status("nobody"),
-    "send_signal": lambda rc: rc.send_signal("SIGINT"),
+    "send_signal": lambda rc: rc.send_signal("SIGCONT"),  # it comes late, and an interrupt would end another's task
     "shutdown": lambda rc: rc.shutdown([]),
     "stop_dask": lambda rc: rc.stop_dask(),
     "stop_distributed": lambda rc: rc.stop_distributed(),

@@ -119,7 +119,11 @@ class EngineMethods:
         return dict(zip(engines, done, strict=True))
 
     def send_signal(self, sig: int | str, targets: Any = None, block: bool | None = None) -> None:
-        """Send a signal to engine processes, by number or name ("SIGINT"), also while they are busy."""
+        """Send a signal to engine processes, by number or name ("SIGINT"), also while they are busy.
+
+        It is on its way when this returns: a task that is submitted next may have begun when it arrives. To end tasks
+        and no others: `rc.cancel`.
+        """
         check_optional_switches(block=block)
         self._port.engines.send_signal(sig, targets)
 
