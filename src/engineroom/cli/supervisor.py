@@ -2,6 +2,9 @@
 
 It starts the cluster, prints what happens to it, and stops it on a signal. It does not start killed processes again:
 `cluster/processes/controller_process.py` and `cluster/processes/engine_sets.py` do that.
+
+A signal interrupts the start, which may take long. From then on it is noted, and ends the wait for something to happen:
+an exception that comes at any place can be lost (in a finalizer), or leave a lock behind.
 """
 
 from __future__ import annotations
@@ -9,11 +12,13 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import select
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from ..client import Client
 from ..cluster.cluster import Cluster
@@ -27,6 +32,36 @@ from .text import is_terminal, paint, plural
 
 Say = Callable[[str], None]
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Seconds between two looks at what other processes have written into the cluster file.
+LOOK_SECONDS = 0.5
+
+
+class Alarm:
+    """Ends a wait of the main thread: a signal that has a handler rings it, or another thread."""
+
+    def __enter__(self) -> Self:
+        self._heard, self._rung = socket.socketpair()
+        for end in (self._heard, self._rung):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._rung.fileno(), warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        signal.set_wakeup_fd(-1)
+        self._heard.close()
+        self._rung.close()
+
+    def ring(self) -> None:
+        """Nothing happens if it is closed."""
+        with contextlib.suppress(OSError):
+            self._rung.send(b"\0")
+
+    def wait(self, seconds: float) -> None:
+        """Return after some seconds, or once it is rung; at once if it was rung since the last wait."""
+        if select.select([self._heard], [], [], seconds)[0]:
+            self._heard.recv(1024)
+
 
 class Supervisor:
     """Starts a cluster, prints what happens to it, and stops it at the end."""
@@ -36,22 +71,34 @@ class Supervisor:
         self.cluster = cluster
         self.daemon = daemon
         self._exit_codes: dict[str, int] = {}
+        #: whether a signal interrupts what is being done
+        self._is_starting = True
+        self._is_told_to_stop = False
 
     def run(self, say: Say, ready: Callable[[], None] = lambda: None) -> int:
         """Start the cluster, watch it, stop it. `ready` is called when the engines are ready. Returns the exit code."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _interrupt)
-        try:
-            self._write_pid()
-            self._start(say)
-            ready()
-            return self._look_after(say)
-        except KeyboardInterrupt:
-            return self._stop(say)
-        finally:
-            _ignore_signals()
-            self.cluster.stop_cluster_sync()
-            self.files.pid_file.unlink(missing_ok=True)
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+        with Alarm() as alarm:
+            try:
+                self._write_pid()
+                self._start(say)
+                self._is_starting = False
+                ready()
+                code = self._look_after(say, alarm)
+                return self._stop(say) if code is None else code
+            except KeyboardInterrupt:
+                return self._stop(say)
+            finally:
+                _ignore_signals()
+                self.cluster.stop_cluster_sync()
+                self.files.pid_file.unlink(missing_ok=True)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._is_told_to_stop = True
+        if self._is_starting:
+            self._is_starting = False
+            raise KeyboardInterrupt
 
     def _write_pid(self) -> None:
         path = self.files.pid_file
@@ -113,14 +160,23 @@ class Supervisor:
 
     # ------------------------------------------------------------------------------------------ while it runs
 
-    def _look_after(self, say: Say) -> int:
-        """Watch the cluster until another process stops it, or the controller cannot be started again."""
-        cluster = self.cluster
+    def _look_after(self, say: Say, alarm: Alarm) -> int | None:
+        """Watch the cluster until another process stops it, or the controller cannot be started again.
+
+        Returns the exit code; None: a signal has come.
+        """
+        cluster, watched = self.cluster, None
         while True:
             controller = cluster.controller
             if controller is None:
                 return FAILED
-            if controller.join(0.5):
+            if controller is not watched:
+                controller.on_stop(lambda code: alarm.ring())
+                watched = controller
+            alarm.wait(LOOK_SECONDS)
+            if self._is_told_to_stop:
+                return None
+            if controller.join(0):
                 if not self._is_back(controller):
                     return self._ended(say)
                 new = cluster.controller
@@ -213,13 +269,9 @@ def what_a_stop_lost(found: FoundCluster) -> str:
     return f"{plural(unwritten, 'record')} of tasks could not be written before the end. {log} says why."
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _ignore_signals() -> None:
     """Ignore signals while the cluster stops: processes that do not end by themselves are killed anyway."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -1,7 +1,11 @@
-"""What `ipcluster start` says when the job of its controller has ended."""
+"""What `ipcluster start` says when the job of its controller has ended, and signals at bad moments."""
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +13,7 @@ from typing import Any
 import pytest
 
 from engineroom.cli.base import FAILED
-from engineroom.cli.supervisor import Supervisor
+from engineroom.cli.supervisor import Alarm, Supervisor
 from engineroom.cluster.found_cluster import FoundCluster
 from engineroom.launchers.registry import attach
 
@@ -42,3 +46,57 @@ def test_a_controller_that_stopped_before_its_walltime_ended_has_said_so(ended: 
     (tmp_path / "ipcontroller-x-1.log").write_text(f"I started\n{said}\nI stopped\n")
     assert ended._ended(told.append) == 0
     assert told[-1] == f"The cluster was stopped. The log of its controller says: {said}"
+
+
+class SignalsAtItsEnd:
+    """Exceptions in finalizers are lost."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class ClusterThat:
+    """Has something happen at each look of its supervisor."""
+
+    def __init__(self, happens: Any) -> None:
+        self.update_from_file = lambda: [happens() and None][:0]
+        self.engines: dict[str, Any] = {}
+        self.controller = SimpleNamespace(on_stop=lambda callback: None, join=lambda timeout: False)
+        self.stops = 0
+
+    def stop_cluster_sync(self) -> None:
+        self.stops += 1
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Those of before, after the test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("happens", [SignalsAtItsEnd, lambda: os.kill(os.getpid(), signal.SIGINT)])
+def test_a_signal_at_any_place_stops_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happens: Any):
+    cluster = ClusterThat(happens)
+    told: list[str] = []
+    supervisor = Supervisor(FoundCluster(tmp_path), cluster, daemon=False)  # type: ignore[arg-type]
+    supervisor.files.pid_file.parent.mkdir(exist_ok=True)
+    monkeypatch.setattr(supervisor, "_start", lambda say: None)
+    assert supervisor.run(told.append) == 0
+    assert told == ["", "Stopping …", "Stopped."]
+    assert cluster.stops >= 1
+    assert not supervisor.files.pid_file.exists()
+
+
+def test_an_alarm_ends_a_wait_also_before_it():
+    with Alarm() as alarm:
+        alarm.ring()
+        alarm.wait(600)
+        ringing = threading.Thread(target=alarm.ring)
+        ringing.start()
+        alarm.wait(600)
+        ringing.join()
+    alarm.ring()
