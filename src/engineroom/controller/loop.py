@@ -231,7 +231,7 @@ class Controller:
             writer.scan,
             writer.purged,
             self.post,
-            outbox.environment_of,
+            outbox.environments.digests,
             retention.interval,
             clock,
         )
@@ -419,6 +419,7 @@ class Controller:
     def _client_left(self, client: ClientId) -> None:
         self._room.client_left(client)
         self._outbox.forget_client(client)
+        self._outbox.environments.left(client, lambda: {task.client for task in self.scheduler.tasks.values()})
         self._reader.client_left(client)
         self._stored.client_left(client)
         self._requests.client_left(client)

@@ -50,6 +50,7 @@ from .storage.queued_buffers import QueuedBuffers
 from .storage.queued_memory import QueuedMemory
 from .storage.store_reader import Reader, ok_value, readable_entries, readable_functions
 from .storage.store_writer import Writer
+from .supplies.client_environments import ClientEnvironments
 from .supplies.function_library import FunctionLibrary
 from .supplies.host_buffers import HostBuffers
 from .supplies.input_values import InputValues, Raw
@@ -134,8 +135,7 @@ class Outbox:
         self._buffers = QueuedBuffers()
         #: the tasks and results that wait for the writer
         self.unrecorded = Unrecorded()
-        #: digests; also of clients that have gone, whose tasks may not have ended
-        self.environment_of: dict[ClientId, str] = {}
+        self.environments = ClientEnvironments()
 
     def performers(self) -> dict[type[actions.Action], Callable[[Any], None]]:
         """Who performs which type of action."""
@@ -327,7 +327,7 @@ class Outbox:
     # ------------------------------------------------------------------------------------------ outcomes
 
     def _record(self, action: actions.RecordTasks | actions.RecordProgress) -> None:
-        name_of, environment_of = self._library.names.get, self.environment_of.get
+        name_of, environment_of = self._library.names.get, self.environments.digests.get
         if self._reader is not None and any(map(_frames_of, action.tasks)):
             self._tokens += [
                 ("arguments", task.id, 0, 0, 0) for task in action.tasks if task.frames and self._buffers.add(task)
@@ -375,7 +375,7 @@ class Outbox:
             if task.client != client or box is None:
                 client = task.client
                 box = self._boxes[client]
-                environment = self.environment_of.get(client)
+                environment = self.environments.digests.get(client)
             frames = ended.frames
             try:
                 result = _done_with_frames(done, frames, box.table) if frames else done
@@ -454,7 +454,7 @@ class Outbox:
 
     def add_environment(self, client: ClientId, environment: Environment) -> None:
         """Have the environment of a client recorded."""
-        self.environment_of[client] = environment.digest
+        self.environments.tell(client, environment.digest)
         self._environments.append((client, environment))
 
     def flush(self) -> None:

@@ -144,6 +144,19 @@ def test_environments_of_clients_that_were_here_stay(controller: Controller) -> 
     assert controller.store.get_environment("e-alice") == b"3.11"
 
 
+def test_the_environment_of_a_client_that_goes_during_the_scan_stays(controller: Controller) -> None:
+    """Its records may have come after the scan."""
+    alice = ClientId("alice")
+    controller.writer.put([], environments=[(alice, Environment("e-alice", b"3.11"))])
+    controller.writer.flush()
+    controller.environment_of[alice] = "e-alice"
+    controller.sweep()
+    del controller.environment_of[alice]
+    controller.turn()  # found
+    controller.writer.flush()
+    assert controller.store.get_environment("e-alice") == b"3.11"
+
+
 def test_a_store_that_fails_is_looked_at_again(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> Any:
         raise StoreError("no")

@@ -539,6 +539,7 @@ class Channel:
             if is_again:
                 self._window.drop_in_doubt()
             self.absent = {engine.id: engine for engine in (*self.engines, *message.awaited)}
+        self._window.tell_environment_again()
         self.scheme, self.keeps = message.scheme, message.keeps
         self._requests.may_withdraw = message.takes_withdrawals
         self._on_engines(Engines(message.engines, message.starting, message.returning), ())

@@ -276,8 +276,11 @@ class SubmissionWindow:
     # ------------------------------------------------------------------------------------------ another session
 
     def forget_functions(self) -> None:
-        """The controller was restarted: it has neither our functions nor our environment."""
+        """The controller was restarted: it does not have our functions."""
         self._known = set()
+
+    def tell_environment_again(self) -> None:
+        """We have been away: the controller may have forgotten our environment."""
         self._has_told_environment = False
 
     def drop_in_doubt(self) -> None:

@@ -52,7 +52,7 @@ class UnusedContent:
     post : callable
         Has the loop call a function.
     environment_of : mapping
-        The environments of clients that have been here: they tell them once, so these stay.
+        The environments of clients that are here, or may have tasks: they tell them once, so these stay.
     interval : float
         Seconds between two scans, at least.
     """
@@ -74,13 +74,15 @@ class UnusedContent:
         self._dropped = -1  # an earlier life may have ended between a purge and its scan
         #: when the scan under way began
         self._began: float | None = None
+        #: the environments of clients at that moment: some may have gone since, and their records came after the scan
+        self._were_here: Mapping[ClientId, str] = {}
         self._rest_until = clock() + interval
 
     def sweep(self, now: float) -> None:
         """Begin a scan if records were dropped since the last one."""
         if self._began is not None or now < self._rest_until or self._store.dropped == self._dropped:
             return
-        self._began, self._dropped = now, self._store.dropped
+        self._began, self._dropped, self._were_here = now, self._store.dropped, dict(self._environment_of)
         begun = self._in_writer(lambda store: self._scan(store, self._told))
         begun.add_done_callback(lambda done: self._told(None) if done.exception() is not None else None)
 
@@ -95,10 +97,10 @@ class UnusedContent:
 
     def _drop(self, unused: References) -> None:
         began = self._began if self._began is not None else self._clock()
-        functions = self._library.forget_unused(unused.functions, began)
+        functions, were_here = self._library.forget_unused(unused.functions, began), self._were_here
 
         def drop(store: TaskStore) -> int:
-            here = dict(self._environment_of)
+            here = {**were_here, **self._environment_of}
             dropped = store.drop_references(
                 References(
                     frozenset(digest for digest in functions if digest not in self._library),

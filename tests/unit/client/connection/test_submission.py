@@ -138,8 +138,19 @@ def test_a_restarted_controller_gets_functions_and_environment_again():
     first, _ = pack(window)
     window.sent(first)
     window.forget_functions()
+    window.tell_environment_again()
     [(again, _)] = window.pack_again()
     assert again.functions == [F]
+    assert again.environment is not None
+
+
+def test_a_controller_that_may_have_forgotten_us_gets_the_environment_again():
+    window = window_with(task("a"))
+    first, _ = pack(window)
+    window.sent(first)
+    window.tell_environment_again()
+    [(again, _)] = window.pack_again()
+    assert again.functions == []
     assert again.environment is not None
 
 
