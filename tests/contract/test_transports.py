@@ -124,6 +124,22 @@ def test_order_holds_whatever_the_sizes_are(host: Host):
         thread.join()
 
 
+@pytest.mark.parametrize("size", [0, 40, 5000])
+def test_a_message_may_have_thousands_of_frames(host: Host, size: int):
+    """The kernel takes 1,024 buffers at once."""
+    listener, link = host.listen(), host.link()
+    peer = introduced(listener, link)
+    message = [b"head", *(bytes([n % 251]) * size for n in range(5000))]
+    link.send(message)
+    [(_, frames)] = from_listener(listener)
+    assert frames == message
+    assert listener.send(peer, message)
+    [frames] = until(lambda: [*link.receive(timeout=0.01), *listener.receive()])
+    assert [bytes(frame) for frame in frames] == message
+    link.send([b"next"])
+    assert from_listener(listener) == [(peer, [b"next"])]
+
+
 def test_frames_can_be_written_to(host: Host):
     listener, link = host.listen(), host.link()
     peer = introduced(listener, link)

@@ -68,6 +68,54 @@ def payload_files(rc: er.Client) -> list[Path]:
     return sorted(folder.iterdir()) if folder.exists() else []
 
 
+# ---------------------------------------------------------------------------------------------- how much, how many
+
+
+def pieces(count: int, size: int) -> list[np.ndarray]:
+    return [np.full(size, number, float) for number in range(count)]
+
+
+@pytest.mark.parametrize(("count", "size"), [(1100, 600), (300, 40_000)])
+def test_a_value_may_have_thousands_of_arrays(any_rc, count, size):
+    """The kernel takes 1,024 buffers in one call, and 250 file descriptors."""
+    view, values = any_rc.load_balanced_view(), pieces(count, size)
+    wanted = [float(number * size) for number in range(count)]
+    assert view.apply(lambda found: [each.sum() for each in found], values).get(60) == wanted
+    assert [each.sum() for each in view.apply(pieces, count, size).get(60)] == wanted
+    assert view.map_sync(np.sum, values, chunksize=count) == wanted
+    any_rc[:].push({"values": values}, block=True)
+    for found in any_rc[:].pull("values", block=True):
+        assert [each.sum() for each in found] == wanted
+
+
+TOO_MUCH = {
+    "apply": lambda rc, x: rc.load_balanced_view().apply_async(total, x),
+    "apply, inside": lambda rc, x: rc.load_balanced_view().apply_async(len, [x]),
+    "apply, bytes": lambda rc, x: rc.load_balanced_view().apply_async(len, bytes(x)),
+    "apply, text": lambda rc, x: rc.load_balanced_view().apply_async(len, "x" * len(x)),
+    "apply_with_flags": lambda rc, x: rc.load_balanced_view().apply_with_flags(total, (x,)),
+    "map": lambda rc, x: rc.load_balanced_view().map_async(total, [x]),
+    "imap": lambda rc, x: list(rc.load_balanced_view().imap(total, [x])),
+    "run_graph": lambda rc, x: rc.load_balanced_view().run_graph({"a": []}, {"a": (total, [x])}),
+    "executor": lambda rc, x: rc.executor().submit(total, x),
+    "executor's map": lambda rc, x: list(rc.executor().map(total, [x])),
+    "direct": lambda rc, x: rc[:].apply_async(total, x),
+    "broadcast": lambda rc, x: rc.broadcast_view().apply_async(total, x),
+    "direct map": lambda rc, x: rc[:].map_async(total, [x]),
+    "push": lambda rc, x: rc[:].push({"x": x}),
+    "scatter": lambda rc, x: rc[:].scatter("x", x),
+    "parallel": lambda rc, x: rc.load_balanced_view().parallel()(total)(x),
+    "a method's object": lambda rc, x: rc.load_balanced_view().apply_async(functools.partial(total, x)),
+}
+
+
+@pytest.mark.parametrize("way", TOO_MUCH)
+def test_more_than_a_task_may_have_is_refused_whichever_way_it_goes(rc, way, monkeypatch):
+    monkeypatch.setattr("engineroom.client.port.MAX_TASK_BYTES", MB // 2)
+    with pytest.raises(er.MessageTooLarge, match="nothing was sent"):
+        TOO_MUCH[way](rc, array(9))
+
+
 # ---------------------------------------------------------------------------------------------- whose a value is
 
 

@@ -54,7 +54,7 @@ MOST_FRAMES = 1 << 20
 #: every attempt that it holds, some 40 bytes each.
 STRANGER_BYTES = 16 << 20
 STRANGER_FRAMES = 1000
-#: Buffers in one system call (the kernel takes 1024), and bytes.
+#: Buffers in one system call, and bytes, of what waits.
 _CALL_BUFFERS, _CALL_BYTES = 64, 8 << 20
 _UNLIMITED = 1 << 62
 #: In the length of a frame: it comes as a file descriptor.

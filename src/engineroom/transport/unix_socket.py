@@ -21,6 +21,8 @@ from .stream import BrokenStream, Reader
 CHUNK = 256 << 10
 #: The size of the kernel's buffer of a connection that we ask for. The system may allow less.
 KERNEL_BUFFER = 256 << 10
+#: Buffers in one system call: the kernel refuses more.
+MOST_BUFFERS = 1024
 #: Room for the file descriptors that one call may bring, and a flag: programs that we start do not get them.
 _ANCILLARY = socket.CMSG_SPACE(256 * array("i").itemsize)
 _CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
@@ -62,6 +64,8 @@ class PlainSocket:
             Nothing was taken: too many descriptors of our user are on their way to processes that do not receive.
         """
         connection = self.socket
+        if len(buffers) > MOST_BUFFERS:
+            buffers = buffers[:MOST_BUFFERS]
         try:
             if passed:
                 descriptors = array("i", [buffer.descriptor for buffer in passed])

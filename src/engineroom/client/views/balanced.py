@@ -289,7 +289,7 @@ class LoadBalancedView(View):
         if options is not None and options.timeout is not None:
             self._check_timeout(options, function)
         now = time.time()
-        if frames and not payload:
+        if frames:
             port.check_size(frames)
         number = channel.next_number()
         id = channel.id_of(number)
