@@ -287,6 +287,52 @@ def test_a_result_that_cannot_be_unpickled_here(rc):
     assert rc[0].apply_sync(abs, -1) == 1
 
 
+class Heavy:
+    """An array, and a value that cannot be unpickled in the process of the client."""
+
+    def __init__(self, number: int) -> None:
+        import numpy
+
+        self.array, self.number = numpy.zeros(50_000), number
+
+    def __reduce__(self):
+        return _heavy, (os.getpid(), self.array)
+
+
+def _heavy(made_in, array):
+    if os.getpid() != made_in:
+        raise MemoryError
+    return array
+
+
+@pytest.mark.fault(31)
+def test_the_error_of_a_map_whose_results_cannot_be_unpickled_here_is_the_first_one(rc):
+    """Not that of an attempt without the buffers, to name the items."""
+    for result in (rc.load_balanced_view().map_async(Heavy, range(2)), rc[:].map_async(Heavy, range(2))):
+        with pytest.raises(er.CompositeError) as caught:
+            result.get(60)
+        for error in caught.value.exceptions:
+            assert error.ename == "MemoryError"
+            assert "there is no memory here for the result, 0.4 MB" in str(error)
+
+
+class TooLarge:
+    """Like a value of which there is no memory for a copy."""
+
+    def __reduce__(self):
+        raise MemoryError
+
+
+def test_without_memory_for_a_copy_nothing_is_said_of_pickles(rc):
+    for view in (rc[:], rc.load_balanced_view()):
+        with pytest.raises(MemoryError, match="no memory here for a copy of the arguments: nothing was sent"):
+            view.apply_async(abs, TooLarge())
+        with pytest.raises(MemoryError, match="no memory here for a copy of the arguments: nothing was sent"):
+            view.map_async(abs, [TooLarge()])
+    with pytest.raises(er.RemoteError, match="MemoryError: there is no memory on the engine for a copy of the result"):
+        rc[0].apply_sync(TooLarge)
+
+
 def test_an_argument_that_cannot_be_unpickled_there(rc):
     class There:
         def __reduce__(self):

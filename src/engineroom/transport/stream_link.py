@@ -176,7 +176,8 @@ class StreamLink(ABC):
             pass
         except (OSError, BrokenStream, MemoryError) as error:
             if not isinstance(error, OSError):
-                log.error("the connection with the controller is closed, and made anew: %s", error)
+                why = error if isinstance(error, BrokenStream) else "there is no memory for a message that has come"
+                log.error("the connection with the controller is closed, and made anew: %s", why)
             if self._is_new and self._is_refusal(error):
                 self._refused += 1
             self._lose()

@@ -141,6 +141,8 @@ def dumps_call(
     ------
     SerializationError
         An argument cannot be pickled. The text names it, and the path inside it.
+    MemoryError
+        There is no memory for their pickles.
     """
     if not args and not kwargs:
         return NO_ARGUMENTS
@@ -154,6 +156,9 @@ def dumps_call(
         return dumps((args, kwargs), keep=keep, files=files)
     except EngineroomError:  # from a class of this package: its text is good
         raise
+    except MemoryError as error:
+        text = "there is no memory here for a copy of the arguments: nothing was sent"
+        raise MemoryError(str(error) or text) from error
     except Exception as error:
         named: list[tuple[str, Any]] = [(f"argument {i}", a) for i, a in enumerate(args)]
         named += [(f"argument {name!r}", a) for name, a in kwargs.items()]

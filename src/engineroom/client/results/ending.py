@@ -19,6 +19,7 @@ from ...messages import ErrorInfo, TaskDone
 from ...printable import printable
 from ...wire import payload
 from ...wire.exceptions import remote_error
+from ...wire.frames import size
 from ...wire.parts import Part
 from ..waiting.waits import Need, WaitPort, wait_until_met
 
@@ -156,6 +157,8 @@ def value_of(ending: Ending, frames: Sequence[Any], items: tuple[int, ...] | Non
         return payload.loads(ending.payload, frames)
     except (Exception, SystemExit) as error:  # unpickling may run any code
         text = f"the result cannot be unpickled here: {error}"
+        if isinstance(error, MemoryError) and not str(error):
+            text = f"there is no memory here for the result, {size(ending.payload, frames) / 1e6:,.1f} MB"
         return Failure(RemoteError(type(error).__name__, text, "", {"engine_id": ending.engine, "method": "result"}))
 
 

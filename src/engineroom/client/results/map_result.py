@@ -110,6 +110,8 @@ class AsyncMapResult(AsyncResult):
         ending = self._outcomes.get(id)
         if type(value) is not Failure or type(ending) is not TaskDone or self._dist is None or self._sizes is None:
             return value
+        if ending.error is None:  # it cannot be unpickled here
+            return value
         return value_of(ending, (), self._items_at(id))  # the error is to name the items
 
     def _items_at(self, id: TaskId) -> tuple[int, ...] | None:

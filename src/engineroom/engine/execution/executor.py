@@ -478,6 +478,8 @@ class Executor:
             raise TypeError("the function is async: send one that runs it, as lambda: asyncio.run(function())")
         try:
             return payload.dumps(value, keep=self.keep)
+        except MemoryError as error:
+            raise MemoryError(str(error) or "there is no memory on the engine for a copy of the result") from error
         except Exception as error:
             problem = payload.describe_failure(error, [("the result", value)])
             message = (
