@@ -31,9 +31,12 @@ def require_descriptors(purpose: str) -> None:
                 opened.append(os.open(os.devnull, os.O_RDONLY))
         if len(opened) < NEEDED:
             limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            raising = f"or raise the limit (`ulimit -n {most}`)"
+            if limit == most:
+                raising = "or start it with a higher limit, which the system's administrator sets (`ulimit -Hn`)"
             raise EngineroomError(
                 f"{purpose} needs {NEEDED} file descriptors, and this process may open {len(opened)} more: its limit "
-                f"is {limit}. Close files or clients, or raise the limit (`ulimit -n {most}`)"
+                f"is {limit}. Close files or clients, {raising}"
             )
     finally:
         for descriptor in opened:

@@ -124,6 +124,21 @@ def test_order_holds_whatever_the_sizes_are(host: Host):
         thread.join()
 
 
+def test_a_link_connects_again_once_a_thread_can_be_started(host: Host, monkeypatch: pytest.MonkeyPatch):
+    listener, link = host.listen(), host.link()
+    introduced(listener, link)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        link._lose()  # type: ignore[attr-defined]
+        link.send([b"not yet"])
+    link.send([b"now"])
+    assert [frames for _, frames in from_listener(listener, 2)] == [[b"not yet"], [b"now"]]
+
+
 @pytest.mark.parametrize("size", [0, 40, 5000])
 def test_a_message_may_have_thousands_of_frames(host: Host, size: int):
     """The kernel takes 1,024 buffers at once."""

@@ -135,6 +135,10 @@ class _OwnCopy(mmap.mmap):
         single_descriptors.add(id(made))
         return made
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """A task may get it as the value of a `PickleBuffer`: pickled, that is a bytearray."""
+        return bytearray, (self[:],)
+
     def __del__(self, singles: set[int] = single_descriptors) -> None:
         singles.discard(id(self))
 

@@ -253,8 +253,10 @@ class StreamLink(ABC):
     def _need_helper(self) -> None:
         """Have a thread connect, and send what is unsent. Called with the lock held."""
         if self._helper is None and not self._closed.is_set():
-            self._helper = threading.Thread(target=self._help, name="engineroom-link", daemon=True)
-            self._helper.start()
+            helper = threading.Thread(target=self._help, name="engineroom-link", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no memory for a thread: it is tried again when something is sent
+                helper.start()
+                self._helper = helper
 
     def _help(self) -> None:
         retry = FIRST_RETRY_SECONDS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import pickle
 import resource
 import socket
 import subprocess
@@ -54,6 +55,15 @@ def test_what_one_does_to_an_own_copy_nobody_else_sees(shared):
     assert bytes(shared) == CONTENT
     assert bytes(own(shared)) == CONTENT
     assert mine[:4] == b"mine"
+
+
+def test_an_own_copy_is_pickled_as_what_it_is(shared):
+    """A task gets one as the value of a `PickleBuffer`, and may return it."""
+    mine = shared.own_copy()
+    mine[:2] = b"ab"
+    again = pickle.loads(pickle.dumps(mine))
+    assert type(again) is bytearray
+    assert again == b"ab" + CONTENT[2:]
 
 
 def test_own_leaves_other_buffers_as_they_are():
