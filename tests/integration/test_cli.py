@@ -444,6 +444,8 @@ def test_two_controllers_cannot_share_a_database(shell: Shell) -> None:
         ("engineroom tasks {'state':'done'}", 2, "there is no state"),
         ("engineroom tasks --profile-dir=/etc/passwd", 1, "/etc/passwd"),
         ("engineroom show", 2, "MSG_ID"),
+        ("engineroom show a b c", 2, "unexpected MSG_ID: 'b' and 1 more"),
+        (f"engineroom explain {'x ' * 100_003}", 2, "unexpected MSG_ID: 'x' and 2 more; one command takes 100,000 at"),
         ("engineroom top", 1, "is not running"),
     ],
 )

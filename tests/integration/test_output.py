@@ -75,6 +75,44 @@ def test_published_data_is_seen_while_the_task_runs(rc, tmp_path):
         datapub.publish_data({})
 
 
+@pytest.mark.parametrize("size", [1_000, 20_000, 3_000_000])
+def test_published_data_may_be_large(any_rc, size):
+    """Its buffers come beside the message from some size on, as those of results do."""
+
+    def publish(size):
+        import numpy as np
+
+        from engineroom.on_engine.datapub import publish_data
+
+        publish_data({"array": np.full(size, 7, "u1"), "bytes": b"x" * size, "step": 1})
+
+    for view in (any_rc[0], any_rc.load_balanced_view()):
+        result = view.apply_async(publish, size)
+        result.get(60)
+        assert result.data["step"] == 1
+        assert result.data["bytes"] == b"x" * size
+        assert result.data["array"].sum() == 7 * size
+
+
+def test_published_data_that_cannot_be_unpickled_here_is_told(rc, caplog):
+    def publish(client):
+        import os
+
+        from engineroom.on_engine.datapub import publish_data
+
+        class OnlyThere:
+            def __reduce__(self):
+                return eval, (f"1 // (__import__('os').getpid() - {client})",)
+
+        publish_data({"value": OnlyThere()})
+        return os.getpid()
+
+    result = rc[0].apply_async(publish, os.getpid())
+    assert result.get(60) != os.getpid()
+    assert result.data == {}
+    assert f"what task {result.msg_ids[0]} has published cannot be unpickled here" in caplog.text
+
+
 @pytest.mark.fault(34)
 def test_boundless_printing_is_cut_and_marked(rc):
     def flood():

@@ -161,7 +161,10 @@ class EngineroomApp(Application):
             _parse(self, self._spelled_out(words))
         few, many, what = self.positional
         if len(self.extra_args) > many:
-            raise UsageError(f"unexpected {what}: {' '.join(self.extra_args[many:])!r}")
+            first, *others = self.extra_args[many:]
+            more = f" and {len(others):,} more" if others else ""
+            limit = f"; one command takes {many:,} at most" if many > 1 else ""
+            raise UsageError(f"unexpected {what}: {first!r}{more}{limit}")
         if len(self.extra_args) < few:
             raise UsageError(f"an argument is missing: {what}. Usage: {self.usage}")
 

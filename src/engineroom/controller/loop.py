@@ -467,7 +467,7 @@ class Controller:
         if task is None:
             return  # it has ended meanwhile
         for client in (task.client, *(task.watchers or ())):
-            self._tell(client, message)
+            self._tell(client, message, frames)
 
     def _on_published(self, peer: Peer, message: Published, frames: Sequence[Any]) -> None:
         if self._is_running(message.task, peer):

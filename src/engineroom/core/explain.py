@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..ids import TaskId
+from ..ids import ClientId, TaskId
+from .dependencies import Condition
 from .engines import Engine
+from .placement.queues import TaskQueue
 from .placement.requirements import ANY, Requirement, in_words
 from .scheduler import Scheduler
 from .state import State
@@ -16,26 +18,58 @@ from .tasks import Task, TaskState
 NAMED = 5
 
 
-def explain(scheduler: Scheduler, id: TaskId, now: float) -> dict[str, Any] | None:
-    """The state of a task, and why it is in this state; None: the core does not know the task (any more).
+class _Places:
+    """What takes a look through a whole queue or table: each is looked through once for all tasks of a question."""
+
+    def __init__(self, ids: Iterable[TaskId]) -> None:
+        self._ids = set(ids)
+        self._ahead: dict[tuple[int, ClientId], dict[TaskId, int]] = {}
+        self._conditions: dict[TaskId, set[int]] = {}
+
+    def ahead_of(self, queue: TaskQueue, task: Task) -> int:
+        """How many tasks of its client come before a task in a queue."""
+        key = id(queue), task.client
+        if key not in self._ahead:
+            self._ahead[key] = queue.places(task.client, self._ids)
+        return self._ahead[key].get(task.id, 0)
+
+    def pending(self, state: State, condition: Condition) -> list[TaskId]:
+        """The tasks that a condition still waits for."""
+        conditions, dependents = self._conditions, state.dependencies.dependents
+        found = []
+        for other in dict.fromkeys(condition.dependency.tasks):
+            if other not in conditions:
+                conditions[other] = {id(each) for _, each in dependents.get(other, ())}
+            if id(condition) in conditions[other]:
+                found.append(other)
+        return found
+
+
+def explain(scheduler: Scheduler, ids: Sequence[TaskId], now: float) -> dict[TaskId, dict[str, Any] | None]:
+    """The state of tasks, and why they are in this state; None: the core does not know the task (any more).
 
     Returns
     -------
     dict
-        `msg_id`; `state`: "waiting", "queued", "held" or "recovering"; `reason`: a sentence; `details`: the
-        numbers and ids in this sentence, and more.
+        For each task: `msg_id`; `state`: "waiting", "queued", "held" or "recovering"; `reason`: a sentence; `details`:
+        the numbers and ids in this sentence, and more.
     """
+    places = _Places(ids)
+    return {id: _explain(scheduler, id, now, places) for id in ids}
+
+
+def _explain(scheduler: Scheduler, id: TaskId, now: float, places: _Places) -> dict[str, Any] | None:
     state, task = scheduler.state, scheduler.task(id)
     if task is None:
         return None
     details: dict[str, Any] = {"attempt": task.attempt, "retries_left": task.retries_left}
     match task.state:
         case TaskState.WAITING:
-            reason = _waiting(state, task, now, details)
+            reason = _waiting(state, task, now, details, places)
         case TaskState.QUEUED if task.is_direct:
-            reason = _behind(state, task, now, details)
+            reason = _behind(state, task, now, details, places)
         case TaskState.QUEUED:
-            reason = _queued(state, task, now, details)
+            reason = _queued(state, task, now, details, places)
         case TaskState.HELD:
             reason = _held(state, task, now, details)
         case _:
@@ -50,16 +84,12 @@ def explain(scheduler: Scheduler, id: TaskId, now: float) -> dict[str, Any] | No
     return {"msg_id": id, "state": task.state.name.lower(), "reason": reason, "details": details}
 
 
-def _waiting(state: State, task: Task, now: float, details: dict[str, Any]) -> str:
+def _waiting(state: State, task: Task, now: float, details: dict[str, Any], places: _Places) -> str:
     waiting, sentences = state.dependencies.waiting[task.id], []
     for condition in waiting.conditions:
         if condition.met:
             continue
-        pending = [
-            id
-            for id in dict.fromkeys(condition.dependency.tasks)
-            if any(one is condition for _, one in state.dependencies.dependents.get(id, ()))
-        ]
+        pending = places.pending(state, condition)
         details[condition.word] = {"pending": pending, "of": len(condition.dependency.tasks)}
         what = {
             "after": "the end of",
@@ -75,11 +105,11 @@ def _waiting(state: State, task: Task, now: float, details: dict[str, Any]) -> s
     return ", ".join(sentences)
 
 
-def _queued(state: State, task: Task, now: float, details: dict[str, Any]) -> str:
+def _queued(state: State, task: Task, now: float, details: dict[str, Any], places: _Places) -> str:
     requirement = state.pools.requirement_of(task)
     pool = state.pools.pools.get(requirement)
     queue = pool.queue if pool is not None else state.pools.ready
-    ahead = queue.ahead_of(task)
+    ahead = places.ahead_of(queue, task)
     fitting = [engine for engine in state.engines.values() if requirement.fits(engine)]
     priority = task.spec.options.priority if task.spec.options is not None else 0
     details |= {"ahead": ahead, "priority": priority, "engines": [engine.id for engine in fitting]}
@@ -132,9 +162,9 @@ def _seconds_of_recovery(state: State, now: float) -> float:
     return max(0.0, (state.recovery_deadline or now) - now)
 
 
-def _behind(state: State, task: Task, now: float, details: dict[str, Any]) -> str:
+def _behind(state: State, task: Task, now: float, details: dict[str, Any], places: _Places) -> str:
     number = task.spec.engine
-    engine, ahead = state.engines.get(number), state.backlogs[number].ahead_of(task)
+    engine, ahead = state.engines.get(number), places.ahead_of(state.backlogs[number], task)
     details |= {"ahead": ahead, "engine": number}
     if engine is None:
         return (

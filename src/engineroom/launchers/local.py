@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from ..errors import ConfigError
+from ..errors import ConfigError, LaunchError
 from ..messages import signal_number
 from .base import STOP_SECONDS, Launcher, LauncherFacts, LaunchRequest, end_of, last_line, spelled
 from .found import FoundProcess
@@ -109,15 +110,21 @@ class LocalProcess(LauncherFacts):
             raise ConfigError(f"this process is running already (pid {self.pid}): {' '.join(self.args)}")
         self._told = None
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._args,
-                stdin=subprocess.PIPE if self._lifeline else subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **self._environment},
-                start_new_session=True,
-            )
+        environment = {**os.environ, **self._environment}
+        try:
+            with self.log_file.open("ab") as log:
+                self._process = subprocess.Popen(
+                    self._args,
+                    stdin=subprocess.PIPE if self._lifeline else subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            raise LaunchError(_too_long(self._args, environment)) from None
         if self._callbacks:
             self._watch()
 
@@ -205,6 +212,18 @@ class LocalProcess(LauncherFacts):
 
     def to_dict(self) -> dict[str, Any]:
         return {"class": "local", "pid": self.pid, "log_file": str(self.log_file), "args": self.args}
+
+
+def _too_long(args: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Which argument or variable of a process the system does not take, probably."""
+    words = [(len(word), f"the argument {word[:40]!r}…") for word in args]
+    words += [(len(name) + len(value), f"the variable {name}") for name, value in environment.items()]
+    longest, which = max(words)
+    total = sum(length for length, _ in words)
+    return (
+        f"the system takes no process with arguments and variables of {total:,} bytes (on Linux some 128 kB each, and "
+        f"2 MB in all); the longest is {which}, {longest:,} bytes. Make it shorter (sys.path goes to engines, too)"
+    )
 
 
 class NoOptions(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import contextlib
 import functools
 import pickle
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,8 +25,10 @@ from . import payload
 #: Bytes of one pickle, beyond which the class or the state of an exception is left out, and of all that is packed.
 LARGEST = 16 << 10
 LARGEST_OF_ALL = 128 << 10
-#: How many causes, contexts and members of groups are followed, one inside the other, and in all.
-DEEPEST, MOST = 8, 64
+#: How many causes, contexts and members of groups are followed, one inside the other.
+DEEPEST = 8
+#: … and in all; the next number, if all that is packed is too large.
+MOST = (500, 64, 8)
 #: Notes that are packed, and characters of each.
 NOTES, NOTE_LENGTH = 20, 4000
 
@@ -64,14 +66,17 @@ _decode = msgspec.msgpack.Decoder(Packed).decode
 
 def pack(error: BaseException, text: str) -> bytes:
     """An exception as bytes; b"" if there is nothing to make it of again. `text` is its str()."""
-    packed = _pack(error, text, set(), 0)
-    if not (packed.kind or packed.base or packed.cause or packed.context or packed.notes):
-        return b""
-    made = _encode(packed)
-    return made if len(made) <= LARGEST_OF_ALL else b""
+    for most in MOST:
+        packed = _pack(error, text, set(), 0, most)
+        if not (packed.kind or packed.base or packed.cause or packed.context or packed.notes):
+            return b""
+        made = _encode(packed)
+        if len(made) <= LARGEST_OF_ALL:
+            return made
+    return b""
 
 
-def _pack(error: BaseException, text: str, seen: set[int], depth: int) -> Packed:
+def _pack(error: BaseException, text: str, seen: set[int], depth: int, most: int) -> Packed:
     seen.add(id(error))
     kind = original_class(type(error))
     packed = Packed(kind.__name__, text[:NOTE_LENGTH])
@@ -85,17 +90,31 @@ def _pack(error: BaseException, text: str, seen: set[int], depth: int) -> Packed
         packed.notes = [note[:NOTE_LENGTH] for note in notes[:NOTES] if isinstance(note, str)]
 
     def follow(other: BaseException | None) -> Packed | None:
-        if other is None or id(other) in seen or depth >= DEEPEST or len(seen) >= MOST:
+        if other is None or id(other) in seen or depth >= DEEPEST or len(seen) >= most:
             return None
-        return _pack(other, text_of(other), seen, depth + 1)
+        return _pack(other, text_of(other), seen, depth + 1, most)
 
     packed.cause, packed.suppress = follow(error.__cause__), error.__suppress_context__
     if not packed.suppress:
         packed.context = follow(error.__context__)
     if isinstance(error, BaseExceptionGroup):
-        packed.members = [member for one in error.exceptions if (member := follow(one)) is not None]
+        chosen = _one_of_each_kind(error.exceptions, most - len(seen))
+        packed.members = [member for one in chosen if (member := follow(one)) is not None]
+        if left_out := len(error.exceptions) - len(packed.members):
+            packed.notes.append(f"{left_out:,} of its {len(error.exceptions):,} exceptions were left out on their way")
         packed.state = _pickle(((error.message,), {}))
     return packed
+
+
+def _one_of_each_kind(members: Sequence[BaseException], most: int) -> list[BaseException]:
+    """Some members, at most so many, in their order: the first of each class, for `except*`, then the first ones."""
+    if len(members) <= most:
+        return list(members)
+    firsts: dict[type, int] = {}
+    for index, member in enumerate(members):
+        firsts.setdefault(type(member), index)
+    chosen = dict.fromkeys([*firsts.values(), *range(len(members))])
+    return [members[index] for index in sorted(list(chosen)[:most])]
 
 
 def text_of(error: BaseException) -> str:

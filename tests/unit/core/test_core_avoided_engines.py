@@ -20,7 +20,7 @@ def test_a_retry_avoids_the_engines_on_which_the_task_has_failed():
 def test_a_retry_that_waits_for_an_engine_that_is_left_says_so():
     core = scheduler()
     run(core, joined(0), joined(1), submitted("a", retries=1), submitted("b", targets=(1,)), finished(0, raised("a")))
-    told = explain(core, "a", 0.0)
+    told = explain(core, ["a"], 0.0)["a"]
     assert "an engine on which it has not failed (1 engine excluded), which is busy" in told["reason"]
     assert told["details"]["failed_on"] == ["u0"]
 

@@ -213,7 +213,7 @@ class AnyStory(RuleBasedStateMachine):
     @rule(ids=st.lists(task_ids, max_size=4))
     def somebody_asks_why(self, ids: list[str]) -> None:
         for id in ids:
-            told = explain(self.core, id, self.now)
+            told = explain(self.core, [id], self.now)[id]
             assert (told is None) == (id not in self.core.tasks)
             assert told is None or told["reason"]
 

@@ -31,7 +31,7 @@ def test_what_no_engine_suits_waits_and_says_why():
     run(core, joined(0), joined(1), submitted("a", depend=True), answered(0, "its depend is false"))
     run(core, (1000.0, Ticked()))
     assert core.tasks["a"].state is TaskState.QUEUED
-    told = explain(core, "a", 1000.0)
+    told = explain(core, ["a"], 1000.0)["a"]
     assert told is not None
     assert "engine 0: its depend is false" in told["reason"]
     assert told["details"]["asked"] == [1]

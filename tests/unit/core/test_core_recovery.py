@@ -109,7 +109,7 @@ def test_a_result_that_an_engine_kept_counts_though_all_others_are_back():
 def test_an_explanation_names_the_missing_engines():
     core = scheduler()
     run(core, recovered("a", awaited=[0, 4, 2]), joined(2))
-    told = explain(core, "a", 2.0)
+    told = explain(core, ["a"], 2.0)["a"]
     assert told["details"]["missing"] == [0, 4]
     assert told["reason"].endswith("for 3.0 s more at most. Engines that have not come back: 0, 4")
 

@@ -38,6 +38,7 @@ from engineroom.core.events import (
     Ticked,
 )
 from engineroom.core.explain import explain
+from engineroom.core.placement.queues import TaskQueue
 from engineroom.core.tasks import TRANSITIONS, TaskState
 from engineroom.messages import Attempt, ErrorInfo, GraphDependency, TaskDone, TaskSpec
 
@@ -572,11 +573,33 @@ def test_a_silent_engine_gets_no_more_tasks_until_it_is_heard():
     assert run(core, (1.0, EnginesSilent({0: 1.0})), submitted("c", "d"), submitted("e", engine=0)) == []
     assert run(core, finished(1, "b")) == [("send", 1, "c"), ("end", "b", "ok")]
     assert run(core, finished(0, "a")) == [("end", "a", "ok")], "a message that was on its way"
-    told = explain(core, "d", 3.0)
+    told = explain(core, ["d"], 3.0)["d"]
     assert told["details"]["silent"] == {0: 2.0}
     assert told["reason"].endswith("1 of these engines are silent: 0")
-    assert explain(core, "e", 3.5)["reason"].endswith("and has been silent for 2.5 s")
+    assert explain(core, ["e"], 3.5)["e"]["reason"].endswith("and has been silent for 2.5 s")
     assert sorted(run(core, (4.0, EnginesSilent({})))) == [("send", 0, "e")]
+
+
+def test_many_tasks_are_explained_in_one_look_through_each_queue(monkeypatch: pytest.MonkeyPatch):
+    core = scheduler()
+    run(core, joined(0), submitted("running"))
+    balanced, direct = [f"b{n}" for n in range(40)], [f"d{n}" for n in range(40)]
+    for id in balanced:
+        run(core, submitted(id, priority=1))
+    for id in direct:
+        run(core, submitted(id, engine=0))
+    run(core, *[submitted(f"w{n}", after=GraphDependency(balanced)) for n in range(5)])
+    looks: list[object] = []
+    places = TaskQueue.places
+    monkeypatch.setattr(TaskQueue, "places", lambda *args: (looks.append(args[0]), places(*args))[1])
+    told = explain(core, [*balanced, *direct, *(f"w{n}" for n in range(5)), "nobody"], 1.0)
+    assert told["nobody"] is None
+    for ids in (balanced, direct):
+        queued = [told[id]["details"]["ahead"] for id in ids if told[id]["state"] == "queued"]
+        assert len(queued) > 20
+        assert queued == list(range(queued[0], queued[0] + len(queued)))
+    assert all(told[f"w{n}"]["details"]["after"] == {"pending": balanced, "of": 40} for n in range(5))
+    assert len(looks) == 2
 
 
 def test_a_silent_engine_that_says_hello_again_or_is_lost_is_silent_no_more():
@@ -696,7 +719,7 @@ def test_direct_tasks_fail_when_their_engine_has_not_come_back_in_time():
 def test_a_direct_task_that_waits_for_its_engine_can_be_aborted_and_explained():
     core = scheduler()
     run(core, recovered(), submitted("a", "b", engine=0))
-    told = explain(core, "b", 2.0)
+    told = explain(core, ["b"], 2.0)["b"]
     assert told["state"] == "queued"
     assert told["details"] == {"attempt": 1, "retries_left": 0, "ahead": 1, "engine": 0}
     assert "engine 0 may come back: for 3.0 s more" in told["reason"]

@@ -87,13 +87,13 @@ def test_a_waiting_task_can_be_cancelled():
 def test_explain_says_that_engines_wait():
     core = scheduler()
     run(core, joined(0), submitted("outer"), submitted("inner"), submitted("queued"), waiting(0, "outer"))
-    told = explain(core, "outer", 0.0)
+    told = explain(core, ["outer"], 0.0)["outer"]
     assert told is not None
     assert "it has begun on engine 0 (node, pid 1), and waits for other tasks" in told["reason"]
-    told = explain(core, "queued", 0.0)
+    told = explain(core, ["queued"], 0.0)["queued"]
     assert told is not None
     assert "On 1 of these engines tasks wait for other tasks (outer)" in told["reason"]
     assert told["details"]["waiting"] == {0: ["outer"]}
-    told = explain(core, "inner", 0.0)
+    told = explain(core, ["inner"], 0.0)["inner"]
     assert told is not None
     assert "it is running on engine 0" in told["reason"]

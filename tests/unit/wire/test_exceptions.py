@@ -194,6 +194,28 @@ def test_groups_are_caught_by_except_star():
     assert isinstance(error, RemoteError)
 
 
+def kinds(error: BaseException) -> list[type]:
+    assert isinstance(error, BaseExceptionGroup)
+    return [type(member) for member in error.exceptions]
+
+
+def test_all_members_of_a_group_arrive():
+    error = trip(ExceptionGroup("many", [ValueError(n) for n in range(300)] + [KeyError("k")]))
+    assert kinds(error) == [ValueError] * 300 + [KeyError]
+    assert "left out" not in "".join(error.__notes__)
+
+
+@pytest.mark.parametrize(("count", "length"), [(5000, 1), (300, 2000), (300, 60_000)])
+def test_of_a_group_that_is_too_large_one_of_each_class_arrives_and_the_rest_is_told(count: int, length: int):
+    members = [ValueError("v" * length) for _ in range(count)]
+    error = trip(ExceptionGroup("many", [*members, KeyError("k"), *members, OSError("o")]))
+    found = kinds(error)
+    assert found[-2:] == [KeyError, OSError]
+    assert set(found[:-2]) == {ValueError}
+    left_out = 2 * count + 2 - len(found)
+    assert error.__notes__[0] == f"{left_out:,} of its {2 * count + 2:,} exceptions were left out on their way"
+
+
 def test_a_remote_error_is_caught_by_except_star_of_its_class():
     caught: list[BaseException] = []
     try:

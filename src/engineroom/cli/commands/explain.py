@@ -16,8 +16,8 @@ from ..text import as_json, exact, paint
 from .records import RecordsApp
 from .rows import STYLES
 
-#: The most msg_ids in one command.
-MANY = 1000
+#: The most msg_ids in one command: as many as `xargs` gives to one.
+MANY = 100_000
 
 
 class Explain(RecordsApp):

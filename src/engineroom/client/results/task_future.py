@@ -11,6 +11,7 @@ exists, and the change is made under it; or it does not exist, and no listener c
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +29,8 @@ from ..waiting.callbacks import run_callbacks
 from ..waiting.waits import wait_for_result, wait_until
 from .ending import Ending, succeeded
 from .port import ResultPort
+
+log = logging.getLogger(__name__)
 
 #: Seconds to wait for what the controller knows of a running task.
 CATCH_UP_SECONDS = 5.0
@@ -215,8 +218,10 @@ class TaskFuture(Future):  # type: ignore[type-arg]
                     live["stdout"], live["stderr"] = [], []
                 live["started"], live["engine"] = news.started, news.engine
             else:
-                with contextlib.suppress(Exception):  # the task's value may still be good
+                try:
                     live["data"] = live["data"] | payload.loads(news.payload, frames)
+                except Exception as error:  # the task's value may still be good
+                    log.warning("what task %s has published cannot be unpickled here: %s", id, error)
             self._condition.notify_all()
             followers = list(self._followers.get(id, ())) if self._followers else []
         for follower in followers:

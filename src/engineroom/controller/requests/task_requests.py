@@ -108,7 +108,8 @@ class TaskRequests:
 
     def _explain(self, body: Explain) -> FromStore:
         now, scheduler, lookups = self._clock(), self._scheduler, self._lookups
-        known = {id: _looked_up(id) if id in lookups else explain(scheduler, id, now) for id in body.tasks}
+        known = explain(scheduler, [id for id in body.tasks if id not in lookups], now)
+        known |= {id: _looked_up(id) for id in body.tasks if id in lookups}
         asking = {  # of these it is told, too, why they were not answered from the store
             id
             for id in body.tasks

@@ -10,9 +10,9 @@ from __future__ import annotations
 import heapq
 from bisect import insort
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
-from ...ids import ClientId
+from ...ids import ClientId, TaskId
 from ...messages import TaskDone
 from ..tasks import Task, TaskState
 
@@ -195,15 +195,17 @@ class TaskQueue:
         self._lanes.clear()
         self._order.clear()
 
-    def ahead_of(self, task: Task) -> int:
-        """How many tasks of the same priority and client come before this one."""
+    def places(self, client: ClientId, wanted: Container[TaskId]) -> dict[TaskId, int]:
+        """How many tasks of the same priority and client come before each of these tasks of a client."""
+        places: dict[TaskId, int] = {}
         for lane in self._lanes.values():
             ahead = 0
-            for other in lane.queues.get(task.client, ()):
-                if other is task:
-                    return ahead
-                ahead += other.state is TaskState.QUEUED
-        return 0
+            for task in lane.queues.get(client, ()):
+                if task.state is TaskState.QUEUED:
+                    if task.id in wanted:
+                        places[task.id] = ahead
+                    ahead += 1
+        return places
 
     def __len__(self) -> int:
         return self._length

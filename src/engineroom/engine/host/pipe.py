@@ -11,9 +11,13 @@ from typing import Any
 
 import msgspec
 
+#: Bytes of a message that are sent at once, and what begins each piece: whether more of the message comes.
+PIECE = 32 << 10
+_MORE, _LAST = b"\1", b"\0"
+
 
 class Pipe:
-    """One end of the pipe. `receives`: the types of the messages that come out of it.
+    """One end of the pipe. `receives`: the types of the messages that come out of it. A long one comes in pieces.
 
     The zygote may wait in `send` until the nanny reads. So the nanny must never wait for the zygote: it uses `put`.
     """
@@ -21,7 +25,7 @@ class Pipe:
     def __init__(self, end: socket.socket, receives: Any) -> None:
         self._end = end
         self._decode = msgspec.msgpack.Decoder(receives).decode
-        #: messages that the kernel has not taken yet
+        #: pieces of messages that the kernel has not taken yet
         self._left: deque[bytes] = deque()
 
     def fileno(self) -> int:
@@ -29,11 +33,12 @@ class Pipe:
 
     def send(self, message: Any) -> None:
         """Send a message; wait until there is room for it."""
-        self._end.send(msgspec.msgpack.encode(message))
+        for piece in _pieces(message):
+            self._end.send(piece)
 
     def put(self, message: Any) -> None:
         """Send a message when there is room for it, after those before it; see `flush`. Never waits."""
-        self._left.append(msgspec.msgpack.encode(message))
+        self._left.extend(_pieces(message))
         self.flush()
 
     def flush(self) -> bool:
@@ -47,12 +52,24 @@ class Pipe:
         return True
 
     def receive(self) -> Any:
-        """The next message; None when the other end is closed."""
-        try:
-            data = self._end.recv(1 << 16)
-        except ConnectionError:
-            return None
-        return self._decode(data) if data else None
+        """The next message; None when the other end is closed. The pieces of a message come one after the other."""
+        message = b""
+        while True:
+            try:
+                data = self._end.recv(2 * PIECE)
+            except ConnectionError:
+                return None
+            if not data:
+                return None
+            message += data[1:]
+            if data[:1] == _LAST:
+                return self._decode(message)
 
     def close(self) -> None:
         self._end.close()
+
+
+def _pieces(message: Any) -> list[bytes]:
+    data = msgspec.msgpack.encode(message)
+    parts = [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
+    return [*(_MORE + part for part in parts[:-1]), _LAST + parts[-1]]

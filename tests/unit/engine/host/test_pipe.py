@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -33,6 +35,29 @@ def test_who_puts_messages_does_not_wait_for_the_reader_and_all_come_in_order(pi
         came.append(zygote.receive())
     assert came == list(range(MANY))
     assert nanny.flush()
+
+
+def test_a_long_message_comes_whole_and_nobody_waits_for_it(pipes: tuple[Pipe, Pipe]) -> None:
+    """Such as the indices of 65,536 units of a resource. The kernel takes some 200,000 bytes at once."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    nanny, zygote = Pipe(ours, list[int]), Pipe(theirs, list[int])
+    try:
+        for last in (0, 10_000, 20_000, 65_536, 300_000):
+            reading: list[list[int]] = []
+            reader = threading.Thread(target=lambda: reading.append(zygote.receive()))  # noqa: B023
+            nanny.put(list(range(last)))
+            reader.start()
+            while not nanny.flush():
+                select.select([], [ours], [])
+            reader.join()
+            assert reading == [list(range(last))]
+            thread = threading.Thread(target=lambda: zygote.send(reading[0]))  # noqa: B023
+            thread.start()
+            assert nanny.receive() == reading[0]
+            thread.join()
+    finally:
+        nanny.close()
+        zygote.close()
 
 
 def test_what_is_put_is_there_at_once(pipes: tuple[Pipe, Pipe]) -> None:
