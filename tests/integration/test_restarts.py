@@ -91,14 +91,14 @@ def test_a_file_forgets_nothing_and_an_unknown_task_is_just_that(fresh_cluster):
     kill_controller(rc.cluster)
     with er.Client(rc.connection) as other:
         assert other.get_result(ended.msg_ids).get(60) == [1]
-        with pytest.raises(er.UnknownTask, match="no such task: never submitted here, or purged") as caught:
+        with pytest.raises(er.UnknownTask, match="no such task: never submitted here, purged, or dropped") as caught:
             other.get_result("nobody-1").get(60)
         assert "restarted" not in str(caught.value)
 
 
 def test_a_controller_that_is_not_the_second_says_nothing_of_restarts(memory_cluster):
     with memory_cluster.connect_client_sync() as rc:
-        with pytest.raises(er.UnknownTask, match="never submitted here, or purged"):
+        with pytest.raises(er.UnknownTask, match="never submitted here, purged, or dropped"):
             rc.get_result("nobody-1").get(60)
         with pytest.raises(er.UnknownTask, match=r"no such task: nobody-1$"):
             rc.result_status("nobody-1")
