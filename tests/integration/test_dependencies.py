@@ -213,6 +213,12 @@ def test_flags_are_given_at_once_for_a_while_or_for_one_call(rc):
     assert view.apply_with_flags(dict, kwargs={"a": 1}, resources=None, block=True) == {"a": 1}
 
 
+def test_an_engine_may_have_as_many_units_as_a_resource_may_have(fresh_cluster):
+    """The process that engines are forked from is told each of them."""
+    rc = fresh_cluster(n=1, database="none", resources={"memory": 65_536})
+    assert rc.load_balanced_view(resources={"memory": 65_536}).apply_sync(abs, -1) == 1
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -225,13 +231,6 @@ def test_flags_are_given_at_once_for_a_while_or_for_one_call(rc):
         {"hwm": 3},
     ],
 )
-
-
-def test_an_engine_may_have_as_many_units_as_a_resource_may_have(fresh_cluster):
-    """The process that engines are forked from is told each of them."""
-    rc = fresh_cluster(n=1, database="none", resources={"memory": 65_536})
-    assert rc.load_balanced_view(resources={"memory": 65_536}).apply_sync(abs, -1) == 1
-
 
 def test_flags_that_make_no_sense_are_refused(rc, flags):
     with pytest.raises(er.ConfigError):

@@ -205,7 +205,8 @@ class StoredResults:
             else:
                 self._outbox.deliver(client, entry.done, entry.result_frames)
         if gone:
-            why = self._forgotten or ": never submitted here, purged, or dropped by a limit (`--retain`, `DictDB.size_limit`)"
+            limits = "`--retain`, `DictDB.size_limit`"
+            why = self._forgotten or f": never submitted here, purged, or dropped by a limit ({limits})"
             if others := where_else(self._url):
                 why += f". {others}"
             self._are_gone(client, gone, f"no such task{why}", is_last=is_last)
