@@ -90,7 +90,8 @@ def test_interrupting_a_wait_says_what_goes_on_and_how_to_end_it(notebook: Noteb
 def test_an_interrupt_of_other_code_is_shown_as_ever(notebook: Notebook, tmp_path: Path):
     begun = tmp_path / "begun"
     cell = notebook.run_and_interrupt(
-        f"import time\nopen({str(begun)!r}, 'w').close()\nfor _ in range(6000): time.sleep(0.01)",
+        # in one statement: between two, IPython's own code would be interrupted
+        f"import time\nfor n in range(6000): n or open({str(begun)!r}, 'w').close(); time.sleep(0.01)",
         lambda: wait_until(begun.exists),
     )
     assert cell.error.ename == "KeyboardInterrupt"
