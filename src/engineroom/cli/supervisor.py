@@ -77,10 +77,10 @@ class Supervisor:
 
     def run(self, say: Say, ready: Callable[[], None] = lambda: None) -> int:
         """Start the cluster, watch it, stop it. `ready` is called when the engines are ready. Returns the exit code."""
-        for number in SIGNALS:
-            signal.signal(number, self._on_signal)
         with Alarm() as alarm:
             try:
+                for number in SIGNALS:
+                    signal.signal(number, self._on_signal)
                 self._write_pid()
                 self._start(say)
                 self._is_starting = False
