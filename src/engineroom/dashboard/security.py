@@ -41,10 +41,14 @@ HEADERS = {
 #: What somebody without a token may load: it makes the page that refuses him readable.
 _OPEN_PATHS = frozenset({"/static/style.css", "/static/icon.svg"})
 
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Engineroom</title>{head}
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Engineroom</title>
 <link rel="icon" href="static/icon.svg">
 <link rel="stylesheet" href="static/style.css"></head><body class="refused"><main><h1>{title}</h1>
 <p>{text}</p></main></body></html>"""
+#: Goes on by itself once it is loaded, so it needs nothing else; some browsers are set not to do that.
+_ENTRY = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Engineroom</title>
+<meta http-equiv="refresh" content="0;url=./"><link rel="icon" href="static/icon.svg"></head>
+<body><a href="./">Open the dashboard</a></body></html>"""
 
 
 class Access:
@@ -172,8 +176,7 @@ class Guard:
         on another site. The page that is given here asks by itself.
         """
         access = self._access
-        head = '<meta http-equiv="refresh" content="0;url=./">'
-        response = HTMLResponse(_PAGE.format(head=head, title="Engineroom", text="Opening …"))
+        response = HTMLResponse(_ENTRY)
         # Without a path, the cookie is for the folder of this page, whatever prefix a proxy gives it.
         response.set_cookie(access.cookie_name, access.cookie, path=None, httponly=True, samesite="strict")
         return response
@@ -183,4 +186,4 @@ _WHERE = "<code>engineroom dashboard</code> prints the link, and <code>rc.dashbo
 
 
 def _refused(status: int, title: str, text: str) -> Response:
-    return HTMLResponse(_PAGE.format(head="", title=title, text=text), status_code=status)
+    return HTMLResponse(_PAGE.format(title=title, text=text), status_code=status)
