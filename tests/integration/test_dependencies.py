@@ -231,7 +231,6 @@ def test_an_engine_may_have_as_many_units_as_a_resource_may_have(fresh_cluster):
         {"hwm": 3},
     ],
 )
-
 def test_flags_that_make_no_sense_are_refused(rc, flags):
     with pytest.raises(er.ConfigError):
         rc.load_balanced_view(**flags)

@@ -293,7 +293,7 @@ class Heavy:
     def __init__(self, number: int) -> None:
         import numpy
 
-        self.array, self.number = numpy.zeros(50_000), number
+        self.array = numpy.zeros(50_000)
 
     def __reduce__(self):
         return _heavy, (os.getpid(), self.array)
