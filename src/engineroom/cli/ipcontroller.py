@@ -213,6 +213,11 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
     db_url = Unicode("", help="The database as a url: sqlite:///PATH, mongodb://HOST/DATABASE, memory, none.").tag(
         config=True
     )
+    relay = Bool(
+        True,
+        help="With --ip: whether hosts of engines listen (encrypted, for each other only), and pass large data on, so "
+        "that the controller sends it once.",
+    ).tag(config=True)
     durability = Enum(
         list(DURABILITIES),
         "normal",
@@ -286,6 +291,7 @@ ipcontroller --reuse                  # after a crash: engines and clients recon
             queued_memory=queued_memory,
             restarted=restarted,
             roster=roster,
+            relay=self.relay,
         )
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: controller.stop())

@@ -152,7 +152,7 @@ class Intake:
         if self._reader is not None:
             if submission.cached:
                 keys = {s.id: key for s in tasks if (key := key_of(s)) is not None and known(s.id) is None}
-            if submission.resent or keys or missing:
+            if submission.resent or keys or missing or self.lookups.has_submission(submission.client):
                 self._look_up(self._reader, submission, keys, missing)
                 return
         elif missing:
@@ -180,7 +180,7 @@ class Intake:
                 found.functions, found.missing = readable_functions(store, missing)
             return found
 
-        def then(found: Found) -> None:
+        def take(found: Found) -> None:
             try:
                 self._take(submission, keys, found, lookup)
             except Exception as error:
@@ -188,16 +188,25 @@ class Intake:
             finally:
                 self.lookups.end(lookup)
 
+        def refuse(error: Exception) -> None:
+            self.lookups.aborted(lookup)
+            submission.refuse(Refusal(error))
+            self.lookups.end(lookup)
+
+        def then(found: Found) -> None:
+            self.lookups.in_turn(lookup, lambda: take(found))
+
         def failed(error: Exception) -> None:
             if submission.resent:  # they may have ended: no task is to run a second time
-                self.lookups.aborted(lookup)
-                submission.refuse(Refusal(error))
-                self.lookups.end(lookup)
+                self.lookups.in_turn(lookup, lambda: refuse(error))
             else:
                 log.warning("a submission could not be looked up in the database: %s", error)
                 then(Found(missing=dict.fromkeys(missing, str(error))))
 
-        reader.read(look, then, failed, after=Scope(submission.client))
+        if submission.resent or keys or missing:
+            reader.read(look, then, failed, after=Scope(submission.client))
+        else:
+            then(Found())
 
     def _take(
         self,

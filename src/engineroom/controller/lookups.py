@@ -1,6 +1,7 @@
-"""Submissions that wait for the store, and the questions that wait for them.
+"""Submissions that wait for the store, and the submissions and questions that wait for them.
 
-A client may ask about tasks that it has just submitted. Its question is answered once those tasks are taken in.
+The tasks of a client are taken in as it has submitted them, since those for one engine run in this order. A client may
+ask about tasks that it has just submitted: its question is answered once those tasks are taken in.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ..ids import ClientId, TaskId, client_of
 
 
 class Lookup(msgspec.Struct, frozen=True):
-    """One submission that waits for the store."""
+    """One submission that waits for the store, or behind another one."""
 
     number: int
     client: ClientId
@@ -28,6 +29,8 @@ class Lookups:
     def __init__(self) -> None:
         self._numbers = itertools.count()
         self._under_way: set[Lookup] = set()
+        #: client → its submissions, in order, each with what takes it in; None: the store has not answered
+        self._turns: dict[ClientId, dict[Lookup, Callable[[], None] | None]] = {}
         self._behind: list[tuple[set[Lookup], Callable[[], None]]] = []
         #: task → whether an abort was asked for meanwhile, and whether of a running task, too
         self._aborted: dict[TaskId, bool | None] = {}
@@ -42,9 +45,24 @@ class Lookups:
         """
         lookup = Lookup(next(self._numbers), client, frozenset(tasks))
         self._under_way.add(lookup)
+        self._turns.setdefault(client, {})[lookup] = None
         for id in lookup.tasks:
             self._aborted.setdefault(id, None)
         return lookup
+
+    def has_submission(self, client: ClientId) -> bool:
+        """Whether a submission of a client waits: the next one is to wait behind it."""
+        return client in self._turns
+
+    def in_turn(self, lookup: Lookup, take: Callable[[], None]) -> None:
+        """The store has answered: call `take` once those that the client submitted before are taken in."""
+        turns = self._turns[lookup.client]
+        turns[lookup] = take
+        while turns and (next_take := turns[first := next(iter(turns))]) is not None:
+            del turns[first]
+            next_take()
+        if not turns:
+            self._turns.pop(lookup.client, None)
 
     def aborted(self, lookup: Lookup) -> dict[TaskId, bool]:
         """The tasks of a submission for which an abort was asked: whether also if they run.

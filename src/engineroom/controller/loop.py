@@ -12,6 +12,7 @@ an error in one of them hurts no other. The loop never touches the store, and it
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from ..core.steady_clock import SteadyClock
 from ..errors import ProtocolError, StoreRefused
 from ..ids import ClientId, EngineId, EngineUuid, TaskId, new_uuid
 from ..messages import (
+    BufferNotFetched,
     Draining,
     EngineDied,
     ErrorInfo,
@@ -38,6 +40,7 @@ from ..messages import (
     PropertiesChecked,
     Published,
     Rejected,
+    RelayOpened,
     Request,
     Results,
     Returned,
@@ -150,9 +153,13 @@ class Controller:
         queued_memory: int | None = None,
         restarted: bool = False,
         roster: Roster | None = None,
+        relay: bool = True,
         machinery: Machinery | None = None,
     ) -> None:
-        """`queued_memory`: bytes that tasks may take that have not ended; None: as many as they like."""
+        """`queued_memory`: bytes that tasks may take that have not ended; None: as many as they like.
+
+        `relay`: whether other hosts pass large buffers on to each other.
+        """
         machinery = machinery or Machinery()
         self._clock = clock = machinery.clock
         began, roster = clock() if restarted else None, roster or Roster()
@@ -192,7 +199,8 @@ class Controller:
             core, decide, outbox, self._tell, kept, forgotten, store.url, self.post, running.news_of, here, clock
         )
         self._intake = Intake(core, decide, self._library, outbox, kept, writer.refusal, self._stored.watch, clock)
-        welcome = Welcome(new_uuid(), scheme=core.settings.scheme, keeps=store.keeps)
+        relay_key = secrets.token_hex(32) if relay else ""
+        welcome = Welcome(new_uuid(), scheme=core.settings.scheme, keeps=store.keeps, relay_key=relay_key)
         self._members = Membership(
             peers, core, decide, processes, liveness, welcome, self._client_left, room.lacks, clock, restarted, roster
         )
@@ -254,6 +262,8 @@ class Controller:
             EngineDied: self._on_engine_died,
             Unresponsive: self._members.on_unresponsive,
             Draining: self._members.on_draining,
+            RelayOpened: outbox.host_buffers.on_relay_opened,
+            BufferNotFetched: outbox.host_buffers.on_not_fetched,
             Ping: self._members.on_ping,
             Goodbye: self._members.on_goodbye,
         }

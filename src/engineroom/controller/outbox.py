@@ -195,7 +195,8 @@ class Outbox:
         functions = self._new_functions(peer, specs)
         results = self._new_values(peer, inputs, table, read.values) if inputs else []
         attempts = list(map(_attempt_of, action.tasks))
-        self.host_buffers.send(peer, Run(specs, attempts, functions, results), table.frames)
+        message = Run(specs, attempts, functions, results, peer.session.sent + 1)
+        self.host_buffers.send(peer, message, table.frames)
 
     def _new_functions(self, peer: Peer, specs: Sequence[TaskSpec]) -> list[Function]:
         """The functions of these tasks, except those that the engine has, or that are not to be had."""

@@ -178,8 +178,16 @@ class EngineProtocol:
                 self.link.send_frames(parts)
             if self.waiting:
                 self._tell_waiting()
+            if functions := self.jobs.awaited_functions():  # the question, or the answer, may have been lost
+                self.link.send(NeedFunctions(functions))
 
     def _on_run(self, message: Run, frames: Sequence[Any]) -> None:
+        session = self.link.session
+        if message.sent and not session.is_welcome:
+            return  # from before our last Hello: what we do not have, the controller sends again
+        if message.sent and message.sent != session.received:
+            self.hello()  # tasks that come before these may be among what was lost
+            return
         if message.functions:
             self._keeper.learn(message.functions)
         if not self.jobs.take(message, frames):

@@ -15,11 +15,13 @@ from .bounds import pieces
 from .clients import Accepted, Engines, Rejected, Reply, Request, ResultsUnavailable, Submit, Watch
 from .connection import Goodbye, Hello, Message, Ping, Pong, Refused, Welcome
 from .engines import (
+    BufferNotFetched,
     Cancel,
     CheckProperties,
     Draining,
     DropBuffers,
     EngineDied,
+    FetchBuffer,
     Functions,
     KeepBuffers,
     KillTask,
@@ -29,6 +31,7 @@ from .engines import (
     PropertiesChecked,
     Published,
     Recall,
+    RelayOpened,
     Results,
     Returned,
     Run,
@@ -67,7 +70,7 @@ from .requests import (
     named_in,
     tasks_in_question,
 )
-from .rights import key_with_rights
+from .rights import buffer_ticket, key_with_rights
 from .signals import signal_number
 from .structs import (
     Attempt,
@@ -119,14 +122,15 @@ FromEngine = (
     | Goodbye
 )
 ToEngine = Welcome | Refused | Run | Recall | Cancel | Functions | Stored | CheckProperties | Stop | Pong
-FromNanny = Hello | Starting | EngineDied | Unresponsive | Draining | Ping | Goodbye
-ToNanny = Welcome | Refused | SignalProcesses | KillTask | KeepBuffers | DropBuffers | Stop | Pong
+FromNanny = Hello | Starting | EngineDied | Unresponsive | Draining | RelayOpened | BufferNotFetched | Ping | Goodbye
+ToNanny = Welcome | Refused | SignalProcesses | KillTask | KeepBuffers | FetchBuffer | DropBuffers | Stop | Pong
 
 __all__ = [
     "Abort",
     "Accepted",
     "Attempt",
     "AttemptKey",
+    "BufferNotFetched",
     "CacheKey",
     "Call",
     "Cancel",
@@ -141,6 +145,7 @@ __all__ = [
     "Environment",
     "ErrorInfo",
     "Explain",
+    "FetchBuffer",
     "FindRecords",
     "FromClient",
     "FromEngine",
@@ -176,6 +181,7 @@ __all__ = [
     "RecheckProperties",
     "Refused",
     "Rejected",
+    "RelayOpened",
     "Reply",
     "Request",
     "RequestBody",
@@ -207,6 +213,7 @@ __all__ = [
     "Watch",
     "Welcome",
     "Withdraw",
+    "buffer_ticket",
     "key_with_rights",
     "named_in",
     "pieces",

@@ -25,6 +25,9 @@ class Submit(Message):
     cached: bool = False
     #: of the client; sent with its first tasks
     environment: Environment | None = None
+    #: counts the messages sent since Hello, this one included. A controller that counts otherwise has missed some,
+    #: perhaps tasks that come before these: it takes none, and the client says all of them again. 0: not said
+    sent: Count = 0
 
 
 class Watch(Message):

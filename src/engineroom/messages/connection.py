@@ -63,6 +63,8 @@ class Welcome(Message):
     awaited: list[EngineInfo] = []
     #: clients: whether a question may be taken back (`Withdraw`)
     takes_withdrawals: bool = False
+    #: nannies across TCP: the key of all relays (`transport.tcp.relay`) of the cluster; "": there are to be none
+    relay_key: str = ""
 
 
 class Refused(Message):

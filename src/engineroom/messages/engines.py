@@ -23,6 +23,9 @@ class Run(Message):
     functions: list[Function] = []
     #: results that these tasks take as arguments, except those the engine has in its `InputCache`
     values: list[InputResult] = []
+    #: counts the messages sent to the engine since Welcome, this one included. An engine that counts otherwise has
+    #: missed some, perhaps tasks that come before these: it takes none, and says Hello again. 0: not said
+    sent: Count = 0
 
 
 class Recall(Message):
@@ -185,6 +188,24 @@ class Draining(Message):
     reason: Name
 
 
+class RelayOpened(Message):
+    """This nanny passes large buffers on to other hosts. Valid until its next Hello."""
+
+    urls: Annotated[list[Name], Meta(max_length=1)]
+    #: of its relay: who connects can tell it from others
+    certificate: Annotated[str, Meta(max_length=4096)]
+    #: with it the controller makes tickets: an HMAC of a buffer's number here lets another nanny have it
+    secret: Annotated[bytes, Meta(max_length=64)]
+
+
+class BufferNotFetched(Message):
+    """The answer to a FetchBuffer, if the buffer could not be had from the other nanny: the controller sends it."""
+
+    number: Count
+    #: the other nanny could not be connected to; else it did not have the buffer, or did not give all of it
+    unreachable: bool = False
+
+
 # ---------------------------------------------------------------------------------------------- to nannies
 
 
@@ -209,6 +230,19 @@ class KeepBuffers(Message):
     """
 
     numbers: list[Count]
+
+
+class FetchBuffer(Message):
+    """As KeepBuffers, but the buffer comes from another nanny (`RelayOpened`)."""
+
+    number: Count
+    #: its bytes
+    size: Count
+    #: its number at the other nanny, and what lets us have it
+    theirs: Count
+    ticket: bytes
+    urls: list[str]
+    certificate: str
 
 
 class DropBuffers(Message):

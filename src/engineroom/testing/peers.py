@@ -211,7 +211,7 @@ class ClientPeer:
                 for done in tasks:
                     self.outcomes.setdefault(done.id, done)
             case ResultsUnavailable(tasks, reason):
-                for id in tasks:
+                for id in filter(self.tasks.__contains__, tasks):  # it may have asked twice
                     if _runs_at_most_once(self.tasks[id]):
                         self._world.lost(id)  # it was not recorded, and is not sent again
                         del self.tasks[id]

@@ -75,8 +75,8 @@ class _Question:
 class Lender:
     """Keeps buffers, and gives their descriptors to who asks for their numbers. No call waits.
 
-    The controller's numbers rise: one that is not above the highest that has come, and is not here, does not come any
-    more. A buffer of an engine was here before anybody could know its number.
+    The controller's numbers rise: one that is not above the highest that has come, and is neither here nor expected
+    from another host, does not come any more. A buffer of an engine was here before anybody could know its number.
     """
 
     def __init__(self, name: str) -> None:
@@ -89,6 +89,8 @@ class Lender:
         self._offered: OrderedDict[int, tuple[SharedBuffer, float]] = OrderedDict()
         self._offered_bytes = 0
         self._highest = 0
+        #: the controller's numbers whose buffers come from another host, at any time
+        self._expected: set[int] = set()
         #: by the number of the buffer
         self._asked: dict[int, _Question] = {}
         self._peers: dict[int, socket.socket] = {}
@@ -114,9 +116,23 @@ class Lender:
         for number, frame in zip(numbers, frames, strict=False):
             buffer = frame if isinstance(frame, SharedBuffer) else self.pool.copy(frame)
             self._highest = max(number, self._highest)
+            self._expected.discard(number)
             if isinstance(buffer, SharedBuffer):
                 self._kept[number] = buffer
             self._answer_all(number)
+
+    def expect(self, number: int) -> None:
+        """This buffer comes (`keep`), but not in its turn."""
+        self._highest = max(number, self._highest)
+        self._expected.add(number)
+
+    def kept(self, number: int) -> SharedBuffer | None:
+        """A buffer that is here."""
+        return self._kept.get(number)
+
+    def is_coming(self, number: int) -> bool:
+        """Whether a buffer that is not here may still come."""
+        return number in self._expected or (number > self._highest and not number & OF_AN_ENGINE)
 
     def drop(self, numbers: Iterable[int]) -> None:
         """Nobody needs these any more. Whoever has them keeps them."""
@@ -124,11 +140,15 @@ class Lender:
         for number in numbers:
             self._kept.pop(number, None)
             self._take_offered(number)
+            if number in self._expected:
+                self._expected.discard(number)
+                self._answer_all(number)
         self.pool.tidy()
 
     def renew(self) -> None:
         """The controller begins anew: it does not know what is here, and what was on its way may be lost."""
         self._kept.clear()
+        self._expected.clear()
         self._drop_offered(lambda since: True)
         for number in list(self._asked):
             self._highest = max(number, self._highest)
@@ -142,6 +162,8 @@ class Lender:
         """
         self.serve()
         for number, question in list(self._asked.items()):
+            if number in self._expected:
+                continue
             if question.last_sent is None:
                 question.last_sent = sent
             elif question.last_sent < heard:
@@ -154,10 +176,10 @@ class Lender:
             if descriptor in self._peers:
                 asked += self._hear(self._peers[descriptor])
         for peer, number in asked:  # after all that was offered has been taken in
-            if number in self._kept or number <= self._highest or number & OF_AN_ENGINE:
-                self._answer(peer, number)
-            else:
+            if number not in self._kept and self.is_coming(number):
                 self._asked.setdefault(number, _Question()).peers.append(peer)
+            else:
+                self._answer(peer, number)
         due = time.monotonic() - OFFERED_SECONDS
         self._drop_offered(lambda since: since < due)
         self.pool.tidy()

@@ -304,6 +304,12 @@ class Reader:
             with contextlib.suppress(OSError):
                 os.close(self._descriptors.popleft())
 
+    def arriving(self) -> tuple[Sequence[Any], int]:
+        """The frames of a message whose last one is large and has come in part, and how many bytes of that; or ()."""
+        if self.room is None:
+            return (), 0
+        return self._frames, self._frames[-1].nbytes - self.room.nbytes
+
     def filled(self, count: int) -> list[list[Any]]:
         """So many bytes have been received into `room`."""
         room = self.room

@@ -16,6 +16,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from ..descriptors import require_descriptors
@@ -128,6 +129,15 @@ class StreamLink(ABC):
         if len(arrived) == 1:
             return [arrived.popleft()]
         return [arrived.popleft() for _ in range(min(limit, len(arrived)))]
+
+    def arriving(self) -> tuple[Sequence[Any], int]:
+        """See `Reader`: for the thread that receives."""
+        return self._reader.arriving()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, as far as we know."""
+        return self._socket is not None
 
     def wake(self) -> None:
         if self._wake >= 0:

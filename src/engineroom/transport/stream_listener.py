@@ -109,6 +109,10 @@ class StreamListener:
     def urls(self) -> Sequence[str]:
         return [entrance.url for entrance in self._entrances.values()]
 
+    def fileno(self) -> int:
+        """A file descriptor that is readable when `receive` has something to do."""
+        return self._epoll.fileno()
+
     def receive(self, limit: int = 64, timeout: float = 0.0) -> list[tuple[bytes, Frames]]:
         arrived = self._arrived
         self._receive(limit, 0.0 if arrived else timeout)

@@ -8,7 +8,16 @@ import pytest
 
 from engineroom.controller.supplies import host_buffers as module
 from engineroom.controller.supplies.host_buffers import HostBuffers
-from engineroom.messages import DropBuffers, KeepBuffers, Message, Run
+from engineroom.messages import (
+    BufferNotFetched,
+    DropBuffers,
+    FetchBuffer,
+    KeepBuffers,
+    Message,
+    RelayOpened,
+    Run,
+    buffer_ticket,
+)
 from engineroom.transport.base import HOST_FRAME_FROM, OF_AN_ENGINE, HostFrame
 
 LARGE = HOST_FRAME_FROM
@@ -22,6 +31,7 @@ class Process:
 
     def __init__(self, uuid: str, nanny: str = "", lends: int = 1) -> None:
         self.uuid, self.nanny, self.lends = uuid, nanny, lends
+        self.host = ""
 
 
 class Connected:
@@ -187,3 +197,109 @@ def test_what_is_too_large_for_a_nanny_is_not_kept(buffers: HostBuffers, peers: 
     buffers.keep([result])
     buffers.drop_lent()
     assert peers.numbers("n") == [(DropBuffers, [OWN + 1])]
+
+
+# -------------------------------------------------------------------------------------------- from host to host
+
+
+def relay(buffers: HostBuffers, peers: Connected, *names: str, url: str = "tcp://10.0.0.1:5000") -> None:
+    """Nannies, each with one engine, pass buffers on."""
+    for name in names:
+        nanny = peers.by_uuid.setdefault(name, Process(name, lends=ROOM))
+        nanny.host = f"host-{name}"
+        peers.engines[f"{name}1"] = Process(f"{name}1", name)
+        buffers.on_relay_opened(nanny, RelayOpened([url], f"certificate of {name}", name.encode()), [])  # type: ignore[arg-type]
+
+
+def sources(peers: Connected, *names: str) -> list[str]:
+    """Where each nanny has its last buffer from: another nanny, or "" for us."""
+    last = [peers.sent[name][-1][0] for name in names]
+    return [each.certificate[-1] if isinstance(each, FetchBuffer) else "" for each in last]
+
+
+@pytest.fixture
+def small_relayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RELAYED_FROM", LARGE)
+
+
+@pytest.mark.usefixtures("small_relayed")
+def test_a_buffer_leaves_the_controller_once_and_each_host_passes_it_on_to_two(buffers: HostBuffers, peers: Connected):
+    relay(buffers, peers, *"abcdefg")
+    large = bytes(LARGE)
+    frames = [send(buffers, peers, f"{name}1", large) for name in "abcdefg"]
+    assert frames == [[HostFrame(number, LARGE)] for number in range(1, 8)]
+    assert sources(peers, *"abcdefg") == ["", "a", "a", "b", "b", "c", "c"]
+    asked, content = peers.sent["d"][0]
+    assert asked == FetchBuffer(4, LARGE, 2, buffer_ticket(b"b", 2), ["tcp://10.0.0.1:5000"], "certificate of b")
+    assert not content
+
+
+@pytest.mark.usefixtures("small_relayed")
+def test_who_has_dropped_a_buffer_or_has_gone_passes_nothing_on(
+    buffers: HostBuffers, peers: Connected, clock: list[float]
+):
+    relay(buffers, peers, *"abc")
+    large = bytes(LARGE)
+    send(buffers, peers, "a1", large)
+    clock[0] = module.KEPT_SECONDS + 1
+    buffers.sweep()
+    send(buffers, peers, "b1", large)
+    assert sources(peers, "b") == [""]
+    peers.by_uuid["b"] = Process("b", lends=ROOM)
+    send(buffers, peers, "c1", large)
+    assert sources(peers, "c") == [""], "before the next sweep, too"
+    buffers.sweep()
+    send(buffers, peers, "a1", large)
+    assert sources(peers, "a") == ["c"]
+
+
+@pytest.mark.parametrize("why", ["small", "no relay there", "no relay here", "a loopback address of another host"])
+def test_otherwise_it_comes_from_the_controller(
+    buffers: HostBuffers, peers: Connected, monkeypatch: pytest.MonkeyPatch, why: str
+):
+    monkeypatch.setattr(module, "RELAYED_FROM", LARGE + (why == "small"))
+    relay(buffers, peers, *"ab"[why == "no relay there" :][: 1 + (why != "no relay here")])
+    peers.engines.setdefault("a1", Process("a1", "a"))
+    if why == "a loopback address of another host":
+        relay(buffers, peers, *"ab", url="tcp://127.0.0.1:5000")
+    first, second = {"no relay there": ("n1", "b1"), "no relay here": ("a1", "n1")}.get(why, ("a1", "b1"))
+    large = bytes(LARGE)
+    send(buffers, peers, first, large)
+    send(buffers, peers, second, large)
+    assert sources(peers, second[0]) == [""]
+
+
+@pytest.mark.usefixtures("small_relayed")
+def test_on_one_host_a_loopback_address_will_do(buffers: HostBuffers, peers: Connected):
+    relay(buffers, peers, *"ab", url="tcp://127.0.0.1:5000")
+    peers.by_uuid["b"].host = peers.by_uuid["a"].host
+    large = bytes(LARGE)
+    send(buffers, peers, "a1", large)
+    send(buffers, peers, "b1", large)
+    assert sources(peers, "b") == ["a"]
+
+
+@pytest.mark.usefixtures("small_relayed")
+def test_what_could_not_be_fetched_the_controller_sends(buffers: HostBuffers, peers: Connected, clock: list[float]):
+    relay(buffers, peers, *"ab")
+    one, two = bytes(LARGE), bytes(LARGE)
+    for large in (one, two):
+        send(buffers, peers, "a1", large)
+        send(buffers, peers, "b1", large)
+    nanny: Any = peers.by_uuid["b"]
+    buffers.on_not_fetched(nanny, BufferNotFetched(4, unreachable=False), [])
+    assert peers.sent["b"][-1] == (KeepBuffers([4]), [two])
+    buffers.on_not_fetched(nanny, BufferNotFetched(2, unreachable=True), [])
+    assert peers.sent["b"][-1] == (KeepBuffers([2]), [one])
+    buffers.on_not_fetched(nanny, BufferNotFetched(77), [])
+    assert peers.sent["b"][-1] == (DropBuffers([77]), []), "whoever waits for it hears that it does not come"
+
+    three = bytes(LARGE)
+    send(buffers, peers, "a1", three)
+    send(buffers, peers, "b1", three)
+    assert sources(peers, "b") == [""], "it could not connect"
+    clock[0] = module.UNREACHABLE_SECONDS + 1
+    buffers.sweep()
+    send(buffers, peers, "a1", one)
+    send(buffers, peers, "b1", one)
+    assert sources(peers, "b") == ["a"]

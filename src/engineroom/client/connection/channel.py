@@ -76,8 +76,7 @@ log = logging.getLogger(__name__)
 #: While so many tasks are out, and the last were submitted so few seconds ago, those that come next gather for a
 #: moment: waking the I/O thread for each would cost more than the task.
 STREAM = 64
-STREAM_SECONDS = 0.005
-GATHER_SECONDS = 0.001
+STREAM_SECONDS, GATHER_SECONDS = 0.005, 0.001
 PING_SECONDS = 1.0
 #: After this silence of the controller, waiting ends with ControllerLost.
 LOST_SECONDS = 30.0
@@ -409,8 +408,8 @@ class Channel:
 
     def has_work(self) -> bool:
         """Whether `flush` would send something."""
-        if self._urgent:
-            return True
+        if self._urgent or not self._counts.is_welcome:
+            return self._counts.is_welcome
         may_ask = bool(self._orders) and self._requests.has_room
         return self._window.has_room or (may_ask and self._window.is_shut) if self._outgoing else may_ask
 
@@ -461,8 +460,8 @@ class Channel:
         self._link.send([wire.encode(self._counts.hello(time.monotonic()))])
 
     def flush(self) -> None:
-        """Send what has gathered, once we are welcome."""
-        if not self._welcome.is_set() or self.failure is not None:
+        """Send what has gathered, once we are welcome. After a Hello, what is said again comes first."""
+        if not self._counts.is_welcome or self.failure is not None:
             return
         # Counted first, sent last: a question never overtakes the tasks that were submitted before it.
         orders, urgent, window = len(self._orders), len(self._urgent), self._window
@@ -484,6 +483,7 @@ class Channel:
 
     def _send_tasks(self, message: Submit, frames: Sequence[Any]) -> None:
         try:
+            message.sent = self._counts.sent + 1
             self._send(message, frames)
         except (TypeError, ValueError, OverflowError) as error:  # a task that cannot be encoded harms no other message
             text = f"cannot be sent: {error}"

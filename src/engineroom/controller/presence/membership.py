@@ -170,6 +170,8 @@ class Membership:
             welcome.engines, welcome.starting = self._engine_infos(), self._starting()
             welcome.awaited = self._awaited_infos()
             welcome.takes_withdrawals = True
+        elif peer.lends:
+            welcome.relay_key = known.relay_key
         self._peers.welcome(peer, welcome)
         return True
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...errors import AuthenticationError, ProtocolError
 from ...ids import EngineId
-from ...messages import Function, Hello, Message, Ping, Refused, Request, Welcome
+from ...messages import Function, Hello, Message, Ping, Refused, Request, Submit, Welcome
 from ...messages.bounds import MOST_ASKED
 from ...messages.rights import RIGHTS, Rights, key_with_rights
 from ...transport import Listener
@@ -171,6 +171,8 @@ class Peers:
                 return self._receive_unknown(address, header)
             peer.session.count_received(header, now)
             message = peer.decode(header)
+            if type(message) is Submit and message.sent not in (0, peer.session.received):
+                return None  # something that came before it was lost: the client notices, and says both again
             if len(header) > MOST_ASKED and type(message) is Request:
                 raise ProtocolError(f"a question of {len(header)} bytes")
             return message if type(message) is Hello else (peer, message)

@@ -1,5 +1,8 @@
 """Large buffers that engines across hosts need go to each host once: to the nanny, which lends them to its engines.
 
+If several hosts need one, we send it to the first. It passes it on to the next two, each of which passes it on to two
+(see `transport.tcp.relay`). A nanny that cannot fetch a buffer gets it from us.
+
 The engines get messages that name these buffers (see `transport.lending`). The nanny keeps a buffer until we say that
 no message will name it any more: when it was not used for some seconds, or when there is no room for others.
 
@@ -11,20 +14,43 @@ What is kept belongs to one session of the nanny. After its next Hello it is ano
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...messages import DropBuffers, KeepBuffers, Message
+from ...messages import BufferNotFetched, DropBuffers, FetchBuffer, KeepBuffers, Message, RelayOpened, buffer_ticket
 from ...shared_memory.buffer import key_of
+from ...transport.addresses import is_loopback
 from ...transport.base import HOST_FRAME_FROM, OF_AN_ENGINE, HostFrame
 from ..presence.peers import Peer, Peers
+
+log = logging.getLogger(__name__)
 
 #: A buffer that was not used for so many seconds is dropped …
 KEPT_SECONDS = 10.0
 #: … and after so few, if buffers of more than so many bytes were used later: push after push must not fill memory.
 MANY_KEPT_SECONDS, MANY = 2.0, 256 << 20
+
+
+#: Smaller buffers we send to each host: to have another host asked for them takes about as long.
+RELAYED_FROM = 4 << 20
+#: To so many others a host passes a buffer on.
+FAN_OUT = 2
+#: A nanny that could not connect to another one fetches nothing for so many seconds.
+UNREACHABLE_SECONDS = 300.0
+
+
+class _Copy:
+    """A buffer at one nanny."""
+
+    __slots__ = ("nanny", "number", "passed_on")
+
+    def __init__(self, nanny: Peer, number: int) -> None:
+        self.nanny, self.number = nanny, number
+        #: to so many others
+        self.passed_on = 0
 
 
 class _Kept:
@@ -44,6 +70,12 @@ class HostBuffers:
         self._kept: dict[Peer, _Kept] = {}
         #: the results of this turn that nannies have: `key_of` each → (the nanny, the number, the buffer)
         self._lent: dict[Any, tuple[Peer, int, Any]] = {}
+        #: nannies that pass buffers on
+        self._relays: dict[Peer, RelayOpened] = {}
+        #: uuid of a nanny that fetches nothing → until when
+        self._alone: dict[str, float] = {}
+        #: `key_of` each buffer → the nannies that have it, or fetch it, the first one first
+        self._copies: dict[Any, list[_Copy]] = {}
         #: of the latest buffer. A later life of the controller has higher numbers, too.
         self._number = time.time_ns()
 
@@ -82,13 +114,37 @@ class HostBuffers:
         for nanny, unused in numbers.items():
             self._peers.send(nanny, DropBuffers(unused))
 
+    def on_relay_opened(self, nanny: Peer, message: RelayOpened, _: Sequence[Any]) -> None:
+        """A nanny passes buffers on."""
+        self._relays[nanny] = message
+
+    def on_not_fetched(self, nanny: Peer, message: BufferNotFetched, _: Sequence[Any]) -> None:
+        """A nanny has not got a buffer from another one: it gets it from us."""
+        if message.unreachable:
+            self._alone[nanny.uuid] = self._clock() + UNREACHABLE_SECONDS
+            log.warning("%s cannot connect to another host of engines: it gets large data from here", nanny.host)
+        buffers = self._kept[nanny].buffers if nanny in self._kept else {}
+        frame = next((frame for number, frame, _ in buffers.values() if number == message.number), None)
+        if frame is None or not self._peers.send(nanny, KeepBuffers([message.number]), [frame]):
+            self._peers.send(nanny, DropBuffers([message.number]))
+
     def sweep(self) -> None:
         """Have nannies drop what was not used for some seconds; forget nannies that have gone."""
         for nanny, kept in list(self._kept.items()):
-            if self._peers.by_uuid.get(nanny.uuid) is not nanny:
+            if self._is_gone(nanny):
                 del self._kept[nanny]
-                continue
-            self._drop(nanny, kept)
+                for key in kept.buffers:
+                    self._forget_copy(nanny, key)
+            else:
+                self._drop(nanny, kept)
+        for nanny in [each for each in self._relays if self._is_gone(each)]:
+            del self._relays[nanny]
+        now = self._clock()
+        for uuid in [each for each, until in self._alone.items() if until <= now]:
+            del self._alone[uuid]
+
+    def _is_gone(self, nanny: Peer) -> bool:
+        return self._peers.by_uuid.get(nanny.uuid) is not nanny
 
     def _placed(self, nanny: Peer, frame: Any) -> Any:
         """What to send to an engine of this nanny in the place of a buffer."""
@@ -108,13 +164,45 @@ class HostBuffers:
 
         False: it cannot be told.
         """
-        kept, size = self._kept.setdefault(nanny, _Kept()), memoryview(frame).nbytes
+        kept, size, key = self._kept.setdefault(nanny, _Kept()), memoryview(frame).nbytes, key_of(frame)
         self._drop(nanny, kept, room_for=size)
-        if not self._peers.send(nanny, KeepBuffers([number]), content):
+        source = self._source(nanny, key, size) if content else None
+        if source is not None:
+            is_told = self._peers.send(nanny, self._fetching(source, number, size))
+        else:
+            is_told = self._peers.send(nanny, KeepBuffers([number]), content)
+        if not is_told:
             return False
-        kept.buffers[key_of(frame)] = number, frame, self._clock()
+        if source is not None:
+            source.passed_on += 1
+        self._copies.setdefault(key, []).append(_Copy(nanny, number))
+        kept.buffers[key] = number, frame, self._clock()
         kept.bytes += size
         return True
+
+    def _source(self, nanny: Peer, key: Any, size: int) -> _Copy | None:
+        """The copy of a buffer that a nanny is to fetch; None: it gets the buffer from us."""
+        if size < RELAYED_FROM or nanny not in self._relays or nanny.uuid in self._alone:
+            return None
+        for copy in self._copies.get(key, ()):
+            relay = self._relays.get(copy.nanny)
+            if relay is None or copy.passed_on >= FAN_OUT or self._is_gone(copy.nanny) or not relay.urls:
+                continue
+            if nanny.host == copy.nanny.host or not is_loopback(relay.urls[0]):
+                return copy
+        return None
+
+    def _fetching(self, source: _Copy, number: int, size: int) -> FetchBuffer:
+        relay = self._relays[source.nanny]
+        ticket = buffer_ticket(relay.secret, source.number)
+        return FetchBuffer(number, size, source.number, ticket, relay.urls, relay.certificate)
+
+    def _forget_copy(self, nanny: Peer, key: Any) -> None:
+        left = [copy for copy in self._copies.get(key, ()) if copy.nanny is not nanny]
+        if left:
+            self._copies[key] = left
+        else:
+            self._copies.pop(key, None)
 
     def _drop(self, nanny: Peer, kept: _Kept, room_for: int = 0) -> None:
         """Have a nanny drop what was not used for some seconds, and the oldest until there is room for more."""
@@ -126,6 +214,7 @@ class HostBuffers:
             if kept.bytes + room_for <= nanny.lends and now - used <= seconds:
                 break
             del kept.buffers[key]
+            self._forget_copy(nanny, key)
             kept.bytes = later
             numbers.append(number)
         if numbers:

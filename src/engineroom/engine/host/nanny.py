@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ... import resources
 from ...config import ConnectionInfo, EngineSettings, LivenessSettings
@@ -23,6 +23,7 @@ from ...messages import (
     Draining,
     DropBuffers,
     EngineDied,
+    FetchBuffer,
     Goodbye,
     KeepBuffers,
     KillTask,
@@ -49,6 +50,9 @@ from ..session_link import SessionLink
 from . import zygote
 from .walltime import Walltime, is_in_job, time_left
 from .zygote import Died, End, Fork, Forked, Kill, Signal
+
+if TYPE_CHECKING:
+    from .buffers import HostBuffers
 
 log = logging.getLogger(__name__)
 
@@ -113,14 +117,14 @@ class Nanny:
         # The zygote first: it must be forked before this process has threads or sockets.
         lender = "" if is_by_socket(connection) else lending.new_name()
         self._zygote, self._pipe = zygote.start(self._uuid, connection, self._settings, count, lender)
-        #: keeps large buffers for the engines, which would come to each of them else
-        self._lender = Lender(lender) if lender else None
         session = LinkSession(
             introduce("nanny", connection.key, self._uuid), self._liveness.ping_interval, time.monotonic()
         )
-        link = connect(connection, pool=None if self._lender is None else self._lender.pool)
-        lends = 0 if self._lender is None else self._lender.room
-        self._link = SessionLink(session, link, wire.decode_to_nanny, lends)
+        keeper = Lender(lender) if lender else None
+        link = connect(connection, pool=None if keeper is None else keeper.pool)
+        self._link = SessionLink(session, link, wire.decode_to_nanny, 0 if keeper is None else keeper.room)
+        #: large buffers for the engines, which would come to each of them else; None: on this host they are handed over
+        self._buffers = None if keeper is None else _host_buffers(keeper, link, self._link.send)
         #: the engines' processes (0: being forked) and when they were born
         self._pids: dict[EngineUuid, int] = {}
         self._born: dict[EngineUuid, float] = {}
@@ -152,10 +156,14 @@ class Nanny:
             Pong: self._on_pong,
             SignalProcesses: self._on_signal,
             KillTask: self._on_kill_task,
-            KeepBuffers: self._on_keep_buffers,
-            DropBuffers: self._on_drop_buffers,
             Stop: lambda *_: self._begin_stop(),
         }
+        if self._buffers is not None:
+            self._handlers |= {
+                KeepBuffers: self._buffers.on_keep,
+                FetchBuffer: self._buffers.on_fetch,
+                DropBuffers: self._buffers.on_drop,
+            }
 
     def run(self) -> None:
         """Serve until stopped, or until the controller has been away for too long.
@@ -185,8 +193,8 @@ class Nanny:
             self._pipe.close()  # the zygote kills what is left, and ends
             os.waitpid(self._zygote, 0)
             self._link.close()
-            if self._lender is not None:
-                self._lender.close()
+            if self._buffers is not None:
+                self._buffers.close()
             signal.set_wakeup_fd(-1)
             for end in self._signals:
                 end.close()
@@ -202,23 +210,21 @@ class Nanny:
             self._link.ping()
             self._check_controller()
             self._check_zygote()
-            if self._lender is not None:
-                self._lender.serve()  # it also gives memory back that is not used
         if self._deaths and time.monotonic() >= self._hear_deadline:
             self._replace(self._deaths)
         self._receive()  # sending may swallow the news of an arrival: look before sleeping
+        if self._buffers is not None:
+            self._buffers.serve()
         most = 1.0 if self._pipe.flush() else FLUSH_SECONDS
         wait = max(0.0, min(self._link.session.next_ping - time.monotonic(), most))
         watched = [self._link.fileno(), self._pipe.fileno(), self._signals[0].fileno()]
         if self._lifeline is not None:
             watched.append(self._lifeline)
-        if self._lender is not None:
-            watched.append(self._lender.fileno())
+        if self._buffers is not None:
+            watched += self._buffers.descriptors()
         ready = wait_readable(watched, wait)
         if self._signals[0].fileno() in ready:
             self._on_signals(set(self._signals[0].recv(64)))
-        if self._lender is not None and self._lender.fileno() in ready:
-            self._lender.serve()
         if self._pipe.fileno() in ready:
             self._hear_zygote()
         if self._lifeline is not None and self._lifeline in ready and not os.read(self._lifeline, 4096):
@@ -247,8 +253,9 @@ class Nanny:
                 log.warning("the controller at %s is heard again, after %.1f s", self._urls[0], quiet)
             for parts in arrived:
                 message = self._link.read(parts)
-                if message is not None:
-                    self._handlers[type(message)](message, parts[1:])
+                handler = self._handlers.get(type(message))
+                if handler is not None:
+                    handler(message, parts[1:])
 
     def _finished(self) -> bool:
         if not self._pids:
@@ -392,8 +399,8 @@ class Nanny:
         log.warning("no word from the controller at %s for %.0f s: %s. Trying for %g s", url, silence, why, patience)
 
     def _on_welcome(self, message: Welcome, _: Sequence[Any]) -> None:
-        if self._link.session.on_welcome(message) and self._lender is not None:
-            self._lender.renew()
+        if self._link.session.on_welcome(message) and self._buffers is not None:
+            self._buffers.welcome(message.relay_key)
 
     def _on_refused(self, message: Refused, _: Sequence[Any]) -> None:
         raise refusal_error(message, self._urls[0])
@@ -403,8 +410,8 @@ class Nanny:
         if not session.on_pong(message):
             self._hello()
             return
-        if self._lender is not None:
-            self._lender.confirm(session.sent, session.confirmed)
+        if self._buffers is not None:
+            self._buffers.confirm(session.sent, session.confirmed)
         heard = [death for death in self._deaths if death.number <= session.confirmed]
         self._deaths = [death for death in self._deaths if death.number > session.confirmed]
         self._replace(heard)
@@ -417,14 +424,6 @@ class Nanny:
     def _on_kill_task(self, message: KillTask, _: Sequence[Any]) -> None:
         if message.engine in self._pids:
             self._pipe.put(Kill(message.engine, message.task))
-
-    def _on_keep_buffers(self, message: KeepBuffers, frames: Sequence[Any]) -> None:
-        if self._lender is not None:
-            self._lender.keep(message.numbers, frames)
-
-    def _on_drop_buffers(self, message: DropBuffers, _: Sequence[Any]) -> None:
-        if self._lender is not None:
-            self._lender.drop(message.numbers)
 
     # ------------------------------------------------------------------------------------------ the end
 
@@ -449,6 +448,12 @@ class Nanny:
             for uuid in self._pids:
                 self._pipe.put(Signal(uuid, signal.SIGTERM))
                 self._pipe.put(Signal(uuid, signal.SIGCONT))
+
+
+def _host_buffers(lender: Lender, link: Any, send: Callable[[Message], None]) -> HostBuffers:
+    from .buffers import HostBuffers  # late: on the controller's host nobody needs `ssl`
+
+    return HostBuffers(lender, link, send)
 
 
 def _is_stopped(pid: int) -> bool:

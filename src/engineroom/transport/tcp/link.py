@@ -76,6 +76,8 @@ class TcpLink(StreamLink):
             raise ConnectionFileError("the connection file holds no certificate of a controller") from None
         #: the address that was reached last
         self._reached: tuple[str, int] | None = None
+        #: that of this host in the last connection; "": there was none
+        self.own_address = ""
         self._chunks = new_chunks()
         with self._lock:
             self._need_helper()
@@ -92,6 +94,7 @@ class TcpLink(StreamLink):
                         error = failed
                     else:
                         self._note_reached(address)
+                        self.own_address = str(connection.socket.getsockname()[0])
                         return connection
                 assert error is not None
                 if isinstance(error, ssl.SSLError) and self._reached not in (None, address):
@@ -101,7 +104,7 @@ class TcpLink(StreamLink):
         refusals = [error for error in errors if isinstance(error, ssl.SSLError)]
         raise next(iter(refusals + errors), TimeoutError("there is no connection"))
 
-    def _shaken(self, new: socket.socket) -> Socket:
+    def _shaken(self, new: socket.socket) -> SealedSocket:
         """A connection with the handshake done. Raises OSError."""
         deadline = time.monotonic() + HANDSHAKE_SECONDS
         connection = SealedSocket(new, self._context, self._chunks, is_listener=False)
