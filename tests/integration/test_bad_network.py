@@ -177,6 +177,25 @@ def test_a_cut_that_lasts_is_an_error_in_the_end(far_cluster, proxy, monkeypatch
         assert other.get_result(id).get(60) is None, "the task went on"
 
 
+def in_order(view: er.DirectView, proxy: TcpProxy, way: str, count: int = 20) -> list[int]:
+    """Push numbers, each of which is lost with a connection, and read each right behind it; returns what was read."""
+    read = []
+    for number in range(count):
+        proxy.stalled.add(way)
+        view.push({"latest": number}, block=False)
+        wait_until(lambda: proxy.has_waiting(way))
+        proxy.cut()
+        proxy.mend()
+        read.append(view.apply_async(int, er.Reference("latest")))
+        assert read[-1].wait(60)
+    return [result.get() for result in read]
+
+
+@pytest.mark.fault(22)
+def test_tasks_for_one_engine_keep_their_order_when_the_clients_connection_is_lost(far, proxy):
+    assert in_order(far[far.ids[0]], proxy, "up") == list(range(20))
+
+
 # ---------------------------------------------------------------------------------------------- engines
 
 
@@ -214,6 +233,11 @@ def test_a_short_cut_between_engine_and_controller_costs_no_attempt(far_engine, 
     assert runs(ledger) == {1: 1, 2: 1}
     [record] = far_engine.db_query({"msg_id": result.msg_ids[0]}, keys=["attempts"])
     assert len(record["attempts"]) == 1
+
+
+@pytest.mark.fault(23)
+def test_tasks_for_one_engine_keep_their_order_when_its_connection_is_lost(far_engine, proxy):
+    assert in_order(far_engine[far_engine.ids[-1]], proxy, "down") == list(range(20))
 
 
 @pytest.mark.fault(23)

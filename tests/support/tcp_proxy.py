@@ -60,6 +60,10 @@ class TcpProxy:
         self._is_cut, self.trickles, self.repeats = False, False, 0
         self.stalled.clear()
 
+    def has_waiting(self, way: str) -> bool:
+        """Whether something waits because this direction is stalled."""
+        return any(stream.waiting for stream in list(self._streams) if stream.way == way)
+
     def close(self) -> None:
         """End everything."""
         self._is_closing = True

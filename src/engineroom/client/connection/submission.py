@@ -295,8 +295,12 @@ class SubmissionWindow:
             batch[:] = [task for task in batch if not _runs_at_most_once(task)]
 
     def pack_again(self) -> Iterator[tuple[Submit, list[Any]]]:
-        """The messages that have not been answered, packed anew: the controller recognises tasks it has."""
+        """The messages that have not been answered, packed anew: the controller recognises tasks it has.
+
+        Their functions are sent again, too: a task whose function is missing would be taken in after later ones.
+        """
         unaccepted, self._unaccepted, self._tracked = self._unaccepted, {}, {}
+        self._known -= {spec.function for batch, _ in unaccepted.values() for spec, _, _ in batch}
         self._bytes = self._tasks = 0
         for batch, size in unaccepted.values():
             if not batch:
