@@ -61,3 +61,21 @@ def test_an_abort_reaches_tasks_that_are_being_looked_up() -> None:
     assert lookups.aborted(lookup) == {"ann-1": False, "ann-3": True}
     assert TaskId("ann-1") not in lookups
     assert lookups.of_client(ANN) == []
+
+
+def test_submissions_of_a_client_are_taken_in_in_order() -> None:
+    lookups, taken = Lookups(), list[int]()
+    assert not lookups.has_submission(ANN)
+    first, second, third = (lookups.begin(ANN) for _ in range(3))
+    other = lookups.begin(BOB)
+    lookups.in_turn(second, lambda: taken.append(2))
+    assert taken == []
+    lookups.in_turn(other, lambda: taken.append(4))
+    assert taken == [4], "that of another client"
+    assert lookups.has_submission(ANN)
+    assert not lookups.has_submission(BOB)
+    lookups.in_turn(first, lambda: taken.append(1))
+    assert taken == [4, 1, 2]
+    lookups.in_turn(third, lambda: taken.append(3))
+    assert taken == [4, 1, 2, 3]
+    assert not lookups.has_submission(ANN)

@@ -110,6 +110,17 @@ def test_remembered_hellos_do_not_grow_for_ever(door: Door, monkeypatch: pytest.
     assert door.hello(b"two", said[6]), "it is forgotten"
 
 
+def test_tasks_that_come_after_a_lost_message_are_not_taken(door: Door):
+    """Those that were lost may be before them: the client says all of them again."""
+    door.hello(b"one", hello())
+    first = door.say(b"one", Submit(1, [], sent=2))
+    assert isinstance(first, tuple)
+    assert door.say(b"one", Submit(3, [], sent=4)) is None
+    door.hello(b"one", hello(number=2))
+    assert isinstance(door.say(b"one", Submit(4, [], sent=2)), tuple)
+    assert isinstance(door.say(b"one", Submit(5, [])), tuple), "a client of an earlier release does not count"
+
+
 def test_before_its_hello_a_peer_may_say_little(door: Door, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "MOST_BEFORE_HELLO", 1000)
     monkeypatch.setattr(frames, "decode_from_unknown", lambda header: pytest.fail("it is not even decoded"))

@@ -263,6 +263,41 @@ def test_tasks_run_in_order_and_results_are_handed_in(script: Script):
     assert (script.page.engine, script.executor.engine) == (5, 5)
 
 
+@pytest.mark.fault(23)
+def test_tasks_that_come_after_a_lost_message_wait_until_it_is_said_again(script: Script):
+    """Those that were lost may be before them: direct tasks run in the order in which they were submitted."""
+
+    def numbered(*ids: str) -> Run:
+        message = run(*ids)
+        message.sent = script.peer.session.sent + 1
+        return message
+
+    def lose() -> None:
+        script.peer.session.count_sent(frames.encode(numbered("lost")))
+        script.say(numbered("early"))
+        script.say(numbered("early too"))
+
+    def again() -> None:
+        script.say(numbered("lost", "early", "early too"))
+
+    script.then(lambda: script.say(numbered("a")), lose, again).play()
+    assert script.ended == ["a", "lost", "early", "early too"]
+    assert len(script.hellos) == 2
+    assert script.hellos[1].held == []
+
+
+def test_after_a_hello_missing_functions_are_asked_for_again(script: Script):
+    def numbered() -> None:
+        message = run("c")
+        message.sent = script.peer.session.sent + 2  # something was lost
+        script.say(message)
+
+    script.then(run("a", functions=()), numbered, lambda: None, Functions([F])).play()
+    assert script.all(NeedFunctions) == [NeedFunctions([F.digest])] * 2
+    assert script.ended == ["a"]
+    assert [held.id for held in script.hellos[1].held] == ["a"]
+
+
 def test_a_result_leaves_before_the_next_task_begins(script: Script):
     """The next one may hold the GIL: then no thread of this process sends anything."""
     script.steps = [lambda: script.say(run("a", "b"))]

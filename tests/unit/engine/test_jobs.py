@@ -106,3 +106,49 @@ def test_a_job_is_named_by_task_and_attempt():
 
     job: Job = (spec("a"), 3, (), None)
     assert held(job) == AttemptKey("a", 3)
+
+
+# -------------------------------------------------------------------------------------------- order
+
+
+def test_direct_tasks_wait_behind_one_that_waits_for_its_function(jobs: Jobs):
+    first, behind, later = spec("first", engine=0), spec("behind", G, engine=0), spec("later", G, engine=0)
+    jobs.take(run(first, behind, spec("any", G)), ())
+    assert jobs.park(jobs.queue.popleft())
+    assert ids(jobs.queue) == ["any"]
+    jobs.take(run(later, spec("another", G)), ())
+    assert ids(jobs.queue) == ["any", "another"]
+    assert ids(jobs) == ["any", "another", "first", "behind", "later"]
+    assert jobs.awaited_functions() == [F]
+    jobs.unpark(F)
+    assert ids(jobs.queue) == ["first", "behind", "later", "any", "another"]
+    jobs.take(run(spec("last", engine=0)), ())
+    assert ids(jobs.queue)[-1] == "last"
+
+
+def test_direct_tasks_go_on_when_the_function_cannot_be_had(jobs: Jobs):
+    jobs.take(run(spec("first", engine=0), spec("behind", G, engine=0)), ())
+    jobs.park(jobs.queue.popleft())
+    assert ids(jobs.take_parked(F)) == ["first"]
+    assert ids(jobs.queue) == ["behind"]
+
+
+def test_direct_tasks_that_wait_are_given_back_too(jobs: Jobs):
+    jobs.take(run(spec("first", engine=0), spec("behind", G, engine=0), spec("last", G, engine=0)), ())
+    jobs.park(jobs.queue.popleft())
+    assert jobs.give_back({TaskId("behind")}) == [AttemptKey("behind", 1)]
+    jobs.unpark(F)
+    assert ids(jobs.queue) == ["first", "last"]
+
+
+def test_a_second_direct_task_without_its_function_waits_in_its_turn(jobs: Jobs):
+    jobs.take(run(spec("first", engine=0), spec("second", G, engine=0)), ())
+    jobs.park(jobs.queue.popleft())
+    jobs.unpark(F)
+    jobs.queue.popleft()
+    jobs.park(jobs.queue.popleft())
+    assert jobs.awaited_functions() == [G]
+    jobs.unpark(F)
+    assert ids(jobs.queue) == []
+    jobs.unpark(G)
+    assert ids(jobs.queue) == ["second"]

@@ -494,6 +494,44 @@ def test_what_a_cut_has_swallowed_is_made_up_for(controller: Controller, channel
     assert channel.outstanding() == set()
 
 
+@pytest.mark.fault(22)
+def test_after_a_cut_no_task_overtakes_those_that_were_lost(
+    controller: Controller, channel: Channel, diary: Diary
+):
+    """Tasks for one engine run in the order in which they come to the controller."""
+    submit(channel, diary)
+    controller.next(Submit)
+    controller.network.cut(b"client")
+    lost = submit(channel, diary)
+    controller.until(lambda: not channel._outgoing)
+    controller.network.mend(b"client")
+    behind = submit(channel, diary)
+    heard: list[str] = []
+    while behind not in heard:
+        heard += [spec.id for spec in controller.next(Submit).tasks]
+    assert heard.index(lost) < heard.index(behind)
+
+
+def test_until_the_controller_answers_a_hello_new_tasks_wait(
+    controller: Controller, channel: Channel, diary: Diary
+):
+    submit(channel, diary)
+    first = controller.next(Submit)
+    controller.say(Accepted([first.number]))
+    controller.until(lambda: channel.is_all_accepted)
+    admit, controller.peers.admit = controller.peers.admit, lambda *_: None  # type: ignore[method-assign]
+    channel._driver.wake()
+    channel.cut_off()
+    controller.until(lambda: not channel._counts.is_welcome)
+    waits = submit(channel, diary)
+    for _ in range(5):
+        controller.turn()
+    assert not controller.heard
+    controller.peers.admit = admit  # type: ignore[method-assign]
+    assert controller.next(Watch).tasks == [first.tasks[0].id], "what is asked again comes first"
+    assert [spec.id for spec in controller.next(Submit).tasks] == [waits]
+
+
 def test_another_life_of_the_controller_gets_everything_anew(
     controller: Controller, channel: Channel, diary: Diary
 ):

@@ -125,7 +125,7 @@ def test_unaccepted_messages_are_sent_again_as_such():
     [(again, frames)] = window.pack_again()
     assert (ids(again), again.resent, frames) == (["b"], True, [b"large"])
     assert again.number > second.number
-    assert again.functions == [], "the controller has the function"
+    assert again.functions == [F], "the message that had the function may be the one that was lost"
     window.accepted([second.number])
     assert window.unaccepted_tasks == 2, "an answer to the first sending is not one to the second"
     window.accepted([again.number])
@@ -150,7 +150,6 @@ def test_a_controller_that_may_have_forgotten_us_gets_the_environment_again():
     window.sent(first)
     window.tell_environment_again()
     [(again, _)] = window.pack_again()
-    assert again.functions == []
     assert again.environment is not None
 
 
