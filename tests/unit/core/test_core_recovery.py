@@ -160,3 +160,15 @@ def test_a_task_runs_once_all_the_engines_that_it_names_are_back():
     assert core.task("a").state is TaskState.RECOVERING
     run(core, joined(1))
     assert core.task("a").state is not TaskState.RECOVERING
+
+
+def test_direct_tasks_from_before_the_restart_come_before_those_that_came_meanwhile():
+    core = scheduler(hwm=10)
+    run(core, recovered("a", "b", "c", "d", engine=0, awaited=[0]), submitted("e", engine=0))
+    assert run(core, joined(0, held=[("a", 1)])) == [("send", 0, "b#2", "c#2", "d#2", "e")]
+
+
+def test_direct_tasks_keep_their_order_when_their_engine_comes_back_later_than_known():
+    core = scheduler(hwm=10)
+    run(core, recovered("a", "b", engine=0, awaited=None), submitted("c", engine=0))
+    assert run(core, joined(0), submitted("d", engine=0)) == [("send", 0, "a#2", "b#2", "c"), ("send", 0, "d")]

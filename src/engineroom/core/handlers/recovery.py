@@ -53,7 +53,10 @@ def on_tasks_recovered(state: State, effects: Effects, event: TasksRecovered) ->
 
 
 def engine_is_back(state: State, engine: Engine) -> None:
-    """An engine has come back, and has claimed the tasks that it has: it runs the others that only it can have, too."""
+    """An engine has come back, and has claimed the tasks that it has: it runs the others that only it can have, too.
+
+    The caller is to call `fill_direct`.
+    """
     if state.recovery_deadline is None:
         return
     awaited, named = state.awaited, state.recovering_named.pop(engine.id, ())
@@ -63,10 +66,8 @@ def engine_is_back(state: State, engine: Engine) -> None:
         return
     was_awaited = awaited is not None and awaited.pop(engine.uuid, None) is not None
     missing = state.recovering_named.keys() - state.engines.keys() if awaited is None else set(awaited.values())
-    for task in named:
-        may_run = task.state is TaskState.RECOVERING and not (task.aborting or task.at_most_once)
-        if may_run and not any(number in missing for number in task.named_engines):
-            _submit_anew(state, task)
+    may_run = [t for t in named if t.state is TaskState.RECOVERING and not (t.aborting or t.at_most_once)]
+    _submit_anew(state, [task for task in may_run if missing.isdisjoint(task.named_engines)])
     still = [task for task in named if task.state is TaskState.RECOVERING]
     if still:  # this engine may leave again before the others are back
         state.recovering_named[engine.id] = still
@@ -116,6 +117,7 @@ def _end_early(state: State) -> None:
 
 def _give_up(state: State, tasks: Sequence[Task]) -> None:
     """No engine comes back with these."""
+    anew: list[Task] = []
     for task in tasks:
         if task.state is not TaskState.RECOVERING:
             continue  # it has ended together with one before it
@@ -131,10 +133,20 @@ def _give_up(state: State, tasks: Sequence[Task]) -> None:
             )
             state.fail(task, "EngineError", reason)
         else:
-            _submit_anew(state, task)
+            anew.append(task)
+    _submit_anew(state, anew)
 
 
-def _submit_anew(state: State, task: Task) -> None:
-    task.attempt += 1  # it may have been started before the restart
-    state.unstart(task)
-    arrive(state, task)
+def _submit_anew(state: State, tasks: Sequence[Task]) -> None:
+    """Submit tasks anew, in their order. Direct ones come before those that were submitted meanwhile."""
+    for task in tasks:
+        task.attempt += 1  # it may have been started before the restart
+        state.unstart(task)
+    direct = [task for task in tasks if task.is_direct]
+    for task in reversed(direct):
+        arrive(state, task, first=True)
+    for number in dict.fromkeys(task.spec.engine for task in direct):
+        state.fill_direct(state.engines[number])
+    for task in tasks:
+        if not task.is_direct:
+            arrive(state, task)

@@ -46,11 +46,14 @@ def retries_of(spec: TaskSpec) -> int:
     return 0 if options is None or options.at_most_once else options.retries
 
 
-def arrive(state: State, task: Task) -> None:
-    """A known task begins its way: it is queued, waits for others, or ends here and now."""
+def arrive(state: State, task: Task, *, first: bool = False) -> None:
+    """A known task begins its way: it is queued, waits for others, or ends here and now.
+
+    `first`: a direct task comes before those of its client that are queued; the caller is to call `fill_direct`.
+    """
     options = task.spec.options
     if options is None:
-        state.enqueue(task)
+        state.enqueue(task, first=first and task.is_direct)
         return
     recovering = task.state is TaskState.RECOVERING
     if not recovering:
@@ -60,7 +63,7 @@ def arrive(state: State, task: Task) -> None:
             reason = "a direct task cannot depend on others: only its view's order holds"
             state.fail(task, "InvalidDependency", reason)
         else:
-            state.enqueue(task)
+            state.enqueue(task, first=first)
         return
     if not check_scheme(state, task):
         return
