@@ -84,6 +84,30 @@ def test_queued_tasks_wait_no_longer_than_until_all_engines_are_back_or_dead(fre
 
 
 @pytest.mark.fault(11)
+def test_tasks_for_one_engine_keep_their_order_when_the_controller_is_killed(fresh_cluster, tmp_path):
+    rc = fresh_cluster(n=1, controller_args=["--hwm=2"])  # most wait in the controller
+    gate, view = tmp_path / "gate", rc[0]
+    view.apply_async(entry, str(tmp_path / "ledger"), 0, str(gate))
+    read: list[er.AsyncResult] = []
+
+    def push_and_read(numbers: range) -> None:
+        for number in numbers:
+            view.push({"latest": number}, block=False)
+            read.append(view.apply_async(int, er.Reference("latest")))
+
+    push_and_read(range(50))
+    wait_until(lambda: rc._channel.is_all_accepted)
+    push_and_read(range(50, 60))
+    pid = rc.cluster.controller.pid
+    os.kill(pid, signal.SIGKILL)
+    push_and_read(range(60, 100))
+    wait_until(lambda: rc.cluster.controller.pid != pid)
+    push_and_read(range(100, 110))
+    gate.touch()
+    assert [result.get(60) for result in read] == list(range(110))
+
+
+@pytest.mark.fault(11)
 def test_a_client_that_comes_while_engines_are_on_their_way_back_counts_them(fresh_cluster):
     rc = fresh_cluster(n=3)
     pids, before = rc[:].apply_sync(os.getpid), rc.cluster.controller.pid

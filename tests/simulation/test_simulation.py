@@ -166,6 +166,23 @@ def test_two_thousand_engines_of_which_hundreds_die():
 
 
 @pytest.mark.fault(23)
+@pytest.mark.parametrize("seed", range(20))
+def test_in_foul_weather_tasks_for_one_engine_keep_their_order(seed: int):
+    """The engines check it: no task of a client begins before one that the client submitted earlier for this engine."""
+    report = simulate(
+        seed,
+        engines=4,
+        tasks=400,
+        workload=Workload(duration=0.02, burst=10, pause=0.01, clients=3, direct=0.6, retries=1, failing=0.02),
+        chaos=Chaos(cuts=1.0, deaths=0.02, repeated=0.1, restarts=2),
+        check_every=50,
+    )
+    assert report.faults["restarts"] == 2
+    assert report.faults["cuts"]
+    assert report.outcomes["ok"] > 200
+
+
+@pytest.mark.fault(23)
 @pytest.mark.parametrize("seed", range(10))
 def test_in_foul_weather_no_task_is_begun_twice_that_runs_at_most_once(seed: int):
     report = simulate(

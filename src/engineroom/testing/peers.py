@@ -15,7 +15,7 @@ import msgspec
 
 from .. import _version
 from ..config import SchedulerSettings
-from ..ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId
+from ..ids import ClientId, Digest, EngineId, EngineUuid, NannyId, TaskId, client_of
 from ..messages import (
     Accepted,
     AttemptKey,
@@ -104,6 +104,8 @@ class World(Protocol):
     begun: int
     #: tasks that must not be begun a second time
     begun_once: set[TaskId]
+    #: direct tasks, in the order in which their clients have submitted them → whether they were begun
+    direct: dict[TaskId, bool]
 
     def conduct(self, spec: TaskSpec, attempt: int) -> Run: ...
 
@@ -147,11 +149,17 @@ class ClientPeer:
         """Submit tasks, or submit them again."""
         resent = bool(specs) and specs[0].id in self.tasks
         self.tasks.update((spec.id, spec) for spec in specs)
+        for spec in specs:
+            if spec.engine >= 0:
+                self._world.direct.setdefault(spec.id, False)
         numbers = []
         for some in pieces(specs):
             self._number += 1
             numbers.append(self._number)
             self._unaccepted[self._number] = list(some)
+        if not self._known and len(self._unaccepted) > len(numbers):  # what was said before comes first
+            self.reconnect()
+            return
         self._greet()
         for number in numbers:
             self._submit(number, resent)
@@ -248,6 +256,9 @@ class EnginePeer:
         self._way: Way = world.network.way(self.address, self._hear, world.delay)
         self.is_alive = True
         self._done: list[TaskDone] = []
+        #: messages that have come since the Welcome to the last Hello; -1: it has not come
+        self._received = -1
+        self._hellos = 0
         #: the tasks that run at most once and that it has begun
         self.begun: list[TaskId] = []
         self._sent = 0.0
@@ -267,6 +278,8 @@ class EnginePeer:
         """Say Hello, for the first time or again, and send the results that are not known to be stored."""
         if not self.is_alive:
             return
+        self._received = -1
+        self._hellos += 1
         held = [*self.engine.held, *(AttemptKey(done.id, done.attempt) for done in self._done)]
         resources = {name: list(indices) for name, indices in self.resources.items()}
         self._send(
@@ -277,6 +290,7 @@ class EnginePeer:
                 wish=self.engine.id,
                 held=held,
                 resources=resources,
+                number=self._hellos,
             )
         )
         self.send_unstored()
@@ -294,12 +308,20 @@ class EnginePeer:
         self._way.send([frames.encode(message)])
 
     def _hear(self, parts: Frames) -> None:
-        match frames.decode_to_engine(parts[0]):
+        message = frames.decode_to_engine(parts[0])
+        if self._received >= 0:
+            self._received += 1
+        match message:
             case Welcome() as welcome:
+                if welcome.hello == self._hellos:
+                    self._received = 0
                 self.engine.id = welcome.engine
                 self._values.clear()
             case RunMessage() as run:
-                self._receive(run)
+                if self._received == run.sent:
+                    self._receive(run)
+                elif self._received >= 0:
+                    self.hello()  # something was lost before it
             case Recall(tasks):
                 self._send(Returned(self.engine.give_back(set(tasks))))
             case Cancel(tasks):
@@ -381,6 +403,8 @@ class EnginePeer:
             return
         world.begun += 1
         spec = world.specs[held.id]
+        if spec.engine >= 0:
+            self._begin_direct(spec.id)
         if _runs_at_most_once(spec):
             assert spec.id not in world.begun_once, f"{spec.id} is begun a second time"
             world.begun_once.add(spec.id)
@@ -390,6 +414,16 @@ class EnginePeer:
         if limit is not None and run.seconds > limit:
             world.clock.later(limit, lambda: self._overran(held))
         world.clock.later(run.seconds, lambda: self._finish(held, run.status))
+
+    def _begin_direct(self, id: TaskId) -> None:
+        """Direct tasks begin in order: nothing that was submitted later by its client for this engine has begun."""
+        direct, client = self._world.direct, client_of(id)
+        if not direct[id]:
+            later = list(direct)[list(direct).index(id) + 1 :]
+            here = [other for other in later if direct[other] and client_of(other) == client]
+            overtook = [other for other in here if self._world.specs[other].engine == self.engine.id]
+            assert not overtook, f"{overtook} were begun before {id}, which was submitted first"
+        direct[id] = True
 
     def _finish(self, held: AttemptKey, status: Status | Literal["overran"]) -> None:
         """The running task ends, unless it has ended otherwise."""
