@@ -303,3 +303,28 @@ def test_what_could_not_be_fetched_the_controller_sends(buffers: HostBuffers, pe
     send(buffers, peers, "a1", one)
     send(buffers, peers, "b1", one)
     assert sources(peers, "b") == ["a"]
+
+
+@pytest.mark.usefixtures("small_relayed")
+def test_who_cannot_be_reached_and_who_reaches_nobody(buffers: HostBuffers, peers: Connected):
+    def fails(name: str) -> None:
+        nanny: Any = peers.by_uuid[name]
+        fetched = peers.sent[name][-1][0]
+        assert isinstance(fetched, FetchBuffer)
+        buffers.on_not_fetched(nanny, BufferNotFetched(fetched.number, unreachable=True), [])
+
+    def push(*names: str) -> list[str]:
+        large = bytes(LARGE)
+        for name in names:
+            send(buffers, peers, f"{name}1", large)
+        return sources(peers, *names)
+
+    relay(buffers, peers, *"abcdef")
+    assert push(*"ab") == ["", "a"]
+    fails("b")
+    assert push(*"acb") == ["", "a", "c"], "b tries another"
+    fails("b")
+    assert push(*"cadb") == ["", "c", "c", ""], "b has failed with two"
+    assert push(*"ae") == ["", "a"]
+    fails("e")
+    assert push(*"adf") == ["", "", "d"], "two have failed with a"

@@ -131,24 +131,34 @@ def test_what_is_not_to_be_had(make: Callable[..., Host], why: str):
     assert second.fetches.part(1) is None
 
 
-def test_what_is_fetched_stays_for_those_who_have_begun(make: Callable[..., Host]):
+def test_what_is_fetched_stays_for_those_who_have_begun(make: Callable[..., Host], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(relay, "AHEAD", 1)
     first, second = make(), make()
     first.parts[NUMBER] = Part(CONTENT, SIZE)
     second.fetches.begin(1, SIZE, first.source())
-    until(lambda: first.door._served, first, second)
+    until(lambda: first.door._whole, first, second)
     first.parts[NUMBER] = None
     until(lambda: second.ended, first, second)
     assert bytes(second.ended[0].buffer) == CONTENT
 
 
-def test_it_does_not_stay_for_ever(make: Callable[..., Host], monkeypatch: pytest.MonkeyPatch):
+def test_it_does_not_stay_when_all_have_got_it(make: Callable[..., Host]):
     first, second = make(), make()
     first.parts[NUMBER] = Part(CONTENT, SIZE)
     second.fetches.begin(1, SIZE, first.source())
     until(lambda: second.ended, first, second)
+    assert not first.door._whole
+
+
+def test_it_does_not_stay_for_who_asks_no_more(make: Callable[..., Host], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(relay, "AHEAD", 1)
+    first, second = make(), make()
+    first.parts[NUMBER] = Part(CONTENT, SIZE)
+    second.fetches.begin(1, SIZE, first.source())
+    until(lambda: second.fetches.part(1).filled, first, second)  # type: ignore[union-attr]
+    assert first.door._whole
     monkeypatch.setattr(relay, "SERVED_SECONDS", 0.0)
-    first.parts[NUMBER] = None
-    until(lambda: not first.door._served, first)
+    until(lambda: not first.door._whole, first)
 
 
 def test_a_relay_that_is_gone(make: Callable[..., Host], monkeypatch: pytest.MonkeyPatch):

@@ -38,17 +38,19 @@ MANY_KEPT_SECONDS, MANY = 2.0, 256 << 20
 RELAYED_FROM = 4 << 20
 #: To so many others a host passes a buffer on.
 FAN_OUT = 2
-#: A nanny that could not connect to another one fetches nothing for so many seconds.
-UNREACHABLE_SECONDS = 300.0
+#: A nanny that could not connect to another one does not try again for so many seconds. Who has failed with so many
+#: others fetches nothing meanwhile, and from whom so many others have failed to fetch passes nothing on.
+UNREACHABLE_SECONDS, FAILURES = 300.0, 2
 
 
 class _Copy:
     """A buffer at one nanny."""
 
-    __slots__ = ("nanny", "number", "passed_on")
+    __slots__ = ("nanny", "number", "passed_on", "source")
 
-    def __init__(self, nanny: Peer, number: int) -> None:
-        self.nanny, self.number = nanny, number
+    def __init__(self, nanny: Peer, number: int, source: Peer | None) -> None:
+        """`source`: the nanny that it was to come from; None: from us."""
+        self.nanny, self.number, self.source = nanny, number, source
         #: to so many others
         self.passed_on = 0
 
@@ -72,8 +74,8 @@ class HostBuffers:
         self._lent: dict[Any, tuple[Peer, int, Any]] = {}
         #: nannies that pass buffers on
         self._relays: dict[Peer, RelayOpened] = {}
-        #: uuid of a nanny that fetches nothing → until when
-        self._alone: dict[str, float] = {}
+        #: uuids of two nannies, the first of which could not connect to the second → until when that counts
+        self._failures: dict[tuple[str, str], float] = {}
         #: `key_of` each buffer → the nannies that have it, or fetch it, the first one first
         self._copies: dict[Any, list[_Copy]] = {}
         #: of the latest buffer. A later life of the controller has higher numbers, too.
@@ -120,11 +122,12 @@ class HostBuffers:
 
     def on_not_fetched(self, nanny: Peer, message: BufferNotFetched, _: Sequence[Any]) -> None:
         """A nanny has not got a buffer from another one: it gets it from us."""
-        if message.unreachable:
-            self._alone[nanny.uuid] = self._clock() + UNREACHABLE_SECONDS
-            log.warning("%s cannot connect to another host of engines: it gets large data from here", nanny.host)
         buffers = self._kept[nanny].buffers if nanny in self._kept else {}
-        frame = next((frame for number, frame, _ in buffers.values() if number == message.number), None)
+        key, frame = next(((k, f) for k, (number, f, _) in buffers.items() if number == message.number), (None, None))
+        source = next((copy.source for copy in self._copies.get(key, ()) if copy.nanny is nanny), None)
+        if message.unreachable and source is not None:
+            self._failures[nanny.uuid, source.uuid] = self._clock() + UNREACHABLE_SECONDS
+            log.warning("%s cannot connect to %s: large data comes to it another way", nanny.host, source.host)
         if frame is None or not self._peers.send(nanny, KeepBuffers([message.number]), [frame]):
             self._peers.send(nanny, DropBuffers([message.number]))
 
@@ -140,8 +143,8 @@ class HostBuffers:
         for nanny in [each for each in self._relays if self._is_gone(each)]:
             del self._relays[nanny]
         now = self._clock()
-        for uuid in [each for each, until in self._alone.items() if until <= now]:
-            del self._alone[uuid]
+        for pair in [each for each, until in self._failures.items() if until <= now]:
+            del self._failures[pair]
 
     def _is_gone(self, nanny: Peer) -> bool:
         return self._peers.by_uuid.get(nanny.uuid) is not nanny
@@ -175,22 +178,32 @@ class HostBuffers:
             return False
         if source is not None:
             source.passed_on += 1
-        self._copies.setdefault(key, []).append(_Copy(nanny, number))
+        self._copies.setdefault(key, []).append(_Copy(nanny, number, source.nanny if source is not None else None))
         kept.buffers[key] = number, frame, self._clock()
         kept.bytes += size
         return True
 
     def _source(self, nanny: Peer, key: Any, size: int) -> _Copy | None:
         """The copy of a buffer that a nanny is to fetch; None: it gets the buffer from us."""
-        if size < RELAYED_FROM or nanny not in self._relays or nanny.uuid in self._alone:
+        if size < RELAYED_FROM or nanny not in self._relays:
             return None
         for copy in self._copies.get(key, ()):
             relay = self._relays.get(copy.nanny)
             if relay is None or copy.passed_on >= FAN_OUT or self._is_gone(copy.nanny) or not relay.urls:
                 continue
-            if nanny.host == copy.nanny.host or not is_loopback(relay.urls[0]):
+            is_near = nanny.host == copy.nanny.host or not is_loopback(relay.urls[0])
+            if is_near and self._may_connect(nanny, copy.nanny):
                 return copy
         return None
+
+    def _may_connect(self, nanny: Peer, other: Peer) -> bool:
+        """Whether a nanny can probably connect to another one."""
+        failures = self._failures
+        if not failures:
+            return True
+        own = sum(1 for uuid, _ in failures if uuid == nanny.uuid)
+        others = sum(1 for _, uuid in failures if uuid == other.uuid)
+        return (nanny.uuid, other.uuid) not in failures and own < FAILURES and others < FAILURES
 
     def _fetching(self, source: _Copy, number: int, size: int) -> FetchBuffer:
         relay = self._relays[source.nanny]

@@ -45,7 +45,7 @@ MOST_WAITING = 10_000
 REACH_SECONDS = 2.0
 #: … and one that has given no piece for so many.
 PATIENCE_SECONDS = 10.0
-#: A buffer stays here for so many seconds after the last question for a piece of it.
+#: Who has begun to fetch a buffer gets the rest, also if it is dropped here, unless nothing was asked for so long.
 SERVED_SECONDS = 10.0
 #: A connection that fetches nothing is closed after so many seconds.
 IDLE_SECONDS = 10.0
@@ -81,8 +81,9 @@ class RelayDoor:
         self.secret = secrets.token_bytes(32)
         #: number → (who waits, where its piece begins)
         self._waiting: dict[int, list[tuple[bytes, int]]] = {}
-        #: the buffers that others fetch, each with the time of the last question: they stay meanwhile
-        self._served: dict[int, tuple[Any, float]] = {}
+        #: number → who has begun to fetch it, and when each has got the last piece; and the whole buffers of these
+        self._fetching: dict[int, dict[bytes, float]] = {}
+        self._whole: dict[int, Any] = {}
 
     @property
     def urls(self) -> Sequence[str]:
@@ -95,36 +96,44 @@ class RelayDoor:
 
     def serve(self, find: Callable[[int], Part | None]) -> None:
         """Answer what can be answered. `find`: what is here of a buffer with this number; None: it will not come."""
-        now = time.monotonic()
         while arrived := self._listener.receive():
             for peer, frames in arrived:
                 if len(frames) == 1 and len(frames[0]) == _WANTED.size:
                     self._take(peer, *_WANTED.unpack(frames[0]))
         for number, waiting in list(self._waiting.items()):
             part = find(number)
-            if part is None and number in self._served:
-                memory, _ = self._served[number]
-                part = Part(memory, memoryview(memory).nbytes)
+            if part is None and (whole := self._whole.get(number)) is not None:
+                part = Part(whole, memoryview(whole).nbytes)
             left = [(peer, start) for peer, start in waiting if not self._answer(peer, number, start, part)]
             if left:
                 self._waiting[number] = left
             else:
                 del self._waiting[number]
             if part is not None and part.filled == memoryview(part.memory).nbytes > 0:
-                self._served[number] = part.memory, now
-        for number, (_, since) in list(self._served.items()):
-            if now - since > SERVED_SECONDS:
-                del self._served[number]
+                self._whole[number] = part.memory
+        self._let_go(time.monotonic())
+
+    def _let_go(self, now: float) -> None:
+        """Forget who has fetched all, or asks no more, and keep nothing for these."""
+        for number, fetching in list(self._fetching.items()):
+            for peer in [peer for peer, since in fetching.items() if now - since > SERVED_SECONDS]:
+                del fetching[peer]
+            if not fetching:
+                del self._fetching[number]
+        for number in self._whole.keys() - self._fetching.keys():
+            del self._whole[number]
 
     def hold(self, number: int, buffer: Any) -> None:
-        """A buffer is dropped here, and others may be fetching it: it stays for a while."""
-        self._served[number] = buffer, time.monotonic()
+        """A buffer has come whole, and is dropped at once: who has begun to fetch it gets the rest."""
+        if number in self._fetching or number in self._waiting:
+            self._whole[number] = buffer
 
     def close(self) -> None:
         """End."""
         self._listener.close()
         self._waiting.clear()
-        self._served.clear()
+        self._fetching.clear()
+        self._whole.clear()
 
     def _take(self, peer: bytes, number: int, shown: bytes, start: int) -> None:
         """A question."""
@@ -152,6 +161,11 @@ class RelayDoor:
         if end > part.filled:
             return False
         self._listener.send(peer, [_PIECE.pack(number, start), view[start:end]])
+        fetching = self._fetching.setdefault(number, {})
+        if end < view.nbytes:
+            fetching[peer] = time.monotonic()
+        else:
+            fetching.pop(peer, None)
         return True
 
     def _refuse(self, peer: bytes, number: int, start: int) -> None:
