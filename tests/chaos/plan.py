@@ -70,15 +70,15 @@ def _task(number: int, balanced: list[int], chance: Random, engines: int) -> Tas
         wishes.update(at_most_once=True, retries=0)
     elif kind < 0.30:
         wishes.update(fails=True, retries=chance.randint(0, 2))
-    elif kind < 0.34:
-        wishes.update(engine=chance.randrange(engines), retries=0)
-    elif kind < 0.38:
-        wishes["retries"] = 0
     elif kind < 0.42:
+        wishes.update(engine=chance.randrange(engines), retries=0)
+    elif kind < 0.46:
+        wishes["retries"] = 0
+    elif kind < 0.50:
         wishes["cancelled_after"] = chance.randint(0, 20)
-    elif kind < 0.45:
+    elif kind < 0.53:
         wishes["resubmitted"] = True
-    elif kind < 0.60:
+    elif kind < 0.68:
         wishes["priority"] = chance.randint(-2, 2)
     size = chance.choices(SIZES, _WEIGHTS)[0]
     return Task(number=number, seconds=chance.uniform(0.001, 0.05), size=size, **wishes)  # type: ignore[arg-type]

@@ -57,6 +57,22 @@ def test_it_says_what_was_lost_doubled_or_told_wrongly(one: verify.Round, says: 
         verify.check(one)
 
 
+def test_it_says_what_began_too_early():
+    first, second = (plan.Task(number=number, seconds=0.0, size=0, engine=0) for number in range(2))
+    told = [{"told": f"me-{n}", "number": n, "outcome": "completed", "text": ""} for n in range(2)]
+    record = {**COMPLETED, "result_content": None, "attempts": []}
+    records = {f"me-{n}": {**record, "label": f"t{n}"} for n in range(2)}
+    runs = {"me-1": [2], "me-0": [2]}
+    one = verify.Round([first, second], told, runs, records, collections.Counter(), alive={2})
+    with pytest.raises(AssertionError, match="me-0 began after me-1"):
+        verify.check(one)
+    one.notes.append({"balanced": 1})
+    verify.check(one)
+    one.notes.pop()
+    one.runs = {"me-1": [3], "me-0": [2]}
+    verify.check(one)
+
+
 def test_an_outcome_that_changes_is_found_and_counted_where_the_controller_was_killed():
     one = round_of(CANCELLED, "TaskAborted", COMPLETED, [2])
     one.notes.append({"told": "a", "number": 0, "outcome": "completed", "text": ""})

@@ -5,7 +5,8 @@
 The folder has the plan, and gets the notes and the ledger. If the program is killed, another one takes over: it finds
 the session's results by their labels, and submits only tasks that are not recorded.
 
-A note is a line of JSON: {"accepted": [msg_id, …]}, {"told": msg_id, "number": …, "outcome": …}, or {"done": true}.
+A note is a line of JSON: {"accepted": [msg_id, …]}, {"told": msg_id, "number": …, "outcome": …}, {"balanced": number} for a
+task that was for an engine which was not there, or {"done": true}.
 The ledger has a line for each time that a task began: its msg_id and the process.
 """
 
@@ -147,6 +148,7 @@ class User:
         """For an engine; for any, while that one is being replaced."""
         with contextlib.suppress(IndexError, er.EngineroomError):
             return self.client.direct_view(task.engine, label=task.label).apply_async
+        self.note(balanced=task.number)
         return self.client.load_balanced_view(label=task.label).apply_async
 
     def _told(self, task: plan.Task, result: er.AsyncResult) -> None:

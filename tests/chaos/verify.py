@@ -63,6 +63,7 @@ def notes_in(path: Path) -> list[dict[str, Any]]:
 def check(one: Round) -> collections.Counter[str]:
     """Raise AssertionError if something was lost, doubled, or told wrongly; returns what is counted."""
     _check_ended(one)
+    _check_order(one)
     counted = collections.Counter({"tasks": len(one.records)})
     for id, told in one.told.items():
         record = one.records.get(id)
@@ -87,6 +88,21 @@ def _check_ended(one: Round) -> None:
     assert not untold, f"the client was never told of {untold}"
     never = [id for id, r in one.records.items() if r["state"] == "completed" and id not in one.runs]
     assert not never, f"{len(never)} tasks are completed and never ran: {never[:3]}"
+
+
+def _check_order(one: Round) -> None:
+    """Direct tasks of one life of the program began on each engine in the order of their submission."""
+    balanced = {note["balanced"] for note in one.notes if "balanced" in note}
+    last: dict[tuple[str, int], int] = {}
+    for id, pids in one.runs.items():  # in the order in which they began
+        label = one.records[id]["label"] if id in one.records else ""
+        task = one.tasks[int(label[1:])] if label else None
+        if task is None or task.engine is None or task.number in balanced:
+            continue
+        client, _, number = id.rpartition("-")
+        before = last.get((client, pids[0]), -1)
+        assert int(number) > before, f"{id} began after {client}-{before}, which was submitted later"
+        last[client, pids[0]] = int(number)
 
 
 def _agrees(outcome: str, record: dict[str, Any] | None) -> bool:
