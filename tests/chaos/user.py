@@ -5,8 +5,8 @@
 The folder has the plan, and gets the notes and the ledger. If the program is killed, another one takes over: it finds
 the session's results by their labels, and submits only tasks that are not recorded.
 
-A note is a line of JSON: {"accepted": [msg_id, …]}, {"told": msg_id, "number": …, "outcome": …}, {"balanced": number} for a
-task that was for an engine which was not there, or {"done": true}.
+A note is a line of JSON: {"accepted": [msg_id, …]}, {"told": msg_id, "number": …, "outcome": …}, {"done": true}, or
+{"balanced": number} for a task that was for an engine which was not there.
 The ledger has a line for each time that a task began: its msg_id and the process.
 """
 
