@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engineroom.controller.storage.backlog import Backlog
+from engineroom.controller.storage.pending import Scope
 from engineroom.ids import ClientId, Digest, EngineId, TaskId
 from engineroom.messages import TaskDone, TaskSpec
 from engineroom.records.entry import Entry
@@ -130,3 +131,39 @@ def test_every_task_and_every_token_comes_through(steps: list[tuple[str, int]]) 
     tokens += backlog.written()
     assert tokens == list(range(len(steps)))
     assert store == {f"task {n}": n in finished for n in range(submitted)}
+
+
+# -------------------------------------------------------------------------------------------- direct tasks
+
+
+def direct(id: str, *, engine: int = 0, client: str = "c", size: int = 0, has_ended: bool = False) -> Entry:
+    spec = TaskSpec(TaskId(id), Digest(b"f"), b"", 1.0, EngineId(engine))
+    done = TaskDone(spec.id, 1, "ok", 1.0, 2.0) if has_ended else None
+    return Entry(spec, ClientId(client), (bytes(size),) if size else (), done)
+
+
+def test_a_direct_task_with_large_data_is_not_recorded_before_those_that_come_before_it() -> None:
+    backlog = Backlog(1.0)
+    before = entries(direct("a"), direct("other", engine=1), direct("theirs", client="d"))
+    assert not backlog.take(before, [], 0.0, False)
+    backlog.written()
+    taken = backlog.take(entries(direct("b"), entry("any"), direct("large", size=1), direct("c")), [], 0.1, False)
+    assert list(taken) == ["a", "b", "large"]
+    backlog.written()
+    assert list(backlog.take({}, [], 2.0, True)) == ["other", "theirs", "any", "c"]
+
+
+def test_nor_is_one_that_somebody_asks_about() -> None:
+    backlog = Backlog(1.0)
+    scope = [Scope(tasks={TaskId("b")})]
+    taken = backlog.take(entries(direct("a"), direct("b"), direct("c"), direct("d", engine=1)), [], 0.0, False, scope)
+    assert list(taken) == ["a", "b"]
+
+
+def test_one_that_has_ended_takes_no_other_with_it() -> None:
+    backlog = Backlog(1.0)
+    backlog.take(entries(direct("a"), direct("b")), [], 0.0, False)
+    backlog.written()
+    assert list(backlog.take(entries(direct("a", has_ended=True)), [], 0.1, False)) == ["a"]
+    backlog.written()
+    assert list(backlog.take(entries(direct("large", size=1)), [], 0.2, False)) == ["b", "large"]

@@ -9,7 +9,7 @@ import pytest
 
 from engineroom.controller.storage import pending as module
 from engineroom.controller.storage.pending import Group, Pending, Scope
-from engineroom.ids import ClientId, Digest, TaskId
+from engineroom.ids import ClientId, Digest, EngineId, TaskId
 from engineroom.messages import TaskDone, TaskSpec
 from engineroom.records.entry import Entry
 
@@ -153,3 +153,16 @@ def test_a_buffer_that_many_tasks_share_is_counted_once(pending: Pending, monkey
     pending.add([entry("a-5", size=600), entry("a-6", size=600)], ())
     assert ids(pending.take()) == ["a-0", "a-1", "a-2", "a-3", "a-4", "a-5"]
     assert ids(pending.take()) == ["a-6"]
+
+
+def test_direct_tasks_that_come_before_the_one_asked_about_are_taken_with_it(pending: Pending) -> None:
+    def direct(id: str, engine: int = 0) -> Entry:
+        made = entry(id)
+        made.spec.engine = EngineId(engine)
+        return made
+
+    pending.add([direct("a-1"), direct("a-2", 1), direct("b-1"), direct("a-3"), direct("a-4")], ())
+    pending.add(many("z", 20), ())
+    pending.ask(Scope(tasks={TaskId("a-3"), TaskId("z-7")}))
+    taken = ids(pending.take())
+    assert taken[:3] == ["a-1", "a-3", "z-7"]

@@ -3,15 +3,19 @@
 For some stores, completing a pending record costs far more than writing a whole one. For these stores the backlog
 holds back tasks that have not ended, for a moment: most end meanwhile, and are written once. Acknowledgements keep
 their order, so those behind a task that is held back wait with it.
+
+Of the direct tasks of one client for one engine those that are recorded come before those that are not. After a restart
+the recorded ones run first, and then those that the client says again: so they keep their order.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from ...ids import TaskId
+from ...ids import ClientId, EngineId, TaskId
 from ...records.entry import Entry
 from .pending import GROUP_MOST, Scope
 
@@ -39,6 +43,8 @@ class Backlog:
         self._hold = hold_seconds
         self._groups: deque[Group] = deque()
         self._group_of: dict[TaskId, Group] = {}
+        #: direct tasks that are held back, in order
+        self._direct: dict[tuple[ClientId, EngineId], dict[TaskId, None]] = {}
         self._writing: dict[TaskId, Entry] = {}
 
     def due_in(self, now: float) -> float | None:
@@ -73,46 +79,62 @@ class Backlog:
             self._writing = entries
             return entries
         writing: dict[TaskId, Entry] = {}
-        held: dict[TaskId, Entry] = {}
+        group = Group(now, {}, list(tokens))
+        self._groups.append(group)
         for id, entry in entries.items():
             older = self._group_of.get(id)
             if entry.done is not None:
                 if older is not None:
-                    del older.held[id], self._group_of[id]
+                    self._forget(id)
                 writing[id] = entry
             elif older is not None:
                 older.held[id] = entry  # it says more, and has waited as long
-            elif entry.frames:
-                writing[id] = entry  # the client's window of unacknowledged bytes waits for it
+            elif entry.frames:  # the client's window of unacknowledged bytes waits for it
+                self._release(self._before(entry), writing, newest)
+                writing[id] = entry
             else:
-                held[id] = entry
-        group = Group(now, held, list(tokens))
-        self._groups.append(group)
-        for id in held:
-            self._group_of[id] = group
+                self._hold_back(entry, group)
         for group in self._groups:
             if not all and (group.since + self._hold > now or len(writing) >= GROUP_MOST):
                 break
-            self._release(group, list(group.held), writing, newest)
+            self._release(list(group.held), writing, newest)
         if scopes and self._group_of:  # nothing is held back that somebody asks about
             for group in self._groups:
-                wanted = [id for id, entry in group.held.items() if any(scope.has(entry) for scope in scopes)]
-                self._release(group, wanted, writing, newest)
+                for entry in [entry for entry in group.held.values() if any(scope.has(entry) for scope in scopes)]:
+                    if entry.id in self._group_of:
+                        self._release([*self._before(entry), entry.id], writing, newest)
         self._writing = writing
         return writing
 
+    def _hold_back(self, entry: Entry, group: Group) -> None:
+        group.held[entry.id] = entry
+        self._group_of[entry.id] = group
+        if entry.spec.engine >= 0:
+            self._direct.setdefault((entry.client, entry.spec.engine), {})[entry.id] = None
+
+    def _forget(self, id: TaskId) -> Entry:
+        """A task is not held back any more."""
+        entry = self._group_of.pop(id).held.pop(id)
+        key = entry.client, entry.spec.engine
+        direct = self._direct.get(key)
+        if direct is not None:
+            direct.pop(id, None)
+            if not direct:
+                del self._direct[key]
+        return entry
+
+    def _before(self, entry: Entry) -> list[TaskId]:
+        """The direct tasks that are held back, and come before this one."""
+        direct = self._direct.get((entry.client, entry.spec.engine), {})
+        return list(itertools.takewhile(entry.id.__ne__, direct))
+
     def _release(
-        self,
-        group: Group,
-        ids: Sequence[TaskId],
-        writing: dict[TaskId, Entry],
-        newest: Callable[[TaskId], Entry | None],
+        self, ids: Sequence[TaskId], writing: dict[TaskId, Entry], newest: Callable[[TaskId], Entry | None]
     ) -> None:
-        """Hold back these tasks of a group no longer."""
+        """Hold back these tasks no longer."""
         for id in ids:
-            held = group.held.pop(id)
+            held = self._forget(id)
             writing[id] = newest(id) or held
-            del self._group_of[id]
 
     def written(self) -> list[Any]:
         """The entries taken are in the store; returns the tokens that may be acknowledged."""
@@ -131,5 +153,6 @@ class Backlog:
             tokens += group.tokens
         self._groups.clear()
         self._group_of.clear()
+        self._direct.clear()
         self._writing = {}
         return entries, tokens

@@ -179,7 +179,7 @@ class Pending:
         """Take the entries of a scope that came before a place; whether that is all of them."""
         order = self._order
         named: Any = scope.tasks if len(scope.tasks) < len(order) else order.keys() & scope.tasks
-        for id in named:
+        for id in self._with_those_before(named):
             if (found := self.pop(id)) is not None:
                 entries[id] = found
         if scope.client is None:
@@ -198,6 +198,24 @@ class Pending:
         for key in taken:
             del order[key]
         return is_all
+
+    def _with_those_before(self, named: Collection[TaskId]) -> list[TaskId]:
+        """These, and the direct tasks that come before direct ones of them: see `backlog.py`."""
+        wanted = [one for id in named if type(one := self._order.get(id)) is Entry]
+        direct = {(one.client, one.spec.engine) for one in wanted if one.spec.engine >= 0}
+        if not direct:
+            return [one.spec.id for one in wanted]
+        ids, before = {one.spec.id for one in wanted}, dict[Any, list[TaskId]]()
+        found: list[TaskId] = []
+        for one in self._order.values():
+            if type(one) is not Entry:
+                continue
+            key = one.client, one.spec.engine
+            if one.spec.id in ids:
+                found += [*before.pop(key, ()), one.spec.id]
+            elif key in direct:
+                before.setdefault(key, []).append(one.spec.id)
+        return found
 
     def give_back(self, entries: dict[TaskId, Entry], tokens: Sequence[Any]) -> None:
         """The store did not take these: they are the first again. Later entries win."""
