@@ -65,9 +65,22 @@ class Submission:
         Some tasks may have been taken before.
     cached : bool
         Some tasks may be answered with the results of equal ones.
+    greeting : int
+        The number of its client's Hello, if the client says all of its tasks again after a Hello; 0: it does not.
     """
 
-    __slots__ = ("accept", "cached", "client", "environment", "frames", "functions", "refuse", "resent", "tasks")
+    __slots__ = (
+        "accept",
+        "cached",
+        "client",
+        "environment",
+        "frames",
+        "functions",
+        "greeting",
+        "refuse",
+        "resent",
+        "tasks",
+    )
 
     def __init__(
         self,
@@ -81,11 +94,12 @@ class Submission:
         environment: Environment | None = None,
         resent: bool = False,
         cached: bool = False,
+        greeting: int = 0,
     ) -> None:
         self.client, self.tasks, self.frames = client, tasks, frames
         self.accept, self.refuse = accept, refuse
         self.functions, self.environment = functions, environment
-        self.resent, self.cached = resent, cached
+        self.resent, self.cached, self.greeting = resent, cached, greeting
 
 
 class Found(msgspec.Struct):
@@ -126,10 +140,17 @@ class Intake:
         self._stopping = False
         #: submissions that wait for the store
         self.lookups = Lookups()
+        #: client → the last of its Hellos after which tasks of it were refused, as their functions are missing: what it
+        #: has submitted behind them is not taken before its next Hello
+        self._incomplete: dict[ClientId, int] = {}
 
     def stop(self) -> None:
         """Take nothing any more."""
         self._stopping = True
+
+    def client_left(self, client: ClientId) -> None:
+        """A client is gone."""
+        self._incomplete.pop(client, None)
 
     def refusal(self, size: int = 0) -> Exception | None:
         """Why new tasks, with so many bytes of buffers, are not taken; None: they are."""
@@ -139,6 +160,8 @@ class Intake:
 
     def submit(self, submission: Submission, size: int = 0) -> None:
         """Take tasks in, now or after a look into the store. `size`: bytes of their large buffers."""
+        if self._is_void(submission):
+            return
         refused = self.refusal(size) or _bad_id(submission.tasks)
         if refused is not None:
             submission.refuse(Refusal(refused))
@@ -156,7 +179,7 @@ class Intake:
                 self._look_up(self._reader, submission, keys, missing)
                 return
         elif missing:
-            _refuse(submission, dict.fromkeys(missing, "it is not known here"))
+            self._refuse(submission, dict.fromkeys(missing, "it is not known here"))
             return
         self._take(submission, keys, Found())
 
@@ -217,8 +240,10 @@ class Intake:
     ) -> None:
         """Everything is in memory: the core hears of the tasks."""
         aborted = self.lookups.aborted(lookup) if lookup is not None else {}
+        if self._is_void(submission):
+            return
         if found.missing:
-            _refuse(submission, found.missing)
+            self._refuse(submission, found.missing)
             return
         if lookup is not None:  # memory, or the store, may have let go of the functions meanwhile
             self._add_functions(submission.functions)
@@ -244,6 +269,17 @@ class Intake:
             ids = [id for id, wish in aborted.items() if wish is running]
             if ids:
                 self._decide(events.AbortRequested(ids, running))
+
+    def _refuse(self, submission: Submission, missing: Mapping[Digest, str]) -> None:
+        """Functions are missing: the client is to say the tasks again, with the functions."""
+        if submission.greeting:
+            self._incomplete[submission.client] = submission.greeting
+        why = next(iter(missing.values()))
+        submission.refuse(Refusal(StoreError(_no_function(why)), missing))
+
+    def _is_void(self, submission: Submission) -> bool:
+        """Whether a submission comes behind one that was refused: its client says both again, in order."""
+        return 0 < submission.greeting <= self._incomplete.get(submission.client, 0)
 
     def _answer(
         self,
@@ -299,11 +335,6 @@ def _bad_id(tasks: Sequence[TaskSpec]) -> Exception | None:
     if together.isascii() and together.isprintable() and max(map(len, ids), default=0) <= MOST_OF_ID:
         return None
     return ProtocolError(f"the id of a task has at most {MOST_OF_ID} characters, printable ones of ASCII")
-
-
-def _refuse(submission: Submission, missing: Mapping[Digest, str]) -> None:
-    why = next(iter(missing.values()))
-    submission.refuse(Refusal(StoreError(_no_function(why)), missing))
 
 
 def _no_function(why: str) -> str:

@@ -416,6 +416,7 @@ class Controller:
                 environment=message.environment,
                 resent=message.resent,
                 cached=message.cached,
+                greeting=peer.session.hello if message.sent else 0,
             ),
             size,
         )
@@ -432,6 +433,7 @@ class Controller:
         self._outbox.environments.left(client, lambda: {task.client for task in self.scheduler.tasks.values()})
         self._reader.client_left(client)
         self._stored.client_left(client)
+        self._intake.client_left(client)
         self._requests.client_left(client)
         self._outbox.record()
         self._writer.hurry()  # the client does not keep its tasks for us any more

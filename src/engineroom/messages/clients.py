@@ -55,7 +55,8 @@ class Accepted(Message):
 class Rejected(Message):
     """The controller refuses Submit(number). None of its tasks will run.
 
-    `code` "functions": the controller does not have the functions of these tasks. Send them again, with the functions.
+    `code` "functions": the controller does not have the functions of these tasks. It takes none that were sent after
+    them until the client says Hello, and all of them again, with the functions.
     """
 
     number: Count

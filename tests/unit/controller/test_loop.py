@@ -83,7 +83,10 @@ class Talk:
             queued_memory=queued_memory,
         )
         self.link = self.network.link(b"me")
-        self.say(prove(Hello(_version.PROTOCOL_VERSION, "client", "", "me", 0, "elsewhere"), b"key"))
+        self.greet(0)
+
+    def greet(self, number: int) -> None:
+        self.say(prove(Hello(_version.PROTOCOL_VERSION, "client", "", "me", 0, "elsewhere", number=number), b"key"))
 
     def say(self, message: Message) -> None:
         self.link.send([frames.encode(message)])
@@ -187,6 +190,27 @@ def test_a_function_that_was_let_go_of_is_read_for_the_next_task(talk: Talk) -> 
     talk.say(Submit(2, [TaskSpec(TaskId("me-3"), digest_of(b"unknown"), b"", 0.0)]))
     rejected = talk.hear(Rejected)
     assert (rejected.number, rejected.code) == (2, "functions"), "the client sends it along"
+
+
+def test_behind_tasks_whose_function_is_missing_none_are_taken(talk: Talk) -> None:
+    """Direct tasks are to keep their order: the client says Hello, and all of them again."""
+    talk.store.add_functions([CODE])
+    unknown = Function(digest_of(b"unknown"), b"unknown")
+    first = TaskSpec(TaskId("me-3"), unknown.digest, b"", 0.0)
+    behind = TaskSpec(TaskId("me-4"), CODE.digest, b"", 0.0)
+    talk.greet(1)
+    talk.say(Submit(1, [first], sent=2))
+    talk.say(Submit(2, [behind], sent=3))
+    assert talk.hear(Rejected).number == 1
+    talk.say(Submit(3, [behind], sent=4))
+    talk.say(Request(1, TasksOnEngines()))
+    assert talk.hear(Reply).number == 1
+    assert behind.id not in talk.controller.scheduler.tasks
+    talk.greet(2)
+    talk.say(Submit(4, [first], [unknown], resent=True, sent=2))
+    talk.say(Submit(5, [behind], resent=True, sent=3))
+    talk.until(lambda: behind.id in talk.controller.scheduler.tasks)
+    assert list(talk.controller.scheduler.tasks) == [first.id, behind.id]
 
 
 class Holding(DictDB):

@@ -571,6 +571,7 @@ class Channel:
         self._window.accepted(message.numbers)
 
     def _on_rejected(self, message: Rejected, frames: Sequence[Any]) -> None:
+        self._must_greet |= message.code == "functions"  # then all is said again, in order
         self.waiters.fail(self._window.rejected(message), lambda: error_of(message.error))
 
     def _on_engines(self, message: Engines, frames: Sequence[Any]) -> None:
@@ -587,8 +588,7 @@ class Channel:
     def _on_pong(self, message: Pong, frames: Sequence[Any]) -> None:
         self._window.hear(message.no_room)
         _notice(self._wrong_clocks.own(message.ahead))
-        if not self._counts.on_pong(message):
-            self._must_greet = True
+        self._must_greet |= not self._counts.on_pong(message)
 
     def _on_goodbye(self, message: Goodbye, frames: Sequence[Any]) -> None:
         self._fail(connecting.goodbye_error(self.info, message))

@@ -247,16 +247,11 @@ class SubmissionWindow:
     def rejected(self, message: Rejected) -> list[TaskId]:
         """The controller has not taken the tasks of a message; returns those that are given up.
 
-        If only functions are missing, the tasks are queued again, first of all, and the functions go with them.
+        If only functions are missing, the tasks stay: after the next Hello they are sent again, with the functions.
         """
         if message.code == "functions":
-            self._tracked.pop(message.number, None)  # they are sent again
-        batch = self._answered(message.number)
-        if message.code == "functions":
-            self._known -= {spec.function for spec, _, _ in batch}
-            self.queue.extendleft(reversed(batch))
             return []
-        return [spec.id for spec, _, _ in batch]
+        return [spec.id for spec, _, _ in self._answered(message.number)]
 
     def _answered(self, number: int) -> list[Outgoing]:
         batch, size = self._unaccepted.pop(number, ([], 0))

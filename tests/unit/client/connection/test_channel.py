@@ -431,11 +431,15 @@ def test_missing_functions_are_sent_with_the_tasks(controller: Controller, chann
     second = submit(channel, diary)
     message = controller.next(Submit)
     assert message.functions == []
+    behind = submit(channel, diary)
+    controller.next(Submit)
     controller.say(Rejected(message.number, ErrorInfo("ProtocolError", "functions are missing"), "functions"))
     message = controller.next(Submit)
     assert ([spec.id for spec in message.tasks], message.functions) == ([second], [F])
+    assert [spec.id for spec in controller.next(Submit).tasks] == [behind]
+    assert controller.hellos == 2
     assert not diary.failed
-    assert channel.outstanding() == {first, second}
+    assert channel.outstanding() == {first, second, behind}
 
 
 def test_no_more_than_a_window_is_sent(

@@ -105,13 +105,15 @@ def test_a_rejected_message_gives_up_its_tasks():
     assert window.rejected(rejected(message.number)) == [], "twice is as good as once"
 
 
-def test_missing_functions_are_sent_along_before_anything_else():
+def test_tasks_whose_functions_are_missing_are_said_again_in_order():
     window = window_with(task("a"), task("b"))
     message, _ = pack(window)
     window.queue.append(task("c"))
+    pack(window)
     assert window.rejected(rejected(message.number, "functions")) == []
-    again, _ = pack(window)
-    assert (ids(again), again.functions) == (["a", "b", "c"], [F])
+    window.queue.append(task("d"))
+    again = [(ids(message), message.functions) for message, _ in window.pack_again()]
+    assert again == [(["a", "b"], [F]), (["c"], [])]
 
 
 def test_unaccepted_messages_are_sent_again_as_such():
@@ -277,7 +279,7 @@ def test_tasks_that_are_sent_again_are_not_accepted_yet():
     window = window_with(tracked(task("a"), acceptance))
     first, _ = pack(window)
     window.rejected(rejected(first.number, "functions"))
-    again, _ = pack(window)
+    [(again, _)] = window.pack_again()
     [(resent, _)] = window.pack_again()
     window.accepted([first.number, again.number])
     assert not acceptance.is_complete()
