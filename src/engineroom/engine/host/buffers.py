@@ -20,7 +20,7 @@ from ...wire import frames as wire
 log = logging.getLogger(__name__)
 
 
-class HostBuffers:
+class NannyBuffers:
     """Keeps them. No call waits.
 
     Parameters

@@ -52,7 +52,7 @@ from .walltime import Walltime, is_in_job, time_left
 from .zygote import Died, End, Fork, Forked, Kill, Signal
 
 if TYPE_CHECKING:
-    from .buffers import HostBuffers
+    from .buffers import NannyBuffers
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class Nanny:
         link = connect(connection, pool=None if keeper is None else keeper.pool)
         self._link = SessionLink(session, link, wire.decode_to_nanny, 0 if keeper is None else keeper.room)
         #: large buffers for the engines, which would come to each of them else; None: on this host they are handed over
-        self._buffers = None if keeper is None else _host_buffers(keeper, link, self._link.send)
+        self._buffers = None if keeper is None else _nanny_buffers(keeper, link, self._link.send)
         #: the engines' processes (0: being forked) and when they were born
         self._pids: dict[EngineUuid, int] = {}
         self._born: dict[EngineUuid, float] = {}
@@ -450,10 +450,10 @@ class Nanny:
                 self._pipe.put(Signal(uuid, signal.SIGCONT))
 
 
-def _host_buffers(lender: Lender, link: Any, send: Callable[[Message], None]) -> HostBuffers:
-    from .buffers import HostBuffers  # late: on the controller's host nobody needs `ssl`
+def _nanny_buffers(lender: Lender, link: Any, send: Callable[[Message], None]) -> NannyBuffers:
+    from .buffers import NannyBuffers  # late: on the controller's host nobody needs `ssl`
 
-    return HostBuffers(lender, link, send)
+    return NannyBuffers(lender, link, send)
 
 
 def _is_stopped(pid: int) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from conftest import wait_until
 
-from engineroom.engine.host.buffers import HostBuffers
+from engineroom.engine.host.buffers import NannyBuffers
 from engineroom.messages import (
     BufferNotFetched,
     DropBuffers,
@@ -47,7 +47,7 @@ class Nanny:
     def __init__(self, key: str = KEY) -> None:
         name = new_name()
         self.link, self.said = Link(), list[Message]()
-        self.buffers = HostBuffers(Lender(name), cast(TcpLink, self.link), self.said.append)
+        self.buffers = NannyBuffers(Lender(name), cast(TcpLink, self.link), self.said.append)
         self.buffers.welcome(key)
         self.engine = Borrower(name)
 
