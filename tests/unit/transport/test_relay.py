@@ -236,6 +236,16 @@ def test_without_memory_nothing_is_begun(make: Callable[..., Host], monkeypatch:
     assert not second.fetches.begin(1, SIZE, first.source())
 
 
+@pytest.mark.parametrize("wrong", [{"urls": ["nowhere"]}, {"certificate": "none"}, {"certificate": "bm9uZQ=="}])
+def test_a_relay_that_is_none_harms_nobody(make: Callable[..., Host], wrong: dict[str, Any]):
+    first, second = make(), make()
+    first.parts[NUMBER] = Part(CONTENT, SIZE)
+    assert not second.fetches.begin(1, SIZE, first.source()._replace(**wrong))
+    assert second.fetches.begin(2, SIZE, first.source())
+    until(lambda: second.ended, first, second)
+    assert bytes(second.ended[0].buffer) == CONTENT
+
+
 def test_connections_that_nobody_uses_are_closed(make: Callable[..., Host], monkeypatch: pytest.MonkeyPatch):
     first, second = make(), make()
     first.parts[NUMBER] = Part(CONTENT, SIZE)

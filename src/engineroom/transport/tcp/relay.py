@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from ...errors import ConnectionFileError
 from ...messages import buffer_ticket
 from ...shared_memory.pool import Blank, Pool
 from ..addresses import url_of
@@ -233,12 +234,16 @@ class RelayFetches:
         return self._epoll.fileno()
 
     def begin(self, number: int, size: int, source: Source) -> bool:
-        """Fetch a buffer of so many bytes. False: there is no room for it."""
+        """Fetch a buffer of so many bytes. False: there is no room for it, or the source is none."""
         blank = self._pool.blank(size)
         if blank is None:
             return False
         if source.certificate not in self._links:
-            link = TcpLink(source.urls, self._key, certificate=source.certificate)
+            try:
+                link = TcpLink(source.urls, self._key, certificate=source.certificate)
+            except ConnectionFileError as error:  # another nanny has said so: it must not end this one
+                log.warning("a relay of another host is of no use: %s", error)
+                return False
             self._links[source.certificate] = link, time.monotonic()
             self._epoll.register(link, select.EPOLLIN)
         self._fetches[number] = _Fetch(source, size, blank)
