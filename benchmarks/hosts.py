@@ -63,6 +63,20 @@ def is_possible() -> bool:
     return os.geteuid() == 0 and shutil.which("ip") is not None
 
 
+@contextmanager
+def engine_on(space: str, folder: str) -> Iterator[None]:
+    """An engine in a network namespace, which takes it for a host of its own. `folder`: of the cluster's profile."""
+    file = next((Path(folder) / "security").glob("*-engine.json"))
+    command = [sys.executable, "-m", "engineroom.engine", f"--profile-dir={folder}", f"--file={file}", "--n=1"]
+    named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', space]  # else it is this host to us
+    engine = subprocess.Popen(["ip", "netns", "exec", space, *named, *command])
+    try:
+        yield
+    finally:
+        engine.terminate()
+        engine.wait()
+
+
 def engineroom(size: int) -> Figures:
     if not is_possible():
         return {}
@@ -70,21 +84,14 @@ def engineroom(size: int) -> Figures:
         other_host() as (space, address),
         tempfile.TemporaryDirectory(prefix="engineroom-bench-") as folder,
         er.Cluster(n=0, profile_dir=folder, controller_ip=address) as rc,
+        engine_on(space, folder),
     ):
-        file = next((Path(folder) / "security").glob("*-engine.json"))
-        command = [sys.executable, "-m", "engineroom.engine", f"--profile-dir={folder}", f"--file={file}", "--n=1"]
-        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', space]  # else it is this host to us
-        engine = subprocess.Popen(["ip", "netns", "exec", space, *named, *command])
-        try:
-            rc.wait_for_engines(1, timeout=60)
-            return {
-                PUSH: _rate(lambda array: rc[0].push({"a": array}, block=True), size),
-                BACK: 2 * _rate(lambda array: rc[0].apply_sync(same, array), size),
-                FAR: _trips(rc),
-            }
-        finally:
-            engine.terminate()
-            engine.wait()
+        rc.wait_for_engines(1, timeout=60)
+        return {
+            PUSH: _rate(lambda array: rc[0].push({"a": array}, block=True), size),
+            BACK: 2 * _rate(lambda array: rc[0].apply_sync(same, array), size),
+            FAR: _trips(rc),
+        }
 
 
 def on_one_host(size: int) -> Figures:

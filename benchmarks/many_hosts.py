@@ -11,12 +11,10 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ import numpy as np
 import engineroom as er
 
 from .harness import Benchmark, Figures, Goal
+from .hosts import engine_on, is_possible
 
 HOSTS, ROUNDS, MB = 6, 5, 1 << 20
 RATE = "1gbit"
@@ -70,20 +69,15 @@ def engines(names: list[str], address: str, *options: str) -> Iterator[Any]:
         er.Cluster(n=0, profile_dir=folder, controller_ip=address, controller_args=options) as rc,
         ExitStack() as started,
     ):
-        file = next((Path(folder) / "security").glob("*-engine.json"))
-        command = [sys.executable, "-m", "engineroom.engine", f"--profile-dir={folder}", f"--file={file}", "--n=1"]
         for name in names:
-            named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', name]
-            engine = subprocess.Popen(["ip", "netns", "exec", name, *named, *command])
-            started.callback(engine.wait)
-            started.callback(engine.terminate)
+            started.enter_context(engine_on(name, folder))
         rc.wait_for_engines(len(names), timeout=120)
         yield rc
 
 
-def is_possible() -> bool:
+def _is_possible() -> bool:
     """Whether this process may make network namespaces, and limit them."""
-    return os.geteuid() == 0 and all(map(shutil.which, ("ip", "tc")))
+    return is_possible() and shutil.which("tc") is not None
 
 
 def _seconds(rc: Any, count: int, size: int) -> float:
@@ -100,14 +94,14 @@ def _seconds(rc: Any, count: int, size: int) -> float:
 
 
 def passed_on(size: int) -> Figures:
-    if not is_possible():
+    if not _is_possible():
         return {}
     with hosts(HOSTS) as (names, address), engines(names, address) as rc:
         return {ONE: _seconds(rc, 1, size), PASSED_ON: _seconds(rc, HOSTS, size)}
 
 
 def sent(size: int) -> Figures:
-    if not is_possible():
+    if not _is_possible():
         return {}
     with hosts(HOSTS) as (names, address), engines(names, address, "--IPController.relay=False") as rc:
         return {SENT: _seconds(rc, HOSTS, size)}

@@ -175,8 +175,9 @@ class Intake:
         if self._reader is not None:
             if submission.cached:
                 keys = {s.id: key for s in tasks if (key := key_of(s)) is not None and known(s.id) is None}
-            if submission.resent or keys or missing or self.lookups.has_submission(submission.client):
-                self._look_up(self._reader, submission, keys, missing)
+            reader = self._reader if submission.resent or keys or missing else None
+            if reader is not None or self.lookups.has_submission(submission.client):
+                self._look_up(reader, submission, keys, missing)
                 return
         elif missing:
             self._refuse(submission, dict.fromkeys(missing, "it is not known here"))
@@ -184,8 +185,9 @@ class Intake:
         self._take(submission, keys, Found())
 
     def _look_up(
-        self, reader: Reader, submission: Submission, keys: Mapping[TaskId, CacheKey], missing: Sequence[Digest]
+        self, reader: Reader | None, submission: Submission, keys: Mapping[TaskId, CacheKey], missing: Sequence[Digest]
     ) -> None:
+        """Take tasks in after a look into the store, and in turn. `reader`: None, if only their turn is to come."""
         tasks = [spec for spec in submission.tasks if self._scheduler.task(spec.id) is None]
         new = [spec.id for spec in tasks]
         if submission.resent:  # a task that the core knows is taken already, and may end before the store has answered
@@ -226,7 +228,7 @@ class Intake:
                 log.warning("a submission could not be looked up in the database: %s", error)
                 then(Found(missing=dict.fromkeys(missing, str(error))))
 
-        if submission.resent or keys or missing:
+        if reader is not None:
             reader.read(look, then, failed, after=Scope(submission.client))
         else:
             then(Found())

@@ -185,7 +185,7 @@ class EngineProtocol:
         session = self.link.session
         if message.sent and not session.is_welcome:
             return  # from before our last Hello: what we do not have, the controller sends again
-        if message.sent and message.sent != session.received:
+        if not session.is_in_order(message.sent):
             self.hello()  # tasks that come before these may be among what was lost
             return
         if message.functions:

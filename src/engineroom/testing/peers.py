@@ -419,7 +419,8 @@ class EnginePeer:
         """Direct tasks begin in order: nothing that was submitted later by its client for this engine has begun."""
         direct, client = self._world.direct, client_of(id)
         if not direct[id]:
-            later = list(direct)[list(direct).index(id) + 1 :]
+            order = list(direct)
+            later = order[order.index(id) + 1 :]
             here = [other for other in later if direct[other] and client_of(other) == client]
             overtook = [other for other in here if self._world.specs[other].engine == self.engine.id]
             assert not overtook, f"{overtook} were begun before {id}, which was submitted first"

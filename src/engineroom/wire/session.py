@@ -90,6 +90,10 @@ class _Counters:
         self._before = before = self._checksum_received
         self._checksum_received = crc32(header[:CHECKED], before)
 
+    def is_in_order(self, sent: int) -> bool:
+        """Whether all that was sent before the message that came last has come. It says how many were sent; 0: not."""
+        return sent in (0, self.received)
+
     def _reset_sent(self, sent: int) -> None:
         self.sent, self._checksum_sent = sent, 0
 

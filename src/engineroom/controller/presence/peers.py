@@ -171,7 +171,7 @@ class Peers:
                 return self._receive_unknown(address, header)
             peer.session.count_received(header, now)
             message = peer.decode(header)
-            if type(message) is Submit and message.sent not in (0, peer.session.received):
+            if type(message) is Submit and not peer.session.is_in_order(message.sent):
                 return None  # something that came before it was lost: the client notices, and says both again
             if len(header) > MOST_ASKED and type(message) is Request:
                 raise ProtocolError(f"a question of {len(header)} bytes")

@@ -115,11 +115,10 @@ class Backlog:
     def _forget(self, id: TaskId) -> Entry:
         """A task is not held back any more."""
         entry = self._group_of.pop(id).held.pop(id)
-        key = entry.client, entry.spec.engine
-        direct = self._direct.get(key)
-        if direct is not None:
-            direct.pop(id, None)
-            if not direct:
+        if entry.spec.engine >= 0:
+            key = entry.client, entry.spec.engine
+            del self._direct[key][id]
+            if not self._direct[key]:
                 del self._direct[key]
         return entry
 

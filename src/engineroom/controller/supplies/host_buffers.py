@@ -46,11 +46,11 @@ UNREACHABLE_SECONDS, FAILURES = 300.0, 2
 class _Copy:
     """A buffer at one nanny."""
 
-    __slots__ = ("nanny", "number", "passed_on", "source")
+    __slots__ = ("nanny", "passed_on", "source")
 
-    def __init__(self, nanny: Peer, number: int, source: Peer | None) -> None:
+    def __init__(self, nanny: Peer, source: Peer | None) -> None:
         """`source`: the nanny that it was to come from; None: from us."""
-        self.nanny, self.number, self.source = nanny, number, source
+        self.nanny, self.source = nanny, source
         #: to so many others
         self.passed_on = 0
 
@@ -171,14 +171,15 @@ class HostBuffers:
         self._drop(nanny, kept, room_for=size)
         source = self._source(nanny, key, size) if content else None
         if source is not None:
-            is_told = self._peers.send(nanny, self._fetching(source, number, size))
+            theirs, _, _ = self._kept[source.nanny].buffers[key]
+            is_told = self._peers.send(nanny, self._fetching(source.nanny, theirs, number, size))
         else:
             is_told = self._peers.send(nanny, KeepBuffers([number]), content)
         if not is_told:
             return False
         if source is not None:
             source.passed_on += 1
-        self._copies.setdefault(key, []).append(_Copy(nanny, number, source.nanny if source is not None else None))
+        self._copies.setdefault(key, []).append(_Copy(nanny, source.nanny if source is not None else None))
         kept.buffers[key] = number, frame, self._clock()
         kept.bytes += size
         return True
@@ -205,10 +206,9 @@ class HostBuffers:
         others = sum(1 for _, uuid in failures if uuid == other.uuid)
         return (nanny.uuid, other.uuid) not in failures and own < FAILURES and others < FAILURES
 
-    def _fetching(self, source: _Copy, number: int, size: int) -> FetchBuffer:
-        relay = self._relays[source.nanny]
-        ticket = buffer_ticket(relay.secret, source.number)
-        return FetchBuffer(number, size, source.number, ticket, relay.urls, relay.certificate)
+    def _fetching(self, source: Peer, theirs: int, number: int, size: int) -> FetchBuffer:
+        relay = self._relays[source]
+        return FetchBuffer(number, size, theirs, buffer_ticket(relay.secret, theirs), relay.urls, relay.certificate)
 
     def _forget_copy(self, nanny: Peer, key: Any) -> None:
         left = [copy for copy in self._copies.get(key, ()) if copy.nanny is not nanny]

@@ -53,10 +53,7 @@ def on_tasks_recovered(state: State, effects: Effects, event: TasksRecovered) ->
 
 
 def engine_is_back(state: State, engine: Engine) -> None:
-    """An engine has come back, and has claimed the tasks that it has: it runs the others that only it can have, too.
-
-    The caller is to call `fill_direct`.
-    """
+    """An engine has come back, and has claimed the tasks that it has: it runs the others that only it can have, too."""
     if state.recovery_deadline is None:
         return
     awaited, named = state.awaited, state.recovering_named.pop(engine.id, ())

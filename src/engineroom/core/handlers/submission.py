@@ -49,11 +49,11 @@ def retries_of(spec: TaskSpec) -> int:
 def arrive(state: State, task: Task, *, first: bool = False) -> None:
     """A known task begins its way: it is queued, waits for others, or ends here and now.
 
-    `first`: a direct task comes before those of its client that are queued; the caller is to call `fill_direct`.
+    `first`, of a direct task: before those of its client that are queued; the caller is to call `fill_direct`.
     """
     options = task.spec.options
     if options is None:
-        state.enqueue(task, first=first and task.is_direct)
+        state.enqueue(task, first=first)
         return
     recovering = task.state is TaskState.RECOVERING
     if not recovering:
