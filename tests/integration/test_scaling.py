@@ -30,7 +30,7 @@ def test_a_cluster_has_as_many_engines_as_it_is_told(tmp_path: Path):
         running = rc.load_balanced_view().map_async(nap, range(9), chunksize=1)
         cluster.scale_sync(1)
         assert running.get(timeout=60) == list(range(9))
-        assert len(rc.ids) == 1
+        wait_until(lambda: len(rc.ids) == 1)
         cluster.scale_sync(2)
         rc.wait_for_engines(2, timeout=60)
         with pytest.raises(er.ConfigError, match="n is a number of engines, 0 or more; got -1"):

@@ -131,7 +131,7 @@ def test_clusters_of_others_are_listed_scaled_and_stopped(asked: Asked):
         assert not shown["ends_with_jupyter"]
         asked.did("PATCH", key, n=2)
         asked.until(key, lambda each: each["engines"] == 2)
-        assert len(rc) == 2
+        wait_until(lambda: len(rc) == 2)
         asked.did("DELETE", key)
         assert key not in asked.clusters()
         wait_until(lambda: not [p for p in processes_of(asked.profile_dir) if "-others" in " ".join(p.cmdline())])

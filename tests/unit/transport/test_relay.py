@@ -171,6 +171,30 @@ def test_a_relay_that_is_gone(make: Callable[..., Host], monkeypatch: pytest.Mon
     assert second.ended == [Outcome(1, unreachable=True)]
 
 
+def test_a_relay_that_has_never_answered_was_not_reached(make: Callable[..., Host], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(relay, "REACH_SECONDS", 0.1)
+    first, second = make(), make()
+    first.parts[NUMBER] = Part(b"", 0)
+    second.fetches.begin(1, SIZE, first.source())
+    until(lambda: first.door._waiting, first, second)
+    first.door.close()
+    until(lambda: second.ended, second)
+    assert second.ended == [Outcome(1, unreachable=True)]
+
+
+def test_what_was_lost_before_the_first_answer_is_asked_for_again(make: Callable[..., Host]):
+    first, second = make(), make()
+    first.parts[NUMBER] = Part(b"", 0)
+    second.fetches.begin(1, SIZE, first.source())
+    until(lambda: first.door._waiting, first, second)
+    ((link, _),) = second.fetches._links.values()
+    link._lose()
+    first.door._waiting.clear()
+    first.parts[NUMBER] = Part(CONTENT, SIZE)
+    until(lambda: second.ended, first, second)
+    assert bytes(second.ended[0].buffer) == CONTENT
+
+
 def test_a_relay_that_dies_in_the_middle(make: Callable[..., Host]):
     first, second = make(), make()
     first.parts[NUMBER] = Part(CONTENT, PIECE)

@@ -194,7 +194,7 @@ class _Fetch:
         self.asked = self.filled = 0
         #: when a piece has come, or this began
         self.when = time.monotonic()
-        #: whether the relay has been connected to since
+        #: whether the relay has answered since: that there is a connection does not show that it takes our certificate
         self.is_reached = False
         #: whether the controller has dropped it meanwhile: who asks for it now gets it, then it goes
         self.unneeded = False
@@ -272,7 +272,10 @@ class RelayFetches:
                 for frames in arrived:
                     self._take(certificate, frames, failed)
             if link.take_renewed():  # what was asked for is lost
-                failed.update((number, False) for number, _ in self._of(certificate))
+                for number, fetch in self._of(certificate):
+                    fetch.asked = 0
+                    if fetch.is_reached:
+                        failed[number] = False
         self._ask()
         self._look_at_clock(failed)
         outcomes = []
@@ -301,6 +304,7 @@ class RelayFetches:
         """An answer."""
         theirs, start = _PIECE.unpack(frames[0]) if len(frames[0]) == _PIECE.size else (0, 0)
         for number, fetch in self._of(certificate):
+            fetch.is_reached = True
             if fetch.source.number == theirs and start == fetch.filled:
                 if len(frames) != 2 or memoryview(frames[1]).nbytes != min(PIECE, fetch.size - start):
                     failed[number] = False
@@ -326,7 +330,6 @@ class RelayFetches:
         for number, fetch in self._fetches.items():
             link, _ = self._links[fetch.source.certificate]
             if link.is_connected:
-                fetch.is_reached = True
                 if fetch.filled < fetch.size and now - fetch.when > PATIENCE_SECONDS:
                     failed[number] = False
             elif fetch.is_reached:
