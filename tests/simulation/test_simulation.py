@@ -183,6 +183,22 @@ def test_in_foul_weather_tasks_for_one_engine_keep_their_order(seed: int):
 
 
 @pytest.mark.fault(23)
+@pytest.mark.parametrize("seed", range(20))
+def test_after_restarts_no_task_for_one_engine_runs_again_behind_later_ones(seed: int):
+    """The engines check it. What they have done counts, also if the controller was killed before it had recorded it."""
+    report = simulate(
+        seed,
+        engines=4,
+        tasks=400,
+        workload=Workload(duration=0.005, burst=10, pause=0.05, clients=3, direct=0.8),
+        chaos=Chaos(cuts=float(seed % 2), repeated=0.1, restarts=8),
+        check_every=50,
+    )
+    assert report.faults["restarts"] == 8
+    assert report.outcomes["ok"] > 300
+
+
+@pytest.mark.fault(23)
 @pytest.mark.parametrize("seed", range(10))
 def test_in_foul_weather_no_task_is_begun_twice_that_runs_at_most_once(seed: int):
     report = simulate(

@@ -262,7 +262,7 @@ class Intake:
                 self._watch(client, late)
         if found.equal:
             tasks = self._answer(submission, tasks, keys, found.equal, aborted)
-        self._decide(events.TasksSubmitted(client, tasks, submission.frames))
+        self._decide(events.TasksSubmitted(client, tasks, submission.frames, resent=submission.resent))
         submission.accept()
         for entry in ended.values():
             assert entry.done is not None

@@ -64,6 +64,7 @@ from .error_info import error_info, forgotten_at_restart
 from .intake import Intake, Refusal, Submission
 from .outbox import Outbox, Token
 from .outcome_lookup import OutcomeLookup
+from .receipts import Receipts
 from .presence.membership import Membership, Processes
 from .presence.peers import Peer, Peers
 from .presence.process_watcher import ProcessWatcher
@@ -191,6 +192,7 @@ class Controller:
 
         self._queued = queued = QueuedMemory(queued_memory, may_leave=store.durable)
         self._outbox = outbox = Outbox(peers, library, values, writer, kept, self._fail, clock, running, queued)
+        self._receipts = Receipts(core, outbox)
         room = Room(outbox.unrecorded, queued, writer, peers.is_inside_engine)
         self._lookup = OutcomeLookup(core, decide, values, kept, here, self.post, clock)
         performers |= outbox.performers()
@@ -308,6 +310,7 @@ class Controller:
         if self._deadline is not None and now >= self._deadline:
             self._guard(lambda: self.decide(events.Ticked()))
         self._guard(self._members.send_news)
+        self._guard(self._receipts.settle)
         self._guard(self._outbox.flush)
         self._deadline = self.scheduler.next_deadline()
 
@@ -453,7 +456,7 @@ class Controller:
         self.decide(events.TasksFinished(peer.engine, message.tasks, pick_all(message.tasks, frames)))
         self._running.forget(done.id for done in message.tasks)
         weighs = weight(frames) + sum(map(len, map(_payload_of, message.tasks)))
-        self._outbox.owe("stored", peer.uuid, message.number, len(message.tasks), weighs)
+        self._receipts.owe(EngineUuid(peer.uuid), message.number, len(message.tasks), weighs)
 
     def _on_returned(self, peer: Peer, message: Returned, frames: Sequence[Any]) -> None:
         self.decide(events.TasksReturned(peer.engine, message.tasks))

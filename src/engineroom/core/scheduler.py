@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
 from ..config import SchedulerSettings
-from ..ids import ClientId, EngineId, TaskId
+from ..ids import ClientId, EngineId, EngineUuid, TaskId
 from . import events
 from .actions import Action
 from .dependencies import TaskOutcome
@@ -162,6 +162,10 @@ class Scheduler:
     def outcome(self, id: TaskId) -> TaskOutcome | None:
         """How a task ended; None: it has not ended, or the core has forgotten it (`outcomes_kept`)."""
         return self.state.dependencies.outcomes.get(id)
+
+    def has_unclaimed_of(self, engine: EngineUuid) -> bool:
+        """Whether an engine has sent outcomes, after a restart, of tasks that their clients have not said again."""
+        return self.state.unclaimed.has_outcomes_of(engine)
 
     def wants(self, id: TaskId) -> bool:
         """Whether a task that has not ended takes the result of this one as an argument."""

@@ -27,6 +27,7 @@ from .placement.pools import Pool, Pools
 from .placement.queues import TaskQueue
 from .placement.requirements import in_words
 from .tasks import TRANSITIONS, Needs, Task, TaskState
+from .unclaimed import UnclaimedTasks
 
 # The transitions that are checked once for many tasks.
 _SUBMITTED = TaskState.NEW, TaskState.QUEUED
@@ -61,6 +62,8 @@ class State:
         self.awaited: dict[EngineUuid, EngineId] | None = None
         #: by the numbers of engines that have not come back: RECOVERING tasks that only these may run
         self.recovering_named: dict[EngineId, list[Task]] = {}
+        #: what engines came back with after a restart, and is not known
+        self.unclaimed = UnclaimedTasks()
         #: QUEUED in no queue until the end of the event: tasks that must wait again for what they take as arguments
         self.to_wait: list[Task] = []
         self.balancer = Balancer()
@@ -98,6 +101,8 @@ class State:
         del self.engines[engine.id]
         self.backlogs.pop(engine.id).clear()
         pools = self.pools.removed(engine)
+        if self.unclaimed:
+            self.unclaimed.drop(engine)
         return self.release(engine, list(engine.held)), pools
 
     def stop_engine(self, engine: Engine, *, restart: bool = False) -> None:
@@ -226,10 +231,10 @@ class State:
         return waiting
 
     def recover(self, task: Task) -> None:
-        """A task from before a restart: an engine may still have it."""
+        """A task from before a restart: an engine may still have it, or have had it."""
         self.add(task)
         task.move(TaskState.RECOVERING)
-        for number in task.named_engines:
+        for number in task.named_engines if self.recovery_deadline is not None else ():
             self.recovering_named.setdefault(number, []).append(task)
         self.dependencies.want(task)
 
@@ -266,11 +271,19 @@ class State:
         """Whether a recovered task may have come to this attempt before the restart. Not all attempts are recorded."""
         return attempt <= task.attempt + UNRECORDED_ATTEMPTS
 
-    def claim(self, engine: Engine, task: Task, attempt: int) -> None:
-        """An engine came back with a RECOVERING task."""
+    def may_have(self, engine: Engine, task: Task, attempt: int) -> bool:
+        """Whether an engine may keep an attempt with which it came back. It checks itself what its properties allow."""
+        if not self.is_credible(task, attempt):
+            return False
+        return task.spec.engine == engine.id if task.is_direct else self.pools.requirement_of(task).allows(engine)
+
+    def claim(self, engine: Engine, task: Task, attempt: int, *, waits: bool = False) -> None:
+        """A RECOVERING task is in the hands of an engine that came back."""
         task.move(TaskState.HELD)
         task.engine, task.attempt = engine.id, attempt
         engine.held[task.id] = task
+        if waits:
+            engine.waiting.add(task.id)
         ran_before(task, engine)
 
     def recall(self, engine: Engine, ids: Sequence[TaskId], *, interrupt: bool = False) -> None:
@@ -300,6 +313,8 @@ class State:
     def set_waiting(self, engine: Engine, ids: Sequence[TaskId]) -> None:
         """These tasks of an engine wait for others, so that it has room for more."""
         engine.waiting = {id for id in ids if id in engine.held}
+        if self.unclaimed:
+            self.unclaimed.waiting(engine, ids)
         self.pools.changed(engine)
 
     # ------------------------------------------------------------------------------------------ to its end
@@ -328,8 +343,10 @@ class State:
         for done in results:
             id = done.id
             task = tasks.get(id)
-            if task is None:
-                continue  # it has its outcome already
+            if task is None:  # it has its outcome already, or its client has not said it again
+                if self.unclaimed:
+                    self.unclaimed.finished(engine, done, frames.get(id, ()))
+                continue
             if task.state is recovering:
                 if not self.is_credible(task, done.attempt):
                     continue

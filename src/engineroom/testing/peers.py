@@ -104,8 +104,8 @@ class World(Protocol):
     begun: int
     #: tasks that must not be begun a second time
     begun_once: set[TaskId]
-    #: direct tasks, in the order in which their clients have submitted them → whether they were begun
-    direct: dict[TaskId, bool]
+    #: direct tasks, in the order in which their clients have submitted them → the engines that have begun them
+    direct: dict[TaskId, set[EngineUuid]]
 
     def conduct(self, spec: TaskSpec, attempt: int) -> Run: ...
 
@@ -151,7 +151,7 @@ class ClientPeer:
         self.tasks.update((spec.id, spec) for spec in specs)
         for spec in specs:
             if spec.engine >= 0:
-                self._world.direct.setdefault(spec.id, False)
+                self._world.direct.setdefault(spec.id, set())
         numbers = []
         for some in pieces(specs):
             self._number += 1
@@ -404,7 +404,7 @@ class EnginePeer:
         world.begun += 1
         spec = world.specs[held.id]
         if spec.engine >= 0:
-            self._begin_direct(spec.id)
+            self._begin_direct(spec)
         if _runs_at_most_once(spec):
             assert spec.id not in world.begun_once, f"{spec.id} is begun a second time"
             world.begun_once.add(spec.id)
@@ -415,16 +415,21 @@ class EnginePeer:
             world.clock.later(limit, lambda: self._overran(held))
         world.clock.later(run.seconds, lambda: self._finish(held, run.status))
 
-    def _begin_direct(self, id: TaskId) -> None:
-        """Direct tasks begin in order: nothing that was submitted later by its client for this engine has begun."""
-        direct, client = self._world.direct, client_of(id)
-        if not direct[id]:
+    def _begin_direct(self, spec: TaskSpec) -> None:
+        """Direct tasks begin in order: nothing that was submitted later by its client for this engine has begun.
+
+        That holds for a second time, too, unless the task is tried again, or the engine is another one.
+        """
+        id, direct, client, uuid = spec.id, self._world.direct, client_of(spec.id), self.engine.uuid
+        begun = direct[id]
+        if not begun or spec.options is None or not spec.options.retries:
             order = list(direct)
             later = order[order.index(id) + 1 :]
-            here = [other for other in later if direct[other] and client_of(other) == client]
+            here = [o for o in later if (uuid in direct[o] if begun else direct[o]) and client_of(o) == client]
             overtook = [other for other in here if self._world.specs[other].engine == self.engine.id]
-            assert not overtook, f"{overtook} were begun before {id}, which was submitted first"
-        direct[id] = True
+            again = " again" if begun else ""
+            assert not overtook, f"{overtook} were begun before {id}{again}, which was submitted first"
+        begun.add(uuid)
 
     def _finish(self, held: AttemptKey, status: Status | Literal["overran"]) -> None:
         """The running task ends, unless it has ended otherwise."""

@@ -114,7 +114,7 @@ class VirtualCluster:
         self._given_up: set[TaskId] = set()  # tasks that a restart has cost
         self._ran_on: dict[TaskId, set[EngineUuid]] = {}  # in any life of the controller
         self.events = self.begun = 0
-        self.direct: dict[TaskId, bool] = {}
+        self.direct: dict[TaskId, set[EngineUuid]] = {}
         self.begun_once: set[TaskId] = set()  # tasks that must not be begun a second time
         self.busy: Counter[int] = Counter()
         self.asked: Counter[str] = Counter()

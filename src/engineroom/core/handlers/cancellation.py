@@ -6,7 +6,7 @@ Also tasks end because the shell cannot do what they need.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ...ids import EngineId, TaskId
 from ...messages import Attempt
@@ -109,6 +109,19 @@ def _kill_strays(state: State, engine: Engine) -> None:
             state.effects.kill(engine.id, id)
     if engine.strays:
         state.after(SECONDS_BETWEEN_PARTS, _kill_strays, engine)
+
+
+def drop_unclaimed(state: State, ids: Iterable[TaskId]) -> None:
+    """These tasks had ended before the restart, or nobody has said them again: engines that have them drop them."""
+    dropped: dict[EngineId, list[TaskId]] = {}
+    for id in ids:
+        task = state.unclaimed.take(id)
+        if task is not None and task.done is None:
+            dropped.setdefault(task.engine.id, []).append(id)
+    for number, strays in dropped.items():
+        engine = state.engines[number]
+        state.effects.cancel(number, strays)
+        kill_strays_later(state, engine, [*engine.strays, *strays])
 
 
 def on_controller_stopped(state: State, effects: Effects, event: ControllerStopped) -> None:

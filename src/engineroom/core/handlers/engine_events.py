@@ -68,14 +68,13 @@ def _take_stock(state: State, effects: Effects, engine: Engine, in_hand: Mapping
     recalled: list[TaskId] = []
     cancelled: list[TaskId] = []
     strays: list[TaskId] = []
+    unclaimed: dict[TaskId, int] = {}
     for id, attempt in in_hand.items():
         task = state.tasks.get(id)
-        if (
-            task is not None
-            and task.state is TaskState.RECOVERING
-            and state.is_credible(task, attempt)
-            and _may_have_begun(state, task, engine)
-        ):
+        if task is None and state.unclaimed.until is not None and state.dependencies.outcomes.get(id) is None:
+            unclaimed[id] = attempt
+            continue
+        if task is not None and task.state is TaskState.RECOVERING and state.may_have(engine, task, attempt):
             state.claim(engine, task, attempt)
         if task is None or task.engine != engine.id:
             cancelled.append(id)  # ended, or given to another engine: it would delay the engine's own tasks
@@ -85,16 +84,12 @@ def _take_stock(state: State, effects: Effects, engine: Engine, in_hand: Mapping
             kill_later(state, task)
         elif task.aborting:
             recalled.append(id)
+    effects.to_find += state.unclaimed.note(engine, unclaimed)
     kill_strays_later(state, engine, strays)
     if recalled:
         effects.recall(engine.id, recalled)
     if cancelled:
         effects.cancel(engine.id, cancelled)
-
-
-def _may_have_begun(state: State, task: Task, engine: Engine) -> bool:
-    """Whether an engine that has a task may keep it. The engine itself checks whether its properties allow it."""
-    return task.spec.engine == engine.id if task.is_direct else state.pools.requirement_of(task).allows(engine)
 
 
 # ---------------------------------------------------------------------------------------------- they are silent

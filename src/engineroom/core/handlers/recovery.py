@@ -24,12 +24,15 @@ from ..engines import Engine
 from ..events import AwaitedEnginesEnded, TasksRecovered
 from ..state import State
 from ..tasks import Needs, Task, TaskState
-from .submission import arrive, check_scheme, retries_of
+from ..unclaimed import UnclaimedTask
+from .arrival import arrive, check_scheme, retries_of
+from .cancellation import drop_unclaimed
 
 
 def on_tasks_recovered(state: State, effects: Effects, event: TasksRecovered) -> None:
     """The store has these unfinished tasks."""
-    state.recovery_deadline = event.deadline
+    state.recovery_deadline = state.unclaimed.until = event.deadline
+    state.deadlines.add(event.deadline, _end_unclaimed, None)
     state.awaited = None if event.awaited is None else dict(event.awaited)
     for found in event.tasks:
         if found.spec.id in state.tasks:
@@ -86,6 +89,38 @@ def end_recovery(state: State) -> None:
         return
     state.end_recovery()
     _give_up(state, [task for task in state.tasks.values() if task.state is TaskState.RECOVERING])
+
+
+def said_again(state: State, task: Task) -> UnclaimedTask | None:
+    """A client has said a NEW task before, perhaps before a restart: an engine that came back with it goes on with it.
+
+    Returns the task as the engine had it, if that has ended. A task of which nobody knows yet whether an engine has it
+    is RECOVERING.
+    """
+    found = state.unclaimed.take(task.id)
+    if found is not None and state.may_have(found.engine, task, found.attempt):
+        state.recover(task)
+        if state.engines.get(found.engine.id) is found.engine:
+            state.claim(found.engine, task, found.attempt, waits=found.waits)
+            state.pools.changed(found.engine)
+        return found if found.done is not None else None
+    if state.recovery_deadline is not None and _may_come_back(state, task):
+        state.recover(task)
+        if task.spec.options is not None and not task.is_direct:
+            check_scheme(state, task)
+    return None
+
+
+def _may_come_back(state: State, task: Task) -> bool:
+    """Whether an engine is missing that may have a task."""
+    named, missing = task.named_engines, None if state.awaited is None else state.awaited.values()
+    if missing is None:
+        return not named or any(number not in state.engines for number in named)
+    return any(not named or number in named for number in missing)
+
+
+def _end_unclaimed(state: State, _: None) -> None:
+    drop_unclaimed(state, state.unclaimed.end())
 
 
 def _look_who_is_missing(state: State) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...ids import TaskId
 from ...messages import TaskDone
 from ..effects import Effects
 from ..engines import Engine, past_attempt
@@ -24,8 +28,14 @@ def on_task_started(state: State, effects: Effects, event: TaskStarted) -> None:
 
 def on_tasks_finished(state: State, effects: Effects, event: TasksFinished) -> None:
     """An engine sent outcomes: end their tasks, or try them again."""
-    engine = state.engines.get(event.engine)
-    accepted = state.finish(engine, event.results, event.frames, _retry_if_allowed)
+    take_outcomes(state, state.engines.get(event.engine), event.results, event.frames)
+
+
+def take_outcomes(
+    state: State, engine: Engine | None, results: Sequence[TaskDone], frames: Mapping[TaskId, Sequence[Any]]
+) -> None:
+    """What an engine (None: it is gone) has sent: end these tasks, or try them again."""
+    accepted = state.finish(engine, results, frames, _retry_if_allowed)
     if engine is not None:
         engine.last_heard = state.now
         engine.completed += len(accepted)
@@ -68,6 +78,8 @@ def on_tasks_returned(state: State, effects: Effects, event: TasksReturned) -> N
     held = engine.held
     returned = [one.id for one in event.tasks if one.id in held and held[one.id].attempt == one.attempt]
     engine.recalled.clear()
+    if state.unclaimed:
+        state.unclaimed.drop(engine, {one.id for one in event.tasks})
     state.requeue(state.release(engine, returned))
     state.fill_direct(engine)
 

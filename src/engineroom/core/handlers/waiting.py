@@ -9,6 +9,7 @@ from ..events import OutcomesFound
 from ..placement.requirements import in_words
 from ..state import State
 from ..tasks import Needs, Task, TaskState
+from .cancellation import drop_unclaimed
 
 
 def depends(options: TaskOptions) -> bool:
@@ -29,6 +30,8 @@ def begin_waiting(state: State, task: Task) -> None:
 
 def on_outcomes_found(state: State, effects: Effects, event: OutcomesFound) -> None:
     """The store says how tasks ended."""
+    if state.unclaimed:
+        drop_unclaimed(state, [id for id, outcome in event.outcomes.items() if outcome is not None])
     state.dependencies.news += event.outcomes.items()
 
 
