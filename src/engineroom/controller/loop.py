@@ -64,11 +64,11 @@ from .error_info import error_info, forgotten_at_restart
 from .intake import Intake, Refusal, Submission
 from .outbox import Outbox, Token
 from .outcome_lookup import OutcomeLookup
-from .receipts import Receipts
 from .presence.membership import Membership, Processes
 from .presence.peers import Peer, Peers
 from .presence.process_watcher import ProcessWatcher
 from .presence.roster import Roster
+from .receipts import Receipts
 from .requests.door import MAY_SAY, Door
 from .requests.requests import Requests
 from .requests.resubmission import Resubmission

@@ -256,7 +256,9 @@ class Dependencies:
 
     # ------------------------------------------------------------------------------------------ tasks end
 
-    def remember(self, task: Task, done: TaskDone, engine: EngineUuid | None, blame: TaskOutcome | None = None) -> None:
+    def remember(
+        self, task: Task, done: TaskDone, engine: EngineUuid | None, blame: TaskOutcome | None = None
+    ) -> None:
         """Keep how a task ended, and have the tasks that wait for it hear of it. `blame`: what made it impossible."""
         outcome = blame
         if outcome is None:

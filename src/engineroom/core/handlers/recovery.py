@@ -113,10 +113,10 @@ def said_again(state: State, task: Task) -> UnclaimedTask | None:
 
 def _may_come_back(state: State, task: Task) -> bool:
     """Whether an engine is missing that may have a task."""
-    named, missing = task.named_engines, None if state.awaited is None else state.awaited.values()
-    if missing is None:
+    named, awaited = task.named_engines, state.awaited
+    if awaited is None or task.is_direct:  # direct tasks wait for the number in any case
         return not named or any(number not in state.engines for number in named)
-    return any(not named or number in named for number in missing)
+    return any(not named or number in named for number in awaited.values())
 
 
 def _end_unclaimed(state: State, _: None) -> None:

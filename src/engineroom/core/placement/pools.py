@@ -52,7 +52,9 @@ class Pool:
 class Pools:
     """Tasks that wait for an engine, and engines that have room."""
 
-    def __init__(self, engines: Mapping[EngineId, Engine], scheme: str, rng: Random, effects: Effects) -> None:
+    def __init__(
+        self, engines: Mapping[EngineId, Engine], scheme: str, rng: Random, effects: Effects
+    ) -> None:
         self._engines = engines
         self._effects = effects
         self._numbers: dict[EngineUuid, EngineId] = {}
