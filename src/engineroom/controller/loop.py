@@ -444,7 +444,7 @@ class Controller:
     # ------------------------------------------------------------------------------------------ from engines
 
     def _on_results(self, peer: Peer, message: Results, frames: Sequence[Any]) -> None:
-        if peer.results and message.number != peer.results + 1:
+        if peer.results >= 0 and message.number != peer.results + 1:
             return  # some before it were lost. To store it would tell the engine that all before are stored, too.
         peer.results = message.number
         if message.lent:

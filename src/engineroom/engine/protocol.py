@@ -103,7 +103,7 @@ class EngineProtocol:
         """Begin the session (anew): say what we hold. What may not be stored is sent again once we are welcome."""
         running = [self.job] if self.job is not None else []
         in_hand = [held(job) for job in (*self.waiting, *running, *self.jobs)]
-        self.link.hello(self._page.engine, [*in_hand, *self.results.held()])
+        self.link.hello(self._page.engine, [*in_hand, *self.results.held()], self.results.last_stored)
 
     def begin_wait(self, job: Job) -> None:
         """The running task waits for other tasks: the controller is to give us more."""

@@ -90,6 +90,11 @@ class ResultBuffer:
             self.bytes -= _bytes(parts) + len(tasks) * RESULT_BYTES
 
     @property
+    def last_stored(self) -> int:
+        """The number of the last message that the controller has stored; 0: none."""
+        return self._sent[0][0] - 1 if self._sent else self._number
+
+    @property
     def is_full(self) -> bool:
         """Whether no task should run before results are stored."""
         return self.bytes > (min(self.limit, self.share) if self.share else self.limit)

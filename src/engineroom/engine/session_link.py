@@ -32,10 +32,10 @@ class SessionLink:
         self._link = link
         self._decode = decode
 
-    def hello(self, wish: EngineId = ANY_NUMBER, held: Sequence[AttemptKey] = ()) -> None:
+    def hello(self, wish: EngineId = ANY_NUMBER, held: Sequence[AttemptKey] = (), stored: int = -1) -> None:
         """Begin the session (anew)."""
         lends = int(self._link.takes_host_frames) if self._lends is None else self._lends
-        self._link.send([wire.encode(self.session.hello(time.monotonic(), wish, held, lends))])
+        self._link.send([wire.encode(self.session.hello(time.monotonic(), wish, held, lends, stored))])
 
     def send(self, message: Message, buffers: Sequence[Any] = ()) -> None:
         """Send a message."""

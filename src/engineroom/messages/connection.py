@@ -3,7 +3,7 @@
 import msgspec
 
 from ..ids import EngineId
-from .bounds import Checksum, Count, EngineNumber, Moment, Name, Seconds, SmallInteger
+from .bounds import Checksum, Count, EngineNumber, Integer, Moment, Name, Seconds, SmallInteger
 from .structs import AttemptKey, EngineInfo
 
 
@@ -35,6 +35,8 @@ class Hello(Message):
     nonce: Name = ""
     #: nannies: how many bytes of large buffers they keep for their engines; engines: above 0 if they take such buffers
     lends: Count = 0
+    #: engines: the number of the last message with results that need not be said again; -1: not told
+    stored: Integer = -1
 
 
 class Welcome(Message):

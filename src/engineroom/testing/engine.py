@@ -62,6 +62,11 @@ class FakeEngine:
             del self.unstored[old]
 
     @property
+    def last_stored(self) -> int:
+        """The number of the last results that are stored."""
+        return min(self.unstored, default=self.number + 1) - 1
+
+    @property
     def held(self) -> list[AttemptKey]:
         """Everything in hand: running, queued, and done but not known to be stored."""
         running = [self.running] if self.running is not None else []

@@ -291,6 +291,7 @@ class EnginePeer:
                 held=held,
                 resources=resources,
                 number=self._hellos,
+                stored=self.engine.last_stored,
             )
         )
         self.send_unstored()

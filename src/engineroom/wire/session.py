@@ -145,18 +145,23 @@ class LinkSession(_Counters):
         #: engines: each sign of life says that another process should take the place of this one
         self.renew = False
 
-    def hello(self, now: float, wish: EngineId = ANY_NUMBER, held: Sequence[AttemptKey] = (), lends: int = 0) -> Hello:
-        """Begin (anew). Engines say which number they would like, and which tasks they hold. `lends`: see `Hello`."""
+    def hello(
+        self, now: float, wish: EngineId = ANY_NUMBER, held: Sequence[AttemptKey] = (), lends: int = 0, stored: int = -1
+    ) -> Hello:
+        """Begin (anew). Engines say which number they would like, and which tasks they hold.
+
+        `lends`, `stored`: see `Hello`.
+        """
         self.number += 1
         self.is_welcome, self.confirmed, self._answered = False, 0, 0
         self._reset_sent(1)  # the Hello itself
         self._reset_received(0)
         self.next_ping = now + self._ping_seconds
         known = self._introduction
-        hello = prove(
-            msgspec.structs.replace(known.hello, wish=wish, held=list(held), number=self.number, lends=lends),
-            known.key,
+        hello = msgspec.structs.replace(
+            known.hello, wish=wish, held=list(held), number=self.number, lends=lends, stored=stored
         )
+        hello = prove(hello, known.key)
         self._nonce = hello.nonce
         return hello
 

@@ -50,12 +50,15 @@ def test_results_are_kept_until_they_are_stored():
     assert list(buffer.held()) == [AttemptKey(id, 1) for id in "dabc"]
     assert [decoded(parts).number for parts in buffer.sent()] == [1, 2, 3]
     assert buffer.bytes > 300
+    assert buffer.last_stored == 0
     buffer.stored(2)
     assert [decoded(parts).number for parts in buffer.sent()] == [3]
+    assert buffer.last_stored == 2
     buffer.stored(1)  # late
     assert buffer.is_awaiting
     buffer.stored(3)
     assert not buffer.is_awaiting
+    assert buffer.last_stored == 3
     assert buffer.bytes == 0
     assert list(buffer.held()) == [AttemptKey("d", 1)]
 

@@ -101,8 +101,8 @@ class Peer:
         self.functions: set[bytes] = set()
         #: … and the results that they have had since their Hello
         self.values: InputCache[None] = InputCache()
-        #: … and the number of the last message of results since then; 0: none has come
-        self.results = 0
+        #: … and the number of their last message with results; -1: none has come
+        self.results = hello.stored
         #: nannies: how many engines they mean to have
         self.promised = 0
         #: see `Hello`
