@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "core": "VOCABULARY",
     "core.tasks": "VOCABULARY",
     "core.engines": "VOCABULARY core.tasks",
+    "core.unclaimed": "VOCABULARY core.engines",
     "core.actions": "VOCABULARY core.tasks",
     "core.effects": "VOCABULARY core.tasks core.actions",
     "core.dependencies": "VOCABULARY core.tasks core.effects",
@@ -41,10 +42,11 @@ MAY_IMPORT = {
     "core.placement": "VOCABULARY core.tasks core.engines core.effects",
     "core.state": (
         "VOCABULARY core.tasks core.engines core.actions core.effects core.dependencies core.events core.deadlines"
-        " core.placement"
+        " core.placement core.unclaimed"
     ),
     "core.handlers": (
         "VOCABULARY core.tasks core.engines core.effects core.dependencies core.events core.placement core.state"
+        " core.unclaimed"
     ),
     "wire": "VOCABULARY on_engine",
     "on_engine": "VOCABULARY wire",

@@ -122,6 +122,31 @@ def test_direct_tasks_are_answered_though_the_engines_have_still_to_come_back(fr
     assert rc.ids == [0, 1]
 
 
+@pytest.mark.fault(12)
+@pytest.mark.parametrize("kind", ["direct", "balanced"])
+@pytest.mark.parametrize("count", [20, 50, 100])
+def test_what_engines_have_begun_is_not_begun_again(fresh_cluster, tmp_path, kind, count):
+    """The controller is killed while tasks come and end, so that some of both are not recorded."""
+
+    def note(path: str, number: int) -> int:
+        with open(path, "a") as file:
+            file.write(f"{number}\n")
+        return number
+
+    rc, ledger = fresh_cluster(n=2), tmp_path / "ledger"
+    view = rc[1] if kind == "direct" else rc.load_balanced_view()
+    assert view.apply_sync(note, str(ledger), 0) == 0
+    pid, results = rc.cluster.controller.pid, []
+    while rc.cluster.controller.pid == pid:
+        results.append(view.apply_async(note, str(ledger), len(results) + 1))
+        if len(results) == count:
+            os.kill(pid, signal.SIGKILL)
+    numbers = list(range(1, len(results) + 1))
+    assert [result.get(60) for result in results] == numbers
+    noted = [int(line) for line in ledger.read_text().split()]
+    assert (noted if kind == "direct" else sorted(noted)) == [0, *numbers]
+
+
 def test_a_client_waits_for_the_controller_to_be_started_again(fresh_cluster):
     rc = fresh_cluster(n=1)
     path = rc.cluster._connection_file()
