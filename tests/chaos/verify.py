@@ -156,7 +156,9 @@ def _is_doubled(one: Round, id: str, pids: list[int]) -> bool:
     if task is not None and task.fails:
         return False
     survivors = [pid for pid in pids[:-1] if pid in one.alive]
-    excuses = ("controller killed", "host cut off", "nanny killed", "engine stopped", "zygote killed")
+    excuses = ["host cut off", "nanny killed", "engine stopped", "zygote killed"]
+    if one.counts["client killed"] or one.counts["client stopped"]:  # its tasks were said again too late, or never
+        excuses.append("controller killed")
     is_excused = not survivors or any(one.counts[name] for name in excuses)
     assert is_excused, f"{id} ran {len(pids)} times, though nothing was lost with {survivors}"
     return True
