@@ -63,6 +63,8 @@ class Submission:
         Where the client runs, if it was sent along.
     resent : bool
         Some tasks may have been taken before.
+    former : bool
+        They were said to the controller of before a restart: engines may have begun them.
     cached : bool
         Some tasks may be answered with the results of equal ones.
     greeting : int
@@ -74,6 +76,7 @@ class Submission:
         "cached",
         "client",
         "environment",
+        "former",
         "frames",
         "functions",
         "greeting",
@@ -93,13 +96,14 @@ class Submission:
         functions: Sequence[Function] = (),
         environment: Environment | None = None,
         resent: bool = False,
+        former: bool = False,
         cached: bool = False,
         greeting: int = 0,
     ) -> None:
         self.client, self.tasks, self.frames = client, tasks, frames
         self.accept, self.refuse = accept, refuse
         self.functions, self.environment = functions, environment
-        self.resent, self.cached, self.greeting = resent, cached, greeting
+        self.resent, self.former, self.cached, self.greeting = resent, former, cached, greeting
 
 
 class Found(msgspec.Struct):
@@ -262,7 +266,7 @@ class Intake:
                 self._watch(client, late)
         if found.equal:
             tasks = self._answer(submission, tasks, keys, found.equal, aborted)
-        self._decide(events.TasksSubmitted(client, tasks, submission.frames, resent=submission.resent))
+        self._decide(events.TasksSubmitted(client, tasks, submission.frames, former=submission.former))
         submission.accept()
         for entry in ended.values():
             assert entry.done is not None

@@ -418,6 +418,7 @@ class Controller:
                 functions=message.functions,
                 environment=message.environment,
                 resent=message.resent,
+                former=message.former,
                 cached=message.cached,
                 greeting=peer.session.hello if message.sent else 0,
             ),

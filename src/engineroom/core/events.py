@@ -22,8 +22,8 @@ class TasksSubmitted(Event, frozen=True, gc=False):
     client: ClientId
     tasks: Sequence[TaskSpec]
     frames: Mapping[TaskId, Sequence[Any]] = {}
-    #: the client has said them before: they may have been started before a restart
-    resent: bool = False
+    #: the client has said them before a restart: an engine may have begun them
+    former: bool = False
 
 
 class RecoveredTask(msgspec.Struct, frozen=True, gc=False):

@@ -28,6 +28,8 @@ class Submit(Message):
     #: counts the messages sent since Hello, this one included. A controller that counts otherwise has missed some,
     #: perhaps tasks that come before these: it takes none, and the client says all of them again. 0: not said
     sent: Count = 0
+    #: the client has said these tasks to the controller of before a restart: an engine may have begun them
+    former: bool = False
 
 
 class Watch(Message):

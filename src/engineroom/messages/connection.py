@@ -67,6 +67,8 @@ class Welcome(Message):
     takes_withdrawals: bool = False
     #: nannies across TCP: the key of all relays (`transport.tcp.relay`) of the cluster; "": there are to be none
     relay_key: str = ""
+    #: clients: whether tasks that run at most once may be said again after a restart (`Submit.former`)
+    takes_former: bool = False
 
 
 class Refused(Message):

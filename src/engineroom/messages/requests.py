@@ -90,6 +90,8 @@ class Resubmit(RequestBody):
     tasks: TaskIds
     new: TaskIds
     changes: OptionChanges | None = None
+    #: see `Submit`
+    former: bool = False
 
 
 class Purge(RequestBody):

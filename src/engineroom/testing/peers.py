@@ -115,7 +115,6 @@ class World(Protocol):
 
     def engine_ended(self, peer: EnginePeer) -> None: ...
 
-    def lost(self, id: TaskId) -> None: ...
 
 
 def _hello(role: str, uuid: str, **more: Any) -> Hello:
@@ -141,6 +140,8 @@ class ClientPeer:
         self._number = 0
         #: submissions that have not been accepted, by number
         self._unaccepted: dict[int, list[TaskSpec]] = {}
+        #: those of them that the controller of before a restart was sent
+        self._former: set[int] = set()
         self.tasks: dict[TaskId, TaskSpec] = {}
         self.outcomes: dict[TaskId, TaskDone] = {}
         self._gone: Counter[TaskId] = Counter()
@@ -188,8 +189,7 @@ class ClientPeer:
         self._told.clear()
         if self._was_restarted:
             self._was_restarted = False
-            for number, specs in self._unaccepted.items():
-                self._unaccepted[number] = [spec for spec in specs if not _runs_at_most_once(spec)]
+            self._former = set(self._unaccepted)
         self._send(_hello("client", self.uuid))
         waiting = {spec.id for specs in self._unaccepted.values() for spec in specs}
         accepted = [id for id in self.tasks if id not in self.outcomes and id not in waiting]
@@ -201,7 +201,7 @@ class ClientPeer:
         new = {spec.function for spec in specs if spec.function} - self._told
         self._told |= new
         functions = [self._world.functions[digest] for digest in sorted(new)]
-        self._send(Submit(number, specs, functions, resent))
+        self._send(Submit(number, specs, functions, resent, former=number in self._former))
 
     def _send(self, message: Message) -> None:
         self._way.send([frames.encode(message)])
@@ -220,10 +220,6 @@ class ClientPeer:
                     self.outcomes.setdefault(done.id, done)
             case ResultsUnavailable(tasks, reason):
                 for id in filter(self.tasks.__contains__, tasks):  # it may have asked twice
-                    if _runs_at_most_once(self.tasks[id]):
-                        self._world.lost(id)  # it was not recorded, and is not sent again
-                        del self.tasks[id]
-                        continue
                     self._gone[id] += 1
                     assert self._gone[id] < PATIENCE, f"{id} cannot be waited for: {reason}"
                 again = [id for id in tasks if id in self.tasks]

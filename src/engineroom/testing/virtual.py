@@ -26,7 +26,7 @@ from ..core.checks import check, check_at_rest
 from ..core.tasks import Task
 from ..errors import StoreError
 from ..ids import ClientId, Digest, EngineId, EngineUuid, TaskId, digest_of
-from ..messages import Abort, ErrorInfo, Function, GraphDependency, StopEngines, TaskDone, TaskSpec
+from ..messages import Abort, Function, GraphDependency, StopEngines, TaskDone, TaskSpec
 from .clock import VirtualClock
 from .machinery import VirtualMachinery, VirtualStore
 from .network import VirtualNetwork
@@ -111,7 +111,6 @@ class VirtualCluster:
         self.clients: dict[TaskId, ClientId] = {}  # of those that have come
         self.done: dict[TaskId, TaskDone] = {}
         self._unrecorded: dict[TaskId, TaskDone] = {}  # outcomes that a restart has cost
-        self._given_up: set[TaskId] = set()  # tasks that a restart has cost
         self._ran_on: dict[TaskId, set[EngineUuid]] = {}  # in any life of the controller
         self.events = self.begun = 0
         self.direct: dict[TaskId, set[EngineUuid]] = {}
@@ -171,19 +170,12 @@ class VirtualCluster:
         for user in self._users.values():
             untold = [id for id in user.tasks if id not in user.outcomes]
             assert not untold, f"{len(untold)} outcomes never came to their client: {untold[:3]}"
-        recorded = self.done.keys() - self._given_up
-        unrecorded = [id for id in recorded if (entry := self.store.kept.get(id)) is None or entry.done is None]
+        unrecorded = [id for id in self.done if (entry := self.store.kept.get(id)) is None or entry.done is None]
         assert not unrecorded, f"{len(unrecorded)} outcomes are not recorded: {unrecorded[:3]}"
 
     def has_work(self) -> bool:
         """Whether there are tasks that have not ended."""
         return len(self.done) < len(self.specs)
-
-    def lost(self, id: TaskId) -> None:
-        """The controller does not know a task that runs at most once, and its client does not send it again."""
-        error = ErrorInfo("UnknownTask", "it may have been begun")
-        self.done[id] = self._unrecorded[id] = TaskDone(id, 0, "error", None, self.clock(), error=error)
-        self._given_up.add(id)
 
     def conduct(self, spec: TaskSpec, attempt: int) -> Run:
         """What an attempt does."""
@@ -390,7 +382,7 @@ class VirtualCluster:
         """The controller dies, and another one begins with what the store holds."""
         self._machinery.kill()
         self.network.forget_arrived()
-        kept, ended = self.store.kept, self.done.keys() - self._given_up
+        kept, ended = self.store.kept, self.done.keys()
         for id in [id for id in ended if (entry := kept.get(id)) is None or entry.done is None]:
             self._unrecorded[id] = self.done.pop(id)  # the task runs again, and may end otherwise
         for user in self._users.values():

@@ -535,9 +535,9 @@ class Channel:
             self._fail(error)
             return
         if message.incarnation != incarnation:
-            self._window.forget_functions()
             if is_again:
-                self._window.drop_in_doubt()
+                self._window.controller_restarted(takes_former=message.takes_former)
+                self._requests.controller_restarted()
             self.absent = {engine.id: engine for engine in (*self.engines, *message.awaited)}
         self._window.tell_environment_again()
         self.scheme, self.keeps = message.scheme, message.keeps

@@ -82,6 +82,12 @@ class PendingRequests:
         """The questions without an answer, in order."""
         return [request for request, _ in list(self._pending.values())]
 
+    def controller_restarted(self) -> None:
+        """Engines may have begun what was sent to the former controller."""
+        for request in self.unanswered():
+            if isinstance(request.body, Resubmit) and request.number in self._sent:
+                request.body.former = True
+
     def resubmitted(self) -> set[TaskId]:
         """The new ids of tasks whose resubmission is not answered: the controller may not know them yet."""
         return {id for request in self.unanswered() if isinstance(request.body, Resubmit) for id in request.body.new}

@@ -100,6 +100,8 @@ class SubmissionWindow:
         self._numbers = itertools.count(1)
         #: number → (tasks, bytes that they weigh)
         self._unaccepted: dict[int, tuple[list[Outgoing], int]] = {}
+        #: those of them that were sent to the controller of before a restart
+        self._former: set[int] = set()
         #: number → who tracks tasks of the message, once for each task
         self._tracked: dict[int, list[Acceptance]] = {}
         #: of all that is not accepted
@@ -255,6 +257,7 @@ class SubmissionWindow:
 
     def _answered(self, number: int) -> list[Outgoing]:
         batch, size = self._unaccepted.pop(number, ([], 0))
+        self._former.discard(number)
         self._bytes -= size
         self._tasks -= len(batch)
         if self._tracked:
@@ -270,19 +273,19 @@ class SubmissionWindow:
 
     # ------------------------------------------------------------------------------------------ another session
 
-    def forget_functions(self) -> None:
-        """The controller was restarted: it does not have our functions."""
-        self._known = set()
-
     def tell_environment_again(self) -> None:
         """We have been away: the controller may have forgotten our environment."""
         self._has_told_environment = False
 
-    def drop_in_doubt(self) -> None:
-        """The controller was restarted: do not send tasks again that run at most once and were sent to the former one.
+    def controller_restarted(self, *, takes_former: bool) -> None:
+        """This one does not have our functions. Engines may have begun what was sent to the former one.
 
-        An engine may have begun them. The client asks for their results, as if they had been accepted.
+        If it does not understand that (`Welcome.takes_former`), tasks that run at most once are not sent again.
+        The client asks for their results, as if they had been accepted.
         """
+        self._known, self._former = set(), set(self._unaccepted)
+        if takes_former:
+            return
         for batch, _ in self._unaccepted.values():
             for _, _, buffers in [task for task in batch if _runs_at_most_once(task)]:
                 if type(buffers) is TrackedBuffers:
@@ -295,12 +298,17 @@ class SubmissionWindow:
         Their functions are sent again, too: a task whose function is missing would be taken in after later ones.
         """
         unaccepted, self._unaccepted, self._tracked = self._unaccepted, {}, {}
+        former, self._former = self._former, set()
         self._known -= {spec.function for batch, _ in unaccepted.values() for spec, _, _ in batch}
         self._bytes = self._tasks = 0
-        for batch, size in unaccepted.values():
+        for number, (batch, size) in unaccepted.items():
             if not batch:
                 continue
-            yield self._pack(batch, size, resent=True)
+            message, frames = self._pack(batch, size, resent=True)
+            if number in former:
+                self._former.add(message.number)
+                message.former = True
+            yield message, frames
 
     def has_queued(self, ids: Iterable[TaskId]) -> bool:
         """Whether one of these tasks is queued."""

@@ -169,7 +169,7 @@ class Membership:
         if peer.role == "client":
             welcome.engines, welcome.starting = self._engine_infos(), self._starting()
             welcome.awaited = self._awaited_infos()
-            welcome.takes_withdrawals = True
+            welcome.takes_withdrawals = welcome.takes_former = True
         elif peer.lends:
             welcome.relay_key = known.relay_key
         self._peers.welcome(peer, welcome)

@@ -13,7 +13,7 @@ from ...ids import ClientId, EngineId, TaskId
 from ...messages import Resubmit, TaskOptions, TaskSpec
 from ...records.entry import Entry
 from ...stores import TaskStore
-from ..intake import Intake, Submission
+from ..intake import Intake, Refusal, Submission
 from ..storage.pending import Scope
 from ..storage.store_reader import Reader
 
@@ -114,9 +114,10 @@ class Resubmission:
             self._record()
             self._change(mark, lambda marked: answer(body.new))
 
-        self._intake.submit(
-            Submission(client, specs, frames, accept, lambda refusal: fail(_not_resubmitted(refusal.error)))
-        )
+        def refuse(refusal: Refusal) -> None:
+            fail(_not_resubmitted(refusal.error))
+
+        self._intake.submit(Submission(client, specs, frames, accept, refuse, former=body.former))
 
 
 def _not_resubmitted(error: Exception) -> Exception:

@@ -92,10 +92,10 @@ def end_recovery(state: State) -> None:
 
 
 def said_again(state: State, task: Task) -> UnclaimedTask | None:
-    """A client has said a NEW task before, perhaps before a restart: an engine that came back with it goes on with it.
+    """A client has said a NEW task before a restart: an engine that came back with it goes on with it.
 
     Returns the task as the engine had it, if that has ended. A task of which nobody knows yet whether an engine has it
-    is RECOVERING.
+    is RECOVERING. Of one that runs at most once nobody will know, if no engine has it now.
     """
     found = state.unclaimed.take(task.id)
     if found is not None and state.may_have(found.engine, task, found.attempt):
@@ -108,6 +108,9 @@ def said_again(state: State, task: Task) -> UnclaimedTask | None:
         state.recover(task)
         if task.spec.options is not None and not task.is_direct:
             check_scheme(state, task)
+    elif task.at_most_once:
+        state.dependencies.want(task)  # until it ends
+        state.fail(task, "EngineError", _in_doubt(task))
     return None
 
 
@@ -159,14 +162,17 @@ def _give_up(state: State, tasks: Sequence[Task]) -> None:
             reason = f"engine {task.spec.engine} did not come back after the controller's restart"
             state.fail(task, "EngineError", reason)
         elif task.at_most_once:
-            reason = (
-                f"task {task.id} may have been started before the controller's restart, and no engine came back with "
-                "it. Under at_most_once it is not run again."
-            )
-            state.fail(task, "EngineError", reason)
+            state.fail(task, "EngineError", _in_doubt(task))
         else:
             anew.append(task)
     _submit_anew(state, anew)
+
+
+def _in_doubt(task: Task) -> str:
+    return (
+        f"task {task.id} may have been started before the controller's restart, and no engine came back with it. Under "
+        "at_most_once it is not run again."
+    )
 
 
 def _submit_anew(state: State, tasks: Sequence[Task]) -> None:

@@ -29,7 +29,7 @@ def on_tasks_submitted(state: State, effects: Effects, event: TasksSubmitted) ->
         options = spec.options
         if options is not None:
             task.retries_left = retries_of(spec)
-        if event.resent:
+        if event.former:
             if (found := said_again(state, task)) is not None:
                 ended.append(found)
             if task.state is not TaskState.NEW:

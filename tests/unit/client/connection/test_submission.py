@@ -139,7 +139,7 @@ def test_a_restarted_controller_gets_functions_and_environment_again():
     window = window_with(task("a"))
     first, _ = pack(window)
     window.sent(first)
-    window.forget_functions()
+    window.controller_restarted(takes_former=True)
     window.tell_environment_again()
     [(again, _)] = window.pack_again()
     assert again.functions == [F]
@@ -327,7 +327,22 @@ def test_a_shared_buffer_weighs_a_part_of_its_bytes():
     assert window._bytes == 4 * SHARED_FROM // SHARED_COUNTS + submission.TASK_BYTES
 
 
-def test_after_a_restart_tasks_that_run_at_most_once_are_not_sent_again():
+def test_after_a_restart_what_the_former_controller_was_sent_is_called_so():
+    spec, function, buffers = task("once")
+    window = window_with((msgspec.structs.replace(spec, options=TaskOptions(at_most_once=True)), function, buffers))
+    pack(window)
+    assert [message.former for message, _ in window.pack_again()] == [False], "the connection was lost, nothing else"
+    window.queue.append(task("other"))
+    window.controller_restarted(takes_former=True)
+    assert [(ids(message), message.former) for message, _ in window.pack_again()] == [(["once"], True)]
+    assert [message.former for message, _ in window.pack_again()] == [True], "and again"
+    message, _ = pack(window)
+    assert not message.former
+    window.accepted([message.number - 1])
+    assert not window._former
+
+
+def test_tasks_that_run_at_most_once_are_not_sent_again_to_a_controller_that_would_run_them():
     acceptance = Acceptance(1)
     spec, function, buffers = task("once", buffers=(b"x",))
     spec = msgspec.structs.replace(spec, options=TaskOptions(at_most_once=True))
@@ -335,8 +350,7 @@ def test_after_a_restart_tasks_that_run_at_most_once_are_not_sent_again():
     window = window_with(once, task("any"))
     pack(window)
     window.queue.append(task("later"))
-    window.forget_functions()
-    window.drop_in_doubt()
+    window.controller_restarted(takes_former=False)
     assert [ids(message) for message, _ in window.pack_again()] == [["any"]]
     assert ids(pack(window)[0]) == ["later"]
     assert window.tasks() == {"any", "later"}, "the client asks about the other one"
@@ -347,7 +361,7 @@ def test_a_message_of_which_nothing_is_left_is_not_sent():
     spec, function, buffers = task("once")
     window = window_with((msgspec.structs.replace(spec, options=TaskOptions(at_most_once=True)), function, buffers))
     pack(window)
-    window.drop_in_doubt()
+    window.controller_restarted(takes_former=False)
     assert list(window.pack_again()) == []
     assert not window.unaccepted_tasks
     assert window.has_room
