@@ -5,7 +5,7 @@ Results that such tasks take as arguments are read at the same time.
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,8 +46,8 @@ class OutcomeLookup:
     ) -> None:
         self._scheduler, self._decide, self._values = scheduler, decide, values
         self._reader, self._is_here, self._post, self._clock = reader, is_here, post, clock
-        #: when to look again for tasks that may still come
-        self._late: deque[tuple[float, list[TaskId]]] = deque()
+        #: a heap: when to look again for tasks that may still come
+        self._late: list[tuple[float, list[TaskId]]] = []
 
     def find(self, action: actions.FindOutcomes) -> None:
         """Look up how these ended."""
@@ -61,7 +61,7 @@ class OutcomeLookup:
     def look_again(self, now: float) -> None:
         """Look a second time for tasks that have not come in time. Those that are not found do not exist."""
         while self._late and self._late[0][0] <= now:
-            missing = [id for id in self._late.popleft()[1] if self._scheduler.task(id) is None]
+            missing = [id for id in heapq.heappop(self._late)[1] if self._scheduler.task(id) is None]
             if missing:
                 self._look(missing, again=True)
 
@@ -92,17 +92,19 @@ class OutcomeLookup:
             value = ok_value(entry)
             if value is not None and self._scheduler.wants(id):
                 self._values.keep(id, *value, recorded=True)
-        # A task that the store does not have may be on its way, if its client is here: a message can get lost.
+        # A task that the store does not have may be on its way, if its client is here: a message can get lost. After a
+        # restart its client may come back, and say it again.
+        awaited_until = self._scheduler.clients_awaited_until
+        may_come = lambda id: not again and (awaited_until is not None or self._is_here(client_of(id)))  # noqa: E731
         late = [
             id
             for id, outcome in outcomes.items()
-            if outcome is None
-            and (self._scheduler.task(id) is not None or (not again and self._is_here(client_of(id))))
+            if outcome is None and (self._scheduler.task(id) is not None or may_come(id))
         ]
         for id in late:
             del outcomes[id]
         if late and not again:
-            self._late.append((self._clock() + LATE_SECONDS, late))
+            heapq.heappush(self._late, (max(self._clock() + LATE_SECONDS, awaited_until or 0.0), late))
         self._decide(events.OutcomesFound(outcomes))
 
     def _recent(self, id: TaskId) -> TaskOutcome | None:

@@ -163,6 +163,11 @@ class Scheduler:
         """How a task ended; None: it has not ended, or the core has forgotten it (`outcomes_kept`)."""
         return self.state.dependencies.outcomes.get(id)
 
+    @property
+    def clients_awaited_until(self) -> float | None:
+        """Until when clients may say tasks again that engines have from before a restart; None: they had their time."""
+        return self.state.unclaimed.until
+
     def has_unclaimed_of(self, engine: EngineUuid) -> bool:
         """Whether an engine has sent outcomes, after a restart, of tasks that their clients have not said again."""
         return self.state.unclaimed.has_outcomes_of(engine)
