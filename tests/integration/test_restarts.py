@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -34,6 +35,26 @@ def no_controller(cluster: er.Cluster) -> Iterator[None]:
         os.kill(cluster.controller.pid, signal.SIGKILL)
         wait_until(lambda: not cluster.controller.running)
         yield
+
+
+def note(path: str, number: int) -> int:
+    """One line in a ledger."""
+    with open(path, "a") as file:
+        file.write(f"{number}\n")
+    return number
+
+
+def noted(path: Path) -> list[int]:
+    return [int(line) for line in path.read_text().split()]
+
+
+def hold(path: str) -> None:
+    """Run until a file is there."""
+    import os
+    import time
+
+    while not os.path.exists(path):
+        time.sleep(0.01)
 
 
 def running_task(rc: er.Client) -> er.AsyncResult:
@@ -128,11 +149,6 @@ def test_direct_tasks_are_answered_though_the_engines_have_still_to_come_back(fr
 def test_what_engines_have_begun_is_not_begun_again(fresh_cluster, tmp_path, kind, count):
     """The controller is killed while tasks come and end, so that some of both are not recorded."""
 
-    def note(path: str, number: int) -> int:
-        with open(path, "a") as file:
-            file.write(f"{number}\n")
-        return number
-
     rc, ledger = fresh_cluster(n=2), tmp_path / "ledger"
     view = rc[1] if kind == "direct" else rc.load_balanced_view()
     assert view.apply_sync(note, str(ledger), 0) == 0
@@ -143,8 +159,55 @@ def test_what_engines_have_begun_is_not_begun_again(fresh_cluster, tmp_path, kin
             os.kill(pid, signal.SIGKILL)
     numbers = list(range(1, len(results) + 1))
     assert [result.get(60) for result in results] == numbers
-    noted = [int(line) for line in ledger.read_text().split()]
-    assert (noted if kind == "direct" else sorted(noted)) == [0, *numbers]
+    assert (noted(ledger) if kind == "direct" else sorted(noted(ledger))) == [0, *numbers]
+
+
+@pytest.mark.fault(12)
+@pytest.mark.parametrize("once", [False, True])
+def test_what_is_resubmitted_is_not_begun_twice(fresh_cluster, tmp_path, once):
+    rc, ledger = fresh_cluster(n=2), tmp_path / "ledger"
+    view = rc.load_balanced_view(at_most_once=once)
+    first = view.apply_async(note, str(ledger), 0)
+    assert first.get(60) == 0
+    wait_until(lambda: rc._channel.is_all_accepted)
+    with ThreadPoolExecutor() as threads:
+        again = threads.submit(rc.resubmit, first.msg_ids)
+        wait_until(lambda: len(noted(ledger)) == 2)
+        kill_controller(rc.cluster)
+        assert again.result(60).get(60) == [0]
+    assert noted(ledger) == [0, 0]
+
+
+@pytest.mark.fault(12)
+@pytest.mark.parametrize("number", [1, 5])
+def test_what_runs_at_most_once_and_has_ended_is_recorded(fresh_cluster, tmp_path, number):
+    rc, ledger = fresh_cluster(n=1), tmp_path / "ledger"
+    view = rc.load_balanced_view(at_most_once=True)
+    results = [view.apply_async(note, str(ledger), each) for each in range(number)]
+    assert [result.get(60) for result in results] == list(range(number))
+    kill_controller(rc.cluster)
+    ids = [id for result in results for id in result.msg_ids]
+    wait_until(lambda: rc.db_count({"msg_id": {"$in": ids}, "state": "completed"}) == number)
+    assert noted(ledger) == list(range(number))
+
+
+@pytest.mark.fault(12)
+def test_a_task_that_its_client_was_told_to_be_aborted_stays_so(fresh_cluster, tmp_path):
+    rc, ledger, gate = fresh_cluster(n=1), tmp_path / "ledger", tmp_path / "gate"
+    view = rc.load_balanced_view()
+    busy = view.apply_async(hold, str(gate))
+    wait_until(busy.running)
+    waiting = view.apply_async(note, str(ledger), 1)
+    waiting.cancel()
+    with pytest.raises(er.TaskAborted):
+        waiting.get(60)
+    kill_controller(rc.cluster)
+    gate.touch()
+    busy.get(60)
+    assert view.apply_sync(note, str(ledger), 2) == 2
+    assert noted(ledger) == [2]
+    [record] = rc.db_query({"msg_id": waiting.msg_ids[0]}, keys=["state"])
+    assert record["state"] == "aborted"
 
 
 def test_a_client_waits_for_the_controller_to_be_started_again(fresh_cluster):

@@ -7,7 +7,7 @@ answer is read from the store, with one read for each submission; then the core 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -65,6 +65,8 @@ class Submission:
         Some tasks may have been taken before.
     former : bool
         They were said to the controller of before a restart: engines may have begun them.
+    aborted : set of TaskId
+        The client was told by that one that these were aborted.
     cached : bool
         Some tasks may be answered with the results of equal ones.
     greeting : int
@@ -72,6 +74,7 @@ class Submission:
     """
 
     __slots__ = (
+        "aborted",
         "accept",
         "cached",
         "client",
@@ -97,13 +100,15 @@ class Submission:
         environment: Environment | None = None,
         resent: bool = False,
         former: bool = False,
+        aborted: Set[TaskId] = frozenset(),
         cached: bool = False,
         greeting: int = 0,
     ) -> None:
         self.client, self.tasks, self.frames = client, tasks, frames
         self.accept, self.refuse = accept, refuse
         self.functions, self.environment = functions, environment
-        self.resent, self.former, self.cached, self.greeting = resent, former, cached, greeting
+        self.resent, self.former, self.aborted = resent, former, aborted
+        self.cached, self.greeting = cached, greeting
 
 
 class Found(msgspec.Struct):
@@ -266,7 +271,11 @@ class Intake:
                 self._watch(client, late)
         if found.equal:
             tasks = self._answer(submission, tasks, keys, found.equal, aborted)
-        self._decide(events.TasksSubmitted(client, tasks, submission.frames, former=submission.former))
+        told = submission.aborted
+        known = [id for id in told if self._scheduler.task(id) is not None] if told else []
+        self._decide(events.TasksSubmitted(client, tasks, submission.frames, submission.former, told))
+        if known:
+            self._decide(events.AbortRequested(known, running=True))
         submission.accept()
         for entry in ended.values():
             assert entry.done is not None

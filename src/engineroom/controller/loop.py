@@ -419,6 +419,7 @@ class Controller:
                 environment=message.environment,
                 resent=message.resent,
                 former=message.former,
+                aborted=set(message.aborted),
                 cached=message.cached,
                 greeting=peer.session.hello if message.sent else 0,
             ),

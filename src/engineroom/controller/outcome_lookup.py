@@ -95,12 +95,13 @@ class OutcomeLookup:
         # A task that the store does not have may be on its way, if its client is here: a message can get lost. After a
         # restart its client may come back, and say it again.
         awaited_until = self._scheduler.clients_awaited_until
-        may_come = lambda id: not again and (awaited_until is not None or self._is_here(client_of(id)))  # noqa: E731
-        late = [
-            id
-            for id, outcome in outcomes.items()
-            if outcome is None and (self._scheduler.task(id) is not None or may_come(id))
-        ]
+
+        def may_come(id: TaskId) -> bool:
+            if self._scheduler.task(id) is not None:
+                return True
+            return not again and (awaited_until is not None or self._is_here(client_of(id)))
+
+        late = [id for id, outcome in outcomes.items() if outcome is None and may_come(id)]
         for id in late:
             del outcomes[id]
         if late and not again:

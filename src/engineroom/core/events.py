@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
@@ -24,6 +24,8 @@ class TasksSubmitted(Event, frozen=True, gc=False):
     frames: Mapping[TaskId, Sequence[Any]] = {}
     #: the client has said them before a restart: an engine may have begun them
     former: bool = False
+    #: … and was told that these were aborted
+    aborted: Set[TaskId] = frozenset()
 
 
 class RecoveredTask(msgspec.Struct, frozen=True, gc=False):

@@ -30,6 +30,8 @@ class Submit(Message):
     sent: Count = 0
     #: the client has said these tasks to the controller of before a restart: an engine may have begun them
     former: bool = False
+    #: with `former`: tasks that the client was told to have been aborted
+    aborted: TaskIds = []
 
 
 class Watch(Message):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from conftest import wait_until
+
 from engineroom import _version
 from engineroom.config import LivenessSettings, SchedulerSettings
 from engineroom.controller.loop import Controller, Machinery
@@ -146,3 +148,8 @@ class Peer:
 
 def task(number: int) -> TaskSpec:
     return TaskSpec(TaskId(f"me-{number}"), Digest(CODE.digest), b"", 0.0, options=TaskOptions(retries=1))
+
+
+def until(world: World, condition: Callable[[], Any]) -> None:
+    """Take turns until something is so: the store has threads of its own."""
+    wait_until(lambda: world.turns() or condition())

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from conftest import wait_until
-from peers_and_time import CODE, Peer, World, task
+from peers_and_time import CODE, Peer, World, task, until
 
 from engineroom.messages import AttemptKey, Cancel, Results, Stored, Submit, TaskDone
 from engineroom.records.entry import Entry
@@ -34,11 +32,6 @@ def done(number: int) -> TaskDone:
 def back(world: World, *numbers: int, stored: int = -1) -> Peer:
     """An engine comes back with these tasks."""
     return world.peer("engine", "engine", held=[AttemptKey(task(number).id, 1) for number in numbers], stored=stored)
-
-
-def until(world: World, condition: Callable[[], Any]) -> None:
-    """Take turns until something is so: the store's writer has a thread of its own."""
-    wait_until(lambda: world.turns() or condition())
 
 
 def all_is_recorded(world: World) -> None:
@@ -70,7 +63,7 @@ def test_results_wait_until_their_client_says_the_tasks_again(restarted: World):
     all_is_recorded(restarted)
     assert told(engine) == []
     client = restarted.peer("client", "me")
-    client.say(Submit(1, [task(0)], [CODE], resent=True))
+    client.say(Submit(1, [task(0)], [CODE], resent=True, former=True))
     until(restarted, lambda: told(engine) and client.all(Results))
     assert told(engine) == [2]
     assert [one.payload for one in client.all(Results)[0].tasks] == [b"result"]

@@ -66,9 +66,12 @@ def scheduler(hwm: int | None = 1, **settings: Any) -> Scheduler:
     return Scheduler(SchedulerSettings(hwm=hwm, **settings))
 
 
-def submitted(*ids: str, engine: int = -1, client: str = "me", former: bool = False, **options: Any) -> TasksSubmitted:
+def submitted(
+    *ids: str, engine: int = -1, client: str = "me", former: bool = False, aborted: Iterable[str] = (), **options: Any
+) -> TasksSubmitted:
     wishes = TaskOptions(**options) if options else None
-    return TasksSubmitted(client, [TaskSpec(id, b"f", b"", 0.0, engine, (), wishes) for id in ids], former=former)
+    specs = [TaskSpec(id, b"f", b"", 0.0, engine, (), wishes) for id in ids]
+    return TasksSubmitted(client, specs, {}, former, frozenset(aborted))
 
 
 def joined(engine: int, uuid: str = "", held: Iterable[tuple[str, int]] = (), **resources: int) -> EngineJoined:

@@ -249,3 +249,20 @@ def test_what_may_have_run_once_is_not_begun_when_nobody_has_it(engine: int):
     assert told == [("end", "a", "EngineError"), ("release", "b")]
     assert run(core, (9.0, Ticked()), submitted("c", at_most_once=True, former=True)) == [("end", "c", "EngineError")]
     assert run(core, submitted("d", at_most_once=True)) == [("send", 0, "d")]
+
+
+# ------------------------------------------------------------------------------------------------------- aborted
+
+
+def test_what_was_aborted_stays_so():
+    core = restarted()
+    run(core, joined(0))
+    assert run(core, submitted("a", "b", former=True, aborted=["a"])) == [("send", 0, "b"), ("end", "a", "TaskAborted")]
+
+
+def test_an_engine_that_has_it_drops_it():
+    core = restarted()
+    run(core, joined(0, held=[("a", 1), ("b", 1)]), finished(0, "b"))
+    told = run(core, submitted("a", "b", former=True, aborted=["a", "b"]))
+    assert told == [("cancel", 0, "a"), ("end", "a", "TaskAborted"), ("end", "b", "TaskAborted")]
+    assert run(core, (2.0, Ticked())) == [("kill", 0, "a")]

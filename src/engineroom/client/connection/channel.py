@@ -122,7 +122,7 @@ class Channel:
         self.next_number = itertools.count().__next__
         self._prefix = f"{self.session}-"
         self._window = SubmissionWindow()
-        self.waiters = Waiters()
+        self.waiters = Waiters(self._window.aborted)
         self._requests = PendingRequests()
         self._orders: deque[Message] = deque()  # what else is to be sent, behind the tasks: questions, Watch
         self._urgent: deque[Message] = deque()  # … and what does not wait for them

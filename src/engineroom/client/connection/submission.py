@@ -35,6 +35,8 @@ NO_ROOM_SECONDS = 3.0
 
 #: So many functions are known to be with the controller; then all of them are sent again when they are called.
 MOST_KNOWN = 10_000
+#: So many aborted tasks are kept in mind; then only those that are not accepted.
+MOST_ABORTED = 1000
 
 #: Why the controller has no room, in words (`Pong.no_room`).
 _WHY = {
@@ -102,6 +104,8 @@ class SubmissionWindow:
         self._unaccepted: dict[int, tuple[list[Outgoing], int]] = {}
         #: those of them that were sent to the controller of before a restart
         self._former: set[int] = set()
+        #: tasks that were aborted, as we were told: those that are not accepted, and others
+        self.aborted: set[TaskId] = set()
         #: number → who tracks tasks of the message, once for each task
         self._tracked: dict[int, list[Acceptance]] = {}
         #: of all that is not accepted
@@ -245,6 +249,8 @@ class SubmissionWindow:
         """The controller has recorded the tasks of these messages."""
         for number in numbers:
             self._answered(number)
+        if len(self.aborted) > MOST_ABORTED:
+            self.aborted &= self.tasks()
 
     def rejected(self, message: Rejected) -> list[TaskId]:
         """The controller has not taken the tasks of a message; returns those that are given up.
@@ -308,6 +314,7 @@ class SubmissionWindow:
             if number in former:
                 self._former.add(message.number)
                 message.former = True
+                message.aborted = [spec.id for spec, _, _ in batch if spec.id in self.aborted]
             yield message, frames
 
     def has_queued(self, ids: Iterable[TaskId]) -> bool:

@@ -76,8 +76,10 @@ class Waiters:
     dict, so that no lock is needed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, aborted: set[TaskId] | None = None) -> None:
+        """`aborted`: takes in those of which it comes that they were aborted."""
         self.by_task: dict[TaskId, Waiter] = {}
+        self._aborted = set() if aborted is None else aborted
         #: each adds itself, and takes itself out
         self.growing: set[Growing] = set()
 
@@ -106,6 +108,8 @@ class Waiters:
                 else:
                     if waiter._arrived(done, buffers, now):
                         announce.append(waiter)
+                if done.status == "aborted":
+                    self._aborted.add(done.id)
                 waiters.pop(done.id, None)  # only now: if this thread is interrupted, the outcome is asked for again
         for waiter in announce:
             waiter._announce()

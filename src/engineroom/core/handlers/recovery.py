@@ -114,6 +114,13 @@ def said_again(state: State, task: Task) -> UnclaimedTask | None:
     return None
 
 
+def abort_again(state: State, task: Task) -> None:
+    """A client was told before a restart that a NEW task was aborted: that stays so."""
+    drop_unclaimed(state, (task.id,))
+    state.dependencies.want(task)  # until it ends
+    state.abort(task, "aborted before the controller's restart")
+
+
 def _may_come_back(state: State, task: Task) -> bool:
     """Whether an engine is missing that may have a task."""
     named, awaited = task.named_engines, state.awaited

@@ -9,7 +9,7 @@ from ..state import State
 from ..tasks import Task, TaskState
 from ..unclaimed import UnclaimedTask
 from .arrival import arrive, retries_of
-from .recovery import said_again
+from .recovery import abort_again, said_again
 from .results import take_outcomes
 
 
@@ -29,6 +29,9 @@ def on_tasks_submitted(state: State, effects: Effects, event: TasksSubmitted) ->
         options = spec.options
         if options is not None:
             task.retries_left = retries_of(spec)
+        if id in event.aborted:
+            abort_again(state, task)
+            continue
         if event.former:
             if (found := said_again(state, task)) is not None:
                 ended.append(found)

@@ -342,6 +342,28 @@ def test_after_a_restart_what_the_former_controller_was_sent_is_called_so():
     assert not window._former
 
 
+def test_what_was_aborted_is_said_to_have_been():
+    window = window_with(task("a"), task("b"))
+    window.aborted |= {"b", "c"}
+    first, _ = pack(window)
+    assert first.aborted == []
+    window.controller_restarted(takes_former=True)
+    [(message, _)] = window.pack_again()
+    assert message.aborted == ["b"]
+
+
+def test_not_all_that_was_aborted_is_kept_in_mind_for_ever(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(submission, "MOST_ABORTED", 2)
+    window = window_with(task("a"), task("b"))
+    message, _ = pack(window)
+    window.aborted |= {"b", "c", "d"}
+    window.accepted([])
+    assert window.aborted == {"b"}
+    window.aborted |= {"c", "d"}
+    window.accepted([message.number])
+    assert window.aborted == set()
+
+
 def test_tasks_that_run_at_most_once_are_not_sent_again_to_a_controller_that_would_run_them():
     acceptance = Acceptance(1)
     spec, function, buffers = task("once", buffers=(b"x",))
