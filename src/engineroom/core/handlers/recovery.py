@@ -130,6 +130,7 @@ def _may_come_back(state: State, task: Task) -> bool:
 
 
 def _end_unclaimed(state: State, _: None) -> None:
+    """Clients had their time."""
     drop_unclaimed(state, state.unclaimed.end())
 
 

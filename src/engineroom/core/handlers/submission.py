@@ -29,11 +29,10 @@ def on_tasks_submitted(state: State, effects: Effects, event: TasksSubmitted) ->
         options = spec.options
         if options is not None:
             task.retries_left = retries_of(spec)
-        if id in event.aborted:
-            abort_again(state, task)
-            continue
         if event.former:
-            if (found := said_again(state, task)) is not None:
+            if id in event.aborted:
+                abort_again(state, task)
+            elif (found := said_again(state, task)) is not None:
                 ended.append(found)
             if task.state is not TaskState.NEW:
                 continue
