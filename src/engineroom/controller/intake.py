@@ -271,9 +271,9 @@ class Intake:
                 self._watch(client, late)
         if found.equal:
             tasks = self._answer(submission, tasks, keys, found.equal, aborted)
-        told = submission.aborted
-        known = [id for id in told if self._scheduler.task(id) is not None] if told else []
-        self._decide(events.TasksSubmitted(client, tasks, submission.frames, submission.former, told))
+        known = [id for id in submission.aborted if self._scheduler.task(id) is not None]
+        frames, former, told = submission.frames, submission.former, submission.aborted
+        self._decide(events.TasksSubmitted(client, tasks, frames, former, told))
         if known:
             self._decide(events.AbortRequested(known, running=True))
         submission.accept()

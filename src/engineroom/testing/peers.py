@@ -116,7 +116,6 @@ class World(Protocol):
     def engine_ended(self, peer: EnginePeer) -> None: ...
 
 
-
 def _hello(role: str, uuid: str, **more: Any) -> Hello:
     return prove(Hello(_version.PROTOCOL_VERSION, role, "", uuid, 1, "host", **more), KEY.encode())
 

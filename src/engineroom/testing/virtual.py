@@ -382,8 +382,8 @@ class VirtualCluster:
         """The controller dies, and another one begins with what the store holds."""
         self._machinery.kill()
         self.network.forget_arrived()
-        kept, ended = self.store.kept, self.done.keys()
-        for id in [id for id in ended if (entry := kept.get(id)) is None or entry.done is None]:
+        kept = self.store.kept
+        for id in [id for id in self.done if (entry := kept.get(id)) is None or entry.done is None]:
             self._unrecorded[id] = self.done.pop(id)  # the task runs again, and may end otherwise
         for user in self._users.values():
             user.restarted()

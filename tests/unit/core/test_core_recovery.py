@@ -19,7 +19,10 @@ def test_nobody_waits_any_longer_once_all_engines_are_back():
     assert run(core, recovered("a", "b", "c", awaited=[0, 1]), (1.0, joined(0, held=[("b", 1)]))) == []
     assert run(core, (1.1, joined(1))) == [("send", 1, "a#2")]
     assert core.recovery_deadline is None
+    assert core.next_deadline() == 5.0, "until then clients may say tasks again"
     assert run(core, finished(0, "b")) == [("send", 0, "c#2"), ("end", "b", "ok")]
+    assert run(core, (5.0, Ticked())) == []
+    assert core.next_deadline() is None
 
 
 def test_an_engine_that_has_ended_is_not_waited_for():

@@ -48,9 +48,7 @@ def on_tasks_recovered(state: State, effects: Effects, event: TasksRecovered) ->
             failed = frozenset(attempt.engine_uuid for attempt in found.attempts if attempt.ended_by == "task")
             if failed and not task.is_direct:
                 task.needs = Needs(failed=failed)
-        state.recover(task)
-        if found.spec.options is not None and not task.is_direct:
-            check_scheme(state, task)
+        _await_engines(state, task)
     _look_who_is_missing(state)
     state.do_what_is_due()
 
@@ -105,13 +103,18 @@ def said_again(state: State, task: Task) -> UnclaimedTask | None:
             state.pools.changed(found.engine)
         return found if found.done is not None else None
     if state.recovery_deadline is not None and _may_come_back(state, task):
-        state.recover(task)
-        if task.spec.options is not None and not task.is_direct:
-            check_scheme(state, task)
+        _await_engines(state, task)
     elif task.at_most_once:
         state.dependencies.want(task)  # until it ends
         state.fail(task, "EngineError", _in_doubt(task))
     return None
+
+
+def _await_engines(state: State, task: Task) -> None:
+    """An engine may come back with a NEW task. If it asks for a scheme that there is not, it ends."""
+    state.recover(task)
+    if task.spec.options is not None and not task.is_direct:
+        check_scheme(state, task)
 
 
 def abort_again(state: State, task: Task) -> None:
